@@ -1,0 +1,43 @@
+# Two commands do everything: `make demo` and `make test`. Both make .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/graphnorms/kernels/cpu/*.cpp src/graphnorms/kernels/cpu/*.h src/graphnorms/kernels/cpu/*.inl)
+
+.PHONY: demo test check docs bench clean
+
+demo: $(VENV)/.lab
+	$(BIN)/graphnorms compare MUTAG
+
+test: $(VENV)/.dev
+	$(BIN)/pytest
+
+# Everything that CI checks: tests, lint, format, types, the import contract, the docs.
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) docs
+	$(MAKE) test
+
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/layers.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps make a second run quick; a change of the kernels or of the packages installs anew.
+$(VENV)/.lab: $(VENV)/bin/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@ $(VENV)/.lab
+
+clean:
+	rm -rf $(VENV) build docs/_build docs/norms

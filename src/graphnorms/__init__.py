@@ -1,0 +1,83 @@
+"""graphnorms: normalization for graph neural networks.
+
+Layers that drop into PyTorch Geometric models, and a lab that compares them on your graphs.
+Importing the package imports torch and nothing heavier; the lab is loaded at first use.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from graphnorms.adjacency import Adjacency
+from graphnorms.errors import BackendRefusedError, DatasetError, GraphnormsError, RunExistsError
+from graphnorms.kernels import BackendStatus, Over, aggregate, backends, segment_normalize
+from graphnorms.layers import (
+    CATALOG,
+    BatchNorm,
+    GraphNorm,
+    Identity,
+    InstanceNorm,
+    LayerNorm,
+    make_norm,
+)
+from graphnorms.segments import Segments
+
+if TYPE_CHECKING:
+    from graphnorms.compare import Comparison, compare
+    from graphnorms.data import GraphSet, load_dataset
+
+try:
+    __version__ = version("graphnorms")
+except PackageNotFoundError:  # run from a checkout that was never installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "CATALOG",
+    "Adjacency",
+    "BackendRefusedError",
+    "BackendStatus",
+    "BatchNorm",
+    "Comparison",
+    "DatasetError",
+    "GraphNorm",
+    "GraphSet",
+    "GraphnormsError",
+    "Identity",
+    "InstanceNorm",
+    "LayerNorm",
+    "Over",
+    "RunExistsError",
+    "Segments",
+    "__version__",
+    "aggregate",
+    "backends",
+    "compare",
+    "load_dataset",
+    "make_norm",
+    "segment_normalize",
+]
+
+_LAB = {
+    "Comparison": "graphnorms.compare",
+    "compare": "graphnorms.compare",
+    "GraphSet": "graphnorms.data",
+    "load_dataset": "graphnorms.data",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAB:
+        raise AttributeError(f"module 'graphnorms' has no attribute {name!r}")
+    import importlib
+
+    try:
+        module = importlib.import_module(_LAB[name])
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("graphnorms"):
+            raise
+        raise ImportError(
+            f"graphnorms.{name} belongs to the lab and needs {error.name}: "
+            "pip install 'graphnorms[lab]'"
+        ) from error
+    value = getattr(module, name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,261 @@
+"""Adjacency: the edges of a graph or of a batch of graphs as CSR, with the transpose kept."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+class Adjacency:
+    """The edges j→i, sorted by target i: what an aggregation reads, forward and backward.
+
+    Row i of the CSR pair `(ptr, index)` lists the sources j of the edges j→i, so that
+    `A x` sums over `index[ptr[i]:ptr[i + 1]]`. The backward needs `Aᵀ`, the same edges sorted
+    by source. It is kept beside `A`, because making it needs a sort; for a symmetric graph,
+    which most data sets are made of, it is `A` itself: the same tensors, not copies.
+
+    Self loops are ordinary edges and parallel edges count as often as they occur. There are
+    no edge weights.
+
+    Shapes: `ptr` and `transpose_ptr` `(nodes + 1,)`; `index` and `transpose_index` `(edges,)`;
+    all int64 on one device.
+
+    Args:
+        ptr: Offsets of the rows into `index`.
+        index: The sources of the edges, row by row.
+        transpose_ptr, transpose_index: The same edges sorted by source: row j lists the
+            targets i. Neither given says that the graph is symmetric.
+        validate: Check the contents too, symmetry included: two sorts, and one read-back from
+            a GPU. Kernels trust an Adjacency, so leave it out only for tensors that are right
+            by construction.
+
+    Raises:
+        ValueError: The tensors do not have the shape, dtype and device above; `ptr` does not
+            ascend from 0 to `edges`; an id lies outside the nodes; the transpose holds other
+            edges; or a graph without one is not symmetric.
+    """
+
+    __slots__ = (
+        "_in_degree",
+        "index",
+        "num_edges",
+        "num_nodes",
+        "ptr",
+        "symmetric",
+        "transpose_index",
+        "transpose_ptr",
+    )
+
+    ptr: Tensor
+    index: Tensor
+    transpose_ptr: Tensor
+    transpose_index: Tensor
+    symmetric: bool
+    num_nodes: int
+    num_edges: int
+    _in_degree: Tensor | None
+
+    def __init__(
+        self,
+        ptr: Tensor,
+        index: Tensor,
+        transpose_ptr: Tensor | None = None,
+        transpose_index: Tensor | None = None,
+        *,
+        validate: bool = True,
+    ) -> None:
+        if (transpose_ptr is None) != (transpose_index is None):
+            raise ValueError("give transpose_ptr and transpose_index together, or neither")
+        _check_pair("ptr", ptr, "index", index)
+        self.ptr = ptr
+        self.index = index
+        self.num_nodes = ptr.shape[0] - 1
+        self.num_edges = index.shape[0]
+        self._in_degree = None
+        if transpose_ptr is None or transpose_index is None:
+            self.symmetric = True
+            self.transpose_ptr, self.transpose_index = ptr, index
+        else:
+            self.symmetric = False
+            self.transpose_ptr, self.transpose_index = transpose_ptr, transpose_index
+            _check_pair("transpose_ptr", transpose_ptr, "transpose_index", transpose_index)
+            if transpose_ptr.shape != ptr.shape or transpose_index.shape != index.shape:
+                raise ValueError(
+                    f"the transpose has {transpose_ptr.shape[0] - 1} nodes and "
+                    f"{transpose_index.shape[0]} edges, expected {self.num_nodes} and "
+                    f"{self.num_edges} like the adjacency itself"
+                )
+            if transpose_ptr.device != ptr.device:
+                raise ValueError(
+                    f"ptr is on {ptr.device} and transpose_ptr on {transpose_ptr.device}; "
+                    "expected one device"
+                )
+        if validate:
+            self._validate()
+
+    @classmethod
+    def from_edge_index(cls, edge_index: Tensor, num_nodes: int) -> Adjacency:
+        """Sort the edges of PyG's `edge_index`, and find out whether the graph is symmetric.
+
+        The sort is stable: the sources of one target keep their order in `edge_index`, and so
+        do the targets of one source. On a GPU this reads back once, for the checks and the
+        symmetry; make an Adjacency once per graph and hand it on.
+
+        Args:
+            edge_index: `(2, edges)` of any integer dtype: sources above, targets below.
+                Duplicates are kept.
+            num_nodes: Number of nodes; the ids are `0 … num_nodes - 1`.
+
+        Raises:
+            ValueError: `edge_index` has another shape or dtype, `num_nodes` is negative, or an
+                id is not a node.
+        """
+        if edge_index.dim() != 2 or edge_index.shape[0] != 2:
+            raise ValueError(
+                f"edge_index has shape {tuple(edge_index.shape)}, expected (2, edges): "
+                "sources in the first row, targets in the second"
+            )
+        if edge_index.dtype not in _INTEGERS:
+            raise ValueError(f"edge_index is {edge_index.dtype}, expected integers (torch.int64)")
+        if num_nodes < 0:
+            raise ValueError(f"num_nodes is {num_nodes}, expected 0 or more")
+        edge_index = edge_index.long()
+        source, target = edge_index  # (edges,) each
+        by_target, order = torch.sort(target, stable=True)
+        by_source, transpose_order = torch.sort(source, stable=True)
+        forward = _sorted_keys(target, source, num_nodes)
+        backward = _sorted_keys(source, target, num_nodes)
+        if source.shape[0]:
+            # One read-back for all three answers.
+            low, high, differs = torch.stack(
+                (edge_index.min(), edge_index.max(), (forward != backward).any())
+            ).tolist()
+            if low < 0 or high >= num_nodes:
+                raise ValueError(_outside("edge_index", low if low < 0 else high, num_nodes))
+        else:
+            differs = False
+        ptr = _offsets(by_target, num_nodes)
+        if not differs:
+            return cls(ptr, source[order], validate=False)
+        return cls(
+            ptr,
+            source[order],
+            _offsets(by_source, num_nodes),
+            target[transpose_order],
+            validate=False,
+        )
+
+    @property
+    def transpose(self) -> tuple[Tensor, Tensor]:
+        """The CSR pair of `Aᵀ`: `(transpose_ptr, transpose_index)`."""
+        return self.transpose_ptr, self.transpose_index
+
+    @property
+    def in_degree(self) -> Tensor:
+        """Number of edges that end in each node, `(nodes,)` int64; counted at first use."""
+        if self._in_degree is None:
+            self._in_degree = self.ptr.diff()
+        return self._in_degree
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.ptr.device
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Adjacency:
+        """Return the adjacency on `device`; itself if it is there already."""
+        ptr = self.ptr.to(device, non_blocking=non_blocking)
+        if ptr is self.ptr:
+            return self
+        index = self.index.to(device, non_blocking=non_blocking)
+        if self.symmetric:
+            return Adjacency(ptr, index, validate=False)
+        return Adjacency(
+            ptr,
+            index,
+            self.transpose_ptr.to(device, non_blocking=non_blocking),
+            self.transpose_index.to(device, non_blocking=non_blocking),
+            validate=False,
+        )
+
+    def __repr__(self) -> str:
+        kind = "symmetric" if self.symmetric else "directed"
+        where = "" if self.device.type == "cpu" else f", {self.device}"
+        return f"Adjacency({self.num_nodes} nodes, {self.num_edges} edges, {kind}{where})"
+
+    def _validate(self) -> None:
+        _check_contents("ptr", self.ptr, "index", self.index)
+        if not self.symmetric:
+            _check_contents(
+                "transpose_ptr", self.transpose_ptr, "transpose_index", self.transpose_index
+            )
+        edges = _sorted_keys(_rows(self.ptr, self.num_edges), self.index, self.num_nodes)
+        transposed = _sorted_keys(
+            self.transpose_index, _rows(self.transpose_ptr, self.num_edges), self.num_nodes
+        )
+        if not torch.equal(edges, transposed):
+            raise ValueError(
+                "the graph is not symmetric; give its transpose too, or use "
+                "Adjacency.from_edge_index, which makes it"
+                if self.symmetric
+                else "transpose_ptr and transpose_index hold other edges than ptr and index"
+            )
+
+
+def _check_pair(ptr_name: str, ptr: Tensor, index_name: str, index: Tensor) -> None:
+    for name, tensor in ((ptr_name, ptr), (index_name, index)):
+        if tensor.dim() != 1 or tensor.dtype != torch.int64:
+            raise ValueError(
+                f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}, "
+                "expected torch.int64 with one dimension"
+            )
+    if ptr.shape[0] == 0:
+        raise ValueError(f"{ptr_name} is empty, expected nodes + 1 offsets, the first one 0")
+    if ptr.device != index.device:
+        raise ValueError(
+            f"{ptr_name} is on {ptr.device} and {index_name} on {index.device}; expected one device"
+        )
+
+
+def _check_contents(ptr_name: str, ptr: Tensor, index_name: str, index: Tensor) -> None:
+    first, last = int(ptr[0]), int(ptr[-1])
+    if first != 0 or last != index.shape[0]:
+        raise ValueError(
+            f"{ptr_name} goes from {first} to {last}, "
+            f"expected from 0 to {index.shape[0]}, the number of edges"
+        )
+    falls = (ptr.diff() < 0).nonzero()  # (falls, 1)
+    if falls.shape[0]:
+        at = int(falls[0, 0])
+        raise ValueError(
+            f"{ptr_name} does not ascend: entry {at + 1} is {int(ptr[at + 1])}, "
+            f"after {int(ptr[at])}"
+        )
+    if index.shape[0]:
+        low, high = int(index.min()), int(index.max())
+        num_nodes = ptr.shape[0] - 1
+        if low < 0 or high >= num_nodes:
+            raise ValueError(_outside(index_name, low if low < 0 else high, num_nodes))
+
+
+def _outside(name: str, value: int, num_nodes: int) -> str:
+    nodes = f"0 … {num_nodes - 1}" if num_nodes else "none, for there are no nodes"
+    return f"{name} holds node id {value}, expected ids in {nodes}"
+
+
+def _rows(ptr: Tensor, num_edges: int) -> Tensor:
+    """The row of every entry, `(edges,)`."""
+    return torch.repeat_interleave(ptr.diff(), output_size=num_edges)
+
+
+def _sorted_keys(row: Tensor, column: Tensor, num_nodes: int) -> Tensor:
+    """The edges as sorted numbers: equal for two lists that hold the same edges."""
+    return torch.sort(row * num_nodes + column)[0]
+
+
+def _offsets(sorted_rows: Tensor, num_nodes: int) -> Tensor:
+    """Where each row begins in a sorted list of rows, and where the last ends: `(nodes + 1,)`."""
+    # Unlike bincount, searchsorted reads nothing back from a GPU.
+    return torch.searchsorted(sorted_rows, torch.arange(num_nodes + 1, device=sorted_rows.device))

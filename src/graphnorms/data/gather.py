@@ -1,0 +1,127 @@
+"""Which rows of a packed graph set make a minibatch: planned per graph, gathered at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class GatherPlan:
+    """Where the nodes and edges of the graphs asked for stand, before and after the gather.
+
+    "Both" below means nodes in row 0 and edges in row 1.
+
+    Args:
+        graph_ids: The graphs asked for, `(graphs,)`, on the set's device like all tensors here.
+        counts: Number of nodes and edges of each graph, both, `(2, graphs)`.
+        offsets: Where each graph begins after the gather, and where the last one ends, both,
+            `(2, graphs + 1)`.
+        shift: What leads from a place after the gather to the place before it, both,
+            `(2, graphs)`.
+        num_nodes, num_edges: How many are gathered.
+        longest: Nodes of the largest graph.
+    """
+
+    graph_ids: Tensor
+    counts: Tensor
+    offsets: Tensor
+    shift: Tensor
+    num_nodes: int
+    num_edges: int
+    longest: int
+
+    @property
+    def ptr(self) -> Tensor:
+        """Where each graph's nodes begin after the gather, `(graphs + 1,)`."""
+        return self.offsets[0]
+
+    def nodes(self) -> tuple[Tensor, Tensor]:
+        """The rows of the nodes to take, and the graph each is of, `(nodes,)` both."""
+        return self._places(0, self.num_nodes)
+
+    def edges(self) -> tuple[Tensor, Tensor]:
+        """The places of the edges to take, and the graph each is of, `(edges,)` both."""
+        return self._places(1, self.num_edges)
+
+    def _places(self, kind: int, number: int) -> tuple[Tensor, Tensor]:
+        # Every row goes by its graph's shift: this is what replaces a loop over graphs.
+        graph = torch.repeat_interleave(self.counts[kind], output_size=number)
+        places = self.shift[kind].index_select(0, graph)
+        places += torch.arange(number, device=places.device)
+        return places, graph
+
+
+class GatherTable:
+    """What planning a gather needs to know of each graph, computed once per graph set.
+
+    Planning on the host costs a GPU nothing but one small copy: ids that come from there,
+    as those of a shuffled epoch do, are never waited for. Ids that are on the GPU already cost
+    one read-back, of the number of nodes and edges.
+
+    Args:
+        ptr: Where each graph's nodes begin, `(graphs + 1,)`.
+        edge_ptr: Where each node's edges begin, `(nodes + 1,)`.
+    """
+
+    def __init__(self, ptr: Tensor, edge_ptr: Tensor) -> None:
+        bounds = torch.stack((ptr, edge_ptr[ptr]))  # (2, graphs + 1)
+        # First node, first edge, number of nodes, number of edges: (4, graphs).
+        self._table = torch.cat((bounds[:, :-1], bounds.diff(dim=1)))
+        self._host_table = self._table.cpu()
+
+    def plan(self, graph_ids: Tensor | Sequence[int]) -> GatherPlan:
+        """Plan the gather of some graphs, in the order asked for.
+
+        Raises:
+            ValueError: `graph_ids` is not a vector of integers, or one is not a graph. (On a
+                GPU, ids outside the set are left to the device's own assertion.)
+        """
+        ids = torch.as_tensor(graph_ids)
+        if ids.shape == (0,):
+            ids = ids.long()  # an empty list makes a tensor of floats
+        if ids.dim() != 1 or ids.dtype not in _INTEGERS:
+            raise ValueError(
+                f"graph_ids is {ids.dtype} of shape {tuple(ids.shape)}, "
+                "expected a vector of integers, each the id of a graph"
+            )
+        ids = ids.long()
+        device = self._table.device
+        if device.type == "cpu":
+            ids = ids.cpu()
+        table = self._host_table if ids.device.type == "cpu" else self._table
+        try:
+            chosen = table.index_select(1, ids)  # (4, graphs)
+        except (IndexError, RuntimeError):
+            # The gather finds an id outside the set for free; only then is it looked for.
+            self._check_range(ids)
+            raise
+        first, counts = chosen[:2], chosen[2:]
+        num_graphs = ids.shape[0]
+        offsets = counts.new_zeros(2, num_graphs + 1)
+        torch.cumsum(counts, 1, out=offsets[:, 1:])
+        shift = first - offsets[:, :-1]
+        largest = counts[0].max() if num_graphs else offsets[0, 0]
+        num_nodes, num_edges, longest = torch.stack((*offsets[:, -1], largest)).tolist()
+        if table.device != device:
+            ids, counts, offsets, shift = send((ids, counts, offsets, shift), device)
+        return GatherPlan(ids, counts, offsets, shift, num_nodes, num_edges, longest)
+
+    def _check_range(self, ids: Tensor) -> None:
+        num_graphs = self._table.shape[1]
+        wrong = ids[(ids < 0) | (ids >= num_graphs)]
+        if wrong.shape[0]:
+            expected = f"ids in 0 … {num_graphs - 1}" if num_graphs else "none: the set is empty"
+            raise ValueError(f"graph_ids holds {int(wrong[0])}, expected {expected}") from None
+
+
+def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Copy small int64 tensors to a device in one transfer, in place of one for each."""
+    packed = torch.cat([tensor.flatten() for tensor in tensors]).to(device, non_blocking=True)
+    parts = torch.split_with_sizes(packed, [tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]

@@ -1,0 +1,175 @@
+"""Reader for the compact text files of the GIN code ("powerful-gnns")."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from graphnorms.data.features import Features, check_policy
+from graphnorms.data.graphset import GraphSet
+from graphnorms.data.raw import Integers, RawGraphs
+from graphnorms.data.text import NumberFile, count, read_numbers
+from graphnorms.errors import DatasetError
+
+
+def read_powerful_gnns(
+    path: str | os.PathLike[str], name: str | None = None, features: Features = "auto"
+) -> GraphSet:
+    """Read a text file of the GIN code, plain or gzip.
+
+    The first line is the number of graphs. Each graph is a line `nodes label`, then a line
+    `tag degree neighbour neighbour …` for each of its nodes, with neighbours counted from 0
+    within the graph. Numbers that follow the neighbours are node attributes, as in the GIN
+    code; either all nodes have them, and equally many, or none. Tags are the node labels.
+
+    The graphs are undirected: an edge listed at one end only is an error. (The GIN code would
+    add the other end, in silence.) So is a graph without nodes. The classes are numbered in the
+    order of their first appearance, as the GIN and the GraphNorm code number them.
+
+    Args:
+        path: The file.
+        name: What to call the set; the file's name without its endings if not given.
+        features: What the node features are made of, see `make_features`.
+
+    Raises:
+        DatasetError: The file is missing or malformed; one line that names the line in it.
+
+    Source: Xu et al., ICLR 2019, https://github.com/weihua916/powerful-gnns.
+    """
+    check_policy(features)
+    path = Path(path)
+    file = read_numbers(path)
+    headers, sizes, y = _read_headers(file)
+    is_node = np.ones(file.rows, dtype=bool)
+    is_node[0] = False
+    is_node[headers] = False
+    rows = np.flatnonzero(is_node)  # (nodes,), each node's row in the file
+    ptr = np.concatenate(([0], np.cumsum(sizes)))  # (graphs + 1,)
+
+    short = np.flatnonzero(file.length[rows] < 2)
+    if len(short):
+        raise file.error(int(rows[short[0]]), "expected a node: 'tag degree neighbour …'")
+    tags = file.integers(file.first[rows], "a node's tag")
+    degrees = file.integers(file.first[rows] + 1, "a node's degree")
+    extra = _check_lengths(file, rows, degrees)
+
+    target = np.repeat(np.arange(len(rows)), degrees)  # (edges,)
+    edge_ptr = np.cumsum(degrees) - degrees  # (nodes,), each node's first edge
+    places = np.arange(len(target)) + np.repeat(file.first[rows] + 2 - edge_ptr, degrees)
+    source = file.integers(places, "a neighbour")  # (edges,), within the graph so far
+    graph = np.repeat(np.arange(len(sizes)), sizes)  # (nodes,)
+    outside = np.flatnonzero((source < 0) | (source >= sizes[graph[target]]))
+    if len(outside):
+        at = int(outside[0])
+        raise file.error(
+            int(rows[target[at]]),
+            f"an edge to node {source[at]}, which does not exist: "
+            f"the graph's nodes are 0 … {sizes[graph[target[at]]] - 1}",
+        )
+    source = source + ptr[graph[target]]
+    _check_undirected(file, rows, source, target, first=ptr[graph])
+
+    attributes = None
+    if extra:
+        columns = (file.first + file.length)[rows][:, None] + np.arange(-extra, 0)
+        attributes = file.values[columns].astype(np.float32)  # (nodes, extra)
+    return RawGraphs(
+        name=name or path.name.removesuffix(".gz").removesuffix(".txt"),
+        ptr=ptr,
+        source=source,
+        target=target,
+        y=y,
+        labels=tags[:, None],
+        attributes=attributes,
+    ).pack(features, classes="first appearance")
+
+
+def _read_headers(file: NumberFile) -> tuple[Integers, Integers, Integers]:
+    """Walk from graph to graph: the row of each header, its number of nodes, and its label."""
+    if not file.rows:
+        raise DatasetError(f"{file.path}: the file is empty, expected the number of graphs")
+    what = "the number of graphs, alone on the first line"
+    num_graphs = int(file.integers(file.first[:1], what)[0])
+    if file.length[0] != 1 or num_graphs < 1:
+        raise file.error(0, f"expected {what}")
+    headers = np.empty(num_graphs, dtype=np.int64)
+    sizes = np.empty(num_graphs, dtype=np.int64)
+    row, what = 1, "a graph: 'nodes label'"
+    for graph in range(num_graphs):
+        if row >= file.rows:
+            raise file.error(
+                file.rows - 1,
+                f"the file ends after {count(graph, 'graph')}, expected {num_graphs} "
+                "by its first line",
+            )
+        if file.length[row] != 2:
+            raise file.error(
+                row,
+                f"{count(int(file.length[row]), 'number')}, "
+                f"expected graph {graph + 1} as 'nodes label'",
+            )
+        size = int(file.integers(file.first[row : row + 1], what)[0])
+        if size < 1:
+            raise file.error(row, f"graph {graph + 1} has {size} nodes, expected 1 or more")
+        if row + size >= file.rows:
+            raise file.error(
+                file.rows - 1,
+                f"the file ends within graph {graph + 1} of {num_graphs}: "
+                f"{file.rows - row - 1} of its {size} nodes are there",
+            )
+        headers[graph], sizes[graph] = row, size
+        row += 1 + size
+    if row < file.rows:
+        raise file.error(row, f"expected the end of the file after {count(num_graphs, 'graph')}")
+    return headers, sizes, file.integers(file.first[headers] + 1, "a graph's label")
+
+
+def _check_lengths(file: NumberFile, rows: Integers, degrees: Integers) -> int:
+    """Check how many numbers follow each node's degree; return how many are attributes."""
+    extra = file.length[rows] - 2 - degrees
+    wrong = np.flatnonzero((degrees < 0) | (extra < 0))
+    if len(wrong):
+        at = int(wrong[0])
+        raise file.error(
+            int(rows[at]),
+            f"degree {degrees[at]}, followed by "
+            f"{count(int(file.length[rows[at]]) - 2, 'neighbour')}",
+        )
+    wrong = np.flatnonzero(extra != extra[0])
+    if len(wrong):
+        at = int(wrong[0])
+        raise file.error(
+            int(rows[at]),
+            f"{count(int(extra[at]), 'number')} after the neighbours, and {extra[0]} at the first "
+            "node: they are attributes, of which every node must have as many",
+        )
+    return int(extra[0])
+
+
+def _check_undirected(
+    file: NumberFile, rows: Integers, source: Integers, target: Integers, *, first: Integers
+) -> None:
+    num_nodes = len(rows)
+    forward = target * num_nodes + source  # (edges,)
+    backward = source * num_nodes + target
+    if np.array_equal(np.sort(forward), np.sort(backward)):
+        return
+    pairs, counts = np.unique(forward, return_counts=True)
+    reverse = (pairs % num_nodes) * num_nodes + pairs // num_nodes
+    place = np.minimum(np.searchsorted(pairs, reverse), len(pairs) - 1)
+    back = np.where(pairs[place] == reverse, counts[place], 0)
+    at = int(np.flatnonzero(counts > back)[0])
+    node, neighbour = int(pairs[at] // num_nodes), int(pairs[at] % num_nodes)
+    here, there = node - first[node], neighbour - first[node]
+    raise file.error(
+        int(rows[node]),
+        f"node {here} lists node {there} {_times(counts[at])}, but node {there} (line "
+        f"{file.line[rows[neighbour]]}) lists node {here} {_times(back[at])}; "
+        "the format holds undirected graphs",
+    )
+
+
+def _times(number: int) -> str:
+    return "never" if number == 0 else "once" if number == 1 else f"{number} times"

@@ -1,0 +1,36 @@
+"""The exceptions a user may want to catch, and the one helper that words them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GraphnormsError(Exception):
+    """Base of the exceptions that are graphnorms' own."""
+
+
+class BackendRefusedError(GraphnormsError, ValueError):
+    """A backend was asked for by name and cannot run the problem; the message says why."""
+
+
+class DatasetError(GraphnormsError, ValueError):
+    """A data set is missing or malformed; the message names the file and the line."""
+
+
+class RunExistsError(GraphnormsError, ValueError):
+    """The output folder holds a run made with other settings."""
+
+
+def unknown_name(kind: str, given: str, known: Iterable[str]) -> ValueError:
+    """Build the error for a name that is not known, with the nearest names that are.
+
+    Args:
+        kind: What the name should have named, e.g. `"norm"`.
+        given: The name as given.
+        known: Every name that would have been right.
+    """
+    names = list(known)
+    near = difflib.get_close_matches(given.lower(), names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    return ValueError(f"unknown {kind} {given!r}; {hint}")

@@ -1,0 +1,7 @@
+"""The primitive: one equation, one definition in plain torch, and fast kernels that agree."""
+
+from graphnorms.kernels.api import aggregate, segment_normalize
+from graphnorms.kernels.dispatch import BackendStatus, backends
+from graphnorms.kernels.problem import Over
+
+__all__ = ["BackendStatus", "Over", "aggregate", "backends", "segment_normalize"]

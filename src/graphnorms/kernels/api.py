@@ -1,0 +1,189 @@
+"""The primitive's contract: `segment_normalize` and `aggregate`, their checks and errors."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from graphnorms.adjacency import Adjacency
+from graphnorms.errors import unknown_name
+from graphnorms.kernels import reference
+from graphnorms.kernels.autograd import AggregateNeighbours, SegmentNormalize
+from graphnorms.kernels.dispatch import choose
+from graphnorms.kernels.problem import ACTIVATIONS, AggregateProblem, NormalizeProblem, Over
+from graphnorms.segments import Segments
+
+
+def segment_normalize(
+    x: Tensor,
+    segments: Segments,
+    *,
+    center: Over | None,
+    scale: Over | None,
+    groups: int = 1,
+    mean_scale: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    activation: str | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    r"""Center, scale and transform features within their cells: the one equation.
+
+    $$ o = x - \alpha \mu, \quad s^2 = \mathrm{mean}(o^2), \quad
+       y = f\Big(\gamma \frac{o}{\sqrt{s^2 + \varepsilon}} + \beta\Big) $$
+
+    $\mu$ is the mean over the entries that share a cell of the domain `center`, $s^2$ the
+    second moment over those that share a cell of `scale` (see `Over`). $s^2$ is the variance
+    only where both domains are the same and $\alpha = 1$. Without a centre $o = x$; without a
+    scale $y = f(\gamma o + \beta)$.
+
+    Shapes: `x` and the result `(rows, channels)`; parameters `(channels,)`.
+
+    Precision: statistics in float32 or wider, centred before squaring, relative to an entry of
+    the cell, in both directions: the error does not grow with $|\mu| / \sigma$. The result has
+    the dtype of `x`. NaN and infinities stay within their cells.
+
+    Args:
+        x: The features.
+        segments: Which rows belong together.
+        center: Over what the mean is taken, or `None` to subtract nothing.
+        scale: Over what the second moment is taken, or `None` to divide by nothing.
+        groups: Channel groups of `Over.CHANNELS` and `Over.BOTH`.
+        mean_scale: $\alpha$, how much of the mean to remove; `None` for 1.
+        weight, bias: $\gamma$ and $\beta$; `None` for 1 and 0.
+        eps: $\varepsilon$, in the squared unit of `x`.
+        activation: $f$: `None` or `"relu"`, fused into the same pass.
+        backend: `"auto"`, or one backend by name, which then never falls back.
+
+    Raises:
+        ValueError: A shape or dtype that does not fit, `groups` that do not divide the
+            channels, or an unknown activation or backend.
+        BackendRefusedError: The backend asked for cannot run this; the message says why.
+    """
+    y, _, _ = normalize_with_statistics(
+        x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
+        weight=weight, bias=bias, eps=eps, activation=activation, backend=backend,
+        statistics=False,
+    )  # fmt: skip
+    return y
+
+
+def normalize_with_statistics(
+    x: Tensor,
+    segments: Segments,
+    *,
+    center: Over | None,
+    scale: Over | None,
+    groups: int,
+    mean_scale: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    activation: str | None,
+    backend: str,
+    statistics: bool = True,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run `segment_normalize` and return what running statistics are made of as well.
+
+    Returns:
+        y; the mean, per cell of `center`; and the second moment, per cell of `scale`. The two
+        carry no gradient, and are empty unless `statistics`.
+    """
+    _check(x, segments, groups, mean_scale, weight, bias, activation)
+    problem = NormalizeProblem(
+        x.device.type, x.dtype, center, scale, mean_scale is not None, activation
+    )
+    if choose(problem, backend) == "reference":
+        y, mean, moment = reference.segment_normalize(
+            x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
+            weight=weight, bias=bias, eps=eps, activation=activation,
+        )  # fmt: skip
+        return y, mean.detach(), moment.detach()
+    y, shift, moment = SegmentNormalize.apply(
+        x, mean_scale, weight, bias, segments, center or 0, scale or 0, groups, eps,
+        ACTIVATIONS.index(activation), statistics,
+    )  # fmt: skip
+    if statistics and center is not None and x.shape[0]:
+        shift = shift + reference.first_of_cells(
+            x.detach().to(shift.dtype), segments, center, groups
+        )
+    return y, shift, moment
+
+
+def aggregate(
+    x: Tensor,
+    adjacency: Adjacency,
+    *,
+    self_weight: float = 0.0,
+    node_scale: Tensor | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    r"""Sum the features of the neighbours: $y = D(A + wI)Dx$, with $D$ diagonal.
+
+    GIN's $Q$ is $w = 1 + \varepsilon$ without $D$; GCN's is $w = 1$ with
+    $D = \mathrm{diag}(1 / \sqrt{d + 1})$.
+
+    Shapes: `x` and the result `(nodes, channels)`.
+
+    Args:
+        x: The features.
+        adjacency: The edges; row i sums over the sources of the edges that end in i.
+        self_weight: $w$, the weight of the node itself.
+        node_scale: The diagonal of $D$, `(nodes,)`; `None` for 1. It takes no gradient.
+        backend: `"auto"`, or one backend by name, which then never falls back.
+
+    Raises:
+        ValueError: `x` is not `(adjacency.num_nodes, channels)` or not floating, or is on
+            another device.
+        BackendRefusedError: The backend asked for cannot run this; the message says why.
+    """
+    _check_features(x)
+    if x.shape[0] != adjacency.num_nodes:
+        raise ValueError(f"x has {x.shape[0]} rows, but the adjacency {adjacency.num_nodes} nodes")
+    if x.device != adjacency.ptr.device:
+        raise ValueError(f"x is on {x.device}, but the adjacency is on {adjacency.ptr.device}")
+    if node_scale is not None and node_scale.shape != (x.shape[0],):
+        raise ValueError(
+            f"node_scale is {tuple(node_scale.shape)}, expected one number per node, "
+            f"({x.shape[0]},)"
+        )
+    if choose(AggregateProblem(x.device.type, x.dtype), backend) == "reference":
+        return reference.aggregate(x, adjacency, self_weight=self_weight, node_scale=node_scale)
+    if node_scale is not None:
+        node_scale = node_scale.detach()
+    y: Tensor = AggregateNeighbours.apply(x, adjacency, self_weight, node_scale)
+    return y
+
+
+def _check(
+    x: Tensor,
+    segments: Segments,
+    groups: int,
+    mean_scale: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    activation: str | None,
+) -> None:
+    _check_features(x)
+    rows, channels = x.shape
+    if segments.num_rows != rows:
+        raise ValueError(f"segments has {segments.num_rows} rows, but x has {rows}")
+    if segments.ptr.device != x.device:
+        raise ValueError(f"segments is on {segments.ptr.device}, but x is on {x.device}")
+    if groups < 1 or channels % groups:
+        raise ValueError(f"groups is {groups}, which does not divide the {channels} channels of x")
+    for name, parameter in (("mean_scale", mean_scale), ("weight", weight), ("bias", bias)):
+        if parameter is not None and parameter.shape != (channels,):
+            raise ValueError(
+                f"{name} is {tuple(parameter.shape)}, expected one number per channel of x, "
+                f"({channels},)"
+            )
+    if activation not in ACTIVATIONS:
+        raise unknown_name("activation", str(activation), [str(name) for name in ACTIVATIONS])
+
+
+def _check_features(x: Tensor) -> None:
+    if x.dim() != 2 or not x.shape[1] or not x.is_floating_point():
+        raise ValueError(
+            f"x is {tuple(x.shape)} of {x.dtype}, expected (rows, channels) of a floating dtype"
+        )

@@ -1,0 +1,1 @@
+"""The C++ backend: float32 and float64 on the CPU."""

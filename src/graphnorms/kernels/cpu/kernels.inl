@@ -1,0 +1,143 @@
+// The kernels, for the instruction set that this translation unit is compiled for.
+//
+// Every kernel is one of two families. Statistics over nodes (segment_*.inl): per-channel sums
+// over the rows of a segment, a few operations per channel that turn sums into coefficients,
+// and one pass y = a (x - m) + b. Statistics within a row (row.inl): the same, per row.
+// Sums are over fixed chunks, so results do not depend on the number of threads.
+#include <cmath>
+#include <cstdlib>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "problem.h"
+#include "simd.h"
+
+namespace graphnorms {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kMaxVectors = 8;  // 32 registers: two sums and the operands of 8 vectors fit
+#else
+constexpr int kMaxVectors = 4;
+#endif
+constexpr int64_t kBlockRows = 128;       // rows summed in the features' own precision
+constexpr int64_t kChunkBytes = 1 << 17;  // a chunk and its gradient stay in the L2 cache
+constexpr int64_t kStreamBytes = 8 << 20; // larger results will not be found in a cache again
+
+template <class I> inline I smaller(I a, I b) { return a < b ? a : b; }
+template <class I> inline I larger(I a, I b) { return a > b ? a : b; }
+
+// Scratch memory; own, because an instantiation of a standard container would be shared with
+// translation units that are compiled for other processors.
+template <class A> class Buffer {
+  public:
+    explicit Buffer(int64_t size) {
+        const size_t bytes = (size_t(size) * sizeof(A) + 127) / 64 * 64;
+        data_ = static_cast<A*>(std::aligned_alloc(64, bytes));
+        if (!data_) std::abort();
+    }
+    ~Buffer() { std::free(data_); }
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+    A* get() { return data_; }
+
+  private:
+    A* data_;
+};
+
+// The rows of a matrix by position: position -> row through `order` where the rows are unsorted.
+template <class A> struct Rows {
+    A* base;
+    int64_t stride;
+    const int64_t* order;
+    A* operator[](int64_t position) const {
+        return base + (order ? order[position] : position) * stride;
+    }
+};
+
+// Calls visit<K, Tail>(first channel, channels of the tail) for strips of K vectors that cover
+// all channels; `Tail` marks the last, incomplete vector.
+template <class A, class Visit> inline void for_strips(int64_t channels, Visit&& visit) {
+    constexpr int64_t L = kLanes<A>;
+    int64_t c = 0;
+    for (; channels - c >= kMaxVectors * L; c += kMaxVectors * L)
+        visit.template operator()<kMaxVectors, false>(c, 0);
+    if constexpr (kMaxVectors > 4)
+        if (channels - c >= 4 * L) visit.template operator()<4, false>(c, 0), c += 4 * L;
+    if (channels - c >= 2 * L) visit.template operator()<2, false>(c, 0), c += 2 * L;
+    if (channels - c >= L) visit.template operator()<1, false>(c, 0), c += L;
+    if (channels > c) visit.template operator()<1, true>(c, int(channels - c));
+}
+
+template <class A, bool Tail> inline Vec<A> get(const A* p, int tail) {
+    if constexpr (Tail) return load_part(p, tail);
+    else return load<A>(p);
+}
+
+template <class A, bool Tail> inline void put(A* p, Vec<A> v, int tail) {
+    if constexpr (Tail) store_part(p, v, tail);
+    else store<A>(p, v);
+}
+
+// Sums `Terms` quantities over the positions begin..end of a strip. A strip of few vectors
+// takes several rows at once, in accumulators of their own, to hide the latency of the adds.
+template <class A, int K, int Terms, class Step>
+inline void reduce(int64_t begin, int64_t end, Step&& step, Vec<A> (&total)[Terms][K]) {
+    constexpr int U = K * Terms >= 8 ? 1 : K * Terms >= 4 ? 2 : 4;
+    Vec<A> sums[U][Terms][K] = {};
+    int64_t i = begin;
+    for (; i + U <= end; i += U)
+#pragma GCC unroll 4
+        for (int u = 0; u < U; ++u) step(i + u, sums[u]);
+    for (; i < end; ++i) step(i, sums[0]);
+#pragma GCC unroll 4
+    for (int t = 0; t < Terms; ++t)
+#pragma GCC unroll 8
+        for (int k = 0; k < K; ++k) {
+            Vec<A> sum = sums[0][t][k];
+            for (int u = 1; u < U; ++u) sum += sums[u][t][k];
+            total[t][k] = sum;
+        }
+}
+
+// NaN passes: a comparison with NaN is false, and the false branch keeps the value.
+struct Identity {
+    static constexpr bool needs_input = false;
+    template <class V> static V forward(V pre) { return pre; }
+    template <class V> static V backward(V, V grad) { return grad; }
+};
+struct Relu {
+    static constexpr bool needs_input = true;
+    template <class V> static V forward(V pre) { return pre < 0 ? V{} : pre; }
+    template <class V> static V backward(V pre, V grad) { return pre <= 0 ? V{} : grad; }
+};
+
+template <class Call> inline void with_activation(int activation, Call&& call) {
+    if (activation == kRelu) call(Relu{});
+    else call(Identity{});
+}
+
+#include "segment_parts.inl"
+#include "segment.inl"
+#include "row.inl"
+#include "aggregate.inl"
+
+template <class A> void forward(const NormForward& p) {
+    if (p.center == kChannels || p.scale == kChannels) row_forward<A>(p);
+    else segment_forward<A>(p);
+}
+
+template <class A> void backward(const NormBackward& p) {
+    if (p.center == kChannels || p.scale == kChannels) row_backward<A>(p);
+    else segment_backward<A>(p);
+}
+
+}  // namespace
+
+Kernels GRAPHNORMS_KERNELS() {
+    return {forward<float>,  forward<double>,  backward<float>,
+            backward<double>, aggregate<float>, aggregate<double>};
+}
+
+}  // namespace graphnorms

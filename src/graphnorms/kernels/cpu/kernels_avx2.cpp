@@ -1,0 +1,2 @@
+#define GRAPHNORMS_KERNELS kernels_avx2
+#include "kernels.inl"

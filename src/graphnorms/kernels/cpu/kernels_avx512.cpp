@@ -1,0 +1,2 @@
+#define GRAPHNORMS_KERNELS kernels_avx512
+#include "kernels.inl"

@@ -1,0 +1,2 @@
+#define GRAPHNORMS_KERNELS kernels_baseline
+#include "kernels.inl"

@@ -1,0 +1,172 @@
+// The Python module: chooses an instruction set once, and passes addresses on to the kernels.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "problem.h"
+
+namespace nb = nanobind;
+using namespace graphnorms;
+
+namespace {
+
+// GNU's OpenMP cannot start threads in a forked child of a process that had some.
+bool forked = false;
+
+int usable_threads(int wanted, int64_t elements) {
+#ifdef _OPENMP
+    constexpr int64_t kWorthAThread = 1 << 15;
+    return forked || elements < 2 * kWorthAThread ? 1 : wanted;
+#else
+    return 1;
+#endif
+}
+
+struct InstructionSet {
+    const char* name;
+    Kernels (*kernels)();
+    bool supported;
+};
+
+std::vector<InstructionSet> instruction_sets() {
+    std::vector<InstructionSet> sets;
+#ifdef GRAPHNORMS_X86
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+    sets.push_back({"avx512", kernels_avx512, avx512});
+    sets.push_back({"avx2", kernels_avx2, avx2});
+#endif
+    sets.push_back({"baseline", kernels_baseline, true});
+    return sets;
+}
+
+std::string current_name;
+Kernels current;
+
+void use_instruction_set(const std::string& name) {
+    for (const InstructionSet& set : instruction_sets()) {
+        if (!set.supported || (!name.empty() && name != set.name)) continue;
+        current = set.kernels();
+        current_name = set.name;
+        return;
+    }
+    throw std::invalid_argument("this processor has no instruction set " + name);
+}
+
+std::vector<std::string> supported_instruction_sets() {
+    std::vector<std::string> names;
+    for (const InstructionSet& set : instruction_sets())
+        if (set.supported) names.push_back(set.name);
+    return names;
+}
+
+template <class P> const P* address(uintptr_t a) { return reinterpret_cast<const P*>(a); }
+void* writable(uintptr_t a) { return reinterpret_cast<void*>(a); }
+
+struct Common {
+    bool is_double;
+    int64_t rows, channels, segments, groups;
+    int center, scale, activation, threads;
+    double eps;
+};
+
+void fill(Norm& n, const Common& common, uintptr_t ptr, uintptr_t order, uintptr_t mean_scale, uintptr_t weight,
+          uintptr_t bias, uintptr_t shift, uintptr_t rstd, uintptr_t moment) {
+    n.center = common.center;
+    n.scale = common.scale;
+    n.activation = common.activation;
+    n.threads = usable_threads(common.threads, common.rows * common.channels);
+    n.rows = common.rows;
+    n.channels = common.channels;
+    n.groups = common.groups;
+    n.segments = common.segments;
+    n.ptr = address<int64_t>(ptr);
+    n.order = address<int64_t>(order);
+    n.eps = common.eps;
+    n.mean_scale = address<void>(mean_scale);
+    n.weight = address<void>(weight);
+    n.bias = address<void>(bias);
+    n.shift = writable(shift);
+    n.rstd = writable(rstd);
+    n.moment = writable(moment);
+}
+
+}  // namespace
+
+NB_MODULE(_kernels, m) {
+    use_instruction_set("");
+#ifdef _OPENMP
+    m.attr("openmp") = true;
+#else
+    m.attr("openmp") = false;
+#endif
+    m.def("instruction_set", [] { return current_name; });
+    m.def("instruction_sets", supported_instruction_sets);
+    m.def("use_instruction_set", use_instruction_set, nb::arg("name"));
+    m.def("after_fork_in_child", [] { forked = true; });
+
+    m.def(
+        "normalize_forward",
+        [](bool is_double, int64_t rows, int64_t channels, int64_t segments, int64_t groups, int center, int scale,
+           int activation, int threads, double eps, uintptr_t ptr, uintptr_t order, uintptr_t mean_scale,
+           uintptr_t weight, uintptr_t bias, uintptr_t shift, uintptr_t rstd, uintptr_t moment, uintptr_t x,
+           int64_t x_stride, uintptr_t y) {
+            NormForward p;
+            fill(p, {is_double, rows, channels, segments, groups, center, scale, activation, threads, eps}, ptr,
+                 order, mean_scale, weight, bias, shift, rstd, moment);
+            p.x = address<void>(x);
+            p.x_stride = x_stride;
+            p.y = writable(y);
+            (is_double ? current.forward_f64 : current.forward_f32)(p);
+        },
+        nb::call_guard<nb::gil_scoped_release>());
+
+    m.def(
+        "normalize_backward",
+        [](bool is_double, int64_t rows, int64_t channels, int64_t segments, int64_t groups, int center, int scale,
+           int activation, int threads, double eps, uintptr_t ptr, uintptr_t order, uintptr_t mean_scale,
+           uintptr_t weight, uintptr_t bias, uintptr_t shift, uintptr_t rstd, uintptr_t x, int64_t x_stride,
+           uintptr_t grad_y, int64_t grad_y_stride, uintptr_t grad_x, uintptr_t grad_mean_scale,
+           uintptr_t grad_weight, uintptr_t grad_bias) {
+            NormBackward p;
+            fill(p, {is_double, rows, channels, segments, groups, center, scale, activation, threads, eps}, ptr,
+                 order, mean_scale, weight, bias, shift, rstd, 0);
+            p.x = address<void>(x);
+            p.x_stride = x_stride;
+            p.grad_y = address<void>(grad_y);
+            p.grad_y_stride = grad_y_stride;
+            p.grad_x = writable(grad_x);
+            p.grad_mean_scale = writable(grad_mean_scale);
+            p.grad_weight = writable(grad_weight);
+            p.grad_bias = writable(grad_bias);
+            (is_double ? current.backward_f64 : current.backward_f32)(p);
+        },
+        nb::call_guard<nb::gil_scoped_release>());
+
+    m.def(
+        "aggregate",
+        [](bool is_double, int64_t rows, int64_t channels, int64_t edges, int threads, uintptr_t ptr,
+           uintptr_t index, uintptr_t node_scale, double self_weight, uintptr_t x, int64_t x_stride,
+           uintptr_t y) {
+            Aggregate p;
+            p.rows = rows;
+            p.channels = channels;
+            p.ptr = address<int64_t>(ptr);
+            p.index = address<int64_t>(index);
+            p.node_scale = address<void>(node_scale);
+            p.self_weight = self_weight;
+            p.x = address<void>(x);
+            p.x_stride = x_stride;
+            p.y = writable(y);
+            p.threads = usable_threads(threads, (rows + edges) * channels);
+            (is_double ? current.aggregate_f64 : current.aggregate_f32)(p);
+        },
+        nb::call_guard<nb::gil_scoped_release>());
+}

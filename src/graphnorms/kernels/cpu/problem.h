@@ -1,0 +1,71 @@
+// What a kernel is asked to do: plain addresses and sizes, no torch and no Python.
+// The Python side (kernels/cpu/backend.py) has checked every size, stride, dtype and device.
+#pragma once
+#include <cstdint>
+
+namespace graphnorms {
+
+// Which entries share a statistic; the values are those of graphnorms.kernels.Over.
+enum Over : int { kNone = 0, kNodes = 1, kChannels = 2, kBoth = 3 };
+enum Activation : int { kIdentity = 0, kRelu = 1 };
+
+struct Norm {
+    int center, scale, activation, threads;
+    int64_t rows, channels, groups, segments;
+    const int64_t* ptr;    // (segments + 1): segment s holds the positions ptr[s] .. ptr[s+1]
+    const int64_t* order;  // position -> row, or null where position == row
+    double eps;
+    // Accumulation dtype A (float, or double for double features).
+    const void* mean_scale;  // (channels) or null
+    const void* weight;      // (channels) or null
+    const void* bias;        // (channels) or null
+    void* shift;             // centre relative to the pivot, one per cell of the centre domain
+    void* rstd;              // 1 / sqrt(s^2 + eps), one per cell of the scale domain
+    void* moment;            // s^2, laid out as rstd, or null
+};
+
+struct NormForward : Norm {
+    const void* x;
+    int64_t x_stride;
+    void* y;  // contiguous
+};
+
+struct NormBackward : Norm {
+    const void* x;
+    int64_t x_stride;
+    const void* grad_y;
+    int64_t grad_y_stride;
+    void* grad_x;  // contiguous, or null where nobody asks
+    void* grad_mean_scale;
+    void* grad_weight;
+    void* grad_bias;  // (channels) in the accumulation dtype, or null
+};
+
+// y_i = s_i (self_weight s_i x_i + sum over the j in row i of s_j x_j)
+struct Aggregate {
+    int64_t rows, channels;
+    const int64_t* ptr;
+    const int64_t* index;
+    const void* node_scale;  // (rows) in the accumulation dtype, or null for 1
+    double self_weight;
+    const void* x;
+    int64_t x_stride;
+    void* y;
+    int threads;
+};
+
+// One table per instruction set; kernels.inl fills it.
+struct Kernels {
+    void (*forward_f32)(const NormForward&);
+    void (*forward_f64)(const NormForward&);
+    void (*backward_f32)(const NormBackward&);
+    void (*backward_f64)(const NormBackward&);
+    void (*aggregate_f32)(const Aggregate&);
+    void (*aggregate_f64)(const Aggregate&);
+};
+
+Kernels kernels_baseline();
+Kernels kernels_avx2();
+Kernels kernels_avx512();
+
+}  // namespace graphnorms

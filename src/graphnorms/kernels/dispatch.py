@@ -1,0 +1,89 @@
+"""Which backend runs a problem, and in words why the others do not."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from graphnorms.errors import BackendRefusedError, unknown_name
+from graphnorms.kernels.cpu import backend as cpu
+from graphnorms.kernels.problem import AggregateProblem, NormalizeProblem
+
+Problem = NormalizeProblem | AggregateProblem
+
+
+def _no_refusals(problem: Problem) -> list[str]:
+    return []
+
+
+_NORMALIZE: Final[dict[str, Callable[[NormalizeProblem], list[str]]]] = {
+    "cpu": cpu.normalize_refusals,
+    "reference": _no_refusals,
+}
+_AGGREGATE: Final[dict[str, Callable[[AggregateProblem], list[str]]]] = {
+    "cpu": cpu.aggregate_refusals,
+    "reference": _no_refusals,
+}
+
+
+@functools.cache
+def choose(problem: Problem, wanted: str) -> str:
+    """Return the backend for a problem: the first without a refusal, or the one asked for.
+
+    The answer is the same for every problem of a kind, so it is worked out once for each.
+
+    Args:
+        problem: The kind of call.
+        wanted: `"auto"`, or the name of a backend.
+
+    Raises:
+        BackendRefusedError: The backend asked for cannot run the problem.
+        ValueError: There is no backend of that name.
+    """
+    if wanted != "auto":
+        refusals = _refusals(problem, wanted)
+        if refusals:
+            raise BackendRefusedError(
+                f"backend {wanted!r} cannot run this: {'; '.join(refusals)}; "
+                "use backend='auto' for one that can"
+            )
+        return wanted
+    return next(name for name in _NORMALIZE if not _refusals(problem, name))
+
+
+def _refusals(problem: Problem, name: str) -> list[str]:
+    if name not in _NORMALIZE:
+        raise unknown_name("backend", name, ("auto", *_NORMALIZE))
+    if isinstance(problem, NormalizeProblem):
+        return _NORMALIZE[name](problem)
+    return _AGGREGATE[name](problem)
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """One backend on this machine.
+
+    Args:
+        name: What `backend=` takes.
+        available: Whether it can run at all.
+        detail: What it runs on, or why it cannot.
+    """
+
+    name: str
+    available: bool
+    detail: str
+
+
+def backends() -> list[BackendStatus]:
+    """List the backends in the order in which `backend="auto"` tries them."""
+    reason = cpu.unavailable()
+    return [
+        BackendStatus(
+            "cpu",
+            reason is None,
+            f"C++, {cpu.description()}; float32 and float64" if reason is None else reason,
+        ),
+        BackendStatus("reference", True, "plain torch, any device and floating dtype"),
+    ]

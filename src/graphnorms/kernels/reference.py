@@ -1,0 +1,139 @@
+"""Plain torch: the definition of the operations.
+
+Every other backend must agree with this one. It runs in any floating dtype on any device, is
+twice differentiable and works under `torch.func`. It is written for precision and reading, not
+for speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from graphnorms.adjacency import Adjacency
+from graphnorms.kernels.problem import Over, accumulation_dtype
+from graphnorms.segments import Segments
+
+_ACTIVATIONS: Final[dict[str | None, Callable[[Tensor], Tensor]]] = {
+    None: lambda y: y,
+    "relu": torch.relu,
+}
+
+
+def segment_normalize(
+    x: Tensor,
+    segments: Segments,
+    *,
+    center: Over | None,
+    scale: Over | None,
+    groups: int,
+    mean_scale: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    activation: str | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the one equation; see `graphnorms.kernels.api.segment_normalize`.
+
+    Returns:
+        y, the mean per cell of the centre domain, and the second moment of what the scale
+        domain saw, the last two in the accumulation dtype and with their gradients.
+    """
+    dtype = accumulation_dtype(x.dtype)
+    o = x.to(dtype)  # (rows, channels)
+    mean = moment = o.new_zeros((0, 0))
+    if center is not None:
+        # Sums are taken relative to an entry p of the cell, so that their rounding does not
+        # grow with |mean| / std: o = x - a mean = (x - p) - a (mean - p) + (1 - a) p.
+        pivot = first_of_cells(o.detach(), segments, center, groups)
+        shifted = o - _spread(pivot, segments, center, o)
+        relative = _mean(shifted, segments, center, groups)
+        mean = pivot + relative
+        removed = _spread(relative, segments, center, o)
+        if mean_scale is None:
+            o = shifted - removed
+        else:
+            share = mean_scale.to(dtype)
+            kept = (1 - share) * _spread(pivot, segments, center, o)
+            o = (shifted - share * removed) + kept
+    if scale is not None:
+        moment = _mean(o * o, segments, scale, groups)
+        o = o * _spread(torch.rsqrt(moment + eps), segments, scale, o)
+    if weight is not None:
+        o = o * weight.to(dtype)
+    if bias is not None:
+        o = o + bias.to(dtype)
+    return _ACTIVATIONS[activation](o).to(x.dtype), mean, moment
+
+
+def aggregate(
+    x: Tensor,
+    adjacency: Adjacency,
+    *,
+    self_weight: float,
+    node_scale: Tensor | None,
+) -> Tensor:
+    """Sum over neighbours; see `graphnorms.kernels.api.aggregate`."""
+    dtype = accumulation_dtype(x.dtype)
+    scaled = x.to(dtype)
+    if node_scale is not None:
+        scaled = scaled * node_scale.to(dtype).unsqueeze(1)
+    targets = torch.repeat_interleave(
+        torch.arange(adjacency.num_nodes, device=x.device),
+        adjacency.in_degree,
+        output_size=adjacency.num_edges,
+    )
+    messages = scaled.index_select(0, adjacency.index)
+    y = torch.zeros_like(scaled).index_add(0, targets, messages)
+    if self_weight:
+        y = y + self_weight * scaled
+    if node_scale is not None:
+        y = y * node_scale.to(dtype).unsqueeze(1)
+    return y.to(x.dtype)
+
+
+def _grouped(x: Tensor, groups: int) -> Tensor:
+    return x.unflatten(1, (groups, -1))  # (rows, groups, channels per group)
+
+
+def first_of_cells(x: Tensor, segments: Segments, over: Over, groups: int) -> Tensor:
+    """An entry of every cell: the first row of the segment, the first channel of the group."""
+    if over is Over.CHANNELS:
+        return _grouped(x, groups)[:, :, 0]  # (rows, groups)
+    if not x.shape[0]:
+        return x.new_zeros((segments.num_segments, x.shape[1] if over is Over.NODES else groups))
+    # An empty segment at the end begins past the last row; its pivot is used by no row.
+    position = segments.ptr[:-1].clamp(max=x.shape[0] - 1)
+    rows = position if segments.order is None else segments.order[position]
+    first = x.index_select(0, rows)  # (segments, channels)
+    empty = (segments.counts == 0).unsqueeze(1)
+    first = first.masked_fill(empty, 0)
+    return first if over is Over.NODES else _grouped(first, groups)[:, :, 0]
+
+
+def _mean(x: Tensor, segments: Segments, over: Over, groups: int) -> Tensor:
+    """Mean of x over the entries of every cell; 0 for a cell without entries."""
+    if over is not Over.NODES:
+        x = _grouped(x, groups).mean(2)  # (rows, groups)
+    if over is Over.CHANNELS:
+        return x
+    if segments.num_segments == 1:
+        total = x.sum(0, keepdim=True)  # pairwise, where index_add would sum one by one
+    else:
+        total = x.new_zeros((segments.num_segments, x.shape[1])).index_add(0, segments.index, x)
+    return total / segments.counts.clamp(min=1).unsqueeze(1)
+
+
+def _spread(statistic: Tensor, segments: Segments, over: Over, like: Tensor) -> Tensor:
+    """Give every entry the statistic of its cell: `(rows, channels)`, or broadcastable to it."""
+    if over is not Over.CHANNELS:
+        statistic = (
+            statistic if segments.num_segments == 1 else statistic.index_select(0, segments.index)
+        )
+    if over is Over.NODES:
+        return statistic
+    width = like.shape[1] // statistic.shape[1]
+    return statistic.repeat_interleave(width, dim=1)

@@ -1,0 +1,146 @@
+"""BatchNorm: each channel over all nodes of the minibatch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from graphnorms.kernels import Over
+from graphnorms.kernels.api import normalize_with_statistics
+from graphnorms.layers.checks import (
+    check_activation,
+    check_channels,
+    check_eps,
+    check_features,
+    check_momentum,
+    with_activation,
+)
+from graphnorms.layers.running import normalize_by_running, update_running
+from graphnorms.segments import Segments
+
+
+class BatchNorm(nn.Module):
+    r"""Normalize each channel over all nodes of the minibatch, whatever graph they belong to.
+
+    $$ \mu = \tfrac{1}{N} \sum_i x_i, \quad
+       \sigma^2 = \tfrac{1}{N} \sum_i (x_i - \mu)^2, \quad
+       y_i = f\Big(\gamma \, \frac{x_i - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta\Big) $$
+
+    in training; in `eval()` $\mu$ and $\sigma^2$ are the running averages of $\mu$ and of the
+    unbiased variance. `momentum=None` averages over all batches seen. A batch without nodes
+    changes nothing.
+
+    Shapes: `x` and the result `(nodes, channels)`; `module.weight`, `module.bias`,
+    `module.running_mean`, `module.running_var` `(channels,)`. Precision: statistics in float32
+    or wider; the result has the dtype of `x`.
+
+    Args:
+        in_channels: Number of channels.
+        eps: $\varepsilon$, in the squared unit of `x`.
+        momentum: Weight of a batch in the running averages; `None` for the plain average.
+        affine: Whether to learn $\gamma$ and $\beta$.
+        track_running_stats: Whether to keep running averages; without them `eval()` normalizes
+            by the batch as well.
+        allow_single_element: Normalize a batch of one node by the running averages instead of
+            refusing it in training.
+        activation: $f$, fused into the same pass: `None` or `"relu"`.
+        device, dtype: Where and how the parameters are made.
+        backend: `"auto"`, or one backend by name, which then never falls back.
+
+    Raises:
+        ValueError: `in_channels` or `eps` is not positive, `momentum` is outside 0 … 1,
+            `allow_single_element` without running averages, `x` is not `(nodes, in_channels)`,
+            or has a single row in training.
+
+    Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167. Parameters and buffers are
+    named as in PyG, whose checkpoints load unchanged.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        allow_single_element: bool = False,
+        *,
+        activation: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        check_channels(in_channels)
+        check_eps(eps)
+        check_momentum(momentum)
+        check_activation(activation)
+        if allow_single_element and not track_running_stats:
+            raise ValueError(
+                "'allow_single_element' requires 'track_running_stats' to be set to `True`"
+            )
+        self.in_channels = in_channels
+        self.allow_single_element = allow_single_element
+        self.activation = activation
+        self.backend = backend
+        # The holder of the parameters: PyG's keys begin with "module.".
+        self.module = nn.BatchNorm1d(
+            in_channels, eps, momentum, affine, track_running_stats, device=device, dtype=dtype
+        )
+
+    def reset_running_stats(self) -> None:
+        """Set the running mean to 0, the running variance to 1 and the counter to 0."""
+        self.module.reset_running_stats()
+
+    def reset_parameters(self) -> None:
+        """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""
+        self.module.reset_parameters()
+
+    def forward(
+        self,
+        x: Tensor,
+        batch: Tensor | Segments | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        """Normalize `x`; `batch` makes no difference and is not looked at."""
+        check_features(x, self.in_channels)
+        own = self.module
+        tracked = own.running_mean is not None and own.running_var is not None
+        by_batch = own.training or not tracked
+        if self.allow_single_element and x.shape[0] <= 1:
+            by_batch = False
+        if not by_batch:
+            assert own.running_mean is not None
+            assert own.running_var is not None
+            return normalize_by_running(
+                x, own.running_mean, own.running_var, own.weight, own.bias,
+                eps=own.eps, activation=self.activation,
+            )  # fmt: skip
+        if own.training and x.shape[0] == 1:
+            raise ValueError(
+                f"Expected more than 1 value per channel when training, got input size {x.shape}; "
+                "use a larger batch, or allow_single_element=True"
+            )
+        y, mean, moment = normalize_with_statistics(
+            x, Segments.single(x.shape[0], x.device),
+            center=Over.NODES, scale=Over.NODES, groups=1, mean_scale=None,
+            weight=own.weight, bias=own.bias, eps=own.eps, activation=self.activation,
+            backend=self.backend, statistics=own.training and tracked,
+        )  # fmt: skip
+        if own.training and tracked and x.shape[0]:
+            assert own.running_mean is not None
+            assert own.running_var is not None
+            assert own.num_batches_tracked is not None
+            unbiased = moment[0] * (x.shape[0] / (x.shape[0] - 1))
+            update_running(
+                own.running_mean, own.running_var, own.num_batches_tracked,
+                mean[0], unbiased, own.momentum,
+            )  # fmt: skip
+        return y
+
+    def extra_repr(self) -> str:
+        """Return PyG's text, and the activation if there is one."""
+        return with_activation(self.module.extra_repr(), self.activation)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"

@@ -1,0 +1,53 @@
+"""What every layer checks of its arguments."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from graphnorms.errors import unknown_name
+from graphnorms.kernels.problem import ACTIVATIONS
+
+
+def check_channels(in_channels: int) -> None:
+    """Refuse a number of channels that is not positive."""
+    if in_channels < 1:
+        raise ValueError(f"in_channels is {in_channels}, expected a positive number")
+
+
+def check_eps(eps: float) -> None:
+    """Refuse an eps that is not positive: a constant channel would then divide 0 by 0."""
+    if not eps > 0:
+        raise ValueError(f"eps is {eps}, expected a positive number")
+
+
+def check_momentum(momentum: float | None) -> None:
+    """Refuse a momentum outside 0 … 1; `None` is the cumulative average."""
+    if momentum is not None and not 0 <= momentum <= 1:
+        raise ValueError(f"momentum is {momentum}, expected a number from 0 to 1, or None")
+
+
+def check_features(x: Tensor, channels: int, *, dims: int | None = 2) -> None:
+    """Refuse features of another width, dimension or kind.
+
+    Args:
+        x: The features.
+        channels: What the last dimension must be.
+        dims: How many dimensions there must be; `None` for two or more.
+    """
+    expected = f"(nodes, {channels})" if dims == 2 else f"(nodes, …, {channels})"
+    right = x.dim() == dims if dims is not None else x.dim() >= 2
+    if not right or x.shape[-1] != channels:
+        raise ValueError(f"x has shape {tuple(x.shape)}, expected {expected}")
+    if not x.is_floating_point():
+        raise ValueError(f"x is {x.dtype}, expected a floating dtype; convert it with x.float()")
+
+
+def check_activation(activation: str | None) -> None:
+    """Refuse an activation that the kernels cannot fuse."""
+    if activation not in ACTIVATIONS:
+        raise unknown_name("activation", str(activation), [str(name) for name in ACTIVATIONS])
+
+
+def with_activation(text: str, activation: str | None) -> str:
+    """Complete an `extra_repr`: PyG's text, and the fused activation behind it."""
+    return text if activation is None else f"{text}, activation={activation!r}"

@@ -1,0 +1,171 @@
+"""InstanceNorm: each channel over the nodes of each graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from graphnorms.kernels import Over
+from graphnorms.kernels.api import normalize_with_statistics
+from graphnorms.layers.checks import (
+    check_activation,
+    check_channels,
+    check_eps,
+    check_features,
+    check_momentum,
+    with_activation,
+)
+from graphnorms.layers.running import normalize_by_running, update_running
+from graphnorms.segments import Segments, as_segments
+
+
+class InstanceNorm(nn.Module):
+    r"""Normalize each channel over the nodes of each graph.
+
+    For a graph with node set $V$, independently in every channel,
+
+    $$ \mu = \tfrac{1}{|V|} \sum_{i \in V} x_i, \quad
+       \sigma^2 = \tfrac{1}{|V|} \sum_{i \in V} (x_i - \mu)^2, \quad
+       y_i = f\Big(\gamma \, \frac{x_i - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta\Big). $$
+
+    A graph of one node, and a channel that is constant within a graph, give $\beta$.
+
+    With `track_running_stats`, `eval()` normalizes by running averages. Differs from PyG there:
+    graphs count by their nodes, not each alike and empty ones included; the buffers are updated
+    in place, without a graph behind them; the counter moves; `momentum=None` works. The running
+    mean is that of all nodes, the running variance $\sum_g |V_g| \sigma_g^2 / \sum_g (|V_g| - 1)$;
+    for graphs of one size both are PyG's.
+
+    Shapes: `x` and the result `(nodes, channels)`; `weight`, `bias`, `running_mean` and
+    `running_var` `(channels,)`. Precision: statistics in float32 or wider; the result has the
+    dtype of `x`.
+
+    Args:
+        in_channels: Number of channels.
+        eps: $\varepsilon$, in the squared unit of `x`.
+        momentum: Weight of a batch in the running averages; `None` for the plain average.
+        affine: Whether to learn $\gamma$ and $\beta$.
+        track_running_stats: Whether to keep running averages and use them in `eval()`.
+        activation: $f$, fused into the same pass: `None` or `"relu"`.
+        device, dtype: Where and how the parameters are made.
+        backend: `"auto"`, or one backend by name, which then never falls back.
+
+    Raises:
+        ValueError: `in_channels` or `eps` is not positive, `momentum` is outside 0 … 1, `x` is
+            not `(nodes, in_channels)`, or `batch` does not assign exactly the rows of `x`.
+
+    Source: Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022. Parameters and buffers are
+    named as in PyG, whose checkpoints load unchanged.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        *,
+        activation: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        check_channels(in_channels)
+        check_eps(eps)
+        check_momentum(momentum)
+        check_activation(activation)
+        self.in_channels = in_channels
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        self.activation = activation
+        self.backend = backend
+        if affine:
+            self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
+            self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
+        else:
+            self.register_parameter("weight", None)
+            self.register_parameter("bias", None)
+        if track_running_stats:
+            zeros = torch.zeros(in_channels, device=device, dtype=dtype)
+            self.register_buffer("running_mean", zeros)
+            self.register_buffer("running_var", torch.ones_like(zeros))
+            counter = torch.tensor(0, dtype=torch.long, device=device)
+            self.register_buffer("num_batches_tracked", counter)
+        else:
+            self.register_buffer("running_mean", None)
+            self.register_buffer("running_var", None)
+            self.register_buffer("num_batches_tracked", None)
+        self.reset_parameters()
+
+    @property
+    def num_features(self) -> int:
+        """The number of channels, by torch's name."""
+        return self.in_channels
+
+    def reset_running_stats(self) -> None:
+        """Set the running mean to 0, the running variance to 1 and the counter to 0."""
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.zero_()
+
+    def reset_parameters(self) -> None:
+        """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""
+        self.reset_running_stats()
+        if self.weight is not None and self.bias is not None:
+            nn.init.ones_(self.weight)
+            nn.init.zeros_(self.bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        batch: Tensor | Segments | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        """Normalize the graphs of `x`; `batch` names the graph of every node (`None`: one)."""
+        check_features(x, self.in_channels)
+        segments = as_segments(batch, rows_of=x, num_segments=batch_size)
+        tracked = self.running_mean is not None and self.running_var is not None
+        if tracked and not self.training:
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            return normalize_by_running(
+                x, self.running_mean, self.running_var, self.weight, self.bias,
+                eps=self.eps, activation=self.activation,
+            )  # fmt: skip
+        y, mean, moment = normalize_with_statistics(
+            x, segments,
+            center=Over.NODES, scale=Over.NODES, groups=1, mean_scale=None,
+            weight=self.weight, bias=self.bias, eps=self.eps, activation=self.activation,
+            backend=self.backend, statistics=tracked,
+        )  # fmt: skip
+        if tracked and x.shape[0]:
+            self._track(segments, mean, moment)
+        return y
+
+    def _track(self, segments: Segments, mean: Tensor, moment: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        counts = segments.counts.to(mean.dtype).unsqueeze(1)  # (segments, 1)
+        all_mean = (mean * (counts / segments.num_rows)).sum(0)
+        unbiased = (moment * counts).sum(0) / (counts - 1).clamp(min=0).sum().clamp(min=1)
+        update_running(
+            self.running_mean, self.running_var, self.num_batches_tracked,
+            all_mean, unbiased, self.momentum,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        """Return the channels, as PyG does, and the activation if there is one."""
+        return with_activation(str(self.in_channels), self.activation)

@@ -1,0 +1,118 @@
+"""LayerNorm: over the channels of a node, or over all entries of a graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from graphnorms.errors import unknown_name
+from graphnorms.kernels import Over, segment_normalize
+from graphnorms.layers.checks import (
+    check_activation,
+    check_channels,
+    check_eps,
+    check_features,
+    with_activation,
+)
+from graphnorms.segments import Segments, as_segments
+
+_MODES = {"graph": Over.BOTH, "node": Over.CHANNELS}
+
+
+class LayerNorm(nn.Module):
+    r"""Normalize the entries of each graph together, or those of each node.
+
+    With $S$ the entries of a graph, all nodes and channels (`mode="graph"`), or of a single
+    node, all channels (`mode="node"`),
+
+    $$ \mu = \mathrm{mean}(S), \quad \sigma^2 = \mathrm{mean}\big((S - \mu)^2\big), \quad
+       y = f\Big(\gamma \, \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta\Big). $$
+
+    $\gamma$ and $\beta$ are per channel in both modes. There are no running statistics. A graph
+    whose entries are all equal gives $\beta$.
+
+    Differs from PyG in `mode="graph"` without `batch`, where PyG divides by
+    $\sigma + \varepsilon$ instead of $\sqrt{\sigma^2 + \varepsilon}$ and so gives another result
+    than for `batch=zeros`; and in refusing a wrong mode at once.
+
+    Shapes: `x` and the result `(nodes, channels)`; `weight` and `bias` `(channels,)`.
+    Precision: statistics in float32 or wider; the result has the dtype of `x`.
+
+    Args:
+        in_channels: Number of channels.
+        eps: $\varepsilon$, in the squared unit of `x`.
+        affine: Whether to learn $\gamma$ and $\beta$.
+        mode: `"graph"` or `"node"`.
+        activation: $f$, fused into the same pass: `None` or `"relu"`.
+        device, dtype: Where and how the parameters are made.
+        backend: `"auto"`, or one backend by name, which then never falls back.
+
+    Raises:
+        ValueError: `in_channels` or `eps` is not positive, `mode` is unknown, `x` is not
+            `(nodes, in_channels)`, or `batch` does not assign exactly the rows of `x`.
+
+    Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450. Parameters are named as in PyG,
+    whose checkpoints load unchanged.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        mode: str = "graph",
+        *,
+        activation: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        check_channels(in_channels)
+        check_eps(eps)
+        check_activation(activation)
+        if mode not in _MODES:
+            raise unknown_name("mode", str(mode), _MODES)
+        self.in_channels = in_channels
+        self.eps = eps
+        self.affine = affine
+        self.mode = mode
+        self.activation = activation
+        self.backend = backend
+        if affine:
+            self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
+            self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
+        else:
+            self.register_parameter("weight", None)
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set `weight` to 1 and `bias` to 0."""
+        if self.affine:
+            nn.init.ones_(self.weight)
+            nn.init.zeros_(self.bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        batch: Tensor | Segments | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        """Normalize `x`; in mode `"node"`, `batch` makes no difference and is not looked at."""
+        check_features(x, self.in_channels)
+        if self.mode == "node":
+            segments = Segments.single(x.shape[0], x.device)
+        else:
+            segments = as_segments(batch, rows_of=x, num_segments=batch_size)
+        over = _MODES[self.mode]
+        return segment_normalize(
+            x, segments,
+            center=over, scale=over, weight=self.weight, bias=self.bias,
+            eps=self.eps, activation=self.activation, backend=self.backend,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        """Return PyG's text, and the activation if there is one."""
+        text = f"{self.in_channels}, affine={self.affine}, mode={self.mode}"
+        return with_activation(text, self.activation)

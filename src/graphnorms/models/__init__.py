@@ -1,0 +1,20 @@
+"""GCN and GIN as H' = F(Norm(W · H · Q))."""
+
+from graphnorms.models.config import MODELS, PRESETS, ModelConfig, preset
+from graphnorms.models.convolutions import GCNConv, GINConv
+from graphnorms.models.gnn import GNN
+from graphnorms.models.initialize import derive_seed, initialize
+from graphnorms.models.readout import readout
+
+__all__ = [
+    "GNN",
+    "MODELS",
+    "PRESETS",
+    "GCNConv",
+    "GINConv",
+    "ModelConfig",
+    "derive_seed",
+    "initialize",
+    "preset",
+    "readout",
+]

@@ -1,0 +1,106 @@
+"""What a model is built from, and the named presets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+from graphnorms.errors import unknown_name
+
+MODELS: Final = ("gin", "gcn")
+READOUTS: Final = ("sum", "mean", "max")
+DROPOUTS: Final = ("features", "logits")
+HEADS: Final = ("graph", "node")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The architecture of a GCN or GIN, apart from its normalization.
+
+    Args:
+        name: `"gin"` or `"gcn"`.
+        layers: Number of convolutions.
+        hidden: Channels of every hidden layer.
+        self_weight: GIN: the weight 1 + ε of a node itself in its aggregation.
+        residual: Whether every convolution but the first adds its input to its result.
+        readout: How a graph is read from its nodes: `"sum"`, `"mean"` or `"max"`.
+        dropout: Share of entries dropped before the result.
+        dropout_on: `"features"`: of what the last Linear sees; `"logits"`: of what it gives.
+        norm_eps: ε of every normalization.
+        head: `"graph"`: one result per graph; `"node"`: one per node, without a readout.
+
+    Raises:
+        ValueError: A value is unknown or out of its range.
+    """
+
+    name: str
+    layers: int = 4
+    hidden: int = 64
+    self_weight: float = 1.0
+    residual: bool = False
+    readout: str = "sum"
+    dropout: float = 0.5
+    dropout_on: str = "features"
+    norm_eps: float = 1e-5
+    head: str = "graph"
+
+    def __post_init__(self) -> None:
+        for kind, given, known in (
+            ("model", self.name, MODELS),
+            ("readout", self.readout, READOUTS),
+            ("dropout_on", self.dropout_on, DROPOUTS),
+            ("head", self.head, HEADS),
+        ):
+            if given not in known:
+                raise unknown_name(kind, given, known)
+        for kind, number in (("layers", self.layers), ("hidden", self.hidden)):
+            if number < 1:
+                raise ValueError(f"{kind} is {number}, expected a positive number")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, expected a number from 0 to below 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the config as JSON-able data; `ModelConfig(**data)` reads it back."""
+        return asdict(self)
+
+
+# GIN as the authors' code of GraphNorm trains it: (1 + eps) x + the neighbours, over a graph that
+# has self loops added, so that a node counts twice (eps = 0).
+_PAPER: Final = {
+    "gin": ModelConfig(
+        name="gin", self_weight=2.0, residual=True, dropout_on="logits", norm_eps=1e-6
+    ),
+    "gcn": ModelConfig(name="gcn", residual=True, dropout_on="logits", norm_eps=1e-6),
+}
+_PRESETS: Final = {
+    "default": {name: ModelConfig(name=name) for name in MODELS},
+    "graphnorm-paper": _PAPER,
+}
+PRESETS: Final = tuple(_PRESETS)
+
+
+def preset(model: str, name: str = "default", *, node_labels: bool = True) -> ModelConfig:
+    """Return the named preset of a model.
+
+    `"default"`: four convolutions of 64 channels, sum readout, dropout before the last Linear.
+    `"graphnorm-paper"`: as the authors of GraphNorm trained them (Cai et al. 2021, their code):
+    residual connections but for the first convolution, dropout on the logits, norm ε 1e-6, in
+    GIN the doubled weight of the node itself; mean readout where nodes have no labels of their
+    own (social graphs), sum where they have (molecules and proteins).
+
+    Args:
+        model: `"gin"` or `"gcn"`.
+        name: `"default"` or `"graphnorm-paper"`.
+        node_labels: Whether the nodes have labels or attributes of their own.
+
+    Raises:
+        ValueError: There is no such model or preset.
+    """
+    if model not in MODELS:
+        raise unknown_name("model", model, MODELS)
+    if name not in _PRESETS:
+        raise unknown_name("preset", name, _PRESETS)
+    config = _PRESETS[name][model]
+    if name == "graphnorm-paper" and not node_labels:
+        return replace(config, readout="mean")
+    return config

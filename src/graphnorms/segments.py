@@ -1,0 +1,327 @@
+"""Which rows belong to which graph: validated and built once per batch."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Final
+
+import torch
+from torch import Tensor
+
+_INTEGERS: Final = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+class Segments:
+    r"""A partition of rows into segments, one per graph.
+
+    Position $i$ of segment $s$ is $\mathrm{ptr}_s \le i < \mathrm{ptr}_{s+1}$; the row at a
+    position is `order[i]`, or `i` itself where `order` is `None`. Segments may be empty.
+
+    Make one with `from_ptr`, `from_counts`, `from_batch` or `single`, once per minibatch, and
+    give it to every layer in place of `batch`: nothing is then derived or checked again.
+
+    Attributes:
+        ptr: Offsets, int64, `(segments + 1,)`.
+        order: The rows in the order of their segments, int64, `(rows,)`, or `None`.
+        num_segments, num_rows: The sizes, known on the host.
+        longest: Rows of the longest segment where the host knows it, else `None`.
+    """
+
+    __slots__ = ("__weakref__", "_counts", "_index", "longest", "num_rows", "num_segments",
+                 "order", "ptr")  # fmt: skip
+
+    def __init__(
+        self,
+        ptr: Tensor,
+        order: Tensor | None,
+        num_rows: int,
+        *,
+        longest: int | None = None,
+        index: Tensor | None = None,
+    ) -> None:
+        self.ptr = ptr
+        self.order = order
+        self.num_rows = num_rows
+        self.num_segments = ptr.shape[0] - 1
+        self.longest = longest
+        self._index = index
+        self._counts: Tensor | None = None
+
+    @classmethod
+    def from_ptr(
+        cls,
+        ptr: Tensor,
+        *,
+        num_rows: int | None = None,
+        longest: int | None = None,
+        validate: bool | None = None,
+    ) -> Segments:
+        """Build from offsets: segment `s` is the rows `ptr[s]` to `ptr[s + 1]`.
+
+        Args:
+            ptr: Offsets, integer, `(segments + 1,)`, ascending from 0.
+            num_rows: Where `ptr` must end. Read from `ptr` if not given.
+            longest: Rows of the longest segment, if known.
+            validate: Check the values; `None` does so on the CPU only, because on a GPU it reads
+                the device.
+
+        Raises:
+            ValueError: `ptr` is not a vector of integers, does not begin at 0, does not ascend,
+                or does not end at `num_rows`.
+        """
+        _check_integer_vector("ptr", ptr)
+        if ptr.shape[0] == 0:
+            raise ValueError("ptr is empty, expected segments + 1 offsets beginning with 0")
+        ptr = ptr.to(torch.int64)
+        if validate or (validate is None and ptr.is_cpu):
+            _check_offsets(ptr, num_rows)
+        if num_rows is None:
+            num_rows = int(ptr[-1])
+        return cls(ptr, None, num_rows, longest=longest)
+
+    @classmethod
+    def from_counts(cls, counts: Tensor) -> Segments:
+        """Build from the number of rows of each segment, as DGL's `batch_num_nodes()` gives it.
+
+        Raises:
+            ValueError: `counts` is not a vector of integers, or one is negative.
+        """
+        _check_integer_vector("counts", counts)
+        if counts.shape[0] and int(counts.min()) < 0:
+            raise ValueError(f"counts has {int(counts.min())}, expected no negative number")
+        return cls.from_ptr(_offsets(counts.to(torch.int64)), validate=False)
+
+    @classmethod
+    def from_batch(
+        cls,
+        batch: Tensor,
+        num_segments: int | None = None,
+        *,
+        sorted: bool | None = None,
+        validate: bool = False,
+    ) -> Segments:
+        """Build from the segment of every row, in any order and with any gaps.
+
+        On the CPU the ids are checked, and rows that are already sorted stay where they are. On
+        other devices nothing is read back: rows are taken as unsorted unless `sorted=True`, and
+        ids outside the range fail an assertion on the device.
+
+        Args:
+            batch: Segment of each row, integer, `(rows,)`.
+            num_segments: How many segments there are, empty ones at the end included. Read
+                from the largest id if not given, which reads the device once.
+            sorted: That the ids ascend; `None` finds out on the CPU.
+            validate: On a GPU, read the device to name a value outside the range.
+
+        Raises:
+            ValueError: `batch` is not a vector of integers, or an id is negative or not below
+                `num_segments`.
+        """
+        _check_integer_vector("batch", batch)
+        if torch.compiler.is_compiling():
+            return _from_batch_without_reading(cls, batch, num_segments, bool(sorted))
+        if num_segments is None:
+            num_segments = int(batch.max()) + 1 if batch.shape[0] else 0
+        index = batch.to(torch.int64)
+        if batch.is_cpu or validate:
+            _check_ids(index, num_segments)
+        if not batch.is_cpu:
+            return _from_batch_without_reading(cls, index, num_segments, bool(sorted))
+        if sorted is None:
+            sorted = bool((index[1:] >= index[:-1]).all())
+        order = None if sorted else torch.argsort(index, stable=True)
+        counts = torch.bincount(index, minlength=num_segments)
+        segments = cls(_offsets(counts), order, batch.shape[0], index=index)
+        segments._counts = counts
+        return segments
+
+    @classmethod
+    def single(cls, num_rows: int, device: torch.device | None = None) -> Segments:
+        """Build the partition in which all rows are one graph."""
+        ptr = torch.tensor([0, num_rows], device=device)
+        return cls(ptr, None, num_rows, longest=num_rows)
+
+    @property
+    def counts(self) -> Tensor:
+        """Rows of each segment, int64, `(segments,)`."""
+        if self._counts is None:
+            self._counts = self.ptr.diff()
+        return self._counts
+
+    @property
+    def index(self) -> Tensor:
+        """Segment of each row, in the order of the rows, int64, `(rows,)`."""
+        if self._index is None:
+            ids = torch.arange(self.num_segments, device=self.ptr.device)
+            index = torch.repeat_interleave(ids, self.counts, output_size=self.num_rows)
+            if self.order is not None:
+                index = torch.empty_like(index).index_copy(0, self.order, index)
+            self._index = index
+        return self._index
+
+    @property
+    def device(self) -> torch.device:
+        """Where the offsets lie."""
+        return self.ptr.device
+
+    def to(self, device: torch.device | str) -> Segments:
+        """Copy to a device; `self` where it is there already."""
+        if self.ptr.device == torch.device(device):
+            return self
+        return Segments(
+            self.ptr.to(device),
+            None if self.order is None else self.order.to(device),
+            self.num_rows,
+            longest=self.longest,
+        )
+
+    def __len__(self) -> int:
+        return self.num_segments
+
+    def __repr__(self) -> str:
+        order = "" if self.order is None else ", unsorted"
+        return f"Segments({self.num_segments} segments, {self.num_rows} rows{order})"
+
+
+def as_segments(
+    batch: Tensor | Segments | None, *, rows_of: Tensor, num_segments: int | None = None
+) -> Segments:
+    """Turn what a layer was given as `batch` into the Segments of the rows of `rows_of`.
+
+    In eager mode the Segments of a batch vector are kept as long as the vector lives and is not
+    written to, so that the layers of one model derive them once.
+
+    Args:
+        batch: A batch vector, a `Segments`, or `None` for one graph.
+        rows_of: The features, `(rows, …)`.
+        num_segments: `batch_size`; checked against a `Segments`, ignored for `None`.
+
+    Raises:
+        ValueError: `batch` does not assign exactly the rows of `rows_of`, is on another device,
+            or holds an id outside its range.
+    """
+    rows = rows_of.shape[0]
+    if isinstance(batch, Segments):
+        segments = batch
+        if num_segments is not None and num_segments != segments.num_segments:
+            raise ValueError(
+                f"batch_size is {num_segments}, but the Segments given has {segments.num_segments}"
+            )
+    elif batch is None:
+        return Segments.single(rows, rows_of.device)
+    elif not isinstance(batch, Tensor):
+        raise ValueError(
+            f"batch is a {type(batch).__name__}, expected a vector of integers or a Segments"
+        )
+    elif torch.compiler.is_compiling() or batch.is_inference():
+        segments = Segments.from_batch(batch, num_segments)
+    else:
+        segments = _remembered(batch, num_segments)
+    if segments.num_rows != rows:
+        raise ValueError(f"batch assigns {segments.num_rows} rows, but x has {rows}")
+    if segments.ptr.device != rows_of.device:
+        raise ValueError(
+            f"batch is on {segments.ptr.device}, but x is on {rows_of.device}; move one of them"
+        )
+    return segments
+
+
+class _Memory:
+    """The Segments of recently seen batch vectors, by the identity of the vector."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[int, int | None], tuple[weakref.ref[Tensor], int, Segments]] = {}
+
+    def find(self, batch: Tensor, num_segments: int | None) -> Segments | None:
+        entry = self.entries.get((id(batch), num_segments))
+        if entry is None or entry[0]() is not batch or entry[1] != batch._version:
+            return None
+        return entry[2]
+
+    def keep(self, batch: Tensor, num_segments: int | None, segments: Segments) -> None:
+        key = (id(batch), num_segments)
+
+        def forget(dead: weakref.ref[Tensor]) -> None:
+            # Another tensor may have got the same id in the meantime.
+            entry = self.entries.get(key)
+            if entry is not None and entry[0] is dead:
+                del self.entries[key]
+
+        self.entries[key] = (weakref.ref(batch, forget), batch._version, segments)
+
+
+_memory = _Memory()
+
+
+def _remembered(batch: Tensor, num_segments: int | None) -> Segments:
+    segments = _memory.find(batch, num_segments)
+    if segments is None:
+        segments = Segments.from_batch(batch, num_segments)
+        # A Segments that holds the vector itself would keep it, and so the entry, alive.
+        if segments._index is batch:
+            segments._index = batch.detach()
+        _memory.keep(batch, num_segments, segments)
+    return segments
+
+
+def _from_batch_without_reading(
+    cls: type[Segments], batch: Tensor, num_segments: int | None, is_sorted: bool
+) -> Segments:
+    """Derive on the device, as one functional sequence of operations."""
+    if num_segments is None:
+        raise ValueError(
+            "batch_size is not given; under torch.compile and torch.export it cannot be read "
+            "from batch: pass batch_size, or a Segments"
+        )
+    index = batch.to(torch.int64)
+    if is_sorted:
+        ordered, order = index, None
+    else:
+        ordered, order = torch.sort(index, stable=True)
+    bounds = torch.arange(num_segments + 1, device=batch.device)
+    ptr = torch.searchsorted(ordered, bounds)
+    in_range = ((index >= 0) & (index < num_segments)).all()
+    torch._assert_async(in_range, "batch has an id outside 0 … batch_size - 1")
+    return cls(ptr, order, batch.shape[0], index=index)
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    ptr = counts.new_zeros(counts.shape[0] + 1)
+    torch.cumsum(counts, 0, out=ptr[1:])
+    return ptr
+
+
+def _check_integer_vector(name: str, vector: Tensor) -> None:
+    if not isinstance(vector, Tensor) or vector.dim() != 1 or vector.dtype not in _INTEGERS:
+        given = (
+            f"{tuple(vector.shape)} of {vector.dtype}"
+            if isinstance(vector, Tensor)
+            else type(vector).__name__
+        )
+        raise ValueError(f"{name} is {given}, expected a vector of integers")
+
+
+def _check_ids(index: Tensor, num_segments: int) -> None:
+    if num_segments < 0:
+        raise ValueError(f"batch_size is {num_segments}, expected no negative number")
+    if not index.shape[0]:
+        return
+    low, high = (int(value) for value in torch.aminmax(index))
+    if low < 0:
+        raise ValueError(f"batch has the negative id {low}, expected ids from 0")
+    if high >= num_segments:
+        raise ValueError(f"batch has the id {high}, but batch_size is {num_segments}")
+
+
+def _check_offsets(ptr: Tensor, num_rows: int | None) -> None:
+    if int(ptr[0]) != 0:
+        raise ValueError(f"ptr begins with {int(ptr[0])}, expected 0")
+    steps = ptr.diff()
+    if steps.shape[0] and int(steps.min()) < 0:
+        where = int((steps < 0).nonzero()[0, 0])
+        raise ValueError(
+            f"ptr does not ascend: {int(ptr[where])} is followed by {int(ptr[where + 1])} "
+            f"at position {where + 1}"
+        )
+    if num_rows is not None and int(ptr[-1]) != num_rows:
+        raise ValueError(f"ptr ends with {int(ptr[-1])}, expected the number of rows {num_rows}")

@@ -1,0 +1,66 @@
+"""What defines a trial: frozen, JSON-able, and hashed by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """Everything that a trial's outcome depends on, measured times aside.
+
+    Two trials with equal configs give equal records on one machine. The hash of the config
+    is the trial's `key`.
+
+    Args:
+        dataset: Name or path of the data set, as the user gave it.
+        fingerprint: Content hash of the data.
+        model: Keyword arguments of the model, resolved from a preset (see
+            `graphnorms.models.ModelConfig`), as a plain dict.
+        norm: Catalogue name of the normalization.
+        fold, folds, split_seed: Which stratified fold is held out for validation.
+        epochs: Passes over the training graphs.
+        batch_size: Graphs in a minibatch.
+        learning_rate: Adam's step size in the first epoch.
+        schedule: `"linear"`: falls linearly to 0 over the epochs; `"constant"`.
+        weight_decay: Adam's L2 penalty.
+        seed: Seeds the initial weights, the batch order and the dropout masks.
+        device, dtype: Where and in which precision the model is trained.
+        graphnorms_version, torch_version: The code that ran.
+    """
+
+    dataset: str
+    fingerprint: str
+    model: dict[str, Any]
+    norm: str
+    fold: int
+    folds: int
+    split_seed: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: str
+    weight_decay: float
+    seed: int
+    device: str
+    dtype: str
+    graphnorms_version: str
+    torch_version: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the config as JSON-able data."""
+        return asdict(self)
+
+    @property
+    def key(self) -> str:
+        """The content hash: 16 hexadecimal digits."""
+        return content_hash(self.to_dict())
+
+
+def content_hash(data: Any) -> str:
+    """Hash JSON-able data, independent of the order of its keys: 16 hexadecimal digits."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,68 @@
+"""What a trial leaves behind: data, never a live object."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """The outcome of one trial.
+
+    Args:
+        key: Content hash of `config`.
+        config: `TrialConfig.to_dict()`.
+        status: `"done"`, or `"failed"` with the cause in `reason`.
+        reason: One line, empty when the trial was done. A loss that is not finite is a failure.
+        history: One list per quantity, one entry per epoch finished: `train_loss` (mean over
+            the epoch, in training mode), `train_accuracy` (re-evaluated in eval mode after the
+            epoch), `validation_loss`, `validation_accuracy` (fractions), `learning_rate`.
+        counts: `parameters`, `train_graphs`, `validation_graphs`, `steps_per_epoch`.
+        environment: `python`, `torch`, `graphnorms`, `platform`, `processor`, `threads`.
+        timing: Measured times in seconds, the only part that differs between two runs of one
+            config: `train` and `evaluation` (lists, per epoch) and `total`.
+    """
+
+    key: str
+    config: dict[str, Any]
+    status: str
+    reason: str = ""
+    history: dict[str, list[float]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    timing: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the record as one line of JSON; NaN and infinities become null."""
+        return json.dumps(_finite(asdict(self)), allow_nan=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, line: str) -> Record:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: The line is not JSON, or not a record.
+        """
+        data = json.loads(line)
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise ValueError(f"not a trial record: {error}") from None
+
+    def without_timing(self) -> dict[str, Any]:
+        """Everything that is the same on every run of the config."""
+        data = asdict(self)
+        del data["timing"]
+        return data
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value

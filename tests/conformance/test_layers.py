@@ -1,0 +1,193 @@
+"""Every layer × backend × awkward input, forward and all gradients, against float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from graphnorms.testing import AwkwardCase, awkward_cases, tolerance
+from tests.conformance.oracle import LAYERS, cell_length, rows_of, sum_scales
+
+CASES = [case.name for case in awkward_cases(torch.float32)]
+
+
+def randomize(layer: torch.nn.Module, generator: torch.Generator) -> None:
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            values = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.copy_(0.5 + values)
+
+
+def agree(got: Tensor, exact: Tensor, allowed: float, scale: Tensor | float, what: str) -> None:
+    assert got.shape == exact.shape
+    assert not torch.isnan(got).any(), f"{what} has NaN"
+    error = (got.detach().double() - exact).abs() / scale
+    worst = float(error.max()) if error.numel() else 0.0
+    assert worst <= allowed, f"{what}: error {worst:.2e}, allowed {allowed:.2e}"
+
+
+def case_named(name: str, dtype: torch.dtype) -> AwkwardCase:
+    return next(case for case in awkward_cases(dtype) if case.name == name)
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("layer_name", LAYERS)
+def test_layer_agrees_with_the_papers(
+    layer_name: str, name: str, dtype: torch.dtype, activation: str | None, backend: str
+) -> None:
+    case = case_named(name, dtype)
+    generator = torch.Generator().manual_seed(1)
+    make, oracle = LAYERS[layer_name]
+    layer = make(case.x.shape[1], activation=activation, backend=backend, dtype=dtype)
+    if layer_name == "BatchNorm" and case.x.shape[0] == 1:
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            layer(case.x)
+        return
+    randomize(layer, generator)
+
+    # Off the diagonal: random cotangents, parameters away from their defaults.
+    graphs = rows_of(case.batch, case.batch_size, case.x.shape[0])
+    exact_x = case.x.double().detach().clone(memory_format=torch.contiguous_format)
+    exact_x.requires_grad_()
+    parameters = {
+        key.removeprefix("module."): value.detach().double().requires_grad_()
+        for key, value in layer.named_parameters()
+    }
+    before = oracle(exact_x, graphs, parameters, 1e-5)
+    exact_y = torch.relu(before) if activation else before
+    grad_y = torch.randn(exact_y.shape, generator=generator, dtype=torch.float64)
+    # At the kink of ReLU rounding decides which side it is: leave those entries out.
+    grad_y = torch.where(before.detach().abs() < 1e-3, 0.0, grad_y).to(dtype)
+    exact_y.backward(grad_y.double())
+
+    x = case.x.detach().requires_grad_()
+    y = layer(x, case.batch, None if case.batch is None else case.batch_size)
+    y.backward(grad_y)
+
+    allowed = tolerance(dtype, cell_length(layer_name, graphs, case.x))
+    assert y.dtype == dtype
+    agree(y, exact_y.detach(), allowed, _largest(exact_y).clamp(min=1), "y")
+    assert x.grad is not None
+    assert exact_x.grad is not None
+    # Gradients scale with weight / s, and so does what rounding leaves of a gradient that is 0.
+    size = _largest(grad_y.double()) * _largest_rstd(layer_name, graphs, case.x)
+    scale = torch.maximum(_largest(exact_x.grad), size).clamp(min=1e-6)
+    agree(x.grad, exact_x.grad, allowed, scale, "grad of x")
+    masked = torch.where(before.detach() > 0, grad_y, 0) if activation else grad_y
+    scales = sum_scales(
+        exact_x.detach(), masked.double(), before.detach(), layer_name, graphs,
+        {key: value.detach() for key, value in parameters.items()},
+    )  # fmt: skip
+    for key, parameter in layer.named_parameters():
+        key = key.removeprefix("module.")
+        exact = parameters[key].grad
+        assert parameter.grad is not None
+        if exact is None:
+            exact = torch.zeros_like(parameters[key])
+        allowed_sum = tolerance(dtype, max(case.x.shape[0], 1)) + allowed
+        agree(parameter.grad, exact, allowed_sum, scales[key].clamp(min=1e-6), f"grad of {key}")
+
+
+def _largest(values: Tensor) -> Tensor:
+    return values.detach().abs().max() if values.numel() else torch.ones((), dtype=torch.float64)
+
+
+def _largest_rstd(layer_name: str, graphs: list[Tensor], x: Tensor) -> Tensor:
+    """The largest 1 / s that the layer multiplies by; 1 / sqrt(eps) for constant cells."""
+    x = x.double()
+    if not x.shape[0]:
+        return torch.ones((), dtype=torch.float64)
+    if layer_name == "BatchNorm":
+        spreads = [x.var(0, unbiased=False)]
+    elif layer_name == "LayerNorm-node":
+        spreads = [x.var(1, unbiased=False)]
+    elif layer_name.startswith("LayerNorm-graph"):
+        spreads = [x[rows].var(unbiased=False) for rows in graphs if rows.shape[0]]
+    else:
+        spreads = [x[rows].var(0, unbiased=False) for rows in graphs if rows.shape[0]]
+    smallest = torch.stack([spread.min() for spread in spreads]).min()
+    return 1.5 * (smallest + 1e-5).rsqrt()
+
+
+@pytest.mark.parametrize("layer_name", LAYERS)
+def test_nan_and_inf_stay_in_their_cells(layer_name: str, backend: str) -> None:
+    make, _ = LAYERS[layer_name]
+    x = torch.randn(30, 20, generator=torch.Generator().manual_seed(0))
+    batch = torch.arange(30) // 10
+    layer = make(20, backend=backend)
+    clean = layer(x, batch)
+    for poison in (float("nan"), float("inf"), -float("inf")):
+        bad = x.clone()
+        bad[13, 7] = poison
+        y = layer(bad, batch).detach()
+        cell = torch.zeros(30, 20, dtype=torch.bool)
+        rows = slice(None) if layer_name == "BatchNorm" else slice(10, 20)
+        if layer_name == "LayerNorm-node":
+            cell[13] = True
+        elif layer_name.startswith("LayerNorm-graph"):
+            cell[rows] = True
+        else:
+            cell[rows, 7] = True
+        assert not torch.isfinite(y[cell]).any()
+        assert torch.equal(y[~cell], clean.detach()[~cell])
+
+
+@pytest.mark.parametrize("layer_name", LAYERS)
+def test_relu_lets_nan_through(layer_name: str, backend: str) -> None:
+    make, _ = LAYERS[layer_name]
+    x = torch.full((6, 20), float("nan"), requires_grad=True)
+    y = make(20, backend=backend, activation="relu")(x)
+    assert torch.isnan(y).all()
+    y.backward(torch.ones_like(y))
+    assert x.grad is not None
+    assert torch.isnan(x.grad).all()
+
+
+@pytest.mark.parametrize("layer_name", LAYERS)
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_gradcheck_and_gradgradcheck(layer_name: str, activation: str | None, backend: str) -> None:
+    make, _ = LAYERS[layer_name]
+    generator = torch.Generator().manual_seed(3)
+    layer = make(3, backend=backend, activation=activation, dtype=torch.float64)
+    randomize(layer, generator)
+    batch = torch.tensor([1, 0, 1, 1, 0, 3, 1])
+    x = torch.randn(7, 3, generator=generator, dtype=torch.float64).requires_grad_()
+    names = [name for name, _ in layer.named_parameters()]
+    values = [value.detach().requires_grad_() for _, value in layer.named_parameters()]
+
+    def call(x: Tensor, *parameters: Tensor) -> Tensor:
+        y: Tensor = torch.func.functional_call(
+            layer, dict(zip(names, parameters, strict=True)), (x, batch, 5)
+        )
+        return y
+
+    assert torch.autograd.gradcheck(call, (x, *values))
+    assert torch.autograd.gradgradcheck(call, (x, *values))
+
+
+@pytest.mark.parametrize("layer_name", LAYERS)
+def test_same_bits_for_every_number_of_threads(
+    layer_name: str, backend: str, threads: None
+) -> None:
+    make, _ = LAYERS[layer_name]
+    generator = torch.Generator().manual_seed(5)
+    counts = torch.cat([torch.randint(0, 60, (60,), generator=generator), torch.tensor([4000])])
+    batch = torch.repeat_interleave(torch.arange(61), counts)
+    x = torch.randn(batch.shape[0], 33, generator=generator).requires_grad_()
+    grad_y = torch.randn(x.shape, generator=generator)
+    results = []
+    for number in (1, 2, 5, 2):
+        torch.set_num_threads(number)
+        layer = make(33, backend=backend, activation="relu")
+        x.grad = None
+        y = layer(x, batch, 61)
+        y.backward(grad_y)
+        assert x.grad is not None
+        results.append([y.detach(), x.grad, *(p.grad for p in layer.parameters())])
+    if backend == "reference":
+        return  # torch's own sums may depend on the threads
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))

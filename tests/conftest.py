@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+import graphnorms
+from graphnorms.kernels.cpu import backend as cpu
+
+HAVE_KERNELS = cpu.unavailable() is None
+INSTRUCTION_SETS = cpu._kernels().instruction_sets() if HAVE_KERNELS else ["baseline"]
+BACKENDS = [f"cpu:{name}" for name in INSTRUCTION_SETS] + ["reference"]
+
+
+@pytest.fixture(autouse=True)
+def uninitialized_memory_is_nan() -> Iterator[None]:
+    """`torch.empty` gives NaN under deterministic algorithms: what a kernel forgets shows."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every backend, the C++ one in every instruction set that this processor has."""
+    name, _, instruction_set = request.param.partition(":")
+    if name == "reference":
+        yield name
+        return
+    if not HAVE_KERNELS:
+        pytest.skip(graphnorms.backends()[0].detail)
+    kernels = cpu._kernels()
+    before = kernels.instruction_set()
+    kernels.use_instruction_set(instruction_set)
+    yield name
+    kernels.use_instruction_set(before)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Restore the number of threads that a test changes."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
