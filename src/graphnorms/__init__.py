@@ -4,7 +4,6 @@ Layers that drop into PyTorch Geometric models, and a lab that compares them on 
 Importing the package imports torch and nothing heavier; the lab is loaded at first use.
 """
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.adjacency import Adjacency
@@ -20,15 +19,11 @@ from graphnorms.layers import (
     make_norm,
 )
 from graphnorms.segments import Segments
+from graphnorms.version import __version__
 
 if TYPE_CHECKING:
-    from graphnorms.compare import Comparison, compare
+    from graphnorms.comparison import Comparison, compare
     from graphnorms.data import GraphSet, load_dataset
-
-try:
-    __version__ = version("graphnorms")
-except PackageNotFoundError:  # run from a checkout that was never installed
-    __version__ = "0+unknown"
 
 __all__ = [
     "CATALOG",
@@ -57,8 +52,8 @@ __all__ = [
 ]
 
 _LAB = {
-    "Comparison": "graphnorms.compare",
-    "compare": "graphnorms.compare",
+    "Comparison": "graphnorms.comparison",
+    "compare": "graphnorms.comparison",
     "GraphSet": "graphnorms.data",
     "load_dataset": "graphnorms.data",
 }

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
-from graphnorms.kernels import reference
-from graphnorms.kernels.autograd import AggregateNeighbours, SegmentNormalize
+from graphnorms.kernels import autograd, reference
 from graphnorms.kernels.dispatch import choose
 from graphnorms.kernels.problem import ACTIVATIONS, AggregateProblem, NormalizeProblem, Over
 from graphnorms.segments import Segments
@@ -99,9 +98,9 @@ def normalize_with_statistics(
             weight=weight, bias=bias, eps=eps, activation=activation,
         )  # fmt: skip
         return y, mean.detach(), moment.detach()
-    y, shift, moment = SegmentNormalize.apply(
-        x, mean_scale, weight, bias, segments, center or 0, scale or 0, groups, eps,
-        ACTIVATIONS.index(activation), statistics,
+    y, shift, moment = autograd.normalize(
+        x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
+        weight=weight, bias=bias, eps=eps, activation=activation, statistics=statistics,
     )  # fmt: skip
     if statistics and center is not None and x.shape[0]:
         shift = shift + reference.first_of_cells(
@@ -151,8 +150,7 @@ def aggregate(
         return reference.aggregate(x, adjacency, self_weight=self_weight, node_scale=node_scale)
     if node_scale is not None:
         node_scale = node_scale.detach()
-    y: Tensor = AggregateNeighbours.apply(x, adjacency, self_weight, node_scale)
-    return y
+    return autograd.aggregate(x, adjacency, self_weight, node_scale)
 
 
 def _check(

@@ -79,7 +79,35 @@ def _(
     return x.new_empty(tuple(x.shape))
 
 
-class SegmentNormalize(torch.autograd.Function):
+def normalize(
+    x: Tensor, segments: Segments, *, center: Over | None, scale: Over | None, groups: int,
+    mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float,
+    activation: str | None, statistics: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Run `segment_normalize` on the kernels.
+
+    Returns:
+        y; the mean of each cell of the centre relative to the cell's first entry; and s², empty
+        unless `statistics`. The two carry no gradient.
+    """
+    results: tuple[Tensor, Tensor, Tensor] = _Normalize.apply(  # type: ignore[no-untyped-call]
+        x, mean_scale, weight, bias, segments, center or 0, scale or 0, groups, eps,
+        ACTIVATIONS.index(activation), statistics,
+    )  # fmt: skip
+    return results
+
+
+def aggregate(
+    x: Tensor, adjacency: Adjacency, self_weight: float, node_scale: Tensor | None
+) -> Tensor:
+    """Run `aggregate` on the kernels."""
+    y: Tensor = _Aggregate.apply(  # type: ignore[no-untyped-call]
+        x, adjacency, self_weight, node_scale
+    )
+    return y
+
+
+class _Normalize(torch.autograd.Function):
     """`segment_normalize` by a kernel; returns y, the mean and s², the last two detached."""
 
     @staticmethod
@@ -145,7 +173,7 @@ def _replayed_backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
     return tuple(grads)
 
 
-class AggregateNeighbours(torch.autograd.Function):
+class _Aggregate(torch.autograd.Function):
     """`aggregate` by a kernel; its backward is the same kernel on the transposed edges."""
 
     @staticmethod
@@ -162,9 +190,8 @@ class AggregateNeighbours(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Aggregate along the reversed edges; as a Function again, so it can be differentiated."""
-        grad_x = AggregateNeighbours.apply(
-            grads[0], _transposed(ctx.adjacency), ctx.self_weight, ctx.node_scale
-        )
+        transposed = _transposed(ctx.adjacency)
+        grad_x = aggregate(grads[0], transposed, ctx.self_weight, ctx.node_scale)
         return grad_x, None, None, None
 
 

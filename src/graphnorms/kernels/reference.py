@@ -96,7 +96,8 @@ def aggregate(
 
 
 def _grouped(x: Tensor, groups: int) -> Tensor:
-    return x.unflatten(1, (groups, -1))  # (rows, groups, channels per group)
+    # (rows, groups, channels per group)
+    return x.reshape(x.shape[0], groups, x.shape[1] // groups)
 
 
 def first_of_cells(x: Tensor, segments: Segments, over: Over, groups: int) -> Tensor:

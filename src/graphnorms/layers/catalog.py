@@ -47,7 +47,7 @@ class Normalization:
 
 _ROWS: Final = (
     Normalization(
-        "none", "no norm", Identity, "nothing: the baseline", "", None, None, "",
+        "none", "none", Identity, "nothing: the baseline", "", None, None, "",
     ),
     Normalization(
         "batch", "BatchNorm", BatchNorm, "each channel over all nodes of the minibatch",

@@ -26,7 +26,8 @@ def readout(x: Tensor, segments: Segments, how: str) -> Tensor:
     index = segments.index
     zeros = x.new_zeros((segments.num_segments, x.shape[1]))
     if how == "max":
-        return zeros.index_reduce(0, index, x, "amax", include_self=False)
+        where = index.unsqueeze(1).expand_as(x)
+        return zeros.scatter_reduce(0, where, x, "amax", include_self=False)
     if how not in ("sum", "mean"):
         raise unknown_name("readout", how, ("sum", "mean", "max"))
     total = zeros.index_add(0, index, x)

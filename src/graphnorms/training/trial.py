@@ -164,12 +164,13 @@ def _environment(config: TrialConfig) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": torch.cuda.get_device_name(device)
         if device.type == "cuda"
-        else _processor_name(),
+        else processor_name(),
         "threads": torch.get_num_threads(),
     }
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
+    """Return what the processor calls itself, or its architecture."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             for line in lines:

@@ -7,6 +7,7 @@ does not fit never reaches the kernels.
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 from types import ModuleType
 
@@ -27,8 +28,7 @@ _DTYPES = (torch.float32, torch.float64)
 @functools.cache
 def _kernels() -> ModuleType:
     """Load the extension: after torch, whose OpenMP threads it then shares."""
-    from graphnorms.kernels.cpu import _kernels as module
-
+    module = importlib.import_module("graphnorms.kernels.cpu._kernels")
     # After a fork GNU's OpenMP hangs when it is asked for the threads of the parent.
     os.register_at_fork(after_in_child=module.after_fork_in_child)
     return module

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from graphnorms import training
-from graphnorms.compare import Comparison, ComparisonInterrupted, compare
+from graphnorms.comparison import Comparison, ComparisonInterrupted, compare
 from graphnorms.data import load_dataset
 from graphnorms.errors import RunExistsError
 from graphnorms.lab.journal import read_records
@@ -163,7 +163,7 @@ def test_graphs_may_be_an_object(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("stub_page")
 def test_status_counts_and_learns_the_time_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["graphnorms.compare"], "_SECONDS_TO_KNOW_THE_SPEED", 0.0)
+    monkeypatch.setattr(sys.modules["graphnorms.comparison"], "_SECONDS_TO_KNOW_THE_SPEED", 0.0)
     statuses = []
     compare("MUTAG", **SMALL, out=tmp_path / "run", progress=statuses.append)
     assert [len(s.records) for s in statuses if s.latest] == [1, 2, 3, 4, 5, 6]

@@ -1,0 +1,23 @@
+"""Sphinx: the pages of the norms and of the API are written from the docstrings."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from pages import write_pages
+
+import graphnorms
+
+project = "graphnorms"
+copyright = "2026, the graphnorms authors"
+version = release = graphnorms.__version__
+extensions = ["myst_parser"]
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
+myst_heading_anchors = 3
+html_theme = "furo"
+html_title = "graphnorms"
+exclude_patterns = ["_build"]
+suppress_warnings = ["myst.header"]
+
+write_pages(Path(__file__).parent / "norms")

@@ -1,0 +1,67 @@
+"""The command line: it reads arguments, and shows what `graphnorms.compare` does and finds."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import sys
+
+
+def main() -> int:
+    """Run the command line and return its exit code.
+
+    0: done; 1: no trial was completed, or nobody reads the output; 2: bad input; 3: a fault of
+    graphnorms itself; 130: interrupted. An error is one line on standard error; with
+    GRAPHNORMS_TRACEBACK=1 in the environment it shows where it arose instead.
+    """
+    for package in ("typer", "rich"):
+        if importlib.util.find_spec(package) is None:
+            complain(f"the command line needs {package}: pip install 'graphnorms[lab]'")
+            return 2
+    import typer
+
+    from graphnorms.cli.app import app
+    from graphnorms.errors import GraphnormsError
+
+    # An output that knows no "±" gets a "?" for it.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        code = app(standalone_mode=False, prog_name="graphnorms")
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Python flushes once more at its end; let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get("GRAPHNORMS_TRACEBACK") == "1":
+            raise
+        if isinstance(error, ModuleNotFoundError):
+            complain(f"{_one_line(error)}: pip install 'graphnorms[lab]'")
+        elif isinstance(error, ValueError | GraphnormsError | OSError | typer.TyperException):
+            complain(_one_line(error))
+        else:
+            complain(
+                f"internal error, {type(error).__name__}: {_one_line(error)} "
+                "(GRAPHNORMS_TRACEBACK=1 shows where; please report it)"
+            )
+            return 3
+        return 2
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    else:
+        text = error.format_message() if hasattr(error, "format_message") else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def complain(message: str) -> None:
+    """Say something on standard error, in one line."""
+    print(f"graphnorms: {message}", file=sys.stderr)

@@ -1,0 +1,175 @@
+"""A run's folder: its settings, its journal and its report.
+
+    runs/MUTAG-gin/
+      config.json     the settings, and the code and data they were used with
+      records.jsonl   one record per trial, see `graphnorms.lab.journal`
+      report.html     the page, written when the run ends
+
+A folder belongs to one set of settings: the same settings continue it, others are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from graphnorms.errors import GraphnormsError, RunExistsError
+from graphnorms.lab.journal import Journal
+
+RUNS = Path("runs")
+CONFIG = "config.json"
+RECORDS = "records.jsonl"
+REPORT = "report.html"
+
+
+class Run:
+    """The folder of one comparison, open for writing.
+
+    Args:
+        folder: Where it lies; made when it does not exist.
+        config: JSON-able data that defines the run.
+
+    Raises:
+        RunExistsError: The folder holds a run with another config, something that is not a run,
+            or a run that another process is working on.
+        GraphnormsError: A file in the folder is damaged.
+        OSError: The folder cannot be made or written.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self.folder = folder
+        # As it will be when it is read back: tuples become lists.
+        wanted: dict[str, Any] = json.loads(json.dumps(config))
+        if folder.exists() and not folder.is_dir():
+            raise RunExistsError(f"{folder} is a file, not a folder for a run")
+        existing = _config_or_none(folder)
+        if existing is None:
+            self._require_empty()
+            folder.mkdir(parents=True, exist_ok=True)
+            with replacing(folder / CONFIG) as temporary:
+                temporary.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+        else:
+            _require_same(folder, existing, wanted)
+        self.journal = Journal(folder / RECORDS)
+        try:
+            # Two processes may have begun the folder at once; the one that has the journal now
+            # looks whose config it was that stayed.
+            _require_same(folder, read_config(folder), wanted)
+        except BaseException:
+            self.journal.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.journal.close()
+
+    def _require_empty(self) -> None:
+        foreign = [] if not self.folder.exists() else sorted(os.listdir(self.folder))
+        # A process killed while it wrote its config has left only a hidden temporary file.
+        if any(not name.startswith(".") for name in foreign):
+            raise RunExistsError(
+                f"{self.folder} is not empty and holds no run ({CONFIG} is missing); "
+                f"choose another folder with --out"
+            )
+
+
+def default_folder(dataset: str, model: str, preset: str = "default") -> Path:
+    """Return where a run goes when nothing is said: `runs/MUTAG-gin`.
+
+    Args:
+        dataset: Name of the data set; what is unsafe in a file name becomes `_`.
+        model: `"gin"` or `"gcn"`.
+        preset: Named as well unless it is the default.
+    """
+    parts = [dataset, model] + ([preset] if preset != "default" else [])
+    name = re.sub(r"[^\w.-]+", "_", "-".join(parts)).lstrip(".")
+    return RUNS / name
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the config of the run in a folder.
+
+    Raises:
+        GraphnormsError: There is none, or it is not what `Run` wrote.
+    """
+    config = _config_or_none(folder)
+    if config is None:
+        raise GraphnormsError(f"{folder} holds no run ({CONFIG} is missing)")
+    return config
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` that takes its place when the block ends well.
+
+    A reader sees the old file or the new one, never half of one, and a process killed in between
+    leaves the old one.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _config_or_none(folder: Path) -> dict[str, Any] | None:
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise GraphnormsError(f"{path}: not the config of a run") from None
+    if not isinstance(config, dict):
+        raise GraphnormsError(f"{path}: not the config of a run")
+    return config
+
+
+def _require_same(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    difference = _first_difference(there, here)
+    if difference:
+        raise RunExistsError(
+            f"{folder} holds a run with other settings ({difference}); "
+            f"choose another folder, e.g. --out {_free(folder)}"
+        )
+
+
+def _first_difference(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """Say in words where two configs first differ; empty when they do not."""
+    for name in [*here, *(name for name in there if name not in here)]:
+        old, new = there.get(name), here.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            if inside := _first_difference(old, new):
+                return inside
+        elif old != new:
+            return f"{name.replace('_', ' ')}: {_shown(old)} there, {_shown(new)} here"
+    return ""
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not set"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _free(folder: Path) -> Path:
+    number = 2
+    while (candidate := folder.with_name(f"{folder.name}-{number}")).exists():
+        number += 1
+    return candidate

@@ -1,0 +1,234 @@
+"""One worker process: the handle that an engine holds, and what runs on the other side."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loky.process_executor import ProcessPoolExecutor
+
+    from graphnorms.training import Record, TrialConfig
+
+Trial = Callable[..., "Record"]
+"""`trial(config, dataset, on_epoch)`; it calls `on_epoch` once after each epoch."""
+
+_ONE_THREAD = dict.fromkeys(
+    ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"], "1"
+)
+
+
+def pack(trial: Trial, dataset: Any) -> bytes:
+    """Pack what a worker process needs, to be sent to each process once.
+
+    In one block made by the plain pickle protocol: the picklers of multiprocessing would pass a
+    tensor as a handle to shared memory, which dies with the process.
+    """
+    import cloudpickle  # type: ignore[import-untyped]
+
+    packed: bytes = cloudpickle.dumps((trial, dataset))
+    return packed
+
+
+class StartError(Exception):
+    """A worker process cannot do any trial, in words why."""
+
+
+class NothingUnpackedError(Exception):
+    """A worker process has no data: loky puts a new one in place of one that has grown large."""
+
+
+class Worker:
+    """The engine's side of one process, which starts with its first trial and can be replaced.
+
+    How far its trial is, the process tells through a file that grows by one byte per epoch: that
+    needs no lock for a killed process to take with it, and no thread to listen.
+
+    Args:
+        packed: Trial function and data, by `pack`.
+        folder: A temporary folder for those files.
+    """
+
+    def __init__(self, packed: bytes, folder: Path) -> None:
+        self._packed = packed
+        self._folder = folder
+        self._pool: ProcessPoolExecutor | None = None
+
+    def start(self, config: TrialConfig) -> Future[Record]:
+        """Begin a trial, in a new process if there is none."""
+        from loky.process_executor import BrokenProcessPool
+
+        path = self._epochs_file(config)
+        path.unlink(missing_ok=True)
+        with interrupts_held_back():
+            if self._pool is not None:
+                try:
+                    return _submit(self._pool, config, path)
+                except BrokenProcessPool:  # killed while it was idle
+                    self.kill()
+            self._pool = self._new_pool()
+            # As a call, which a thread sends. Were it an argument of the process, starting one
+            # would take until the one before has loaded torch and read its data.
+            self._pool.submit(_unpack, self._packed)
+            return _submit(self._pool, config, path)
+
+    def begun(self, config: TrialConfig) -> bool:
+        """Whether the process came as far as the trial."""
+        return self._epochs_file(config).exists()
+
+    def epochs(self, config: TrialConfig) -> int:
+        """Epochs that the trial has done."""
+        try:
+            return self._epochs_file(config).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def kill(self) -> None:
+        """End the process at once; the next trial starts a new one."""
+        if self._pool is not None:
+            with warnings.catch_warnings():
+                # Without psutil and pgrep loky warns that it kills the process alone and not its
+                # children; a trial has none.
+                warnings.simplefilter("ignore")
+                self._pool.shutdown(wait=True, kill_workers=True)
+            self._pool = None
+
+    def _epochs_file(self, config: TrialConfig) -> Path:
+        return self._folder / config.key
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        from loky.process_executor import ProcessPoolExecutor
+
+        return ProcessPoolExecutor(
+            max_workers=1,
+            initializer=_prepare_process,
+            initargs=(os.getpid(), self._folder),
+            env=_ONE_THREAD,
+        )
+
+
+def _submit(pool: ProcessPoolExecutor, config: TrialConfig, path: Path) -> Future[Record]:
+    future: Future[Record] = pool.submit(_run_in_worker, config, path)
+    return future
+
+
+def attempt(
+    trial: Trial, config: TrialConfig, dataset: Any, on_epoch: Callable[..., None]
+) -> Record:
+    """Run a trial; whatever it raises becomes a failed record."""
+    try:
+        return trial(config, dataset, on_epoch)
+    except (Exception, SystemExit) as error:
+        return failed(config, one_line(error))
+
+
+def failed(config: TrialConfig, reason: str) -> Record:
+    """Return the record of a trial that left nothing behind but a reason."""
+    from graphnorms.training import Record
+
+    return Record(key=config.key, config=config.to_dict(), status="failed", reason=reason)
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an exception says on one line, its kind in front of it."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends, and keep it from the processes started in it.
+
+    Ctrl-C goes to every process of a terminal. A process inherits the blocked signals of the
+    thread that starts it, so that a worker is deaf to it from its first moment on. In this
+    process blocking is not enough, for another thread can take the signal, and Python then
+    interrupts the main thread all the same: the handler is exchanged as well.
+    """
+    held: list[int] = []
+    handler = None
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        with _sigint_blocked():
+            yield
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        if held and callable(handler):
+            handler(held[0], None)
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    if sys.platform == "win32":
+        yield
+        return
+    from loky.backend import resource_tracker
+
+    resource_tracker.ensure_running()  # else started below, where it would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# What runs in the worker process.
+
+_work: tuple[Trial, Any] | StartError | None = None
+
+
+def _prepare_process(parent: int, folder: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":
+        threading.Thread(target=_die_with, args=(parent, folder), daemon=True).start()
+
+
+def _unpack(packed: bytes) -> None:
+    """Unpack trial function and data, once per process."""
+    global _work
+    try:
+        _work = pickle.loads(packed)
+        import torch
+
+        torch.set_num_threads(1)
+    except Exception as error:
+        _work = StartError(one_line(error))
+
+
+def _run_in_worker(config: TrialConfig, epochs_file: Path) -> Record:
+    if _work is None:
+        raise NothingUnpackedError
+    if isinstance(_work, StartError):
+        raise _work
+    trial, dataset = _work
+    try:
+        file = epochs_file.open("wb", buffering=0)
+    except OSError as error:  # no fault of the trial
+        raise StartError(one_line(error)) from None
+    with file:
+
+        def on_epoch() -> None:
+            with suppress(OSError):  # a full disk: the display stands still, the trial goes on
+                file.write(b".")
+
+        return attempt(trial, config, dataset, on_epoch)
+
+
+def _die_with(parent: int, folder: Path) -> None:
+    """End when the parent was killed, in its place clean up; loky's workers would live on."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)

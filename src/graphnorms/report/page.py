@@ -1,0 +1,195 @@
+"""The report: one HTML file that shows a comparison, and needs nothing but itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bokeh.document import Document
+from bokeh.plotting import figure
+from bokeh.resources import Resources
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from graphnorms.lab import speed, wording
+from graphnorms.lab.outcomes import group_trials
+from graphnorms.report import figures
+from graphnorms.report.style import display_name, in_order, style_of
+
+if TYPE_CHECKING:
+    from graphnorms.lab.verdict import Verdict
+    from graphnorms.training.record import Record
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_page(
+    path: Path,
+    records: Sequence[Record],
+    verdict: Verdict,
+    settings: Mapping[str, Any],
+    command: str,
+) -> None:
+    """Write the report of a comparison.
+
+    The page loads nothing: scripts, styles and figures are inside, and a content security policy
+    forbids the rest. Equal arguments give equal bytes. The file appears under its name when it
+    is complete.
+
+    Args:
+        path: Where the page goes; an older one is replaced.
+        records: Outcomes of the comparison, in any order.
+        verdict: What `graphnorms.lab.verdict.judge` says of them.
+        settings: Shown as given; `dataset` and `model`, if there, also in the heading.
+        command: The command line that repeats the comparison.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    from graphnorms.lab.runs import replacing  # knows the training code, and with it torch
+
+    page = render_page(records, verdict, settings, command)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def render_page(
+    records: Sequence[Record], verdict: Verdict, settings: Mapping[str, Any], command: str
+) -> str:
+    """Return the report as HTML; arguments as for `write_page`."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": lambda fraction: f"{100 * fraction:.1f}".replace("-", "−"),
+        "points": lambda fraction: f"{100 * fraction:+.1f}".replace("-", "−"),
+        "seconds": wording.seconds,
+        "name": display_name,
+        "color": lambda norm: style_of(norm).color,
+    }
+    plots = _figures(records, verdict)
+    norms = in_order(row.norm for row in verdict.rows)
+    return environment.get_template("page.html").render(
+        title=_title(settings, records),
+        subtitle=_subtitle(settings, records, verdict),
+        verdict=verdict,
+        sentences=wording.describe(verdict, display_name),
+        norms=norms,
+        figures=plots,
+        embedded=_script_safe(_embed(plots)),
+        bokeh=_bokeh(),
+        css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        script=Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
+        pairs_left_out=len(verdict.differences) > figures.MOST_PAIRS,
+        settings=_flat(settings),
+        environment=_flat(_agreed(record.environment for record in records)),
+        command=command,
+    )
+
+
+def _figures(records: Sequence[Record], verdict: Verdict) -> dict[str, figure]:
+    trials = group_trials(records, [row.norm for row in verdict.rows])
+    trials = {norm: trials[norm] for norm in in_order(trials)}
+    plots: dict[str, figure] = {}
+    if verdict.best is None:
+        return plots
+    plots |= figures.learning_curves(trials)
+    plots["accuracy_by_fold"] = figures.accuracy_by_fold(trials, verdict)
+    if verdict.target is not None:
+        times = speed.times_to_target(trials, verdict.target)
+        plots["steps_to_target"] = figures.time_to_target(times, verdict, "steps")
+        plots["seconds_to_target"] = figures.time_to_target(times, verdict, "seconds")
+    if verdict.differences:
+        plots["pairwise_accuracy"] = figures.pairwise_accuracy(verdict)
+    if verdict.speed_differences:
+        plots["pairwise_speed"] = figures.pairwise_speed(verdict)
+    return plots
+
+
+def _embed(plots: Mapping[str, figure]) -> str:
+    """Serialize figures as one Bokeh document and the place of each of its roots."""
+    document = Document(title="graphnorms")
+    for plot in plots.values():
+        document.add_root(plot)
+    text = json.dumps(
+        {
+            "document": document.to_json(deferred=False),
+            "roots": [{"id": plot.id, "place": name} for name, plot in plots.items()],
+        },
+        separators=(",", ":"),
+    )
+    return _renumbered(text)
+
+
+def _renumbered(text: str) -> str:
+    """Count Bokeh's identifiers from 1 in each page; Bokeh counts through the whole process."""
+    places: dict[str, int] = {}
+
+    def place(match: re.Match[str]) -> str:
+        return f'"id":"p{places.setdefault(match[1], len(places) + 1)}"'
+
+    # Inside a JSON string the quotes would be escaped, so that only real keys match.
+    return re.sub(r'"id":"(p\d+)"', place, text)
+
+
+def _bokeh() -> Markup:
+    """Return BokehJS without widgets, tables and mathematics, which the figures do not use."""
+    scripts = Resources(mode="inline", components=["bokeh"], minified=True).js_raw
+    return Markup("\n".join(scripts).replace("</script", "<\\/script"))
+
+
+def _script_safe(text: str) -> Markup:
+    """Let JSON stand in a script element, where `</script>` and `<!--` would end it."""
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _title(settings: Mapping[str, Any], records: Sequence[Record]) -> str:
+    return str(settings.get("dataset") or records[0].config.get("dataset") or "a data set")
+
+
+def _subtitle(
+    settings: Mapping[str, Any], records: Sequence[Record], verdict: Verdict
+) -> list[str]:
+    """Say in a few words what was compared: the model, and the size of the comparison."""
+    config = records[0].config
+    model = settings.get("model") or config.get("model")
+    if isinstance(model, Mapping):
+        model = model.get("name") or model.get("kind")
+    graphs = max(
+        r.counts.get("train_graphs", 0) + r.counts.get("validation_graphs", 0) for r in records
+    )
+    parts = [str(model).upper() if model else "", f"{graphs} graphs" if graphs else ""]
+    parts.append(f"{verdict.planned} folds")
+    parts.append(f"{config['epochs']} epochs" if "epochs" in config else "")
+    parts.append(f"{len(verdict.rows)} norms")
+    return [part for part in parts if part]
+
+
+def _agreed(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Merge environments; where they differ, all values are kept."""
+    values: dict[str, list[Any]] = {}
+    for item in items:
+        for key, value in item.items():
+            if value not in values.setdefault(key, []):
+                values[key].append(value)
+    return {key: found[0] if len(found) == 1 else found for key, found in values.items()}
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """List settings as names and text, those inside others with a dotted name."""
+    lines: list[tuple[str, str]] = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            lines += _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            lines.append((f"{prefix}{key}", ", ".join(map(str, value))))
+        else:
+            lines.append((f"{prefix}{key}", "–" if value is None else str(value)))
+    return lines

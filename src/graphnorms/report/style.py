@@ -1,0 +1,75 @@
+"""The look of a norm: its name, colour, marker and place, the same wherever it is shown.
+
+Colours are those of Okabe & Ito, which people with any of the common colour-vision
+deficiencies can tell apart; a marker and a dash pattern repeat what the colour says.
+
+Source: Okabe & Ito, Color Universal Design, 2008, https://jfly.uni-koeln.de/color/.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from graphnorms.layers.catalog import CATALOG
+
+
+@dataclass(frozen=True)
+class NormStyle:
+    """How one norm is shown.
+
+    Args:
+        name: Display name.
+        color: Hexadecimal, with enough contrast on white and on near-black.
+        marker: Bokeh's name of the marker.
+        dash: Bokeh's name of the dash pattern.
+    """
+
+    name: str
+    color: str
+    marker: str
+    dash: str
+
+
+_LOOKS = {
+    "none": ("#8A8A8A", "x", "dashed"),
+    "batch": ("#2B86C5", "square", "solid"),
+    "layer": ("#E69F00", "triangle", "solid"),
+    "layer-graph": ("#CC79A7", "inverted_triangle", "dotdash"),
+    "instance": ("#009E73", "diamond", "solid"),
+    "graph": ("#D55E00", "circle", "solid"),
+}
+"""Colour, marker and dash by catalogue name. The blue is lightened for dark backgrounds."""
+
+_OTHER_COLORS = (
+    *("#56B4E9", "#B79F00", "#9B6FD0", "#C25B78", "#6E9B34", "#B07C52"),
+    *("#3FA7A0", "#D8795A", "#6F82D8", "#B565A7", "#8A9A5B", "#C99A2E"),
+)
+_OTHER_MARKERS = ("hex", "plus", "star", "asterisk", "triangle_pin", "square_pin")
+_OTHER_DASHES = ("solid", "dashed", "dotted", "dotdash")
+
+
+def style_of(norm: str) -> NormStyle:
+    """Return the look of a norm; one that has no entry gets a look that its name decides."""
+    if norm in _LOOKS:
+        return NormStyle(display_name(norm), *_LOOKS[norm])
+    number = int.from_bytes(hashlib.sha256(norm.encode()).digest()[:4])
+    return NormStyle(
+        name=display_name(norm),
+        color=_OTHER_COLORS[number % len(_OTHER_COLORS)],
+        marker=_OTHER_MARKERS[number // 16 % len(_OTHER_MARKERS)],
+        dash=_OTHER_DASHES[number // 256 % len(_OTHER_DASHES)],
+    )
+
+
+def display_name(norm: str) -> str:
+    """Return what a norm is called in text and figures: its title in the catalogue."""
+    row = CATALOG.get(norm)
+    return norm if row is None else row.title
+
+
+def in_order(norms: Iterable[str]) -> list[str]:
+    """Sort norms as lists show them: those of the catalogue in its order, then by name."""
+    places = {norm: place for place, norm in enumerate(CATALOG)}
+    return sorted(norms, key=lambda norm: (places.get(norm, len(places)), norm))

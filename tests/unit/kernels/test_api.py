@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import re
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import graphnorms as gn
+from graphnorms.adjacency import Adjacency
+from graphnorms.kernels import dispatch, reference
+from graphnorms.kernels.cpu import backend as cpu
+from graphnorms.segments import Segments
+from graphnorms.testing import tolerance
+
+DOMAINS = [None, gn.Over.NODES, gn.Over.CHANNELS, gn.Over.BOTH]
+
+
+def kernels_have(center: gn.Over | None, scale: gn.Over | None, shared: bool) -> bool:
+    """Whether the C++ kernels have this point of the equation: every one that a layer uses."""
+    if gn.Over.CHANNELS in (center, scale):
+        return {center, scale} <= {None, gn.Over.CHANNELS} and not shared
+    if center is gn.Over.BOTH:
+        return scale is not gn.Over.NODES and not shared
+    return True
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["plain", "mean_scale"])
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize(("center", "scale"), list(itertools.product(DOMAINS, DOMAINS)))
+def test_every_point_of_the_equation(
+    center: gn.Over | None, scale: gn.Over | None, groups: int, shared: bool, backend: str
+) -> None:
+    """A backend agrees with the equation written with explicit cells, or refuses in words."""
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.tensor([0, 0, 0, 2, 2, 1, 2, 2, 2])
+    x = torch.randn(9, 6, generator=generator, dtype=torch.float64).requires_grad_()
+    weight, bias, alpha = torch.rand(3, 6, generator=generator, dtype=torch.float64) + 0.5
+    arguments = {
+        "center": center, "scale": scale, "groups": groups, "weight": weight, "bias": bias,
+        "mean_scale": alpha if shared else None, "backend": backend,
+    }  # fmt: skip
+    segments = Segments.from_batch(batch, 4)
+    if backend == "cpu" and not kernels_have(center, scale, shared):
+        with pytest.raises(gn.BackendRefusedError, match="backend 'cpu' cannot run this: "):
+            gn.segment_normalize(x, segments, **arguments)
+        return
+    y = gn.segment_normalize(x, segments, **arguments)
+
+    def cell_mean(values: Tensor, over: gn.Over) -> Tensor:
+        node = torch.arange(9) if over is gn.Over.CHANNELS else batch
+        group = torch.arange(6) if over is gn.Over.NODES else torch.arange(6) // (6 // groups)
+        cell = node.unsqueeze(1) * 6 + group  # (rows, channels)
+        means = [values[cell == c].mean() for c in range(60) if (cell == c).any()]
+        number = torch.unique(cell, return_inverse=True)[1]
+        return torch.stack(means)[number]
+
+    o = x
+    if center is not None:
+        o = x - (alpha if shared else 1.0) * cell_mean(x, center)
+    if scale is not None:
+        o = o / (cell_mean(o * o, scale) + 1e-5).sqrt()
+    expected = weight * o + bias
+    assert torch.allclose(y, expected, rtol=1e-12, atol=1e-12)
+    grad_y = torch.randn(9, 6, generator=generator, dtype=torch.float64)
+    (mine,) = torch.autograd.grad(y, x, grad_y)
+    (other,) = torch.autograd.grad(expected, x, grad_y)
+    assert torch.allclose(mine, other, rtol=1e-11, atol=1e-11)
+
+
+def graph(nodes: int, edges: int, symmetric: bool) -> Adjacency:
+    generator = torch.Generator().manual_seed(4)
+    edge_index = torch.randint(0, nodes, (2, edges), generator=generator)
+    if symmetric:
+        edge_index = torch.cat([edge_index, edge_index.flip(0)], 1)
+    return Adjacency.from_edge_index(edge_index, nodes)
+
+
+@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "directed"])
+@pytest.mark.parametrize("channels", [1, 7, 16, 64, 200])
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("self_weight", [0.0, 1.0, 2.5])
+def test_aggregate_equals_the_dense_product(
+    symmetric: bool, channels: int, scaled: bool, self_weight: float, backend: str
+) -> None:
+    adjacency = graph(50, 130, symmetric)
+    generator = torch.Generator().manual_seed(1)
+    dense = torch.zeros(50, 50, dtype=torch.float64)
+    rows = torch.repeat_interleave(torch.arange(50), adjacency.in_degree)
+    dense.index_put_((rows, adjacency.index), torch.ones(()).double(), accumulate=True)
+    dense += self_weight * torch.eye(50)
+    scale = torch.rand(50, generator=generator) if scaled else None
+    if scale is not None:
+        dense = scale.double().unsqueeze(1) * dense * scale.double()
+    x = torch.randn(50, channels, generator=generator).requires_grad_()
+    y = gn.aggregate(x, adjacency, self_weight=self_weight, node_scale=scale, backend=backend)
+    grad_y = torch.randn(50, channels, generator=generator)
+    y.backward(grad_y)
+    assert x.grad is not None
+    allowed = tolerance(torch.float32, 50)
+    size = dense.abs().sum(1).max()
+    assert (y.double() - dense @ x.detach().double()).abs().max() <= allowed * size * 5
+    assert (x.grad.double() - dense.t() @ grad_y.double()).abs().max() <= allowed * size * 5
+
+
+def test_aggregate_is_twice_differentiable(backend: str) -> None:
+    adjacency = graph(6, 9, False)
+    x = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    scale = torch.rand(6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def call(x: Tensor) -> Tensor:
+        return gn.aggregate(x, adjacency, self_weight=1.5, node_scale=scale, backend=backend)
+
+    assert torch.autograd.gradcheck(call, (x.requires_grad_(),))
+    assert torch.autograd.gradgradcheck(call, (x,))
+
+
+def test_aggregate_of_no_edges_and_no_nodes(backend: str) -> None:
+    empty = Adjacency.from_edge_index(torch.zeros(2, 0, dtype=torch.long), 3)
+    x = torch.ones(3, 2)
+    assert gn.aggregate(x, empty, self_weight=2.0, backend=backend).tolist() == [[2.0, 2.0]] * 3
+    nothing = Adjacency.from_edge_index(torch.zeros(2, 0, dtype=torch.long), 0)
+    assert gn.aggregate(torch.ones(0, 2), nothing, backend=backend).shape == (0, 2)
+
+
+def test_auto_takes_the_first_backend_without_a_refusal() -> None:
+    x = torch.randn(4, 2)
+    problem = dispatch.NormalizeProblem("cpu", x.dtype, gn.Over.NODES, None, False, None)
+    half = dispatch.NormalizeProblem("cpu", torch.float16, gn.Over.NODES, None, False, None)
+    assert dispatch.choose(problem, "auto") == "cpu"
+    assert dispatch.choose(half, "auto") == "reference"
+    with pytest.raises(gn.BackendRefusedError, match=r"x is torch\.float16, the kernels have"):
+        dispatch.choose(half, "cpu")
+    with pytest.raises(ValueError, match="unknown backend 'cpi'; did you mean cpu"):
+        dispatch.choose(problem, "cpi")
+
+
+def test_without_the_extension_the_reference_runs_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reason = "the C++ kernels are not installed"
+    monkeypatch.setattr(cpu, "unavailable", lambda: reason)
+    dispatch.choose.cache_clear()
+    try:
+        status = gn.backends()[0]
+        assert not status.available
+        assert status.detail == reason
+        assert torch.isfinite(gn.GraphNorm(3)(torch.randn(5, 3))).all()
+        with pytest.raises(gn.BackendRefusedError, match=re.escape(reason)):
+            gn.GraphNorm(3, backend="cpu")(torch.randn(5, 3))
+    finally:
+        dispatch.choose.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight": torch.ones(3)}, r"weight is \(3,\), expected one number per channel of x"),
+        ({"groups": 4}, "groups is 4, which does not divide the 6 channels"),
+        ({"activation": "rely"}, "unknown activation 'rely'; did you mean relu"),
+    ],
+)
+def test_bad_arguments_are_named(change: dict[str, object], message: str) -> None:
+    x = torch.zeros(5, 6)
+    arguments = {"center": gn.Over.BOTH, "scale": gn.Over.BOTH} | change
+    with pytest.raises(ValueError, match=message):
+        gn.segment_normalize(x, Segments.single(5), **arguments)  # type: ignore[arg-type]
+
+
+def test_wrong_tensors_never_reach_the_kernels() -> None:
+    x, ptr = torch.zeros(5, 6), torch.tensor([0, 5])
+    rest = (1, 1, 1, 1e-5, 0, False)
+    for bad_ptr in (ptr.int(), ptr.float(), torch.stack([ptr, ptr]), torch.arange(4)[::2]):
+        with pytest.raises(ValueError, match="ptr is"):
+            cpu.normalize_forward(x, bad_ptr, None, None, None, None, *rest)
+    with pytest.raises(ValueError, match="order is"):
+        cpu.normalize_forward(x, ptr, torch.arange(4), None, None, None, *rest)
+    with pytest.raises(ValueError, match="weight is"):
+        cpu.normalize_forward(x, ptr, None, None, torch.ones(5), None, *rest)
+    with pytest.raises(ValueError, match="float16"):
+        cpu.normalize_forward(x.half(), ptr, None, None, None, None, *rest)
+
+
+def test_strange_features_are_refused() -> None:
+    for x in (torch.zeros(5), torch.zeros(5, 0), torch.zeros(5, 6).long()):
+        with pytest.raises(ValueError, match=r"expected \(rows, channels\) of a floating dtype"):
+            gn.segment_normalize(x, Segments.single(5), center=gn.Over.NODES, scale=None)
+
+
+def test_reference_keeps_half_precision_features(backend: str) -> None:
+    if backend != "reference":
+        pytest.skip("about the reference")
+    x = torch.randn(500, 4, generator=torch.Generator().manual_seed(0)) * 300
+    for dtype in (torch.float16, torch.bfloat16):
+        y = gn.GraphNorm(4, backend=backend)(x.to(dtype)).detach()
+        assert y.dtype == dtype
+        assert abs(float(y.float().std()) - 1) < 0.01
+
+
+def _normalize_in_child(results: Any, x: Tensor) -> None:
+    # torch's own parallel operations hang here: the features come from the parent, and memory
+    # is not filled with NaN.
+    torch.use_deterministic_algorithms(False)
+    with torch.no_grad():
+        results.put(gn.GraphNorm(8)(x)[-1].tolist())
+
+
+def test_works_after_fork(threads: None) -> None:
+    """GNU's OpenMP hangs in a forked child that asks for threads; the kernels do not."""
+    torch.set_num_threads(2)
+    x = torch.arange(400_000.0).view(-1, 8)
+    expected = gn.GraphNorm(8)(x).detach()  # starts the threads of the parent
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
+        child = context.Process(target=_normalize_in_child, args=(results, x))
+        child.start()
+    try:
+        assert results.get(timeout=60) == expected[-1].tolist()
+    finally:
+        child.join(10)
+        child.kill()
+
+
+def test_first_of_cells_is_zero_for_empty_segments() -> None:
+    segments = Segments.from_counts(torch.tensor([0, 2, 0]))
+    first = reference.first_of_cells(torch.ones(2, 3), segments, gn.Over.NODES, 1)
+    assert first.tolist() == [[0, 0, 0], [1, 1, 1], [0, 0, 0]]

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from graphnorms.lab.verdict import judge
+from graphnorms.report.page import render_page, write_page
+from graphnorms.training.record import Record
+
+Make = Callable[..., list[Record]]
+SETTINGS = {"dataset": "MUTAG", "model": "gin", "norms": ["none", "graph"], "epochs": 30}
+COMMAND = "graphnorms compare MUTAG --norms none,graph"
+SCRIPT = "<script>alert('x')</script>"
+
+
+class Page(HTMLParser):
+    """What a browser would find: elements, their attributes, scripts and visible text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.text = ""
+        self._inside = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag if tag in ("script", "style") else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts.append(data)
+        elif not self._inside:
+            self.text += data
+
+    def ids(self) -> list[str]:
+        return [str(attributes["id"]) for _, attributes in self.elements if "id" in attributes]
+
+
+@pytest.fixture(scope="module")
+def html(make_records: Make) -> str:
+    """The page of five norms, every trial done."""
+    return rendered(make_records())
+
+
+def rendered(records: list[Record]) -> str:
+    return render_page(records, judge(records), SETTINGS, COMMAND)
+
+
+def embedded(html: str) -> dict:
+    found = re.search(r'<script id="figures" type="application/json">(.*?)</script>', html, re.S)
+    assert found
+    return json.loads(found[1])
+
+
+def test_it_is_written_whole_under_its_name(make_records: Make, tmp_path: Path) -> None:
+    records = make_records()
+    write_page(tmp_path / "report.html", records, judge(records), SETTINGS, COMMAND)
+    assert os.listdir(tmp_path) == ["report.html"]
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>")
+    assert text.rstrip().endswith("</html>")
+
+
+def test_verdict_first_then_numbers_settings_versions_and_command(html: str) -> None:
+    text = Page(html).text
+    places = [
+        text.index(part)
+        for part in ("Accuracy:", "Speed:", "Leaderboard", "Learning curves", COMMAND, "2.13.0")
+    ]
+    assert places == sorted(places)
+    for name in ("GraphNorm", "InstanceNorm", "LayerNorm", "BatchNorm", "none"):
+        assert name in text
+    assert "optimistic" in text
+
+
+def test_it_loads_nothing(html: str) -> None:
+    page = Page(html)
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "action", "data", "poster", "srcset"):
+            assert attributes.get(name) in (None, "data:,"), (tag, attributes)
+    policies = [a["content"] for _, a in page.elements if a.get("http-equiv")]
+    assert policies
+    assert "default-src 'none'" in str(policies[0])
+    assert "connect-src" not in str(policies[0])
+    style = re.search(r"<style>(.*?)</style>", html, re.S)
+    assert style
+    assert "url(" not in style[1]
+    assert "@import" not in style[1]
+
+
+def test_every_figure_has_a_place_and_named_axes(html: str) -> None:
+    ids = Page(html).ids()
+    assert len(ids) == len(set(ids))
+    data = embedded(html)
+    places = {root["place"] for root in data["roots"]}
+    assert places < set(ids)
+    assert {"train_accuracy", "validation_loss", "accuracy_by_fold", "steps_to_target"} < places
+    assert {"pairwise_accuracy", "pairwise_speed", "seconds_to_target"} < places
+    roots = data["document"]["roots"]
+    assert [root["id"] for root in roots] == [root["id"] for root in data["roots"]]
+    for root in roots:
+        for axis in root["attributes"]["below"]:
+            assert axis["attributes"]["axis_label"], root["id"]
+
+
+def test_marks_belong_to_norms(html: str) -> None:
+    norms = {a["data-norm"] for _, a in Page(html).elements if "data-norm" in a}
+    assert norms == {"none", "batch", "layer", "instance", "graph"}
+    for root in embedded(html)["document"]["roots"]:
+        for mark in root["attributes"]["renderers"]:
+            tagged = [tag for tag in mark["attributes"]["tags"] if tag.startswith("norm:")]
+            assert {tag.removeprefix("norm:") for tag in tagged} <= norms
+            assert tagged
+
+
+@pytest.mark.parametrize("name", [SCRIPT, "</script><!--", "a\"b'c&d", "{{ 7 * 7 }}"])
+def test_names_do_no_harm(html: str, make_records: Make, name: str) -> None:
+    records = make_records(
+        ("none", name),
+        dataset=name,
+        reason=name,
+        failed=lambda norm, fold: norm == "none" and fold == 0,
+    )
+    settings = {"dataset": name, "model": {"kind": name}, name: [name]}
+    named = render_page(records, judge(records), settings, f"graphnorms compare {name}")
+    page = Page(named)
+    assert name in page.text
+    assert len(page.scripts) == len(Page(html).scripts)
+    assert "<!--" not in named
+    assert {a["data-norm"] for _, a in page.elements if "data-norm" in a} == {"none", name}
+    assert embedded(named)["document"]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"failed": lambda norm, fold: True},
+        {"failed": lambda norm, fold: norm == "graph"},
+        {"failed": lambda norm, fold: norm == "none" and fold in (2, 5)},
+        {"missing": lambda norm, fold: fold > 0},
+        {"missing": lambda norm, fold: norm == "batch" and fold > 2},
+        {"missing": lambda norm, fold: norm != "graph"},
+        {"epochs": 1},
+        {"folds": 2},
+    ],
+    ids=["all fail", "one fails", "some fail", "one fold", "a short norm", "alone", "1", "2"],
+)
+def test_failed_and_missing_trials_break_nothing(make_records: Make, choice: dict) -> None:
+    records = make_records(("none", "batch", "graph"), **choice)
+    html = rendered(records)
+    page = Page(html)
+    assert "Accuracy:" in page.text
+    if any(record.status == "failed" for record in records):
+        assert "the loss is not finite in epoch 3" in page.text
+    if any(record.status == "done" for record in records):
+        assert embedded(html)["roots"]
+        assert "NaN" not in html.split('type="application/json">')[1].split("</script>")[0]
+    else:
+        assert "Learning curves" not in page.text
+
+
+def test_a_norm_that_was_never_run_has_a_row(make_records: Make) -> None:
+    records = make_records(("none", "graph"))
+    verdict = judge(records, norms=("none", "graph", "instance"))
+    assert "InstanceNorm" in Page(render_page(records, verdict, SETTINGS, COMMAND)).text
+
+
+def test_records_without_times_have_a_page(make_records: Make) -> None:
+    records = make_records(("none", "graph"))
+    for record in records:
+        record.timing.clear()
+    assert "Learning curves" in rendered(records)
+
+
+def test_it_is_small(make_records: Make) -> None:
+    assert len(rendered(make_records(epochs=100)).encode()) < 3_000_000
+
+
+@pytest.mark.slow
+def test_a_large_comparison_stays_below_eight_megabytes(make_records: Make) -> None:
+    norms = ("none", *(f"norm{number}" for number in range(19)))
+    assert len(rendered(make_records(norms, folds=50, epochs=400)).encode()) < 8_000_000
+
+
+def test_equal_arguments_give_equal_bytes(make_records: Make) -> None:
+    records = make_records(("none", "graph"))
+    first = rendered(records)
+    assert rendered(records) == first
+    assert rendered(records[::-1]) == first

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+
+import graphnorms as gn
+from graphnorms.segments import Segments, _memory, as_segments
+
+
+def test_from_batch_sorted_keeps_the_rows() -> None:
+    segments = Segments.from_batch(torch.tensor([0, 0, 2, 2, 2]), 4)
+    assert segments.ptr.tolist() == [0, 2, 2, 5, 5]
+    assert segments.order is None
+    assert segments.counts.tolist() == [2, 0, 3, 0]
+    assert segments.index.tolist() == [0, 0, 2, 2, 2]
+    assert len(segments) == segments.num_segments == 4
+    assert repr(segments) == "Segments(4 segments, 5 rows)"
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.uint8])
+def test_from_batch_unsorted_orders_stably(dtype: torch.dtype) -> None:
+    segments = Segments.from_batch(torch.tensor([2, 0, 2, 0, 5], dtype=dtype))
+    assert segments.ptr.tolist() == [0, 2, 2, 4, 4, 4, 5]
+    assert segments.order is not None
+    assert segments.order.tolist() == [1, 3, 0, 2, 4]
+    assert segments.index.tolist() == [2, 0, 2, 0, 5]
+    assert repr(segments) == "Segments(6 segments, 5 rows, unsorted)"
+
+
+def test_index_of_ordered_rows_without_a_batch_vector() -> None:
+    made = Segments.from_batch(torch.tensor([2, 0, 2, 0]))
+    segments = Segments(made.ptr, made.order, made.num_rows)
+    assert segments.index.tolist() == [2, 0, 2, 0]
+
+
+def test_from_ptr_and_from_counts_agree() -> None:
+    a = Segments.from_ptr(torch.tensor([0, 2, 2, 5]))
+    b = Segments.from_counts(torch.tensor([2, 0, 3]))
+    assert a.ptr.tolist() == b.ptr.tolist()
+    assert a.index.tolist() == [0, 0, 2, 2, 2]
+    assert a.num_rows == b.num_rows == 5
+
+
+def test_nothing_and_one_graph() -> None:
+    assert Segments.from_batch(torch.zeros(0, dtype=torch.long)).num_segments == 0
+    assert Segments.from_batch(torch.zeros(0, dtype=torch.long), 3).counts.tolist() == [0, 0, 0]
+    assert Segments.single(4).index.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("batch", "size", "message"),
+    [
+        ([0, -2, 1], None, "batch has the negative id -2, expected ids from 0"),
+        ([0, 7, 1], 3, "batch has the id 7, but batch_size is 3"),
+        ([0, 0], -1, "batch_size is -1"),
+        ([0.0, 1.0], None, r"batch is \(2,\) of torch.float32, expected a vector of integers"),
+        ([[0], [1]], None, r"batch is \(2, 1\) of torch.int64, expected a vector"),
+        ([True, False], None, "batch is .* of torch.bool"),
+    ],
+)
+def test_bad_batches_are_named(batch: list[object], size: int | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Segments.from_batch(torch.tensor(batch), size)
+
+
+@pytest.mark.parametrize(
+    ("ptr", "rows", "message"),
+    [
+        ([1, 2], None, "ptr begins with 1, expected 0"),
+        ([0, 4, 3, 5], None, "ptr does not ascend: 4 is followed by 3 at position 2"),
+        ([0, 4], 5, "ptr ends with 4, expected the number of rows 5"),
+        ([], None, "ptr is"),
+    ],
+)
+def test_bad_offsets_are_named(ptr: list[int], rows: int | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Segments.from_ptr(torch.tensor(ptr), num_rows=rows)
+
+
+def test_bad_counts_are_named() -> None:
+    with pytest.raises(ValueError, match="counts has -1"):
+        Segments.from_counts(torch.tensor([1, -1]))
+
+
+def test_as_segments_checks_rows_and_size() -> None:
+    x = torch.zeros(5, 2)
+    with pytest.raises(ValueError, match="batch assigns 4 rows, but x has 5"):
+        as_segments(torch.zeros(4, dtype=torch.long), rows_of=x)
+    segments = Segments.from_counts(torch.tensor([2, 3]))
+    assert as_segments(segments, rows_of=x, num_segments=2) is segments
+    with pytest.raises(ValueError, match="batch_size is 3, but the Segments given has 2"):
+        as_segments(segments, rows_of=x, num_segments=3)
+    with pytest.raises(ValueError, match="batch is a list"):
+        as_segments([0, 0, 0, 1, 1], rows_of=x)  # type: ignore[arg-type]
+
+
+def test_a_batch_is_derived_once_and_again_when_written_to() -> None:
+    x = torch.zeros(4, 2)
+    batch = torch.tensor([0, 0, 1, 1])
+    first = as_segments(batch, rows_of=x)
+    assert as_segments(batch, rows_of=x) is first
+    assert as_segments(batch, rows_of=x, num_segments=5).num_segments == 5
+    batch[1] = 1
+    assert as_segments(batch, rows_of=x).counts.tolist() == [1, 3]
+
+
+def test_memory_forgets_dead_batches() -> None:
+    x = torch.zeros(4, 2)
+    gc.collect()
+    before = len(_memory.entries)
+    batch = torch.tensor([0, 0, 1, 1])
+    as_segments(batch, rows_of=x)
+    assert len(_memory.entries) == before + 1
+    del batch
+    gc.collect()
+    assert len(_memory.entries) == before
+
+
+def test_inference_tensors_work_and_are_not_remembered() -> None:
+    x = torch.zeros(4, 2)
+    before = len(_memory.entries)
+    with torch.inference_mode():
+        batch = torch.tensor([0, 0, 1, 1])
+        assert as_segments(batch, rows_of=x).num_segments == 2
+    assert len(_memory.entries) == before
+
+
+@pytest.mark.parametrize(
+    "layer", [gn.GraphNorm(4), gn.InstanceNorm(4), gn.LayerNorm(4), gn.BatchNorm(4)]
+)
+def test_layers_refuse_wrong_features(layer: torch.nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"x has shape \(3, 5\), expected \(nodes, .*4\)"):
+        layer(torch.zeros(3, 5))
+    with pytest.raises(ValueError, match=r"x is torch\.int64, expected a floating dtype"):
+        layer(torch.zeros(3, 4, dtype=torch.long))
