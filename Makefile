@@ -10,7 +10,7 @@ demo: $(VENV)/.lab
 	$(BIN)/graphnorms compare MUTAG
 
 test: $(VENV)/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 # Everything that CI checks: tests, lint, format, types, the import contract, the docs.
 check: $(VENV)/.dev

@@ -8,6 +8,9 @@ import torch
 import graphnorms
 from graphnorms.kernels.cpu import backend as cpu
 
+# Test processes run side by side; threads that wait for each other would only slow them down.
+torch.set_num_threads(1)
+
 HAVE_KERNELS = cpu.unavailable() is None
 INSTRUCTION_SETS = cpu._kernels().instruction_sets() if HAVE_KERNELS else ["baseline"]
 BACKENDS = [f"cpu:{name}" for name in INSTRUCTION_SETS] + ["reference"]
