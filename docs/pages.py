@@ -55,18 +55,18 @@ def api_page() -> str:
 
 
 def signature(thing: object) -> str:
-    """Return a signature without annotations of the kind that fill lines."""
+    """Return a signature, over several lines where it is long."""
     try:
+        text = str(inspect.signature(thing, eval_str=True))  # type: ignore[arg-type]
+    except NameError:  # an annotation of a module that is imported for type checking only
         text = str(inspect.signature(thing))  # type: ignore[arg-type]
-    except ValueError:
-        return ""
-    text = text.replace("torch.", "").replace("graphnorms.kernels.problem.", "")
+    text = re.sub(r"\b(torch|graphnorms)\.([a-z_]+\.)*", "", text)
     return text if len(text) < 80 else text.replace(", ", ",\n    ").replace("(", "(\n    ", 1)
 
 
 def markdown(thing: object) -> str:
     """Return a docstring as Markdown: sections become headings, their entries a list."""
-    text = inspect.getdoc(thing) or ""
+    text = re.sub(r"(https?://[^\s,]*[^\s,.])", r"<\1>", inspect.getdoc(thing) or "")
     head, *sections = _SECTION.split(text)
     out = [head.strip()]
     for title, body in zip(sections[::2], sections[1::2], strict=True):
