@@ -63,16 +63,15 @@ def __getattr__(name: str) -> Any:
     if name not in _LAB:
         raise AttributeError(f"module 'graphnorms' has no attribute {name!r}")
     import importlib
+    import importlib.util
 
-    try:
-        module = importlib.import_module(_LAB[name])
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.startswith("graphnorms"):
-            raise
-        raise ImportError(
-            f"graphnorms.{name} belongs to the lab and needs {error.name}: "
-            "pip install 'graphnorms[lab]'"
-        ) from error
+    for needed in ("numpy", "scipy", "sklearn", "loky", "jinja2", "bokeh", "rich"):
+        if importlib.util.find_spec(needed) is None:
+            raise ImportError(
+                f"graphnorms.{name} belongs to the lab and needs {needed}: "
+                "pip install 'graphnorms[lab]'"
+            )
+    module = importlib.import_module(_LAB[name])
     value = getattr(module, name)
     globals()[name] = value
     return value

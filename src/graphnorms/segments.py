@@ -118,7 +118,7 @@ class Segments:
                 `num_segments`.
         """
         _check_integer_vector("batch", batch)
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(batch):
             return _from_batch_without_reading(cls, batch, num_segments, bool(sorted))
         if num_segments is None:
             num_segments = int(batch.max()) + 1 if batch.shape[0] else 0
@@ -138,26 +138,34 @@ class Segments:
     @classmethod
     def single(cls, num_rows: int, device: torch.device | None = None) -> Segments:
         """Build the partition in which all rows are one graph."""
-        ptr = torch.tensor([0, num_rows], device=device)
+        if torch.compiler.is_compiling():
+            ptr = torch.arange(2, device=device) * num_rows
+        else:
+            ptr = torch.tensor([0, num_rows], device=device)
         return cls(ptr, None, num_rows, longest=num_rows)
 
     @property
     def counts(self) -> Tensor:
         """Rows of each segment, int64, `(segments,)`."""
-        if self._counts is None:
-            self._counts = self.ptr.diff()
-        return self._counts
+        if self._counts is not None:
+            return self._counts
+        counts = self.ptr.diff()
+        if _may_keep():
+            self._counts = counts
+        return counts
 
     @property
     def index(self) -> Tensor:
         """Segment of each row, in the order of the rows, int64, `(rows,)`."""
-        if self._index is None:
-            ids = torch.arange(self.num_segments, device=self.ptr.device)
-            index = torch.repeat_interleave(ids, self.counts, output_size=self.num_rows)
-            if self.order is not None:
-                index = torch.empty_like(index).index_copy(0, self.order, index)
+        if self._index is not None:
+            return self._index
+        ids = torch.arange(self.num_segments, device=self.ptr.device)
+        index = torch.repeat_interleave(ids, self.counts, output_size=self.num_rows)
+        if self.order is not None:
+            index = torch.empty_like(index).index_copy(0, self.order, index)
+        if _may_keep():
             self._index = index
-        return self._index
+        return index
 
     @property
     def device(self) -> torch.device:
@@ -213,10 +221,11 @@ def as_segments(
         raise ValueError(
             f"batch is a {type(batch).__name__}, expected a vector of integers or a Segments"
         )
-    elif torch.compiler.is_compiling() or batch.is_inference():
+    elif torch.compiler.is_compiling():
         segments = Segments.from_batch(batch, num_segments)
     else:
-        segments = _remembered(batch, num_segments)
+        found = _memory.find(batch, num_segments)
+        segments = _derive(batch, num_segments) if found is None else found
     if segments.num_rows != rows:
         raise ValueError(f"batch assigns {segments.num_rows} rows, but x has {rows}")
     if segments.ptr.device != rows_of.device:
@@ -253,15 +262,28 @@ class _Memory:
 _memory = _Memory()
 
 
-def _remembered(batch: Tensor, num_segments: int | None) -> Segments:
-    segments = _memory.find(batch, num_segments)
-    if segments is None:
-        segments = Segments.from_batch(batch, num_segments)
+def _derive(batch: Tensor, num_segments: int | None) -> Segments:
+    segments = Segments.from_batch(batch, num_segments)
+    if _may_keep() and not batch.is_inference():
         # A Segments that holds the vector itself would keep it, and so the entry, alive.
         if segments._index is batch:
             segments._index = batch.detach()
         _memory.keep(batch, num_segments, segments)
     return segments
+
+
+def _may_keep() -> bool:
+    """Whether what is derived now outlives the call.
+
+    In a compiled graph a kept tensor would be a side effect and a reason to compile again, under
+    a transform of `torch.func` it belongs to the transform, and one made in inference mode cannot
+    be used in training.
+    """
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch.is_inference_mode_enabled()
+    )
 
 
 def _from_batch_without_reading(
@@ -270,19 +292,32 @@ def _from_batch_without_reading(
     """Derive on the device, as one functional sequence of operations."""
     if num_segments is None:
         raise ValueError(
-            "batch_size is not given; under torch.compile and torch.export it cannot be read "
-            "from batch: pass batch_size, or a Segments"
+            "batch_size is not given; under torch.compile, torch.export and vmap it cannot be "
+            "read from batch: pass batch_size, or a Segments"
         )
     index = batch.to(torch.int64)
-    if is_sorted:
-        ordered, order = index, None
-    else:
-        ordered, order = torch.sort(index, stable=True)
     bounds = torch.arange(num_segments + 1, device=batch.device)
-    ptr = torch.searchsorted(ordered, bounds)
+    ordered: Tensor = index
+    order: Tensor | None = None
+    if _must_be_simple(batch):
+        order = torch.sort(index)[1]
+        return cls((index.unsqueeze(1) < bounds).sum(0), order, batch.shape[0], index=index)
+    if not is_sorted:
+        ordered, order = torch.sort(index, stable=True)
+    ptr = torch.searchsorted(ordered.contiguous(), bounds)
     in_range = ((index >= 0) & (index < num_segments)).all()
     torch._assert_async(in_range, "batch has an id outside 0 … batch_size - 1")
     return cls(ptr, order, batch.shape[0], index=index)
+
+
+def _must_be_simple(batch: Tensor) -> bool:
+    """Whether ONNX or vmap, which have neither a stable sort nor a binary search, take part.
+
+    The order then need not be stable: plain torch runs, and asks only for a row of each segment.
+    """
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export()
+    return torch._C._functorch.is_batchedtensor(batch)
 
 
 def _offsets(counts: Tensor) -> Tensor:

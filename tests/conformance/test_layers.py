@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,12 @@ from torch import Tensor
 from graphnorms.testing import AwkwardCase, awkward_cases, tolerance
 from tests.conformance.oracle import LAYERS, cell_length, rows_of, sum_scales
 
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+APPLY: dict[str | None, Callable[[Tensor], Tensor]] = {
+    None: lambda y: y,
+    "relu": torch.relu,
+    "leaky_relu": torch.nn.functional.leaky_relu,
+}
 CASES = [case.name for case in awkward_cases(torch.float32)]
 
 
@@ -31,8 +39,8 @@ def case_named(name: str, dtype: torch.dtype) -> AwkwardCase:
     return next(case for case in awkward_cases(dtype) if case.name == name)
 
 
-@pytest.mark.parametrize("activation", [None, "relu"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("activation", [None, "relu", "leaky_relu"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=[str(dtype)[6:] for dtype in DTYPES])
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("layer_name", LAYERS)
 def test_layer_agrees_with_the_papers(
@@ -41,7 +49,9 @@ def test_layer_agrees_with_the_papers(
     case = case_named(name, dtype)
     generator = torch.Generator().manual_seed(1)
     make, oracle = LAYERS[layer_name]
-    layer = make(case.x.shape[1], activation=activation, backend=backend, dtype=dtype)
+    # Parameters stay in float32 beside half-precision features, as in mixed training.
+    wide = torch.promote_types(dtype, torch.float32)
+    layer = make(case.x.shape[1], activation=activation, backend=backend, dtype=wide)
     if layer_name == "BatchNorm" and case.x.shape[0] == 1:
         with pytest.raises(ValueError, match="more than 1 value per channel"):
             layer(case.x)
@@ -57,7 +67,7 @@ def test_layer_agrees_with_the_papers(
         for key, value in layer.named_parameters()
     }
     before = oracle(exact_x, graphs, parameters, 1e-5)
-    exact_y = torch.relu(before) if activation else before
+    exact_y = APPLY[activation](before)
     grad_y = torch.randn(exact_y.shape, generator=generator, dtype=torch.float64)
     # At the kink of ReLU rounding decides which side it is: leave those entries out.
     grad_y = torch.where(before.detach().abs() < 1e-3, 0.0, grad_y).to(dtype)
@@ -67,7 +77,8 @@ def test_layer_agrees_with_the_papers(
     y = layer(x, case.batch, None if case.batch is None else case.batch_size)
     y.backward(grad_y)
 
-    allowed = tolerance(dtype, cell_length(layer_name, graphs, case.x))
+    length = cell_length(layer_name, graphs, case.x)
+    allowed = tolerance(dtype, length)
     assert y.dtype == dtype
     agree(y, exact_y.detach(), allowed, _largest(exact_y).clamp(min=1), "y")
     assert x.grad is not None
@@ -76,9 +87,10 @@ def test_layer_agrees_with_the_papers(
     size = _largest(grad_y.double()) * _largest_rstd(layer_name, graphs, case.x)
     scale = torch.maximum(_largest(exact_x.grad), size).clamp(min=1e-6)
     agree(x.grad, exact_x.grad, allowed, scale, "grad of x")
-    masked = torch.where(before.detach() > 0, grad_y, 0) if activation else grad_y
+    slope = {"relu": 0.0, "leaky_relu": 0.01}.get(activation or "", 1.0)
+    masked = torch.where(before.detach() > 0, grad_y.double(), slope * grad_y.double())
     scales = sum_scales(
-        exact_x.detach(), masked.double(), before.detach(), layer_name, graphs,
+        exact_x.detach(), masked, before.detach(), layer_name, graphs,
         {key: value.detach() for key, value in parameters.items()},
     )  # fmt: skip
     for key, parameter in layer.named_parameters():
@@ -87,7 +99,7 @@ def test_layer_agrees_with_the_papers(
         assert parameter.grad is not None
         if exact is None:
             exact = torch.zeros_like(parameters[key])
-        allowed_sum = tolerance(dtype, max(case.x.shape[0], 1)) + allowed
+        allowed_sum = sum(tolerance(wide, n) for n in (length, max(case.x.shape[0], 1)))
         agree(parameter.grad, exact, allowed_sum, scales[key].clamp(min=1e-6), f"grad of {key}")
 
 
@@ -147,7 +159,7 @@ def test_relu_lets_nan_through(layer_name: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize("layer_name", LAYERS)
-@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("activation", [None, "relu", "leaky_relu"])
 def test_gradcheck_and_gradgradcheck(layer_name: str, activation: str | None, backend: str) -> None:
     make, _ = LAYERS[layer_name]
     generator = torch.Generator().manual_seed(3)
@@ -191,3 +203,27 @@ def test_same_bits_for_every_number_of_threads(
         return  # torch's own sums may depend on the threads
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows", "mean", "std"),
+    [
+        (torch.float16, 3000, 30.0, 1.0),  # the sum of a channel overflows
+        (torch.float16, 3000, 0.0, 300.0),  # and so do the squares
+        (torch.float16, 70_000, 0.0, 1.0),  # more nodes than float16 has numbers
+        (torch.bfloat16, 5000, 0.0, 1.0),  # which bfloat16 counts as 4992
+    ],
+)
+@pytest.mark.parametrize("layer_name", LAYERS)
+def test_half_precision_neither_overflows_nor_miscounts(
+    layer_name: str, dtype: torch.dtype, rows: int, mean: float, std: float, backend: str
+) -> None:
+    make, oracle = LAYERS[layer_name]
+    x = torch.randn(rows, 4, generator=torch.Generator().manual_seed(0)) * std + mean
+    x = x.to(dtype)
+    got = make(4, backend=backend)(x)
+    ones = {"weight": torch.ones(4).double(), "bias": torch.zeros(4).double()}
+    parameters = ones | {"mean_scale": torch.ones(4).double()}
+    exact = oracle(x.double(), [torch.arange(rows)], parameters, 1e-5)
+    assert got.dtype == dtype
+    agree(got, exact, tolerance(dtype, rows * 4), _largest(exact), "y")

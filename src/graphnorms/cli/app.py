@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from graphnorms.cli import complain
+from graphnorms.cli.bench import bench
 from graphnorms.lab.protocol import DEFAULT_NORMS
 
 app = typer.Typer(
@@ -18,6 +19,8 @@ app = typer.Typer(
     no_args_is_help=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(bench, name="bench")
 
 INTRODUCTION = """\
 [bold]graphnorms[/] trains a graph neural network with each normalization on your graphs, side by \
@@ -31,6 +34,7 @@ EXAMPLES = {
     "compare --model gcn": "another model",
     "compare --json": "the outcome for machines",
     "norms": "the normalizations there are",
+    "bench layers": "how fast the layers are here, against PyG's and torch's",
     "backends": "which kernels run here, and why others do not",
     "COMMAND --help": "every option",
 }

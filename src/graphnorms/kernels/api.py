@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.errors import unknown_name
+from graphnorms.errors import BackendRefusedError, unknown_name
 from graphnorms.kernels import autograd, reference
-from graphnorms.kernels.dispatch import choose
-from graphnorms.kernels.problem import ACTIVATIONS, AggregateProblem, NormalizeProblem, Over
+from graphnorms.kernels.dispatch import choose_aggregate, choose_normalize
+from graphnorms.kernels.problem import ACTIVATIONS, Over
 from graphnorms.segments import Segments
 
 
@@ -59,10 +61,12 @@ def segment_normalize(
             channels, or an unknown activation or backend.
         BackendRefusedError: The backend asked for cannot run this; the message says why.
     """
+    _check(x, segments, groups, mean_scale, weight, bias, activation)
+    if mean_scale is not None and center is None:
+        raise ValueError("mean_scale is given, but center is None: there is no mean to scale")
     y, _, _ = normalize_with_statistics(
         x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
         weight=weight, bias=bias, eps=eps, activation=activation, backend=backend,
-        statistics=False,
     )  # fmt: skip
     return y
 
@@ -73,26 +77,25 @@ def normalize_with_statistics(
     *,
     center: Over | None,
     scale: Over | None,
-    groups: int,
-    mean_scale: Tensor | None,
+    groups: int = 1,
+    mean_scale: Tensor | None = None,
     weight: Tensor | None,
     bias: Tensor | None,
     eps: float,
     activation: str | None,
     backend: str,
-    statistics: bool = True,
+    statistics: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run `segment_normalize` and return what running statistics are made of as well.
+    """Run `segment_normalize` on arguments that fit each other, as a layer knows of its own.
 
     Returns:
         y; the mean, per cell of `center`; and the second moment, per cell of `scale`. The two
         carry no gradient, and are empty unless `statistics`.
     """
-    _check(x, segments, groups, mean_scale, weight, bias, activation)
-    problem = NormalizeProblem(
-        x.device.type, x.dtype, center, scale, mean_scale is not None, activation
+    chosen = choose_normalize(
+        x.device.type, x.dtype, center, scale, mean_scale is not None, activation, backend
     )
-    if choose(problem, backend) == "reference":
+    if chosen == "reference" or _needs_plain_torch(backend):
         y, mean, moment = reference.segment_normalize(
             x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
             weight=weight, bias=bias, eps=eps, activation=activation,
@@ -103,10 +106,43 @@ def normalize_with_statistics(
         weight=weight, bias=bias, eps=eps, activation=activation, statistics=statistics,
     )  # fmt: skip
     if statistics and center is not None and x.shape[0]:
-        shift = shift + reference.first_of_cells(
-            x.detach().to(shift.dtype), segments, center, groups
-        )
+        entries = x.detach()
+        if center is Over.NODES and segments.num_segments == 1 and segments.order is None:
+            shift = shift + entries[:1]
+        else:
+            entries = entries.to(shift.dtype)
+            shift = shift + reference.first_of_cells(entries, segments, center, groups)
     return y, shift, moment
+
+
+def _needs_plain_torch(backend: str) -> bool:
+    """Whether the call is one that only the reference can serve.
+
+    Those are the transforms of `torch.func` and forward-mode differentiation, which go through
+    every operation by itself, and an export to ONNX, which knows torch's operations alone.
+
+    Raises:
+        BackendRefusedError: It is, but another backend was asked for by name.
+    """
+    if torch._C._are_functorch_transforms_active():
+        reason = "torch.func transforms"
+    elif forward_ad._current_level >= 0:
+        reason = "forward-mode differentiation"
+    elif torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export():
+        reason = "an export to ONNX"
+    else:
+        return False
+    if backend != "auto":
+        raise BackendRefusedError(
+            f"backend {backend!r} cannot run this: it is under {reason}, which needs plain "
+            "torch; use backend='auto' for one that can"
+        )
+    return True
+
+
+def activate(y: Tensor, activation: str | None) -> Tensor:
+    """Apply an activation by itself, where there is no normalization to fuse it with."""
+    return reference.ACTIVATION_FUNCTIONS[activation](y)
 
 
 def aggregate(
@@ -146,7 +182,8 @@ def aggregate(
             f"node_scale is {tuple(node_scale.shape)}, expected one number per node, "
             f"({x.shape[0]},)"
         )
-    if choose(AggregateProblem(x.device.type, x.dtype), backend) == "reference":
+    chosen = choose_aggregate(x.device.type, x.dtype, backend)
+    if chosen == "reference" or _needs_plain_torch(backend):
         return reference.aggregate(x, adjacency, self_weight=self_weight, node_scale=node_scale)
     if node_scale is not None:
         node_scale = node_scale.detach()

@@ -38,6 +38,10 @@ _library.impl("normalize_forward", cpu.normalize_forward, "CPU")
 _library.impl("normalize_backward", cpu.normalize_backward, "CPU")
 _library.impl("aggregate", cpu.aggregate, "CPU")
 
+_normalize_forward = torch.ops.graphnorms.normalize_forward.default
+_normalize_backward = torch.ops.graphnorms.normalize_backward.default
+_aggregate = torch.ops.graphnorms.aggregate.default
+
 
 @torch.library.register_fake("graphnorms::normalize_forward", lib=_library)
 def _(
@@ -79,6 +83,25 @@ def _(
     return x.new_empty(tuple(x.shape))
 
 
+_Choices = tuple[int, int, int, float, int]
+"""Centre, scale, groups, eps and activation, as the operators take them."""
+
+
+def _runs_directly(x: Tensor) -> bool:
+    """Whether nobody watches the operators, so that a small call may skip their dispatch (15 µs).
+
+    They are watched while a graph is made of them, by dispatch modes and tensor subclasses, and
+    by the vmap behind `is_grads_batched`.
+    """
+    return (
+        type(x) in (Tensor, torch.nn.Parameter)
+        and x.is_cpu
+        and not torch.compiler.is_compiling()
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._functorch.is_legacy_batchedtensor(x)
+    )
+
+
 def normalize(
     x: Tensor, segments: Segments, *, center: Over | None, scale: Over | None, groups: int,
     mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float,
@@ -90,10 +113,10 @@ def normalize(
         y; the mean of each cell of the centre relative to the cell's first entry; and s², empty
         unless `statistics`. The two carry no gradient.
     """
+    choices = (center or 0, scale or 0, groups, eps, ACTIVATIONS.index(activation))
     results: tuple[Tensor, Tensor, Tensor] = _Normalize.apply(  # type: ignore[no-untyped-call]
-        x, mean_scale, weight, bias, segments, center or 0, scale or 0, groups, eps,
-        ACTIVATIONS.index(activation), statistics,
-    )  # fmt: skip
+        x, mean_scale, weight, bias, segments.ptr, segments.order, choices, statistics
+    )
     return results
 
 
@@ -108,22 +131,23 @@ def aggregate(
 
 
 class _Normalize(torch.autograd.Function):
-    """`segment_normalize` by a kernel; returns y, the mean and s², the last two detached."""
+    """`segment_normalize` by a kernel; returns y, the mean and s², the last two detached.
+
+    Without `setup_context`, which would bind default arguments at every call: under a transform
+    of `torch.func` the API takes the reference.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, mean_scale: Tensor | None, weight: Tensor | None,
-        bias: Tensor | None, segments: Segments, center: int, scale: int, groups: int,
-        eps: float, activation: int, statistics: bool,
+        bias: Tensor | None, ptr: Tensor, order: Tensor | None,
+        choices: _Choices, statistics: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """Run the forward kernel and keep x and two statistics per cell."""
-        y, shift, rstd, moment = torch.ops.graphnorms.normalize_forward(
-            x, segments.ptr, segments.order, mean_scale, weight, bias, center, scale, groups,
-            eps, activation, statistics,
-        )  # fmt: skip
-        ctx.save_for_backward(x, mean_scale, weight, bias, shift, rstd)
-        ctx.segments = segments
-        ctx.choices = (center, scale, groups, eps, activation)
+        run = cpu.normalize_forward if _runs_directly(x) else _normalize_forward
+        y, shift, rstd, moment = run(x, ptr, order, mean_scale, weight, bias, *choices, statistics)
+        ctx.save_for_backward(x, mean_scale, weight, bias, ptr, order, shift, rstd)
+        ctx.choices = choices
         ctx.mark_non_differentiable(shift, moment)
         ctx.set_materialize_grads(False)
         return y, shift, moment
@@ -133,44 +157,53 @@ class _Normalize(torch.autograd.Function):
         """Run the backward kernel, or the reference where its result shall have a gradient."""
         grad_y = grads[0]
         if grad_y is None:
-            return (None,) * 11
-        if torch.is_grad_enabled():
-            return (*_replayed_backward(ctx, grad_y), *(None,) * 7)
-        x, mean_scale, weight, bias, shift, rstd = ctx.saved_tensors
-        center, scale, groups, eps, activation = ctx.choices
-        needs = list(ctx.needs_input_grad[:4])
-        results = torch.ops.graphnorms.normalize_backward(
-            grad_y, x, ctx.segments.ptr, ctx.segments.order, mean_scale, weight, bias, shift,
-            rstd, center, scale, groups, eps, activation, needs,
-        )  # fmt: skip
-        parameters = (mean_scale, weight, bias)
-        return (
-            results[0] if needs[0] else None,
-            *(
-                grad.to(parameter.dtype) if needed else None
-                for grad, parameter, needed in zip(results[1:], parameters, needs[1:], strict=True)
-            ),
-            *(None,) * 7,
+            return (None,) * 8
+        x, mean_scale, weight, bias, ptr, order, shift, rstd = ctx.saved_tensors
+        need_x, need_mean_scale, need_weight, need_bias, *_ = ctx.needs_input_grad
+        needs = [need_x, need_mean_scale, need_weight, need_bias]
+        if not torch.compiler.is_compiling() and (
+            torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
+        ):
+            segments = Segments(ptr, order, x.shape[0])
+            inputs = (x, mean_scale, weight, bias)
+            return (*_replayed_backward(inputs, needs, segments, ctx.choices, grad_y), *(None,) * 4)
+        choices: _Choices = ctx.choices
+        run = cpu.normalize_backward if _runs_directly(grad_y) else _normalize_backward
+        grad_x, grad_mean_scale, grad_weight, grad_bias = run(
+            grad_y, x, ptr, order, mean_scale, weight, bias, shift, rstd, *choices, needs
         )
+        return (
+            grad_x if need_x else None,
+            grad_mean_scale.to(mean_scale.dtype) if need_mean_scale else None,
+            grad_weight.to(weight.dtype) if need_weight else None,
+            grad_bias.to(bias.dtype) if need_bias else None,
+            None, None, None, None,
+        )  # fmt: skip
 
 
-def _replayed_backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+def _replayed_backward(
+    inputs: tuple[Tensor | None, ...],
+    needs: list[bool],
+    segments: Segments,
+    choices: _Choices,
+    grad_y: Tensor,
+) -> list[Tensor | None]:
     """The gradients as differentiable functions of the inputs and of grad_y."""
-    x, mean_scale, weight, bias, _, _ = ctx.saved_tensors
-    center, scale, groups, eps, activation = ctx.choices
-    inputs = (x, mean_scale, weight, bias)
+    x, mean_scale, weight, bias = inputs
+    assert x is not None
+    center, scale, groups, eps, activation = choices
     with torch.enable_grad():
         y, _, _ = reference.segment_normalize(
-            x, ctx.segments, center=Over(center) if center else None,
+            x, segments, center=Over(center) if center else None,
             scale=Over(scale) if scale else None, groups=groups, mean_scale=mean_scale,
             weight=weight, bias=bias, eps=eps, activation=ACTIVATIONS[activation],
         )  # fmt: skip
-        asked = [i for i in range(4) if ctx.needs_input_grad[i]]
-        found = torch.autograd.grad(y, [inputs[i] for i in asked], grad_y, create_graph=True)
+        asked = {i: tensor for i, tensor in enumerate(inputs) if tensor is not None and needs[i]}
+        found = torch.autograd.grad(y, list(asked.values()), grad_y, create_graph=True)
     grads: list[Tensor | None] = [None] * 4
     for i, grad in zip(asked, found, strict=True):
         grads[i] = grad
-    return tuple(grads)
+    return grads
 
 
 class _Aggregate(torch.autograd.Function):
@@ -182,9 +215,7 @@ class _Aggregate(torch.autograd.Function):
     ) -> Tensor:
         """Run the kernel."""
         ctx.adjacency, ctx.self_weight, ctx.node_scale = adjacency, self_weight, node_scale
-        y: Tensor = torch.ops.graphnorms.aggregate(
-            x, adjacency.ptr, adjacency.index, node_scale, self_weight
-        )
+        y: Tensor = _aggregate(x, adjacency.ptr, adjacency.index, node_scale, self_weight)
         return y
 
     @staticmethod

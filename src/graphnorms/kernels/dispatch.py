@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import torch
+
 from graphnorms.errors import BackendRefusedError, unknown_name
 from graphnorms.kernels.cpu import backend as cpu
-from graphnorms.kernels.problem import AggregateProblem, NormalizeProblem
+from graphnorms.kernels.problem import AggregateProblem, NormalizeProblem, Over
 
 Problem = NormalizeProblem | AggregateProblem
 
@@ -53,6 +55,32 @@ def choose(problem: Problem, wanted: str) -> str:
     return next(name for name in _NORMALIZE if not _refusals(problem, name))
 
 
+def choose_normalize(
+    device: str,
+    dtype: torch.dtype,
+    center: Over | None,
+    scale: Over | None,
+    mean_scale: bool,
+    activation: str | None,
+    wanted: str,
+) -> str:
+    """Return the backend for a `segment_normalize`; see `choose`."""
+    return choose(_normalize_problem(device, dtype, center, scale, mean_scale, activation), wanted)
+
+
+def choose_aggregate(device: str, dtype: torch.dtype, wanted: str) -> str:
+    """Return the backend for an `aggregate`; see `choose`."""
+    return choose(AggregateProblem(device, dtype), wanted)
+
+
+# What `torch.compiler.assume_constant_result` does, which at import would load all of Dynamo:
+# a compiled graph holds the answer and never traces how it is found.
+choose_normalize._dynamo_marked_constant = True  # type: ignore[attr-defined]
+choose_aggregate._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+_normalize_problem = functools.cache(NormalizeProblem)
+
+
 def _refusals(problem: Problem, name: str) -> list[str]:
     if name not in _NORMALIZE:
         raise unknown_name("backend", name, ("auto", *_NORMALIZE))
@@ -83,7 +111,9 @@ def backends() -> list[BackendStatus]:
         BackendStatus(
             "cpu",
             reason is None,
-            f"C++, {cpu.description()}; float32 and float64" if reason is None else reason,
+            f"C++, {cpu.description()}; float64, float32, bfloat16, float16"
+            if reason is None
+            else reason,
         ),
         BackendStatus("reference", True, "plain torch, any device and floating dtype"),
     ]

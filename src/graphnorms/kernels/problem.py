@@ -20,7 +20,7 @@ class Over(enum.IntEnum):
     """The rows of a segment and the channels of a group: `(segments, groups)` cells."""
 
 
-ACTIVATIONS: Final = (None, "relu")
+ACTIVATIONS: Final = (None, "relu", "leaky_relu")
 """What may be fused behind the normalization, in the order of the kernels' own numbers."""
 
 

@@ -17,9 +17,10 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.problem import Over, accumulation_dtype
 from graphnorms.segments import Segments
 
-_ACTIVATIONS: Final[dict[str | None, Callable[[Tensor], Tensor]]] = {
+ACTIVATION_FUNCTIONS: Final[dict[str | None, Callable[[Tensor], Tensor]]] = {
     None: lambda y: y,
     "relu": torch.relu,
+    "leaky_relu": torch.nn.functional.leaky_relu,
 }
 
 
@@ -66,7 +67,7 @@ def segment_normalize(
         o = o * weight.to(dtype)
     if bias is not None:
         o = o + bias.to(dtype)
-    return _ACTIVATIONS[activation](o).to(x.dtype), mean, moment
+    return ACTIVATION_FUNCTIONS[activation](o).to(x.dtype), mean, moment
 
 
 def aggregate(

@@ -123,9 +123,9 @@ class BatchNorm(nn.Module):
             )
         y, mean, moment = normalize_with_statistics(
             x, Segments.single(x.shape[0], x.device),
-            center=Over.NODES, scale=Over.NODES, groups=1, mean_scale=None,
-            weight=own.weight, bias=own.bias, eps=own.eps, activation=self.activation,
-            backend=self.backend, statistics=own.training and tracked,
+            center=Over.NODES, scale=Over.NODES, weight=own.weight, bias=own.bias,
+            eps=own.eps, activation=self.activation, backend=self.backend,
+            statistics=own.training and tracked,
         )  # fmt: skip
         if own.training and tracked and x.shape[0]:
             assert own.running_mean is not None

@@ -26,17 +26,18 @@ def check_momentum(momentum: float | None) -> None:
         raise ValueError(f"momentum is {momentum}, expected a number from 0 to 1, or None")
 
 
-def check_features(x: Tensor, channels: int, *, dims: int | None = 2) -> None:
+def check_features(x: Tensor, channels: int, *, positions: bool = False) -> None:
     """Refuse features of another width, dimension or kind.
 
     Args:
         x: The features.
         channels: What the last dimension must be.
-        dims: How many dimensions there must be; `None` for two or more.
+        positions: Whether there may be dimensions between the nodes and the channels.
     """
-    expected = f"(nodes, {channels})" if dims == 2 else f"(nodes, …, {channels})"
-    right = x.dim() == dims if dims is not None else x.dim() >= 2
+    dims = x.dim()
+    right = dims == 2 or (positions and dims > 2)
     if not right or x.shape[-1] != channels:
+        expected = f"(nodes, …, {channels})" if positions else f"(nodes, {channels})"
         raise ValueError(f"x has shape {tuple(x.shape)}, expected {expected}")
     if not x.is_floating_point():
         raise ValueError(f"x is {x.dtype}, expected a floating dtype; convert it with x.float()")

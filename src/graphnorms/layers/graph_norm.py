@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from graphnorms.kernels import Over, segment_normalize
+from graphnorms.kernels import Over
+from graphnorms.kernels.api import normalize_with_statistics
 from graphnorms.layers.checks import (
     check_activation,
     check_channels,
@@ -86,21 +87,23 @@ class GraphNorm(nn.Module):
         batch_size: int | None = None,
     ) -> Tensor:
         """Normalize the graphs of `x`; `batch` names the graph of every node (`None`: one)."""
-        check_features(x, self.in_channels, dims=None)
+        check_features(x, self.in_channels, positions=True)
         segments = as_segments(batch, rows_of=x, num_segments=batch_size)
         weight: Tensor = self.weight
         bias: Tensor = self.bias
         mean_scale: Tensor = self.mean_scale
-        if x.dim() > 2:
-            copies = x.shape[1:-1].numel()
+        shape = x.shape
+        if len(shape) > 2:
+            copies = shape[1:-1].numel()
+            x = x.flatten(1)
             weight, bias, mean_scale = (p.repeat(copies) for p in (weight, bias, mean_scale))
-        y = segment_normalize(
-            x.flatten(1), segments,
+        y, _, _ = normalize_with_statistics(
+            x, segments,
             center=Over.NODES, scale=Over.NODES,
             mean_scale=mean_scale, weight=weight, bias=bias,
             eps=self.eps, activation=self.activation, backend=self.backend,
         )  # fmt: skip
-        return y.view(x.shape)
+        return y if len(shape) == 2 else y.view(shape)
 
     def extra_repr(self) -> str:
         """Return the channels, as PyG does, and the activation if there is one."""

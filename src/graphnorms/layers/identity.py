@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from graphnorms.kernels.api import activate
 from graphnorms.layers.checks import (
     check_activation,
     check_channels,
@@ -55,7 +56,7 @@ class Identity(nn.Module):
     ) -> Tensor:
         """Return `x`, activated if the layer has an activation."""
         check_features(x, self.in_channels)
-        return torch.relu(x) if self.activation == "relu" else x
+        return activate(x, self.activation)
 
     def extra_repr(self) -> str:
         """Return the channels, and the activation if there is one."""

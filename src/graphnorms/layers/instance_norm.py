@@ -146,9 +146,9 @@ class InstanceNorm(nn.Module):
             )  # fmt: skip
         y, mean, moment = normalize_with_statistics(
             x, segments,
-            center=Over.NODES, scale=Over.NODES, groups=1, mean_scale=None,
-            weight=self.weight, bias=self.bias, eps=self.eps, activation=self.activation,
-            backend=self.backend, statistics=tracked,
+            center=Over.NODES, scale=Over.NODES, weight=self.weight, bias=self.bias,
+            eps=self.eps, activation=self.activation, backend=self.backend,
+            statistics=tracked,
         )  # fmt: skip
         if tracked and x.shape[0]:
             self._track(segments, mean, moment)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
-from graphnorms.kernels import Over, segment_normalize
+from graphnorms.kernels import Over
+from graphnorms.kernels.api import normalize_with_statistics
 from graphnorms.layers.checks import (
     check_activation,
     check_channels,
@@ -106,11 +107,12 @@ class LayerNorm(nn.Module):
         else:
             segments = as_segments(batch, rows_of=x, num_segments=batch_size)
         over = _MODES[self.mode]
-        return segment_normalize(
+        y, _, _ = normalize_with_statistics(
             x, segments,
             center=over, scale=over, weight=self.weight, bias=self.bias,
             eps=self.eps, activation=self.activation, backend=self.backend,
         )  # fmt: skip
+        return y
 
     def extra_repr(self) -> str:
         """Return PyG's text, and the activation if there is one."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphnorms.kernels.api import activate
+
 
 def update_running(
     running_mean: Tensor,
@@ -17,8 +19,8 @@ def update_running(
     r"""Move the running statistics towards those of a batch, in place and without gradient.
 
     $r \leftarrow (1 - m) r + m v$ with $m$ the momentum, or the cumulative average
-    ($m = 1 / \text{batches}$) where it is `None`. The momentum stays a tensor, so that a
-    compiled graph neither breaks nor recompiles.
+    ($m = 1 / \text{batches}$, a tensor, so that a compiled graph neither breaks nor recompiles)
+    where it is `None`.
 
     Args:
         running_mean, running_var: The statistics, `(channels,)`.
@@ -26,15 +28,15 @@ def update_running(
         mean, var: Those of the batch; `var` is the unbiased one.
         momentum: $m$.
     """
-    with torch.no_grad():
-        num_batches_tracked.add_(1)
-        weight = (
-            1 / num_batches_tracked.to(running_mean.dtype)
-            if momentum is None
-            else torch.full((), momentum, dtype=running_mean.dtype, device=running_mean.device)
-        )
-        running_mean.lerp_(mean.to(running_mean.dtype), weight)
-        running_var.lerp_(var.to(running_var.dtype), weight)
+    num_batches_tracked.add_(1)
+    mean, var = mean.detach().to(running_mean.dtype), var.detach().to(running_var.dtype)
+    if momentum is None:
+        weight = 1 / num_batches_tracked.to(running_mean.dtype)
+        running_mean.mul_(1 - weight).add_(mean * weight)
+        running_var.mul_(1 - weight).add_(var * weight)
+    else:
+        running_mean.mul_(1 - momentum).add_(mean, alpha=momentum)
+        running_var.mul_(1 - momentum).add_(var, alpha=momentum)
 
 
 def normalize_by_running(
@@ -61,6 +63,4 @@ def normalize_by_running(
     y = (x.to(dtype) - running_mean.to(dtype)) * factor
     if bias is not None:
         y = y + bias.to(dtype)
-    if activation == "relu":
-        y = torch.relu(y)
-    return y.to(x.dtype)
+    return activate(y, activation).to(x.dtype)

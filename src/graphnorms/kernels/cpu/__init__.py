@@ -1,1 +1,1 @@
-"""The C++ backend: float32 and float64 on the CPU."""
+"""The C++ backend: float64, float32, bfloat16 and float16 on the CPU."""

@@ -1,8 +1,9 @@
 // Sum over neighbours: a sparse matrix in CSR times a dense one, row by row in registers.
 
-template <class A, bool Scaled> void aggregate_rows(const Aggregate& p) {
+template <class T, bool Scaled> void aggregate_rows(const Aggregate& p) {
+    using A = Accumulate<T>;
     constexpr int L = kLanes<A>;
-    const A* x = static_cast<const A*>(p.x);
+    const T* x = static_cast<const T*>(p.x);
     const A* scale = static_cast<const A*>(p.node_scale);
     // Tasks of equal numbers of rows; dynamic, because degrees differ.
 #pragma omp parallel for schedule(dynamic, 64) num_threads(p.threads) if (p.threads > 1)
@@ -13,26 +14,26 @@ template <class A, bool Scaled> void aggregate_rows(const Aggregate& p) {
             Vec<A> sum[K] = {};
             for (int64_t e = begin; e < end; ++e) {
                 const int64_t j = p.index[e];
-                const A* row = x + j * p.x_stride + c;
+                const T* row = x + j * p.x_stride + c;
 #pragma GCC unroll 8
                 for (int k = 0; k < K; ++k) {
-                    const Vec<A> v = get<A, Tail>(row + k * L, tail);
+                    const Vec<A> v = get<Tail>(row + k * L, tail);
                     if constexpr (Scaled) sum[k] += v * scale[j];
                     else sum[k] += v;
                 }
             }
-            A* out = static_cast<A*>(p.y) + i * p.channels + c;
+            T* out = static_cast<T*>(p.y) + i * p.channels + c;
 #pragma GCC unroll 8
             for (int k = 0; k < K; ++k) {
-                if (p.self_weight != 0) sum[k] += get<A, Tail>(x + i * p.x_stride + c + k * L, tail) * own;
+                if (p.self_weight != 0) sum[k] += get<Tail>(x + i * p.x_stride + c + k * L, tail) * own;
                 if constexpr (Scaled) sum[k] *= scale[i];
-                put<A, Tail>(out + k * L, sum[k], tail);
+                put<Tail>(out + k * L, sum[k], tail);
             }
         });
     }
 }
 
-template <class A> void aggregate(const Aggregate& p) {
-    if (p.node_scale) aggregate_rows<A, true>(p);
-    else aggregate_rows<A, false>(p);
+template <class T> void aggregate(const Aggregate& p) {
+    if (p.node_scale) aggregate_rows<T, true>(p);
+    else aggregate_rows<T, false>(p);
 }

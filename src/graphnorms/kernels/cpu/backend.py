@@ -10,6 +10,7 @@ import functools
 import importlib
 import os
 from types import ModuleType
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ from graphnorms.kernels.problem import (
     cells,
 )
 
-_DTYPES = (torch.float32, torch.float64)
+# The numbers are those of `Dtype` in problem.h.
+_DTYPES: Final = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
 
 @functools.cache
@@ -82,7 +84,7 @@ def _common_refusals(device: str, dtype: torch.dtype) -> list[str]:
     if device != "cpu":
         reasons.append(f"x is on {device}, the kernels run on the cpu")
     if dtype not in _DTYPES:
-        reasons.append(f"x is {dtype}, the kernels have float32 and float64")
+        reasons.append(f"x is {dtype}, the kernels have float64, float32, bfloat16 and float16")
     return reasons
 
 
@@ -119,7 +121,7 @@ def normalize_forward(
     weight = _parameter("weight", weight, channels, dtype)
     bias = _parameter("bias", bias, channels, dtype)
     _kernels().normalize_forward(
-        x.dtype == torch.float64, rows, channels, segments, groups, center, scale, activation,
+        _DTYPES[x.dtype], rows, channels, segments, groups, center, scale, activation,
         torch.get_num_threads(), eps, ptr.data_ptr(), _address(order), _address(mean_scale),
         _address(weight), _address(bias), shift.data_ptr(), rstd.data_ptr(), moment.data_ptr(),
         x.data_ptr(), x.stride(0), y.data_ptr(),
@@ -168,7 +170,7 @@ def normalize_backward(
     grad_x = x.new_empty((rows, channels) if needs[0] else (0,))
     grads = [x.new_empty((channels,) if needed else (0,), dtype=dtype) for needed in needs[1:]]
     _kernels().normalize_backward(
-        x.dtype == torch.float64, rows, channels, segments, groups, center, scale, activation,
+        _DTYPES[x.dtype], rows, channels, segments, groups, center, scale, activation,
         torch.get_num_threads(), eps, ptr.data_ptr(), _address(order), _address(mean_scale),
         _address(weight), _address(bias), shift.data_ptr(), rstd.data_ptr(), x.data_ptr(),
         x.stride(0), grad_y.data_ptr(), grad_y.stride(0), grad_x.data_ptr(),
@@ -188,15 +190,15 @@ def aggregate(
     x = _rows_contiguous(x)
     dtype = accumulation_dtype(x.dtype)
     rows, channels = x.shape
-    if x.device.type != "cpu" or x.dtype not in _DTYPES:
-        raise ValueError(f"x is {x.dtype} on {x.device}, expected float32 or float64 on the cpu")
+    if not x.is_cpu or x.dtype not in _DTYPES:
+        raise ValueError(f"x is {x.dtype} on {x.device}, expected a kernel's dtype on the cpu")
     _check_index("ptr", ptr, rows + 1)
     _check_index("index", index, None)
     edges = index.shape[0]
     node_scale = _parameter("node_scale", node_scale, rows, dtype)
     y = x.new_empty((rows, channels))
     _kernels().aggregate(
-        x.dtype == torch.float64, rows, channels, edges, torch.get_num_threads(), ptr.data_ptr(),
+        _DTYPES[x.dtype], rows, channels, edges, torch.get_num_threads(), ptr.data_ptr(),
         index.data_ptr(), _address(node_scale), self_weight, x.data_ptr(),
         x.stride(0), y.data_ptr(),
     )  # fmt: skip
@@ -212,9 +214,9 @@ def _rows_contiguous(x: Tensor) -> Tensor:
 
 def _check(x: Tensor, ptr: Tensor, order: Tensor | None, groups: int) -> tuple[int, int, int]:
     rows, channels = x.shape
-    if x.device.type != "cpu" or x.dtype not in _DTYPES:
-        raise ValueError(f"x is {x.dtype} on {x.device}, expected float32 or float64 on the cpu")
-    if groups < 1 or channels % groups:
+    if not x.is_cpu or x.dtype not in _DTYPES:
+        raise ValueError(f"x is {x.dtype} on {x.device}, expected a kernel's dtype on the cpu")
+    if groups < 1 or channels < 1 or channels % groups:
         raise ValueError(f"groups is {groups}, which does not divide the {channels} channels")
     _check_index("ptr", ptr, None)
     if order is not None:
@@ -225,7 +227,7 @@ def _check(x: Tensor, ptr: Tensor, order: Tensor | None, groups: int) -> tuple[i
 def _check_index(name: str, index: Tensor, length: int | None) -> None:
     if (
         index.dtype != torch.int64
-        or index.device.type != "cpu"
+        or not index.is_cpu
         or index.dim() != 1
         or not index.is_contiguous()
         or (length is not None and index.shape[0] != length)
@@ -241,11 +243,13 @@ def _parameter(
 ) -> Tensor | None:
     if parameter is None:
         return None
-    if parameter.shape != (length,) or parameter.device.type != "cpu":
+    if parameter.dim() != 1 or parameter.shape[0] != length or not parameter.is_cpu:
         raise ValueError(
             f"{name} is {tuple(parameter.shape)} on {parameter.device}, expected ({length},) "
             "on the cpu"
         )
+    if parameter.dtype == dtype and parameter.is_contiguous():
+        return parameter
     return parameter.to(dtype).contiguous()
 
 

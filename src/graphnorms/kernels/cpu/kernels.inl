@@ -47,11 +47,11 @@ template <class A> class Buffer {
 };
 
 // The rows of a matrix by position: position -> row through `order` where the rows are unsorted.
-template <class A> struct Rows {
-    A* base;
+template <class T> struct Rows {
+    T* base;
     int64_t stride;
     const int64_t* order;
-    A* operator[](int64_t position) const {
+    T* operator[](int64_t position) const {
         return base + (order ? order[position] : position) * stride;
     }
 };
@@ -70,14 +70,21 @@ template <class A, class Visit> inline void for_strips(int64_t channels, Visit&&
     if (channels > c) visit.template operator()<1, true>(c, int(channels - c));
 }
 
-template <class A, bool Tail> inline Vec<A> get(const A* p, int tail) {
+template <bool Tail, class T> inline Vec<Accumulate<T>> get(const T* p, int tail) {
     if constexpr (Tail) return load_part(p, tail);
-    else return load<A>(p);
+    else return load(p);
 }
 
-template <class A, bool Tail> inline void put(A* p, Vec<A> v, int tail) {
+template <bool Tail, class T> inline void put(T* p, Vec<Accumulate<T>> v, int tail) {
     if constexpr (Tail) store_part(p, v, tail);
-    else store<A>(p, v);
+    else store(p, v);
+}
+
+// A result that will not be read soon goes past the caches.
+template <bool Tail, class T> inline void put_result(T* p, Vec<Accumulate<T>> v, int tail, bool streaming) {
+    if constexpr (Tail) store_part(p, v, tail);
+    else if (streaming) stream(p, v);
+    else store(p, v);
 }
 
 // Sums `Terms` quantities over the positions begin..end of a strip. A strip of few vectors
@@ -101,43 +108,29 @@ inline void reduce(int64_t begin, int64_t end, Step&& step, Vec<A> (&total)[Term
         }
 }
 
-// NaN passes: a comparison with NaN is false, and the false branch keeps the value.
-struct Identity {
-    static constexpr bool needs_input = false;
-    template <class V> static V forward(V pre) { return pre; }
-    template <class V> static V backward(V, V grad) { return grad; }
-};
-struct Relu {
-    static constexpr bool needs_input = true;
-    template <class V> static V forward(V pre) { return pre < 0 ? V{} : pre; }
-    template <class V> static V backward(V pre, V grad) { return pre <= 0 ? V{} : grad; }
-};
-
-template <class Call> inline void with_activation(int activation, Call&& call) {
-    if (activation == kRelu) call(Relu{});
-    else call(Identity{});
-}
-
+#include "activations.inl"
 #include "segment_parts.inl"
 #include "segment.inl"
 #include "row.inl"
 #include "aggregate.inl"
 
-template <class A> void forward(const NormForward& p) {
-    if (p.center == kChannels || p.scale == kChannels) row_forward<A>(p);
-    else segment_forward<A>(p);
+template <class T> void forward(const NormForward& p) {
+    if (p.center == kChannels || p.scale == kChannels) row_forward<T>(p);
+    else segment_forward<T>(p);
 }
 
-template <class A> void backward(const NormBackward& p) {
-    if (p.center == kChannels || p.scale == kChannels) row_backward<A>(p);
-    else segment_backward<A>(p);
+template <class T> void backward(const NormBackward& p) {
+    if (p.center == kChannels || p.scale == kChannels) row_backward<T>(p);
+    else segment_backward<T>(p);
 }
 
 }  // namespace
 
+// In the order of Dtype.
 Kernels GRAPHNORMS_KERNELS() {
-    return {forward<float>,  forward<double>,  backward<float>,
-            backward<double>, aggregate<float>, aggregate<double>};
+    return {{forward<float>, forward<double>, forward<BFloat16>, forward<Float16>},
+            {backward<float>, backward<double>, backward<BFloat16>, backward<Float16>},
+            {aggregate<float>, aggregate<double>, aggregate<BFloat16>, aggregate<Float16>}};
 }
 
 }  // namespace graphnorms

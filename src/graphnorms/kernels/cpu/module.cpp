@@ -37,7 +37,8 @@ std::vector<InstructionSet> instruction_sets() {
     std::vector<InstructionSet> sets;
 #ifdef GRAPHNORMS_X86
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                      __builtin_cpu_supports("f16c");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
     sets.push_back({"avx512", kernels_avx512, avx512});
@@ -71,7 +72,6 @@ template <class P> const P* address(uintptr_t a) { return reinterpret_cast<const
 void* writable(uintptr_t a) { return reinterpret_cast<void*>(a); }
 
 struct Common {
-    bool is_double;
     int64_t rows, channels, segments, groups;
     int center, scale, activation, threads;
     double eps;
@@ -114,29 +114,29 @@ NB_MODULE(_kernels, m) {
 
     m.def(
         "normalize_forward",
-        [](bool is_double, int64_t rows, int64_t channels, int64_t segments, int64_t groups, int center, int scale,
+        [](int dtype, int64_t rows, int64_t channels, int64_t segments, int64_t groups, int center, int scale,
            int activation, int threads, double eps, uintptr_t ptr, uintptr_t order, uintptr_t mean_scale,
            uintptr_t weight, uintptr_t bias, uintptr_t shift, uintptr_t rstd, uintptr_t moment, uintptr_t x,
            int64_t x_stride, uintptr_t y) {
             NormForward p;
-            fill(p, {is_double, rows, channels, segments, groups, center, scale, activation, threads, eps}, ptr,
+            fill(p, {rows, channels, segments, groups, center, scale, activation, threads, eps}, ptr,
                  order, mean_scale, weight, bias, shift, rstd, moment);
             p.x = address<void>(x);
             p.x_stride = x_stride;
             p.y = writable(y);
-            (is_double ? current.forward_f64 : current.forward_f32)(p);
+            current.forward[dtype](p);
         },
         nb::call_guard<nb::gil_scoped_release>());
 
     m.def(
         "normalize_backward",
-        [](bool is_double, int64_t rows, int64_t channels, int64_t segments, int64_t groups, int center, int scale,
+        [](int dtype, int64_t rows, int64_t channels, int64_t segments, int64_t groups, int center, int scale,
            int activation, int threads, double eps, uintptr_t ptr, uintptr_t order, uintptr_t mean_scale,
            uintptr_t weight, uintptr_t bias, uintptr_t shift, uintptr_t rstd, uintptr_t x, int64_t x_stride,
            uintptr_t grad_y, int64_t grad_y_stride, uintptr_t grad_x, uintptr_t grad_mean_scale,
            uintptr_t grad_weight, uintptr_t grad_bias) {
             NormBackward p;
-            fill(p, {is_double, rows, channels, segments, groups, center, scale, activation, threads, eps}, ptr,
+            fill(p, {rows, channels, segments, groups, center, scale, activation, threads, eps}, ptr,
                  order, mean_scale, weight, bias, shift, rstd, 0);
             p.x = address<void>(x);
             p.x_stride = x_stride;
@@ -146,13 +146,13 @@ NB_MODULE(_kernels, m) {
             p.grad_mean_scale = writable(grad_mean_scale);
             p.grad_weight = writable(grad_weight);
             p.grad_bias = writable(grad_bias);
-            (is_double ? current.backward_f64 : current.backward_f32)(p);
+            current.backward[dtype](p);
         },
         nb::call_guard<nb::gil_scoped_release>());
 
     m.def(
         "aggregate",
-        [](bool is_double, int64_t rows, int64_t channels, int64_t edges, int threads, uintptr_t ptr,
+        [](int dtype, int64_t rows, int64_t channels, int64_t edges, int threads, uintptr_t ptr,
            uintptr_t index, uintptr_t node_scale, double self_weight, uintptr_t x, int64_t x_stride,
            uintptr_t y) {
             Aggregate p;
@@ -166,7 +166,7 @@ NB_MODULE(_kernels, m) {
             p.x_stride = x_stride;
             p.y = writable(y);
             p.threads = usable_threads(threads, (rows + edges) * channels);
-            (is_double ? current.aggregate_f64 : current.aggregate_f32)(p);
+            current.aggregate[dtype](p);
         },
         nb::call_guard<nb::gil_scoped_release>());
 }

@@ -7,7 +7,11 @@ namespace graphnorms {
 
 // Which entries share a statistic; the values are those of graphnorms.kernels.Over.
 enum Over : int { kNone = 0, kNodes = 1, kChannels = 2, kBoth = 3 };
-enum Activation : int { kIdentity = 0, kRelu = 1 };
+enum Activation : int { kIdentity = 0, kRelu = 1, kLeakyRelu = 2 };
+
+// Storage of the features; the values are those of kernels/cpu/backend.py. Statistics, parameters
+// and their gradients are in the accumulation dtype: double for double, float for the others.
+enum Dtype : int { kFloat = 0, kDouble = 1, kBFloat16 = 2, kFloat16 = 3, kDtypes = 4 };
 
 struct Norm {
     int center, scale, activation, threads;
@@ -15,7 +19,7 @@ struct Norm {
     const int64_t* ptr;    // (segments + 1): segment s holds the positions ptr[s] .. ptr[s+1]
     const int64_t* order;  // position -> row, or null where position == row
     double eps;
-    // Accumulation dtype A (float, or double for double features).
+    // In the accumulation dtype:
     const void* mean_scale;  // (channels) or null
     const void* weight;      // (channels) or null
     const void* bias;        // (channels) or null
@@ -56,12 +60,9 @@ struct Aggregate {
 
 // One table per instruction set; kernels.inl fills it.
 struct Kernels {
-    void (*forward_f32)(const NormForward&);
-    void (*forward_f64)(const NormForward&);
-    void (*backward_f32)(const NormBackward&);
-    void (*backward_f64)(const NormBackward&);
-    void (*aggregate_f32)(const Aggregate&);
-    void (*aggregate_f64)(const Aggregate&);
+    void (*forward[kDtypes])(const NormForward&);
+    void (*backward[kDtypes])(const NormBackward&);
+    void (*aggregate[kDtypes])(const Aggregate&);
 };
 
 Kernels kernels_baseline();

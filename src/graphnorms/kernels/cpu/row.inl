@@ -27,24 +27,27 @@ template <class A> inline RowCenter<A> row_center(A pivot, A shift) {
     return {hi, shift - (hi - pivot)};
 }
 
-template <class A> void row_forward(const NormForward& p) {
+template <class T> inline Accumulate<T> first_entry(const T* p) { return load_part(p, 1)[0]; }
+
+template <class T> void row_forward(const NormForward& p) {
+    using A = Accumulate<T>;
     const int64_t C = p.channels, G = p.groups, width = C / G;
-    const bool streaming = streams<A>(p, p.y) && width % kLanes<A> == 0;
+    const bool streaming = streams<T>(p, p.y) && width % kLanes<A> == 0;
     const A* weight = static_cast<const A*>(p.weight);
     const A* bias = static_cast<const A*>(p.bias);
     with_activation(p.activation, [&]<class Act>(Act) {
 #pragma omp parallel for schedule(static) num_threads(p.threads) if (p.threads > 1)
         for (int64_t i = 0; i < p.rows; ++i) {
-            const A* row = static_cast<const A*>(p.x) + i * p.x_stride;
-            A* out = static_cast<A*>(p.y) + i * C;
+            const T* row = static_cast<const T*>(p.x) + i * p.x_stride;
+            T* out = static_cast<T*>(p.y) + i * C;
             for (int64_t g = 0; g < G; ++g) {
                 const int64_t first = g * width, last = first + width;
                 RowCenter<A> m{0, 0};
                 if (p.center != kNone) {
-                    const A pivot = row[first];
+                    const A pivot = first_entry(row + first);
                     Vec<A> sum = {};
                     for_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
-                        sum += only<A, Tail>(get<A, Tail>(row + c, tail) - pivot, tail);
+                        sum += only<A, Tail>(get<Tail>(row + c, tail) - pivot, tail);
                     });
                     const A shift = horizontal_sum<A>(sum) / A(width);
                     static_cast<A*>(p.shift)[i * G + g] = shift;
@@ -54,7 +57,7 @@ template <class A> void row_forward(const NormForward& p) {
                 if (p.scale != kNone) {
                     Vec<A> sum = {};
                     for_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
-                        const Vec<A> o = only<A, Tail>((get<A, Tail>(row + c, tail) - m.hi) - m.lo, tail);
+                        const Vec<A> o = only<A, Tail>((get<Tail>(row + c, tail) - m.hi) - m.lo, tail);
                         sum += o * o;
                     });
                     const A moment = horizontal_sum<A>(sum) / A(width);
@@ -63,13 +66,11 @@ template <class A> void row_forward(const NormForward& p) {
                     static_cast<A*>(p.rstd)[i * G + g] = rstd;
                 }
                 for_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
-                    Vec<A> v = ((get<A, Tail>(row + c, tail) - m.hi) - m.lo) * rstd;
-                    if (weight) v *= get<A, Tail>(weight + c, tail);
-                    if (bias) v += get<A, Tail>(bias + c, tail);
+                    Vec<A> v = ((get<Tail>(row + c, tail) - m.hi) - m.lo) * rstd;
+                    if (weight) v *= get<Tail>(weight + c, tail);
+                    if (bias) v += get<Tail>(bias + c, tail);
                     v = Act::forward(v);
-                    if constexpr (Tail) put<A, Tail>(out + c, v, tail);
-                    else if (streaming) stream(out + c, v);
-                    else store<A>(out + c, v);
+                    put_result<Tail>(out + c, v, tail, streaming);
                 });
             }
         }
@@ -77,10 +78,11 @@ template <class A> void row_forward(const NormForward& p) {
     });
 }
 
-template <class A> void row_backward(const NormBackward& p) {
-    const int64_t C = p.channels, G = p.groups, width = C / G, R = chunk_rows<A>(C);
+template <class T> void row_backward(const NormBackward& p) {
+    using A = Accumulate<T>;
+    const int64_t C = p.channels, G = p.groups, width = C / G, R = chunk_rows<T>(C);
     const int64_t tasks = count_tasks(p, R);
-    const bool streaming = streams<A>(p, p.grad_x) && width % kLanes<A> == 0;
+    const bool streaming = streams<T>(p, p.grad_x) && width % kLanes<A> == 0;
     const A* weight = static_cast<const A*>(p.weight);
     const A* bias = static_cast<const A*>(p.bias);
     Buffer<A> shares(3 * C * tasks);
@@ -93,43 +95,41 @@ template <class A> void row_backward(const NormBackward& p) {
             Buffer<A> kept(2 * C);
             A *g_row = kept.get(), *o_row = g_row + C;  // act'(pre) grad_y, and (x - m) rstd
             for (int64_t i = task * R; i < smaller(p.rows, (task + 1) * R); ++i) {
-                const A* row = static_cast<const A*>(p.x) + i * p.x_stride;
-                const A* grad_row = static_cast<const A*>(p.grad_y) + i * p.grad_y_stride;
+                const T* row = static_cast<const T*>(p.x) + i * p.x_stride;
+                const T* grad_row = static_cast<const T*>(p.grad_y) + i * p.grad_y_stride;
                 for (int64_t group = 0; group < G; ++group) {
                     const int64_t first = group * width, last = first + width, cell = i * G + group;
                     const RowCenter<A> m = p.center == kNone
                         ? RowCenter<A>{0, 0}
-                        : row_center(row[first], static_cast<const A*>(p.shift)[cell]);
+                        : row_center(first_entry(row + first), static_cast<const A*>(p.shift)[cell]);
                     const A rstd = p.scale == kNone ? A(1) : static_cast<const A*>(p.rstd)[cell];
                     Vec<A> sum_g = {}, sum_go = {};
                     for_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
-                        const Vec<A> o = ((get<A, Tail>(row + c, tail) - m.hi) - m.lo) * rstd;
-                        Vec<A> g = get<A, Tail>(grad_row + c, tail);
+                        const Vec<A> o = ((get<Tail>(row + c, tail) - m.hi) - m.lo) * rstd;
+                        Vec<A> g = get<Tail>(grad_row + c, tail);
                         if constexpr (Act::needs_input) {
                             Vec<A> pre = o;
-                            if (weight) pre *= get<A, Tail>(weight + c, tail);
-                            if (bias) pre += get<A, Tail>(bias + c, tail);
+                            if (weight) pre *= get<Tail>(weight + c, tail);
+                            if (bias) pre += get<Tail>(bias + c, tail);
                             g = Act::backward(pre, g);
                         }
                         g = only<A, Tail>(g, tail);
-                        put<A, Tail>(grad_weight + c, get<A, Tail>(grad_weight + c, tail) + g * o, tail);
-                        put<A, Tail>(grad_bias + c, get<A, Tail>(grad_bias + c, tail) + g, tail);
-                        if (weight) g *= get<A, Tail>(weight + c, tail);
-                        put<A, Tail>(g_row + c, g, tail);
-                        put<A, Tail>(o_row + c, o, tail);
+                        put<Tail>(grad_weight + c, get<Tail>(grad_weight + c, tail) + g * o, tail);
+                        put<Tail>(grad_bias + c, get<Tail>(grad_bias + c, tail) + g, tail);
+                        if (weight) g *= get<Tail>(weight + c, tail);
+                        put<Tail>(g_row + c, g, tail);
+                        put<Tail>(o_row + c, o, tail);
                         sum_g += g;
                         sum_go += only<A, Tail>(g * o, tail);
                     });
                     if (!p.grad_x) continue;
                     const A mean_g = p.center == kNone ? A(0) : horizontal_sum<A>(sum_g) / A(width);
                     const A mean_go = p.scale == kNone ? A(0) : horizontal_sum<A>(sum_go) / A(width);
-                    A* out = static_cast<A*>(p.grad_x) + i * C;
+                    T* out = static_cast<T*>(p.grad_x) + i * C;
                     for_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
-                        const Vec<A> v = ((get<A, Tail>(g_row + c, tail) - mean_g) -
-                                          get<A, Tail>(o_row + c, tail) * mean_go) * rstd;
-                        if constexpr (Tail) put<A, Tail>(out + c, v, tail);
-                        else if (streaming) stream(out + c, v);
-                        else store<A>(out + c, v);
+                        const Vec<A> v = ((get<Tail>(g_row + c, tail) - mean_g) -
+                                          get<Tail>(o_row + c, tail) * mean_go) * rstd;
+                        put_result<Tail>(out + c, v, tail, streaming);
                     });
                 }
             }

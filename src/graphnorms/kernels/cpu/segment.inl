@@ -89,58 +89,71 @@ inline int64_t count_tasks(const Norm& p, int64_t rows_per_task) {
     return larger<int64_t>(1, (p.rows + rows_per_task - 1) / rows_per_task);
 }
 
-template <class A> bool streams(const Norm& p, const void* out) {
-    return kCanStream && p.rows * p.channels * int64_t(sizeof(A)) > kStreamBytes &&
-           (p.channels * sizeof(A)) % kBytes == 0 && reinterpret_cast<uintptr_t>(out) % kBytes == 0;
+template <class T> bool streams(const Norm& p, const void* out) {
+    constexpr int64_t aligned = kLanes<Accumulate<T>> * int64_t(sizeof(T));
+    const int64_t row = p.channels * int64_t(sizeof(T));
+    return kCanStream && p.rows * row > kStreamBytes && row % aligned == 0 &&
+           reinterpret_cast<uintptr_t>(out) % aligned == 0;
 }
 
-// Where the centre is not subtracted the sums are about zero.
-template <class A> const A* pivot_row(const Norm& p, const Rows<const A>& x, int64_t s, const A* zeros) {
-    return p.center == kNone ? zeros : x[p.ptr[s]];
+// The pivot of a segment is its first row; where no centre is subtracted, sums are about zero.
+template <class T, class A = Accumulate<T>>
+void take_pivot(const Norm& p, const Rows<const T>& x, int64_t s, Channels<A>& w) {
+    if (p.center == kNone || p.ptr[s] == p.ptr[s + 1]) {
+        for (int64_t c = 0; c < p.channels; ++c) w.pivot[c] = 0;
+        return;
+    }
+    const T* row = x[p.ptr[s]];
+    for_strips<A>(p.channels, [&]<int K, bool Tail>(int64_t c, int tail) {
+        for (int k = 0; k < K; ++k) {
+            const int64_t at = c + k * kLanes<A>;
+            put<Tail>(w.pivot + at, get<Tail>(row + at, tail), tail);
+        }
+    });
 }
 
 // Leaves in `mean` the mean relative to the pivot, in w.sum the sum of squares about it.
-template <class A>
-void chunk_statistics(const Norm& p, const Rows<const A>& x, int64_t begin, int64_t end, const A* pivot, A* mean,
-                      Channels<A>& w) {
+template <class T, class A = Accumulate<T>>
+void chunk_statistics(const Norm& p, const Rows<const T>& x, int64_t begin, int64_t end, A* mean, Channels<A>& w) {
     const int64_t C = p.channels;
     if (p.center == kNone) {
         for (int64_t c = 0; c < C; ++c) mean[c] = w.hi[c] = w.lo[c] = 0;
     } else {
-        sum_shifted<A>(x, begin, end, C, pivot, w);
-        const A count = A(end - begin);
+        sum_shifted<T>(x, begin, end, C, w);
+        const A per_row = A(1) / A(end - begin);
+        const A *sum = w.sum, *pivot = w.pivot;
+        A *hi = w.hi, *lo = w.lo;
+#pragma GCC ivdep
         for (int64_t c = 0; c < C; ++c) {
-            mean[c] = w.sum[c] / count;
-            w.hi[c] = pivot[c] + mean[c];
-            w.lo[c] = mean[c] - (w.hi[c] - pivot[c]);
+            mean[c] = sum[c] * per_row;
+            hi[c] = pivot[c] + mean[c];
+            lo[c] = mean[c] - (hi[c] - pivot[c]);
         }
     }
-    if (p.scale != kNone) sum_squares<A>(x, begin, end, C, w);
+    if (p.scale != kNone) sum_squares<T>(x, begin, end, C, w);
 }
 
-template <class A> void segment_forward(const NormForward& p) {
-    const int64_t C = p.channels, R = chunk_rows<A>(C);
-    const Rows<const A> x{static_cast<const A*>(p.x), p.x_stride, p.order};
-    const Rows<A> y{static_cast<A*>(p.y), C, p.order};
-    const bool streaming = streams<A>(p, p.y);
+template <class T> void segment_forward(const NormForward& p) {
+    using A = Accumulate<T>;
+    const int64_t C = p.channels, R = chunk_rows<T>(C);
+    const Rows<const T> x{static_cast<const T*>(p.x), p.x_stride, p.order};
+    const Rows<T> y{static_cast<T*>(p.y), C, p.order};
+    const bool streaming = streams<T>(p, p.y);
     const LongSegments longs(p, R);
-    Buffer<A> zeros(C);
-    for (int64_t c = 0; c < C; ++c) zeros.get()[c] = 0;
 
     with_activation(p.activation, [&]<class Act>(Act) {
         for_tasks<A>(p, count_tasks(p, R), R, [&](Channels<A>& w, int64_t, int64_t first, int64_t last) {
             for (int64_t s = first; s < last; ++s) {
                 const int64_t begin = p.ptr[s], end = p.ptr[s + 1];
                 if (longs.is_long(p, s)) continue;
+                take_pivot<T>(p, x, s, w);
                 if (begin == end) {
-                    for (int64_t c = 0; c < C; ++c) w.sum[c] = 0;
-                    forward_coefficients<A>(p, s, 0, zeros.get(), zeros.get(), w.sum, w);
-                    continue;
+                    for (int64_t c = 0; c < C; ++c) w.sum[c] = w.square[c] = 0;
+                } else {
+                    chunk_statistics<T>(p, x, begin, end, w.square, w);
                 }
-                const A* pivot = pivot_row<A>(p, x, s, zeros.get());
-                chunk_statistics<A>(p, x, begin, end, pivot, w.square, w);
-                forward_coefficients<A>(p, s, end - begin, pivot, w.square, w.sum, w);
-                apply_forward<A, Act>(x, y, begin, end, C, w, streaming);
+                forward_coefficients<A>(p, s, end - begin, w.square, w.sum, w);
+                apply_forward<T, Act>(x, y, begin, end, C, w, streaming);
             }
             if (streaming) stream_fence();
         });
@@ -151,8 +164,8 @@ template <class A> void segment_forward(const NormForward& p) {
         for_each<A>(p, longs.num_chunks(), [&](Channels<A>& w, int64_t i) {
             const Chunk& chunk = longs.chunk(i);
             A* mean = partial.get() + 2 * C * i;
-            const A* pivot = pivot_row<A>(p, x, longs.segment(chunk.segment), zeros.get());
-            chunk_statistics<A>(p, x, chunk.begin, chunk.end, pivot, mean, w);
+            take_pivot<T>(p, x, longs.segment(chunk.segment), w);
+            chunk_statistics<T>(p, x, chunk.begin, chunk.end, mean, w);
             for (int64_t c = 0; c < C; ++c) mean[C + c] = w.sum[c];
         });
         for_each<A>(p, longs.count(), [&](Channels<A>& w, int64_t k) {
@@ -173,13 +186,15 @@ template <class A> void segment_forward(const NormForward& p) {
                 }
             }
             for (int64_t c = 0; c < C; ++c) w.square[c] = A(mean[c]), w.sum[c] = A(m2[c]);
-            forward_coefficients<A>(p, s, n, pivot_row<A>(p, x, s, zeros.get()), w.square, w.sum, w);
+            take_pivot<T>(p, x, s, w);
+            forward_coefficients<A>(p, s, n, w.square, w.sum, w);
         });
         for_each<A>(p, longs.num_chunks(), [&](Channels<A>& w, int64_t i) {
             const Chunk& chunk = longs.chunk(i);
             const int64_t s = longs.segment(chunk.segment);
-            recall_coefficients<A>(p, s, pivot_row<A>(p, x, s, zeros.get()), w);
-            apply_forward<A, Act>(x, y, chunk.begin, chunk.end, C, w, streaming);
+            take_pivot<T>(p, x, s, w);
+            recall_coefficients<A>(p, s, w);
+            apply_forward<T, Act>(x, y, chunk.begin, chunk.end, C, w, streaming);
             if (streaming) stream_fence();
         });
     });
@@ -199,16 +214,16 @@ template <class A> void write_parameter_gradients(const NormBackward& p, const A
     }
 }
 
-template <class A> void segment_backward(const NormBackward& p) {
-    const int64_t C = p.channels, R = chunk_rows<A>(C);
-    const Rows<const A> x{static_cast<const A*>(p.x), p.x_stride, p.order};
-    const Rows<const A> grad_y{static_cast<const A*>(p.grad_y), p.grad_y_stride, p.order};
-    const Rows<A> grad_x{static_cast<A*>(p.grad_x), C, p.order};
-    const bool streaming = streams<A>(p, p.grad_x);
+template <class T> void segment_backward(const NormBackward& p) {
+    using A = Accumulate<T>;
+    const int64_t C = p.channels, R = chunk_rows<T>(C);
+    const Rows<const T> x{static_cast<const T*>(p.x), p.x_stride, p.order};
+    const Rows<const T> grad_y{static_cast<const T*>(p.grad_y), p.grad_y_stride, p.order};
+    const Rows<T> grad_x{static_cast<T*>(p.grad_x), C, p.order};
+    const bool streaming = streams<T>(p, p.grad_x);
     const LongSegments longs(p, R);
     const int64_t tasks = count_tasks(p, R);
-    Buffer<A> zeros(C), shares(3 * C * (tasks + longs.count()));
-    for (int64_t c = 0; c < C; ++c) zeros.get()[c] = 0;
+    Buffer<A> shares(3 * C * (tasks + longs.count()));
     for (int64_t c = 0; c < 3 * C * (tasks + longs.count()); ++c) shares.get()[c] = 0;
 
     with_activation(p.activation, [&]<class Act>(Act) {
@@ -216,11 +231,11 @@ template <class A> void segment_backward(const NormBackward& p) {
             for (int64_t s = first; s < last; ++s) {
                 const int64_t begin = p.ptr[s], end = p.ptr[s + 1];
                 if (begin == end || longs.is_long(p, s)) continue;
-                const A* pivot = pivot_row<A>(p, x, s, zeros.get());
-                recall_coefficients<A>(p, s, pivot, w);
-                sum_gradients<A, Act>(x, grad_y, begin, end, C, w);
-                backward_coefficients<A>(p, s, end - begin, pivot, w, shares.get() + 3 * C * task);
-                if (p.grad_x) apply_backward<A, Act>(x, grad_y, grad_x, begin, end, C, w, streaming);
+                take_pivot<T>(p, x, s, w);
+                recall_coefficients<A>(p, s, w);
+                sum_gradients<T, Act>(x, grad_y, begin, end, C, w);
+                backward_coefficients<A>(p, s, end - begin, w, shares.get() + 3 * C * task);
+                if (p.grad_x) apply_backward<T, Act>(x, grad_y, grad_x, begin, end, C, w, streaming);
             }
             if (streaming) stream_fence();
         });
@@ -230,8 +245,9 @@ template <class A> void segment_backward(const NormBackward& p) {
         for_each<A>(p, longs.num_chunks(), [&](Channels<A>& w, int64_t i) {
             const Chunk& chunk = longs.chunk(i);
             const int64_t s = longs.segment(chunk.segment);
-            recall_coefficients<A>(p, s, pivot_row<A>(p, x, s, zeros.get()), w);
-            sum_gradients<A, Act>(x, grad_y, chunk.begin, chunk.end, C, w);
+            take_pivot<T>(p, x, s, w);
+            recall_coefficients<A>(p, s, w);
+            sum_gradients<T, Act>(x, grad_y, chunk.begin, chunk.end, C, w);
             A* sums = partial.get() + 2 * C * i;
             for (int64_t c = 0; c < C; ++c) sums[c] = w.sum[c], sums[C + c] = w.square[c];
         });
@@ -241,10 +257,10 @@ template <class A> void segment_backward(const NormBackward& p) {
             for (int64_t c = 0; c < 2 * C; ++c) wide[c] = 0;
             for (int64_t i = longs.first_chunk(k); i < longs.first_chunk(k + 1); ++i)
                 for (int64_t c = 0; c < 2 * C; ++c) wide[c] += double(partial.get()[2 * C * i + c]);
-            const A* pivot = pivot_row<A>(p, x, s, zeros.get());
-            recall_coefficients<A>(p, s, pivot, w);
+            take_pivot<T>(p, x, s, w);
+            recall_coefficients<A>(p, s, w);
             for (int64_t c = 0; c < C; ++c) w.sum[c] = A(wide[c]), w.square[c] = A(wide[C + c]);
-            backward_coefficients<A>(p, s, LongSegments::length(p, s), pivot, w, shares.get() + 3 * C * (tasks + k));
+            backward_coefficients<A>(p, s, LongSegments::length(p, s), w, shares.get() + 3 * C * (tasks + k));
             A* kept = coefficients.get() + 2 * C * k;
             for (int64_t c = 0; c < C; ++c) kept[c] = w.sum[c], kept[C + c] = w.square[c];
         });
@@ -252,10 +268,11 @@ template <class A> void segment_backward(const NormBackward& p) {
         for_each<A>(p, longs.num_chunks(), [&](Channels<A>& w, int64_t i) {
             const Chunk& chunk = longs.chunk(i);
             const int64_t s = longs.segment(chunk.segment);
-            recall_coefficients<A>(p, s, pivot_row<A>(p, x, s, zeros.get()), w);
+            take_pivot<T>(p, x, s, w);
+            recall_coefficients<A>(p, s, w);
             const A* kept = coefficients.get() + 2 * C * chunk.segment;
             for (int64_t c = 0; c < C; ++c) w.sum[c] = kept[c], w.square[c] = kept[C + c];
-            apply_backward<A, Act>(x, grad_y, grad_x, chunk.begin, chunk.end, C, w, streaming);
+            apply_backward<T, Act>(x, grad_y, grad_x, chunk.begin, chunk.end, C, w, streaming);
             if (streaming) stream_fence();
         });
     });

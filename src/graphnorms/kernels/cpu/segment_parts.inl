@@ -5,18 +5,19 @@
 // rebuilt from what is saved: `shift`, the mean relative to the pivot (the segment's first row).
 
 // How many rows one thread takes at once: a function of the problem, never of the threads.
-template <class A> int64_t chunk_rows(int64_t channels) {
-    return larger<int64_t>(kBlockRows, smaller<int64_t>(2048, kChunkBytes / (channels * int64_t(sizeof(A)))));
+template <class T> int64_t chunk_rows(int64_t channels) {
+    return larger<int64_t>(kBlockRows, smaller<int64_t>(2048, kChunkBytes / (channels * int64_t(sizeof(T)))));
 }
 
 // Per-channel workspace of one segment.
 template <class A> struct Channels {
     explicit Channels(int64_t channels)
-        : memory(7 * channels), wide(2 * channels), hi(memory.get()), lo(hi + channels),
+        : memory(8 * channels), wide(2 * channels), pivot(memory.get()), hi(pivot + channels), lo(hi + channels),
           a(lo + channels), b(a + channels), sum(b + channels), square(sum + channels),
           rstd(square + channels) {}
     Buffer<A> memory;
     Buffer<double> wide;  // sums over several blocks
+    A* pivot;             // the entries that sums are relative to
     A *hi, *lo;           // the centre
     A *a, *b;             // pre-activation = a (x - hi) + b
     A *sum, *square;      // the two sums of a pass
@@ -42,203 +43,232 @@ void in_blocks(int64_t begin, int64_t end, int64_t channels, Channels<A>& w, int
 }
 
 // w.sum = sum over the rows of x - pivot
-template <class A>
-void sum_shifted(const Rows<const A>& x, int64_t begin, int64_t end, int64_t channels, const A* pivot, Channels<A>& w) {
+template <class T, class A = Accumulate<T>>
+void sum_shifted(const Rows<const T>& x, int64_t begin, int64_t end, int64_t channels, Channels<A>& w) {
     in_blocks<A>(begin, end, channels, w, 1, [&](int64_t first, int64_t last) {
         for_strips<A>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
             constexpr int L = kLanes<A>;
             Vec<A> p[K], total[1][K];
-            for (int k = 0; k < K; ++k) p[k] = get<A, Tail>(pivot + c + k * L, tail);
+            for (int k = 0; k < K; ++k) p[k] = get<Tail>(w.pivot + c + k * L, tail);
             reduce<A, K, 1>(first, last, [&](int64_t i, Vec<A> (&sums)[1][K]) {
-                const A* row = x[i] + c;
+                const T* row = x[i] + c;
 #pragma GCC unroll 8
-                for (int k = 0; k < K; ++k) sums[0][k] += get<A, Tail>(row + k * L, tail) - p[k];
+                for (int k = 0; k < K; ++k) sums[0][k] += get<Tail>(row + k * L, tail) - p[k];
             }, total);
-            for (int k = 0; k < K; ++k) put<A, Tail>(w.sum + c + k * L, total[0][k], tail);
+            for (int k = 0; k < K; ++k) put<Tail>(w.sum + c + k * L, total[0][k], tail);
         });
     });
 }
 
 // w.sum = sum over the rows of (x - hi - lo)^2
-template <class A>
-void sum_squares(const Rows<const A>& x, int64_t begin, int64_t end, int64_t channels, Channels<A>& w) {
+template <class T, class A = Accumulate<T>>
+void sum_squares(const Rows<const T>& x, int64_t begin, int64_t end, int64_t channels, Channels<A>& w) {
     in_blocks<A>(begin, end, channels, w, 1, [&](int64_t first, int64_t last) {
         for_strips<A>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
             constexpr int L = kLanes<A>;
             Vec<A> hi[K], total[1][K];
-            for (int k = 0; k < K; ++k) hi[k] = get<A, Tail>(w.hi + c + k * L, tail);
+            for (int k = 0; k < K; ++k) hi[k] = get<Tail>(w.hi + c + k * L, tail);
             reduce<A, K, 1>(first, last, [&](int64_t i, Vec<A> (&sums)[1][K]) {
-                const A* row = x[i] + c;
+                const T* row = x[i] + c;
 #pragma GCC unroll 8
                 for (int k = 0; k < K; ++k) {
-                    const Vec<A> o = (get<A, Tail>(row + k * L, tail) - hi[k]) -
-                                     get<A, Tail>(w.lo + c + k * L, tail);
+                    const Vec<A> o = (get<Tail>(row + k * L, tail) - hi[k]) -
+                                     get<Tail>(w.lo + c + k * L, tail);
                     sums[0][k] += o * o;
                 }
             }, total);
-            for (int k = 0; k < K; ++k) put<A, Tail>(w.sum + c + k * L, total[0][k], tail);
+            for (int k = 0; k < K; ++k) put<Tail>(w.sum + c + k * L, total[0][k], tail);
         });
     });
 }
 
 // y = act(a (x - hi) + b)
-template <class A, class Act>
-void apply_forward(const Rows<const A>& x, const Rows<A>& y, int64_t begin, int64_t end, int64_t channels,
+template <class T, class Act, class A = Accumulate<T>>
+void apply_forward(const Rows<const T>& x, const Rows<T>& y, int64_t begin, int64_t end, int64_t channels,
                    const Channels<A>& w, bool streaming) {
     for_strips<A>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
         constexpr int L = kLanes<A>;
         Vec<A> hi[K], a[K], b[K];
         for (int k = 0; k < K; ++k) {
-            hi[k] = get<A, Tail>(w.hi + c + k * L, tail);
-            a[k] = get<A, Tail>(w.a + c + k * L, tail);
-            b[k] = get<A, Tail>(w.b + c + k * L, tail);
+            hi[k] = get<Tail>(w.hi + c + k * L, tail);
+            a[k] = get<Tail>(w.a + c + k * L, tail);
+            b[k] = get<Tail>(w.b + c + k * L, tail);
         }
         for (int64_t i = begin; i < end; ++i) {
-            const A* row = x[i] + c;
-            A* out = y[i] + c;
+            const T* row = x[i] + c;
+            T* out = y[i] + c;
 #pragma GCC unroll 8
             for (int k = 0; k < K; ++k) {
-                const Vec<A> v = Act::forward((get<A, Tail>(row + k * L, tail) - hi[k]) * a[k] + b[k]);
-                if constexpr (Tail) put<A, Tail>(out + k * L, v, tail);
-                else if (streaming) stream(out + k * L, v);
-                else store<A>(out + k * L, v);
+                const Vec<A> v = Act::forward((get<Tail>(row + k * L, tail) - hi[k]) * a[k] + b[k]);
+                put_result<Tail>(out + k * L, v, tail, streaming);
             }
         }
     });
 }
 
 // w.sum = sum of g, w.square = sum of g o, with g = act'(pre) grad_y and o = x - hi - lo
-template <class A, class Act>
-void sum_gradients(const Rows<const A>& x, const Rows<const A>& grad_y, int64_t begin, int64_t end,
+template <class T, class Act, class A = Accumulate<T>>
+void sum_gradients(const Rows<const T>& x, const Rows<const T>& grad_y, int64_t begin, int64_t end,
                    int64_t channels, Channels<A>& w) {
     in_blocks<A>(begin, end, channels, w, 2, [&](int64_t first, int64_t last) {
         for_strips<A>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
             constexpr int L = kLanes<A>;
             Vec<A> total[2][K];
             reduce<A, K, 2>(first, last, [&](int64_t i, Vec<A> (&sums)[2][K]) {
-                const A* row = x[i] + c;
-                const A* grad_row = grad_y[i] + c;
+                const T* row = x[i] + c;
+                const T* grad_row = grad_y[i] + c;
 #pragma GCC unroll 8
                 for (int k = 0; k < K; ++k) {
                     const int64_t at = c + k * L;
-                    const Vec<A> d = get<A, Tail>(row + k * L, tail) - get<A, Tail>(w.hi + at, tail);
-                    Vec<A> g = get<A, Tail>(grad_row + k * L, tail);
+                    const Vec<A> d = get<Tail>(row + k * L, tail) - get<Tail>(w.hi + at, tail);
+                    Vec<A> g = get<Tail>(grad_row + k * L, tail);
                     if constexpr (Act::needs_input)
-                        g = Act::backward(d * get<A, Tail>(w.a + at, tail) + get<A, Tail>(w.b + at, tail), g);
+                        g = Act::backward(d * get<Tail>(w.a + at, tail) + get<Tail>(w.b + at, tail), g);
                     sums[0][k] += g;
-                    sums[1][k] += g * (d - get<A, Tail>(w.lo + at, tail));
+                    sums[1][k] += g * (d - get<Tail>(w.lo + at, tail));
                 }
             }, total);
             for (int k = 0; k < K; ++k) {
-                put<A, Tail>(w.sum + c + k * L, total[0][k], tail);
-                put<A, Tail>(w.square + c + k * L, total[1][k], tail);
+                put<Tail>(w.sum + c + k * L, total[0][k], tail);
+                put<Tail>(w.square + c + k * L, total[1][k], tail);
             }
         });
     });
 }
 
 // grad_x = w.a g - w.sum (x - hi) - w.square: the coefficients that backward_coefficients leaves
-template <class A, class Act>
-void apply_backward(const Rows<const A>& x, const Rows<const A>& grad_y, const Rows<A>& grad_x, int64_t begin,
+template <class T, class Act, class A = Accumulate<T>>
+void apply_backward(const Rows<const T>& x, const Rows<const T>& grad_y, const Rows<T>& grad_x, int64_t begin,
                     int64_t end, int64_t channels, const Channels<A>& w, bool streaming) {
     for_strips<A>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
         constexpr int L = kLanes<A>;
         for (int64_t i = begin; i < end; ++i) {
-            const A* row = x[i] + c;
-            const A* grad_row = grad_y[i] + c;
-            A* out = grad_x[i] + c;
+            const T* row = x[i] + c;
+            const T* grad_row = grad_y[i] + c;
+            T* out = grad_x[i] + c;
 #pragma GCC unroll 8
             for (int k = 0; k < K; ++k) {
                 const int64_t at = c + k * L;
-                const Vec<A> d = get<A, Tail>(row + k * L, tail) - get<A, Tail>(w.hi + at, tail);
-                Vec<A> g = get<A, Tail>(grad_row + k * L, tail);
-                const Vec<A> a = get<A, Tail>(w.a + at, tail);
-                if constexpr (Act::needs_input) g = Act::backward(d * a + get<A, Tail>(w.b + at, tail), g);
-                const Vec<A> v = (a * g - get<A, Tail>(w.sum + at, tail) * d) - get<A, Tail>(w.square + at, tail);
-                if constexpr (Tail) put<A, Tail>(out + k * L, v, tail);
-                else if (streaming) stream(out + k * L, v);
-                else store<A>(out + k * L, v);
+                const Vec<A> d = get<Tail>(row + k * L, tail) - get<Tail>(w.hi + at, tail);
+                Vec<A> g = get<Tail>(grad_row + k * L, tail);
+                const Vec<A> a = get<Tail>(w.a + at, tail);
+                if constexpr (Act::needs_input) g = Act::backward(d * a + get<Tail>(w.b + at, tail), g);
+                const Vec<A> v = (a * g - get<Tail>(w.sum + at, tail) * d) - get<Tail>(w.square + at, tail);
+                put_result<Tail>(out + k * L, v, tail, streaming);
             }
         }
     });
 }
 
+// Sum of n values, in vectors: one running sum would wait for each addition.
+template <class A> inline A sum_of(const A* values, int64_t n) {
+    constexpr int L = kLanes<A>;
+    Vec<A> sum = {};
+    int64_t i = 0;
+    for (; i + L <= n; i += L) sum += load(values + i);
+    if (i < n) sum += load_part(values + i, int(n - i));
+    return horizontal_sum<A>(sum);
+}
+
 // What is known of a segment's centre: from the saved shift to hi and lo, in every domain.
 //
 // With p the pivot and e = m - p: hi = round(p + e), lo = e - (hi - p), exact by Sterbenz.
-template <class A> void center_from_shift(const Norm& p, const A* pivot, const A* shift, Channels<A>& w) {
+template <class A> void center_from_shift(const Norm& p, const A* shift, Channels<A>& w) {
+    const int64_t C = p.channels, width = C / p.groups;
     const A* alpha = static_cast<const A*>(p.mean_scale);
-    const int64_t width = p.channels / p.groups;
-    for (int64_t c = 0; c < p.channels; ++c) {
-        A e = 0;
-        if (p.center == kNone) {
-            w.hi[c] = w.lo[c] = 0;
-            continue;
-        }
-        if (p.center == kNodes) e = alpha ? alpha[c] * shift[c] + (alpha[c] - 1) * pivot[c] : shift[c];
-        else e = shift[c / width] + (pivot[c / width * width] - pivot[c]);
-        w.hi[c] = pivot[c] + e;
-        w.lo[c] = e - (w.hi[c] - pivot[c]);
+    A *pivot = w.pivot, *hi = w.hi, *lo = w.lo;
+    if (p.center == kNone) {
+#pragma GCC ivdep
+        for (int64_t c = 0; c < C; ++c) hi[c] = lo[c] = 0;
+        return;
     }
-}
-
-template <class A> inline A weight_at(const Norm& p, int64_t c) {
-    return p.weight ? static_cast<const A*>(p.weight)[c] : A(1);
+    // lo holds e until it is complete
+    if (p.center == kBoth) {
+        for (int64_t g = 0; g < p.groups; ++g)
+#pragma GCC ivdep
+            for (int64_t c = g * width; c < (g + 1) * width; ++c) lo[c] = shift[g] + (pivot[g * width] - pivot[c]);
+    } else if (alpha) {
+#pragma GCC ivdep
+        for (int64_t c = 0; c < C; ++c) lo[c] = alpha[c] * shift[c] + (alpha[c] - 1) * pivot[c];
+    } else {
+#pragma GCC ivdep
+        for (int64_t c = 0; c < C; ++c) lo[c] = shift[c];
+    }
+#pragma GCC ivdep
+    for (int64_t c = 0; c < C; ++c) {
+        hi[c] = pivot[c] + lo[c];
+        lo[c] = lo[c] - (hi[c] - pivot[c]);
+    }
 }
 
 // w.a and w.b from w.hi, w.lo and w.rstd: pre-activation = weight (x - m) rstd + bias
 template <class A> void affine_coefficients(const Norm& p, Channels<A>& w) {
-    for (int64_t c = 0; c < p.channels; ++c) {
-        w.a[c] = weight_at<A>(p, c) * w.rstd[c];
-        w.b[c] = (p.bias ? static_cast<const A*>(p.bias)[c] : A(0)) - w.lo[c] * w.a[c];
-    }
+    const int64_t C = p.channels;
+    const A* weight = static_cast<const A*>(p.weight);
+    const A* bias = static_cast<const A*>(p.bias);
+    A *a = w.a, *b = w.b;
+    const A *rstd = w.rstd, *lo = w.lo;
+#pragma GCC ivdep
+    for (int64_t c = 0; c < C; ++c) a[c] = weight ? weight[c] * rstd[c] : rstd[c];
+#pragma GCC ivdep
+    for (int64_t c = 0; c < C; ++c) b[c] = bias ? bias[c] - lo[c] * a[c] : -(lo[c] * a[c]);
 }
 
 template <class A> void spread_rstd(const Norm& p, const A* rstd, Channels<A>& w) {
-    const int64_t width = p.channels / p.groups;
-    for (int64_t c = 0; c < p.channels; ++c)
-        w.rstd[c] = p.scale == kNone ? A(1) : p.scale == kNodes ? rstd[c] : rstd[c / width];
+    const int64_t C = p.channels, width = C / p.groups;
+    A* spread = w.rstd;
+    if (p.scale == kBoth) {
+        for (int64_t g = 0; g < p.groups; ++g)
+            for (int64_t c = g * width; c < (g + 1) * width; ++c) spread[c] = rstd[g];
+        return;
+    }
+#pragma GCC ivdep
+    for (int64_t c = 0; c < C; ++c) spread[c] = p.scale == kNone ? A(1) : rstd[c];
 }
 
 // From the mean (relative to the pivot, in `mean`) and the sum of squares about it (`m2`) of
 // every channel to the saved statistics of segment s and the coefficients of y.
 template <class A>
-void forward_coefficients(const Norm& p, int64_t s, int64_t n, const A* pivot, const A* mean, const A* m2,
-                          Channels<A>& w) {
+void forward_coefficients(const Norm& p, int64_t s, int64_t n, const A* mean, const A* m2, Channels<A>& w) {
+    const A* pivot = w.pivot;
     const int64_t C = p.channels, G = p.groups, width = C / G;
     A* shift = static_cast<A*>(p.shift) + s * (p.center == kNodes ? C : p.center == kBoth ? G : 0);
     const int64_t scales = p.scale == kNodes ? C : p.scale == kBoth ? G : 0;
     A* rstd = static_cast<A*>(p.rstd) + s * scales;
     A* moment = p.moment ? static_cast<A*>(p.moment) + s * scales : nullptr;
-    const A count = A(larger<int64_t>(n, 1));
+    const A per_row = A(1) / A(larger<int64_t>(n, 1));
 
     if (p.center == kNodes)
         for (int64_t c = 0; c < C; ++c) shift[c] = mean[c];
     if (p.center == kBoth)
         for (int64_t g = 0; g < G; ++g) {
-            A total = 0;
-            for (int64_t c = g * width; c < (g + 1) * width; ++c) total += (pivot[c] - pivot[g * width]) + mean[c];
-            shift[g] = total / A(width);
+            A* relative = w.a;  // not in use yet
+#pragma GCC ivdep
+            for (int64_t c = g * width; c < (g + 1) * width; ++c)
+                relative[c] = (pivot[c] - pivot[g * width]) + mean[c];
+            shift[g] = sum_of(relative + g * width, width) / A(width);
         }
-    center_from_shift<A>(p, pivot, shift, w);
+    center_from_shift<A>(p, shift, w);
 
     if (p.scale != kNone) {
-        // The second moment about m: that about the channel's own mean, plus the distance squared.
+        // Equation (2): the second moment about m is that about the channel's own mean, plus the
+        // distance of the two squared. Without a centre the pivot and the mean are 0 already.
         A* second = w.rstd;
+        const A *hi = w.hi, *lo = w.lo;
+#pragma GCC ivdep
         for (int64_t c = 0; c < C; ++c) {
-            const A distance = p.center == kNone ? pivot[c] + mean[c] : (mean[c] - (w.hi[c] - pivot[c])) - w.lo[c];
-            second[c] = m2[c] / count + distance * distance;
+            const A distance = (mean[c] - (hi[c] - pivot[c])) - lo[c];
+            second[c] = m2[c] * per_row + distance * distance;
         }
-        if (p.scale == kNodes)
-            for (int64_t c = 0; c < C; ++c) {
-                if (moment) moment[c] = second[c];
-                rstd[c] = A(1) / std::sqrt(second[c] + A(p.eps));
-            }
-        else
+        if (p.scale == kNodes) {
+            const A eps = A(p.eps);
+#pragma GCC ivdep
+            for (int64_t c = 0; c < C; ++c) rstd[c] = A(1) / std::sqrt(second[c] + eps);
+            if (moment)
+                for (int64_t c = 0; c < C; ++c) moment[c] = second[c];
+        } else
             for (int64_t g = 0; g < G; ++g) {
-                A total = 0;
-                for (int64_t c = g * width; c < (g + 1) * width; ++c) total += second[c];
-                total /= A(width);
+                const A total = sum_of(second + g * width, width) / A(width);
                 if (moment) moment[g] = total;
                 rstd[g] = A(1) / std::sqrt(total + A(p.eps));
             }
@@ -248,11 +278,11 @@ void forward_coefficients(const Norm& p, int64_t s, int64_t n, const A* pivot, c
 }
 
 // Rebuild hi, lo, rstd, a and b of segment s from what the forward pass saved.
-template <class A> void recall_coefficients(const Norm& p, int64_t s, const A* pivot, Channels<A>& w) {
+template <class A> void recall_coefficients(const Norm& p, int64_t s, Channels<A>& w) {
     const int64_t C = p.channels, G = p.groups;
     const A* shift = static_cast<const A*>(p.shift) + s * (p.center == kNodes ? C : p.center == kBoth ? G : 0);
     const A* rstd = static_cast<const A*>(p.rstd) + s * (p.scale == kNodes ? C : p.scale == kBoth ? G : 0);
-    center_from_shift<A>(p, pivot, shift, w);
+    center_from_shift<A>(p, shift, w);
     spread_rstd<A>(p, rstd, w);
     affine_coefficients<A>(p, w);
 }
@@ -261,42 +291,60 @@ template <class A> void recall_coefficients(const Norm& p, int64_t s, const A* p
 // and the segment's share of the parameters' gradients, added to grads (3 x channels).
 // The equations are those of docs/maths.md.
 template <class A>
-void backward_coefficients(const Norm& p, int64_t s, int64_t n, const A* pivot, Channels<A>& w, A* grads) {
+void backward_coefficients(const Norm& p, int64_t s, int64_t n, Channels<A>& w, A* grads) {
+    const A* pivot = w.pivot;
     const int64_t C = p.channels, G = p.groups, width = C / G;
     const A* alpha = static_cast<const A*>(p.mean_scale);
     const A* shift = static_cast<const A*>(p.shift) + s * (p.center == kNodes ? C : 0);
-    const A count = A(n);
+    const A per_row = A(1) / A(n);
+    const A *a = w.a, *rstd = w.rstd, *lo = w.lo;
+    A *s1 = w.sum, *s2 = w.square, *grad_weight = grads, *grad_bias = grads + C;
+#pragma GCC ivdep
     for (int64_t c = 0; c < C; ++c) {
-        grads[c] += w.square[c] * w.rstd[c];
-        grads[C + c] += w.sum[c];
+        grad_weight[c] += s2[c] * rstd[c];
+        grad_bias[c] += s1[c];
     }
-    // Equations (5) to (8): d = a g - B o, with B = rstd^3 (mean over the scale cell of weight g o)
-    for (int64_t first = 0; first < C; first += width) {
-        A cell = 0;
-        if (p.scale == kBoth) {
-            for (int64_t c = first; c < first + width; ++c) cell += weight_at<A>(p, c) * w.square[c];
-            cell /= A(width);
+    // Equation (5): d = a g - B o. B replaces S2; weight rstd is a.
+    if (p.scale == kNone) {
+#pragma GCC ivdep
+        for (int64_t c = 0; c < C; ++c) s2[c] = 0;
+    } else if (p.scale == kNodes) {
+#pragma GCC ivdep
+        for (int64_t c = 0; c < C; ++c) s2[c] = a[c] * s2[c] * (rstd[c] * rstd[c]) * per_row;
+    } else {
+        for (int64_t first = 0; first < C; first += width) {
+#pragma GCC ivdep
+            for (int64_t c = first; c < first + width; ++c) s2[c] *= a[c];
+            const A B = sum_of(s2 + first, width) / A(width) * (rstd[first] * rstd[first]) * per_row;
+            for (int64_t c = first; c < first + width; ++c) s2[c] = B;
         }
-        A removed = 0;  // what a centre over nodes and channels takes from every entry
-        for (int64_t c = first; c < first + width; ++c) {
-            const A r = w.rstd[c];
-            if (p.scale == kNodes) cell = weight_at<A>(p, c) * w.square[c];
-            const A B = p.scale == kNone ? A(0) : r * r * r * (cell / count);
-            A out = 0;
-            if (p.center == kNodes) {
-                const A share = alpha ? alpha[c] : A(1);
-                const A mean = pivot[c] + shift[c];
-                // the mean over the segment of do; o has the mean (1 - alpha) mu
-                const A mean_do = w.a[c] * w.sum[c] / count - B * ((A(1) - share) * mean);
-                grads[2 * C + c] -= mean * (mean_do * count);
-                out = share * mean_do;
-            } else if (p.center == kBoth) {
-                removed += w.a[c] * w.sum[c] / count;
-            }
-            w.sum[c] = B;
-            w.square[c] = out - B * w.lo[c];
+    }
+    // Equations (6) and (7): the mean of d replaces S1, then what the centre takes of it.
+#pragma GCC ivdep
+    for (int64_t c = 0; c < C; ++c) s1[c] = a[c] * s1[c] * per_row;
+    if (p.center == kNone) {
+#pragma GCC ivdep
+        for (int64_t c = 0; c < C; ++c) s1[c] = 0;
+    } else if (p.center == kBoth) {
+        for (int64_t first = 0; first < C; first += width) {
+            const A mean = sum_of(s1 + first, width) / A(width);
+            for (int64_t c = first; c < first + width; ++c) s1[c] = mean;
         }
-        if (p.center == kBoth)
-            for (int64_t c = first; c < first + width; ++c) w.square[c] += removed / A(width);
+    } else if (alpha) {
+        A* grad_mean_scale = grads + 2 * C;
+#pragma GCC ivdep
+        for (int64_t c = 0; c < C; ++c) {
+            const A mu = pivot[c] + shift[c];
+            const A mean = s1[c] - s2[c] * ((A(1) - alpha[c]) * mu);
+            grad_mean_scale[c] -= mu * (mean * A(n));
+            s1[c] = alpha[c] * mean;
+        }
+    }
+    // Equation (8): the coefficients of (x - hi) and of 1, where apply_backward looks for them.
+#pragma GCC ivdep
+    for (int64_t c = 0; c < C; ++c) {
+        const A B = s2[c], removed = s1[c];
+        s1[c] = B;
+        s2[c] = removed - B * lo[c];
     }
 }

@@ -1,5 +1,9 @@
 // The vector of one instruction set, as wide as a register. GCC's and clang's vector extension
-// gives the arithmetic; only masked access and streaming stores need names of the processor.
+// gives the arithmetic; masked access, 16-bit floats and streaming stores need names of the
+// processor.
+//
+// load, store, load_part, store_part and stream exist for every storage type T and convert from
+// and to vectors of its accumulation type Accumulate<T>.
 //
 // Everything is in an unnamed namespace: this header is compiled once per instruction set, and
 // two versions of one inline function must never be merged by the linker.
@@ -21,8 +25,18 @@ constexpr int kBytes = 32;
 constexpr int kBytes = 16;
 #endif
 
+// The bits of torch.bfloat16 and torch.float16.
+struct BFloat16 { uint16_t bits; };
+struct Float16 { uint16_t bits; };
+
+template <class T> struct AccumulateOf { using type = float; };
+template <> struct AccumulateOf<double> { using type = double; };
+template <class T> using Accumulate = typename AccumulateOf<T>::type;
+
 typedef float FloatVec __attribute__((vector_size(kBytes)));
 typedef double DoubleVec __attribute__((vector_size(kBytes)));
+typedef int32_t IntVec __attribute__((vector_size(kBytes)));
+typedef uint32_t UintVec __attribute__((vector_size(kBytes)));
 
 template <class A> struct VecOf;
 template <> struct VecOf<float> { using type = FloatVec; };
@@ -30,16 +44,55 @@ template <> struct VecOf<double> { using type = DoubleVec; };
 template <class A> using Vec = typename VecOf<A>::type;
 template <class A> constexpr int kLanes = kBytes / int(sizeof(A));
 
-template <class A> inline Vec<A> load(const A* p) {
-    Vec<A> v;
+inline FloatVec load(const float* p) {
+    FloatVec v;
     std::memcpy(&v, p, kBytes);
     return v;
 }
+inline DoubleVec load(const double* p) {
+    DoubleVec v;
+    std::memcpy(&v, p, kBytes);
+    return v;
+}
+inline void store(float* p, FloatVec v) { std::memcpy(p, &v, kBytes); }
+inline void store(double* p, DoubleVec v) { std::memcpy(p, &v, kBytes); }
 
-template <class A> inline void store(A* p, Vec<A> v) { std::memcpy(p, &v, kBytes); }
+// Float to bfloat16 in the upper half of each lane: to nearest, ties to even; NaN stays NaN.
+inline UintVec round_to_bfloat16(FloatVec v) {
+    UintVec bits;
+    std::memcpy(&bits, &v, kBytes);
+    const UintVec rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+    const IntVec is_nan = v != v;
+    return is_nan ? (bits | 0x400000u) : rounded;
+}
 
-// n entries of a vector, 0 < n < lanes; the other lanes read as 0 and are not written.
 #if defined(__AVX512F__)
+inline FloatVec widen(__m256i v, BFloat16) {
+    return (FloatVec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16);
+}
+inline FloatVec widen(__m256i v, Float16) { return (FloatVec)_mm512_cvtph_ps(v); }
+inline __m256i narrow(FloatVec v, BFloat16) {
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32((__m512i)round_to_bfloat16(v), 16));
+}
+inline __m256i narrow(FloatVec v, Float16) {
+    return _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+template <class H> inline FloatVec load(const H* p) {
+    return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), H{});
+}
+template <class H> inline void store(H* p, FloatVec v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(v, H{}));
+}
+template <class H> inline FloatVec load_part(const H* p, int n) {
+    return widen(_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p), H{});
+}
+template <class H> inline void store_part(H* p, FloatVec v, int n) {
+    _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), narrow(v, H{}));
+}
+template <class H> inline void stream(H* p, FloatVec v) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), narrow(v, H{}));
+}
+// n entries of a vector, 0 < n < lanes; the other lanes read as 0 and are not written.
 inline FloatVec load_part(const float* p, int n) {
     return (FloatVec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 }
@@ -57,6 +110,36 @@ inline void stream(double* p, DoubleVec v) { _mm512_stream_pd(p, (__m512d)v); }
 inline void stream_fence() { _mm_sfence(); }
 constexpr bool kCanStream = true;
 #elif defined(__AVX2__)
+inline FloatVec widen(__m128i v, BFloat16) {
+    return (FloatVec)_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16);
+}
+inline FloatVec widen(__m128i v, Float16) { return (FloatVec)_mm256_cvtph_ps(v); }
+inline __m128i narrow(FloatVec v, BFloat16) {
+    const __m256i upper = _mm256_srli_epi32((__m256i)round_to_bfloat16(v), 16);
+    return _mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256(upper, 1));
+}
+inline __m128i narrow(FloatVec v, Float16) {
+    return _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+template <class H> inline FloatVec load(const H* p) {
+    return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)), H{});
+}
+template <class H> inline void store(H* p, FloatVec v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow(v, H{}));
+}
+template <class H> inline FloatVec load_part(const H* p, int n) {
+    H lanes[kLanes<float>] = {};
+    std::memcpy(lanes, p, size_t(n) * sizeof(H));
+    return load(lanes);
+}
+template <class H> inline void store_part(H* p, FloatVec v, int n) {
+    H lanes[kLanes<float>];
+    store(lanes, v);
+    std::memcpy(p, lanes, size_t(n) * sizeof(H));
+}
+template <class H> inline void stream(H* p, FloatVec v) {
+    _mm_stream_si128(reinterpret_cast<__m128i*>(p), narrow(v, H{}));
+}
 inline __m256i part_mask(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
@@ -80,15 +163,77 @@ inline void stream(double* p, DoubleVec v) { _mm256_stream_pd(p, (__m256d)v); }
 inline void stream_fence() { _mm_sfence(); }
 constexpr bool kCanStream = true;
 #else
-template <class A> inline Vec<A> load_part(const A* p, int n) {
-    Vec<A> v = {};
+inline float widen(BFloat16 h) {
+    const uint32_t bits = uint32_t(h.bits) << 16;
+    float f;
+    std::memcpy(&f, &bits, 4);
+    return f;
+}
+// 2^112 moves the exponent of a half to that of a float; it is exact for subnormal halves too.
+inline float widen(Float16 h) {
+    const uint32_t magnitude = uint32_t(h.bits & 0x7fffu) << 13;
+    const uint32_t special = (h.bits & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u;
+    float f;
+    std::memcpy(&f, &magnitude, 4);
+    f *= 0x1p112f;
+    uint32_t bits;
+    std::memcpy(&bits, &f, 4);
+    if (special) bits = special | magnitude;
+    bits |= uint32_t(h.bits & 0x8000u) << 16;
+    std::memcpy(&f, &bits, 4);
+    return f;
+}
+inline uint16_t narrow_to_float16(float f) {
+    uint32_t bits;
+    std::memcpy(&bits, &f, 4);
+    const uint16_t sign = uint16_t(bits >> 16) & 0x8000u;
+    bits &= 0x7fffffffu;
+    if (bits > 0x7f800000u) return sign | 0x7e00u;   // NaN
+    if (bits >= 0x477ff000u) return sign | 0x7c00u;  // rounds past the largest half
+    if (bits < 0x38800000u) {
+        // Subnormal: adding 1/2 leaves the rounded multiple of 2^-24 in the lowest bits.
+        float magnitude;
+        std::memcpy(&magnitude, &bits, 4);
+        magnitude += 0.5f;
+        std::memcpy(&bits, &magnitude, 4);
+        return sign | uint16_t(bits - 0x3f000000u);
+    }
+    bits += 0xfffu + ((bits >> 13) & 1u);
+    return sign | uint16_t((bits - 0x38000000u) >> 13);
+}
+template <class H> inline FloatVec load_part(const H* p, int n) {
+    FloatVec v = {};
+    for (int i = 0; i < n; ++i) v[i] = widen(p[i]);
+    return v;
+}
+inline void store_part(BFloat16* p, FloatVec v, int n) {
+    const UintVec rounded = round_to_bfloat16(v);
+    for (int i = 0; i < n; ++i) p[i].bits = uint16_t(rounded[i] >> 16);
+}
+inline void store_part(Float16* p, FloatVec v, int n) {
+    for (int i = 0; i < n; ++i) p[i].bits = narrow_to_float16(v[i]);
+}
+inline FloatVec load(const BFloat16* p) { return load_part(p, kLanes<float>); }
+inline FloatVec load(const Float16* p) { return load_part(p, kLanes<float>); }
+inline void store(BFloat16* p, FloatVec v) { store_part(p, v, kLanes<float>); }
+inline void store(Float16* p, FloatVec v) { store_part(p, v, kLanes<float>); }
+inline FloatVec load_part(const float* p, int n) {
+    FloatVec v = {};
     for (int i = 0; i < n; ++i) v[i] = p[i];
     return v;
 }
-template <class A> inline void store_part(A* p, Vec<A> v, int n) {
+inline DoubleVec load_part(const double* p, int n) {
+    DoubleVec v = {};
+    for (int i = 0; i < n; ++i) v[i] = p[i];
+    return v;
+}
+inline void store_part(float* p, FloatVec v, int n) {
     for (int i = 0; i < n; ++i) p[i] = v[i];
 }
-template <class A> inline void stream(A* p, Vec<A> v) { store(p, v); }
+inline void store_part(double* p, DoubleVec v, int n) {
+    for (int i = 0; i < n; ++i) p[i] = v[i];
+}
+template <class T, class V> inline void stream(T* p, V v) { store(p, v); }
 inline void stream_fence() {}
 constexpr bool kCanStream = false;
 #endif

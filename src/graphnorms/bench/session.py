@@ -1,0 +1,117 @@
+"""What a benchmark is given: its settings, and where checks, notes and progress go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from graphnorms.bench import pyg
+from graphnorms.bench.checks import Check, Exact, check_layer, check_twin
+from graphnorms.bench.contenders import Contender, Problem, activations_of, ours, theirs
+from graphnorms.bench.settings import Settings, Shape
+from graphnorms.layers.catalog import Normalization
+
+
+class Session:
+    """One run of one benchmark.
+
+    Args:
+        settings: How to run it.
+        say: Told of progress, a line at a time.
+    """
+
+    def __init__(self, settings: Settings, say: Callable[[str], None] = lambda line: None) -> None:
+        self.settings = settings
+        self.say = say
+        self.checks: list[Check] = []
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep what the reader of the result has to know, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+            self.say(text)
+
+    def needs_pyg_or_says_so(self) -> bool:
+        """Whether PyG competes; a note says so where it does not."""
+        if not pyg.is_installed():
+            self.note(f"PyG is not installed and left out: {pyg.INSTALL}")
+        return pyg.is_installed()
+
+    def contenders(
+        self, rows: Iterable[Normalization], problem: Problem, *, compiled: bool = False
+    ) -> Iterator[Contender]:
+        """Check and build the layers, each with every activation asked for, and PyG's twins.
+
+        A twin with wrong numbers is left out, with a note.
+
+        Args:
+            rows: The rows of the catalogue.
+            problem: What they are checked on, and will be timed on.
+            compiled: Whether the twins compete compiled as well.
+
+        Raises:
+            WrongNumbersError: A layer of the catalogue computes something else than it should.
+        """
+        for row in rows:
+            plain = Exact.of(row, None, problem)
+            for activation in activations_of(row, self.settings.activations):
+                exact = plain if activation is None else Exact.of(row, activation, problem)
+                self.checks += check_layer(row, activation, problem, exact)
+                yield ours(row, activation, problem)
+            yield from self._twins(row, problem, plain, compiled)
+
+    def _twins(
+        self, row: Normalization, problem: Problem, exact: Exact, compiled: bool
+    ) -> Iterator[Contender]:
+        if not pyg.is_installed():
+            self.note(f"PyG is not installed and left out: {pyg.INSTALL}")
+            return
+        for is_compiled in (False, True)[: 1 + compiled]:
+            twin = theirs(row, problem, compiled=is_compiled)
+            if twin is None:
+                self.note(f"PyG has no {row.title} that takes features and batch alone")
+                return
+            check = check_twin(problem, twin, exact)
+            self.checks.append(check)
+            if check.passed:
+                yield twin
+            else:
+                self.note(
+                    f"{twin.name} left out: wrong numbers on {problem.shape} in {check.dtype}, "
+                    f"off by {check.error:.1e}, allowed {check.allowed:.1e}"
+                )
+
+
+def labels(shape: Shape, dtype: torch.dtype, threads: int) -> dict[str, str | int]:
+    """Return the circumstances of a case as data."""
+    return {
+        "shape": shape.name,
+        "rows": shape.rows,
+        "channels": shape.channels,
+        "graphs": shape.graphs,
+        "dtype": str(dtype).removeprefix("torch."),
+        "threads": threads,
+    }
+
+
+def circumstances(dtype: torch.dtype, threads: int) -> str:
+    """Say dtype and threads in words."""
+    name = str(dtype).removeprefix("torch.")
+    return f"{name}, {threads} thread{'s' * (threads > 1)}"
+
+
+@contextmanager
+def fresh_compiler() -> Iterator[None]:
+    """Forget what was compiled before and after.
+
+    Compiled layers of one class share their code: after a few shapes torch would stop compiling
+    and time the eager layer under the name of the compiled one.
+    """
+    torch._dynamo.reset()
+    try:
+        yield
+    finally:
+        torch._dynamo.reset()

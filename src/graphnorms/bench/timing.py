@@ -1,0 +1,120 @@
+"""Timing in turn: every contender once a round, in one process, the order new each round."""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from graphnorms.bench.contenders import Contender
+
+_WARM_UP: Final = 3
+"""Calls before the first that counts: they compile, and touch memory for the first time."""
+
+_SAMPLE: Final = 1e-3
+"""Seconds that a sample lasts at least: below it calls are repeated, and their time divided."""
+
+_MOST_REPEATS: Final = 200
+
+
+def summary(samples: list[float]) -> dict[str, float]:
+    """Return what is kept of the seconds of one contender."""
+    return {"minimum": min(samples), "median": statistics.median(samples)}
+
+
+def in_turn(
+    actions: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu"
+) -> dict[str, dict[str, float]]:
+    """Time functions in turn.
+
+    Whoever comes after a contender finds its leavings in the caches, so that the order is drawn
+    anew each round, always in the same way. Garbage is collected between the rounds only.
+
+    Args:
+        actions: What to call, by name.
+        rounds: Samples of each.
+        device: What is waited for before a clock is read.
+
+    Returns:
+        Seconds per call by name: their minimum and median over the rounds.
+    """
+    repeats = {name: _repeats(action, device) for name, action in actions.items()}
+    samples: dict[str, list[float]] = {name: [] for name in actions}
+    order = list(actions)
+    shuffle = random.Random(0).shuffle
+    with _garbage_kept():
+        for _ in range(rounds):
+            shuffle(order)
+            for name in order:
+                samples[name].append(_seconds(actions[name], repeats[name], device))
+            gc.collect(0)  # what the round made; all of it would take longer than the round
+    return {name: summary(values) for name, values in samples.items()}
+
+
+def forward_and_backward(contender: Contender, x: Tensor, grad_y: Tensor) -> Callable[[], object]:
+    """Return one training step of a contender: forward, and backward through autograd."""
+    if not contender.trained:
+        return lambda: contender.call(x)
+    leaf = x.detach().clone().requires_grad_()
+    leaves = [leaf, *contender.parameters()]
+    call = contender.call
+
+    def step() -> None:
+        for tensor in leaves:
+            tensor.grad = None
+        call(leaf).backward(grad_y)
+
+    return step
+
+
+def forward(contender: Contender, x: Tensor) -> Callable[[], object]:
+    """Return one call of a contender without a graph behind it."""
+    call = contender.call
+
+    def step() -> None:
+        with torch.no_grad():
+            call(x)
+
+    return step
+
+
+def _repeats(action: Callable[[], object], device: str) -> int:
+    """Warm an action up, and find how often to call it so that a sample lasts long enough."""
+    seconds = math.inf
+    for _ in range(_WARM_UP):
+        seconds = min(seconds, _seconds(action, 1, device))
+    return min(max(math.ceil(_SAMPLE / max(seconds, 1e-9)), 1), _MOST_REPEATS)
+
+
+def _seconds(action: Callable[[], object], repeats: int, device: str) -> float:
+    _wait(device)
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        action()
+    _wait(device)
+    return (time.perf_counter() - begin) / repeats
+
+
+def _wait(device: str) -> None:
+    if device != "cpu":
+        torch.accelerator.synchronize(torch.device(device))
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

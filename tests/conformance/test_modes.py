@@ -1,0 +1,478 @@
+"""One table: every layer × every mode of PyTorch × train and eval, each cell run."""
+
+from __future__ import annotations
+
+import copy
+import io
+import itertools
+import multiprocessing
+import pickle
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
+from torch.autograd import forward_ad
+
+import graphnorms as gn
+from graphnorms.layers import CATALOG, make_norm
+from graphnorms.segments import Segments
+
+pytestmark = [
+    # torch's own: Dynamo makes an instance of a Function, and forward-mode AD compiles a script.
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated:DeprecationWarning"),
+]
+
+Make = Callable[..., nn.Module]
+LAYERS: dict[str, Make] = {
+    **{name: (lambda name=name, **k: make_norm(name, 6, **k)) for name in CATALOG},
+    "batch cumulative": lambda **k: gn.BatchNorm(6, momentum=None, **k),
+    "instance tracked": lambda **k: gn.InstanceNorm(
+        6, affine=True, track_running_stats=True, activation="relu", **k
+    ),
+}
+# Their statistics in train() belong to the batch, and every call moves a buffer.
+TRACKED = ("batch", "batch cumulative", "instance tracked")
+
+
+def features(rows: int = 20, seed: int = 0) -> Tensor:
+    return torch.randn(rows, 6, generator=torch.Generator().manual_seed(seed)) + 0.5
+
+
+def build(name: str, training: bool, **arguments: Any) -> nn.Module:
+    layer = LAYERS[name](**arguments)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for value in itertools.chain(layer.parameters(), layer.buffers()):
+            if value.is_floating_point():
+                value.copy_(0.5 + torch.rand(value.shape, generator=generator))
+    return layer.train(training)
+
+
+def run(layer: Any, x: Tensor, *rest: Any) -> list[Tensor]:
+    """The result, the gradients at a random cotangent, and the buffers after the call."""
+    module = getattr(layer, "_orig_mod", layer)
+    x = x.detach().requires_grad_()
+    y = layer(x, *rest)
+    grad_y = torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y.dtype)
+    grads = torch.autograd.grad(y, [x, *module.parameters()], grad_y)
+    return [y.detach(), *grads, *(buffer.clone() for buffer in module.buffers())]
+
+
+def agree(got: list[Tensor], expected: list[Tensor], tolerance: float = 1e-5) -> None:
+    assert len(got) == len(expected)
+    for a, b in zip(got, expected, strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+class Graphs:
+    """A backend that keeps the graphs it was given, and how often Dynamo asked for one."""
+
+    def __init__(self) -> None:
+        self.forward: list[torch.fx.GraphModule] = []
+        self.backward: list[torch.fx.GraphModule] = []
+        self.compile = aot_autograd(fw_compiler=self._forward, bw_compiler=self._backward)
+
+    def _forward(self, graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+        self.forward.append(graph)
+        return make_boxed_func(graph.forward)
+
+    def _backward(self, graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+        self.backward.append(graph)
+        return make_boxed_func(graph.forward)
+
+
+def ops(graphs: list[torch.fx.GraphModule]) -> list[str]:
+    """The graphnorms operators among the nodes of the graphs."""
+    targets = [str(node.target) for graph in graphs for node in graph.graph.nodes]
+    return [target for target in targets if target.startswith("graphnorms.")]
+
+
+BATCH = torch.arange(20) // 5
+UNSORTED = (torch.arange(20) * 7) % 4
+BATCHES: dict[str, tuple[Any, ...]] = {
+    "sorted": (BATCH, 4),
+    "unsorted": (UNSORTED, 4),
+    "empty graphs": (BATCH * 2, 9),
+    "none": (),
+    "one graph": (torch.zeros(20, dtype=torch.long), 1),
+    "segments": (Segments.from_batch(BATCH, 4),),
+    "unsorted segments": (Segments.from_batch(UNSORTED, 4),),
+    "segments of offsets": (Segments.from_ptr(torch.tensor([0, 5, 5, 20])),),
+}
+
+
+def by_compile(name: str, training: bool, rest: tuple[Any, ...]) -> None:
+    torch._dynamo.reset()
+    layer = build(name, training)
+    twin = copy.deepcopy(layer)
+    graphs = Graphs()
+    compiled = torch.compile(layer, fullgraph=True, backend=graphs.compile)
+    agree(run(compiled, features(), *rest), run(twin, features(), *rest))
+    by_kernel = name != "none" and not (name in TRACKED and not training)
+    forward = ["graphnorms.normalize_forward.default"] if by_kernel else []
+    backward = ["graphnorms.normalize_backward.default"] if by_kernel else []
+    assert ops(graphs.forward) == forward
+    assert ops(graphs.backward) == backward
+
+
+def by_dynamic_shapes(name: str, training: bool) -> None:
+    torch._dynamo.reset()
+    layer = build(name, training)
+    twin = copy.deepcopy(layer)
+    graphs = Graphs()
+    compiled = torch.compile(layer, fullgraph=True, backend=graphs.compile)
+    counts = []
+    for i, (rows, size) in enumerate([(20, 4), (33, 7), (12, 5), (20, 4), (50, 3), (51, 51)]):
+        batch = torch.randint(0, size, (rows,), generator=torch.Generator().manual_seed(i))
+        x = features(rows, i)
+        agree(run(compiled, x, batch, size), run(twin, x, batch, size))
+        counts.append(len(graphs.forward))
+    assert counts[2] <= 3
+    assert counts[2:] == [counts[2]] * 4, f"compiled {counts} times"
+
+
+def by_dynamic_segments(name: str, training: bool) -> None:
+    torch._dynamo.reset()
+    layer = build(name, training)
+    twin = copy.deepcopy(layer)
+    graphs = Graphs()
+    compiled = torch.compile(layer, fullgraph=True, backend=graphs.compile)
+    counts = []
+    for i, (rows, size) in enumerate([(20, 4), (33, 7), (12, 5), (20, 4), (50, 3)]):
+        batch = torch.randint(0, size, (rows,), generator=torch.Generator().manual_seed(i))
+        segments = Segments.from_batch(batch.sort().values, size)
+        x = features(rows, i)
+        agree(run(compiled, x, segments), run(twin, x, segments))
+        counts.append(len(graphs.forward))
+    assert counts[2] <= 3
+    assert counts[2:] == [counts[2]] * 3, f"compiled {counts} times"
+
+
+def by_export(name: str, training: bool, strict: bool) -> None:
+    layer = build(name, training)
+    twin = copy.deepcopy(layer)
+    rows = torch.export.Dim("rows", min=2)
+    with torch.no_grad():
+        program = torch.export.export(
+            layer, (features(), UNSORTED, 4), strict=strict,
+            dynamic_shapes=({0: rows}, {0: rows}, None),
+        ).module()  # fmt: skip
+    for number in (20, 31):
+        x, batch = features(number, 3), torch.arange(number) * 5 % 4
+        torch.testing.assert_close(program(x, batch, 4), twin(x, batch, 4))
+
+
+def by_autocast(name: str, training: bool) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        layer = build(name, training)
+        twin = copy.deepcopy(layer)
+        x = features().to(dtype)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got = run(layer, x, BATCH, 4)
+        assert got[0].dtype == dtype
+        assert all(p.dtype == torch.float32 for p in layer.parameters())
+        agree(got, run(twin, x, BATCH, 4), 1e-5 if dtype == torch.float32 else 2e-2)
+
+
+def functional(layer: nn.Module, batch: Any = BATCH, size: int = 4) -> Callable[[Tensor], Tensor]:
+    def call(x: Tensor) -> Tensor:
+        buffers = {
+            # Written to under the transform, so they must belong to it.
+            key: value.clone() + 0 * x.detach().sum().to(value.dtype)
+            for key, value in layer.named_buffers()
+        }
+        y: Tensor = torch.func.functional_call(layer, buffers, (x, batch, size))
+        return y
+
+    return call
+
+
+def by_func_grad(name: str, training: bool) -> None:
+    layer = build(name, training)
+    call = functional(layer)
+    grad_y = features(seed=5)
+    x = features().requires_grad_()
+    (expected,) = torch.autograd.grad((layer(x, BATCH, 4) * grad_y).sum(), x)
+    got = torch.func.grad(lambda z: (call(z) * grad_y).sum())(x.detach())
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+    # What a transform derived is not remembered after it.
+    torch.testing.assert_close(layer.eval()(x, BATCH, 4), layer(x, BATCH.clone(), 4))
+
+
+def by_func_grad_of_parameters(name: str, training: bool) -> None:
+    layer = build(name, training)
+    parameters = {key: value.detach() for key, value in layer.named_parameters()}
+    expected = run(layer, features(), BATCH, 4)
+
+    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        buffers = {key: value + 0 * x.sum().to(value.dtype) for key, value in layer.named_buffers()}
+        y = torch.func.functional_call(layer, parameters | buffers, (x, BATCH, 4))
+        return (y * grad_y).sum()
+
+    grad_y = torch.randn(20, 6, generator=torch.Generator().manual_seed(2))
+    got = torch.func.grad(loss)(parameters, features())
+    agree(list(got.values()), expected[2 : 2 + len(parameters)])
+    per_sample = torch.func.vmap(torch.func.grad(loss), (None, 0))(
+        parameters, torch.stack([features(), features(seed=7)])
+    )
+    agree([value[0] for value in per_sample.values()], list(got.values()))
+
+
+def by_vmap(name: str, training: bool) -> None:
+    layer = build(name, training)
+    call = functional(layer)
+    x = torch.stack([features(seed=i) for i in range(3)])
+    expected = torch.stack([layer(one, BATCH, 4) for one in x])
+    torch.testing.assert_close(torch.func.vmap(call)(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def by_vmap_over_batch(name: str, training: bool) -> None:
+    layer = build(name, training)
+    x = torch.stack([features(seed=i) for i in range(3)])
+    batches = torch.stack([BATCH, UNSORTED, BATCH.clamp(max=2)])
+    expected = torch.stack([layer(one, batch, 4) for one, batch in zip(x, batches, strict=True)])
+    got = torch.func.vmap(lambda z, b: functional(layer, b)(z))(x, batches)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def by_jvp(name: str, training: bool) -> None:
+    layer = build(name, training)
+    call = functional(layer)
+    x, tangent = features(), features(seed=5)
+    _, got = torch.func.jvp(call, (x,), (tangent,))
+    _, expected = torch.autograd.functional.jvp(
+        lambda z: layer(z, BATCH, 4), x, tangent, strict=False
+    )
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def by_jacrev(name: str, training: bool) -> None:
+    layer = build(name, training)
+    expected = torch.autograd.functional.jacobian(lambda z: layer(z, BATCH, 4), features())
+    got = torch.func.jacrev(functional(layer))(features())
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def by_batched_gradients(name: str, training: bool) -> None:
+    """`is_grads_batched` maps over the backward of a forward that ran outside of vmap."""
+    layer = build(name, training)
+    expected = torch.autograd.functional.jacobian(lambda z: layer(z, BATCH, 4), features())
+    got = torch.autograd.functional.jacobian(
+        lambda z: layer(z, BATCH, 4), features(), vectorize=True
+    )
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def by_dual_numbers(name: str, training: bool) -> None:
+    layer = build(name, training)
+    x, tangent = features(), features(seed=5)
+    _, expected = torch.autograd.functional.jvp(lambda z: layer(z, BATCH, 4), x, tangent)
+    with forward_ad.dual_level():
+        y = layer(forward_ad.make_dual(x, tangent), BATCH, 4)
+        got = forward_ad.unpack_dual(y).tangent
+    assert got is not None
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def by_compiled_func_grad(name: str, training: bool) -> None:
+    torch._dynamo.reset()
+    call = functional(build(name, training))
+    grad_y = features(seed=5)
+    grad = torch.func.grad(lambda z: (call(z) * grad_y).sum())
+    compiled = torch.compile(grad, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(features()), grad(features()), rtol=1e-5, atol=1e-5)
+
+
+def by_double_backward(name: str, training: bool) -> None:
+    layer = build(name, training, dtype=torch.float64) if name != "none" else build(name, training)
+    x = features().double().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda z: layer(z, BATCH, 4), (x,))
+
+
+def by_threads(name: str, training: bool) -> None:
+    layers = [build(name, training) for _ in range(8)]
+    shared = torch.arange(20) // 5
+    expected = run(copy.deepcopy(layers[0]), features(), shared, 4)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda layer: run(layer, features(), shared, 4), layers))
+    for result in results:
+        agree(result, expected, 0.0)
+
+
+def without_gradients(name: str, training: bool) -> None:
+    layer = build(name, training)
+    twin = copy.deepcopy(layer)
+    batch = BATCH.clone()  # first met in inference mode, then in training
+    with torch.inference_mode():
+        inferred = layer(features(), batch, 4)
+    with torch.no_grad():
+        quiet = layer(features(), batch, 4)
+    expected = twin(features(), batch, 4)
+    for got in (inferred, quiet):
+        assert not got.requires_grad
+        torch.testing.assert_close(got.clone(), expected, rtol=0, atol=0)
+    twin(features(), batch, 4)
+    agree(run(layer, features(), batch, 4), run(twin, features(), batch, 4), 0.0)
+
+
+def by_copying(name: str, training: bool) -> None:
+    layer = build(name, training)
+    expected = run(copy.deepcopy(layer), features(), BATCH, 4)
+    stream = io.BytesIO()
+    torch.save(layer, stream)
+    stream.seek(0)
+    for twin in (
+        copy.deepcopy(layer),
+        pickle.loads(pickle.dumps(layer)),
+        torch.load(stream, weights_only=False),
+    ):
+        agree(run(twin, features(), BATCH, 4), expected, 0.0)
+    fresh = LAYERS[name]().train(training)
+    fresh.load_state_dict(layer.state_dict())
+    agree(run(fresh, features(), BATCH, 4), expected, 0.0)
+    segments = pickle.loads(pickle.dumps(Segments.from_batch(UNSORTED, 4)))
+    agree(run(copy.deepcopy(layer), features(), copy.deepcopy(segments)),
+          run(copy.deepcopy(layer), features(), UNSORTED, 4), 0.0)  # fmt: skip
+
+
+def by_meta_device(name: str, training: bool) -> None:
+    with torch.device("meta"):
+        layer = LAYERS[name]().train(training)
+        assert layer(torch.empty(20, 6), torch.zeros(20, dtype=torch.long), 4).shape == (20, 6)
+    assert layer(torch.empty(20, 6, device="meta")).is_meta
+    values = build(name, training)
+    twin = copy.deepcopy(values)
+    layer.load_state_dict(values.state_dict(), assign=True)
+    agree(run(layer, features(), BATCH, 4), run(twin, features(), BATCH, 4), 0.0)
+    layer = LAYERS[name](device="meta").to_empty(device="cpu")
+    layer.reset_parameters()
+    assert torch.isfinite(layer(features(), BATCH, 4)).all()
+
+
+MODES: dict[str, Callable[[str, bool], None]] = {
+    **{
+        f"compile, {kind}": (lambda name, training, rest=rest: by_compile(name, training, rest))
+        for kind, rest in BATCHES.items()
+    },
+    "compile, dynamic shapes": by_dynamic_shapes,
+    "compile, dynamic Segments": by_dynamic_segments,
+    "compile of torch.func.grad": by_compiled_func_grad,
+    "export": lambda name, training: by_export(name, training, False),
+    "export, strict": lambda name, training: by_export(name, training, True),
+    "autocast": by_autocast,
+    "torch.func.grad": by_func_grad,
+    "torch.func.grad of parameters": by_func_grad_of_parameters,
+    "vmap": by_vmap,
+    "vmap over batch": by_vmap_over_batch,
+    "jvp": by_jvp,
+    "jacrev": by_jacrev,
+    "batched gradients": by_batched_gradients,
+    "dual numbers": by_dual_numbers,
+    "double backward": by_double_backward,
+    "threads": by_threads,
+    "no_grad and inference_mode": without_gradients,
+    "copies": by_copying,
+    "meta device": by_meta_device,
+}
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", LAYERS)
+def test_mode(name: str, mode: str, training: bool) -> None:
+    MODES[mode](name, training)
+
+
+def test_compile_without_batch_size_says_so() -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(build("graph", True), fullgraph=True, backend="eager")
+    with pytest.raises(Exception, match="batch_size is not given; under"):
+        compiled(features(), BATCH)
+    with pytest.raises(ValueError, match="batch_size is not given; under"):
+        torch.export.export(build("graph", True), (features(), BATCH))
+
+
+@pytest.mark.parametrize("center", list(gn.Over))
+def test_opcheck(center: gn.Over) -> None:
+    """The operators themselves, on inputs without grad: a Function makes them differentiable."""
+    segments = Segments.from_batch(UNSORTED, 4)
+    domain = (int(center), int(center), 2, 1e-5, 1)
+    operators = torch.ops.graphnorms
+    weight = torch.rand(6)
+    arguments = (features(), segments.ptr, segments.order, None, weight, None)
+    torch.library.opcheck(operators.normalize_forward.default, (*arguments, *domain, True))
+    _, shift, rstd, _ = operators.normalize_forward(*arguments, *domain, True)
+    for needs in ([True, False, True, False], [False, False, True, True]):
+        torch.library.opcheck(
+            operators.normalize_backward.default,
+            (features(seed=1), *arguments, shift, rstd, *domain, needs),
+        )
+    edges = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]])
+    adjacency = gn.Adjacency.from_edge_index(edges, 20)
+    torch.library.opcheck(
+        operators.aggregate.default, (features(), adjacency.ptr, adjacency.index, None, 1.0)
+    )
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_named_backend_refuses_what_needs_plain_torch(name: str) -> None:
+    if name == "none":
+        pytest.skip("has no backend")
+    layer = build(name, True, backend="cpu")
+    if name in TRACKED:
+        return  # torch forbids the update of their buffers first
+    with pytest.raises(gn.BackendRefusedError, match="which needs plain torch"):
+        torch.func.vmap(lambda x: layer(x, BATCH, 4))(torch.stack([features()] * 2))
+    with pytest.raises(gn.BackendRefusedError, match="forward-mode"), forward_ad.dual_level():
+        layer(forward_ad.make_dual(features(), features()), BATCH, 4)
+    assert layer(features(), BATCH, 4).shape == (20, 6)
+
+
+def test_after_spawn() -> None:
+    layer = build("graph", True).requires_grad_(False)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        got = pool.submit(layer, features(), BATCH, 4).result(120)
+    torch.testing.assert_close(got, layer(features(), BATCH, 4), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_onnx(name: str) -> None:
+    """Through the reference's operations, with any number of rows, run by onnxruntime."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    layer = build(name, False)
+    rows = torch.export.Dim("rows", min=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        program = torch.onnx.export(
+            layer, (features(), UNSORTED, 4), dynamo=True, verbose=False,
+            dynamic_shapes=({0: rows}, {0: rows}, None),
+        )  # fmt: skip
+    assert program is not None
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    names = [value.name for value in session.get_inputs()]
+    for number in (20, 31):
+        x, batch = features(number, 3), torch.arange(number) * 5 % 4
+        (got,) = session.run(None, dict(zip(names, (x.numpy(), batch.numpy()), strict=True)))
+        torch.testing.assert_close(
+            torch.from_numpy(got), layer(x, batch, 4).detach(), rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_inductor(name: str, training: bool) -> None:
+    torch._dynamo.reset()
+    layer = build(name, training)
+    twin = copy.deepcopy(layer)
+    compiled = torch.compile(layer, fullgraph=True)
+    agree(run(compiled, features(), UNSORTED, 4), run(twin, features(), UNSORTED, 4))
