@@ -85,27 +85,29 @@ def normalize_with_statistics(
     activation: str | None,
     backend: str,
     statistics: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Run `segment_normalize` on arguments that fit each other, as a layer knows of its own.
 
     Returns:
-        y; the mean, per cell of `center`; and the second moment, per cell of `scale`. The two
-        carry no gradient, and are empty unless `statistics`.
+        y; and, if `statistics`, the mean per cell of `center` and the second moment per cell of
+        `scale`. The two carry no gradient.
     """
     chosen = choose_normalize(
         x.device.type, x.dtype, center, scale, mean_scale is not None, activation, backend
     )
     if chosen == "reference" or _needs_plain_torch(backend):
-        y, mean, moment = reference.segment_normalize(
+        plain = reference.segment_normalize(
             x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
             weight=weight, bias=bias, eps=eps, activation=activation,
         )  # fmt: skip
-        return y, mean.detach(), moment.detach()
+        if not statistics:
+            return plain[0], None, None
+        return plain[0], plain[1].detach(), plain[2].detach()
     y, shift, moment = autograd.normalize(
         x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
         weight=weight, bias=bias, eps=eps, activation=activation, statistics=statistics,
     )  # fmt: skip
-    if statistics and center is not None and x.shape[0]:
+    if shift is not None and center is not None and x.shape[0]:
         entries = x.detach()
         if center is Over.NODES and segments.num_segments == 1 and segments.order is None:
             shift = shift + entries[:1]

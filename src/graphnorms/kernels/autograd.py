@@ -52,12 +52,10 @@ def _(
     rows, channels = x.shape
     segments = ptr.shape[0] - 1
     dtype = accumulation_dtype(x.dtype)
-    scales = cells(Over(scale) if scale else None, rows, segments, channels, groups)
+    scales = cells(scale, rows, segments, channels, groups)
     return (
         x.new_empty((rows, channels)),
-        x.new_empty(
-            cells(Over(center) if center else None, rows, segments, channels, groups), dtype=dtype
-        ),
+        x.new_empty(cells(center, rows, segments, channels, groups), dtype=dtype),
         x.new_empty(scales, dtype=dtype),
         x.new_empty(scales if statistics else (0, 0), dtype=dtype),
     )
@@ -106,18 +104,21 @@ def normalize(
     x: Tensor, segments: Segments, *, center: Over | None, scale: Over | None, groups: int,
     mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float,
     activation: str | None, statistics: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """Run `segment_normalize` on the kernels.
 
     Returns:
-        y; the mean of each cell of the centre relative to the cell's first entry; and s², empty
-        unless `statistics`. The two carry no gradient.
+        y; and, if `statistics`, the mean of each cell of the centre relative to the cell's first
+        entry, and s². The two carry no gradient.
     """
     choices = (center or 0, scale or 0, groups, eps, ACTIVATIONS.index(activation))
-    results: tuple[Tensor, Tensor, Tensor] = _Normalize.apply(  # type: ignore[no-untyped-call]
+    results = _Normalize.apply(  # type: ignore[no-untyped-call]
         x, mean_scale, weight, bias, segments.ptr, segments.order, choices, statistics
     )
-    return results
+    if statistics:
+        y, shift, moment = results
+        return y, shift, moment
+    return results, None, None
 
 
 def aggregate(
@@ -131,7 +132,7 @@ def aggregate(
 
 
 class _Normalize(torch.autograd.Function):
-    """`segment_normalize` by a kernel; returns y, the mean and s², the last two detached.
+    """`segment_normalize` by a kernel; returns y, and with `statistics` the mean and s².
 
     Without `setup_context`, which would bind default arguments at every call: under a transform
     of `torch.func` the API takes the reference.
@@ -142,14 +143,16 @@ class _Normalize(torch.autograd.Function):
         ctx: Any, x: Tensor, mean_scale: Tensor | None, weight: Tensor | None,
         bias: Tensor | None, ptr: Tensor, order: Tensor | None,
         choices: _Choices, statistics: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """Run the forward kernel and keep x and two statistics per cell."""
         run = cpu.normalize_forward if _runs_directly(x) else _normalize_forward
         y, shift, rstd, moment = run(x, ptr, order, mean_scale, weight, bias, *choices, statistics)
         ctx.save_for_backward(x, mean_scale, weight, bias, ptr, order, shift, rstd)
         ctx.choices = choices
-        ctx.mark_non_differentiable(shift, moment)
         ctx.set_materialize_grads(False)
+        if not statistics:
+            return y
+        ctx.mark_non_differentiable(shift, moment)
         return y, shift, moment
 
     @staticmethod

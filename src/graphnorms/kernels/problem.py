@@ -49,16 +49,12 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def cells(
-    over: Over | None, rows: int, segments: int, channels: int, groups: int
-) -> tuple[int, int]:
-    """Shape of a statistic over a domain; `(0, 0)` where there is none."""
-    match over:
-        case None:
-            return (0, 0)
-        case Over.NODES:
-            return (segments, channels)
-        case Over.CHANNELS:
-            return (rows, groups)
-        case Over.BOTH:
-            return (segments, groups)
+def cells(over: int, rows: int, segments: int, channels: int, groups: int) -> tuple[int, int]:
+    """Shape of a statistic over a domain, an `Over` or 0 for none: then `(0, 0)`."""
+    if over == Over.NODES:
+        return (segments, channels)
+    if over == Over.CHANNELS:
+        return (rows, groups)
+    if over == Over.BOTH:
+        return (segments, groups)
+    return (0, 0)

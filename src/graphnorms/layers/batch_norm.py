@@ -127,7 +127,7 @@ class BatchNorm(nn.Module):
             eps=own.eps, activation=self.activation, backend=self.backend,
             statistics=own.training and tracked,
         )  # fmt: skip
-        if own.training and tracked and x.shape[0]:
+        if mean is not None and moment is not None and x.shape[0]:
             assert own.running_mean is not None
             assert own.running_var is not None
             assert own.num_batches_tracked is not None

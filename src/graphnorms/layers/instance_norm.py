@@ -150,7 +150,7 @@ class InstanceNorm(nn.Module):
             eps=self.eps, activation=self.activation, backend=self.backend,
             statistics=tracked,
         )  # fmt: skip
-        if tracked and x.shape[0]:
+        if mean is not None and moment is not None and x.shape[0]:
             self._track(segments, mean, moment)
         return y
 

@@ -111,8 +111,8 @@ def normalize_forward(
     x = _rows_contiguous(x)
     dtype = accumulation_dtype(x.dtype)
     rows, channels, segments = _check(x, ptr, order, groups)
-    centers = cells(Over(center) if center else None, rows, segments, channels, groups)
-    scales = cells(Over(scale) if scale else None, rows, segments, channels, groups)
+    centers = cells(center, rows, segments, channels, groups)
+    scales = cells(scale, rows, segments, channels, groups)
     y = x.new_empty((rows, channels))
     shift = x.new_empty(centers, dtype=dtype)
     rstd = x.new_empty(scales, dtype=dtype)
@@ -161,7 +161,7 @@ def normalize_backward(
     if grad_y.shape != x.shape or grad_y.dtype != x.dtype or grad_y.device != x.device:
         raise ValueError(f"grad_y is {grad_y.shape} of {grad_y.dtype}, expected that of x")
     for name, statistic, over in (("shift", shift, center), ("rstd", rstd, scale)):
-        shape = cells(Over(over) if over else None, rows, segments, channels, groups)
+        shape = cells(over, rows, segments, channels, groups)
         if statistic.shape != shape or statistic.dtype != dtype or not statistic.is_contiguous():
             raise ValueError(f"{name} is {tuple(statistic.shape)}, expected {shape} of {dtype}")
     mean_scale = _parameter("mean_scale", mean_scale, channels, dtype)
