@@ -63,6 +63,8 @@ def _figure(result: Result) -> Figure:
 
 def _dots(axis: Axes, case: Case) -> None:
     """Draw a dot per contender, the first on top: its ratio to the last baseline."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     names = list(case.values)
     if case.unit == "bytes":
         whole = case.labels["bytes_of_x"]
@@ -72,6 +74,9 @@ def _dots(axis: Axes, case: Case) -> None:
         baseline = case.baselines[-1]
         sizes = [ratio(case, name, baseline, "minimum") for name in names]
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel(f"time ÷ {baseline} (minima)", fontsize=7)
     places = range(len(names))
     axis.scatter(sizes, places, color=[_color(name) for name in names], s=22, zorder=2)
