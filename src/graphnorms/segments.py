@@ -22,13 +22,15 @@ class Segments:
 
     Attributes:
         ptr: Offsets, int64, `(segments + 1,)`.
-        order: The rows in the order of their segments, int64, `(rows,)`, or `None`.
+        order: The rows in the order of their segments, int64, `(rows,)`, or `None`. Masked rows
+            come last.
+        masked: Whether there may be rows that belong to no segment; see `with_mask`.
         num_segments, num_rows: The sizes, known on the host.
         longest: Rows of the longest segment where the host knows it, else `None`.
     """
 
-    __slots__ = ("__weakref__", "_counts", "_index", "longest", "num_rows", "num_segments",
-                 "order", "ptr")  # fmt: skip
+    __slots__ = ("__weakref__", "_counts", "_index", "_last_mask", "longest", "masked", "num_rows",
+                 "num_segments", "order", "ptr")  # fmt: skip
 
     def __init__(
         self,
@@ -38,14 +40,17 @@ class Segments:
         *,
         longest: int | None = None,
         index: Tensor | None = None,
+        masked: bool = False,
     ) -> None:
         self.ptr = ptr
         self.order = order
         self.num_rows = num_rows
         self.num_segments = ptr.shape[0] - 1
         self.longest = longest
+        self.masked = masked
         self._index = index
         self._counts: Tensor | None = None
+        self._last_mask: tuple[weakref.ref[Tensor], int, Segments] | None = None
 
     @classmethod
     def from_ptr(
@@ -144,6 +149,32 @@ class Segments:
             ptr = torch.tensor([0, num_rows], device=device)
         return cls(ptr, None, num_rows, longest=num_rows)
 
+    def with_mask(self, mask: Tensor) -> Segments:
+        """Leave out rows, as padded nodes: they neither count nor change.
+
+        Nothing is read back from a device. The result for the last mask is kept.
+
+        Args:
+            mask: Which rows stay, bool, `(rows,)`.
+
+        Raises:
+            ValueError: `mask` is not a vector of bool, or not one per row, or elsewhere.
+        """
+        check_mask(mask, self.num_rows, self.ptr.device)
+        may_keep = _may_keep() and not mask.is_inference()
+        if may_keep and self._last_mask is not None:
+            last, version, kept = self._last_mask
+            if last() is mask and version == mask._version:
+                return kept
+        index = self.index.masked_fill(~mask, self.num_segments)
+        ordered, order = torch.sort(index, stable=True)
+        bounds = torch.arange(self.num_segments + 1, device=mask.device)
+        ptr = torch.searchsorted(ordered, bounds)
+        segments = Segments(ptr, order, self.num_rows, index=index, masked=True)
+        if may_keep:
+            self._last_mask = (weakref.ref(mask), mask._version, segments)
+        return segments
+
     @property
     def counts(self) -> Tensor:
         """Rows of each segment, int64, `(segments,)`."""
@@ -156,11 +187,17 @@ class Segments:
 
     @property
     def index(self) -> Tensor:
-        """Segment of each row, in the order of the rows, int64, `(rows,)`."""
+        """Segment of each row, in the order of the rows, int64, `(rows,)`.
+
+        Masked rows have the number behind that of the last segment.
+        """
         if self._index is not None:
             return self._index
-        ids = torch.arange(self.num_segments, device=self.ptr.device)
-        index = torch.repeat_interleave(ids, self.counts, output_size=self.num_rows)
+        counts = self.counts
+        if self.masked:
+            counts = torch.cat((counts, self.num_rows - self.ptr[-1:]))
+        ids = torch.arange(counts.shape[0], device=self.ptr.device)
+        index = torch.repeat_interleave(ids, counts, output_size=self.num_rows)
         if self.order is not None:
             index = torch.empty_like(index).index_copy(0, self.order, index)
         if _may_keep():
@@ -181,18 +218,23 @@ class Segments:
             None if self.order is None else self.order.to(device),
             self.num_rows,
             longest=self.longest,
+            masked=self.masked,
         )
 
     def __len__(self) -> int:
         return self.num_segments
 
     def __repr__(self) -> str:
-        order = "" if self.order is None else ", unsorted"
+        order = ", masked" if self.masked else "" if self.order is None else ", unsorted"
         return f"Segments({self.num_segments} segments, {self.num_rows} rows{order})"
 
 
 def as_segments(
-    batch: Tensor | Segments | None, *, rows_of: Tensor, num_segments: int | None = None
+    batch: Tensor | Segments | None,
+    *,
+    rows_of: Tensor,
+    num_segments: int | None = None,
+    mask: Tensor | None = None,
 ) -> Segments:
     """Turn what a layer was given as `batch` into the Segments of the rows of `rows_of`.
 
@@ -203,12 +245,15 @@ def as_segments(
         batch: A batch vector, a `Segments`, or `None` for one graph.
         rows_of: The features, `(rows, …)`.
         num_segments: `batch_size`; checked against a `Segments`, ignored for `None`.
+        mask: Which rows count, bool, `(rows,)`; `None` for all. Kept as the batch vector is.
 
     Raises:
         ValueError: `batch` does not assign exactly the rows of `rows_of`, is on another device,
-            or holds an id outside its range.
+            or holds an id outside its range; or `mask` is not one bool per row.
     """
     rows = rows_of.shape[0]
+    if mask is not None:
+        return _masked(batch, rows_of, num_segments, mask)
     if isinstance(batch, Segments):
         segments = batch
         if num_segments is not None and num_segments != segments.num_segments:
@@ -232,6 +277,37 @@ def as_segments(
         raise ValueError(
             f"batch is on {segments.ptr.device}, but x is on {rows_of.device}; move one of them"
         )
+    return segments
+
+
+def check_mask(mask: Tensor, rows: int, device: torch.device) -> None:
+    """Refuse a mask that is not one bool per row, on the device of the rows."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (rows,):
+        given = (
+            f"{tuple(mask.shape)} of {mask.dtype}"
+            if isinstance(mask, Tensor)
+            else f"a {type(mask).__name__}"
+        )
+        raise ValueError(
+            f"mask is {given}, expected one bool per row, ({rows},): True for the rows that count"
+        )
+    if mask.device != device:
+        raise ValueError(f"mask is on {mask.device}, but the rows are on {device}")
+
+
+def _masked(
+    batch: Tensor | Segments | None, rows_of: Tensor, num_segments: int | None, mask: Tensor
+) -> Segments:
+    check_mask(mask, rows_of.shape[0], rows_of.device)
+    if batch is not None or torch.compiler.is_compiling():
+        return as_segments(batch, rows_of=rows_of, num_segments=num_segments).with_mask(mask)
+    # One graph is derived anew by every layer, so it cannot remember its mask.
+    found = _memory.find(mask, None)
+    if found is not None and found.num_rows == rows_of.shape[0]:
+        return found
+    segments = Segments.single(rows_of.shape[0], rows_of.device).with_mask(mask)
+    if _may_keep() and not mask.is_inference():
+        _memory.keep(mask, None, segments)
     return segments
 
 

@@ -5,12 +5,36 @@ Written apart from `graphnorms`: no domains, no segments, a loop over the graphs
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 import graphnorms as gn
+
+_64 = (1 << 64) - 1
+_32 = (1 << 32) - 1
+
+
+@functools.cache
+def kept_by_dropout(seed: int, rows: int, channels: int, share: float) -> Tensor:
+    """Which entries stay, entry by entry in Python's own integers."""
+    kept = torch.ones(rows, channels, dtype=torch.bool)
+    for row in range(rows):
+        key = (seed + (row + 1) * 0x9E3779B97F4A7C15) & _64
+        key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & _64
+        key = ((key ^ (key >> 27)) * 0x94D049BB133111EB) & _64
+        key ^= key >> 31
+        for channel in range(channels):
+            bits = (channel * 0x9E3779B9 + (key & _32)) & _32
+            bits = ((bits ^ (bits >> 16)) * 0x7FEB352D) & _32
+            bits ^= key >> 32
+            bits = ((bits ^ (bits >> 15)) * 0x846CA68B) & _32
+            bits ^= bits >> 16
+            kept[row, channel] = bits >= int(share * 2**32)
+    return kept
+
 
 Oracle = Callable[[Tensor, list[Tensor], dict[str, Tensor], float], Tensor]
 
@@ -96,7 +120,8 @@ def sum_scales(
     weight = p.get("weight", torch.ones(()))
     bias = p.get("bias", torch.zeros(()))
     scales = {
-        "weight": (grad_y * (y - bias) / weight).abs().sum(0),
+        # An entry o / s has the rounding of numbers of the size of s, however small it is.
+        "weight": (grad_y.abs() * ((y - bias) / weight).abs().clamp(min=1)).sum(0),
         "bias": grad_y.abs().sum(0),
     }
     if "mean_scale" in p:

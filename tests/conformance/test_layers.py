@@ -9,13 +9,28 @@ import torch
 from torch import Tensor
 
 from graphnorms.testing import AwkwardCase, awkward_cases, tolerance
-from tests.conformance.oracle import LAYERS, cell_length, rows_of, sum_scales
+from tests.conformance.oracle import (
+    LAYERS,
+    cell_length,
+    kept_by_dropout,
+    rows_of,
+    sum_scales,
+)
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 APPLY: dict[str | None, Callable[[Tensor], Tensor]] = {
     None: lambda y: y,
     "relu": torch.relu,
     "leaky_relu": torch.nn.functional.leaky_relu,
+    "gelu": lambda y: y * torch.erfc(-y * 0.5**0.5) / 2,
+    "silu": lambda y: y * torch.sigmoid(y),
+}
+# Activation, share that is dropped, and whether there is a residual.
+EPILOGUES: dict[str, tuple[str | None, float, bool]] = {
+    **{str(activation): (activation, 0.0, False) for activation in APPLY},
+    "residual": (None, 0.0, True),
+    "relu+dropout": ("relu", 0.25, False),
+    "silu+dropout+residual": ("silu", 0.4, True),
 }
 CASES = [case.name for case in awkward_cases(torch.float32)]
 
@@ -39,19 +54,22 @@ def case_named(name: str, dtype: torch.dtype) -> AwkwardCase:
     return next(case for case in awkward_cases(dtype) if case.name == name)
 
 
-@pytest.mark.parametrize("activation", [None, "relu", "leaky_relu"])
+@pytest.mark.parametrize("epilogue", EPILOGUES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=[str(dtype)[6:] for dtype in DTYPES])
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("layer_name", LAYERS)
 def test_layer_agrees_with_the_papers(
-    layer_name: str, name: str, dtype: torch.dtype, activation: str | None, backend: str
+    layer_name: str, name: str, dtype: torch.dtype, epilogue: str, backend: str
 ) -> None:
     case = case_named(name, dtype)
     generator = torch.Generator().manual_seed(1)
     make, oracle = LAYERS[layer_name]
+    activation, dropout, has_residual = EPILOGUES[epilogue]
     # Parameters stay in float32 beside half-precision features, as in mixed training.
     wide = torch.promote_types(dtype, torch.float32)
-    layer = make(case.x.shape[1], activation=activation, backend=backend, dtype=wide)
+    layer = make(
+        case.x.shape[1], activation=activation, dropout=dropout, backend=backend, dtype=wide
+    )
     if layer_name == "BatchNorm" and case.x.shape[0] == 1:
         with pytest.raises(ValueError, match="more than 1 value per channel"):
             layer(case.x)
@@ -67,14 +85,27 @@ def test_layer_agrees_with_the_papers(
         for key, value in layer.named_parameters()
     }
     before = oracle(exact_x, graphs, parameters, 1e-5)
-    exact_y = APPLY[activation](before)
+    torch.manual_seed(7)
+    kept = torch.ones(before.shape, dtype=torch.bool)
+    if dropout:
+        seed = int(torch.randint(2**62, ()))
+        kept = kept_by_dropout(seed, *before.shape, dropout)
+    exact_y = torch.where(kept, APPLY[activation](before) / (1 - dropout), 0.0)
+    residual = torch.randn(before.shape, generator=generator).to(dtype) if has_residual else None
+    if residual is not None:
+        exact_y = exact_y + residual.double()
+        residual.requires_grad_()
     grad_y = torch.randn(exact_y.shape, generator=generator, dtype=torch.float64)
     # At the kink of ReLU rounding decides which side it is: leave those entries out.
-    grad_y = torch.where(before.detach().abs() < 1e-3, 0.0, grad_y).to(dtype)
+    if activation in ("relu", "leaky_relu"):
+        grad_y = torch.where(before.detach().abs() < 1e-3, 0.0, grad_y)
+    grad_y = grad_y.to(dtype)
     exact_y.backward(grad_y.double())
 
     x = case.x.detach().requires_grad_()
-    y = layer(x, case.batch, None if case.batch is None else case.batch_size)
+    torch.manual_seed(7)
+    size = None if case.batch is None else case.batch_size
+    y = layer(x, case.batch, size, residual=residual)
     y.backward(grad_y)
 
     length = cell_length(layer_name, graphs, case.x)
@@ -84,13 +115,18 @@ def test_layer_agrees_with_the_papers(
     assert x.grad is not None
     assert exact_x.grad is not None
     # Gradients scale with weight / s, and so does what rounding leaves of a gradient that is 0.
-    size = _largest(grad_y.double()) * _largest_rstd(layer_name, graphs, case.x)
-    scale = torch.maximum(_largest(exact_x.grad), size).clamp(min=1e-6)
+    # Behind a curved activation rounding moves the slope, too: by the entry's own size.
+    slope = slope_of(activation, before.detach()) * kept / (1 - dropout)
+    arriving = slope * grad_y.double()
+    bend = _largest(before).clamp(min=1) if activation in ("gelu", "silu") else 1.0
+    size = _largest(grad_y.double()) / (1 - dropout) * _largest_rstd(layer_name, graphs, case.x)
+    scale = torch.maximum(_largest(exact_x.grad), size).clamp(min=1e-6) * bend
     agree(x.grad, exact_x.grad, allowed, scale, "grad of x")
-    slope = {"relu": 0.0, "leaky_relu": 0.01}.get(activation or "", 1.0)
-    masked = torch.where(before.detach() > 0, grad_y.double(), slope * grad_y.double())
+    if residual is not None:
+        assert residual.grad is not None
+        assert torch.equal(residual.grad, grad_y)
     scales = sum_scales(
-        exact_x.detach(), masked, before.detach(), layer_name, graphs,
+        exact_x.detach(), arriving, before.detach(), layer_name, graphs,
         {key: value.detach() for key, value in parameters.items()},
     )  # fmt: skip
     for key, parameter in layer.named_parameters():
@@ -101,6 +137,12 @@ def test_layer_agrees_with_the_papers(
             exact = torch.zeros_like(parameters[key])
         allowed_sum = sum(tolerance(wide, n) for n in (length, max(case.x.shape[0], 1)))
         agree(parameter.grad, exact, allowed_sum, scales[key].clamp(min=1e-6), f"grad of {key}")
+
+
+def slope_of(activation: str | None, before: Tensor) -> Tensor:
+    leaf = before.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(APPLY[activation](leaf).sum(), leaf)
+    return slope
 
 
 def _largest(values: Tensor) -> Tensor:
@@ -159,7 +201,7 @@ def test_relu_lets_nan_through(layer_name: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize("layer_name", LAYERS)
-@pytest.mark.parametrize("activation", [None, "relu", "leaky_relu"])
+@pytest.mark.parametrize("activation", APPLY)
 def test_gradcheck_and_gradgradcheck(layer_name: str, activation: str | None, backend: str) -> None:
     make, _ = LAYERS[layer_name]
     generator = torch.Generator().manual_seed(3)

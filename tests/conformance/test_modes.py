@@ -404,17 +404,19 @@ def test_compile_without_batch_size_says_so() -> None:
 def test_opcheck(center: gn.Over) -> None:
     """The operators themselves, on inputs without grad: a Function makes them differentiable."""
     segments = Segments.from_batch(UNSORTED, 4)
-    domain = (int(center), int(center), 2, 1e-5, 1)
+    domain = (int(center), int(center), 2, 1e-5, 1, 0.25)
     operators = torch.ops.graphnorms
-    weight = torch.rand(6)
-    arguments = (features(), segments.ptr, segments.order, None, weight, None)
-    torch.library.opcheck(operators.normalize_forward.default, (*arguments, *domain, True))
-    _, shift, rstd, _ = operators.normalize_forward(*arguments, *domain, True)
-    for needs in ([True, False, True, False], [False, False, True, True]):
-        torch.library.opcheck(
-            operators.normalize_backward.default,
-            (features(seed=1), *arguments, shift, rstd, *domain, needs),
-        )
+    x, residual, seed = features(), features(seed=2), torch.tensor(5)
+    for weight, bias in ((torch.rand(6), None), (torch.rand(4, 6), torch.rand(4, 6))):
+        rest = (segments.ptr, segments.order, seed, None, weight, bias)
+        arguments = (x, residual, *rest, *domain, True)
+        torch.library.opcheck(operators.normalize_forward.default, arguments)
+        _, statistics = operators.normalize_forward(*arguments)
+        for needs in ([True, False, True, False], [False, False, True, True]):
+            torch.library.opcheck(
+                operators.normalize_backward.default,
+                (features(seed=1), x, *rest, statistics, *domain, needs),
+            )
     edges = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]])
     adjacency = gn.Adjacency.from_edge_index(edges, 20)
     torch.library.opcheck(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.errors import BackendRefusedError, unknown_name
+from graphnorms.errors import BackendRefusedError
 from graphnorms.kernels import autograd, reference
+from graphnorms.kernels.cpu import backend as cpu
 from graphnorms.kernels.dispatch import choose_aggregate, choose_normalize
-from graphnorms.kernels.problem import ACTIVATIONS, Over
+from graphnorms.kernels.dropout import draw_seed
+from graphnorms.kernels.problem import Over, check_activation, check_dropout, check_residual
 from graphnorms.segments import Segments
 
 
@@ -26,19 +31,25 @@ def segment_normalize(
     bias: Tensor | None = None,
     eps: float = 1e-5,
     activation: str | None = None,
+    dropout: float = 0.0,
+    seed: Tensor | None = None,
+    residual: Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
     r"""Center, scale and transform features within their cells: the one equation.
 
     $$ o = x - \alpha \mu, \quad s^2 = \mathrm{mean}(o^2), \quad
-       y = f\Big(\gamma \frac{o}{\sqrt{s^2 + \varepsilon}} + \beta\Big) $$
+       y = D\Big(f\Big(\gamma \frac{o}{\sqrt{s^2 + \varepsilon}} + \beta\Big)\Big) + r $$
 
     $\mu$ is the mean over the entries that share a cell of the domain `center`, $s^2$ the
     second moment over those that share a cell of `scale` (see `Over`). $s^2$ is the variance
     only where both domains are the same and $\alpha = 1$. Without a centre $o = x$; without a
-    scale $y = f(\gamma o + \beta)$.
+    scale $y = D(f(\gamma o + \beta)) + r$. Rows that `segments` leaves out do not count, and
+    come out as $x + r$.
 
-    Shapes: `x` and the result `(rows, channels)`; parameters `(channels,)`.
+    Shapes: `x`, `residual` and the result `(rows, channels)`; `mean_scale` `(channels,)`;
+    `weight` and `bias` `(channels,)`, or `(segments, channels)` for parameters of every
+    segment's own.
 
     Precision: statistics in float32 or wider, centred before squaring, relative to an entry of
     the cell, in both directions: the error does not grow with $|\mu| / \sigma$. The result has
@@ -53,25 +64,55 @@ def segment_normalize(
         mean_scale: $\alpha$, how much of the mean to remove; `None` for 1.
         weight, bias: $\gamma$ and $\beta$; `None` for 1 and 0.
         eps: $\varepsilon$, in the squared unit of `x`.
-        activation: $f$: `None` or `"relu"`, fused into the same pass.
+        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"` (slope
+            0.01), `"gelu"` (the exact one) or `"silu"`.
+        dropout: The share of entries that $D$ sets to 0, dividing the others by what is left
+            of 1. No mask is stored: it is a function of `seed`, row and channel.
+        seed: One int64; `None` draws it from torch's generator where `dropout` is not 0.
+        residual: $r$, added last; `None` for 0.
         backend: `"auto"`, or one backend by name, which then never falls back.
 
     Raises:
         ValueError: A shape or dtype that does not fit, `groups` that do not divide the
-            channels, or an unknown activation or backend.
+            channels, a share outside 0 … 1, or an unknown activation or backend.
         BackendRefusedError: The backend asked for cannot run this; the message says why.
     """
-    _check(x, segments, groups, mean_scale, weight, bias, activation)
+    _check(x, segments, groups, mean_scale, weight, bias, residual)
     if mean_scale is not None and center is None:
         raise ValueError("mean_scale is given, but center is None: there is no mean to scale")
-    y, _, _ = normalize_with_statistics(
+    check_activation(activation)
+    check_dropout(dropout)
+    if seed is None:
+        seed = draw_seed(x.device) if dropout else None
+    elif seed.dtype != torch.int64 or seed.dim() or seed.device != x.device:
+        raise ValueError(
+            f"seed is {tuple(seed.shape)} of {seed.dtype} on {seed.device}, expected one int64 "
+            f"without a dimension on {x.device}"
+        )
+    y, _ = normalize(
         x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
-        weight=weight, bias=bias, eps=eps, activation=activation, backend=backend,
+        weight=weight, bias=bias, eps=eps, activation=activation, dropout=dropout,
+        seed=seed if dropout else None, residual=residual, backend=backend,
     )  # fmt: skip
     return y
 
 
-def normalize_with_statistics(
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a normalization has measured, without a gradient.
+
+    Args:
+        mean: Per cell of the centre domain, in the accumulation dtype.
+        moment: Per cell of the scale domain.
+        measured: The same as a kernel left it, if one ran: relative to the first row.
+    """
+
+    mean: Callable[[], Tensor]
+    moment: Callable[[], Tensor]
+    measured: Tensor | None
+
+
+def normalize(
     x: Tensor,
     segments: Segments,
     *,
@@ -83,38 +124,77 @@ def normalize_with_statistics(
     bias: Tensor | None,
     eps: float,
     activation: str | None,
+    dropout: float,
+    seed: Tensor | None,
+    residual: Tensor | None,
     backend: str,
     statistics: bool = False,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Statistics | None]:
     """Run `segment_normalize` on arguments that fit each other, as a layer knows of its own.
 
+    There is a seed exactly where something is dropped.
+
     Returns:
-        y; and, if `statistics`, the mean per cell of `center` and the second moment per cell of
-        `scale`. The two carry no gradient.
+        y, and the statistics if they are asked for.
     """
     chosen = choose_normalize(
-        x.device.type, x.dtype, center, scale, mean_scale is not None, activation, backend
+        x.device.type, x.dtype, center, scale, mean_scale is not None, backend
     )
     if chosen == "reference" or _needs_plain_torch(backend):
-        plain = reference.segment_normalize(
+        y, mean, moment = reference.segment_normalize(
             x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
-            weight=weight, bias=bias, eps=eps, activation=activation,
+            weight=weight, bias=bias, eps=eps, activation=activation, dropout=dropout, seed=seed,
+            residual=residual,
         )  # fmt: skip
-        if not statistics:
-            return plain[0], None, None
-        return plain[0], plain[1].detach(), plain[2].detach()
-    y, shift, moment = autograd.normalize(
+        return y, Statistics(mean.detach, moment.detach, None) if statistics else None
+    y, measured = autograd.normalize(
         x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
-        weight=weight, bias=bias, eps=eps, activation=activation, statistics=statistics,
+        weight=weight, bias=bias, eps=eps, activation=activation, dropout=dropout, seed=seed,
+        residual=residual, statistics=statistics,
     )  # fmt: skip
-    if shift is not None and center is not None and x.shape[0]:
-        entries = x.detach()
-        if center is Over.NODES and segments.num_segments == 1 and segments.order is None:
-            shift = shift + entries[:1]
-        else:
-            entries = entries.to(shift.dtype)
-            shift = shift + reference.first_of_cells(entries, segments, center, groups)
-    return y, shift, moment
+    if measured is None:
+        return y, None
+    return y, _statistics_over_nodes(x, segments, measured)
+
+
+def _statistics_over_nodes(x: Tensor, segments: Segments, measured: Tensor) -> Statistics:
+    parts = measured.view(3, segments.num_segments, x.shape[1])  # shift, rstd, moment
+
+    def mean() -> Tensor:
+        entries = x.detach().to(measured.dtype)
+        return parts[0] + reference.first_of_cells(entries, segments, Over.NODES, 1)
+
+    return Statistics(mean, lambda: parts[2], measured)
+
+
+def move_averages(
+    x: Tensor,
+    segments: Segments,
+    statistics: Statistics,
+    running_mean: Tensor,
+    running_var: Tensor,
+    momentum: float,
+) -> bool:
+    """Move running averages of mean and unbiased variance by a kernel, if one can.
+
+    Args:
+        x: The features, all rows one segment.
+        segments: That segment.
+        statistics: What a normalization over nodes measured of it.
+        running_mean, running_var: The averages, changed in place.
+        momentum: Weight of x in them.
+
+    Returns:
+        Whether it was done.
+    """
+    if (
+        statistics.measured is None or segments.order is not None
+        or not autograd.runs_directly(x)
+        or running_mean.dtype != statistics.measured.dtype
+    ):  # fmt: skip
+        return False
+    cpu.update_running(x, statistics.measured, running_mean, running_var, momentum)
+    return True
 
 
 def _needs_plain_torch(backend: str) -> bool:
@@ -142,9 +222,27 @@ def _needs_plain_torch(backend: str) -> bool:
     return True
 
 
-def activate(y: Tensor, activation: str | None) -> Tensor:
-    """Apply an activation by itself, where there is no normalization to fuse it with."""
-    return reference.ACTIVATION_FUNCTIONS[activation](y)
+def finish(
+    x: Tensor,
+    *,
+    activation: str | None,
+    dropout: float,
+    residual: Tensor | None,
+    mask: Tensor | None,
+    unchanged: Tensor | None = None,
+) -> Tensor:
+    """Do what is fused behind a normalization by itself, where there is none to fuse it with.
+
+    Args:
+        x: What is activated.
+        activation, dropout, residual: As in `segment_normalize`.
+        mask: Which rows to treat; the others come out as `unchanged`, by default as they are.
+        unchanged: Those.
+    """
+    y = reference.finish(x, activation, dropout, draw_seed(x.device) if dropout else None)
+    if mask is not None:
+        y = torch.where(mask.unsqueeze(1), y, x if unchanged is None else unchanged)
+    return y if residual is None else y + residual
 
 
 def aggregate(
@@ -199,7 +297,7 @@ def _check(
     mean_scale: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
-    activation: str | None,
+    residual: Tensor | None,
 ) -> None:
     _check_features(x)
     rows, channels = x.shape
@@ -209,14 +307,23 @@ def _check(
         raise ValueError(f"segments is on {segments.ptr.device}, but x is on {x.device}")
     if groups < 1 or channels % groups:
         raise ValueError(f"groups is {groups}, which does not divide the {channels} channels of x")
-    for name, parameter in (("mean_scale", mean_scale), ("weight", weight), ("bias", bias)):
-        if parameter is not None and parameter.shape != (channels,):
+    if mean_scale is not None and mean_scale.shape != (channels,):
+        raise ValueError(
+            f"mean_scale is {tuple(mean_scale.shape)}, expected one number per channel of x, "
+            f"({channels},)"
+        )
+    own = (segments.num_segments, channels)
+    for name, parameter in (("weight", weight), ("bias", bias)):
+        if parameter is not None and parameter.shape not in ((channels,), own):
             raise ValueError(
                 f"{name} is {tuple(parameter.shape)}, expected one number per channel of x, "
-                f"({channels},)"
+                f"({channels},), or per segment and channel, {own}"
             )
-    if activation not in ACTIVATIONS:
-        raise unknown_name("activation", str(activation), [str(name) for name in ACTIVATIONS])
+    if weight is not None and bias is not None and weight.dim() != bias.dim():
+        raise ValueError(
+            f"weight is {tuple(weight.shape)} and bias {tuple(bias.shape)}, expected one shape"
+        )
+    check_residual(residual, x)
 
 
 def _check_features(x: Tensor) -> None:

@@ -17,19 +17,20 @@ from torch import Tensor
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels import reference
 from graphnorms.kernels.cpu import backend as cpu
-from graphnorms.kernels.problem import ACTIVATIONS, Over, accumulation_dtype, cells
+from graphnorms.kernels.problem import ACTIVATIONS, Over, accumulation_dtype, statistics_sizes
 from graphnorms.segments import Segments
 
 _library = torch.library.Library("graphnorms", "DEF")
 _library.define(
-    "normalize_forward(Tensor x, Tensor ptr, Tensor? order, Tensor? mean_scale, Tensor? weight, "
-    "Tensor? bias, int center, int scale, int groups, float eps, int activation, "
-    "bool statistics) -> (Tensor, Tensor, Tensor, Tensor)"
+    "normalize_forward(Tensor x, Tensor? residual, Tensor ptr, Tensor? order, Tensor? seed, "
+    "Tensor? mean_scale, Tensor? weight, Tensor? bias, int center, int scale, int groups, "
+    "float eps, int activation, float dropout, bool moment) -> (Tensor, Tensor)"
 )
 _library.define(
-    "normalize_backward(Tensor grad_y, Tensor x, Tensor ptr, Tensor? order, Tensor? mean_scale, "
-    "Tensor? weight, Tensor? bias, Tensor shift, Tensor rstd, int center, int scale, "
-    "int groups, float eps, int activation, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)"
+    "normalize_backward(Tensor grad_y, Tensor x, Tensor ptr, Tensor? order, Tensor? seed, "
+    "Tensor? mean_scale, Tensor? weight, Tensor? bias, Tensor statistics, int center, int scale, "
+    "int groups, float eps, int activation, float dropout, bool[] needs) "
+    "-> (Tensor, Tensor, Tensor, Tensor)"
 )
 _library.define(
     "aggregate(Tensor x, Tensor ptr, Tensor index, Tensor? node_scale, float self_weight) -> Tensor"
@@ -45,33 +46,32 @@ _aggregate = torch.ops.graphnorms.aggregate.default
 
 @torch.library.register_fake("graphnorms::normalize_forward", lib=_library)
 def _(
-    x: Tensor, ptr: Tensor, order: Tensor | None, mean_scale: Tensor | None,
-    weight: Tensor | None, bias: Tensor | None, center: int, scale: int, groups: int,
-    eps: float, activation: int, statistics: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    x: Tensor, residual: Tensor | None, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
+    mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, center: int,
+    scale: int, groups: int, eps: float, activation: int, dropout: float, moment: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     rows, channels = x.shape
-    segments = ptr.shape[0] - 1
-    dtype = accumulation_dtype(x.dtype)
-    scales = cells(scale, rows, segments, channels, groups)
-    return (
-        x.new_empty((rows, channels)),
-        x.new_empty(cells(center, rows, segments, channels, groups), dtype=dtype),
-        x.new_empty(scales, dtype=dtype),
-        x.new_empty(scales if statistics else (0, 0), dtype=dtype),
-    )
+    centers, scales = statistics_sizes(center, scale, rows, ptr.shape[0] - 1, channels, groups)
+    size = centers + scales * (2 if moment else 1)
+    return x.new_empty((rows, channels)), x.new_empty(size, dtype=accumulation_dtype(x.dtype))
 
 
 @torch.library.register_fake("graphnorms::normalize_backward", lib=_library)
 def _(
-    grad_y: Tensor, x: Tensor, ptr: Tensor, order: Tensor | None, mean_scale: Tensor | None,
-    weight: Tensor | None, bias: Tensor | None, shift: Tensor, rstd: Tensor, center: int,
-    scale: int, groups: int, eps: float, activation: int, needs: list[bool],
+    grad_y: Tensor, x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
+    mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, statistics: Tensor,
+    center: int, scale: int, groups: int, eps: float, activation: int, dropout: float,
+    needs: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    channels = x.shape[1]
+    own = any(parameter is not None and parameter.dim() == 2 for parameter in (weight, bias))
+    shared = (x.shape[1],)
+    affine = (ptr.shape[0] - 1, x.shape[1]) if own else shared
     dtype = accumulation_dtype(x.dtype)
-    grads = [x.new_empty((channels,) if needed else (0,), dtype=dtype) for needed in needs[1:]]
-    grad_x = x.new_empty(tuple(x.shape) if needs[0] else (0,))
-    return grad_x, grads[0], grads[1], grads[2]
+    grads = [
+        x.new_empty(shape if needed else (0,), dtype=dtype)
+        for needed, shape in zip(needs[1:], (shared, affine, affine), strict=True)
+    ]
+    return x.new_empty(tuple(x.shape) if needs[0] else (0,)), grads[0], grads[1], grads[2]
 
 
 @torch.library.register_fake("graphnorms::aggregate", lib=_library)
@@ -81,11 +81,11 @@ def _(
     return x.new_empty(tuple(x.shape))
 
 
-_Choices = tuple[int, int, int, float, int]
-"""Centre, scale, groups, eps and activation, as the operators take them."""
+_Choices = tuple[int, int, int, float, int, float]
+"""Centre, scale, groups, eps, activation and dropout, as the operators take them."""
 
 
-def _runs_directly(x: Tensor) -> bool:
+def runs_directly(x: Tensor) -> bool:
     """Whether nobody watches the operators, so that a small call may skip their dispatch (15 µs).
 
     They are watched while a graph is made of them, by dispatch modes and tensor subclasses, and
@@ -103,22 +103,21 @@ def _runs_directly(x: Tensor) -> bool:
 def normalize(
     x: Tensor, segments: Segments, *, center: Over | None, scale: Over | None, groups: int,
     mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float,
-    activation: str | None, statistics: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
+    activation: str | None, dropout: float, seed: Tensor | None, residual: Tensor | None,
+    statistics: bool,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Run `segment_normalize` on the kernels.
 
     Returns:
-        y; and, if `statistics`, the mean of each cell of the centre relative to the cell's first
-        entry, and s². The two carry no gradient.
+        y; and, if `statistics`, one vector of the mean of each cell of the centre relative to
+        the cell's first entry, 1/sqrt(s² + eps), and s². It carries no gradient.
     """
-    choices = (center or 0, scale or 0, groups, eps, ACTIVATIONS.index(activation))
+    choices = (center or 0, scale or 0, groups, eps, ACTIVATIONS.index(activation), dropout)
     results = _Normalize.apply(  # type: ignore[no-untyped-call]
-        x, mean_scale, weight, bias, segments.ptr, segments.order, choices, statistics
-    )
-    if statistics:
-        y, shift, moment = results
-        return y, shift, moment
-    return results, None, None
+        x, residual, mean_scale, weight, bias, segments.ptr, segments.order, seed, choices,
+        segments.masked, statistics,
+    )  # fmt: skip
+    return results if statistics else (results, None)
 
 
 def aggregate(
@@ -132,7 +131,7 @@ def aggregate(
 
 
 class _Normalize(torch.autograd.Function):
-    """`segment_normalize` by a kernel; returns y, and with `statistics` the mean and s².
+    """`segment_normalize` by a kernel; returns y, and with `statistics` those too.
 
     Without `setup_context`, which would bind default arguments at every call: under a transform
     of `torch.func` the API takes the reference.
@@ -140,67 +139,64 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, mean_scale: Tensor | None, weight: Tensor | None,
-        bias: Tensor | None, ptr: Tensor, order: Tensor | None,
-        choices: _Choices, statistics: bool,
-    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        ctx: Any, x: Tensor, residual: Tensor | None, mean_scale: Tensor | None,
+        weight: Tensor | None, bias: Tensor | None, ptr: Tensor, order: Tensor | None,
+        seed: Tensor | None, choices: _Choices, masked: bool, statistics: bool,
+    ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
         """Run the forward kernel and keep x and two statistics per cell."""
-        run = cpu.normalize_forward if _runs_directly(x) else _normalize_forward
-        y, shift, rstd, moment = run(x, ptr, order, mean_scale, weight, bias, *choices, statistics)
-        ctx.save_for_backward(x, mean_scale, weight, bias, ptr, order, shift, rstd)
+        run = cpu.normalize_forward if runs_directly(x) else _normalize_forward
+        y, kept = run(x, residual, ptr, order, seed, mean_scale, weight, bias, *choices, statistics)
+        ctx.save_for_backward(x, ptr, order, seed, mean_scale, weight, bias, kept)
         ctx.choices = choices
+        ctx.masked = masked
         ctx.set_materialize_grads(False)
         if not statistics:
             return y
-        ctx.mark_non_differentiable(shift, moment)
-        return y, shift, moment
+        ctx.mark_non_differentiable(kept)
+        return y, kept
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the backward kernel, or the reference where its result shall have a gradient."""
         grad_y = grads[0]
         if grad_y is None:
-            return (None,) * 8
-        x, mean_scale, weight, bias, ptr, order, shift, rstd = ctx.saved_tensors
-        need_x, need_mean_scale, need_weight, need_bias, *_ = ctx.needs_input_grad
-        needs = [need_x, need_mean_scale, need_weight, need_bias]
+            return (None,) * 11
+        needs_x, needs_residual, needs_mean_scale, needs_weight, needs_bias, *_ = (
+            ctx.needs_input_grad
+        )
+        needs = [needs_x, needs_mean_scale, needs_weight, needs_bias]
+        grad_residual = grad_y if needs_residual else None
         if not torch.compiler.is_compiling() and (
             torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
         ):
-            segments = Segments(ptr, order, x.shape[0])
-            inputs = (x, mean_scale, weight, bias)
-            return (*_replayed_backward(inputs, needs, segments, ctx.choices, grad_y), *(None,) * 4)
-        choices: _Choices = ctx.choices
-        run = cpu.normalize_backward if _runs_directly(grad_y) else _normalize_backward
-        grad_x, grad_mean_scale, grad_weight, grad_bias = run(
-            grad_y, x, ptr, order, mean_scale, weight, bias, shift, rstd, *choices, needs
-        )
+            grad_x, *others = _replayed_backward(ctx, needs, grad_y)
+            return grad_x, grad_residual, *others, *(None,) * 6
+        saved = ctx.saved_tensors
+        run: Any = cpu.normalize_backward if runs_directly(grad_y) else _normalize_backward
+        grad_x, grad_mean_scale, grad_weight, grad_bias = run(grad_y, *saved, *ctx.choices, needs)
+        _, _, _, _, mean_scale, weight, bias, _ = saved
         return (
-            grad_x if need_x else None,
-            grad_mean_scale.to(mean_scale.dtype) if need_mean_scale else None,
-            grad_weight.to(weight.dtype) if need_weight else None,
-            grad_bias.to(bias.dtype) if need_bias else None,
-            None, None, None, None,
+            grad_x if needs_x else None,
+            grad_residual,
+            grad_mean_scale.to(mean_scale.dtype) if needs_mean_scale else None,
+            grad_weight.to(weight.dtype) if needs_weight else None,
+            grad_bias.to(bias.dtype) if needs_bias else None,
+            None, None, None, None, None, None,
         )  # fmt: skip
 
 
-def _replayed_backward(
-    inputs: tuple[Tensor | None, ...],
-    needs: list[bool],
-    segments: Segments,
-    choices: _Choices,
-    grad_y: Tensor,
-) -> list[Tensor | None]:
-    """The gradients as differentiable functions of the inputs and of grad_y."""
-    x, mean_scale, weight, bias = inputs
-    assert x is not None
-    center, scale, groups, eps, activation = choices
+def _replayed_backward(ctx: Any, needs: list[bool], grad_y: Tensor) -> list[Tensor | None]:
+    """The gradients of x and the parameters as differentiable functions of them and grad_y."""
+    x, ptr, order, seed, mean_scale, weight, bias, _ = ctx.saved_tensors
+    center, scale, groups, eps, activation, dropout = ctx.choices
     with torch.enable_grad():
         y, _, _ = reference.segment_normalize(
-            x, segments, center=Over(center) if center else None,
-            scale=Over(scale) if scale else None, groups=groups, mean_scale=mean_scale,
-            weight=weight, bias=bias, eps=eps, activation=ACTIVATIONS[activation],
+            x, Segments(ptr, order, x.shape[0], masked=ctx.masked),
+            center=Over(center) if center else None, scale=Over(scale) if scale else None,
+            groups=groups, mean_scale=mean_scale, weight=weight, bias=bias, eps=eps,
+            activation=ACTIVATIONS[activation], dropout=dropout, seed=seed, residual=None,
         )  # fmt: skip
+        inputs = (x, mean_scale, weight, bias)
         asked = {i: tensor for i, tensor in enumerate(inputs) if tensor is not None and needs[i]}
         found = torch.autograd.grad(y, list(asked.values()), grad_y, create_graph=True)
     grads: list[Tensor | None] = [None] * 4

@@ -61,11 +61,10 @@ def choose_normalize(
     center: Over | None,
     scale: Over | None,
     mean_scale: bool,
-    activation: str | None,
     wanted: str,
 ) -> str:
     """Return the backend for a `segment_normalize`; see `choose`."""
-    return choose(_normalize_problem(device, dtype, center, scale, mean_scale, activation), wanted)
+    return choose(_normalize_problem(device, dtype, center, scale, mean_scale), wanted)
 
 
 def choose_aggregate(device: str, dtype: torch.dtype, wanted: str) -> str:

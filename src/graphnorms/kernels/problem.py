@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
+from torch import Tensor
+
+from graphnorms.errors import unknown_name
 
 
 class Over(enum.IntEnum):
@@ -20,8 +23,31 @@ class Over(enum.IntEnum):
     """The rows of a segment and the channels of a group: `(segments, groups)` cells."""
 
 
-ACTIVATIONS: Final = (None, "relu", "leaky_relu")
+ACTIVATIONS: Final = (None, "relu", "leaky_relu", "gelu", "silu")
 """What may be fused behind the normalization, in the order of the kernels' own numbers."""
+
+
+def check_activation(activation: str | None) -> None:
+    """Refuse an activation that the kernels cannot fuse."""
+    if activation not in ACTIVATIONS:
+        raise unknown_name("activation", str(activation), [str(name) for name in ACTIVATIONS])
+
+
+def check_dropout(dropout: float) -> None:
+    """Refuse a share to drop that leaves nothing, or is no share."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout}, expected a number from 0 to below 1")
+
+
+def check_residual(residual: Tensor | None, x: Tensor) -> None:
+    """Refuse a residual that is not like the features it is added to."""
+    if residual is not None and (
+        residual.shape != x.shape or residual.dtype != x.dtype or residual.device != x.device
+    ):
+        raise ValueError(
+            f"residual is {tuple(residual.shape)} of {residual.dtype} on {residual.device}, "
+            f"expected {tuple(x.shape)} of {x.dtype} on {x.device} like x"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +59,6 @@ class NormalizeProblem:
     center: Over | None
     scale: Over | None
     mean_scale: bool
-    activation: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +74,18 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def cells(over: int, rows: int, segments: int, channels: int, groups: int) -> tuple[int, int]:
-    """Shape of a statistic over a domain, an `Over` or 0 for none: then `(0, 0)`."""
+def statistics_sizes(
+    center: int, scale: int, rows: int, segments: int, channels: int, groups: int
+) -> tuple[int, int]:
+    """How many cells the domains of centre and scale have: an `Over`, or 0 for none."""
+    return _cells(center, rows, segments, channels, groups), _cells(
+        scale, rows, segments, channels, groups
+    )
+
+
+def _cells(over: int, rows: int, segments: int, channels: int, groups: int) -> int:
     if over == Over.NODES:
-        return (segments, channels)
+        return segments * channels
     if over == Over.CHANNELS:
-        return (rows, groups)
-    if over == Over.BOTH:
-        return (segments, groups)
-    return (0, 0)
+        return rows * groups
+    return segments * groups if over == Over.BOTH else 0

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
+from graphnorms.kernels.dropout import drop
 from graphnorms.kernels.problem import Over, accumulation_dtype
 from graphnorms.segments import Segments
 
@@ -21,6 +22,8 @@ ACTIVATION_FUNCTIONS: Final[dict[str | None, Callable[[Tensor], Tensor]]] = {
     None: lambda y: y,
     "relu": torch.relu,
     "leaky_relu": torch.nn.functional.leaky_relu,
+    "gelu": torch.nn.functional.gelu,
+    "silu": torch.nn.functional.silu,
 }
 
 
@@ -36,6 +39,9 @@ def segment_normalize(
     bias: Tensor | None,
     eps: float,
     activation: str | None,
+    dropout: float,
+    seed: Tensor | None,
+    residual: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the one equation; see `graphnorms.kernels.api.segment_normalize`.
 
@@ -45,6 +51,10 @@ def segment_normalize(
     """
     dtype = accumulation_dtype(x.dtype)
     o = x.to(dtype)  # (rows, channels)
+    if segments.masked:
+        # Whatever masked rows hold stays out of the gradients too.
+        counted = (segments.index < segments.num_segments).unsqueeze(1)  # (rows, 1)
+        o = torch.where(counted, o, 0)
     mean = moment = o.new_zeros((0, 0))
     if center is not None:
         # Sums are taken relative to an entry p of the cell, so that their rounding does not
@@ -64,10 +74,21 @@ def segment_normalize(
         moment = _mean(o * o, segments, scale, groups)
         o = o * _spread(torch.rsqrt(moment + eps), segments, scale, o)
     if weight is not None:
-        o = o * weight.to(dtype)
+        o = o * _of_rows(weight.to(dtype), segments, o)
     if bias is not None:
-        o = o + bias.to(dtype)
-    return ACTIVATION_FUNCTIONS[activation](o).to(x.dtype), mean, moment
+        o = o + _of_rows(bias.to(dtype), segments, o)
+    y = finish(o, activation, dropout, seed)
+    if segments.masked:
+        y = torch.where(counted, y, x.to(dtype))
+    if residual is not None:
+        y = y + residual.to(dtype)
+    return y.to(x.dtype), mean, moment
+
+
+def finish(y: Tensor, activation: str | None, dropout: float, seed: Tensor | None) -> Tensor:
+    """Apply an activation, then dropout where there is a seed."""
+    y = ACTIVATION_FUNCTIONS[activation](y)
+    return y if seed is None else drop(y, dropout, seed)
 
 
 def aggregate(
@@ -122,20 +143,31 @@ def _mean(x: Tensor, segments: Segments, over: Over, groups: int) -> Tensor:
         x = _grouped(x, groups).mean(2)  # (rows, groups)
     if over is Over.CHANNELS:
         return x
-    if segments.num_segments == 1:
+    if _is_whole(segments):
         total = x.sum(0, keepdim=True)  # pairwise, where index_add would sum one by one
     else:
-        total = x.new_zeros((segments.num_segments, x.shape[1])).index_add(0, segments.index, x)
+        # Masked rows go to a segment of their own behind the others.
+        zeros = x.new_zeros((segments.num_segments + segments.masked, x.shape[1]))
+        total = zeros.index_add(0, segments.index, x)[: segments.num_segments]
     return total / segments.counts.clamp(min=1).unsqueeze(1)
 
 
 def _spread(statistic: Tensor, segments: Segments, over: Over, like: Tensor) -> Tensor:
     """Give every entry the statistic of its cell: `(rows, channels)`, or broadcastable to it."""
-    if over is not Over.CHANNELS:
-        statistic = (
-            statistic if segments.num_segments == 1 else statistic.index_select(0, segments.index)
-        )
+    if over is not Over.CHANNELS and not _is_whole(segments):
+        if segments.masked:
+            statistic = torch.nn.functional.pad(statistic, (0, 0, 0, 1))
+        statistic = statistic.index_select(0, segments.index)
     if over is Over.NODES:
         return statistic
     width = like.shape[1] // statistic.shape[1]
     return statistic.repeat_interleave(width, dim=1)
+
+
+def _of_rows(parameter: Tensor, segments: Segments, like: Tensor) -> Tensor:
+    """A parameter per channel as it is, one per segment as every row's own."""
+    return parameter if parameter.dim() == 1 else _spread(parameter, segments, Over.NODES, like)
+
+
+def _is_whole(segments: Segments) -> bool:
+    return segments.num_segments == 1 and not segments.masked

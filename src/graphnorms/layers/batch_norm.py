@@ -6,20 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels import Over
-from graphnorms.kernels.api import normalize_with_statistics
+from graphnorms.kernels.problem import check_residual
+from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import (
-    check_activation,
-    check_channels,
     check_eps,
     check_features,
     check_momentum,
-    with_activation,
 )
-from graphnorms.layers.running import normalize_by_running, update_running
-from graphnorms.segments import Segments
+from graphnorms.layers.running import by_running, update_by_batch
+from graphnorms.segments import Segments, as_segments, check_mask
 
 
-class BatchNorm(nn.Module):
+class BatchNorm(Norm):
     r"""Normalize each channel over all nodes of the minibatch, whatever graph they belong to.
 
     $$ \mu = \tfrac{1}{N} \sum_i x_i, \quad
@@ -43,7 +41,9 @@ class BatchNorm(nn.Module):
             by the batch as well.
         allow_single_element: Normalize a batch of one node by the running averages instead of
             refusing it in training.
-        activation: $f$, fused into the same pass: `None` or `"relu"`.
+        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
+            `"silu"`.
+        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
         device, dtype: Where and how the parameters are made.
         backend: `"auto"`, or one backend by name, which then never falls back.
 
@@ -66,23 +66,19 @@ class BatchNorm(nn.Module):
         allow_single_element: bool = False,
         *,
         activation: str | None = None,
+        dropout: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
     ) -> None:
-        super().__init__()
-        check_channels(in_channels)
+        super().__init__(in_channels, activation, dropout, backend)
         check_eps(eps)
         check_momentum(momentum)
-        check_activation(activation)
         if allow_single_element and not track_running_stats:
             raise ValueError(
                 "'allow_single_element' requires 'track_running_stats' to be set to `True`"
             )
-        self.in_channels = in_channels
         self.allow_single_element = allow_single_element
-        self.activation = activation
-        self.backend = backend
         # The holder of the parameters: PyG's keys begin with "module.".
         self.module = nn.BatchNorm1d(
             in_channels, eps, momentum, affine, track_running_stats, device=device, dtype=dtype
@@ -101,9 +97,20 @@ class BatchNorm(nn.Module):
         x: Tensor,
         batch: Tensor | Segments | None = None,
         batch_size: int | None = None,
+        *,
+        residual: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """Normalize `x`; `batch` makes no difference and is not looked at."""
+        """Normalize `x`; `batch` makes no difference and is not looked at.
+
+        Args:
+            x: The features.
+            batch, batch_size: Taken like every layer's.
+            residual: Added at the very end.
+            mask: Which nodes count; the others, as padded ones, come out as they are.
+        """
         check_features(x, self.in_channels)
+        check_residual(residual, x)
         own = self.module
         tracked = own.running_mean is not None and own.running_var is not None
         by_batch = own.training or not tracked
@@ -112,35 +119,35 @@ class BatchNorm(nn.Module):
         if not by_batch:
             assert own.running_mean is not None
             assert own.running_var is not None
-            return normalize_by_running(
-                x, own.running_mean, own.running_var, own.weight, own.bias,
-                eps=own.eps, activation=self.activation,
-            )  # fmt: skip
+            if mask is not None:
+                check_mask(mask, x.shape[0], x.device)
+            normalized = by_running(
+                x, own.running_mean, own.running_var, own.weight, own.bias, own.eps
+            )
+            return self._finish(normalized, residual, mask, x)
         if own.training and x.shape[0] == 1:
             raise ValueError(
                 f"Expected more than 1 value per channel when training, got input size {x.shape}; "
                 "use a larger batch, or allow_single_element=True"
             )
-        y, mean, moment = normalize_with_statistics(
-            x, Segments.single(x.shape[0], x.device),
-            center=Over.NODES, scale=Over.NODES, weight=own.weight, bias=own.bias,
-            eps=own.eps, activation=self.activation, backend=self.backend,
-            statistics=own.training and tracked,
+        segments = as_segments(None, rows_of=x, mask=mask)
+        y, statistics = self._normalize(
+            x, segments, residual, center=Over.NODES, scale=Over.NODES,
+            weight=own.weight, bias=own.bias, eps=own.eps, statistics=own.training and tracked,
         )  # fmt: skip
-        if mean is not None and moment is not None and x.shape[0]:
+        if statistics is not None and x.shape[0]:
             assert own.running_mean is not None
             assert own.running_var is not None
             assert own.num_batches_tracked is not None
-            unbiased = moment[0] * (x.shape[0] / (x.shape[0] - 1))
-            update_running(
+            update_by_batch(
                 own.running_mean, own.running_var, own.num_batches_tracked,
-                mean[0], unbiased, own.momentum,
+                x, segments, statistics, own.momentum,
             )  # fmt: skip
         return y
 
-    def extra_repr(self) -> str:
-        """Return PyG's text, and the activation if there is one."""
-        return with_activation(self.module.extra_repr(), self.activation)
+    def _own_repr(self) -> str:
+        text: str = self.module.extra_repr()
+        return text
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"

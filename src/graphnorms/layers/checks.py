@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from graphnorms.errors import unknown_name
-from graphnorms.kernels.problem import ACTIVATIONS
-
 
 def check_channels(in_channels: int) -> None:
     """Refuse a number of channels that is not positive."""
@@ -41,14 +38,3 @@ def check_features(x: Tensor, channels: int, *, positions: bool = False) -> None
         raise ValueError(f"x has shape {tuple(x.shape)}, expected {expected}")
     if not x.is_floating_point():
         raise ValueError(f"x is {x.dtype}, expected a floating dtype; convert it with x.float()")
-
-
-def check_activation(activation: str | None) -> None:
-    """Refuse an activation that the kernels cannot fuse."""
-    if activation not in ACTIVATIONS:
-        raise unknown_name("activation", str(activation), [str(name) for name in ACTIVATIONS])
-
-
-def with_activation(text: str, activation: str | None) -> str:
-    """Complete an `extra_repr`: PyG's text, and the fused activation behind it."""
-    return text if activation is None else f"{text}, activation={activation!r}"

@@ -6,18 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels import Over
-from graphnorms.kernels.api import normalize_with_statistics
+from graphnorms.kernels.problem import check_residual
+from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import (
-    check_activation,
-    check_channels,
     check_eps,
     check_features,
-    with_activation,
 )
 from graphnorms.segments import Segments, as_segments
 
 
-class GraphNorm(nn.Module):
+class GraphNorm(Norm):
     r"""Normalize each graph and channel after removing a learned share of the mean.
 
     For a graph with node set $V$, independently in every channel,
@@ -39,7 +37,9 @@ class GraphNorm(nn.Module):
     Args:
         in_channels: Number of channels.
         eps: $\varepsilon$, in the squared unit of `x`. The authors' code has 1e-6, PyG 1e-5.
-        activation: $f$, fused into the same pass: `None` or `"relu"`.
+        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
+            `"silu"`.
+        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
         device, dtype: Where and how the parameters are made.
         backend: `"auto"`, or one backend by name, which then never falls back.
 
@@ -57,18 +57,14 @@ class GraphNorm(nn.Module):
         eps: float = 1e-5,
         *,
         activation: str | None = None,
+        dropout: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
     ) -> None:
-        super().__init__()
-        check_channels(in_channels)
+        super().__init__(in_channels, activation, dropout, backend)
         check_eps(eps)
-        check_activation(activation)
-        self.in_channels = in_channels
         self.eps = eps
-        self.activation = activation
-        self.backend = backend
         self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
         self.mean_scale = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
@@ -85,10 +81,21 @@ class GraphNorm(nn.Module):
         x: Tensor,
         batch: Tensor | Segments | None = None,
         batch_size: int | None = None,
+        *,
+        residual: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """Normalize the graphs of `x`; `batch` names the graph of every node (`None`: one)."""
+        """Normalize the graphs of `x`; `batch` names the graph of every node (`None`: one).
+
+        Args:
+            x: The features.
+            batch, batch_size: The graph of every node and how many there are, or a `Segments`.
+            residual: Added at the very end.
+            mask: Which nodes count; the others, as padded ones, come out as they are.
+        """
         check_features(x, self.in_channels, positions=True)
-        segments = as_segments(batch, rows_of=x, num_segments=batch_size)
+        check_residual(residual, x)
+        segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
         weight: Tensor = self.weight
         bias: Tensor = self.bias
         mean_scale: Tensor = self.mean_scale
@@ -96,15 +103,10 @@ class GraphNorm(nn.Module):
         if len(shape) > 2:
             copies = shape[1:-1].numel()
             x = x.flatten(1)
+            residual = None if residual is None else residual.flatten(1)
             weight, bias, mean_scale = (p.repeat(copies) for p in (weight, bias, mean_scale))
-        y, _, _ = normalize_with_statistics(
-            x, segments,
-            center=Over.NODES, scale=Over.NODES,
-            mean_scale=mean_scale, weight=weight, bias=bias,
-            eps=self.eps, activation=self.activation, backend=self.backend,
+        y, _ = self._normalize(
+            x, segments, residual, center=Over.NODES, scale=Over.NODES,
+            mean_scale=mean_scale, weight=weight, bias=bias, eps=self.eps,
         )  # fmt: skip
         return y if len(shape) == 2 else y.view(shape)
-
-    def extra_repr(self) -> str:
-        """Return the channels, as PyG does, and the activation if there is one."""
-        return with_activation(str(self.in_channels), self.activation)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from graphnorms.kernels.api import activate
+from graphnorms.kernels.problem import check_residual
+from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import (
-    check_activation,
-    check_channels,
     check_features,
-    with_activation,
 )
-from graphnorms.segments import Segments
+from graphnorms.segments import Segments, check_mask
 
 
-class Identity(nn.Module):
+class Identity(Norm):
     r"""Normalize nothing: $y = f(x)$.
 
     It takes what every normalization takes, so that a model can be built without one.
@@ -24,7 +22,8 @@ class Identity(nn.Module):
 
     Args:
         in_channels: Number of channels.
-        activation: $f$: `None` or `"relu"`.
+        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
+        dropout: Share of the entries to drop in training.
         device, dtype: Taken like every layer's; there are no parameters.
 
     Raises:
@@ -36,14 +35,11 @@ class Identity(nn.Module):
         in_channels: int,
         *,
         activation: str | None = None,
+        dropout: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        check_channels(in_channels)
-        check_activation(activation)
-        self.in_channels = in_channels
-        self.activation = activation
+        super().__init__(in_channels, activation, dropout)
 
     def reset_parameters(self) -> None:
         """Do nothing: there are none."""
@@ -53,11 +49,13 @@ class Identity(nn.Module):
         x: Tensor,
         batch: Tensor | Segments | None = None,
         batch_size: int | None = None,
+        *,
+        residual: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """Return `x`, activated if the layer has an activation."""
+        """Return `x`, with what every layer can have fused behind it."""
         check_features(x, self.in_channels)
-        return activate(x, self.activation)
-
-    def extra_repr(self) -> str:
-        """Return the channels, and the activation if there is one."""
-        return with_activation(str(self.in_channels), self.activation)
+        check_residual(residual, x)
+        if mask is not None:
+            check_mask(mask, x.shape[0], x.device)
+        return self._finish(x, residual, mask, x)

@@ -6,20 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels import Over
-from graphnorms.kernels.api import normalize_with_statistics
+from graphnorms.kernels.problem import check_residual
+from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import (
-    check_activation,
-    check_channels,
     check_eps,
     check_features,
     check_momentum,
-    with_activation,
 )
-from graphnorms.layers.running import normalize_by_running, update_running
+from graphnorms.layers.running import by_running, update_running
 from graphnorms.segments import Segments, as_segments
 
 
-class InstanceNorm(nn.Module):
+class InstanceNorm(Norm):
     r"""Normalize each channel over the nodes of each graph.
 
     For a graph with node set $V$, independently in every channel,
@@ -46,7 +44,9 @@ class InstanceNorm(nn.Module):
         momentum: Weight of a batch in the running averages; `None` for the plain average.
         affine: Whether to learn $\gamma$ and $\beta$.
         track_running_stats: Whether to keep running averages and use them in `eval()`.
-        activation: $f$, fused into the same pass: `None` or `"relu"`.
+        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
+            `"silu"`.
+        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
         device, dtype: Where and how the parameters are made.
         backend: `"auto"`, or one backend by name, which then never falls back.
 
@@ -73,22 +73,18 @@ class InstanceNorm(nn.Module):
         track_running_stats: bool = False,
         *,
         activation: str | None = None,
+        dropout: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
     ) -> None:
-        super().__init__()
-        check_channels(in_channels)
+        super().__init__(in_channels, activation, dropout, backend)
         check_eps(eps)
         check_momentum(momentum)
-        check_activation(activation)
-        self.in_channels = in_channels
         self.eps = eps
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track_running_stats
-        self.activation = activation
-        self.backend = backend
         if affine:
             self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
             self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
@@ -132,26 +128,35 @@ class InstanceNorm(nn.Module):
         x: Tensor,
         batch: Tensor | Segments | None = None,
         batch_size: int | None = None,
+        *,
+        residual: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """Normalize the graphs of `x`; `batch` names the graph of every node (`None`: one)."""
+        """Normalize the graphs of `x`; `batch` names the graph of every node (`None`: one).
+
+        Args:
+            x: The features.
+            batch, batch_size: The graph of every node and how many there are, or a `Segments`.
+            residual: Added at the very end.
+            mask: Which nodes count; the others, as padded ones, come out as they are.
+        """
         check_features(x, self.in_channels)
-        segments = as_segments(batch, rows_of=x, num_segments=batch_size)
+        check_residual(residual, x)
+        segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
         tracked = self.running_mean is not None and self.running_var is not None
         if tracked and not self.training:
             assert self.running_mean is not None
             assert self.running_var is not None
-            return normalize_by_running(
-                x, self.running_mean, self.running_var, self.weight, self.bias,
-                eps=self.eps, activation=self.activation,
-            )  # fmt: skip
-        y, mean, moment = normalize_with_statistics(
-            x, segments,
-            center=Over.NODES, scale=Over.NODES, weight=self.weight, bias=self.bias,
-            eps=self.eps, activation=self.activation, backend=self.backend,
-            statistics=tracked,
+            normalized = by_running(
+                x, self.running_mean, self.running_var, self.weight, self.bias, self.eps
+            )
+            return self._finish(normalized, residual, mask, x)
+        y, statistics = self._normalize(
+            x, segments, residual, center=Over.NODES, scale=Over.NODES,
+            weight=self.weight, bias=self.bias, eps=self.eps, statistics=tracked,
         )  # fmt: skip
-        if mean is not None and moment is not None and x.shape[0]:
-            self._track(segments, mean, moment)
+        if statistics is not None and x.shape[0]:
+            self._track(segments, statistics.mean(), statistics.moment())
         return y
 
     def _track(self, segments: Segments, mean: Tensor, moment: Tensor) -> None:
@@ -159,13 +164,11 @@ class InstanceNorm(nn.Module):
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         counts = segments.counts.to(mean.dtype).unsqueeze(1)  # (segments, 1)
-        all_mean = (mean * (counts / segments.num_rows)).sum(0)
+        rows = counts.sum() if segments.masked else None
+        all_rows = segments.num_rows if rows is None else rows.clamp(min=1)
+        all_mean = (mean * (counts / all_rows)).sum(0)
         unbiased = (moment * counts).sum(0) / (counts - 1).clamp(min=0).sum().clamp(min=1)
         update_running(
             self.running_mean, self.running_var, self.num_batches_tracked,
-            all_mean, unbiased, self.momentum,
+            all_mean, unbiased, self.momentum, rows,
         )  # fmt: skip
-
-    def extra_repr(self) -> str:
-        """Return the channels, as PyG does, and the activation if there is one."""
-        return with_activation(str(self.in_channels), self.activation)

@@ -7,20 +7,18 @@ from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
 from graphnorms.kernels import Over
-from graphnorms.kernels.api import normalize_with_statistics
+from graphnorms.kernels.problem import check_residual
+from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import (
-    check_activation,
-    check_channels,
     check_eps,
     check_features,
-    with_activation,
 )
 from graphnorms.segments import Segments, as_segments
 
 _MODES = {"graph": Over.BOTH, "node": Over.CHANNELS}
 
 
-class LayerNorm(nn.Module):
+class LayerNorm(Norm):
     r"""Normalize the entries of each graph together, or those of each node.
 
     With $S$ the entries of a graph, all nodes and channels (`mode="graph"`), or of a single
@@ -44,7 +42,9 @@ class LayerNorm(nn.Module):
         eps: $\varepsilon$, in the squared unit of `x`.
         affine: Whether to learn $\gamma$ and $\beta$.
         mode: `"graph"` or `"node"`.
-        activation: $f$, fused into the same pass: `None` or `"relu"`.
+        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
+            `"silu"`.
+        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
         device, dtype: Where and how the parameters are made.
         backend: `"auto"`, or one backend by name, which then never falls back.
 
@@ -64,22 +64,18 @@ class LayerNorm(nn.Module):
         mode: str = "graph",
         *,
         activation: str | None = None,
+        dropout: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
     ) -> None:
-        super().__init__()
-        check_channels(in_channels)
+        super().__init__(in_channels, activation, dropout, backend)
         check_eps(eps)
-        check_activation(activation)
         if mode not in _MODES:
             raise unknown_name("mode", str(mode), _MODES)
-        self.in_channels = in_channels
         self.eps = eps
         self.affine = affine
         self.mode = mode
-        self.activation = activation
-        self.backend = backend
         if affine:
             self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
             self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
@@ -99,22 +95,30 @@ class LayerNorm(nn.Module):
         x: Tensor,
         batch: Tensor | Segments | None = None,
         batch_size: int | None = None,
+        *,
+        residual: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """Normalize `x`; in mode `"node"`, `batch` makes no difference and is not looked at."""
+        """Normalize `x`; in mode `"node"`, `batch` makes no difference and is not looked at.
+
+        Args:
+            x: The features.
+            batch, batch_size: The graph of every node and how many there are, or a `Segments`.
+            residual: Added at the very end.
+            mask: Which nodes count; the others, as padded ones, come out as they are.
+        """
         check_features(x, self.in_channels)
+        check_residual(residual, x)
         if self.mode == "node":
-            segments = Segments.single(x.shape[0], x.device)
+            segments = as_segments(None, rows_of=x, mask=mask)
         else:
-            segments = as_segments(batch, rows_of=x, num_segments=batch_size)
+            segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
         over = _MODES[self.mode]
-        y, _, _ = normalize_with_statistics(
-            x, segments,
-            center=over, scale=over, weight=self.weight, bias=self.bias,
-            eps=self.eps, activation=self.activation, backend=self.backend,
+        y, _ = self._normalize(
+            x, segments, residual, center=over, scale=over,
+            weight=self.weight, bias=self.bias, eps=self.eps,
         )  # fmt: skip
         return y
 
-    def extra_repr(self) -> str:
-        """Return PyG's text, and the activation if there is one."""
-        text = f"{self.in_channels}, affine={self.affine}, mode={self.mode}"
-        return with_activation(text, self.activation)
+    def _own_repr(self) -> str:
+        return f"{self.in_channels}, affine={self.affine}, mode={self.mode}"

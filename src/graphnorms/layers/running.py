@@ -5,7 +5,41 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.api import activate
+from graphnorms.kernels.api import Statistics, move_averages
+from graphnorms.segments import Segments
+
+
+def update_by_batch(
+    running_mean: Tensor,
+    running_var: Tensor,
+    num_batches_tracked: Tensor,
+    x: Tensor,
+    segments: Segments,
+    statistics: Statistics,
+    momentum: float | None,
+) -> None:
+    """Move the running statistics towards those of all rows that count, as BatchNorm does.
+
+    Args:
+        running_mean, running_var, num_batches_tracked, momentum: See `update_running`.
+        x: The features, at least two rows.
+        segments: The one segment that they were normalized as.
+        statistics: What was measured then.
+    """
+    if momentum is not None and move_averages(
+        x, segments, statistics, running_mean, running_var, momentum
+    ):
+        num_batches_tracked.add_(1)
+        return
+    if segments.masked:
+        rows = segments.counts  # (1,)
+        factor: Tensor | float = rows / (rows - 1).clamp(min=1)
+    else:
+        rows, factor = None, x.shape[0] / (x.shape[0] - 1)
+    update_running(
+        running_mean, running_var, num_batches_tracked,
+        statistics.mean()[0], statistics.moment()[0] * factor, momentum, rows,
+    )  # fmt: skip
 
 
 def update_running(
@@ -15,10 +49,11 @@ def update_running(
     mean: Tensor,
     var: Tensor,
     momentum: float | None,
+    rows: Tensor | None = None,
 ) -> None:
     r"""Move the running statistics towards those of a batch, in place and without gradient.
 
-    $r \leftarrow (1 - m) r + m v$ with $m$ the momentum, or the cumulative average
+    $r \leftarrow r + m (v - r)$ with $m$ the momentum, or the cumulative average
     ($m = 1 / \text{batches}$, a tensor, so that a compiled graph neither breaks nor recompiles)
     where it is `None`.
 
@@ -27,31 +62,32 @@ def update_running(
         num_batches_tracked: The counter, moved by one.
         mean, var: Those of the batch; `var` is the unbiased one.
         momentum: $m$.
+        rows: How many rows they are of, where the host does not know that there are any: without
+            one nothing changes.
     """
-    num_batches_tracked.add_(1)
+    any_rows = None if rows is None else (rows.sum() > 0).to(num_batches_tracked.dtype)
+    num_batches_tracked.add_(1 if any_rows is None else any_rows)
     mean, var = mean.detach().to(running_mean.dtype), var.detach().to(running_var.dtype)
-    if momentum is None:
-        weight = 1 / num_batches_tracked.to(running_mean.dtype)
-        running_mean.mul_(1 - weight).add_(mean * weight)
-        running_var.mul_(1 - weight).add_(var * weight)
+    weight: Tensor | float
+    if momentum is not None:
+        weight = momentum
     else:
-        running_mean.mul_(1 - momentum).add_(mean, alpha=momentum)
-        running_var.mul_(1 - momentum).add_(var, alpha=momentum)
+        weight = 1 / num_batches_tracked.clamp(min=1).to(running_mean.dtype)
+    if any_rows is not None:
+        weight = weight * any_rows
+    running_mean.add_((mean - running_mean) * weight)
+    running_var.add_((var - running_var) * weight)
 
 
-def normalize_by_running(
+def by_running(
     x: Tensor,
     running_mean: Tensor,
     running_var: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    *,
     eps: float,
-    activation: str | None,
 ) -> Tensor:
-    r"""Normalize by given statistics.
-
-    $$ y = f\big(\gamma (x - r_\mu) / \sqrt{r_v + \varepsilon} + \beta\big) $$
+    r"""Normalize by given statistics: $y = \gamma (x - r_\mu) / \sqrt{r_v + \varepsilon} + \beta$.
 
     The mean is subtracted before anything is multiplied, so that a mean that is large against
     the spread costs no precision.
@@ -63,4 +99,4 @@ def normalize_by_running(
     y = (x.to(dtype) - running_mean.to(dtype)) * factor
     if bias is not None:
         y = y + bias.to(dtype)
-    return activate(y, activation).to(x.dtype)
+    return y.to(x.dtype)

@@ -133,8 +133,8 @@ def test_aggregate_of_no_edges_and_no_nodes(backend: str) -> None:
 
 def test_auto_takes_the_first_backend_without_a_refusal() -> None:
     x = torch.randn(4, 2)
-    problem = dispatch.NormalizeProblem("cpu", x.dtype, gn.Over.NODES, None, False, None)
-    tiny = dispatch.NormalizeProblem("cpu", torch.float8_e5m2, gn.Over.NODES, None, False, None)
+    problem = dispatch.NormalizeProblem("cpu", x.dtype, gn.Over.NODES, None, False)
+    tiny = dispatch.NormalizeProblem("cpu", torch.float8_e5m2, gn.Over.NODES, None, False)
     assert dispatch.choose(problem, "auto") == "cpu"
     assert dispatch.choose(tiny, "auto") == "reference"
     with pytest.raises(gn.BackendRefusedError, match=r"x is torch\.float8_e5m2, the kernels have"):

@@ -20,7 +20,7 @@ from graphnorms.kernels.problem import (
     NormalizeProblem,
     Over,
     accumulation_dtype,
-    cells,
+    statistics_sizes,
 )
 
 # The numbers are those of `Dtype` in problem.h.
@@ -90,8 +90,10 @@ def _common_refusals(device: str, dtype: torch.dtype) -> list[str]:
 
 def normalize_forward(
     x: Tensor,
+    residual: Tensor | None,
     ptr: Tensor,
     order: Tensor | None,
+    seed: Tensor | None,
     mean_scale: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
@@ -100,33 +102,37 @@ def normalize_forward(
     groups: int,
     eps: float,
     activation: int,
-    statistics: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dropout: float,
+    moment: bool,
+) -> tuple[Tensor, Tensor]:
     """Run the forward kernel.
 
     Returns:
-        y, the shift (the centre's mean relative to the cell's first entry), 1/sqrt(s² + eps),
-        and s² if `statistics`, else an empty tensor.
+        y, and the statistics in one vector: the shift (the centre's mean relative to the cell's
+        first entry), 1/sqrt(s² + eps), and s² if `moment`.
     """
     x = _rows_contiguous(x)
     dtype = accumulation_dtype(x.dtype)
-    rows, channels, segments = _check(x, ptr, order, groups)
-    centers = cells(center, rows, segments, channels, groups)
-    scales = cells(scale, rows, segments, channels, groups)
+    rows, channels = x.shape
+    segments = ptr.shape[0] - 1
+    _check(x, ptr, order, seed, groups)
+    mean_scale, weight, bias, stride = _parameters(
+        mean_scale, weight, bias, segments, channels, dtype
+    )
+    if residual is not None:
+        _check_like("residual", residual, x)
+        residual = _rows_contiguous(residual)
+    centers, scales = statistics_sizes(center, scale, rows, segments, channels, groups)
     y = x.new_empty((rows, channels))
-    shift = x.new_empty(centers, dtype=dtype)
-    rstd = x.new_empty(scales, dtype=dtype)
-    moment = x.new_empty(scales if statistics else (0, 0), dtype=dtype)
-    mean_scale = _parameter("mean_scale", mean_scale, channels, dtype)
-    weight = _parameter("weight", weight, channels, dtype)
-    bias = _parameter("bias", bias, channels, dtype)
+    statistics = x.new_empty(centers + scales * (2 if moment else 1), dtype=dtype)
     _kernels().normalize_forward(
         _DTYPES[x.dtype], rows, channels, segments, groups, center, scale, activation,
-        torch.get_num_threads(), eps, ptr.data_ptr(), _address(order), _address(mean_scale),
-        _address(weight), _address(bias), shift.data_ptr(), rstd.data_ptr(), moment.data_ptr(),
-        x.data_ptr(), x.stride(0), y.data_ptr(),
+        torch.get_num_threads(), eps, dropout, stride, ptr.data_ptr(), _address(order),
+        _address(seed), _address(mean_scale), _address(weight), _address(bias),
+        statistics.data_ptr(), moment, x.data_ptr(), x.stride(0), _address(residual),
+        0 if residual is None else residual.stride(0), y.data_ptr(),
     )  # fmt: skip
-    return y, shift, rstd, moment
+    return y, statistics
 
 
 def normalize_backward(
@@ -134,19 +140,20 @@ def normalize_backward(
     x: Tensor,
     ptr: Tensor,
     order: Tensor | None,
+    seed: Tensor | None,
     mean_scale: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
-    shift: Tensor,
-    rstd: Tensor,
+    statistics: Tensor,
     center: int,
     scale: int,
     groups: int,
     eps: float,
     activation: int,
+    dropout: float,
     needs: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Run the backward kernel.
+    """Run the backward kernel. The gradient of a residual is grad_y, and not made here.
 
     Args:
         needs: Which of the gradients of x, mean_scale, weight and bias are asked for.
@@ -157,26 +164,78 @@ def normalize_backward(
     """
     x, grad_y = _rows_contiguous(x), _rows_contiguous(grad_y)
     dtype = accumulation_dtype(x.dtype)
-    rows, channels, segments = _check(x, ptr, order, groups)
-    if grad_y.shape != x.shape or grad_y.dtype != x.dtype or grad_y.device != x.device:
-        raise ValueError(f"grad_y is {grad_y.shape} of {grad_y.dtype}, expected that of x")
-    for name, statistic, over in (("shift", shift, center), ("rstd", rstd, scale)):
-        shape = cells(over, rows, segments, channels, groups)
-        if statistic.shape != shape or statistic.dtype != dtype or not statistic.is_contiguous():
-            raise ValueError(f"{name} is {tuple(statistic.shape)}, expected {shape} of {dtype}")
-    mean_scale = _parameter("mean_scale", mean_scale, channels, dtype)
-    weight = _parameter("weight", weight, channels, dtype)
-    bias = _parameter("bias", bias, channels, dtype)
-    grad_x = x.new_empty((rows, channels) if needs[0] else (0,))
-    grads = [x.new_empty((channels,) if needed else (0,), dtype=dtype) for needed in needs[1:]]
+    rows, channels = x.shape
+    segments = ptr.shape[0] - 1
+    _check(x, ptr, order, seed, groups)
+    _check_like("grad_y", grad_y, x)
+    size = sum(statistics_sizes(center, scale, rows, segments, channels, groups))
+    if (
+        statistics.dim() != 1 or statistics.shape[0] < size or statistics.dtype != dtype
+        or not statistics.is_cpu or not statistics.is_contiguous()
+    ):  # fmt: skip
+        raise ValueError(
+            f"statistics is {tuple(statistics.shape)} of {statistics.dtype}, expected at least "
+            f"{size} of {dtype}"
+        )
+    mean_scale, weight, bias, stride = _parameters(
+        mean_scale, weight, bias, segments, channels, dtype
+    )
+    needs_x, needs_mean_scale, needs_weight, needs_bias = needs
+    shape = (segments, channels) if stride else (channels,)
+    grad_x = x.new_empty((rows, channels) if needs_x else (0,))
+    grad_mean_scale = x.new_empty((channels,) if needs_mean_scale else (0,), dtype=dtype)
+    grad_weight = x.new_empty(shape if needs_weight else (0,), dtype=dtype)
+    grad_bias = x.new_empty(shape if needs_bias else (0,), dtype=dtype)
     _kernels().normalize_backward(
         _DTYPES[x.dtype], rows, channels, segments, groups, center, scale, activation,
-        torch.get_num_threads(), eps, ptr.data_ptr(), _address(order), _address(mean_scale),
-        _address(weight), _address(bias), shift.data_ptr(), rstd.data_ptr(), x.data_ptr(),
-        x.stride(0), grad_y.data_ptr(), grad_y.stride(0), grad_x.data_ptr(),
-        grads[0].data_ptr(), grads[1].data_ptr(), grads[2].data_ptr(),
+        torch.get_num_threads(), eps, dropout, stride, ptr.data_ptr(), _address(order),
+        _address(seed), _address(mean_scale), _address(weight), _address(bias),
+        statistics.data_ptr(), x.data_ptr(), x.stride(0), grad_y.data_ptr(), grad_y.stride(0),
+        grad_x.data_ptr(), grad_mean_scale.data_ptr(), grad_weight.data_ptr(),
+        grad_bias.data_ptr(),
     )  # fmt: skip
-    return grad_x, grads[0], grads[1], grads[2]
+    return grad_x, grad_mean_scale, grad_weight, grad_bias
+
+
+def update_running(
+    x: Tensor,
+    statistics: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    momentum: float,
+) -> None:
+    """Move running averages towards the mean and the unbiased variance of all rows of x.
+
+    Args:
+        x: The features, at least two rows; the first one is what the statistics are relative to.
+        statistics: Those of `normalize_forward` over nodes with `moment`, one segment.
+        running_mean, running_var: The averages, in the accumulation dtype; changed in place.
+        momentum: Weight of x in them.
+    """
+    dtype = accumulation_dtype(x.dtype)
+    rows, channels = x.shape
+    _check_storage(x)
+    for name, vector, length in (
+        ("statistics", statistics, 3 * channels),
+        ("running_mean", running_mean, channels),
+        ("running_var", running_var, channels),
+    ):
+        if (
+            vector.shape != (length,) or vector.dtype != dtype or not vector.is_cpu
+            or not vector.is_contiguous()
+        ):  # fmt: skip
+            raise ValueError(
+                f"{name} is {tuple(vector.shape)} of {vector.dtype}, "
+                f"expected ({length},) of {dtype}"
+            )
+    if rows < 2:
+        raise ValueError(f"x is {tuple(x.shape)}, expected two rows or more")
+    first = x if x.stride(1) == 1 else x[0].contiguous()
+    base, size = statistics.data_ptr(), channels * statistics.element_size()
+    _kernels().update_running(
+        _DTYPES[x.dtype], rows, channels, momentum, first.data_ptr(), base, base + 2 * size,
+        running_mean.data_ptr(), running_var.data_ptr(),
+    )  # fmt: skip
 
 
 def aggregate(
@@ -190,12 +249,11 @@ def aggregate(
     x = _rows_contiguous(x)
     dtype = accumulation_dtype(x.dtype)
     rows, channels = x.shape
-    if not x.is_cpu or x.dtype not in _DTYPES:
-        raise ValueError(f"x is {x.dtype} on {x.device}, expected a kernel's dtype on the cpu")
+    _check_storage(x)
     _check_index("ptr", ptr, rows + 1)
     _check_index("index", index, None)
     edges = index.shape[0]
-    node_scale = _parameter("node_scale", node_scale, rows, dtype)
+    node_scale = _parameter("node_scale", node_scale, (rows,), dtype)
     y = x.new_empty((rows, channels))
     _kernels().aggregate(
         _DTYPES[x.dtype], rows, channels, edges, torch.get_num_threads(), ptr.data_ptr(),
@@ -212,16 +270,34 @@ def _rows_contiguous(x: Tensor) -> Tensor:
     return x.contiguous()
 
 
-def _check(x: Tensor, ptr: Tensor, order: Tensor | None, groups: int) -> tuple[int, int, int]:
+def _check(x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None, groups: int) -> None:
     rows, channels = x.shape
-    if not x.is_cpu or x.dtype not in _DTYPES:
-        raise ValueError(f"x is {x.dtype} on {x.device}, expected a kernel's dtype on the cpu")
+    _check_storage(x)
     if groups < 1 or channels < 1 or channels % groups:
         raise ValueError(f"groups is {groups}, which does not divide the {channels} channels")
     _check_index("ptr", ptr, None)
+    if not ptr.shape[0]:
+        raise ValueError("ptr is empty, expected segments + 1 offsets")
     if order is not None:
         _check_index("order", order, rows)
-    return rows, channels, ptr.shape[0] - 1
+    if seed is not None and (seed.dtype != torch.int64 or seed.numel() != 1 or not seed.is_cpu):
+        raise ValueError(
+            f"seed is {tuple(seed.shape)} of {seed.dtype} on {seed.device}, expected one int64 "
+            "on the cpu"
+        )
+
+
+def _check_storage(x: Tensor) -> None:
+    if not x.is_cpu or x.dtype not in _DTYPES:
+        raise ValueError(f"x is {x.dtype} on {x.device}, expected a kernel's dtype on the cpu")
+
+
+def _check_like(name: str, tensor: Tensor, x: Tensor) -> None:
+    if tensor.shape != x.shape or tensor.dtype != x.dtype or not tensor.is_cpu:
+        raise ValueError(
+            f"{name} is {tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}, expected "
+            f"{tuple(x.shape)} of {x.dtype} on the cpu like x"
+        )
 
 
 def _check_index(name: str, index: Tensor, length: int | None) -> None:
@@ -238,15 +314,35 @@ def _check_index(name: str, index: Tensor, length: int | None) -> None:
         )
 
 
+def _parameters(
+    mean_scale: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    segments: int,
+    channels: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, int]:
+    """The parameters as a kernel reads them, and how far apart those of two segments are."""
+    stride = 0
+    if (weight is not None and weight.dim() == 2) or (bias is not None and bias.dim() == 2):
+        stride = channels
+    shape = (segments, channels) if stride else (channels,)
+    return (
+        _parameter("mean_scale", mean_scale, (channels,), dtype),
+        _parameter("weight", weight, shape, dtype),
+        _parameter("bias", bias, shape, dtype),
+        stride,
+    )
+
+
 def _parameter(
-    name: str, parameter: Tensor | None, length: int, dtype: torch.dtype
+    name: str, parameter: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype
 ) -> Tensor | None:
     if parameter is None:
         return None
-    if parameter.dim() != 1 or parameter.shape[0] != length or not parameter.is_cpu:
+    if parameter.shape != shape or not parameter.is_cpu:
         raise ValueError(
-            f"{name} is {tuple(parameter.shape)} on {parameter.device}, expected ({length},) "
-            "on the cpu"
+            f"{name} is {tuple(parameter.shape)} on {parameter.device}, expected {shape} on the cpu"
         )
     if parameter.dtype == dtype and parameter.is_contiguous():
         return parameter

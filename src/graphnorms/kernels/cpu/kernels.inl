@@ -3,6 +3,7 @@
 // Every kernel is one of two families. Statistics over nodes (segment_*.inl): per-channel sums
 // over the rows of a segment, a few operations per channel that turn sums into coefficients,
 // and one pass y = a (x - m) + b. Statistics within a row (row.inl): the same, per row.
+// Segments of few rows whose channels stand alone are done strip by strip (short_segments.inl).
 // Sums are over fixed chunks, so results do not depend on the number of threads.
 #include <cmath>
 #include <cstdlib>
@@ -51,21 +52,22 @@ template <class T> struct Rows {
     T* base;
     int64_t stride;
     const int64_t* order;
-    T* operator[](int64_t position) const {
-        return base + (order ? order[position] : position) * stride;
-    }
+    int64_t row(int64_t position) const { return order ? order[position] : position; }
+    T* operator[](int64_t position) const { return base + row(position) * stride; }
 };
 
-// Calls visit<K, Tail>(first channel, channels of the tail) for strips of K vectors that cover
-// all channels; `Tail` marks the last, incomplete vector.
-template <class A, class Visit> inline void for_strips(int64_t channels, Visit&& visit) {
+// Calls visit<K, Tail>(first channel, channels of the tail) for strips of K vectors, at most
+// `Vectors`, that cover all channels; `Tail` marks the last, incomplete vector.
+template <class A, int Vectors = kMaxVectors, class Visit>
+inline void for_strips(int64_t channels, Visit&& visit) {
     constexpr int64_t L = kLanes<A>;
     int64_t c = 0;
-    for (; channels - c >= kMaxVectors * L; c += kMaxVectors * L)
-        visit.template operator()<kMaxVectors, false>(c, 0);
-    if constexpr (kMaxVectors > 4)
+    for (; channels - c >= Vectors * L; c += Vectors * L)
+        visit.template operator()<Vectors, false>(c, 0);
+    if constexpr (Vectors > 4)
         if (channels - c >= 4 * L) visit.template operator()<4, false>(c, 0), c += 4 * L;
-    if (channels - c >= 2 * L) visit.template operator()<2, false>(c, 0), c += 2 * L;
+    if constexpr (Vectors > 2)
+        if (channels - c >= 2 * L) visit.template operator()<2, false>(c, 0), c += 2 * L;
     if (channels - c >= L) visit.template operator()<1, false>(c, 0), c += L;
     if (channels > c) visit.template operator()<1, true>(c, int(channels - c));
 }
@@ -108,10 +110,13 @@ inline void reduce(int64_t begin, int64_t end, Step&& step, Vec<A> (&total)[Term
         }
 }
 
-#include "activations.inl"
+#include "functions.inl"
+#include "epilogue.inl"
 #include "segment_parts.inl"
+#include "short_segments.inl"
 #include "segment.inl"
 #include "row.inl"
+#include "running.inl"
 #include "aggregate.inl"
 
 template <class T> void forward(const NormForward& p) {
@@ -130,7 +135,8 @@ template <class T> void backward(const NormBackward& p) {
 Kernels GRAPHNORMS_KERNELS() {
     return {{forward<float>, forward<double>, forward<BFloat16>, forward<Float16>},
             {backward<float>, backward<double>, backward<BFloat16>, backward<Float16>},
-            {aggregate<float>, aggregate<double>, aggregate<BFloat16>, aggregate<Float16>}};
+            {aggregate<float>, aggregate<double>, aggregate<BFloat16>, aggregate<Float16>},
+            {update_running<float>, update_running<double>, update_running<BFloat16>, update_running<Float16>}};
 }
 
 }  // namespace graphnorms

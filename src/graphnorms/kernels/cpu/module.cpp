@@ -71,14 +71,17 @@ std::vector<std::string> supported_instruction_sets() {
 template <class P> const P* address(uintptr_t a) { return reinterpret_cast<const P*>(a); }
 void* writable(uintptr_t a) { return reinterpret_cast<void*>(a); }
 
+// The numbers of a call, in the order of `Choices` in kernels/cpu/backend.py.
 struct Common {
+    int dtype;
     int64_t rows, channels, segments, groups;
     int center, scale, activation, threads;
-    double eps;
+    double eps, dropout;
+    int64_t affine_stride;
 };
 
-void fill(Norm& n, const Common& common, uintptr_t ptr, uintptr_t order, uintptr_t mean_scale, uintptr_t weight,
-          uintptr_t bias, uintptr_t shift, uintptr_t rstd, uintptr_t moment) {
+void fill(Norm& n, const Common& common, uintptr_t ptr, uintptr_t order, uintptr_t seed, uintptr_t mean_scale,
+          uintptr_t weight, uintptr_t bias) {
     n.center = common.center;
     n.scale = common.scale;
     n.activation = common.activation;
@@ -90,12 +93,36 @@ void fill(Norm& n, const Common& common, uintptr_t ptr, uintptr_t order, uintptr
     n.ptr = address<int64_t>(ptr);
     n.order = address<int64_t>(order);
     n.eps = common.eps;
+    n.dropout = common.dropout;
+    n.seed = address<int64_t>(seed);
     n.mean_scale = address<void>(mean_scale);
     n.weight = address<void>(weight);
     n.bias = address<void>(bias);
-    n.shift = writable(shift);
-    n.rstd = writable(rstd);
-    n.moment = writable(moment);
+    n.affine_stride = common.affine_stride;
+}
+
+// The contents that become addresses; sizes and dtypes have been checked in Python.
+void check_positions(const Norm& n) {
+    if (n.ptr[0] != 0) throw nb::value_error("ptr does not begin with 0");
+    for (int64_t s = 0; s < n.segments; ++s)
+        if (n.ptr[s + 1] < n.ptr[s]) throw nb::value_error("ptr does not ascend");
+    if (n.ptr[n.segments] > n.rows) throw nb::value_error("ptr ends behind the last row");
+    if (!n.order) return;
+    bool inside = true;
+    for (int64_t i = 0; i < n.rows; ++i) inside &= uint64_t(n.order[i]) < uint64_t(n.rows);
+    if (!inside) throw nb::value_error("order names a row that x does not have");
+}
+
+// One tensor holds the statistics: shift, then rstd, then the moment where it is asked for.
+int64_t cells(const Norm& n, int over) {
+    return (over == kChannels ? n.rows : over == kNone ? 0 : n.segments) *
+           (over == kNodes ? n.channels : n.groups);
+}
+void fill_statistics(Norm& n, int dtype, uintptr_t statistics, bool with_moment) {
+    const int64_t size = dtype == kDouble ? 8 : 4, centers = cells(n, n.center), scales = cells(n, n.scale);
+    n.shift = writable(statistics);
+    n.rstd = writable(statistics + uintptr_t(centers * size));
+    n.moment = with_moment ? writable(statistics + uintptr_t((centers + scales) * size)) : nullptr;
 }
 
 }  // namespace
@@ -115,14 +142,19 @@ NB_MODULE(_kernels, m) {
     m.def(
         "normalize_forward",
         [](int dtype, int64_t rows, int64_t channels, int64_t segments, int64_t groups, int center, int scale,
-           int activation, int threads, double eps, uintptr_t ptr, uintptr_t order, uintptr_t mean_scale,
-           uintptr_t weight, uintptr_t bias, uintptr_t shift, uintptr_t rstd, uintptr_t moment, uintptr_t x,
-           int64_t x_stride, uintptr_t y) {
+           int activation, int threads, double eps, double dropout, int64_t affine_stride, uintptr_t ptr,
+           uintptr_t order, uintptr_t seed, uintptr_t mean_scale, uintptr_t weight, uintptr_t bias,
+           uintptr_t statistics, bool with_moment, uintptr_t x, int64_t x_stride, uintptr_t residual,
+           int64_t residual_stride, uintptr_t y) {
             NormForward p;
-            fill(p, {rows, channels, segments, groups, center, scale, activation, threads, eps}, ptr,
-                 order, mean_scale, weight, bias, shift, rstd, moment);
+            fill(p, {dtype, rows, channels, segments, groups, center, scale, activation, threads, eps, dropout,
+                     affine_stride}, ptr, order, seed, mean_scale, weight, bias);
+            check_positions(p);
+            fill_statistics(p, dtype, statistics, with_moment);
             p.x = address<void>(x);
             p.x_stride = x_stride;
+            p.residual = address<void>(residual);
+            p.residual_stride = residual_stride;
             p.y = writable(y);
             current.forward[dtype](p);
         },
@@ -131,13 +163,15 @@ NB_MODULE(_kernels, m) {
     m.def(
         "normalize_backward",
         [](int dtype, int64_t rows, int64_t channels, int64_t segments, int64_t groups, int center, int scale,
-           int activation, int threads, double eps, uintptr_t ptr, uintptr_t order, uintptr_t mean_scale,
-           uintptr_t weight, uintptr_t bias, uintptr_t shift, uintptr_t rstd, uintptr_t x, int64_t x_stride,
-           uintptr_t grad_y, int64_t grad_y_stride, uintptr_t grad_x, uintptr_t grad_mean_scale,
-           uintptr_t grad_weight, uintptr_t grad_bias) {
+           int activation, int threads, double eps, double dropout, int64_t affine_stride, uintptr_t ptr,
+           uintptr_t order, uintptr_t seed, uintptr_t mean_scale, uintptr_t weight, uintptr_t bias,
+           uintptr_t statistics, uintptr_t x, int64_t x_stride, uintptr_t grad_y, int64_t grad_y_stride,
+           uintptr_t grad_x, uintptr_t grad_mean_scale, uintptr_t grad_weight, uintptr_t grad_bias) {
             NormBackward p;
-            fill(p, {rows, channels, segments, groups, center, scale, activation, threads, eps}, ptr,
-                 order, mean_scale, weight, bias, shift, rstd, 0);
+            fill(p, {dtype, rows, channels, segments, groups, center, scale, activation, threads, eps, dropout,
+                     affine_stride}, ptr, order, seed, mean_scale, weight, bias);
+            check_positions(p);
+            fill_statistics(p, dtype, statistics, false);
             p.x = address<void>(x);
             p.x_stride = x_stride;
             p.grad_y = address<void>(grad_y);
@@ -147,6 +181,16 @@ NB_MODULE(_kernels, m) {
             p.grad_weight = writable(grad_weight);
             p.grad_bias = writable(grad_bias);
             current.backward[dtype](p);
+        },
+        nb::call_guard<nb::gil_scoped_release>());
+
+    m.def(
+        "update_running",
+        [](int dtype, int64_t rows, int64_t channels, double momentum, uintptr_t pivot, uintptr_t shift,
+           uintptr_t moment, uintptr_t mean, uintptr_t var) {
+            current.update_running[dtype](
+                {channels, rows, momentum, address<void>(pivot), address<void>(shift), address<void>(moment),
+                 writable(mean), writable(var)});
         },
         nb::call_guard<nb::gil_scoped_release>());
 

@@ -7,7 +7,7 @@ namespace graphnorms {
 
 // Which entries share a statistic; the values are those of graphnorms.kernels.Over.
 enum Over : int { kNone = 0, kNodes = 1, kChannels = 2, kBoth = 3 };
-enum Activation : int { kIdentity = 0, kRelu = 1, kLeakyRelu = 2 };
+enum Activation : int { kIdentity = 0, kRelu = 1, kLeakyRelu = 2, kGelu = 3, kSilu = 4 };
 
 // Storage of the features; the values are those of kernels/cpu/backend.py. Statistics, parameters
 // and their gradients are in the accumulation dtype: double for double, float for the others.
@@ -16,13 +16,18 @@ enum Dtype : int { kFloat = 0, kDouble = 1, kBFloat16 = 2, kFloat16 = 3, kDtypes
 struct Norm {
     int center, scale, activation, threads;
     int64_t rows, channels, groups, segments;
-    const int64_t* ptr;    // (segments + 1): segment s holds the positions ptr[s] .. ptr[s+1]
+    // (segments + 1): segment s holds the positions ptr[s] .. ptr[s+1]. Positions from the last
+    // entry on are masked rows, which pass unchanged.
+    const int64_t* ptr;
     const int64_t* order;  // position -> row, or null where position == row
     double eps;
+    double dropout;       // share of the entries that is dropped behind the activation
+    const int64_t* seed;  // of the dropout; null where there is none
     // In the accumulation dtype:
     const void* mean_scale;  // (channels) or null
-    const void* weight;      // (channels) or null
-    const void* bias;        // (channels) or null
+    const void* weight;      // (channels), or (segments, channels), or null
+    const void* bias;        // as weight
+    int64_t affine_stride;   // from one segment's weight and bias to the next one's: 0 or channels
     void* shift;             // centre relative to the pivot, one per cell of the centre domain
     void* rstd;              // 1 / sqrt(s^2 + eps), one per cell of the scale domain
     void* moment;            // s^2, laid out as rstd, or null
@@ -31,9 +36,12 @@ struct Norm {
 struct NormForward : Norm {
     const void* x;
     int64_t x_stride;
+    const void* residual;  // added at the very end, or null
+    int64_t residual_stride;
     void* y;  // contiguous
 };
 
+// The gradient of the residual is grad_y itself.
 struct NormBackward : Norm {
     const void* x;
     int64_t x_stride;
@@ -42,7 +50,7 @@ struct NormBackward : Norm {
     void* grad_x;  // contiguous, or null where nobody asks
     void* grad_mean_scale;
     void* grad_weight;
-    void* grad_bias;  // (channels) in the accumulation dtype, or null
+    void* grad_bias;  // shaped as the parameters, in the accumulation dtype, or null
 };
 
 // y_i = s_i (self_weight s_i x_i + sum over the j in row i of s_j x_j)
@@ -58,11 +66,24 @@ struct Aggregate {
     int threads;
 };
 
+// Running averages of a batch's mean and unbiased variance: r += momentum (v - r).
+struct Running {
+    int64_t channels;
+    int64_t rows;
+    double momentum;
+    const void* pivot;   // (channels), storage dtype: the row that `shift` is relative to
+    const void* shift;   // (channels), accumulation dtype
+    const void* moment;  // (channels), accumulation dtype
+    void* mean;
+    void* var;  // (channels), accumulation dtype
+};
+
 // One table per instruction set; kernels.inl fills it.
 struct Kernels {
     void (*forward[kDtypes])(const NormForward&);
     void (*backward[kDtypes])(const NormBackward&);
     void (*aggregate[kDtypes])(const Aggregate&);
+    void (*update_running[kDtypes])(const Running&);
 };
 
 Kernels kernels_baseline();

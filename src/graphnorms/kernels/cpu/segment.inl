@@ -133,19 +133,48 @@ void chunk_statistics(const Norm& p, const Rows<const T>& x, int64_t begin, int6
     if (p.scale != kNone) sum_squares<T>(x, begin, end, C, w);
 }
 
+// The positions behind the last segment are masked rows: out = in, and the residual added.
+template <class T>
+void pass_masked(const Norm& p, const Rows<const T>& in, const Rows<const T>& residual, const Rows<T>& out) {
+    using A = Accumulate<T>;
+    const int64_t first = p.ptr[p.segments];
+    if (first == p.rows || !out.base) return;
+#pragma omp parallel for schedule(static) num_threads(p.threads) if (p.threads > 1)
+    for (int64_t i = first; i < p.rows; ++i) {
+        if (!residual.base) {
+            std::memcpy(out[i], in[i], size_t(p.channels) * sizeof(T));
+            continue;
+        }
+        for_strips<A>(p.channels, [&]<int K, bool Tail>(int64_t c, int tail) {
+            for (int k = 0; k < K; ++k) {
+                const int64_t at = c + k * kLanes<A>;
+                put<Tail>(out[i] + at, get<Tail>(in[i] + at, tail) + get<Tail>(residual[i] + at, tail), tail);
+            }
+        });
+    }
+}
+
 template <class T> void segment_forward(const NormForward& p) {
     using A = Accumulate<T>;
     const int64_t C = p.channels, R = chunk_rows<T>(C);
     const Rows<const T> x{static_cast<const T*>(p.x), p.x_stride, p.order};
+    const Rows<const T> residual{static_cast<const T*>(p.residual), p.residual_stride, p.order};
     const Rows<T> y{static_cast<T*>(p.y), C, p.order};
-    const bool streaming = streams<T>(p, p.y);
+    const bool streaming = streams<T>(p, p.y), alone = channels_alone(p);
     const LongSegments longs(p, R);
 
-    with_activation(p.activation, [&]<class Act>(Act) {
+    pass_masked<T>(p, x, residual, y);
+    with_epilogue<A>(p, [&]<class E>(const E& epilogue) {
         for_tasks<A>(p, count_tasks(p, R), R, [&](Channels<A>& w, int64_t, int64_t first, int64_t last) {
             for (int64_t s = first; s < last; ++s) {
                 const int64_t begin = p.ptr[s], end = p.ptr[s + 1];
                 if (longs.is_long(p, s)) continue;
+                if (alone && begin < end && is_short(p, s)) {
+                    for_strips<A, E::kVectors>(C, [&]<int K, bool Tail>(int64_t c, int tail) {
+                        short_forward_strip<T, E, K, Tail>(p, epilogue, x, residual, y, s, c, tail, streaming);
+                    });
+                    continue;
+                }
                 take_pivot<T>(p, x, s, w);
                 if (begin == end) {
                     for (int64_t c = 0; c < C; ++c) w.sum[c] = w.square[c] = 0;
@@ -153,7 +182,7 @@ template <class T> void segment_forward(const NormForward& p) {
                     chunk_statistics<T>(p, x, begin, end, w.square, w);
                 }
                 forward_coefficients<A>(p, s, end - begin, w.square, w.sum, w);
-                apply_forward<T, Act>(x, y, begin, end, C, w, streaming);
+                apply_forward<T>(x, residual, y, begin, end, C, w, epilogue, streaming);
             }
             if (streaming) stream_fence();
         });
@@ -194,19 +223,28 @@ template <class T> void segment_forward(const NormForward& p) {
             const int64_t s = longs.segment(chunk.segment);
             take_pivot<T>(p, x, s, w);
             recall_coefficients<A>(p, s, w);
-            apply_forward<T, Act>(x, y, chunk.begin, chunk.end, C, w, streaming);
+            apply_forward<T>(x, residual, y, chunk.begin, chunk.end, C, w, epilogue, streaming);
             if (streaming) stream_fence();
         });
     });
 }
 
-// Adds up the tasks' shares of the parameters' gradients, in double and in the order of tasks.
+// Segments add to the gradients of parameters of their own, which begin with 0.
+template <class A> void clear_own_gradients(const NormBackward& p) {
+    if (!p.affine_stride) return;
+    void* const own[2] = {p.grad_weight, p.grad_bias};
+    for (void* grad : own)
+        if (grad) std::memset(grad, 0, size_t(p.segments * p.channels) * sizeof(A));
+}
+
+// Adds up the tasks' shares of the shared parameters' gradients, in double and in the order of
+// tasks.
 template <class A> void write_parameter_gradients(const NormBackward& p, const A* shares, int64_t tasks) {
     void* const outputs[3] = {p.grad_weight, p.grad_bias, p.grad_mean_scale};
     const int64_t C = p.channels;
     Buffer<double> total(C);
     for (int which = 0; which < 3; ++which) {
-        if (!outputs[which]) continue;
+        if (!outputs[which] || (which < 2 && p.affine_stride)) continue;
         for (int64_t c = 0; c < C; ++c) total.get()[c] = 0;
         for (int64_t t = 0; t < tasks; ++t)
             for (int64_t c = 0; c < C; ++c) total.get()[c] += double(shares[(3 * t + which) * C + c]);
@@ -220,22 +258,32 @@ template <class T> void segment_backward(const NormBackward& p) {
     const Rows<const T> x{static_cast<const T*>(p.x), p.x_stride, p.order};
     const Rows<const T> grad_y{static_cast<const T*>(p.grad_y), p.grad_y_stride, p.order};
     const Rows<T> grad_x{static_cast<T*>(p.grad_x), C, p.order};
-    const bool streaming = streams<T>(p, p.grad_x);
+    const bool streaming = streams<T>(p, p.grad_x), alone = channels_alone(p);
     const LongSegments longs(p, R);
     const int64_t tasks = count_tasks(p, R);
     Buffer<A> shares(3 * C * (tasks + longs.count()));
     for (int64_t c = 0; c < 3 * C * (tasks + longs.count()); ++c) shares.get()[c] = 0;
 
-    with_activation(p.activation, [&]<class Act>(Act) {
+    clear_own_gradients<A>(p);
+    pass_masked<T>(p, grad_y, {}, grad_x);
+    with_epilogue<A>(p, [&]<class E>(const E& epilogue) {
         for_tasks<A>(p, tasks, R, [&](Channels<A>& w, int64_t task, int64_t first, int64_t last) {
             for (int64_t s = first; s < last; ++s) {
                 const int64_t begin = p.ptr[s], end = p.ptr[s + 1];
                 if (begin == end || longs.is_long(p, s)) continue;
+                const ParameterGradients<A> grads(p, s, shares.get() + 3 * C * task);
+                if (alone && is_short(p, s)) {
+                    for_strips<A, E::kVectors>(C, [&]<int K, bool Tail>(int64_t c, int tail) {
+                        short_backward_strip<T, E, K, Tail>(p, epilogue, x, grad_y, grad_x, s, c, tail, grads,
+                                                            streaming);
+                    });
+                    continue;
+                }
                 take_pivot<T>(p, x, s, w);
                 recall_coefficients<A>(p, s, w);
-                sum_gradients<T, Act>(x, grad_y, begin, end, C, w);
-                backward_coefficients<A>(p, s, end - begin, w, shares.get() + 3 * C * task);
-                if (p.grad_x) apply_backward<T, Act>(x, grad_y, grad_x, begin, end, C, w, streaming);
+                sum_gradients<T>(x, grad_y, begin, end, C, w, epilogue);
+                backward_coefficients<A>(p, s, end - begin, w, grads);
+                if (p.grad_x) apply_backward<T>(x, grad_y, grad_x, begin, end, C, w, epilogue, streaming);
             }
             if (streaming) stream_fence();
         });
@@ -247,7 +295,7 @@ template <class T> void segment_backward(const NormBackward& p) {
             const int64_t s = longs.segment(chunk.segment);
             take_pivot<T>(p, x, s, w);
             recall_coefficients<A>(p, s, w);
-            sum_gradients<T, Act>(x, grad_y, chunk.begin, chunk.end, C, w);
+            sum_gradients<T>(x, grad_y, chunk.begin, chunk.end, C, w, epilogue);
             A* sums = partial.get() + 2 * C * i;
             for (int64_t c = 0; c < C; ++c) sums[c] = w.sum[c], sums[C + c] = w.square[c];
         });
@@ -260,7 +308,8 @@ template <class T> void segment_backward(const NormBackward& p) {
             take_pivot<T>(p, x, s, w);
             recall_coefficients<A>(p, s, w);
             for (int64_t c = 0; c < C; ++c) w.sum[c] = A(wide[c]), w.square[c] = A(wide[C + c]);
-            backward_coefficients<A>(p, s, LongSegments::length(p, s), w, shares.get() + 3 * C * (tasks + k));
+            backward_coefficients<A>(p, s, LongSegments::length(p, s), w,
+                                     {p, s, shares.get() + 3 * C * (tasks + k)});
             A* kept = coefficients.get() + 2 * C * k;
             for (int64_t c = 0; c < C; ++c) kept[c] = w.sum[c], kept[C + c] = w.square[c];
         });
@@ -272,7 +321,7 @@ template <class T> void segment_backward(const NormBackward& p) {
             recall_coefficients<A>(p, s, w);
             const A* kept = coefficients.get() + 2 * C * chunk.segment;
             for (int64_t c = 0; c < C; ++c) w.sum[c] = kept[c], w.square[c] = kept[C + c];
-            apply_backward<T, Act>(x, grad_y, grad_x, chunk.begin, chunk.end, C, w, streaming);
+            apply_backward<T>(x, grad_y, grad_x, chunk.begin, chunk.end, C, w, epilogue, streaming);
             if (streaming) stream_fence();
         });
     });

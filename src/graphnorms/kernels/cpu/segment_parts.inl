@@ -42,6 +42,26 @@ void in_blocks(int64_t begin, int64_t end, int64_t channels, Channels<A>& w, int
         for (int64_t c = 0; c < channels; ++c) w.square[c] = A(wide[channels + c]);
 }
 
+// One strip of y = f(a (x - hi) + b) + residual.
+template <class T, int K, bool Tail, class E, class A = Accumulate<T>>
+inline void write_strip(const Rows<const T>& x, const Rows<const T>& residual, const Rows<T>& y, int64_t begin,
+                        int64_t end, int64_t c, int tail, const Vec<A> (&hi)[K], const Vec<A> (&a)[K],
+                        const Vec<A> (&b)[K], const E& epilogue, bool streaming) {
+    constexpr int L = kLanes<A>;
+    for (int64_t i = begin; i < end; ++i) {
+        const T* row = x[i] + c;
+        T* out = y[i] + c;
+        const T* added = residual.base ? residual[i] + c : nullptr;
+        const auto key = epilogue.row(x.row(i));
+#pragma GCC unroll 8
+        for (int k = 0; k < K; ++k) {
+            Vec<A> v = epilogue.forward((get<Tail>(row + k * L, tail) - hi[k]) * a[k] + b[k], key, c + k * L);
+            if (added) v += get<Tail>(added + k * L, tail);
+            put_result<Tail>(out + k * L, v, tail, streaming);
+        }
+    }
+}
+
 // w.sum = sum over the rows of x - pivot
 template <class T, class A = Accumulate<T>>
 void sum_shifted(const Rows<const T>& x, int64_t begin, int64_t end, int64_t channels, Channels<A>& w) {
@@ -82,11 +102,11 @@ void sum_squares(const Rows<const T>& x, int64_t begin, int64_t end, int64_t cha
     });
 }
 
-// y = act(a (x - hi) + b)
-template <class T, class Act, class A = Accumulate<T>>
-void apply_forward(const Rows<const T>& x, const Rows<T>& y, int64_t begin, int64_t end, int64_t channels,
-                   const Channels<A>& w, bool streaming) {
-    for_strips<A>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
+// y = f(a (x - hi) + b) + residual
+template <class T, class E, class A = Accumulate<T>>
+void apply_forward(const Rows<const T>& x, const Rows<const T>& residual, const Rows<T>& y, int64_t begin,
+                   int64_t end, int64_t channels, const Channels<A>& w, const E& epilogue, bool streaming) {
+    for_strips<A, E::kVectors>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
         constexpr int L = kLanes<A>;
         Vec<A> hi[K], a[K], b[K];
         for (int k = 0; k < K; ++k) {
@@ -94,36 +114,29 @@ void apply_forward(const Rows<const T>& x, const Rows<T>& y, int64_t begin, int6
             a[k] = get<Tail>(w.a + c + k * L, tail);
             b[k] = get<Tail>(w.b + c + k * L, tail);
         }
-        for (int64_t i = begin; i < end; ++i) {
-            const T* row = x[i] + c;
-            T* out = y[i] + c;
-#pragma GCC unroll 8
-            for (int k = 0; k < K; ++k) {
-                const Vec<A> v = Act::forward((get<Tail>(row + k * L, tail) - hi[k]) * a[k] + b[k]);
-                put_result<Tail>(out + k * L, v, tail, streaming);
-            }
-        }
+        write_strip<T, K, Tail>(x, residual, y, begin, end, c, tail, hi, a, b, epilogue, streaming);
     });
 }
 
-// w.sum = sum of g, w.square = sum of g o, with g = act'(pre) grad_y and o = x - hi - lo
-template <class T, class Act, class A = Accumulate<T>>
+// w.sum = sum of g, w.square = sum of g o, with g = f'(pre) grad_y and o = x - hi - lo
+template <class T, class E, class A = Accumulate<T>>
 void sum_gradients(const Rows<const T>& x, const Rows<const T>& grad_y, int64_t begin, int64_t end,
-                   int64_t channels, Channels<A>& w) {
+                   int64_t channels, Channels<A>& w, const E& epilogue) {
     in_blocks<A>(begin, end, channels, w, 2, [&](int64_t first, int64_t last) {
-        for_strips<A>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
+        for_strips<A, E::kVectors>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
             constexpr int L = kLanes<A>;
             Vec<A> total[2][K];
             reduce<A, K, 2>(first, last, [&](int64_t i, Vec<A> (&sums)[2][K]) {
                 const T* row = x[i] + c;
                 const T* grad_row = grad_y[i] + c;
+                const auto key = epilogue.row(x.row(i));
 #pragma GCC unroll 8
                 for (int k = 0; k < K; ++k) {
                     const int64_t at = c + k * L;
                     const Vec<A> d = get<Tail>(row + k * L, tail) - get<Tail>(w.hi + at, tail);
-                    Vec<A> g = get<Tail>(grad_row + k * L, tail);
-                    if constexpr (Act::needs_input)
-                        g = Act::backward(d * get<Tail>(w.a + at, tail) + get<Tail>(w.b + at, tail), g);
+                    Vec<A> pre = {};
+                    if constexpr (E::needs_input) pre = d * get<Tail>(w.a + at, tail) + get<Tail>(w.b + at, tail);
+                    const Vec<A> g = epilogue.backward(pre, get<Tail>(grad_row + k * L, tail), key, at);
                     sums[0][k] += g;
                     sums[1][k] += g * (d - get<Tail>(w.lo + at, tail));
                 }
@@ -137,28 +150,43 @@ void sum_gradients(const Rows<const T>& x, const Rows<const T>& grad_y, int64_t 
 }
 
 // grad_x = w.a g - w.sum (x - hi) - w.square: the coefficients that backward_coefficients leaves
-template <class T, class Act, class A = Accumulate<T>>
+template <class T, class E, class A = Accumulate<T>>
 void apply_backward(const Rows<const T>& x, const Rows<const T>& grad_y, const Rows<T>& grad_x, int64_t begin,
-                    int64_t end, int64_t channels, const Channels<A>& w, bool streaming) {
-    for_strips<A>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
+                    int64_t end, int64_t channels, const Channels<A>& w, const E& epilogue, bool streaming) {
+    for_strips<A, E::kVectors>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
         constexpr int L = kLanes<A>;
         for (int64_t i = begin; i < end; ++i) {
             const T* row = x[i] + c;
             const T* grad_row = grad_y[i] + c;
             T* out = grad_x[i] + c;
+            const auto key = epilogue.row(x.row(i));
 #pragma GCC unroll 8
             for (int k = 0; k < K; ++k) {
                 const int64_t at = c + k * L;
                 const Vec<A> d = get<Tail>(row + k * L, tail) - get<Tail>(w.hi + at, tail);
-                Vec<A> g = get<Tail>(grad_row + k * L, tail);
                 const Vec<A> a = get<Tail>(w.a + at, tail);
-                if constexpr (Act::needs_input) g = Act::backward(d * a + get<Tail>(w.b + at, tail), g);
+                Vec<A> pre = {};
+                if constexpr (E::needs_input) pre = d * a + get<Tail>(w.b + at, tail);
+                const Vec<A> g = epilogue.backward(pre, get<Tail>(grad_row + k * L, tail), key, at);
                 const Vec<A> v = (a * g - get<Tail>(w.sum + at, tail) * d) - get<Tail>(w.square + at, tail);
                 put_result<Tail>(out + k * L, v, tail, streaming);
             }
         }
     });
 }
+
+// Where a segment adds its share of the parameters' gradients, (channels) each: to that of its
+// task, or straight to the result where every segment has parameters of its own.
+template <class A> struct ParameterGradients {
+    A *weight, *bias, *mean_scale;
+
+    ParameterGradients(const NormBackward& p, int64_t s, A* shares)
+        : weight(shares), bias(shares + p.channels), mean_scale(bias + p.channels) {
+        if (!p.affine_stride) return;
+        if (p.grad_weight) weight = static_cast<A*>(p.grad_weight) + s * p.channels;
+        if (p.grad_bias) bias = static_cast<A*>(p.grad_bias) + s * p.channels;
+    }
+};
 
 // Sum of n values, in vectors: one running sum would wait for each addition.
 template <class A> inline A sum_of(const A* values, int64_t n) {
@@ -201,11 +229,17 @@ template <class A> void center_from_shift(const Norm& p, const A* shift, Channel
     }
 }
 
+template <class A> const A* weight_of(const Norm& p, int64_t s) {
+    return p.weight ? static_cast<const A*>(p.weight) + s * p.affine_stride : nullptr;
+}
+template <class A> const A* bias_of(const Norm& p, int64_t s) {
+    return p.bias ? static_cast<const A*>(p.bias) + s * p.affine_stride : nullptr;
+}
+
 // w.a and w.b from w.hi, w.lo and w.rstd: pre-activation = weight (x - m) rstd + bias
-template <class A> void affine_coefficients(const Norm& p, Channels<A>& w) {
+template <class A> void affine_coefficients(const Norm& p, int64_t s, Channels<A>& w) {
     const int64_t C = p.channels;
-    const A* weight = static_cast<const A*>(p.weight);
-    const A* bias = static_cast<const A*>(p.bias);
+    const A *weight = weight_of<A>(p, s), *bias = bias_of<A>(p, s);
     A *a = w.a, *b = w.b;
     const A *rstd = w.rstd, *lo = w.lo;
 #pragma GCC ivdep
@@ -274,7 +308,7 @@ void forward_coefficients(const Norm& p, int64_t s, int64_t n, const A* mean, co
             }
     }
     spread_rstd<A>(p, rstd, w);
-    affine_coefficients<A>(p, w);
+    affine_coefficients<A>(p, s, w);
 }
 
 // Rebuild hi, lo, rstd, a and b of segment s from what the forward pass saved.
@@ -284,21 +318,21 @@ template <class A> void recall_coefficients(const Norm& p, int64_t s, Channels<A
     const A* rstd = static_cast<const A*>(p.rstd) + s * (p.scale == kNodes ? C : p.scale == kBoth ? G : 0);
     center_from_shift<A>(p, shift, w);
     spread_rstd<A>(p, rstd, w);
-    affine_coefficients<A>(p, w);
+    affine_coefficients<A>(p, s, w);
 }
 
 // From the sums S1 = sum g (w.sum) and S2 = sum g o (w.square) to the coefficients of grad_x,
-// and the segment's share of the parameters' gradients, added to grads (3 x channels).
+// and the segment's share of the parameters' gradients, added to `grads`.
 // The equations are those of docs/maths.md.
 template <class A>
-void backward_coefficients(const Norm& p, int64_t s, int64_t n, Channels<A>& w, A* grads) {
+void backward_coefficients(const Norm& p, int64_t s, int64_t n, Channels<A>& w, ParameterGradients<A> grads) {
     const A* pivot = w.pivot;
     const int64_t C = p.channels, G = p.groups, width = C / G;
     const A* alpha = static_cast<const A*>(p.mean_scale);
     const A* shift = static_cast<const A*>(p.shift) + s * (p.center == kNodes ? C : 0);
     const A per_row = A(1) / A(n);
     const A *a = w.a, *rstd = w.rstd, *lo = w.lo;
-    A *s1 = w.sum, *s2 = w.square, *grad_weight = grads, *grad_bias = grads + C;
+    A *s1 = w.sum, *s2 = w.square, *grad_weight = grads.weight, *grad_bias = grads.bias;
 #pragma GCC ivdep
     for (int64_t c = 0; c < C; ++c) {
         grad_weight[c] += s2[c] * rstd[c];
@@ -331,7 +365,7 @@ void backward_coefficients(const Norm& p, int64_t s, int64_t n, Channels<A>& w, 
             for (int64_t c = first; c < first + width; ++c) s1[c] = mean;
         }
     } else if (alpha) {
-        A* grad_mean_scale = grads + 2 * C;
+        A* grad_mean_scale = grads.mean_scale;
 #pragma GCC ivdep
         for (int64_t c = 0; c < C; ++c) {
             const A mu = pivot[c] + shift[c];

@@ -8,6 +8,7 @@
 // Everything is in an unnamed namespace: this header is compiled once per instruction set, and
 // two versions of one inline function must never be merged by the linker.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -238,13 +239,74 @@ inline void stream_fence() {}
 constexpr bool kCanStream = false;
 #endif
 
+// The sum of all lanes, by halves.
+#if defined(__AVX2__)
+inline float sum_lanes(__m128 v) {
+    v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+    return _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)));
+}
+inline double sum_lanes(__m128d v) { return _mm_cvtsd_f64(_mm_add_sd(v, _mm_unpackhi_pd(v, v))); }
+inline float sum_lanes(__m256 v) {
+    return sum_lanes(_mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)));
+}
+inline double sum_lanes(__m256d v) {
+    return sum_lanes(_mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1)));
+}
+#if defined(__AVX512F__)
+inline float sum_lanes(__m512 v) {
+    return sum_lanes(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
+}
+inline double sum_lanes(__m512d v) {
+    return sum_lanes(_mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1)));
+}
+inline FloatVec square_root(FloatVec v) { return (FloatVec)_mm512_sqrt_ps((__m512)v); }
+inline DoubleVec square_root(DoubleVec v) { return (DoubleVec)_mm512_sqrt_pd((__m512d)v); }
 template <class A> inline A horizontal_sum(Vec<A> v) {
-    // Halving keeps the order of additions the same for every caller.
-    A lanes[kLanes<A>];
-    std::memcpy(lanes, &v, kBytes);
-    for (int width = kLanes<A> / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
-    return lanes[0];
+    if constexpr (sizeof(A) == 4) return sum_lanes((__m512)v);
+    else return sum_lanes((__m512d)v);
+}
+#else
+inline FloatVec square_root(FloatVec v) { return (FloatVec)_mm256_sqrt_ps((__m256)v); }
+inline DoubleVec square_root(DoubleVec v) { return (DoubleVec)_mm256_sqrt_pd((__m256d)v); }
+template <class A> inline A horizontal_sum(Vec<A> v) {
+    if constexpr (sizeof(A) == 4) return sum_lanes((__m256)v);
+    else return sum_lanes((__m256d)v);
+}
+#endif
+#else
+template <class V> inline V square_root(V v) {
+    for (int i = 0; i < int(sizeof(V) / sizeof(v[0])); ++i) v[i] = std::sqrt(v[i]);
+    return v;
+}
+template <class A> inline A horizontal_sum(Vec<A> v) {
+    A sum = v[0];
+    for (int i = 1; i < kLanes<A>; ++i) sum += v[i];
+    return sum;
+}
+#endif
+
+// Integers beside the lanes of Vec<A>: of the same width, and of 32 bits.
+template <class A> struct IntegersOf;
+template <> struct IntegersOf<float> { using type = IntVec; };
+template <> struct IntegersOf<double> {
+    typedef int64_t type __attribute__((vector_size(kBytes)));
+};
+template <class A> using Integers = typename IntegersOf<A>::type;
+template <class A> struct CountersOf {
+    typedef uint32_t type __attribute__((vector_size(kBytes / (sizeof(A) / 4))));
+};
+template <class A> using Counters = typename CountersOf<A>::type;
+
+// 0, 1, 2, … by lane.
+template <class V> inline V lane_numbers() {
+    V numbers;
+    for (int i = 0; i < int(sizeof(V) / sizeof(numbers[0])); ++i) numbers[i] = i;
+    return numbers;
+}
+
+// The first n lanes of v, and 0 in the others.
+template <class A> inline Vec<A> first_lanes(Vec<A> v, int n) {
+    return lane_numbers<Integers<A>>() < n ? v : Vec<A>{};
 }
 
 }  // namespace

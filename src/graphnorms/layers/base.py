@@ -1,0 +1,69 @@
+"""What every layer has beside its formula: an epilogue and a backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from graphnorms.kernels.api import Statistics, finish, normalize
+from graphnorms.kernels.dropout import draw_seed
+from graphnorms.kernels.problem import check_activation, check_dropout
+from graphnorms.layers.checks import check_channels
+from graphnorms.segments import Segments
+
+
+class Norm(nn.Module):
+    """A normalization, with activation, dropout and residual fused behind it.
+
+    Args:
+        in_channels: Number of channels.
+        activation: `None`, or the name of what is fused: see `segment_normalize`.
+        dropout: Share of the entries to drop in training, behind the activation.
+        backend: `"auto"`, or one backend by name, which then never falls back.
+    """
+
+    def __init__(
+        self, in_channels: int, activation: str | None, dropout: float, backend: str = "auto"
+    ) -> None:
+        super().__init__()
+        check_channels(in_channels)
+        check_activation(activation)
+        check_dropout(dropout)
+        self.in_channels = in_channels
+        self.activation = activation
+        self.dropout = dropout
+        self.backend = backend
+
+    def _normalize(
+        self, x: Tensor, segments: Segments, residual: Tensor | None, **choices: Any
+    ) -> tuple[Tensor, Statistics | None]:
+        """Run the primitive with the layer's own epilogue."""
+        share = self.dropout if self.training else 0.0
+        return normalize(
+            x, segments, activation=self.activation, dropout=share,
+            seed=draw_seed(x.device) if share else None, residual=residual,
+            backend=self.backend, **choices,
+        )  # fmt: skip
+
+    def _finish(
+        self, x: Tensor, residual: Tensor | None, mask: Tensor | None, unchanged: Tensor | None
+    ) -> Tensor:
+        """Apply the layer's epilogue alone."""
+        share = self.dropout if self.training else 0.0
+        return finish(
+            x, activation=self.activation, dropout=share, residual=residual, mask=mask,
+            unchanged=unchanged,
+        )  # fmt: skip
+
+    def _own_repr(self) -> str:
+        return str(self.in_channels)
+
+    def extra_repr(self) -> str:
+        """Return PyG's text, and what is fused behind it."""
+        text = self._own_repr()
+        if self.activation is not None:
+            text += f", activation={self.activation!r}"
+        if self.dropout:
+            text += f", dropout={self.dropout}"
+        return text
