@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -145,9 +146,8 @@ class Segments:
         """Build the partition in which all rows are one graph."""
         if torch.compiler.is_compiling():
             ptr = torch.arange(2, device=device) * num_rows
-        else:
-            ptr = torch.tensor([0, num_rows], device=device)
-        return cls(ptr, None, num_rows, longest=num_rows)
+            return cls(ptr, None, num_rows, longest=num_rows)
+        return (_single if _may_keep() else _single.__wrapped__)(num_rows, device)
 
     def with_mask(self, mask: Tensor) -> Segments:
         """Leave out rows, as padded nodes: they neither count nor change.
@@ -167,9 +167,7 @@ class Segments:
             if last() is mask and version == mask._version:
                 return kept
         index = self.index.masked_fill(~mask, self.num_segments)
-        ordered, order = torch.sort(index, stable=True)
-        bounds = torch.arange(self.num_segments + 1, device=mask.device)
-        ptr = torch.searchsorted(ordered, bounds)
+        ptr, order = _offsets_and_order(index, self.num_segments)
         segments = Segments(ptr, order, self.num_rows, index=index, masked=True)
         if may_keep:
             self._last_mask = (weakref.ref(mask), mask._version, segments)
@@ -193,6 +191,8 @@ class Segments:
         """
         if self._index is not None:
             return self._index
+        if self.num_segments == 1 and not self.masked:
+            return torch.zeros(self.num_rows, dtype=torch.int64, device=self.ptr.device)
         counts = self.counts
         if self.masked:
             counts = torch.cat((counts, self.num_rows - self.ptr[-1:]))
@@ -221,12 +221,30 @@ class Segments:
             masked=self.masked,
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (
+            self.ptr, self.order, self.num_rows, self.longest, self._index, self.masked
+        )  # fmt: skip
+
     def __len__(self) -> int:
         return self.num_segments
 
     def __repr__(self) -> str:
         order = ", masked" if self.masked else "" if self.order is None else ", unsorted"
         return f"Segments({self.num_segments} segments, {self.num_rows} rows{order})"
+
+
+def _rebuild(
+    ptr: Tensor, order: Tensor | None, num_rows: int, longest: int | None, index: Tensor | None,
+    masked: bool,
+) -> Segments:  # fmt: skip
+    return Segments(ptr, order, num_rows, longest=longest, index=index, masked=masked)
+
+
+@functools.lru_cache(maxsize=64)
+def _single(num_rows: int, device: torch.device | None) -> Segments:
+    ptr = torch.tensor([0, num_rows], device=device)
+    return Segments(ptr, None, num_rows, longest=num_rows)
 
 
 def as_segments(
@@ -372,18 +390,25 @@ def _from_batch_without_reading(
             "read from batch: pass batch_size, or a Segments"
         )
     index = batch.to(torch.int64)
-    bounds = torch.arange(num_segments + 1, device=batch.device)
-    ordered: Tensor = index
-    order: Tensor | None = None
+    ptr, order = _offsets_and_order(index, num_segments, is_sorted)
     if _must_be_simple(batch):
-        order = torch.sort(index)[1]
-        return cls((index.unsqueeze(1) < bounds).sum(0), order, batch.shape[0], index=index)
-    if not is_sorted:
-        ordered, order = torch.sort(index, stable=True)
-    ptr = torch.searchsorted(ordered.contiguous(), bounds)
+        return cls(ptr, order, batch.shape[0], index=index)
     in_range = ((index >= 0) & (index < num_segments)).all()
     torch._assert_async(in_range, "batch has an id outside 0 … batch_size - 1")
     return cls(ptr, order, batch.shape[0], index=index)
+
+
+def _offsets_and_order(
+    index: Tensor, num_segments: int, is_sorted: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Where the segments begin, and the rows by segment (`None` if they stand so already)."""
+    bounds = torch.arange(num_segments + 1, device=index.device)
+    if _must_be_simple(index):
+        return (index.unsqueeze(1) < bounds).sum(0), torch.sort(index)[1]
+    if is_sorted:
+        return torch.searchsorted(index.contiguous(), bounds), None
+    ordered, order = torch.sort(index, stable=True)
+    return torch.searchsorted(ordered.contiguous(), bounds), order
 
 
 def _must_be_simple(batch: Tensor) -> bool:

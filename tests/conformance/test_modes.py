@@ -29,6 +29,23 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated:DeprecationWarning"),
 ]
 
+
+class MaskedBlock(nn.Module):
+    """A layer with masked rows, an activation and a residual."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def reset_parameters(self) -> None:
+        self.layer.reset_parameters()
+
+    def forward(self, x: Tensor, batch: Any = None, batch_size: int | None = None) -> Tensor:
+        mask = torch.arange(x.shape[0], device=x.device) % 4 != 1
+        y: Tensor = self.layer(x, batch, batch_size, residual=x * 0.5, mask=mask)
+        return y
+
+
 Make = Callable[..., nn.Module]
 LAYERS: dict[str, Make] = {
     **{name: (lambda name=name, **k: make_norm(name, 6, **k)) for name in CATALOG},
@@ -36,9 +53,12 @@ LAYERS: dict[str, Make] = {
     "instance tracked": lambda **k: gn.InstanceNorm(
         6, affine=True, track_running_stats=True, activation="relu", **k
     ),
+    "graph masked": lambda **k: MaskedBlock(gn.GraphNorm(6, activation="gelu", **k)),
+    "layer masked": lambda **k: MaskedBlock(gn.LayerNorm(6, mode="node", activation="silu", **k)),
+    "batch masked": lambda **k: MaskedBlock(gn.BatchNorm(6, activation="silu", **k)),
 }
 # Their statistics in train() belong to the batch, and every call moves a buffer.
-TRACKED = ("batch", "batch cumulative", "instance tracked")
+TRACKED = ("batch", "batch cumulative", "instance tracked", "batch masked")
 
 
 def features(rows: int = 20, seed: int = 0) -> Tensor:

@@ -222,27 +222,9 @@ def _needs_plain_torch(backend: str) -> bool:
     return True
 
 
-def finish(
-    x: Tensor,
-    *,
-    activation: str | None,
-    dropout: float,
-    residual: Tensor | None,
-    mask: Tensor | None,
-    unchanged: Tensor | None = None,
-) -> Tensor:
-    """Do what is fused behind a normalization by itself, where there is none to fuse it with.
-
-    Args:
-        x: What is activated.
-        activation, dropout, residual: As in `segment_normalize`.
-        mask: Which rows to treat; the others come out as `unchanged`, by default as they are.
-        unchanged: Those.
-    """
-    y = reference.finish(x, activation, dropout, draw_seed(x.device) if dropout else None)
-    if mask is not None:
-        y = torch.where(mask.unsqueeze(1), y, x if unchanged is None else unchanged)
-    return y if residual is None else y + residual
+def finish(x: Tensor, activation: str | None, dropout: float, seed: Tensor | None) -> Tensor:
+    """Do what is fused behind a normalization by itself, where there is none to fuse it with."""
+    return reference.finish(x, activation, dropout, seed)
 
 
 def aggregate(

@@ -68,8 +68,10 @@ def _(
     affine = (ptr.shape[0] - 1, x.shape[1]) if own else shared
     dtype = accumulation_dtype(x.dtype)
     grads = [
-        x.new_empty(shape if needed else (0,), dtype=dtype)
-        for needed, shape in zip(needs[1:], (shared, affine, affine), strict=True)
+        x.new_empty(shape if needed and parameter is not None else (0,), dtype=dtype)
+        for needed, parameter, shape in zip(
+            needs[1:], (mean_scale, weight, bias), (shared, affine, affine), strict=True
+        )
     ]
     return x.new_empty(tuple(x.shape) if needs[0] else (0,)), grads[0], grads[1], grads[2]
 
@@ -83,6 +85,10 @@ def _(
 
 _Choices = tuple[int, int, int, float, int, float]
 """Centre, scale, groups, eps, activation and dropout, as the operators take them."""
+
+_Rest = tuple[Tensor, Tensor | None, Tensor | None, _Choices, bool, bool]
+"""What takes no gradient: ptr, order and seed, the choices, whether rows are masked, and whether
+the statistics are a result. In one piece, because every argument of a Function costs."""
 
 
 def runs_directly(x: Tensor) -> bool:
@@ -113,10 +119,10 @@ def normalize(
         the cell's first entry, 1/sqrt(s² + eps), and s². It carries no gradient.
     """
     choices = (center or 0, scale or 0, groups, eps, ACTIVATIONS.index(activation), dropout)
+    rest = (segments.ptr, segments.order, seed, choices, segments.masked, statistics)
     results = _Normalize.apply(  # type: ignore[no-untyped-call]
-        x, residual, mean_scale, weight, bias, segments.ptr, segments.order, seed, choices,
-        segments.masked, statistics,
-    )  # fmt: skip
+        x, residual, mean_scale, weight, bias, rest
+    )
     return results if statistics else (results, None)
 
 
@@ -140,15 +146,15 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, residual: Tensor | None, mean_scale: Tensor | None,
-        weight: Tensor | None, bias: Tensor | None, ptr: Tensor, order: Tensor | None,
-        seed: Tensor | None, choices: _Choices, masked: bool, statistics: bool,
+        weight: Tensor | None, bias: Tensor | None, rest: _Rest,
     ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
         """Run the forward kernel and keep x and two statistics per cell."""
+        ptr, order, seed, choices, _, statistics = rest
         run = cpu.normalize_forward if runs_directly(x) else _normalize_forward
         y, kept = run(x, residual, ptr, order, seed, mean_scale, weight, bias, *choices, statistics)
-        ctx.save_for_backward(x, ptr, order, seed, mean_scale, weight, bias, kept)
-        ctx.choices = choices
-        ctx.masked = masked
+        ctx.save_for_backward(x, mean_scale, weight, bias)
+        ctx.rest = rest
+        ctx.kept = kept
         ctx.set_materialize_grads(False)
         if not statistics:
             return y
@@ -160,43 +166,43 @@ class _Normalize(torch.autograd.Function):
         """Run the backward kernel, or the reference where its result shall have a gradient."""
         grad_y = grads[0]
         if grad_y is None:
-            return (None,) * 11
-        needs_x, needs_residual, needs_mean_scale, needs_weight, needs_bias, *_ = (
-            ctx.needs_input_grad
-        )
-        needs = [needs_x, needs_mean_scale, needs_weight, needs_bias]
+            return (None,) * 6
+        needs_x, needs_residual, *needs_parameters, _ = ctx.needs_input_grad
+        needs = [needs_x, *needs_parameters]
         grad_residual = grad_y if needs_residual else None
         if not torch.compiler.is_compiling() and (
             torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
         ):
             grad_x, *others = _replayed_backward(ctx, needs, grad_y)
-            return grad_x, grad_residual, *others, *(None,) * 6
-        saved = ctx.saved_tensors
+            return grad_x, grad_residual, *others, None
+        x, mean_scale, weight, bias = ctx.saved_tensors
+        ptr, order, seed, choices, _, _ = ctx.rest
         run: Any = cpu.normalize_backward if runs_directly(grad_y) else _normalize_backward
-        grad_x, grad_mean_scale, grad_weight, grad_bias = run(grad_y, *saved, *ctx.choices, needs)
-        _, _, _, _, mean_scale, weight, bias, _ = saved
-        return (
-            grad_x if needs_x else None,
-            grad_residual,
-            grad_mean_scale.to(mean_scale.dtype) if needs_mean_scale else None,
-            grad_weight.to(weight.dtype) if needs_weight else None,
-            grad_bias.to(bias.dtype) if needs_bias else None,
-            None, None, None, None, None, None,
-        )  # fmt: skip
+        grad_x, *found = run(
+            grad_y, x, ptr, order, seed, mean_scale, weight, bias, ctx.kept, *choices, needs
+        )
+        others = [
+            (grad if grad.dtype == parameter.dtype else grad.to(parameter.dtype)) if need else None
+            for need, grad, parameter in zip(
+                needs_parameters, found, (mean_scale, weight, bias), strict=True
+            )
+        ]
+        return grad_x if needs_x else None, grad_residual, *others, None
 
 
 def _replayed_backward(ctx: Any, needs: list[bool], grad_y: Tensor) -> list[Tensor | None]:
     """The gradients of x and the parameters as differentiable functions of them and grad_y."""
-    x, ptr, order, seed, mean_scale, weight, bias, _ = ctx.saved_tensors
-    center, scale, groups, eps, activation, dropout = ctx.choices
+    inputs = ctx.saved_tensors
+    x, mean_scale, weight, bias = inputs
+    ptr, order, seed, choices, masked, _ = ctx.rest
+    center, scale, groups, eps, activation, dropout = choices
     with torch.enable_grad():
         y, _, _ = reference.segment_normalize(
-            x, Segments(ptr, order, x.shape[0], masked=ctx.masked),
+            x, Segments(ptr, order, x.shape[0], masked=masked),
             center=Over(center) if center else None, scale=Over(scale) if scale else None,
             groups=groups, mean_scale=mean_scale, weight=weight, bias=bias, eps=eps,
             activation=ACTIVATIONS[activation], dropout=dropout, seed=seed, residual=None,
         )  # fmt: skip
-        inputs = (x, mean_scale, weight, bias)
         asked = {i: tensor for i, tensor in enumerate(inputs) if tensor is not None and needs[i]}
         found = torch.autograd.grad(y, list(asked.values()), grad_y, create_graph=True)
     grads: list[Tensor | None] = [None] * 4

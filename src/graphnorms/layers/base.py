@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels.api import Statistics, finish, normalize
@@ -47,14 +49,22 @@ class Norm(nn.Module):
         )  # fmt: skip
 
     def _finish(
-        self, x: Tensor, residual: Tensor | None, mask: Tensor | None, unchanged: Tensor | None
+        self,
+        x: Tensor,
+        residual: Tensor | None,
+        mask: Tensor | None,
+        transform: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """Apply the layer's epilogue alone."""
+        """Apply a transform of each node alone, then the layer's epilogue, in plain torch."""
         share = self.dropout if self.training else 0.0
-        return finish(
-            x, activation=self.activation, dropout=share, residual=residual, mask=mask,
-            unchanged=unchanged,
-        )  # fmt: skip
+        # What masked rows hold stays out of the gradients, too.
+        y = x if mask is None else torch.where(mask.unsqueeze(1), x, 0)
+        if transform is not None:
+            y = transform(y)
+        y = finish(y, self.activation, share, draw_seed(x.device) if share else None)
+        if mask is not None:
+            y = torch.where(mask.unsqueeze(1), y, x)
+        return y if residual is None else y + residual
 
     def _own_repr(self) -> str:
         return str(self.in_channels)

@@ -112,19 +112,19 @@ class BatchNorm(Norm):
         check_features(x, self.in_channels)
         check_residual(residual, x)
         own = self.module
-        tracked = own.running_mean is not None and own.running_var is not None
-        by_batch = own.training or not tracked
+        running_mean, running_var = own.running_mean, own.running_var
+        by_batch = own.training or running_mean is None
         if self.allow_single_element and x.shape[0] <= 1:
             by_batch = False
         if not by_batch:
-            assert own.running_mean is not None
-            assert own.running_var is not None
+            assert running_mean is not None
+            assert running_var is not None
             if mask is not None:
                 check_mask(mask, x.shape[0], x.device)
-            normalized = by_running(
-                x, own.running_mean, own.running_var, own.weight, own.bias, own.eps
-            )
-            return self._finish(normalized, residual, mask, x)
+            return self._finish(
+                x, residual, mask,
+                by_running(running_mean, running_var, own.weight, own.bias, own.eps),
+            )  # fmt: skip
         if own.training and x.shape[0] == 1:
             raise ValueError(
                 f"Expected more than 1 value per channel when training, got input size {x.shape}; "
@@ -133,14 +133,15 @@ class BatchNorm(Norm):
         segments = as_segments(None, rows_of=x, mask=mask)
         y, statistics = self._normalize(
             x, segments, residual, center=Over.NODES, scale=Over.NODES,
-            weight=own.weight, bias=own.bias, eps=own.eps, statistics=own.training and tracked,
+            weight=own.weight, bias=own.bias, eps=own.eps,
+            statistics=own.training and running_mean is not None,
         )  # fmt: skip
         if statistics is not None and x.shape[0]:
-            assert own.running_mean is not None
-            assert own.running_var is not None
+            assert running_mean is not None
+            assert running_var is not None
             assert own.num_batches_tracked is not None
             update_by_batch(
-                own.running_mean, own.running_var, own.num_batches_tracked,
+                running_mean, running_var, own.num_batches_tracked,
                 x, segments, statistics, own.momentum,
             )  # fmt: skip
         return y

@@ -58,4 +58,4 @@ class Identity(Norm):
         check_residual(residual, x)
         if mask is not None:
             check_mask(mask, x.shape[0], x.device)
-        return self._finish(x, residual, mask, x)
+        return self._finish(x, residual, mask)

@@ -147,10 +147,12 @@ class InstanceNorm(Norm):
         if tracked and not self.training:
             assert self.running_mean is not None
             assert self.running_var is not None
-            normalized = by_running(
-                x, self.running_mean, self.running_var, self.weight, self.bias, self.eps
-            )
-            return self._finish(normalized, residual, mask, x)
+            return self._finish(
+                x, residual, mask,
+                by_running(
+                    self.running_mean, self.running_var, self.weight, self.bias, self.eps
+                ),
+            )  # fmt: skip
         y, statistics = self._normalize(
             x, segments, residual, center=Over.NODES, scale=Over.NODES,
             weight=self.weight, bias=self.bias, eps=self.eps, statistics=tracked,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -32,7 +34,7 @@ def update_by_batch(
         num_batches_tracked.add_(1)
         return
     if segments.masked:
-        rows = segments.counts  # (1,)
+        rows = segments.counts.to(running_var.dtype)  # (1,)
         factor: Tensor | float = rows / (rows - 1).clamp(min=1)
     else:
         rows, factor = None, x.shape[0] / (x.shape[0] - 1)
@@ -74,29 +76,32 @@ def update_running(
     else:
         weight = 1 / num_batches_tracked.clamp(min=1).to(running_mean.dtype)
     if any_rows is not None:
-        weight = weight * any_rows
+        weight = any_rows.to(running_mean.dtype) * weight
     running_mean.add_((mean - running_mean) * weight)
     running_var.add_((var - running_var) * weight)
 
 
 def by_running(
-    x: Tensor,
     running_mean: Tensor,
     running_var: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
     eps: float,
-) -> Tensor:
-    r"""Normalize by given statistics: $y = \gamma (x - r_\mu) / \sqrt{r_v + \varepsilon} + \beta$.
+) -> Callable[[Tensor], Tensor]:
+    r"""Make the function $x \mapsto \gamma (x - r_\mu) / \sqrt{r_v + \varepsilon} + \beta$.
 
     The mean is subtracted before anything is multiplied, so that a mean that is large against
     the spread costs no precision.
     """
-    dtype = torch.promote_types(x.dtype, running_mean.dtype)
-    factor = torch.rsqrt(running_var.to(dtype) + eps)
-    if weight is not None:
-        factor = factor * weight.to(dtype)
-    y = (x.to(dtype) - running_mean.to(dtype)) * factor
-    if bias is not None:
-        y = y + bias.to(dtype)
-    return y.to(x.dtype)
+
+    def normalize(x: Tensor) -> Tensor:
+        dtype = torch.promote_types(x.dtype, running_mean.dtype)
+        factor = torch.rsqrt(running_var.to(dtype) + eps)
+        if weight is not None:
+            factor = factor * weight.to(dtype)
+        y = (x.to(dtype) - running_mean.to(dtype)) * factor
+        if bias is not None:
+            y = y + bias.to(dtype)
+        return y.to(x.dtype)
+
+    return normalize

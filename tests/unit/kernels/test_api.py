@@ -175,18 +175,53 @@ def test_bad_arguments_are_named(change: dict[str, object], message: str) -> Non
         gn.segment_normalize(x, Segments.single(5), **arguments)  # type: ignore[arg-type]
 
 
-def test_wrong_tensors_never_reach_the_kernels() -> None:
-    x, ptr = torch.zeros(5, 6), torch.tensor([0, 5])
-    rest = (1, 1, 1, 1e-5, 0, False)
-    for bad_ptr in (ptr.int(), ptr.float(), torch.stack([ptr, ptr]), torch.arange(4)[::2]):
-        with pytest.raises(ValueError, match="ptr is"):
-            cpu.normalize_forward(x, bad_ptr, None, None, None, None, *rest)
-    with pytest.raises(ValueError, match="order is"):
-        cpu.normalize_forward(x, ptr, torch.arange(4), None, None, None, *rest)
-    with pytest.raises(ValueError, match="weight is"):
-        cpu.normalize_forward(x, ptr, None, None, torch.ones(5), None, *rest)
-    with pytest.raises(ValueError, match="float8"):
-        cpu.normalize_forward(x.to(torch.float8_e5m2), ptr, None, None, None, None, *rest)
+@pytest.mark.skipif(cpu.unavailable() is not None, reason="no kernels to protect")
+@pytest.mark.parametrize(
+    ("name", "bad", "words"),
+    [
+        ("ptr", torch.tensor([0, 5]).int(), "ptr is"),
+        ("ptr", torch.tensor([0.0, 5.0]), "ptr is"),
+        ("ptr", torch.tensor([[0, 5], [0, 5]]), "ptr is"),
+        ("ptr", torch.arange(4)[::2], "ptr is"),
+        ("ptr", torch.arange(0), "ptr is empty"),
+        ("ptr", torch.tensor([1, 5]), "ptr does not begin with 0"),
+        ("ptr", torch.tensor([0, 4, 2, 5]), "ptr does not ascend"),
+        ("ptr", torch.tensor([0, 6]), "ptr ends behind the last row"),
+        ("order", torch.arange(4), "order is"),
+        ("order", torch.arange(5) + 1, "order names a row that x does not have"),
+        ("order", torch.arange(5) - 1, "order names a row that x does not have"),
+        ("seed", torch.tensor(1.0), "seed is"),
+        ("seed", torch.tensor([1, 2]), "seed is"),
+        ("mean_scale", torch.ones(1, 6), "mean_scale is"),
+        ("weight", torch.ones(5), "weight is"),
+        ("weight", torch.ones(2, 6), "weight is"),
+        ("bias", torch.ones(6, device="meta"), "bias is"),
+        ("residual", torch.ones(5, 5), "residual is"),
+        ("residual", torch.ones(5, 6).double(), "residual is"),
+        ("x", torch.ones(5, 6).to(torch.float8_e5m2), "float8"),
+        ("statistics", torch.ones(11), "statistics is"),
+        ("statistics", torch.ones(24)[::2], "statistics is"),
+        ("statistics", torch.ones(12).double(), "statistics is"),
+        ("grad_y", torch.ones(4, 6), "grad_y is"),
+        ("grad_y", torch.ones(5, 6).half(), "grad_y is"),
+    ],
+)
+def test_wrong_tensors_never_reach_the_kernels(name: str, bad: Tensor, words: str) -> None:
+    right: dict[str, Any] = {
+        "x": torch.zeros(5, 6), "ptr": torch.tensor([0, 5]), "order": None, "seed": None,
+        "mean_scale": None, "weight": None, "bias": None, "center": 1, "scale": 1, "groups": 1,
+        "eps": 1e-5, "activation": 0, "dropout": 0.5,
+    }  # fmt: skip
+    forward = right | {"residual": None, "moment": False}
+    backward = right | {
+        "grad_y": torch.zeros(5, 6), "statistics": torch.zeros(36), "needs": [True] * 4,
+    }  # fmt: skip
+    cpu.normalize_forward(**forward)
+    cpu.normalize_backward(**backward)
+    for run, arguments in ((cpu.normalize_forward, forward), (cpu.normalize_backward, backward)):
+        if name in arguments:
+            with pytest.raises(ValueError, match=words):
+                run(**arguments | {name: bad})
 
 
 def test_strange_features_are_refused() -> None:

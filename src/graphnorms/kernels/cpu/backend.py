@@ -123,7 +123,7 @@ def normalize_forward(
         _check_like("residual", residual, x)
         residual = _rows_contiguous(residual)
     centers, scales = statistics_sizes(center, scale, rows, segments, channels, groups)
-    y = x.new_empty((rows, channels))
+    y = torch.empty_like(x)
     statistics = x.new_empty(centers + scales * (2 if moment else 1), dtype=dtype)
     _kernels().normalize_forward(
         _DTYPES[x.dtype], rows, channels, segments, groups, center, scale, activation,
@@ -180,12 +180,11 @@ def normalize_backward(
     mean_scale, weight, bias, stride = _parameters(
         mean_scale, weight, bias, segments, channels, dtype
     )
-    needs_x, needs_mean_scale, needs_weight, needs_bias = needs
-    shape = (segments, channels) if stride else (channels,)
-    grad_x = x.new_empty((rows, channels) if needs_x else (0,))
-    grad_mean_scale = x.new_empty((channels,) if needs_mean_scale else (0,), dtype=dtype)
-    grad_weight = x.new_empty(shape if needs_weight else (0,), dtype=dtype)
-    grad_bias = x.new_empty(shape if needs_bias else (0,), dtype=dtype)
+    grad_x = torch.empty_like(x) if needs[0] else x.new_empty(0)
+    grad_mean_scale, grad_weight, grad_bias = (
+        torch.empty_like(parameter) if needed and parameter is not None else statistics.new_empty(0)
+        for parameter, needed in zip((mean_scale, weight, bias), needs[1:], strict=True)
+    )
     _kernels().normalize_backward(
         _DTYPES[x.dtype], rows, channels, segments, groups, center, scale, activation,
         torch.get_num_threads(), eps, dropout, stride, ptr.data_ptr(), _address(order),
@@ -265,21 +264,21 @@ def aggregate(
 
 def _rows_contiguous(x: Tensor) -> Tensor:
     """x, or a copy of it whose rows lie without gaps within; the rows may be apart."""
-    if x.stride(1) == 1 and x.stride(0) >= x.shape[1]:
+    if x.is_contiguous() or (x.stride(1) == 1 and x.stride(0) >= x.shape[1]):
         return x
     return x.contiguous()
 
 
 def _check(x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None, groups: int) -> None:
-    rows, channels = x.shape
     _check_storage(x)
+    channels = x.shape[1]
     if groups < 1 or channels < 1 or channels % groups:
         raise ValueError(f"groups is {groups}, which does not divide the {channels} channels")
     _check_index("ptr", ptr, None)
     if not ptr.shape[0]:
         raise ValueError("ptr is empty, expected segments + 1 offsets")
     if order is not None:
-        _check_index("order", order, rows)
+        _check_index("order", order, x.shape[0])
     if seed is not None and (seed.dtype != torch.int64 or seed.numel() != 1 or not seed.is_cpu):
         raise ValueError(
             f"seed is {tuple(seed.shape)} of {seed.dtype} on {seed.device}, expected one int64 "
