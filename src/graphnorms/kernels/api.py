@@ -1,15 +1,14 @@
-"""The primitive's contract: `segment_normalize` and `aggregate`, their checks and errors."""
+"""The primitive's contract: `segment_normalize`, its checks and errors."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from graphnorms.adjacency import Adjacency
-from graphnorms.errors import BackendRefusedError, unknown_name
+from graphnorms.errors import unknown_name
 from graphnorms.kernels import autograd, reference
-from graphnorms.kernels.dispatch import choose_aggregate, choose_normalize
+from graphnorms.kernels.calls import check_features as _check_features
+from graphnorms.kernels.calls import needs_plain_torch as _needs_plain_torch
+from graphnorms.kernels.dispatch import choose_normalize
 from graphnorms.kernels.problem import ACTIVATIONS, Over
 from graphnorms.segments import Segments
 
@@ -117,79 +116,9 @@ def normalize_with_statistics(
     return y, shift, moment
 
 
-def _needs_plain_torch(backend: str) -> bool:
-    """Whether the call is one that only the reference can serve.
-
-    Those are the transforms of `torch.func` and forward-mode differentiation, which go through
-    every operation by itself, and an export to ONNX, which knows torch's operations alone.
-
-    Raises:
-        BackendRefusedError: It is, but another backend was asked for by name.
-    """
-    if torch._C._are_functorch_transforms_active():
-        reason = "torch.func transforms"
-    elif forward_ad._current_level >= 0:
-        reason = "forward-mode differentiation"
-    elif torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export():
-        reason = "an export to ONNX"
-    else:
-        return False
-    if backend != "auto":
-        raise BackendRefusedError(
-            f"backend {backend!r} cannot run this: it is under {reason}, which needs plain "
-            "torch; use backend='auto' for one that can"
-        )
-    return True
-
-
 def activate(y: Tensor, activation: str | None) -> Tensor:
     """Apply an activation by itself, where there is no normalization to fuse it with."""
     return reference.ACTIVATION_FUNCTIONS[activation](y)
-
-
-def aggregate(
-    x: Tensor,
-    adjacency: Adjacency,
-    *,
-    self_weight: float = 0.0,
-    node_scale: Tensor | None = None,
-    backend: str = "auto",
-) -> Tensor:
-    r"""Sum the features of the neighbours: $y = D(A + wI)Dx$, with $D$ diagonal.
-
-    GIN's $Q$ is $w = 1 + \varepsilon$ without $D$; GCN's is $w = 1$ with
-    $D = \mathrm{diag}(1 / \sqrt{d + 1})$.
-
-    Shapes: `x` and the result `(nodes, channels)`.
-
-    Args:
-        x: The features.
-        adjacency: The edges; row i sums over the sources of the edges that end in i.
-        self_weight: $w$, the weight of the node itself.
-        node_scale: The diagonal of $D$, `(nodes,)`; `None` for 1. It takes no gradient.
-        backend: `"auto"`, or one backend by name, which then never falls back.
-
-    Raises:
-        ValueError: `x` is not `(adjacency.num_nodes, channels)` or not floating, or is on
-            another device.
-        BackendRefusedError: The backend asked for cannot run this; the message says why.
-    """
-    _check_features(x)
-    if x.shape[0] != adjacency.num_nodes:
-        raise ValueError(f"x has {x.shape[0]} rows, but the adjacency {adjacency.num_nodes} nodes")
-    if x.device != adjacency.ptr.device:
-        raise ValueError(f"x is on {x.device}, but the adjacency is on {adjacency.ptr.device}")
-    if node_scale is not None and node_scale.shape != (x.shape[0],):
-        raise ValueError(
-            f"node_scale is {tuple(node_scale.shape)}, expected one number per node, "
-            f"({x.shape[0]},)"
-        )
-    chosen = choose_aggregate(x.device.type, x.dtype, backend)
-    if chosen == "reference" or _needs_plain_torch(backend):
-        return reference.aggregate(x, adjacency, self_weight=self_weight, node_scale=node_scale)
-    if node_scale is not None:
-        node_scale = node_scale.detach()
-    return autograd.aggregate(x, adjacency, self_weight, node_scale)
 
 
 def _check(
@@ -217,10 +146,3 @@ def _check(
             )
     if activation not in ACTIVATIONS:
         raise unknown_name("activation", str(activation), [str(name) for name in ACTIVATIONS])
-
-
-def _check_features(x: Tensor) -> None:
-    if x.dim() != 2 or not x.shape[1] or not x.is_floating_point():
-        raise ValueError(
-            f"x is {tuple(x.shape)} of {x.dtype}, expected (rows, channels) of a floating dtype"
-        )

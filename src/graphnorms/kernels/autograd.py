@@ -1,4 +1,4 @@
-"""Where the kernels meet autograd and `torch.library`; no other module does.
+"""Where the kernels meet autograd and `torch.library`.
 
 The operators carry the tensors and numbers of a kernel call, so that `torch.compile` and
 `torch.export` see one node each. They are made differentiable by the Functions below: an
@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphnorms.adjacency import Adjacency
 from graphnorms.kernels import reference
+from graphnorms.kernels.calls import runs_directly as _runs_directly
 from graphnorms.kernels.cpu import backend as cpu
 from graphnorms.kernels.problem import ACTIVATIONS, Over, accumulation_dtype, cells
 from graphnorms.segments import Segments
@@ -31,16 +31,11 @@ _library.define(
     "Tensor? weight, Tensor? bias, Tensor shift, Tensor rstd, int center, int scale, "
     "int groups, float eps, int activation, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)"
 )
-_library.define(
-    "aggregate(Tensor x, Tensor ptr, Tensor index, Tensor? node_scale, float self_weight) -> Tensor"
-)
 _library.impl("normalize_forward", cpu.normalize_forward, "CPU")
 _library.impl("normalize_backward", cpu.normalize_backward, "CPU")
-_library.impl("aggregate", cpu.aggregate, "CPU")
 
 _normalize_forward = torch.ops.graphnorms.normalize_forward.default
 _normalize_backward = torch.ops.graphnorms.normalize_backward.default
-_aggregate = torch.ops.graphnorms.aggregate.default
 
 
 @torch.library.register_fake("graphnorms::normalize_forward", lib=_library)
@@ -74,30 +69,8 @@ def _(
     return grad_x, grads[0], grads[1], grads[2]
 
 
-@torch.library.register_fake("graphnorms::aggregate", lib=_library)
-def _(
-    x: Tensor, ptr: Tensor, index: Tensor, node_scale: Tensor | None, self_weight: float
-) -> Tensor:
-    return x.new_empty(tuple(x.shape))
-
-
 _Choices = tuple[int, int, int, float, int]
 """Centre, scale, groups, eps and activation, as the operators take them."""
-
-
-def _runs_directly(x: Tensor) -> bool:
-    """Whether nobody watches the operators, so that a small call may skip their dispatch (15 µs).
-
-    They are watched while a graph is made of them, by dispatch modes and tensor subclasses, and
-    by the vmap behind `is_grads_batched`.
-    """
-    return (
-        type(x) in (Tensor, torch.nn.Parameter)
-        and x.is_cpu
-        and not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
-    )
 
 
 def normalize(
@@ -119,16 +92,6 @@ def normalize(
         y, shift, moment = results
         return y, shift, moment
     return results, None, None
-
-
-def aggregate(
-    x: Tensor, adjacency: Adjacency, self_weight: float, node_scale: Tensor | None
-) -> Tensor:
-    """Run `aggregate` on the kernels."""
-    y: Tensor = _Aggregate.apply(  # type: ignore[no-untyped-call]
-        x, adjacency, self_weight, node_scale
-    )
-    return y
 
 
 class _Normalize(torch.autograd.Function):
@@ -207,29 +170,3 @@ def _replayed_backward(
     for i, grad in zip(asked, found, strict=True):
         grads[i] = grad
     return grads
-
-
-class _Aggregate(torch.autograd.Function):
-    """`aggregate` by a kernel; its backward is the same kernel on the transposed edges."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, adjacency: Adjacency, self_weight: float, node_scale: Tensor | None
-    ) -> Tensor:
-        """Run the kernel."""
-        ctx.adjacency, ctx.self_weight, ctx.node_scale = adjacency, self_weight, node_scale
-        y: Tensor = _aggregate(x, adjacency.ptr, adjacency.index, node_scale, self_weight)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Aggregate along the reversed edges; as a Function again, so it can be differentiated."""
-        transposed = _transposed(ctx.adjacency)
-        grad_x = aggregate(grads[0], transposed, ctx.self_weight, ctx.node_scale)
-        return grad_x, None, None, None
-
-
-def _transposed(adjacency: Adjacency) -> Adjacency:
-    if adjacency.symmetric:
-        return adjacency
-    return Adjacency(*adjacency.transpose, adjacency.ptr, adjacency.index, validate=False)

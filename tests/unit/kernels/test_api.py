@@ -14,6 +14,7 @@ import graphnorms as gn
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels import dispatch, reference
 from graphnorms.kernels.cpu import backend as cpu
+from graphnorms.kernels.cpu import extension
 from graphnorms.segments import Segments
 from graphnorms.testing import tolerance
 
@@ -147,7 +148,7 @@ def test_without_the_extension_the_reference_runs_and_says_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reason = "the C++ kernels are not installed"
-    monkeypatch.setattr(cpu, "unavailable", lambda: reason)
+    monkeypatch.setattr(extension, "unavailable", lambda: reason)
     dispatch.choose.cache_clear()
     try:
         status = gn.backends()[0]

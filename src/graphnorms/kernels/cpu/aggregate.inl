@@ -37,3 +37,7 @@ template <class T> void aggregate(const Aggregate& p) {
     if (p.node_scale) aggregate_rows<T, true>(p);
     else aggregate_rows<T, false>(p);
 }
+
+AggregateKernels aggregate_kernels() {
+    return {{aggregate<float>, aggregate<double>, aggregate<BFloat16>, aggregate<Float16>}};
+}

@@ -1,4 +1,4 @@
-"""The C++ kernels as functions of tensors.
+"""The C++ kernels of the normalization as functions of tensors.
 
 Addresses are passed on, so everything is checked here: a size, stride, dtype or device that
 does not fit never reaches the kernels.
@@ -6,55 +6,17 @@ does not fit never reaches the kernels.
 
 from __future__ import annotations
 
-import functools
-import importlib
-import os
-from types import ModuleType
-from typing import Final
-
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.problem import (
-    AggregateProblem,
-    NormalizeProblem,
-    Over,
-    accumulation_dtype,
-    cells,
-)
-
-# The numbers are those of `Dtype` in problem.h.
-_DTYPES: Final = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
-
-
-@functools.cache
-def _kernels() -> ModuleType:
-    """Load the extension: after torch, whose OpenMP threads it then shares."""
-    module = importlib.import_module("graphnorms.kernels.cpu._kernels")
-    # After a fork GNU's OpenMP hangs when it is asked for the threads of the parent.
-    os.register_at_fork(after_in_child=module.after_fork_in_child)
-    return module
-
-
-@functools.cache
-def unavailable() -> str | None:
-    """Why the backend cannot run at all here, or `None`."""
-    try:
-        _kernels()
-    except ImportError as error:
-        return (
-            "the C++ kernels are not installed (no working C++ compiler was found when "
-            "graphnorms was installed): install a compiler, then "
-            f"`pip install --force-reinstall --no-deps graphnorms` [{error}]"
-        )
-    return None
-
-
-def description() -> str:
-    """What would run: the instruction set and the threads."""
-    module = _kernels()
-    threads = f"{torch.get_num_threads()} threads" if module.openmp else "1 thread, no OpenMP"
-    return f"{module.instruction_set()}, {threads}"
+from graphnorms.kernels.cpu.extension import DTYPES as _DTYPES
+from graphnorms.kernels.cpu.extension import address as _address
+from graphnorms.kernels.cpu.extension import check_index as _check_index
+from graphnorms.kernels.cpu.extension import common_refusals as _common_refusals
+from graphnorms.kernels.cpu.extension import kernels as _kernels
+from graphnorms.kernels.cpu.extension import parameter as _parameter
+from graphnorms.kernels.cpu.extension import rows_contiguous as _rows_contiguous
+from graphnorms.kernels.problem import NormalizeProblem, Over, accumulation_dtype, cells
 
 
 def normalize_refusals(problem: NormalizeProblem) -> list[str]:
@@ -69,22 +31,6 @@ def normalize_refusals(problem: NormalizeProblem) -> list[str]:
         reasons.append("a centre over nodes and channels with a scale over nodes")
     if problem.center is Over.BOTH and problem.mean_scale:
         reasons.append("mean_scale with a centre over nodes and channels")
-    return reasons
-
-
-def aggregate_refusals(problem: AggregateProblem) -> list[str]:
-    """Why the backend cannot run an `aggregate`; empty if it can."""
-    return _common_refusals(problem.device, problem.dtype)
-
-
-def _common_refusals(device: str, dtype: torch.dtype) -> list[str]:
-    reasons = []
-    if (reason := unavailable()) is not None:
-        reasons.append(reason)
-    if device != "cpu":
-        reasons.append(f"x is on {device}, the kernels run on the cpu")
-    if dtype not in _DTYPES:
-        reasons.append(f"x is {dtype}, the kernels have float64, float32, bfloat16 and float16")
     return reasons
 
 
@@ -179,39 +125,6 @@ def normalize_backward(
     return grad_x, grads[0], grads[1], grads[2]
 
 
-def aggregate(
-    x: Tensor,
-    ptr: Tensor,
-    index: Tensor,
-    node_scale: Tensor | None,
-    self_weight: float,
-) -> Tensor:
-    """Run the aggregation kernel; with the transposed CSR it is its own backward."""
-    x = _rows_contiguous(x)
-    dtype = accumulation_dtype(x.dtype)
-    rows, channels = x.shape
-    if not x.is_cpu or x.dtype not in _DTYPES:
-        raise ValueError(f"x is {x.dtype} on {x.device}, expected a kernel's dtype on the cpu")
-    _check_index("ptr", ptr, rows + 1)
-    _check_index("index", index, None)
-    edges = index.shape[0]
-    node_scale = _parameter("node_scale", node_scale, rows, dtype)
-    y = x.new_empty((rows, channels))
-    _kernels().aggregate(
-        _DTYPES[x.dtype], rows, channels, edges, torch.get_num_threads(), ptr.data_ptr(),
-        index.data_ptr(), _address(node_scale), self_weight, x.data_ptr(),
-        x.stride(0), y.data_ptr(),
-    )  # fmt: skip
-    return y
-
-
-def _rows_contiguous(x: Tensor) -> Tensor:
-    """x, or a copy of it whose rows lie without gaps within; the rows may be apart."""
-    if x.stride(1) == 1 and x.stride(0) >= x.shape[1]:
-        return x
-    return x.contiguous()
-
-
 def _check(x: Tensor, ptr: Tensor, order: Tensor | None, groups: int) -> tuple[int, int, int]:
     rows, channels = x.shape
     if not x.is_cpu or x.dtype not in _DTYPES:
@@ -222,36 +135,3 @@ def _check(x: Tensor, ptr: Tensor, order: Tensor | None, groups: int) -> tuple[i
     if order is not None:
         _check_index("order", order, rows)
     return rows, channels, ptr.shape[0] - 1
-
-
-def _check_index(name: str, index: Tensor, length: int | None) -> None:
-    if (
-        index.dtype != torch.int64
-        or not index.is_cpu
-        or index.dim() != 1
-        or not index.is_contiguous()
-        or (length is not None and index.shape[0] != length)
-    ):
-        raise ValueError(
-            f"{name} is {tuple(index.shape)} of {index.dtype} on {index.device}, expected a "
-            f"contiguous vector of {'int64' if length is None else f'{length} int64'} on the cpu"
-        )
-
-
-def _parameter(
-    name: str, parameter: Tensor | None, length: int, dtype: torch.dtype
-) -> Tensor | None:
-    if parameter is None:
-        return None
-    if parameter.dim() != 1 or parameter.shape[0] != length or not parameter.is_cpu:
-        raise ValueError(
-            f"{name} is {tuple(parameter.shape)} on {parameter.device}, expected ({length},) "
-            "on the cpu"
-        )
-    if parameter.dtype == dtype and parameter.is_contiguous():
-        return parameter
-    return parameter.to(dtype).contiguous()
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()

@@ -130,7 +130,7 @@ template <class T> void backward(const NormBackward& p) {
 Kernels GRAPHNORMS_KERNELS() {
     return {{forward<float>, forward<double>, forward<BFloat16>, forward<Float16>},
             {backward<float>, backward<double>, backward<BFloat16>, backward<Float16>},
-            {aggregate<float>, aggregate<double>, aggregate<BFloat16>, aggregate<Float16>}};
+            aggregate_kernels()};
 }
 
 }  // namespace graphnorms
