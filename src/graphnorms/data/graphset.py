@@ -6,12 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.data.gather import GatherTable
+from graphnorms.data.onehot import OneHot
 from graphnorms.segments import Segments
 
 
@@ -49,12 +52,17 @@ class GraphSet:
     every graph is symmetric. Graphs without edges and graphs without nodes are allowed. A
     graph set is not to be changed: its tensors, counts and fingerprint are kept.
 
+    One-hot features are kept as the columns of their ones and made dense for a minibatch: a byte
+    or two per node and label, where dense features take 4 bytes per node and feature. Readers
+    make such features wherever they encode labels or degrees. `x` is then made anew at every
+    access, as large as the whole set: keep it while you use it.
+
     Shapes: `x` `(nodes, features)` float32; `ptr` `(graphs + 1,)`, `edge_ptr` `(nodes + 1,)`,
     `edge_index` `(edges,)` and `y` `(graphs,)`, all int64; one device.
 
     Args:
         name: What to call the set.
-        x: Node features.
+        x: Node features, dense or `OneHot`.
         ptr: Where each graph's nodes begin in `x`, and where the last one's end.
         edge_ptr: Where each node's edges begin in `edge_index`, and where the last one's end.
         edge_index: The sources of the edges, as node ids within their graph.
@@ -73,7 +81,7 @@ class GraphSet:
         self,
         *,
         name: str,
-        x: Tensor,
+        x: Tensor | OneHot,
         ptr: Tensor,
         edge_ptr: Tensor,
         edge_index: Tensor,
@@ -87,7 +95,7 @@ class GraphSet:
         if (transpose_ptr is None) != (transpose_index is None):
             raise ValueError("give transpose_ptr and transpose_index together, or neither")
         self.name = name
-        self.x = x
+        self._x = x
         self.ptr = ptr
         self.edge_ptr = edge_ptr
         self.edge_index = edge_index
@@ -104,9 +112,14 @@ class GraphSet:
         return self.y.shape[0]
 
     @property
+    def x(self) -> Tensor:
+        """Node features, `(nodes, features)` float32; new at every access if kept as `OneHot`."""
+        return _dense(self._x)
+
+    @property
     def num_nodes(self) -> int:
         """Number of nodes of all graphs."""
-        return self.x.shape[0]
+        return self._x.shape[0]
 
     @property
     def num_edges(self) -> int:
@@ -116,7 +129,7 @@ class GraphSet:
     @property
     def num_features(self) -> int:
         """Number of columns of `x`."""
-        return self.x.shape[1]
+        return self._x.shape[1]
 
     @property
     def num_classes(self) -> int:
@@ -131,7 +144,7 @@ class GraphSet:
     @property
     def device(self) -> torch.device:
         """Where the tensors are."""
-        return self.x.device
+        return self._x.device
 
     @cached_property
     def class_counts(self) -> tuple[int, ...]:
@@ -142,17 +155,22 @@ class GraphSet:
     def fingerprint(self) -> str:
         """Hash of the content, 16 hexadecimal digits: what training on the set depends on.
 
-        Equal for equal tensors and number of classes on every device; names do not enter.
+        Equal for equal tensors and number of classes on every device, and for one-hot features
+        however they are kept; names do not enter.
         """
         digest = hashlib.sha256(str(self.num_classes).encode())
-        tensors = [self.x, self.ptr, self.edge_ptr, self.edge_index, self.y]
+        tensors = [self.ptr, self.edge_ptr, self.edge_index, self.y]
         if not self.symmetric:
             tensors += [self.transpose_ptr, self.transpose_index]
+        # A large matrix of zeros and ones is hashed without ever being whole.
+        x = self._x.chunks() if isinstance(self._x, OneHot) else (self._x,)
+        digest.update(f";<f4{tuple(self._x.shape)}".encode())
+        for part in x:
+            digest.update(_little_endian(part).data)
         for tensor in tensors:
-            array = tensor.detach().cpu().contiguous().numpy()
-            little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-            digest.update(f";{little.dtype.str}{little.shape}".encode())
-            digest.update(little.data)
+            array = _little_endian(tensor)
+            digest.update(f";{array.dtype.str}{array.shape}".encode())
+            digest.update(array.data)
         return digest.hexdigest()[:16]
 
     def __repr__(self) -> str:
@@ -166,10 +184,11 @@ class GraphSet:
 
     def to(self, device: torch.device | str) -> GraphSet:
         """Return the set on `device`; itself if it is there already."""
-        if self.x.to(device) is self.x:
+        x = self._x.to(device)
+        if x is self._x:
             return self
         return self._with(
-            x=self.x.to(device),
+            x=x,
             ptr=self.ptr.to(device),
             edge_ptr=self.edge_ptr.to(device),
             edge_index=self.edge_index.to(device),
@@ -197,7 +216,7 @@ class GraphSet:
                 self._out_degree, self.transpose_index, nodes, places
             )
         return self._with(
-            x=self.x.index_select(0, nodes),
+            x=self._x.index_select(0, nodes),
             ptr=plan.ptr,
             edge_ptr=edge_ptr,
             edge_index=edge_index,
@@ -233,7 +252,7 @@ class GraphSet:
             transpose_index += shift
             adjacency = Adjacency(ptr, index, transpose_ptr, transpose_index, validate=False)
         return GraphBatch(
-            x=self.x.index_select(0, nodes),
+            x=_dense(self._x.index_select(0, nodes)),
             y=self.y.index_select(0, plan.graph_ids),
             segments=Segments(
                 plan.ptr, None, plan.num_nodes, longest=plan.longest, index=graph_of_node
@@ -256,7 +275,7 @@ class GraphSet:
     def _with(
         self,
         *,
-        x: Tensor,
+        x: Tensor | OneHot,
         ptr: Tensor,
         edge_ptr: Tensor,
         edge_index: Tensor,
@@ -280,7 +299,10 @@ class GraphSet:
         )
 
     def _validate(self) -> None:
-        _check_tensor("x", self.x, torch.float32, 2)
+        if isinstance(self._x, OneHot):
+            self._x.validate()
+        else:
+            _check_tensor("x", self._x, torch.float32, 2)
         vectors = {
             "ptr": self.ptr,
             "edge_ptr": self.edge_ptr,
@@ -291,9 +313,9 @@ class GraphSet:
         }
         for name, vector in vectors.items():
             _check_tensor(name, vector, torch.int64, 1)
-            if vector.device != self.x.device:
+            if vector.device != self.device:
                 raise ValueError(
-                    f"{name} is on {vector.device} and x on {self.x.device}; expected one device"
+                    f"{name} is on {vector.device} and x on {self.device}; expected one device"
                 )
         _check_offsets("ptr", self.ptr, len(self), "graphs", self.num_nodes, "nodes")
         counts = self.ptr.diff()
@@ -323,6 +345,15 @@ class GraphSet:
                 f"y holds class {int(wrong[0])}, expected 0 … {self.num_classes - 1}, "
                 f"for there are {self.num_classes} class_names"
             )
+
+
+def _dense(x: Tensor | OneHot) -> Tensor:
+    return x.dense() if isinstance(x, OneHot) else x
+
+
+def _little_endian(tensor: Tensor) -> np.ndarray[Any, Any]:
+    array = tensor.detach().cpu().contiguous().numpy()
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
 def _gather_edges(
