@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
+from graphnorms.data.checks import check_offsets, check_tensor
 from graphnorms.data.gather import GatherTable
 from graphnorms.data.onehot import OneHot
+from graphnorms.kernels.cpu import extension, gather
 from graphnorms.segments import Segments
 
 
@@ -95,12 +97,15 @@ class GraphSet:
         if (transpose_ptr is None) != (transpose_index is None):
             raise ValueError("give transpose_ptr and transpose_index together, or neither")
         self.name = name
-        self._x = x
+        self._x = x.contiguous()
         self.ptr = ptr
-        self.edge_ptr = edge_ptr
-        self.edge_index = edge_index
-        self.transpose_ptr = edge_ptr if transpose_ptr is None else transpose_ptr
-        self.transpose_index = edge_index if transpose_index is None else transpose_index
+        self.edge_ptr = edge_ptr.contiguous()
+        self.edge_index = edge_index.contiguous()
+        if transpose_ptr is None or transpose_index is None:
+            self.transpose_ptr, self.transpose_index = self.edge_ptr, self.edge_index
+        else:
+            self.transpose_ptr = transpose_ptr.contiguous()
+            self.transpose_index = transpose_index.contiguous()
         self.y = y
         self.class_names = tuple(class_names)
         self.features = features
@@ -228,8 +233,9 @@ class GraphSet:
     def batch(self, graph_ids: Tensor) -> GraphBatch:
         """Form a minibatch of the graphs asked for, in that order.
 
-        A fixed number of tensor operations, whatever the number of graphs. For a set on a GPU
-        keep the ids on the CPU: nothing is then read back from the device.
+        On the CPU one pass of the C++ extension; without it, and on a GPU, a fixed number of
+        tensor operations, whatever the number of graphs. For a set on a GPU keep the ids on the
+        CPU: nothing is then read back from the device.
 
         Args:
             graph_ids: Ids `0 … len - 1`, `(graphs,)`; a graph may occur more than once.
@@ -237,6 +243,8 @@ class GraphSet:
         Raises:
             ValueError: `graph_ids` is not a vector of integers, or holds an id outside the set.
         """
+        if self.device.type == "cpu" and extension.unavailable() is None:
+            return self._copied_batch(graph_ids)
         plan = self._gather_table.plan(graph_ids)
         nodes, graph_of_node = plan.nodes()
         places, graph_of_edge = plan.edges()
@@ -258,6 +266,21 @@ class GraphSet:
                 plan.ptr, None, plan.num_nodes, longest=plan.longest, index=graph_of_node
             ),
             adjacency=adjacency,
+        )
+
+    def _copied_batch(self, graph_ids: Tensor) -> GraphBatch:
+        ids, table = self._gather_table.choose(graph_ids)
+        x = self._x.columns if isinstance(self._x, OneHot) else self._x
+        transpose = None if self.symmetric else (self.transpose_ptr, self.transpose_index)
+        edges = (self.edge_ptr, self.edge_index)
+        made = gather.gather(table, x, self.num_features, edges, transpose)
+        return GraphBatch(
+            x=made.x,
+            y=self.y.index_select(0, ids),
+            segments=Segments(
+                made.ptr, None, made.x.shape[0], longest=made.longest, index=made.graph
+            ),
+            adjacency=Adjacency(*made.edges, *(made.transpose or ()), validate=False),
         )
 
     @cached_property
@@ -302,7 +325,7 @@ class GraphSet:
         if isinstance(self._x, OneHot):
             self._x.validate()
         else:
-            _check_tensor("x", self._x, torch.float32, 2)
+            check_tensor("x", self._x, torch.float32, 2)
         vectors = {
             "ptr": self.ptr,
             "edge_ptr": self.edge_ptr,
@@ -312,12 +335,12 @@ class GraphSet:
             "y": self.y,
         }
         for name, vector in vectors.items():
-            _check_tensor(name, vector, torch.int64, 1)
+            check_tensor(name, vector, torch.int64, 1)
             if vector.device != self.device:
                 raise ValueError(
                     f"{name} is on {vector.device} and x on {self.device}; expected one device"
                 )
-        _check_offsets("ptr", self.ptr, len(self), "graphs", self.num_nodes, "nodes")
+        check_offsets("ptr", self.ptr, len(self), "graphs", self.num_nodes, "nodes")
         counts = self.ptr.diff()
         sizes = torch.repeat_interleave(counts, counts)  # (nodes,), nodes of each one's graph
         first = torch.repeat_interleave(self.ptr[:-1], counts)  # (nodes,)
@@ -326,7 +349,7 @@ class GraphSet:
             pairs.append(("transpose", self.transpose_ptr, self.transpose_index))
         shifted = []
         for kind, ptr, index in pairs:
-            _check_offsets(
+            check_offsets(
                 f"{kind}_ptr", ptr, self.num_nodes, "nodes", index.shape[0], f"{kind} ids"
             )
             row = torch.repeat_interleave(ptr.diff())  # (edges,)
@@ -367,33 +390,3 @@ def _gather_edges(
     ptr = degree.new_zeros(nodes.shape[0] + 1)
     torch.cumsum(degree.index_select(0, nodes), 0, out=ptr[1:])
     return ptr, index.index_select(0, places)
-
-
-def _check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, dimensions: int) -> None:
-    if tensor.dtype != dtype or tensor.dim() != dimensions:
-        raise ValueError(
-            f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}, "
-            f"expected {dtype} with {dimensions} dimension{'s' if dimensions > 1 else ''}"
-        )
-
-
-def _check_offsets(
-    name: str, ptr: Tensor, rows: int, rows_noun: str, end: int, end_noun: str
-) -> None:
-    if ptr.shape[0] != rows + 1:
-        raise ValueError(
-            f"{name} has {ptr.shape[0]} entries, expected {rows + 1}: "
-            f"one more than there are {rows_noun}"
-        )
-    if int(ptr[0]) != 0 or int(ptr[-1]) != end:
-        raise ValueError(
-            f"{name} goes from {int(ptr[0])} to {int(ptr[-1])}, expected from 0 to {end}, "
-            f"the number of {end_noun}"
-        )
-    falls = (ptr.diff() < 0).nonzero()  # (falls, 1)
-    if falls.shape[0]:
-        at = int(falls[0, 0])
-        raise ValueError(
-            f"{name} does not ascend: {int(ptr[at])} is followed by {int(ptr[at + 1])} "
-            f"at position {at + 1}"
-        )

@@ -67,6 +67,11 @@ class OneHot:
         """Return the features of some nodes; `dim` is 0, as for the rows of a tensor."""
         return OneHot(self.columns.index_select(dim, rows), self.width)
 
+    def contiguous(self) -> OneHot:
+        """Return the features with their columns in one piece; themselves if they are."""
+        columns = self.columns.contiguous()
+        return self if columns is self.columns else OneHot(columns, self.width)
+
     def to(self, device: torch.device | str) -> OneHot:
         """Return the features on `device`; themselves if they are there already."""
         columns = self.columns.to(device)

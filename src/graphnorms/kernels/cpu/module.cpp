@@ -155,4 +155,5 @@ NB_MODULE(_kernels, m) {
         nb::call_guard<nb::gil_scoped_release>());
 
     bind_aggregate(m);
+    bind_gather(m);
 }

@@ -20,5 +20,6 @@ template <class P> const P* address(uintptr_t a) { return reinterpret_cast<const
 inline void* writable(uintptr_t a) { return reinterpret_cast<void*>(a); }
 
 void bind_aggregate(nb::module_& m);
+void bind_gather(nb::module_& m);
 
 }  // namespace graphnorms
