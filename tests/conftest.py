@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import graphnorms
-from graphnorms.kernels.cpu import backend as cpu
+from graphnorms.kernels.cpu import extension
 
 # Test processes run side by side; threads that wait for each other would only slow them down.
 torch.set_num_threads(1)
 
-HAVE_KERNELS = cpu.unavailable() is None
-INSTRUCTION_SETS = cpu._kernels().instruction_sets() if HAVE_KERNELS else ["baseline"]
+HAVE_KERNELS = extension.unavailable() is None
+INSTRUCTION_SETS = extension.kernels().instruction_sets() if HAVE_KERNELS else ["baseline"]
 BACKENDS = [f"cpu:{name}" for name in INSTRUCTION_SETS] + ["reference"]
 
 
@@ -33,7 +33,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     if not HAVE_KERNELS:
         pytest.skip(graphnorms.backends()[0].detail)
-    kernels = cpu._kernels()
+    kernels = extension.kernels()
     before = kernels.instruction_set()
     kernels.use_instruction_set(instruction_set)
     yield name

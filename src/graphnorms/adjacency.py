@@ -16,17 +16,24 @@ class Adjacency:
     by source. It is kept beside `A`, because making it needs a sort; for a symmetric graph,
     which most data sets are made of, it is `A` itself: the same tensors, not copies.
 
-    Self loops are ordinary edges and parallel edges count as often as they occur. There are
-    no edge weights.
+    Self loops are ordinary edges and parallel edges count as often as they occur.
 
-    Shapes: `ptr` and `transpose_ptr` `(nodes + 1,)`; `index` and `transpose_index` `(edges,)`;
-    all int64 on one device.
+    Weights and features of edges are not held here, only where they stand: the edge at position
+    k of `index` has the number `order[k]`, that at position k of `transpose_index` the number
+    `transpose_order[k]`. The two differ for a symmetric graph too, since i→j and j→i are two
+    edges.
+
+    Shapes: `ptr` and `transpose_ptr` `(nodes + 1,)`; `index`, `transpose_index`, `order` and
+    `transpose_order` `(edges,)`; all int64 on one device.
 
     Args:
         ptr: Offsets of the rows into `index`.
         index: The sources of the edges, row by row.
         transpose_ptr, transpose_index: The same edges sorted by source: row j lists the
             targets i. Neither given says that the graph is symmetric.
+        order: The number of the edge at each position; `None` where edges are numbered as they
+            stand in `index`.
+        transpose_order: The same for the transpose; `None` has it worked out at first use.
         validate: Check the contents too, symmetry included: two sorts, and one read-back from
             a GPU. Kernels trust an Adjacency, so leave it out only for tensors that are right
             by construction.
@@ -34,14 +41,17 @@ class Adjacency:
     Raises:
         ValueError: The tensors do not have the shape, dtype and device above; `ptr` does not
             ascend from 0 to `edges`; an id lies outside the nodes; the transpose holds other
-            edges; or a graph without one is not symmetric.
+            edges; a graph without one is not symmetric; or the orders do not number each edge once
+            and alike.
     """
 
     __slots__ = (
         "_in_degree",
+        "_transpose_order",
         "index",
         "num_edges",
         "num_nodes",
+        "order",
         "ptr",
         "symmetric",
         "transpose_index",
@@ -55,6 +65,8 @@ class Adjacency:
     symmetric: bool
     num_nodes: int
     num_edges: int
+    order: Tensor | None
+    _transpose_order: Tensor | None
     _in_degree: Tensor | None
 
     def __init__(
@@ -64,6 +76,8 @@ class Adjacency:
         transpose_ptr: Tensor | None = None,
         transpose_index: Tensor | None = None,
         *,
+        order: Tensor | None = None,
+        transpose_order: Tensor | None = None,
         validate: bool = True,
     ) -> None:
         if (transpose_ptr is None) != (transpose_index is None):
@@ -73,7 +87,17 @@ class Adjacency:
         self.index = index
         self.num_nodes = ptr.shape[0] - 1
         self.num_edges = index.shape[0]
+        self.order = order
+        self._transpose_order = transpose_order
         self._in_degree = None
+        for name, numbers in (("order", order), ("transpose_order", transpose_order)):
+            if numbers is not None:
+                _check_pair("ptr", ptr, name, numbers)
+                if numbers.shape != index.shape:
+                    raise ValueError(
+                        f"{name} has {numbers.shape[0]} numbers, expected one for each of the "
+                        f"{self.num_edges} edges"
+                    )
         if transpose_ptr is None or transpose_index is None:
             self.symmetric = True
             self.transpose_ptr, self.transpose_index = ptr, index
@@ -100,8 +124,9 @@ class Adjacency:
         """Sort the edges of PyG's `edge_index`, and find out whether the graph is symmetric.
 
         The sort is stable: the sources of one target keep their order in `edge_index`, and so
-        do the targets of one source. On a GPU this reads back once, for the checks and the
-        symmetry; make an Adjacency once per graph and hand it on.
+        do the targets of one source. The edges are numbered as `edge_index` lists them, so that
+        weights and features of edges are given in its order. On a GPU this reads back once, for
+        the checks and the symmetry; make an Adjacency once per graph and hand it on.
 
         Args:
             edge_index: `(2, edges)` of any integer dtype: sources above, targets below.
@@ -128,22 +153,27 @@ class Adjacency:
         forward = _sorted_keys(target, source, num_nodes)
         backward = _sorted_keys(source, target, num_nodes)
         if source.shape[0]:
-            # One read-back for all three answers.
-            low, high, differs = torch.stack(
-                (edge_index.min(), edge_index.max(), (forward != backward).any())
+            moved = order != torch.arange(order.shape[0], device=order.device)
+            # One read-back for all four answers.
+            low, high, differs, unsorted = torch.stack(
+                (edge_index.min(), edge_index.max(), (forward != backward).any(), moved.any())
             ).tolist()
             if low < 0 or high >= num_nodes:
                 raise ValueError(_outside("edge_index", low if low < 0 else high, num_nodes))
         else:
-            differs = False
+            differs = unsorted = False
         ptr = _offsets(by_target, num_nodes)
+        index = source[order]
+        numbers = order if unsorted else None
         if not differs:
-            return cls(ptr, source[order], validate=False)
+            return cls(ptr, index, order=numbers, validate=False)
         return cls(
             ptr,
-            source[order],
+            index,
             _offsets(by_source, num_nodes),
             target[transpose_order],
+            order=numbers,
+            transpose_order=transpose_order,
             validate=False,
         )
 
@@ -151,6 +181,24 @@ class Adjacency:
     def transpose(self) -> tuple[Tensor, Tensor]:
         """The CSR pair of `Aᵀ`: `(transpose_ptr, transpose_index)`."""
         return self.transpose_ptr, self.transpose_index
+
+    @property
+    def transpose_order(self) -> Tensor:
+        """The number of the edge at each position of `transpose_index`, `(edges,)`.
+
+        Where it was not known it is worked out at first use, by two sorts.
+        """
+        if self._transpose_order is None:
+            row, transpose_row = self._rows()
+            # Both lists hold the same edges: equal places in the sorted lists are equal edges.
+            place = torch.argsort(self.index * self.num_nodes + row, stable=True)
+            transpose_place = torch.argsort(
+                transpose_row * self.num_nodes + self.transpose_index, stable=True
+            )
+            numbers = torch.empty_like(place)
+            numbers[transpose_place] = place if self.order is None else self.order[place]
+            self._transpose_order = numbers
+        return self._transpose_order
 
     @property
     def in_degree(self) -> Tensor:
@@ -169,14 +217,17 @@ class Adjacency:
         ptr = self.ptr.to(device, non_blocking=non_blocking)
         if ptr is self.ptr:
             return self
-        index = self.index.to(device, non_blocking=non_blocking)
-        if self.symmetric:
-            return Adjacency(ptr, index, validate=False)
+
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+
         return Adjacency(
             ptr,
-            index,
-            self.transpose_ptr.to(device, non_blocking=non_blocking),
-            self.transpose_index.to(device, non_blocking=non_blocking),
+            self.index.to(device, non_blocking=non_blocking),
+            None if self.symmetric else move(self.transpose_ptr),
+            None if self.symmetric else move(self.transpose_index),
+            order=move(self.order),
+            transpose_order=move(self._transpose_order),
             validate=False,
         )
 
@@ -191,10 +242,9 @@ class Adjacency:
             _check_contents(
                 "transpose_ptr", self.transpose_ptr, "transpose_index", self.transpose_index
             )
-        edges = _sorted_keys(_rows(self.ptr, self.num_edges), self.index, self.num_nodes)
-        transposed = _sorted_keys(
-            self.transpose_index, _rows(self.transpose_ptr, self.num_edges), self.num_nodes
-        )
+        row, transpose_row = self._rows()
+        edges = _sorted_keys(row, self.index, self.num_nodes)
+        transposed = _sorted_keys(self.transpose_index, transpose_row, self.num_nodes)
         if not torch.equal(edges, transposed):
             raise ValueError(
                 "the graph is not symmetric; give its transpose too, or use "
@@ -202,6 +252,29 @@ class Adjacency:
                 if self.symmetric
                 else "transpose_ptr and transpose_index hold other edges than ptr and index"
             )
+        numbers = torch.arange(self.num_edges, device=self.device)
+        for name, order in (("order", self.order), ("transpose_order", self._transpose_order)):
+            if order is not None and not torch.equal(torch.sort(order)[0], numbers):
+                raise ValueError(
+                    f"{name} does not hold each of the numbers 0 … {self.num_edges - 1} once, "
+                    "one for every edge"
+                )
+        if self._transpose_order is not None:
+            place = torch.argsort(numbers if self.order is None else self.order)
+            place = place[self._transpose_order]  # of each edge of the transpose in `index`
+            if not (
+                torch.equal(self.index[place], transpose_row)
+                and torch.equal(row[place], self.transpose_index)
+            ):
+                raise ValueError(
+                    "transpose_order numbers the edges otherwise than "
+                    f"{'their place in index' if self.order is None else 'order'}; leave it out "
+                    "to have it worked out"
+                )
+
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        """The row of every entry of `index` and of `transpose_index`, `(edges,)` each."""
+        return _rows(self.ptr, self.num_edges), _rows(self.transpose_ptr, self.num_edges)
 
 
 def _check_pair(ptr_name: str, ptr: Tensor, index_name: str, index: Tensor) -> None:

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import graphnorms as gn
-from graphnorms.kernels.cpu import backend as cpu
+from graphnorms.kernels.cpu import extension
+from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.problem import ACTIVATIONS, NormalizeProblem
 from graphnorms.segments import Segments
 from graphnorms.testing import tolerance
 
-pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason="no kernels to compare")
+pytestmark = pytest.mark.skipif(extension.unavailable() is not None, reason="no kernels to compare")
 
 DOMAINS = st.sampled_from([None, gn.Over.NODES, gn.Over.CHANNELS, gn.Over.BOTH])
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16])

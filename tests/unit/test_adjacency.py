@@ -52,9 +52,20 @@ def test_from_edge_index_sorts_stably_and_finds_symmetry(
         sum(target == node for _, target in edges) for node in range(nodes)
     ]
     assert adjacency.in_degree is adjacency.in_degree
+    # The numbers of the edges say where each stands, in the graph and in its transpose.
+    numbers = range(len(edges)) if adjacency.order is None else adjacency.order.tolist()
+    assert [edges[number][::-1] for number in numbers] == by_target
+    assert sorted(adjacency.transpose_order.tolist()) == list(range(len(edges)))
+    assert [edges[number] for number in adjacency.transpose_order] == edges_of(*adjacency.transpose)
+    assert adjacency.transpose_order is adjacency.transpose_order
     # What it makes passes the checks for what others make.
     pair = () if adjacency.symmetric else adjacency.transpose
-    Adjacency(adjacency.ptr, adjacency.index, *pair)
+    orders = {"order": adjacency.order, "transpose_order": adjacency.transpose_order}
+    Adjacency(adjacency.ptr, adjacency.index, *pair, **orders)
+    # A transpose whose order nobody knew gets one as right.
+    derived = Adjacency(adjacency.ptr, adjacency.index, *pair, order=adjacency.order)
+    orders["transpose_order"] = derived.transpose_order
+    Adjacency(adjacency.ptr, adjacency.index, *pair, **orders)
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.int64])
@@ -127,12 +138,36 @@ def test_validation_can_be_left_out() -> None:
     assert Adjacency(ints(0, 0, 1), ints(0), validate=False).symmetric
 
 
+@pytest.mark.parametrize(
+    ("orders", "message"),
+    [
+        ({"order": ints(0, 1)}, "order has 2 numbers, expected one for each of the 3 edges"),
+        ({"order": ints(0, 1, 2).int()}, r"order is torch.int32 of shape \(3,\), expected"),
+        ({"order": ints(0, 1, 2).to("meta")}, "ptr is on cpu and order on meta"),
+        ({"order": ints(0, 1, 1)}, "order does not hold each of the numbers 0 … 2 once"),
+        ({"transpose_order": ints(0, 1, 3)}, "transpose_order does not hold each of the numbers"),
+        ({"transpose_order": ints(0, 1, 2)}, "otherwise than their place in index; leave it out"),
+        ({"order": ints(1, 0, 2), "transpose_order": ints(1, 0, 2)}, "otherwise than order;"),
+    ],
+)
+def test_bad_orders(orders: dict[str, Tensor], message: str) -> None:
+    good = {"order": ints(1, 0, 2), "transpose_order": ints(0, 1, 2)}
+    Adjacency(ints(0, 1, 3, 3), ints(1, 0, 1), **good)
+    with pytest.raises(ValueError, match=message):
+        Adjacency(ints(0, 1, 3, 3), ints(1, 0, 1), **orders)
+
+
+def test_edges_that_are_sorted_have_no_order() -> None:
+    assert Adjacency.from_edge_index(torch.tensor([[1, 0, 1], [0, 1, 1]]), 3).order is None
+    assert Adjacency.from_edge_index(torch.tensor([[1, 0], [1, 0]]), 2).order is not None
+
+
 def test_tensors_on_two_devices() -> None:
     with pytest.raises(ValueError, match="ptr is on cpu and index on meta; expected one device"):
         Adjacency(ints(0, 1), ints(0).to("meta"))
 
 
-@pytest.mark.parametrize("edges", [[[0, 1], [1, 0]], [[0, 1], [1, 2]]])
+@pytest.mark.parametrize("edges", [[[0, 1], [1, 0]], [[1, 0], [0, 1]], [[0, 1], [1, 2]]])
 def test_moving_keeps_what_it_is(edges: list[list[int]]) -> None:
     adjacency = Adjacency.from_edge_index(torch.tensor(edges), 3)
     assert adjacency.to("cpu") is adjacency
@@ -141,6 +176,7 @@ def test_moving_keeps_what_it_is(edges: list[list[int]]) -> None:
     assert moved.symmetric == adjacency.symmetric
     assert (moved.transpose_index is moved.index) == adjacency.symmetric
     assert (moved.num_nodes, moved.num_edges) == (3, 2)
+    assert (moved.order is None) == (adjacency.order is None)
 
 
 def test_repr() -> None:

@@ -95,11 +95,12 @@ def as_pyg_data(graphs: GraphSet) -> list[Any]:
     target = torch.repeat_interleave(graphs.edge_ptr.diff())  # (edges,), in the whole set
     edge_bounds = graphs.edge_ptr[graphs.ptr].tolist()
     items = []
+    x = graphs.x  # made anew at every access
     for graph in range(len(graphs)):
         first, last = node_bounds[graph : graph + 2]
         begin, end = edge_bounds[graph : graph + 2]
         edge_index = torch.stack((graphs.edge_index[begin:end], target[begin:end] - first))
         items.append(
-            data(x=graphs.x[first:last].clone(), edge_index=edge_index, y=graphs.y[graph].clone())
+            data(x=x[first:last].clone(), edge_index=edge_index, y=graphs.y[graph].clone())
         )
     return items

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphnorms.data.onehot import OneHot
 from graphnorms.errors import DatasetError, unknown_name
 
 Features = Literal["auto", "labels", "attributes", "degree", "constant"]
@@ -27,7 +28,7 @@ def make_features(
     degree: Integers,
     labels: Integers | None,
     attributes: NDArray[np.float32] | None,
-) -> tuple[Tensor, str]:
+) -> tuple[Tensor | OneHot, str]:
     """Make the node features, and say in words what they are.
 
     - `"labels"`: one-hot node labels, a column for every value that occurs, ascending; several
@@ -41,7 +42,9 @@ def make_features(
       the degree, unless it takes more than `MAX_DEGREES` values or only one: then a constant.
       On the papers' graph sets this is the papers' choice.
 
-    Shapes: the result is `(nodes, features)` float32.
+    All but the attributes are kept as the columns of their ones: a byte or two per node.
+
+    Shapes: the result is `(nodes, features)` float32, or stands for it.
 
     Args:
         policy: One of the above.
@@ -60,15 +63,15 @@ def make_features(
     if policy == "labels":
         if labels is None:
             raise _missing("labels", name, attributes is not None)
-        columns = [_one_hot(column) for column in labels.T]
-        return torch.cat(columns, dim=1), "one-hot node labels"
+        blocks = [_one_hot(column) for column in labels.T]
+        return OneHot.from_blocks(blocks), "one-hot node labels"
     if policy == "attributes":
         if attributes is None:
             raise _missing("attributes", name, labels is not None)
         return torch.from_numpy(np.ascontiguousarray(attributes)), "node attributes"
     if policy == "degree":
-        return _one_hot(degree), "one-hot degree"
-    return torch.ones(len(degree), 1), "constant"
+        return OneHot.from_blocks([_one_hot(degree)]), "one-hot degree"
+    return OneHot.from_blocks([(torch.zeros(len(degree)), 1)]), "constant"
 
 
 def check_policy(policy: str) -> None:
@@ -87,10 +90,10 @@ def _choose(
     return "degree" if 1 < len(np.unique(degree)) <= MAX_DEGREES else "constant"
 
 
-def _one_hot(values: Integers) -> Tensor:
+def _one_hot(values: Integers) -> tuple[Tensor, int]:
+    """The column of each node, `(nodes,)`, and the number of values that occur."""
     kinds, column = np.unique(values, return_inverse=True)
-    encoded = torch.zeros(len(values), len(kinds))  # (nodes, values that occur)
-    return encoded.scatter_(1, torch.from_numpy(column)[:, None], 1.0)
+    return torch.from_numpy(column), len(kinds)
 
 
 def _missing(wanted: str, name: str, has_other: bool) -> DatasetError:

@@ -82,6 +82,30 @@ class GatherTable:
             ValueError: `graph_ids` is not a vector of integers, or one is not a graph. (On a
                 GPU, ids outside the set are left to the device's own assertion.)
         """
+        ids, chosen = self.choose(graph_ids)
+        device = self._table.device
+        first, counts = chosen[:2], chosen[2:]
+        num_graphs = ids.shape[0]
+        offsets = counts.new_zeros(2, num_graphs + 1)
+        torch.cumsum(counts, 1, out=offsets[:, 1:])
+        shift = first - offsets[:, :-1]
+        largest = counts[0].max() if num_graphs else offsets[0, 0]
+        num_nodes, num_edges, longest = torch.stack((*offsets[:, -1], largest)).tolist()
+        if chosen.device != device:
+            ids, counts, offsets, shift = send((ids, counts, offsets, shift), device)
+        return GatherPlan(ids, counts, offsets, shift, num_nodes, num_edges, longest)
+
+    def choose(self, graph_ids: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Check the ids, and take what the table has of them.
+
+        Returns:
+            The ids as int64, and the first node, the first edge, the number of nodes and that
+            of edges of each graph, `(4, graphs)`; both on the device of the ids, or on the CPU
+            if the set is there.
+
+        Raises:
+            ValueError: As for `plan`.
+        """
         ids = torch.as_tensor(graph_ids)
         if ids.shape == (0,):
             ids = ids.long()  # an empty list makes a tensor of floats
@@ -91,8 +115,7 @@ class GatherTable:
                 "expected a vector of integers, each the id of a graph"
             )
         ids = ids.long()
-        device = self._table.device
-        if device.type == "cpu":
+        if self._table.device.type == "cpu":
             ids = ids.cpu()
         table = self._host_table if ids.device.type == "cpu" else self._table
         try:
@@ -101,16 +124,7 @@ class GatherTable:
             # The gather finds an id outside the set for free; only then is it looked for.
             self._check_range(ids)
             raise
-        first, counts = chosen[:2], chosen[2:]
-        num_graphs = ids.shape[0]
-        offsets = counts.new_zeros(2, num_graphs + 1)
-        torch.cumsum(counts, 1, out=offsets[:, 1:])
-        shift = first - offsets[:, :-1]
-        largest = counts[0].max() if num_graphs else offsets[0, 0]
-        num_nodes, num_edges, longest = torch.stack((*offsets[:, -1], largest)).tolist()
-        if table.device != device:
-            ids, counts, offsets, shift = send((ids, counts, offsets, shift), device)
-        return GatherPlan(ids, counts, offsets, shift, num_nodes, num_edges, longest)
+        return ids, chosen
 
     def _check_range(self, ids: Tensor) -> None:
         num_graphs = self._table.shape[1]

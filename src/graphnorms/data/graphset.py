@@ -6,12 +6,17 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
+from graphnorms.data.checks import check_offsets, check_tensor
 from graphnorms.data.gather import GatherTable
+from graphnorms.data.onehot import OneHot
+from graphnorms.kernels.cpu import extension, gather
 from graphnorms.segments import Segments
 
 
@@ -49,12 +54,17 @@ class GraphSet:
     every graph is symmetric. Graphs without edges and graphs without nodes are allowed. A
     graph set is not to be changed: its tensors, counts and fingerprint are kept.
 
+    One-hot features are kept as the columns of their ones and made dense for a minibatch: a byte
+    or two per node and label, where dense features take 4 bytes per node and feature. Readers
+    make such features wherever they encode labels or degrees. `x` is then made anew at every
+    access, as large as the whole set: keep it while you use it.
+
     Shapes: `x` `(nodes, features)` float32; `ptr` `(graphs + 1,)`, `edge_ptr` `(nodes + 1,)`,
     `edge_index` `(edges,)` and `y` `(graphs,)`, all int64; one device.
 
     Args:
         name: What to call the set.
-        x: Node features.
+        x: Node features, dense or `OneHot`.
         ptr: Where each graph's nodes begin in `x`, and where the last one's end.
         edge_ptr: Where each node's edges begin in `edge_index`, and where the last one's end.
         edge_index: The sources of the edges, as node ids within their graph.
@@ -73,7 +83,7 @@ class GraphSet:
         self,
         *,
         name: str,
-        x: Tensor,
+        x: Tensor | OneHot,
         ptr: Tensor,
         edge_ptr: Tensor,
         edge_index: Tensor,
@@ -87,12 +97,15 @@ class GraphSet:
         if (transpose_ptr is None) != (transpose_index is None):
             raise ValueError("give transpose_ptr and transpose_index together, or neither")
         self.name = name
-        self.x = x
+        self._x = x.contiguous()
         self.ptr = ptr
-        self.edge_ptr = edge_ptr
-        self.edge_index = edge_index
-        self.transpose_ptr = edge_ptr if transpose_ptr is None else transpose_ptr
-        self.transpose_index = edge_index if transpose_index is None else transpose_index
+        self.edge_ptr = edge_ptr.contiguous()
+        self.edge_index = edge_index.contiguous()
+        if transpose_ptr is None or transpose_index is None:
+            self.transpose_ptr, self.transpose_index = self.edge_ptr, self.edge_index
+        else:
+            self.transpose_ptr = transpose_ptr.contiguous()
+            self.transpose_index = transpose_index.contiguous()
         self.y = y
         self.class_names = tuple(class_names)
         self.features = features
@@ -104,9 +117,14 @@ class GraphSet:
         return self.y.shape[0]
 
     @property
+    def x(self) -> Tensor:
+        """Node features, `(nodes, features)` float32; new at every access if kept as `OneHot`."""
+        return _dense(self._x)
+
+    @property
     def num_nodes(self) -> int:
         """Number of nodes of all graphs."""
-        return self.x.shape[0]
+        return self._x.shape[0]
 
     @property
     def num_edges(self) -> int:
@@ -116,7 +134,7 @@ class GraphSet:
     @property
     def num_features(self) -> int:
         """Number of columns of `x`."""
-        return self.x.shape[1]
+        return self._x.shape[1]
 
     @property
     def num_classes(self) -> int:
@@ -131,7 +149,7 @@ class GraphSet:
     @property
     def device(self) -> torch.device:
         """Where the tensors are."""
-        return self.x.device
+        return self._x.device
 
     @cached_property
     def class_counts(self) -> tuple[int, ...]:
@@ -142,17 +160,22 @@ class GraphSet:
     def fingerprint(self) -> str:
         """Hash of the content, 16 hexadecimal digits: what training on the set depends on.
 
-        Equal for equal tensors and number of classes on every device; names do not enter.
+        Equal for equal tensors and number of classes on every device, and for one-hot features
+        however they are kept; names do not enter.
         """
         digest = hashlib.sha256(str(self.num_classes).encode())
-        tensors = [self.x, self.ptr, self.edge_ptr, self.edge_index, self.y]
+        tensors = [self.ptr, self.edge_ptr, self.edge_index, self.y]
         if not self.symmetric:
             tensors += [self.transpose_ptr, self.transpose_index]
+        # A large matrix of zeros and ones is hashed without ever being whole.
+        x = self._x.chunks() if isinstance(self._x, OneHot) else (self._x,)
+        digest.update(f";<f4{tuple(self._x.shape)}".encode())
+        for part in x:
+            digest.update(_little_endian(part).data)
         for tensor in tensors:
-            array = tensor.detach().cpu().contiguous().numpy()
-            little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-            digest.update(f";{little.dtype.str}{little.shape}".encode())
-            digest.update(little.data)
+            array = _little_endian(tensor)
+            digest.update(f";{array.dtype.str}{array.shape}".encode())
+            digest.update(array.data)
         return digest.hexdigest()[:16]
 
     def __repr__(self) -> str:
@@ -166,10 +189,11 @@ class GraphSet:
 
     def to(self, device: torch.device | str) -> GraphSet:
         """Return the set on `device`; itself if it is there already."""
-        if self.x.to(device) is self.x:
+        x = self._x.to(device)
+        if x is self._x:
             return self
         return self._with(
-            x=self.x.to(device),
+            x=x,
             ptr=self.ptr.to(device),
             edge_ptr=self.edge_ptr.to(device),
             edge_index=self.edge_index.to(device),
@@ -197,7 +221,7 @@ class GraphSet:
                 self._out_degree, self.transpose_index, nodes, places
             )
         return self._with(
-            x=self.x.index_select(0, nodes),
+            x=self._x.index_select(0, nodes),
             ptr=plan.ptr,
             edge_ptr=edge_ptr,
             edge_index=edge_index,
@@ -209,8 +233,9 @@ class GraphSet:
     def batch(self, graph_ids: Tensor) -> GraphBatch:
         """Form a minibatch of the graphs asked for, in that order.
 
-        A fixed number of tensor operations, whatever the number of graphs. For a set on a GPU
-        keep the ids on the CPU: nothing is then read back from the device.
+        On the CPU one pass of the C++ extension; without it, and on a GPU, a fixed number of
+        tensor operations, whatever the number of graphs. For a set on a GPU keep the ids on the
+        CPU: nothing is then read back from the device.
 
         Args:
             graph_ids: Ids `0 … len - 1`, `(graphs,)`; a graph may occur more than once.
@@ -218,6 +243,8 @@ class GraphSet:
         Raises:
             ValueError: `graph_ids` is not a vector of integers, or holds an id outside the set.
         """
+        if self.device.type == "cpu" and extension.unavailable() is None:
+            return self._copied_batch(graph_ids)
         plan = self._gather_table.plan(graph_ids)
         nodes, graph_of_node = plan.nodes()
         places, graph_of_edge = plan.edges()
@@ -233,12 +260,27 @@ class GraphSet:
             transpose_index += shift
             adjacency = Adjacency(ptr, index, transpose_ptr, transpose_index, validate=False)
         return GraphBatch(
-            x=self.x.index_select(0, nodes),
+            x=_dense(self._x.index_select(0, nodes)),
             y=self.y.index_select(0, plan.graph_ids),
             segments=Segments(
                 plan.ptr, None, plan.num_nodes, longest=plan.longest, index=graph_of_node
             ),
             adjacency=adjacency,
+        )
+
+    def _copied_batch(self, graph_ids: Tensor) -> GraphBatch:
+        ids, table = self._gather_table.choose(graph_ids)
+        x = self._x.columns if isinstance(self._x, OneHot) else self._x
+        transpose = None if self.symmetric else (self.transpose_ptr, self.transpose_index)
+        edges = (self.edge_ptr, self.edge_index)
+        made = gather.gather(table, x, self.num_features, edges, transpose)
+        return GraphBatch(
+            x=made.x,
+            y=self.y.index_select(0, ids),
+            segments=Segments(
+                made.ptr, None, made.x.shape[0], longest=made.longest, index=made.graph
+            ),
+            adjacency=Adjacency(*made.edges, *(made.transpose or ()), validate=False),
         )
 
     @cached_property
@@ -256,7 +298,7 @@ class GraphSet:
     def _with(
         self,
         *,
-        x: Tensor,
+        x: Tensor | OneHot,
         ptr: Tensor,
         edge_ptr: Tensor,
         edge_index: Tensor,
@@ -280,7 +322,10 @@ class GraphSet:
         )
 
     def _validate(self) -> None:
-        _check_tensor("x", self.x, torch.float32, 2)
+        if isinstance(self._x, OneHot):
+            self._x.validate()
+        else:
+            check_tensor("x", self._x, torch.float32, 2)
         vectors = {
             "ptr": self.ptr,
             "edge_ptr": self.edge_ptr,
@@ -290,12 +335,12 @@ class GraphSet:
             "y": self.y,
         }
         for name, vector in vectors.items():
-            _check_tensor(name, vector, torch.int64, 1)
-            if vector.device != self.x.device:
+            check_tensor(name, vector, torch.int64, 1)
+            if vector.device != self.device:
                 raise ValueError(
-                    f"{name} is on {vector.device} and x on {self.x.device}; expected one device"
+                    f"{name} is on {vector.device} and x on {self.device}; expected one device"
                 )
-        _check_offsets("ptr", self.ptr, len(self), "graphs", self.num_nodes, "nodes")
+        check_offsets("ptr", self.ptr, len(self), "graphs", self.num_nodes, "nodes")
         counts = self.ptr.diff()
         sizes = torch.repeat_interleave(counts, counts)  # (nodes,), nodes of each one's graph
         first = torch.repeat_interleave(self.ptr[:-1], counts)  # (nodes,)
@@ -304,7 +349,7 @@ class GraphSet:
             pairs.append(("transpose", self.transpose_ptr, self.transpose_index))
         shifted = []
         for kind, ptr, index in pairs:
-            _check_offsets(
+            check_offsets(
                 f"{kind}_ptr", ptr, self.num_nodes, "nodes", index.shape[0], f"{kind} ids"
             )
             row = torch.repeat_interleave(ptr.diff())  # (edges,)
@@ -325,6 +370,15 @@ class GraphSet:
             )
 
 
+def _dense(x: Tensor | OneHot) -> Tensor:
+    return x.dense() if isinstance(x, OneHot) else x
+
+
+def _little_endian(tensor: Tensor) -> np.ndarray[Any, Any]:
+    array = tensor.detach().cpu().contiguous().numpy()
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
 def _gather_edges(
     degree: Tensor, index: Tensor, nodes: Tensor, places: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -336,33 +390,3 @@ def _gather_edges(
     ptr = degree.new_zeros(nodes.shape[0] + 1)
     torch.cumsum(degree.index_select(0, nodes), 0, out=ptr[1:])
     return ptr, index.index_select(0, places)
-
-
-def _check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, dimensions: int) -> None:
-    if tensor.dtype != dtype or tensor.dim() != dimensions:
-        raise ValueError(
-            f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}, "
-            f"expected {dtype} with {dimensions} dimension{'s' if dimensions > 1 else ''}"
-        )
-
-
-def _check_offsets(
-    name: str, ptr: Tensor, rows: int, rows_noun: str, end: int, end_noun: str
-) -> None:
-    if ptr.shape[0] != rows + 1:
-        raise ValueError(
-            f"{name} has {ptr.shape[0]} entries, expected {rows + 1}: "
-            f"one more than there are {rows_noun}"
-        )
-    if int(ptr[0]) != 0 or int(ptr[-1]) != end:
-        raise ValueError(
-            f"{name} goes from {int(ptr[0])} to {int(ptr[-1])}, expected from 0 to {end}, "
-            f"the number of {end_noun}"
-        )
-    falls = (ptr.diff() < 0).nonzero()  # (falls, 1)
-    if falls.shape[0]:
-        at = int(falls[0, 0])
-        raise ValueError(
-            f"{name} does not ascend: {int(ptr[at])} is followed by {int(ptr[at + 1])} "
-            f"at position {at + 1}"
-        )

@@ -1,6 +1,7 @@
 """The primitive: one equation, one definition in plain torch, and fast kernels that agree."""
 
-from graphnorms.kernels.api import aggregate, segment_normalize
+from graphnorms.kernels.aggregation.api import aggregate
+from graphnorms.kernels.api import segment_normalize
 from graphnorms.kernels.dispatch import BackendStatus, backends
 from graphnorms.kernels.problem import Over
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from graphnorms.adjacency import Adjacency
-from graphnorms.errors import BackendRefusedError
 from graphnorms.kernels import autograd, reference
-from graphnorms.kernels.cpu import backend as cpu
-from graphnorms.kernels.dispatch import choose_aggregate, choose_normalize
+from graphnorms.kernels.calls import check_features, needs_plain_torch, runs_directly
+from graphnorms.kernels.cpu import normalize as cpu
+from graphnorms.kernels.dispatch import choose_normalize
 from graphnorms.kernels.dropout import draw_seed
 from graphnorms.kernels.problem import Over, check_activation, check_dropout, check_residual
 from graphnorms.segments import Segments
@@ -140,7 +138,7 @@ def normalize(
     chosen = choose_normalize(
         x.device.type, x.dtype, center, scale, mean_scale is not None, backend
     )
-    if chosen == "reference" or _needs_plain_torch(backend):
+    if chosen == "reference" or needs_plain_torch(backend):
         y, mean, moment = reference.segment_normalize(
             x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
             weight=weight, bias=bias, eps=eps, activation=activation, dropout=dropout, seed=seed,
@@ -189,7 +187,7 @@ def move_averages(
     """
     if (
         statistics.measured is None or segments.order is not None
-        or not autograd.runs_directly(x)
+        or not runs_directly(x)
         or running_mean.dtype != statistics.measured.dtype
     ):  # fmt: skip
         return False
@@ -197,79 +195,9 @@ def move_averages(
     return True
 
 
-def _needs_plain_torch(backend: str) -> bool:
-    """Whether the call is one that only the reference can serve.
-
-    Those are the transforms of `torch.func` and forward-mode differentiation, which go through
-    every operation by itself, and an export to ONNX, which knows torch's operations alone.
-
-    Raises:
-        BackendRefusedError: It is, but another backend was asked for by name.
-    """
-    if torch._C._are_functorch_transforms_active():
-        reason = "torch.func transforms"
-    elif forward_ad._current_level >= 0:
-        reason = "forward-mode differentiation"
-    elif torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export():
-        reason = "an export to ONNX"
-    else:
-        return False
-    if backend != "auto":
-        raise BackendRefusedError(
-            f"backend {backend!r} cannot run this: it is under {reason}, which needs plain "
-            "torch; use backend='auto' for one that can"
-        )
-    return True
-
-
 def finish(x: Tensor, activation: str | None, dropout: float, seed: Tensor | None) -> Tensor:
     """Do what is fused behind a normalization by itself, where there is none to fuse it with."""
     return reference.finish(x, activation, dropout, seed)
-
-
-def aggregate(
-    x: Tensor,
-    adjacency: Adjacency,
-    *,
-    self_weight: float = 0.0,
-    node_scale: Tensor | None = None,
-    backend: str = "auto",
-) -> Tensor:
-    r"""Sum the features of the neighbours: $y = D(A + wI)Dx$, with $D$ diagonal.
-
-    GIN's $Q$ is $w = 1 + \varepsilon$ without $D$; GCN's is $w = 1$ with
-    $D = \mathrm{diag}(1 / \sqrt{d + 1})$.
-
-    Shapes: `x` and the result `(nodes, channels)`.
-
-    Args:
-        x: The features.
-        adjacency: The edges; row i sums over the sources of the edges that end in i.
-        self_weight: $w$, the weight of the node itself.
-        node_scale: The diagonal of $D$, `(nodes,)`; `None` for 1. It takes no gradient.
-        backend: `"auto"`, or one backend by name, which then never falls back.
-
-    Raises:
-        ValueError: `x` is not `(adjacency.num_nodes, channels)` or not floating, or is on
-            another device.
-        BackendRefusedError: The backend asked for cannot run this; the message says why.
-    """
-    _check_features(x)
-    if x.shape[0] != adjacency.num_nodes:
-        raise ValueError(f"x has {x.shape[0]} rows, but the adjacency {adjacency.num_nodes} nodes")
-    if x.device != adjacency.ptr.device:
-        raise ValueError(f"x is on {x.device}, but the adjacency is on {adjacency.ptr.device}")
-    if node_scale is not None and node_scale.shape != (x.shape[0],):
-        raise ValueError(
-            f"node_scale is {tuple(node_scale.shape)}, expected one number per node, "
-            f"({x.shape[0]},)"
-        )
-    chosen = choose_aggregate(x.device.type, x.dtype, backend)
-    if chosen == "reference" or _needs_plain_torch(backend):
-        return reference.aggregate(x, adjacency, self_weight=self_weight, node_scale=node_scale)
-    if node_scale is not None:
-        node_scale = node_scale.detach()
-    return autograd.aggregate(x, adjacency, self_weight, node_scale)
 
 
 def _check(
@@ -281,7 +209,7 @@ def _check(
     bias: Tensor | None,
     residual: Tensor | None,
 ) -> None:
-    _check_features(x)
+    check_features(x)
     rows, channels = x.shape
     if segments.num_rows != rows:
         raise ValueError(f"segments has {segments.num_rows} rows, but x has {rows}")
@@ -306,10 +234,3 @@ def _check(
             f"weight is {tuple(weight.shape)} and bias {tuple(bias.shape)}, expected one shape"
         )
     check_residual(residual, x)
-
-
-def _check_features(x: Tensor) -> None:
-    if x.dim() != 2 or not x.shape[1] or not x.is_floating_point():
-        raise ValueError(
-            f"x is {tuple(x.shape)} of {x.dtype}, expected (rows, channels) of a floating dtype"
-        )

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphnorms.adjacency import Adjacency
 from graphnorms.kernels import reference
-from graphnorms.kernels.cpu import backend as cpu
+from graphnorms.kernels.calls import runs_directly
+from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.problem import ACTIVATIONS, Over, accumulation_dtype, statistics_sizes
 from graphnorms.segments import Segments
 
@@ -32,16 +32,11 @@ _library.define(
     "int groups, float eps, int activation, float dropout, bool[] needs) "
     "-> (Tensor, Tensor, Tensor, Tensor)"
 )
-_library.define(
-    "aggregate(Tensor x, Tensor ptr, Tensor index, Tensor? node_scale, float self_weight) -> Tensor"
-)
 _library.impl("normalize_forward", cpu.normalize_forward, "CPU")
 _library.impl("normalize_backward", cpu.normalize_backward, "CPU")
-_library.impl("aggregate", cpu.aggregate, "CPU")
 
 _normalize_forward = torch.ops.graphnorms.normalize_forward.default
 _normalize_backward = torch.ops.graphnorms.normalize_backward.default
-_aggregate = torch.ops.graphnorms.aggregate.default
 
 
 @torch.library.register_fake("graphnorms::normalize_forward", lib=_library)
@@ -76,34 +71,12 @@ def _(
     return x.new_empty(tuple(x.shape) if needs[0] else (0,)), grads[0], grads[1], grads[2]
 
 
-@torch.library.register_fake("graphnorms::aggregate", lib=_library)
-def _(
-    x: Tensor, ptr: Tensor, index: Tensor, node_scale: Tensor | None, self_weight: float
-) -> Tensor:
-    return x.new_empty(tuple(x.shape))
-
-
 _Choices = tuple[int, int, int, float, int, float]
 """Centre, scale, groups, eps, activation and dropout, as the operators take them."""
 
 _Rest = tuple[Tensor, Tensor | None, Tensor | None, _Choices, bool, bool]
 """What takes no gradient: ptr, order and seed, the choices, whether rows are masked, and whether
 the statistics are a result. In one piece, because every argument of a Function costs."""
-
-
-def runs_directly(x: Tensor) -> bool:
-    """Whether nobody watches the operators, so that a small call may skip their dispatch (15 µs).
-
-    They are watched while a graph is made of them, by dispatch modes and tensor subclasses, and
-    by the vmap behind `is_grads_batched`.
-    """
-    return (
-        type(x) in (Tensor, torch.nn.Parameter)
-        and x.is_cpu
-        and not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
-    )
 
 
 def normalize(
@@ -124,16 +97,6 @@ def normalize(
         x, residual, mean_scale, weight, bias, rest
     )
     return results if statistics else (results, None)
-
-
-def aggregate(
-    x: Tensor, adjacency: Adjacency, self_weight: float, node_scale: Tensor | None
-) -> Tensor:
-    """Run `aggregate` on the kernels."""
-    y: Tensor = _Aggregate.apply(  # type: ignore[no-untyped-call]
-        x, adjacency, self_weight, node_scale
-    )
-    return y
 
 
 class _Normalize(torch.autograd.Function):
@@ -209,29 +172,3 @@ def _replayed_backward(ctx: Any, needs: list[bool], grad_y: Tensor) -> list[Tens
     for i, grad in zip(asked, found, strict=True):
         grads[i] = grad
     return grads
-
-
-class _Aggregate(torch.autograd.Function):
-    """`aggregate` by a kernel; its backward is the same kernel on the transposed edges."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, adjacency: Adjacency, self_weight: float, node_scale: Tensor | None
-    ) -> Tensor:
-        """Run the kernel."""
-        ctx.adjacency, ctx.self_weight, ctx.node_scale = adjacency, self_weight, node_scale
-        y: Tensor = _aggregate(x, adjacency.ptr, adjacency.index, node_scale, self_weight)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Aggregate along the reversed edges; as a Function again, so it can be differentiated."""
-        transposed = _transposed(ctx.adjacency)
-        grad_x = aggregate(grads[0], transposed, ctx.self_weight, ctx.node_scale)
-        return grad_x, None, None, None
-
-
-def _transposed(adjacency: Adjacency) -> Adjacency:
-    if adjacency.symmetric:
-        return adjacency
-    return Adjacency(*adjacency.transpose, adjacency.ptr, adjacency.index, validate=False)

@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 from graphnorms.errors import BackendRefusedError, unknown_name
-from graphnorms.kernels.cpu import backend as cpu
+from graphnorms.kernels.cpu import aggregate, extension, normalize
 from graphnorms.kernels.problem import AggregateProblem, NormalizeProblem, Over
 
 Problem = NormalizeProblem | AggregateProblem
@@ -21,11 +21,11 @@ def _no_refusals(problem: Problem) -> list[str]:
 
 
 _NORMALIZE: Final[dict[str, Callable[[NormalizeProblem], list[str]]]] = {
-    "cpu": cpu.normalize_refusals,
+    "cpu": normalize.normalize_refusals,
     "reference": _no_refusals,
 }
 _AGGREGATE: Final[dict[str, Callable[[AggregateProblem], list[str]]]] = {
-    "cpu": cpu.aggregate_refusals,
+    "cpu": aggregate.aggregate_refusals,
     "reference": _no_refusals,
 }
 
@@ -105,12 +105,12 @@ class BackendStatus:
 
 def backends() -> list[BackendStatus]:
     """List the backends in the order in which `backend="auto"` tries them."""
-    reason = cpu.unavailable()
+    reason = extension.unavailable()
     return [
         BackendStatus(
             "cpu",
             reason is None,
-            f"C++, {cpu.description()}; float64, float32, bfloat16, float16"
+            f"C++, {extension.description()}; float64, float32, bfloat16, float16"
             if reason is None
             else reason,
         ),

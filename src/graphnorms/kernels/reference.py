@@ -1,4 +1,4 @@
-"""Plain torch: the definition of the operations.
+"""Plain torch: the definition of the normalization.
 
 Every other backend must agree with this one. It runs in any floating dtype on any device, is
 twice differentiable and works under `torch.func`. It is written for precision and reading, not
@@ -13,7 +13,6 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.dropout import drop
 from graphnorms.kernels.problem import Over, accumulation_dtype
 from graphnorms.segments import Segments
@@ -89,32 +88,6 @@ def finish(y: Tensor, activation: str | None, dropout: float, seed: Tensor | Non
     """Apply an activation, then dropout where there is a seed."""
     y = ACTIVATION_FUNCTIONS[activation](y)
     return y if seed is None else drop(y, dropout, seed)
-
-
-def aggregate(
-    x: Tensor,
-    adjacency: Adjacency,
-    *,
-    self_weight: float,
-    node_scale: Tensor | None,
-) -> Tensor:
-    """Sum over neighbours; see `graphnorms.kernels.api.aggregate`."""
-    dtype = accumulation_dtype(x.dtype)
-    scaled = x.to(dtype)
-    if node_scale is not None:
-        scaled = scaled * node_scale.to(dtype).unsqueeze(1)
-    targets = torch.repeat_interleave(
-        torch.arange(adjacency.num_nodes, device=x.device),
-        adjacency.in_degree,
-        output_size=adjacency.num_edges,
-    )
-    messages = scaled.index_select(0, adjacency.index)
-    y = torch.zeros_like(scaled).index_add(0, targets, messages)
-    if self_weight:
-        y = y + self_weight * scaled
-    if node_scale is not None:
-        y = y * node_scale.to(dtype).unsqueeze(1)
-    return y.to(x.dtype)
 
 
 def _grouped(x: Tensor, groups: int) -> Tensor:

@@ -18,9 +18,12 @@ NormFactory = Callable[[int], nn.Module]
 class GCNConv(nn.Module):
     r"""GCN with normalization: $H' = \mathrm{ReLU}(\mathrm{Norm}(W H Q))$.
 
-    $Q = D^{-1/2} (A + I) D^{-1/2}$ with $D$ the degrees of $A + I$.
+    $Q = D^{-1/2} (A + I) D^{-1/2}$ with $D$ the degrees of $A + I$. With weights of the edges
+    $A$ holds them and $D$ their sums; a node whose sum is not positive has 0 in
+    $D^{-1/2}$.
 
-    Shapes: `x` `(nodes, in_channels)`, the result `(nodes, out_channels)`.
+    Shapes: `x` `(nodes, in_channels)`, `edge_weight` `(edges,)`, the result
+    `(nodes, out_channels)`.
 
     Args:
         in_channels, out_channels: Width of the features before and after.
@@ -34,10 +37,27 @@ class GCNConv(nn.Module):
         self.linear = nn.Linear(in_channels, out_channels)
         self.norm = norm(out_channels)
 
-    def forward(self, x: Tensor, adjacency: Adjacency, segments: Segments) -> Tensor:
-        """Convolve the features of a batch of graphs."""
-        node_scale = torch.rsqrt(adjacency.in_degree.to(x.dtype) + 1)
-        x = aggregate(self.linear(x), adjacency, self_weight=1.0, node_scale=node_scale)
+    def forward(
+        self,
+        x: Tensor,
+        adjacency: Adjacency,
+        segments: Segments,
+        edge_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Convolve the features of a batch of graphs, their edges weighted or not."""
+        if edge_weight is None:
+            scale = torch.rsqrt(adjacency.in_degree.to(x.dtype) + 1)
+        else:
+            ones = edge_weight.new_ones((adjacency.num_nodes, 1))
+            degree = aggregate(ones, adjacency, self_weight=1.0, edge_weight=edge_weight)[:, 0]
+            scale = torch.where(degree > 0, degree, torch.inf).rsqrt()  # (nodes,)
+        x = self.linear(x)
+        if scale.requires_grad:
+            # The degrees depend on learned weights, and node_scale takes no gradient.
+            column = scale.to(x.dtype).unsqueeze(1)
+            x = aggregate(x * column, adjacency, self_weight=1.0, edge_weight=edge_weight) * column
+        else:
+            x = aggregate(x, adjacency, self_weight=1.0, node_scale=scale, edge_weight=edge_weight)
         y: Tensor = self.norm(x, segments)
         return y
 
@@ -71,6 +91,53 @@ class GINConv(nn.Module):
     def forward(self, x: Tensor, adjacency: Adjacency, segments: Segments) -> Tensor:
         """Convolve the features of a batch of graphs."""
         x = aggregate(x, adjacency, self_weight=self.self_weight)
+        x = self.norm(self.linear(x), segments)
+        y: Tensor = self.norm2(self.linear2(x), segments)
+        return y
+
+
+class GINEConv(nn.Module):
+    r"""GINE with normalization: GIN whose messages see the features of the edges.
+
+    $H' = F(\mathrm{Norm}(W S))$ with
+    $S_i = (1 + \varepsilon) x_i + \sum_{j \to i} \mathrm{ReLU}(x_j + V e_{ji} + b)$, where a Linear
+    takes the features $e$ of an edge to the width of `x`. $F$ is that of `GINConv`.
+
+    Shapes: `x` `(nodes, in_channels)`, `edge_features` `(edges, edge_channels)`, the result
+    `(nodes, out_channels)`.
+
+    Args:
+        in_channels, out_channels: Width of the features before and after.
+        norm: Makes a normalization with its ReLU.
+        edge_channels: Width of the features of the edges.
+        self_weight: $1 + \varepsilon$.
+
+    Source: Hu et al. 2020, https://arxiv.org/abs/1905.12265.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        norm: NormFactory,
+        edge_channels: int,
+        self_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.self_weight = self_weight
+        self.edge_linear = nn.Linear(edge_channels, in_channels)
+        self.linear = nn.Linear(in_channels, out_channels)
+        self.norm = norm(out_channels)
+        self.linear2 = nn.Linear(out_channels, out_channels)
+        self.norm2 = norm(out_channels)
+
+    def forward(
+        self, x: Tensor, adjacency: Adjacency, segments: Segments, edge_features: Tensor
+    ) -> Tensor:
+        """Convolve the features of a batch of graphs and of their edges."""
+        # Under autocast a Linear gives another dtype than the features of the first layer have.
+        edge_features = self.edge_linear(edge_features).to(x.dtype)
+        x = aggregate(x, adjacency, self_weight=self.self_weight, edge_features=edge_features)
         x = self.norm(self.linear(x), segments)
         y: Tensor = self.norm2(self.linear2(x), segments)
         return y

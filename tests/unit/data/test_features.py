@@ -6,6 +6,7 @@ import torch
 
 from graphnorms.data import from_pyg, load_dataset, read_powerful_gnns, read_tu
 from graphnorms.data.features import MAX_DEGREES, Features, make_features
+from graphnorms.data.onehot import OneHot
 from graphnorms.errors import DatasetError
 
 DEGREE = np.array([3, 0, 3, 7])
@@ -16,6 +17,8 @@ ATTRIBUTES = np.array([[0.5], [1], [2], [3]], dtype=np.float32)
 def made(policy: Features, **parts: np.ndarray) -> tuple[list[list[float]], str]:
     given = {"degree": DEGREE, "labels": None, "attributes": None} | parts
     x, description = make_features(policy, name="ds", **given)
+    assert isinstance(x, OneHot) == (policy != "attributes" and description != "node attributes")
+    x = x.dense() if isinstance(x, OneHot) else x
     assert x.dtype == torch.float32
     return x.tolist(), description
 

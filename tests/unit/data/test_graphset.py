@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +17,19 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.data import GraphBatch, GraphSet, random_graphs
 from graphnorms.data.gather import send
 from graphnorms.data.raw import RawGraphs
+from graphnorms.kernels.cpu import extension
+
+
+@pytest.fixture(scope="module", params=["extension", "torch"], autouse=True)
+def path(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways to form a batch: the extension's, and the one where it is missing."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "torch":
+            patch.setattr(extension, "unavailable", lambda: "not here")
+        elif extension.unavailable() is not None:
+            pytest.skip("no extension")
+        yield
+
 
 # A graph by hand: number of nodes, and its edges (source, target).
 Hand = tuple[int, list[tuple[int, int]]]

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 import graphnorms as gn
-from graphnorms.adjacency import Adjacency
 from graphnorms.kernels import dispatch, reference
-from graphnorms.kernels.cpu import backend as cpu
+from graphnorms.kernels.cpu import extension
+from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.segments import Segments
-from graphnorms.testing import tolerance
 
 DOMAINS = [None, gn.Over.NODES, gn.Over.CHANNELS, gn.Over.BOTH]
 
@@ -76,61 +75,6 @@ def test_every_point_of_the_equation(
     assert torch.allclose(mine, other, rtol=1e-11, atol=1e-11)
 
 
-def graph(nodes: int, edges: int, symmetric: bool) -> Adjacency:
-    generator = torch.Generator().manual_seed(4)
-    edge_index = torch.randint(0, nodes, (2, edges), generator=generator)
-    if symmetric:
-        edge_index = torch.cat([edge_index, edge_index.flip(0)], 1)
-    return Adjacency.from_edge_index(edge_index, nodes)
-
-
-@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "directed"])
-@pytest.mark.parametrize("channels", [1, 7, 16, 64, 200])
-@pytest.mark.parametrize("scaled", [False, True])
-@pytest.mark.parametrize("self_weight", [0.0, 1.0, 2.5])
-def test_aggregate_equals_the_dense_product(
-    symmetric: bool, channels: int, scaled: bool, self_weight: float, backend: str
-) -> None:
-    adjacency = graph(50, 130, symmetric)
-    generator = torch.Generator().manual_seed(1)
-    dense = torch.zeros(50, 50, dtype=torch.float64)
-    rows = torch.repeat_interleave(torch.arange(50), adjacency.in_degree)
-    dense.index_put_((rows, adjacency.index), torch.ones(()).double(), accumulate=True)
-    dense += self_weight * torch.eye(50)
-    scale = torch.rand(50, generator=generator) if scaled else None
-    if scale is not None:
-        dense = scale.double().unsqueeze(1) * dense * scale.double()
-    x = torch.randn(50, channels, generator=generator).requires_grad_()
-    y = gn.aggregate(x, adjacency, self_weight=self_weight, node_scale=scale, backend=backend)
-    grad_y = torch.randn(50, channels, generator=generator)
-    y.backward(grad_y)
-    assert x.grad is not None
-    allowed = tolerance(torch.float32, 50)
-    size = dense.abs().sum(1).max()
-    assert (y.double() - dense @ x.detach().double()).abs().max() <= allowed * size * 5
-    assert (x.grad.double() - dense.t() @ grad_y.double()).abs().max() <= allowed * size * 5
-
-
-def test_aggregate_is_twice_differentiable(backend: str) -> None:
-    adjacency = graph(6, 9, False)
-    x = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    scale = torch.rand(6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-
-    def call(x: Tensor) -> Tensor:
-        return gn.aggregate(x, adjacency, self_weight=1.5, node_scale=scale, backend=backend)
-
-    assert torch.autograd.gradcheck(call, (x.requires_grad_(),))
-    assert torch.autograd.gradgradcheck(call, (x,))
-
-
-def test_aggregate_of_no_edges_and_no_nodes(backend: str) -> None:
-    empty = Adjacency.from_edge_index(torch.zeros(2, 0, dtype=torch.long), 3)
-    x = torch.ones(3, 2)
-    assert gn.aggregate(x, empty, self_weight=2.0, backend=backend).tolist() == [[2.0, 2.0]] * 3
-    nothing = Adjacency.from_edge_index(torch.zeros(2, 0, dtype=torch.long), 0)
-    assert gn.aggregate(torch.ones(0, 2), nothing, backend=backend).shape == (0, 2)
-
-
 def test_auto_takes_the_first_backend_without_a_refusal() -> None:
     x = torch.randn(4, 2)
     problem = dispatch.NormalizeProblem("cpu", x.dtype, gn.Over.NODES, None, False)
@@ -147,7 +91,7 @@ def test_without_the_extension_the_reference_runs_and_says_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reason = "the C++ kernels are not installed"
-    monkeypatch.setattr(cpu, "unavailable", lambda: reason)
+    monkeypatch.setattr(extension, "unavailable", lambda: reason)
     dispatch.choose.cache_clear()
     try:
         status = gn.backends()[0]
@@ -175,7 +119,7 @@ def test_bad_arguments_are_named(change: dict[str, object], message: str) -> Non
         gn.segment_normalize(x, Segments.single(5), **arguments)  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(cpu.unavailable() is not None, reason="no kernels to protect")
+@pytest.mark.skipif(extension.unavailable() is not None, reason="no kernels to protect")
 @pytest.mark.parametrize(
     ("name", "bad", "words"),
     [

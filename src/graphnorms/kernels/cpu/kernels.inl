@@ -135,8 +135,8 @@ template <class T> void backward(const NormBackward& p) {
 Kernels GRAPHNORMS_KERNELS() {
     return {{forward<float>, forward<double>, forward<BFloat16>, forward<Float16>},
             {backward<float>, backward<double>, backward<BFloat16>, backward<Float16>},
-            {aggregate<float>, aggregate<double>, aggregate<BFloat16>, aggregate<Float16>},
-            {update_running<float>, update_running<double>, update_running<BFloat16>, update_running<Float16>}};
+            {update_running<float>, update_running<double>, update_running<BFloat16>, update_running<Float16>},
+            aggregate_kernels()};
 }
 
 }  // namespace graphnorms

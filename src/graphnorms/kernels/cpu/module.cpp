@@ -1,5 +1,4 @@
 // The Python module: chooses an instruction set once, and passes addresses on to the kernels.
-#include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -8,15 +7,20 @@
 #include <string>
 #include <vector>
 
-#include "problem.h"
+#include "module.h"
 
-namespace nb = nanobind;
 using namespace graphnorms;
 
 namespace {
 
 // GNU's OpenMP cannot start threads in a forked child of a process that had some.
 bool forked = false;
+
+}  // namespace
+
+namespace graphnorms {
+
+Kernels current;
 
 int usable_threads(int wanted, int64_t elements) {
 #ifdef _OPENMP
@@ -26,6 +30,10 @@ int usable_threads(int wanted, int64_t elements) {
     return 1;
 #endif
 }
+
+}  // namespace graphnorms
+
+namespace {
 
 struct InstructionSet {
     const char* name;
@@ -49,8 +57,6 @@ std::vector<InstructionSet> instruction_sets() {
 }
 
 std::string current_name;
-Kernels current;
-
 void use_instruction_set(const std::string& name) {
     for (const InstructionSet& set : instruction_sets()) {
         if (!set.supported || (!name.empty() && name != set.name)) continue;
@@ -68,10 +74,7 @@ std::vector<std::string> supported_instruction_sets() {
     return names;
 }
 
-template <class P> const P* address(uintptr_t a) { return reinterpret_cast<const P*>(a); }
-void* writable(uintptr_t a) { return reinterpret_cast<void*>(a); }
-
-// The numbers of a call, in the order of `Choices` in kernels/cpu/backend.py.
+// The numbers of a call, in the order of `Choices` in kernels/cpu/normalize.py.
 struct Common {
     int dtype;
     int64_t rows, channels, segments, groups;
@@ -194,23 +197,6 @@ NB_MODULE(_kernels, m) {
         },
         nb::call_guard<nb::gil_scoped_release>());
 
-    m.def(
-        "aggregate",
-        [](int dtype, int64_t rows, int64_t channels, int64_t edges, int threads, uintptr_t ptr,
-           uintptr_t index, uintptr_t node_scale, double self_weight, uintptr_t x, int64_t x_stride,
-           uintptr_t y) {
-            Aggregate p;
-            p.rows = rows;
-            p.channels = channels;
-            p.ptr = address<int64_t>(ptr);
-            p.index = address<int64_t>(index);
-            p.node_scale = address<void>(node_scale);
-            p.self_weight = self_weight;
-            p.x = address<void>(x);
-            p.x_stride = x_stride;
-            p.y = writable(y);
-            p.threads = usable_threads(threads, (rows + edges) * channels);
-            current.aggregate[dtype](p);
-        },
-        nb::call_guard<nb::gil_scoped_release>());
+    bind_aggregate(m);
+    bind_gather(m);
 }

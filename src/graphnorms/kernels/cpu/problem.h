@@ -1,17 +1,15 @@
 // What a kernel is asked to do: plain addresses and sizes, no torch and no Python.
-// The Python side (kernels/cpu/backend.py) has checked every size, stride, dtype and device.
+// The Python side (kernels/cpu/normalize.py) has checked every size, stride, dtype and device.
 #pragma once
 #include <cstdint>
+
+#include "aggregate.h"
 
 namespace graphnorms {
 
 // Which entries share a statistic; the values are those of graphnorms.kernels.Over.
 enum Over : int { kNone = 0, kNodes = 1, kChannels = 2, kBoth = 3 };
 enum Activation : int { kIdentity = 0, kRelu = 1, kLeakyRelu = 2, kGelu = 3, kSilu = 4 };
-
-// Storage of the features; the values are those of kernels/cpu/backend.py. Statistics, parameters
-// and their gradients are in the accumulation dtype: double for double, float for the others.
-enum Dtype : int { kFloat = 0, kDouble = 1, kBFloat16 = 2, kFloat16 = 3, kDtypes = 4 };
 
 struct Norm {
     int center, scale, activation, threads;
@@ -53,19 +51,6 @@ struct NormBackward : Norm {
     void* grad_bias;  // shaped as the parameters, in the accumulation dtype, or null
 };
 
-// y_i = s_i (self_weight s_i x_i + sum over the j in row i of s_j x_j)
-struct Aggregate {
-    int64_t rows, channels;
-    const int64_t* ptr;
-    const int64_t* index;
-    const void* node_scale;  // (rows) in the accumulation dtype, or null for 1
-    double self_weight;
-    const void* x;
-    int64_t x_stride;
-    void* y;
-    int threads;
-};
-
 // Running averages of a batch's mean and unbiased variance: r += momentum (v - r).
 struct Running {
     int64_t channels;
@@ -82,8 +67,8 @@ struct Running {
 struct Kernels {
     void (*forward[kDtypes])(const NormForward&);
     void (*backward[kDtypes])(const NormBackward&);
-    void (*aggregate[kDtypes])(const Aggregate&);
     void (*update_running[kDtypes])(const Running&);
+    AggregateKernels aggregation;
 };
 
 Kernels kernels_baseline();

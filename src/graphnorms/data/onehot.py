@@ -1,0 +1,100 @@
+"""One-hot features, kept as the columns of their ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_DTYPES = {torch.uint8: 1 << 8, torch.int16: 1 << 15, torch.int32: 1 << 31}
+_CHUNK = 1 << 22  # entries of a dense matrix that is made only to be read once
+
+
+@dataclass(frozen=True, eq=False)
+class OneHot:
+    """Features that are 1 in one column of each of a few blocks, and 0 elsewhere.
+
+    A node takes one integer per block, of 1, 2 or 4 bytes, in place of 4 bytes per feature.
+
+    Shapes: `columns` `(nodes, blocks)`, uint8, int16 or int32; dense `(nodes, width)` float32.
+
+    Args:
+        columns: Row i lists the columns in which the features of node i are 1.
+        width: Number of columns of the dense features.
+    """
+
+    columns: Tensor
+    width: int
+
+    @classmethod
+    def from_blocks(cls, blocks: Sequence[tuple[Tensor, int]]) -> OneHot:
+        """Put blocks side by side.
+
+        Args:
+            blocks: The column of each node within the block, `(nodes,)`, and the block's width.
+        """
+        width = sum(width for _, width in blocks)
+        dtype = next(dtype for dtype, columns in _DTYPES.items() if width <= columns)
+        columns, first = [], 0
+        for column, block_width in blocks:
+            columns.append((column + first).to(dtype))
+            first += block_width
+        return cls(torch.stack(columns, 1), width)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """That of the dense features."""
+        return self.columns.shape[0], self.width
+
+    @property
+    def device(self) -> torch.device:
+        """Where the columns are."""
+        return self.columns.device
+
+    def dense(self) -> Tensor:
+        """Return the features as a matrix, new at every call."""
+        x = torch.zeros(self.shape, device=self.device)
+        return x.scatter_(1, self.columns.long(), 1.0)
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Iterate over the dense features, so many rows at a time that memory stays bounded."""
+        for columns in self.columns.split(max(1, _CHUNK // max(1, self.width))):
+            yield OneHot(columns, self.width).dense()
+
+    def index_select(self, dim: int, rows: Tensor) -> OneHot:
+        """Return the features of some nodes; `dim` is 0, as for the rows of a tensor."""
+        return OneHot(self.columns.index_select(dim, rows), self.width)
+
+    def contiguous(self) -> OneHot:
+        """Return the features with their columns in one piece; themselves if they are."""
+        columns = self.columns.contiguous()
+        return self if columns is self.columns else OneHot(columns, self.width)
+
+    def to(self, device: torch.device | str) -> OneHot:
+        """Return the features on `device`; themselves if they are there already."""
+        columns = self.columns.to(device)
+        return self if columns is self.columns else OneHot(columns, self.width)
+
+    def validate(self) -> None:
+        """Check dtype, dimensions and contents.
+
+        Raises:
+            ValueError: One of them is wrong; the message says which.
+        """
+        columns = self.columns
+        if columns.dim() != 2 or columns.dtype not in _DTYPES:
+            raise ValueError(
+                f"columns is {columns.dtype} of shape {tuple(columns.shape)}, expected "
+                "(nodes, blocks) of torch.uint8, torch.int16 or torch.int32"
+            )
+        if not columns.numel():
+            return
+        # As numbers of Python: a comparison within uint8 would wrap the width.
+        low, high = int(columns.min()), int(columns.max())
+        if low < 0 or high >= self.width:
+            raise ValueError(
+                f"columns holds {low if low < 0 else high}, expected columns in "
+                f"0 … {self.width - 1}"
+            )

@@ -1,0 +1,1 @@
+"""The sum over neighbours: its contract, its definition and its gradients."""

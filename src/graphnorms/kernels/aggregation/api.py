@@ -1,0 +1,103 @@
+"""The contract of the sum over neighbours: `aggregate`, its checks and errors."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from graphnorms.adjacency import Adjacency
+from graphnorms.kernels.aggregation import autograd, reference
+from graphnorms.kernels.calls import check_features, needs_plain_torch
+from graphnorms.kernels.dispatch import choose_aggregate
+
+
+def aggregate(
+    x: Tensor,
+    adjacency: Adjacency,
+    *,
+    self_weight: float = 0.0,
+    node_scale: Tensor | None = None,
+    edge_weight: Tensor | None = None,
+    edge_features: Tensor | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    r"""Sum the features of the neighbours: $y = D(A + wI)Dx$, with $D$ diagonal.
+
+    GIN's $Q$ is $w = 1 + \varepsilon$ without $D$; GCN's is $w = 1$ with
+    $D = \mathrm{diag}(1 / \sqrt{d + 1})$. With `edge_weight` $A$ holds the weights of the edges
+    in place of ones. With `edge_features` $z$ it is the sum of GINE instead,
+
+    $$ y_i = w x_i + \sum_{j \to i} \mathrm{ReLU}(x_j + z_{ji}). $$
+
+    Weights and features are given edge by edge, in the order of the `edge_index` that the
+    adjacency was made from; for one made from a CSR pair without an `order`, in that of `index`.
+
+    Shapes: `x` and the result `(nodes, channels)`.
+
+    Precision: sums in float32 or wider; the result has the dtype of `x`. The same bits for every
+    number of threads, backward as well.
+
+    Args:
+        x: The features.
+        adjacency: The edges; row i sums over the sources of the edges that end in i.
+        self_weight: $w$, the weight of the node itself.
+        node_scale: The diagonal of $D$, `(nodes,)`; `None` for 1. It takes no gradient.
+        edge_weight: The weight of each edge, `(edges,)`; `None` for 1.
+        edge_features: $z$, `(edges, channels)` of the dtype of `x`; not together with
+            `node_scale` or `edge_weight`.
+        backend: `"auto"`, or one backend by name, which then never falls back.
+
+    Raises:
+        ValueError: `x` is not `(adjacency.num_nodes, channels)` or not floating; another tensor
+            does not have the shape above, a floating dtype and the device of `x`; or
+            `edge_features` is given with `node_scale` or `edge_weight`.
+        BackendRefusedError: The backend asked for cannot run this; the message says why.
+
+    Source: of the sum with `edge_features`, Hu et al. 2020, https://arxiv.org/abs/1905.12265.
+    """
+    check_features(x)
+    if x.shape[0] != adjacency.num_nodes:
+        raise ValueError(f"x has {x.shape[0]} rows, but the adjacency {adjacency.num_nodes} nodes")
+    if x.device != adjacency.ptr.device:
+        raise ValueError(f"x is on {x.device}, but the adjacency is on {adjacency.ptr.device}")
+    if node_scale is not None:
+        _check_vector("node_scale", node_scale, "node", x.shape[0], x)
+    if edge_weight is not None:
+        _check_vector("edge_weight", edge_weight, "edge", adjacency.num_edges, x)
+    if edge_features is not None:
+        if node_scale is not None or edge_weight is not None:
+            other = "edge_weight" if node_scale is None else "node_scale"
+            raise ValueError(f"edge_features is given with {other}; expected one of the two")
+        _check_edge_features(edge_features, adjacency.num_edges, x)
+    chosen = choose_aggregate(x.device.type, x.dtype, backend)
+    if chosen == "reference" or needs_plain_torch(backend):
+        return reference.aggregate(
+            x, adjacency, self_weight=self_weight, node_scale=node_scale,
+            edge_weight=edge_weight, edge_features=edge_features,
+        )  # fmt: skip
+    return autograd.aggregate(
+        x, adjacency, self_weight=self_weight,
+        node_scale=None if node_scale is None else node_scale.detach(),
+        edge_weight=edge_weight, edge_features=edge_features,
+    )  # fmt: skip
+
+
+def _check_vector(name: str, vector: Tensor, noun: str, length: int, x: Tensor) -> None:
+    if vector.shape != (length,) or not vector.is_floating_point():
+        raise ValueError(
+            f"{name} is {tuple(vector.shape)} of {vector.dtype}, expected one floating number "
+            f"per {noun}, ({length},)"
+        )
+    if vector.device != x.device:
+        raise ValueError(f"{name} is on {vector.device}, but x is on {x.device}")
+
+
+def _check_edge_features(edge_features: Tensor, edges: int, x: Tensor) -> None:
+    if edge_features.shape != (edges, x.shape[1]):
+        raise ValueError(
+            f"edge_features is {tuple(edge_features.shape)}, expected one row per edge and as "
+            f"many channels as x, ({edges}, {x.shape[1]})"
+        )
+    if edge_features.dtype != x.dtype:
+        raise ValueError(f"edge_features is {edge_features.dtype}, but x is {x.dtype}")
+    if edge_features.device != x.device:
+        raise ValueError(f"edge_features is on {edge_features.device}, but x is on {x.device}")

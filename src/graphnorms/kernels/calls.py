@@ -1,0 +1,57 @@
+"""What every operation asks of a call: are its features any, and who may run it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from graphnorms.errors import BackendRefusedError
+
+
+def check_features(x: Tensor) -> None:
+    """Raise the error for features that are not `(rows, channels)` of a floating dtype."""
+    if x.dim() != 2 or not x.shape[1] or not x.is_floating_point():
+        raise ValueError(
+            f"x is {tuple(x.shape)} of {x.dtype}, expected (rows, channels) of a floating dtype"
+        )
+
+
+def needs_plain_torch(backend: str) -> bool:
+    """Whether the call is one that only the reference can serve.
+
+    Those are the transforms of `torch.func` and forward-mode differentiation, which go through
+    every operation by itself, and an export to ONNX, which knows torch's operations alone.
+
+    Raises:
+        BackendRefusedError: It is, but another backend was asked for by name.
+    """
+    if torch._C._are_functorch_transforms_active():
+        reason = "torch.func transforms"
+    elif forward_ad._current_level >= 0:
+        reason = "forward-mode differentiation"
+    elif torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export():
+        reason = "an export to ONNX"
+    else:
+        return False
+    if backend != "auto":
+        raise BackendRefusedError(
+            f"backend {backend!r} cannot run this: it is under {reason}, which needs plain "
+            "torch; use backend='auto' for one that can"
+        )
+    return True
+
+
+def runs_directly(x: Tensor) -> bool:
+    """Whether nobody watches the operators, so that a small call may skip their dispatch (15 µs).
+
+    They are watched while a graph is made of them, by dispatch modes and tensor subclasses, and
+    by the vmap behind `is_grads_batched`.
+    """
+    return (
+        type(x) in (Tensor, torch.nn.Parameter)
+        and x.is_cpu
+        and not torch.compiler.is_compiling()
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._functorch.is_legacy_batchedtensor(x)
+    )

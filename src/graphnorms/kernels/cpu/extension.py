@@ -1,0 +1,109 @@
+"""The compiled extension: loading it, and the checks before an address is passed to it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from types import ModuleType
+from typing import Final
+
+import torch
+from torch import Tensor
+
+# The numbers are those of `Dtype` in problem.h.
+DTYPES: Final = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+
+
+@functools.cache
+def kernels() -> ModuleType:
+    """Load the extension: after torch, whose OpenMP threads it then shares."""
+    module = importlib.import_module("graphnorms.kernels.cpu._kernels")
+    # After a fork GNU's OpenMP hangs when it is asked for the threads of the parent.
+    os.register_at_fork(after_in_child=module.after_fork_in_child)
+    return module
+
+
+@functools.cache
+def unavailable() -> str | None:
+    """Why the backend cannot run at all here, or `None`."""
+    try:
+        kernels()
+    except ImportError as error:
+        return (
+            "the C++ kernels are not installed (no working C++ compiler was found when "
+            "graphnorms was installed): install a compiler, then "
+            f"`pip install --force-reinstall --no-deps graphnorms` [{error}]"
+        )
+    return None
+
+
+def description() -> str:
+    """What would run: the instruction set and the threads."""
+    module = kernels()
+    threads = f"{torch.get_num_threads()} threads" if module.openmp else "1 thread, no OpenMP"
+    return f"{module.instruction_set()}, {threads}"
+
+
+def common_refusals(device: str, dtype: torch.dtype) -> list[str]:
+    """Why no kernel can run on features of a dtype on a device; empty if they can."""
+    reasons = []
+    if (reason := unavailable()) is not None:
+        reasons.append(reason)
+    if device != "cpu":
+        reasons.append(f"x is on {device}, the kernels run on the cpu")
+    if dtype not in DTYPES:
+        reasons.append(f"x is {dtype}, the kernels have float64, float32, bfloat16 and float16")
+    return reasons
+
+
+def rows_contiguous(x: Tensor) -> Tensor:
+    """x, or a copy of it whose rows lie without gaps within; the rows may be apart."""
+    if x.is_contiguous() or (x.stride(1) == 1 and x.stride(0) >= x.shape[1]):
+        return x
+    return x.contiguous()
+
+
+def check_index(name: str, index: Tensor, length: int | None) -> None:
+    """Raise the error for ids whose address a kernel cannot take; `None` is any length."""
+    if (
+        index.dtype != torch.int64
+        or not index.is_cpu
+        or index.dim() != 1
+        or not index.is_contiguous()
+        or (length is not None and index.shape[0] != length)
+    ):
+        raise ValueError(
+            f"{name} is {tuple(index.shape)} of {index.dtype} on {index.device}, expected a "
+            f"contiguous vector of {'int64' if length is None else f'{length} int64'} on the cpu"
+        )
+
+
+def check_storage(x: Tensor) -> None:
+    """Raise the error for features that no kernel can take the address of."""
+    if not x.is_cpu or x.dtype not in DTYPES:
+        raise ValueError(f"x is {x.dtype} on {x.device}, expected a kernel's dtype on the cpu")
+
+
+def parameter(
+    name: str, tensor: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype
+) -> Tensor | None:
+    """Numbers as the kernels take them, contiguous in the accumulation dtype.
+
+    Raises:
+        ValueError: They have another shape, or are not on the cpu.
+    """
+    if tensor is None:
+        return None
+    if tensor.shape != shape or not tensor.is_cpu:
+        raise ValueError(
+            f"{name} is {tuple(tensor.shape)} on {tensor.device}, expected {shape} on the cpu"
+        )
+    if tensor.dtype == dtype and tensor.is_contiguous():
+        return tensor
+    return tensor.to(dtype).contiguous()
+
+
+def address(tensor: Tensor | None) -> int:
+    """Where a tensor begins; 0 for none."""
+    return 0 if tensor is None else tensor.data_ptr()

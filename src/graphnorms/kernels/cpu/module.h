@@ -1,0 +1,25 @@
+// What the parts of the Python module share.
+#pragma once
+#include <nanobind/nanobind.h>
+
+#include <cstdint>
+
+#include "problem.h"
+
+namespace nb = nanobind;
+
+namespace graphnorms {
+
+// The kernels of the instruction set in use.
+extern Kernels current;
+
+// As many threads as are wanted, or fewer where there is too little to do for them.
+int usable_threads(int wanted, int64_t elements);
+
+template <class P> const P* address(uintptr_t a) { return reinterpret_cast<const P*>(a); }
+inline void* writable(uintptr_t a) { return reinterpret_cast<void*>(a); }
+
+void bind_aggregate(nb::module_& m);
+void bind_gather(nb::module_& m);
+
+}  // namespace graphnorms
