@@ -57,7 +57,8 @@ def compare(
         dataset: Name of an embedded data set, path of one, or a `GraphSet`.
         model: `"gin"` or `"gcn"`.
         preset: Named architecture and training settings; what is None below comes from it.
-        norms: Catalogue names (see `graphnorms.CATALOG`), or one text with commas in between.
+        norms: Normalizations as text, or one text with commas in between: catalogue names (see
+            `graphnorms.CATALOG`), arguments behind a colon as in `"pair:scale=2"`.
         folds: Stratified folds; each is the validation set once.
         epochs: Passes over the training graphs.
         learning_rate: Adam's step size in the first epoch.

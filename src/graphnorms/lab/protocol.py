@@ -144,10 +144,11 @@ def resolve(
         ValueError: A value is not possible, or a name is not known.
     """
     from graphnorms.layers import catalog
+    from graphnorms.layers.spec import split_specs
     from graphnorms.models import preset as model_preset
     from graphnorms.training import training_defaults
 
-    names = norms.split(",") if isinstance(norms, str) else norms
+    names = split_specs(norms) if isinstance(norms, str) else norms
     has_labels = graphs.features not in ("one-hot degree", "constant")
     architecture = model_preset(model, preset, node_labels=has_labels)
     defaults = training_defaults(preset)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from graphnorms.layers.graph_norm import GraphNorm
 from graphnorms.layers.identity import Identity
 from graphnorms.layers.instance_norm import InstanceNorm
 from graphnorms.layers.layer_norm import LayerNorm
+from graphnorms.layers.spec import format_spec, parse_spec
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Normalization:
         source: The paper.
         arguments: What the layer is built with unless told otherwise. They make the rows
             comparable: every normalization has learned parameters per channel.
+        needs: What its forward takes besides features and graphs: `"adjacency"`, `"types"`,
+            `"condition"` or `"message"`.
+        invariant: What may be done to the features without a change of the result, in words.
+        loses: What the result no longer tells, in words.
+        use: When to use it, in words.
     """
 
     name: str
@@ -43,6 +50,10 @@ class Normalization:
     scale: Over | None
     source: str
     arguments: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    needs: tuple[str, ...] = ()
+    invariant: str = ""
+    loses: str = ""
+    use: str = ""
 
 
 _ROWS: Final = (
@@ -83,32 +94,56 @@ def names() -> list[str]:
     return list(CATALOG)
 
 
-def lookup(name: str) -> Normalization:
-    """Find a row by its name.
+def lookup(norm: str) -> Normalization:
+    """Find the row of a normalization given as text.
+
+    Arguments behind a colon, `"pair:scale=2"`, go into the arguments, the name and the title of
+    the row returned; the name is then the same text for the same arguments in any order.
 
     Raises:
-        ValueError: There is none of that name; the message has the nearest ones.
+        ValueError: There is none of that name, or it has no such argument; the message has the
+            nearest ones.
     """
+    name, arguments = parse_spec(norm)
     row = CATALOG.get(name)
     if row is None:
         raise unknown_name("norm", name, CATALOG)
-    return row
+    if not arguments:
+        return row
+    known = [key for key in inspect.signature(row.layer).parameters if key not in _TAKEN]
+    for key in arguments:
+        if key not in known:
+            raise unknown_name(f"argument of {name}", key, known)
+    merged = {**row.arguments, **arguments}
+    words = ", ".join(f"{key}={value}" for key, value in sorted(arguments.items()))
+    return replace(
+        row, name=format_spec(name, arguments), title=f"{row.title} ({words})", arguments=merged
+    )
 
 
-def make_norm(name: str, in_channels: int, **arguments: Any) -> nn.Module:
-    """Build a normalization by its name.
+_TAKEN: Final = ("in_channels", "activation", "dropout", "backend", "device", "dtype")
+"""What a text cannot set: the model that the normalization stands in decides it."""
+
+
+def make_norm(norm: str, in_channels: int, **arguments: Any) -> nn.Module:
+    """Build a normalization given as text.
 
     Args:
-        name: Its name in the catalogue, e.g. `"graph"`.
-        in_channels: Number of channels.
-        arguments: Handed to the layer, over the row's own defaults. `eps` is dropped for
-            `"none"`, which has no use for it.
+        norm: Its name in the catalogue, e.g. `"graph"`, with arguments behind a colon if there
+            are any: `"pair:scale=2"`.
+        in_channels: Number of channels; not handed to a layer that does not ask for it.
+        arguments: Handed to the layer, over the row's own defaults and under those of the text.
+            `eps` is dropped for a layer that has none.
 
     Raises:
         ValueError: There is no normalization of that name, or it refuses its arguments.
         TypeError: The layer does not take one of the arguments.
     """
-    row = lookup(name)
-    if row.layer is Identity:
+    row = lookup(norm)
+    known = inspect.signature(row.layer).parameters
+    if "eps" not in known:
         arguments.pop("eps", None)
-    return row.layer(in_channels, **{**row.arguments, **arguments})
+    given = {**row.arguments, **arguments, **parse_spec(norm)[1]}
+    if "in_channels" in known:
+        given["in_channels"] = in_channels
+    return row.layer(**given)

@@ -5,6 +5,7 @@ from graphnorms.models.convolutions import GCNConv, GINConv, GINEConv
 from graphnorms.models.gnn import GNN
 from graphnorms.models.initialize import derive_seed, initialize
 from graphnorms.models.readout import readout
+from graphnorms.models.slot import GraphContext, NormSlot
 
 __all__ = [
     "GNN",
@@ -13,7 +14,9 @@ __all__ = [
     "GCNConv",
     "GINConv",
     "GINEConv",
+    "GraphContext",
     "ModelConfig",
+    "NormSlot",
     "derive_seed",
     "initialize",
     "preset",

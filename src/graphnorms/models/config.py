@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from graphnorms.errors import unknown_name
+from graphnorms.models.slot import NORM_PLACES, RESIDUAL_PLACES
 
 MODELS: Final = ("gin", "gcn")
 READOUTS: Final = ("sum", "mean", "max")
@@ -27,6 +28,8 @@ class ModelConfig:
         dropout: Share of entries dropped before the result.
         dropout_on: `"features"`: of what the last Linear sees; `"logits"`: of what it gives.
         norm_eps: ε of every normalization.
+        norm_place: `"before-activation"`, straight behind W and Q, or `"after-activation"`.
+        residual_place: Whether the residual is added `"after-norm"` or `"before-norm"`.
         head: `"graph"`: one result per graph; `"node"`: one per node, without a readout.
 
     Raises:
@@ -42,6 +45,8 @@ class ModelConfig:
     dropout: float = 0.5
     dropout_on: str = "features"
     norm_eps: float = 1e-5
+    norm_place: str = "before-activation"
+    residual_place: str = "after-norm"
     head: str = "graph"
 
     def __post_init__(self) -> None:
@@ -50,6 +55,8 @@ class ModelConfig:
             ("readout", self.readout, READOUTS),
             ("dropout_on", self.dropout_on, DROPOUTS),
             ("head", self.head, HEADS),
+            ("norm_place", self.norm_place, NORM_PLACES),
+            ("residual_place", self.residual_place, RESIDUAL_PLACES),
         ):
             if given not in known:
                 raise unknown_name(kind, given, known)

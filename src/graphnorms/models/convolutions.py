@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from graphnorms.adjacency import Adjacency
 from graphnorms.kernels import aggregate
-from graphnorms.segments import Segments
-
-NormFactory = Callable[[int], nn.Module]
-"""Makes the normalization, followed by ReLU, of so many channels."""
+from graphnorms.models.slot import GraphContext, NormFactory
 
 
 class GCNConv(nn.Module):
@@ -27,7 +21,7 @@ class GCNConv(nn.Module):
 
     Args:
         in_channels, out_channels: Width of the features before and after.
-        norm: Makes the normalization with its ReLU.
+        norm: Makes the normalization with its ReLU, a `NormSlot`.
 
     Source: Kipf & Welling 2017, https://arxiv.org/abs/1609.02907.
     """
@@ -40,11 +34,13 @@ class GCNConv(nn.Module):
     def forward(
         self,
         x: Tensor,
-        adjacency: Adjacency,
-        segments: Segments,
+        context: GraphContext,
+        *,
         edge_weight: Tensor | None = None,
+        residual: Tensor | None = None,
     ) -> Tensor:
         """Convolve the features of a batch of graphs, their edges weighted or not."""
+        source, adjacency = x, context.adjacency
         if edge_weight is None:
             scale = torch.rsqrt(adjacency.in_degree.to(x.dtype) + 1)
         else:
@@ -58,7 +54,7 @@ class GCNConv(nn.Module):
             x = aggregate(x * column, adjacency, self_weight=1.0, edge_weight=edge_weight) * column
         else:
             x = aggregate(x, adjacency, self_weight=1.0, node_scale=scale, edge_weight=edge_weight)
-        y: Tensor = self.norm(x, segments)
+        y: Tensor = self.norm(x, context, source=source, residual=residual)
         return y
 
 
@@ -72,7 +68,7 @@ class GINConv(nn.Module):
 
     Args:
         in_channels, out_channels: Width of the features before and after.
-        norm: Makes a normalization with its ReLU.
+        norm: Makes a normalization with its ReLU, a `NormSlot`.
         self_weight: $1 + \varepsilon$.
 
     Source: Xu et al. 2019, https://arxiv.org/abs/1810.00826.
@@ -88,11 +84,14 @@ class GINConv(nn.Module):
         self.linear2 = nn.Linear(out_channels, out_channels)
         self.norm2 = norm(out_channels)
 
-    def forward(self, x: Tensor, adjacency: Adjacency, segments: Segments) -> Tensor:
+    def forward(
+        self, x: Tensor, context: GraphContext, *, residual: Tensor | None = None
+    ) -> Tensor:
         """Convolve the features of a batch of graphs."""
-        x = aggregate(x, adjacency, self_weight=self.self_weight)
-        x = self.norm(self.linear(x), segments)
-        y: Tensor = self.norm2(self.linear2(x), segments)
+        source = x
+        x = aggregate(x, context.adjacency, self_weight=self.self_weight)
+        x = self.norm(self.linear(x), context, source=source)
+        y: Tensor = self.norm2(self.linear2(x), context, source=source, residual=residual)
         return y
 
 
@@ -108,7 +107,7 @@ class GINEConv(nn.Module):
 
     Args:
         in_channels, out_channels: Width of the features before and after.
-        norm: Makes a normalization with its ReLU.
+        norm: Makes a normalization with its ReLU, a `NormSlot`.
         edge_channels: Width of the features of the edges.
         self_weight: $1 + \varepsilon$.
 
@@ -132,12 +131,18 @@ class GINEConv(nn.Module):
         self.norm2 = norm(out_channels)
 
     def forward(
-        self, x: Tensor, adjacency: Adjacency, segments: Segments, edge_features: Tensor
+        self,
+        x: Tensor,
+        context: GraphContext,
+        *,
+        edge_features: Tensor,
+        residual: Tensor | None = None,
     ) -> Tensor:
         """Convolve the features of a batch of graphs and of their edges."""
+        source, adjacency = x, context.adjacency
         # Under autocast a Linear gives another dtype than the features of the first layer have.
         edge_features = self.edge_linear(edge_features).to(x.dtype)
         x = aggregate(x, adjacency, self_weight=self.self_weight, edge_features=edge_features)
-        x = self.norm(self.linear(x), segments)
-        y: Tensor = self.norm2(self.linear2(x), segments)
+        x = self.norm(self.linear(x), context, source=source)
+        y: Tensor = self.norm2(self.linear2(x), context, source=source, residual=residual)
         return y

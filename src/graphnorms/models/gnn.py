@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.layers.catalog import lookup, make_norm
+from graphnorms.layers.catalog import lookup
 from graphnorms.models.config import ModelConfig
 from graphnorms.models.convolutions import GCNConv, GINConv
 from graphnorms.models.initialize import initialize
 from graphnorms.models.readout import readout
+from graphnorms.models.slot import GraphContext, NormSlot
 from graphnorms.segments import Segments
 
 
@@ -21,7 +22,9 @@ class GNN(nn.Module):
 
     Args:
         config: The architecture.
-        norm: Catalogue name of the normalization.
+        norm: The normalization as text: its catalogue name, arguments behind a colon. Where one
+            needs node types, the type is the largest input feature (the label, where features
+            are one-hot); where it needs a condition, that is the mean input of the graph.
         in_channels: Features of a node.
         out_channels: Results per graph, or per node with the head `"node"`.
         seed: Seeds the initial weights; each depends on the seed and its own name only.
@@ -34,12 +37,17 @@ class GNN(nn.Module):
         self, config: ModelConfig, norm: str, in_channels: int, out_channels: int, *, seed: int
     ) -> None:
         super().__init__()
-        lookup(norm)
+        needs = lookup(norm).needs
         for kind, number in (("in_channels", in_channels), ("out_channels", out_channels)):
             if number < 1:
                 raise ValueError(f"{kind} is {number}, expected a positive number")
         self.config = config
-        make = functools.partial(make_norm, norm, eps=config.norm_eps, activation="relu")
+        self.needs = needs
+        make = functools.partial(
+            NormSlot, norm, eps=config.norm_eps, place=config.norm_place,
+            residual_place=config.residual_place, num_types=in_channels,
+            condition_channels=in_channels,
+        )  # fmt: skip
         self.convolutions = nn.ModuleList()
         for layer in range(config.layers):
             width = config.hidden if layer else in_channels
@@ -53,9 +61,13 @@ class GNN(nn.Module):
     def forward(self, x: Tensor, adjacency: Adjacency, segments: Segments) -> Tensor:
         """Return the logits, `(graphs, out_channels)`, or `(nodes, out_channels)`."""
         config = self.config
+        context = GraphContext(
+            adjacency, segments,
+            types=x.argmax(1) if "types" in self.needs else None,
+            condition=readout(x, segments, "mean") if "condition" in self.needs else None,
+        )  # fmt: skip
         for layer, convolution in enumerate(self.convolutions):
-            y = convolution(x, adjacency, segments)
-            x = x + y if config.residual and layer else y
+            x = convolution(x, context, residual=x if config.residual and layer else None)
         if config.head == "graph":
             x = readout(x, segments, config.readout)
         if config.dropout_on == "features":

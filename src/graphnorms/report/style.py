@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from graphnorms.layers.catalog import CATALOG
+from graphnorms.layers.catalog import CATALOG, lookup
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,13 @@ def style_of(norm: str) -> NormStyle:
 
 def display_name(norm: str) -> str:
     """Return what a norm is called in text and figures: its title in the catalogue."""
-    row = CATALOG.get(norm)
-    return norm if row is None else row.title
+    try:
+        return lookup(norm).title
+    except ValueError:  # of a version that had other norms
+        return norm
 
 
 def in_order(norms: Iterable[str]) -> list[str]:
     """Sort norms as lists show them: those of the catalogue in its order, then by name."""
     places = {norm: place for place, norm in enumerate(CATALOG)}
-    return sorted(norms, key=lambda norm: (places.get(norm, len(places)), norm))
+    return sorted(norms, key=lambda norm: (places.get(norm.partition(":")[0], len(places)), norm))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import graphnorms as gn
-from graphnorms.models import GCNConv, GINEConv
+from graphnorms.models import GCNConv, GINEConv, GraphContext, NormSlot
 from graphnorms.segments import Segments
 
 NODES = 30
@@ -29,8 +29,12 @@ class Nothing(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
 
-    def forward(self, x: Tensor, segments: Segments) -> Tensor:
+    def forward(self, x: Tensor, context: GraphContext, **given: Any) -> Tensor:
         return x
+
+
+def one_graph(adjacency: gn.Adjacency) -> GraphContext:
+    return GraphContext(adjacency, Segments.single(adjacency.num_nodes))
 
 
 def edge_index(loops: bool) -> Tensor:
@@ -65,7 +69,7 @@ def test_gcn_on_a_weighted_graph_is_that_of_pyg(learned: bool, pyg: Any) -> None
     adjacency = gn.Adjacency.from_edge_index(edges, NODES)
     inputs = [x, weight] if learned else [x]
     both(
-        (mine(x, adjacency, Segments.single(NODES), weight), [*inputs, mine.linear.weight]),
+        (mine(x, one_graph(adjacency), edge_weight=weight), [*inputs, mine.linear.weight]),
         (theirs(x, edges, weight), [*inputs, theirs.lin.weight]),
     )
 
@@ -74,9 +78,9 @@ def test_gcn_with_weights_of_one_is_gcn() -> None:
     edges = edge_index(loops=True)
     adjacency = gn.Adjacency.from_edge_index(edges, NODES)
     layer = GCNConv(5, 4, Nothing).double()
-    x, segments = draw(NODES, 5), Segments.single(NODES)
+    x, context = draw(NODES, 5), one_graph(adjacency)
     ones = torch.ones(edges.shape[1], dtype=torch.float64)
-    torch.testing.assert_close(layer(x, adjacency, segments, ones), layer(x, adjacency, segments))
+    torch.testing.assert_close(layer(x, context, edge_weight=ones), layer(x, context))
 
 
 def test_gcn_where_weights_cancel() -> None:
@@ -84,7 +88,7 @@ def test_gcn_where_weights_cancel() -> None:
     adjacency = gn.Adjacency.from_edge_index(torch.tensor([[0, 1], [1, 0]]), 3)
     layer = GCNConv(2, 2, Nothing)
     weight = torch.tensor([-1.0, 0.5], requires_grad=True)
-    y = layer(torch.ones(3, 2), adjacency, Segments.single(3), weight)
+    y = layer(torch.ones(3, 2), one_graph(adjacency), edge_weight=weight)
     assert y[1].tolist() == [0.0, 0.0]
     (grad,) = torch.autograd.grad(y, weight, torch.ones_like(y))
     assert grad.isfinite().all()
@@ -101,19 +105,19 @@ def test_gine_is_that_of_pyg(pyg: Any) -> None:
     adjacency = gn.Adjacency.from_edge_index(edges, NODES)
     inputs = [x, features, *mine.parameters()]
     both(
-        (mine(x, adjacency, Segments.single(NODES), features), inputs),
+        (mine(x, one_graph(adjacency), edge_features=features), inputs),
         (theirs(x, edges, features), inputs),
     )
 
 
 def test_gine_with_a_norm_under_autocast() -> None:
     adjacency = gn.Adjacency.from_edge_index(edge_index(loops=True), NODES)
-    layer = GINEConv(5, 4, lambda c: gn.make_norm("graph", c, activation="relu"), edge_channels=3)
-    arguments = (draw(NODES, 5).float(), adjacency, Segments.single(NODES))
+    layer = GINEConv(5, 4, lambda c: NormSlot("graph", c), edge_channels=3)
+    arguments = (draw(NODES, 5).float(), one_graph(adjacency))
     features = draw(adjacency.num_edges, 3, seed=1).float()
-    expected = layer(*arguments, features)
+    expected = layer(*arguments, edge_features=features)
     with torch.autocast("cpu", torch.bfloat16):
-        y = layer(*arguments, features)
+        y = layer(*arguments, edge_features=features)
     assert y.dtype == torch.bfloat16
     assert (y - expected).abs().max() < 0.2
     assert (y >= 0).all()
