@@ -35,6 +35,8 @@ def compare(
     *,
     model: str = "gin",
     preset: str = "default",
+    norm_place: str | None = None,
+    residual: str | None = None,
     norms: Sequence[str] | str = DEFAULT_NORMS,
     folds: int = 10,
     epochs: int | None = None,
@@ -57,6 +59,9 @@ def compare(
         dataset: Name of an embedded data set, path of one, or a `GraphSet`.
         model: `"gin"` or `"gcn"`.
         preset: Named architecture and training settings; what is None below comes from it.
+        norm_place: Each norm `"before-activation"` or `"after-activation"`.
+        residual: Whether every convolution but the first adds its input, and where: `"none"`,
+            `"after-norm"` or `"before-norm"`.
         norms: Normalizations as text, or one text with commas in between: catalogue names (see
             `graphnorms.CATALOG`), arguments behind a colon as in `"pair:scale=2"`.
         folds: Stratified folds; each is the validation set once.
@@ -89,6 +94,8 @@ def compare(
         norms=norms,
         model=model,
         preset=preset,
+        norm_place=norm_place,
+        residual=residual,
         folds=folds,
         epochs=epochs,
         learning_rate=learning_rate,
@@ -351,6 +358,10 @@ def _command(settings: CompareSettings, *, typed: bool) -> str:
         "norms": ",".join(settings.norms),
         "model": settings.model,
         "preset": settings.preset,
+        "norm_place": settings.architecture["norm_place"],
+        "residual": settings.architecture["residual_place"]
+        if settings.architecture["residual"]
+        else "none",
         "folds": settings.folds,
         "epochs": settings.epochs,
         "lr": settings.learning_rate,

@@ -80,6 +80,17 @@ def compare(
             help="default, or graphnorm-paper: architecture and training of the GraphNorm paper."
         ),
     ] = "default",
+    norm_place: Annotated[
+        str | None,
+        typer.Option(help="before-activation or after-activation.", show_default="preset's"),
+    ] = None,
+    residual: Annotated[
+        str | None,
+        typer.Option(
+            help="Residual connections: none, or added after-norm or before-norm.",
+            show_default="preset's",
+        ),
+    ] = None,
     folds: Annotated[int, typer.Option(help="Stratified folds of the cross-validation.")] = 10,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the training graphs.", show_default="preset's")
@@ -123,6 +134,8 @@ def compare(
                 norms=norms,
                 model=model,
                 preset=preset,
+                norm_place=norm_place,
+                residual=residual,
                 folds=folds,
                 epochs=epochs,
                 learning_rate=lr,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +123,8 @@ def resolve(
     norms: Sequence[str] | str,
     model: str,
     preset: str,
+    norm_place: str | None,
+    residual: str | None,
     folds: int,
     epochs: int | None,
     learning_rate: float | None,
@@ -138,6 +140,8 @@ def resolve(
         dataset: What to call it.
         norms: Names, or one text with commas between them.
         model, preset, folds, seed, device: See `CompareSettings`.
+        norm_place: `"before-activation"` or `"after-activation"`; None is the preset's.
+        residual: `"none"`, `"after-norm"` or `"before-norm"`; None is the preset's.
         epochs, learning_rate, weight_decay, batch_size: None is the preset's.
 
     Raises:
@@ -151,6 +155,12 @@ def resolve(
     names = split_specs(norms) if isinstance(norms, str) else norms
     has_labels = graphs.features not in ("one-hot degree", "constant")
     architecture = model_preset(model, preset, node_labels=has_labels)
+    if norm_place is not None:
+        architecture = replace(architecture, norm_place=norm_place)
+    if residual == "none":
+        architecture = replace(architecture, residual=False)
+    elif residual is not None:
+        architecture = replace(architecture, residual=True, residual_place=residual)
     defaults = training_defaults(preset)
     return CompareSettings(
         dataset=dataset,

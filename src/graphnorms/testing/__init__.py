@@ -1,6 +1,16 @@
-"""Awkward inputs and computed tolerances, for testing normalizations."""
+"""Batteries for normalizations and backends, awkward inputs and computed tolerances."""
 
 from graphnorms.testing.awkward import AwkwardCase, awkward_cases
+from graphnorms.testing.backends import check_backend
+from graphnorms.testing.norms import check_norm
 from graphnorms.testing.tolerance import tolerance
+from graphnorms.testing.violations import ConformanceError
 
-__all__ = ["AwkwardCase", "awkward_cases", "tolerance"]
+__all__ = [
+    "AwkwardCase",
+    "ConformanceError",
+    "awkward_cases",
+    "check_backend",
+    "check_norm",
+    "tolerance",
+]

@@ -23,6 +23,8 @@ def resolve(graphs, **changes) -> CompareSettings:
         "norms": ("none", "batch", "graph"),
         "model": "gin",
         "preset": "default",
+        "norm_place": None,
+        "residual": None,
         "folds": 10,
         "epochs": None,
         "learning_rate": None,
@@ -110,6 +112,17 @@ def test_impossible_values_are_refused_in_one_line(mutag, change, message):
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         resolve(mutag, **change)
     assert "\n" not in str(caught.value)
+
+
+def test_places_of_norm_and_residual(mutag):
+    chosen = resolve(mutag, norm_place="after-activation", residual="before-norm").architecture
+    assert (chosen["norm_place"], chosen["residual"]) == ("after-activation", True)
+    assert chosen["residual_place"] == "before-norm"
+    paper = resolve(mutag, preset="graphnorm-paper", residual="none").architecture
+    assert not paper["residual"]
+    for change in ({"norm_place": "between"}, {"residual": "sometimes"}):
+        with pytest.raises(ValueError, match=r"^unknown (norm|residual)_place '(betw|somet)"):
+            resolve(mutag, **change)
 
 
 def test_more_folds_than_members_of_a_class_are_refused(mutag):
