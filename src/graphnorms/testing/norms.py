@@ -98,7 +98,7 @@ class _WithoutBatch(nn.Module):
 def _difference(a: Tensor, b: Tensor) -> float:
     if a.shape != b.shape or not torch.isfinite(a).all():
         return float("inf")
-    return float((a.detach().double() - b.double()).abs().max()) if a.numel() else 0.0
+    return float((a.double() - b.double()).detach().abs().max()) if a.numel() else 0.0
 
 
 def _call(make: MakeNorm) -> Iterator[str]:
