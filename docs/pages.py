@@ -1,16 +1,22 @@
 """Write one page per normalization from its catalogue row and docstring, and one for the API."""
 
 import inspect
+import json
 import re
 from pathlib import Path
 
+from cube import cube
+
 import graphnorms
+from graphnorms.kernels import Over
 from graphnorms.layers.catalog import CATALOG, Normalization
 
 API = (
     "Segments", "segment_normalize", "Over", "aggregate", "Adjacency", "make_norm", "backends",
     "compare", "Comparison", "load_dataset", "GraphSet",
 )  # fmt: skip
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 _SECTION = re.compile(r"^(Args|Raises|Returns|Attributes):$", re.MULTILINE)
 
@@ -37,10 +43,68 @@ def norm_page(row: Normalization) -> str:
     """Return the page of one normalization."""
     built = ", ".join(f"{key}={value!r}" for key, value in row.arguments.items())
     named = f'`make_norm("{row.name}", channels)`' + (f" builds it with `{built}`" if built else "")
+    facts = (
+        ("Invariant to", row.invariant),
+        ("Loses", row.loses),
+        ("When to use it", row.use),
+        ("Needs", ", ".join(row.needs)),
+        ("Time", _cost(row)),
+        ("Parity with PyG", _parity(row)),
+    )
+    table = "\n".join(f"| {what} | {words} |" for what, words in facts if words)
     return (
-        f"# {row.title}\n\n{named}: {row.summary}.\n\n```python\n"
+        f"# {row.title}\n\n{named}: {row.summary}.\n\n{_pictures(row)}\n\n"
+        f"| | |\n|---|---|\n{table}\n\n```python\n"
         f"{row.layer.__name__}{signature(row.layer)}\n```\n\n{markdown(row.layer)}\n"
     )
+
+
+def _pictures(row: Normalization) -> str:
+    """Return the cube for each domain of the row, as one line of HTML."""
+    domains = {"mean": domain(row, row.center), "second moment": domain(row, row.scale)}
+    if domains["mean"] == domains["second moment"]:
+        domains = {"mean and variance": domains["mean"]}
+    pictures = [cube(where, what) for what, where in domains.items() if where is not None]
+    return "".join(f"<span>{picture}</span>" for picture in pictures)
+
+
+def domain(row: Normalization, over: Over | None) -> str | None:
+    """Name the entries that share a statistic, as the pictures know them."""
+    if over is None:
+        return None
+    if over is Over.NODES:
+        return row.segment
+    where = "node" if over is Over.CHANNELS else row.segment
+    if row.groups:
+        return f"{where}-groups"
+    return where if over is Over.CHANNELS else f"{where}-channels"
+
+
+def _cost(row: Normalization) -> str:
+    """Say how long it takes, forward and backward, from the committed measurements."""
+    best = {}
+    for file in sorted(RESULTS.glob("*/layers-*.json")):
+        result = json.loads(file.read_text(encoding="utf-8"))
+        for case in result["cases"]:
+            circumstances = [case["labels"][name] for name in ("shape", "dtype", "threads")]
+            if circumstances == ["large", "float32", 1] and row.title in case["values"]:
+                values = case["values"]
+                ratio = values[row.title]["minimum"] / values["nn.LayerNorm"]["minimum"]
+                best[result["machine"]["device"]] = ratio
+    if not best:
+        return "not measured"
+    measured = ", ".join(
+        f"{ratio:.2f} × `nn.LayerNorm` ({device})" for device, ratio in best.items()
+    )
+    return f"{measured}; forward and backward, 35110 × 128, one thread"
+
+
+def _parity(row: Normalization) -> str:
+    import torch_geometric.nn
+
+    if row.layer is getattr(torch_geometric.nn, row.layer.__name__, row.layer):
+        return "PyG has no such layer"
+    return "same arguments, parameters and checkpoints as PyG's"
 
 
 def api_page() -> str:

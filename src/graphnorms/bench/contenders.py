@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from graphnorms.bench import pyg
 from graphnorms.bench.settings import Shape
-from graphnorms.layers.catalog import Normalization, make_norm
+from graphnorms.layers.catalog import Normalization
+from graphnorms.layers.factory import make_norm
 
 COPY: Final = "copy"
 LAYER_NORM: Final = "nn.LayerNorm"

@@ -18,7 +18,8 @@ from graphnorms.bench.session import Session, circumstances
 from graphnorms.bench.timing import in_turn
 from graphnorms.data import GraphSet
 from graphnorms.data.synthetic import random_graphs
-from graphnorms.layers.catalog import CATALOG, make_norm
+from graphnorms.layers.catalog import CATALOG
+from graphnorms.layers.factory import make_norm
 from graphnorms.models import GNN, ModelConfig
 
 MATRIX_PRODUCTS: Final = "matrix products alone"

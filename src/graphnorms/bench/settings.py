@@ -12,7 +12,8 @@ from torch import Tensor
 
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.problem import ACTIVATIONS
-from graphnorms.layers.catalog import CATALOG, Normalization, lookup
+from graphnorms.layers.catalog import CATALOG, Normalization
+from graphnorms.layers.factory import lookup
 from graphnorms.layers.identity import Identity
 
 DTYPES: Final = ("float32", "float64", "bfloat16", "float16")

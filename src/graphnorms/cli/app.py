@@ -160,14 +160,44 @@ def compare(
 
 
 @app.command()
-def norms() -> None:
-    """List the normalizations."""
+def norms(
+    name: Annotated[
+        str | None, typer.Argument(help="One of them, to read its page.", show_default=False)
+    ] = None,
+) -> None:
+    """List the normalizations, or show the page of one."""
     from graphnorms.layers import CATALOG
+    from graphnorms.layers.factory import lookup, settings_of
 
-    table = _table("name", "layer", "mean and variance of", "source")
-    for row in CATALOG.values():
-        table.add_row(row.name, row.title, row.summary, row.source or "–")
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if name is None:
+        table = _table("name", "layer", "mean and variance of", "source")
+        for row in CATALOG.values():
+            table.add_row(row.name, row.title, row.summary, row.source or "–")
+        console.print(table)
+        console.print("\ngraphnorms norms NAME: what one of them does, loses and takes.")
+        return
+    row = lookup(name)
+    console.print(f"[bold]{row.title}[/]  [dim]{row.name}[/]")
+    console.print(f"{row.formula}\n", markup=False)
+    table = _table()
+    needs = ", ".join(row.needs)
+    for what, words in (
+        ("statistics of", row.summary),
+        ("invariant to", row.invariant),
+        ("loses", row.loses),
+        ("use it", row.use),
+        ("needs", f"{needs} besides the features and the graphs" if needs else ""),
+        ("source", row.source),
+    ):
+        if words:
+            table.add_row(f"[dim]{what}[/]", words)
+    console.print(table)
+    settings = settings_of(row)
+    if settings:
+        given = ", ".join(f"{key}={value}" for key, value in settings.items())
+        console.print(f"\n[dim]arguments, set as in {row.name.partition(':')[0]}:key=value[/]")
+        console.print(given, markup=False)
 
 
 @app.command()

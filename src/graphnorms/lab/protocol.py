@@ -147,8 +147,7 @@ def resolve(
     Raises:
         ValueError: A value is not possible, or a name is not known.
     """
-    from graphnorms.layers import catalog
-    from graphnorms.layers.spec import split_specs
+    from graphnorms.layers.factory import lookup, split_specs
     from graphnorms.models import preset as model_preset
     from graphnorms.training import training_defaults
 
@@ -164,7 +163,7 @@ def resolve(
     defaults = training_defaults(preset)
     return CompareSettings(
         dataset=dataset,
-        norms=tuple(catalog.lookup(name.strip()).name for name in names if name.strip()),
+        norms=tuple(lookup(name.strip()).name for name in names if name.strip()),
         model=model,
         preset=preset,
         architecture=architecture.to_dict(),

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.layers.catalog import lookup
+from graphnorms.layers.factory import lookup
 from graphnorms.models.config import ModelConfig
 from graphnorms.models.convolutions import GCNConv, GINConv
 from graphnorms.models.initialize import initialize

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
-from graphnorms.layers.catalog import lookup, make_norm
+from graphnorms.layers.factory import lookup, make_norm
 from graphnorms.segments import Segments
 
 NORM_PLACES: Final = ("before-activation", "after-activation")

@@ -12,7 +12,8 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from graphnorms.layers.catalog import CATALOG, lookup
+from graphnorms.layers.catalog import CATALOG
+from graphnorms.layers.factory import lookup
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ def _compare(
     exact.load_state_dict(layer.state_dict())
     graphs = (batch, size) if batch is not None else ()
     try:
-        y, z = layer(x, *graphs), exact(x.double(), *graphs)
+        y, z = layer(x, *graphs).detach(), exact(x.double(), *graphs).detach()
     except ValueError as refusal:
         if x.shape[0] > 1:
             yield f"{words} in {dtype}: {refusal}"
