@@ -35,8 +35,8 @@ class Adjacency:
             stand in `index`.
         transpose_order: The same for the transpose; `None` has it worked out at first use.
         validate: Check the contents too, symmetry included: two sorts, and one read-back from
-            a GPU. Kernels trust an Adjacency, so leave it out only for tensors that are right
-            by construction.
+            a GPU. Kernels check no more than that ids are in range, so leave it out only for
+            tensors that are right by construction.
 
     Raises:
         ValueError: The tensors do not have the shape, dtype and device above; `ptr` does not

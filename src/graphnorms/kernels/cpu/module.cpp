@@ -31,6 +31,19 @@ int usable_threads(int wanted, int64_t elements) {
 #endif
 }
 
+void check_offsets(const int64_t* ptr, int64_t count, int64_t end) {
+    if (ptr[0] != 0) throw nb::value_error("ptr does not begin with 0");
+    for (int64_t i = 0; i < count; ++i)
+        if (ptr[i + 1] < ptr[i]) throw nb::value_error("ptr does not ascend");
+    if (ptr[count] > end) throw nb::value_error("ptr ends behind what it divides");
+}
+
+void check_ids(const char* name, const int64_t* ids, int64_t count, int64_t end) {
+    bool inside = true;
+    for (int64_t i = 0; i < count; ++i) inside &= uint64_t(ids[i]) < uint64_t(end);
+    if (!inside) throw nb::value_error((std::string(name) + " has an id outside what it counts").c_str());
+}
+
 }  // namespace graphnorms
 
 namespace {
@@ -104,16 +117,9 @@ void fill(Norm& n, const Common& common, uintptr_t ptr, uintptr_t order, uintptr
     n.affine_stride = common.affine_stride;
 }
 
-// The contents that become addresses; sizes and dtypes have been checked in Python.
 void check_positions(const Norm& n) {
-    if (n.ptr[0] != 0) throw nb::value_error("ptr does not begin with 0");
-    for (int64_t s = 0; s < n.segments; ++s)
-        if (n.ptr[s + 1] < n.ptr[s]) throw nb::value_error("ptr does not ascend");
-    if (n.ptr[n.segments] > n.rows) throw nb::value_error("ptr ends behind the last row");
-    if (!n.order) return;
-    bool inside = true;
-    for (int64_t i = 0; i < n.rows; ++i) inside &= uint64_t(n.order[i]) < uint64_t(n.rows);
-    if (!inside) throw nb::value_error("order names a row that x does not have");
+    check_offsets(n.ptr, n.segments, n.rows);
+    if (n.order) check_ids("order", n.order, n.rows, n.rows);
 }
 
 // One tensor holds the statistics: shift, then rstd, then the moment where it is asked for.

@@ -19,6 +19,9 @@ void fill(Edges& p, int64_t rows, int64_t channels, int64_t edges, int threads, 
     p.edge_features_stride = edge_features_stride;
     p.self_weight = self_weight;
     p.threads = usable_threads(threads, (rows + edges) * channels);
+    check_offsets(p.ptr, rows, edges);
+    check_ids("index", p.index, edges, rows);
+    if (p.order) check_ids("order", p.order, edges, edges);
 }
 
 }  // namespace
