@@ -14,7 +14,6 @@ from graphnorms.errors import unknown_name
 from graphnorms.kernels.problem import ACTIVATIONS
 from graphnorms.layers.catalog import CATALOG, Normalization
 from graphnorms.layers.factory import lookup
-from graphnorms.layers.identity import Identity
 
 DTYPES: Final = ("float32", "float64", "bfloat16", "float16")
 
@@ -116,7 +115,11 @@ class Settings:
             if dtype not in DTYPES:
                 raise unknown_name("dtype", dtype, DTYPES)
         for norm in self.norms:
-            lookup(norm)
+            if needs := lookup(norm).needs:
+                raise ValueError(
+                    f"the norm {norm!r} needs {', '.join(needs)}: only those that take features "
+                    "and graphs alone are timed"
+                )
         fused = [name or "none" for name in ACTIVATIONS]
         for activation in self.activations:
             if activation not in fused:
@@ -134,9 +137,17 @@ class Settings:
         return QUICK_SHAPES if self.quick else SHAPES
 
     def rows_of_catalog(self, *default: str) -> list[Normalization]:
-        """Return the normalizations asked for, else the default ones, else all that normalize."""
-        names = self.norms or default or CATALOG
-        return [CATALOG[name] for name in names if CATALOG[name].layer is not Identity]
+        """Return the normalizations asked for, else the default ones, else those on the kernels.
+
+        Those are the points of the one equation; what is composed of other
+        operations is timed where it is asked for by name.
+        """
+        on_kernels = [
+            name
+            for name, row in CATALOG.items()
+            if not row.needs and (row.center is not None or row.scale is not None)
+        ]
+        return [lookup(name) for name in self.norms or default or on_kernels]
 
     def circumstances(self) -> Iterator[tuple[int, torch.dtype]]:
         """Go through every number of threads, set while it is out, and every dtype."""
