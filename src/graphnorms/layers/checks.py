@@ -17,6 +17,12 @@ def check_eps(eps: float) -> None:
         raise ValueError(f"eps is {eps}, expected a positive number")
 
 
+def check_groups(name: str, groups: int, channels: int) -> None:
+    """Refuse a number of channel groups that does not cut the channels evenly."""
+    if groups < 1 or channels % groups:
+        raise ValueError(f"{name} is {groups}, expected a divisor of the {channels} channels")
+
+
 def check_momentum(momentum: float | None) -> None:
     """Refuse a momentum outside 0 … 1; `None` is the cumulative average."""
     if momentum is not None and not 0 <= momentum <= 1:

@@ -1,0 +1,182 @@
+"""ContraNorm: the nodes of a graph are pushed away from those that they are like."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from graphnorms.adjacency import Adjacency
+from graphnorms.kernels.problem import accumulation_dtype, check_residual
+from graphnorms.layers.base import Norm
+from graphnorms.layers.checks import check_features
+from graphnorms.layers.neighbourhoods import check_adjacency, targets
+from graphnorms.segments import Segments, as_segments
+
+_SMALLEST_SQUARE = 1e-24
+"""Of a row's length: below it, the row has no direction."""
+
+
+class ContraNorm(Norm):
+    r"""Push each node away from the mean of its graph's nodes, those that are alike foremost.
+
+    For a graph with node set $V$, with $\hat x_i = x_i / \lVert x_i \rVert$,
+
+    $$ p_{ij} = \frac{\exp(\hat x_i \cdot \hat x_j / \tau)}
+                     {\sum_{k \in V} \exp(\hat x_i \cdot \hat x_k / \tau)}, \qquad
+       y_i = f\Big((1 + s) \, x_i - s \sum_{j \in V} p_{ij} x_j\Big). $$
+
+    It is a step down the gradient of the uniformity loss of contrastive learning: nodes spread
+    over more directions than oversmoothing leaves them. It is no standardization: what nodes
+    have in common stays, what sets them apart grows up to $1 + s$ times, and $s = 0$ is the
+    identity. A node alone in its graph comes out as it is. There are no parameters, and
+    `train()` and `eval()` agree.
+
+    With an `adjacency` the neighbours of a node do not push it: the sums leave out the sources
+    of the edges that end in $i$, as in the authors' code for graphs. The node itself counts
+    unless it has a loop. Where none is left the second sum is 0.
+
+    It takes time and memory of the sum of the squared sizes of the graphs, padded to the largest;
+    in a compiled graph of the squared number of nodes.
+
+    Shapes: `x` and the result `(nodes, channels)`. Precision: in float32 or wider; the result
+    has the dtype of `x`.
+
+    Args:
+        in_channels: Number of channels.
+        scale: $s$.
+        temperature: $\tau$.
+        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
+        dropout: Share of the entries to drop in training.
+        device, dtype: Taken like every layer's; there are no parameters.
+
+    Raises:
+        ValueError: `in_channels` or `temperature` is not positive, `scale` is negative, `x` is
+            not `(nodes, in_channels)`, `batch` does not assign exactly the rows of `x`, or
+            `adjacency` is not one of them.
+
+    Source: Guo et al., ICLR 2023, https://arxiv.org/abs/2303.06562; the form $(1 + s)$, the
+    unit length of $\hat x$ and $\tau$ are those of the authors' code.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        scale: float = 0.1,
+        temperature: float = 1.0,
+        *,
+        activation: str | None = None,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_channels, activation, dropout)
+        if not scale >= 0:
+            raise ValueError(f"scale is {scale}, expected no negative number")
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}, expected a positive number")
+        self.scale = scale
+        self.temperature = temperature
+
+    def reset_parameters(self) -> None:
+        """Do nothing: there are none."""
+
+    def forward(
+        self,
+        x: Tensor,
+        batch: Tensor | Segments | None = None,
+        batch_size: int | None = None,
+        *,
+        residual: Tensor | None = None,
+        mask: Tensor | None = None,
+        adjacency: Adjacency | None = None,
+    ) -> Tensor:
+        """Push the nodes of each graph apart.
+
+        Args:
+            x: The features.
+            batch, batch_size: The graph of every node and how many there are, or a `Segments`.
+            residual: Added at the very end.
+            mask: Which nodes count; the others, as padded ones, come out as they are.
+            adjacency: The edges whose ends leave each other alone; `None` for none.
+        """
+        check_features(x, self.in_channels)
+        check_residual(residual, x)
+        if adjacency is not None:
+            check_adjacency(adjacency, x)
+        segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
+        return self._finish(x, residual, mask, lambda x: self._push(x, segments, adjacency))
+
+    def _push(self, x: Tensor, segments: Segments, adjacency: Adjacency | None) -> Tensor:
+        blocks = _blocks(segments)
+        wide = x.to(accumulation_dtype(x.dtype))
+        length = wide.square().sum(1, keepdim=True).clamp(min=_SMALLEST_SQUARE).sqrt()
+        ends = None if adjacency is None else (targets(adjacency), adjacency.index)
+        # Products in half precision would lose what tells alike nodes apart.
+        with torch.autocast(x.device.type, enabled=False):
+            padded, direction = blocks.pad(wide), blocks.pad(wide / length)
+            allowed = blocks.allowed(segments, ends)  # (blocks, nodes, nodes)
+            alike = direction @ direction.mT / self.temperature
+            alike = alike.masked_fill(~allowed, torch.finfo(alike.dtype).min)
+            share = torch.softmax(alike, 2) * allowed
+            y = (1 + self.scale) * wide - self.scale * blocks.rows_of(share @ padded)
+        return y.to(x.dtype)
+
+    def _own_repr(self) -> str:
+        return f"{self.in_channels}, scale={self.scale}, temperature={self.temperature}"
+
+
+class _Blocks(NamedTuple):
+    """Where each row lies in a tensor `(blocks, nodes, channels)`."""
+
+    number: int
+    longest: int
+    place: Tensor
+    """In the blocks one after the other, `(rows,)`; masked rows have the one behind the last."""
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Lay out rows in blocks, 0 where there are none."""
+        room = x.new_zeros((self.number * self.longest + 1, x.shape[1]))
+        room = room.index_copy(0, self.place, x)[:-1]
+        return room.view(self.number, self.longest, x.shape[1])
+
+    def rows_of(self, padded: Tensor) -> Tensor:
+        """Read the rows back; a masked one is 0."""
+        flat = torch.nn.functional.pad(padded.flatten(0, 1), (0, 0, 0, 1))
+        return flat.index_select(0, self.place)
+
+    def allowed(self, segments: Segments, ends: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Say which nodes of a block push which, `(blocks, nodes, nodes)`."""
+        size = self.number * self.longest
+        index = segments.index
+        graph = index.new_full((size + 1,), segments.num_segments)
+        graph = graph.index_copy(0, self.place, index)[:size].view(self.number, self.longest)
+        real = graph < segments.num_segments
+        allowed = (graph.unsqueeze(2) == graph.unsqueeze(1)) & real.unsqueeze(2)
+        if ends is None:
+            return allowed
+        i, j = ends
+        together = (index[i] == index[j]) & (index[i] < segments.num_segments)
+        column = self.place[j] % max(self.longest, 1)
+        cell = torch.where(together, self.place[i] * self.longest + column, 0)
+        edges = cell.new_zeros(max(size * self.longest, 1)).index_add(0, cell, together.long())
+        return allowed & (edges[: size * self.longest].view_as(allowed) == 0)
+
+
+def _blocks(segments: Segments) -> _Blocks:
+    """Give each graph a block, or put all into one where sizes are unknown or too unlike."""
+    rows = segments.num_rows
+    index = segments.index
+    here = torch.arange(rows, device=index.device)
+    if not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()):
+        number = segments.num_segments
+        longest = int(segments.counts.max()) if number else 0
+        if number * longest**2 <= rows**2:
+            position = here if segments.order is None else torch.argsort(segments.order)
+            begin = torch.nn.functional.pad(segments.ptr[:-1], (0, 1))
+            place = index * longest + position - begin[index]
+            return _Blocks(
+                number, longest, torch.where(index < number, place, number * longest)
+            )  # fmt: skip
+    return _Blocks(1, rows, torch.where(index < segments.num_segments, here, rows))

@@ -1,0 +1,166 @@
+"""Granola: a transform of every node's own, found by a small network on the graph."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from graphnorms.adjacency import Adjacency
+from graphnorms.kernels import Over, aggregate
+from graphnorms.kernels.api import normalize
+from graphnorms.kernels.problem import accumulation_dtype, check_residual
+from graphnorms.layers.base import Norm
+from graphnorms.layers.checks import check_eps, check_features
+from graphnorms.layers.neighbourhoods import check_adjacency
+from graphnorms.segments import Segments, as_segments, check_mask
+
+
+class Granola(Norm):
+    r"""Standardize every node, then transform it by what a small network says of its place.
+
+    Random features $r_i \sim N(0, I)$ are drawn anew at every call, in `eval()` too. With
+    $z = \mathrm{GNN}([x, r])$ and $\hat x$ the LayerNorm of each node without parameters,
+
+    $$ y_i = f\big(\gamma_i \odot \hat x_i + \beta_i\big), \qquad
+       (\gamma_i, \beta_i) = W z_i + b. $$
+
+    The layers of the network are $h_i \leftarrow
+    \mathrm{ReLU}\big(W'(h_i + \sum_{j \to i} h_j) + b'\big)$. Random features tell apart nodes
+    that no network without them can, at the price of results that are random, too; their
+    distribution does not depend on the order of the nodes. Give `random_features` to repeat a
+    result.
+
+    Shapes: `x` and the result `(nodes, channels)`; `random_features`
+    `(nodes, random_channels)`. Precision: statistics in float32 or wider; the network runs in
+    that too, or in the dtype of autocast; the result has the dtype of `x`.
+
+    Args:
+        in_channels: Number of channels.
+        num_layers: Layers of the network.
+        hidden_channels: Their width; `None` for `in_channels`.
+        random_channels: Width of $r$; `None` for `in_channels`, 0 for no random features.
+        eps: $\varepsilon$ of $\hat x$, in the squared unit of `x`.
+        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
+        dropout: Share of the entries to drop in training.
+        device, dtype: Where and how the parameters are made.
+        backend: `"auto"`, or one backend by name, which then never falls back.
+
+    Raises:
+        ValueError: `in_channels`, `num_layers`, `hidden_channels` or `eps` is not positive,
+            `random_channels` is negative, `x` is not `(nodes, in_channels)`, `adjacency` is
+            missing or not that of the nodes, or `random_features` has another shape.
+
+    Source: Eliasof et al., NeurIPS 2024, https://arxiv.org/abs/2404.13344: $\gamma$ and $\beta$
+    of every node from a network on features, random features and edges. The layers of that
+    network, GIN's with one linear map, and its initial values, by which $\gamma$ begins about 1
+    and $\beta$ about 0, are choices made here.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_layers: int = 2,
+        hidden_channels: int | None = None,
+        random_channels: int | None = None,
+        eps: float = 1e-5,
+        *,
+        activation: str | None = None,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(in_channels, activation, dropout, backend)
+        check_eps(eps)
+        hidden = in_channels if hidden_channels is None else hidden_channels
+        drawn = in_channels if random_channels is None else random_channels
+        for name, number, least in (
+            ("num_layers", num_layers, 1),
+            ("hidden_channels", hidden, 1),
+            ("random_channels", drawn, 0),
+        ):
+            if number < least:
+                raise ValueError(f"{name} is {number}, expected {least} or more")
+        self.eps = eps
+        self.random_channels = drawn
+        widths = [in_channels + drawn, *[hidden] * num_layers]
+        self.layers = nn.ModuleList(
+            nn.Linear(before, after, device=device, dtype=dtype)
+            for before, after in itertools.pairwise(widths)
+        )
+        self.head = nn.Linear(hidden, 2 * in_channels, device=device, dtype=dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the network's parameters; the constant part is 1 for the gain, 0 for the shift."""
+        for layer in (*self.layers, self.head):
+            assert isinstance(layer, nn.Linear)
+            layer.reset_parameters()
+        gain, shift = self.head.bias.chunk(2)
+        nn.init.ones_(gain)
+        nn.init.zeros_(shift)
+
+    def forward(
+        self,
+        x: Tensor,
+        batch: Tensor | Segments | None = None,
+        batch_size: int | None = None,
+        *,
+        residual: Tensor | None = None,
+        mask: Tensor | None = None,
+        adjacency: Adjacency | None = None,
+        random_features: Tensor | None = None,
+    ) -> Tensor:
+        """Normalize `x`; `batch` makes no difference, as the edges say what belongs together.
+
+        Args:
+            x: The features.
+            batch, batch_size: Taken like every layer's.
+            residual: Added at the very end.
+            mask: Which nodes count; the others, as padded ones, come out as they are and are
+                nobody's neighbours.
+            adjacency: The edges.
+            random_features: $r$; `None` draws it from torch's generator.
+        """
+        check_features(x, self.in_channels)
+        check_residual(residual, x)
+        if mask is not None:
+            check_mask(mask, x.shape[0], x.device)
+        edges = check_adjacency(adjacency, x)
+        shape = (x.shape[0], self.random_channels)
+        if random_features is None:
+            random_features = torch.randn(
+                shape, device=x.device, dtype=accumulation_dtype(x.dtype)
+            )  # fmt: skip
+        elif random_features.shape != shape:
+            raise ValueError(
+                f"random_features is {tuple(random_features.shape)}, expected one row per node, "
+                f"{shape}"
+            )
+        drawn = random_features
+        return self._finish(x, residual, mask, lambda x: self._adapt(x, drawn, edges, mask))
+
+    def _adapt(
+        self, x: Tensor, random_features: Tensor, adjacency: Adjacency, mask: Tensor | None
+    ) -> Tensor:
+        wide = x.to(accumulation_dtype(x.dtype))
+        h = torch.cat((wide, random_features.to(wide.dtype)), 1)
+        for layer in self.layers:
+            if mask is not None:
+                h = torch.where(mask.unsqueeze(1), h, 0)
+            assert isinstance(layer, nn.Linear)
+            h = aggregate(h, adjacency, self_weight=1.0, backend=self.backend)
+            h = torch.relu(layer(h.to(layer.weight.dtype)))
+        gain, shift = self.head(h.to(self.head.weight.dtype)).to(wide.dtype).chunk(2, dim=1)
+        standard, _ = normalize(
+            wide, as_segments(None, rows_of=wide), center=Over.CHANNELS, scale=Over.CHANNELS,
+            weight=None, bias=None, eps=self.eps, activation=None, dropout=0.0, seed=None,
+            residual=None, backend=self.backend,
+        )  # fmt: skip
+        y: Tensor = gain * standard + shift
+        return y.to(x.dtype)
+
+    def _own_repr(self) -> str:
+        return f"{self.in_channels}, random_channels={self.random_channels}"

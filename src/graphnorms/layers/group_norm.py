@@ -1,0 +1,125 @@
+"""GroupNorm: groups of channels, of each node or of each graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from graphnorms.errors import unknown_name
+from graphnorms.kernels import Over
+from graphnorms.kernels.problem import check_residual
+from graphnorms.layers.base import Norm
+from graphnorms.layers.checks import check_eps, check_features, check_groups
+from graphnorms.segments import Segments, as_segments
+
+_MODES = {"node": Over.CHANNELS, "graph": Over.BOTH}
+
+
+class GroupNorm(Norm):
+    r"""Normalize each group of channels, over a node or over all nodes of a graph.
+
+    The channels are cut into groups of neighbours, all of one size. With $S$ the entries of a
+    group in a single node (`mode="node"`) or in all nodes of a graph (`mode="graph"`),
+
+    $$ \mu = \mathrm{mean}(S), \quad \sigma^2 = \mathrm{mean}\big((S - \mu)^2\big), \quad
+       y = f\Big(\gamma \, \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta\Big). $$
+
+    $\gamma$ and $\beta$ are per channel. One group is LayerNorm of the same mode; as many groups
+    as channels are InstanceNorm in mode `"graph"`, and give $\beta$ in mode `"node"`, where a
+    group is then a single number. In mode `"node"` it is what `torch.nn.GroupNorm` makes of
+    `(nodes, channels)`; mode `"graph"` has the nodes of a graph in the place of the pixels of an
+    image. There are no running statistics.
+
+    Shapes: `x` and the result `(nodes, channels)`; `weight` and `bias` `(channels,)`.
+    Precision: statistics in float32 or wider; the result has the dtype of `x`.
+
+    Args:
+        in_channels: Number of channels.
+        num_groups: Number of groups; it divides `in_channels`.
+        eps: $\varepsilon$, in the squared unit of `x`.
+        affine: Whether to learn $\gamma$ and $\beta$.
+        mode: `"node"` or `"graph"`.
+        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
+            `"silu"`.
+        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
+        device, dtype: Where and how the parameters are made.
+        backend: `"auto"`, or one backend by name, which then never falls back.
+
+    Raises:
+        ValueError: `in_channels` or `eps` is not positive, `num_groups` does not divide
+            `in_channels`, `mode` is unknown, `x` is not `(nodes, in_channels)`, or `batch` does
+            not assign exactly the rows of `x`.
+
+    Source: Wu & He, ECCV 2018, https://arxiv.org/abs/1803.08494. Parameters are named as in
+    `torch.nn.GroupNorm`, whose checkpoints load unchanged.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_groups: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        mode: str = "node",
+        *,
+        activation: str | None = None,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(in_channels, activation, dropout, backend)
+        check_groups("num_groups", num_groups, in_channels)
+        check_eps(eps)
+        if mode not in _MODES:
+            raise unknown_name("mode", str(mode), _MODES)
+        self.num_groups = num_groups
+        self.eps = eps
+        self.affine = affine
+        self.mode = mode
+        if affine:
+            self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
+            self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
+        else:
+            self.register_parameter("weight", None)
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set `weight` to 1 and `bias` to 0."""
+        if self.affine:
+            nn.init.ones_(self.weight)
+            nn.init.zeros_(self.bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        batch: Tensor | Segments | None = None,
+        batch_size: int | None = None,
+        *,
+        residual: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Normalize `x`; in mode `"node"`, `batch` makes no difference and is not looked at.
+
+        Args:
+            x: The features.
+            batch, batch_size: The graph of every node and how many there are, or a `Segments`.
+            residual: Added at the very end.
+            mask: Which nodes count; the others, as padded ones, come out as they are.
+        """
+        check_features(x, self.in_channels)
+        check_residual(residual, x)
+        if self.mode == "node":
+            segments = as_segments(None, rows_of=x, mask=mask)
+        else:
+            segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
+        over = _MODES[self.mode]
+        y, _ = self._normalize(
+            x, segments, residual, center=over, scale=over, groups=self.num_groups,
+            weight=self.weight, bias=self.bias, eps=self.eps,
+        )  # fmt: skip
+        return y
+
+    def _own_repr(self) -> str:
+        return f"{self.in_channels}, {self.num_groups}, affine={self.affine}, mode={self.mode}"

@@ -1,0 +1,215 @@
+"""PowerNorm: each channel divided by a running quadratic mean, its gradient by running means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graphnorms.kernels import Over
+from graphnorms.kernels.api import normalize
+from graphnorms.kernels.problem import accumulation_dtype, check_residual
+from graphnorms.layers.base import Norm
+from graphnorms.layers.checks import check_eps, check_features, check_groups
+from graphnorms.segments import Segments, as_segments, check_mask
+
+
+class PowerNorm(Norm):
+    r"""Divide each channel by a running quadratic mean over the nodes of all minibatches.
+
+    With $N$ nodes in the minibatch and independently in every channel,
+
+    $$ m = \tfrac{1}{N} \sum_i x_i^2, \qquad
+       y_i = f\Big(\gamma \, \frac{x_i}{\sqrt{\psi^2 + \varepsilon}} + \beta\Big), \qquad
+       \psi^2 \leftarrow a \psi^2 + (1 - a) m. $$
+
+    No mean is subtracted. In training $\psi^2$ is $m$ itself for the first `warmup` batches,
+    whose plain average is taken into $\psi^2$ beside the moving one, and after them the running
+    moment as it was before the batch; in `eval()` it is the running moment.
+
+    The backward is not the derivative of that: it replaces the means over the batch in BatchNorm's
+    by a running one. With $\hat x_i$ the normalized features and $g_i$ their gradient,
+
+    $$ d_i = g_i - \nu \hat x_i, \qquad
+       \frac{\partial L}{\partial x_i} := \frac{d_i}{\sqrt{m + \varepsilon}}, \qquad
+       \nu \leftarrow \nu + (1 - b) \, \tfrac{1}{N} \sum_i d_i \hat x_i. $$
+
+    So every backward in training moves $\nu$, and gradients depend on those before them. A batch
+    without nodes changes nothing.
+
+    Shapes: `x` and the result `(nodes, channels)`; `weight` $\gamma$, `bias` $\beta$,
+    `running_moment` $\psi^2$ and `running_gradient` $\nu$ `(channels,)`. Precision: moments in
+    float32 or wider; the result has the dtype of `x`. There being no centre, a mean that is
+    large against the spread stays so.
+
+    Args:
+        in_channels: Number of channels.
+        eps: $\varepsilon$, in the squared unit of `x`.
+        forward_decay: $a$.
+        backward_decay: $b$.
+        warmup: Number of batches that are normalized by their own moment.
+        scale_groups: Divide each node by the root mean square of so many groups of its channels
+            first, as the authors' code does with 1; `None` leaves that out.
+        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
+        dropout: Share of the entries to drop in training.
+        device, dtype: Where and how the parameters are made.
+        backend: That of the division before; `"auto"`, or one backend by name.
+
+    Raises:
+        ValueError: `in_channels` or `eps` is not positive, a decay is outside 0 … 1, `warmup` is
+            negative, `scale_groups` does not divide the channels, or `x` is not
+            `(nodes, in_channels)`.
+
+    Source: Shen et al., ICML 2020, https://arxiv.org/abs/2003.07845. Warm-up and backward are
+    those of the authors' code, its `ema_gz` being $\nu / (1 - b)$.
+    """
+
+    running_moment: Tensor
+    running_gradient: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        eps: float = 1e-5,
+        forward_decay: float = 0.9,
+        backward_decay: float = 0.9,
+        warmup: int = 10_000,
+        scale_groups: int | None = None,
+        *,
+        activation: str | None = None,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(in_channels, activation, dropout, backend)
+        check_eps(eps)
+        for name, decay in (("forward_decay", forward_decay), ("backward_decay", backward_decay)):
+            if not 0 <= decay <= 1:
+                raise ValueError(f"{name} is {decay}, expected a number from 0 to 1")
+        if warmup < 0:
+            raise ValueError(f"warmup is {warmup}, expected no negative number of batches")
+        if scale_groups is not None:
+            check_groups("scale_groups", scale_groups, in_channels)
+        self.eps = eps
+        self.forward_decay = forward_decay
+        self.backward_decay = backward_decay
+        self.warmup = warmup
+        self.scale_groups = scale_groups
+        self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
+        for name in ("running_moment", "running_gradient"):
+            self.register_buffer(name, torch.empty(in_channels, device=device, dtype=dtype))
+        self.register_buffer(
+            "num_batches_tracked", torch.empty((), device=device, dtype=torch.int64)
+        )
+        self.reset_parameters()
+
+    def reset_running_stats(self) -> None:
+        """Set the running moment to 1, the running gradient and the counter to 0."""
+        nn.init.ones_(self.running_moment)
+        nn.init.zeros_(self.running_gradient)
+        self.num_batches_tracked.zero_()
+
+    def reset_parameters(self) -> None:
+        """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""
+        self.reset_running_stats()
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        batch: Tensor | Segments | None = None,
+        batch_size: int | None = None,
+        *,
+        residual: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Normalize `x`; `batch` makes no difference and is not looked at.
+
+        Args:
+            x: The features.
+            batch, batch_size: Taken like every layer's.
+            residual: Added at the very end.
+            mask: Which nodes count; the others, as padded ones, come out as they are.
+        """
+        check_features(x, self.in_channels)
+        check_residual(residual, x)
+        if mask is not None:
+            check_mask(mask, x.shape[0], x.device)
+        return self._finish(x, residual, mask, lambda x: self._scale(x, mask))
+
+    def _scale(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        dtype = accumulation_dtype(x.dtype)
+        wide = x.to(dtype)
+        if self.scale_groups is not None:
+            wide, _ = normalize(
+                wide, as_segments(None, rows_of=wide), center=None, scale=Over.CHANNELS,
+                groups=self.scale_groups, weight=None, bias=None, eps=self.eps, activation=None,
+                dropout=0.0, seed=None, residual=None, backend=self.backend,
+            )  # fmt: skip
+        if self.training:
+            wide = self._by_batch(wide, mask)
+        else:
+            wide = wide * torch.rsqrt(self.running_moment.to(dtype) + self.eps)
+        return (wide * self.weight.to(dtype) + self.bias.to(dtype)).to(x.dtype)
+
+    def _by_batch(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is None:
+            rows = torch.full((), x.shape[0], dtype=x.dtype, device=x.device)
+        else:
+            rows = mask.sum().to(x.dtype)
+        moment = x.detach().square().sum(0) / rows.clamp(min=1)  # (channels,)
+        running = self.running_moment.to(x.dtype)
+        number = self.num_batches_tracked + 1
+        by_own = number <= self.warmup
+        # A selection and not `where`, which a compiled backward would work out once more, from
+        # the running moment as it is after this batch.
+        both = torch.stack((running, moment))
+        used = both.index_select(0, by_own.to(torch.int64).reshape(1))[0]
+
+        share = torch.where(number < self.warmup, 1 / number.to(x.dtype), 0)
+        moved = running + share * (moment - running)
+        moved = self.forward_decay * moved + (1 - self.forward_decay) * moment
+        self.running_moment.copy_(torch.where(rows > 0, moved, running))
+        self.num_batches_tracked.add_((rows > 0).to(torch.int64))
+        y: Tensor = _Scale.apply(  # type: ignore[no-untyped-call]
+            x, torch.rsqrt(used + self.eps), torch.rsqrt(moment + self.eps),
+            self.running_gradient, rows, 1 - self.backward_decay,
+        )  # fmt: skip
+        return y
+
+    def _own_repr(self) -> str:
+        return (
+            f"{self.in_channels}, eps={self.eps}, forward_decay={self.forward_decay}, "
+            f"backward_decay={self.backward_decay}, warmup={self.warmup}"
+        )
+
+
+class _Scale(torch.autograd.Function):
+    """The division by the quadratic mean, with the backward that the paper gives it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, factor: Tensor, own: Tensor, running: Tensor, rows: Tensor,
+        share: float,
+    ) -> Tensor:  # fmt: skip
+        """Multiply by `factor`; `own` is that of the batch's own moment."""
+        ctx.save_for_backward(x, factor, own, rows)
+        ctx.running = running
+        ctx.share = share
+        return x * factor
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Correct by the running mean, and move it."""
+        x, factor, own, rows = ctx.saved_tensors
+        running = ctx.running
+        standard = x * factor
+        corrected = grads[0] - running.to(x.dtype, copy=True) * standard
+        step = (corrected * standard).detach().sum(0) / rows.clamp(min=1)  # (channels,)
+        running.add_((ctx.share * step).to(running.dtype))
+        return corrected * own, None, None, None, None, None

@@ -1,0 +1,125 @@
+"""ConditionalNorm against its formula, and as the plain normalization that it begins as."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from graphnorms.layers.conditional_norm import ConditionalNorm
+from graphnorms.layers.custom_norm import CustomNorm
+from graphnorms.segments import Segments
+from tests.unit.layers.battery import BATCHES, NormBattery, normal, randomize
+from tests.unit.layers.test_custom_norm import NAMES, POINTS, point
+
+
+class Conditional(NormBattery):
+    center = scale = "graph"
+
+    def make(self, channels: int, **arguments: Any) -> nn.Module:
+        return ConditionalNorm(channels, 4, self.center, self.scale, **arguments)
+
+    def inputs(self, batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
+        return {"condition": normal(size, 4, seed=21)}
+
+    def oracle(
+        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
+    ) -> Tensor:
+        plain = point(x, graphs, {}, self.center, self.scale, 1)
+        y = torch.zeros_like(plain)
+        channels = x.shape[1]
+        for number, rows in enumerate(graphs):
+            both = p["linear.weight"] @ inputs["condition"][number] + p["linear.bias"]
+            moved = plain[rows] * (1 + both[:channels]) + both[channels:]
+            y = y.index_copy(0, rows, moved)
+        return y
+
+
+class TestOfInstanceNorm(Conditional):
+    pass
+
+
+class TestOfLayerNorm(Conditional):
+    center = scale = "node"
+
+
+class TestOfBatchNorm(Conditional):
+    center = scale = "batch"
+
+
+class TestOfTwoKindsOfSegments(Conditional):
+    center, scale = "graph", "batch"
+
+
+@pytest.mark.parametrize(("center", "scale"), POINTS)
+def test_begins_as_the_plain_normalization(center: str, scale: str) -> None:
+    assert center in NAMES
+    batch, size = BATCHES["unsorted"]
+    x = normal(16, 6, seed=0)
+    layer = ConditionalNorm(6, 4, center, scale, dtype=torch.float64)
+    plain = CustomNorm(6, center, scale, affine=False)
+    y = layer(x, batch, size, condition=normal(size, 4, seed=1))
+    torch.testing.assert_close(y, plain(x, batch, size), rtol=1e-12, atol=1e-12)
+
+
+def test_a_graph_sees_its_own_condition_alone() -> None:
+    batch, size = BATCHES["sorted"]
+    assert batch is not None
+    layer = ConditionalNorm(6, 4, dtype=torch.float64)
+    randomize(layer)
+    x, condition = normal(16, 6, seed=0), normal(size, 4, seed=1)
+    other = condition.clone()
+    other[3] += 1
+    same = layer(x, batch, size, condition=condition) == layer(x, batch, size, condition=other)
+    assert same[batch != 3].all()
+    assert not same[batch == 3].any()
+
+
+def test_half_precision_condition() -> None:
+    layer = ConditionalNorm(6, 4)
+    randomize(layer)
+    x = normal(5, 6, seed=0, dtype=torch.bfloat16)
+    y = layer(x, condition=normal(1, 4, seed=1, dtype=torch.bfloat16))
+    assert y.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "condition is not given; pass condition=, 4 numbers for each graph"),
+        (
+            {"condition": torch.zeros(3, 4)},
+            r"condition is \(3, 4\) of torch.float32, expected one row per graph .* \(2, 4\)",
+        ),
+        ({"condition": torch.zeros(2, 5)}, r"condition is \(2, 5\)"),
+        ({"condition": torch.zeros(2, 4, dtype=torch.long)}, r"of torch.int64"),
+    ],
+)
+def test_wrong_conditions(arguments: dict[str, Any], message: str) -> None:
+    layer = ConditionalNorm(6, 4)
+    batch = torch.tensor([0, 0, 1, 1])
+    for given, size in ((batch, 2), (Segments.from_batch(batch, 2), None)):
+        with pytest.raises(ValueError, match=message):
+            layer(torch.zeros(4, 6), given, size, **arguments)
+
+
+def test_without_batch_size_the_condition_says_how_many_graphs() -> None:
+    layer = ConditionalNorm(6, 4)
+    batch = torch.tensor([0, 0, 1, 1])
+    assert layer(torch.zeros(4, 6), batch, condition=torch.zeros(3, 4)).shape == (4, 6)
+    with pytest.raises(ValueError, match="batch has the id 1, but batch_size is 1"):
+        layer(torch.zeros(4, 6), batch, condition=torch.zeros(1, 4))
+    with pytest.raises(ValueError, match="batch_size is 3, but the Segments given has 2"):
+        layer(torch.zeros(4, 6), Segments.from_batch(batch, 2), 3, condition=torch.zeros(2, 4))
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="condition_channels is 0, expected a positive number"):
+        ConditionalNorm(6, 0)
+    with pytest.raises(ValueError, match="unknown center 'grph'"):
+        ConditionalNorm(6, 4, "grph")
+    assert repr(ConditionalNorm(6, 4, groups=1)).startswith(
+        "ConditionalNorm(\n  6, 4, center=graph, scale=graph, groups=1\n"
+    )

@@ -1,0 +1,128 @@
+"""ContraNorm against its formula, with and without edges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from graphnorms.adjacency import Adjacency
+from graphnorms.layers.contra_norm import ContraNorm
+from tests.unit.layers.battery import (
+    BATCHES,
+    NormBattery,
+    edges_within,
+    normal,
+    per_graph,
+)
+
+
+class TestWithoutEdges(NormBattery):
+    def make(self, channels: int, **arguments: Any) -> nn.Module:
+        return ContraNorm(channels, scale=0.6, temperature=0.7, **arguments)
+
+    def oracle(
+        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
+    ) -> Tensor:
+        blocked = torch.zeros(x.shape[0], x.shape[0], dtype=torch.bool)
+        if "edges" in inputs:
+            blocked[inputs["edges"][1], inputs["edges"][0]] = True
+
+        def one(g: Tensor, number: int) -> Tensor:
+            rows = graphs[number]
+            result = []
+            for i in range(g.shape[0]):
+                left = [j for j in range(g.shape[0]) if not blocked[rows[i], rows[j]]]
+                pushed = 1.6 * g[i]
+                if left:
+                    near = torch.stack([g[i] @ g[j] / g[i].norm() / g[j].norm() for j in left])
+                    pushed = pushed - 0.6 * (near / 0.7).softmax(0) @ g[left]
+                result.append(pushed)
+            return torch.stack(result)
+
+        return per_graph(x, graphs, one)
+
+
+class TestWithEdges(TestWithoutEdges):
+    def inputs(self, batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
+        return {"edges": edges_within(batch, rows)[:, ::3]}
+
+
+class TestWithEveryEdge(TestWithoutEdges):
+    """Nobody is left to push."""
+
+    def inputs(self, batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
+        every = torch.cartesian_prod(torch.arange(rows), torch.arange(rows)).t()
+        if batch is None or not rows:
+            return {"edges": every.reshape(2, -1)}
+        return {"edges": every[:, batch[every[0]] == batch[every[1]]]}
+
+
+def test_one_large_graph_among_small_ones() -> None:
+    """Where the padding would be larger than all pairs of nodes."""
+    sizes = torch.tensor([40, *([1] * 30)])
+    batch = torch.repeat_interleave(torch.arange(31), sizes)
+    layer = ContraNorm(5, scale=0.5)
+    x = normal(70, 5, seed=0)
+    edges = edges_within(batch, 70)
+    cross = torch.cat([edges, torch.tensor([[0, 69], [69, 1]])], 1)  # between graphs: no effect
+    y = layer(x, batch, 31)
+    torch.testing.assert_close(y[:40], layer(x[:40]))
+    torch.testing.assert_close(y[40:], x[40:])
+    near = layer(x, batch, 31, adjacency=Adjacency.from_edge_index(edges, 70))
+    also = layer(x, batch, 31, adjacency=Adjacency.from_edge_index(cross, 70))
+    torch.testing.assert_close(near, also)
+    assert not torch.allclose(near, y)
+
+
+def test_edges_between_graphs_have_no_effect() -> None:
+    batch, size = BATCHES["unsorted"]
+    assert batch is not None
+    x = normal(16, 6, seed=0)
+    every = torch.cartesian_prod(torch.arange(16), torch.arange(16)).t()
+    cross = every[:, batch[every[0]] != batch[every[1]]]
+    layer = ContraNorm(6)
+    y = layer(x, batch, size, adjacency=Adjacency.from_edge_index(cross, 16))
+    torch.testing.assert_close(y, layer(x, batch, size))
+
+
+def test_a_node_alone_and_scale_zero_change_nothing() -> None:
+    x = normal(5, 6, seed=0)
+    torch.testing.assert_close(ContraNorm(6, scale=2.0)(x, torch.arange(5), 5), x)
+    torch.testing.assert_close(ContraNorm(6, scale=0.0)(x), x)
+
+
+def test_nodes_are_spread_over_more_directions() -> None:
+    x = normal(1, 8, seed=0) * 5 + normal(20, 8, seed=1)
+
+    def rank(x: Tensor) -> float:
+        share = torch.linalg.svdvals(x)
+        share = share / share.sum()
+        return float((-(share * share.log()).sum()).exp())
+
+    y = x
+    for _ in range(3):
+        y = ContraNorm(8, scale=0.5)(y)
+    assert rank(y) > rank(x)
+
+
+def test_rows_of_zeros() -> None:
+    x = torch.zeros(4, 6, requires_grad=True)
+    y = ContraNorm(6)(x)
+    assert not y.any()
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match=r"scale is -1\.0, expected no negative number"):
+        ContraNorm(4, scale=-1.0)
+    with pytest.raises(ValueError, match=r"temperature is 0\.0, expected a positive number"):
+        ContraNorm(4, temperature=0.0)
+    edges = Adjacency.from_edge_index(torch.zeros(2, 0, dtype=torch.long), 3)
+    with pytest.raises(ValueError, match="adjacency has 3 nodes, but x has 4 rows"):
+        ContraNorm(4)(torch.zeros(4, 4), adjacency=edges)
+    assert repr(ContraNorm(4)) == "ContraNorm(4, scale=0.1, temperature=1.0)"
