@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from graphnorms.kernels.problem import accumulation_dtype, check_residual
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features, check_momentum
+from graphnorms.layers.product import product
 from graphnorms.layers.running import update_running
 from graphnorms.segments import Segments, check_mask
 
@@ -121,9 +122,7 @@ class DiffGroupNorm(Norm):
 
         def transform(x: Tensor) -> Tensor:
             x = x.to(accumulation_dtype(x.dtype))
-            # Products of matrices are what autocast would do in half precision.
-            with torch.autocast(x.device.type, enabled=False):
-                groups = self._by_batch(x, mask) if by_batch else self._by_running(x)
+            groups = self._by_batch(x, mask) if by_batch else self._by_running(x)
             return x + self.lamda * groups
 
         return self._finish(x, residual, mask, transform)
@@ -134,7 +133,7 @@ class DiffGroupNorm(Norm):
         # What a large mean adds is the same for all nodes: once, and in double precision.
         common = (weight.double() @ pivot.double()).unsqueeze(0)  # (1, groups)
         common = common - common.detach().amax(1, keepdim=True)
-        return torch.softmax(x @ weight.to(x.dtype).t() + common.to(x.dtype), 1)
+        return torch.softmax(product(x, weight.to(x.dtype).t()) + common.to(x.dtype), 1)
 
     def _affine(self, var: Tensor) -> tuple[Tensor, Tensor | None]:
         """What multiplies the centred products, and what is added to all groups together."""
@@ -163,7 +162,7 @@ class DiffGroupNorm(Norm):
         x_mean = pivot + shift  # (channels,)
         d = of_counted(d - shift)  # (nodes, channels)
         t = of_counted(share - s_mean)
-        moments = torch.cat((t, t * t), 1).t() @ torch.cat((d, d * d), 1) / count
+        moments = product(torch.cat((t, t * t), 1).t(), torch.cat((d, d * d), 1)) / count
         upper, lower = moments.split(self.groups)
         td, tdd = upper.split(self.in_channels, 1)  # (groups, channels)
         ttd, ttdd = lower.split(self.in_channels, 1)
@@ -175,7 +174,7 @@ class DiffGroupNorm(Norm):
             + 2 * (s_mean * x_mean * td + s_mean * tdd + x_mean * ttd)
         ).clamp(min=0)  # the terms may cancel, and rounding go below
         gain, bias = self._affine(var)
-        groups: Tensor = d * (s_mean * gain).sum(0) + x * (t @ gain) - (gain * td).sum(0)
+        groups: Tensor = d * (s_mean * gain).sum(0) + x * product(t, gain) - (gain * td).sum(0)
         if self.norm.training and self.norm.running_mean is not None and x.shape[0]:
             self._track(s_mean * x_mean + td, var, rows, x.shape[0])
         return groups if bias is None else groups + bias
@@ -207,7 +206,7 @@ class DiffGroupNorm(Norm):
         pivot = mean.sum(0)
         share = self._assign(x - pivot, pivot)
         gain, bias = self._affine(norm.running_var.to(x.dtype).view(shape))
-        groups: Tensor = x * (share @ gain) - (mean * gain).sum(0)
+        groups: Tensor = x * product(share, gain) - (mean * gain).sum(0)
         return groups if bias is None else groups + bias
 
     @staticmethod
