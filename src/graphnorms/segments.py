@@ -105,6 +105,7 @@ class Segments:
         *,
         sorted: bool | None = None,
         validate: bool = False,
+        names: tuple[str, str] = ("batch", "batch_size"),
     ) -> Segments:
         """Build from the segment of every row, in any order and with any gaps.
 
@@ -118,21 +119,22 @@ class Segments:
                 from the largest id if not given, which reads the device once.
             sorted: That the ids ascend; `None` finds out on the CPU.
             validate: On a GPU, read the device to name a value outside the range.
+            names: What errors call the vector and the number of segments.
 
         Raises:
             ValueError: `batch` is not a vector of integers, or an id is negative or not below
                 `num_segments`.
         """
-        _check_integer_vector("batch", batch)
+        _check_integer_vector(names[0], batch)
         if torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(batch):
-            return _from_batch_without_reading(cls, batch, num_segments, bool(sorted))
+            return _from_batch_without_reading(cls, batch, num_segments, bool(sorted), names)
         if num_segments is None:
             num_segments = int(batch.max()) + 1 if batch.shape[0] else 0
         index = batch.to(torch.int64)
         if batch.is_cpu or validate:
-            _check_ids(index, num_segments)
+            _check_ids(index, num_segments, names)
         if not batch.is_cpu:
-            return _from_batch_without_reading(cls, index, num_segments, bool(sorted))
+            return _from_batch_without_reading(cls, index, num_segments, bool(sorted), names)
         if sorted is None:
             sorted = bool((index[1:] >= index[:-1]).all())
         order = None if sorted else torch.argsort(index, stable=True)
@@ -253,6 +255,7 @@ def as_segments(
     rows_of: Tensor,
     num_segments: int | None = None,
     mask: Tensor | None = None,
+    names: tuple[str, str] = ("batch", "batch_size"),
 ) -> Segments:
     """Turn what a layer was given as `batch` into the Segments of the rows of `rows_of`.
 
@@ -264,6 +267,7 @@ def as_segments(
         rows_of: The features, `(rows, …)`.
         num_segments: `batch_size`; checked against a `Segments`, ignored for `None`.
         mask: Which rows count, bool, `(rows,)`; `None` for all. Kept as the batch vector is.
+        names: What errors call `batch` and `num_segments`.
 
     Raises:
         ValueError: `batch` does not assign exactly the rows of `rows_of`, is on another device,
@@ -271,29 +275,30 @@ def as_segments(
     """
     rows = rows_of.shape[0]
     if mask is not None:
-        return _masked(batch, rows_of, num_segments, mask)
+        return _masked(batch, rows_of, num_segments, mask, names)
     if isinstance(batch, Segments):
         segments = batch
         if num_segments is not None and num_segments != segments.num_segments:
             raise ValueError(
-                f"batch_size is {num_segments}, but the Segments given has {segments.num_segments}"
+                f"{names[1]} is {num_segments}, but the Segments given has {segments.num_segments}"
             )
     elif batch is None:
         return Segments.single(rows, rows_of.device)
     elif not isinstance(batch, Tensor):
         raise ValueError(
-            f"batch is a {type(batch).__name__}, expected a vector of integers or a Segments"
+            f"{names[0]} is a {type(batch).__name__}, expected a vector of integers or a Segments"
         )
     elif torch.compiler.is_compiling():
-        segments = Segments.from_batch(batch, num_segments)
+        segments = Segments.from_batch(batch, num_segments, names=names)
     else:
         found = _memory.find(batch, num_segments)
-        segments = _derive(batch, num_segments) if found is None else found
+        segments = _derive(batch, num_segments, names) if found is None else found
     if segments.num_rows != rows:
-        raise ValueError(f"batch assigns {segments.num_rows} rows, but x has {rows}")
+        raise ValueError(f"{names[0]} assigns {segments.num_rows} rows, but x has {rows}")
     if segments.ptr.device != rows_of.device:
         raise ValueError(
-            f"batch is on {segments.ptr.device}, but x is on {rows_of.device}; move one of them"
+            f"{names[0]} is on {segments.ptr.device}, but x is on {rows_of.device}; move one of "
+            "them"
         )
     return segments
 
@@ -314,11 +319,16 @@ def check_mask(mask: Tensor, rows: int, device: torch.device) -> None:
 
 
 def _masked(
-    batch: Tensor | Segments | None, rows_of: Tensor, num_segments: int | None, mask: Tensor
+    batch: Tensor | Segments | None,
+    rows_of: Tensor,
+    num_segments: int | None,
+    mask: Tensor,
+    names: tuple[str, str],
 ) -> Segments:
     check_mask(mask, rows_of.shape[0], rows_of.device)
     if batch is not None or torch.compiler.is_compiling():
-        return as_segments(batch, rows_of=rows_of, num_segments=num_segments).with_mask(mask)
+        segments = as_segments(batch, rows_of=rows_of, num_segments=num_segments, names=names)
+        return segments.with_mask(mask)
     # One graph is derived anew by every layer, so it cannot remember its mask.
     found = _memory.find(mask, None)
     if found is not None and found.num_rows == rows_of.shape[0]:
@@ -356,8 +366,8 @@ class _Memory:
 _memory = _Memory()
 
 
-def _derive(batch: Tensor, num_segments: int | None) -> Segments:
-    segments = Segments.from_batch(batch, num_segments)
+def _derive(batch: Tensor, num_segments: int | None, names: tuple[str, str]) -> Segments:
+    segments = Segments.from_batch(batch, num_segments, names=names)
     if _may_keep() and not batch.is_inference():
         # A Segments that holds the vector itself would keep it, and so the entry, alive.
         if segments._index is batch:
@@ -381,20 +391,25 @@ def _may_keep() -> bool:
 
 
 def _from_batch_without_reading(
-    cls: type[Segments], batch: Tensor, num_segments: int | None, is_sorted: bool
+    cls: type[Segments],
+    batch: Tensor,
+    num_segments: int | None,
+    is_sorted: bool,
+    names: tuple[str, str],
 ) -> Segments:
     """Derive on the device, as one functional sequence of operations."""
+    vector, size = names
     if num_segments is None:
         raise ValueError(
-            "batch_size is not given; under torch.compile, torch.export and vmap it cannot be "
-            "read from batch: pass batch_size, or a Segments"
+            f"{size} is not given; under torch.compile, torch.export and vmap it cannot be "
+            f"read from {vector}: pass {size}, or a Segments"
         )
     index = batch.to(torch.int64)
     ptr, order = _offsets_and_order(index, num_segments, is_sorted)
     if _must_be_simple(batch):
         return cls(ptr, order, batch.shape[0], index=index)
     in_range = ((index >= 0) & (index < num_segments)).all()
-    torch._assert_async(in_range, "batch has an id outside 0 … batch_size - 1")
+    torch._assert_async(in_range, f"{vector} has an id outside 0 … {size} - 1")
     return cls(ptr, order, batch.shape[0], index=index)
 
 
@@ -437,16 +452,17 @@ def _check_integer_vector(name: str, vector: Tensor) -> None:
         raise ValueError(f"{name} is {given}, expected a vector of integers")
 
 
-def _check_ids(index: Tensor, num_segments: int) -> None:
+def _check_ids(index: Tensor, num_segments: int, names: tuple[str, str]) -> None:
+    vector, size = names
     if num_segments < 0:
-        raise ValueError(f"batch_size is {num_segments}, expected no negative number")
+        raise ValueError(f"{size} is {num_segments}, expected no negative number")
     if not index.shape[0]:
         return
     low, high = (int(value) for value in torch.aminmax(index))
     if low < 0:
-        raise ValueError(f"batch has the negative id {low}, expected ids from 0")
+        raise ValueError(f"{vector} has the negative id {low}, expected ids from 0")
     if high >= num_segments:
-        raise ValueError(f"batch has the id {high}, but batch_size is {num_segments}")
+        raise ValueError(f"{vector} has the id {high}, but {size} is {num_segments}")
 
 
 def _check_offsets(ptr: Tensor, num_rows: int | None) -> None:

@@ -19,20 +19,23 @@ class Norm(nn.Module):
     """A normalization, with activation, dropout and residual fused behind it.
 
     Args:
-        in_channels: Number of channels.
+        in_channels: Number of channels; `None` for a layer that takes any.
         activation: `None`, or the name of what is fused: see `segment_normalize`.
         dropout: Share of the entries to drop in training, behind the activation.
         backend: `"auto"`, or one backend by name, which then never falls back.
     """
 
+    in_channels: int
+
     def __init__(
-        self, in_channels: int, activation: str | None, dropout: float, backend: str = "auto"
+        self, in_channels: int | None, activation: str | None, dropout: float, backend: str = "auto"
     ) -> None:
         super().__init__()
-        check_channels(in_channels)
         check_activation(activation)
         check_dropout(dropout)
-        self.in_channels = in_channels
+        if in_channels is not None:
+            check_channels(in_channels)
+            self.in_channels = in_channels
         self.activation = activation
         self.dropout = dropout
         self.backend = backend
@@ -55,25 +58,29 @@ class Norm(nn.Module):
         mask: Tensor | None,
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """Apply a transform of each node alone, then the layer's epilogue, in plain torch."""
+        """Apply a transform that leaves rows in their place, then the epilogue, in plain torch.
+
+        The transform sees 0 in masked rows, and may return a wider dtype than that of x.
+        """
         share = self.dropout if self.training else 0.0
         # What masked rows hold stays out of the gradients, too.
         y = x if mask is None else torch.where(mask.unsqueeze(1), x, 0)
         if transform is not None:
             y = transform(y)
         y = finish(y, self.activation, share, draw_seed(x.device) if share else None)
+        y = y.to(x.dtype)
         if mask is not None:
             y = torch.where(mask.unsqueeze(1), y, x)
         return y if residual is None else y + residual
 
     def _own_repr(self) -> str:
-        return str(self.in_channels)
+        return str(getattr(self, "in_channels", ""))
 
     def extra_repr(self) -> str:
         """Return PyG's text, and what is fused behind it."""
-        text = self._own_repr()
+        parts = [self._own_repr()]
         if self.activation is not None:
-            text += f", activation={self.activation!r}"
+            parts.append(f"activation={self.activation!r}")
         if self.dropout:
-            text += f", dropout={self.dropout}"
-        return text
+            parts.append(f"dropout={self.dropout}")
+        return ", ".join(part for part in parts if part)

@@ -29,18 +29,25 @@ def check_momentum(momentum: float | None) -> None:
         raise ValueError(f"momentum is {momentum}, expected a number from 0 to 1, or None")
 
 
-def check_features(x: Tensor, channels: int, *, positions: bool = False) -> None:
+def check_scale(scale: float) -> None:
+    """Refuse a factor that is not positive and finite."""
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"scale is {scale}, expected a positive number")
+
+
+def check_features(x: Tensor, channels: int | None, *, positions: bool = False) -> None:
     """Refuse features of another width, dimension or kind.
 
     Args:
         x: The features.
-        channels: What the last dimension must be.
+        channels: What the last dimension must be; `None` for any positive number.
         positions: Whether there may be dimensions between the nodes and the channels.
     """
     dims = x.dim()
     right = dims == 2 or (positions and dims > 2)
-    if not right or x.shape[-1] != channels:
-        expected = f"(nodes, …, {channels})" if positions else f"(nodes, {channels})"
+    if not right or (x.shape[-1] != channels if channels is not None else not x.shape[-1]):
+        width = "channels" if channels is None else channels
+        expected = f"(nodes, …, {width})" if positions else f"(nodes, {width})"
         raise ValueError(f"x has shape {tuple(x.shape)}, expected {expected}")
     if not x.is_floating_point():
         raise ValueError(f"x is {x.dtype}, expected a floating dtype; convert it with x.float()")

@@ -87,21 +87,30 @@ def by_running(
     weight: Tensor | None,
     bias: Tensor | None,
     eps: float,
+    kinds: Tensor | None = None,
 ) -> Callable[[Tensor], Tensor]:
     r"""Make the function $x \mapsto \gamma (x - r_\mu) / \sqrt{r_v + \varepsilon} + \beta$.
 
     The mean is subtracted before anything is multiplied, so that a mean that is large against
     the spread costs no precision.
+
+    Args:
+        running_mean, running_var, weight, bias: `(channels,)`, or `(kinds, channels)`.
+        eps: $\varepsilon$.
+        kinds: With statistics of several kinds of rows, the kind of each row, `(rows,)`.
     """
+
+    def of_rows(values: Tensor) -> Tensor:
+        return values if kinds is None else values.index_select(0, kinds)
 
     def normalize(x: Tensor) -> Tensor:
         dtype = torch.promote_types(x.dtype, running_mean.dtype)
         factor = torch.rsqrt(running_var.to(dtype) + eps)
         if weight is not None:
             factor = factor * weight.to(dtype)
-        y = (x.to(dtype) - running_mean.to(dtype)) * factor
+        y = (x.to(dtype) - of_rows(running_mean.to(dtype))) * of_rows(factor)
         if bias is not None:
-            y = y + bias.to(dtype)
+            y = y + of_rows(bias.to(dtype))
         return y.to(x.dtype)
 
     return normalize

@@ -1,0 +1,254 @@
+"""DiffGroupNorm: BatchNorm of soft groups of nodes, added to the nodes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from graphnorms.kernels.problem import accumulation_dtype, check_residual
+from graphnorms.layers.base import Norm
+from graphnorms.layers.checks import check_eps, check_features, check_momentum
+from graphnorms.layers.product import product
+from graphnorms.layers.running import update_running
+from graphnorms.segments import Segments, check_mask
+
+
+class DiffGroupNorm(Norm):
+    r"""Assign nodes softly to groups, normalize each group over the minibatch, add to the nodes.
+
+    $$ s_i = \mathrm{softmax}(x_i W), \quad
+       y_i = f\Big(x_i + \lambda \sum_{g = 1}^G \mathrm{BN}_g(s_{ig} \, x_i)\Big) $$
+
+    where $\mathrm{BN}_g$ is BatchNorm with parameters and running averages of the group's own:
+    by the mean and the variance of $s_{ig} x_i$ over all nodes in training, by running averages
+    in `eval()`.
+
+    The $G$ products are never made: the two factors are centred, $s = \bar s + t$ and
+    $x = \bar x + d$, and with $K = \langle t d \rangle$, all per group and channel,
+
+    $$ s x - \langle s x \rangle = \bar s d + \bar x t + (t d - K), $$
+
+    so that the variances follow from products of matrices, $\langle t^a d^b \rangle$ for
+    $a, b \in \{1, 2\}$, and with $A = \gamma / \sqrt{\mathrm{var} + \varepsilon}$ the sum of all
+    groups is $d \odot \bar s A + x \odot t A - \sum_g A_g K_g + \sum_g \beta_g$. A batch without
+    nodes changes nothing; a single node gives $f(x + \lambda \sum_g \beta_g)$ in training, and
+    leaves the running variance as it is.
+
+    Differs from PyG in memory, $N (G + C)$ instead of $N G C$; in a batch of one node, which PyG
+    refuses; and in `group_distance_ratio`.
+
+    Shapes: `x` and the result `(nodes, channels)`; `lin.weight` $W$ transposed,
+    `(groups, channels)`; `norm.weight`, `norm.bias`, `norm.running_mean`, `norm.running_var`
+    `(groups * channels,)`, group by group. Precision: everything in float32 or wider, under
+    autocast too; the result has the dtype of `x`.
+
+    Args:
+        in_channels: Number of channels.
+        groups: $G$.
+        lamda: $\lambda$, the share of the normalized groups.
+        eps: $\varepsilon$, in the squared unit of `x`.
+        momentum: Weight of a batch in the running averages; `None` for the plain average.
+        affine: Whether to learn $\gamma$ and $\beta$.
+        track_running_stats: Whether to keep running averages; without them `eval()` normalizes
+            by the batch as well.
+        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
+        dropout: Share of the entries to drop in training.
+        device, dtype: Where and how the parameters are made.
+
+    Raises:
+        ValueError: `in_channels`, `groups` or `eps` is not positive, `momentum` is outside
+            0 … 1, or `x` is not `(nodes, in_channels)`.
+
+    Source: Zhou et al., NeurIPS 2020, https://arxiv.org/abs/2006.06972. Parameters and buffers
+    are named as in PyG, whose checkpoints load unchanged.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        groups: int,
+        lamda: float = 0.01,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        activation: str | None = None,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_channels, activation, dropout)
+        if groups < 1:
+            raise ValueError(f"groups is {groups}, expected a positive number")
+        check_eps(eps)
+        check_momentum(momentum)
+        self.groups = groups
+        self.lamda = lamda
+        self.lin = nn.Linear(in_channels, groups, bias=False, device=device, dtype=dtype)
+        # The holder of the parameters: PyG's keys begin with "norm.".
+        self.norm = nn.BatchNorm1d(
+            groups * in_channels, eps, momentum, affine, track_running_stats,
+            device=device, dtype=dtype,
+        )  # fmt: skip
+
+    def reset_parameters(self) -> None:
+        """Draw `lin.weight`, set the others to 1 and 0, and reset the running statistics."""
+        self.lin.reset_parameters()
+        self.norm.reset_parameters()
+
+    def forward(
+        self,
+        x: Tensor,
+        batch: Tensor | Segments | None = None,
+        batch_size: int | None = None,
+        *,
+        residual: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Normalize `x`; `batch` makes no difference and is not looked at.
+
+        Args:
+            x: The features.
+            batch, batch_size: Taken like every layer's.
+            residual: Added at the very end.
+            mask: Which nodes count; the others, as padded ones, come out as they are.
+        """
+        check_features(x, self.in_channels)
+        check_residual(residual, x)
+        if mask is not None:
+            check_mask(mask, x.shape[0], x.device)
+        by_batch = self.norm.training or self.norm.running_mean is None
+
+        def transform(x: Tensor) -> Tensor:
+            x = x.to(accumulation_dtype(x.dtype))
+            groups = self._by_batch(x, mask) if by_batch else self._by_running(x)
+            return x + self.lamda * groups
+
+        return self._finish(x, residual, mask, transform)
+
+    def _assign(self, x: Tensor, pivot: Tensor) -> Tensor:
+        """The share of every group in every node, for features relative to a pivot."""
+        weight = self.lin.weight  # (groups, channels)
+        # What a large mean adds is the same for all nodes: once, and in double precision.
+        common = (weight.double() @ pivot.double()).unsqueeze(0)  # (1, groups)
+        common = common - common.detach().amax(1, keepdim=True)
+        return torch.softmax(product(x, weight.to(x.dtype).t()) + common.to(x.dtype), 1)
+
+    def _affine(self, var: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What multiplies the centred products, and what is added to all groups together."""
+        gain = torch.rsqrt(var + self.norm.eps)
+        if not self.norm.affine:
+            return gain, None
+        bias = self.norm.bias.to(var.dtype).view(var.shape)
+        return gain * self.norm.weight.to(var.dtype).view(var.shape), bias.sum(0)
+
+    def _by_batch(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        rows = None if mask is None else mask.sum().to(x.dtype)
+        count = max(x.shape[0], 1) if rows is None else rows.clamp(min=1)
+
+        def mean(values: Tensor) -> Tensor:
+            average: Tensor = values.sum(0) / count
+            return average
+
+        def of_counted(values: Tensor) -> Tensor:
+            return values if mask is None else torch.where(mask.unsqueeze(1), values, 0)
+
+        # Any constant near the mean: sums relative to it lose no digits.
+        pivot = mean(x.detach())
+        d = of_counted(x - pivot)
+        share = of_counted(self._assign(d, pivot))  # (nodes, groups)
+        shift, s_mean = mean(d), mean(share)
+        x_mean = pivot + shift  # (channels,)
+        d = of_counted(d - shift)  # (nodes, channels)
+        t = of_counted(share - s_mean)
+        moments = product(torch.cat((t, t * t), 1).t(), torch.cat((d, d * d), 1)) / count
+        upper, lower = moments.split(self.groups)
+        td, tdd = upper.split(self.in_channels, 1)  # (groups, channels)
+        ttd, ttdd = lower.split(self.in_channels, 1)
+        s_mean = s_mean.unsqueeze(1)  # (groups, 1)
+        var = (
+            s_mean.square() * mean(d * d)
+            + x_mean.square() * mean(t * t).unsqueeze(1)
+            + (ttdd - td.square())
+            + 2 * (s_mean * x_mean * td + s_mean * tdd + x_mean * ttd)
+        ).clamp(min=0)  # the terms may cancel, and rounding go below
+        gain, bias = self._affine(var)
+        groups: Tensor = d * (s_mean * gain).sum(0) + x * product(t, gain) - (gain * td).sum(0)
+        if self.norm.training and self.norm.running_mean is not None and x.shape[0]:
+            self._track(s_mean * x_mean + td, var, rows, x.shape[0])
+        return groups if bias is None else groups + bias
+
+    def _track(self, mean: Tensor, var: Tensor, rows: Tensor | None, nodes: int) -> None:
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        if rows is not None:
+            unbiased = var.flatten() * (rows / (rows - 1).clamp(min=1))
+            unbiased = torch.where(rows > 1, unbiased, norm.running_var)
+        elif nodes > 1:
+            unbiased = var.flatten() * (nodes / (nodes - 1))
+        else:
+            unbiased = norm.running_var
+        update_running(
+            norm.running_mean, norm.running_var, norm.num_batches_tracked,
+            mean.flatten(), unbiased, norm.momentum, rows,
+        )  # fmt: skip
+
+    def _by_running(self, x: Tensor) -> Tensor:
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        shape = (self.groups, self.in_channels)
+        mean = norm.running_mean.to(x.dtype).view(shape)
+        # The shares sum to 1, and so the means of the groups to that of the features.
+        pivot = mean.sum(0)
+        share = self._assign(x - pivot, pivot)
+        gain, bias = self._affine(norm.running_var.to(x.dtype).view(shape))
+        groups: Tensor = x * product(share, gain) - (mean * gain).sum(0)
+        return groups if bias is None else groups + bias
+
+    @staticmethod
+    def group_distance_ratio(x: Tensor, y: Tensor, eps: float = 1e-5) -> float:
+        r"""Measure how far apart classes are, relative to their own extent.
+
+        $$ R = \frac{\tfrac{1}{(C - 1)^2} \sum_{i \ne j} D_{ij}}
+           {\varepsilon + \tfrac{1}{C} \sum_i D_{ii}}, \qquad
+           D_{ij} = \frac{1}{|X_i| |X_j|} \sum_{u \in X_i} \sum_{v \in X_j}
+           \lVert u - v \rVert $$
+
+        over the $C$ classes that have nodes. With two classes it is what PyG returns; with more,
+        PyG averages over the nodes of all other classes at once, against the formula it states,
+        and fails where a class has no node.
+
+        Args:
+            x: Features, `(nodes, channels)`.
+            y: The class of every node, integers, `(nodes,)`.
+            eps: $\varepsilon$, in the unit of `x`.
+
+        Raises:
+            ValueError: `y` is not one class per node, or there are fewer than two classes.
+        """
+        check_features(x, None)
+        if y.shape != (x.shape[0],):
+            raise ValueError(f"y is {tuple(y.shape)}, expected one class per row, ({x.shape[0]},)")
+        classes = [x[y == label].detach() for label in y.unique().tolist()]
+        if len(classes) < 2:
+            raise ValueError(f"y has {len(classes)} classes, expected at least two")
+
+        def distance(a: Tensor, b: Tensor) -> float:
+            dtype = accumulation_dtype(x.dtype)
+            exact = "donot_use_mm_for_euclid_dist"
+            return float(torch.cdist(a.to(dtype), b.to(dtype), compute_mode=exact).mean())
+
+        between = sum(distance(a, b) for a in classes for b in classes if a is not b)
+        within = sum(distance(a, a) for a in classes)
+        number = len(classes)
+        return (between / (number - 1) ** 2) / (within / number + eps)
+
+    def _own_repr(self) -> str:
+        return f"{self.in_channels}, groups={self.groups}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"

@@ -1,0 +1,124 @@
+"""HeteroLayerNorm: over the channels of a node, with parameters per type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from graphnorms.errors import unknown_name
+from graphnorms.kernels import Over
+from graphnorms.kernels.problem import check_residual
+from graphnorms.layers.base import Norm
+from graphnorms.layers.checks import check_eps, check_features
+from graphnorms.layers.node_types import as_types, check_types
+from graphnorms.segments import Segments
+
+
+class HeteroLayerNorm(Norm):
+    r"""Normalize the channels of each node, then transform them by parameters of its type.
+
+    For a node of type $T$,
+
+    $$ \mu = \tfrac{1}{C} \sum_c x_c, \quad
+       \sigma^2 = \tfrac{1}{C} \sum_c (x_c - \mu)^2, \quad
+       y = f\Big(\gamma_T \, \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta_T\Big). $$
+
+    A node whose channels are all equal gives $\beta_T$. There are no running statistics.
+
+    Differs from PyG in refusing a `type_ptr` that does not end at the last row, where PyG
+    returns memory that was never written.
+
+    Shapes: `x` and the result `(nodes, channels)`; `weight` and `bias` `(types, channels)`.
+    Precision: statistics in float32 or wider; the result has the dtype of `x`.
+
+    Args:
+        in_channels: Number of channels.
+        num_types: Number of types.
+        eps: $\varepsilon$, in the squared unit of `x`.
+        affine: Whether to learn $\gamma$ and $\beta$.
+        mode: `"node"`, the only one.
+        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
+            `"silu"`.
+        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
+        device, dtype: Where and how the parameters are made.
+        backend: `"auto"`, or one backend by name, which then never falls back.
+
+    Raises:
+        ValueError: `in_channels`, `num_types` or `eps` is not positive, `mode` is unknown, `x` is
+            not `(nodes, in_channels)`, or not every node has one of the types.
+
+    Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450, per type as in PyG, by whose names
+    parameters go and whose checkpoints load unchanged.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_types: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        mode: str = "node",
+        *,
+        activation: str | None = None,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(in_channels, activation, dropout, backend)
+        check_types(num_types)
+        check_eps(eps)
+        if mode != "node":
+            raise unknown_name("mode", str(mode), ("node",))
+        self.num_types = num_types
+        self.eps = eps
+        self.affine = affine
+        if affine:
+            shape = (num_types, in_channels)
+            self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+            self.bias = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        else:
+            self.register_parameter("weight", None)
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set `weight` to 1 and `bias` to 0."""
+        if self.weight is not None and self.bias is not None:
+            nn.init.ones_(self.weight)
+            nn.init.zeros_(self.bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        type_vec: Tensor | Segments | None = None,
+        type_ptr: Tensor | Sequence[int] | None = None,
+        *,
+        residual: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Normalize the nodes of `x`; one of `type_vec` and `type_ptr` must be given.
+
+        Args:
+            x: The features.
+            type_vec: The type of every node, or a `Segments` of the types.
+            type_ptr: Where the types begin and end, if nodes are sorted by type.
+            residual: Added at the very end.
+            mask: Which nodes count; the others, as padded ones, come out as they are.
+        """
+        check_features(x, self.in_channels)
+        check_residual(residual, x)
+        types = as_types(type_vec, type_ptr, rows_of=x, num_types=self.num_types, mask=mask)
+        y, _ = self._normalize(
+            x, types, residual, center=Over.CHANNELS, scale=Over.CHANNELS,
+            weight=self.weight, bias=self.bias, eps=self.eps,
+        )  # fmt: skip
+        return y
+
+    def _own_repr(self) -> str:
+        return f"{self.in_channels}, num_types={self.num_types}"

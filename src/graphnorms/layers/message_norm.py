@@ -1,0 +1,114 @@
+"""MessageNorm: every node's message brought to the length of the node's features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from graphnorms.kernels.problem import accumulation_dtype, check_residual
+from graphnorms.layers.base import Norm
+from graphnorms.layers.checks import check_features
+from graphnorms.layers.row_norm import row_norm
+from graphnorms.segments import check_mask
+
+_LEAST_NORM = 1e-12
+"""Below it a message is divided by it, as `torch.nn.functional.normalize` does."""
+
+
+class MessageNorm(Norm):
+    r"""Give the message that a node has aggregated the norm of the node's own features.
+
+    $$ y_i = f\Big(s \, \lVert x_i \rVert_p \, \frac{m_i}{\lVert m_i \rVert_p}\Big) $$
+
+    The layer around it adds the node: $x_i + y_i$, or `residual=x`. A message of 0 has no
+    direction: it stays 0, and so does its gradient. It takes any number of channels.
+
+    Differs from PyG in that gradient, where PyG's is $s \lVert x_i \rVert$ times $10^{12}$, and
+    in half precision, where PyG's result has the dtype of `scale`.
+
+    Shapes: `msg` and the result `(nodes, channels)` or `(nodes, …, channels)`; `x` the same, or
+    with another number of channels; `scale` $s$ `(1,)`. Precision: norms in float32 or wider; the
+    result has the dtype of `msg`.
+
+    Args:
+        learn_scale: Whether to learn $s$, which begins with 1.
+        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
+        dropout: Share of the entries to drop in training.
+        device, dtype: Where and how the parameter is made.
+
+    Raises:
+        ValueError: `msg` or `x` is not `(nodes, channels)`, they have not the same nodes, or `p`
+            is not positive.
+
+    Source: Li et al. 2020, https://arxiv.org/abs/2006.07739. The parameter is named as in PyG,
+    whose checkpoints load unchanged.
+    """
+
+    def __init__(
+        self,
+        learn_scale: bool = False,
+        *,
+        activation: str | None = None,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(None, activation, dropout)
+        self.scale = nn.Parameter(
+            torch.empty(1, device=device, dtype=dtype), requires_grad=learn_scale
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set `scale` to 1."""
+        nn.init.ones_(self.scale)
+
+    def forward(
+        self,
+        x: Tensor,
+        msg: Tensor,
+        p: float = 2.0,
+        *,
+        residual: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Normalize `msg` by `x`.
+
+        Args:
+            x: The features of the nodes.
+            msg: What they have aggregated.
+            p: Which norm.
+            residual: Added at the very end; like `msg`.
+            mask: Which nodes count; the messages of others come out as they are.
+        """
+        check_features(x, None, positions=True)
+        check_features(msg, None, positions=True)
+        if x.shape[:-1] != msg.shape[:-1]:
+            raise ValueError(
+                f"x is {tuple(x.shape)} and msg {tuple(msg.shape)}, expected the same nodes in both"
+            )
+        if not p > 0:
+            raise ValueError(f"p is {p}, expected a positive number")
+        check_residual(residual, msg)
+        if mask is not None:
+            check_mask(mask, msg.shape[0], msg.device)
+            # Whatever masked rows hold stays out of the gradients.
+            x = torch.where(mask.view(-1, *[1] * (x.dim() - 1)), x, 0)
+        channels, shape = msg.shape[-1], msg.shape
+
+        def transform(messages: Tensor) -> Tensor:
+            messages = messages.to(accumulation_dtype(messages.dtype))
+            positions = messages.shape[1] // channels
+            messages = messages.view(messages.shape[0], positions, channels)
+            length = row_norm(messages, p)  # (nodes, positions, 1)
+            zero = length == 0
+            inverse = torch.where(zero, 0, 1 / torch.where(zero, 1, length).clamp(_LEAST_NORM))
+            own = row_norm(x.to(accumulation_dtype(x.dtype)), p).reshape(length.shape)
+            factor = self.scale.to(messages.dtype) * own.to(messages.dtype) * inverse
+            return (messages * factor).flatten(1)
+
+        residual = None if residual is None else residual.flatten(1)
+        return self._finish(msg.flatten(1), residual, mask, transform).view(shape)
+
+    def _own_repr(self) -> str:
+        return f"learn_scale={self.scale.requires_grad}"

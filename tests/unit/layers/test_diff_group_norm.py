@@ -1,0 +1,277 @@
+"""DiffGroupNorm, group by group, as its authors write it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from graphnorms.layers.diff_group_norm import DiffGroupNorm
+from graphnorms.testing import awkward_cases
+from tests.unit.layers.common import (
+    DTYPE_NAMES,
+    DTYPES,
+    agrees,
+    close,
+    import_pyg,
+    normal,
+)
+
+CASES = [case.name for case in awkward_cases(torch.float32)]
+
+
+def randomize(layer: torch.nn.Module) -> None:
+    """As the other layers', but for an assignment that is neither flat nor one-hot."""
+    with torch.no_grad():
+        for seed, parameter in enumerate(layer.parameters()):
+            values = normal(*parameter.shape, seed=seed + 10)
+            if parameter.dim() == 1:
+                parameter.copy_(1 + 0.2 * values)
+            else:
+                parameter.copy_(values / parameter.shape[1] ** 0.5)
+
+
+def products(x: Tensor, weight: Tensor) -> list[Tensor]:
+    share = (x @ weight.t()).softmax(1)
+    return [share[:, group : group + 1] * x for group in range(weight.shape[0])]
+
+
+def oracle(x: Tensor, p: dict[str, Tensor], lamda: float, eps: float = 1e-5) -> Tensor:
+    channels = p["lin.weight"].shape[1]
+    y = x * 1
+    for group, product in enumerate(products(x, p["lin.weight"])):
+        if x.shape[0]:
+            o = product - product.mean(0)
+            product = o / (o.pow(2).mean(0) + eps).sqrt()
+        if "norm.weight" in p:
+            own = slice(group * channels, (group + 1) * channels)
+            product = product * p["norm.weight"][own] + p["norm.bias"][own]
+        y = y + lamda * product
+    return y
+
+
+def largest_rstd(x: Tensor, weight: Tensor) -> float:
+    if not x.shape[0]:
+        return 1.0
+    spreads = [product.var(0, unbiased=False).min() for product in products(x, weight)]
+    return float((torch.stack(spreads).min() + 1e-5).rsqrt())
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=DTYPE_NAMES)
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("affine", [True, False])
+def test_agrees_with_the_paper(affine: bool, name: str, dtype: torch.dtype) -> None:
+    case = next(case for case in awkward_cases(dtype) if case.name == name)
+    if name.startswith("mean 1e4"):
+        pytest.skip("has a test of its own: the result is of the size of x")
+    wide = torch.promote_types(dtype, torch.float32)
+    layer = DiffGroupNorm(case.x.shape[1], 3, lamda=0.7, affine=affine, dtype=wide)
+    randomize(layer)
+    weight = layer.lin.weight.detach().double()
+    rstd = largest_rstd(case.x.double(), weight)
+    largest = max(1.0, float(case.x.double().abs().max())) if case.x.numel() else 1.0
+    agrees(
+        layer,
+        lambda layer, x: layer(x, case.batch, case.batch_size),
+        lambda inputs, p: oracle(inputs[0], p, 0.7),
+        [case.x], length=max(case.x.shape[0], case.x.shape[1]),
+        gain=3 * rstd * largest, spread=3 * rstd * largest,
+    )  # fmt: skip
+
+
+def test_gradcheck_and_gradgradcheck() -> None:
+    layer = DiffGroupNorm(3, 2, lamda=0.5, activation="silu", dtype=torch.float64)
+    randomize(layer)
+    x = normal(7, 3).requires_grad_()
+    parameters = tuple(layer.parameters())
+
+    def call(x: Tensor, *_: Tensor) -> Tensor:
+        y: Tensor = layer(x)
+        return y
+
+    assert torch.autograd.gradcheck(call, (x, *parameters))
+    assert torch.autograd.gradgradcheck(call, (x, *parameters))
+
+
+ARGUMENTS: list[dict[str, Any]] = [
+    {}, {"affine": False}, {"momentum": None}, {"track_running_stats": False},
+    {"lamda": 0.6, "eps": 0.1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+@pytest.mark.parametrize("training", [True, False])
+def test_equals_pyg(arguments: dict[str, Any], training: bool) -> None:
+    theirs = import_pyg().DiffGroupNorm(6, 3, **arguments).double()
+    ours = DiffGroupNorm(6, 3, **arguments, dtype=torch.float64)
+    randomize(theirs)
+    ours.load_state_dict(theirs.state_dict())
+    assert repr(ours) == repr(theirs) == "DiffGroupNorm(6, groups=3)"
+    for step in range(3):
+        results = []
+        for layer in (ours, theirs):
+            layer.train(training or step < 2)
+            x = (normal(40, 6, seed=step) * 2 + 1).requires_grad_()
+            y = layer(x)
+            grads = torch.autograd.grad(y, [x, *layer.parameters()], normal(40, 6, seed=9))
+            results.append([y.detach(), *grads, *(b.clone() for b in layer.buffers())])
+        torch.testing.assert_close(*results, rtol=1e-10, atol=1e-10)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+
+
+@pytest.mark.parametrize("lamda", [0.01, 1.0])
+def test_large_mean_costs_no_digits(lamda: float) -> None:
+    """Relative to the result, which holds x; and the normalized groups by themselves."""
+    x = (normal(3000, 8) + 1e4).float()
+    layer = DiffGroupNorm(8, 4, lamda=lamda)
+    # Columns that sum to the same: a large mean then favours no group.
+    weight = normal(4, 8, seed=3)
+    layer.lin.weight.data.copy_(0.1 * (weight - weight.mean(1, keepdim=True)))
+    parameters = {name: value.detach().double() for name, value in layer.named_parameters()}
+    exact = oracle(x.double(), parameters, lamda)
+    close(layer(x), exact, 5e-6 * float(exact.abs().max()), "y")
+    groups = layer._by_batch(x, None)
+    exact_groups = (exact - x.double()) / lamda
+    close(groups, exact_groups, 2e-4, "the sum of the groups")
+    theirs = import_pyg().DiffGroupNorm(8, 4, lamda=lamda)
+    theirs.load_state_dict(layer.state_dict())
+    pygs = (theirs(x).double() - x.double()) / lamda
+    assert (pygs - exact_groups).abs().max() > 10 * (groups.double() - exact_groups).abs().max()
+
+
+def test_half_precision_and_autocast() -> None:
+    layer = DiffGroupNorm(6, 3, lamda=0.5)
+    randomize(layer)
+    x = normal(40, 6).float()
+    expected = layer(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(layer(x), expected)
+        assert layer(x.bfloat16()).dtype == torch.bfloat16
+        # PyG assigns in the half precision of its product.
+        theirs = import_pyg().DiffGroupNorm(6, 3, lamda=0.5)
+        theirs.load_state_dict(layer.state_dict())
+        assert (theirs(x) - expected).abs().max() > 1e-4
+    wide = (normal(300, 6) * 300).half()
+    assert torch.isfinite(layer(wide)).all()
+
+
+def test_nothing_of_size_rows_by_groups_by_channels() -> None:
+    """No tensor that autograd keeps is larger than x, where PyG keeps products of all groups."""
+    rows, channels, groups = 200, 8, 16
+    largest = []
+    for layer in (DiffGroupNorm(channels, groups), import_pyg().DiffGroupNorm(channels, groups)):
+        sizes: list[int] = []
+
+        def keep(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            layer(normal(rows, channels).float().requires_grad_())
+        largest.append(max(sizes))
+    assert largest[0] <= rows * 2 * max(channels, groups)
+    assert largest[1] == rows * groups * channels
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_masked_rows_are_not_there(training: bool) -> None:
+    layer = DiffGroupNorm(6, 3, lamda=0.5, activation="relu", dtype=torch.float64)
+    randomize(layer)
+    layer(normal(40, 6))
+    layer.train(training)
+    mask = torch.arange(40) % 3 != 0
+    x, residual = normal(40, 6, seed=1), normal(40, 6, seed=2)
+    x[~mask] = float("nan")
+    state = {key: value.clone() for key, value in layer.state_dict().items()}
+    results = []
+    for masked in (True, False):
+        layer.load_state_dict(state)
+        leaf = x.clone().requires_grad_()
+        if masked:
+            y = layer(leaf, residual=residual, mask=mask)
+            assert torch.isnan(y[~mask]).all()
+            y = y[mask]
+        else:
+            y = layer(leaf[mask], residual=residual[mask])
+        grads = torch.autograd.grad(y, [leaf, *layer.parameters()], torch.ones_like(y))
+        results.append([y.detach(), *grads, *(b.clone() for b in layer.buffers())])
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
+
+
+def test_few_rows() -> None:
+    """One row has its deviation 0, where PyG raises; none change nothing."""
+    layer = DiffGroupNorm(6, 3, lamda=0.5, dtype=torch.float64)
+    randomize(layer)
+    before = [buffer.clone() for buffer in layer.buffers()]
+    nothing = torch.zeros(4, dtype=torch.bool)
+    for y in (layer(normal(0, 6)), layer(normal(4, 6), mask=nothing)):
+        assert all(map(torch.equal, layer.buffers(), before))
+        grads = torch.autograd.grad(y.sum(), list(layer.parameters()))
+        assert all(torch.equal(grad, torch.zeros_like(grad)) for grad in grads)
+    x = normal(1, 6)
+    with pytest.raises(ValueError, match="Expected more than 1 value"):
+        import_pyg().DiffGroupNorm(6, 3).double()(x)
+    mask = torch.tensor([True, False, False])
+    shift = layer.norm.bias.view(3, 6).sum(0)
+    torch.testing.assert_close(layer(x), x + 0.5 * shift)
+    torch.testing.assert_close(layer(x.expand(3, 6), mask=mask)[:1], x + 0.5 * shift)
+    assert layer.norm.num_batches_tracked == 2
+    assert torch.equal(layer.norm.running_var, torch.ones(18, dtype=torch.float64))
+    assert layer.norm.running_mean.abs().max() > 0
+
+
+def distance_ratio(x: Tensor, y: Tensor) -> float:
+    classes = [x[y == label] for label in range(int(y.max()) + 1) if (y == label).any()]
+
+    def mean_distance(a: Tensor, b: Tensor) -> float:
+        return sum(float((u - v).norm()) for u in a for v in b) / (len(a) * len(b))
+
+    c = len(classes)
+    between = sum(
+        mean_distance(classes[i], classes[j]) for i in range(c) for j in range(c) if i != j
+    )
+    within = sum(mean_distance(a, a) for a in classes)
+    return between / (c - 1) ** 2 / (within / c + 1e-5)
+
+
+def test_group_distance_ratio() -> None:
+    theirs = import_pyg().DiffGroupNorm.group_distance_ratio
+    ours = DiffGroupNorm.group_distance_ratio
+    x, y = normal(12, 4), torch.tensor([0, 1, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1])
+    assert ours(x, y) == pytest.approx(distance_ratio(x, y), rel=1e-12)
+    assert ours(x, y) == pytest.approx(theirs(x, y), rel=1e-12)
+    # With more classes PyG departs from the formula that it states.
+    y = torch.tensor([0, 1, 2, 1, 2, 1, 2, 0, 1, 2, 2, 2])
+    assert ours(x, y) == pytest.approx(distance_ratio(x, y), rel=1e-12)
+    assert theirs(x, y) != pytest.approx(distance_ratio(x, y), rel=0.1)
+    # It divides by 0 for a class without a node, and large means cost it all its digits.
+    with pytest.raises(ZeroDivisionError):
+        theirs(x, y * 2)
+    assert ours(x, y * 2) == ours(x, y)
+    far, y = (normal(60, 4) + 1e4).float(), torch.arange(60) % 2
+    exact = distance_ratio(far.double(), y)
+    assert abs(ours(far, y) - exact) < 1e-5
+    assert abs(theirs(far, y) - exact) > 1e-4
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="groups is 0, expected a positive number"):
+        DiffGroupNorm(4, 0)
+    with pytest.raises(ValueError, match=r"eps is 0\.0"):
+        DiffGroupNorm(4, 2, eps=0.0)
+    with pytest.raises(ValueError, match=r"momentum is 3\.0"):
+        DiffGroupNorm(4, 2, momentum=3.0)
+    layer = DiffGroupNorm(4, 2)
+    with pytest.raises(ValueError, match=r"x has shape \(3, 5\), expected \(nodes, 4\)"):
+        layer(torch.zeros(3, 5))
+    with pytest.raises(ValueError, match=r"mask is \(2,\)"):
+        layer(torch.zeros(3, 4), mask=torch.ones(2, dtype=torch.bool))
+    with pytest.raises(ValueError, match="y has 1 classes, expected at least two"):
+        DiffGroupNorm.group_distance_ratio(torch.zeros(3, 4), torch.zeros(3).long())
+    with pytest.raises(ValueError, match=r"y is \(2,\), expected one class per row, \(3,\)"):
+        DiffGroupNorm.group_distance_ratio(torch.zeros(3, 4), torch.zeros(2).long())
+    layer.reset_parameters()
+    assert layer.norm.weight.tolist() == [1] * 8
