@@ -171,9 +171,9 @@ def norms(
 
     console = Console(highlight=False)
     if name is None:
-        table = _table("name", "layer", "mean and variance of", "source")
+        table = _table("name", "statistics of")
         for row in CATALOG.values():
-            table.add_row(row.name, row.title, row.summary, row.source or "–")
+            table.add_row(row.name, row.summary)
         console.print(table)
         console.print("\ngraphnorms norms NAME: what one of them does, loses and takes.")
         return

@@ -1,21 +1,59 @@
 """The normalizations, one per file, and the catalogue of them."""
 
+from graphnorms.layers.ada_norm import AdaNorm
+from graphnorms.layers.adja_norm import AdjaNorm
 from graphnorms.layers.batch_norm import BatchNorm
 from graphnorms.layers.catalog import CATALOG, Normalization
+from graphnorms.layers.conditional_norm import ConditionalNorm
+from graphnorms.layers.contra_norm import ContraNorm
+from graphnorms.layers.custom_norm import CustomNorm
+from graphnorms.layers.diff_group_norm import DiffGroupNorm
 from graphnorms.layers.factory import lookup, make_norm, names
+from graphnorms.layers.granola import Granola
 from graphnorms.layers.graph_norm import GraphNorm
+from graphnorms.layers.graph_size_norm import GraphSizeNorm
+from graphnorms.layers.group_norm import GroupNorm
+from graphnorms.layers.hetero_batch_norm import HeteroBatchNorm
+from graphnorms.layers.hetero_layer_norm import HeteroLayerNorm
 from graphnorms.layers.identity import Identity
 from graphnorms.layers.instance_norm import InstanceNorm
 from graphnorms.layers.layer_norm import LayerNorm
+from graphnorms.layers.mean_subtraction_norm import MeanSubtractionNorm
+from graphnorms.layers.message_norm import MessageNorm
+from graphnorms.layers.node_norm import NodeNorm
+from graphnorms.layers.pair_norm import PairNorm
+from graphnorms.layers.power_norm import PowerNorm
+from graphnorms.layers.rms_norm import RMSNorm
+from graphnorms.layers.super_norm import SuperNorm
+from graphnorms.layers.united_norm import UnitedNorm
 
 __all__ = [
     "CATALOG",
+    "AdaNorm",
+    "AdjaNorm",
     "BatchNorm",
+    "ConditionalNorm",
+    "ContraNorm",
+    "CustomNorm",
+    "DiffGroupNorm",
+    "Granola",
     "GraphNorm",
+    "GraphSizeNorm",
+    "GroupNorm",
+    "HeteroBatchNorm",
+    "HeteroLayerNorm",
     "Identity",
     "InstanceNorm",
     "LayerNorm",
+    "MeanSubtractionNorm",
+    "MessageNorm",
+    "NodeNorm",
     "Normalization",
+    "PairNorm",
+    "PowerNorm",
+    "RMSNorm",
+    "SuperNorm",
+    "UnitedNorm",
     "lookup",
     "make_norm",
     "names",

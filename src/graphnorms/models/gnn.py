@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.layers.factory import lookup
+from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models.config import ModelConfig
 from graphnorms.models.convolutions import GCNConv, GINConv
 from graphnorms.models.initialize import initialize
@@ -65,6 +66,7 @@ class GNN(nn.Module):
             adjacency, segments,
             types=x.argmax(1) if "types" in self.needs else None,
             condition=readout(x, segments, "mean") if "condition" in self.needs else None,
+            factors=subgraph_factors(adjacency) if "factors" in self.needs else None,
         )  # fmt: skip
         for layer, convolution in enumerate(self.convolutions):
             x = convolution(x, context, residual=x if config.residual and layer else None)

@@ -26,12 +26,15 @@ class GraphContext:
         segments: Which node belongs to which graph.
         types: The type of every node, `(nodes,)` int64: for normalizations per type.
         condition: What every graph is conditioned on, `(graphs, channels)`.
+        factors: The factor of the subgraph around every node, `(nodes,)`: see
+            `graphnorms.layers.super_norm.subgraph_factors`.
     """
 
     adjacency: Adjacency
     segments: Segments
     types: Tensor | None = None
     condition: Tensor | None = None
+    factors: Tensor | None = None
 
 
 class NormSlot(nn.Module):
@@ -119,7 +122,7 @@ class NormSlot(nn.Module):
             second = context.types
         elif "message" in self.needs:
             first, second = source, x
-        for need in ("adjacency", "condition"):
+        for need in ("adjacency", "condition", "factors"):
             if need in self.needs:
                 given[need] = getattr(context, need)
         y: Tensor = self.norm(first, second, **given)
