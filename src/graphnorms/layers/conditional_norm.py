@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from graphnorms.kernels.problem import check_residual
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.points import PointNorm
+from graphnorms.layers.precision import without_autocast
 from graphnorms.segments import Segments
 
 
@@ -118,8 +119,11 @@ class ConditionalNorm(PointNorm):
                 f"condition is {tuple(condition.shape)} of {condition.dtype}, expected one row "
                 f"per graph of a floating dtype, ({graphs}, {width})"
             )
-        # As the parameters are: a half-precision condition beside parameters in float32.
-        change, bias = self.linear(condition.to(self.linear.weight.dtype)).chunk(2, dim=1)
+        # A row per graph costs little, and every entry of the graph is multiplied by it: so in
+        # the dtype of the parameters, whatever that of the condition and of autocast.
+        with without_autocast(x):
+            both = self.linear(condition.to(self.linear.weight.dtype))
+        change, bias = both.chunk(2, dim=1)
         size = graphs if batch_size is None else batch_size
         return self._at_point(x, batch, size, residual, mask, None, 1 + change, bias)
 

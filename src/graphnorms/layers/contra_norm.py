@@ -12,6 +12,7 @@ from graphnorms.kernels.problem import accumulation_dtype, check_residual
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.neighbourhoods import check_adjacency, targets
+from graphnorms.layers.precision import without_autocast
 from graphnorms.segments import Segments, as_segments
 
 _SMALLEST_SQUARE = 1e-24
@@ -114,7 +115,7 @@ class ContraNorm(Norm):
         length = wide.square().sum(1, keepdim=True).clamp(min=_SMALLEST_SQUARE).sqrt()
         ends = None if adjacency is None else (targets(adjacency), adjacency.index)
         # Products in half precision would lose what tells alike nodes apart.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             padded, direction = blocks.pad(wide), blocks.pad(wide / length)
             allowed = blocks.allowed(segments, ends)  # (blocks, nodes, nodes)
             alike = direction @ direction.mT / self.temperature
@@ -169,7 +170,8 @@ def _blocks(segments: Segments) -> _Blocks:
     rows = segments.num_rows
     index = segments.index
     here = torch.arange(rows, device=index.device)
-    if not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()):
+    unreadable = torch.compiler.is_compiling() or index.is_meta
+    if not (unreadable or torch._C._are_functorch_transforms_active()):
         number = segments.num_segments
         longest = int(segments.counts.max()) if number else 0
         if number * longest**2 <= rows**2:

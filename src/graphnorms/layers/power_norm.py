@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from graphnorms.kernels import Over
 from graphnorms.kernels.api import normalize
@@ -35,8 +36,9 @@ class PowerNorm(Norm):
        \frac{\partial L}{\partial x_i} := \frac{d_i}{\sqrt{m + \varepsilon}}, \qquad
        \nu \leftarrow \nu + (1 - b) \, \tfrac{1}{N} \sum_i d_i \hat x_i. $$
 
-    So every backward in training moves $\nu$, and gradients depend on those before them. A batch
-    without nodes changes nothing.
+    So every backward in training moves $\nu$, and gradients depend on those before them. It is no
+    function that `torch.func` or forward-mode differentiation could transform: they take the
+    layer in `eval()`. A batch without nodes changes nothing.
 
     Shapes: `x` and the result `(nodes, channels)`; `weight` $\gamma$, `bias` $\beta$,
     `running_moment` $\psi^2$ and `running_gradient` $\nu$ `(channels,)`. Precision: moments in
@@ -58,8 +60,8 @@ class PowerNorm(Norm):
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, a decay is outside 0 … 1, `warmup` is
-            negative, `scale_groups` does not divide the channels, or `x` is not
-            `(nodes, in_channels)`.
+            negative, `scale_groups` does not divide the channels, `x` is not
+            `(nodes, in_channels)`, or the call is one under a transform in training.
 
     Source: Shen et al., ICML 2020, https://arxiv.org/abs/2003.07845. Warm-up and backward are
     those of the authors' code, its `ema_gz` being $\nu / (1 - b)$.
@@ -158,6 +160,11 @@ class PowerNorm(Norm):
         return (wide * self.weight.to(dtype) + self.bias.to(dtype)).to(x.dtype)
 
     def _by_batch(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+            raise ValueError(
+                "PowerNorm is in training under a torch.func transform or forward-mode "
+                "differentiation, which its backward cannot go through; call eval() first"
+            )
         if mask is None:
             rows = torch.full((), x.shape[0], dtype=x.dtype, device=x.device)
         else:

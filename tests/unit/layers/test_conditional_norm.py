@@ -77,6 +77,21 @@ def test_a_graph_sees_its_own_condition_alone() -> None:
     assert not same[batch == 3].any()
 
 
+def test_autocast_does_not_round_the_parameters() -> None:
+    layer = ConditionalNorm(6, 4)
+    randomize(layer)
+    x, condition = (normal(*shape, seed=0, dtype=torch.float32) for shape in ((5, 6), (1, 4)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(x, condition=condition)
+    assert torch.equal(y, layer(x, condition=condition))
+
+
+def test_on_the_meta_device() -> None:
+    layer = ConditionalNorm(6, 4, device="meta")
+    x, condition = torch.empty(5, 6, device="meta"), torch.empty(1, 4, device="meta")
+    assert layer(x, condition=condition).is_meta
+
+
 def test_half_precision_condition() -> None:
     layer = ConditionalNorm(6, 4)
     randomize(layer)

@@ -108,6 +108,12 @@ def test_nodes_are_spread_over_more_directions() -> None:
     assert rank(y) > rank(x)
 
 
+def test_on_the_meta_device() -> None:
+    x = torch.empty(6, 4, device="meta")
+    batch = torch.zeros(6, dtype=torch.long, device="meta")
+    assert ContraNorm(4)(x, batch, 2).is_meta
+
+
 def test_rows_of_zeros() -> None:
     x = torch.zeros(4, 6, requires_grad=True)
     y = ContraNorm(6)(x)

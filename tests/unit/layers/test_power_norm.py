@@ -112,6 +112,20 @@ def test_second_derivative_takes_the_running_means_as_constants() -> None:
     torch.testing.assert_close(got[1], second * own)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated:DeprecationWarning")
+def test_transforms_take_it_in_evaluation() -> None:
+    layer = PowerNorm(4, dtype=torch.float64)
+    x = normal(5, 4, seed=0)
+    with pytest.raises(ValueError, match=r"under a torch\.func transform"):
+        torch.func.grad(lambda x: layer(x).sum())(x)
+    with pytest.raises(ValueError, match=r"call eval\(\) first"):
+        torch.func.jvp(layer, (x,), (x,))
+    layer.eval()
+    torch.testing.assert_close(
+        torch.func.grad(lambda x: layer(x).sum())(x), torch.full_like(x, (1 + 1e-5) ** -0.5)
+    )
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match=r"forward_decay is 2\.0, expected a number from 0 to 1"):
         PowerNorm(4, forward_decay=2.0)
