@@ -100,11 +100,12 @@ class MessageNorm(Norm):
             messages = messages.to(accumulation_dtype(messages.dtype))
             positions = messages.shape[1] // channels
             messages = messages.view(messages.shape[0], positions, channels)
-            length = row_norm(messages, p)
-            direction = messages / torch.where(length == 0, torch.inf, length.clamp(_LEAST_NORM))
-            own = row_norm(x.to(accumulation_dtype(x.dtype)), p)
-            own = own.reshape(length.shape).to(messages.dtype)
-            return (self.scale.to(messages.dtype) * own * direction).flatten(1)
+            length = row_norm(messages, p)  # (nodes, positions, 1)
+            zero = length == 0
+            inverse = torch.where(zero, 0, 1 / torch.where(zero, 1, length).clamp(_LEAST_NORM))
+            own = row_norm(x.to(accumulation_dtype(x.dtype)), p).reshape(length.shape)
+            factor = self.scale.to(messages.dtype) * own.to(messages.dtype) * inverse
+            return (messages * factor).flatten(1)
 
         residual = None if residual is None else residual.flatten(1)
         return self._finish(msg.flatten(1), residual, mask, transform).view(shape)

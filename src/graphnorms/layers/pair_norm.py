@@ -135,7 +135,7 @@ class PairNorm(Norm):
         rows = x if self.simultaneously else centred
         rows = rows.view(x.shape[0], x.shape[1] // channels, channels)
         if self.scale_individually:
-            return (self.scale * rows / (self.eps + row_norm(rows))).flatten(1)
+            return (rows * (self.scale / (self.eps + row_norm(rows)))).flatten(1)
         squared = rows.square().sum(-1, keepdim=True)  # (nodes, positions, 1)
-        scaled = self.scale * rows * torch.rsqrt(self.eps + squared)
+        scaled = rows * (self.scale * torch.rsqrt(self.eps + squared))
         return scaled.flatten(1) - (x - centred)
