@@ -62,6 +62,24 @@ LAYERS: dict[str, Make] = {
     "layer masked": lambda **k: MaskedBlock(gn.LayerNorm(6, mode="node", activation="silu", **k)),
     "batch masked": lambda **k: MaskedBlock(gn.BatchNorm(6, activation="silu", **k)),
 }
+COMPOSED = [
+    name
+    for name, row in CATALOG.items()
+    if row.center is None and row.scale is None and name not in ("none", "graph-size")
+]
+"""Made of other operations than the kernels alone, by whatever number of calls."""
+
+NOT_THERE = {
+    "ada": {"double backward": "its gain is a constant for the gradient"},
+    "power": dict.fromkeys(
+        ("double backward", "batched gradients", "compile of torch.func.grad", "torch.func.grad",
+         "torch.func.grad of parameters", "vmap", "vmap over batch", "jvp", "jacrev",
+         "dual numbers"),
+        "in training its backward is no derivative, and moves a buffer",
+    ),
+}  # fmt: skip
+"""Cells of the table that a layer cannot have in training, and why."""
+
 # Their statistics in train() belong to the batch, and every call moves a buffer.
 TRACKED = ("batch", "batch cumulative", "instance tracked", "batch masked")
 
@@ -141,6 +159,8 @@ def by_compile(name: str, training: bool, rest: tuple[Any, ...]) -> None:
     graphs = Graphs()
     compiled = torch.compile(layer, fullgraph=True, backend=graphs.compile)
     agree(run(compiled, features(), *rest), run(twin, features(), *rest))
+    if name in COMPOSED:
+        return
     by_kernel = name != "none" and not (name in TRACKED and not training)
     forward = ["graphnorms.normalize_forward.default"] if by_kernel else []
     backward = ["graphnorms.normalize_backward.default"] if by_kernel else []
@@ -204,7 +224,9 @@ def by_autocast(name: str, training: bool) -> None:
             got = run(layer, x, BATCH, 4)
         assert got[0].dtype == dtype
         assert all(p.dtype == torch.float32 for p in layer.parameters())
-        agree(got, run(twin, x, BATCH, 4), 1e-5 if dtype == torch.float32 else 2e-2)
+        # torch rounds the gradients of ContraNorm's own products in a backward inside autocast.
+        exact = dtype == torch.float32 and name != "contra"
+        agree(got, run(twin, x, BATCH, 4), 1e-5 if exact else 2e-2)
 
 
 def functional(layer: nn.Module, batch: Any = BATCH, size: int = 4) -> Callable[[Tensor], Tensor]:
@@ -413,6 +435,8 @@ MODES: dict[str, Callable[[str, bool], None]] = {
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", LAYERS)
 def test_mode(name: str, mode: str, training: bool) -> None:
+    if mode in NOT_THERE.get(name, ()) and (training or name == "ada"):
+        pytest.skip(NOT_THERE[name][mode])
     MODES[mode](name, training)
 
 
@@ -446,8 +470,8 @@ def test_opcheck(center: gn.Over) -> None:
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_named_backend_refuses_what_needs_plain_torch(name: str) -> None:
-    if name == "none":
-        pytest.skip("has no backend")
+    if name == "none" or name in COMPOSED:
+        pytest.skip("has no backend of its own")
     layer = build(name, True, backend="cpu")
     if name in TRACKED:
         return  # torch forbids the update of their buffers first
