@@ -13,6 +13,7 @@ from torch import Tensor
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.problem import ACTIVATIONS
 from graphnorms.layers.catalog import CATALOG, Normalization
+from graphnorms.layers.custom_norm import CustomNorm
 from graphnorms.layers.factory import lookup
 
 DTYPES: Final = ("float32", "float64", "bfloat16", "float16")
@@ -139,13 +140,15 @@ class Settings:
     def rows_of_catalog(self, *default: str) -> list[Normalization]:
         """Return the normalizations asked for, else the default ones, else those on the kernels.
 
-        Those are the points of the one equation; what is composed of other
+        Those are the named points of the one equation; what is composed of other
         operations is timed where it is asked for by name.
         """
         on_kernels = [
             name
             for name, row in CATALOG.items()
-            if not row.needs and (row.center is not None or row.scale is not None)
+            if not row.needs
+            and (row.center is not None or row.scale is not None)
+            and row.layer is not CustomNorm
         ]
         return [lookup(name) for name in self.norms or default or on_kernels]
 
