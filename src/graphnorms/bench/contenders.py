@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -100,7 +101,12 @@ def ours(row: Normalization, activation: str | None, problem: Problem) -> Conten
 def build(
     row: Normalization, problem: Problem, dtype: torch.dtype, **arguments: Any
 ) -> nn.Module:  # fmt: skip
-    """Build a layer of the catalogue for a problem, leaving out arguments that are `None`."""
+    """Build a layer of the catalogue for a problem, leaving out arguments that are `None`.
+
+    On a problem of few channels there are fewer groups, so that each has two channels or more.
+    """
+    if "num_groups" in row.arguments:
+        arguments["num_groups"] = math.gcd(problem.shape.channels // 2, row.arguments["num_groups"])
     given = {name: value for name, value in arguments.items() if value is not None}
     return make_norm(row.name, problem.shape.channels, **given).to(problem.x.device, dtype)
 

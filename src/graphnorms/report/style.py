@@ -52,15 +52,26 @@ _OTHER_DASHES = ("solid", "dashed", "dotted", "dotdash")
 
 
 def style_of(norm: str) -> NormStyle:
-    """Return the look of a norm; one that has no entry gets a look that its name decides."""
+    """Return the look of a norm.
+
+    The other norms of the catalogue differ in colour or, where there are more norms than colours,
+    in marker and dash pattern; for any other text, a hash of it decides.
+    """
     if norm in _LOOKS:
         return NormStyle(display_name(norm), *_LOOKS[norm])
-    number = int.from_bytes(hashlib.sha256(norm.encode()).digest()[:4])
+    others = [name for name in CATALOG if name not in _LOOKS]
+    if norm in others:
+        number = others.index(norm)
+        round_, color = divmod(number, len(_OTHER_COLORS))
+        marker, dash = number + round_, round_
+    else:
+        number = int.from_bytes(hashlib.sha256(norm.encode()).digest()[:4])
+        color, marker, dash = number, number // 16, number // 256
     return NormStyle(
         name=display_name(norm),
-        color=_OTHER_COLORS[number % len(_OTHER_COLORS)],
-        marker=_OTHER_MARKERS[number // 16 % len(_OTHER_MARKERS)],
-        dash=_OTHER_DASHES[number // 256 % len(_OTHER_DASHES)],
+        color=_OTHER_COLORS[color % len(_OTHER_COLORS)],
+        marker=_OTHER_MARKERS[marker % len(_OTHER_MARKERS)],
+        dash=_OTHER_DASHES[dash % len(_OTHER_DASHES)],
     )
 
 
