@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
@@ -204,12 +206,20 @@ def _factor(node: int, around: list[set[int]], spectral: bool) -> float:
     if number == 1:
         return 1.0
     place = {other: at for at, other in enumerate(nodes)}
-    matrix = torch.zeros(number, number, dtype=torch.float64)
-    for other in nodes:
-        for near in around[other] & place.keys():
-            matrix[place[other], place[near]] = 1
-    factor = float(matrix.sum()) * number / (number - 1)
+    edges = frozenset(
+        (place[other], place[near]) for other in nodes for near in around[other] & place.keys()
+    )
+    return _factor_of(number, edges, spectral)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _factor_of(number: int, edges: frozenset[tuple[int, int]], spectral: bool) -> float:
+    # A set of graphs, of molecules above all, has few subgraphs that differ.
+    factor = len(edges) * number / (number - 1)
     if spectral:
+        matrix = torch.zeros(number, number, dtype=torch.float64)
+        for i, j in edges:
+            matrix[i, j] = 1
         singular = torch.linalg.svdvals(matrix)
         weights = _DECAY ** torch.arange(number, dtype=torch.float64)
         factor += number * _DECAY**2 + _DECAY * float(singular @ weights)
