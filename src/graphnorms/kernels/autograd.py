@@ -1,4 +1,4 @@
-"""Where the kernels meet autograd and `torch.library`; no other module does.
+"""Where the normalization meets autograd and `torch.library`; see also that of `aggregation`.
 
 The operators carry the tensors and numbers of a kernel call, so that `torch.compile` and
 `torch.export` see one node each. They are made differentiable by the Functions below: an
