@@ -87,7 +87,7 @@ std::vector<std::string> supported_instruction_sets() {
     return names;
 }
 
-// The numbers of a call, in the order of `Choices` in kernels/cpu/normalize.py.
+// The numbers of a call, in the order in which kernels/cpu/normalize.py passes them.
 struct Common {
     int dtype;
     int64_t rows, channels, segments, groups;
