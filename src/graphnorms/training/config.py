@@ -20,10 +20,15 @@ class TrialConfig:
         fingerprint: Content hash of the data.
         model: Keyword arguments of the model, resolved from a preset (see
             `graphnorms.models.ModelConfig`), as a plain dict.
-        norm: Catalogue name of the normalization.
-        fold, folds, split_seed: Which stratified fold is held out for validation.
+        norm: The normalization as text: its catalogue name, arguments behind a colon.
+        split: Which items are trained on, which choose and which test, see
+            `graphnorms.data.SplitConfig`; as a plain dict.
+        stage: `"select"`: one learning rate is tried on validation data; `"final"`: the chosen
+            one is trained anew and tested; `"paper"`: no test data, see the protocol.
+        run: Number of the seed within the stage. Trials of one stage, split and run are paired.
+        metric: Name of the score, see `graphnorms.training.METRICS`.
         epochs: Passes over the training graphs.
-        batch_size: Graphs in a minibatch.
+        batch_size: Graphs in a minibatch; one graph is always trained as a whole.
         learning_rate: Adam's step size in the first epoch.
         schedule: `"linear"`: falls linearly to 0 over the epochs; `"constant"`.
         weight_decay: Adam's L2 penalty.
@@ -36,9 +41,10 @@ class TrialConfig:
     fingerprint: str
     model: dict[str, Any]
     norm: str
-    fold: int
-    folds: int
-    split_seed: int
+    split: dict[str, Any]
+    stage: str
+    run: int
+    metric: str
     epochs: int
     batch_size: int
     learning_rate: float

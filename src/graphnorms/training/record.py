@@ -16,10 +16,15 @@ class Record:
         config: `TrialConfig.to_dict()`.
         status: `"done"`, or `"failed"` with the cause in `reason`.
         reason: One line, empty when the trial was done. A loss that is not finite is a failure.
-        history: One list per quantity, one entry per epoch finished: `train_loss` (mean over
-            the epoch, in training mode), `train_accuracy` (re-evaluated in eval mode after the
-            epoch), `validation_loss`, `validation_accuracy` (fractions), `learning_rate`.
-        counts: `parameters`, `train_graphs`, `validation_graphs`, `steps_per_epoch`.
+        history: One list per quantity, one entry per epoch finished: `train_loss` and
+            `train_score` (over the epoch, in training mode, from what training computes anyway;
+            in stage `"paper"` the score is evaluated anew after the epoch, in eval mode),
+            `validation_loss`, `validation_score`, `learning_rate`. Scores by `config["metric"]`.
+        outcome: `epoch` (from 1), the one with the best validation score, of equals that with the
+            lowest validation loss; and there `validation_score`, `validation_loss`, and where
+            there is test data `test_score` and `test_loss`.
+        counts: `parameters`, `train_items`, `validation_items`, `test_items`, `steps_per_epoch`.
+            Items are graphs, or labelled nodes where nodes are what is predicted.
         environment: `python`, `torch`, `graphnorms`, `platform`, `processor`, `threads`.
         timing: Measured times in seconds, the only part that differs between two runs of one
             config: `train` and `evaluation` (lists, per epoch) and `total`.
@@ -30,6 +35,7 @@ class Record:
     status: str
     reason: str = ""
     history: dict[str, list[float]] = field(default_factory=dict)
+    outcome: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     timing: dict[str, Any] = field(default_factory=dict)
