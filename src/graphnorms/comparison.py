@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphnorms.lab import executors, protocol
+from graphnorms.lab import engines, protocol
 from graphnorms.lab.protocol import DEFAULT_NORMS, CompareSettings, Plan
 from graphnorms.lab.runs import REPORT, Run, default_folder, replacing
 
@@ -85,7 +85,7 @@ def compare(
     from graphnorms.data import GraphSet, load_dataset
 
     if workers is None:
-        workers = executors.default_workers(device)
+        workers = engines.default_workers(device)
     protocol.require_integer("workers", workers, at_least=1)
     graphs = dataset if isinstance(dataset, GraphSet) else load_dataset(dataset)
     settings = protocol.resolve(
@@ -112,7 +112,7 @@ def compare(
             settings=settings,
             dataset=graphs,
             trials=tuple(trials),
-            kept=sum(executors.is_settled(run.journal.get(trial.key)) for trial in trials),
+            kept=sum(engines.is_settled(run.journal.get(trial.key)) for trial in trials),
             workers=workers,
             folder=folder,
             command=_command(settings, typed=not isinstance(dataset, GraphSet)),
@@ -271,7 +271,7 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
     from graphnorms.training import run_trial
 
     todo = [
-        config for config in plan.trials if not executors.is_settled(run.journal.get(config.key))
+        config for config in plan.trials if not engines.is_settled(run.journal.get(config.key))
     ]
     clock = _Clock(epochs=plan.settings.epochs * len(todo))
     running: Mapping[str, int] = {}
@@ -296,8 +296,12 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
         tell()
 
     tell()
-    engine = executors.local_engine(run_trial, plan.dataset, min(plan.workers, len(todo)))
-    with closing(engine.run(todo, on_progress)) as records:
+    with (
+        engines.make_engine(
+            "local", run_trial, plan.dataset, workers=min(plan.workers, len(todo))
+        ) as engine,
+        closing(engine.run(todo, on_progress)) as records,
+    ):
         for record in records:
             run.journal.append(record)
             running = {key: epochs for key, epochs in running.items() if key != record.key}
