@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -184,13 +185,12 @@ def _keep(records: dict[str, Record], record: Record) -> None:
         records[record.key] = record
 
 
-_CHECK = b',"check":"'
-_CHECK_LENGTH = len(_CHECK) + 16 + len(b'"}')
+_CHECKED = re.compile(rb'(?P<text>.*),"check":"(?P<check>[0-9a-f]{16})"}')
 
 
 def _line(record: Record) -> bytes:
     text = record.to_json().encode()
-    return text[:-1] + _CHECK + _digest(text) + b'"}\n'
+    return text[:-1] + b',"check":"' + _digest(text) + b'"}\n'
 
 
 def _digest(text: bytes) -> bytes:
@@ -223,9 +223,9 @@ def _record(line: bytes) -> Record:
     from graphnorms.training import Record, content_hash
 
     # Lines without a check are records as others may have put them together.
-    if (at := len(line) - _CHECK_LENGTH) > 0 and line[at:].startswith(_CHECK):
-        line, check = line[:at] + b"}", line[at + len(_CHECK) : -2]
-        if check != _digest(line):
+    if checked := _CHECKED.fullmatch(line):
+        line = checked["text"] + b"}"
+        if checked["check"] != _digest(line):
             raise ValueError("a trial record that is not as it was written")
     try:
         record = Record.from_json(line.decode())
