@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graphnorms.lab.protocol import CompareSettings
 from graphnorms.lab.selection import best_rate
@@ -21,32 +21,21 @@ Find = Callable[[str], "Record | None"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a comparison is going to do.
+class Schedule:
+    """The trials of a comparison, as a function of its settings.
 
     Trials come fold by fold, within a fold run by run, and then norm by norm: whenever a
     comparison is interrupted, the norms have been tried on the same splits but for the last.
 
     Args:
         settings: Everything that was asked for, resolved.
-        dataset: The graphs.
-        workers: Trials at a time.
-        engine: Where they run, in words.
-        folder: Where the records go.
-        command: What repeats the comparison.
+        fingerprint: Content hash of the data.
+        versions: Of the code, see `code_versions`.
     """
 
     settings: CompareSettings
-    dataset: GraphSet
-    workers: int
-    engine: str
-    folder: Path
-    command: str
-
-    @property
-    def total(self) -> int:
-        """Trials of the whole comparison."""
-        return self.settings.planned
+    fingerprint: str
+    versions: Mapping[str, str]
 
     def selection(self) -> list[TrialConfig]:
         """List the trials that choose learning rates; empty where there is nothing to choose."""
@@ -141,7 +130,7 @@ class Plan:
         settings = self.settings
         return TrialConfig(
             dataset=settings.dataset,
-            fingerprint=self.dataset.fingerprint,
+            fingerprint=self.fingerprint,
             model=settings.architecture,
             norm=norm,
             split=self.split(fold).to_dict(),
@@ -157,11 +146,37 @@ class Plan:
             seed=derive_seed(settings.seed, stage, fold, run),
             device=settings.device,
             dtype=settings.dtype,
-            **code_versions(),
+            **self.versions,
         )
 
 
-def code_versions() -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a comparison is going to do.
+
+    Args:
+        schedule: Its trials.
+        dataset: The graphs.
+        workers: Trials at a time.
+        engine: Where they run, by name.
+        folder: Where the records go.
+        command: What repeats the comparison.
+    """
+
+    schedule: Schedule
+    dataset: GraphSet
+    workers: int
+    engine: str
+    folder: Path
+    command: str
+
+    @property
+    def settings(self) -> CompareSettings:
+        """Everything that was asked for, resolved."""
+        return self.schedule.settings
+
+
+def code_versions() -> dict[str, str]:
     """Return the versions of the code that a trial depends on, as `TrialConfig` names them."""
     import torch
 

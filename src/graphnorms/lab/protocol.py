@@ -28,6 +28,7 @@ DEFAULT_NORMS = ("none", "batch", "layer", "instance", "graph")
 BASELINE: Final = "none"
 PROTOCOLS: Final = ("nested", "split", "paper")
 SCHEDULES = ("linear", "constant")
+DEFAULT_DEVICE: Final = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,11 +173,11 @@ class Choices:
         layers, hidden: Number of convolutions, and their channels.
     """
 
-    norms: Sequence[str] | str = DEFAULT_NORMS
-    protocol: str = "nested"
-    budget: str = "quick"
+    norms: Sequence[str] | str | None = None
+    protocol: str | None = None
+    budget: str | None = None
     model: str | None = None
-    preset: str = "default"
+    preset: str | None = None
     norm_place: str | None = None
     residual: str | None = None
     layers: int | None = None
@@ -190,8 +191,23 @@ class Choices:
     weight_decay: float | None = None
     batch_size: int | None = None
     margin: float | None = None
-    seed: int = 0
-    device: str = "cpu"
+    seed: int | None = None
+    device: str | None = None
+
+
+def said(choices: Choices) -> dict[str, Any]:
+    """Return the choices that were made, by name."""
+    return {name: value for name, value in vars(choices).items() if value is not None}
+
+
+_DEFAULTS: Final = Choices(
+    norms=DEFAULT_NORMS,
+    protocol="nested",
+    budget="quick",
+    preset="default",
+    seed=0,
+    device=DEFAULT_DEVICE,
+)
 
 
 def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings:
@@ -207,6 +223,9 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
     """
     from graphnorms.training import DEFAULT_METRICS, metric_named, training_defaults
 
+    choices = replace(_DEFAULTS, **said(choices))
+    assert choices.protocol and choices.budget and choices.preset and choices.norms
+    assert choices.seed is not None and choices.device
     budget = budget_named(choices.budget)
     if choices.protocol not in PROTOCOLS:
         raise unknown_name("protocol", choices.protocol, PROTOCOLS)

@@ -46,6 +46,28 @@ def best_rate(records: Iterable[Record]) -> float:
     return min(by_rate, key=place)
 
 
+def best_trial(records: Iterable[Record]) -> Record | None:
+    """Return the trial that did best on its own validation data; None if none was done.
+
+    By the validation score at its best epoch, of equals by the loss there.
+
+    Args:
+        records: Trials of one comparison.
+    """
+    from graphnorms.training import metric_named
+
+    done = [record for record in records if record.status == "done" and record.outcome]
+    if not done:
+        return None
+    higher = metric_named(done[0].config["metric"]).higher_is_better
+
+    def place(record: Record) -> tuple[float, float]:
+        score, loss = (record.outcome[f"validation_{name}"] for name in ("score", "loss"))
+        return (-score if higher else score, loss)
+
+    return min(done, key=place)
+
+
 def _mean(values: Iterable[float | None]) -> float:
     known = [math.nan if value is None else value for value in values]
     return sum(known) / len(known)
