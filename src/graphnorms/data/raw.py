@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from graphnorms.data.features import Features, make_features
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.task import Task
 
 Integers = NDArray[np.int64]
 
@@ -74,7 +75,7 @@ class RawGraphs:
             edge_ptr=torch.from_numpy(ptr),
             edge_index=torch.from_numpy(index),
             y=torch.from_numpy(y),
-            class_names=[str(kind) for kind in kinds],
+            task=Task(kind="classification", targets=tuple(map(str, kinds))),
             features=description,
             transpose_ptr=None if symmetric else torch.from_numpy(transpose_ptr),
             transpose_index=None if symmetric else torch.from_numpy(transpose_index),
