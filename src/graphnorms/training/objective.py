@@ -70,6 +70,8 @@ class Objective:
         if self.kind == "binary":
             losses = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
         else:
+            assert self.mean is not None
+            assert self.std is not None
             losses = (outputs - (targets - self.mean) / self.std).square()
         if present is None:
             return losses.mean()

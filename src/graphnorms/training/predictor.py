@@ -17,7 +17,9 @@ from graphnorms.models import GNN, ModelConfig
 from graphnorms.training.config import TrialConfig
 from graphnorms.training.objective import Objective
 
-_FORMAT: Final = "1"
+_FORMAT: Final = 1
+_HEADER: Final = "graphnorms"
+"""One entry: safetensors writes several in any order, and equal models should give equal files."""
 
 
 class Predictor(nn.Module):
@@ -73,6 +75,7 @@ def save_checkpoint(path: Path, predictor: Predictor) -> None:
 
     model = predictor.model
     about = {
+        "format": _FORMAT,
         "norm": predictor.config.norm,
         "model": model.config.to_dict(),
         "in_channels": model.in_channels,
@@ -83,7 +86,7 @@ def save_checkpoint(path: Path, predictor: Predictor) -> None:
     }
     tensors = {name: value.cpu().contiguous() for name, value in predictor.state_dict().items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, {"format": _FORMAT, "graphnorms": json.dumps(about)})
+        save_file(tensors, temporary, {_HEADER: json.dumps(about)})
 
 
 def load_model(path: Path | str) -> Predictor:
@@ -101,14 +104,13 @@ def load_model(path: Path | str) -> Predictor:
     path.open("rb").close()  # the errors of the system name the file, those of safetensors do not
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
+            about = json.loads(file.metadata()[_HEADER])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata["format"] != _FORMAT:
+        if about["format"] != _FORMAT:
             raise GraphnormsError(
-                f"{path}: of format {metadata['format']}, expected {_FORMAT}; "
+                f"{path}: of format {about['format']}, expected {_FORMAT}; "
                 "read it with the version of graphnorms that wrote it"
             )
-        about = json.loads(metadata["graphnorms"])
         task = Task(**{**about["task"], "targets": tuple(about["task"]["targets"])})
         config = TrialConfig(**about["trial"])
         model = GNN(
