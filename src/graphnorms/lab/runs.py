@@ -13,13 +13,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from graphnorms.errors import GraphnormsError, RunExistsError
+from graphnorms.files import replacing as replacing
 from graphnorms.lab.journal import Journal
 
 RUNS = Path("runs")
@@ -109,23 +109,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if config is None:
         raise GraphnormsError(f"{folder} holds no run ({CONFIG} is missing)")
     return config
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` that takes its place when the block ends well.
-
-    A reader sees the old file or the new one, never half of one, and a process killed in between
-    leaves the old one.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _config_or_none(folder: Path) -> dict[str, Any] | None:
