@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graphnorms.lab import wording
-from graphnorms.lab.executors import is_settled
+from graphnorms.lab.engines import is_settled
 from graphnorms.lab.runs import RECORDS, REPORT
 from graphnorms.report.style import style_of
 from graphnorms.report.table import leaderboard

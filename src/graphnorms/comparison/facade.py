@@ -26,7 +26,7 @@ from graphnorms.lab.runs import Run, default_folder, read_config
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
-    from graphnorms.training import Record, TrialConfig
+    from graphnorms.training import Record
 
 DEFAULT_DATASET = "MUTAG"
 Dataset: TypeAlias = "str | Path | GraphSet | Sequence[Any] | None"
@@ -200,24 +200,15 @@ def _train(
     """Run the trials that have no outcome yet and keep each record as soon as it is there."""
     from graphnorms.training import run_trial
 
-    journal, schedule = run.journal, plan.schedule
-    ended: set[str] = set()
-
-    def find(key: str) -> Record | None:
-        # A trial that was lost through no fault of its own counts as failed for this time only.
-        record = journal.get(key)
-        return record if key in ended or engines.is_settled(record) else None
-
-    def todo() -> list[TrialConfig]:
-        return [config for config in schedule.known(find) if find(config.key) is None]
-
-    kept = sum(find(config.key) is not None for config in schedule.known(find))
-    total = plan.settings.planned - kept
+    schedule, find = plan.schedule, run.journal.get
+    known = schedule.known(find)
+    total = plan.settings.planned - sum(find(config.key) is not None for config in known)
     clock = Clock(epochs=plan.settings.epochs * total)
     running: Mapping[str, int] = {}
+    ended = 0
 
     def tell(latest: Record | None = None) -> None:
-        clock.note(plan.settings.epochs * len(ended) + sum(running.values()))
+        clock.note(plan.settings.epochs * ended + sum(running.values()))
         progress(
             Status(
                 plan=plan,
@@ -235,19 +226,16 @@ def _train(
         tell()
 
     tell()
-    first = todo()
-    if not first:
+    if not total:
         return
-    with (
-        engines.make_engine(
-            plan.engine, run_trial, plan.dataset,
-            workers=min(plan.workers, total), scheduler=scheduler,
-        ) as engine,
-        closing(engine.run(first, on_progress, lambda _: todo())) as records,
-    ):  # fmt: skip
+    engine = engines.make_engine(
+        plan.engine, run_trial, plan.dataset, workers=min(plan.workers, total), scheduler=scheduler
+    )
+    with engine, closing(
+        run.complete(engine, known, on_progress, lambda _: schedule.reported(find))
+    ) as records:  # fmt: skip
         for record in records:
-            journal.append(record)
-            ended.add(record.key)
+            ended += 1
             running = {key: epochs for key, epochs in running.items() if key != record.key}
             tell(record)
 
