@@ -50,11 +50,16 @@ class Comparison:
         Raises:
             ValueError: No trial that is reported has an outcome.
         """
-        from graphnorms.lab.verdict import judge
+        from graphnorms.lab.judge import judge
 
         settings = self.settings
         return judge(
-            self.records, protocol=settings.protocol, norms=settings.norms, margin=settings.margin
+            self.records,
+            protocol=settings.protocol,
+            norms=settings.norms,
+            margin=settings.margin,
+            planned=settings.reported_trials,
+            unit=settings.unit,
         )
 
     @property

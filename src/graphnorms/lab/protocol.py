@@ -43,6 +43,7 @@ class CompareSettings:
         model, preset: The name of the model, and the named preset that `architecture` began as.
         architecture: Keyword arguments of the model, as `TrialConfig.model`.
         metric: What is compared, see `graphnorms.training.METRICS`.
+        unit: Unit of the target, if known.
         split: On a split: `"given"` by the data, or `"random"`; else `"fold"`.
         folds: Folds of a cross-validation; 1 on a split.
         runs: Trials with the chosen rate, per fold, each from a fresh seed.
@@ -70,6 +71,7 @@ class CompareSettings:
     preset: str
     architecture: dict[str, Any]
     metric: str
+    unit: str
     split: str
     folds: int
     runs: int
@@ -113,7 +115,7 @@ class CompareSettings:
         _require("weight decay", self.weight_decay, "a number ≥ 0", lambda value: value >= 0)
         _require("holdout", self.holdout, "between 0 and 1/2", lambda value: 0 < value < 0.5)
         if self.margin is not None:
-            _require("margin", self.margin, "a number ≥ 0", lambda value: value >= 0)
+            _require("margin", self.margin, "a number > 0", lambda value: value > 0)
         require_device(self.device)
 
     @property
@@ -250,6 +252,7 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         preset=choices.preset,
         architecture=_architecture(graphs, model, choices),
         metric=metric_named(metric, graphs.task.kind).name,
+        unit=graphs.task.unit,
         split=_split_kind(graphs, choices) if on_a_split else "fold",
         folds=1 if on_a_split else 10 if choices.folds is None else choices.folds,
         runs=runs if choices.runs is None else choices.runs,
