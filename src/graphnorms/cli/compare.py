@@ -221,7 +221,7 @@ def _show_plan(
     found = estimate(plan)
     console.print(
         f"About {duration(found.seconds)}, from {found.steps} training steps of every norm: "
-        f"{found.per_step_low * 1e3:.1f} to {found.per_step_high * 1e3:.1f} ms a step.",
+        f"{found.quickest * 1e3:.1f} to {found.slowest * 1e3:.1f} ms a step.",
         markup=False,
     )
 

@@ -126,9 +126,6 @@ def progress_table(status: Status, width: int) -> Group:
     records: dict[str, list[Record]] = defaultdict(list)
     for record in status.records:
         records[record.config["norm"]].append(record)
-    running: dict[str, int] = defaultdict(int)
-    for config in status.plan.schedule.known(lambda _: None):
-        running[config.norm] += status.running.get(config.key, 0)
     per_norm = settings.planned // len(settings.norms)
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("norm")
@@ -147,7 +144,7 @@ def progress_table(status: Status, width: int) -> Group:
             cells.append(
                 ProgressBar(
                     total=settings.epochs * per_norm,
-                    completed=settings.epochs * len(ended) + running[norm],
+                    completed=settings.epochs * len(ended) + status.running.get(norm, 0),
                     complete_style=color,
                     finished_style=color,
                 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from graphnorms.lab.runs import Run, default_folder, read_config
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
-    from graphnorms.training import Record
+    from graphnorms.training import Record, TrialConfig
 
 DEFAULT_DATASET = "MUTAG"
 Dataset: TypeAlias = "str | Path | GraphSet | Sequence[Any] | None"
@@ -204,7 +205,7 @@ def _train(
     known = schedule.known(find)
     total = plan.settings.planned - sum(find(config.key) is not None for config in known)
     clock = Clock(epochs=plan.settings.epochs * total)
-    running: Mapping[str, int] = {}
+    running: Mapping[str, int] = {}  # by key
     ended = 0
 
     def tell(latest: Record | None = None) -> None:
@@ -214,7 +215,7 @@ def _train(
                 plan=plan,
                 records=tuple(schedule.records(find)),
                 latest=latest,
-                running=running,
+                running=_by_norm(running, schedule.known(find)),
                 elapsed=clock.elapsed,
                 remaining=clock.remaining,
             )
@@ -238,6 +239,14 @@ def _train(
             ended += 1
             running = {key: epochs for key, epochs in running.items() if key != record.key}
             tell(record)
+
+
+def _by_norm(epochs: Mapping[str, int], configs: Iterable[TrialConfig]) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for config in configs:
+        if config.key in epochs:
+            sums[config.norm] += epochs[config.key]
+    return sums
 
 
 def _comparison(plan: Plan, run: Run) -> Comparison:
