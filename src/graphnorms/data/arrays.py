@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphnorms.data.text import in_one_line
 from graphnorms.errors import DatasetError, unknown_name
 
 Integers = NDArray[np.int64]
@@ -50,8 +51,9 @@ class Arrays:
             raise
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             where = f", array {name}" if name else ""
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DatasetError(f"{path}{where}: not a .npz file of arrays: {why}") from None
+            raise DatasetError(
+                f"{path}{where}: not a .npz file of arrays ({in_one_line(error)})"
+            ) from None
         return cls(path, values)
 
     def __contains__(self, name: str) -> bool:

@@ -33,7 +33,9 @@ def _targets(graphs: GraphSet) -> str:
     else:
         numbers = y[~y.isnan()].double()
         mean, deviation = numbers.mean().item(), numbers.std(correction=0).item()
-        details = f"mean {mean:.4g}, standard deviation {deviation:.4g}"
+        named = f"{task.targets[0]}: " if task.targets != ("target",) else ""
+        several = task.outputs > 1
+        details = f"{'' if several else named}mean {mean:.4g}, standard deviation {deviation:.4g}"
         if numbers.numel() < y.numel():
             details += f", {1 - numbers.numel() / y.numel():.1%} missing"
     unknown = graphs.num_items - int(graphs.known.sum())
