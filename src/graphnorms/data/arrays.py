@@ -40,7 +40,8 @@ class Arrays:
         values: dict[str, NDArray[Any]] = {}
         name = ""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file:  # which NumPy leaves open where it fails
+                stored = np.load(file, allow_pickle=False)
                 if not isinstance(stored, np.lib.npyio.NpzFile):
                     raise DatasetError(f"{path}: holds one array, expected a .npz file of several")
                 for name in stored.files:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphnorms.data.onehot import OneHot
+from graphnorms.data.text import count
 
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet
@@ -48,12 +49,12 @@ def _inputs(graphs: GraphSet) -> str:
     if graphs.kept_edge_features is not None:
         one_hot = isinstance(graphs.kept_edge_features, OneHot)
         words = "one-hot edge labels" if one_hot else "edge attributes"
-        edge = f"{words} ({graphs.num_edge_features} columns)"
+        edge = f"{words} ({count(graphs.num_edge_features, 'column')})"
     split = "none given"
     if graphs.split is not None:
         counts = [f"{int((graphs.split == part).sum())} {_PARTS[part]}" for part in range(3)]
         split = f"{graphs.split_name} ({', '.join(counts)})"
     return (
-        f"node features: {graphs.features} ({graphs.num_features} columns); "
+        f"node features: {graphs.features} ({count(graphs.num_features, 'column')}); "
         f"edge features: {edge}; split: {split}"
     )
