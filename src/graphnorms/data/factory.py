@@ -56,8 +56,8 @@ def call_factory(
         return result
     if not isinstance(result, Iterable) and not hasattr(result, "edge_index"):
         raise DatasetError(
-            f"{spec} returns a {type(result).__name__}, expected a GraphSet, a list of PyG Data "
-            "or a PyG Dataset"
+            f"{spec} returns something of type {type(result).__name__}, expected a GraphSet, a "
+            "list of PyG Data or a PyG Dataset"
         )
     name = spec.rpartition(":")[2].rpartition(".")[2]
     return from_pyg(result, name, features, task=task, edge_features=edge_features)
@@ -84,7 +84,7 @@ def _find(spec: str) -> Any:
         found = getattr(found, attribute)
     if not callable(found):
         raise DatasetError(
-            f"{spec} is a {type(found).__name__}, expected a function that makes the graphs"
+            f"{spec} is of type {type(found).__name__}, expected a function that makes the graphs"
         )
     return found
 
