@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphnorms.data.text import in_one_line
 from graphnorms.errors import DatasetError, unknown_name
 
 Integers = NDArray[np.int64]
@@ -39,7 +40,8 @@ class Arrays:
         values: dict[str, NDArray[Any]] = {}
         name = ""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file:  # which NumPy leaves open where it fails
+                stored = np.load(file, allow_pickle=False)
                 if not isinstance(stored, np.lib.npyio.NpzFile):
                     raise DatasetError(f"{path}: holds one array, expected a .npz file of several")
                 for name in stored.files:
@@ -50,8 +52,9 @@ class Arrays:
             raise
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             where = f", array {name}" if name else ""
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DatasetError(f"{path}{where}: not a .npz file of arrays: {why}") from None
+            raise DatasetError(
+                f"{path}{where}: not a .npz file of arrays ({in_one_line(error)})"
+            ) from None
         return cls(path, values)
 
     def __contains__(self, name: str) -> bool:
