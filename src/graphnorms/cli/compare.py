@@ -86,6 +86,10 @@ def compare(
             help="Node features: labels, attributes, degree or constant.", show_default=_DATAS
         ),
     ] = None,
+    edge_features: Annotated[
+        str | None,
+        typer.Option(help="labels, attributes or none.", show_default=_DATAS),
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -179,7 +183,7 @@ def compare(
         "batch_size": batch_size, "margin": margin, "seed": seed, "device": device,
     }  # fmt: skip
     where: dict[str, Any] = {
-        "task": task, "features": features, "engine": engine, "scheduler": scheduler,
+        "task": task, "features": features, "edge_features": edge_features, "engine": engine, "scheduler": scheduler,
         "workers": workers, "out": out, "resume": resume,
     }  # fmt: skip
     if dry_run:

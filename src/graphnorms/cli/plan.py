@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from graphnorms.lab import wording
+from graphnorms.lab.expectations import expected_detectable
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
@@ -22,6 +25,7 @@ def plan_lines(plan: Plan) -> list[str]:
         _protocol(settings),
         f"{norms} norms ({', '.join(settings.norms)}) × {_trials(settings)} = "
         f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
+        _design(settings, plan.dataset),
     ]
 
 
@@ -30,6 +34,27 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _design(settings: CompareSettings, graphs: GraphSet) -> str:
+    """Say which difference the comparison can show."""
+    items = len(graphs) if graphs.task.level == "graph" else graphs.num_nodes
+    tested = items / settings.folds
+    held_out = settings.holdout if settings.protocol == "nested" else 0.0
+    trained = (items - tested) * (1 - held_out)
+    pairs = settings.runs if settings.protocol == "split" else settings.folds
+    common: dict[str, Any] = {
+        "protocol": settings.protocol,
+        "metric": settings.metric,
+        "norms": len(settings.norms),
+        "pairs": pairs,
+    }
+    return wording.design(
+        **common,
+        detectable=expected_detectable(**common, test_items=tested, train_items=trained),
+        test_ratio=tested / trained if trained else 0.0,
+        unit=settings.unit,
+    )
 
 
 def _data(graphs: GraphSet) -> str:

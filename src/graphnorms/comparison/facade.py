@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DEFAULT_DATASET = "MUTAG"
 Dataset: TypeAlias = "str | Path | GraphSet | Sequence[Any] | None"
-Reading: TypeAlias = dict[str, str] | None
+Reading: TypeAlias = dict[str, Any] | None
 
 
 def compare(
@@ -48,6 +48,7 @@ def compare(
     hidden: int | None = None,
     task: str | None = None,
     features: str | None = None,
+    edge_features: str | None = None,
     metric: str | None = None,
     split: str | None = None,
     folds: int | None = None,
@@ -97,6 +98,7 @@ def compare(
             `"binary"` or `"regression"`.
         features: What node features are made of: `"labels"`, `"attributes"`, `"degree"`,
             `"constant"`, or by default whatever the data suggest.
+        edge_features: Likewise of edges: `"labels"`, `"attributes"` or `"none"`.
         metric: The score compared, see `graphnorms.training.METRICS`; default: accuracy, ROC-AUC
             or MAE, by the task.
         split: `"given"` or `"random"`, for the protocol `"split"`.
@@ -125,7 +127,7 @@ def compare(
         OSError: The run's folder cannot be written.
     """
     plan, config = prepare(
-        dataset, task=task, features=features, engine=engine, scheduler=scheduler,
+        dataset, task=task, features=features, edge_features=edge_features, engine=engine, scheduler=scheduler,
         workers=workers, out=out, resume=resume,
         choices=Choices(
             norms=norms, protocol=protocol, budget=budget, model=model, preset=preset,
@@ -154,6 +156,7 @@ def prepare(
     choices: Choices,
     task: str | None = None,
     features: str | None = None,
+    edge_features: str | None = None,
     engine: str = "local",
     scheduler: str | None = None,
     workers: int | None = None,
@@ -167,7 +170,7 @@ def prepare(
     """
     from graphnorms.data import GraphSet, from_pyg, load_dataset
 
-    reading: dict[str, str] | None = None
+    reading: Reading = None
     if resume:
         folder = Path(out) if out is not None else _folder_of(dataset, choices)
         stored = read_config(folder)
@@ -177,11 +180,10 @@ def prepare(
     if workers is None:
         workers = engines.default_workers(choices.device or DEFAULT_DEVICE)
     require_integer("workers", workers, at_least=1)
-    graphs, name, reading = _load(dataset, (reading or {}) | _given(task=task, features=features))
+    asked = _given(task=task, features=features, edge_features=edge_features)
+    graphs, name, reading = _load(dataset, (reading or {}) | asked)
     settings = resolve(graphs, name, choices)
-    folder = default_folder(
-        graphs.name, settings.model, settings.preset, settings.protocol
-    ) if out is None else Path(out)  # fmt: skip
+    folder = _default_folder(settings, graphs) if out is None else Path(out)
     versions = code_versions()
     plan = Plan(
         schedule=Schedule(settings=settings, fingerprint=graphs.fingerprint, versions=versions),
@@ -259,7 +261,7 @@ def _comparison(plan: Plan, run: Run) -> Comparison:
     )
 
 
-def _load(dataset: Dataset, reading: dict[str, str]) -> tuple[GraphSet, str, Reading]:
+def _load(dataset: Dataset, reading: dict[str, Any]) -> tuple[GraphSet, str, Reading]:
     """Return the graphs, what to call them, and how they were read; None for a `GraphSet`."""
     from graphnorms.data import GraphSet, from_pyg, load_dataset
 
@@ -292,11 +294,14 @@ def _stored_data(dataset: Dataset, stored: Mapping[str, Any], folder: Path) -> t
 def _folder_of(dataset: Dataset, choices: Choices) -> Path:
     """Return where a run would be, before its data are known to be there."""
     graphs, _, _ = _load(dataset, {})
-    settings = resolve(graphs, graphs.name, choices)
+    return _default_folder(resolve(graphs, graphs.name, choices), graphs)
+
+
+def _default_folder(settings: CompareSettings, graphs: GraphSet) -> Path:
     return default_folder(graphs.name, settings.model, settings.preset, settings.protocol)
 
 
-def _given(**options: str | None) -> dict[str, str]:
+def _given(**options: str | None) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 

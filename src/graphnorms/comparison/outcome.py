@@ -17,7 +17,7 @@ from graphnorms.lab.protocol import CompareSettings
 from graphnorms.lab.runs import CONFIG, RECORDS, REPORT, read_config
 
 if TYPE_CHECKING:
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
     from rich.console import Console
 
     from graphnorms.data import GraphSet

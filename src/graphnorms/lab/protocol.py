@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import unknown_name
 from graphnorms.lab.budgets import BUDGETS, budget_named
+from graphnorms.lab.design import PROTOCOLS
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet, Task
 
 DEFAULT_NORMS = ("none", "batch", "layer", "instance", "graph")
 BASELINE: Final = "none"
-PROTOCOLS: Final = ("nested", "split", "paper")
 SCHEDULES = ("linear", "constant")
 DEFAULT_DEVICE: Final = "cpu"
 
@@ -290,7 +290,7 @@ def _architecture(graphs: GraphSet, model: str, choices: Choices) -> dict[str, A
     from graphnorms.models import preset
 
     has_labels = graphs.features not in ("one-hot degree", "constant")
-    config = preset(model, choices.preset, node_labels=has_labels)
+    config = preset(model, choices.preset or "default", node_labels=has_labels)
     changes: dict[str, Any] = {"head": graphs.task.level}
     if choices.norm_place is not None:
         changes["norm_place"] = choices.norm_place
