@@ -49,7 +49,7 @@ def compare(
         str | None,
         typer.Option(
             help="gin, gine (with edge features) or gcn.",
-            show_default="gin for graphs, gcn for nodes",
+            show_default="by the data",
         ),
     ] = None,
     preset: Annotated[

@@ -21,7 +21,7 @@ def plan_lines(plan: Plan) -> list[str]:
     return [
         _data(plan.dataset),
         plan.dataset.describe(),
-        _model(settings),
+        _model(settings, plan.dataset),
         _protocol(settings),
         f"{norms} norms ({', '.join(settings.norms)}) × {_trials(settings)} = "
         f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
@@ -67,13 +67,15 @@ def _data(graphs: GraphSet) -> str:
     )
 
 
-def _model(settings: CompareSettings) -> str:
+def _model(settings: CompareSettings, graphs: GraphSet) -> str:
     architecture = settings.architecture
+    unused = "; edge features are not used (--model gine uses them)"
     return (
         f"{settings.model.upper()} of {architecture['layers']} × {architecture['hidden']}, preset "
         f"{settings.preset}: {_count(settings.epochs, 'epoch')}, {_rates(settings)} "
         f"({settings.schedule}), weight decay {settings.weight_decay:g}, batches of "
         f"{_count(settings.batch_size, 'graph')}"
+        f"{unused if graphs.num_edge_features and settings.model != 'gine' else ''}"
     )
 
 

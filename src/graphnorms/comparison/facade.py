@@ -87,8 +87,8 @@ def compare(
             rate chosen by the score that is reported, as in the GIN and GraphNorm papers:
             optimistic).
         budget: `"quick"` (default), `"standard"` or `"full"`: learning rates, epochs, seeds.
-        model: `"gin"`, `"gine"` (with edge features) or `"gcn"`; default: gin for graphs, gcn for
-            nodes.
+        model: `"gin"`, `"gine"` (with edge features) or `"gcn"`; default: gine where edges have
+            features, else gin; gcn for nodes.
         preset: Named architecture and training settings; what is None below comes from it.
         norm_place: Each norm `"before-activation"` or `"after-activation"`.
         residual: Whether every convolution but the first adds its input, and where: `"none"`,

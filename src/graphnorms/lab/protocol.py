@@ -23,7 +23,7 @@ from graphnorms.lab.budgets import BUDGETS, budget_named
 from graphnorms.lab.design import PROTOCOLS
 
 if TYPE_CHECKING:
-    from graphnorms.data import GraphSet, Task
+    from graphnorms.data import GraphSet
 
 DEFAULT_NORMS = ("none", "batch", "layer", "instance", "graph")
 BASELINE: Final = "none"
@@ -231,7 +231,7 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
     budget = budget_named(choices.budget)
     if choices.protocol not in PROTOCOLS:
         raise unknown_name("protocol", choices.protocol, PROTOCOLS)
-    model = choices.model or default_model(graphs.task)
+    model = choices.model or default_model(graphs)
     defaults = training_defaults(choices.preset)
     epochs = max(1, round(defaults.epochs * budget.epochs))
     metric = choices.metric or DEFAULT_METRICS[graphs.task.kind]
@@ -272,9 +272,11 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
     )
 
 
-def default_model(task: Task) -> str:
-    """Return the model for a task when none is named: GIN reads graphs, GCN nodes."""
-    return "gcn" if task.level == "node" else "gin"
+def default_model(graphs: GraphSet) -> str:
+    """Return the model when none is named: GCN for nodes, else GIN, or GINE if edges have features."""
+    if graphs.task.level == "node":
+        return "gcn"
+    return "gine" if graphs.num_edge_features else "gin"
 
 
 def _norms(given: Sequence[str] | str) -> tuple[str, ...]:
