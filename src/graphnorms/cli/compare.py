@@ -70,9 +70,7 @@ def compare(
             show_default=_PRESETS,
         ),
     ] = None,
-    layers: Annotated[
-        int | None, typer.Option(help="Convolutions.", show_default=_PRESETS)
-    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Convolutions.", show_default=_PRESETS)] = None,
     hidden: Annotated[
         int | None, typer.Option(help="Channels of each.", show_default=_PRESETS)
     ] = None,
@@ -183,8 +181,8 @@ def compare(
         "batch_size": batch_size, "margin": margin, "seed": seed, "device": device,
     }  # fmt: skip
     where: dict[str, Any] = {
-        "task": task, "features": features, "edge_features": edge_features, "engine": engine, "scheduler": scheduler,
-        "workers": workers, "out": out, "resume": resume,
+        "task": task, "features": features, "edge_features": edge_features, "engine": engine,
+        "scheduler": scheduler, "workers": workers, "out": out, "resume": resume,
     }  # fmt: skip
     if dry_run:
         _show_plan(dataset, choices, where, as_json=as_json)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from graphnorms.lab.runs import RUNS
 
@@ -50,5 +47,3 @@ def show(
     from graphnorms.cli.shelf import show_run
 
     return show_run(run, export=export, norm=norm, parquet=parquet, as_json=as_json)
-
-

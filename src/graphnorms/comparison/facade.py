@@ -127,8 +127,8 @@ def compare(
         OSError: The run's folder cannot be written.
     """
     plan, config = prepare(
-        dataset, task=task, features=features, edge_features=edge_features, engine=engine, scheduler=scheduler,
-        workers=workers, out=out, resume=resume,
+        dataset, task=task, features=features, edge_features=edge_features, engine=engine,
+        scheduler=scheduler, workers=workers, out=out, resume=resume,
         choices=Choices(
             norms=norms, protocol=protocol, budget=budget, model=model, preset=preset,
             norm_place=norm_place, residual=residual, layers=layers, hidden=hidden,
@@ -168,7 +168,6 @@ def prepare(
     Returns:
         The plan, and what the run's folder keeps of it.
     """
-    from graphnorms.data import GraphSet, from_pyg, load_dataset
 
     reading: Reading = None
     if resume:
@@ -197,9 +196,7 @@ def prepare(
     return plan, settings.to_dict() | versions | data
 
 
-def _train(
-    plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Status], None]
-) -> None:
+def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Status], None]) -> None:
     """Run the trials that have no outcome yet and keep each record as soon as it is there."""
     from graphnorms.training import run_trial
 

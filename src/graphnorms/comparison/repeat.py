@@ -7,6 +7,7 @@ from typing import Any
 
 from graphnorms.lab.protocol import Choices, CompareSettings, said
 
+
 def choices_of(settings: CompareSettings) -> Choices:
     """Return choices that resolve to these settings, whatever the defaults are one day."""
     architecture = settings.architecture
