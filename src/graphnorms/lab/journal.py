@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from graphnorms.errors import GraphnormsError, RunExistsError
+from graphnorms.files import sync_folder
 
 if TYPE_CHECKING:  # importing the lab loads no training code, and so nothing beyond torch
     from graphnorms.training import Record
@@ -157,19 +158,6 @@ def read_records(path: Path) -> list[Record]:
     """
     content = path.read_bytes()
     return list(_by_key(_parse(content[: _end_of_lines(content)], path)).values())
-
-
-def sync_folder(folder: Path) -> None:
-    """Force to the disk which files a folder has; their content is another matter."""
-    if sys.platform == "win32":  # there, folders cannot be opened
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # a file system that does not do this for folders
-    finally:
-        os.close(descriptor)
 
 
 def _by_key(records: Iterable[Record]) -> dict[str, Record]:

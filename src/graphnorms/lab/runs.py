@@ -14,15 +14,16 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from graphnorms.errors import GraphnormsError, RunExistsError
+from graphnorms.files import replacing, sync_folder
 from graphnorms.lab.engines import Engine, OnProgress, Then, is_settled
-from graphnorms.lab.journal import Journal, sync_folder
+from graphnorms.lab.journal import Journal
 
 if TYPE_CHECKING:
     from graphnorms.training import Record, TrialConfig
@@ -145,15 +146,19 @@ class Run:
             )
 
 
-def default_folder(dataset: str, model: str, preset: str = "default") -> Path:
+def default_folder(
+    dataset: str, model: str, preset: str = "default", protocol: str = "nested"
+) -> Path:
     """Return where a run goes when nothing is said: `runs/MUTAG-gin`.
 
     Args:
         dataset: Name of the data set; what is unsafe in a file name becomes `_`.
         model: `"gin"` or `"gcn"`.
-        preset: Named as well unless it is the default.
+        preset, protocol: Named as well unless they are the defaults.
     """
-    parts = [dataset, model] + ([preset] if preset != "default" else [])
+    parts = [dataset, model]
+    parts += [preset] if preset != "default" else []
+    parts += [protocol] if protocol != "nested" else []
     name = re.sub(r"[^\w.-]+", "_", "-".join(parts)).lstrip(".")
     return RUNS / name
 
@@ -168,24 +173,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if config is None:
         raise GraphnormsError(f"{folder} holds no run ({CONFIG} is missing)")
     return config
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` that takes its place when the block ends well.
-
-    A reader sees the old file or the new one, never half of one, and a process killed in between
-    leaves the old one. When the block has ended well, the new one is on the disk.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _config_or_none(folder: Path) -> dict[str, Any] | None:
