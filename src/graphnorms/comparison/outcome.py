@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.comparison.repeat import command_of
 from graphnorms.errors import GraphnormsError
-from graphnorms.lab.journal import read_records
 from graphnorms.lab.plan import Schedule, code_versions
 from graphnorms.lab.protocol import CompareSettings
-from graphnorms.lab.runs import CONFIG, RECORDS, REPORT, read_config
+from graphnorms.lab.runs import CONFIG, REPORT, read_config
+from graphnorms.lab.shelf import open_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,9 +204,10 @@ def open_comparison(folder: str | Path) -> Comparison:
 
     Raises:
         GraphnormsError: The folder holds no run, or a file in it is damaged.
+        OSError: A file cannot be read.
     """
     folder = Path(folder)
-    config = read_config(folder)
+    config, records = open_run(folder)
     try:
         settings = CompareSettings.from_dict(config)
     except ValueError as error:
@@ -219,7 +220,7 @@ def open_comparison(folder: str | Path) -> Comparison:
         )
     except KeyError as error:
         raise GraphnormsError(f"{folder / CONFIG}: {error} is missing") from None
-    journal = {record.key: record for record in read_records(folder / RECORDS)}
+    journal = {record.key: record for record in records}
     return Comparison(
         settings=settings,
         records=tuple(schedule.records(journal.get)),
@@ -244,7 +245,7 @@ class ComparisonInterrupted(KeyboardInterrupt):
 
 
 def _train_again(record: Record, graphs: GraphSet, path: Path) -> None:
-    from graphnorms.training import TrialConfig, run_trial
+    from graphnorms.training import TrialConfig, run_trial, threads
 
     config = TrialConfig(**record.config)
     if graphs.fingerprint != config.fingerprint:
@@ -252,7 +253,8 @@ def _train_again(record: Record, graphs: GraphSet, path: Path) -> None:
             f"{graphs.name} has changed since the run (fingerprint {graphs.fingerprint}, then "
             f"{config.fingerprint}); its models cannot be made again"
         )
-    again = run_trial(config, graphs, checkpoint=path)
+    with threads(1):  # as it was, for the same rounding
+        again = run_trial(config, graphs, checkpoint=path)
     if again.outcome != record.outcome:
         path.unlink(missing_ok=True)
         raise GraphnormsError(

@@ -118,7 +118,6 @@ class CompareSettings:
         _require("holdout", self.holdout, "between 0 and 1/2", lambda value: 0 < value < 0.5)
         if self.margin is not None:
             _require("margin", self.margin, "a number > 0", lambda value: value > 0)
-        require_device(self.device)
 
     @property
     def selects(self) -> bool:
@@ -220,6 +219,7 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
     protocol, budget = choices.protocol or DEFAULT_PROTOCOL, budget_named(choices.budget or QUICK)
     if protocol not in PROTOCOLS:
         raise unknown_name("protocol", protocol, PROTOCOLS)
+    require_device(choices.device or DEFAULT_DEVICE)
     model, preset = choices.model or default_model(graphs), choices.preset or DEFAULT_PRESET
     defaults = training_defaults(preset)
     epochs = max(1, round(defaults.epochs * budget.epochs))
