@@ -179,6 +179,7 @@ def prepare(
     if workers is None:
         workers = engines.default_workers(choices.device or DEFAULT_DEVICE)
     require_integer("workers", workers, at_least=1)
+    engines.check_engine(engine, scheduler)
     asked = _given(task=task, features=features, edge_features=edge_features)
     graphs, name, reading = _load(dataset, (reading or {}) | asked)
     settings = resolve(graphs, name, choices)

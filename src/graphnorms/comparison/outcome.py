@@ -177,11 +177,11 @@ class Comparison:
         """A console that has printed this comparison to nowhere but its own memory."""
         from rich.console import Console
 
-        from graphnorms.report.table import leaderboard
+        from graphnorms.report.table import closing, leaderboard
 
         console = Console(file=io.StringIO(), record=True, width=width, force_jupyter=False)
         console.print(leaderboard(self.verdict, width=width))
-        console.print(self.verdict.closing, markup=False, highlight=False)
+        console.print(closing(self.verdict))
         return console
 
     def _data(self) -> GraphSet:
