@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from graphnorms.bench.machine import slug
 from graphnorms.errors import GraphnormsError
-from graphnorms.lab.runs import replacing
+from graphnorms.files import replacing
 
 FORMAT: Final = 1
 FOLDER: Final = Path("benchmarks/results")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from graphnorms.cli import complain
 from graphnorms.cli.bench import bench
-from graphnorms.lab.protocol import DEFAULT_NORMS
+from graphnorms.cli.compare import compare
+from graphnorms.cli.shelf import runs, show
 
 app = typer.Typer(
     name="graphnorms",
@@ -20,6 +19,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command()(compare)
+app.command()(runs)
+app.command()(show)
 app.add_typer(bench, name="bench")
 
 INTRODUCTION = """\
@@ -29,10 +31,12 @@ side, and says which one wins, by how much, and what the numbers cannot tell.
 
 EXAMPLES = {
     "compare": "none, batch, layer, instance and graph norm on MUTAG",
-    "compare PATH": "the same on your graphs: a TU folder or a powerful-gnns file",
-    "compare --norms none,graph": "fewer norms",
-    "compare --model gcn": "another model",
-    "compare --json": "the outcome for machines",
+    "compare nci5k --protocol split": "a regression on a given split",
+    "compare PATH": "your graphs: TU folder, powerful-gnns text, .npz, module:factory",
+    "compare --norms none,graph --dry-run": "what that would do, and for how long",
+    "compare --resume": "go on where it was interrupted",
+    "runs": "the comparisons there are",
+    "show RUN --export best.safetensors": "one of them again, and its best model",
     "norms": "the normalizations there are",
     "bench layers": "how fast the layers are here, against PyG's and torch's",
     "backends": "which kernels run here, and why others do not",
@@ -59,104 +63,6 @@ def start(
         console = Console(highlight=False)
         console.print(INTRODUCTION)
         console.print(examples)
-
-
-@app.command()
-def compare(
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            help="Name of an embedded data set, a folder in TU format, or a powerful-gnns text "
-            "file (.gz or not)."
-        ),
-    ] = "MUTAG",
-    norms: Annotated[
-        str, typer.Option(help="Normalizations, with commas in between; `graphnorms norms`.")
-    ] = ",".join(DEFAULT_NORMS),
-    model: Annotated[str, typer.Option(help="gin or gcn.")] = "gin",
-    preset: Annotated[
-        str,
-        typer.Option(
-            help="default, or graphnorm-paper: architecture and training of the GraphNorm paper."
-        ),
-    ] = "default",
-    norm_place: Annotated[
-        str | None,
-        typer.Option(help="before-activation or after-activation.", show_default="preset's"),
-    ] = None,
-    residual: Annotated[
-        str | None,
-        typer.Option(
-            help="Residual connections: none, or added after-norm or before-norm.",
-            show_default="preset's",
-        ),
-    ] = None,
-    folds: Annotated[int, typer.Option(help="Stratified folds of the cross-validation.")] = 10,
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training graphs.", show_default="preset's")
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(help="Adam's learning rate in the first epoch.", show_default="preset's"),
-    ] = None,
-    weight_decay: Annotated[
-        float | None, typer.Option(help="Adam's L2 penalty.", show_default="preset's")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Graphs in a minibatch.", show_default="preset's")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seeds weights, batch order and dropout.")] = 0,
-    device: Annotated[str, typer.Option(help="Where to train, e.g. cpu or cuda:0.")] = "cpu",
-    workers: Annotated[
-        int | None, typer.Option(help="Trials at a time.", show_default="one per core")
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(help="The run's folder.", show_default="runs/<dataset>-<model>"),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the outcome as JSON, and nothing else.")
-    ] = False,
-) -> int:
-    """Train a model with each normalization on the same folds and judge the difference.
-
-    What is done is kept in the run's folder: the same command goes on after an interruption.
-    """
-    from graphnorms.cli.display import Display
-    from graphnorms.comparison import ComparisonInterrupted
-    from graphnorms.comparison import compare as run
-
-    with Display(Console(stderr=as_json), quiet_in_pipes=as_json) as display:
-        interruption = None
-        try:
-            comparison = run(
-                dataset,
-                norms=norms,
-                model=model,
-                preset=preset,
-                norm_place=norm_place,
-                residual=residual,
-                folds=folds,
-                epochs=epochs,
-                learning_rate=lr,
-                weight_decay=weight_decay,
-                batch_size=batch_size,
-                seed=seed,
-                device=device,
-                workers=workers,
-                out=out,
-                progress=display,
-            )
-        except ComparisonInterrupted as caught:
-            comparison, interruption = caught.comparison, str(caught)
-    if as_json:
-        print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
-    else:
-        display.show_outcome(comparison)
-    if interruption:
-        complain(interruption)
-        return 130
-    return 0 if any(record.status == "done" for record in comparison.records) else 1
 
 
 @app.command()

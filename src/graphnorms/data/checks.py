@@ -2,8 +2,125 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
+
+from graphnorms.adjacency import Adjacency
+from graphnorms.data.onehot import OneHot
+from graphnorms.data.text import count
+
+if TYPE_CHECKING:
+    from graphnorms.data.graphset import GraphSet
+
+
+def check_graph_set(graphs: GraphSet) -> None:
+    """Check shapes, dtypes, devices and contents of a set's tensors.
+
+    Raises:
+        ValueError: The tensors do not fit together as `GraphSet` describes.
+    """
+    _check_features("x", graphs.kept_x)
+    vectors = {
+        "ptr": graphs.ptr,
+        "edge_ptr": graphs.edge_ptr,
+        "edge_index": graphs.edge_index,
+        "transpose_ptr": graphs.transpose_ptr,
+        "transpose_index": graphs.transpose_index,
+    }
+    for name, vector in vectors.items():
+        check_tensor(name, vector, torch.int64, 1)
+    placed: dict[str, Tensor | OneHot | None] = {
+        **vectors,
+        "y": graphs.y,
+        "edge_features": graphs.kept_edge_features,
+        "split": graphs.split,
+    }
+    for name, tensor in placed.items():
+        if tensor is not None and tensor.device != graphs.device:
+            raise ValueError(
+                f"{name} is on {tensor.device} and x on {graphs.device}; expected one device"
+            )
+    if not graphs.ptr.shape[0]:
+        raise ValueError("ptr is empty, expected graphs + 1 offsets, the first one 0")
+    _check_targets(graphs)
+    check_offsets("ptr", graphs.ptr, len(graphs), "graphs", graphs.num_nodes, "nodes")
+    _check_edges(graphs)
+    if (edge_features := graphs.kept_edge_features) is not None:
+        _check_features("edge_features", edge_features)
+        _check_rows("edge_features", edge_features.shape[0], graphs.num_edges, "edges")
+    if (split := graphs.split) is not None:
+        check_tensor("split", split, torch.int8, 1)
+        _check_rows("split", split.shape[0], graphs.num_items, "items")
+        wrong = split[(split < -1) | (split > 2)]
+        if wrong.shape[0]:
+            raise ValueError(
+                f"split holds {int(wrong[0])}, expected 0 (training), 1 (validation), 2 (test) "
+                "or -1 (unused)"
+            )
+
+
+def _check_targets(graphs: GraphSet) -> None:
+    y, task = graphs.y, graphs.task
+    if task.kind == "classification":
+        check_tensor("y", y, torch.int64, 1)
+        wrong = y[(y < -1) | (y >= task.outputs)]
+        if wrong.shape[0]:
+            raise ValueError(
+                f"y holds class {int(wrong[0])}, expected 0 … {task.outputs - 1}, for there are "
+                f"{task.outputs} classes, or -1 where it is not known"
+            )
+    else:
+        check_tensor("y", y, torch.float32, 2)
+        if y.shape[1] != task.outputs:
+            raise ValueError(
+                f"y has {y.shape[1]} columns, expected {task.outputs}: one for each target"
+            )
+        wrong = y[((y != 0) & (y != 1) if task.kind == "binary" else y.isinf()) & ~y.isnan()]
+        if wrong.shape[0]:
+            expected = "0, 1 or NaN" if task.kind == "binary" else "finite numbers or NaN"
+            raise ValueError(f"y holds {float(wrong[0]):g}, expected {expected}")
+    if task.level == "node":
+        _check_rows("y", y.shape[0], graphs.num_nodes, "nodes")
+    else:
+        _check_rows("y", y.shape[0], len(graphs), "graphs")
+
+
+def _check_edges(graphs: GraphSet) -> None:
+    counts = graphs.ptr.diff()
+    sizes = torch.repeat_interleave(counts, counts)  # (nodes,), nodes of each one's graph
+    first = torch.repeat_interleave(graphs.ptr[:-1], counts)  # (nodes,)
+    pairs = [("edge", graphs.edge_ptr, graphs.edge_index)]
+    if not graphs.symmetric:
+        pairs.append(("transpose", graphs.transpose_ptr, graphs.transpose_index))
+    shifted = []
+    for kind, ptr, index in pairs:
+        check_offsets(f"{kind}_ptr", ptr, graphs.num_nodes, "nodes", index.shape[0], f"{kind} ids")
+        row = torch.repeat_interleave(ptr.diff())  # (edges,)
+        outside = ((index < 0) | (index >= sizes[row])).nonzero()
+        if outside.shape[0]:
+            at = int(outside[0, 0])
+            raise ValueError(
+                f"{kind}_index holds {int(index[at])} at {at}, but that edge's graph has "
+                f"{int(sizes[row[at]])} nodes; ids count from 0 within each graph"
+            )
+        shifted += [ptr, index + first[row]]
+    Adjacency(*shifted)  # finds out whether the transpose holds the same edges
+
+
+def _check_features(name: str, features: Tensor | OneHot) -> None:
+    if isinstance(features, OneHot):
+        features.validate()
+    else:
+        check_tensor(name, features, torch.float32, 2)
+
+
+def _check_rows(name: str, given: int, expected: int, noun: str) -> None:
+    if given != expected:
+        raise ValueError(
+            f"{name} has {count(given, 'row')}, expected {expected}: one for each of the {noun}"
+        )
 
 
 def check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, dimensions: int) -> None:

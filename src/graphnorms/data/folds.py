@@ -1,4 +1,4 @@
-"""Stratified cross-validation, as scikit-learn splits it."""
+"""Cross-validation, as scikit-learn splits it."""
 
 from __future__ import annotations
 
@@ -52,4 +52,32 @@ def stratified_folds(
     return [
         (torch.from_numpy(train), torch.from_numpy(held_out))
         for train, held_out in splitter.split(np.zeros(len(labels)), labels)
+    ]
+
+
+def shuffled_folds(
+    number: int, folds: int, seed: int, *, noun: str = "graphs"
+) -> list[tuple[Tensor, Tensor]]:
+    """Split into folds at random: `KFold(folds, shuffle=True, random_state=seed)`.
+
+    Args:
+        number: How many there are to split.
+        folds: How many folds; each is held out once.
+        seed: Seeds the shuffle.
+        noun: What is split, for the message.
+
+    Returns:
+        As `stratified_folds` does.
+
+    Raises:
+        ValueError: `folds` is below 2 or above `number`.
+    """
+    from sklearn.model_selection import KFold
+
+    if not 2 <= folds <= number:
+        raise ValueError(f"{folds} folds of {number} {noun}: expected 2 … {number} folds")
+    splitter = KFold(folds, shuffle=True, random_state=seed)
+    return [
+        (torch.from_numpy(train), torch.from_numpy(held_out))
+        for train, held_out in splitter.split(np.zeros(number))
     ]

@@ -139,3 +139,16 @@ def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     packed = torch.cat([tensor.flatten() for tensor in tensors]).to(device, non_blocking=True)
     parts = torch.split_with_sizes(packed, [tensor.numel() for tensor in tensors])
     return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+def consecutive(first: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of some runs of rows, one run below the other.
+
+    Args:
+        first, counts: Where each run begins and how many rows it has, `(runs,)`, on the CPU.
+
+    Returns:
+        The rows, `(rows,)`, and what was added to their places in the result to have them.
+    """
+    shift = torch.repeat_interleave(first - (counts.cumsum(0) - counts), counts)
+    return shift + torch.arange(shift.shape[0]), shift

@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.data.checks import check_offsets, check_tensor
+from graphnorms.data.batches import Batcher, GraphBatch, dense, gather_edges
+from graphnorms.data.checks import check_graph_set
+from graphnorms.data.describe import describe
+from graphnorms.data.fingerprint import fingerprint
 from graphnorms.data.gather import GatherTable
 from graphnorms.data.onehot import OneHot
-from graphnorms.kernels.cpu import extension, gather
-from graphnorms.segments import Segments
-
-
-@dataclass(frozen=True, eq=False)
-class GraphBatch:
-    """A minibatch: the graphs asked for as one graph of many components.
-
-    Args:
-        x: Node features, `(nodes, features)` float32.
-        y: Class of each graph, `(graphs,)` int64.
-        segments: Which rows of `x` belong to which graph.
-        adjacency: The edges, with the nodes counted through the batch.
-    """
-
-    x: Tensor
-    y: Tensor
-    segments: Segments
-    adjacency: Adjacency
-
-    @property
-    def num_graphs(self) -> int:
-        """Number of graphs."""
-        return self.y.shape[0]
+from graphnorms.data.task import Task
+from graphnorms.data.text import count
 
 
 class GraphSet:
-    """A set of graphs with a class each, packed in memory.
+    """A set of graphs with a target each, or a target for each of their nodes, packed in memory.
 
     The rows of all nodes stand below each other, graph by graph, and so do the edges, node by
     node. Neighbour ids count within their graph, so that a graph reads the same wherever it
@@ -56,11 +34,14 @@ class GraphSet:
 
     One-hot features are kept as the columns of their ones and made dense for a minibatch: a byte
     or two per node and label, where dense features take 4 bytes per node and feature. Readers
-    make such features wherever they encode labels or degrees. `x` is then made anew at every
-    access, as large as the whole set: keep it while you use it.
+    make such features wherever they encode labels or degrees. `x` and `edge_features` are then
+    made anew at every access, as large as the whole set: keep them while you use them; `kept_x`
+    and `kept_edge_features` are what is kept.
 
-    Shapes: `x` `(nodes, features)` float32; `ptr` `(graphs + 1,)`, `edge_ptr` `(nodes + 1,)`,
-    `edge_index` `(edges,)` and `y` `(graphs,)`, all int64; one device.
+    Shapes: `x` `(nodes, features)` and `edge_features` `(edges, edge features)`, float32; `ptr`
+    `(graphs + 1,)`, `edge_ptr` `(nodes + 1,)` and `edge_index` `(edges,)`, int64; `y` as `Task`
+    says and `split` `(items,)` int8, where the items are the graphs or, if the task is about
+    nodes, the nodes; one device.
 
     Args:
         name: What to call the set.
@@ -68,10 +49,12 @@ class GraphSet:
         ptr: Where each graph's nodes begin in `x`, and where the last one's end.
         edge_ptr: Where each node's edges begin in `edge_index`, and where the last one's end.
         edge_index: The sources of the edges, as node ids within their graph.
-        y: Class of each graph, `0 … classes - 1`.
-        class_names: What the classes are called where the set comes from, one for each class,
-            also for a class that no graph of a subset has.
+        y: Target of each item.
+        task: What the targets are. Classes are named also where no item of a subset has them.
         features: What the columns of `x` are, in words.
+        edge_features: Row k belongs to the edge at place k of `edge_index`; dense or `OneHot`.
+        split: The part that each item is in: 0 training, 1 validation, 2 test, -1 unused.
+        split_name: What made the split, e.g. `"scaffold"`; `"given"` if nothing says.
         transpose_ptr, transpose_index: The same edges by source; neither says symmetric.
         validate: Check the contents of the tensors too, symmetry included.
 
@@ -88,8 +71,11 @@ class GraphSet:
         edge_ptr: Tensor,
         edge_index: Tensor,
         y: Tensor,
-        class_names: Sequence[str],
+        task: Task,
         features: str,
+        edge_features: Tensor | OneHot | None = None,
+        split: Tensor | None = None,
+        split_name: str = "",
         transpose_ptr: Tensor | None = None,
         transpose_index: Tensor | None = None,
         validate: bool = True,
@@ -97,7 +83,7 @@ class GraphSet:
         if (transpose_ptr is None) != (transpose_index is None):
             raise ValueError("give transpose_ptr and transpose_index together, or neither")
         self.name = name
-        self._x = x.contiguous()
+        self.kept_x = x.contiguous()
         self.ptr = ptr
         self.edge_ptr = edge_ptr.contiguous()
         self.edge_index = edge_index.contiguous()
@@ -107,24 +93,32 @@ class GraphSet:
             self.transpose_ptr = transpose_ptr.contiguous()
             self.transpose_index = transpose_index.contiguous()
         self.y = y
-        self.class_names = tuple(class_names)
+        self.task = task
         self.features = features
+        self.kept_edge_features = None if edge_features is None else edge_features.contiguous()
+        self.split = split
+        self.split_name = "" if split is None else split_name or "given"
         if validate:
-            self._validate()
+            check_graph_set(self)
 
     def __len__(self) -> int:
         """Number of graphs."""
-        return self.y.shape[0]
+        return self.ptr.shape[0] - 1
 
     @property
     def x(self) -> Tensor:
         """Node features, `(nodes, features)` float32; new at every access if kept as `OneHot`."""
-        return _dense(self._x)
+        return dense(self.kept_x)
+
+    @property
+    def edge_features(self) -> Tensor | None:
+        """Edge features, `(edges, edge features)` float32, if there are any; new as `x` is."""
+        return None if self.kept_edge_features is None else dense(self.kept_edge_features)
 
     @property
     def num_nodes(self) -> int:
         """Number of nodes of all graphs."""
-        return self._x.shape[0]
+        return self.kept_x.shape[0]
 
     @property
     def num_edges(self) -> int:
@@ -132,13 +126,33 @@ class GraphSet:
         return self.edge_index.shape[0]
 
     @property
+    def num_items(self) -> int:
+        """Number of graphs, or of nodes if the task is about nodes."""
+        return self.y.shape[0]
+
+    @property
     def num_features(self) -> int:
         """Number of columns of `x`."""
-        return self._x.shape[1]
+        return self.kept_x.shape[1]
+
+    @property
+    def num_edge_features(self) -> int:
+        """Number of columns of `edge_features`; 0 if there are none."""
+        return 0 if self.kept_edge_features is None else self.kept_edge_features.shape[1]
+
+    @property
+    def num_outputs(self) -> int:
+        """Results of a model per item."""
+        return self.task.outputs
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes are called where the set comes from; empty for other tasks."""
+        return self.task.targets if self.task.kind == "classification" else ()
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
+        """Number of classes; 0 for other tasks."""
         return len(self.class_names)
 
     @property
@@ -149,48 +163,52 @@ class GraphSet:
     @property
     def device(self) -> torch.device:
         """Where the tensors are."""
-        return self._x.device
+        return self.kept_x.device
 
     @cached_property
     def class_counts(self) -> tuple[int, ...]:
-        """Number of graphs of each class."""
-        return tuple(torch.bincount(self.y, minlength=self.num_classes).tolist())
+        """Number of items known to be of each class; empty for other tasks."""
+        if self.task.kind != "classification":
+            return ()
+        # One more bin, in front, for the items whose class is not known.
+        return tuple(torch.bincount(self.y + 1, minlength=self.num_classes + 1).tolist()[1:])
+
+    @property
+    def known(self) -> Tensor:
+        """Which items have a target, or one of several, `(items,)` bool."""
+        if self.task.kind == "classification":
+            return self.y >= 0
+        return ~self.y.isnan().all(1)
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the content, 16 hexadecimal digits: what training on the set depends on.
 
-        Equal for equal tensors and number of classes on every device, and for one-hot features
+        Equal for equal tensors, task and split on every device, and for one-hot features
         however they are kept; names do not enter.
         """
-        digest = hashlib.sha256(str(self.num_classes).encode())
-        tensors = [self.ptr, self.edge_ptr, self.edge_index, self.y]
-        if not self.symmetric:
-            tensors += [self.transpose_ptr, self.transpose_index]
-        # A large matrix of zeros and ones is hashed without ever being whole.
-        x = self._x.chunks() if isinstance(self._x, OneHot) else (self._x,)
-        digest.update(f";<f4{tuple(self._x.shape)}".encode())
-        for part in x:
-            digest.update(_little_endian(part).data)
-        for tensor in tensors:
-            array = _little_endian(tensor)
-            digest.update(f";{array.dtype.str}{array.shape}".encode())
-            digest.update(array.data)
-        return digest.hexdigest()[:16]
+        return fingerprint(self)
 
     def __repr__(self) -> str:
         edges = "symmetric" if self.symmetric else "directed"
-        where = "" if self.device.type == "cpu" else f", {self.device}"
+        parts = [f"{self.num_features} features ({self.features})"]
+        if self.num_edge_features:
+            parts.append(f"{self.num_edge_features} edge features")
+        usual = self.task.kind == "classification" and self.task.level == "graph"
+        parts.append(f"{self.num_classes} classes" if usual else str(self.task))
+        if self.split is not None:
+            parts.append(f"{self.split_name} split")
+        if self.device.type != "cpu":
+            parts.append(str(self.device))
         return (
-            f"GraphSet({self.name!r}: {len(self)} graphs, {self.num_nodes} nodes, "
-            f"{self.num_edges} edges ({edges}), {self.num_features} features "
-            f"({self.features}), {self.num_classes} classes{where})"
+            f"GraphSet({self.name!r}: {count(len(self), 'graph')}, {self.num_nodes} nodes, "
+            f"{self.num_edges} edges ({edges}), {', '.join(parts)})"
         )
 
     def to(self, device: torch.device | str) -> GraphSet:
         """Return the set on `device`; itself if it is there already."""
-        x = self._x.to(device)
-        if x is self._x:
+        x = self.kept_x.to(device)
+        if x is self.kept_x:
             return self
         return self._with(
             x=x,
@@ -200,6 +218,8 @@ class GraphSet:
             transpose_ptr=None if self.symmetric else self.transpose_ptr.to(device),
             transpose_index=None if self.symmetric else self.transpose_index.to(device),
             y=self.y.to(device),
+            edge_features=_moved(self.kept_edge_features, device),
+            split=None if self.split is None else self.split.to(device),
         )
 
     def subset(self, graph_ids: Tensor | Sequence[int]) -> GraphSet:
@@ -214,21 +234,36 @@ class GraphSet:
         plan = self._gather_table.plan(graph_ids)
         nodes, _ = plan.nodes()
         places, _ = plan.edges()
-        edge_ptr, edge_index = _gather_edges(self._in_degree, self.edge_index, nodes, places)
+        items = nodes if self.task.level == "node" else plan.graph_ids
+        edge_ptr, edge_index = gather_edges(self.edge_ptr.diff(), self.edge_index, nodes, places)
         transpose_ptr, transpose_index = None, None
         if not self.symmetric:
-            transpose_ptr, transpose_index = _gather_edges(
-                self._out_degree, self.transpose_index, nodes, places
+            transpose_ptr, transpose_index = gather_edges(
+                self.transpose_ptr.diff(), self.transpose_index, nodes, places
             )
+        edge_features = self.kept_edge_features
         return self._with(
-            x=self._x.index_select(0, nodes),
+            x=self.kept_x.index_select(0, nodes),
             ptr=plan.ptr,
             edge_ptr=edge_ptr,
             edge_index=edge_index,
             transpose_ptr=transpose_ptr,
             transpose_index=transpose_index,
-            y=self.y.index_select(0, plan.graph_ids),
+            y=self.y.index_select(0, items),
+            edge_features=None if edge_features is None else edge_features.index_select(0, places),
+            split=None if self.split is None else self.split.index_select(0, items),
         )
+
+    def node_ids(self, graph_ids: Tensor | Sequence[int]) -> Tensor:
+        """Return which nodes of the set the rows of `batch(graph_ids)` are, `(nodes,)` int64.
+
+        Args:
+            graph_ids: Ids `0 … len - 1`, `(graphs,)`; a graph may occur more than once.
+
+        Raises:
+            ValueError: `graph_ids` is not a vector of integers, or holds an id outside the set.
+        """
+        return self._gather_table.plan(graph_ids).nodes()[0]
 
     def batch(self, graph_ids: Tensor) -> GraphBatch:
         """Form a minibatch of the graphs asked for, in that order.
@@ -243,150 +278,61 @@ class GraphSet:
         Raises:
             ValueError: `graph_ids` is not a vector of integers, or holds an id outside the set.
         """
-        if self.device.type == "cpu" and extension.unavailable() is None:
-            return self._copied_batch(graph_ids)
-        plan = self._gather_table.plan(graph_ids)
-        nodes, graph_of_node = plan.nodes()
-        places, graph_of_edge = plan.edges()
-        shift = plan.ptr.index_select(0, graph_of_edge)  # (edges,), the graph's first node
-        ptr, index = _gather_edges(self._in_degree, self.edge_index, nodes, places)
-        index += shift
-        if self.symmetric:
-            adjacency = Adjacency(ptr, index, validate=False)
-        else:
-            transpose_ptr, transpose_index = _gather_edges(
-                self._out_degree, self.transpose_index, nodes, places
-            )
-            transpose_index += shift
-            adjacency = Adjacency(ptr, index, transpose_ptr, transpose_index, validate=False)
-        return GraphBatch(
-            x=_dense(self._x.index_select(0, nodes)),
-            y=self.y.index_select(0, plan.graph_ids),
-            segments=Segments(
-                plan.ptr, None, plan.num_nodes, longest=plan.longest, index=graph_of_node
-            ),
-            adjacency=adjacency,
-        )
+        return self._batcher.batch(graph_ids)
 
-    def _copied_batch(self, graph_ids: Tensor) -> GraphBatch:
-        ids, table = self._gather_table.choose(graph_ids)
-        x = self._x.columns if isinstance(self._x, OneHot) else self._x
-        transpose = None if self.symmetric else (self.transpose_ptr, self.transpose_index)
-        edges = (self.edge_ptr, self.edge_index)
-        made = gather.gather(table, x, self.num_features, edges, transpose)
-        return GraphBatch(
-            x=made.x,
-            y=self.y.index_select(0, ids),
-            segments=Segments(
-                made.ptr, None, made.x.shape[0], longest=made.longest, index=made.graph
-            ),
-            adjacency=Adjacency(*made.edges, *(made.transpose or ()), validate=False),
-        )
+    def describe(self) -> str:
+        """Say in two lines what is to be predicted, and from what."""
+        return describe(self)
 
     @cached_property
     def _gather_table(self) -> GatherTable:
         return GatherTable(self.ptr, self.edge_ptr)
 
     @cached_property
-    def _in_degree(self) -> Tensor:
-        return self.edge_ptr.diff()
-
-    @cached_property
-    def _out_degree(self) -> Tensor:
-        return self.transpose_ptr.diff()
-
-    def _with(
-        self,
-        *,
-        x: Tensor | OneHot,
-        ptr: Tensor,
-        edge_ptr: Tensor,
-        edge_index: Tensor,
-        transpose_ptr: Tensor | None,
-        transpose_index: Tensor | None,
-        y: Tensor,
-    ) -> GraphSet:
-        """A set of the same name, classes and features with other tensors, right as made."""
-        return GraphSet(
-            name=self.name,
-            x=x,
-            ptr=ptr,
-            edge_ptr=edge_ptr,
-            edge_index=edge_index,
-            y=y,
-            class_names=self.class_names,
-            features=self.features,
-            transpose_ptr=transpose_ptr,
-            transpose_index=transpose_index,
-            validate=False,
+    def _batcher(self) -> Batcher:
+        return Batcher(
+            table=self._gather_table,
+            x=self.kept_x,
+            y=self.y,
+            y_of_nodes=self.task.level == "node",
+            edges=(self.edge_ptr, self.edge_index),
+            transpose=None if self.symmetric else (self.transpose_ptr, self.transpose_index),
+            edge_features=self.kept_edge_features,
+            transpose_order=None if self.kept_edge_features is None else self._transpose_order(),
         )
 
-    def _validate(self) -> None:
-        if isinstance(self._x, OneHot):
-            self._x.validate()
-        else:
-            check_tensor("x", self._x, torch.float32, 2)
-        vectors = {
+    def _transpose_order(self) -> Tensor:
+        """The place in `edge_index` of each edge of the transpose, sorted out once."""
+        first = torch.repeat_interleave(self.ptr[:-1], self.ptr.diff())  # (nodes,)
+
+        def through_the_set(ptr: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+            return ptr, index + torch.repeat_interleave(first, ptr.diff())
+
+        edges = through_the_set(self.edge_ptr, self.edge_index)
+        transpose: tuple[Tensor, ...] = ()
+        if not self.symmetric:
+            transpose = through_the_set(self.transpose_ptr, self.transpose_index)
+        return Adjacency(*edges, *transpose, validate=False).transpose_order
+
+    def _with(self, **changes: Any) -> GraphSet:
+        """A set of the same content but for some of the constructor's arguments, right as made."""
+        arguments: dict[str, Any] = {
+            "name": self.name,
+            "x": self.kept_x,
             "ptr": self.ptr,
             "edge_ptr": self.edge_ptr,
             "edge_index": self.edge_index,
-            "transpose_ptr": self.transpose_ptr,
-            "transpose_index": self.transpose_index,
+            "transpose_ptr": None if self.symmetric else self.transpose_ptr,
+            "transpose_index": None if self.symmetric else self.transpose_index,
             "y": self.y,
+            "task": self.task,
+            "features": self.features,
+            "edge_features": self.kept_edge_features,
+            "split": self.split,
+            "split_name": self.split_name,
         }
-        for name, vector in vectors.items():
-            check_tensor(name, vector, torch.int64, 1)
-            if vector.device != self.device:
-                raise ValueError(
-                    f"{name} is on {vector.device} and x on {self.device}; expected one device"
-                )
-        check_offsets("ptr", self.ptr, len(self), "graphs", self.num_nodes, "nodes")
-        counts = self.ptr.diff()
-        sizes = torch.repeat_interleave(counts, counts)  # (nodes,), nodes of each one's graph
-        first = torch.repeat_interleave(self.ptr[:-1], counts)  # (nodes,)
-        pairs = [("edge", self.edge_ptr, self.edge_index)]
-        if not self.symmetric:
-            pairs.append(("transpose", self.transpose_ptr, self.transpose_index))
-        shifted = []
-        for kind, ptr, index in pairs:
-            check_offsets(
-                f"{kind}_ptr", ptr, self.num_nodes, "nodes", index.shape[0], f"{kind} ids"
-            )
-            row = torch.repeat_interleave(ptr.diff())  # (edges,)
-            outside = ((index < 0) | (index >= sizes[row])).nonzero()
-            if outside.shape[0]:
-                at = int(outside[0, 0])
-                raise ValueError(
-                    f"{kind}_index holds {int(index[at])} at {at}, but that edge's graph has "
-                    f"{int(sizes[row[at]])} nodes; ids count from 0 within each graph"
-                )
-            shifted += [ptr, index + first[row]]
-        Adjacency(*shifted)  # finds out whether the transpose holds the same edges
-        wrong = self.y[(self.y < 0) | (self.y >= self.num_classes)]
-        if wrong.shape[0]:
-            raise ValueError(
-                f"y holds class {int(wrong[0])}, expected 0 … {self.num_classes - 1}, "
-                f"for there are {self.num_classes} class_names"
-            )
+        return GraphSet(**(arguments | changes), validate=False)
 
 
-def _dense(x: Tensor | OneHot) -> Tensor:
-    return x.dense() if isinstance(x, OneHot) else x
-
-
-def _little_endian(tensor: Tensor) -> np.ndarray[Any, Any]:
-    array = tensor.detach().cpu().contiguous().numpy()
-    return array.astype(array.dtype.newbyteorder("<"), copy=False)
-
-
-def _gather_edges(
-    degree: Tensor, index: Tensor, nodes: Tensor, places: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The CSR pair of some nodes, its ids as they are: `(nodes + 1,)` and `(edges,)`, new.
-
-    `places` serves the transpose as well: a graph has as many edges by source as by target, so
-    that they begin at the same place.
-    """
-    ptr = degree.new_zeros(nodes.shape[0] + 1)
-    torch.cumsum(degree.index_select(0, nodes), 0, out=ptr[1:])
-    return ptr, index.index_select(0, places)
+def _moved(features: Tensor | OneHot | None, device: torch.device | str) -> Tensor | OneHot | None:
+    return None if features is None else features.to(device)

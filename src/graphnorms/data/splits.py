@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from graphnorms.errors import unknown_name
+from graphnorms.data.folds import shuffled_folds, stratified_folds
+from graphnorms.data.graphset import GraphSet
+from graphnorms.errors import DatasetError, unknown_name
+
+Integers = NDArray[np.int64]
 
 SPLITS: Final = ("fold", "given", "random", "paper")
 
@@ -64,3 +72,120 @@ class Split:
     train: Tensor
     validation: Tensor
     test: Tensor
+
+
+def split_items(graphs: GraphSet, config: SplitConfig) -> Split:
+    """Divide the items of a set: its graphs, or its nodes if the task is about nodes.
+
+    Items whose target is not known at all are in no part. The folds of classes, and of a single
+    question of yes or no, are those of `stratified_folds`, so that `"paper"` holds out the folds
+    of the GIN and GraphNorm codes; the folds of numbers, of several questions, and of whole
+    graphs whose nodes are predicted are those of `shuffled_folds`. A holdout is drawn by
+    scikit-learn's `StratifiedShuffleSplit` where the classes have members enough for it, and
+    evenly where not, from the seed and, inside a fold, the fold's number.
+
+    Args:
+        graphs: The set, on any device.
+        config: How to divide it.
+
+    Raises:
+        DatasetError: There is no given split, or a part would be empty.
+        ValueError: There are fewer items, or members of a class, than folds.
+    """
+    items = graphs.known.nonzero()[:, 0].cpu()  # (known,)
+    if config.kind == "given":
+        return _given(graphs, items)
+    nodes_of_many = graphs.task.level == "node" and len(graphs) > 1
+    # What is divided: the items, or the graphs with all their items.
+    unit_of_item = _graph_of_node(graphs)[items] if nodes_of_many else items
+    units = torch.unique(unit_of_item) if nodes_of_many else items
+    strata = None if nodes_of_many else _strata(graphs, items)
+    noun = "graphs" if nodes_of_many else f"{graphs.task.level}s"
+    places = _divide(len(units), strata, config, noun)
+    chosen = [units[torch.from_numpy(place)] for place in places]
+    if nodes_of_many:
+        chosen = [items[torch.isin(unit_of_item, part)] for part in chosen]
+    return _checked(graphs, config.kind, *chosen)
+
+
+def _given(graphs: GraphSet, items: Tensor) -> Split:
+    if graphs.split is None:
+        others = ", ".join(kind for kind in SPLITS if kind != "given")
+        raise DatasetError(f"{graphs.name} has no given split; ask for one of {others}")
+    part = graphs.split.cpu()[items]
+    return _checked(graphs, "given", *(items[part == number] for number in range(3)))
+
+
+def _divide(
+    number: int, strata: Integers | None, config: SplitConfig, noun: str
+) -> tuple[Integers, Integers, Integers]:
+    """The places of the training, validation and test units among `number` of them."""
+    everyone = np.arange(number)
+    if config.kind == "random":
+        held_out = _share(number, config.holdout)
+        first, second = np.random.SeedSequence(config.seed).generate_state(2)
+        rest, test = _holdout(everyone, strata, held_out, int(first))
+        train, validation = _holdout(rest, strata, held_out, int(second))
+        return train, validation, test
+    if strata is None:
+        folds = shuffled_folds(number, config.folds, config.seed, noun=noun)
+    else:
+        folds = stratified_folds(torch.from_numpy(strata), config.folds, config.seed)
+    rest, held_out_fold = (part.numpy() for part in folds[config.fold])
+    if config.kind == "paper":
+        return rest, held_out_fold, everyone[:0]
+    seed = np.random.SeedSequence((config.seed, config.fold)).generate_state(1)[0]
+    train, validation = _holdout(rest, strata, _share(len(rest), config.holdout), int(seed))
+    return train, validation, held_out_fold
+
+
+def _holdout(
+    units: Integers, strata: Integers | None, size: int, seed: int
+) -> tuple[Integers, Integers]:
+    """Draw `size` of some units: what is left and what was drawn, both ascending."""
+    from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
+
+    if size >= len(units):
+        return units[:0], units
+    labels = np.zeros(len(units)) if strata is None else strata[units]
+    counts = np.unique(labels, return_counts=True)[1]
+    # Either part needs a member of every class, as scikit-learn asks.
+    enough = counts.min() >= 2 and len(counts) <= min(size, len(units) - size)
+    splitter = (StratifiedShuffleSplit if enough else ShuffleSplit)(
+        1, test_size=size, random_state=seed
+    )
+    left, drawn = next(splitter.split(labels, labels))
+    return units[np.sort(left)], units[np.sort(drawn)]
+
+
+def _share(number: int, share: float) -> int:
+    """A share of a number, rounded up, where 0.1 of 30 is 3 and not a hair more."""
+    return math.ceil(number * share - 1e-9)
+
+
+def _strata(graphs: GraphSet, items: Tensor) -> Integers | None:
+    """What is to be about as frequent in every part, `(items,)`, if there is one such thing."""
+    y = graphs.y.cpu()[items]
+    if graphs.task.kind == "classification":
+        return y.numpy()
+    if graphs.task.kind == "binary" and graphs.task.outputs == 1:
+        return y[:, 0].long().numpy()
+    return None
+
+
+def _graph_of_node(graphs: GraphSet) -> Tensor:
+    counts = graphs.ptr.cpu().diff()
+    return torch.repeat_interleave(counts)  # (nodes,)
+
+
+def _checked(graphs: GraphSet, kind: str, train: Tensor, validation: Tensor, test: Tensor) -> Split:
+    parts = {"training": train, "validation": validation, "test": test}
+    if kind == "paper":
+        del parts["test"]
+    empty = [name for name, part in parts.items() if not part.shape[0]]
+    if empty:
+        raise DatasetError(
+            f"the {kind} split of {graphs.name} leaves nothing for {' and '.join(empty)}: "
+            f"{int(graphs.known.sum())} of {graphs.num_items} {graphs.task.level}s have a target"
+        )
+    return Split(train, validation, test)

@@ -15,11 +15,13 @@ LEVELS: Final = ("graph", "node")
 class Task:
     """What is predicted, for graphs or for nodes: the *items* of the task.
 
-    | kind | target of an item | results of the model per item |
+    | kind | target of an item | results per item |
     |---|---|---|
-    | `"classification"` | one class, `(items,)` int64; -1 where it is not known | a logit per class |
-    | `"binary"` | yes or no for several questions, `(items, questions)` float32 of 0, 1 and NaN where an answer is missing | a logit per question |
-    | `"regression"` | numbers, `(items, numbers)` float32, NaN where one is missing | a number each |
+    | `"classification"` | a class, `(items,)` int64 | a logit per class |
+    | `"binary"` | questions of yes or no, `(items, questions)` float32 | a logit per question |
+    | `"regression"` | numbers, `(items, numbers)` float32 | a number each |
+
+    A class is -1 where it is not known; an answer (1 for yes, 0 for no) or a number is NaN.
 
     Args:
         kind: One of the above.

@@ -1,8 +1,14 @@
-"""The protocol of a comparison: from its settings to the trials, all of them paired.
+"""What a comparison does: its settings, completed from presets and budget, and checked.
 
-Every norm meets the same folds, and on one fold every norm starts from the same seed, which gives
-the initial weights, the batch order and the dropout masks. Two norms therefore differ, fold by
-fold, in the normalization and in nothing else.
+Every norm meets the same splits, learning rates and budget, and within a split every norm starts
+from the same seed, which gives the initial weights, the batch order and the dropout masks. Two
+norms therefore differ, pair by pair, in the normalization and in nothing else.
+
+| protocol | learning rate chosen | reported |
+|---|---|---|
+| `"nested"` | in each fold, on validation data out of its training part | test folds, fresh seeds |
+| `"split"` | on the validation part of one split | its test part, fresh seeds |
+| `"paper"` | by the reported score itself, as the epoch is: *optimistic* | validation folds |
 """
 
 from __future__ import annotations
@@ -10,17 +16,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import unknown_name
+from graphnorms.lab.budgets import BUDGETS, QUICK, budget_named
+from graphnorms.lab.design import PROTOCOLS
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
-    from graphnorms.training import TrialConfig
 
 DEFAULT_NORMS = ("none", "batch", "layer", "instance", "graph")
+BASELINE: Final = "none"
 SCHEDULES = ("linear", "constant")
+DEFAULT_PROTOCOL: Final = "nested"
+DEFAULT_PRESET: Final = "default"
+DEFAULT_DEVICE: Final = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +39,26 @@ class CompareSettings:
 
     Args:
         dataset: Name or path of the data set, as the user gave it.
-        norms: Catalogue names, each once.
-        model, preset: `"gin"` or `"gcn"`, and the named preset that `architecture` began as.
+        protocol: `"nested"`, `"split"` or `"paper"`; see the module.
+        budget: `"quick"`, `"standard"` or `"full"`, where what follows came from.
+        norms: Normalizations as text, each once.
+        model, preset: The name of the model, and the named preset that `architecture` began as.
         architecture: Keyword arguments of the model, as `TrialConfig.model`.
-        folds: Stratified folds; each is the validation set once.
-        split_seed: Seeds the shuffling before the graphs are dealt to the folds.
-        seed: Seeds weights, batch order and dropout; see `trials`.
-        epochs: Passes over the training graphs.
+        metric: What is compared, see `graphnorms.training.METRICS`.
+        unit: Unit of the target, if known.
+        split: On a split: `"given"` by the data, or `"random"`; else `"fold"`.
+        folds: Folds of a cross-validation; 1 on a split.
+        runs: Trials with the chosen rate, per fold, each from a fresh seed.
+        selection_runs: Trials per fold and learning rate.
+        holdout: Share of validation data: of what is not the test fold, or of a random split.
+        split_seed: Seeds the shuffling before items are dealt to the parts.
+        seed: Seeds weights, batch order and dropout.
+        epochs: Passes over the training data.
         batch_size: Graphs in a minibatch.
-        learning_rate: Adam's step size in the first epoch.
+        learning_rates: The grid of Adam's step sizes in the first epoch, ascending.
         schedule: `"linear"` (falls to 0 over the epochs) or `"constant"`.
         weight_decay: Adam's L2 penalty.
+        margin: Differences of scores below this are of no practical interest; None: a rule.
         device, dtype: Where and in which precision the models are trained.
 
     Raises:
@@ -47,186 +66,250 @@ class CompareSettings:
     """
 
     dataset: str
+    protocol: str
+    budget: str
     norms: tuple[str, ...]
     model: str
     preset: str
     architecture: dict[str, Any]
+    metric: str
+    unit: str
+    split: str
     folds: int
+    runs: int
+    selection_runs: int
+    holdout: float
     split_seed: int
     seed: int
     epochs: int
     batch_size: int
-    learning_rate: float
+    learning_rates: tuple[float, ...]
     schedule: str
     weight_decay: float
+    margin: float | None
     device: str
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if not self.norms:
-            raise ValueError("no norms to compare; name at least one, e.g. graph")
+        for kind, given, known in (
+            ("protocol", self.protocol, PROTOCOLS),
+            ("budget", self.budget, tuple(BUDGETS)),
+            ("schedule", self.schedule, SCHEDULES),
+        ):
+            if given not in known:
+                raise unknown_name(kind, given, known)
         for norm in self.norms:
             if self.norms.count(norm) > 1:
                 raise ValueError(f"norm {norm!r} is named more than once")
-        require_integer("folds", self.folds, at_least=2)
-        require_integer("epochs", self.epochs, at_least=1)
-        require_integer("batch size", self.batch_size, at_least=1)
+        if len(self.norms) < 2:
+            raise ValueError("nothing to compare with 'none'; name a norm, e.g. graph")
+        require_integer("folds", self.folds, at_least=1 if self.protocol == "split" else 2)
+        for name in ("runs", "selection_runs", "epochs", "batch_size"):
+            require_integer(name.replace("_", " "), getattr(self, name), at_least=1)
         require_integer("seed", self.seed, at_least=0)
         require_integer("split seed", self.split_seed, at_least=0)
-        _require("learning rate", self.learning_rate, "a number > 0", lambda value: value > 0)
+        if not self.learning_rates:
+            raise ValueError("no learning rate; name at least one, e.g. 0.01")
+        for rate in self.learning_rates:
+            _require("learning rate", rate, "a number > 0", lambda value: value > 0)
+            if self.learning_rates.count(rate) > 1:
+                raise ValueError(f"learning rate {rate:g} is named more than once")
         _require("weight decay", self.weight_decay, "a number ≥ 0", lambda value: value >= 0)
-        if self.schedule not in SCHEDULES:
-            raise unknown_name("schedule", self.schedule, SCHEDULES)
-        require_device(self.device)
+        _require("holdout", self.holdout, "between 0 and 1/2", lambda value: 0 < value < 0.5)
+        if self.margin is not None:
+            _require("margin", self.margin, "a number > 0", lambda value: value > 0)
+
+    @property
+    def selects(self) -> bool:
+        """Whether there is a learning rate to choose, in trials of their own."""
+        return self.protocol != "paper" and len(self.learning_rates) > 1
+
+    @property
+    def selection_trials(self) -> int:
+        """Trials of one norm that choose its learning rate."""
+        return self.folds * self.selection_runs * len(self.learning_rates) if self.selects else 0
+
+    @property
+    def reported_trials(self) -> int:
+        """Trials of one norm that its score comes from."""
+        rates = len(self.learning_rates) if self.protocol == "paper" else 1
+        return self.folds * self.runs * rates
+
+    @property
+    def planned(self) -> int:
+        """Trials of the whole comparison."""
+        return len(self.norms) * (self.selection_trials + self.reported_trials)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON-able data."""
-        return asdict(self) | {"norms": list(self.norms)}
+        """Return the settings as JSON-able data; `from_dict` reads it back."""
+        lists = {name: list(getattr(self, name)) for name in ("norms", "learning_rates")}
+        return asdict(self) | lists
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> CompareSettings:
+        """Read what `to_dict` wrote; entries that are no settings are left out.
+
+        Raises:
+            ValueError: A setting is missing.
+        """
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        for name in ("norms", "learning_rates"):
+            known[name] = tuple(known.get(name, ()))
+        try:
+            return cls(**known)
+        except TypeError as error:
+            raise ValueError(f"not the settings of a comparison: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a comparison is going to do.
+class Choices:
+    """What a user can say of a comparison; None leaves it to the data, preset and budget.
+
+    The names are those of the options of `graphnorms compare`; see `CompareSettings` for most.
 
     Args:
-        settings: Everything that was asked for, resolved.
-        dataset: The graphs.
-        trials: Every trial, those done before included.
-        kept: Trials that an earlier call has done.
-        workers: Trials at a time.
-        folder: Where the records go.
-        command: What repeats the comparison.
+        learning_rate: One rate, or the grid.
+        split: `"given"` or `"random"`, for the protocol `"split"`.
+        norm_place: Each norm `"before-activation"` or `"after-activation"`.
+        residual: `"none"`, or where every convolution but the first adds its input:
+            `"after-norm"` or `"before-norm"`.
+        layers, hidden: Number of convolutions, and their channels.
     """
 
-    settings: CompareSettings
-    dataset: GraphSet
-    trials: tuple[TrialConfig, ...]
-    kept: int
-    workers: int
-    folder: Path
-    command: str
+    norms: Sequence[str] | str | None = None
+    protocol: str | None = None
+    budget: str | None = None
+    model: str | None = None
+    preset: str | None = None
+    norm_place: str | None = None
+    residual: str | None = None
+    layers: int | None = None
+    hidden: int | None = None
+    metric: str | None = None
+    split: str | None = None
+    folds: int | None = None
+    runs: int | None = None
+    epochs: int | None = None
+    learning_rate: float | Sequence[float] | None = None
+    weight_decay: float | None = None
+    batch_size: int | None = None
+    margin: float | None = None
+    seed: int | None = None
+    device: str | None = None
 
-    @property
-    def detectable(self) -> float:
-        """The smallest difference in accuracy that so many folds can show; NaN for one norm."""
-        from graphnorms.lab.verdict import expected_detectable
 
-        return expected_detectable(
-            norms=len(self.settings.norms), folds=self.settings.folds, graphs=len(self.dataset)
-        )
+def said(choices: Choices) -> dict[str, Any]:
+    """Return the choices that were made, by name."""
+    return {name: value for name, value in vars(choices).items() if value is not None}
 
 
-def resolve(
-    graphs: GraphSet,
-    *,
-    dataset: str,
-    norms: Sequence[str] | str,
-    model: str,
-    preset: str,
-    norm_place: str | None,
-    residual: str | None,
-    folds: int,
-    epochs: int | None,
-    learning_rate: float | None,
-    weight_decay: float | None,
-    batch_size: int | None,
-    seed: int,
-    device: str,
-) -> CompareSettings:
-    """Complete what was asked for with what the preset says, and check it.
+def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings:
+    """Complete what was asked for with what data, preset and budget say, and check it.
 
     Args:
-        graphs: The data, which can decide the readout of a preset.
+        graphs: The data.
         dataset: What to call it.
-        norms: Names, or one text with commas between them.
-        model, preset, folds, seed, device: See `CompareSettings`.
-        norm_place: `"before-activation"` or `"after-activation"`; None is the preset's.
-        residual: `"none"`, `"after-norm"` or `"before-norm"`; None is the preset's.
-        epochs, learning_rate, weight_decay, batch_size: None is the preset's.
+        choices: What was asked for.
 
     Raises:
         ValueError: A value is not possible, or a name is not known.
     """
-    from graphnorms.layers.factory import lookup, split_specs
-    from graphnorms.models import preset as model_preset
-    from graphnorms.training import training_defaults
+    from graphnorms.training import DEFAULT_METRICS, metric_named, training_defaults
 
-    names = split_specs(norms) if isinstance(norms, str) else norms
-    has_labels = graphs.features not in ("one-hot degree", "constant")
-    architecture = model_preset(model, preset, node_labels=has_labels)
-    if norm_place is not None:
-        architecture = replace(architecture, norm_place=norm_place)
-    if residual == "none":
-        architecture = replace(architecture, residual=False)
-    elif residual is not None:
-        architecture = replace(architecture, residual=True, residual_place=residual)
+    protocol, budget = choices.protocol or DEFAULT_PROTOCOL, budget_named(choices.budget or QUICK)
+    if protocol not in PROTOCOLS:
+        raise unknown_name("protocol", protocol, PROTOCOLS)
+    require_device(choices.device or DEFAULT_DEVICE)
+    model, preset = choices.model or default_model(graphs), choices.preset or DEFAULT_PRESET
     defaults = training_defaults(preset)
+    epochs = max(1, round(defaults.epochs * budget.epochs))
+    metric = choices.metric or DEFAULT_METRICS[graphs.task.kind]
+    on_a_split = protocol == "split"
+    if choices.split is not None and not on_a_split:
+        raise ValueError(
+            f"split {choices.split!r} goes with protocol split; the protocol is {protocol}"
+        )
+    if on_a_split and choices.folds is not None:
+        raise ValueError(f"folds is {choices.folds}, but protocol split has none; leave it out")
+    runs = budget.seeds if on_a_split else budget.runs if protocol == "nested" else 1
     return CompareSettings(
         dataset=dataset,
-        norms=tuple(lookup(name.strip()).name for name in names if name.strip()),
+        protocol=protocol,
+        budget=choices.budget or QUICK,
+        norms=_norms(choices.norms or DEFAULT_NORMS),
         model=model,
         preset=preset,
-        architecture=architecture.to_dict(),
-        folds=folds,
+        architecture=_architecture(graphs, model, preset, choices),
+        metric=metric_named(metric, graphs.task.kind).name,
+        unit=graphs.task.unit,
+        split=_split_kind(graphs, choices) if on_a_split else "fold",
+        folds=1 if on_a_split else 10 if choices.folds is None else choices.folds,
+        runs=runs if choices.runs is None else choices.runs,
+        selection_runs=budget.selection_runs if on_a_split else 1,
+        holdout=0.1,
         split_seed=defaults.split_seed,
-        seed=seed,
-        epochs=defaults.epochs if epochs is None else epochs,
-        batch_size=defaults.batch_size if batch_size is None else batch_size,
-        learning_rate=defaults.learning_rate if learning_rate is None else learning_rate,
+        seed=choices.seed or 0,
+        epochs=epochs if choices.epochs is None else choices.epochs,
+        batch_size=defaults.batch_size if choices.batch_size is None else choices.batch_size,
+        learning_rates=_rates(choices.learning_rate, budget.learning_rates),
         schedule=defaults.schedule,
-        weight_decay=defaults.weight_decay if weight_decay is None else weight_decay,
-        device=device,
+        weight_decay=defaults.weight_decay
+        if choices.weight_decay is None
+        else choices.weight_decay,
+        margin=choices.margin,
+        device=choices.device or DEFAULT_DEVICE,
     )
 
 
-def trials(settings: CompareSettings, graphs: GraphSet) -> list[TrialConfig]:
-    """List the trials of a comparison, fold by fold.
-
-    All norms of fold 0 come first, then all of fold 1, and so on: whenever a run is interrupted,
-    the norms have been tried on the same folds but for the last. Fold f of seed s trains with
-    seed `s · folds + f`, so that no two folds, and no two values of `seed`, share an
-    initialization.
-
-    Raises:
-        ValueError: The data cannot be split into so many folds.
-    """
-    from graphnorms.data import stratified_folds
-    from graphnorms.training import TrialConfig
-
-    # Split here only to learn, before anything is trained, that it can be done.
-    stratified_folds(graphs.y, settings.folds, settings.split_seed)
-    code = code_versions()
-    return [
-        TrialConfig(
-            dataset=settings.dataset,
-            fingerprint=graphs.fingerprint,
-            model=settings.architecture,
-            norm=norm,
-            fold=fold,
-            folds=settings.folds,
-            split_seed=settings.split_seed,
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            schedule=settings.schedule,
-            weight_decay=settings.weight_decay,
-            seed=settings.seed * settings.folds + fold,
-            device=settings.device,
-            dtype=settings.dtype,
-            **code,
-        )
-        for fold in range(settings.folds)
-        for norm in settings.norms
-    ]
+def default_model(graphs: GraphSet) -> str:
+    """Return the model when none is named: GCN for nodes, GINE for edges with features, GIN."""
+    if graphs.task.level == "node":
+        return "gcn"
+    return "gine" if graphs.num_edge_features else "gin"
 
 
-def code_versions() -> dict[str, str]:
-    """Return the versions of the code that a trial depends on, as `TrialConfig` names them."""
-    import torch
+def _norms(given: Sequence[str] | str) -> tuple[str, ...]:
+    """The norms by their names as the catalogue spells them, the baseline always among them."""
+    from graphnorms.layers.factory import lookup, split_specs
 
-    from graphnorms.version import __version__
+    texts = split_specs(given) if isinstance(given, str) else given
+    names = tuple(lookup(text.strip()).name for text in texts if text.strip())
+    return names if BASELINE in names else (BASELINE, *names)
 
-    return {"graphnorms_version": __version__, "torch_version": torch.__version__}
+
+def _architecture(graphs: GraphSet, model: str, preset: str, choices: Choices) -> dict[str, Any]:
+    from graphnorms.models import preset as preset_of
+
+    has_labels = graphs.features not in ("one-hot degree", "constant")
+    config = preset_of(model, preset, node_labels=has_labels)
+    changes: dict[str, Any] = {"head": graphs.task.level}
+    if choices.norm_place is not None:
+        changes["norm_place"] = choices.norm_place
+    if choices.residual is not None:
+        changes["residual"] = choices.residual != "none"
+        if choices.residual != "none":
+            changes["residual_place"] = choices.residual
+    for name in ("layers", "hidden"):
+        if getattr(choices, name) is not None:
+            require_integer(name, getattr(choices, name), at_least=1)
+            changes[name] = getattr(choices, name)
+    return replace(config, **changes).to_dict()
+
+
+def _split_kind(graphs: GraphSet, choices: Choices) -> str:
+    if choices.split is None:
+        return "random" if graphs.split is None else "given"
+    if choices.split not in ("given", "random"):
+        raise unknown_name("split", choices.split, ("given", "random"))
+    if choices.split == "given" and graphs.split is None:
+        raise ValueError(f"{graphs.name} comes without a split; ask for --split random")
+    return choices.split
+
+
+def _rates(given: float | Sequence[float] | None, grid: tuple[float, ...]) -> tuple[float, ...]:
+    if given is None:
+        return grid
+    return tuple(sorted(given)) if isinstance(given, Sequence) else (given,)
 
 
 def require_integer(name: str, value: object, *, at_least: int) -> None:

@@ -13,14 +13,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from graphnorms.errors import GraphnormsError, RunExistsError
+from graphnorms.files import replacing, sync_folder
+from graphnorms.lab.engines import Engine, OnProgress, Then, is_settled
 from graphnorms.lab.journal import Journal
+
+if TYPE_CHECKING:
+    from graphnorms.training import Record, TrialConfig
 
 RUNS = Path("runs")
 CONFIG = "config.json"
@@ -30,6 +36,9 @@ REPORT = "report.html"
 
 class Run:
     """The folder of one comparison, open for writing.
+
+    Records of trials that are to be tried again (see `graphnorms.lab.engines.is_settled`) stay
+    in the file, but are not in `journal`: there, the trials have no outcome yet.
 
     Args:
         folder: Where it lies; made when it does not exist.
@@ -52,6 +61,7 @@ class Run:
         if existing is None:
             self._require_empty()
             folder.mkdir(parents=True, exist_ok=True)
+            sync_folder(folder.parent)
             with replacing(folder / CONFIG) as temporary:
                 temporary.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
         else:
@@ -61,6 +71,9 @@ class Run:
             # Two processes may have begun the folder at once; the one that has the journal now
             # looks whose config it was that stayed.
             _require_same(folder, read_config(folder), wanted)
+            for record in self.journal:
+                if not is_settled(record):
+                    self.journal.forget(record.key)
         except BaseException:
             self.journal.close()
             raise
@@ -76,6 +89,53 @@ class Run:
     ) -> None:
         self.journal.close()
 
+    def complete(
+        self,
+        engine: Engine,
+        configs: Iterable[TrialConfig],
+        on_progress: OnProgress | None = None,
+        then: Then | None = None,
+    ) -> Generator[Record, None, None]:
+        """Run every trial that has no outcome yet, and those that follow from the outcomes.
+
+        A record is on the disk before it is yielded. Records that were there before are not
+        yielded; `then` is asked about them as about the others, and first of all. What it
+        returns must follow from the records alone, for a run to be continued as it began; it may
+        be asked about a record, and return a trial, more than once.
+
+        Args:
+            engine: What runs them.
+            configs: The trials that are known from the start.
+            on_progress: Told how far the running trials are.
+            then: Given the record of a trial, returns the trials that are to be run because of
+                it and of the others in `journal`, where it is already.
+
+        Raises:
+            OSError: A record could not be written; what is running is stopped.
+            GraphnormsError: There are no processes to run trials in.
+        """
+        with closing(engine.run(self._open(configs, then), on_progress, self._then(then))) as ended:
+            for record in ended:
+                yield self.journal.append(record)
+
+    def _then(self, then: Then | None) -> Then | None:
+        return None if then is None else lambda record: self._open(then(record), then)
+
+    def _open(self, configs: Iterable[TrialConfig], then: Then | None) -> list[TrialConfig]:
+        """Return the trials without an outcome, also among those that follow from outcomes."""
+        waiting, seen, found = deque(configs), set[str](), []
+        while waiting:
+            config = waiting.popleft()
+            if config.key in seen:
+                continue
+            seen.add(config.key)
+            record = self.journal.get(config.key)
+            if record is None:
+                found.append(config)
+            elif then is not None:
+                waiting.extend(then(record))
+        return found
+
     def _require_empty(self) -> None:
         foreign = [] if not self.folder.exists() else sorted(os.listdir(self.folder))
         # A process killed while it wrote its config has left only a hidden temporary file.
@@ -86,15 +146,19 @@ class Run:
             )
 
 
-def default_folder(dataset: str, model: str, preset: str = "default") -> Path:
+def default_folder(
+    dataset: str, model: str, preset: str = "default", protocol: str = "nested"
+) -> Path:
     """Return where a run goes when nothing is said: `runs/MUTAG-gin`.
 
     Args:
         dataset: Name of the data set; what is unsafe in a file name becomes `_`.
         model: `"gin"` or `"gcn"`.
-        preset: Named as well unless it is the default.
+        preset, protocol: Named as well unless they are the defaults.
     """
-    parts = [dataset, model] + ([preset] if preset != "default" else [])
+    parts = [dataset, model]
+    parts += [preset] if preset != "default" else []
+    parts += [protocol] if protocol != "nested" else []
     name = re.sub(r"[^\w.-]+", "_", "-".join(parts)).lstrip(".")
     return RUNS / name
 
@@ -109,23 +173,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if config is None:
         raise GraphnormsError(f"{folder} holds no run ({CONFIG} is missing)")
     return config
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` that takes its place when the block ends well.
-
-    A reader sees the old file or the new one, never half of one, and a process killed in between
-    leaves the old one.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _config_or_none(folder: Path) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from graphnorms.errors import unknown_name
 from graphnorms.models.slot import NORM_PLACES, RESIDUAL_PLACES
 
-MODELS: Final = ("gin", "gcn")
+MODELS: Final = ("gin", "gcn", "gine")
 READOUTS: Final = ("sum", "mean", "max")
 DROPOUTS: Final = ("features", "logits")
 HEADS: Final = ("graph", "node")
@@ -16,13 +16,13 @@ HEADS: Final = ("graph", "node")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The architecture of a GCN or GIN, apart from its normalization.
+    """The architecture of a GCN, GIN or GINE, apart from its normalization.
 
     Args:
-        name: `"gin"` or `"gcn"`.
+        name: `"gin"`, `"gcn"`, or `"gine"`, the GIN that sees the features of the edges.
         layers: Number of convolutions.
         hidden: Channels of every hidden layer.
-        self_weight: GIN: the weight 1 + ε of a node itself in its aggregation.
+        self_weight: GIN and GINE: the weight 1 + ε of a node itself in its aggregation.
         residual: Whether every convolution but the first adds its input to its result.
         readout: How a graph is read from its nodes: `"sum"`, `"mean"` or `"max"`.
         dropout: Share of entries dropped before the result.
@@ -93,20 +93,24 @@ def preset(model: str, name: str = "default", *, node_labels: bool = True) -> Mo
     `"graphnorm-paper"`: as the authors of GraphNorm trained them (Cai et al. 2021, their code):
     residual connections but for the first convolution, dropout on the logits, norm ε 1e-6, in
     GIN the doubled weight of the node itself; mean readout where nodes have no labels of their
-    own (social graphs), sum where they have (molecules and proteins).
+    own (social graphs), sum where they have (molecules and proteins). They trained no GINE.
 
     Args:
-        model: `"gin"` or `"gcn"`.
+        model: `"gin"`, `"gcn"` or `"gine"`.
         name: `"default"` or `"graphnorm-paper"`.
         node_labels: Whether the nodes have labels or attributes of their own.
 
     Raises:
-        ValueError: There is no such model or preset.
+        ValueError: There is no such model or preset, or the preset has no such model.
     """
     if model not in MODELS:
         raise unknown_name("model", model, MODELS)
     if name not in _PRESETS:
         raise unknown_name("preset", name, _PRESETS)
+    if model not in _PRESETS[name]:
+        raise ValueError(
+            f"the preset {name!r} has no {model}, expected {' or '.join(_PRESETS[name])}"
+        )
     config = _PRESETS[name][model]
     if name == "graphnorm-paper" and not node_labels:
         return replace(config, readout="mean")

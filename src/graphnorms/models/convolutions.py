@@ -102,8 +102,8 @@ class GINEConv(nn.Module):
     $S_i = (1 + \varepsilon) x_i + \sum_{j \to i} \mathrm{ReLU}(x_j + V e_{ji} + b)$, where a Linear
     takes the features $e$ of an edge to the width of `x`. $F$ is that of `GINConv`.
 
-    Shapes: `x` `(nodes, in_channels)`, `edge_features` `(edges, edge_channels)`, the result
-    `(nodes, out_channels)`.
+    Shapes: `x` `(nodes, in_channels)`, the features of the edges `(edges, edge_channels)`, the
+    result `(nodes, out_channels)`.
 
     Args:
         in_channels, out_channels: Width of the features before and after.
@@ -131,18 +131,15 @@ class GINEConv(nn.Module):
         self.norm2 = norm(out_channels)
 
     def forward(
-        self,
-        x: Tensor,
-        context: GraphContext,
-        *,
-        edge_features: Tensor,
-        residual: Tensor | None = None,
+        self, x: Tensor, context: GraphContext, *, residual: Tensor | None = None
     ) -> Tensor:
-        """Convolve the features of a batch of graphs and of their edges."""
+        """Convolve the features of a batch of graphs; the context has those of the edges."""
+        if context.edge_features is None:
+            raise ValueError("GINE needs features of the edges, and the graphs have none; try GIN")
         source, adjacency = x, context.adjacency
         # Under autocast a Linear gives another dtype than the features of the first layer have.
-        edge_features = self.edge_linear(edge_features).to(x.dtype)
-        x = aggregate(x, adjacency, self_weight=self.self_weight, edge_features=edge_features)
+        edges = self.edge_linear(context.edge_features).to(x.dtype)
+        x = aggregate(x, adjacency, self_weight=self.self_weight, edge_features=edges)
         x = self.norm(self.linear(x), context, source=source)
         y: Tensor = self.norm2(self.linear2(x), context, source=source, residual=residual)
         return y

@@ -1,4 +1,4 @@
-"""GCN and GIN for graphs and nodes, with the normalization as an argument."""
+"""GCN, GIN and GINE for graphs and nodes, with the normalization as an argument."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.layers.factory import lookup
 from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models.config import ModelConfig
-from graphnorms.models.convolutions import GCNConv, GINConv
+from graphnorms.models.convolutions import GCNConv, GINConv, GINEConv
 from graphnorms.models.initialize import initialize
 from graphnorms.models.readout import readout
 from graphnorms.models.slot import GraphContext, NormSlot
@@ -28,22 +28,38 @@ class GNN(nn.Module):
             are one-hot); where it needs a condition, that is the mean input of the graph.
         in_channels: Features of a node.
         out_channels: Results per graph, or per node with the head `"node"`.
+        edge_channels: Features of an edge; only GINE reads them.
         seed: Seeds the initial weights; each depends on the seed and its own name only.
 
     Raises:
-        ValueError: The norm is unknown, or a number is not positive.
+        ValueError: The norm is unknown, a number is not positive, or a GINE is asked for where
+            edges have no features.
     """
 
     def __init__(
-        self, config: ModelConfig, norm: str, in_channels: int, out_channels: int, *, seed: int
+        self,
+        config: ModelConfig,
+        norm: str,
+        in_channels: int,
+        out_channels: int,
+        *,
+        edge_channels: int = 0,
+        seed: int,
     ) -> None:
         super().__init__()
         needs = lookup(norm).needs
         for kind, number in (("in_channels", in_channels), ("out_channels", out_channels)):
             if number < 1:
                 raise ValueError(f"{kind} is {number}, expected a positive number")
+        if config.name == "gine" and edge_channels < 1:
+            raise ValueError(
+                "the model 'gine' reads features of edges, and the graphs have none; try 'gin'"
+            )
         self.config = config
         self.needs = needs
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.edge_channels = edge_channels
         make = functools.partial(
             NormSlot, norm, eps=config.norm_eps, place=config.norm_place,
             residual_place=config.residual_place, num_types=in_channels,
@@ -52,21 +68,42 @@ class GNN(nn.Module):
         self.convolutions = nn.ModuleList()
         for layer in range(config.layers):
             width = config.hidden if layer else in_channels
+            convolution: nn.Module
             if config.name == "gin":
-                self.convolutions.append(GINConv(width, config.hidden, make, config.self_weight))
+                convolution = GINConv(width, config.hidden, make, config.self_weight)
+            elif config.name == "gine":
+                convolution = GINEConv(
+                    width, config.hidden, make, edge_channels, config.self_weight
+                )
             else:
-                self.convolutions.append(GCNConv(width, config.hidden, make))
+                convolution = GCNConv(width, config.hidden, make)
+            self.convolutions.append(convolution)
         self.head = nn.Linear(config.hidden, out_channels)
         initialize(self, seed)
 
-    def forward(self, x: Tensor, adjacency: Adjacency, segments: Segments) -> Tensor:
-        """Return the logits, `(graphs, out_channels)`, or `(nodes, out_channels)`."""
+    def forward(
+        self,
+        x: Tensor,
+        adjacency: Adjacency,
+        segments: Segments,
+        edge_features: Tensor | None = None,
+    ) -> Tensor:
+        """Return the logits, `(graphs, out_channels)`, or `(nodes, out_channels)`.
+
+        Args:
+            x: The features of the nodes, `(nodes, in_channels)`.
+            adjacency: The edges.
+            segments: Which node belongs to which graph.
+            edge_features: The features of the edges, `(edges, edge_channels)`, in the order in
+                which the adjacency numbers them; only GINE reads them.
+        """
         config = self.config
         context = GraphContext(
             adjacency, segments,
             types=x.argmax(1) if "types" in self.needs else None,
             condition=readout(x, segments, "mean") if "condition" in self.needs else None,
             factors=subgraph_factors(adjacency) if "factors" in self.needs else None,
+            edge_features=edge_features,
         )  # fmt: skip
         for layer, convolution in enumerate(self.convolutions):
             x = convolution(x, context, residual=x if config.residual and layer else None)

@@ -28,6 +28,8 @@ class GraphContext:
         condition: What every graph is conditioned on, `(graphs, channels)`.
         factors: The factor of the subgraph around every node, `(nodes,)`: see
             `graphnorms.layers.super_norm.subgraph_factors`.
+        edge_features: The features of the edges, `(edges, edge_channels)`, in the order in which
+            the adjacency numbers them.
     """
 
     adjacency: Adjacency
@@ -35,6 +37,7 @@ class GraphContext:
     types: Tensor | None = None
     condition: Tensor | None = None
     factors: Tensor | None = None
+    edge_features: Tensor | None = None
 
 
 class NormSlot(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 
@@ -60,7 +61,7 @@ class TrialConfig:
         """Return the config as JSON-able data."""
         return asdict(self)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The content hash: 16 hexadecimal digits."""
         return content_hash(self.to_dict())

@@ -1,9 +1,14 @@
-"""The scores that trials are judged by: which way is better, and how they are written."""
+"""The scores that trials are judged by: how to compute and to write them, which way is better."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+
+import torch
+from torch import Tensor
 
 from graphnorms.errors import unknown_name
 
@@ -77,3 +82,90 @@ def metric_named(name: str, kind: str | None = None) -> Metric:
         fit = ", ".join(known.name for known in METRICS.values() if kind in known.kinds)
         raise ValueError(f"metric {name!r} does not score {kind} tasks; expected {fit}")
     return metric
+
+
+def score(name: str, kind: str, outputs: Tensor, targets: Tensor) -> float:
+    """Score the outputs of a model, all items at once.
+
+    Args:
+        name: One of `METRICS`.
+        kind: The kind of the task, see `graphnorms.data.Task`.
+        outputs: Logits, or numbers in the unit of the targets, `(items, outputs)`.
+        targets: As `Task` says; what is missing in them does not count. On the device of
+            `outputs`, from which the score is read back.
+
+    Returns:
+        The score; NaN where no target says anything.
+
+    Raises:
+        ValueError: There is no such metric, or it does not score tasks of this kind.
+    """
+    metric_named(name, kind)
+    if kind == "classification":
+        return _shares_right(outputs.argmax(1) == targets, targets >= 0)
+    present = ~targets.isnan()
+    if name == "accuracy":
+        return _shares_right((outputs > 0) == (targets > 0.5), present)
+    if kind == "binary":
+        curve = _CURVES[name]
+        values = [
+            curve(outputs[here, question], targets[here, question] > 0.5)
+            for question, here in enumerate(present.unbind(1))
+        ]
+        known = [value for value in values if not math.isnan(value)]
+        return sum(known) / len(known) if known else math.nan
+    error = (outputs.double() - targets)[present]
+    if name == "mae":
+        return float(error.abs().mean())
+    return float(error.square().mean().sqrt())
+
+
+def _shares_right(right: Tensor, present: Tensor) -> float:
+    """Return the share of what is right among what is present."""
+    counts = torch.stack(((right & present).sum(), present.sum())).tolist()
+    return counts[0] / counts[1] if counts[1] else math.nan
+
+
+def roc_auc(scores: Tensor, positive: Tensor) -> float:
+    """Return the area under the ROC curve of one question, NaN unless it has both answers.
+
+    The share of pairs of a positive and a negative item in which the positive one scores higher;
+    a tie counts half. As `sklearn.metrics.roc_auc_score`.
+
+    Shapes: `scores` and `positive` `(items,)`.
+    """
+    hits, misses = _counts_by_threshold(scores, positive)
+    positives, negatives = hits.sum(), misses.sum()
+    above = hits.cumsum(0) - hits / 2  # (thresholds,), positives that beat the ones at it
+    return float((misses * above).sum() / (positives * negatives))
+
+
+def average_precision(scores: Tensor, positive: Tensor) -> float:
+    """Return the average precision of one question, NaN unless it has both answers.
+
+    The precision at each threshold, weighted by the recall that it adds. As
+    `sklearn.metrics.average_precision_score`.
+
+    Shapes: `scores` and `positive` `(items,)`.
+    """
+    hits, misses = _counts_by_threshold(scores, positive)
+    if not misses.sum():
+        return math.nan
+    precision = hits.cumsum(0) / (hits + misses).cumsum(0)
+    return float((precision * hits).sum() / hits.sum())
+
+
+_CURVES: Final[dict[str, Callable[[Tensor, Tensor], float]]] = {
+    "roc_auc": roc_auc,
+    "average_precision": average_precision,
+}
+
+
+def _counts_by_threshold(scores: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    """Count the positive and the negative items at every score, from the highest down."""
+    ordered, order = scores.sort(descending=True)
+    rank = torch.unique_consecutive(ordered, return_inverse=True)[1]  # (items,)
+    thresholds = int(rank[-1]) + 1 if rank.shape[0] else 0
+    here = positive[order].double()
+    zeros = here.new_zeros(thresholds)
+    return zeros.index_add(0, rank, here), zeros.index_add(0, rank, 1 - here)

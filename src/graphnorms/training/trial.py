@@ -2,119 +2,255 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from graphnorms.data import GraphBatch, GraphSet, stratified_folds
+from graphnorms.data import GraphSet, SplitConfig, split_items
 from graphnorms.models import GNN, ModelConfig, derive_seed
 from graphnorms.training.config import TrialConfig
+from graphnorms.training.items import Items, Minibatch
+from graphnorms.training.metrics import Metric, metric_named, score
+from graphnorms.training.objective import Objective
+from graphnorms.training.predictor import Predictor, apply, save_checkpoint
 from graphnorms.training.record import Record
 
-_EVALUATION_NODES = 1 << 16  # evaluated at once: bounds the memory, not the result
+_HISTORY: Final = (
+    "train_loss", "train_score", "validation_loss", "validation_score", "learning_rate",
+)  # fmt: skip
+Judged = tuple[float, float]
+"""Loss and score."""
 
 
 def run_trial(
-    config: TrialConfig, dataset: GraphSet, on_epoch: Callable[[], None] | None = None
+    config: TrialConfig,
+    dataset: GraphSet,
+    on_epoch: Callable[[], None] | None = None,
+    *,
+    checkpoint: Path | None = None,
 ) -> Record:
-    """Train one model on one fold and return what happened.
+    """Train one model on one split and return what happened.
 
-    After each epoch the training and validation graphs are evaluated in eval mode. Weights,
-    batch order and dropout masks come from the seed, each from a stream of its own, so that
-    trials that differ in the norm only see the same of all three. A loss that is not finite
-    ends the trial as failed, with the epochs before it kept.
+    Weights, batch order and dropout masks come from the seed, each from a stream of its own, so
+    that trials that differ in the norm only see the same of all three. Where the set is a single
+    graph an epoch is one step on all of it. After each epoch the validation items are evaluated
+    in eval mode, and the test items where that is the best epoch so far; the training loss and
+    score are of what training computed anyway. A loss that is not finite ends the trial as
+    failed, with the epochs before it kept.
 
     Args:
         config: Everything that the outcome depends on.
         dataset: The data that `config.dataset` names.
         on_epoch: Called after each epoch.
+        checkpoint: Where the model of the best epoch is written, see `load_model`; nowhere if
+            not given, or if the trial fails.
 
     Raises:
-        ValueError: `dataset` is not the data of the config.
+        ValueError: `dataset` is not the data of the config, or the model, the metric or the split
+            does not suit it.
+    """
+    record, predictor = train(config, dataset, on_epoch, keep=checkpoint is not None)
+    if checkpoint is not None and predictor is not None:
+        save_checkpoint(checkpoint, predictor)
+    return record
+
+
+def train(
+    config: TrialConfig,
+    dataset: GraphSet,
+    on_epoch: Callable[[], None] | None = None,
+    *,
+    keep: bool = True,
+) -> tuple[Record, Predictor | None]:
+    """Run a trial, see `run_trial`, and return the model of its best epoch beside the record.
+
+    Args:
+        config, dataset, on_epoch: Those of `run_trial`.
+        keep: Whether to keep the model; there is none either if the trial fails.
     """
     started = time.perf_counter()
-    if dataset.fingerprint != config.fingerprint:
-        raise ValueError(
-            f"the data set has the fingerprint {dataset.fingerprint}, but the trial is about "
-            f"{config.fingerprint}; was the file changed?"
-        )
-    device = torch.device(config.device)
-    dtype = getattr(torch, config.dtype)
-    train_ids, validation_ids = stratified_folds(dataset.y.cpu(), config.folds, config.split_seed)[
-        config.fold
-    ]
-    graphs = dataset.to(device)
-    train_ids, validation_ids = train_ids.to(device), validation_ids.to(device)
-    model = GNN(
-        ModelConfig(**config.model), config.norm, dataset.num_features, dataset.num_classes,
-        seed=config.seed,
-    ).to(device, dtype)  # fmt: skip
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    order = torch.Generator().manual_seed(derive_seed(config.seed, "order"))
-    train_parts = _evaluation_batches(graphs, train_ids)
-    validation_parts = _evaluation_batches(graphs, validation_ids)
-
-    names = (
-        "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate",
-    )  # fmt: skip
-    history: dict[str, list[float]] = {name: [] for name in names}
+    trial = Training(config, dataset)
+    history: dict[str, list[float]] = {name: [] for name in _HISTORY}
     timing: dict[str, Any] = {"train": [], "evaluation": []}
+    best: dict[str, float] = {}
+    state: dict[str, Tensor] = {}
     reason = ""
     for epoch in range(config.epochs):
         begin = time.perf_counter()
         rate = _learning_rate(config, epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        permutation = torch.randperm(train_ids.shape[0], generator=order).to(device)
-        total = torch.zeros((), device=device)
-        model.train()
-        for step, ids in enumerate(train_ids[permutation].split(config.batch_size)):
-            torch.manual_seed(derive_seed(config.seed, "dropout", epoch, step))
-            batch = graphs.batch(ids)
-            optimizer.zero_grad()
-            loss = F.cross_entropy(_logits(model, batch, dtype), batch.y)
-            loss.backward()
-            optimizer.step()
-            total += loss.detach() * ids.shape[0]
-        train_loss = float(total) / train_ids.shape[0]
-        trained = time.perf_counter()
-        _, train_accuracy = _evaluate(model, train_parts, dtype)
-        validation_loss, validation_accuracy = _evaluate(model, validation_parts, dtype)
-        evaluated = time.perf_counter()
-        if not _finite(train_loss) or not _finite(validation_loss):
-            which = "training" if not _finite(train_loss) else "validation"
-            reason = f"the {which} loss was not finite in epoch {epoch + 1}"
+        trained = trial.train_epoch(epoch, rate)
+        between = time.perf_counter()
+        validated, outputs = trial.validate()
+        reason = _failure(trained, validated, epoch)
+        if reason:
             break
-        outcome = (train_loss, train_accuracy, validation_loss, validation_accuracy, rate)
-        for name, value in zip(names, outcome, strict=True):
+        if config.stage == "paper":
+            trained = (trained[0], trial.evaluate_training())
+        if _is_better(trial.metric, validated, best):
+            best = {"epoch": epoch + 1, "validation_score": validated[1]}
+            best["validation_loss"] = validated[0]
+            if trial.test is not None:
+                best["test_loss"], best["test_score"] = trial.judge_test(outputs)
+            if keep:
+                state = {name: value.clone() for name, value in trial.model.state_dict().items()}
+        for name, value in zip(_HISTORY, (*trained, *validated, rate), strict=True):
             history[name].append(value)
-        timing["train"].append(trained - begin)
-        timing["evaluation"].append(evaluated - trained)
+        timing["train"].append(between - begin)
+        timing["evaluation"].append(time.perf_counter() - between)
         if on_epoch is not None:
             on_epoch()
+    predictor = None
+    if state and not reason:
+        trial.model.load_state_dict(state)
+        predictor = Predictor(trial.model, trial.objective, dataset.task, config).eval()
     timing["total"] = time.perf_counter() - started
-    return Record(
+    record = Record(
         key=config.key,
         config=config.to_dict(),
         status="failed" if reason else "done",
         reason=reason,
         history=history,
-        counts={
-            "parameters": model.num_parameters(),
-            "train_graphs": train_ids.shape[0],
-            "validation_graphs": validation_ids.shape[0],
-            "steps_per_epoch": -(-train_ids.shape[0] // config.batch_size),
-        },
+        outcome={} if reason else best,
+        counts=trial.counts(),
         environment=_environment(config),
         timing=timing,
     )
+    return record, predictor
+
+
+class Training:
+    """Model, optimizer and data of one trial.
+
+    Args:
+        config, dataset: Those of `run_trial`.
+    """
+
+    def __init__(self, config: TrialConfig, dataset: GraphSet) -> None:
+        if dataset.fingerprint != config.fingerprint:
+            raise ValueError(
+                f"the data set has the fingerprint {dataset.fingerprint}, but the trial is about "
+                f"{config.fingerprint}; was the file changed?"
+            )
+        task = dataset.task
+        self.config = config
+        self.metric = metric_named(config.metric, task.kind)
+        architecture = ModelConfig(**config.model)
+        if architecture.head != task.level:
+            raise ValueError(
+                f"the model has the head {architecture.head!r}, but the task is {task}; "
+                f"expected the head {task.level!r}"
+            )
+        self.device = torch.device(config.device)
+        dtype = getattr(torch, config.dtype)
+        split = split_items(dataset, SplitConfig(**config.split))
+        graphs = dataset.to(self.device)
+        # Where there is one graph, training and all evaluations share its batch.
+        whole = graphs.batch(torch.zeros(1, dtype=torch.int64)) if len(graphs) == 1 else None
+        self.training = Items(graphs, split.train, whole)
+        self.validation = Items(graphs, split.validation, whole)
+        self.test = Items(graphs, split.test, whole) if split.test.shape[0] else None
+        self._require_judgeable(task.kind, task.outputs)
+        self.model = GNN(
+            architecture, config.norm, graphs.num_features, task.outputs,
+            edge_channels=graphs.num_edge_features, seed=config.seed,
+        ).to(self.device, dtype)  # fmt: skip
+        self.objective = Objective.of(task, self.training.targets, dtype)
+        self._parameters = list(self.model.parameters())
+        self._optimizer = torch.optim.Adam(
+            self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self._order = torch.Generator().manual_seed(derive_seed(config.seed, "order"))
+        self._validation_batches = list(self.validation.minibatches())
+        self._training_batches: list[Minibatch] = []
+        self._test_is_seen = self.test is not None and torch.equal(
+            self.test.graph_ids, self.validation.graph_ids
+        )
+
+    def train_epoch(self, epoch: int, rate: float, *, at_most: int | None = None) -> Judged:
+        """Train on all training items; on a GPU nothing is read back before the end.
+
+        Args:
+            epoch: From 0.
+            rate: The learning rate.
+            at_most: Steps after which to stop.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        graph_ids = self.training.graph_ids
+        order = torch.randperm(graph_ids.shape[0], generator=self._order)
+        outputs, targets = [], []
+        batches = graph_ids[order].split(self.config.batch_size)[:at_most]
+        for step, ids in enumerate(batches):
+            _seed(self.device, derive_seed(self.config.seed, "dropout", epoch, step))
+            batch, wanted = self.training.minibatch(ids)
+            for parameter in self._parameters:
+                parameter.grad = None
+            output = apply(self.model, batch)
+            loss = self.objective.loss(output, wanted, complete=self.training.complete)
+            loss.backward()
+            self._optimizer.step()
+            outputs.append(output.detach())
+            targets.append(wanted)
+        return self._judge(torch.cat(outputs), torch.cat(targets))
+
+    def validate(self) -> tuple[Judged, Tensor]:
+        """Return loss and score of the validation items in eval mode, and the model's outputs."""
+        outputs, judged = self._evaluate(self._validation_batches)
+        return judged, outputs
+
+    def evaluate_training(self) -> float:
+        """Return the score of the training items in eval mode, as the codes of the papers do."""
+        if not self._training_batches:
+            self._training_batches = list(self.training.minibatches())
+        return self._evaluate(self._training_batches)[1][1]
+
+    def judge_test(self, validation_outputs: Tensor) -> Judged:
+        """Return loss and score of the test items in eval mode.
+
+        Args:
+            validation_outputs: What `validate` computed; enough where nodes of the same graphs
+                validate and test.
+        """
+        assert self.test is not None
+        if self._test_is_seen:
+            return self._judge(validation_outputs, self.test.minibatch_targets)
+        return self._evaluate(list(self.test.minibatches()))[1]
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts of the record."""
+        graphs = self.training.graph_ids.shape[0]
+        return {
+            "parameters": self.model.num_parameters(),
+            "train_items": len(self.training),
+            "validation_items": len(self.validation),
+            "test_items": 0 if self.test is None else len(self.test),
+            "steps_per_epoch": -(-graphs // self.config.batch_size),
+        }
+
+    def _evaluate(self, batches: list[Minibatch]) -> tuple[Tensor, Judged]:
+        self.model.eval()
+        with torch.no_grad():
+            outputs = torch.cat([apply(self.model, batch) for batch, _ in batches])
+        return outputs, self._judge(outputs, torch.cat([targets for _, targets in batches]))
+
+    def _judge(self, outputs: Tensor, targets: Tensor) -> Judged:
+        return self.objective.judge(self.metric.name, outputs, targets)
+
+    def _require_judgeable(self, kind: str, outputs: int) -> None:
+        """Refuse a split that leaves nothing to choose an epoch by."""
+        zeros = torch.zeros(len(self.validation), outputs, device=self.device)
+        if math.isnan(score(self.metric.name, kind, zeros, self.validation.targets)):
+            raise ValueError(
+                f"{self.metric.title} says nothing on the {len(self.validation)} validation items "
+                f"of the split, expected targets to compare; choose another split or metric"
+            )
 
 
 def _learning_rate(config: TrialConfig, epoch: int) -> float:
@@ -124,35 +260,29 @@ def _learning_rate(config: TrialConfig, epoch: int) -> float:
     return config.learning_rate
 
 
-def _logits(model: GNN, batch: GraphBatch, dtype: torch.dtype) -> Tensor:
-    logits: Tensor = model(batch.x.to(dtype), batch.adjacency, batch.segments)
-    return logits
+def _seed(device: torch.device, seed: int) -> None:
+    """Seed what dropout and norms draw from, as `torch.manual_seed` does."""
+    if device.type == "cpu":
+        # That one keeps a traceback of every call for a GPU that may be started later.
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
-def _evaluation_batches(graphs: GraphSet, ids: Tensor) -> list[GraphBatch]:
-    """Pack graphs once for all evaluations, in parts of bounded size."""
-    nodes = graphs.ptr.diff()[ids].cumsum(0)
-    parts = torch.unique_consecutive(
-        torch.div(nodes, _EVALUATION_NODES, rounding_mode="floor"), return_counts=True
-    )[1]
-    return [graphs.batch(part) for part in ids.split(parts.tolist())]
+def _failure(trained: Judged, validated: Judged, epoch: int) -> str:
+    """Say which loss was not finite, if one was not."""
+    for which, (loss, _) in (("training", trained), ("validation", validated)):
+        if not math.isfinite(loss):
+            return f"the {which} loss was not finite in epoch {epoch + 1}"
+    return ""
 
 
-def _evaluate(model: GNN, parts: list[GraphBatch], dtype: torch.dtype) -> tuple[float, float]:
-    """Return the mean loss and the accuracy in eval mode."""
-    model.eval()
-    loss, right, graphs = 0.0, 0, 0
-    with torch.no_grad():
-        for batch in parts:
-            logits = _logits(model, batch, dtype)
-            loss += float(F.cross_entropy(logits, batch.y, reduction="sum"))
-            right += int((logits.argmax(1) == batch.y).sum())
-            graphs += batch.num_graphs
-    return loss / graphs, right / graphs
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0
+def _is_better(metric: Metric, judged: Judged, best: dict[str, float]) -> bool:
+    """Whether a validation is better than the best so far: by score, then by loss."""
+    loss, value = judged
+    if not best or value == best["validation_score"]:
+        return not best or loss < best["validation_loss"]
+    return metric.better(value, best["validation_score"])
 
 
 def _environment(config: TrialConfig) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.data import GraphBatch, GraphSet, random_graphs
+from graphnorms.data import GraphBatch, GraphSet, Task, random_graphs
+from graphnorms.data.checks import check_graph_set
 from graphnorms.data.gather import send
 from graphnorms.data.raw import RawGraphs
 from graphnorms.kernels.cpu import extension
@@ -122,7 +123,7 @@ def test_batch_and_subset_equal_the_slow_construction(case: tuple[list[Hand], li
         sorted(pairs) == sorted((target, source) for source, target in pairs) for _, pairs in graphs
     )
     assert packed.symmetric == every_edge_mirrored
-    packed._validate()
+    check_graph_set(packed)
 
     expected = batch_by_hand(graphs, rows, ids)
     y = packed.y[ids].tolist()
@@ -130,7 +131,7 @@ def test_batch_and_subset_equal_the_slow_construction(case: tuple[list[Hand], li
     check_batch(packed.batch(chosen), expected, y)
 
     subset = packed.subset(chosen)
-    subset._validate()
+    check_graph_set(subset)
     assert subset.symmetric == packed.symmetric
     assert subset.class_names == packed.class_names
     check_batch(subset.batch(torch.arange(len(ids))), expected, y)
@@ -226,7 +227,7 @@ def test_fingerprint_follows_the_content() -> None:
     def changed(**tensors: Any) -> str:
         fields = {
             name: getattr(graphs, name)
-            for name in ("x", "ptr", "edge_ptr", "edge_index", "y", "class_names")
+            for name in ("x", "ptr", "edge_ptr", "edge_index", "y", "task")
         }
         return GraphSet(name="other name", features="?", **(fields | tensors)).fingerprint
 
@@ -237,7 +238,7 @@ def test_fingerprint_follows_the_content() -> None:
         graphs.fingerprint,
         changed(x=x),
         changed(y=1 - graphs.y),
-        changed(class_names=("a", "b", "c")),
+        changed(task=classes("a", "b", "c")),
         graphs.subset([0, 1, 2, 3]).fingerprint,
         graphs.subset([4, 3, 2, 1, 0]).fingerprint,
         random_graphs(5, seed=2).fingerprint,
@@ -259,6 +260,10 @@ def test_repr(mutag: GraphSet) -> None:
     )
 
 
+def classes(*names: str) -> Task:
+    return Task(kind="classification", targets=names)
+
+
 def ints(*values: int) -> Tensor:
     return torch.tensor(values, dtype=torch.int64)
 
@@ -271,7 +276,7 @@ GOOD: dict[str, Any] = {
     "edge_ptr": ints(0, 1, 2, 2),
     "edge_index": ints(1, 0),
     "y": ints(0, 1),
-    "class_names": ("no", "yes"),
+    "task": classes("no", "yes"),
     "features": "zeros",
 }
 
@@ -282,9 +287,9 @@ GOOD: dict[str, Any] = {
         ({"x": torch.zeros(3)}, r"x is torch.float32 of shape \(3,\), expected torch.float32 with"),
         ({"x": torch.zeros(3, 2, dtype=torch.float64)}, "x is torch.float64"),
         ({"y": torch.zeros(2)}, "y is torch.float32 .* expected torch.int64 with 1 dimension$"),
-        ({"y": ints(0, 2)}, "y holds class 2, expected 0 … 1, for there are 2 class_names"),
-        ({"y": ints(0, -1)}, "y holds class -1"),
-        ({"y": ints(0)}, "ptr has 3 entries, expected 2: one more than there are graphs"),
+        ({"y": ints(0, 2)}, "y holds class 2, expected 0 … 1, for there are 2 classes, or -1"),
+        ({"y": ints(0, -2)}, "y holds class -2"),
+        ({"y": ints(0)}, "y has 1 row, expected 2: one for each of the graphs"),
         ({"ptr": ints(0, 2, 2)}, "ptr goes from 0 to 2, expected from 0 to 3"),
         ({"ptr": ints(0, 4, 3)}, "ptr does not ascend: 4 is followed by 3 at position 2"),
         ({"edge_ptr": ints(0, 1, 2)}, "edge_ptr has 3 entries, expected 4"),

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from graphnorms.data import GraphSet, load_dataset
+from graphnorms.data import GraphSet, Task, load_dataset
 from graphnorms.data import onehot as module
+from graphnorms.data.checks import check_graph_set
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.raw import RawGraphs
 
@@ -54,12 +55,12 @@ def test_columns_are_as_narrow_as_they_can_be(width: int, dtype: torch.dtype) ->
 
 
 def test_readers_keep_one_hot_features_compact(graphs: GraphSet) -> None:
-    kept = graphs._x
+    kept = graphs.kept_x
     assert isinstance(kept, OneHot)
     assert kept.columns.nbytes == graphs.num_nodes
     assert graphs.x.shape == (graphs.num_nodes, graphs.num_features)
     assert graphs.x.sum(1).unique().tolist() == [1.0]
-    graphs._validate()
+    check_graph_set(graphs)
 
 
 def test_several_label_columns() -> None:
@@ -86,7 +87,7 @@ def test_batches_and_subsets_are_those_of_the_dense_features(graphs: GraphSet) -
     dense, ids = with_dense(graphs), torch.tensor([7, 0, 7, 150])
     assert torch.equal(graphs.batch(ids).x, dense.batch(ids).x)
     part = graphs.subset(ids)
-    assert isinstance(part._x, OneHot)
+    assert isinstance(part.kept_x, OneHot)
     assert torch.equal(part.x, dense.subset(ids).x)
     assert repr(graphs) == repr(dense)
 
@@ -94,10 +95,10 @@ def test_batches_and_subsets_are_those_of_the_dense_features(graphs: GraphSet) -
 def test_moving_and_pickling_keep_them_compact(graphs: GraphSet) -> None:
     assert graphs.to("cpu") is graphs
     moved = graphs.to("meta")
-    assert isinstance(moved._x, OneHot)
+    assert isinstance(moved.kept_x, OneHot)
     assert moved.device.type == "meta"
     again = pickle.loads(pickle.dumps(graphs))
-    assert isinstance(again._x, OneHot)
+    assert isinstance(again.kept_x, OneHot)
     assert again.fingerprint == graphs.fingerprint
 
 
@@ -114,7 +115,8 @@ def test_bad_columns(columns: Tensor, message: str) -> None:
     arguments: dict[str, Any] = {
         "name": "bad", "x": OneHot(columns, 2), "ptr": torch.tensor([0, 3]),
         "edge_ptr": torch.zeros(4).long(), "edge_index": torch.zeros(0).long(),
-        "y": torch.tensor([0]), "class_names": ["a"], "features": "bad",
+        "y": torch.tensor([0]), "features": "bad",
+        "task": Task(kind="classification", targets=("a",)),
     }  # fmt: skip
     with pytest.raises(ValueError, match=message):
         GraphSet(**arguments)

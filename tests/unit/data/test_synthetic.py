@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from graphnorms.data import random_graphs
+from graphnorms.data.checks import check_graph_set
 
 
 def test_sizes_and_content() -> None:
     graphs = random_graphs(500, mean_nodes=30, num_features=37, num_classes=3, seed=4)
-    graphs._validate()
+    check_graph_set(graphs)
     sizes = graphs.ptr.diff()
     assert len(graphs) == 500
     assert 28 < sizes.float().mean() < 32

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.data import GraphBatch, GraphSet
+from graphnorms.data import GraphBatch, GraphSet, Task
 from graphnorms.data.onehot import OneHot
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu.gather import gather
@@ -15,6 +15,7 @@ from graphnorms.kernels.cpu.gather import gather
 pytestmark = pytest.mark.skipif(extension.unavailable() is not None, reason="of the extension")
 
 GRAPHS = 200
+TASK = Task(kind="classification", targets=("a", "b", "c"))
 
 
 def packed(x: Tensor | OneHot, directed: bool) -> GraphSet:
@@ -39,7 +40,7 @@ def packed(x: Tensor | OneHot, directed: bool) -> GraphSet:
     return GraphSet(
         name="packed", x=x.index_select(0, torch.arange(int(ptr[-1]))), ptr=ptr,
         edge_ptr=adjacency.ptr, edge_index=adjacency.index - first[adjacency.index],
-        y=torch.arange(GRAPHS) % 3, class_names=["a", "b", "c"], features="any", **transpose,
+        y=torch.arange(GRAPHS) % 3, task=TASK, features="any", **transpose,
     )  # fmt: skip
 
 
@@ -85,7 +86,7 @@ def test_a_set_of_strided_tensors() -> None:
     x = torch.randn(3, 8)[:, ::2]
     graphs = GraphSet(
         name="strided", x=x, ptr=torch.tensor([0, 2, 3]), edge_ptr=torch.tensor([0, 1, 2, 2]),
-        edge_index=torch.tensor([1, 5, 0, 5])[::2], y=torch.tensor([0, 0]), class_names=["a"],
+        edge_index=torch.tensor([1, 5, 0, 5])[::2], y=torch.tensor([0, 0]), task=TASK,
         features="any",
     )  # fmt: skip
     assert torch.equal(graphs.batch(torch.tensor([1, 0])).x, x[[2, 0, 1]])

@@ -33,8 +33,9 @@ class Nothing(nn.Module):
         return x
 
 
-def one_graph(adjacency: gn.Adjacency) -> GraphContext:
-    return GraphContext(adjacency, Segments.single(adjacency.num_nodes))
+def one_graph(adjacency: gn.Adjacency, edge_features: Tensor | None = None) -> GraphContext:
+    segments = Segments.single(adjacency.num_nodes)
+    return GraphContext(adjacency, segments, edge_features=edge_features)
 
 
 def edge_index(loops: bool) -> Tensor:
@@ -105,7 +106,7 @@ def test_gine_is_that_of_pyg(pyg: Any) -> None:
     adjacency = gn.Adjacency.from_edge_index(edges, NODES)
     inputs = [x, features, *mine.parameters()]
     both(
-        (mine(x, one_graph(adjacency), edge_features=features), inputs),
+        (mine(x, one_graph(adjacency, features)), inputs),
         (theirs(x, edges, features), inputs),
     )
 
@@ -113,11 +114,11 @@ def test_gine_is_that_of_pyg(pyg: Any) -> None:
 def test_gine_with_a_norm_under_autocast() -> None:
     adjacency = gn.Adjacency.from_edge_index(edge_index(loops=True), NODES)
     layer = GINEConv(5, 4, lambda c: NormSlot("graph", c), edge_channels=3)
-    arguments = (draw(NODES, 5).float(), one_graph(adjacency))
     features = draw(adjacency.num_edges, 3, seed=1).float()
-    expected = layer(*arguments, edge_features=features)
+    arguments = (draw(NODES, 5).float(), one_graph(adjacency, features))
+    expected = layer(*arguments)
     with torch.autocast("cpu", torch.bfloat16):
-        y = layer(*arguments, edge_features=features)
+        y = layer(*arguments)
     assert y.dtype == torch.bfloat16
     assert (y - expected).abs().max() < 0.2
     assert (y >= 0).all()

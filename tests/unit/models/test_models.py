@@ -106,6 +106,38 @@ def test_node_head(batch: GraphBatch) -> None:
     assert model(batch.x, batch.adjacency, batch.segments).shape == (batch.x.shape[0], 3)
 
 
+def test_gine_is_the_formula(batch: GraphBatch) -> None:
+    """The messages edge by edge, from dense matrices, layer by layer."""
+    config = ModelConfig(name="gine", layers=2, self_weight=1.5, residual=True)
+    model = GNN(config, "graph", 5, 3, edge_channels=2, seed=0).double().eval()
+    adjacency = batch.adjacency
+    generator = torch.Generator().manual_seed(0)
+    edges = torch.randn(adjacency.num_edges, 2, generator=generator, dtype=torch.float64)
+    got = model(batch.x.double(), adjacency, batch.segments, edges)
+
+    target = torch.repeat_interleave(torch.arange(adjacency.num_nodes), adjacency.in_degree)
+    h = batch.x.double()
+    for number, layer in enumerate(model.convolutions):
+        rows = []
+        for node in range(adjacency.num_nodes):
+            at = target == node
+            messages = torch.relu(h[adjacency.index[at]] + linear(edges[at], layer.edge_linear))
+            rows.append(1.5 * h[node] + messages.sum(0))
+        y = torch.relu(norm_by_hand(linear(torch.stack(rows), layer.linear), batch, 1e-5))
+        y = torch.relu(norm_by_hand(linear(y, layer.linear2), batch, 1e-5))
+        h = h + y if number else y
+    pooled = torch.stack([h[batch.segments.index == g].sum(0) for g in range(batch.num_graphs)])
+    torch.testing.assert_close(got, linear(pooled, model.head))
+
+
+def test_gine_without_features_of_edges(batch: GraphBatch) -> None:
+    with pytest.raises(ValueError, match="'gine' reads features of edges, and the graphs have"):
+        GNN(preset("gine"), "graph", 5, 3, seed=0)
+    model = GNN(preset("gine"), "graph", 5, 3, edge_channels=2, seed=0)
+    with pytest.raises(ValueError, match="GINE needs features of the edges"):
+        model(batch.x, batch.adjacency, batch.segments)
+
+
 def test_initial_weights_do_not_depend_on_the_norm() -> None:
     models = [GNN(preset("gin"), norm, 5, 3, seed=7) for norm in gn.CATALOG]
     linears = [
@@ -136,6 +168,7 @@ def test_initialize_leaves_the_global_random_state() -> None:
     [
         (lambda: preset("gim"), "unknown model 'gim'; did you mean gin"),
         (lambda: preset("gin", "paper"), "unknown preset 'paper'; did you mean graphnorm-paper"),
+        (lambda: preset("gine", "graphnorm-paper"), "'graphnorm-paper' has no gine, expected gin"),
         (lambda: ModelConfig(name="gin", readout="maxx"), "unknown readout 'maxx'"),
         (lambda: ModelConfig(name="gin", layers=0), "layers is 0"),
         (lambda: ModelConfig(name="gin", dropout=1.0), r"dropout is 1\.0"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import graphnorms as gn
-from graphnorms.models import GNN, GraphContext, ModelConfig, NormSlot
+from graphnorms.models import GNN, MODELS, GraphContext, ModelConfig, NormSlot
 from graphnorms.segments import Segments
 
 EDGES = torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 0, 4, 5, 3]])
@@ -39,15 +39,18 @@ def test_the_four_orders(place: str, residual_place: str) -> None:
 
 
 @pytest.mark.parametrize("norm", [*gn.CATALOG, "graph:eps=0.5"])
-@pytest.mark.parametrize("model", ["gin", "gcn"])
+@pytest.mark.parametrize("model", MODELS)
 def test_every_norm_stands_in_every_model(model: str, norm: str) -> None:
     config = ModelConfig(
         name=model, residual=True, norm_place="after-activation", residual_place="before-norm"
     )
-    x = torch.rand(6, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    for chosen in (ModelConfig(name=model, residual=True), config):
-        logits = GNN(chosen, norm, 5, 3, seed=0)(x, CONTEXT.adjacency, CONTEXT.segments)
-        assert logits.shape == (2, 3)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(6, 5, generator=generator).requires_grad_()
+    edges = torch.rand(6, 4, generator=generator)
+    for chosen in (ModelConfig(name=model, residual=True, head="node"), config):
+        gnn = GNN(chosen, norm, 5, 3, edge_channels=4, seed=0)
+        logits = gnn(x, CONTEXT.adjacency, CONTEXT.segments, edges)
+        assert logits.shape == (6 if chosen.head == "node" else 2, 3)
         (grad,) = torch.autograd.grad(logits.square().sum(), x)
         assert grad.isfinite().all()
 

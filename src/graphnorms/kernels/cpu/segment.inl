@@ -92,7 +92,8 @@ inline int64_t count_tasks(const Norm& p, int64_t rows_per_task) {
 template <class T> bool streams(const Norm& p, const void* out) {
     constexpr int64_t aligned = kLanes<Accumulate<T>> * int64_t(sizeof(T));
     const int64_t row = p.channels * int64_t(sizeof(T));
-    return kCanStream && p.rows * row > kStreamBytes && row % aligned == 0 &&
+    const int64_t bytes = p.rows * row;
+    return kCanStream && bytes > kStreamBytes && bytes <= kFreshBytes && row % aligned == 0 &&
            reinterpret_cast<uintptr_t>(out) % aligned == 0;
 }
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from graphnorms.lab.workers import interrupts_held_back
+from graphnorms.lab.engines.worker import interrupts_held_back
 
 
 def test_ctrl_c_comes_when_the_block_has_ended():

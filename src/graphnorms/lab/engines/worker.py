@@ -10,43 +10,28 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from graphnorms.lab.engines.attempt import (
+    NothingUnpackedError,
+    StartError,
+    Trial,
+    attempt,
+    one_line,
+)
 
 if TYPE_CHECKING:
     from loky.process_executor import ProcessPoolExecutor
 
     from graphnorms.training import Record, TrialConfig
 
-Trial = Callable[..., "Record"]
-"""`trial(config, dataset, on_epoch)`; it calls `on_epoch` once after each epoch."""
-
 _ONE_THREAD = dict.fromkeys(
     ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"], "1"
 )
-
-
-def pack(trial: Trial, dataset: Any) -> bytes:
-    """Pack what a worker process needs, to be sent to each process once.
-
-    In one block made by the plain pickle protocol: the picklers of multiprocessing would pass a
-    tensor as a handle to shared memory, which dies with the process.
-    """
-    import cloudpickle  # type: ignore[import-untyped]
-
-    packed: bytes = cloudpickle.dumps((trial, dataset))
-    return packed
-
-
-class StartError(Exception):
-    """A worker process cannot do any trial, in words why."""
-
-
-class NothingUnpackedError(Exception):
-    """A worker process has no data: loky puts a new one in place of one that has grown large."""
 
 
 class Worker:
@@ -121,29 +106,6 @@ class Worker:
 def _submit(pool: ProcessPoolExecutor, config: TrialConfig, path: Path) -> Future[Record]:
     future: Future[Record] = pool.submit(_run_in_worker, config, path)
     return future
-
-
-def attempt(
-    trial: Trial, config: TrialConfig, dataset: Any, on_epoch: Callable[..., None]
-) -> Record:
-    """Run a trial; whatever it raises becomes a failed record."""
-    try:
-        return trial(config, dataset, on_epoch)
-    except (Exception, SystemExit) as error:
-        return failed(config, one_line(error))
-
-
-def failed(config: TrialConfig, reason: str) -> Record:
-    """Return the record of a trial that left nothing behind but a reason."""
-    from graphnorms.training import Record
-
-    return Record(key=config.key, config=config.to_dict(), status="failed", reason=reason)
-
-
-def one_line(error: BaseException) -> str:
-    """Return what an exception says on one line, its kind in front of it."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 @contextmanager

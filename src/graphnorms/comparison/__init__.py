@@ -1,0 +1,18 @@
+"""Compare normalizations on one data set: the facade over data, trials, verdict and report.
+
+comparison = graphnorms.compare("MUTAG", norms=("none", "batch", "graph"))
+print(comparison)
+"""
+
+from graphnorms.comparison.facade import compare, prepare
+from graphnorms.comparison.outcome import Comparison, ComparisonInterrupted, open_comparison
+from graphnorms.comparison.progress import Status
+
+__all__ = [
+    "Comparison",
+    "ComparisonInterrupted",
+    "Status",
+    "compare",
+    "open_comparison",
+    "prepare",
+]

@@ -1,0 +1,307 @@
+"""From what a user asks for to trials that run, one record after the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from graphnorms.comparison.outcome import Comparison, ComparisonInterrupted
+from graphnorms.comparison.progress import Clock, Status
+from graphnorms.comparison.repeat import choices_of, command_of
+from graphnorms.errors import GraphnormsError
+from graphnorms.lab import engines
+from graphnorms.lab.plan import Plan, Schedule, code_versions
+from graphnorms.lab.protocol import (
+    DEFAULT_DEVICE,
+    Choices,
+    CompareSettings,
+    require_integer,
+    resolve,
+    said,
+)
+from graphnorms.lab.runs import Run, default_folder, read_config
+
+if TYPE_CHECKING:
+    from graphnorms.data import GraphSet
+    from graphnorms.training import Record, TrialConfig
+
+DEFAULT_DATASET = "MUTAG"
+Dataset: TypeAlias = "str | Path | GraphSet | Sequence[Any] | None"
+Reading: TypeAlias = dict[str, Any] | None
+
+
+def compare(
+    dataset: Dataset = None,
+    *,
+    norms: Sequence[str] | str | None = None,
+    protocol: str | None = None,
+    budget: str | None = None,
+    model: str | None = None,
+    preset: str | None = None,
+    norm_place: str | None = None,
+    residual: str | None = None,
+    layers: int | None = None,
+    hidden: int | None = None,
+    task: str | None = None,
+    features: str | None = None,
+    edge_features: str | None = None,
+    metric: str | None = None,
+    split: str | None = None,
+    folds: int | None = None,
+    runs: int | None = None,
+    epochs: int | None = None,
+    learning_rate: float | Sequence[float] | None = None,
+    weight_decay: float | None = None,
+    batch_size: int | None = None,
+    margin: float | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    engine: str = "local",
+    scheduler: str | None = None,
+    workers: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: Callable[[Status], None] | None = None,
+) -> Comparison:
+    """Train one model with each normalization, all else equal, and judge the difference.
+
+    Every norm gets the same splits, seeds, learning rates and budget; its learning rate is chosen
+    on validation data and its score taken on test data with fresh seeds. Trials run in worker
+    processes with one thread each. What is done is kept in the run's folder: the same call after
+    an interruption continues there, and after the end it trains nothing and gives the same
+    answer.
+
+    Args:
+        dataset: Name of an embedded set (MUTAG if nothing is said, nci5k) or of a TUDataset, the
+            path of a folder in TU format, a powerful-gnns text file or an `.npz` file,
+            `"module:factory"`, a `GraphSet`, or a sequence of PyG `Data`.
+        norms: Normalizations as text, or one text with commas in between: catalogue names (see
+            `graphnorms.CATALOG`), arguments behind a colon as in `"pair:scale=2"`. `"none"` is
+            always among them. Default: none, batch, layer, instance and graph.
+        protocol: `"nested"` (cross-validation with validation data inside each fold; default),
+            `"split"` (one given or random split, several seeds) or `"paper"` (epoch and learning
+            rate chosen by the score that is reported, as in the GIN and GraphNorm papers:
+            optimistic).
+        budget: `"quick"` (default), `"standard"` or `"full"`: learning rates, epochs, seeds.
+        model: `"gin"`, `"gine"` (with edge features) or `"gcn"`; default: gine where edges have
+            features, else gin; gcn for nodes.
+        preset: Named architecture and training settings; what is None below comes from it.
+        norm_place: Each norm `"before-activation"` or `"after-activation"`.
+        residual: Whether every convolution but the first adds its input, and where: `"none"`,
+            `"after-norm"` or `"before-norm"`.
+        layers, hidden: Number of convolutions, and their channels.
+        task: What is learned, where the data can be read in several ways: `"classification"`,
+            `"binary"` or `"regression"`.
+        features: What node features are made of: `"labels"`, `"attributes"`, `"degree"`,
+            `"constant"`, or by default whatever the data suggest.
+        edge_features: Likewise of edges: `"labels"`, `"attributes"` or `"none"`.
+        metric: The score compared, see `graphnorms.training.METRICS`; default: accuracy, ROC-AUC
+            or MAE, by the task.
+        split: `"given"` or `"random"`, for the protocol `"split"`.
+        folds: Folds of a cross-validation.
+        runs: Trials that are reported per fold, or on one split the seeds; default by the budget.
+        epochs: Passes over the training data.
+        learning_rate: Adam's step size in the first epoch: one for all norms, or a grid of them.
+        weight_decay: Adam's L2 penalty.
+        batch_size: Graphs in a minibatch.
+        margin: Differences of scores below this are of no practical interest.
+        seed: Seeds weights, batch order and dropout.
+        device: Where the models are trained, e.g. `"cpu"` or `"cuda:0"`.
+        engine: `"local"` worker processes, or `"dask"`.
+        scheduler: Address of the dask scheduler.
+        workers: Local trials at a time; None is one per usable core.
+        out: The run's folder; None is `runs/<dataset>-<model>`.
+        resume: Continue the run in that folder, with its settings where nothing else is said.
+        progress: Called with a `Status` before anything is trained, a few times per second from
+            then on, and after the last trial.
+
+    Raises:
+        ValueError: A value is not possible, a name is not known, the data set is malformed
+            (`DatasetError`), or `out` holds a run with other settings (`RunExistsError`).
+        GraphnormsError: There is no run to resume, or no worker process can be started.
+        ComparisonInterrupted: Ctrl-C; a `KeyboardInterrupt` that knows what was done.
+        OSError: The run's folder cannot be written.
+    """
+    plan, config = prepare(
+        dataset, task=task, features=features, edge_features=edge_features, engine=engine,
+        scheduler=scheduler, workers=workers, out=out, resume=resume,
+        choices=Choices(
+            norms=norms, protocol=protocol, budget=budget, model=model, preset=preset,
+            norm_place=norm_place, residual=residual, layers=layers, hidden=hidden,
+            metric=metric, split=split, folds=folds, runs=runs, epochs=epochs,
+            learning_rate=learning_rate, weight_decay=weight_decay, batch_size=batch_size,
+            margin=margin, seed=seed, device=device,
+        ),
+    )  # fmt: skip
+    with Run(plan.folder, config) as run:
+        try:
+            _train(plan, run, scheduler, progress or _say_nothing)
+        except KeyboardInterrupt:
+            comparison = _comparison(plan, run)
+            if comparison.judgeable:
+                comparison.report()
+            raise ComparisonInterrupted(comparison) from None
+        comparison = _comparison(plan, run)
+        comparison.report()
+    return comparison
+
+
+def prepare(
+    dataset: Dataset = None,
+    *,
+    choices: Choices,
+    task: str | None = None,
+    features: str | None = None,
+    edge_features: str | None = None,
+    engine: str = "local",
+    scheduler: str | None = None,
+    workers: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+) -> tuple[Plan, dict[str, Any]]:
+    """Resolve what `compare` was asked for, without touching the run's folder.
+
+    Returns:
+        The plan, and what the run's folder keeps of it.
+    """
+
+    reading: Reading = None
+    if resume:
+        folder = Path(out) if out is not None else _folder_of(dataset, choices)
+        stored = read_config(folder)
+        dataset, reading = _stored_data(dataset, stored, folder)
+        choices = replace(choices_of(CompareSettings.from_dict(stored)), **said(choices))
+        out = folder
+    if workers is None:
+        workers = engines.default_workers(choices.device or DEFAULT_DEVICE)
+    require_integer("workers", workers, at_least=1)
+    engines.check_engine(engine, scheduler)
+    asked = _given(task=task, features=features, edge_features=edge_features)
+    graphs, name, reading = _load(dataset, (reading or {}) | asked)
+    settings = resolve(graphs, name, choices)
+    folder = _default_folder(settings, graphs) if out is None else Path(out)
+    versions = code_versions()
+    plan = Plan(
+        schedule=Schedule(settings=settings, fingerprint=graphs.fingerprint, versions=versions),
+        dataset=graphs,
+        workers=workers,
+        engine=engine,
+        folder=folder,
+        command=command_of(settings, reading),
+    )
+    data = {"reading": reading, "fingerprint": graphs.fingerprint}
+    return plan, settings.to_dict() | versions | data
+
+
+def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Status], None]) -> None:
+    """Run the trials that have no outcome yet and keep each record as soon as it is there."""
+    from graphnorms.training import run_trial
+
+    schedule, find = plan.schedule, run.journal.get
+    known = schedule.known(find)
+    total = plan.settings.planned - sum(find(config.key) is not None for config in known)
+    clock = Clock(epochs=plan.settings.epochs * total)
+    running: Mapping[str, int] = {}  # by key
+    ended = 0
+
+    def tell(latest: Record | None = None) -> None:
+        clock.note(plan.settings.epochs * ended + sum(running.values()))
+        progress(
+            Status(
+                plan=plan,
+                records=tuple(schedule.records(find)),
+                latest=latest,
+                running=_by_norm(running, schedule.known(find)),
+                elapsed=clock.elapsed,
+                remaining=clock.remaining,
+            )
+        )
+
+    def on_progress(epochs: Mapping[str, int]) -> None:
+        nonlocal running
+        running = epochs
+        tell()
+
+    tell()
+    if not total:
+        return
+    engine = engines.make_engine(
+        plan.engine, run_trial, plan.dataset, workers=min(plan.workers, total), scheduler=scheduler
+    )
+    with engine, closing(
+        run.complete(engine, known, on_progress, lambda _: schedule.reported(find))
+    ) as records:  # fmt: skip
+        for record in records:
+            ended += 1
+            running = {key: epochs for key, epochs in running.items() if key != record.key}
+            tell(record)
+
+
+def _by_norm(epochs: Mapping[str, int], configs: Iterable[TrialConfig]) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for config in configs:
+        if config.key in epochs:
+            sums[config.norm] += epochs[config.key]
+    return sums
+
+
+def _comparison(plan: Plan, run: Run) -> Comparison:
+    return Comparison(
+        settings=plan.settings,
+        records=tuple(plan.schedule.records(run.journal.get)),
+        folder=plan.folder,
+        command=plan.command,
+        dataset=plan.dataset,
+    )
+
+
+def _load(dataset: Dataset, reading: dict[str, Any]) -> tuple[GraphSet, str, Reading]:
+    """Return the graphs, what to call them, and how they were read; None for a `GraphSet`."""
+    from graphnorms.data import GraphSet, from_pyg, load_dataset
+
+    if isinstance(dataset, GraphSet):
+        if reading:
+            raise ValueError(
+                f"{next(iter(reading))} says how data are read, but the data are a GraphSet; "
+                "make it as it is wanted"
+            )
+        return dataset, dataset.name, None
+    if dataset is None or isinstance(dataset, str | Path):
+        name = DEFAULT_DATASET if dataset is None else str(dataset)
+        return load_dataset(name, **reading), name, reading
+    graphs = from_pyg(dataset, **reading)
+    return graphs, graphs.name, None
+
+
+def _stored_data(dataset: Dataset, stored: Mapping[str, Any], folder: Path) -> tuple[Any, Reading]:
+    """Return the data of the run that is resumed, unless they are given."""
+    reading = stored.get("reading")
+    if dataset is not None:
+        return dataset, None if not isinstance(dataset, str | Path) else reading
+    if reading is None:
+        raise GraphnormsError(
+            f"the run in {folder} was made from graphs in memory; give them to compare() to resume"
+        )
+    return stored["dataset"], reading
+
+
+def _folder_of(dataset: Dataset, choices: Choices) -> Path:
+    """Return where a run would be, before its data are known to be there."""
+    graphs, _, _ = _load(dataset, {})
+    return _default_folder(resolve(graphs, graphs.name, choices), graphs)
+
+
+def _default_folder(settings: CompareSettings, graphs: GraphSet) -> Path:
+    return default_folder(graphs.name, settings.model, settings.preset, settings.protocol)
+
+
+def _given(**options: str | None) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _say_nothing(status: Status) -> None:
+    pass

@@ -1,0 +1,264 @@
+"""What a comparison found: its records, and all that can be made of them."""
+
+from __future__ import annotations
+
+import html
+import io
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphnorms.comparison.repeat import command_of
+from graphnorms.errors import GraphnormsError
+from graphnorms.lab.plan import Schedule, code_versions
+from graphnorms.lab.protocol import CompareSettings
+from graphnorms.lab.runs import CONFIG, REPORT, read_config
+from graphnorms.lab.shelf import open_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from graphnorms.data import GraphSet
+    from graphnorms.lab.verdict import Verdict
+    from graphnorms.training import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a comparison found; printing it, or showing it in a notebook, gives the table.
+
+    Args:
+        settings: Everything that was asked for, resolved.
+        records: One per trial that has an outcome, in the order of the plan.
+        folder: The run's folder.
+        command: What repeats it.
+        dataset: The graphs, where they are at hand.
+    """
+
+    settings: CompareSettings
+    records: tuple[Record, ...]
+    folder: Path
+    command: str
+    dataset: GraphSet | None = field(default=None, repr=False)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Which norms lead in score and in speed of training, as far as the trials can tell.
+
+        Raises:
+            ValueError: No trial that is reported has an outcome.
+        """
+        from graphnorms.lab.judge import judge
+
+        settings = self.settings
+        return judge(
+            self.records,
+            protocol=settings.protocol,
+            norms=settings.norms,
+            margin=settings.margin,
+            planned=settings.reported_trials,
+            unit=settings.unit,
+        )
+
+    @property
+    def planned(self) -> int:
+        """Trials that the comparison has when it is complete."""
+        return self.settings.planned
+
+    @property
+    def judgeable(self) -> bool:
+        """Whether there is an outcome of a trial that scores come from."""
+        return any(record.config["stage"] != "select" for record in self.records)
+
+    def table(self, width: int = 80) -> str:
+        """Return the leaderboard and the verdict in words, as plain text.
+
+        Args:
+            width: Columns at hand.
+        """
+        return self._exported(width).export_text().rstrip()
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per trial: what was tried, how it ended, and its scores.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        from graphnorms.lab.export import records_to_frame
+
+        return records_to_frame(self.records)
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write `to_frame()` as a Parquet file and return where it is.
+
+        Raises:
+            ImportError: pandas or pyarrow is not installed.
+            OSError: It cannot be written.
+        """
+        from graphnorms.lab.export import write_parquet
+
+        write_parquet(Path(path), self.records)
+        return Path(path)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the report as one HTML page and return where it is.
+
+        Args:
+            path: Where to write it; None is `report.html` in the run's folder.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        from graphnorms.report.page import write_page
+
+        path = self.folder / REPORT if path is None else Path(path)
+        write_page(path, self.records, self.verdict, self.settings.to_dict(), self.command)
+        return path
+
+    def export(self, path: str | Path, norm: str | None = None) -> Path:
+        """Write a trained model as safetensors and return where it is.
+
+        The model of the trial that did best on its validation data, trained once more: a trial
+        is a function of its config, and that it ends as it did the first time is checked.
+        `graphnorms.load_model` reads the file.
+
+        Args:
+            path: The file.
+            norm: With which normalization; None is the one that the verdict recommends.
+
+        Raises:
+            ValueError: No trial with this norm was done.
+            GraphnormsError: The data are not what they were, or the trial ends differently now.
+            OSError: The data cannot be read, or the file not written.
+        """
+        from graphnorms.lab.selection import best_trial
+
+        if norm is None:
+            advice = self.verdict.recommendation
+            norm = advice.norm if advice is not None else self.verdict.best
+        chosen = [
+            record
+            for record in self.records
+            if record.config["norm"] == norm and record.config["stage"] != "select"
+        ]
+        record = best_trial(chosen)
+        if record is None:
+            raise ValueError(f"no trial with the norm {norm!r} was done; there is no model of it")
+        _train_again(record, self._data(), Path(path))
+        return Path(path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return settings, verdict and where the records are, as JSON-able data."""
+        return {
+            "settings": self.settings.to_dict(),
+            "verdict": self.verdict.to_dict() if self.judgeable else None,
+            "trials": {
+                "planned": self.planned,
+                "done": sum(record.status == "done" for record in self.records),
+                "failed": sum(record.status == "failed" for record in self.records),
+            },
+            "folder": str(self.folder),
+            "command": self.command,
+        }
+
+    def __repr__(self) -> str:
+        return self.table() if self.judgeable else f"Comparison(no verdict yet, {self.folder})"
+
+    def _repr_html_(self) -> str:
+        if not self.judgeable:
+            return f"<pre>{html.escape(repr(self))}</pre>"
+        return self._exported(100).export_html(
+            inline_styles=True, code_format="<pre style='line-height:1.2'>{code}</pre>"
+        )
+
+    def _exported(self, width: int) -> Console:
+        """A console that has printed this comparison to nowhere but its own memory."""
+        from rich.console import Console
+
+        from graphnorms.report.table import closing, leaderboard
+
+        console = Console(file=io.StringIO(), record=True, width=width, force_jupyter=False)
+        console.print(leaderboard(self.verdict, width=width))
+        console.print(closing(self.verdict))
+        return console
+
+    def _data(self) -> GraphSet:
+        """The graphs: those at hand, or read as they were."""
+        from graphnorms.data import load_dataset
+
+        if self.dataset is not None:
+            return self.dataset
+        reading = read_config(self.folder).get("reading")
+        if reading is None:
+            raise GraphnormsError(
+                "the comparison was made from graphs in memory, which its folder does not have; "
+                "call compare() with them again and export its result"
+            )
+        return load_dataset(self.settings.dataset, **reading)
+
+
+def open_comparison(folder: str | Path) -> Comparison:
+    """Read a run from its folder, finished or not, also while it is going on.
+
+    Raises:
+        GraphnormsError: The folder holds no run, or a file in it is damaged.
+        OSError: A file cannot be read.
+    """
+    folder = Path(folder)
+    config, records = open_run(folder)
+    try:
+        settings = CompareSettings.from_dict(config)
+    except ValueError as error:
+        raise GraphnormsError(f"{folder}: {error}") from None
+    try:
+        schedule = Schedule(
+            settings=settings,
+            fingerprint=config["fingerprint"],
+            versions={name: config[name] for name in code_versions()},
+        )
+    except KeyError as error:
+        raise GraphnormsError(f"{folder / CONFIG}: {error} is missing") from None
+    journal = {record.key: record for record in records}
+    return Comparison(
+        settings=settings,
+        records=tuple(schedule.records(journal.get)),
+        folder=folder,
+        command=command_of(settings, config.get("reading")),
+    )
+
+
+class ComparisonInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a comparison: what is done is kept, and the same call continues.
+
+    Args:
+        comparison: What there is; its `records` may be empty.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        done, planned = len(comparison.records), comparison.planned
+        super().__init__(
+            f"interrupted: {done} of {planned} trials; run the same command again to continue"
+        )
+        self.comparison = comparison
+
+
+def _train_again(record: Record, graphs: GraphSet, path: Path) -> None:
+    from graphnorms.training import TrialConfig, run_trial, threads
+
+    config = TrialConfig(**record.config)
+    if graphs.fingerprint != config.fingerprint:
+        raise GraphnormsError(
+            f"{graphs.name} has changed since the run (fingerprint {graphs.fingerprint}, then "
+            f"{config.fingerprint}); its models cannot be made again"
+        )
+    with threads(1):  # as it was, for the same rounding
+        again = run_trial(config, graphs, checkpoint=path)
+    if again.outcome != record.outcome:
+        path.unlink(missing_ok=True)
+        raise GraphnormsError(
+            "the trial did not end as it did before, so there is no model of it to write; it was "
+            f"made with torch {record.environment.get('torch')} on "
+            f"{record.environment.get('processor')}"
+        )

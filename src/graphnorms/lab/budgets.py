@@ -1,0 +1,58 @@
+"""How much a comparison may cost: three sizes, the same for every norm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from graphnorms.errors import unknown_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a comparison of one size tries.
+
+    Args:
+        learning_rates: The grid, the same for every norm.
+        epochs: Of the preset's epochs, the share that a trial gets.
+        selection_runs: On a given split, the seeds that each learning rate is tried with.
+        runs: In a nested cross-validation, the trials of a fold with the chosen rate.
+        seeds: On a given split, the same.
+    """
+
+    learning_rates: tuple[float, ...]
+    epochs: float
+    selection_runs: int
+    runs: int
+    seeds: int
+
+
+QUICK: Final = "quick"
+"""The budget that is meant when none is named."""
+
+# Steps of about √10 around 3e-3, where Adam trains small graph networks; ten seeds are the fewest
+# that can tell five norms apart (a sign-flip test of 10 pairs of norms needs nine).
+BUDGETS: Final = {
+    "quick": Budget(
+        learning_rates=(1e-3, 3e-3, 1e-2), epochs=0.5, selection_runs=1, runs=1, seeds=10
+    ),
+    "standard": Budget(
+        learning_rates=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2), epochs=1.0, selection_runs=2, runs=3,
+        seeds=15,
+    ),
+    "full": Budget(
+        learning_rates=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2), epochs=2.0, selection_runs=3, runs=5,
+        seeds=30,
+    ),
+}  # fmt: skip
+
+
+def budget_named(name: str) -> Budget:
+    """Return a budget by name.
+
+    Raises:
+        ValueError: There is no such budget.
+    """
+    if name not in BUDGETS:
+        raise unknown_name("budget", name, BUDGETS)
+    return BUDGETS[name]

@@ -1,0 +1,110 @@
+"""One try at a trial: whatever happens in it becomes a record."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphnorms.training import Record, TrialConfig
+
+Trial = Callable[..., "Record"]
+"""`trial(config, dataset, on_epoch)`; it calls `on_epoch` once after each epoch."""
+
+WORKER_DIED = "its worker process died"
+"""How the reason of a trial begins that was lost to no fault known to be its own."""
+
+OUT_OF_MEMORY = "out of memory"
+"""How the reason of a trial begins that found too little memory."""
+
+# Beside the exceptions that are made for it: torch's CPU allocator, and libraries of CUDA, raise
+# a plain RuntimeError.
+_MEMORY_ERRORS = ("MemoryError", "OutOfMemoryError")
+_MEMORY_MESSAGES = ("DefaultCPUAllocator: ", "CUDA out of memory", "_ALLOC_FAILED")
+_AMOUNT = re.compile(r"tried to allocate ([\d.]+ ?[KMGT]?i?B(?:ytes)?)", re.IGNORECASE)
+
+
+def attempt(
+    trial: Trial, config: TrialConfig, dataset: Any, on_epoch: Callable[..., None]
+) -> Record:
+    """Run a trial; whatever it raises becomes a failed record."""
+    try:
+        return trial(config, dataset, on_epoch)
+    except (Exception, SystemExit) as error:
+        reason = reason_of(error)
+    if reason.startswith(OUT_OF_MEMORY):
+        _give_memory_back()
+    return failed(config, reason)
+
+
+def failed(config: TrialConfig, reason: str) -> Record:
+    """Return the record of a trial that left nothing behind but a reason."""
+    from graphnorms.training import Record
+
+    return Record(key=config.key, config=config.to_dict(), status="failed", reason=reason)
+
+
+def died_twice(config: TrialConfig, how: str) -> Record:
+    """Return the record of a trial whose process died, and died again when it was run once more.
+
+    Args:
+        config: The trial.
+        how: What is known of the end of the process.
+    """
+    return failed(config, f"{WORKER_DIED} twice ({how})")
+
+
+def is_settled(record: Record | None) -> bool:
+    """Whether a trial with this record, or none, needs no further run.
+
+    A trial that failed by itself would fail again. One whose process died, or that found too
+    little memory, may have done nothing wrong, and is tried again whenever the run is continued.
+    """
+    if record is None:
+        return False
+    return record.status == "done" or not record.reason.startswith((WORKER_DIED, OUT_OF_MEMORY))
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why a trial failed, on one line."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    text = str(error)
+    if names.isdisjoint(_MEMORY_ERRORS) and not any(part in text for part in _MEMORY_MESSAGES):
+        return one_line(error)
+    amount = _AMOUNT.search(text)
+    return f"{OUT_OF_MEMORY} (tried to allocate {amount[1]})" if amount else OUT_OF_MEMORY
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an exception says on one line, its kind in front of it."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def pack(trial: Trial, dataset: Any) -> bytes:
+    """Pack what a worker process needs, to be sent to each process once.
+
+    In one block made by the plain pickle protocol: the picklers of multiprocessing would pass a
+    tensor as a handle to shared memory, which dies with the process.
+    """
+    import cloudpickle  # type: ignore[import-untyped]
+
+    packed: bytes = cloudpickle.dumps((trial, dataset))
+    return packed
+
+
+class StartError(Exception):
+    """A worker process cannot do any trial, in words why."""
+
+
+class NothingUnpackedError(Exception):
+    """A worker process has no data, being another one than that which was given them."""
+
+
+def _give_memory_back() -> None:
+    """Leave to other processes on the GPU what this one has only kept for later."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

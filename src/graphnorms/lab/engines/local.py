@@ -1,0 +1,169 @@
+"""Trials in worker processes of this machine, with one thread each."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphnorms.errors import GraphnormsError
+from graphnorms.lab.engines.attempt import (
+    NothingUnpackedError,
+    StartError,
+    Trial,
+    died_twice,
+    failed,
+    one_line,
+    pack,
+)
+from graphnorms.lab.engines.engine import RETRIES, TICK, Engine, OnProgress, Queue, Then
+from graphnorms.lab.engines.worker import Worker, interrupts_held_back
+
+if TYPE_CHECKING:
+    from graphnorms.training import Record, TrialConfig
+
+_FAILED_STARTS_ALLOWED = 3
+
+
+class WorkerProcesses(Engine):
+    """Run trials in worker processes, in parallel if there are several.
+
+    Every worker is a loky pool of its own with one process. When a process dies, it is then known
+    which trial it had and no other trial is disturbed; in one shared pool a single death fails
+    everything that is running. A trial whose process died is run once more. A process starts with
+    the first trial that needs it.
+
+    Args:
+        trial: The trial function.
+        dataset: Its second argument; sent to each process once.
+        workers: The number of processes.
+    """
+
+    def __init__(self, trial: Trial, dataset: Any, workers: int) -> None:
+        self._trial = trial
+        self._dataset = dataset
+        self._number = workers
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._workers: list[Worker] = []
+
+    @property
+    def workers(self) -> int:
+        """See `Engine.workers`."""
+        return self._number
+
+    def run(
+        self,
+        configs: Iterable[TrialConfig],
+        on_progress: OnProgress | None = None,
+        then: Then | None = None,
+    ) -> Generator[Record, None, None]:
+        """See `Engine.run`.
+
+        Raises:
+            GraphnormsError: Worker processes cannot be started.
+        """
+        waiting = Queue(configs)
+        if not waiting:
+            return
+        idle = self._open()
+        running: dict[Future[Record], tuple[TrialConfig, Worker]] = {}
+        deaths = _Deaths()
+
+        def start() -> None:
+            while idle and waiting:
+                config, worker = waiting.next(), idle.pop()
+                running[worker.start(config)] = (config, worker)
+
+        try:
+            while waiting or running:
+                start()
+                ended, _ = wait(running, timeout=TICK, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    config, worker = running.pop(future)
+                    idle.append(worker)
+                    record = deaths.record_or_none(future, config, worker)
+                    if record is None:
+                        waiting.again(config)
+                        continue
+                    start()  # no process waits for what is now done with the record
+                    yield record
+                    if then is not None:
+                        waiting.add(then(record))
+                if on_progress is not None:
+                    on_progress({c.key: w.epochs(c) for c, w in running.values()})
+        finally:
+            with interrupts_held_back():
+                for worker in self._workers:
+                    if worker not in idle:
+                        worker.kill()
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        with interrupts_held_back():
+            for worker in self._workers:
+                worker.kill()
+            self._workers = []
+            if self._folder is not None:
+                self._folder.cleanup()
+                self._folder = None
+
+    def _open(self) -> list[Worker]:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(
+                prefix="graphnorms-", ignore_cleanup_errors=True
+            )
+            packed, folder = pack(self._trial, self._dataset), Path(self._folder.name)
+            self._workers = [Worker(packed, folder) for _ in range(self._number)]
+        return list(self._workers)
+
+
+class _Deaths:
+    """What has died so far, and what follows from it."""
+
+    def __init__(self) -> None:
+        self._of_trial: Counter[str] = Counter()
+        self._at_start = 0  # in a row
+
+    def record_or_none(
+        self, future: Future[Record], config: TrialConfig, worker: Worker
+    ) -> Record | None:
+        """Return the record of a trial that ended, or None when it is to be run once more."""
+        from loky.process_executor import BrokenProcessPool
+
+        try:
+            record = future.result()
+            self._at_start = 0
+            return record
+        except StartError as error:
+            raise GraphnormsError(f"workers cannot start: {error}") from None
+        except NothingUnpackedError:
+            worker.kill()
+            return None
+        except BrokenProcessPool as error:
+            begun = worker.begun(config)
+            worker.kill()  # makes room for the next process
+            if not begun:
+                self._at_start += 1
+                if self._at_start > _FAILED_STARTS_ALLOWED:
+                    raise GraphnormsError(
+                        f"worker processes die while they start ({_exit_code(error)})"
+                    ) from None
+                return None
+            self._at_start = 0
+            self._of_trial[config.key] += 1
+            if self._of_trial[config.key] <= RETRIES:
+                return None
+            return died_twice(config, _exit_code(error))
+        except Exception as error:  # the record could not be sent
+            return failed(config, one_line(error))
+
+
+def _exit_code(error: BaseException) -> str:
+    """Take from loky's message how the process ended, e.g. `SIGKILL(-9)`."""
+    found = re.search(r"\{(.+?)\}", str(error))
+    code = found.group(1) if found else "exit code unknown"
+    return f"{code}, out of memory?" if "SIGKILL" in code else code

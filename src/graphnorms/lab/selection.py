@@ -1,0 +1,77 @@
+"""The choice of a learning rate: on validation data, for each norm by the same rule."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from graphnorms.training import Record
+
+
+def best_rate(records: Iterable[Record]) -> float:
+    """Choose among learning rates that were tried on the same splits with the same seeds.
+
+    The rate with the best validation score, each trial at its best epoch, averaged over the
+    trials of the rate; of equals the lower validation loss, then the lower rate. A rate with a
+    failed trial comes behind those without. If every rate has one, the rate is taken whose trials
+    came furthest, so that the trial that follows tells how the norm fails.
+
+    Args:
+        records: Trials of one norm in stage `"select"`.
+
+    Raises:
+        ValueError: There are no records.
+    """
+    from graphnorms.training import metric_named
+
+    by_rate: dict[float, list[Record]] = defaultdict(list)
+    for record in records:
+        by_rate[record.config["learning_rate"]].append(record)
+    if not by_rate:
+        raise ValueError("no trial tells one learning rate from another")
+
+    def place(rate: float) -> tuple[float, ...]:
+        tried = by_rate[rate]
+        if any(record.status != "done" for record in tried):
+            epochs = sum(len(record.history.get("train_loss", ())) for record in tried)
+            return (1, -epochs, rate)
+        higher = metric_named(tried[0].config["metric"]).higher_is_better
+        score = _mean(record.outcome.get("validation_score") for record in tried)
+        loss = _mean(record.outcome.get("validation_loss") for record in tried)
+        return (0, _last_if_unknown(-score if higher else score), _last_if_unknown(loss), rate)
+
+    return min(by_rate, key=place)
+
+
+def best_trial(records: Iterable[Record]) -> Record | None:
+    """Return the trial that did best on its own validation data; None if none was done.
+
+    By the validation score at its best epoch, of equals by the loss there.
+
+    Args:
+        records: Trials of one comparison.
+    """
+    from graphnorms.training import metric_named
+
+    done = [record for record in records if record.status == "done" and record.outcome]
+    if not done:
+        return None
+    higher = metric_named(done[0].config["metric"]).higher_is_better
+
+    def place(record: Record) -> tuple[float, float]:
+        score, loss = (record.outcome[f"validation_{name}"] for name in ("score", "loss"))
+        return (-score if higher else score, loss)
+
+    return min(done, key=place)
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    known = [math.nan if value is None else value for value in values]
+    return sum(known) / len(known)
+
+
+def _last_if_unknown(value: float) -> float:
+    return math.inf if math.isnan(value) else value

@@ -1,0 +1,81 @@
+"""The items of one part of a split, in minibatches of the graphs that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from graphnorms.data import GraphBatch, GraphSet
+
+_EVALUATION_NODES = 1 << 16  # evaluated at once: bounds the memory, not the result
+
+Minibatch = tuple[GraphBatch, Tensor]
+"""Graphs, and the targets of their items: missing where an item is of another part."""
+
+
+class Items:
+    """Graphs or nodes that are trained on, or validated or tested with.
+
+    Args:
+        graphs: The set, where it is to be computed.
+        ids: Ids of the items, on the CPU.
+        whole: A batch of all graphs, taken in place of a new one wherever all are asked for.
+
+    Attributes:
+        targets: The targets of the items.
+        graph_ids: The graphs that hold the items, on the CPU.
+        minibatch_targets: The targets in minibatches of all these graphs.
+        complete: Whether none of those is missing.
+    """
+
+    def __init__(self, graphs: GraphSet, ids: Tensor, whole: GraphBatch | None = None) -> None:
+        self._graphs = graphs
+        self._whole = whole
+        self._number = ids.shape[0]
+        on_device = ids.to(graphs.device)
+        self.targets = graphs.y.index_select(0, on_device)
+        self.graph_ids = ids
+        self.minibatch_targets = self.targets
+        # Of all nodes, those of other parts missing; where graphs hold nodes of several parts.
+        self._masked: Tensor | None = None
+        if graphs.task.level == "node":
+            self.graph_ids = torch.unique(torch.searchsorted(graphs.ptr.cpu(), ids, right=True) - 1)
+            nodes = graphs.node_ids(self.graph_ids)
+            y = graphs.y
+            if int(graphs.known[nodes].sum()) > self._number:
+                y = torch.full_like(graphs.y, torch.nan if y.is_floating_point() else -1)
+                y[on_device] = self.targets
+                self._masked = y
+            self.minibatch_targets = y.index_select(0, nodes)
+        self.complete = not bool(_missing(self.minibatch_targets).any())
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return self._number
+
+    def minibatch(self, graph_ids: Tensor) -> Minibatch:
+        """Form a minibatch of some of the graphs; nothing is read back from a GPU.
+
+        Args:
+            graph_ids: Which, on the CPU.
+        """
+        if self._whole is not None and graph_ids.shape[0] == len(self._graphs):
+            return self._whole, self._whole.y if self._masked is None else self._masked
+        batch = self._graphs.batch(graph_ids)
+        if self._masked is None:
+            return batch, batch.y
+        return batch, self._masked.index_select(0, self._graphs.node_ids(graph_ids))
+
+    def minibatches(self) -> Iterator[Minibatch]:
+        """Form minibatches of all graphs in their order, as large as memory should hold."""
+        nodes = self._graphs.ptr.diff().cpu()[self.graph_ids].cumsum(0)
+        part = torch.div(nodes, _EVALUATION_NODES, rounding_mode="floor")
+        sizes = torch.unique_consecutive(part, return_counts=True)[1]
+        for graph_ids in self.graph_ids.split(sizes.tolist()):
+            yield self.minibatch(graph_ids)
+
+
+def _missing(y: Tensor) -> Tensor:
+    return y.isnan() if y.is_floating_point() else y < 0

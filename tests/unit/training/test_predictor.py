@@ -1,0 +1,99 @@
+"""Models on files: what comes back is what was trained, and nothing is executed."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from graphnorms.data import GraphSet, SplitConfig, split_items
+from graphnorms.errors import GraphnormsError
+from graphnorms.training import (
+    TrialConfig,
+    load_model,
+    run_trial,
+    save_checkpoint,
+    score,
+    train,
+)
+
+from .conftest import config_of, set_of
+
+
+def test_the_model_on_file_has_the_scores_of_the_record(
+    graphs: GraphSet, config: TrialConfig, tmp_path: Path
+) -> None:
+    """Those of the best epoch, not of the last; numbers in their unit."""
+    path = tmp_path / "model.safetensors"
+    config = config_of(graphs, epochs=8, learning_rate=0.05, norm="batch")
+    record = run_trial(config, graphs, checkpoint=path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    predictor = load_model(path)
+    assert not predictor.training
+    assert (predictor.config, predictor.task) == (config, graphs.task)
+    with torch.no_grad():
+        predictions = predictor(graphs.batch(torch.arange(len(graphs))))
+    split = split_items(graphs, SplitConfig(**config.split))
+    for part in ("validation", "test"):
+        ids = getattr(split, part)
+        found = score(config.metric, graphs.task.kind, predictions[ids], graphs.y[ids])
+        assert found == pytest.approx(record.outcome[f"{part}_score"], rel=1e-5)
+    if record.outcome["epoch"] < 8 and graphs.task.kind == "regression":
+        assert record.outcome["validation_score"] < record.history["validation_score"][-1]
+
+
+def test_round_trip_is_exact(graphs: GraphSet, config: TrialConfig, tmp_path: Path) -> None:
+    _, predictor = train(config, graphs)
+    assert predictor is not None
+    save_checkpoint(tmp_path / "a", predictor)
+    again = load_model(tmp_path / "a")
+    batch = graphs.batch(torch.arange(len(graphs)))
+    assert torch.equal(predictor(batch), again(batch))
+    save_checkpoint(tmp_path / "b", again)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_keeping_the_model_changes_nothing_in_the_record() -> None:
+    graphs = set_of("classes")
+    config = config_of(graphs)
+    kept, dropped = (train(config, graphs, keep=keep) for keep in (True, False))
+    assert kept[0].without_timing() == dropped[0].without_timing()
+    assert dropped[1] is None
+
+
+def test_a_failed_trial_leaves_no_file(tmp_path: Path) -> None:
+    graphs = set_of("classes")
+    config = config_of(graphs, norm="none", learning_rate=1e20, epochs=30)
+    assert run_trial(config, graphs, checkpoint=tmp_path / "m").status == "failed"
+    assert not list(tmp_path.iterdir())
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (pytest.fail, ("the file was executed",))
+
+
+def test_other_files_are_refused_and_not_executed(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "model"
+    with pytest.raises(FileNotFoundError, match="model"):
+        load_model(path)
+    graphs = set_of("classes")
+    run_trial(config_of(graphs, epochs=1), graphs, checkpoint=path)
+    whole = path.read_bytes()
+    for content in (b"", whole[:-10], whole[: len(whole) // 3], pickle.dumps(Bomb())):
+        path.write_bytes(content)
+        with pytest.raises(GraphnormsError, match="not a model that graphnorms wrote"):
+            load_model(path)
+    for header in ("[", "[1]", "{}", json.dumps({"format": 1, "trial": {"norm": "abort()"}})):
+        for metadata in ({"graphnorms": header}, {"other": header}, None):
+            save_file({"w": torch.zeros(2)}, path, metadata)
+            with pytest.raises(GraphnormsError, match="not a model that graphnorms wrote"):
+                load_model(path)
+    save_file({"w": torch.zeros(2)}, path, {"graphnorms": '{"format": 2}'})
+    with pytest.raises(GraphnormsError, match="of format 2, expected 1"):
+        load_model(path)
