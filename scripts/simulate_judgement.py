@@ -27,11 +27,13 @@ that costs it δ in expectation.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from graphnorms.lab.judge import judge
 from graphnorms.lab.resampling import bootstrap_interval
@@ -270,15 +272,20 @@ def power_table(rounds: int) -> None:
 
 def coverage_table(rounds: int) -> None:
     """Print how often the bootstrap interval of a mean covers it."""
-    print("| seeds | normal, % | skewed (exponential), % |")
-    print("|---:|---:|---:|")
+    print("| seeds | normal, % | skewed (exponential), % | plain BCa, normal, % | skewed, % |")
+    print("|---:|---:|---:|---:|---:|")
     rng = np.random.default_rng(0)
     for count in (5, 6, 10, 15, 20, 30):
         cells = []
-        for draw, mean in ((rng.standard_normal, 0.0), (rng.standard_exponential, 1.0)):
-            intervals = [bootstrap_interval(draw(count)) for _ in range(rounds)]
-            covered = sum(one.low <= mean <= one.high for one in intervals)
-            cells.append(f"{100 * covered / rounds:.1f}")
+        # The level at which the expanded interval is the plain one of 95%.
+        plain = 2 * special.stdtr(count - 1, special.ndtri(0.975) * math.sqrt(1 - 1 / count)) - 1
+        for confidence in (0.95, plain):
+            for draw, mean in ((rng.standard_normal, 0.0), (rng.standard_exponential, 1.0)):
+                intervals = [
+                    bootstrap_interval(draw(count), confidence=confidence) for _ in range(rounds)
+                ]
+                covered = sum(one.low <= mean <= one.high for one in intervals)
+                cells.append(f"{100 * covered / rounds:.1f}")
         print(f"| {count} | {' | '.join(cells)} |", flush=True)
 
 
