@@ -204,7 +204,7 @@ def test_lower_is_better_where_the_metric_says_so() -> None:
     assert test.estimate.mean > 0.25
     assert test.probabilities is not None
     assert test.probabilities.second > 0.999, "graph is better"
-    assert "Test MAE (lower is better): graph is best with 0.4" in verdict.score_sentence
+    assert "Test MAE (lower is better): graph is best with 0.399 eV" in verdict.score_sentence
     assert " eV" in verdict.score_sentence
     assert "%" not in verdict.score_sentence
     assert "points" not in verdict.closing
