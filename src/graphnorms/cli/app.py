@@ -124,9 +124,7 @@ def compare(
             show_default=_PRESETS,
         ),
     ] = None,
-    layers: Annotated[
-        int | None, typer.Option(help="Convolutions.", show_default=_PRESETS)
-    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Convolutions.", show_default=_PRESETS)] = None,
     hidden: Annotated[
         int | None, typer.Option(help="Channels of each.", show_default=_PRESETS)
     ] = None,

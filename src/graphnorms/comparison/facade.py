@@ -194,9 +194,7 @@ def prepare(
     return plan, settings.to_dict() | versions | data
 
 
-def _train(
-    plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Status], None]
-) -> None:
+def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Status], None]) -> None:
     """Run the trials that have no outcome yet and keep each record as soon as it is there."""
     from graphnorms.training import run_trial
 

@@ -312,9 +312,7 @@ def _split_kind(graphs: GraphSet, choices: Choices) -> str:
     return choices.split
 
 
-def _rates(
-    given: float | Sequence[float] | None, grid: tuple[float, ...]
-) -> tuple[float, ...]:
+def _rates(given: float | Sequence[float] | None, grid: tuple[float, ...]) -> tuple[float, ...]:
     if given is None:
         return grid
     return tuple(sorted(given)) if isinstance(given, Sequence) else (given,)
