@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from graphnorms.kernels.problem import ACTIVATIONS
 from graphnorms.layers.catalog import CATALOG, Normalization
 from graphnorms.layers.custom_norm import CustomNorm
 from graphnorms.layers.factory import lookup
+from graphnorms.training import threads
 
 DTYPES: Final = ("float32", "float64", "bfloat16", "float16")
 
@@ -63,18 +63,20 @@ class Shape:
 
 
 LARGE: Final = Shape("large", 35110, 128, 1024)
+TENFOLD: Final = Shape("tenfold", 351100, 128, 10240)
 MEDIUM: Final = Shape("medium", 3000, 64, 128)
 SMALL: Final = Shape("small", 50, 16, 4)
 ONE_GRAPH: Final = Shape("one graph", 10**6, 16, 1)
 TINY_GRAPHS: Final = Shape("tiny graphs", 3 * 10**5, 16, 10**5, even=True)
 
-SHAPES: Final = (LARGE, MEDIUM, SMALL, ONE_GRAPH, TINY_GRAPHS)
+SHAPES: Final = (LARGE, MEDIUM, SMALL, ONE_GRAPH, TINY_GRAPHS, TENFOLD)
 QUICK_SHAPES: Final = (
     Shape("large", 300, 8, 10),
     Shape("medium", 60, 8, 5),
     Shape("small", 20, 4, 3),
     Shape("one graph", 200, 4, 1),
     Shape("tiny graphs", 60, 4, 20, even=True),
+    Shape("tenfold", 3000, 8, 100),
 )
 
 
@@ -162,14 +164,3 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able data."""
         return asdict(self)
-
-
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """Give torch, and so the kernels, so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

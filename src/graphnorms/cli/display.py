@@ -16,15 +16,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from graphnorms.lab import wording
+from graphnorms.cli.plan import duration, plan_lines
 from graphnorms.lab.engines import is_settled
 from graphnorms.lab.runs import RECORDS, REPORT
+from graphnorms.lab.scale import Scale
 from graphnorms.report.style import style_of
-from graphnorms.report.table import leaderboard
+from graphnorms.report.table import closing, leaderboard
+from graphnorms.training import metric_named
 
 if TYPE_CHECKING:
     from graphnorms.comparison import Comparison, Status
-    from graphnorms.lab.protocol import Plan
     from graphnorms.training import Record
 
 _ROOM_FOR_BARS = 60  # columns
@@ -64,7 +65,7 @@ class Display:
             return
         if not self._planned:
             self._planned = True
-            self._print("\n".join(plan_lines(status.plan)))
+            self._print("\n".join([*plan_lines(status.plan), *_kept(status)]))
             if self._live is not None:
                 self._live.start()
         if self._live is not None:
@@ -76,16 +77,21 @@ class Display:
         """Show the table, the verdict in words, and where everything lies."""
         if not comparison.records:
             return
-        verdict = comparison.verdict
-        plain = not (self.console.encoding or "").lower().startswith("utf")
-        self._print("")
-        self.console.print(leaderboard(verdict, width=self.console.width, plain=plain))
-        self._print(f"\n{verdict.closing}\n")
+        if comparison.judgeable:
+            verdict = comparison.verdict
+            plain = not (self.console.encoding or "").lower().startswith("utf")
+            self._print("")
+            self.console.print(leaderboard(verdict, width=self.console.width, plain=plain))
+            self._print("")
+            self.console.print(closing(verdict))
+            self._print("")
+        else:
+            self._print("\nNo trial that scores come from is done yet.\n")
         lost = sum(not is_settled(record) for record in comparison.records)
         if lost:
             self._print(
-                f"{lost} {'trial' if lost == 1 else 'trials'} lost the worker process; "
-                "the same command tries again.\n"
+                f"{lost} {'trial' if lost == 1 else 'trials'} lost the worker process or ran out "
+                "of memory; the same command tries again.\n"
             )
         report = comparison.folder / REPORT
         if report.exists():
@@ -97,86 +103,87 @@ class Display:
         self.console.print(text, markup=False, highlight=False, soft_wrap=whole)
 
 
-def plan_lines(plan: Plan) -> list[str]:
-    """Say what is going to be done."""
-    graphs, settings = plan.dataset, plan.settings
-    count = len(graphs)
-    classes = " / ".join(map(str, graphs.class_counts))
-    design = wording.design(
-        norms=len(settings.norms), folds=settings.folds, detectable=plan.detectable
-    )
-    total = len(plan.trials)
-    lines = [
-        f"{graphs.name}: {count} graphs of {graphs.num_nodes / count:.1f} nodes and "
-        f"{graphs.num_edges / count:.1f} directed edges on average; {graphs.num_classes} classes "
-        f"({classes} graphs); {graphs.num_features} features ({graphs.features})",
-        f"{settings.model.upper()}, preset {settings.preset}: {settings.epochs} "
-        f"epoch{'s' * (settings.epochs > 1)}, "
-        f"learning rate {settings.learning_rate:g} ({settings.schedule}), "
-        f"weight decay {settings.weight_decay:g}, batches of {settings.batch_size} graphs",
-        f"{len(settings.norms)} norms ({', '.join(settings.norms)}) × {settings.folds} folds = "
-        f"{total} trials, {plan.workers} at a time on {settings.device}; kept in {plan.folder}",
-        design,
-    ]
-    if plan.kept == total:
-        lines.append(f"All {total} trials are done already.")
-    elif plan.kept:
-        lines.append(f"{plan.kept} of the {total} trials are done already and are kept.")
-    return lines
-
-
 def trial_line(status: Status, record: Record) -> str:
     """Say on one line how a trial ended, for outputs that are not drawn anew."""
-    total = len(status.plan.trials)
-    place = f"{len(status.records):{len(str(total))}}/{total}"
-    accuracy = last_accuracy(record)
-    outcome = f"failed: {record.reason}" if accuracy is None else f"{accuracy:6.1%}"
-    width = max(map(len, status.plan.settings.norms))
-    line = f"{place}  fold {record.config['fold']:2}  {record.config['norm']:{width}}  {outcome}"
+    settings, config = status.plan.settings, record.config
+    total = settings.planned
+    fold = f"fold {config['split']['fold']:2}  " if settings.protocol != "split" else ""
+    rates = (f"{rate:g}" for rate in settings.learning_rates)
+    value = score_of(record)
+    outcome = f"failed: {record.reason}"
+    if value is not None:
+        kind = "test" if config["stage"] == "final" else "validation"
+        outcome = f"{kind} {_scale(status, value).score(value)}"
     left = "" if status.remaining is None else f"  {duration(status.remaining)} left"
-    return line + left
+    return (
+        f"{len(status.records):{len(str(total))}}/{total}  {config['stage']:6}  {fold}"
+        f"run {config['run']}  lr {config['learning_rate']:<{max(map(len, rates))}g}  "
+        f"{config['norm']:{max(map(len, settings.norms))}}  {outcome}{left}"
+    )
 
 
 def progress_table(status: Status, width: int) -> Group:
-    """Draw a row per norm (how far it is, its mean accuracy so far) and a line of times."""
+    """Draw a row per norm (how far it is, its mean score so far) and a line of times."""
     settings = status.plan.settings
     records: dict[str, list[Record]] = defaultdict(list)
     for record in status.records:
         records[record.config["norm"]].append(record)
-    running: dict[str, int] = defaultdict(int)
-    for config in status.plan.trials:
-        running[config.norm] += status.running.get(config.key, 0)
+    per_norm = settings.planned // len(settings.norms)
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("norm")
     if width >= _ROOM_FOR_BARS:
         table.add_column("", ratio=1)
-    table.add_column("folds", justify="right")
-    table.add_column("validation", justify="right")
+    table.add_column("trials", justify="right")
+    table.add_column(
+        f"{'validation' if settings.protocol == 'paper' else 'test'} {settings.metric}",
+        justify="right",
+    )
     for norm in settings.norms:
         ended = records[norm]
         cells: list[Text | ProgressBar] = [Text(norm, style=f"bold {style_of(norm).color}")]
         if width >= _ROOM_FOR_BARS:
-            epochs = settings.epochs * len(ended) + running[norm]
             color = style_of(norm).color
             cells.append(
                 ProgressBar(
-                    total=settings.epochs * settings.folds,
-                    completed=epochs,
+                    total=settings.epochs * per_norm,
+                    completed=settings.epochs * len(ended) + status.running.get(norm, 0),
                     complete_style=color,
                     finished_style=color,
                 )
             )
-        accuracies = [value for value in map(last_accuracy, ended) if value is not None]
-        failed = len(ended) - len(accuracies)
-        cells.append(Text(f"{len(ended)}/{settings.folds}"))
-        mean = f"{sum(accuracies) / len(accuracies):.1%}" if accuracies else "–"
-        cells.append(Text(mean + (f", {failed} failed" if failed else "")))
+        reported = [record for record in ended if record.config["stage"] != "select"]
+        scores = [value for value in map(score_of, reported) if value is not None]
+        mean = sum(scores) / len(scores) if scores else None
+        failed = sum(record.status == "failed" for record in ended)
+        cells.append(Text(f"{len(ended)}/{per_norm}"))
+        text = "–" if mean is None else _scale(status, mean).score(mean)
+        cells.append(Text(text + (f", {failed} failed" if failed else "")))
         table.add_row(*cells)
     return Group(table, Text(_times(status), style="dim"))
 
 
+def score_of(record: Record) -> float | None:
+    """The score of a trial: on test data, or where it has none on validation data."""
+    if record.status != "done":
+        return None
+    outcome = record.outcome
+    return outcome.get("test_score", outcome.get("validation_score"))
+
+
+def _scale(status: Status, value: float) -> Scale:
+    settings = status.plan.settings
+    return Scale.fitting(metric_named(settings.metric), value, settings.unit)
+
+
+def _kept(status: Status) -> list[str]:
+    done, total = len(status.records), status.plan.settings.planned
+    if done == total:
+        return [f"All {total} trials are done already."]
+    return [f"{done} of the {total} trials are done already and are kept."] if done else []
+
+
 def _times(status: Status) -> str:
-    done, total = len(status.records), len(status.plan.trials)
+    done, total = len(status.records), status.plan.settings.planned
     if done == total:
         return f"{total} trials in {duration(status.elapsed)}; writing the report"
     left = "measuring the speed"
@@ -186,16 +193,3 @@ def _times(status: Status) -> str:
         f"{done} of {total} trials, {duration(status.elapsed)} passed, {left}; "
         "Ctrl-C keeps what is done"
     )
-
-
-def last_accuracy(record: Record) -> float | None:
-    """Validation accuracy after the last epoch; None for a trial that failed."""
-    values = record.history.get("validation_accuracy")
-    return values[-1] if values and record.status == "done" else None
-
-
-def duration(seconds: float) -> str:
-    """Write a time as on a stopwatch: `1:05`, `2:00:00`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -26,11 +27,11 @@ from graphnorms.lab.runs import Run, default_folder, read_config
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
-    from graphnorms.training import Record
+    from graphnorms.training import Record, TrialConfig
 
 DEFAULT_DATASET = "MUTAG"
 Dataset: TypeAlias = "str | Path | GraphSet | Sequence[Any] | None"
-Reading: TypeAlias = dict[str, str] | None
+Reading: TypeAlias = dict[str, Any] | None
 
 
 def compare(
@@ -47,6 +48,7 @@ def compare(
     hidden: int | None = None,
     task: str | None = None,
     features: str | None = None,
+    edge_features: str | None = None,
     metric: str | None = None,
     split: str | None = None,
     folds: int | None = None,
@@ -85,8 +87,8 @@ def compare(
             rate chosen by the score that is reported, as in the GIN and GraphNorm papers:
             optimistic).
         budget: `"quick"` (default), `"standard"` or `"full"`: learning rates, epochs, seeds.
-        model: `"gin"`, `"gine"` (with edge features) or `"gcn"`; default: gin for graphs, gcn for
-            nodes.
+        model: `"gin"`, `"gine"` (with edge features) or `"gcn"`; default: gine where edges have
+            features, else gin; gcn for nodes.
         preset: Named architecture and training settings; what is None below comes from it.
         norm_place: Each norm `"before-activation"` or `"after-activation"`.
         residual: Whether every convolution but the first adds its input, and where: `"none"`,
@@ -96,6 +98,7 @@ def compare(
             `"binary"` or `"regression"`.
         features: What node features are made of: `"labels"`, `"attributes"`, `"degree"`,
             `"constant"`, or by default whatever the data suggest.
+        edge_features: Likewise of edges: `"labels"`, `"attributes"` or `"none"`.
         metric: The score compared, see `graphnorms.training.METRICS`; default: accuracy, ROC-AUC
             or MAE, by the task.
         split: `"given"` or `"random"`, for the protocol `"split"`.
@@ -124,8 +127,8 @@ def compare(
         OSError: The run's folder cannot be written.
     """
     plan, config = prepare(
-        dataset, task=task, features=features, engine=engine, scheduler=scheduler,
-        workers=workers, out=out, resume=resume,
+        dataset, task=task, features=features, edge_features=edge_features, engine=engine,
+        scheduler=scheduler, workers=workers, out=out, resume=resume,
         choices=Choices(
             norms=norms, protocol=protocol, budget=budget, model=model, preset=preset,
             norm_place=norm_place, residual=residual, layers=layers, hidden=hidden,
@@ -153,6 +156,7 @@ def prepare(
     choices: Choices,
     task: str | None = None,
     features: str | None = None,
+    edge_features: str | None = None,
     engine: str = "local",
     scheduler: str | None = None,
     workers: int | None = None,
@@ -164,9 +168,8 @@ def prepare(
     Returns:
         The plan, and what the run's folder keeps of it.
     """
-    from graphnorms.data import GraphSet, from_pyg, load_dataset
 
-    reading: dict[str, str] | None = None
+    reading: Reading = None
     if resume:
         folder = Path(out) if out is not None else _folder_of(dataset, choices)
         stored = read_config(folder)
@@ -176,11 +179,11 @@ def prepare(
     if workers is None:
         workers = engines.default_workers(choices.device or DEFAULT_DEVICE)
     require_integer("workers", workers, at_least=1)
-    graphs, name, reading = _load(dataset, (reading or {}) | _given(task=task, features=features))
+    engines.check_engine(engine, scheduler)
+    asked = _given(task=task, features=features, edge_features=edge_features)
+    graphs, name, reading = _load(dataset, (reading or {}) | asked)
     settings = resolve(graphs, name, choices)
-    folder = default_folder(
-        graphs.name, settings.model, settings.preset, settings.protocol
-    ) if out is None else Path(out)  # fmt: skip
+    folder = _default_folder(settings, graphs) if out is None else Path(out)
     versions = code_versions()
     plan = Plan(
         schedule=Schedule(settings=settings, fingerprint=graphs.fingerprint, versions=versions),
@@ -202,7 +205,7 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
     known = schedule.known(find)
     total = plan.settings.planned - sum(find(config.key) is not None for config in known)
     clock = Clock(epochs=plan.settings.epochs * total)
-    running: Mapping[str, int] = {}
+    running: Mapping[str, int] = {}  # by key
     ended = 0
 
     def tell(latest: Record | None = None) -> None:
@@ -212,7 +215,7 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
                 plan=plan,
                 records=tuple(schedule.records(find)),
                 latest=latest,
-                running=running,
+                running=_by_norm(running, schedule.known(find)),
                 elapsed=clock.elapsed,
                 remaining=clock.remaining,
             )
@@ -238,6 +241,14 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
             tell(record)
 
 
+def _by_norm(epochs: Mapping[str, int], configs: Iterable[TrialConfig]) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for config in configs:
+        if config.key in epochs:
+            sums[config.norm] += epochs[config.key]
+    return sums
+
+
 def _comparison(plan: Plan, run: Run) -> Comparison:
     return Comparison(
         settings=plan.settings,
@@ -248,7 +259,7 @@ def _comparison(plan: Plan, run: Run) -> Comparison:
     )
 
 
-def _load(dataset: Dataset, reading: dict[str, str]) -> tuple[GraphSet, str, Reading]:
+def _load(dataset: Dataset, reading: dict[str, Any]) -> tuple[GraphSet, str, Reading]:
     """Return the graphs, what to call them, and how they were read; None for a `GraphSet`."""
     from graphnorms.data import GraphSet, from_pyg, load_dataset
 
@@ -281,11 +292,14 @@ def _stored_data(dataset: Dataset, stored: Mapping[str, Any], folder: Path) -> t
 def _folder_of(dataset: Dataset, choices: Choices) -> Path:
     """Return where a run would be, before its data are known to be there."""
     graphs, _, _ = _load(dataset, {})
-    settings = resolve(graphs, graphs.name, choices)
+    return _default_folder(resolve(graphs, graphs.name, choices), graphs)
+
+
+def _default_folder(settings: CompareSettings, graphs: GraphSet) -> Path:
     return default_folder(graphs.name, settings.model, settings.preset, settings.protocol)
 
 
-def _given(**options: str | None) -> dict[str, str]:
+def _given(**options: str | None) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.comparison.repeat import command_of
 from graphnorms.errors import GraphnormsError
-from graphnorms.lab.journal import read_records
 from graphnorms.lab.plan import Schedule, code_versions
 from graphnorms.lab.protocol import CompareSettings
-from graphnorms.lab.runs import CONFIG, RECORDS, REPORT, read_config
+from graphnorms.lab.runs import CONFIG, REPORT, read_config
+from graphnorms.lab.shelf import open_run
 
 if TYPE_CHECKING:
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
     from rich.console import Console
 
     from graphnorms.data import GraphSet
@@ -50,11 +50,16 @@ class Comparison:
         Raises:
             ValueError: No trial that is reported has an outcome.
         """
-        from graphnorms.lab.verdict import judge
+        from graphnorms.lab.judge import judge
 
         settings = self.settings
         return judge(
-            self.records, protocol=settings.protocol, norms=settings.norms, margin=settings.margin
+            self.records,
+            protocol=settings.protocol,
+            norms=settings.norms,
+            margin=settings.margin,
+            planned=settings.reported_trials,
+            unit=settings.unit,
         )
 
     @property
@@ -172,11 +177,11 @@ class Comparison:
         """A console that has printed this comparison to nowhere but its own memory."""
         from rich.console import Console
 
-        from graphnorms.report.table import leaderboard
+        from graphnorms.report.table import closing, leaderboard
 
         console = Console(file=io.StringIO(), record=True, width=width, force_jupyter=False)
         console.print(leaderboard(self.verdict, width=width))
-        console.print(self.verdict.closing, markup=False, highlight=False)
+        console.print(closing(self.verdict))
         return console
 
     def _data(self) -> GraphSet:
@@ -199,9 +204,10 @@ def open_comparison(folder: str | Path) -> Comparison:
 
     Raises:
         GraphnormsError: The folder holds no run, or a file in it is damaged.
+        OSError: A file cannot be read.
     """
     folder = Path(folder)
-    config = read_config(folder)
+    config, records = open_run(folder)
     try:
         settings = CompareSettings.from_dict(config)
     except ValueError as error:
@@ -214,7 +220,7 @@ def open_comparison(folder: str | Path) -> Comparison:
         )
     except KeyError as error:
         raise GraphnormsError(f"{folder / CONFIG}: {error} is missing") from None
-    journal = {record.key: record for record in read_records(folder / RECORDS)}
+    journal = {record.key: record for record in records}
     return Comparison(
         settings=settings,
         records=tuple(schedule.records(journal.get)),
@@ -239,7 +245,7 @@ class ComparisonInterrupted(KeyboardInterrupt):
 
 
 def _train_again(record: Record, graphs: GraphSet, path: Path) -> None:
-    from graphnorms.training import TrialConfig, run_trial
+    from graphnorms.training import TrialConfig, run_trial, threads
 
     config = TrialConfig(**record.config)
     if graphs.fingerprint != config.fingerprint:
@@ -247,7 +253,8 @@ def _train_again(record: Record, graphs: GraphSet, path: Path) -> None:
             f"{graphs.name} has changed since the run (fingerprint {graphs.fingerprint}, then "
             f"{config.fingerprint}); its models cannot be made again"
         )
-    again = run_trial(config, graphs, checkpoint=path)
+    with threads(1):  # as it was, for the same rounding
+        again = run_trial(config, graphs, checkpoint=path)
     if again.outcome != record.outcome:
         path.unlink(missing_ok=True)
         raise GraphnormsError(

@@ -22,7 +22,7 @@ class Status:
         plan: What is being done.
         records: Outcomes so far, those of earlier calls included, in the order of the plan.
         latest: The outcome that has just come in, if that is why this is told.
-        running: Epochs done in each running trial, by the key of its config.
+        running: Epochs done in the trials that are running, by norm.
         elapsed: Seconds since this call began to train.
         remaining: Seconds that are left at the speed so far; None until that is known.
     """

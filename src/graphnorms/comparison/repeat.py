@@ -7,8 +7,6 @@ from typing import Any
 
 from graphnorms.lab.protocol import Choices, CompareSettings, said
 
-_OPTIONS = {"learning_rate": "lr"}  # where an option is not called as its argument is
-
 
 def choices_of(settings: CompareSettings) -> Choices:
     """Return choices that resolve to these settings, whatever the defaults are one day."""
@@ -38,7 +36,7 @@ def choices_of(settings: CompareSettings) -> Choices:
     )
 
 
-def command_of(settings: CompareSettings, reading: dict[str, str] | None) -> str:
+def command_of(settings: CompareSettings, reading: dict[str, Any] | None) -> str:
     """Say what repeats a comparison: a command line, or a call if the data came as an object.
 
     Args:
@@ -51,7 +49,7 @@ def command_of(settings: CompareSettings, reading: dict[str, str] | None) -> str
         return f"graphnorms.compare(dataset, {arguments})"
     words = ["graphnorms", "compare", settings.dataset]
     for name, value in options.items():
-        option = _OPTIONS.get(name, name).replace("_", "-")
+        option = "lr" if name == "learning_rate" else name.replace("_", "-")
         words += [f"--{option}", _text(value)]
     return shlex.join(words)
 

@@ -81,13 +81,12 @@ class Batcher:
 
     def _copied(self, graph_ids: Tensor) -> GraphBatch:
         ids, table = self.table.choose(graph_ids)
-        first_node, first_edge, num_nodes, num_edges = table  # (graphs,) each
         x = self.x.columns if isinstance(self.x, OneHot) else self.x
         made = gather.gather(table, x, self.x.shape[1], self.edges, self.transpose)
         places, shift = None, None
         if self.edge_features is not None:
-            places, shift = consecutive(first_edge, num_edges)
-        items = consecutive(first_node, num_nodes)[0] if self.y_of_nodes else ids
+            places, shift = consecutive(table[1], table[3])  # first edges, numbers of edges
+        items = consecutive(table[0], table[2])[0] if self.y_of_nodes else ids
         segments = Segments(made.ptr, None, made.x.shape[0], longest=made.longest, index=made.graph)
         return self._assemble(made.x, items, segments, made.edges, made.transpose, places, shift)
 

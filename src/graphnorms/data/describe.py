@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphnorms.data.onehot import OneHot
+from graphnorms.data.text import count
 
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet
@@ -33,7 +34,9 @@ def _targets(graphs: GraphSet) -> str:
     else:
         numbers = y[~y.isnan()].double()
         mean, deviation = numbers.mean().item(), numbers.std(correction=0).item()
-        details = f"mean {mean:.4g}, standard deviation {deviation:.4g}"
+        named = f"{task.targets[0]}: " if task.targets != ("target",) else ""
+        several = task.outputs > 1
+        details = f"{'' if several else named}mean {mean:.4g}, standard deviation {deviation:.4g}"
         if numbers.numel() < y.numel():
             details += f", {1 - numbers.numel() / y.numel():.1%} missing"
     unknown = graphs.num_items - int(graphs.known.sum())
@@ -46,12 +49,12 @@ def _inputs(graphs: GraphSet) -> str:
     if graphs.kept_edge_features is not None:
         one_hot = isinstance(graphs.kept_edge_features, OneHot)
         words = "one-hot edge labels" if one_hot else "edge attributes"
-        edge = f"{words} ({graphs.num_edge_features} columns)"
+        edge = f"{words} ({count(graphs.num_edge_features, 'column')})"
     split = "none given"
     if graphs.split is not None:
         counts = [f"{int((graphs.split == part).sum())} {_PARTS[part]}" for part in range(3)]
         split = f"{graphs.split_name} ({', '.join(counts)})"
     return (
-        f"node features: {graphs.features} ({graphs.num_features} columns); "
+        f"node features: {graphs.features} ({count(graphs.num_features, 'column')}); "
         f"edge features: {edge}; split: {split}"
     )

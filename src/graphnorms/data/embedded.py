@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from importlib.resources import as_file, files
 
 import numpy as np
 
-from graphnorms.data.features import Features, check_policy
+from graphnorms.data.features import EdgeFeatures, Features, check_edge_policy, check_policy
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.npz import read_npz
 from graphnorms.data.raw import RawGraphs
+from graphnorms.data.targets import TaskKind, check_task
 from graphnorms.errors import unknown_name
 
-_NAMES = ("MUTAG",)
+_NAMES = ("MUTAG", "nci5k")
 
 
 def embedded_names() -> tuple[str, ...]:
@@ -19,37 +21,57 @@ def embedded_names() -> tuple[str, ...]:
     return _NAMES
 
 
-def read_embedded(name: str, features: Features = "auto") -> GraphSet:
+def read_embedded(
+    name: str,
+    features: Features = "auto",
+    *,
+    task: TaskKind = "auto",
+    edge_features: EdgeFeatures = "auto",
+) -> GraphSet:
     """Read a graph set that the package carries.
 
     MUTAG: 188 nitro compounds, 3371 atoms (the label is the element: C N O F I Cl Br), 3721
     bonds; the classes are -1 (63 compounds) and 1 (125, mutagenic). The graphs, nodes and labels
     are those of the TU collection, in its order; `scripts/make_mutag.py` made the file.
 
+    nci5k: the first 4991 compounds of the open NCI database that RDKit parses, 81986 atoms with
+    nine labels, 84317 bonds with three; the number to predict is Crippen's logP, computed by
+    RDKit 2026.09.1, and there is a scaffold split. `scripts/make_nci5k.py` made the file and says
+    what the labels are. Of RDKit's data, BSD 3-clause; see `files/LICENSE-nci5k`.
+
     Args:
         name: One of `embedded_names()`, in any case.
         features: What the node features are made of, see `make_features`.
+        task: What the targets are, see `make_targets`.
+        edge_features: What the edge features are made of, see `make_edge_features`.
 
     Raises:
         ValueError: The name is unknown.
+        DatasetError: The set does not have what is asked for.
 
-    Source: Debnath et al., J. Med. Chem. 1991; TU collection, Morris et al. 2020.
+    Source: Debnath et al., J. Med. Chem. 1991; TU collection, Morris et al. 2020. Wildman and
+    Crippen, J. Chem. Inf. Comput. Sci. 1999; RDKit, https://www.rdkit.org.
     """
     check_policy(features)
+    check_edge_policy(edge_features)
+    check_task(task)
     known = {known.lower(): known for known in _NAMES}
     if name.lower() not in known:
         raise unknown_name("embedded data set", name, known)
-    path = files("graphnorms.data") / "files" / f"{name.lower()}.npz"
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        arrays = {key: stored[key].astype(np.int64) for key in stored.files}
+    name = known[name.lower()]
+    with as_file(files("graphnorms.data") / "files" / f"{name.lower()}.npz") as path:
+        if name != "MUTAG":
+            return read_npz(path, name, features, task=task, edge_features=edge_features)
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {key: stored[key].astype(np.int64) for key in stored.files}
     ptr = np.concatenate(([0], np.cumsum(arrays["node_counts"])))  # (graphs + 1,)
     bonds = arrays["bonds"] + np.repeat(ptr[:-1], arrays["bond_counts"])  # (2, bonds)
     return RawGraphs(
-        name=known[name.lower()],
+        name=name,
         ptr=ptr,
         # A bond is stored once, and stands for an edge in either direction.
         source=np.concatenate((bonds[0], bonds[1])),
         target=np.concatenate((bonds[1], bonds[0])),
         y=arrays["graph_labels"],
         labels=arrays["node_labels"][:, None],
-    ).pack(features)
+    ).pack(features, task=task, edge_features=edge_features)

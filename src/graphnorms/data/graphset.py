@@ -17,6 +17,7 @@ from graphnorms.data.fingerprint import fingerprint
 from graphnorms.data.gather import GatherTable
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.task import Task
+from graphnorms.data.text import count
 
 
 class GraphSet:
@@ -200,7 +201,7 @@ class GraphSet:
         if self.device.type != "cpu":
             parts.append(str(self.device))
         return (
-            f"GraphSet({self.name!r}: {len(self)} graphs, {self.num_nodes} nodes, "
+            f"GraphSet({self.name!r}: {count(len(self), 'graph')}, {self.num_nodes} nodes, "
             f"{self.num_edges} edges ({edges}), {', '.join(parts)})"
         )
 

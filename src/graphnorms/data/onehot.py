@@ -36,12 +36,17 @@ class OneHot:
             blocks: The column of each node within the block, `(nodes,)`, and the block's width.
         """
         width = sum(width for _, width in blocks)
-        dtype = next(dtype for dtype, columns in _DTYPES.items() if width <= columns)
+        dtype = _narrowest(width)
         columns, first = [], 0
         for column, block_width in blocks:
             columns.append((column + first).to(dtype))
             first += block_width
         return cls(torch.stack(columns, 1), width)
+
+    @classmethod
+    def from_columns(cls, columns: Tensor, width: int) -> OneHot:
+        """Keep columns `(nodes, blocks)` of any integer type in the narrowest that holds them."""
+        return cls(columns.to(_narrowest(width)), width)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -55,8 +60,10 @@ class OneHot:
 
     def dense(self) -> Tensor:
         """Return the features as a matrix, new at every call."""
-        x = torch.zeros(self.shape, device=self.device)
-        return x.scatter_(1, self.columns.long(), 1.0)
+        rows, width = self.shape
+        begin = torch.arange(0, rows * width, max(width, 1), device=self.device)[:rows, None]
+        x = torch.zeros(rows * width, device=self.device)
+        return x.index_fill_(0, (self.columns + begin).view(-1), 1.0).view(rows, width)
 
     def chunks(self) -> Iterator[Tensor]:
         """Iterate over the dense features, so many rows at a time that memory stays bounded."""
@@ -98,3 +105,7 @@ class OneHot:
                 f"columns holds {low if low < 0 else high}, expected columns in "
                 f"0 … {self.width - 1}"
             )
+
+
+def _narrowest(width: int) -> torch.dtype:
+    return next(dtype for dtype, columns in _DTYPES.items() if width <= columns)

@@ -10,12 +10,17 @@ import numpy as np
 from graphnorms.data.features import Features, check_policy
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.raw import Integers, RawGraphs
+from graphnorms.data.targets import TaskKind, check_task
 from graphnorms.data.text import NumberFile, count, read_numbers
 from graphnorms.errors import DatasetError
 
 
 def read_powerful_gnns(
-    path: str | os.PathLike[str], name: str | None = None, features: Features = "auto"
+    path: str | os.PathLike[str],
+    name: str | None = None,
+    features: Features = "auto",
+    *,
+    task: TaskKind = "auto",
 ) -> GraphSet:
     """Read a text file of the GIN code, plain or gzip.
 
@@ -32,6 +37,7 @@ def read_powerful_gnns(
         path: The file.
         name: What to call the set; the file's name without its endings if not given.
         features: What the node features are made of, see `make_features`.
+        task: What the targets are, see `make_targets`; the labels are integers.
 
     Raises:
         DatasetError: The file is missing or malformed; one line that names the line in it.
@@ -39,6 +45,7 @@ def read_powerful_gnns(
     Source: Xu et al., ICLR 2019, https://github.com/weihua916/powerful-gnns.
     """
     check_policy(features)
+    check_task(task)
     path = Path(path)
     file = read_numbers(path)
     headers, sizes, y = _read_headers(file)
@@ -83,7 +90,7 @@ def read_powerful_gnns(
         y=y,
         labels=tags[:, None],
         attributes=attributes,
-    ).pack(features, classes="first appearance")
+    ).pack(features, task=task, classes="first appearance")
 
 
 def _read_headers(file: NumberFile) -> tuple[Integers, Integers, Integers]:

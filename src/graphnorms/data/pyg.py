@@ -2,74 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from graphnorms.data.features import Features, check_policy
+from graphnorms.data.features import (
+    EdgeFeatures,
+    Features,
+    check_edge_policy,
+    check_policy,
+    labels_or_attributes,
+)
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.raw import RawGraphs
+from graphnorms.data.targets import TaskKind, check_task
 from graphnorms.errors import DatasetError
 
+_MASKS = ("train_mask", "val_mask", "test_mask")
 
-def from_pyg(graphs: Iterable[Any], name: str = "graphs", features: Features = "auto") -> GraphSet:
-    """Pack a list of PyG `Data`, or a PyG `Dataset` of them.
 
-    Of each graph, `edge_index` (sources above targets), `y` (its class, one integer) and `x` if
-    there is any are used; everything else is ignored. `x` counts as node attributes: `"auto"`
-    takes it as it is, and makes features of the degree where there is none. The classes are
-    numbered in ascending order, so that labels `0 … classes - 1` stay what they are.
+def from_pyg(
+    graphs: Iterable[Any] | Any,
+    name: str = "graphs",
+    features: Features = "auto",
+    *,
+    task: TaskKind = "auto",
+    edge_features: EdgeFeatures = "auto",
+    split: Tensor | Sequence[int] | None = None,
+    split_name: str = "",
+) -> GraphSet:
+    """Pack a list of PyG `Data`, a PyG `Dataset` of them, or a single one.
+
+    Of each graph, `edge_index` (sources above targets), `y`, and `x` and `edge_attr` if there are
+    any are used; everything else but the masks below is ignored. `x` and `edge_attr` of integers
+    are labels, made one-hot column by column, and of floats attributes; where there is no `x`,
+    `"auto"` makes features of the degree.
+
+    `y` belongs to the graph if it is one number or `(1, targets)` in every graph, and to the
+    nodes if it is `(nodes,)` or `(nodes, targets)`; see `make_targets`. Classes are numbered in
+    ascending order, so that labels `0 … classes - 1` stay what they are; of nodes -1 says that
+    the class is not known. NaN says that an answer or a number is missing.
+
+    Node targets are split by `train_mask`, `val_mask` and `test_mask` if all graphs have the
+    three of them; of masks with several columns, which are several splits, by the first.
 
     Args:
         graphs: The graphs.
         name: What to call the set.
         features: What the node features are made of, see `make_features`.
+        task: What the targets are, see `make_targets`.
+        edge_features: What the edge features are made of, see `make_edge_features`.
+        split: The part of each item: 0 training, 1 validation, 2 test, -1 unused.
+        split_name: What made the split.
 
     Raises:
         DatasetError: There are no graphs, or one lacks `edge_index` or `y`, has no nodes, an
-            edge to a node that does not exist, features that do not fit, or a class that is
-            not one integer; the message says which graph, counted from 0.
+            edge to a node that does not exist, or features or targets that do not fit; the
+            message says which graph, counted from 0.
     """
     check_policy(features)
-    items = list(graphs)
+    check_edge_policy(edge_features)
+    check_task(task)
+    # A Dataset of PyG answers for the attributes of its only graph, and a Data can be iterated.
+    many = isinstance(graphs, (Sequence, Dataset)) or not hasattr(graphs, "edge_index")
+    items = list(graphs) if many else [graphs]
     if not items:
         raise DatasetError("the list of graphs is empty, expected at least one PyG Data")
-    edges, sizes, rows, labels = [], [], [], []
+    edges, sizes, rows, edge_rows = [], [], [], []
     offset = 0
     for position, item in enumerate(items):
         where = f"{name}, graph {position}"
-        x = _features(where, item)
+        x = _columns(where, "x", "nodes", getattr(item, "x", None))
         size = _num_nodes(where, item, x)
-        edges.append(_edges(where, item, size) + offset)
-        labels.append(_label(where, item))
+        edge_index = _edges(where, item, size)
+        edges.append(edge_index + offset)
         rows.append(x)
+        edge_rows.append(_edge_features(where, item, edge_index.shape[1]))
         sizes.append(size)
         offset += size
     source, target = torch.cat(edges, dim=1).numpy()  # (edges,) each
+    y, level = _targets(name, items, sizes)
+    parts = _masks(name, items, sizes) if level == "node" and split is None else split
+    labels, attributes = labels_or_attributes(_stack(name, "x", rows), features)
+    edge_labels, edge_attributes = labels_or_attributes(
+        _stack(name, "edge_attr", edge_rows), edge_features
+    )
     return RawGraphs(
         name=name,
         ptr=np.concatenate(([0], np.cumsum(sizes, dtype=np.int64))),
         source=source,
         target=target,
-        y=np.array(labels, dtype=np.int64),
-        attributes=_stack(name, rows),
-    ).pack(features)
+        y=y,
+        labels=labels,
+        attributes=attributes,
+        edge_labels=edge_labels,
+        edge_attributes=edge_attributes,
+        level=level,
+        unknown=-1 if level == "node" else None,
+        split=None if parts is None else _split(name, parts, len(y)),
+        split_name=split_name,
+    ).pack(features, task=task, edge_features=edge_features)
 
 
-def _features(where: str, item: Any) -> Tensor | None:
-    x = getattr(item, "x", None)
-    if x is None:
+def _columns(where: str, name: str, noun: str, values: Any) -> Tensor | None:
+    if values is None:
         return None
-    if not isinstance(x, Tensor) or x.dim() not in (1, 2) or x.is_complex():
-        given = f"of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-        raise DatasetError(f"{where}: x is {given}, expected a tensor (nodes, features)")
-    x = x.detach().cpu().float()
-    if not torch.isfinite(x).all():
-        raise DatasetError(f"{where}: x holds values that are not finite")
-    return x[:, None] if x.dim() == 1 else x
+    if not isinstance(values, Tensor) or values.dim() not in (1, 2) or values.is_complex():
+        given = (
+            f"of shape {tuple(values.shape)}"
+            if isinstance(values, Tensor)
+            else f"a {type(values).__name__}"
+        )
+        raise DatasetError(f"{where}: {name} is {given}, expected a tensor ({noun}, features)")
+    rows: Tensor = values.detach().cpu()
+    if rows.is_floating_point():
+        rows = rows.float()
+        if not torch.isfinite(rows).all():
+            raise DatasetError(f"{where}: {name} holds values that are not finite")
+    return rows[:, None] if rows.dim() == 1 else rows
 
 
 def _num_nodes(where: str, item: Any, x: Tensor | None) -> int:
@@ -102,30 +157,90 @@ def _edges(where: str, item: Any, size: int) -> Tensor:
     return edges
 
 
-def _label(where: str, item: Any) -> int:
-    y = getattr(item, "y", None)
-    if y is None:
-        raise DatasetError(f"{where}: no y, expected the class of the graph")
-    y = torch.as_tensor(y)
-    if y.numel() != 1 or not float(y).is_integer():
-        given = f"{float(y):g}" if y.numel() == 1 else f"of shape {tuple(y.shape)}"
-        raise DatasetError(f"{where}: y is {given}, expected the class of the graph, one integer")
-    return int(y)
+def _edge_features(where: str, item: Any, edges: int) -> Tensor | None:
+    values = _columns(where, "edge_attr", "edges", getattr(item, "edge_attr", None))
+    if values is not None and values.shape[0] != edges:
+        raise DatasetError(
+            f"{where}: edge_attr has {values.shape[0]} rows, expected {edges}, one for each edge"
+        )
+    return values
 
 
-def _stack(name: str, rows: list[Tensor | None]) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+def _targets(name: str, items: list[Any], sizes: list[int]) -> tuple[NDArray[Any], str]:
+    """All graphs' targets below each other, and whose they are."""
+    targets = []
+    for position, item in enumerate(items):
+        if (y := getattr(item, "y", None)) is None:
+            raise DatasetError(f"{name}, graph {position}: no y, expected what is to be predicted")
+        targets.append(torch.as_tensor(y).detach().cpu())
+    of_graph = [y.numel() == 1 or (y.dim() == 2 and y.shape[0] == 1) for y in targets]
+    of_nodes = [
+        y.dim() in (1, 2) and y.shape[0] == size for y, size in zip(targets, sizes, strict=True)
+    ]
+    level = "graph" if all(of_graph) else "node" if all(of_nodes) else ""
+    if not level:
+        # What most of the graphs have is what was meant.
+        fits = max(of_graph, of_nodes, key=sum)
+        at = fits.index(False)
+        raise DatasetError(
+            f"{name}, graph {at}: y is of shape {tuple(targets[at].shape)}, expected one number "
+            f"or (1, targets) for the graph, or {sizes[at]} rows for its nodes, as in all graphs"
+        )
+    if level == "graph":
+        targets = [y.reshape(1, -1) for y in targets]
+    widths = [y[0].numel() for y in targets]
+    if len(set(widths)) > 1:
+        at = next(at for at, width in enumerate(widths) if width != widths[0])
+        raise DatasetError(
+            f"{name}, graph {at}: y has {widths[at]} targets, and graph 0 has {widths[0]}"
+        )
+    return torch.cat([y.reshape(-1, widths[0]) for y in targets]).numpy(), level
+
+
+def _masks(name: str, items: list[Any], sizes: list[int]) -> Tensor | None:
+    """The part of each node by the masks of the graphs, if all have them."""
+    if any(getattr(item, mask, None) is None for item in items for mask in _MASKS):
+        return None
+    parts = []
+    for position, (item, size) in enumerate(zip(items, sizes, strict=True)):
+        split = torch.full((size,), -1, dtype=torch.int8)
+        for part, mask_name in enumerate(_MASKS):
+            mask = torch.as_tensor(getattr(item, mask_name)).cpu().bool()
+            mask = mask[:, 0] if mask.dim() == 2 else mask
+            where = f"{name}, graph {position}: {mask_name}"
+            if mask.shape != (size,):
+                raise DatasetError(f"{where} has shape {tuple(mask.shape)}, expected ({size},)")
+            if (split[mask] >= 0).any():
+                raise DatasetError(f"{where} holds a node that another mask holds too")
+            split[mask] = part
+        parts.append(split)
+    return torch.cat(parts)
+
+
+def _split(name: str, split: Tensor | Sequence[int], items: int) -> NDArray[np.int8]:
+    values = torch.as_tensor(split).cpu()
+    if values.shape != (items,) or not ((values >= -1) & (values <= 2)).all():
+        raise DatasetError(
+            f"{name}: split is of shape {tuple(values.shape)}, expected ({items},): 0 (training), "
+            "1 (validation), 2 (test) or -1 (unused) for each item"
+        )
+    return values.to(torch.int8).numpy()
+
+
+def _stack(name: str, attribute: str, rows: list[Tensor | None]) -> NDArray[Any] | None:
     """All graphs' features below each other, or None where no graph has any."""
     width = None if rows[0] is None else rows[0].shape[1]
-    for position, x in enumerate(rows):
-        given = None if x is None else x.shape[1]
+    for position, values in enumerate(rows):
+        given = None if values is None else values.shape[1]
         if given != width:
             raise DatasetError(
-                f"{name}, graph {position}: {_columns(given)}, and graph 0 has {_columns(width)}; "
-                "all graphs need the same features"
+                f"{name}, graph {position}: {_say(attribute, given)}, and graph 0 has "
+                f"{_say(attribute, width)}; all graphs need the same features"
             )
-    present = [x for x in rows if x is not None]
+    present = [values for values in rows if values is not None]
+    # Integers in one graph and floats in another become floats.
     return torch.cat(present).numpy() if present else None
 
 
-def _columns(width: int | None) -> str:
-    return "no x" if width is None else f"x of {width} columns"
+def _say(attribute: str, width: int | None) -> str:
+    return f"no {attribute}" if width is None else f"{attribute} of {width} columns"

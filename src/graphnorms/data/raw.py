@@ -1,17 +1,25 @@
-"""What the readers find in a file, before features and classes are made of it."""
+"""What the readers find in a file, before features and targets are made of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from graphnorms.data.features import Features, make_features
+from graphnorms.data.features import (
+    Attributes,
+    EdgeFeatures,
+    Features,
+    Labels,
+    make_edge_features,
+    make_features,
+)
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.task import Task
+from graphnorms.data.onehot import OneHot
+from graphnorms.data.targets import ClassOrder, TaskKind, make_targets
 
 Integers = NDArray[np.int64]
 
@@ -25,41 +33,70 @@ class RawGraphs:
         ptr: Where each graph's nodes begin, `(graphs + 1,)`.
         source, target: The edges source→target in any order, as node ids through the whole
             set, `(edges,)` each.
-        y: Class of each graph as the file has it, any integers, `(graphs,)`.
+        y: Targets as the file has them, see `make_targets`.
         labels: Node labels, `(nodes, columns)`, or None.
         attributes: Node attributes, `(nodes, columns)`, or None.
+        edge_labels, edge_attributes: The same of the edges, in the order of `source`.
+        level: Whether `"graph"` or `"node"` has the targets.
+        target_names, unit, unknown: What is known of the targets, see `make_targets`.
+        split: The part of each item, `(items,)`, or None.
+        split_name: What made the split.
     """
 
     name: str
     ptr: Integers
     source: Integers
     target: Integers
-    y: Integers
-    labels: Integers | None = None
-    attributes: NDArray[np.float32] | None = None
+    y: NDArray[Any]
+    labels: Labels | None = None
+    attributes: Attributes | None = None
+    edge_labels: Labels | None = None
+    edge_attributes: Attributes | None = None
+    level: str = "graph"
+    target_names: tuple[str, ...] = ()
+    unit: str = ""
+    unknown: int | None = None
+    split: NDArray[np.int8] | None = None
+    split_name: str = ""
 
     def pack(
-        self, features: Features, *, classes: Literal["ascending", "first appearance"] = "ascending"
+        self,
+        features: Features,
+        *,
+        task: TaskKind = "auto",
+        edge_features: EdgeFeatures = "auto",
+        classes: ClassOrder = "ascending",
     ) -> GraphSet:
         """Pack the graphs, the neighbours of each node in ascending order.
 
         The same graphs give the same tensors, and so the same fingerprint, in whatever order
-        the file lists their edges.
+        the file lists their edges (but for the features of parallel edges, which keep it).
 
         Args:
             features: What the features are made of, see `make_features`.
-            classes: In which order the graphs' classes are numbered from 0.
+            task: What the targets are, see `make_targets`.
+            edge_features: What the edge features are made of, see `make_edge_features`.
+            classes: In which order the classes are numbered from 0.
 
         Raises:
-            DatasetError: The graphs do not have what `features` asks for.
+            DatasetError: The graphs do not have what is asked for.
         """
         num_nodes = int(self.ptr[-1])
         first = np.repeat(self.ptr[:-1], np.diff(self.ptr))  # (nodes,), the graph's first node
-        keys, ptr, index = _csr(self.target, self.source, num_nodes)
-        transpose_keys, transpose_ptr, transpose_index = _csr(self.source, self.target, num_nodes)
+        edge_labels, edge_attributes = self.edge_labels, self.edge_attributes
+        keys = self.target * num_nodes + self.source  # (edges,)
+        if edge_labels is not None or edge_attributes is not None:
+            order = np.argsort(keys, kind="stable")
+            keys = keys[order]
+            edge_labels, edge_attributes = (
+                _rows(values, order) for values in (edge_labels, edge_attributes)
+            )
+        else:
+            keys = np.sort(keys)
+        transpose_keys = np.sort(self.source * num_nodes + self.target)
         symmetric = np.array_equal(keys, transpose_keys)
-        index -= first[index]
-        transpose_index -= first[transpose_index]
+        ptr, index = _csr(keys, first, num_nodes)
+        transpose = _csr(transpose_keys, first, num_nodes)
         x, description = make_features(
             features,
             name=self.name,
@@ -67,35 +104,46 @@ class RawGraphs:
             labels=self.labels,
             attributes=self.attributes,
         )
-        kinds, y = _number_classes(self.y, classes)
+        y, made_task = make_targets(
+            task,
+            name=self.name,
+            y=self.y,
+            level=self.level,
+            names=self.target_names,
+            unit=self.unit,
+            unknown=self.unknown,
+            classes=classes,
+        )
         return GraphSet(
             name=self.name,
             x=x,
             ptr=torch.from_numpy(self.ptr),
             edge_ptr=torch.from_numpy(ptr),
             edge_index=torch.from_numpy(index),
-            y=torch.from_numpy(y),
-            task=Task(kind="classification", targets=tuple(map(str, kinds))),
+            y=y,
+            task=made_task,
             features=description,
-            transpose_ptr=None if symmetric else torch.from_numpy(transpose_ptr),
-            transpose_index=None if symmetric else torch.from_numpy(transpose_index),
+            edge_features=make_edge_features(
+                edge_features, name=self.name, labels=edge_labels, attributes=edge_attributes
+            ),
+            split=None if self.split is None else torch.from_numpy(self.split),
+            split_name=self.split_name,
+            transpose_ptr=None if symmetric else torch.from_numpy(transpose[0]),
+            transpose_index=None if symmetric else torch.from_numpy(transpose[1]),
             validate=False,
         )
 
 
-def _csr(row: Integers, column: Integers, num_nodes: int) -> tuple[Integers, Integers, Integers]:
-    """Sort entries by row, then column: the sorted keys, the offsets and the columns."""
-    keys = np.sort(row * num_nodes + column)
-    counts = np.bincount(row, minlength=num_nodes)
+def _csr(keys: Integers, first: Integers, num_nodes: int) -> tuple[Integers, Integers]:
+    """The offsets and columns of sorted keys, the columns counted within their graph."""
+    row, column = np.divmod(keys, max(num_nodes, 1))
     ptr = np.zeros(num_nodes + 1, dtype=np.int64)
-    np.cumsum(counts, out=ptr[1:])
-    return keys, ptr, keys % max(num_nodes, 1)
+    np.cumsum(np.bincount(row, minlength=num_nodes), out=ptr[1:])
+    return ptr, column - first[column]
 
 
-def _number_classes(y: Integers, order: str) -> tuple[Integers, Integers]:
-    """The classes in their order, and the number of each graph's class in it."""
-    kinds, first, number = np.unique(y, return_index=True, return_inverse=True)
-    if order == "first appearance":
-        rank = np.argsort(first)  # (classes,), which class comes at each place
-        kinds, number = kinds[rank], np.argsort(rank)[number]
-    return kinds, number.astype(np.int64)
+def _rows(values: Any, order: Integers) -> Any:
+    """Labels or attributes of the edges in another order."""
+    if isinstance(values, OneHot):
+        return values.index_select(0, torch.from_numpy(order))
+    return None if values is None else values[order]

@@ -157,3 +157,9 @@ def _read_bytes(path: Path) -> bytes:
 def count(number: int, noun: str) -> str:
     """Write a number with its noun in the right number: `1 line`, `2 lines`."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def in_one_line(error: Exception) -> str:
+    """Write an exception of other code as its type and its first line."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}{f': {lines[0]}' if lines else ''}"

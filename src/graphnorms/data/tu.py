@@ -7,9 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from graphnorms.data.features import Features, check_policy
+from graphnorms.data.features import (
+    Attributes,
+    EdgeFeatures,
+    Features,
+    check_edge_policy,
+    check_policy,
+)
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.raw import Integers, RawGraphs
+from graphnorms.data.targets import TaskKind, check_task
 from graphnorms.data.text import NumberFile, count, read_numbers
 from graphnorms.errors import DatasetError
 
@@ -17,14 +24,22 @@ _FORMAT = "a folder in TU format has NAME_A.txt, NAME_graph_indicator.txt, NAME_
 
 
 def read_tu(
-    folder: str | os.PathLike[str], name: str | None = None, features: Features = "auto"
+    folder: str | os.PathLike[str],
+    name: str | None = None,
+    features: Features = "auto",
+    *,
+    task: TaskKind = "auto",
+    edge_features: EdgeFeatures = "auto",
 ) -> GraphSet:
     """Read a folder in TU format.
 
     `NAME_A.txt` has an edge `source, target` per line; `NAME_graph_indicator.txt` the graph of
-    each node, from 1 and ascending; `NAME_graph_labels.txt` the class of each graph.
-    `NAME_node_labels.txt` and `NAME_node_attributes.txt` are read if they are there, other files
-    are ignored. Node ids count from 1 through the whole set. The classes are numbered in
+    each node, from 1 and ascending; `NAME_graph_labels.txt` the class of each graph, or, where
+    it is missing or the task is a regression, `NAME_graph_attributes.txt` its numbers.
+    `NAME_node_labels.txt` and `NAME_node_attributes.txt` are read if they are there;
+    `NAME_edge_labels.txt` and `NAME_edge_attributes.txt`, in the order of the edges, only if
+    `edge_features` asks for them, for the literature's results on these sets are without. Other
+    files are ignored. Node ids count from 1 through the whole set. The classes are numbered in
     ascending order of their labels.
 
     The files may also lie in a folder `raw` inside `folder`, as PyG's `TUDataset` leaves them.
@@ -34,6 +49,9 @@ def read_tu(
         folder: The folder.
         name: The prefix of the files; found if the folder has one `*_A.txt`.
         features: What the node features are made of, see `make_features`.
+        task: What the targets are, see `make_targets`.
+        edge_features: What the edge features are made of, see `make_edge_features`; `"auto"` is
+            `"none"`.
 
     Raises:
         DatasetError: The folder or a file is missing or malformed; one line that names the
@@ -42,28 +60,24 @@ def read_tu(
     Source: Morris et al. 2020, https://arxiv.org/abs/2007.08663, https://chrsmrrs.github.io/datasets.
     """
     check_policy(features)
+    check_edge_policy(edge_features)
+    check_task(task)
     folder, name = _find(Path(folder), name)
 
     indicator = _read_required(folder, name, "graph_indicator")
     graph = _read_indicator(indicator)  # (nodes,), from 0
     num_nodes, num_graphs = len(graph), int(graph[-1]) + 1
 
-    graph_labels = _read_required(folder, name, "graph_labels")
-    y = graph_labels.integers(
-        graph_labels.table(1, "the class of a graph"), "the class of a graph"
-    )[:, 0]
-    _check_rows(graph_labels, num_graphs, "graph", indicator.path)
+    y = _read_targets(folder, name, num_graphs, indicator.path, task)
+    edges = _read_required(folder, name, "A")
+    source, target = _read_edges(edges, graph)
 
-    source, target = _read_edges(_read_required(folder, name, "A"), graph)
-
-    labels, attributes = None, None
-    if (file := _read_optional(folder, name, "node_labels")) is not None:
-        labels = file.integers(file.table(None, "as many labels as the first node"), "a node label")
-        _check_rows(file, num_nodes, "node", indicator.path)
-    if (file := _read_optional(folder, name, "node_attributes")) is not None:
-        table = file.table(None, "as many attributes as the first node")
-        _check_rows(file, num_nodes, "node", indicator.path)
-        attributes = file.values[table].astype(np.float32)
+    labels = _read_labels(folder, name, "node", num_nodes, indicator.path)
+    attributes = _read_attributes(folder, name, "node", num_nodes, indicator.path)
+    edge_labels, edge_attributes = None, None
+    if edge_features in ("labels", "attributes"):
+        edge_labels = _read_labels(folder, name, "edge", len(source), edges.path)
+        edge_attributes = _read_attributes(folder, name, "edge", len(source), edges.path)
 
     return RawGraphs(
         name=name,
@@ -73,7 +87,9 @@ def read_tu(
         y=y,
         labels=labels,
         attributes=attributes,
-    ).pack(features)
+        edge_labels=edge_labels,
+        edge_attributes=edge_attributes,
+    ).pack(features, task=task, edge_features=edge_features)
 
 
 def is_tu_folder(folder: Path) -> bool:
@@ -137,6 +153,44 @@ def _read_indicator(file: NumberFile) -> Integers:
     return graph - 1
 
 
+def _read_targets(
+    folder: Path, name: str, num_graphs: int, indicator: Path, task: TaskKind
+) -> Integers | Attributes:
+    """The classes, or the numbers where there are no classes or numbers are asked for."""
+    has_classes = (folder / f"{name}_graph_labels.txt").is_file()
+    if task == "regression" or not has_classes:
+        numbers = _read_attributes(folder, name, "graph", num_graphs, indicator)
+        if numbers is not None:
+            return numbers
+    file = _read_required(folder, name, "graph_labels")
+    y = file.integers(file.table(1, "the class of a graph"), "the class of a graph")[:, 0]
+    _check_rows(file, num_graphs, "graph", indicator)
+    return y
+
+
+def _read_labels(
+    folder: Path, name: str, noun: str, rows: int, counted_by: Path
+) -> Integers | None:
+    file = _read_optional(folder, name, f"{noun}_labels")
+    if file is None:
+        return None
+    table = file.table(None, f"as many labels as the first {noun}")
+    labels = file.integers(table, f"{'an' if noun == 'edge' else 'a'} {noun} label")
+    _check_rows(file, rows, noun, counted_by)
+    return labels
+
+
+def _read_attributes(
+    folder: Path, name: str, noun: str, rows: int, counted_by: Path
+) -> Attributes | None:
+    file = _read_optional(folder, name, f"{noun}_attributes")
+    if file is None:
+        return None
+    table = file.table(None, f"as many attributes as the first {noun}")
+    _check_rows(file, rows, noun, counted_by)
+    return file.values[table].astype(np.float32)
+
+
 def _read_edges(file: NumberFile, graph: Integers) -> tuple[Integers, Integers]:
     """The edges as node ids from 0, each within one graph: `(edges,)` twice."""
     edges = file.integers(file.table(2, "an edge 'source, target'"), "a node id")
@@ -160,10 +214,10 @@ def _read_edges(file: NumberFile, graph: Integers) -> tuple[Integers, Integers]:
     return source, target
 
 
-def _check_rows(file: NumberFile, expected: int, noun: str, indicator: Path) -> None:
+def _check_rows(file: NumberFile, expected: int, noun: str, counted_by: Path) -> None:
     if file.rows != expected:
         where = file.line[expected] if file.rows > expected else file.line[-1] if file.rows else 1
         raise DatasetError(
             f"{file.path}, line {where}: {count(file.rows, 'line')}, expected {expected}, "
-            f"one for each {noun} of {indicator.name}"
+            f"one for each {noun} of {counted_by.name}"
         )

@@ -27,6 +27,9 @@ class Budget:
     seeds: int
 
 
+QUICK: Final = "quick"
+"""The budget that is meant when none is named."""
+
 # Steps of about √10 around 3e-3, where Adam trains small graph networks; ten seeds are the fewest
 # that can tell five norms apart (a sign-flip test of 10 pairs of norms needs nine).
 BUDGETS: Final = {

@@ -1,84 +1,157 @@
-"""The records of a comparison, sorted by norm and fold, as the arrays that statistics need."""
+"""The records of a comparison, sorted by norm and by what they are for."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # records are only read here: no need to load the training code, and torch
+from graphnorms.lab.design import Pair
+from graphnorms.training.metrics import Metric, metric_named
+
+if TYPE_CHECKING:
     from graphnorms.training.record import Record
 
-Fold: TypeAlias = tuple[int, int, int]
-"""What pairs two trials: `(split_seed, fold, seed)`, equal for all norms."""
+STAGES = {"nested": ("select", "final"), "split": ("select", "final"), "paper": ("paper", "paper")}
+"""By protocol: the stage that tries the learning rates, and the one that gives the scores."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trials:
-    """The trials of one norm, done and failed apart, by ascending fold."""
+    """The trials of one norm.
+
+    Args:
+        norm: Catalogue name.
+        metric: What scores them.
+        done, failed: The trials that give its scores, by ascending pair. In protocol `"paper"`
+            those of the selected learning rate. A pair for which no learning rate could be
+            chosen, because every one failed, counts as failed.
+        tried, tried_failed: The trials that choose the learning rate, by rate and pair.
+        selected: In protocol `"paper"`, the learning rate and the epoch (from 1) whose mean
+            validation score over the folds is best.
+    """
 
     norm: str
-    done: dict[Fold, Record] = field(default_factory=dict)
-    failed: dict[Fold, Record] = field(default_factory=dict)
+    metric: Metric
+    done: dict[Pair, Record] = field(default_factory=dict)
+    failed: dict[Pair, Record] = field(default_factory=dict)
+    tried: dict[tuple[float, Pair], Record] = field(default_factory=dict)
+    tried_failed: dict[tuple[float, Pair], Record] = field(default_factory=dict)
+    selected: tuple[float, int] | None = None
+
+    def records(self) -> list[Record]:
+        """Return those done and those that failed, not those that choose the rate."""
+        return [*self.done.values(), *self.failed.values()]
 
     def curves(self, quantity: str) -> NDArray[np.float64]:
         """Return `history[quantity]` of the done trials, NaN where an epoch is missing.
 
-        Shape `(folds, epochs)`.
+        Shape `(trials, epochs)`.
         """
-        return _padded([record.history.get(quantity, []) for record in self.done.values()])
+        return padded([record.history.get(quantity, []) for record in self.done.values()])
 
     def seconds(self) -> NDArray[np.float64]:
         """Return the training seconds up to the end of each epoch, evaluation not included.
 
-        Shape `(folds, epochs)`.
+        Shape `(trials, epochs)`.
         """
-        times = _padded([record.timing.get("train", []) for record in self.done.values()])
+        times = padded([record.timing.get("train", []) for record in self.done.values()])
         elapsed: NDArray[np.float64] = np.cumsum(times, axis=1)
         return elapsed
 
-    def last(self, quantity: str) -> dict[Fold, float]:
-        """Return `quantity` after the last epoch, per fold; folds that lack it are left out."""
-        values = {fold: _last(record, quantity) for fold, record in self.done.items()}
-        return {fold: value for fold, value in values.items() if not math.isnan(value)}
+    def last(self, quantity: str) -> dict[Pair, float]:
+        """Return `quantity` after the last epoch; trials that lack it are left out."""
+        return _known({pair: _last(record, quantity) for pair, record in self.done.items()})
+
+    def scores(self) -> dict[Pair, float]:
+        """Return the scores that the norm is judged by; trials that lack one are left out.
+
+        Of data that chose nothing: `outcome["test_score"]`. In protocol `"paper"`, which has no
+        such data, the validation score at the selected epoch.
+        """
+        if self.selected is None:
+            return self.outcome("test_score")
+        epoch = self.selected[1] - 1
+        curves = self.curves("validation_score")
+        return _known(
+            {pair: float(curves[index, epoch]) for index, pair in enumerate(self.done)}
+            if epoch < curves.shape[1]
+            else {}
+        )
+
+    def outcome(self, name: str) -> dict[Pair, float]:
+        """Return `outcome[name]` of the done trials; those that lack it are left out."""
+        return _known({pair: _number(record, name) for pair, record in self.done.items()})
 
 
-def group_trials(records: Iterable[Record], norms: Sequence[str] = ()) -> dict[str, Trials]:
+def group_trials(
+    records: Iterable[Record], norms: Sequence[str] = (), *, protocol: str
+) -> dict[str, Trials]:
     """Sort records by norm, in the order of `norms` and then of first appearance.
 
     Args:
         records: Records of one comparison. Of several for one config the last counts: a trial
             that failed may have been run again.
         norms: Names that get an entry even without records.
+        protocol: What the records were made by, see `Design`.
 
     Raises:
-        ValueError: A norm has two different configs for one fold.
+        ValueError: There are no records, they have different metrics, a norm has two different
+            configs for one trial, or a record belongs to another protocol.
     """
-    latest: dict[tuple[str, Fold], Record] = {}
+    selection, final = STAGES[protocol]
+    latest: dict[tuple[str, str, Pair, float], Record] = {}
     order = dict.fromkeys(norms)
+    metrics: set[str] = set()
     for record in records:
-        norm, fold = record.config["norm"], _fold(record)
+        norm, stage, pair = record.config["norm"], record.config["stage"], pair_of(record)
+        if stage not in (selection, final):
+            raise ValueError(
+                f"a record of stage {stage!r} among those of protocol {protocol!r}; judge the "
+                "records of one comparison at a time"
+            )
         order.setdefault(norm)
-        earlier = latest.get((norm, fold))
+        metrics.add(record.config["metric"])
+        # The final stage has one learning rate per norm and trial.
+        rate = record.config["learning_rate"] if stage == selection else 0.0
+        earlier = latest.get((norm, stage, pair, rate))
         if earlier is not None and earlier.key != record.key:
             raise ValueError(
-                f"norm {norm!r} has two trials of fold {fold[1]} with different settings "
+                f"norm {norm!r} has two trials of fold {pair[1]} with different settings "
                 f"({earlier.key} and {record.key}); judge the records of one comparison at a time"
             )
-        latest[norm, fold] = record
-    trials = {norm: Trials(norm) for norm in order}
-    for (norm, fold), record in sorted(latest.items(), key=lambda item: item[0]):
-        kind = trials[norm].done if record.status == "done" else trials[norm].failed
-        kind[fold] = record
+        latest[norm, stage, pair, rate] = record
+    if len(metrics) != 1:
+        raise ValueError(
+            f"the records are scored by {', '.join(sorted(metrics)) or 'nothing'}; judge the "
+            "records of one comparison at a time"
+        )
+    metric = metric_named(metrics.pop())
+    trials = {norm: Trials(norm=norm, metric=metric) for norm in order}
+    for (norm, stage, pair, rate), record in sorted(latest.items(), key=lambda item: item[0]):
+        of_norm, done = trials[norm], record.status == "done"
+        if stage == selection:
+            (of_norm.tried if done else of_norm.tried_failed)[rate, pair] = record
+        if stage == final != selection:
+            (of_norm.done if done else of_norm.failed)[pair] = record
+    if protocol == "paper":
+        return {norm: _select(of_norm) for norm, of_norm in trials.items()}
+    _fail_where_no_rate_worked(trials, by_fold=protocol == "nested")
     return trials
 
 
+def pair_of(record: Record) -> Pair:
+    """Return what pairs a trial with those of other norms."""
+    split = record.config["split"]
+    return split.get("seed", 0), split.get("fold", 0), record.config["run"]
+
+
 def column_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average over folds, NaN left out; NaN where no fold has a value. `(folds, n) -> (n,)`."""
+    """Average over trials, NaN left out; NaN where no trial has a value. `(trials, n) -> (n,)`."""
     known = ~np.isnan(values)
     total = np.where(known, values, 0.0).sum(axis=0)
     count = known.sum(axis=0)
@@ -87,19 +160,77 @@ def column_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return mean
 
 
-def _fold(record: Record) -> Fold:
-    config = record.config
-    return config.get("split_seed", 0), config["fold"], config.get("seed", 0)
-
-
-def _last(record: Record, quantity: str) -> float:
-    values = record.history.get(quantity) or [math.nan]
-    return math.nan if values[-1] is None else float(values[-1])
-
-
-def _padded(rows: Sequence[Sequence[float | None]]) -> NDArray[np.float64]:
+def padded(rows: Sequence[Sequence[float | None]]) -> NDArray[np.float64]:
     """Stack rows of different lengths; a journal stores NaN as null."""
     result = np.full((len(rows), max(map(len, rows), default=0)), math.nan)
     for line, row in zip(result, rows, strict=True):
         line[: len(row)] = [math.nan if value is None else value for value in row]
     return result
+
+
+def _select(of_norm: Trials) -> Trials:
+    """Select as the GIN and GraphNorm papers do: the rate and epoch with the best fold mean.
+
+    Only the learning rates with the most trials done take part: a rate must not win because it
+    fails on the hard folds.
+    """
+    rates: dict[float, dict[Pair, Record]] = {}
+    for (rate, pair), record in of_norm.tried.items():
+        rates.setdefault(rate, {})[pair] = record
+    most = max(map(len, rates.values()), default=0)
+    best: tuple[float, float, int] | None = None
+    for rate, done in sorted(rates.items()):
+        if len(done) < most:
+            continue
+        means = column_mean(padded([r.history.get("validation_score", []) for r in done.values()]))
+        if not np.isfinite(means).any():
+            continue
+        epoch = int(np.nanargmax(means) if of_norm.metric.higher_is_better else np.nanargmin(means))
+        if best is None or of_norm.metric.better(float(means[epoch]), best[0]):
+            best = float(means[epoch]), rate, epoch + 1
+    if best is not None:
+        chosen = best[1]
+    else:  # nothing to choose from: every trial failed, or has no validation score
+        chosen = min((rate for rate, _ in {**of_norm.tried, **of_norm.tried_failed}), default=0.0)
+    return replace(
+        of_norm,
+        done=_at_rate(of_norm.tried, chosen),
+        failed=_at_rate(of_norm.tried_failed, chosen),
+        selected=None if best is None else best[1:],
+    )
+
+
+def _at_rate(records: Mapping[tuple[float, Pair], Record], chosen: float) -> dict[Pair, Record]:
+    return {pair: record for (rate, pair), record in records.items() if rate == chosen}
+
+
+def _fail_where_no_rate_worked(trials: Mapping[str, Trials], *, by_fold: bool) -> None:
+    """Count as failed the trials that could not be run, as every learning rate had failed."""
+    every = {pair for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
+    grid = {r for of_norm in trials.values() for r, _ in (*of_norm.tried, *of_norm.tried_failed)}
+
+    def same(pair: Pair, other: Pair) -> bool:
+        return not by_fold or pair[:2] == other[:2]
+
+    for of_norm in trials.values():
+        for pair in sorted(every - of_norm.done.keys() - of_norm.failed.keys()):
+            worked = any(same(pair, other) for _, other in of_norm.tried)
+            failed = [r for (_, other), r in of_norm.tried_failed.items() if same(pair, other)]
+            rates = {record.config["learning_rate"] for record in failed}
+            if rates == grid and not worked:
+                reason = f"no learning rate worked: {failed[0].reason}"
+                of_norm.failed[pair] = replace(failed[0], reason=reason)
+
+
+def _known(values: Mapping[Pair, float]) -> dict[Pair, float]:
+    return {pair: value for pair, value in values.items() if not math.isnan(value)}
+
+
+def _number(record: Record, name: str) -> float:
+    value = record.outcome.get(name)
+    return math.nan if value is None else float(value)
+
+
+def _last(record: Record, quantity: str) -> float:
+    values = record.history.get(quantity) or [math.nan]
+    return math.nan if values[-1] is None else float(values[-1])

@@ -1,4 +1,4 @@
-"""Every pair of norms compared on the same folds, and the set that cannot be told apart."""
+"""Every two norms compared on the same folds or seeds, and the set that cannot be told apart."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphnorms.lab import statistics
-from graphnorms.lab.outcomes import Fold
+from graphnorms.lab.design import Design, Pair
+from graphnorms.lab.equivalence import Probabilities
 from graphnorms.lab.statistics import Estimate
-
-MINIMUM_FOLDS = 5
-"""With fewer pairs nothing is judged: at 4 folds the corrected test of a single comparison misses
-a true difference of 3 standard deviations more often than one time in five."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedTest:
-    """Two norms compared on the folds that both have.
+    """Two norms compared on the folds, or seeds, that both have.
 
     Args:
         first, second: Catalogue names.
-        estimate: In accuracy the mean of `first - second`, a fraction; in speed the geometric
-            mean of steps(first) / steps(second), below 1 when `first` is sooner. The interval is
-            this pair's own 95%, not adjusted for the other pairs.
+        estimate: Of scores the mean of `first - second`; of speed the geometric mean of
+            steps(first) / steps(second), below 1 when `first` is sooner. The interval is this
+            pair's own 95%, not adjusted for the other pairs.
         deviation: Standard deviation of the paired differences; in speed, of the log ratios.
-        pairs: Folds that both have.
-        censored: Folds in which one or both missed the target, so that the ratio is a bound
-            (the truth is further from 1); 0 for accuracy.
-        p_value: Two-sided; None with fewer than `MINIMUM_FOLDS` pairs.
+        pairs: Folds, or seeds, that both have.
+        censored: Of these, in how many one or both missed the target, so that the ratio is a
+            bound (the truth is further from 1); 0 for scores.
+        p_value: Two-sided; None with fewer pairs than `Design.minimum`.
         adjusted_p: The same after Holm's adjustment over all pairs.
+        equivalence_p: Small where the difference lies within the margin; None as `p_value`, and
+            where no margin was given.
+        adjusted_equivalence_p: The same after Holm's adjustment over all pairs.
+        probabilities: That the first is better by more than the margin, neither, or the second.
+        needed: Pairs that would show, with 80% power over all pairs of norms, a difference as
+            large as the one seen; None if no number would.
     """
 
     first: str
@@ -41,60 +44,103 @@ class PairedTest:
     censored: int = 0
     p_value: float | None = None
     adjusted_p: float | None = None
+    equivalence_p: float | None = None
+    adjusted_equivalence_p: float | None = None
+    probabilities: Probabilities | None = None
+    needed: int | None = None
 
     @property
     def told_apart(self) -> bool:
         """Whether the two differ at 5%, adjusted for all pairs."""
         return self.adjusted_p is not None and self.adjusted_p <= statistics.SIGNIFICANCE
 
+    @property
+    def practically_equal(self) -> bool:
+        """Whether the difference is shown to be within the margin, at 5% over all pairs."""
+        p = self.adjusted_equivalence_p
+        return p is not None and p <= statistics.SIGNIFICANCE
+
+    def reversed(self) -> PairedTest:
+        """Return the same test of scores with the two exchanged."""
+        estimate, odds = self.estimate, self.probabilities
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            estimate=Estimate(-estimate.mean, -estimate.high, -estimate.low),
+            probabilities=odds and Probabilities(odds.second, odds.equal, odds.first),
+        )
+
     def involves(self, *norms: str) -> bool:
         """Whether all of `norms` are among the two."""
         return set(norms) <= {self.first, self.second}
 
+    def other(self, norm: str) -> str:
+        """Return the one of the two that is not `norm`."""
+        return self.second if self.first == norm else self.first
+
 
 def compare_all(
-    scores: Mapping[str, Mapping[Fold, float]], order: Sequence[str], *, test_ratio: float
+    scores: Mapping[str, Mapping[Pair, float]],
+    order: Sequence[str],
+    *,
+    design: Design,
+    margin: float | None = None,
+    higher_is_better: bool = True,
 ) -> tuple[PairedTest, ...]:
-    """Compare every two norms of `order` that share a fold; the one named earlier is `first`.
+    """Compare every two norms of `order` that share a fold or seed; the earlier is `first`.
+
+    Within a fold the runs that both have are averaged, and only they.
 
     Args:
-        scores: One score per norm and fold.
+        scores: One score per norm and trial.
         order: Norms; decides which of two is `first`.
-        test_ratio: n_test / n_train of a fold.
+        design: Decides what a pair is, and the tests.
+        margin: Half the width of the region of practical equivalence, if it is to be tested.
+        higher_is_better: Which way the probabilities are.
     """
+    known = [norm for norm in order if scores[norm]]
+    comparisons = math.comb(len(known), 2)
+    minimum = design.minimum(comparisons)
     tests: list[PairedTest] = []
-    for first, second in itertools.combinations(order, 2):
-        folds = sorted(scores[first].keys() & scores[second].keys())
-        if not folds:
+    for first, second in itertools.combinations(known, 2):
+        one, other = scores[first], scores[second]
+        differences = design.values({p: one[p] - other[p] for p in one.keys() & other.keys()})
+        if not differences.size:
             continue
-        outcome = statistics.paired_difference(
-            [scores[first][fold] for fold in folds],
-            [scores[second][fold] for fold in folds],
-            test_ratio=test_ratio,
+        outcome = design.difference(differences)
+        test = PairedTest(
+            first=first,
+            second=second,
+            estimate=outcome.estimate,
+            deviation=outcome.deviation,
+            pairs=outcome.pairs,
         )
-        tests.append(
-            PairedTest(
-                first=first,
-                second=second,
-                estimate=outcome.estimate,
-                deviation=outcome.deviation,
-                pairs=outcome.pairs,
-                p_value=outcome.p_value if outcome.pairs >= MINIMUM_FOLDS else None,
-            )
-        )
-    adjusted = statistics.holm(
-        [math.nan if test.p_value is None else test.p_value for test in tests]
-    )
+        if outcome.pairs >= minimum:
+            test = replace(test, p_value=outcome.p_value)
+            if margin is not None:
+                signed = differences if higher_is_better else -differences
+                test = replace(
+                    test,
+                    equivalence_p=design.equivalence(differences, margin),
+                    probabilities=design.probabilities(signed, margin),
+                )
+        if not math.isnan(outcome.deviation):
+            needed = design.needed(outcome.estimate.mean, outcome.deviation, comparisons)
+            test = replace(test, needed=needed)
+        tests.append(test)
+    adjusted = _holm([test.p_value for test in tests])
+    equal = _holm([test.equivalence_p for test in tests])
     return tuple(
-        test if math.isnan(p) else replace(test, adjusted_p=p)
-        for test, p in zip(tests, adjusted, strict=True)
+        replace(test, adjusted_p=p, adjusted_equivalence_p=q)
+        for test, p, q in zip(tests, adjusted, equal, strict=True)
     )
 
 
 def not_told_apart(leader: str | None, tests: Sequence[PairedTest]) -> tuple[str, ...]:
     """Return the leader and all that its tests cannot tell from it; () if there is no test.
 
-    Norms with too few folds for a test are neither tied nor worse, and are left out.
+    Norms with too few pairs for a test are neither tied nor worse, and are left out.
     """
     judged = [
         test
@@ -103,11 +149,9 @@ def not_told_apart(leader: str | None, tests: Sequence[PairedTest]) -> tuple[str
     ]
     if leader is None or not judged:
         return ()
-    return (
-        leader,
-        *(
-            test.second if test.first == leader else test.first
-            for test in judged
-            if not test.told_apart
-        ),
-    )
+    return (leader, *(test.other(leader) for test in judged if not test.told_apart))
+
+
+def _holm(p_values: Sequence[float | None]) -> list[float | None]:
+    adjusted = statistics.holm([math.nan if p is None else p for p in p_values])
+    return [None if math.isnan(p) else p for p in adjusted]

@@ -6,8 +6,8 @@ norms therefore differ, pair by pair, in the normalization and in nothing else.
 
 | protocol | learning rate chosen | reported |
 |---|---|---|
-| `"nested"` | in each fold, on validation data held out of its training part | test folds, with fresh seeds |
-| `"split"` | on the validation part of one given split | its test part, with fresh seeds |
+| `"nested"` | in each fold, on validation data out of its training part | test folds, fresh seeds |
+| `"split"` | on the validation part of one split | its test part, fresh seeds |
 | `"paper"` | by the reported score itself, as the epoch is: *optimistic* | validation folds |
 """
 
@@ -19,15 +19,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import unknown_name
-from graphnorms.lab.budgets import BUDGETS, budget_named
+from graphnorms.lab.budgets import BUDGETS, QUICK, budget_named
+from graphnorms.lab.design import PROTOCOLS
 
 if TYPE_CHECKING:
-    from graphnorms.data import GraphSet, Task
+    from graphnorms.data import GraphSet
 
 DEFAULT_NORMS = ("none", "batch", "layer", "instance", "graph")
 BASELINE: Final = "none"
-PROTOCOLS: Final = ("nested", "split", "paper")
 SCHEDULES = ("linear", "constant")
+DEFAULT_PROTOCOL: Final = "nested"
+DEFAULT_PRESET: Final = "default"
 DEFAULT_DEVICE: Final = "cpu"
 
 
@@ -43,6 +45,7 @@ class CompareSettings:
         model, preset: The name of the model, and the named preset that `architecture` began as.
         architecture: Keyword arguments of the model, as `TrialConfig.model`.
         metric: What is compared, see `graphnorms.training.METRICS`.
+        unit: Unit of the target, if known.
         split: On a split: `"given"` by the data, or `"random"`; else `"fold"`.
         folds: Folds of a cross-validation; 1 on a split.
         runs: Trials with the chosen rate, per fold, each from a fresh seed.
@@ -70,6 +73,7 @@ class CompareSettings:
     preset: str
     architecture: dict[str, Any]
     metric: str
+    unit: str
     split: str
     folds: int
     runs: int
@@ -113,8 +117,7 @@ class CompareSettings:
         _require("weight decay", self.weight_decay, "a number ≥ 0", lambda value: value >= 0)
         _require("holdout", self.holdout, "between 0 and 1/2", lambda value: 0 < value < 0.5)
         if self.margin is not None:
-            _require("margin", self.margin, "a number ≥ 0", lambda value: value >= 0)
-        require_device(self.device)
+            _require("margin", self.margin, "a number > 0", lambda value: value > 0)
 
     @property
     def selects(self) -> bool:
@@ -200,16 +203,6 @@ def said(choices: Choices) -> dict[str, Any]:
     return {name: value for name, value in vars(choices).items() if value is not None}
 
 
-_DEFAULTS: Final = Choices(
-    norms=DEFAULT_NORMS,
-    protocol="nested",
-    budget="quick",
-    preset="default",
-    seed=0,
-    device=DEFAULT_DEVICE,
-)
-
-
 def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings:
     """Complete what was asked for with what data, preset and budget say, and check it.
 
@@ -223,40 +216,39 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
     """
     from graphnorms.training import DEFAULT_METRICS, metric_named, training_defaults
 
-    choices = replace(_DEFAULTS, **said(choices))
-    assert choices.protocol and choices.budget and choices.preset and choices.norms
-    assert choices.seed is not None and choices.device
-    budget = budget_named(choices.budget)
-    if choices.protocol not in PROTOCOLS:
-        raise unknown_name("protocol", choices.protocol, PROTOCOLS)
-    model = choices.model or default_model(graphs.task)
-    defaults = training_defaults(choices.preset)
+    protocol, budget = choices.protocol or DEFAULT_PROTOCOL, budget_named(choices.budget or QUICK)
+    if protocol not in PROTOCOLS:
+        raise unknown_name("protocol", protocol, PROTOCOLS)
+    require_device(choices.device or DEFAULT_DEVICE)
+    model, preset = choices.model or default_model(graphs), choices.preset or DEFAULT_PRESET
+    defaults = training_defaults(preset)
     epochs = max(1, round(defaults.epochs * budget.epochs))
     metric = choices.metric or DEFAULT_METRICS[graphs.task.kind]
-    on_a_split = choices.protocol == "split"
+    on_a_split = protocol == "split"
     if choices.split is not None and not on_a_split:
         raise ValueError(
-            f"split {choices.split!r} goes with protocol split; the protocol is {choices.protocol}"
+            f"split {choices.split!r} goes with protocol split; the protocol is {protocol}"
         )
     if on_a_split and choices.folds is not None:
         raise ValueError(f"folds is {choices.folds}, but protocol split has none; leave it out")
-    runs = budget.seeds if on_a_split else budget.runs if choices.protocol == "nested" else 1
+    runs = budget.seeds if on_a_split else budget.runs if protocol == "nested" else 1
     return CompareSettings(
         dataset=dataset,
-        protocol=choices.protocol,
-        budget=choices.budget,
-        norms=_norms(choices.norms),
+        protocol=protocol,
+        budget=choices.budget or QUICK,
+        norms=_norms(choices.norms or DEFAULT_NORMS),
         model=model,
-        preset=choices.preset,
-        architecture=_architecture(graphs, model, choices),
+        preset=preset,
+        architecture=_architecture(graphs, model, preset, choices),
         metric=metric_named(metric, graphs.task.kind).name,
+        unit=graphs.task.unit,
         split=_split_kind(graphs, choices) if on_a_split else "fold",
         folds=1 if on_a_split else 10 if choices.folds is None else choices.folds,
         runs=runs if choices.runs is None else choices.runs,
         selection_runs=budget.selection_runs if on_a_split else 1,
         holdout=0.1,
         split_seed=defaults.split_seed,
-        seed=choices.seed,
+        seed=choices.seed or 0,
         epochs=epochs if choices.epochs is None else choices.epochs,
         batch_size=defaults.batch_size if choices.batch_size is None else choices.batch_size,
         learning_rates=_rates(choices.learning_rate, budget.learning_rates),
@@ -265,13 +257,15 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         if choices.weight_decay is None
         else choices.weight_decay,
         margin=choices.margin,
-        device=choices.device,
+        device=choices.device or DEFAULT_DEVICE,
     )
 
 
-def default_model(task: Task) -> str:
-    """Return the model for a task when none is named: GIN reads graphs, GCN nodes."""
-    return "gcn" if task.level == "node" else "gin"
+def default_model(graphs: GraphSet) -> str:
+    """Return the model when none is named: GCN for nodes, GINE for edges with features, GIN."""
+    if graphs.task.level == "node":
+        return "gcn"
+    return "gine" if graphs.num_edge_features else "gin"
 
 
 def _norms(given: Sequence[str] | str) -> tuple[str, ...]:
@@ -283,11 +277,11 @@ def _norms(given: Sequence[str] | str) -> tuple[str, ...]:
     return names if BASELINE in names else (BASELINE, *names)
 
 
-def _architecture(graphs: GraphSet, model: str, choices: Choices) -> dict[str, Any]:
-    from graphnorms.models import preset
+def _architecture(graphs: GraphSet, model: str, preset: str, choices: Choices) -> dict[str, Any]:
+    from graphnorms.models import preset as preset_of
 
     has_labels = graphs.features not in ("one-hot degree", "constant")
-    config = preset(model, choices.preset, node_labels=has_labels)
+    config = preset_of(model, preset, node_labels=has_labels)
     changes: dict[str, Any] = {"head": graphs.task.level}
     if choices.norm_place is not None:
         changes["norm_place"] = choices.norm_place

@@ -146,15 +146,19 @@ class Run:
             )
 
 
-def default_folder(dataset: str, model: str, preset: str = "default") -> Path:
+def default_folder(
+    dataset: str, model: str, preset: str = "default", protocol: str = "nested"
+) -> Path:
     """Return where a run goes when nothing is said: `runs/MUTAG-gin`.
 
     Args:
         dataset: Name of the data set; what is unsafe in a file name becomes `_`.
         model: `"gin"` or `"gcn"`.
-        preset: Named as well unless it is the default.
+        preset, protocol: Named as well unless they are the defaults.
     """
-    parts = [dataset, model] + ([preset] if preset != "default" else [])
+    parts = [dataset, model]
+    parts += [preset] if preset != "default" else []
+    parts += [protocol] if protocol != "nested" else []
     name = re.sub(r"[^\w.-]+", "_", "-".join(parts)).lstrip(".")
     return RUNS / name
 

@@ -1,4 +1,4 @@
-"""How soon each norm reaches one common training accuracy, misses counted as what they are."""
+"""How soon each norm reaches one common training score, misses counted as what they are."""
 
 from __future__ import annotations
 
@@ -8,83 +8,88 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from graphnorms.lab.outcomes import Fold, Trials
-from graphnorms.lab.pairs import MINIMUM_FOLDS, PairedTest, compare_all
+from graphnorms.lab.design import Design, Pair
+from graphnorms.lab.outcomes import Trials
+from graphnorms.lab.pairs import PairedTest, compare_all
 from graphnorms.lab.statistics import Estimate
+from graphnorms.training.metrics import Metric
 
 HIGHEST_TARGET = 0.99
-"""Near 1 a single graph decides when a target is reached."""
+"""Of fractions: near 1 a single item decides when a target is reached."""
 
 REACHED_BY = 0.75
-"""Part of the baseline's folds that must reach the target, so that its median exists with room."""
+"""Part of the baseline's trials that must reach the target, so that its median exists with room."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A training accuracy that all norms are timed to, and the rule that gave it.
+    """A training score that all norms are timed to, and the rule that gave it.
 
     Args:
-        accuracy: A fraction.
-        source: The norm it comes from; None if it is the lowest over all norms.
+        score: In the unit of the metric.
+        source: The norm it comes from; None if it is the worst over all norms.
     """
 
-    accuracy: float
+    score: float
     source: str | None
 
 
 @dataclass(frozen=True)
 class TimesToTarget:
-    """When each fold of one norm first had the target after an epoch; infinity for a miss.
+    """When each trial of one norm first had the target after an epoch; infinity for a miss.
 
     Args:
-        steps: Optimizer steps, per fold.
-        seconds: Training seconds, evaluation not included; folds without measured times lack.
+        steps: Optimizer steps, per trial.
+        seconds: Training seconds, evaluation not included; trials without measured times lack.
         bounds: Steps that a miss is known to exceed, plus one epoch: the least it can be.
     """
 
-    steps: dict[Fold, float] = field(default_factory=dict)
-    seconds: dict[Fold, float] = field(default_factory=dict)
-    bounds: dict[Fold, float] = field(default_factory=dict)
+    steps: dict[Pair, float] = field(default_factory=dict)
+    seconds: dict[Pair, float] = field(default_factory=dict)
+    bounds: dict[Pair, float] = field(default_factory=dict)
 
     @property
     def reached(self) -> int:
-        """Folds that reached the target."""
+        """Trials that reached the target."""
         return sum(map(math.isfinite, self.steps.values()))
 
     def median_steps(self) -> float | None:
-        """Median over folds; None if half or more of them miss."""
+        """Median over trials; None if half or more of them miss."""
         return _median(self.steps)
 
     def median_seconds(self) -> float | None:
-        """Median over folds; None if half or more of them miss."""
+        """Median over trials; None if half or more of them miss."""
         return _median(self.seconds)
 
-    def log_steps(self) -> dict[Fold, float]:
+    def log_steps(self) -> dict[Pair, float]:
         """Return log(steps), a miss set to the least that it can be."""
-        return {fold: math.log(min(steps, self.bounds[fold])) for fold, steps in self.steps.items()}
+        return {pair: math.log(min(steps, self.bounds[pair])) for pair, steps in self.steps.items()}
 
 
 def common_target(trials: Mapping[str, Trials], baseline: str) -> Target | None:
-    """Fix the training accuracy that all norms are timed to.
+    """Fix the training score that all norms are timed to.
 
-    The highest that three quarters of the baseline's folds reach at some epoch, rounded down to
-    a percent and at most 0.99. The rule does not look at the norms that compete: it asks how soon
-    each gets to where training without normalization gets at all within the budget, and leaves
-    the baseline itself a median. Without a done trial of the baseline, the lowest of the same
-    quantity over all norms. None if no trial was done.
+    The best that three quarters of the baseline's trials reach at some epoch, rounded to the easy
+    side: fractions down to a percent and at most 0.99, other scores to two significant digits.
+    The rule does not look at the norms that compete: it asks how soon each gets to where training
+    without normalization gets at all within the budget, and leaves the baseline itself a median.
+    Without a done trial of the baseline, the worst of the same quantity over all norms. None if
+    no trial was done.
 
     Args:
         trials: Trials per norm.
         baseline: Name of the norm that sets the target.
     """
     attained = {norm: _attained(of_norm) for norm, of_norm in trials.items()}
-    known = {norm: value for norm, value in attained.items() if not math.isnan(value)}
+    known = {norm: value for norm, value in attained.items() if math.isfinite(value)}
     if not known:
         return None
+    metric = next(iter(trials.values())).metric
     source = baseline if baseline in known else None
-    accuracy = known[source] if source is not None else min(known.values())
-    # The small addend keeps 0.29, stored as 0.28999…, at 29 percent.
-    return Target(min(HIGHEST_TARGET, math.floor(accuracy * 100 + 1e-9) / 100), source)
+    worst = min if metric.higher_is_better else max
+    return Target(
+        _eased(known[source] if source is not None else worst(known.values()), metric), source
+    )
 
 
 def times_to_target(
@@ -92,88 +97,107 @@ def times_to_target(
 ) -> dict[str, TimesToTarget]:
     """Time every norm to the target; a trial that failed never reached it.
 
-    The first epoch at or above the target counts, even if the accuracy falls again.
+    The first epoch at or beyond the target counts, even if the score gets worse again.
     """
     if target is None:
         return {norm: TimesToTarget() for norm in trials}
     bounds = _bounds(trials)
     result: dict[str, TimesToTarget] = {}
     for norm, of_norm in trials.items():
-        accuracies, seconds = of_norm.curves("train_accuracy"), of_norm.seconds()
+        scores, seconds = of_norm.curves("train_score"), of_norm.seconds()
+        there = (
+            scores >= target.score if of_norm.metric.higher_is_better else scores <= target.score
+        )
         times = TimesToTarget(
             steps=dict.fromkeys(of_norm.failed, math.inf),
             seconds=dict.fromkeys(of_norm.failed, math.inf),
-            bounds={fold: bounds[fold] for fold in (*of_norm.done, *of_norm.failed)},
+            bounds={pair: bounds[pair] for pair in (*of_norm.done, *of_norm.failed)},
         )
-        for index, (fold, record) in enumerate(of_norm.done.items()):
-            hits = np.flatnonzero(accuracies[index] >= target.accuracy)
+        for index, (pair, record) in enumerate(of_norm.done.items()):
+            hits = np.flatnonzero(there[index])
             epoch = int(hits[0]) if hits.size else None
             steps_per_epoch = record.counts.get("steps_per_epoch", 1)
-            times.steps[fold] = math.inf if epoch is None else (epoch + 1.0) * steps_per_epoch
+            times.steps[pair] = math.inf if epoch is None else (epoch + 1.0) * steps_per_epoch
             if epoch is None:
-                times.seconds[fold] = math.inf
+                times.seconds[pair] = math.inf
             elif epoch < seconds.shape[1] and not math.isnan(seconds[index, epoch]):
-                times.seconds[fold] = float(seconds[index, epoch])
+                times.seconds[pair] = float(seconds[index, epoch])
         result[norm] = times
     return result
 
 
 def compare_speeds(
-    times: Mapping[str, TimesToTarget], *, test_ratio: float
+    times: Mapping[str, TimesToTarget], *, design: Design
 ) -> tuple[tuple[str, ...], tuple[PairedTest, ...]]:
     """Order norms by the steps to the target, soonest first, and compare every pair.
 
-    The corrected paired t-test on d = log steps(first) − log steps(second), whose mean is the log
-    of a ratio. A miss enters as the least it can be, one epoch beyond the budget: the ratio is
-    then a bound on the safe side, and two misses count as equal. Under the hypothesis that
+    The paired test of the design on d = log steps(first) − log steps(second), whose mean is the
+    log of a ratio. A miss enters as the least it can be, one epoch beyond the budget: the ratio
+    is then a bound on the safe side, and two misses count as equal. Under the hypothesis that
     two norms are alike, d stays symmetric around 0 with that substitution. A rank test would
     not need it, but ignores that the folds' training sets overlap.
 
-    Norms with too few folds to be judged come last; norms without trials are left out.
+    Norms with too few trials to be judged come last; norms without trials are left out.
     """
     logs = {norm: of_norm.log_steps() for norm, of_norm in times.items() if of_norm.steps}
+    minimum = design.minimum(math.comb(len(logs), 2))
 
     def place(norm: str) -> tuple[bool, float, str]:
-        folds = len(logs[norm])
-        return folds < MINIMUM_FOLDS, sum(logs[norm].values()) / folds, norm
+        values = design.values(logs[norm])
+        return values.size < minimum, float(values.mean()), norm
 
     order = sorted(logs, key=place)
-    tests = compare_all(logs, order, test_ratio=test_ratio)
+    tests = compare_all(logs, order, design=design)
     return tuple(order), tuple(
         replace(
             test,
             estimate=Estimate(*map(math.exp, _bounds_of(test.estimate))),
-            censored=_censored(times[test.first], times[test.second]),
+            censored=_censored(times[test.first], times[test.second], design),
         )
         for test in tests
     )
 
 
+def _eased(score: float, metric: Metric) -> float:
+    """Round to the easy side. The small addends keep 0.29, stored as 0.28999…, where it is."""
+    if metric.fraction and metric.higher_is_better:
+        return min(HIGHEST_TARGET, math.floor(score * 100 + 1e-9) / 100)
+    if score == 0:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(abs(score))) - 1)
+    steps = score / step
+    steps = math.floor(steps + 1e-9) if metric.higher_is_better else math.ceil(steps - 1e-9)
+    return float(f"{steps * step:.6g}")
+
+
 def _attained(of_norm: Trials) -> float:
-    """Return the training accuracy that `REACHED_BY` of the folds reach at their best."""
-    curves = of_norm.curves("train_accuracy")
+    """Return the training score that `REACHED_BY` of the trials reach at their best."""
+    curves = of_norm.curves("train_score")
     if curves.size == 0:
         return math.nan
-    best = np.sort(np.max(np.nan_to_num(curves, nan=0.0), axis=1))[::-1]
+    higher = of_norm.metric.higher_is_better
+    worst = -math.inf if higher else math.inf
+    known = np.where(np.isnan(curves), worst, curves)
+    best = np.sort(known.max(axis=1))[::-1] if higher else np.sort(known.min(axis=1))
     return float(best[math.ceil(REACHED_BY * best.size) - 1])
 
 
-def _bounds(trials: Mapping[str, Trials]) -> dict[Fold, float]:
-    """Return, per fold, the steps of the whole budget and one epoch more.
+def _bounds(trials: Mapping[str, Trials]) -> dict[Pair, float]:
+    """Return, per trial, the steps of the whole budget and one epoch more.
 
     A trial that failed early may not have counted its steps; another norm's has.
     """
     records = [
-        (fold, record)
+        (pair, record)
         for of_norm in trials.values()
-        for fold, record in (*of_norm.done.items(), *of_norm.failed.items())
+        for pair, record in (*of_norm.done.items(), *of_norm.failed.items())
     ]
     steps_per_epoch = max((r.counts.get("steps_per_epoch", 1) for _, r in records), default=1)
-    bounds: dict[Fold, float] = {}
-    for fold, record in records:
-        epochs = record.config.get("epochs") or len(record.history.get("train_accuracy", []))
+    bounds: dict[Pair, float] = {}
+    for pair, record in records:
+        epochs = record.config.get("epochs") or len(record.history.get("train_score", []))
         steps = (epochs + 1.0) * record.counts.get("steps_per_epoch", steps_per_epoch)
-        bounds[fold] = max(bounds.get(fold, 0.0), steps)
+        bounds[pair] = max(bounds.get(pair, 0.0), steps)
     return bounds
 
 
@@ -182,12 +206,18 @@ def _bounds_of(estimate: Estimate) -> tuple[float, float, float]:
     return estimate.mean, max(estimate.low, -700.0), min(estimate.high, 700.0)
 
 
-def _censored(first: TimesToTarget, second: TimesToTarget) -> int:
+def _censored(first: TimesToTarget, second: TimesToTarget, design: Design) -> int:
+    """Count the folds, or seeds, in which one or both missed."""
     shared = first.steps.keys() & second.steps.keys()
-    return sum(math.isinf(first.steps[fold]) or math.isinf(second.steps[fold]) for fold in shared)
+    missed = {
+        pair[:2] if design.by_fold else pair
+        for pair in shared
+        if math.isinf(first.steps[pair]) or math.isinf(second.steps[pair])
+    }
+    return len(missed)
 
 
-def _median(values: Mapping[Fold, float]) -> float | None:
+def _median(values: Mapping[Pair, float]) -> float | None:
     if not values:
         return None
     median = float(np.median(list(values.values())))

@@ -1,4 +1,4 @@
-"""What folds can tell: intervals, paired tests and their power, as pure functions on arrays.
+"""What folds can tell: intervals and paired tests, as pure functions on arrays.
 
 The scores of the folds of a cross-validation are not independent, because their training
 sets overlap. Under the usual model (normal, every two folds correlated alike by ρ) the sample
@@ -15,16 +15,15 @@ is n_test / n_train; 0 stands for independent scores.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special, stats
+from scipy import stats
 
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
-POWER = 0.8
 
 
 @dataclass(frozen=True)
@@ -85,13 +84,13 @@ def mean_interval(
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
-    scores = _without_nan(values)
+    scores = without_nan(values)
     if scores.size == 0:
         raise ValueError("no score to take the mean of")
     mean = float(scores.mean())
     if scores.size == 1:
         return Estimate(mean, math.nan, math.nan)
-    half = _standard_error(scores, test_ratio) * stats.t.ppf((1 + confidence) / 2, scores.size - 1)
+    half = standard_error(scores, test_ratio) * stats.t.ppf((1 + confidence) / 2, scores.size - 1)
     return Estimate(mean, mean - float(half), mean + float(half))
 
 
@@ -120,19 +119,18 @@ def paired_difference(
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape:
         raise ValueError(f"paired scores need equal lengths, not {a.shape} and {b.shape}")
-    differences = _without_nan(a - b)
+    differences = without_nan(a - b)
     if differences.size == 0:
         raise ValueError("no fold has a score on both sides")
     estimate = mean_interval(differences, test_ratio=test_ratio, confidence=confidence)
     pairs = differences.size
     if pairs == 1:
         return PairedDifference(estimate, math.nan, 1, math.nan)
-    deviation = float(differences.std(ddof=1))
-    # Fold accuracies are fractions of small integers: their differences are equal up to rounding.
-    if deviation <= 1e-12 * max(1.0, abs(estimate.mean)):
+    deviation = spread(differences)
+    if deviation == 0:
         p_value = 1.0 if abs(estimate.mean) <= 1e-12 else 2.0 ** (1 - pairs)
         return PairedDifference(estimate, 0.0, pairs, p_value)
-    statistic = estimate.mean / _standard_error(differences, test_ratio)
+    statistic = estimate.mean / standard_error(differences, test_ratio)
     p_value = float(2 * stats.t.sf(abs(statistic), pairs - 1))
     return PairedDifference(estimate, deviation, pairs, p_value)
 
@@ -156,111 +154,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def detectable_difference(
-    deviation: float,
-    pairs: int,
-    *,
-    test_ratio: float = 0.0,
-    comparisons: int = 1,
-    power: float = POWER,
-    significance: float = SIGNIFICANCE,
-) -> float:
-    """Find the smallest true difference that the paired test detects with the given power.
-
-    The δ at which P(|T| > t*) = power, T noncentral t with J−1 degrees of freedom and
-    noncentrality δ / (deviation · sqrt(1/J + test_ratio)), t* the two-sided critical value at
-    `significance / comparisons`. That is exact in the model of this module. Holm's first step
-    tests at that level, so with `comparisons` over 1 the result errs to the large side.
-
-    Usable before a run, with the deviation that `expected_deviation` gives, and after it, with
-    the one seen. NaN for fewer than two pairs.
-
-    Args:
-        deviation: Standard deviation of the paired differences over folds.
-        pairs: Number of folds J.
-        test_ratio: n_test / n_train of a fold.
-        comparisons: Number of comparisons that share `significance`.
-        power: Chance of detection, above `significance`.
-        significance: Chance of a false alarm over all comparisons.
-
-    Raises:
-        ValueError: `deviation` is negative, or `power` is not above `significance`.
-
-    Source: Cohen, Statistical Power Analysis for the Behavioral Sciences, 2nd ed. 1988, ch. 2,
-    with the standard error of Nadeau & Bengio 2003.
-    """
-    if deviation < 0:
-        raise ValueError(f"deviation must not be negative, not {deviation}")
-    if not 0 < significance < power < 1:
-        raise ValueError(f"need 0 < significance < power < 1, not {significance} and {power}")
-    if pairs < 2 or math.isnan(deviation):
-        return math.nan
-    critical = float(stats.t.ppf(1 - significance / comparisons / 2, pairs - 1))
-    power_at = _two_sided_power(critical, pairs - 1)
-    noncentrality = optimize.brentq(
-        lambda shift: power_at(shift) - power,
-        0.0,  # where the power is the significance, below `power`
-        4 * critical + 10,
-        xtol=1e-6,
-    )
-    return float(noncentrality) * deviation * math.sqrt(1 / pairs + test_ratio)
-
-
-def expected_deviation(
-    test_graphs: float, *, accuracy: float = 0.85, shared_errors: float = 0.5
-) -> float:
-    """Guess, before a run, how much the paired differences of accuracy vary over folds.
-
-    Two norms of equal accuracy differ on a graph with chance D = 2 · (1 − accuracy) · (1 −
-    shared_errors), and then by +1 or −1 alike; over a fold of n graphs the mean difference has
-    standard deviation sqrt(D / n) (the variance in McNemar's test).
-
-    The assumption about the pairing is `shared_errors`, the part of one norm's errors that are
-    the other's too: models with the same split, initial weights and batch order fail mostly on
-    the same graphs, and one half is on the careful side. What training adds by chance is not in
-    the formula. On MUTAG's ten folds the two made up for each other: 8.9 points guessed, 8.7 seen
-    by `graphnorms compare` (version 0.1, five norms).
-
-    Args:
-        test_graphs: Graphs in the held-out part of a fold.
-        accuracy: Accuracy of both norms, a fraction.
-        shared_errors: Part of the errors that both make, a fraction.
-
-    Raises:
-        ValueError: A fraction lies outside [0, 1], or `test_graphs` is not positive.
-
-    Source: McNemar, Psychometrika 12, 1947; Dietterich, Neural Computation 10, 1998.
-    """
-    if not (0 <= accuracy <= 1 and 0 <= shared_errors <= 1):
-        raise ValueError(f"fractions must lie in [0, 1], not {accuracy} and {shared_errors}")
-    if test_graphs <= 0:
-        raise ValueError(f"a fold needs at least one graph, not {test_graphs}")
-    return math.sqrt(2 * (1 - accuracy) * (1 - shared_errors) / test_graphs)
-
-
-def _two_sided_power(critical: float, freedom: int) -> Callable[[float], float]:
-    """Return P(|T| > critical) as a function of the noncentrality of T.
-
-    T = (Z + noncentrality) / sqrt(chi² / freedom). The expectation over the chi of a normal
-    probability, by Gauss quadrature on its quantiles: `scipy.stats.nct` gives NaN at scattered
-    arguments (seen in SciPy 1.17).
-    """
-    nodes, weights = np.polynomial.legendre.leggauss(128)
-    scale = np.sqrt(special.chdtri(freedom, (1 - nodes) / 2) / freedom)  # (128,)
-
-    def power(noncentrality: float) -> float:
-        above = special.ndtr(noncentrality - critical * scale)
-        below = special.ndtr(-noncentrality - critical * scale)
-        return float(weights @ (above + below)) / 2
-
-    return power
-
-
-def _without_nan(values: ArrayLike) -> NDArray[np.float64]:
+def without_nan(values: ArrayLike) -> NDArray[np.float64]:
+    """Return the values that are known, flat."""
     array: NDArray[np.float64] = np.asarray(values, dtype=float).ravel()
     known: NDArray[np.float64] = array[~np.isnan(array)]
     return known
 
 
-def _standard_error(scores: NDArray[np.float64], test_ratio: float) -> float:
+def spread(differences: NDArray[np.float64]) -> float:
+    """Return the sample standard deviation, and exactly 0 where only rounding is left of it.
+
+    Fold accuracies are fractions of small integers: their differences are equal up to rounding.
+    """
+    if differences.size < 2:
+        return math.nan
+    deviation = float(differences.std(ddof=1))
+    return 0.0 if deviation <= 1e-12 * max(1.0, abs(float(differences.mean()))) else deviation
+
+
+def standard_error(scores: NDArray[np.float64], test_ratio: float) -> float:
+    """Return S · sqrt(1/J + test_ratio), see the module."""
     return float(scores.std(ddof=1)) * math.sqrt(1 / scores.size + test_ratio)

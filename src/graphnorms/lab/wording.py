@@ -3,269 +3,265 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphnorms.lab.pairs import MINIMUM_FOLDS, PairedTest
+from graphnorms.lab.design import Design
+from graphnorms.lab.pairs import PairedTest
+from graphnorms.lab.phrases import MOST_NAMED, Name, be, called_by, listing, rough
+from graphnorms.lab.scale import Scale
+from graphnorms.lab.wording_choice import advice, rates
+from graphnorms.lab.wording_failures import failures
+from graphnorms.lab.wording_speed import speed
+from graphnorms.training.metrics import metric_named
 
 if TYPE_CHECKING:
     from graphnorms.lab.verdict import NormSummary, Verdict
 
-LONGEST_REASON = 90
-MOST_NAMED = 6
-
 
 @dataclass(frozen=True)
 class Sentences:
-    """What is said of accuracy, of speed, and of trials that failed or were not run."""
+    """What is said of the protocol, of scores and which are practically equal, of speed, of
+    learning rates, of the norm to use, and of trials that failed or were not run.
+    """
 
-    accuracy: str
+    protocol: str
+    score: str
+    equal: str
     speed: str
+    rates: str
+    advice: str
     failures: str
 
 
-def describe(verdict: Verdict, name: Callable[[str], str] = str) -> Sentences:
+def describe(verdict: Verdict, name: Name = str) -> Sentences:
     """Put a verdict into words.
 
     Args:
         verdict: The numbers; its sentences are not read.
         name: What a norm is called, given its catalogue name.
     """
-
-    def called(norm: str) -> str:
-        # "none is worse" would say the opposite of what it means.
-        return f"'{name(norm)}'" if name(norm) == "none" else name(norm)
-
+    called = called_by(name)
     return Sentences(
-        accuracy=_accuracy(verdict, called),
-        speed=_speed(verdict, called),
-        failures=_failures(verdict, called),
+        protocol=_protocol(verdict, called),
+        score=f"{label(verdict)}: {_score(verdict, called)}",
+        equal=_equal(verdict, called),
+        speed=speed(verdict, called),
+        rates=rates(verdict, called),
+        advice=advice(verdict, called),
+        failures=failures(verdict, called),
     )
 
 
-def design(*, norms: int, folds: int, detectable: float) -> str:
+def design(
+    *,
+    protocol: str,
+    metric: str,
+    norms: int,
+    pairs: int,
+    detectable: float = math.nan,
+    test_ratio: float = 0.0,
+    unit: str = "",
+) -> str:
     """Say before a run what it can show.
 
     Args:
+        protocol: `"nested"`, `"split"` or `"paper"`.
+        metric: Name of the score.
         norms: Norms compared.
-        folds: Folds of the cross-validation.
-        detectable: What `expected_detectable` gave, a fraction; NaN if nothing can be compared.
+        pairs: Folds, or seeds.
+        detectable: What `expected_detectable` gave, in the unit of the score; NaN if unknown.
+        test_ratio: n_test / n_train of a fold.
+        unit: Unit of the target, of scores that are not fractions.
     """
+    plan = Design(protocol=protocol, test_ratio=test_ratio)
+    about = metric_named(metric)
+    note = " " + PROTOCOL_NOTES[protocol] if protocol in PROTOCOL_NOTES else ""
+    if norms < 2:
+        return "There is one norm, so nothing can be compared." + note
+    comparisons = math.comb(norms, 2)
+    minimum = plan.minimum(comparisons)
+    over = f" over {comparisons} pairs of norms" if comparisons > 1 else ""
+    if pairs < minimum:
+        return (
+            f"{plan.count(pairs)} {be(pairs)} too few to judge{over}: {minimum} are the least. "
+            f"The verdict will be inconclusive.{note}"
+        )
     if math.isnan(detectable):
-        return "Nothing can be compared: that takes two norms and two folds at least."
-    if folds < MINIMUM_FOLDS:
-        return f"{folds} folds are too few to judge; {MINIMUM_FOLDS} is the least."
-    pairs = math.comb(norms, 2)
-    over = f" over {pairs} pairs" if pairs > 1 else ""
+        return (
+            f"Which difference in {about.title} {plan.count(pairs)} can show is not known before "
+            f"something has been trained.{note}"
+        )
+    amount = Scale.fitting(about, detectable, unit).difference(detectable)
     return (
-        f"{folds} folds of this size show a difference in accuracy of about {points(detectable)} "
-        f"or more (80% power at 5%{over}); a smaller one can go unseen."
+        f"{plan.count(pairs)} of this size show a difference in {about.title} of about {amount} "
+        f"or more (80% power at 5%{over}); a smaller one can go unseen.{note}"
     )
 
 
-def percent(fraction: float, digits: int = 1) -> str:
-    """Format a fraction as percent: 0.912 is 91.2%."""
-    return f"{100 * fraction:.{digits}f}%"
+PROTOCOL_NOTES = {
+    "split": (
+        "This speaks about this one split only: over another the norms may be ordered differently."
+    ),
+    "paper": (
+        "Optimistic: learning rate and epoch are chosen on the same folds that then measure "
+        "them, as in the GIN and GraphNorm papers, and no interval or p-value accounts for that."
+    ),
+}
+"""What has to be said with every result of a protocol."""
 
 
-def points(fraction: float) -> str:
-    """Format a difference of fractions in percentage points: 0.063 is 6.3 points."""
-    return f"{100 * fraction:.1f} points"
+def label(verdict: Verdict) -> str:
+    """Say what the score is: `Test accuracy`, `Test MAE (lower is better)`, `Optimistic …`."""
+    metric = verdict.scale.metric
+    which = "Optimistic validation" if verdict.optimistic else "Test"
+    return f"{which} {metric.title}{'' if metric.higher_is_better else ' (lower is better)'}"
 
 
-def seconds(value: float) -> str:
-    """Format seconds, without the unit, in the digits that a stopwatch of the kind deserves."""
-    return f"{value:.{2 if value < 1 else 1 if value < 10 else 0}f}"
+def margin(verdict: Verdict) -> str:
+    """Say the margin: `1 point`, `0.0061 (1% of the MAE of 'none')`."""
+    amount = verdict.scale.difference(verdict.margin)
+    if verdict.scale.metric.fraction:
+        return amount
+    unit = verdict.scale.difference_unit
+    amount = f"{verdict.margin:.2g} {unit}".rstrip()
+    return f"{amount} ({verdict.margin_source})" if verdict.margin_source else amount
 
 
-def listing(words: Iterable[str]) -> str:
-    """Join words: `a`, `a and b`, `a, b and c`."""
-    items = list(words)
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+def _protocol(verdict: Verdict, name: Name) -> str:
+    note = PROTOCOL_NOTES.get(verdict.protocol, "")
+    lasts = [(row.norm, row.last) for row in verdict.rows if row.last is not None]
+    if not verdict.optimistic or not lasts:
+        return note
+    shown = [f"{name(norm)} {verdict.scale.score(last.mean)}" for norm, last in lasts[:MOST_NAMED]]
+    return f"{note} After the last epoch at that rate: {listing(shown)}."
 
 
-def _accuracy(verdict: Verdict, name: Callable[[str], str]) -> str:
+def _score(verdict: Verdict, name: Name) -> str:
     if verdict.best is None:
-        return "Accuracy: no trial was completed, so there is nothing to judge."
+        return "no trial was completed, so there is nothing to judge."
     best = verdict.row(verdict.best)
     if not verdict.conclusive:
-        return f"Accuracy: {_inconclusive(verdict, best, name)}"
-    worse = [test for test in _against(best.norm, verdict.differences) if test.told_apart]
-    losses = _losses(best.norm, worse, name)
+        return _inconclusive(verdict, best, name)
+    against = [test for test in verdict.differences if test.involves(best.norm)]
+    worse = [test for test in against if test.told_apart]
+    losses = _losses(verdict, worse, name)
+    here = f"on {'these' if best.pairs > 1 else 'this'} {verdict.design.count(best.pairs)}"
     # "Of all pairs" matters: of norms tied with the best, two can still differ from each other.
     if len(verdict.tied) == 1:
-        sentence = f"{name(best.norm)} is best{_at(best)}, and {losses} {_be(worse)} worse."
+        sentence = f"{name(best.norm)} is best{_at(verdict, best)}"
+        sentence += f", and {losses} {be(len(worse))} worse." if worse else "."
     elif not any(test.told_apart for test in verdict.differences):
         tied = listing(map(name, verdict.tied))
-        sentence = f"{tied} cannot be told apart on these {best.done} folds{_range(verdict)}."
+        sentence = f"{tied} cannot be told apart {here}{_range(verdict)}."
     else:
         others = listing(map(name, verdict.tied[1:]))
         sentence = (
-            f"{others} cannot be told apart from {name(best.norm)}, the highest{_at(best)}, "
-            f"on these {best.done} folds"
+            f"{others} cannot be told apart from {name(best.norm)}, the best"
+            f"{_at(verdict, best)}, {here}"
         )
-        sentence += f"; {losses} {_be(worse)} worse." if worse else "."
-    return f"Accuracy: {sentence}{_detectable(verdict)}"
+        sentence += f"; {losses} {be(len(worse))} worse." if worse else "."
+    return f"{sentence}{_detectable(verdict)}{_needed(verdict, name)}"
 
 
-def _losses(best: str, worse: list[PairedTest], name: Callable[[str], str]) -> str:
+def _losses(verdict: Verdict, worse: list[PairedTest], name: Name) -> str:
+    scale, best = verdict.scale, verdict.best or ""
     amounts = sorted(abs(test.estimate.mean) for test in worse)
     if len(amounts) > MOST_NAMED:
-        return f"{len(amounts)} others (by {100 * amounts[0]:.1f} to {points(amounts[-1])})"
+        span = f"{scale.number(amounts[0])} to {scale.difference(amounts[-1])}"
+        return f"{len(amounts)} others (by {span})"
     return listing(
-        f"{name(_other(best, test))} (by {points(abs(test.estimate.mean))})" for test in worse
+        f"{name(test.other(best))} (by {scale.difference(abs(test.estimate.mean))})"
+        for test in worse
     )
 
 
-def _inconclusive(verdict: Verdict, best: NormSummary, name: Callable[[str], str]) -> str:
+def _inconclusive(verdict: Verdict, best: NormSummary, name: Name) -> str:
+    count = verdict.design.count
     if len(verdict.rows) == 1:
+        at = _at(verdict, best).removeprefix(" with ")
         return (
-            f"{name(best.norm)} has{_at(best).removeprefix(' with')} on {_folds(best.done)}; "
+            f"{name(best.norm)} has {at} on {count(best.pairs)}; "
             "there is no other norm to compare it with."
         )
     most = max((test.pairs for test in verdict.differences), default=0)
+    minimum = verdict.minimum
     return (
-        f"inconclusive. No two norms share more than {_folds(most)}; a comparison takes "
-        f"{MINIMUM_FOLDS} at least, and 10 to be of use."
+        f"inconclusive. No two norms share more than {count(most)}, and to judge "
+        f"{len(verdict.rows)} norms takes {minimum} at least: {count(minimum - most)} more of each."
     )
 
 
 def _detectable(verdict: Verdict) -> str:
-    if not verdict.detectable_after:
+    after, before = verdict.detectable_after, verdict.detectable_before
+    if not after:
         return ""
     pairs = sum(test.adjusted_p is not None for test in verdict.differences)
     over = f" over all {pairs} pairs" if pairs > 1 else ""
-    before = verdict.detectable_before
-    expected = f"; expected before the run: {points(before)}" if before else ""
+    expected = f"; expected before: {verdict.scale.difference(before)}" if before else ""
     return (
-        f" A true difference under {points(verdict.detectable_after)} can go unseen here "
+        f" A true difference under {verdict.scale.difference(after)} can go unseen here "
         f"(80% power at 5%{over}{expected})."
     )
 
 
-def _speed(verdict: Verdict, name: Callable[[str], str]) -> str:
-    target = verdict.target
-    if target is None or not verdict.speed_order:
-        return "Speed: no trial was completed, so there is nothing to judge."
-    goal = f"{percent(target.accuracy, 0)} training accuracy"
-    first = verdict.row(verdict.speed_order[0])
-    if first.reached == 0:
-        return f"Speed: no norm reached {goal}."
-    soonest = f"{name(first.norm)} reaches {goal}{_when(first)}"
-    tests = _against(first.norm, verdict.speed_differences)
-    if not any(test.adjusted_p is not None for test in tests):
-        why = "" if len(verdict.rows) == 1 else "; too few folds to judge the order"
-        return f"Speed: {soonest}{why}."
-    later = [test for test in tests if test.told_apart]
-    tied = listing(map(name, verdict.speed_tied[1:]))
-    if not later:
-        return f"Speed: {soonest}, but {tied} cannot be told apart from it."
-    sentence = f"{soonest}, {_sooner(first.norm, later, verdict.baseline, name)}"
-    rest = [_other(first.norm, test) for test in later]
-    quoted = _quoted(first.norm, later, verdict.baseline)
-    rest.remove(_other(first.norm, quoted))
-    if rest:
-        named = listing(map(name, rest)) if len(rest) <= MOST_NAMED else f"{len(rest)} others"
-        sentence += f"; {named} {'is' if len(rest) == 1 else 'are'} later too"
-    if tied:
-        sentence += f"; {tied} cannot be told apart from it"
-    return f"Speed: {sentence}."
-
-
-def _failures(verdict: Verdict, name: Callable[[str], str]) -> str:
-    alike: dict[tuple[str, str], list[str]] = {}
-    for row in verdict.rows:
-        if row.failed:
-            count = f"{'all' if row.failed == row.planned else f'{row.failed} of'} {row.planned}"
-            alike.setdefault((count, _reason(row)), []).append(name(row.norm))
-    sentences = []
-    if alike:
-        failed = listing(
-            f"{listing(norms)} failed in {count} trials{' each' if len(norms) > 1 else ''} ({why})"
-            for (count, why), norms in alike.items()
+def _needed(verdict: Verdict, name: Name) -> str:
+    """Say what it would take to see the difference that was seen, or one of the margin."""
+    after, scale, count = verdict.detectable_after, verdict.scale, verdict.design.count
+    if not after or after <= verdict.margin or len(verdict.tied) < 2:
+        return ""
+    widest = max(
+        (
+            test
+            for test in verdict.differences
+            if test.involves(*verdict.tied[:1]) and test.other(verdict.tied[0]) in verdict.tied
+        ),
+        key=lambda test: abs(test.estimate.mean),
+    )
+    seen = abs(widest.estimate.mean)
+    parts = []
+    if widest.needed is not None and seen > verdict.margin:
+        parts.append(
+            f"one as large as that of {name(widest.first)} and {name(widest.second)} "
+            f"({scale.difference(seen)}) takes about {count(widest.needed)}"
         )
-        sentences.append(
-            f"Failed: {failed}; a failed trial counts as missing the target and is left out of "
-            "the accuracies."
-        )
-    missing = sum(row.planned - row.trials for row in verdict.rows)
-    if missing:
-        short = [
-            f"{name(row.norm)} has {row.trials}"
-            for row in verdict.rows
-            if row.trials < row.planned and not row.judged
-        ]
-        planned = sum(row.planned for row in verdict.rows)
-        # Where every norm falls short the accuracy sentence has said so.
-        told = 0 < len(short) < len(verdict.rows)
-        why = f" ({listing(short)} of {verdict.planned}: too few to judge)" if told else ""
-        sentences.append(f"Not run: {missing} of {planned} trials{why}.")
-    return " ".join(sentences)
+    least = f"one of {margin(verdict)}, the margin,"
+    if verdict.needed_for_margin is not None:
+        parts.append(f"{least} takes about {count(verdict.needed_for_margin)}")
+    else:
+        times = rough((after / verdict.margin) ** 2)
+        parts.append(f"{least} takes about {times} times as many data, whatever the folds")
+    return f" To see a true difference: {'; '.join(parts)}."
 
 
-def _reason(row: NormSummary) -> str:
-    reason = row.reasons[0][0]
-    if len(reason) > LONGEST_REASON:
-        reason = reason[: LONGEST_REASON - 1] + "…"
-    others = len(row.reasons) - 1
-    return f"{reason}, and {others} other reason{'s' * (others > 1)}" if others else reason
+def _equal(verdict: Verdict, name: Name) -> str:
+    if not verdict.conclusive:
+        return ""
+    equal = [test for test in verdict.differences if test.practically_equal]
+    within = f"within {margin(verdict)}"
+    if len(equal) > MOST_NAMED:
+        return f"Practically equal, {within}: {len(equal)} pairs."
+    if equal:
+        named = listing(f"{name(test.first)} with {name(test.second)}" for test in equal)
+        return f"Practically equal, {within}: {named}."
+    if len(verdict.tied) > 1:
+        return f"Not told apart does not say equal: no two are shown to be {within} of each other."
+    return ""
 
 
-def _at(row: NormSummary) -> str:
-    accuracy = row.validation_accuracy
-    if accuracy is None:
+def _at(verdict: Verdict, row: NormSummary) -> str:
+    score, scale = row.score, verdict.scale
+    if score is None:
         return ""
     interval = ""
-    if not math.isnan(accuracy.low):
-        low, high = max(0.0, accuracy.low), min(1.0, accuracy.high)
-        interval = f" ({100 * low:.1f} to {percent(high)})"
-    return f" with {percent(accuracy.mean)}{interval} validation accuracy"
+    if not math.isnan(score.low):
+        low, high = score.low, score.high
+        if scale.metric.fraction:
+            low, high = max(0.0, low), min(1.0, high)
+        interval = f" ({scale.number(low)} to {scale.score(high)})"
+    return f" with {scale.score(score.mean)}{interval}"
 
 
 def _range(verdict: Verdict) -> str:
-    means = [
-        row.validation_accuracy.mean
-        for row in verdict.rows
-        if row.norm in verdict.tied and row.validation_accuracy is not None
-    ]
-    return f" (means of {100 * min(means):.1f} to {percent(max(means))} validation accuracy)"
-
-
-def _when(row: NormSummary) -> str:
-    if row.steps_to_target is None:
-        return f" in {row.reached} of {row.trials} folds"
-    measured = f", {seconds(row.seconds_to_target)} s" if row.seconds_to_target is not None else ""
-    return f" in {row.steps_to_target:.0f} steps{measured} (median of folds)"
-
-
-def _sooner(first: str, later: list[PairedTest], baseline: str, name: Callable[[str], str]) -> str:
-    test = _quoted(first, later, baseline)
-    ratio = test.estimate.mean
-    factor = 1 / ratio if test.first == first else ratio
-    bound = "at least " if test.censored else ""
-    return f"on average {bound}{factor:.1f} × sooner than {name(_other(first, test))}"
-
-
-def _quoted(first: str, later: list[PairedTest], baseline: str) -> PairedTest:
-    """The comparison whose factor is given: that with the baseline, else with the slowest."""
-    for test in later:
-        if test.involves(baseline, first) and baseline != first:
-            return test
-    return max(later, key=lambda test: abs(math.log(test.estimate.mean)))
-
-
-def _against(norm: str, tests: Iterable[PairedTest]) -> list[PairedTest]:
-    return [test for test in tests if test.involves(norm)]
-
-
-def _other(norm: str, test: PairedTest) -> str:
-    return test.second if test.first == norm else test.first
-
-
-def _be(items: list[PairedTest]) -> str:
-    return "is" if len(items) == 1 else "are"
-
-
-def _folds(count: int) -> str:
-    return f"{count} fold" if count == 1 else f"{count} folds"
+    means = [row.score.mean for row in verdict.rows if row.norm in verdict.tied and row.score]
+    return f" (means of {verdict.scale.number(min(means))} to {verdict.scale.score(max(means))})"

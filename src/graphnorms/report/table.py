@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Group
+from rich.console import Console, Group
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from graphnorms.lab import wording
+from graphnorms.lab import phrases
+from graphnorms.lab.rates import NEAR
+from graphnorms.lab.wording_speed import goal
 from graphnorms.report.style import style_of
 
 if TYPE_CHECKING:
+    from graphnorms.lab.scale import Scale
     from graphnorms.lab.statistics import Estimate
     from graphnorms.lab.verdict import NormSummary, Verdict
 
-FULL_WIDTH = 78
-"""Columns that the whole table takes."""
+CAPTION_WIDTH = 78
 
-MIDDLE_WIDTH = 58
-"""Columns without p-values and the optimistic accuracy; below it the seconds go as well."""
+_LONGEST_SUBJECT = 30  # characters
+
+_DROPPED_FIRST = ("last", "p", "seconds", "train", "steps")
+"""Columns in the order in which they go when there is no room for them."""
 
 _ASCII = str.maketrans({"−": "-", "–": "-", "—": "-", "±": "+-", "×": "x", "…": "...", "≥": ">="})
 
@@ -32,51 +38,88 @@ _PLAIN_BOX = box.Box(box.SIMPLE_HEAD.__str__().replace("─", "-"), ascii=True)
 def leaderboard(verdict: Verdict, *, width: int = 80, plain: bool = False) -> Group:
     """Build the leaderboard and the lines that explain it.
 
-    Best first; norms by catalogue name and in their colours.
-    The whole fits into 80 columns; 60 have no room for p-values and the optimistic accuracy.
-    A console without colours (a pipe, NO_COLOR) leaves them out by itself.
+    Best first; norms by catalogue name and in their colours. All columns fit into 80; where
+    there are fewer, columns go, and digits never. A console without colours (a pipe, NO_COLOR)
+    leaves them out by itself.
 
     Args:
         verdict: What to show.
         width: Columns at hand.
         plain: ASCII only.
     """
-    full, middle = width >= FULL_WIDTH, width >= MIDDLE_WIDTH
+    columns = _columns(verdict)
+    dropped = iter(_DROPPED_FIRST)
+    table = _table(verdict, columns, plain)
+    ruler = Console(width=1000)
+    while Measurement.get(ruler, ruler.options, table).maximum > width:
+        name = next(dropped, None)
+        if name is None:
+            break
+        del columns[name]
+        table = _table(verdict, columns, plain)
+    caption = "\n".join(_caption(verdict, columns))
+    return Group(table, Text(ascii_only(caption) if plain else caption, style="dim"))
+
+
+def closing(verdict: Verdict) -> Group:
+    """Build the verdict in words, a paragraph for each thing that is said, its subject bold."""
+    texts = []
+    for paragraph in verdict.paragraphs:
+        subject, colon, rest = paragraph.partition(":")
+        if not colon or len(subject) > _LONGEST_SUBJECT:
+            subject, colon, rest = "", "", paragraph
+        texts.append(Text.assemble((subject + colon, "bold"), rest))
+    return Group(*texts)
+
+
+def _columns(verdict: Verdict) -> dict[str, tuple[str, Callable[[NormSummary], str]]]:
+    """Return heading and cells of every column, in the order in which they stand."""
+    scale = verdict.scale
+    unit = f"\n{scale.score_unit}" if scale.metric.fraction else ""
+    difference = f"\n{scale.difference_unit}" if scale.metric.fraction else ""
+    return {
+        "score": (
+            f"{'valid.*' if verdict.optimistic else 'test'}{unit}",
+            lambda row: _estimate(row.score, scale),
+        ),
+        "difference": (f"to best{difference}", lambda row: _difference(row, verdict)),
+        "p": ("p", _p_value),
+        "train": (
+            f"train{unit}",
+            lambda row: "–" if row.train is None else scale.number(row.train.mean),
+        ),
+        "steps": ("steps", _steps),
+        "seconds": ("seconds", lambda row: _seconds(row.seconds_to_target)),
+        "last": (
+            ("last\nepoch", lambda row: "–" if row.last is None else scale.number(row.last.mean))
+            if verdict.optimistic
+            else ("rates\nnear", _near)
+        ),
+    }
+
+
+def _table(
+    verdict: Verdict, columns: Mapping[str, tuple[str, Callable[[NormSummary], str]]], plain: bool
+) -> Table:
     table = Table(
         box=_PLAIN_BOX if plain else box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
         # "+-" is longer than "±"; the divider of the box is one column itself.
-        padding=(0, 0, 0, 1) if middle and not plain else 0,
+        padding=0 if plain else (0, 0, 0, 1),
     )
     table.add_column("norm", overflow="fold", min_width=8)
-    headings = ["accuracy\n%", "to best\npoints", "train\n%", "steps"]
-    if middle:
-        headings.append("seconds")
-    if full:
-        headings.insert(2, "p")
-        headings.append("single\nepoch* %")
-    for heading in headings:
+    for heading, _ in columns.values():
         table.add_column(heading, justify="right", no_wrap=True)
     for row in verdict.rows:
-        cells = [
-            _estimate(row.validation_accuracy),
-            _difference(row, verdict.best),
-            _percent(row.train_accuracy),
-            _steps(row),
-        ]
-        if middle:
-            cells.append(_seconds(row.seconds_to_target))
-        if full:
-            cells.insert(2, _p_value(row))
-            cells.append(_selected(row))
+        cells = [of_row(row) for _, of_row in columns.values()]
         name = Text(row.norm, style=f"bold {style_of(row.norm).color}")
         if row.done < row.planned:
             name.append(f" {row.done}/{row.planned}", style="not bold dim")
         if plain:
             name, cells = Text(ascii_only(name.plain)), [ascii_only(cell) for cell in cells]
         table.add_row(name, *map(Text, cells))
-    return Group(table, Text(_caption(verdict, full=full, plain=plain), style="dim"))
+    return table
 
 
 def ascii_only(text: str) -> str:
@@ -84,41 +127,48 @@ def ascii_only(text: str) -> str:
     return text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
 
 
-def _caption(verdict: Verdict, *, full: bool, plain: bool) -> str:
-    lines = ["accuracy: validation, last epoch, mean of folds ± half the 95% interval"]
-    target = verdict.target
-    if target is not None:
+def _caption(verdict: Verdict, columns: Container[str]) -> list[str]:
+    scale, metric, target = verdict.scale, verdict.scale.metric, verdict.target
+    kind = "folds" if verdict.design.by_fold else "seeds on this one split"
+    what = f"{metric.title}{f' in {scale.unit}' if scale.unit else ''}"
+    way = "" if metric.higher_is_better else ", lower is better"
+    if verdict.optimistic:
+        lines = [
+            f"*OPTIMISTIC {what}{way}: learning rate and epoch are chosen on",
+            "the folds that then measure them; mean of folds ± half the 95% interval",
+        ]
+    else:
+        lines = [f"test: {what}{way}; mean of {kind}", "± half the 95% interval"]
+        if len(", ".join(lines)) <= CAPTION_WIDTH:
+            lines = [" ".join(lines)]
+    if target is not None and "steps" in columns:
         whose = f"{target.source!r} gets" if target.source else "all norms get"
-        lines.append(
-            f"steps, seconds: median to {target.accuracy:.0%} training accuracy, which {whose} to"
-        )
-    if full:
+        times = "steps, seconds" if "seconds" in columns else "steps"
+        lines.append(f"{times}: median to {goal(verdict)}, which {whose} to")
+    if "p" in columns:
         lines.append("p: of the difference to the best, paired, Holm-adjusted over all pairs")
-        lines.append("* optimistic: best epoch, chosen on these same folds, ± std, as in papers")
-    text = "\n".join(lines)
-    return ascii_only(text) if plain else text
+    if "last" in columns and not verdict.optimistic and _has_grid(verdict):
+        near = scale.difference(NEAR * verdict.margin)
+        lines.append(f"rates near: learning rates within {near} of the norm's best one")
+    return lines
 
 
-def _estimate(estimate: Estimate | None, *, signed: bool = False) -> str:
+def _estimate(estimate: Estimate | None, scale: Scale, *, signed: bool = False) -> str:
     if estimate is None:
         return "–"
-    mean = f"{100 * estimate.mean:{'+' if signed else ''}.1f}".replace("-", "−")
-    return mean if math.isnan(estimate.low) else f"{mean}±{100 * estimate.half_width:.1f}"
+    mean = scale.number(estimate.mean, signed=signed)
+    return mean if math.isnan(estimate.low) else f"{mean}±{scale.number(estimate.half_width)}"
 
 
-def _difference(row: NormSummary, best: str | None) -> str:
+def _difference(row: NormSummary, verdict: Verdict) -> str:
     if row.difference is None:
-        return "best" if row.norm == best else "–"
-    return _estimate(row.difference.estimate, signed=True)
+        return "best" if row.norm == verdict.best else "–"
+    return _estimate(row.difference.estimate, verdict.scale, signed=True)
 
 
 def _p_value(row: NormSummary) -> str:
     p = row.difference.adjusted_p if row.difference is not None else None
     return "–" if p is None else "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
-
-
-def _percent(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else f"{100 * estimate.mean:.1f}"
 
 
 def _steps(row: NormSummary) -> str:
@@ -128,10 +178,13 @@ def _steps(row: NormSummary) -> str:
 
 
 def _seconds(value: float | None) -> str:
-    return "–" if value is None else wording.seconds(value)
+    return "–" if value is None else phrases.seconds(value)
 
 
-def _selected(row: NormSummary) -> str:
-    if row.selected_accuracy is None or row.selected_std is None:
-        return "–"
-    return f"{100 * row.selected_accuracy:.1f}±{100 * row.selected_std:.1f}"
+def _near(row: NormSummary) -> str:
+    found = row.sensitivity
+    return "–" if found is None or not found.judged else f"{found.near} of {len(found.rates)}"
+
+
+def _has_grid(verdict: Verdict) -> bool:
+    return any(row.sensitivity is not None and row.sensitivity.judged for row in verdict.rows)

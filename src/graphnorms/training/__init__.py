@@ -3,24 +3,29 @@
 from graphnorms.training.config import TrialConfig, content_hash
 from graphnorms.training.defaults import TrainingDefaults, training_defaults
 from graphnorms.training.metrics import DEFAULT_METRICS, METRICS, Metric, metric_named, score
+from graphnorms.training.pace import Pace, measure_pace
 from graphnorms.training.predictor import Predictor, load_model, save_checkpoint
 from graphnorms.training.record import Record
+from graphnorms.training.thread_count import threads
 from graphnorms.training.trial import run_trial, train
 
 __all__ = [
     "DEFAULT_METRICS",
     "METRICS",
     "Metric",
+    "Pace",
     "Predictor",
     "Record",
     "TrainingDefaults",
     "TrialConfig",
     "content_hash",
     "load_model",
+    "measure_pace",
     "metric_named",
     "run_trial",
     "save_checkpoint",
     "score",
+    "threads",
     "train",
     "training_defaults",
 ]

@@ -75,7 +75,7 @@ def train(
         keep: Whether to keep the model; there is none either if the trial fails.
     """
     started = time.perf_counter()
-    trial = _Trial(config, dataset)
+    trial = Training(config, dataset)
     history: dict[str, list[float]] = {name: [] for name in _HISTORY}
     timing: dict[str, Any] = {"train": [], "evaluation": []}
     best: dict[str, float] = {}
@@ -124,7 +124,7 @@ def train(
     return record, predictor
 
 
-class _Trial:
+class Training:
     """Model, optimizer and data of one trial.
 
     Args:
@@ -172,15 +172,22 @@ class _Trial:
             self.test.graph_ids, self.validation.graph_ids
         )
 
-    def train_epoch(self, epoch: int, rate: float) -> Judged:
-        """Train on all training items; on a GPU nothing is read back before the end."""
+    def train_epoch(self, epoch: int, rate: float, *, at_most: int | None = None) -> Judged:
+        """Train on all training items; on a GPU nothing is read back before the end.
+
+        Args:
+            epoch: From 0.
+            rate: The learning rate.
+            at_most: Steps after which to stop.
+        """
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
         graph_ids = self.training.graph_ids
         order = torch.randperm(graph_ids.shape[0], generator=self._order)
         outputs, targets = [], []
-        for step, ids in enumerate(graph_ids[order].split(self.config.batch_size)):
+        batches = graph_ids[order].split(self.config.batch_size)[:at_most]
+        for step, ids in enumerate(batches):
             _seed(self.device, derive_seed(self.config.seed, "dropout", epoch, step))
             batch, wanted = self.training.minibatch(ids)
             for parameter in self._parameters:

@@ -151,6 +151,24 @@ def test_kept_once_and_compact(graphs: GraphSet) -> None:
     ) == (isinstance(kept, OneHot))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_batch_on_a_gpu(graphs: GraphSet) -> None:
+    there = graphs.to("cuda")
+    assert there.fingerprint == graphs.fingerprint
+    ids = torch.tensor([7, 3, 3, 39])
+    here = graphs.batch(ids)
+    there.batch(ids)  # the order of the transpose is made once, and that may read
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        batch = there.batch(ids)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert batch.edge_features is not None
+    assert here.edge_features is not None
+    assert torch.equal(batch.edge_features.cpu(), here.edge_features)
+    assert torch.equal(batch.adjacency.transpose_order.cpu(), here.adjacency.transpose_order)
+
+
 def test_fingerprint_includes_them(bare: GraphSet) -> None:
     features = torch.zeros(bare.num_edges, 2)
     other = features.clone()

@@ -40,7 +40,7 @@ def names(graphs: GraphSet) -> list[str]:
 
 
 def test_embedded_mutag(mutag: GraphSet) -> None:
-    assert embedded_names() == ("MUTAG",)
+    assert embedded_names() == ("MUTAG", "nci5k")
     assert mutag.name == "MUTAG"
     assert (len(mutag), mutag.num_nodes, mutag.num_edges) == (188, 3371, 2 * 3721)
     assert (mutag.num_features, mutag.num_classes) == (7, 2)
@@ -394,10 +394,11 @@ def test_pyg_x_of_one_dimension_and_of_integers(pyg_data: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"y": None}, "graph 1: no y, expected the class"),
-        ({"y": torch.tensor([0, 1])}, r"graph 1: y is of shape \(2,\), expected the class"),
-        ({"y": torch.tensor(0.5)}, "graph 1: y is 0.5, expected the class of the graph, one int"),
-        ({"y": torch.tensor(float("nan"))}, "graph 1: y is nan, expected the class"),
+        ({"y": None}, "graph 1: no y, expected what is to be predicted"),
+        ({"y": torch.tensor([0, 1])}, r"graph 1: y is of shape \(2,\), expected one number or"),
+        ({"y": torch.tensor([[0, 1]])}, "graph 1: y has 2 targets, and graph 0 has 1"),
+        ({"edge_attr": torch.ones(1, 2)}, "graph 1: edge_attr of 2 columns, and graph 0 has no ed"),
+        ({"edge_attr": torch.ones(2, 2)}, "graph 1: edge_attr has 2 rows, expected 1"),
         ({"edge_index": None}, r"graph 1: no edge_index; give \(2, 0\) integers"),
         ({"edge_index": torch.tensor([0, 1])}, r"edge_index is torch.int64 of shape \(2,\)"),
         ({"edge_index": torch.zeros(2, 1)}, "graph 1: edge_index is torch.float32"),
@@ -425,13 +426,14 @@ def test_pyg_empty_list() -> None:
 def test_load_dataset_knows_no_such_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        DatasetError, match=r"unknown data set 'mutagg'; did you mean mutag\? \(a data set"
+        DatasetError,
+        match=r"'mutagg'; did you mean mutag or mutagenicity\? \(a data set",
     ):
         load_dataset("mutagg")
     with pytest.raises(
-        DatasetError, match=r"unknown data set 'reddit'; known: mutag \(a data set is"
+        DatasetError, match=r"unknown data set 'qwxyz'; known: mutag, nci5k \(a data set is"
     ):
-        load_dataset("reddit")
+        load_dataset("qwxyz")
     for spec in ("./MUTAG", "nowhere/MUTAG", "MUTAG.txt"):
         with pytest.raises(DatasetError, match=f"'{re.escape(spec)}': no such file or folder"):
             load_dataset(spec)

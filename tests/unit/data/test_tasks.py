@@ -133,7 +133,7 @@ def test_words() -> None:
     )
     numbers = made("regression", outputs=1, y=torch.tensor([[1.0], [3.0]] * 6), split=None)
     assert numbers.describe() == (
-        "task: graph regression, a number (mean 2, standard deviation 1)\n"
+        "task: graph regression, a number (0: mean 2, standard deviation 1)\n"
         "node features: node attributes (4 columns); edge features: none; split: none given"
     )
 

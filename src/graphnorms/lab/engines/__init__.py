@@ -22,6 +22,7 @@ __all__ = [
     "ThisProcess",
     "Trial",
     "WorkerProcesses",
+    "check_engine",
     "default_workers",
     "is_settled",
     "make_engine",
@@ -45,6 +46,20 @@ def make_engine(
         ValueError: There is no such engine, or the scheduler is missing or not wanted.
         ImportError: dask.distributed is not installed.
     """
+    check_engine(name, scheduler)
+    if scheduler is not None:
+        from graphnorms.lab.engines.dask import DaskWorkers
+
+        return DaskWorkers(trial, dataset, scheduler)
+    return WorkerProcesses(trial, dataset, workers) if workers else ThisProcess(trial, dataset)
+
+
+def check_engine(name: str, scheduler: str | None) -> None:
+    """Check what an engine is to be made of.
+
+    Raises:
+        ValueError: There is no such engine, or the scheduler is missing or not wanted.
+    """
     if name not in ENGINES:
         raise unknown_name("engine", name, ENGINES)
     if (name == "dask") != (scheduler is not None):
@@ -53,8 +68,3 @@ def make_engine(
             if scheduler is None
             else f"a scheduler ({scheduler}) is for the dask engine; the engine is {name}"
         )
-    if scheduler is not None:
-        from graphnorms.lab.engines.dask import DaskWorkers
-
-        return DaskWorkers(trial, dataset, scheduler)
-    return WorkerProcesses(trial, dataset, workers) if workers else ThisProcess(trial, dataset)

@@ -69,7 +69,7 @@ class DaskWorkers(Engine):
         self._packed = b""
         self._ready: set[str] = set()  # addresses of processes that have the data
         self._unfit: set[str] = set()
-        self._epochs: dict[str, int] = {}  # by the id of a try
+        self._epochs: dict[str, int] = {}  # by the id of a try; -1 before it has begun
 
     @property
     def workers(self) -> int:
@@ -101,12 +101,23 @@ class DaskWorkers(Engine):
         deaths: Counter[str] = Counter()
         look = 0.0
         alone_since = time.monotonic()
+
+        def start() -> None:
+            for address in self._ready - {trial.address for trial in running.values()}:
+                if waiting:
+                    future, trial = self._start(client, waiting.next(), address)
+                    running[future] = trial
+                    future.add_done_callback(ended.put)
+
         try:
             while waiting or running:
                 if time.monotonic() >= look:
                     present = self._present(client)
                     self._prepare(client, present)
                     look = time.monotonic() + _POLL
+                    for future, trial in running.items():
+                        if trial.address not in present and not future.done():
+                            ended.put(future)
                     if self._ready:
                         alone_since = time.monotonic()
                     elif time.monotonic() - alone_since > _PATIENCE:
@@ -114,30 +125,25 @@ class DaskWorkers(Engine):
                             f"the dask scheduler {self._scheduler} has no workers; "
                             f"start some with: dask worker {self._scheduler} --nthreads 1"
                         )
-                    for future, trial in running.items():
-                        if trial.address not in present and not future.done():
-                            ended.put(future)
-                for address in self._ready - {trial.address for trial in running.values()}:
-                    if waiting:
-                        future, trial = self._start(client, waiting.next(), address)
-                        running[future] = trial
-                        future.add_done_callback(ended.put)
+                start()
                 for future in _taken(ended):
                     if future not in running:  # one that was lost, and then cancelled
                         continue
                     trial = running[future]
                     record = self._record_or_none(client, future, trial, deaths)
                     del running[future]
-                    self._epochs.pop(trial.id, None)
+                    del self._epochs[trial.id]
                     if record is None:
-                        look = 0.0
                         waiting.again(trial.config)
                         continue
+                    start()  # no process waits for what is now done with the record
                     yield record
                     if then is not None:
                         waiting.add(then(record))
                 if on_progress is not None:
-                    on_progress({t.config.key: self._epochs.get(t.id, 0) for t in running.values()})
+                    on_progress(
+                        {t.config.key: max(0, self._epochs[t.id]) for t in running.values()}
+                    )
         finally:
             self._stop(client, running)
 
@@ -175,7 +181,8 @@ class DaskWorkers(Engine):
 
     def _note_epochs(self, event: tuple[float, dict[str, Any]]) -> None:
         _, told = event
-        self._epochs[told["id"]] = told["epochs"]
+        if told["id"] in self._epochs:
+            self._epochs[told["id"]] = told["epochs"]
 
     def _present(self, client: Client) -> set[str]:
         try:
@@ -206,6 +213,7 @@ class DaskWorkers(Engine):
 
     def _start(self, client: Client, config: TrialConfig, address: str) -> tuple[Future[Any], _Try]:
         trial = _Try(config, address)
+        self._epochs[trial.id] = -1
         future = client.submit(
             _run_in_worker,
             config,
@@ -236,7 +244,7 @@ class DaskWorkers(Engine):
                         break
         except NothingUnpackedError:
             self._ready.discard(address)  # another process with the same address
-            if trial.id not in self._epochs:
+            if self._epochs[trial.id] < 0:
                 return None
         except (CancelledError, KilledWorker):
             self._present(client)
@@ -251,6 +259,7 @@ class DaskWorkers(Engine):
         return died_twice(config, f"dask worker {address}")
 
     def _stop(self, client: Client, running: dict[Future[Any], _Try]) -> None:
+        self._epochs.clear()
         if not running or client.status != "running":
             return
         with suppress(Exception):
@@ -360,8 +369,9 @@ def _cancel(ids: list[str]) -> None:
 
 
 def _run_in_worker(config: TrialConfig, token: str, trial_id: str) -> Record:
-    import torch
     from distributed import get_worker
+
+    from graphnorms.training import threads
 
     if token not in _work:
         raise NothingUnpackedError
@@ -383,11 +393,6 @@ def _run_in_worker(config: TrialConfig, token: str, trial_id: str) -> Record:
         epochs += 1
         tell()
 
-    with _one_at_a_time:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            tell()
-            return attempt(trial, config, dataset, on_epoch)
-        finally:
-            torch.set_num_threads(threads)
+    with _one_at_a_time, threads(1):
+        tell()
+        return attempt(trial, config, dataset, on_epoch)

@@ -1,0 +1,236 @@
+"""The command that compares: its options, and what it does with them."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from graphnorms.cli import complain
+from graphnorms.lab.protocol import DEFAULT_NORMS
+
+_PRESETS, _BUDGETS, _DATAS = "the preset's", "the budget's", "what the data suggest"
+
+
+def compare(
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            help="An embedded set (MUTAG, nci5k), a TUDataset's name, a folder in TU format, a "
+            "powerful-gnns text file, an .npz file, or module:factory.",
+            show_default="MUTAG",
+        ),
+    ] = None,
+    norms: Annotated[
+        str | None,
+        typer.Option(
+            help="Normalizations, with commas in between; none is always among them.",
+            show_default=",".join(DEFAULT_NORMS),
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="nested: cross-validation with validation data inside each fold. split: one "
+            "split, several seeds. paper: epoch and learning rate chosen by the reported score, "
+            "optimistic.",
+            show_default="nested",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="quick, standard or full: learning rates, epochs and seeds.", show_default="quick"
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="gin, gine (with edge features) or gcn.",
+            show_default="by the data",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="default, or graphnorm-paper: architecture and training of the GraphNorm paper.",
+            show_default="default",
+        ),
+    ] = None,
+    norm_place: Annotated[
+        str | None,
+        typer.Option(help="before-activation or after-activation.", show_default=_PRESETS),
+    ] = None,
+    residual: Annotated[
+        str | None,
+        typer.Option(
+            help="Residual connections: none, or added after-norm or before-norm.",
+            show_default=_PRESETS,
+        ),
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Convolutions.", show_default=_PRESETS)] = None,
+    hidden: Annotated[
+        int | None, typer.Option(help="Channels of each.", show_default=_PRESETS)
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="classification, binary or regression.", show_default=_DATAS),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Node features: labels, attributes, degree or constant.", show_default=_DATAS
+        ),
+    ] = None,
+    edge_features: Annotated[
+        str | None,
+        typer.Option(help="labels, attributes or none.", show_default=_DATAS),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="accuracy, roc_auc, average_precision, mae or rmse.", show_default="the task's"
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="given or random, for protocol split.", show_default="given, if there is one"
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Folds of the cross-validation.", show_default="10")
+    ] = None,
+    runs: Annotated[
+        int | None,
+        typer.Option(
+            help="Reported trials per fold; on one split, the seeds.", show_default=_BUDGETS
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training data.", show_default=_BUDGETS)
+    ] = None,
+    lr: Annotated[
+        str | None,
+        typer.Option(
+            help="Adam's learning rate in the first epoch: one, or several with commas in between.",
+            show_default=_BUDGETS,
+        ),
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Adam's L2 penalty.", show_default=_PRESETS)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Graphs in a minibatch.", show_default=_PRESETS)
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="Differences of scores below this are of no practical interest.",
+            show_default="one point, or 1% of the score",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seeds weights, batch order and dropout.", show_default="0")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where to train, e.g. cpu or cuda:0.", show_default="cpu")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="Where trials run: local or dask.")] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(help="Of dask, e.g. tcp://localhost:8786.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Local trials at a time.", show_default="one per core")
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="The run's folder.", show_default="runs/<dataset>-<model>"),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Continue the run in that folder, with the settings that it has."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would be done and for how long; train nothing."),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the outcome as JSON, and nothing else.")
+    ] = False,
+) -> int:
+    """Train a model with each normalization, all else equal, and judge the difference.
+
+    Each norm gets the learning rate that is best for it on validation data; scores are those of
+    test data, with fresh seeds. What is done is kept in the run's folder: the same command, or
+    --resume, goes on after an interruption.
+    """
+    from graphnorms.cli.display import Display
+    from graphnorms.comparison import ComparisonInterrupted
+    from graphnorms.comparison import compare as run
+
+    choices: dict[str, Any] = {
+        "norms": norms, "protocol": protocol, "budget": budget, "model": model, "preset": preset,
+        "norm_place": norm_place, "residual": residual, "layers": layers, "hidden": hidden,
+        "metric": metric, "split": split, "folds": folds, "runs": runs, "epochs": epochs,
+        "learning_rate": None if lr is None else _rates(lr), "weight_decay": weight_decay,
+        "batch_size": batch_size, "margin": margin, "seed": seed, "device": device,
+    }  # fmt: skip
+    where: dict[str, Any] = {
+        "task": task, "features": features, "edge_features": edge_features, "engine": engine,
+        "scheduler": scheduler, "workers": workers, "out": out, "resume": resume,
+    }  # fmt: skip
+    if dry_run:
+        _show_plan(dataset, choices, where, as_json=as_json)
+        return 0
+    with Display(Console(stderr=as_json), quiet_in_pipes=as_json) as display:
+        interruption = None
+        try:
+            comparison = run(dataset, **choices, **where, progress=display)
+        except ComparisonInterrupted as caught:
+            comparison, interruption = caught.comparison, str(caught)
+    if as_json:
+        print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
+    else:
+        display.show_outcome(comparison)
+    if interruption:
+        complain(interruption)
+        return 130
+    return 0 if any(record.status == "done" for record in comparison.records) else 1
+
+
+def _show_plan(
+    dataset: str | None, choices: dict[str, Any], where: dict[str, Any], *, as_json: bool
+) -> None:
+    """Say what a comparison would do; nothing of it is kept."""
+    from graphnorms.cli.plan import duration, plan_lines
+    from graphnorms.comparison import prepare
+    from graphnorms.lab.estimate import estimate
+    from graphnorms.lab.protocol import Choices
+
+    plan, config = prepare(dataset, choices=Choices(**choices), **where)
+    if as_json:
+        seconds = estimate(plan).seconds
+        outcome = {"settings": config, "trials": plan.settings.planned, "seconds": seconds}
+        print(json.dumps(outcome, indent=2, allow_nan=False))
+        return
+    console = Console(highlight=False)
+    console.print("\n".join(plan_lines(plan)), markup=False)
+    found = estimate(plan)
+    console.print(
+        f"About {duration(found.seconds)}, from {found.steps} training steps of every norm: "
+        f"{found.quickest * 1e3:.1f} to {found.slowest * 1e3:.1f} ms a step.",
+        markup=False,
+    )
+
+
+def _rates(text: str) -> list[float]:
+    """Read learning rates with commas in between."""
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ValueError(f"lr is {text!r}, expected numbers with commas in between") from None

@@ -1,0 +1,117 @@
+"""What a comparison is going to do, in a few lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from graphnorms.lab import wording
+from graphnorms.lab.expectations import expected_detectable
+
+if TYPE_CHECKING:
+    from graphnorms.data import GraphSet
+    from graphnorms.lab.plan import Plan
+    from graphnorms.lab.protocol import CompareSettings
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Say what data are used, what is trained on them, how often, and where it is kept."""
+    settings = plan.settings
+    norms = len(settings.norms)
+    where = f"{plan.workers} at a time" if plan.engine == "local" else f"on {plan.engine}"
+    return [
+        _data(plan.dataset),
+        plan.dataset.describe(),
+        _model(settings, plan.dataset),
+        _protocol(settings),
+        f"{norms} norms ({', '.join(settings.norms)}) × {_trials(settings)} = "
+        f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
+        _design(settings, plan.dataset),
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Write a time as on a stopwatch: `1:05`, `2:00:00`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _design(settings: CompareSettings, graphs: GraphSet) -> str:
+    """Say which difference the comparison can show."""
+    items = len(graphs) if graphs.task.level == "graph" else graphs.num_nodes
+    tested = items / settings.folds
+    held_out = settings.holdout if settings.protocol == "nested" else 0.0
+    trained = (items - tested) * (1 - held_out)
+    pairs = settings.runs if settings.protocol == "split" else settings.folds
+    common: dict[str, Any] = {
+        "protocol": settings.protocol,
+        "metric": settings.metric,
+        "norms": len(settings.norms),
+        "pairs": pairs,
+    }
+    return wording.design(
+        **common,
+        detectable=expected_detectable(**common, test_items=tested, train_items=trained),
+        test_ratio=tested / trained if trained else 0.0,
+        unit=settings.unit,
+    )
+
+
+def _data(graphs: GraphSet) -> str:
+    count = len(graphs)
+    if count == 1:
+        return f"{graphs.name}: {graphs.num_nodes} nodes and {graphs.num_edges} directed edges"
+    return (
+        f"{graphs.name}: {count} graphs of {graphs.num_nodes / count:.1f} nodes and "
+        f"{graphs.num_edges / count:.1f} directed edges on average"
+    )
+
+
+def _model(settings: CompareSettings, graphs: GraphSet) -> str:
+    architecture = settings.architecture
+    unused = "; edge features are not used (--model gine uses them)"
+    return (
+        f"{settings.model.upper()} of {architecture['layers']} × {architecture['hidden']}, preset "
+        f"{settings.preset}: {_count(settings.epochs, 'epoch')}, {_rates(settings)} "
+        f"({settings.schedule}), weight decay {settings.weight_decay:g}, batches of "
+        f"{_count(settings.batch_size, 'graph')}"
+        f"{unused if graphs.num_edge_features and settings.model != 'gine' else ''}"
+    )
+
+
+def _protocol(settings: CompareSettings) -> str:
+    share = f"{settings.holdout:.0%}"
+    metric = settings.metric
+    chosen = "chosen there, for each norm" if settings.selects else "as given"
+    if settings.protocol == "paper":
+        return (
+            f"Protocol paper, OPTIMISTIC: {settings.folds} folds; epoch and learning rate are "
+            f"chosen by the same {metric} that is reported, as in the GIN and GraphNorm papers"
+        )
+    if settings.protocol == "split":
+        how = "the split of the data" if settings.split == "given" else (
+            f"one random split ({share} to validate, {share} to test)"
+        )  # fmt: skip
+        return (
+            f"Protocol split, budget {settings.budget}: {how}; epoch by validation {metric}, "
+            f"learning rate {chosen}; {settings.runs} seeds tested"
+        )
+    return (
+        f"Protocol nested, budget {settings.budget}: {settings.folds} test folds, {share} of the "
+        f"rest to validate; epoch by validation {metric}, learning rate {chosen}; "
+        f"{_count(settings.runs, 'fresh seed')} a fold tested"
+    )
+
+
+def _trials(settings: CompareSettings) -> str:
+    reported, selection = settings.reported_trials, settings.selection_trials
+    return f"({selection} to choose the rate + {reported})" if selection else str(reported)
+
+
+def _rates(settings: CompareSettings) -> str:
+    rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
+    return f"learning rate{'s' * (len(settings.learning_rates) > 1)} {rates}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,130 @@
+"""What the pairs of a comparison are, and which tests are right for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphnorms.errors import unknown_name
+from graphnorms.lab import equivalence, power, resampling, statistics
+from graphnorms.lab.equivalence import Probabilities
+from graphnorms.lab.statistics import Estimate, PairedDifference
+
+PROTOCOLS: Final = ("nested", "split", "paper")
+
+Pair: TypeAlias = tuple[int, int, int]
+"""What pairs the trials of norms: `(seed of the split, fold, run)`, equal for all norms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """How trials are paired, and how their differences are judged.
+
+    | protocol | one value per | interval | test |
+    |---|---|---|---|
+    | `"nested"`, `"paper"` | fold: the mean over its runs | Nadeau & Bengio | corrected paired t |
+    | `"split"` | run | bootstrap (BCa) | sign flip |
+
+    Args:
+        protocol: One of `PROTOCOLS`.
+        test_ratio: n_test / n_train of a fold; 0 for runs on one split, which are independent.
+
+    Raises:
+        ValueError: There is no such protocol.
+    """
+
+    protocol: str
+    test_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise unknown_name("protocol", self.protocol, PROTOCOLS)
+
+    @property
+    def by_fold(self) -> bool:
+        """Whether folds are compared, and not seeds on one split."""
+        return self.protocol != "split"
+
+    @property
+    def optimistic(self) -> bool:
+        """Whether scores come from data that chose the epoch and the learning rate."""
+        return self.protocol == "paper"
+
+    def count(self, pairs: int) -> str:
+        """Say how many: `10 folds`, `1 seed`."""
+        return f"{pairs} {'fold' if self.by_fold else 'seed'}{'' if pairs == 1 else 's'}"
+
+    def values(self, scores: Mapping[Pair, float]) -> NDArray[np.float64]:
+        """Return the values that are one each for a norm: per fold the mean, or per run."""
+        if not self.by_fold:
+            return np.array([scores[pair] for pair in sorted(scores)], dtype=float)
+        folds: dict[tuple[int, int], list[float]] = {}
+        for pair in sorted(scores):
+            folds.setdefault(pair[:2], []).append(scores[pair])
+        return np.array([sum(runs) / len(runs) for runs in folds.values()], dtype=float)
+
+    def minimum(self, comparisons: int) -> int:
+        """Return the least number of pairs that are judged, see `power`.
+
+        Args:
+            comparisons: Pairs of norms, which share the level.
+        """
+        comparisons = max(1, comparisons)
+        if self.by_fold:
+            return power.minimum_folds(self.test_ratio, comparisons)
+        return power.minimum_flips(comparisons)
+
+    def estimate(self, values: Sequence[float] | NDArray[np.float64]) -> Estimate:
+        """Estimate the mean of one value per pair, with its 95% interval."""
+        if self.by_fold:
+            return statistics.mean_interval(values, test_ratio=self.test_ratio)
+        return resampling.bootstrap_interval(values)
+
+    def difference(self, differences: NDArray[np.float64]) -> PairedDifference:
+        """Estimate and test the mean of paired differences."""
+        if self.by_fold:
+            nothing = np.zeros(differences.size)
+            return statistics.paired_difference(differences, nothing, test_ratio=self.test_ratio)
+        return PairedDifference(
+            resampling.bootstrap_interval(differences),
+            statistics.spread(differences),
+            differences.size,
+            resampling.sign_flip(differences) if differences.size > 1 else math.nan,
+        )
+
+    def equivalence(self, differences: NDArray[np.float64], margin: float) -> float:
+        """Return the p-value for "practically equal", see `graphnorms.lab.equivalence`."""
+        if self.by_fold:
+            return equivalence.equivalence_by_t(differences, margin, test_ratio=self.test_ratio)
+        return equivalence.equivalence_by_flips(differences, margin)
+
+    def probabilities(
+        self, differences: NDArray[np.float64], margin: float
+    ) -> Probabilities | None:
+        """Return how probable "first better", "practically equal" and "second better" are."""
+        return equivalence.probabilities(differences, margin, test_ratio=self.test_ratio)
+
+    def detectable(self, deviation: float, pairs: int, comparisons: int) -> float:
+        """Return the smallest difference seen with 80% power; NaN below the minimum of pairs."""
+        comparisons = max(1, comparisons)
+        if not self.by_fold and pairs < self.minimum(comparisons):
+            return math.nan
+        return power.detectable_difference(
+            deviation, pairs, test_ratio=self.test_ratio, comparisons=comparisons
+        )
+
+    def needed(self, difference: float, deviation: float, comparisons: int) -> int | None:
+        """Return the pairs at which `difference` is seen with 80% power; None if at no number."""
+        comparisons = max(1, comparisons)
+        return power.pairs_needed(
+            difference,
+            deviation,
+            test_ratio=self.test_ratio,
+            comparisons=comparisons,
+            at_least=self.minimum(comparisons),
+        )

@@ -1,0 +1,93 @@
+"""Whether two norms are practically equal: their difference lies within a margin.
+
+Not to be told apart is not to be equal: few folds tell nothing apart. That a difference is
+smaller than a margin which nobody would care about has to be shown, by a test of its own, and
+what the data say for each of the three answers can be put as a probability.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from graphnorms.lab.resampling import sign_flip
+from graphnorms.lab.statistics import spread, standard_error, without_nan
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """Posterior probabilities: the first is better by more than the margin, neither, the second."""
+
+    first: float
+    equal: float
+    second: float
+
+
+def equivalence_by_t(differences: ArrayLike, margin: float, *, test_ratio: float = 0.0) -> float:
+    """Test that the mean difference lies outside ± `margin`: a small p says practically equal.
+
+    The larger of the two one-sided corrected t-tests (TOST). p ≤ α exactly when the corrected
+    interval of confidence 1 − 2α lies within ± `margin`.
+
+    Special cases: fewer than two pairs give NaN. Equal differences inside the margin give
+    2^(−J), the smallest one-sided p of the sign test; outside, 1.
+
+    Args:
+        differences: One per fold; NaN is left out.
+        margin: Half the width of the region of practical equivalence, above 0.
+        test_ratio: n_test / n_train of a fold.
+
+    Source: Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15, 1987.
+    """
+    values = without_nan(differences)
+    if values.size < 2:
+        return math.nan
+    mean = float(values.mean())
+    if spread(values) == 0:
+        return 2.0**-values.size if abs(mean) < margin else 1.0
+    statistic = (margin - abs(mean)) / standard_error(values, test_ratio)
+    return float(stats.t.sf(statistic, values.size - 1))
+
+
+def equivalence_by_flips(differences: ArrayLike, margin: float) -> float:
+    """Do the same with two one-sided sign-flip tests, around `margin` and around `−margin`."""
+    values = without_nan(differences)
+    return max(
+        sign_flip(margin - values, side="greater"), sign_flip(margin + values, side="greater")
+    )
+
+
+def probabilities(
+    differences: ArrayLike, margin: float, *, test_ratio: float = 0.0
+) -> Probabilities | None:
+    """Return what the data make of "first better, practically equal, second better".
+
+    The posterior of the mean difference under Jeffreys' prior: Student's t with J − 1 degrees
+    of freedom around the mean, with scale S · sqrt(1/J + test_ratio): the Bayesian correlated
+    t-test. Larger differences are taken to be better.
+
+    Special cases: None for fewer than two pairs. Equal differences give a certainty, as a
+    spread of 0 does; the p-value beside it has the number of pairs in it.
+
+    Args:
+        differences: One per pair; NaN is left out.
+        margin: Half the width of the region of practical equivalence.
+        test_ratio: n_test / n_train of a fold; 0 for independent pairs.
+
+    Source: Corani & Benavoli, Machine Learning 100, 2015; Benavoli, Corani, Demšar & Zaffalon,
+    Journal of Machine Learning Research 18 (77), 2017.
+    """
+    values = without_nan(differences)
+    if values.size < 2:
+        return None
+    mean = float(values.mean())
+    if spread(values) == 0:
+        return Probabilities(
+            float(mean > margin), float(abs(mean) <= margin), float(mean < -margin)
+        )
+    posterior = stats.t(values.size - 1, mean, standard_error(values, test_ratio))
+    first, second = float(posterior.sf(margin)), float(posterior.cdf(-margin))
+    return Probabilities(first, max(0.0, 1.0 - first - second), second)

@@ -1,0 +1,306 @@
+"""From the records of a comparison to its verdict.
+
+The score of a norm comes from data that chose nothing (but in protocol `"paper"`, which every
+output calls optimistic); speed of training is judged separately, by the steps to one common
+training score. Both compare every pair of norms on the same folds or seeds, with the tests of
+`graphnorms.lab.design` and Holm's adjustment over *all* pairs, because which norm leads is not
+known beforehand. The verdict is the set of norms that cannot be told apart from the leader.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+from graphnorms.lab import speed, wording
+from graphnorms.lab.design import Design, Pair
+from graphnorms.lab.expectations import detectable_before
+from graphnorms.lab.outcomes import Trials, group_trials
+from graphnorms.lab.pairs import PairedTest, compare_all, not_told_apart
+from graphnorms.lab.rates import NEAR, Sensitivity, sensitivities
+from graphnorms.lab.recommendation import recommend
+from graphnorms.lab.scale import Scale
+from graphnorms.lab.statistics import Estimate
+from graphnorms.lab.verdict import NormSummary, Verdict
+from graphnorms.layers.factory import lookup
+from graphnorms.training.metrics import Metric, metric_named
+
+if TYPE_CHECKING:
+    from graphnorms.training.record import Record
+
+MARGIN = 0.01
+"""Of a fraction, one point; of other scores, this share of the baseline's."""
+
+
+def judge(
+    records: Sequence[Record],
+    *,
+    protocol: str,
+    norms: Sequence[str] = (),
+    baseline: str = "none",
+    margin: float | None = None,
+    planned: int | None = None,
+    unit: str = "",
+) -> Verdict:
+    """Judge the records of one comparison.
+
+    Failed trials are left out of the scores, counted and named; a paired difference uses the
+    folds and runs that both norms have. The leader is the norm with the best mean over the folds
+    that all judged norms share (over its own where they share less than half).
+
+    Args:
+        records: Outcomes, in any order; trials may be missing.
+        protocol: `"nested"`, `"split"` or `"paper"`.
+        norms: Norms that were asked for; those without a record are then listed too.
+        baseline: The norm that sets the training target, see `speed.common_target`, and from
+            which parameters are counted.
+        margin: Differences below it are practically none, in the unit of the score (0.01 is one
+            point). None is one point, or 1% of the baseline's mean score.
+        planned: Trials per norm that give scores; None takes what the records show.
+        unit: Unit of the target, of scores that are not fractions.
+
+    Raises:
+        ValueError: There are no records, they mix different settings, the protocol is unknown,
+            or the margin is not positive.
+    """
+    if not records:
+        raise ValueError("no trial has an outcome yet, so there is nothing to judge")
+    if margin is not None and not margin > 0:
+        raise ValueError(f"the margin is {margin}, expected a number > 0, e.g. 0.01 for one point")
+    Design(protocol=protocol)  # an unknown protocol is refused before its name is used
+    trials = group_trials(records, norms, protocol=protocol)
+    metric = metric_named(records[0].config["metric"])
+    design = Design(protocol=protocol, test_ratio=_test_ratio(trials, protocol))
+    _require_one_split(trials, design)
+    scores = {norm: of_norm.scores() for norm, of_norm in trials.items()}
+    minimum = design.minimum(math.comb(sum(map(bool, scores.values())), 2))
+    ranking = _rank(scores, design, metric, minimum)
+    best = ranking[0] if scores[ranking[0]] else None
+    typical = {
+        norm: float(design.values(of_norm).mean()) for norm, of_norm in scores.items() if of_norm
+    }
+    scale = Scale.fitting(metric, typical[best] if best is not None else None, unit)
+    width, source = _margin(margin, metric, typical, baseline, scale)
+    differences = compare_all(
+        scores, ranking, design=design, margin=width, higher_is_better=metric.higher_is_better
+    )
+    target = speed.common_target(trials, baseline)
+    times = speed.times_to_target(trials, target)
+    speed_order, speed_differences = speed.compare_speeds(times, design=design)
+    rates = sensitivities(trials, NEAR * width)
+    if planned is None:
+        planned = _planned(trials)
+    rows = tuple(
+        _summarize(
+            trials[norm],
+            planned,
+            design,
+            minimum,
+            times[norm],
+            rates[norm],
+            _to_best(norm, best, differences),
+        )
+        for norm in ranking
+    )
+    tied = not_told_apart(best, differences)
+    deviation, pairs, comparisons = _spread(differences)
+    after = design.detectable(deviation, pairs, comparisons) if comparisons else math.nan
+    verdict = Verdict(
+        design=design,
+        scale=scale,
+        baseline=baseline,
+        planned=planned,
+        margin=width,
+        margin_source=source,
+        minimum=minimum,
+        rows=rows,
+        best=best,
+        tied=tied,
+        differences=differences,
+        target=target,
+        speed_order=speed_order,
+        speed_tied=not_told_apart(speed_order[0] if speed_order else None, speed_differences),
+        speed_differences=speed_differences,
+        detectable_before=detectable_before(trials, design, planned),
+        detectable_after=None if math.isnan(after) else after,
+        needed_for_margin=design.needed(width, deviation, comparisons) if comparisons else None,
+        recommendation=recommend(rows, tied, speed_order, speed_differences, baseline),
+    )
+    sentences = wording.describe(verdict)
+    return replace(
+        verdict,
+        protocol_sentence=sentences.protocol,
+        score_sentence=sentences.score,
+        equal_sentence=sentences.equal,
+        speed_sentence=sentences.speed,
+        rates_sentence=sentences.rates,
+        advice_sentence=sentences.advice,
+        failure_sentence=sentences.failures,
+    )
+
+
+def _test_ratio(trials: Mapping[str, Trials], protocol: str) -> float:
+    """Return n_test / n_train over the records that count them, else 1 / (folds − 1)."""
+    if protocol == "split":
+        return 0.0
+    held_out = "validation_items" if protocol == "paper" else "test_items"
+    records = [record for of_norm in trials.values() for record in of_norm.records()]
+    counts = [r.counts for r in records if r.counts.get("train_items") and held_out in r.counts]
+    if counts:
+        tested = sum(count[held_out] for count in counts)
+        return tested / sum(count["train_items"] for count in counts)
+    folds: int = max((r.config["split"].get("folds", 2) for r in records), default=2)
+    return 1 / max(1, folds - 1)
+
+
+def _require_one_split(trials: Mapping[str, Trials], design: Design) -> None:
+    splits = {pair[:2] for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
+    if not design.by_fold and len(splits) > 1:
+        raise ValueError(
+            f"protocol 'split' judges seeds on one split, and these trials have {len(splits)} "
+            "splits; judge the records of one comparison at a time"
+        )
+
+
+def _rank(
+    scores: Mapping[str, Mapping[Pair, float]], design: Design, metric: Metric, minimum: int
+) -> list[str]:
+    """Order norms: those with enough pairs, the others, those with none; each by their mean."""
+
+    def group(norm: str) -> int:
+        size = design.values(scores[norm]).size
+        return 0 if size >= minimum else 1 if size else 2
+
+    leading = min(map(group, scores))
+    peers = [scores[norm] for norm in scores if group(norm) == leading]
+    shared = set.intersection(*(set(of_norm) for of_norm in peers))
+    # A norm whose trials fail on the hard folds must not lead because of that.
+    comparable = 2 * len(shared) >= min(map(len, peers))
+
+    def loss(norm: str) -> float:
+        own = scores[norm]
+        of_peers = comparable and group(norm) == leading
+        values = design.values({p: own[p] for p in own if not of_peers or p in shared})
+        if not values.size:
+            return math.inf
+        return -float(values.mean()) if metric.higher_is_better else float(values.mean())
+
+    return sorted(scores, key=lambda norm: (group(norm), loss(norm), norm))
+
+
+def _margin(
+    given: float | None,
+    metric: Metric,
+    typical: Mapping[str, float],
+    baseline: str,
+    scale: Scale,
+) -> tuple[float, str]:
+    """Return the margin and where it comes from."""
+    if given is not None:
+        return given, ""
+    if metric.fraction:
+        return MARGIN, "one point"
+    if not typical:
+        return MARGIN, "no score is known yet"
+    whose = baseline if baseline in typical else min(typical)
+    return MARGIN * abs(
+        typical[whose]
+    ) or MARGIN, f"{MARGIN:.0%} of the {metric.title} of {whose!r}"
+
+
+def _planned(trials: Mapping[str, Trials]) -> int:
+    every = {pair for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
+    records = [record for of_norm in trials.values() for record in of_norm.records()]
+    folds: int = max((record.config["split"].get("folds", 0) for record in records), default=0)
+    runs = len({pair[2] for pair in every})
+    seeds = len({pair[0] for pair in every})
+    return max(len(every), folds * runs * seeds)
+
+
+def _summarize(
+    of_norm: Trials,
+    planned: int,
+    design: Design,
+    minimum: int,
+    times: speed.TimesToTarget,
+    sensitivity: Sensitivity,
+    difference: PairedTest | None,
+) -> NormSummary:
+    parameters = [r.counts["parameters"] for r in of_norm.records() if "parameters" in r.counts]
+    values = design.values(of_norm.scores())
+    paper = of_norm.selected is not None
+
+    def estimate(scores: Mapping[Pair, float]) -> Estimate | None:
+        return design.estimate(design.values(scores)) if scores else None
+
+    return NormSummary(
+        norm=of_norm.norm,
+        planned=planned,
+        done=len(of_norm.done),
+        failed=len(of_norm.failed),
+        reasons=_reasons(of_norm.failed.values()),
+        tried=len(of_norm.tried) + len(of_norm.tried_failed),
+        tried_failed=len(of_norm.tried_failed),
+        tried_reasons=_reasons(of_norm.tried_failed.values()),
+        pairs=values.size,
+        judged=values.size >= minimum,
+        parameters=parameters[0] if parameters else None,
+        needs=_needs(of_norm.norm),
+        learning_rates=sensitivity.chosen,
+        score=estimate(of_norm.scores()),
+        score_std=float(values.std()) if values.size else None,
+        validation=estimate(of_norm.outcome("validation_score")),
+        train=estimate(of_norm.last("train_score")),
+        last=estimate(of_norm.last("validation_score")) if paper else None,
+        selected_epoch=of_norm.selected[1] if of_norm.selected is not None else None,
+        difference=difference,
+        reached=times.reached,
+        steps_to_target=times.median_steps(),
+        seconds_to_target=times.median_seconds(),
+        step_seconds=_step_seconds(of_norm),
+        sensitivity=sensitivity if sensitivity.rates else None,
+    )
+
+
+def _reasons(failed: Iterable[Record]) -> tuple[tuple[str, int], ...]:
+    return tuple(Counter(record.reason or "unknown" for record in failed).most_common())
+
+
+def _needs(norm: str) -> tuple[str, ...]:
+    try:
+        return lookup(norm).needs
+    except ValueError:  # of a version that had other norms
+        return ()
+
+
+def _step_seconds(of_norm: Trials) -> float | None:
+    """Return the median over trials of training seconds per step."""
+    per_step = []
+    for record in of_norm.done.values():
+        times = [time for time in record.timing.get("train", []) if time is not None]
+        steps = len(times) * record.counts.get("steps_per_epoch", 1)
+        if steps:
+            per_step.append(sum(times) / steps)
+    return median(per_step) if per_step else None
+
+
+def _to_best(norm: str, best: str | None, differences: Sequence[PairedTest]) -> PairedTest | None:
+    """Return the test of scores against the best norm, as `norm - best`."""
+    for test in differences:
+        if best is not None and norm != best and test.involves(norm, best):
+            return test if test.first == norm else test.reversed()
+    return None
+
+
+def _spread(differences: Sequence[PairedTest]) -> tuple[float, int, int]:
+    """Return the typical deviation of paired differences, the least pairs, and how many tests."""
+    judged = [test for test in differences if test.adjusted_p is not None]
+    if not judged:
+        return math.nan, 0, 0
+    # Root mean square: the pairs are taken to vary alike, and there are too few folds for more.
+    deviation = math.sqrt(sum(test.deviation**2 for test in judged) / len(judged))
+    return deviation, min(test.pairs for test in judged), len(judged)

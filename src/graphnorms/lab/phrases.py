@@ -1,0 +1,47 @@
+"""Small parts that sentences and tables are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+Name: TypeAlias = Callable[[str], str]
+"""What a norm is called in text, given its catalogue name."""
+
+MOST_NAMED = 6
+
+
+def called_by(name: Name) -> Name:
+    """Put quotes around a norm called "none": "none is worse" would say the opposite."""
+    return lambda norm: f"'{name(norm)}'" if name(norm) == "none" else name(norm)
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """Format a fraction as percent: 0.912 is 91.2%."""
+    return f"{100 * fraction:.{digits}f}%"
+
+
+def points(fraction: float) -> str:
+    """Format a difference of fractions in percentage points: 0.063 is 6.3 points."""
+    return f"{100 * fraction:.1f} points"
+
+
+def seconds(value: float) -> str:
+    """Format seconds, without the unit, in the digits that a stopwatch of the kind deserves."""
+    return f"{value:.{2 if value < 1 else 1 if value < 10 else 0}f}"
+
+
+def listing(words: Iterable[str]) -> str:
+    """Join words: `a`, `a and b`, `a, b and c`."""
+    items = list(words)
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def be(count: int) -> str:
+    """Return `is` or `are`."""
+    return "is" if count == 1 else "are"
+
+
+def rough(number: float) -> str:
+    """Write a number that is only an estimate, with two significant digits: 1400, 43, 2.5."""
+    return f"{float(f'{number:.2g}'):g}" if number < 1e6 else f"{number:.1e}"

@@ -1,0 +1,82 @@
+"""How scores and their differences are written: percent and points, or the target's unit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from graphnorms.training.metrics import Metric
+
+DIGITS = 3
+"""Significant digits of scores that are not fractions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Writes the scores of one comparison, all to the same place behind the point.
+
+    Args:
+        metric: What the scores are.
+        unit: Unit of scores that are not fractions, if known.
+        decimals: Places behind the point; of fractions, of the percentage.
+    """
+
+    metric: Metric
+    unit: str = ""
+    decimals: int = 1
+
+    @classmethod
+    def fitting(cls, metric: Metric, reference: float | None, unit: str = "") -> Scale:
+        """Choose the places behind the point by a typical score.
+
+        Args:
+            metric: What the scores are.
+            reference: A typical score; None where there is none yet.
+            unit: Unit of scores that are not fractions.
+        """
+        if metric.fraction:
+            return cls(metric=metric)
+        if not reference or not math.isfinite(reference):
+            return cls(metric=metric, unit=unit, decimals=DIGITS)
+        decimals = DIGITS - 1 - math.floor(math.log10(abs(reference)))
+        return cls(metric=metric, unit=unit, decimals=min(max(0, decimals), 9))
+
+    @property
+    def factor(self) -> float:
+        """What scores are multiplied by before they are written."""
+        return 100.0 if self.metric.fraction else 1.0
+
+    @property
+    def score_unit(self) -> str:
+        """Unit of a score: `%`, or the target's; may be empty."""
+        return "%" if self.metric.fraction else self.unit
+
+    @property
+    def difference_unit(self) -> str:
+        """Unit of a difference: `points`, or the target's; may be empty."""
+        return "points" if self.metric.fraction else self.unit
+
+    @property
+    def direction(self) -> str:
+        """Which way is better: `higher is better` or `lower is better`."""
+        return f"{'higher' if self.metric.higher_is_better else 'lower'} is better"
+
+    def number(self, value: float, *, signed: bool = False) -> str:
+        """Write a score or a difference without its unit; a minus is a minus sign."""
+        text = f"{self.factor * value:{'+' if signed else ''}.{self.decimals}f}"
+        return text.replace("-", "−")
+
+    def score(self, value: float) -> str:
+        """Write a score: `91.2%`, `0.594 eV`."""
+        return _with_unit(self.number(value), self.score_unit)
+
+    def difference(self, value: float) -> str:
+        """Write a difference: `6.3 points`, `0.031 eV`."""
+        if self.metric.fraction and self.number(value) == f"{round(100 * value)}.0":
+            count = round(100 * value)
+            return f"{count} point{'' if count == 1 else 's'}"
+        return _with_unit(self.number(value), self.difference_unit)
+
+
+def _with_unit(number: str, unit: str) -> str:
+    return f"{number}{'' if unit == '%' else ' '}{unit}".rstrip()

@@ -1,0 +1,73 @@
+"""The sentence on speed of training."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from graphnorms.lab.phrases import MOST_NAMED, Name, be, listing, percent, seconds
+
+if TYPE_CHECKING:
+    from graphnorms.lab.pairs import PairedTest
+    from graphnorms.lab.verdict import NormSummary, Verdict
+
+
+def speed(verdict: Verdict, name: Name) -> str:
+    """Say which norm reaches the target soonest, and which cannot be told apart from it."""
+    target = verdict.target
+    if target is None or not verdict.speed_order:
+        return "Speed: no trial was completed, so there is nothing to judge."
+    first = verdict.row(verdict.speed_order[0])
+    if first.reached == 0:
+        return f"Speed: no norm reached {goal(verdict)}."
+    soonest = f"{name(first.norm)} reaches {goal(verdict)}{_when(verdict, first)}"
+    tests = [test for test in verdict.speed_differences if test.involves(first.norm)]
+    if not any(test.adjusted_p is not None for test in tests):
+        few = verdict.design.count(2).split()[1]
+        why = "" if len(verdict.rows) == 1 else f"; too few {few} to judge the order"
+        return f"Speed: {soonest}{why}."
+    later = [test for test in tests if test.told_apart]
+    tied = listing(map(name, verdict.speed_tied[1:]))
+    if not later:
+        return f"Speed: {soonest}, but {tied} cannot be told apart from it."
+    quoted = _quoted(first.norm, later, verdict.baseline)
+    sentence = f"{soonest}, {_sooner(first.norm, quoted, name)}"
+    rest = [test.other(first.norm) for test in later if test is not quoted]
+    if rest:
+        named = listing(map(name, rest)) if len(rest) <= MOST_NAMED else f"{len(rest)} others"
+        sentence += f"; {named} {be(len(rest))} later too"
+    if tied:
+        sentence += f"; {tied} cannot be told apart from it"
+    return f"Speed: {sentence}."
+
+
+def goal(verdict: Verdict) -> str:
+    """Say the target: `87% training accuracy`, `a training MAE of 0.59 eV`."""
+    scale, target = verdict.scale, verdict.target
+    if target is None:
+        return ""
+    if scale.metric.fraction:
+        return f"{percent(target.score, 0)} training {scale.metric.title}"
+    return f"a training {scale.metric.title} of {target.score:g} {scale.unit}".rstrip()
+
+
+def _when(verdict: Verdict, row: NormSummary) -> str:
+    if row.steps_to_target is None:
+        return f" in {row.reached} of {row.trials} trials"
+    measured = f", {seconds(row.seconds_to_target)} s" if row.seconds_to_target is not None else ""
+    return f" in {row.steps_to_target:.0f} steps{measured} (median of trials)"
+
+
+def _sooner(first: str, test: PairedTest, name: Name) -> str:
+    ratio = test.estimate.mean
+    factor = 1 / ratio if test.first == first else ratio
+    bound = "at least " if test.censored else ""
+    return f"on average {bound}{factor:.1f} × sooner than {name(test.other(first))}"
+
+
+def _quoted(first: str, later: list[PairedTest], baseline: str) -> PairedTest:
+    """The comparison whose factor is given: that with the baseline, else with the slowest."""
+    for test in later:
+        if test.involves(baseline, first) and baseline != first:
+            return test
+    return max(later, key=lambda test: abs(math.log(test.estimate.mean)))

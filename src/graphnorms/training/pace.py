@@ -1,0 +1,63 @@
+"""How fast a trial would run, measured on a few of its steps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from graphnorms.data import GraphSet
+from graphnorms.training.config import TrialConfig
+from graphnorms.training.trial import Training
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Measured times in seconds.
+
+    Args:
+        start: From the config to the first step: model and data.
+        step: One training step.
+        evaluation: Of the validation items.
+        steps: How many steps were measured.
+        steps_per_epoch: How many an epoch has.
+    """
+
+    start: float
+    step: float
+    evaluation: float
+    steps: int
+    steps_per_epoch: int
+
+    def trial(self, epochs: int) -> float:
+        """Return how long a trial of so many epochs would take."""
+        return self.start + epochs * (self.steps_per_epoch * self.step + self.evaluation)
+
+
+def measure_pace(config: TrialConfig, dataset: GraphSet, steps: int = 8) -> Pace:
+    """Train a few steps of a trial and time them; what is learned is thrown away.
+
+    Args:
+        config, dataset: Those of `run_trial`.
+        steps: How many at most; as many before them warm up.
+
+    Raises:
+        ValueError: As `run_trial` does.
+    """
+    begin = time.perf_counter()
+    training = Training(config, dataset)
+    started = time.perf_counter()
+    training.train_epoch(0, config.learning_rate, at_most=steps)
+    warm = time.perf_counter()
+    training.train_epoch(0, config.learning_rate, at_most=steps)
+    trained = time.perf_counter()
+    training.validate()
+    evaluated = time.perf_counter()
+    per_epoch = training.counts()["steps_per_epoch"]
+    measured = min(steps, per_epoch)
+    return Pace(
+        start=started - begin,
+        step=(trained - warm) / measured,
+        evaluation=evaluated - trained,
+        steps=measured,
+        steps_per_epoch=per_epoch,
+    )
