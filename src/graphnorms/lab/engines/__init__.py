@@ -25,6 +25,7 @@ __all__ = [
     "default_workers",
     "is_settled",
     "make_engine",
+    "require_engine",
 ]
 
 
@@ -45,6 +46,16 @@ def make_engine(
         ValueError: There is no such engine, or the scheduler is missing or not wanted.
         ImportError: dask.distributed is not installed.
     """
+    require_engine(name, scheduler)
+    if scheduler is not None:
+        from graphnorms.lab.engines.dask import DaskWorkers
+
+        return DaskWorkers(trial, dataset, scheduler)
+    return WorkerProcesses(trial, dataset, workers) if workers else ThisProcess(trial, dataset)
+
+
+def require_engine(name: str, scheduler: str | None) -> None:
+    """Raise a `ValueError` unless there is such an engine, with a scheduler if it needs one."""
     if name not in ENGINES:
         raise unknown_name("engine", name, ENGINES)
     if (name == "dask") != (scheduler is not None):
@@ -53,8 +64,3 @@ def make_engine(
             if scheduler is None
             else f"a scheduler ({scheduler}) is for the dask engine; the engine is {name}"
         )
-    if scheduler is not None:
-        from graphnorms.lab.engines.dask import DaskWorkers
-
-        return DaskWorkers(trial, dataset, scheduler)
-    return WorkerProcesses(trial, dataset, workers) if workers else ThisProcess(trial, dataset)
