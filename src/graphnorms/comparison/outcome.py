@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from graphnorms.comparison.repeat import command_of
 from graphnorms.comparison.sources import load_again
 from graphnorms.errors import GraphnormsError
-from graphnorms.lab.journal import read_records
 from graphnorms.lab.plan import Schedule, code_versions
 from graphnorms.lab.protocol import CompareSettings
-from graphnorms.lab.runs import CONFIG, RECORDS, REPORT, read_config
+from graphnorms.lab.runs import CONFIG, REPORT, read_config
+from graphnorms.lab.shelf import open_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,11 +204,11 @@ def open_comparison(folder: str | Path) -> Comparison:
         GraphnormsError: The folder holds no run, or a file in it is damaged.
     """
     folder = Path(folder)
-    config = read_config(folder)
+    config, records = open_run(folder)
     try:
         settings = CompareSettings.from_dict(config)
-    except ValueError as error:
-        raise GraphnormsError(f"{folder}: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise GraphnormsError(f"{folder / CONFIG}: {error}") from None
     try:
         schedule = Schedule(
             settings=settings,
@@ -217,9 +217,7 @@ def open_comparison(folder: str | Path) -> Comparison:
         )
     except KeyError as error:
         raise GraphnormsError(f"{folder / CONFIG}: {error} is missing") from None
-    path = folder / RECORDS
-    # A process killed at its start has left the config alone.
-    journal = {record.key: record for record in (read_records(path) if path.exists() else ())}
+    journal = {record.key: record for record in records}
     return Comparison(
         settings=settings,
         records=tuple(schedule.records(journal.get)),

@@ -22,7 +22,9 @@ def tried(rate, score=0.5, loss=1.0, *, run=0, metric="accuracy", **changes) -> 
 
 def failed(rate, epochs=0, run=0, **changes) -> Record:
     history = {"train_loss": [1.0] * epochs} if epochs else {}
-    return tried(rate, run=run, status="failed", reason="no", outcome={}, history=history, **changes)
+    return tried(
+        rate, run=run, status="failed", reason="no", outcome={}, history=history, **changes
+    )
 
 
 CASES = {
@@ -101,7 +103,9 @@ def test_no_rate_beats_the_chosen_one(metric, sign):
             if sound[0] != sound[1]:
                 return sound[0]
             if not sound[0]:
-                epochs = [sum(len(r.history.get("train_loss", [])) for r in of) for of in (first, second)]  # noqa: E501
+                epochs = [
+                    sum(len(r.history.get("train_loss", [])) for r in of) for of in (first, second)
+                ]  # noqa: E501
                 return (-epochs[0], one) < (-epochs[1], other)
             score, loss = (
                 [sum(r.outcome[f"validation_{name}"] for r in of) / 2 for of in (first, second)]
