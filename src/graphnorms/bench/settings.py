@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from graphnorms.kernels.problem import ACTIVATIONS
 from graphnorms.layers.catalog import CATALOG, Normalization
 from graphnorms.layers.custom_norm import CustomNorm
 from graphnorms.layers.factory import lookup
+from graphnorms.training import threads
 
 DTYPES: Final = ("float32", "float64", "bfloat16", "float16")
 
@@ -164,14 +164,3 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able data."""
         return asdict(self)
-
-
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """Give torch, and so the kernels, so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -21,7 +21,7 @@ from graphnorms.lab.engines import is_settled
 from graphnorms.lab.runs import RECORDS, REPORT
 from graphnorms.lab.scale import Scale
 from graphnorms.report.style import style_of
-from graphnorms.report.table import leaderboard
+from graphnorms.report.table import closing, leaderboard
 from graphnorms.training import metric_named
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ class Display:
             plain = not (self.console.encoding or "").lower().startswith("utf")
             self._print("")
             self.console.print(leaderboard(verdict, width=self.console.width, plain=plain))
-            self._print(f"\n{verdict.closing}\n")
+            self._print("")
+            self.console.print(closing(verdict))
+            self._print("")
         else:
             self._print("\nNo trial that scores come from is done yet.\n")
         lost = sum(not is_settled(record) for record in comparison.records)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
 
-from graphnorms.lab.runs import RUNS
+from graphnorms.lab.runs import CONFIG, RUNS
+
+if TYPE_CHECKING:
+    from graphnorms.lab.shelf import RunSummary
 
 
 def runs(
@@ -16,10 +24,26 @@ def runs(
         bool, typer.Option("--json", help="Print the list as JSON, and nothing else.")
     ] = False,
 ) -> int:
-    """List the comparisons in a folder."""
-    from graphnorms.cli.shelf import show_runs
+    """List the comparisons in a folder, the latest first."""
+    from graphnorms.lab.shelf import list_runs
 
-    return show_runs(Path(folder), as_json=as_json)
+    found = list_runs(Path(folder))
+    if as_json:
+        print(json.dumps([run.to_dict() for run in found], indent=2, allow_nan=False))
+        return 0
+    console = Console(highlight=False)
+    if not found:
+        console.print(f"no runs in {folder}; graphnorms compare makes one", markup=False)
+        return 0
+    table = Table(
+        Column("run", overflow="fold"), "data", "model", "protocol", "norms", "trials", "last",
+        box=None, pad_edge=False, header_style="bold",
+    )  # fmt: skip
+    table.padding = (0, 2, 0, 0)
+    for run in found:
+        table.add_row(*map(Text, _cells(run, run.folder.name)))
+    console.print(table)
+    return 0
 
 
 def show(
@@ -44,6 +68,49 @@ def show(
     ] = False,
 ) -> int:
     """Show the outcome of a comparison again, finished or not."""
-    from graphnorms.cli.shelf import show_run
+    from graphnorms.cli.display import Display
+    from graphnorms.comparison import open_comparison
 
-    return show_run(run, export=export, norm=norm, parquet=parquet, as_json=as_json)
+    if norm is not None and export is None:
+        raise ValueError(f"norm {norm} says whose model to export; give --export FILE as well")
+    comparison = open_comparison(_folder(run))
+    if as_json:
+        print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
+    else:
+        console = Console()
+        done, planned = len(comparison.records), comparison.planned
+        console.print(comparison.command, markup=False, highlight=False, soft_wrap=True)
+        if done < planned:
+            console.print(f"{done} of {planned} trials; --resume goes on", markup=False)
+        Display(console).show_outcome(comparison)
+    written = []
+    if parquet is not None:
+        written.append(f"trials:  {comparison.to_parquet(parquet)}")
+    if export is not None:
+        written.append(f"model:   {comparison.export(export, norm)}")
+    console = Console(stderr=as_json)
+    for line in written:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _folder(run: str) -> Path:
+    """Return the folder of a run that is given by its path, or by its name."""
+    path = Path(run)
+    named = RUNS / run
+    return named if not (path / CONFIG).exists() and (named / CONFIG).exists() else path
+
+
+def _cells(run: RunSummary, name: str) -> tuple[str, ...]:
+    if run.problem:
+        return name, run.problem, "", "", "", "", _when(run.written)
+    trials = f"{run.done + run.failed}" + ("" if run.planned is None else f"/{run.planned}")
+    failed = f", {run.failed} failed" if run.failed else ""
+    return (
+        name, Path(run.dataset).name, run.model, run.protocol, str(len(run.norms)), trials + failed,
+        _when(run.written),
+    )  # fmt: skip
+
+
+def _when(written: datetime | None) -> str:
+    return "" if written is None else written.astimezone().strftime("%Y-%m-%d %H:%M")

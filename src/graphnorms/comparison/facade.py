@@ -169,7 +169,7 @@ def prepare(
     Raises:
         ValueError, GraphnormsError: As `compare` does, but for what other processes do.
     """
-    engines.require_engine(engine, scheduler)
+    engines.check_engine(engine, scheduler)
     if workers is not None:
         require_integer("workers", workers, at_least=1)
     asked = _given(task=task, features=features, edge_features=edge_features)

@@ -183,11 +183,11 @@ class Comparison:
         """A console that has printed this comparison to nowhere but its own memory."""
         from rich.console import Console
 
-        from graphnorms.report.table import leaderboard
+        from graphnorms.report.table import closing, leaderboard
 
         console = Console(file=io.StringIO(), record=True, width=width, force_jupyter=False)
         console.print(leaderboard(self.verdict, width=width))
-        console.print(self.verdict.closing, markup=False, highlight=False)
+        console.print(closing(self.verdict))
         return console
 
     def _data(self) -> GraphSet:
@@ -202,6 +202,7 @@ def open_comparison(folder: str | Path) -> Comparison:
 
     Raises:
         GraphnormsError: The folder holds no run, or a file in it is damaged.
+        OSError: A file cannot be read.
     """
     folder = Path(folder)
     config, records = open_run(folder)
@@ -245,9 +246,7 @@ class ComparisonInterrupted(KeyboardInterrupt):
 
 def _train_again(record: Record, graphs: GraphSet) -> Predictor:
     """Return the model of a trial that was done."""
-    import torch
-
-    from graphnorms.training import Record, TrialConfig, train
+    from graphnorms.training import Record, TrialConfig, threads, train
 
     config = TrialConfig(**record.config)
     if graphs.fingerprint != config.fingerprint:
@@ -255,12 +254,8 @@ def _train_again(record: Record, graphs: GraphSet) -> Predictor:
             f"{graphs.name} has changed since the run (fingerprint {graphs.fingerprint}, then "
             f"{config.fingerprint}); its models cannot be made again"
         )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in a worker: sums of several threads are rounded differently
-    try:
+    with threads(1):  # as it was, for the same rounding
         again, predictor = train(config, graphs)
-    finally:
-        torch.set_num_threads(threads)
     if predictor is None or Record.from_json(again.to_json()).outcome != record.outcome:
         raise GraphnormsError(
             "the trial did not end as it did before, so there is no model of it to write; it was "

@@ -31,18 +31,12 @@ def estimate(plan: Plan) -> Expectation:
     Trials that run at a time share a machine's memory and caches, and on dask its workers decide
     how many there are: the true time can be half as long again.
     """
-    import torch
-
-    from graphnorms.training import measure_pace
+    from graphnorms.training import measure_pace, threads
 
     settings = plan.settings
     configs = {config.norm: config for config in plan.schedule.known(lambda key: None)}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in a worker
-    try:
+    with threads(1):  # as in a worker
         paces = {norm: measure_pace(config, plan.dataset) for norm, config in configs.items()}
-    finally:
-        torch.set_num_threads(threads)
     per_norm = settings.planned // len(settings.norms)
     total = per_norm * sum(pace.trial(settings.epochs) for pace in paces.values())
     return Expectation(

@@ -219,6 +219,7 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
     protocol, budget = choices.protocol or DEFAULT_PROTOCOL, budget_named(choices.budget or QUICK)
     if protocol not in PROTOCOLS:
         raise unknown_name("protocol", protocol, PROTOCOLS)
+    require_device(choices.device or DEFAULT_DEVICE)
     preset = choices.preset or DEFAULT_PRESET
     model = choices.model or default_model(graphs, preset)
     defaults = training_defaults(preset)
@@ -257,7 +258,7 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
             defaults.weight_decay if choices.weight_decay is None else choices.weight_decay
         ),
         margin=_as_float(choices.margin),
-        device=_usable(choices.device or DEFAULT_DEVICE),
+        device=choices.device or DEFAULT_DEVICE,
     )
 
 
@@ -332,8 +333,8 @@ def require_integer(name: str, value: object, *, at_least: int) -> None:
         raise ValueError(f"{name} must be an integer ≥ {at_least}; got {value!r}")
 
 
-def _usable(device: str) -> str:
-    """Return the device named; a `ValueError` unless models can be trained on it."""
+def require_device(device: str) -> None:
+    """Raise a `ValueError` unless models can be trained on the device named."""
     import torch
 
     try:
@@ -342,7 +343,6 @@ def _usable(device: str) -> str:
         # torch's own messages run over many lines; the first says what is wrong
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(f"device {device!r} cannot be used: {reason}") from None
-    return device
 
 
 def _require(name: str, value: object, expected: str, right: Callable[[float], bool]) -> None:

@@ -150,18 +150,27 @@ class Verdict:
         return self.design.optimistic
 
     @property
-    def closing(self) -> str:
-        """The verdict in a few sentences."""
+    def paragraphs(self) -> tuple[str, ...]:
+        """The verdict in a few paragraphs: the advice first, what it is worth last.
+
+        Where the scores are optimistic, that comes before all.
+        """
         sentences = (
-            self.protocol_sentence,
+            self.protocol_sentence if self.optimistic else "",
+            self.advice_sentence,
             self.score_sentence,
             self.equal_sentence,
             self.speed_sentence,
             self.rates_sentence,
-            self.advice_sentence,
             self.failure_sentence,
+            "" if self.optimistic else self.protocol_sentence,
         )
-        return " ".join(sentence for sentence in sentences if sentence)
+        return tuple(sentence for sentence in sentences if sentence)
+
+    @property
+    def closing(self) -> str:
+        """The verdict in a few sentences."""
+        return " ".join(self.paragraphs)
 
     @property
     def conclusive(self) -> bool:

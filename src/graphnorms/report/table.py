@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CAPTION_WIDTH = 78
 
+_LONGEST_SUBJECT = 30  # characters
+
 _DROPPED_FIRST = ("last", "p", "seconds", "train", "steps")
 """Columns in the order in which they go when there is no room for them."""
 
@@ -57,6 +59,17 @@ def leaderboard(verdict: Verdict, *, width: int = 80, plain: bool = False) -> Gr
         table = _table(verdict, columns, plain)
     caption = "\n".join(_caption(verdict, columns))
     return Group(table, Text(ascii_only(caption) if plain else caption, style="dim"))
+
+
+def closing(verdict: Verdict) -> Group:
+    """Build the verdict in words, a paragraph for each thing that is said, its subject bold."""
+    texts = []
+    for paragraph in verdict.paragraphs:
+        subject, colon, rest = paragraph.partition(":")
+        if not colon or len(subject) > _LONGEST_SUBJECT:
+            subject, colon, rest = "", "", paragraph
+        texts.append(Text.assemble((subject + colon, "bold"), rest))
+    return Group(*texts)
 
 
 def _columns(verdict: Verdict) -> dict[str, tuple[str, Callable[[NormSummary], str]]]:

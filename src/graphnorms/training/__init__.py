@@ -6,6 +6,7 @@ from graphnorms.training.metrics import DEFAULT_METRICS, METRICS, Metric, metric
 from graphnorms.training.pace import Pace, measure_pace
 from graphnorms.training.predictor import Predictor, load_model, save_checkpoint
 from graphnorms.training.record import Record
+from graphnorms.training.thread_count import threads
 from graphnorms.training.trial import run_trial, train
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "run_trial",
     "save_checkpoint",
     "score",
+    "threads",
     "train",
     "training_defaults",
 ]

@@ -22,10 +22,10 @@ __all__ = [
     "ThisProcess",
     "Trial",
     "WorkerProcesses",
+    "check_engine",
     "default_workers",
     "is_settled",
     "make_engine",
-    "require_engine",
 ]
 
 
@@ -46,7 +46,7 @@ def make_engine(
         ValueError: There is no such engine, or the scheduler is missing or not wanted.
         ImportError: dask.distributed is not installed.
     """
-    require_engine(name, scheduler)
+    check_engine(name, scheduler)
     if scheduler is not None:
         from graphnorms.lab.engines.dask import DaskWorkers
 
@@ -54,8 +54,12 @@ def make_engine(
     return WorkerProcesses(trial, dataset, workers) if workers else ThisProcess(trial, dataset)
 
 
-def require_engine(name: str, scheduler: str | None) -> None:
-    """Raise a `ValueError` unless there is such an engine, with a scheduler if it needs one."""
+def check_engine(name: str, scheduler: str | None) -> None:
+    """Check what an engine is to be made of.
+
+    Raises:
+        ValueError: There is no such engine, or the scheduler is missing or not wanted.
+    """
     if name not in ENGINES:
         raise unknown_name("engine", name, ENGINES)
     if (name == "dask") != (scheduler is not None):

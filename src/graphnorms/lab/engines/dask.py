@@ -369,8 +369,9 @@ def _cancel(ids: list[str]) -> None:
 
 
 def _run_in_worker(config: TrialConfig, token: str, trial_id: str) -> Record:
-    import torch
     from distributed import get_worker
+
+    from graphnorms.training import threads
 
     if token not in _work:
         raise NothingUnpackedError
@@ -392,11 +393,6 @@ def _run_in_worker(config: TrialConfig, token: str, trial_id: str) -> Record:
         epochs += 1
         tell()
 
-    with _one_at_a_time:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            tell()
-            return attempt(trial, config, dataset, on_epoch)
-        finally:
-            torch.set_num_threads(threads)
+    with _one_at_a_time, threads(1):
+        tell()
+        return attempt(trial, config, dataset, on_epoch)

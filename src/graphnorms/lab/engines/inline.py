@@ -39,18 +39,14 @@ class ThisProcess(Engine):
         then: Then | None = None,
     ) -> Generator[Record, None, None]:
         """See `Engine.run`."""
-        import torch
+        from graphnorms.training import threads
 
         waiting = Queue(configs)
-        threads = torch.get_num_threads()
         while waiting:
             config = waiting.next()
             counting = _Counting(config, on_progress)
-            torch.set_num_threads(1)
-            try:
+            with threads(1):
                 record = attempt(self._trial, config, self._dataset, counting)
-            finally:
-                torch.set_num_threads(threads)
             if counting.error is not None:
                 raise counting.error
             yield record
