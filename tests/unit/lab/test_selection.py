@@ -105,7 +105,7 @@ def test_no_rate_beats_the_chosen_one(metric, sign):
             if not sound[0]:
                 epochs = [
                     sum(len(r.history.get("train_loss", [])) for r in of) for of in (first, second)
-                ]  # noqa: E501
+                ]
                 return (-epochs[0], one) < (-epochs[1], other)
             score, loss = (
                 [sum(r.outcome[f"validation_{name}"] for r in of) / 2 for of in (first, second)]
