@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import unknown_name
 from graphnorms.lab.budgets import BUDGETS, QUICK, budget_named
-from graphnorms.lab.design import PROTOCOLS
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
 
+PROTOCOLS: Final = ("nested", "split", "paper")
 DEFAULT_NORMS = ("none", "batch", "layer", "instance", "graph")
 BASELINE: Final = "none"
 SCHEDULES = ("linear", "constant")
