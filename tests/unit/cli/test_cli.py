@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 from random import Random
@@ -166,9 +165,7 @@ ROUNDS = {
 
 
 @pytest.mark.parametrize("arguments", ROUNDS.values(), ids=ROUNDS)
-def test_the_command_that_is_printed_makes_the_same_settings(
-    run, no_estimate, tmp_path, arguments
-):
+def test_the_command_that_is_printed_makes_the_same_settings(run, no_estimate, tmp_path, arguments):
     (tmp_path / "my data").mkdir()
     save_npz(load_dataset("MUTAG").subset(range(30)), tmp_path / "my data" / "it's one.npz")
     (tmp_path / "my_graphs.py").write_text(
