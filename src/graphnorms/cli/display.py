@@ -71,7 +71,7 @@ class Display:
         if self._live is not None:
             self._live.update(progress_table(status, self.console.width), refresh=True)
         elif status.latest is not None:
-            self._print(trial_line(status, status.latest))
+            self._print(trial_line(status, status.latest), whole=True)
 
     def show_outcome(self, comparison: Comparison) -> None:
         """Show the table, the verdict in words, and where everything lies."""
@@ -99,7 +99,7 @@ class Display:
         self._print(f"records: {comparison.folder / RECORDS}", whole=True)
 
     def _print(self, text: str, *, whole: bool = False) -> None:
-        """Print text as it is; `whole`: without breaking lines, as paths must not be."""
+        """Print text as it is; `whole`: without breaking lines, as paths and trials must not be."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=whole)
 
 

@@ -1,6 +1,6 @@
 """GCN, GIN and GINE as H' = F(Norm(W · H · Q))."""
 
-from graphnorms.models.config import MODELS, PRESETS, ModelConfig, preset
+from graphnorms.models.config import MODELS, PRESETS, ModelConfig, preset, preset_models
 from graphnorms.models.convolutions import GCNConv, GINConv, GINEConv
 from graphnorms.models.gnn import GNN
 from graphnorms.models.initialize import derive_seed, initialize
@@ -20,5 +20,6 @@ __all__ = [
     "derive_seed",
     "initialize",
     "preset",
+    "preset_models",
     "readout",
 ]

@@ -86,6 +86,7 @@ def save_checkpoint(path: Path, predictor: Predictor) -> None:
     }
     tensors = {name: value.cpu().contiguous() for name, value in predictor.state_dict().items()}
     with replacing(path) as temporary:
+        temporary.touch()  # safetensors has an exception of its own, which names no file
         save_file(tensors, temporary, {_HEADER: json.dumps(about)})
 
 
