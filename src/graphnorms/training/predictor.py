@@ -54,13 +54,19 @@ class Predictor(nn.Module):
         return objective.predictions(apply(self.model, batch))
 
 
-def apply(model: GNN, batch: GraphBatch) -> Tensor:
-    """Return what a model gives for a batch, in its own precision."""
+def apply(model: GNN, batch: GraphBatch, factors: Tensor | None = None) -> Tensor:
+    """Return what a model gives for a batch, in its own precision.
+
+    Args:
+        model: The model.
+        batch: The graphs.
+        factors: The subgraph factors of their nodes, where they are known already.
+    """
     dtype = model.head.weight.dtype
     edges = batch.edge_features
     outputs: Tensor = model(
         batch.x.to(dtype), batch.adjacency, batch.segments,
-        None if edges is None else edges.to(dtype),
+        None if edges is None else edges.to(dtype), factors,
     )  # fmt: skip
     return outputs
 

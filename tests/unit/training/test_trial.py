@@ -10,6 +10,7 @@ from sklearn import metrics as oracle
 from torch import Tensor
 
 from graphnorms.data import GraphSet, SplitConfig, random_graphs, split_items
+from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models import GNN, ModelConfig
 from graphnorms.training import TrialConfig, run_trial
 from graphnorms.training.trial import Training
@@ -184,6 +185,19 @@ def test_norms_with_a_memory_or_needs_on_nodes_of_one_graph(norm: str) -> None:
     record = run_trial(config_of(graphs, norm=norm, epochs=2), graphs)
     assert record.status == "done"
     assert np.isfinite(list(record.outcome.values())).all()
+
+
+@pytest.mark.parametrize("name", ["answers", "node-one", "node-many"])
+def test_subgraph_factors_are_worked_out_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a minibatch are its own, in its order, and no step works them out again."""
+    graphs = set_of(name)
+    training = Training(config_of(graphs, norm="super"), graphs)
+    ids = training.training.graph_ids.flip(0)[:20]
+    batch, _, factors = training.training.minibatch(ids)
+    assert torch.equal(factors, subgraph_factors(batch.adjacency))
+    monkeypatch.delattr("graphnorms.models.gnn.subgraph_factors")
+    training.train_epoch(0, 0.01)
+    training.validate()
 
 
 def test_a_loss_that_is_not_finite_is_a_failure() -> None:
