@@ -30,9 +30,9 @@ class Budget:
 QUICK: Final = "quick"
 """The budget that is meant when none is named."""
 
-# Around 3e-3 to 5e-3, where Adam trains small graph networks, wide enough that the best rate is
-# seldom the last: in steps of about √10, or of 4 to 5 where there are three; ten seeds are the fewest
-# that can tell five norms apart (a sign-flip test of 10 pairs of norms needs nine).
+# The grids surround the 3e-3 to 5e-3 at which Adam trains small graph networks, widely enough that
+# the best rate is seldom the last. Ten seeds are the fewest that can tell five norms apart: a
+# sign-flip test over their 10 pairs needs nine.
 BUDGETS: Final = {
     "quick": Budget(
         learning_rates=(1e-3, 5e-3, 2e-2), epochs=0.5, selection_runs=1, runs=1, seeds=10
