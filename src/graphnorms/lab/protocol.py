@@ -315,7 +315,7 @@ def _split_kind(graphs: GraphSet, choices: Choices) -> str:
 def _rates(given: float | Sequence[float] | None, grid: tuple[float, ...]) -> tuple[float, ...]:
     if given is None:
         return grid
-    several = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    several: Any = given if isinstance(given, list | tuple) else [given]
     rates = [_as_float(rate) for rate in several]
     # What is no number is left for the check of the settings to find.
     return tuple(sorted(rates) if all(isinstance(rate, float) for rate in rates) else rates)
