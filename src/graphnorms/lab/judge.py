@@ -135,6 +135,7 @@ def judge(
         verdict,
         protocol_sentence=sentences.protocol,
         score_sentence=sentences.score,
+        power_sentence=sentences.power,
         equal_sentence=sentences.equal,
         speed_sentence=sentences.speed,
         rates_sentence=sentences.rates,

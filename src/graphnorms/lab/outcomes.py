@@ -217,7 +217,7 @@ def _fail_where_no_rate_worked(trials: Mapping[str, Trials], *, by_fold: bool) -
             worked = any(same(pair, other) for _, other in of_norm.tried)
             failed = [r for (_, other), r in of_norm.tried_failed.items() if same(pair, other)]
             rates = {record.config["learning_rate"] for record in failed}
-            if rates == grid and not worked:
+            if failed and rates == grid and not worked:
                 reason = f"no learning rate worked: {failed[0].reason}"
                 of_norm.failed[pair] = replace(failed[0], reason=reason)
 

@@ -63,8 +63,10 @@ class Scale:
 
     def number(self, value: float, *, signed: bool = False) -> str:
         """Write a score or a difference without its unit; a minus is a minus sign."""
-        text = f"{self.factor * value:{'+' if signed else ''}.{self.decimals}f}"
-        return text.replace("-", "−")
+        rounded = round(self.factor * value, self.decimals)
+        sign = "+" if signed and rounded > 0 else ""
+        # Zero has no sign, also where a small number below it was rounded.
+        return f"{sign}{rounded or 0.0:.{self.decimals}f}".replace("-", "−")
 
     def score(self, value: float) -> str:
         """Write a score: `91.2%`, `0.594 eV`."""

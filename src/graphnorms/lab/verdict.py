@@ -102,14 +102,14 @@ class Verdict:
         speed_tied: Norms that cannot be told apart from the soonest, it included and first.
         speed_differences: Steps to the target, all pairs; the sooner is `first`.
         detectable_before: Smallest true difference that this design was expected to find with
-            80% power over all pairs, see `graphnorms.lab.judge.expected_detectable`.
+            80% power over all pairs, see `graphnorms.lab.expectations.expected_detectable`.
         detectable_after: The same from the spread of the paired differences seen.
         needed_for_margin: Folds, or seeds, that would find a difference as large as the margin;
             None if no number would, or nothing is known of the spread.
         recommendation: Which norm to use; None if nothing could be judged.
-        score_sentence, equal_sentence, speed_sentence, rates_sentence, advice_sentence,
-            protocol_sentence, failure_sentence: In plain words, with catalogue names;
-            `wording.describe` gives them with other names. Some may be empty.
+        score_sentence, power_sentence, equal_sentence, speed_sentence, rates_sentence,
+            advice_sentence, protocol_sentence, failure_sentence: In plain words, with catalogue
+            names; `wording.describe` gives them with other names. Some may be empty.
     """
 
     design: Design
@@ -133,6 +133,7 @@ class Verdict:
     recommendation: Recommendation | None
     protocol_sentence: str = ""
     score_sentence: str = ""
+    power_sentence: str = ""
     equal_sentence: str = ""
     speed_sentence: str = ""
     rates_sentence: str = ""
@@ -159,6 +160,7 @@ class Verdict:
             self.protocol_sentence if self.optimistic else "",
             self.advice_sentence,
             self.score_sentence,
+            self.power_sentence,
             self.equal_sentence,
             self.speed_sentence,
             self.rates_sentence,

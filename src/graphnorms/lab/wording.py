@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sentences:
-    """What is said of the protocol, of scores and which are practically equal, of speed, of
-    learning rates, of the norm to use, and of trials that failed or were not run.
+    """What is said of the protocol, of scores, of what could be seen, of which norms are
+    practically equal, of speed, of learning rates, of the norm to use, and of trials that failed
+    or were not run.
     """
 
     protocol: str
     score: str
+    power: str
     equal: str
     speed: str
     rates: str
@@ -45,6 +47,7 @@ def describe(verdict: Verdict, name: Name = str) -> Sentences:
     return Sentences(
         protocol=_protocol(verdict, called),
         score=f"{label(verdict)}: {_score(verdict, called)}",
+        power=_power(verdict, called),
         equal=_equal(verdict, called),
         speed=speed(verdict, called),
         rates=rates(verdict, called),
@@ -161,7 +164,7 @@ def _score(verdict: Verdict, name: Name) -> str:
             f"{_at(verdict, best)}, {here}"
         )
         sentence += f"; {losses} {be(len(worse))} worse." if worse else "."
-    return f"{sentence}{_detectable(verdict)}{_needed(verdict, name)}"
+    return sentence
 
 
 def _losses(verdict: Verdict, worse: list[PairedTest], name: Name) -> str:
@@ -192,7 +195,8 @@ def _inconclusive(verdict: Verdict, best: NormSummary, name: Name) -> str:
     )
 
 
-def _detectable(verdict: Verdict) -> str:
+def _power(verdict: Verdict, name: Name) -> str:
+    """Say which difference could be seen, and what it would take to see a smaller one."""
     after, before = verdict.detectable_after, verdict.detectable_before
     if not after:
         return ""
@@ -200,8 +204,8 @@ def _detectable(verdict: Verdict) -> str:
     over = f" over all {pairs} pairs" if pairs > 1 else ""
     expected = f"; expected before: {verdict.scale.difference(before)}" if before else ""
     return (
-        f" A true difference under {verdict.scale.difference(after)} can go unseen here "
-        f"(80% power at 5%{over}{expected})."
+        f"Power: a true difference under {verdict.scale.difference(after)} can go unseen here "
+        f"(80% power at 5%{over}{expected}).{_needed(verdict, name)}"
     )
 
 
@@ -210,42 +214,41 @@ def _needed(verdict: Verdict, name: Name) -> str:
     after, scale, count = verdict.detectable_after, verdict.scale, verdict.design.count
     if not after or after <= verdict.margin or len(verdict.tied) < 2:
         return ""
-    widest = max(
-        (
-            test
-            for test in verdict.differences
-            if test.involves(*verdict.tied[:1]) and test.other(verdict.tied[0]) in verdict.tied
-        ),
-        key=lambda test: abs(test.estimate.mean),
-    )
+    best = verdict.tied[0]
+    tests = (test for test in verdict.differences if test.involves(best))
+    undecided = [test for test in tests if test.other(best) in verdict.tied]
+    widest = max(undecided, key=lambda test: abs(test.estimate.mean))
     seen = abs(widest.estimate.mean)
     parts = []
     if widest.needed is not None and seen > verdict.margin:
         parts.append(
-            f"one as large as that of {name(widest.first)} and {name(widest.second)} "
-            f"({scale.difference(seen)}) takes about {count(widest.needed)}"
+            f"One as large as between {name(widest.first)} and {name(widest.second)} "
+            f"({scale.difference(seen)}) would take about {count(widest.needed)}"
         )
-    least = f"one of {margin(verdict)}, the margin,"
+    least = f"{'one' if parts else 'One'} of {margin(verdict)}, the margin,"
     if verdict.needed_for_margin is not None:
-        parts.append(f"{least} takes about {count(verdict.needed_for_margin)}")
+        parts.append(
+            f"{least} {'' if parts else 'would take '}about {count(verdict.needed_for_margin)}"
+        )
     else:
         times = rough((after / verdict.margin) ** 2)
-        parts.append(f"{least} takes about {times} times as many data, whatever the folds")
-    return f" To see a true difference: {'; '.join(parts)}."
+        would = "" if parts else "would take "
+        parts.append(f"{least} {would}about {times} times as much data: more folds do not do it")
+    return f" {', '.join(parts)}."
 
 
 def _equal(verdict: Verdict, name: Name) -> str:
     if not verdict.conclusive:
         return ""
     equal = [test for test in verdict.differences if test.practically_equal]
-    within = f"within {margin(verdict)}"
+    within = f"within {margin(verdict).partition(' (')[0]}"
     if len(equal) > MOST_NAMED:
-        return f"Practically equal, {within}: {len(equal)} pairs."
+        return f"Practically equal: {len(equal)} pairs, {within}."
     if equal:
         named = listing(f"{name(test.first)} with {name(test.second)}" for test in equal)
-        return f"Practically equal, {within}: {named}."
+        return f"Practically equal: {named}, {within}."
     if len(verdict.tied) > 1:
-        return f"Not told apart does not say equal: no two are shown to be {within} of each other."
+        return f"Practically equal: no pair is shown to be {within}."
     return ""
 
 

@@ -1,0 +1,82 @@
+"""Practical equivalence against baycomp, statsmodels, and the intervals it is defined by."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from graphnorms.lab.equivalence import equivalence_by_flips, equivalence_by_t, probabilities
+from graphnorms.lab.resampling import sign_flip
+from graphnorms.lab.statistics import mean_interval
+
+FIRST = np.array([0.81, 0.84, 0.79, 0.9, 0.86, 0.83, 0.88, 0.8, 0.85, 0.87])
+SECOND = np.array([0.80, 0.85, 0.78, 0.89, 0.86, 0.82, 0.88, 0.81, 0.84, 0.865])
+DIFFERENCES = FIRST - SECOND
+
+
+@pytest.mark.parametrize("rope", [0.0, 0.005, 0.01, 0.05])
+def test_the_probabilities_are_those_of_baycomp(rope: float) -> None:
+    import baycomp
+
+    # Ten folds: baycomp takes ρ = 1/10, so that n_test / n_train is 1/9.
+    oracle = baycomp.two_on_single(SECOND, FIRST, rope=rope)
+    ours = probabilities(DIFFERENCES, rope, test_ratio=1 / 9)
+    assert ours is not None
+    if rope:
+        second, equal, first = oracle
+        assert (ours.first, ours.equal, ours.second) == pytest.approx((first, equal, second))
+    else:
+        assert (ours.second, ours.first) == pytest.approx(tuple(oracle))
+        assert ours.equal == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("margin", [0.004, 0.01, 0.03])
+def test_without_overlap_equivalence_is_the_tost_of_statsmodels(margin: float) -> None:
+    from statsmodels.stats.weightstats import ttost_paired
+
+    p_value, _, _ = ttost_paired(FIRST, SECOND, -margin, margin)
+    assert equivalence_by_t(DIFFERENCES, margin) == pytest.approx(p_value)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1 / 9])
+def test_equivalence_is_the_interval_inside_the_margin(ratio: float) -> None:
+    interval = mean_interval(DIFFERENCES, test_ratio=ratio, confidence=0.9)
+    margin = max(-interval.low, interval.high)
+    assert equivalence_by_t(DIFFERENCES, margin, test_ratio=ratio) == pytest.approx(0.05)
+    assert equivalence_by_t(DIFFERENCES, 1.1 * margin, test_ratio=ratio) < 0.05
+
+
+def test_equivalence_by_flips_is_two_one_sided_tests() -> None:
+    margin = 0.02
+    expected = max(
+        sign_flip(DIFFERENCES + margin, side="greater"),
+        sign_flip(margin - DIFFERENCES, side="greater"),
+    )
+    assert equivalence_by_flips(DIFFERENCES, margin) == expected == 2.0**-10
+    assert equivalence_by_flips(DIFFERENCES + 0.05, margin) == 1.0
+
+
+def test_equivalence_does_not_depend_on_which_is_first() -> None:
+    for test in (equivalence_by_t, equivalence_by_flips):
+        assert test(DIFFERENCES, 0.01) == pytest.approx(test(-DIFFERENCES, 0.01))
+
+
+def test_a_difference_of_the_margin_is_called_equal_at_most_as_often_as_promised() -> None:
+    rng = np.random.default_rng(0)
+    draws = 0.01 + 0.005 * rng.standard_normal((4000, 10))
+    for test in (equivalence_by_t, equivalence_by_flips):
+        called = np.mean([test(row, 0.01) <= 0.05 for row in draws[: 4000 if test else 1000]])
+        assert called <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 4000)
+        assert called > 0.02
+
+
+def test_equivalence_in_degenerate_cases() -> None:
+    assert math.isnan(equivalence_by_t([0.1], 0.2))
+    assert probabilities([0.1], 0.2) is None
+    assert equivalence_by_t([0.1] * 4, 0.2) == 1 / 16
+    assert equivalence_by_t([0.3] * 4, 0.2) == 1.0
+    certain = probabilities([0.1] * 4, 0.2)
+    assert certain is not None
+    assert (certain.first, certain.equal, certain.second) == (0, 1, 0)

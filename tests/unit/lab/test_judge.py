@@ -1,0 +1,672 @@
+"""The verdict on records made by hand, whose outcome is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from graphnorms.lab import wording
+from graphnorms.lab.design import Design
+from graphnorms.lab.expectations import expected_detectable, selection_deviation
+from graphnorms.lab.judge import judge
+from graphnorms.lab.verdict import Verdict
+from graphnorms.training.record import Record
+
+EPOCHS, STEPS_PER_EPOCH, SECONDS_PER_EPOCH = 20, 2, 0.5
+EASE = (0.0, 0.04, -0.05, 0.02, -0.01, 0.05, -0.03, 0.01, -0.04, 0.03)
+"""How much easier each fold is than the average: the same for all norms, so pairing pays."""
+
+KINDS = {"nested": "fold", "split": "given", "paper": "paper"}
+
+
+def trial(
+    norm: str,
+    place: int,
+    *,
+    score: float = 0.8,
+    curve: tuple[float, ...] = (),
+    reaches: int = EPOCHS,
+    folds: int = 10,
+    run: int = 0,
+    protocol: str = "nested",
+    stage: str = "",
+    rate: float = 0.01,
+    metric: str = "accuracy",
+    failed: str = "",
+    key: str = "",
+) -> Record:
+    """Make a record of fold, or in protocol `"split"` of seed, `place`.
+
+    Training accuracy grows evenly and is 0.9 after epoch `reaches`; a training error falls
+    evenly and is then 0.1. The last validation scores are `curve`, or all are `score`.
+    """
+    higher = metric == "accuracy"
+    stage = stage or ("paper" if protocol == "paper" else "final")
+    grown = [min(0.5, 0.4 * epoch / reaches) for epoch in range(1, EPOCHS + 1)]
+    flat = 0.5 if curve else score
+    validation = [flat] * (EPOCHS - len(curve)) + list(curve)
+    split = {"kind": KINDS[protocol], "folds": 0, "fold": 0, "seed": 9, "holdout": 0.1}
+    if protocol == "split":
+        run = place
+    else:
+        split |= {"folds": folds, "fold": place}
+    best = max(validation) if higher else min(validation)
+    outcome = {"epoch": validation.index(best) + 1, "validation_score": best}
+    counts = {"parameters": 1000, "train_items": 81, "validation_items": 9, "test_items": 10}
+    if protocol == "paper":
+        counts |= {"train_items": 90, "validation_items": 10}
+        del counts["test_items"]
+    elif stage == "final":
+        outcome["test_score"] = score
+    return Record(
+        key=key or f"{stage}-{norm}-{place}-{run}-{rate}",
+        config={
+            "norm": norm,
+            "split": split,
+            "stage": stage,
+            "run": run,
+            "metric": metric,
+            "learning_rate": rate,
+            "seed": place,
+            "epochs": EPOCHS,
+        },
+        status="failed" if failed else "done",
+        reason=failed,
+        history={}
+        if failed
+        else {
+            "train_loss": [1.0 - 0.01 * epoch for epoch in range(EPOCHS)],
+            "train_score": [0.5 + value if higher else 0.5 - value for value in grown],
+            "validation_loss": [1.0] * EPOCHS,
+            "validation_score": validation,
+            "learning_rate": [rate] * EPOCHS,
+        },
+        outcome={} if failed else outcome,
+        counts=counts | {"steps_per_epoch": STEPS_PER_EPOCH},
+        timing={} if failed else {"train": [SECONDS_PER_EPOCH] * EPOCHS, "total": 20.0},
+    )
+
+
+def trials(
+    norm: str, score: float, *, places: int = 10, noise: float = 0.01, **more: object
+) -> list[Record]:
+    """Make the trials of one norm; `noise` is not shared with other norms."""
+    own = np.random.default_rng(sum(map(ord, norm))).normal(0, noise, 30)
+    return [
+        trial(norm, place, score=score + EASE[place % 10] + own[place], **more)  # type: ignore[arg-type]
+        for place in range(places)
+    ]
+
+
+def nested(records: list[Record], **more: object) -> Verdict:
+    return judge(records, protocol="nested", **more)  # type: ignore[arg-type]
+
+
+def row_order(verdict: Verdict) -> list[str]:
+    return [row.norm for row in verdict.rows]
+
+
+def test_a_clear_winner_is_named_and_the_others_are_worse() -> None:
+    verdict = nested(
+        [*trials("none", 0.7), *trials("batch", 0.8, reaches=10), *trials("graph", 0.9, reaches=5)]
+    )
+    assert (verdict.best, verdict.tied) == ("graph", ("graph",))
+    assert row_order(verdict) == ["graph", "batch", "none"]
+    assert "Test accuracy: graph is best with" in verdict.score_sentence
+    assert "cannot be told apart" not in verdict.score_sentence
+    difference = verdict.row("none").difference
+    assert difference is not None
+    assert (difference.first, difference.second) == ("none", "graph")
+    assert difference.estimate.low < -0.2 < difference.estimate.high < 0
+    assert difference.told_apart
+    assert difference.probabilities is not None
+    assert difference.probabilities.second > 0.999
+    assert verdict.row("graph").difference is None
+
+
+def test_a_tie_is_said() -> None:
+    verdict = nested([*trials("none", 0.8), *trials("batch", 0.801), *trials("graph", 0.803)])
+    assert set(verdict.tied) == {"none", "batch", "graph"}
+    assert "cannot be told apart on these 10 folds" in verdict.score_sentence
+    assert "can go unseen" in verdict.power_sentence
+    assert verdict.conclusive
+
+
+def test_a_partial_tie_names_both_groups() -> None:
+    verdict = nested([*trials("none", 0.6), *trials("batch", 0.8), *trials("graph", 0.803)])
+    assert set(verdict.tied) == {"batch", "graph"}
+    assert "cannot be told apart from" in verdict.score_sentence
+    assert "'none' (by 20" in verdict.score_sentence
+    assert "is worse" in verdict.score_sentence
+
+
+def test_the_score_is_the_test_score_and_validation_stands_beside_it() -> None:
+    records = [
+        trial("graph", fold, score=0.7 + EASE[fold], curve=(0.9, 0.95, 0.9)) for fold in range(10)
+    ]
+    row = nested(records).row("graph")
+    assert row.score is not None
+    assert row.score.mean == pytest.approx(0.7 + sum(EASE) / 10)
+    assert row.validation is not None
+    assert row.validation.mean == pytest.approx(0.95)
+    assert row.last is None
+
+
+def test_the_interval_of_one_norm_is_corrected_for_overlap() -> None:
+    score = nested(trials("graph", 0.8)).row("graph").score
+    scores = [record.outcome["test_score"] for record in trials("graph", 0.8)]
+    assert score is not None
+    assert score.mean == pytest.approx(np.mean(scores))
+    error = np.std(scores, ddof=1) * math.sqrt(1 / 10 + 10 / 81)
+    assert score.half_width == pytest.approx(2.262157 * error, rel=1e-5)
+
+
+def test_runs_of_a_fold_are_averaged_before_folds_are_compared() -> None:
+    first, second = trials("graph", 0.9), trials("graph", 0.7, run=1)
+    once = nested([*trials("none", 0.7), *trials("none", 0.7, run=1), *first, *second])
+    [test] = once.differences
+    assert test.pairs == 10
+    assert test.estimate.mean == pytest.approx(
+        sum(
+            (a.outcome["test_score"] + b.outcome["test_score"]) / 2
+            for a, b in zip(first, second, strict=True)
+        )
+        / 10
+        - sum(record.outcome["test_score"] for record in trials("none", 0.7)) / 10
+    )
+    assert (once.planned, once.row("graph").done, once.row("graph").pairs) == (20, 20, 10)
+
+
+def test_only_runs_that_both_norms_have_are_compared() -> None:
+    """The second run of `graph` is lucky, and `none` has none."""
+    records = [*trials("none", 0.8), *trials("graph", 0.8), *trials("graph", 0.99, run=1)]
+    [test] = nested(records).differences
+    assert abs(test.estimate.mean) < 0.02
+
+
+def test_lower_is_better_where_the_metric_says_so() -> None:
+    verdict = nested(
+        [
+            *trials("none", 0.7, metric="mae"),
+            *trials("batch", 0.6, metric="mae"),
+            *trials("graph", 0.4, metric="mae", reaches=5),
+        ],
+        unit="eV",
+    )
+    assert row_order(verdict) == ["graph", "batch", "none"]
+    assert verdict.tied == ("graph",)
+    test = verdict.row("none").difference
+    assert test is not None
+    assert test.estimate.mean > 0.25
+    assert test.probabilities is not None
+    assert test.probabilities.second > 0.999, "graph is better"
+    assert "Test MAE (lower is better): graph is best with 0.4" in verdict.score_sentence
+    assert " eV" in verdict.score_sentence
+    assert "%" not in verdict.score_sentence
+    assert "points" not in verdict.closing
+    assert verdict.target is not None
+    # The training error of `none` ends at 0.1, which is already round.
+    assert (verdict.target.score, verdict.target.source) == (0.1, "none")
+    assert verdict.row("graph").steps_to_target == 10
+    assert "graph reaches a training MAE of 0.1 eV in 10 steps" in verdict.speed_sentence
+    none = verdict.row("none").score
+    assert none is not None
+    assert verdict.margin == pytest.approx(0.01 * none.mean)
+    assert "1% of the MAE of 'none'" in verdict.margin_source
+
+
+@pytest.mark.parametrize(("error", "target"), [(0.1234, 0.13), (0.99, 0.99), (12.31, 13), (0, 0)])
+def test_targets_of_errors_are_rounded_to_the_easy_side(error: float, target: float) -> None:
+    records = trials("none", 0.5, metric="mae")
+    for record in records:
+        record.history["train_score"][-1] = error
+        record.history["train_score"][:-1] = [100.0] * (EPOCHS - 1)
+    verdict = nested(records)
+    assert verdict.target is not None
+    assert verdict.target.score == target
+    assert verdict.row("none").reached == 10
+
+
+def test_seeds_on_one_split_are_judged_by_flips_and_say_so() -> None:
+    records = [
+        *trials("none", 0.7, protocol="split"),
+        *trials("graph", 0.8, protocol="split", reaches=5),
+    ]
+    verdict = judge(records, protocol="split")
+    [test] = verdict.differences
+    assert test.p_value == 2 / 2**10
+    assert verdict.design == Design(protocol="split")
+    assert verdict.minimum == 6
+    assert "this one split only" in verdict.protocol_sentence
+    assert "this one split only" in verdict.closing
+    assert verdict.tied == ("graph",)
+
+
+def test_the_minimum_of_seeds_rises_with_the_norms() -> None:
+    norms = ("none", "batch", "layer", "instance", "graph")
+
+    def verdict(places: int) -> Verdict:
+        records = [
+            record
+            for place, norm in enumerate(norms)
+            for record in trials(norm, 0.5 + 0.1 * place, protocol="split", places=places)
+        ]
+        return judge(records, protocol="split")
+
+    few = verdict(8)
+    assert not few.conclusive
+    assert few.minimum == 9
+    assert "to judge 5 norms takes 9 at least: 1 seed more of each" in few.score_sentence
+    assert few.recommendation is None
+    assert verdict(9).conclusive
+
+
+def test_several_splits_are_no_split() -> None:
+    other = trials("none", 0.8, protocol="split")
+    for record in other:
+        record.config["split"]["seed"] = 1
+    records = [*trials("graph", 0.8, protocol="split"), *other]
+    with pytest.raises(ValueError, match="have 2 splits"):
+        judge(records, protocol="split")
+
+
+def test_the_paper_protocol_selects_one_epoch_for_all_folds_and_is_optimistic() -> None:
+    # Each fold alone is best at another epoch; the mean is highest at epoch 19.
+    records = [
+        trial("graph", 0, curve=(0.6, 0.9, 0.7), protocol="paper"),
+        trial("graph", 1, curve=(0.9, 0.8, 0.7), protocol="paper"),
+    ]
+    verdict = judge(records, protocol="paper")
+    row = verdict.row("graph")
+    assert row.selected_epoch == 19
+    assert row.score is not None
+    assert row.score.mean == pytest.approx(0.85)
+    assert row.score_std == pytest.approx(0.05)
+    assert row.last is not None
+    assert row.last.mean == pytest.approx(0.7)
+    assert verdict.optimistic
+    assert verdict.score_sentence.startswith("Optimistic validation accuracy")
+    assert verdict.closing.startswith("Optimistic: ")
+    assert "graph 70.0%" in verdict.protocol_sentence
+    assert verdict.to_dict()["optimistic"] is True
+
+
+def test_the_paper_protocol_selects_the_rate_too() -> None:
+    records = [
+        trial("graph", fold, curve=(0.5, top), protocol="paper", rate=rate)
+        for fold in range(10)
+        for rate, top in ((0.001, 0.7), (0.01, 0.9), (0.1, 0.8))
+    ]
+    # A rate that fails on a fold does not win by what it is elsewhere.
+    records += [trial("graph", fold, curve=(1.0,), protocol="paper", rate=1.0) for fold in range(9)]
+    records += [trial("graph", 9, protocol="paper", rate=1.0, failed="boom")]
+    row = judge(records, protocol="paper").row("graph")
+    assert row.learning_rates == ((0.01, 10),)
+    assert row.score is not None
+    assert row.score.mean == pytest.approx(0.9)
+    assert (row.done, row.tried, row.tried_failed) == (10, 40, 1)
+
+
+def test_the_target_comes_from_the_baseline_and_time_is_measured_to_it() -> None:
+    verdict = nested([*trials("none", 0.8), *trials("graph", 0.8, reaches=5)])
+    assert verdict.target is not None
+    assert (verdict.target.score, verdict.target.source) == (0.9, "none")
+    none, graph = verdict.row("none"), verdict.row("graph")
+    assert (none.steps_to_target, none.seconds_to_target, none.reached) == (40, 10.0, 10)
+    assert (graph.steps_to_target, graph.seconds_to_target) == (10, 2.5)
+    assert graph.step_seconds == SECONDS_PER_EPOCH / STEPS_PER_EPOCH
+    assert verdict.speed_order == ("graph", "none")
+    assert verdict.speed_tied == ("graph",)
+    assert "4.0 × sooner than 'none'" in verdict.speed_sentence
+    [ratio] = verdict.speed_differences
+    assert ratio.estimate.mean == pytest.approx(0.25)
+    # All ten ratios are equal: what is known is that ten signs agree.
+    assert ratio.p_value == 2.0**-9
+
+
+def test_without_the_baseline_the_target_is_what_every_norm_reaches() -> None:
+    verdict = nested([*trials("batch", 0.8, reaches=25), *trials("graph", 0.8, reaches=5)])
+    assert verdict.target is not None
+    assert (verdict.target.score, verdict.target.source) == (0.82, None)
+    assert all(row.reached == 10 for row in verdict.rows)
+
+
+def test_the_target_is_what_three_quarters_of_the_baseline_reach() -> None:
+    slow, fast = trials("none", 0.8, reaches=40), trials("none", 0.8, reaches=20)
+    verdict = nested([*slow[:2], *fast[2:]])
+    assert verdict.target is not None
+    assert verdict.target.score == 0.9
+    none = verdict.row("none")
+    assert (none.reached, none.steps_to_target) == (8, 40)
+
+
+def test_a_norm_that_misses_in_half_of_the_folds_has_no_median() -> None:
+    graph = trials("graph", 0.8, reaches=40)
+    graph[:5] = trials("graph", 0.8, reaches=5)[:5]
+    verdict = nested([*trials("none", 0.8), *graph])
+    row = verdict.row("graph")
+    assert (row.reached, row.steps_to_target, row.seconds_to_target) == (5, None, None)
+    assert verdict.speed_differences[0].censored == 5
+
+
+def test_misses_are_bounds_and_the_factor_says_at_least() -> None:
+    verdict = nested(
+        [
+            *trials("none", 0.8)[:8],
+            *trials("none", 0.8, reaches=100)[8:],
+            *trials("graph", 0.8, reaches=5),
+        ]
+    )
+    # A miss enters as one epoch beyond the budget, 42 steps; those that reach need 40 and 10.
+    factor = ((40 / 10) ** 8 * (42 / 10) ** 2) ** 0.1
+    assert verdict.speed_differences[0].estimate.mean == pytest.approx(1 / factor)
+    assert "at least 4.0 × sooner than 'none'" in verdict.speed_sentence
+
+
+def test_failed_trials_are_counted_named_and_left_out_of_scores() -> None:
+    none = trials("none", 0.8)
+    none[2] = trial("none", 2, failed="loss is not finite in epoch 3")
+    none[5] = trial("none", 5, failed="loss is not finite in epoch 3")
+    none[7] = trial("none", 7, failed="out of memory")
+    verdict = nested([*none, *trials("graph", 0.9, reaches=5)])
+    row = verdict.row("none")
+    assert (row.done, row.failed, row.trials, row.planned) == (7, 3, 10, 10)
+    assert row.reasons == (("loss is not finite in epoch 3", 2), ("out of memory", 1))
+    assert row.difference is not None
+    assert row.difference.pairs == 7
+    assert row.reached == 7
+    assert "'none' failed in 3 of 10 trials" in verdict.failure_sentence
+    assert "loss is not finite in epoch 3" in verdict.closing
+    assert "1 other reason" in verdict.closing
+
+
+def test_failed_trials_of_the_learning_rate_are_counted_too() -> None:
+    select = [
+        trial("graph", fold, stage="select", rate=rate, failed="boom" if rate > 0.05 else "")
+        for fold in range(10)
+        for rate in (0.01, 0.1)
+    ]
+    verdict = nested([*trials("none", 0.8), *trials("graph", 0.8), *select])
+    row = verdict.row("graph")
+    assert (row.failed, row.tried, row.tried_failed) == (0, 20, 10)
+    assert row.tried_reasons == (("boom", 10),)
+    assert "graph failed in 10 of 20 trials that choose the learning rate (boom)" in verdict.closing
+
+
+def test_where_no_learning_rate_worked_the_trial_counts_as_failed() -> None:
+    select = [
+        trial(norm, fold, stage="select", rate=rate, failed="boom" if norm == "graph" else "")
+        for fold in range(2)
+        for rate in (0.01, 0.1)
+        for norm in ("none", "graph")
+    ]
+    verdict = nested([*trials("none", 0.7), *trials("graph", 0.9)[2:], *select])
+    row = verdict.row("graph")
+    assert (row.done, row.failed) == (8, 2)
+    assert row.reasons == (("no learning rate worked: boom", 2),)
+    # While one of the rates has not been tried, nothing is known to have failed.
+    pending = [r for r in select if r.config["norm"] == "none" or r.config["learning_rate"] < 0.05]
+    verdict = nested([*trials("none", 0.7), *trials("graph", 0.9)[2:], *pending])
+    assert (verdict.row("graph").done, verdict.row("graph").failed) == (8, 0)
+
+
+def test_a_diverged_norm_does_not_take_the_others_with_it() -> None:
+    diverged = [trial("batch", fold, failed="loss is not finite") for fold in range(10)]
+    verdict = nested([*diverged, *trials("none", 0.7), *trials("graph", 0.9, reaches=5)])
+    assert row_order(verdict) == ["graph", "none", "batch"]
+    row = verdict.row("batch")
+    assert row.score is None
+    assert row.steps_to_target is None
+    assert verdict.tied == ("graph",)
+    assert "batch failed in all 10 trials (loss is not finite)" in verdict.closing
+    assert verdict.speed_order[-1] == "batch"
+    assert verdict.speed_order[0] == "graph"
+
+
+def test_everything_failed() -> None:
+    verdict = nested(
+        [trial(norm, fold, failed="boom") for norm in ("none", "graph") for fold in range(10)]
+    )
+    assert verdict.best is None
+    assert verdict.target is None
+    assert verdict.recommendation is None
+    assert (verdict.tied, verdict.differences, verdict.speed_order) == ((), (), ())
+    assert "no trial was completed" in verdict.closing
+    assert "graph and 'none' failed in all 10 trials each (boom)" in verdict.closing
+
+
+def test_failing_on_the_hard_folds_does_not_make_a_leader() -> None:
+    """`batch` has the higher mean over its own folds, and is worse on every fold it shares."""
+    hard = [fold for fold in range(10) if EASE[fold] < 0]
+    batch = [
+        trial("batch", fold, failed="boom")
+        if fold in hard
+        else trial("batch", fold, score=0.79 + 5 * EASE[fold])
+        for fold in range(10)
+    ]
+    graph = [trial("graph", fold, score=0.8 + 5 * EASE[fold]) for fold in range(10)]
+    verdict = nested([*batch, *graph])
+    means = {row.norm: row.score for row in verdict.rows}
+    assert means["batch"] is not None
+    assert means["graph"] is not None
+    assert means["batch"].mean > means["graph"].mean
+    assert verdict.best == "graph"
+
+
+def test_one_norm_is_described_and_compared_with_nothing() -> None:
+    verdict = nested(trials("graph", 0.8))
+    assert (verdict.best, verdict.tied, verdict.conclusive) == ("graph", (), False)
+    assert "no other norm to compare" in verdict.score_sentence
+    assert verdict.detectable_before is None
+    assert "graph reaches" in verdict.speed_sentence
+
+
+@pytest.mark.parametrize("folds", range(1, 4))
+def test_too_few_folds_are_inconclusive_whatever_the_difference(folds: int) -> None:
+    verdict = nested([*trials("none", 0.5, places=folds), *trials("graph", 0.9, places=folds)])
+    assert not verdict.conclusive
+    assert verdict.tied == ()
+    assert verdict.recommendation is None
+    assert "inconclusive" in verdict.score_sentence
+    assert f"{verdict.minimum} at least: {verdict.minimum - folds} fold" in verdict.score_sentence
+    assert "too few folds" in verdict.speed_sentence
+    difference = verdict.row("none").difference
+    assert difference is not None
+    assert difference.adjusted_p is None
+
+
+def test_an_interrupted_run_judges_what_is_there() -> None:
+    records = [*trials("none", 0.7), *trials("batch", 0.8), *trials("graph", 0.9, places=2)]
+    verdict = nested(records, norms=("none", "batch", "graph", "instance"))
+    assert verdict.best == "batch"  # two lucky folds do not lead
+    assert verdict.tied == ("batch",)
+    assert row_order(verdict) == ["batch", "none", "graph", "instance"]
+    assert verdict.row("instance").trials == 0
+    assert "Not run: 18 of 40 trials" in verdict.closing
+    assert "graph has 2 and instance has 0 of 10: too few to judge" in verdict.closing
+    assert verdict.speed_order[-1] == "graph"
+
+
+def test_a_run_that_has_only_chosen_rates_says_that_nothing_is_done() -> None:
+    records = [trial("graph", 0, stage="select"), trial("none", 0, stage="select")]
+    verdict = nested(records, planned=10)
+    assert verdict.best is None
+    assert "no trial was completed" in verdict.score_sentence
+    assert "Not run: 20 of 20 trials" in verdict.closing
+
+
+def test_the_order_of_records_does_not_matter() -> None:
+    records = [*trials("none", 0.7), *trials("batch", 0.8), *trials("graph", 0.9, reaches=5)]
+    shuffled = [records[index] for index in np.random.default_rng(0).permutation(len(records))]
+    assert nested(shuffled) == nested(records)
+
+
+def test_records_read_back_with_null_for_nan_are_judged() -> None:
+    record = trial("graph", 0)
+    record.history["validation_score"][3] = math.nan
+    record.history["train_score"][0] = math.nan
+    again = Record.from_json(record.to_json())
+    assert nested([again]).best == "graph"
+    lost = replace(record, outcome={**record.outcome, "test_score": math.nan})
+    assert nested([Record.from_json(lost.to_json())]).best is None
+
+
+def test_a_trial_that_was_run_again_counts_once() -> None:
+    failed = trial("graph", 0, failed="out of memory")
+    verdict = nested([failed, *trials("graph", 0.8)])
+    assert (verdict.row("graph").done, verdict.row("graph").failed) == (10, 0)
+
+
+def test_mixed_settings_are_refused() -> None:
+    records = [*trials("graph", 0.8), trial("graph", 3, key="other settings")]
+    with pytest.raises(ValueError, match="different settings"):
+        nested(records)
+    with pytest.raises(ValueError, match="scored by accuracy, mae"):
+        nested([*trials("graph", 0.8), trial("none", 0, metric="mae")])
+    with pytest.raises(ValueError, match="stage 'paper'"):
+        nested(trials("graph", 0.8, protocol="paper"))
+
+
+def test_what_cannot_be_judged_is_refused_in_one_line() -> None:
+    for records, more, match in (
+        ([], {"protocol": "nested"}, "nothing to judge"),
+        (trials("graph", 0.8), {"protocol": "nestde"}, "did you mean nested"),
+        (trials("graph", 0.8), {"protocol": "nested", "margin": 0.0}, "the margin is 0"),
+    ):
+        with pytest.raises(ValueError, match=match) as caught:
+            judge(records, **more)  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+
+
+def test_detectable_differences_are_said_before_and_after() -> None:
+    records = [*trials("none", 0.8, noise=0.02), *trials("graph", 0.8, noise=0.02)]
+    verdict = nested(records)
+    assert verdict.detectable_before == pytest.approx(
+        expected_detectable(
+            protocol="nested", metric="accuracy", norms=2, pairs=10, test_items=10, train_items=81
+        )
+    )
+    # Two independent noises of 2 points: 2.8 points a pair, times 1.5 for ten folds.
+    assert verdict.detectable_after == pytest.approx(0.042, rel=0.6)
+    assert verdict.scale.difference(verdict.detectable_after) in verdict.power_sentence
+
+
+def test_what_cannot_be_known_before_is_taken_from_the_trials_that_choose_the_rate() -> None:
+    for protocol, metric in (("nested", "mae"), ("split", "accuracy")):
+        select = [
+            record
+            for norm in ("none", "graph")
+            for record in trials(norm, 0.5, stage="select", protocol=protocol, metric=metric)
+        ]
+        unknown = expected_detectable(
+            protocol=protocol, metric=metric, norms=2, pairs=10, test_items=10, train_items=81
+        )
+        assert math.isnan(unknown)
+        deviation = selection_deviation(select, protocol=protocol)
+        scores = [
+            np.array([r.outcome["validation_score"] for r in select[:10]]),
+            np.array([r.outcome["validation_score"] for r in select[10:]]),
+        ]
+        assert deviation == pytest.approx(np.std(scores[0] - scores[1], ddof=1))
+        final = [
+            record
+            for norm in ("none", "graph")
+            for record in trials(norm, 0.5, protocol=protocol, metric=metric)
+        ]
+        verdict = judge([*select, *final], protocol=protocol)
+        assert verdict.detectable_before == pytest.approx(
+            verdict.design.detectable(deviation or 0, 10, 1)
+        )
+
+
+def test_what_a_design_can_show_falls_with_items_and_rises_with_norms() -> None:
+    def detectable(norms: int, items: int) -> float:
+        return expected_detectable(
+            protocol="nested", metric="accuracy", norms=norms, pairs=10, test_items=items / 10,
+            train_items=0.81 * items,
+        )  # fmt: skip
+
+    mutag = detectable(5, 188)
+    assert 0.05 < mutag < 0.25
+    assert detectable(5, 4110) < mutag / 4
+    assert detectable(2, 188) < mutag
+    assert math.isnan(detectable(1, 188))
+
+
+def test_the_design_is_put_into_words() -> None:
+    common = {"metric": "accuracy", "norms": 5}
+    text = wording.design(protocol="nested", pairs=10, detectable=0.123, **common)
+    assert "accuracy of about 12.3 points" in text
+    assert "80% power at 5% over 10 pairs" in text
+    few = wording.design(protocol="nested", pairs=3, detectable=0.5, test_ratio=0.5, **common)
+    assert "3 folds are too few to judge" in few
+    assert "inconclusive" in few
+    assert "9 are the least" in wording.design(protocol="split", pairs=5, **common)
+    unknown = wording.design(protocol="split", pairs=10, **common)
+    assert "not known before" in unknown
+    assert "one split only" in unknown
+    assert "Optimistic" in wording.design(protocol="paper", pairs=10, detectable=0.1, **common)
+    one = wording.design(protocol="nested", metric="mae", norms=1, pairs=10)
+    assert "nothing can be compared" in one
+    error = wording.design(
+        protocol="nested", metric="mae", norms=2, pairs=10, detectable=0.0312, unit="eV"
+    )
+    assert "MAE of about 0.0312 eV" in error
+
+
+def test_practically_equal_is_shown_and_not_assumed() -> None:
+    near = [*trials("none", 0.8, noise=0.002), *trials("graph", 0.801, noise=0.002)]
+    [test] = nested(near).differences
+    assert not test.told_apart
+    assert test.practically_equal
+    assert test.probabilities is not None
+    assert test.probabilities.equal > 0.95
+    assert "graph with 'none', within 1 point" in nested(near).equal_sentence
+    # The same difference, but ten folds that scatter more: neither told apart nor equal.
+    far = [*trials("none", 0.8, noise=0.05), *trials("graph", 0.801, noise=0.05)]
+    [test] = nested(far).differences
+    assert not test.told_apart
+    assert not test.practically_equal
+    assert "no pair is shown to be within 1 point" in nested(far).equal_sentence
+    assert nested(near, margin=0.0001).differences[0].practically_equal is False
+
+
+def test_the_trials_needed_are_said() -> None:
+    records = [*trials("none", 0.8, noise=0.03), *trials("graph", 0.802, noise=0.03)]
+    verdict = nested(records)
+    assert verdict.needed_for_margin is None
+    assert "times as much data: more folds do not do it" in verdict.power_sentence
+    seeds = [
+        record
+        for norm, score in (("none", 0.8), ("graph", 0.802))
+        for record in trials(norm, score, noise=0.03, protocol="split")
+    ]
+    verdict = judge(seeds, protocol="split")
+    assert verdict.needed_for_margin is not None
+    deviation = verdict.differences[0].deviation
+    assert verdict.design.detectable(deviation, verdict.needed_for_margin, 1) <= 0.01
+    assert verdict.design.detectable(deviation, verdict.needed_for_margin - 1, 1) > 0.01
+    assert f"about {verdict.needed_for_margin} seeds" in verdict.power_sentence
+
+
+def test_a_verdict_is_json_without_nan() -> None:
+    for records in ([trial("graph", 0)], [*trials("none", 0.7), *trials("graph", 0.9)]):
+        verdict = nested(records)
+        data = json.loads(json.dumps(verdict.to_dict(), allow_nan=False))
+        assert data["best"] == "graph"
+        assert data["closing"] == verdict.closing
+        assert len(data["rows"]) == len(verdict.rows)
+        assert data["scale"]["metric"]["name"] == "accuracy"
+    assert data["rows"][0]["score"]["mean"] == pytest.approx(0.9, abs=0.02)
+
+
+def test_norms_are_called_what_the_caller_calls_them() -> None:
+    verdict = nested([*trials("none", 0.7), *trials("graph", 0.9, reaches=5)])
+    sentences = wording.describe(verdict, {"none": "none", "graph": "GraphNorm"}.__getitem__)
+    assert "GraphNorm is best" in sentences.score
+    assert "sooner than 'none'" in sentences.speed
+    assert "Recommended: GraphNorm" in sentences.advice
