@@ -1,6 +1,7 @@
-"""The figures of the report: Bokeh models of aggregated records, without scripts of their own.
+"""The figures of trials and pairs: Bokeh models of aggregated records, without own scripts.
 
-Names, colours and order come from `style`, the parts from `marks`. Accuracies are in percent.
+Names, colours and order come from `style`, the parts from `marks`. Scores that are fractions are
+shown in percent, others in the target's unit.
 """
 
 from __future__ import annotations
@@ -10,15 +11,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from bokeh.models import ColumnDataSource, LinearAxis, LogAxis
 from bokeh.models.annotations import BoxAnnotation, Span
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
-from numpy.typing import NDArray
 
-from graphnorms.lab.outcomes import Fold, Trials, column_mean
-from graphnorms.report import marks
+from graphnorms.lab.design import Pair
+from graphnorms.lab.outcomes import Trials
+from graphnorms.report import labels, marks
 from graphnorms.report.style import display_name, style_of
 
 if TYPE_CHECKING:
@@ -26,71 +25,53 @@ if TYPE_CHECKING:
     from graphnorms.lab.speed import TimesToTarget
     from graphnorms.lab.verdict import Verdict
 
-CURVES = {
-    "train_accuracy": "Training accuracy (%)",
-    "validation_accuracy": "Validation accuracy (%)",
-    "train_loss": "Training loss (nats)",
-    "validation_loss": "Validation loss (nats)",
-}
-"""What has learning curves, and what the vertical axes say."""
-
-MOST_EPOCHS = 400
 MOST_PAIRS = 15
 
 
-def learning_curves(trials: Mapping[str, Trials]) -> dict[str, figure]:
-    """Draw the curves of all norms: a line for the mean over folds, a band for ± one deviation.
-
-    The band is cut to what folds really reached, so that no accuracy passes 100% and no loss 0.
-    The four figures share one source per norm, whose columns `epoch`, `step` and `seconds` the
-    page's script exchanges; more than `MOST_EPOCHS` epochs are thinned.
-
-    Args:
-        trials: Trials per norm; those without a done trial have no curve.
-    """
-    sources = {norm: _curve_source(of_norm) for norm, of_norm in trials.items() if of_norm.done}
-    return {quantity: _curves_of(quantity, sources) for quantity in CURVES}
-
-
-def accuracy_by_fold(trials: Mapping[str, Trials], verdict: Verdict) -> figure:
-    """Draw the last validation accuracy of every fold, the same fold joined across norms."""
+def score_by_pair(trials: Mapping[str, Trials], verdict: Verdict) -> figure:
+    """Draw the score of every trial, the same fold and run joined across norms."""
+    scale = verdict.scale
     scores = {
-        row.norm: {fold: 100 * value for fold, value in last.items()}
+        row.norm: {pair: scale.factor * value for pair, value in of_norm.items()}
         for row in verdict.rows
-        if (last := trials[row.norm].last("validation_accuracy"))
+        if (of_norm := trials[row.norm].scores())
     }
     norms = list(scores)
+    what = "Optimistic validation" if verdict.optimistic else "Test"
     plot = marks.rows(
         [display_name(norm) for norm in norms],
-        x_label="Validation accuracy after the last epoch (%)",
+        x_label=labels.axis(f"{what} {scale.metric.title}", scale.score_unit, scale),
         height=74,
     )
-    lanes = marks.lanes({fold for of_norm in scores.values() for fold in of_norm})
+    lanes = marks.lanes({pair for of_norm in scores.values() for pair in of_norm})
     for place, (upper, lower) in enumerate(itertools.pairwise(norms)):
-        shared = [fold for fold in lanes if fold in scores[upper] and fold in scores[lower]]
+        shared = [pair for pair in lanes if pair in scores[upper] and pair in scores[lower]]
         joined = plot.segment(
-            x0=[scores[upper][fold] for fold in shared],
-            y0=[lanes[fold] - place for fold in shared],
-            x1=[scores[lower][fold] for fold in shared],
-            y1=[lanes[fold] - place - 1 for fold in shared],
+            x0=[scores[upper][pair] for pair in shared],
+            y0=[lanes[pair] - place for pair in shared],
+            x1=[scores[lower][pair] for pair in shared],
+            y1=[lanes[pair] - place - 1 for pair in shared],
             line_color=marks.NEUTRAL,
             line_alpha=0.35,
         )
         marks.tag(joined, upper, lower)
     shown = [
-        _fold_points(plot, norm, place, scores[norm], lanes) for place, norm in enumerate(norms)
+        _pair_points(plot, norm, place, scores[norm], lanes, verdict)
+        for place, norm in enumerate(norms)
     ]
     for place, norm in enumerate(norms):
-        accuracy = verdict.row(norm).validation_accuracy
-        if accuracy is not None:
-            ends = (accuracy.low, accuracy.mean, min(1.0, accuracy.high))
-            marks.summary(plot, norm, place, *(100 * end for end in ends))
-    marks.hover(plot, shown, [("", "@norm, fold @fold"), ("accuracy", "@x{0.0}%")])
+        score = verdict.row(norm).score
+        if score is not None:
+            high = min(1.0, score.high) if scale.metric.fraction else score.high
+            ends = (score.low, score.mean, high)
+            marks.summary(plot, norm, place, *(scale.factor * end for end in ends))
+    value = f"@x{labels.form(scale)}{labels.after(scale.score_unit)}"
+    marks.hover(plot, shown, [("", "@norm, @pair"), (scale.metric.title, value)])
     return plot
 
 
 def time_to_target(times: Mapping[str, TimesToTarget], verdict: Verdict, unit: str) -> figure:
-    """Draw when each fold reached the target, and the median below.
+    """Draw when each trial reached the target, and the median below.
 
     Args:
         times: Times per norm.
@@ -106,16 +87,16 @@ def time_to_target(times: Mapping[str, TimesToTarget], verdict: Verdict, unit: s
         height=74,
         log_values=[value for of_norm in measured.values() for value in of_norm.values()],
     )
-    lanes = marks.lanes({fold for norm in norms for fold in times[norm].steps})
+    lanes = marks.lanes({pair for norm in norms for pair in times[norm].steps})
     shown = []
     for place, (norm, of_norm) in enumerate(measured.items()):
-        reached = {fold: value for fold, value in of_norm.items() if 0 < value < math.inf}
-        shown.append(_fold_points(plot, norm, place, reached, lanes))
-        missed = [fold for fold in lanes if of_norm.get(fold) == math.inf]
+        reached = {pair: value for pair, value in of_norm.items() if 0 < value < math.inf}
+        shown.append(_pair_points(plot, norm, place, reached, lanes, verdict))
+        missed = [pair for pair in lanes if of_norm.get(pair) == math.inf]
         if unit == "steps" and missed:
             hollow = plot.scatter(
-                x=[times[norm].bounds[fold] for fold in missed],
-                y=[lanes[fold] - place for fold in missed],
+                x=[times[norm].bounds[pair] for pair in missed],
+                y=[lanes[pair] - place for pair in missed],
                 marker="triangle",
                 angle=-math.pi / 2,
                 size=8,
@@ -127,28 +108,30 @@ def time_to_target(times: Mapping[str, TimesToTarget], verdict: Verdict, unit: s
         median = row.steps_to_target if unit == "steps" else row.seconds_to_target
         if median is not None:
             marks.summary(plot, norm, place, median, median, median)
-    marks.hover(plot, shown, [("", "@norm, fold @fold"), (unit, "@x{0.[00]}")])
+    marks.hover(plot, shown, [("", "@norm, @pair"), (unit, "@x{0.[00]}")])
     return plot
 
 
-def pairwise_accuracy(verdict: Verdict) -> figure:
-    """Draw paired differences with their intervals, shaded what can go unseen."""
+def pairwise_score(verdict: Verdict) -> figure:
+    """Draw paired differences with their intervals; shaded what can go unseen, and the margin."""
+    scale = verdict.scale
     tests = _shown(verdict.differences, verdict.best)
+    form = labels.form(scale, signed=True)
     plot = _forest(
         tests,
-        x_label="Difference in validation accuracy (points)",
+        x_label=labels.axis(f"Difference in {scale.metric.title}", scale.difference_unit, scale),
         between="−",
-        scale=100.0,
+        scale=scale.factor,
         nothing=0.0,
-        value="@middle{+0.0} points (@low{+0.0} to @high{+0.0})",
+        value=f"@middle{form}{labels.after(scale.difference_unit)} (@low{form} to @high{form})",
     )
-    if verdict.detectable_after:
-        limit = 100 * verdict.detectable_after
-        plot.add_layout(
-            BoxAnnotation(
-                left=-limit, right=limit, fill_color=marks.NEUTRAL, fill_alpha=0.1, line_alpha=0.0
+    for limit, alpha in ((verdict.detectable_after, 0.1), (verdict.margin, 0.16)):
+        if limit:
+            end = scale.factor * limit
+            band = BoxAnnotation(
+                left=-end, right=end, fill_color=marks.NEUTRAL, fill_alpha=alpha, line_alpha=0.0
             )
-        )
+            plot.add_layout(band)
     return plot
 
 
@@ -165,93 +148,26 @@ def pairwise_speed(verdict: Verdict) -> figure:
     )
 
 
-def _curves_of(quantity: str, sources: Mapping[str, ColumnDataSource]) -> figure:
-    label, is_loss = CURVES[quantity], quantity.endswith("loss")
-    plot = marks.frame(x_label="Epoch", y_label=label, height=300, log_y=is_loss)
-    plot.tags = ["curve", "loss"] if is_loss else ["curve"]
-    marks.add_hidden_axis(plot, LogAxis(axis_label="Epoch"), "below")
-    if is_loss:
-        marks.add_hidden_axis(plot, LinearAxis(axis_label=label), "left")
-    low, high = f"{quantity}_low", f"{quantity}_high"
-    lines: list[GlyphRenderer[Any]] = []
-    for norm, source in sources.items():
-        style = style_of(norm)
-        band = plot.varea(
-            x="epoch", y1=low, y2=high, source=source, fill_color=style.color, fill_alpha=0.13
-        )
-        marks.tag(band, norm)
-        line = plot.line(
-            x="epoch",
-            y=quantity,
-            source=source,
-            line_color=style.color,
-            line_width=2,
-            line_dash=style.dash,
-            name=style.name,
-        )
-        lines.append(marks.tag(line, norm))
-    form, unit = ("{0.0000}", "") if is_loss else ("{0.0}", "%")
-    marks.hover(
-        plot,
-        lines,
-        [
-            ("", "$name"),
-            ("epoch", "@epoch{0} (step @step{0}, @seconds{0.00} s)"),
-            ("mean", f"@{quantity}{form}{unit}"),
-            ("± std", f"@{low}{form} to @{high}{form}{unit}"),
-        ],
-    )
-    return plot
-
-
-def _curve_source(of_norm: Trials) -> ColumnDataSource:
-    epochs = of_norm.curves("train_accuracy").shape[1]
-    kept = np.unique(np.linspace(0, epochs - 1, min(epochs, MOST_EPOCHS)).round().astype(int))
-    record = next(iter(of_norm.done.values()))
-    columns = {
-        "epoch": kept + 1.0,
-        "step": (kept + 1.0) * record.counts.get("steps_per_epoch", 1),
-        "seconds": _at(column_mean(of_norm.seconds()), kept),
-    }
-    for quantity in CURVES:
-        curves = of_norm.curves(quantity)
-        if quantity.endswith("loss"):
-            curves[curves <= 0] = math.nan  # has no place on a logarithmic axis
-        else:
-            curves = 100 * curves
-        mean = column_mean(curves)
-        deviation = np.sqrt(column_mean((curves - mean) ** 2))
-        known = ~np.isnan(curves)
-        least = np.where(known, curves, math.inf).min(axis=0, initial=math.inf)
-        most = np.where(known, curves, -math.inf).max(axis=0, initial=-math.inf)
-        columns[quantity] = _at(mean, kept)
-        columns[f"{quantity}_low"] = _at(np.maximum(mean - deviation, least), kept)
-        columns[f"{quantity}_high"] = _at(np.minimum(mean + deviation, most), kept)
-    return marks.source({name: values.astype(np.float32) for name, values in columns.items()})
-
-
-def _at(values: NDArray[np.float64], kept: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Take the kept epochs of a curve that may be shorter, or missing."""
-    result = np.full(kept.shape, math.nan)
-    inside = kept < values.size
-    result[inside] = values[kept[inside]]
-    return result
-
-
-def _fold_points(
+def _pair_points(
     plot: figure,
     norm: str,
     place: int,
-    values: Mapping[Fold, float],
-    lanes: Mapping[Fold, float],
+    values: Mapping[Pair, float],
+    lanes: Mapping[Pair, float],
+    verdict: Verdict,
 ) -> GlyphRenderer[Any]:
-    folds = [fold for fold in lanes if fold in values]
+    pairs = [pair for pair in lanes if pair in values]
+    several = len({run for _, _, run in lanes}) > 1
+    by_fold = verdict.design.by_fold
     source = marks.source(
         {
-            "x": [values[fold] for fold in folds],
-            "y": [lanes[fold] - place for fold in folds],
-            "fold": [fold[1] for fold in folds],
-            "norm": [display_name(norm)] * len(folds),
+            "x": [values[pair] for pair in pairs],
+            "y": [lanes[pair] - place for pair in pairs],
+            "pair": [
+                f"fold {fold}{f', run {run}' if several else ''}" if by_fold else f"seed {run}"
+                for _, fold, run in pairs
+            ],
+            "norm": [display_name(norm)] * len(pairs),
         }
     )
     return marks.points(plot, source, norm)
@@ -274,12 +190,10 @@ def _forest(
     value: str,
 ) -> figure:
     """Draw one interval per pair: filled if the two are told apart, hollow if not."""
-    labels = [
-        f"{display_name(test.first)} {between}\n{display_name(test.second)}" for test in tests
-    ]
+    names = [f"{display_name(test.first)} {between}\n{display_name(test.second)}" for test in tests]
     ends = [end for test in tests for end in (test.estimate.mean, test.estimate.low)]
     plot = marks.rows(
-        labels, x_label=x_label, height=44, log_values=[1.0, *ends] if nothing > 0 else None
+        names, x_label=x_label, height=44, log_values=[1.0, *ends] if nothing > 0 else None
     )
     plot.add_layout(
         Span(location=nothing, dimension="height", line_color=marks.NEUTRAL, line_dash="dashed")
@@ -300,7 +214,8 @@ def _forest(
                 "y": [-place],
                 "pair": [f"{display_name(test.first)} {between} {display_name(test.second)}"],
                 "p": [f"{test.adjusted_p:.3g}" if judged else "not judged"],
-                "folds": [test.pairs],
+                "pairs": [test.pairs],
+                "odds": [_odds(test)],
             }
         )
         line = plot.segment(
@@ -320,6 +235,19 @@ def _forest(
     marks.hover(
         plot,
         shown,
-        [("", "@pair"), ("95%", value), ("p (Holm)", "@p"), ("folds", "@folds")],
+        [
+            ("", "@pair"),
+            ("95%", value),
+            ("p (Holm)", "@p"),
+            ("better, equal, worse", "@odds"),
+            ("pairs", "@pairs"),
+        ],
     )
     return plot
+
+
+def _odds(test: PairedTest) -> str:
+    odds = test.probabilities
+    if odds is None:
+        return "–"
+    return ", ".join(f"{value:.0%}" for value in (odds.first, odds.equal, odds.second))

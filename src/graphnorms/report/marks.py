@@ -21,7 +21,7 @@ from bokeh.models import (
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
-from graphnorms.lab.outcomes import Fold
+from graphnorms.lab.design import Pair
 from graphnorms.report.style import style_of
 
 NEUTRAL = "#80858C"
@@ -30,7 +30,7 @@ NEUTRAL = "#80858C"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
 SPREAD = 0.56
-"""Part of a row over which its folds are spread; what sums them up stands below them."""
+"""Part of a row over which its trials are spread; what sums them up stands below them."""
 
 SUMMARY_OFFSET = -0.36
 
@@ -116,15 +116,15 @@ def log_ticks(values: Sequence[float]) -> list[float]:
     return [float(f"{step}e{power}") for power in range(first, last + 1) for step in steps]
 
 
-def lanes(folds: Iterable[Fold]) -> dict[Fold, float]:
-    """Give every fold its own height within a row, the same in all rows."""
-    ordered = sorted(folds)
+def lanes(pairs: Iterable[Pair]) -> dict[Pair, float]:
+    """Give every fold or seed its own height within a row, the same in all rows."""
+    ordered = sorted(pairs)
     step = SPREAD / max(1, len(ordered))
-    return {fold: 0.4 - step * (place + 0.5) for place, fold in enumerate(ordered)}
+    return {pair: 0.4 - step * (place + 0.5) for place, pair in enumerate(ordered)}
 
 
 def points(plot: figure, source: ColumnDataSource, norm: str) -> GlyphRenderer[Any]:
-    """Draw the folds of one norm: columns `x` and `y`."""
+    """Draw the trials of one norm: columns `x` and `y`."""
     style = style_of(norm)
     return tag(
         plot.scatter(
@@ -143,7 +143,7 @@ def points(plot: figure, source: ColumnDataSource, norm: str) -> GlyphRenderer[A
 
 
 def summary(plot: figure, norm: str, place: int, low: float, middle: float, high: float) -> None:
-    """Draw a norm's mean or median below its folds, with an interval if there is one."""
+    """Draw a norm's mean or median below its trials, with an interval if there is one."""
     y, color = SUMMARY_OFFSET - place, style_of(norm).color
     if low < high:
         line = plot.segment(x0=[low], x1=[high], y0=[y], y1=[y], line_color=color, line_width=2)

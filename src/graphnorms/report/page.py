@@ -14,9 +14,10 @@ from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from graphnorms.lab import speed, wording
-from graphnorms.lab.outcomes import group_trials
-from graphnorms.report import figures
+from graphnorms.lab import phrases, speed, wording, wording_speed
+from graphnorms.lab.outcomes import group_trials, pair_of
+from graphnorms.lab.rates import NEAR
+from graphnorms.report import curves, figures
 from graphnorms.report.style import display_name, in_order, style_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def write_page(
     Args:
         path: Where the page goes; an older one is replaced.
         records: Outcomes of the comparison, in any order.
-        verdict: What `graphnorms.lab.verdict.judge` says of them.
+        verdict: What `graphnorms.lab.judge.judge` says of them.
         settings: Shown as given; `dataset` and `model`, if there, also in the heading.
         command: The command line that repeats the comparison.
 
@@ -67,10 +68,13 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    scale = verdict.scale
     environment.filters |= {
-        "percent": lambda fraction: f"{100 * fraction:.1f}".replace("-", "−"),
-        "points": lambda fraction: f"{100 * fraction:+.1f}".replace("-", "−"),
-        "seconds": wording.seconds,
+        "score": scale.number,
+        "difference": lambda value: scale.number(value, signed=True),
+        "share": lambda value: phrases.percent(value, 0),
+        "p": lambda p: "–" if p is None else "<.001" if p < 0.001 else f"{p:.3f}",
+        "seconds": phrases.seconds,
         "name": display_name,
         "color": lambda norm: style_of(norm).color,
     }
@@ -87,6 +91,19 @@ def render_page(
         bokeh=_bokeh(),
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
+        labels={
+            "score": wording.label(verdict),
+            "scores": scale.metric.title,
+            "score_unit": scale.score_unit,
+            "difference_unit": scale.difference_unit,
+            "direction": scale.direction,
+            "pairs": verdict.design.count(2).split()[1],
+            "pair": verdict.design.count(1).split()[1],
+            "goal": wording_speed.goal(verdict),
+            "margin": wording.margin(verdict),
+            "near": scale.difference(NEAR * verdict.margin),
+        },
+        has_grid=any(row.sensitivity and row.sensitivity.judged for row in verdict.rows),
         pairs_left_out=len(verdict.differences) > figures.MOST_PAIRS,
         settings=_flat(settings),
         environment=_flat(_agreed(record.environment for record in records)),
@@ -95,21 +112,23 @@ def render_page(
 
 
 def _figures(records: Sequence[Record], verdict: Verdict) -> dict[str, figure]:
-    trials = group_trials(records, [row.norm for row in verdict.rows])
+    trials = group_trials(records, [row.norm for row in verdict.rows], protocol=verdict.protocol)
     trials = {norm: trials[norm] for norm in in_order(trials)}
     plots: dict[str, figure] = {}
     if verdict.best is None:
         return plots
-    plots |= figures.learning_curves(trials)
-    plots["accuracy_by_fold"] = figures.accuracy_by_fold(trials, verdict)
+    plots |= curves.learning_curves(trials, verdict.scale)
+    plots["score_by_pair"] = figures.score_by_pair(trials, verdict)
     if verdict.target is not None:
         times = speed.times_to_target(trials, verdict.target)
         plots["steps_to_target"] = figures.time_to_target(times, verdict, "steps")
         plots["seconds_to_target"] = figures.time_to_target(times, verdict, "seconds")
     if verdict.differences:
-        plots["pairwise_accuracy"] = figures.pairwise_accuracy(verdict)
+        plots["pairwise_score"] = figures.pairwise_score(verdict)
     if verdict.speed_differences:
         plots["pairwise_speed"] = figures.pairwise_speed(verdict)
+    if any(row.sensitivity is not None and row.sensitivity.judged for row in verdict.rows):
+        plots["rate_sensitivity"] = curves.rate_sensitivity(verdict)
     return plots
 
 
@@ -162,14 +181,28 @@ def _subtitle(
     model = settings.get("model") or config.get("model")
     if isinstance(model, Mapping):
         model = model.get("name") or model.get("kind")
-    graphs = max(
-        r.counts.get("train_graphs", 0) + r.counts.get("validation_graphs", 0) for r in records
-    )
-    parts = [str(model).upper() if model else "", f"{graphs} graphs" if graphs else ""]
-    parts.append(f"{verdict.planned} folds")
+    parts = [str(model).upper() if model else "", _items(records)]
+    pairs = {pair_of(record) for record in records if record.config["stage"] != "select"}
+    folds = max((record.config["split"].get("folds", 0) for record in records), default=0)
+    if verdict.design.by_fold:
+        runs = len({run for _, _, run in pairs})
+        parts.append(f"{folds} folds{f' × {runs} runs' if runs > 1 else ''}")
+    else:
+        parts.append(f"{verdict.design.count(verdict.planned)} on one split")
+    rates = {record.config["learning_rate"] for record in records}
+    parts.append(f"{len(rates)} learning rates" if len(rates) > 1 else "")
     parts.append(f"{config['epochs']} epochs" if "epochs" in config else "")
     parts.append(f"{len(verdict.rows)} norms")
     return [part for part in parts if part]
+
+
+def _items(records: Sequence[Record]) -> str:
+    """Say how many items there are, with those that test: `188 items, 19 tested at a time`."""
+    counts = [record.counts for record in records if record.counts.get("train_items")]
+    if not counts:
+        return ""
+    parts = ("train_items", "validation_items", "test_items")
+    return f"{max(sum(count.get(part, 0) for part in parts) for count in counts)} items"
 
 
 def _agreed(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

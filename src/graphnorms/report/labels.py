@@ -1,0 +1,23 @@
+"""How figures label scores."""
+
+from __future__ import annotations
+
+from graphnorms.lab.scale import Scale
+
+
+def axis(title: str, unit: str, scale: Scale) -> str:
+    """Label an axis: `Test accuracy (%)`, `Test MAE (eV, lower is better)`."""
+    way = "" if scale.metric.higher_is_better else "lower is better"
+    inside = ", ".join(part for part in (unit, way) if part)
+    return f"{title} ({inside})" if inside else title
+
+
+def form(scale: Scale, *, signed: bool = False) -> str:
+    """Return Bokeh's format of a number of the scale."""
+    places = f".{'0' * scale.decimals}" if scale.decimals else ""
+    return f"{{{'+' if signed else ''}0{places}}}"
+
+
+def after(unit: str) -> str:
+    """Return what stands behind a number: a percent sign at once, words after a space."""
+    return unit if unit in ("", "%") else f" {unit}"
