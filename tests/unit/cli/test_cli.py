@@ -398,18 +398,22 @@ def test_a_terminal_gets_colours_unless_no_color():
 
 # In processes of their own, and with the real report.
 
-LONGER = ["--norms", "none,graph", "--folds", "3", "--epochs", "12", "--lr", "0.003,0.01"]
+LONGER = [
+    "--norms", "none,graph", "--folds", "3", "--epochs", "12", "--lr", "0.003,0.01",
+    "--layers", "2",
+]  # fmt: skip
 LONGER_PLANNED = 2 * 3 * (2 + 1)
 RECORDS = Path("runs", "MUTAG-gin", "records.jsonl")
-RESUME = [*COMMAND, "compare", "--resume", "--workers", "2"]
+RESUME = [*COMMAND, "compare", "--resume", "--workers", "1"]
 
 
 @pytest.fixture
 def undisturbed(in_this_process, stub_page, tmp_path) -> list[dict]:
     """The records of the comparison that the tests below disturb."""
     found = compare(
-        norms="none,graph", folds=3, epochs=12, learning_rate=(0.003, 0.01), out=tmp_path / "calm"
-    )
+        norms="none,graph", folds=3, epochs=12, learning_rate=(0.003, 0.01), layers=2,
+        out=tmp_path / "calm",
+    )  # fmt: skip
     assert len(found.records) == found.planned == LONGER_PLANNED
     return sorted_by_key(found.records)
 
