@@ -315,8 +315,8 @@ def _split_kind(graphs: GraphSet, choices: Choices) -> str:
 def _rates(given: float | Sequence[float] | None, grid: tuple[float, ...]) -> tuple[float, ...]:
     if given is None:
         return grid
-    several = isinstance(given, Sequence) and not isinstance(given, str)
-    rates = [_as_float(rate) for rate in (given if several else [given])]
+    several: Any = given if isinstance(given, list | tuple) else [given]
+    rates = [_as_float(rate) for rate in several]
     # What is no number is left for the check of the settings to find.
     return tuple(sorted(rates) if all(isinstance(rate, float) for rate in rates) else rates)
 

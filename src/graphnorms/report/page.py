@@ -14,6 +14,7 @@ from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from graphnorms.files import replacing
 from graphnorms.lab import phrases, speed, wording, wording_speed
 from graphnorms.lab.outcomes import group_trials, pair_of
 from graphnorms.lab.rates import NEAR
@@ -50,8 +51,6 @@ def write_page(
     Raises:
         OSError: The file cannot be written.
     """
-    from graphnorms.lab.runs import replacing  # knows the training code, and with it torch
-
     page = render_page(records, verdict, settings, command)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -36,7 +36,7 @@ def test_what_is_not_said_comes_from_data_preset_and_budget(mutag):
     assert found.norms == DEFAULT_NORMS
     assert (found.folds, found.runs, found.selection_runs, found.split) == (10, 1, 1, "fold")
     assert (found.epochs, found.batch_size, found.weight_decay) == (50, 32, 0.0)
-    assert found.learning_rates == (0.001, 0.003, 0.01)
+    assert found.learning_rates == (0.001, 0.005, 0.02)
     assert (found.seed, found.split_seed, found.device) == (0, 0, "cpu")
     paper = settings(mutag, preset="graphnorm-paper", epochs=7, weight_decay=0.5)
     assert (paper.epochs, paper.batch_size, paper.split_seed) == (7, 128, 9)

@@ -12,7 +12,7 @@ from torch import Tensor
 from graphnorms.data import GraphSet, SplitConfig, random_graphs, split_items
 from graphnorms.models import GNN, ModelConfig
 from graphnorms.training import TrialConfig, run_trial
-from graphnorms.training.trial import _Trial
+from graphnorms.training.trial import Training
 
 from .conftest import ANSWERS, config_of, set_of, with_targets
 
@@ -138,8 +138,8 @@ def test_test_items_are_evaluated_when_the_validation_improves(
 ) -> None:
     graphs = set_of("numbers")
     epochs = []
-    judge = _Trial.judge_test
-    monkeypatch.setattr(_Trial, "judge_test", lambda *a: epochs.append(1) or judge(*a))
+    judge = Training.judge_test
+    monkeypatch.setattr(Training, "judge_test", lambda *a: epochs.append(1) or judge(*a))
     record = run_trial(config_of(graphs, epochs=12, learning_rate=0.05), graphs)
     scores = record.history["validation_score"]
     assert len(epochs) == sum(
@@ -229,7 +229,7 @@ def test_numbers_that_are_all_the_same() -> None:
 
 def test_all_parts_share_the_batch_of_a_single_graph() -> None:
     graphs = set_of("node-one")
-    trial = _Trial(config_of(graphs), graphs)
+    trial = Training(config_of(graphs), graphs)
     first, again = (trial.training.minibatch(torch.tensor([0]))[0] for _ in range(2))
     assert first is again
     assert first is trial.validation.minibatch(torch.tensor([0]))[0]
@@ -237,7 +237,7 @@ def test_all_parts_share_the_batch_of_a_single_graph() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_no_step_waits_for_a_gpu(graphs: GraphSet) -> None:
-    trial = _Trial(config_of(graphs, device="cuda"), graphs)
+    trial = Training(config_of(graphs, device="cuda"), graphs)
     trial.train_epoch(0, 0.01)
     judge = trial._judge
     trial._judge = lambda *a: (torch.cuda.set_sync_debug_mode("default"), judge(*a))[1]  # type: ignore[method-assign]
