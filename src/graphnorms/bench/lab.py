@@ -55,7 +55,7 @@ class _Protocol:
             TrialConfig(
                 dataset=self.graphs.name, fingerprint=self.graphs.fingerprint, model=model,
                 norm=norm, split=SplitConfig(kind="fold", folds=10, fold=fold).to_dict(),
-                stage="select", run=0, metric="accuracy", epochs=self.epochs, batch_size=32,
+                stage="final", run=0, metric="accuracy", epochs=self.epochs, batch_size=32,
                 learning_rate=rate, schedule="linear", weight_decay=0.0, seed=fold, device=device,
                 dtype="float32", graphnorms_version=__version__, torch_version=torch.__version__,
             )

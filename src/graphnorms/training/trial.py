@@ -41,9 +41,9 @@ def run_trial(
     Weights, batch order and dropout masks come from the seed, each from a stream of its own, so
     that trials that differ in the norm only see the same of all three. Where the set is a single
     graph an epoch is one step on all of it. After each epoch the validation items are evaluated
-    in eval mode, and the test items where that is the best epoch so far; the training loss and
-    score are of what training computed anyway. A loss that is not finite ends the trial as
-    failed, with the epochs before it kept.
+    in eval mode, and in stage `"final"` the test items where that is the best epoch so far; the
+    training loss and score are of what training computed anyway. A loss that is not finite ends
+    the trial as failed, with the epochs before it kept.
 
     Args:
         config: Everything that the outcome depends on.
@@ -158,7 +158,9 @@ class Training:
             factors = factors_of(dataset).to(self.device)
         self.training = Items(graphs, split.train, whole, factors)
         self.validation = Items(graphs, split.validation, whole, factors)
-        self.test = Items(graphs, split.test, whole, factors) if split.test.shape[0] else None
+        # What chooses the learning rate does not look at the test items.
+        tested = config.stage == "final" and split.test.shape[0] > 0
+        self.test = Items(graphs, split.test, whole, factors) if tested else None
         self._require_judgeable(task.kind, task.outputs)
         self.model = GNN(
             architecture, config.norm, graphs.num_features, task.outputs,

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -397,64 +398,93 @@ def test_a_terminal_gets_colours_unless_no_color():
 
 # In processes of their own, and with the real report.
 
+LONGER = [
+    "--norms", "none,graph", "--folds", "3", "--epochs", "12", "--lr", "0.003,0.01",
+    "--layers", "2",
+]  # fmt: skip
+LONGER_PLANNED = 2 * 3 * (2 + 1)
+RECORDS = Path("runs", "MUTAG-gin", "records.jsonl")
+RESUME = [*COMMAND, "compare", "--resume", "--workers", "1"]
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> list[dict]:
+
+@pytest.fixture
+def undisturbed(in_this_process, stub_page, tmp_path) -> list[dict]:
     """The records of the comparison that the tests below disturb."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("graphnorms.comparison.Comparison.report", lambda self: None)
-        found = compare(**LONGER, workers=2, out=tmp_path_factory.mktemp("runs") / "run")
+    found = compare(
+        norms="none,graph", folds=3, epochs=12, learning_rate=(0.003, 0.01), layers=2,
+        out=tmp_path / "calm",
+    )  # fmt: skip
     assert len(found.records) == found.planned == LONGER_PLANNED
     return sorted_by_key(found.records)
-
-
-LONGER = {"norms": "none,graph", "folds": 3, "epochs": 12, "learning_rate": (0.003, 0.01)}
-LONGER_OPTIONS = ["--norms", "none,graph", "--folds", "3", "--epochs", "12", "--lr", "0.003,0.01"]
-LONGER_PLANNED = 2 * 3 * (2 + 1)
 
 
 def sorted_by_key(records) -> list[dict]:
     return sorted((record.without_timing() for record in records), key=lambda data: data["key"])
 
 
-def lines_of(path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def count(path: Path, what: bytes = b"\n") -> int:
+    return path.read_bytes().count(what) if path.exists() else 0
 
 
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
-def test_kill_9_in_the_middle_and_resume_give_the_undisturbed_result(tmp_path, undisturbed):
-    kill_and_resume(tmp_path, undisturbed, [Random().randrange(2, LONGER_PLANNED - 2)])
+def kill_at(moment: int, command: list[str], folder: Path) -> None:
+    """Start a command, and kill -9 it when there are so many records."""
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    wait_until(lambda: (folder / RECORDS).exists() and count(folder / RECORDS) >= moment, 60)
+    process.kill()
+    process.wait()
+
+
+def resume(folder: Path, undisturbed: list[dict]) -> None:
+    """Let --resume finish what is there: the outcome is that of a calm run."""
+    before = count(folder / RECORDS)
+    done = subprocess.run(RESUME, cwd=folder, check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    if before < LONGER_PLANNED:
+        kept = f"{before} of the {LONGER_PLANNED} trials are done already and are kept"
+        assert kept in flat(done.stdout)
+    assert sorted_by_key(read_records(folder / RECORDS)) == undisturbed
+    assert count(folder / RECORDS) == LONGER_PLANNED, "nothing was done twice"
+    names = {path.name for path in (folder / RECORDS).parent.iterdir()}
+    assert names == {"config.json", "records.jsonl", "report.html"}
+    report = (folder / RECORDS).with_name("report.html").read_text()
+    assert report.lstrip().lower().startswith("<!doctype html>")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="terminals, Ctrl-C and SIGKILL are POSIX's")
+def test_ctrl_c_at_a_terminal_then_kill_9_then_resume_are_a_calm_run(tmp_path, undisturbed):
+    """A terminal of 50 columns, in which somebody presses Ctrl-C."""
+    shown, error, code = press_ctrl_c_when(
+        lambda: count(tmp_path / RECORDS, b'"stage":"final"') >= 1,
+        ["compare", *LONGER, "--workers", "2"], tmp_path,
+    )  # fmt: skip
+    done = count(tmp_path / RECORDS)
+    assert code == 130
+    assert done < LONGER_PLANNED
+    assert error == (
+        f"graphnorms: interrupted: {done} of {LONGER_PLANNED} trials; "
+        "run the same command again to continue\n"
+    )
+    assert "Ctrl-C keeps what" in shown
+    assert "test accuracy" in shown, "a running leaderboard"
+    assert "\x1b[?25l" in shown
+    assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l"), "the cursor is there again"
+    assert "report:" in shown[shown.rfind("\x1b[?25h") :], "what there is, is shown"
+
+    kill_at(done + 1 + Random().randrange(LONGER_PLANNED - done - 2), RESUME, tmp_path)
+    resume(tmp_path, undisturbed)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
-def test_kill_9_again_and_again_and_resume_give_the_undisturbed_result(tmp_path, undisturbed):
-    kill_and_resume(tmp_path, undisturbed, [0, *range(1, LONGER_PLANNED), LONGER_PLANNED])
+def test_kill_9_again_and_again_then_resume_is_a_calm_run(tmp_path, undisturbed):
+    kill_at(0, [*COMMAND, "compare", *LONGER, "--workers", "2"], tmp_path)
+    for moment in range(LONGER_PLANNED + 1):
+        kill_at(moment, RESUME, tmp_path)
+    resume(tmp_path, undisturbed)
 
 
-def kill_and_resume(folder, undisturbed, moments):
-    """Kill `graphnorms compare` when it has so many records, and let --resume finish it."""
-    records, report = folder / "run" / "records.jsonl", folder / "run" / "report.html"
-    command = [*COMMAND, "compare", *LONGER_OPTIONS, "--workers", "2", "--out", "run"]
-    for moment in moments:
-        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
-        wait_until(lambda moment=moment: records.exists() and lines_of(records) >= moment, 60)
-        process.kill()
-        process.wait()
-        command = [*COMMAND, "compare", "--resume", "--workers", "2", "--out", "run"]
-    killed_after = lines_of(records)
-    out = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
-    if killed_after < LONGER_PLANNED:
-        assert f"{killed_after} of the {LONGER_PLANNED} trials are done already and are kept" in out
-    assert sorted_by_key(read_records(records)) == undisturbed
-    assert lines_of(records) == LONGER_PLANNED, "nothing was done twice"
-    assert report.read_text().lstrip().lower().startswith("<!doctype html>")
-    assert [path.name for path in (folder / "run").iterdir() if path.name[0] == "."] == []
-
-
-@pytest.mark.skipif(os.name != "posix", reason="terminals and Ctrl-C are POSIX's")
-def test_ctrl_c_at_a_terminal_ends_cleanly_and_resume_continues(tmp_path, undisturbed):
-    """A terminal of 50 columns, in which somebody presses Ctrl-C."""
+def press_ctrl_c_when(condition, arguments: list[str], folder: Path) -> tuple[str, str, int]:
+    """Run at a terminal, and press Ctrl-C: what the terminal shows, stderr, and the exit code."""
     import fcntl
     import pty
     import termios
@@ -469,53 +499,31 @@ def test_ctrl_c_at_a_terminal_ends_cleanly_and_resume_continues(tmp_path, undist
     for name in ("COLUMNS", "LINES", "NO_COLOR"):
         environment.pop(name, None)
     process = subprocess.Popen(
-        [sys.executable, "-c", script, "compare", *LONGER_OPTIONS, "--workers", "2"],
-        cwd=tmp_path, env=environment, start_new_session=True, text=True,
-        stdin=its_end, stdout=its_end, stderr=subprocess.PIPE,
+        [sys.executable, "-c", script, *arguments], cwd=folder, env=environment,
+        start_new_session=True, text=True, stdin=its_end, stdout=its_end, stderr=subprocess.PIPE,
     )  # fmt: skip
     os.close(its_end)
     fcntl.fcntl(terminal, fcntl.F_SETFL, os.O_NONBLOCK)
-    seen = bytearray()
-    records = tmp_path / "runs" / "MUTAG-gin" / "records.jsonl"
+    shown = bytearray()
 
-    def read() -> bool:
+    def nobody_writes() -> bool:
+        """Read what there is; whether the other end is closed."""
         try:
             while part := os.read(terminal, 1 << 16):
-                seen.extend(part)
+                shown.extend(part)
         except BlockingIOError:
             return False
-        except OSError:  # nobody is at the other end any more
-            return True
+        except OSError:
+            pass
         return True
 
-    # Fold 0 is tested then: there is something to show.
-    wait_until(lambda: read() or lines_of(records) >= 7, 60)
+    wait_until(lambda: nobody_writes() or condition(), 60)
     os.write(terminal, b"\x03")
-    wait_until(read, 60)
+    wait_until(nobody_writes, 60)
     error = process.communicate(timeout=60)[1]
     os.close(terminal)
-    assert process.returncode == 130
-    done = lines_of(records)
-    assert 7 <= done < LONGER_PLANNED
-    assert error == (
-        f"graphnorms: interrupted: {done} of {LONGER_PLANNED} trials; "
-        "run the same command again to continue\n"
-    )
-    shown = seen.decode()
-    assert "Ctrl-C keeps what" in shown
-    assert "test accuracy" in shown, "a running leaderboard"
-    assert "\x1b[?25l" in shown
-    assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l"), "the cursor is there again"
-    outcome = shown[shown.rfind("\x1b[?25h") :]
-    assert "report:" in outcome, "what there is, is shown"
     wait_until(lambda: not group_exists(process.pid))
-
-    command = [*COMMAND, "compare", "--resume", "--json"]
-    found = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
-    assert json.loads(found.stdout)["trials"]["done"] == LONGER_PLANNED
-    assert found.stderr == ""
-    assert sorted_by_key(read_records(records)) == undisturbed
-    assert lines_of(records) == LONGER_PLANNED
+    return shown.decode(), error, process.returncode
 
 
 def group_exists(group: int) -> bool:
@@ -544,12 +552,13 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     process.stderr.close()
 
 
-def test_an_output_that_takes_ascii_alone_gets_ascii(tmp_path):
+def test_an_output_that_takes_ascii_alone_gets_ascii(run, in_this_process, stub_page, tmp_path):
+    run("compare", *SMALL)
     done = subprocess.run(
-        [*COMMAND, "compare", *SMALL, "--out", "run"],
+        [*COMMAND, "show", "MUTAG-gin"],
         capture_output=True,
         cwd=tmp_path,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert "12 trials" in done.stdout.decode("ascii")
+    assert "graph" in done.stdout.decode("ascii")

@@ -158,6 +158,15 @@ def test_only_the_papers_stage_evaluates_the_training_items_anew() -> None:
     assert run_trial(half, graphs).history["train_score"] != expected
 
 
+def test_what_chooses_the_learning_rate_sees_no_test_items() -> None:
+    graphs = set_of("classes")
+    final = run_trial(config_of(graphs), graphs)
+    select = run_trial(config_of(graphs, stage="select"), graphs)
+    assert select.counts["test_items"] == 0 < final.counts["test_items"]
+    assert set(select.outcome) == {"epoch", "validation_score", "validation_loss"}
+    assert select.history == final.history, "and is trained alike"
+
+
 def test_without_test_items_there_is_no_test_score() -> None:
     graphs = set_of("classes")
     split = SplitConfig(kind="paper", folds=5).to_dict()
