@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -59,42 +60,7 @@ def batch_noise(batches: Iterable[Tensor]) -> BatchNoise:
     Source: Cai et al. 2021, section 3.3 and fig. 3, https://arxiv.org/abs/2009.03294, who plot
     the statistics; the ratio is ours. The design effect: Kish, Survey Sampling, 1965.
     """
-    counts: list[int] = []
-    means: list[Tensor] = []
-    variances: list[Tensor] = []
-    for batch in batches:
-        x = batch.detach().reshape(-1, batch.shape[-1]).double()  # (rows, channels)
-        if not x.shape[0]:
-            raise ValueError(f"batch {len(counts)} has no rows; leave it out")
-        if means and x.shape[1] != means[0].shape[0]:
-            raise ValueError(
-                f"batch {len(counts)} has {x.shape[1]} channels, expected {means[0].shape[0]} "
-                "like the first"
-            )
-        counts.append(x.shape[0])
-        means.append(x.mean(0))
-        variances.append((x - means[-1]).square().mean(0))
-    if len(counts) < 2:
-        raise ValueError(f"{len(counts)} batches given, expected two or more to compare")
-    mean = torch.stack(means)  # (batches, channels)
-    variance = torch.stack(variances)
-    number = torch.tensor(counts, dtype=mean.dtype, device=mean.device).unsqueeze(1)
-    share = number / number.sum()
-    whole_mean = (share * mean).sum(0)
-    shift = (mean - whole_mean).square()
-    whole_variance = (share * (variance + shift)).sum(0)
-    spread = (variance.sqrt() - whole_variance.sqrt()).square()
-
-    def ratio(squares: Tensor) -> Tensor:
-        return torch.where(whole_variance > 0, squares.mean(0) / whole_variance, torch.nan)
-
-    return BatchNoise(
-        mean_ratio=ratio(shift),
-        deviation_ratio=ratio(spread),
-        design_effect=ratio(number * shift),
-        batches=len(counts),
-        rows=sum(counts),
-    )
+    return _noise([_moments(batch) for batch in batches])
 
 
 def layer_batch_noise(
@@ -123,7 +89,7 @@ def layer_batch_noise(
     Source: as for `batch_noise`.
     """
     names = list(layers)
-    seen: dict[str, list[Tensor]] = {name: [] for name in names}
+    moments: dict[str, list[_Moments]] = {name: [] for name in names}
     start = Snapshot.take(model)
     try:
         for run in runs:
@@ -132,7 +98,52 @@ def layer_batch_noise(
             for name, calls in now.items():
                 if not calls:
                     raise ValueError(f"the layer {name!r} was not called; leave it out, or run it")
-                seen[name].append(torch.cat([x.reshape(-1, x.shape[-1]) for x in calls]))
+                x = torch.cat([call.reshape(-1, call.shape[-1]) for call in calls])
+                moments[name].append(_moments(x))
     finally:
         start.restore()
-    return {name: batch_noise(batches) for name, batches in seen.items()}
+    return {name: _noise(batches) for name, batches in moments.items()}
+
+
+class _Moments(NamedTuple):
+    """Rows, mean and variance of a batch; the tensors `(channels,)` float64."""
+
+    rows: int
+    mean: Tensor
+    variance: Tensor
+
+
+def _moments(batch: Tensor) -> _Moments:
+    x = batch.detach().reshape(-1, batch.shape[-1]).double()  # (rows, channels)
+    if not x.shape[0]:
+        raise ValueError(f"a batch has shape {tuple(batch.shape)}: no rows; leave it out")
+    mean = x.mean(0)
+    return _Moments(x.shape[0], mean, (x - mean).square().mean(0))
+
+
+def _noise(batches: Sequence[_Moments]) -> BatchNoise:
+    if len(batches) < 2:
+        raise ValueError(f"{len(batches)} batches given, expected two or more to compare")
+    widths = sorted({batch.mean.shape[0] for batch in batches})
+    if len(widths) > 1:
+        raise ValueError(f"batches have {widths} channels, expected one number of channels")
+    mean = torch.stack([batch.mean for batch in batches])  # (batches, channels)
+    variance = torch.stack([batch.variance for batch in batches])
+    rows = torch.tensor([batch.rows for batch in batches]).to(mean).unsqueeze(1)
+    share = rows / rows.sum()
+    whole_mean = (share * mean).sum(0)
+    shift = (mean - whole_mean).square()
+    # That within the batches and that between them: no large squares are subtracted.
+    whole_variance = (share * (variance + shift)).sum(0)
+    spread = (variance.sqrt() - whole_variance.sqrt()).square()
+
+    def ratio(squares: Tensor) -> Tensor:
+        return torch.where(whole_variance > 0, squares.mean(0) / whole_variance, torch.nan)
+
+    return BatchNoise(
+        mean_ratio=ratio(shift),
+        deviation_ratio=ratio(spread),
+        design_effect=ratio(rows * shift),
+        batches=len(batches),
+        rows=sum(batch.rows for batch in batches),
+    )

@@ -98,7 +98,9 @@ def activation_gradient_norms(
         for name in names:
             if name not in called:
                 raise ValueError(f"the layer {name!r} was not called; leave it out, or run it")
-        torch.autograd.grad(value, tensors, allow_unused=True)
+        # With the parameters, so that the backward also goes past a change in place.
+        wanted = [*tensors, *at.parameters.values()]
+        torch.autograd.grad(value, wanted, allow_unused=True)
     return {name: math.sqrt(squares[name]) for name in names}
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -71,9 +72,10 @@ def largest_eigenvalue(
 
     Power iteration from a random vector: $v \leftarrow Hv / \lVert Hv \rVert$ until
     $\lVert Hv - \lambda v \rVert \le \text{tolerance} \cdot |\lambda|$, which finds the eigenvalue
-    that is largest in size. Away from a minimum that can be a negative $\lambda_-$; the
-    iteration is then made once more with $H - \lambda_- I$, whose largest is the one sought, so
-    that the result is always the largest, not the largest in size. For a Hessian of 0 it is 0.
+    that is largest in size. Away from a minimum that can be a negative one, and the iteration
+    need not converge where two of opposite sign are equally large. In both cases it is made
+    once more with $H + \lVert Hv \rVert I$, whose largest is the one sought, so that the
+    result is always the largest, not the largest in size. For a Hessian of 0 it is 0.
 
     The convergence is as fast as the ratio of the two largest eigenvalues is small; if they are
     close the value is good long before the vector, as its error is of the order of the squared
@@ -85,7 +87,7 @@ def largest_eigenvalue(
         model: The model; in `eval()` its norms use their running averages.
         loss: Computes its loss on a batch.
         iterations: The most products with the Hessian in one pass.
-        tolerance: Largest residual in proportion to the eigenvalue.
+        tolerance: Largest residual in proportion to the eigenvalue that is largest in size.
         seed: Draws the first vector.
 
     Raises:
@@ -106,16 +108,14 @@ def largest_eigenvalue(
         generator = torch.Generator().manual_seed(seed)
         start = torch.randn(number, generator=generator, dtype=torch.float64).to(first)
         found = _power(product, start, 0.0, iterations, tolerance)
-        if found.value >= 0:
+        if found.converged and found.value >= 0:
             return found
-        again = _power(product, start, -found.value, iterations, tolerance)
-        return Eigenvalue(
-            again.value,
-            again.residual,
-            found.iterations + again.iterations,
-            again.converged,
-            again.vector,
-        )
+        # ‖Hv‖, as Hv − λv is orthogonal to v.
+        radius = math.hypot(found.value, found.residual)
+        again = _power(product, start, radius, iterations, tolerance)
+        # A Rayleigh quotient is never above the largest eigenvalue: the larger is the better.
+        better = max(found, again, key=lambda one: one.value)
+        return replace(better, iterations=found.iterations + again.iterations)
 
 
 def _products(at: Objective) -> Callable[[Tensor], Tensor]:

@@ -94,8 +94,8 @@ def mean_information(
         raise ValueError(f"y has {len(counts)} class, expected two or more to tell apart")
     if folds < 2 or min(counts) < folds:
         raise ValueError(
-            f"folds is {folds} and the smallest class has {min(counts)} graphs, expected 2 folds or "
-            "more and a graph of each class in every fold"
+            f"folds is {folds} and the smallest class has {min(counts)} graphs, expected 2 folds "
+            "or more and a graph of each class in every fold"
         )
     means = _means(x, segments)
     scores, chances = _cross_validate(means, y, folds, penalty, seed)

@@ -89,7 +89,8 @@ def aggregation_matrices(
     segments = _segments_of(adjacency, segments)
     index, counts = segments.index, segments.counts
     check_edges_within(adjacency, index)
-    longest = int(counts.max()) if segments.num_segments else 0
+    # One column at least: an aggregation has channels, even of no nodes.
+    longest = max(1, *counts.tolist()) if segments.num_segments else 1
     nodes = torch.arange(adjacency.num_nodes, device=adjacency.device)
     order = nodes if segments.order is None else segments.order
     place = torch.empty_like(nodes)  # of each node within its graph

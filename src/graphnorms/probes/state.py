@@ -94,7 +94,9 @@ class Objective:
         """Return the loss with its graph, wherever the parameters are now."""
         with torch.enable_grad():
             loss = self.loss()
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            if isinstance(loss, Tensor) and loss.numel() == 1:
+                loss = loss.reshape(())
+        if not isinstance(loss, Tensor) or loss.dim():
             given = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(f"loss returned {given}, expected one number; take its mean")
         if not loss.requires_grad:
@@ -102,18 +104,19 @@ class Objective:
                 "the loss does not depend on the parameters of the model; compute it from the "
                 "model's output, without detach() or no_grad()"
             )
-        return loss.reshape(())
+        return loss
 
     def derivative(self, loss: Tensor, *, create_graph: bool = False) -> Tensor:
         """Return the gradient of a loss that `value` returned, `(parameters,)`."""
-        parts = torch.autograd.grad(
-            loss,
-            list(self.parameters.values()),
-            create_graph=create_graph,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        return torch.cat([part.reshape(-1) for part in parts])
+        with torch.enable_grad():
+            parts = torch.autograd.grad(
+                loss,
+                list(self.parameters.values()),
+                create_graph=create_graph,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            return torch.cat([part.reshape(-1) for part in parts])
 
     def gradient(self, offset: Tensor | None = None) -> tuple[float, Tensor]:
         r"""Return the loss and its gradient at $w + \text{offset}$."""
