@@ -32,6 +32,8 @@ def quantiles(x: Tensor, probabilities: Sequence[float] = QUANTILES) -> Tensor:
 
     Raises:
         ValueError: There is no row, or a probability lies outside 0 … 1.
+
+    Source: Hyndman & Fan 1996, https://doi.org/10.2307/2684934.
     """
     for p in probabilities:
         if not 0 <= p <= 1:

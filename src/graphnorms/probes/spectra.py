@@ -90,7 +90,7 @@ def aggregation_matrices(
     index, counts = segments.index, segments.counts
     check_edges_within(adjacency, index)
     # One column at least: an aggregation has channels, even of no nodes.
-    longest = max(1, *counts.tolist()) if segments.num_segments else 1
+    longest = max([1, *counts.tolist()])
     nodes = torch.arange(adjacency.num_nodes, device=adjacency.device)
     order = nodes if segments.order is None else segments.order
     place = torch.empty_like(nodes)  # of each node within its graph
