@@ -62,6 +62,15 @@ def test_the_gradient_of_features_that_are_overwritten_in_place() -> None:
     assert found == pytest.approx(expected)
 
 
+def test_a_layer_that_is_called_twice() -> None:
+    """y = w(wx), at w = 3: ∂y/∂(wx) is w and ∂y/∂y is 1; both count."""
+    layer = nn.Linear(1, 1, bias=False)
+    model = nn.ModuleDict({"twice": layer})
+    nn.init.constant_(layer.weight, 3)
+    found = activation_gradient_norms(model, lambda: layer(layer(torch.ones(1, 1))), ["twice"])
+    assert found == pytest.approx({"twice": math.sqrt(9 + 1)})
+
+
 def test_what_the_loss_does_not_see_has_norm_zero() -> None:
     model = nn.ModuleDict({"used": nn.Linear(2, 1), "unused": nn.Linear(2, 1)})
 

@@ -50,6 +50,14 @@ def test_a_mean_that_knows_nothing_is_at_chance() -> None:
     assert found.rank == 3
 
 
+def test_graphs_are_held_out() -> None:
+    """As many features as graphs: on the graphs it has seen the probe knows every class."""
+    segments, y = graphs(), torch.arange(60) % 2
+    y = y[torch.randperm(60, generator=torch.Generator().manual_seed(0))]
+    found = mean_information(draw(segments[0].num_rows, 60), segments[0], y, penalty=1e-3)
+    assert found.accuracy < 0.75
+
+
 def test_a_known_share_of_the_graphs_can_be_told() -> None:
     """Three classes, equally many; the mean tells class 0 from the rest: accuracy 2/3."""
     y = torch.arange(90) % 3
