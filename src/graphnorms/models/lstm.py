@@ -122,7 +122,12 @@ class LSTMCell(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, hidden: int, norm: str, norm_eps: float, statistics_steps: int | None
+        self,
+        in_channels: int,
+        hidden: int,
+        norm: str,
+        norm_eps: float,
+        statistics_steps: int | None,
     ) -> None:
         super().__init__()
         self.hidden = hidden
