@@ -61,8 +61,9 @@ class Stylizer(nn.Module):
     InstanceNorm takes it and $a$ away. With zeros as padding the second term is another number at
     the border, and only the gain goes. With $\varepsilon > 0$ a share of about
     $\varepsilon / (2 s^2)$ of the features stays, $s^2$ being the least of the variances of
-    $W * x$ and $a W * x$ over the image. LayerNorm over the whole image (`"layer-graph"`) takes
-    only the gain; BatchNorm, whose statistics are those of all images, and no norm neither.
+    $W * x$ and $a W * x$ over the image. The other norms take neither away: BatchNorm has the
+    statistics of all images, and LayerNorm over the whole image (`"layer-graph"`) keeps what sets
+    channels apart, as the bias does, without which it would take the gain.
 
     Shapes: `x` and the result `(images, colours, height, width)`.
 
