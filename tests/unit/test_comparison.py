@@ -392,8 +392,15 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, choices,
 # The model that is exported.
 
 
-def test_an_exported_model_scores_what_its_record_says(comparison, tmp_path, threads):
-    torch.set_num_threads(2)  # a worker has one, and other sums
+def test_an_exported_model_scores_what_its_record_says(comparison, tmp_path, threads, monkeypatch):
+    train = training.train
+
+    def watched(config, dataset):
+        assert torch.get_num_threads() == 1, "several threads round sums differently"
+        return train(config, dataset)
+
+    monkeypatch.setattr(training, "train", watched)
+    torch.set_num_threads(2)
     path = comparison.export(tmp_path / "best.safetensors", norm="graph")
     assert torch.get_num_threads() == 2
     model = load_model(path)
