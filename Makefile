@@ -25,7 +25,7 @@ docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
 bench: $(VENV)/.dev
-	for suite in layers calls memory epoch scaling; do $(BIN)/graphnorms bench $$suite --threads 1,2 || exit; done
+	for suite in layers calls memory epoch scaling lab; do $(BIN)/graphnorms bench $$suite --threads 1,2 || exit; done
 	$(BIN)/graphnorms bench page
 
 $(VENV)/bin/python:

@@ -3,63 +3,76 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from graphnorms import training
-from graphnorms.comparison import Comparison, ComparisonInterrupted, compare
+from graphnorms.comparison import (
+    Comparison,
+    ComparisonInterrupted,
+    compare,
+    open_comparison,
+    prepare,
+    progress,
+)
 from graphnorms.data import load_dataset
-from graphnorms.errors import RunExistsError
+from graphnorms.errors import DatasetError, GraphnormsError, RunExistsError
 from graphnorms.lab.journal import read_records
+from graphnorms.lab.protocol import Choices
+from graphnorms.lab.runs import Run
+from graphnorms.training import load_model, score
 
-SMALL = {"norms": ("none", "graph"), "folds": 3, "epochs": 2, "workers": 1}
+SMALL = {
+    "norms": ("none", "graph"), "folds": 3, "epochs": 2, "learning_rate": (0.003, 0.01),
+    "hidden": 16, "layers": 2, "workers": 1,
+}  # fmt: skip
+PLANNED = 2 * 3 * (2 + 1)
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory) -> Comparison:
-    return compare("MUTAG", **SMALL, out=tmp_path_factory.mktemp("runs") / "mutag")
+def comparison(tmp_path_factory, stub_page_of_module) -> Comparison:
+    """One that worker processes made."""
+    folder = tmp_path_factory.mktemp("runs") / "mutag"
+    return compare("MUTAG", **SMALL | {"workers": 2}, out=folder)
 
 
-@pytest.fixture
-def trained(monkeypatch) -> list[str]:
-    """The keys of the trials that are trained while a test runs."""
-    keys = []
-    run_trial = training.run_trial
-
-    def counted(config, dataset, on_epoch=None):
-        keys.append(config.key)
-        return run_trial(config, dataset, on_epoch)
-
-    monkeypatch.setattr(training, "run_trial", counted)
-    return keys
-
-
-@pytest.fixture
-def stub_page(monkeypatch):
-    """Write no real report, which takes seconds."""
-    monkeypatch.setattr("graphnorms.report.page.write_page", lambda path, *_: path.touch())
+def untimed(records) -> list[dict]:
+    return [record.without_timing() for record in records]
 
 
 def test_a_comparison_leaves_config_records_and_report(comparison):
     names = {path.name for path in comparison.folder.iterdir()}
     assert names == {"config.json", "records.jsonl", "report.html"}
-    assert len(comparison.records) == comparison.planned == 6
+    assert len(comparison.records) == comparison.planned == PLANNED
     assert all(record.status == "done" for record in comparison.records)
     written = {record.key: record for record in read_records(comparison.folder / "records.jsonl")}
     assert written == {record.key: record for record in comparison.records}
+    stages = [record.config["stage"] for record in comparison.records]
+    assert (stages.count("select"), stages.count("final")) == (12, 6)
+
+
+def test_final_trials_have_the_rate_that_was_best_in_their_fold(comparison):
+    chosen = {}
+    for record in comparison.records:
+        place = (record.config["norm"], record.config["split"]["fold"])
+        if record.config["stage"] == "select":
+            score = record.outcome["validation_score"], -record.outcome["validation_loss"]
+            chosen.setdefault(place, []).append((score, -record.config["learning_rate"]))
+        else:
+            assert record.config["learning_rate"] == -max(chosen[place])[1]
+            assert "test_score" in record.outcome
 
 
 def test_a_comparison_shows_itself(comparison):
     text = repr(comparison)
     assert "graph" in text
-    assert comparison.verdict.accuracy_sentence[:20] in text
+    assert " ".join(comparison.verdict.score_sentence.split())[:20] in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 80
+    assert max(map(len, comparison.table(60).splitlines())) <= 60
     assert "\x1b" not in text
     page = comparison._repr_html_()
     assert page.startswith("<pre")
@@ -68,124 +81,373 @@ def test_a_comparison_shows_itself(comparison):
 
 def test_a_comparison_is_json(comparison):
     data = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
-    assert data["trials"] == {"planned": 6, "done": 6, "failed": 0}
+    assert data["trials"] == {"planned": PLANNED, "done": PLANNED, "failed": 0}
     assert data["settings"]["epochs"] == 2
-    assert data["verdict"]["rows"]
+    assert [row["norm"] for row in data["verdict"]["rows"]]
+    assert data["folder"] == str(comparison.folder)
 
 
-def test_the_report_goes_where_it_is_asked_to(comparison, tmp_path):
-    path = comparison.report(tmp_path / "page.html")
-    assert path.read_text().lstrip().lower().startswith("<!doctype html>")
-
-
-def test_the_frame_has_a_row_per_trial(comparison):
-    pytest.importorskip("pandas")
+def test_the_frame_has_a_row_per_trial(comparison, tmp_path):
+    pandas = pytest.importorskip("pandas")
     frame = comparison.to_frame()
-    assert len(frame) == 6
+    assert len(frame) == PLANNED
     assert set(frame["norm"]) == {"none", "graph"}
-    assert frame["validation_accuracy"].between(0, 1).all()
+    assert frame["validation_score"].between(0, 1).all()
+    path = comparison.to_parquet(tmp_path / "trials.parquet")
+    pandas.testing.assert_frame_equal(pandas.read_parquet(path), frame, check_dtype=False)
 
 
-def test_the_frame_without_pandas_says_what_to_install(comparison, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match="pip install pandas"):
-        comparison.to_frame()
-
-
-@pytest.mark.usefixtures("stub_page")
-def test_a_finished_comparison_trains_nothing_again(comparison, trained):
+def test_a_finished_comparison_trains_nothing_again(comparison, in_this_process, stub_page):
     again = compare("MUTAG", **SMALL, out=comparison.folder)
-    assert trained == []
+    assert in_this_process == []
     assert again.records == comparison.records
     assert again.verdict == comparison.verdict
 
 
-def test_other_settings_are_refused(comparison, trained):
+def test_a_comparison_can_be_opened_again(comparison, tmp_path):
+    again = open_comparison(comparison.folder)
+    assert again.records == comparison.records
+    assert again.to_dict() == comparison.to_dict()
+    with pytest.raises(GraphnormsError, match=r"holds no run \(config.json is missing\)"):
+        open_comparison(tmp_path)
+
+
+def test_a_run_without_a_trial_can_be_opened(comparison, tmp_path):
+    """As a process leaves it that is killed before the first trial ends."""
+    (tmp_path / "config.json").write_text((comparison.folder / "config.json").read_text())
+    early = open_comparison(tmp_path)
+    assert (early.records, early.planned, early.judgeable) == ((), PLANNED, False)
+    assert repr(early).startswith("Comparison(no verdict yet")
+    assert early._repr_html_().startswith("<pre>")
+    assert early.to_dict()["verdict"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"epochs": None}, "config.json"), ({"fingerprint": ...}, "'fingerprint' is missing")],
+)
+def test_a_damaged_config_is_named(comparison, tmp_path, change, message):
+    config = json.loads((comparison.folder / "config.json").read_text()) | change
+    kept = {name: value for name, value in config.items() if value is not ...}
+    (tmp_path / "config.json").write_text(json.dumps(kept))
+    with pytest.raises(GraphnormsError, match=message):
+        open_comparison(tmp_path)
+
+
+def test_other_settings_are_refused(comparison, in_this_process):
     with pytest.raises(RunExistsError, match="epochs: 2 there, 3 here"):
         compare("MUTAG", **SMALL | {"epochs": 3}, out=comparison.folder)
-    assert trained == []
+    assert in_this_process == []
 
 
-@pytest.mark.usefixtures("stub_page")
-def test_the_number_of_workers_changes_nothing(comparison, tmp_path):
-    other = compare("MUTAG", **SMALL | {"workers": 2}, out=tmp_path / "run")
-    assert [record.without_timing() for record in other.records] == [
-        record.without_timing() for record in comparison.records
-    ]
+def test_where_trials_run_changes_nothing(comparison, in_this_process, stub_page, tmp_path):
+    other = compare("MUTAG", **SMALL, out=tmp_path / "run")
+    assert untimed(other.records) == untimed(comparison.records)
+    assert len(in_this_process) == len(set(in_this_process)) == PLANNED
 
 
-@pytest.mark.usefixtures("stub_page")
+@pytest.mark.parametrize("stop", [0, 3, 5, 8, 17])
 def test_an_interruption_keeps_what_is_done_and_the_same_call_continues(
-    comparison, trained, tmp_path
+    comparison, in_this_process, stub_page, tmp_path, stop
 ):
     def interrupt(status):
-        if len(status.records) == 4:
+        if len(status.records) == stop:
             raise KeyboardInterrupt
 
-    with pytest.raises(ComparisonInterrupted, match=r"interrupted: 4 of 6 trials; run") as caught:
+    match = rf"^interrupted: {stop} of 18 trials; run the same command again to continue$"
+    with pytest.raises(ComparisonInterrupted, match=match) as caught:
         compare("MUTAG", **SMALL, out=tmp_path / "run", progress=interrupt)
     assert isinstance(caught.value, KeyboardInterrupt)
-    assert len(caught.value.comparison.records) == len(trained) == 4
+    early = caught.value.comparison
+    assert len(early.records) == len(in_this_process) == stop
+    assert early.judgeable == (stop > 4), "fold 0 has 4 trials that select"
+    assert (early.folder / "report.html").exists() == early.judgeable
 
     statuses = []
     whole = compare("MUTAG", **SMALL, out=tmp_path / "run", progress=statuses.append)
-    assert len(trained) == len(set(trained)) == 6, "nothing was trained twice"
-    assert statuses[0].plan.kept == 4
-    assert [record.without_timing() for record in whole.records] == [
-        record.without_timing() for record in comparison.records
-    ]
+    assert len(in_this_process) == len(set(in_this_process)) == 18, "nothing was trained twice"
+    assert len(statuses[0].records) == stop
+    assert untimed(whole.records) == untimed(comparison.records)
 
 
-@pytest.mark.usefixtures("stub_page")
-def test_a_failing_trial_is_counted_and_stops_nobody(monkeypatch, tmp_path):
+def test_a_failing_trial_is_counted_and_stops_nobody(
+    monkeypatch, in_this_process, stub_page, tmp_path
+):
     run_trial = training.run_trial
 
     def failing(config, dataset, on_epoch=None):
-        if config.norm == "graph" and config.fold == 0:
+        if config.norm == "graph" and config.split["fold"] == 0:
             raise RuntimeError("out of luck")
         return run_trial(config, dataset, on_epoch)
 
     monkeypatch.setattr(training, "run_trial", failing)
     comparison = compare("MUTAG", **SMALL, out=tmp_path / "run")
-    assert comparison.to_dict()["trials"] == {"planned": 6, "done": 5, "failed": 1}
+    assert comparison.to_dict()["trials"] == {"planned": 18, "done": 15, "failed": 3}
     assert "out of luck" in comparison.verdict.failure_sentence
     assert (tmp_path / "run" / "report.html").exists()
 
 
-@pytest.mark.usefixtures("stub_page")
-def test_graphs_may_be_an_object(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    graphs = load_dataset("MUTAG")
-    comparison = compare(graphs, **SMALL)
-    assert comparison.folder == Path("runs/MUTAG-gin")
-    assert comparison.command.startswith("graphnorms.compare(dataset, ")
+def test_where_everything_fails_there_is_still_a_verdict(
+    monkeypatch, in_this_process, stub_page, tmp_path
+):
+    def failing(config, dataset, on_epoch=None):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(training, "run_trial", failing)
+    comparison = compare("MUTAG", **SMALL, out=tmp_path / "run")
+    assert comparison.to_dict()["trials"] == {"planned": 18, "done": 0, "failed": 18}
+    assert comparison.verdict.best is None
+    assert "out of luck" in repr(comparison)
+    json.dumps(comparison.to_dict(), allow_nan=False)
+    with pytest.raises(ValueError, match="no trial was done; there is no model to write"):
+        comparison.export(tmp_path / "model")
 
 
-@pytest.mark.usefixtures("stub_page")
-def test_status_counts_and_learns_the_time_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["graphnorms.comparison"], "_SECONDS_TO_KNOW_THE_SPEED", 0.0)
+def test_status_counts_and_learns_the_time_left(in_this_process, stub_page, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_TO_KNOW_THE_SPEED", 0.0)
     statuses = []
     compare("MUTAG", **SMALL, out=tmp_path / "run", progress=statuses.append)
-    assert [len(s.records) for s in statuses if s.latest] == [1, 2, 3, 4, 5, 6]
+    assert [len(s.records) for s in statuses if s.latest] == list(range(1, 19))
     assert statuses[0].remaining is None
     assert statuses[-1].remaining == 0
-    assert statuses[0].plan.detectable > 0
+    assert all(status.latest in status.records for status in statuses if status.latest)
+    assert not statuses[-1].running
 
 
-@pytest.mark.slow
-def test_kill_9_at_any_moment_then_the_same_command_gives_the_undisturbed_result(
-    comparison, tmp_path
-):
-    command = [sys.executable, "-m", "graphnorms", "compare", "--norms", "none,graph"]
-    command += ["--folds", "3", "--epochs", "2", "--workers", "2", "--out", str(tmp_path / "run")]
-    for attempt in range(8):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        time.sleep(2 + 0.7 * attempt)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    records = read_records(tmp_path / "run" / "records.jsonl")
-    assert {record.key: record.without_timing() for record in records} == {
-        record.key: record.without_timing() for record in comparison.records
-    }
-    assert len((tmp_path / "run" / "records.jsonl").read_text().splitlines()) == 6
+# What resume takes from the run.
+
+
+@pytest.fixture
+def begun(in_this_process, stub_page, tmp_path):
+    """A run of a comparison that was stopped before its first trial ended."""
+
+    def begun(dataset="MUTAG", folder: Path | None = None, **changes) -> Path:
+        out = tmp_path / "run" if folder is None else folder
+        with pytest.raises(ComparisonInterrupted):
+            compare(dataset, **SMALL | changes, out=out, progress=_interrupt)
+        return out
+
+    return begun
+
+
+def _interrupt(status):
+    raise KeyboardInterrupt
+
+
+def planned(dataset=None, **choices):
+    """The settings that a call resolves to, and what the run's folder would keep."""
+    names = {name for name in choices if name in Choices.__dataclass_fields__}
+    said = Choices(**{name: choices[name] for name in names})
+    where = {name: value for name, value in choices.items() if name not in names}
+    return prepare(dataset, choices=said, **where)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        {"features": "degree", "model": "gcn", "margin": 0.05, "seed": 3},
+        {"protocol": "paper", "preset": "graphnorm-paper", "residual": "before-norm"},
+        {"protocol": "split", "folds": None, "runs": 3, "weight_decay": 0.1},
+        {"norms": "graph,pair:scale=2,eps=0.1", "learning_rate": 0.02},
+    ],
+)
+def test_resume_takes_everything_from_the_run(begun, choices):
+    folder = begun(**choices)
+    kept = json.loads((folder / "config.json").read_text())
+    plan, config = planned(out=folder, resume=True)
+    assert json.loads(json.dumps(config)) == kept
+    with Run(plan.folder, config):
+        pass
+    again, config = planned("MUTAG", out=folder, resume=True)
+    assert again.settings == plan.settings
+
+
+def test_resume_finds_the_folder_by_the_data(in_this_process, stub_page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ComparisonInterrupted):
+        compare("MUTAG", **SMALL, progress=_interrupt)
+    plan, _ = planned(resume=True)
+    assert plan.folder == Path("runs/MUTAG-gin")
+    assert plan.settings.epochs == 2
+    with pytest.raises(GraphnormsError, match=r"^runs/MUTAG-gcn holds no run \(config.json is mis"):
+        planned(resume=True, model="gcn")
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"epochs": 3}, r"epochs: 2 there, 3 here"),
+        ({"norms": "none,batch"}, r"norms: none,graph there, none,batch here"),
+        ({"model": "gcn"}, r"model: gin there, gcn here"),
+        ({"protocol": "split"}, r"protocol: nested there, split here"),
+        ({"protocol": "paper"}, r"protocol: nested there, paper here"),
+        ({"budget": "full"}, r"budget: quick there, full here"),
+        ({"learning_rate": 0.5}, r"learning rates: 0.003,0.01 there, 0.5 here"),
+        ({"features": "degree"}, r"features: not set there, degree here"),
+        ({"seed": 1}, r"seed: 0 there, 1 here"),
+    ],
+)
+def test_resume_refuses_what_contradicts_the_run(begun, in_this_process, choices, message):
+    folder = begun()
+    with pytest.raises(RunExistsError, match=message) as caught:
+        compare(out=folder, resume=True, workers=1, **choices)
+    assert "\n" not in str(caught.value)
+    assert f"choose another folder, e.g. --out {folder}-2" in str(caught.value)
+    assert in_this_process == []
+
+
+def test_resume_goes_on_where_the_run_was(comparison, begun, in_this_process):
+    folder = begun()
+    with pytest.raises(ComparisonInterrupted):
+        compare(out=folder, resume=True, workers=1, progress=_after(4))
+    assert untimed(compare(out=folder, resume=True).records) == untimed(comparison.records)
+    assert len(in_this_process) == len(set(in_this_process)) == 18
+
+
+def _after(number: int):
+    def interrupt(status):
+        if len(status.records) == number:
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
+def test_resume_where_no_run_is_says_so(tmp_path):
+    with pytest.raises(GraphnormsError, match="holds no run") as caught:
+        compare(out=tmp_path / "nowhere", resume=True)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "nowhere").exists()
+
+
+# Graphs in memory.
+
+
+def test_graphs_may_be_an_object(in_this_process, stub_page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    graphs = load_dataset("MUTAG", features="degree")
+    found = compare(graphs, **SMALL)
+    assert found.folder == Path("runs/MUTAG-gin")
+    assert found.command.startswith("graphnorms.compare(dataset, norms=('none', 'graph'), ")
+    again = eval(found.command, {"graphnorms": sys.modules["graphnorms"], "dataset": graphs})
+    assert again.records == found.records, "the call that is printed is the same comparison"
+    assert len(in_this_process) == 18
+    opened = open_comparison(found.folder)
+    assert opened.command == found.command
+    with pytest.raises(GraphnormsError, match="was made from graphs in memory; call compare"):
+        opened.export(tmp_path / "model")
+    with pytest.raises(GraphnormsError, match="was made from graphs in memory; call compare"):
+        compare(resume=True, out=found.folder)
+    assert compare(graphs, resume=True, out=found.folder).records == found.records
+    with pytest.raises(RunExistsError, match="fingerprint"):
+        compare(load_dataset("MUTAG"), **SMALL)
+    with pytest.raises(ValueError, match="features says how data are read, but the data are a Gra"):
+        compare(graphs, features="labels")
+
+
+def test_graphs_of_pyg_are_read_as_asked_also_when_resumed(begun):
+    data = pytest.importorskip("torch_geometric.data")
+    items = [
+        data.Data(
+            edge_index=torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), y=torch.tensor(float(n % 2)),
+            x=torch.ones(3, 2) * n,
+        )
+        for n in range(12)
+    ]  # fmt: skip
+    folder = begun(items, task="regression", features="degree")
+    plan, config = planned(items, resume=True, out=folder)
+    assert json.loads((folder / "config.json").read_text()) == json.loads(json.dumps(config))
+    assert plan.dataset.task.kind == "regression"
+    assert plan.dataset.features == "one-hot degree"
+    assert "task='regression', features='degree'" in plan.command
+    assert open_comparison(folder).command == plan.command
+
+
+def test_a_data_set_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DatasetError, match="unknown data set 'MUTTAG'"):
+        compare("MUTTAG", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"engine": "locl"}, "unknown engine 'locl'; did you mean local"),
+        ({"engine": "dask"}, "needs the address of a scheduler"),
+        ({"scheduler": "tcp://x:1"}, "is for the dask engine; the engine is local"),
+        ({"workers": 0}, "workers must be an integer ≥ 1; got 0"),
+        ({"folds": 64}, "64 folds need 64 or more members of every class"),
+        ({"model": "gine"}, "try 'gin'"),
+        ({"norms": "graph,group:num_groups=7"}, "7"),
+        ({"features": "attributes"}, "data set 'MUTAG' has no node attributes"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, choices, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        compare("MUTAG", out=tmp_path / "run", **choices)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+# The model that is exported.
+
+
+def test_an_exported_model_scores_what_its_record_says(comparison, tmp_path, threads, monkeypatch):
+    train = training.train
+
+    def watched(config, dataset):
+        assert torch.get_num_threads() == 1, "several threads round sums differently"
+        return train(config, dataset)
+
+    monkeypatch.setattr(training, "train", watched)
+    torch.set_num_threads(2)
+    path = comparison.export(tmp_path / "best.safetensors", norm="graph")
+    assert torch.get_num_threads() == 2
+    model = load_model(path)
+    assert model.config.norm == "graph"
+    record = next(record for record in comparison.records if record.key == model.config.key)
+    rivals = [
+        r.outcome["validation_score"]
+        for r in comparison.records
+        if r.config["norm"] == "graph" and r.config["stage"] == "final"
+    ]
+    assert record.config["stage"] == "final"
+    assert record.outcome["validation_score"] == max(rivals)
+    from graphnorms.data import SplitConfig, split_items
+
+    graphs = load_dataset("MUTAG")
+    test = split_items(graphs, SplitConfig(**record.config["split"])).test
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        outputs = model(graphs.batch(test))
+    assert (
+        score("accuracy", "classification", outputs, graphs.y[test]) == record.outcome["test_score"]
+    )
+
+
+def test_what_is_exported_is_the_recommended_norm(comparison, tmp_path, monkeypatch):
+    opened = open_comparison(comparison.folder)
+    advice = opened.verdict.recommendation
+    expected = opened.verdict.best if advice is None else advice.norm
+    assert load_model(opened.export(tmp_path / "model")).config.norm == expected
+    with pytest.raises(ValueError, match="unknown norm 'grpah'"):
+        opened.export(tmp_path / "other", norm="grpah")
+    with pytest.raises(ValueError, match="no trial with the norm 'batch' was done"):
+        opened.export(tmp_path / "other", norm="batch")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_model_of_changed_data_or_of_another_outcome_is_not_exported(comparison, tmp_path):
+    path = tmp_path / "model"
+    path.write_text("of yesterday")
+    changed = replace(comparison, dataset=load_dataset("MUTAG", features="degree"))
+    with pytest.raises(GraphnormsError, match="MUTAG has changed since the run"):
+        changed.export(path, norm="graph")
+    other = [
+        replace(r, outcome=r.outcome | {"test_loss": 0.5}) if r.outcome else r
+        for r in comparison.records
+    ]
+    with pytest.raises(GraphnormsError, match="did not end as it did before"):
+        replace(comparison, records=tuple(other)).export(path, norm="graph")
+    assert path.read_text() == "of yesterday"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -133,6 +133,7 @@ _command("calls", "Microseconds per small call.")
 _command("memory", "Bytes kept for the backward, and the peak.")
 _command("epoch", "A GIN epoch against PyG's, and against its matrix products alone.")
 _command("scaling", "Cost per element against rows, channels, graphs and segment length.")
+_command("lab", "The trials of a comparison against the same written with PyG.")
 
 
 @bench.command()

@@ -214,8 +214,13 @@ def _show_plan(
 
     plan, config = prepare(dataset, choices=Choices(**choices), **where)
     if as_json:
-        seconds = estimate(plan).seconds
-        outcome = {"settings": config, "trials": plan.settings.planned, "seconds": seconds}
+        outcome = {
+            "settings": config,
+            "trials": plan.settings.planned,
+            "seconds": estimate(plan).seconds,
+            "folder": str(plan.folder),
+            "command": plan.command,
+        }
         print(json.dumps(outcome, indent=2, allow_nan=False))
         return
     console = Console(highlight=False)

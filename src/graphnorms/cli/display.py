@@ -71,7 +71,7 @@ class Display:
         if self._live is not None:
             self._live.update(progress_table(status, self.console.width), refresh=True)
         elif status.latest is not None:
-            self._print(trial_line(status, status.latest))
+            self._print(trial_line(status, status.latest), whole=True)
 
     def show_outcome(self, comparison: Comparison) -> None:
         """Show the table, the verdict in words, and where everything lies."""
@@ -99,7 +99,7 @@ class Display:
         self._print(f"records: {comparison.folder / RECORDS}", whole=True)
 
     def _print(self, text: str, *, whole: bool = False) -> None:
-        """Print text as it is; `whole`: without breaking lines, as paths must not be."""
+        """Print text as it is; `whole`: without breaking lines, as paths and trials must not be."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=whole)
 
 
@@ -109,11 +109,13 @@ def trial_line(status: Status, record: Record) -> str:
     total = settings.planned
     fold = f"fold {config['split']['fold']:2}  " if settings.protocol != "split" else ""
     rates = (f"{rate:g}" for rate in settings.learning_rates)
+    kind = "test" if config["stage"] == "final" else "validation"
     value = score_of(record)
-    outcome = f"failed: {record.reason}"
-    if value is not None:
-        kind = "test" if config["stage"] == "final" else "validation"
-        outcome = f"{kind} {_scale(status, value).score(value)}"
+    if record.status == "failed":
+        outcome = f"failed: {record.reason}"
+    else:
+        shown = "no {} score" if value is None else f"{{}} {_scale(status, value).score(value)}"
+        outcome = shown.format(kind)
     left = "" if status.remaining is None else f"  {duration(status.remaining)} left"
     return (
         f"{len(status.records):{len(str(total))}}/{total}  {config['stage']:6}  {fold}"
@@ -163,11 +165,12 @@ def progress_table(status: Status, width: int) -> Group:
 
 
 def score_of(record: Record) -> float | None:
-    """The score of a trial: on test data, or where it has none on validation data."""
+    """The score of a trial: on test data if that is what it is for, else on validation data."""
     if record.status != "done":
         return None
-    outcome = record.outcome
-    return outcome.get("test_score", outcome.get("validation_score"))
+    return record.outcome.get(
+        "test_score" if record.config["stage"] == "final" else "validation_score"
+    )
 
 
 def _scale(status: Status, value: float) -> Scale:

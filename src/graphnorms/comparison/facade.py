@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from graphnorms.comparison.outcome import Comparison, ComparisonInterrupted
 from graphnorms.comparison.progress import Clock, Status
 from graphnorms.comparison.repeat import choices_of, command_of
-from graphnorms.errors import GraphnormsError
+from graphnorms.comparison.sources import Dataset, load_again, load_source
 from graphnorms.lab import engines
-from graphnorms.lab.plan import Plan, Schedule, code_versions
+from graphnorms.lab.plan import Plan, Schedule, code_versions, require_possible
 from graphnorms.lab.protocol import (
-    DEFAULT_DEVICE,
+    DEFAULT_PRESET,
+    DEFAULT_PROTOCOL,
     Choices,
     CompareSettings,
+    default_model,
     require_integer,
     resolve,
     said,
@@ -28,10 +30,6 @@ from graphnorms.lab.runs import Run, default_folder, read_config
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
     from graphnorms.training import Record, TrialConfig
-
-DEFAULT_DATASET = "MUTAG"
-Dataset: TypeAlias = "str | Path | GraphSet | Sequence[Any] | None"
-Reading: TypeAlias = dict[str, Any] | None
 
 
 def compare(
@@ -167,34 +165,58 @@ def prepare(
 
     Returns:
         The plan, and what the run's folder keeps of it.
-    """
 
-    reading: Reading = None
-    if resume:
-        folder = Path(out) if out is not None else _folder_of(dataset, choices)
-        stored = read_config(folder)
-        dataset, reading = _stored_data(dataset, stored, folder)
-        choices = replace(choices_of(CompareSettings.from_dict(stored)), **said(choices))
-        out = folder
-    if workers is None:
-        workers = engines.default_workers(choices.device or DEFAULT_DEVICE)
-    require_integer("workers", workers, at_least=1)
+    Raises:
+        ValueError, GraphnormsError: As `compare` does, but for what other processes do.
+    """
     engines.check_engine(engine, scheduler)
+    if workers is not None:
+        require_integer("workers", workers, at_least=1)
     asked = _given(task=task, features=features, edge_features=edge_features)
-    graphs, name, reading = _load(dataset, (reading or {}) | asked)
-    settings = resolve(graphs, name, choices)
-    folder = _default_folder(settings, graphs) if out is None else Path(out)
+    folder = None if out is None else Path(out)
+    if resume:
+        if folder is None:
+            folder = _folder_of(load_source(dataset, asked).graphs, choices)
+        stored = read_config(folder)
+        choices = _continued(choices, CompareSettings.from_dict(stored))
+        source = load_again(stored, folder, dataset, asked)
+    else:
+        source = load_source(dataset, asked)
+        folder = _folder_of(source.graphs, choices) if folder is None else folder
+    graphs = source.graphs
+    settings = resolve(graphs, source.name, choices)
     versions = code_versions()
     plan = Plan(
         schedule=Schedule(settings=settings, fingerprint=graphs.fingerprint, versions=versions),
         dataset=graphs,
-        workers=workers,
+        workers=engines.default_workers(settings.device) if workers is None else workers,
         engine=engine,
         folder=folder,
-        command=command_of(settings, reading),
+        command=command_of(settings, source.reading, in_memory=source.in_memory),
     )
-    data = {"reading": reading, "fingerprint": graphs.fingerprint}
+    require_possible(plan)
+    data = {
+        "reading": source.reading,
+        "in_memory": source.in_memory,
+        "fingerprint": graphs.fingerprint,
+    }
     return plan, settings.to_dict() | versions | data
+
+
+def _folder_of(graphs: GraphSet, choices: Choices) -> Path:
+    """Return the folder of a run when none is named."""
+    preset = choices.preset or DEFAULT_PRESET
+    model = choices.model or default_model(graphs, preset)
+    return default_folder(graphs.name, model, preset, choices.protocol or DEFAULT_PROTOCOL)
+
+
+def _continued(choices: Choices, stored: CompareSettings) -> Choices:
+    """Complete choices with those of the run that is continued."""
+    kept = choices_of(stored)
+    if choices.protocol not in (None, stored.protocol):
+        # A contradiction, which the folder will tell; these would only be in the way.
+        kept = replace(kept, folds=None, split=None)
+    return replace(kept, **said(choices))
 
 
 def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Status], None]) -> None:
@@ -233,7 +255,7 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
         plan.engine, run_trial, plan.dataset, workers=min(plan.workers, total), scheduler=scheduler
     )
     with engine, closing(
-        run.complete(engine, known, on_progress, lambda _: schedule.reported(find))
+        run.complete(engine, known, on_progress, lambda record: schedule.following(record, find))
     ) as records:  # fmt: skip
         for record in records:
             ended += 1
@@ -257,46 +279,6 @@ def _comparison(plan: Plan, run: Run) -> Comparison:
         command=plan.command,
         dataset=plan.dataset,
     )
-
-
-def _load(dataset: Dataset, reading: dict[str, Any]) -> tuple[GraphSet, str, Reading]:
-    """Return the graphs, what to call them, and how they were read; None for a `GraphSet`."""
-    from graphnorms.data import GraphSet, from_pyg, load_dataset
-
-    if isinstance(dataset, GraphSet):
-        if reading:
-            raise ValueError(
-                f"{next(iter(reading))} says how data are read, but the data are a GraphSet; "
-                "make it as it is wanted"
-            )
-        return dataset, dataset.name, None
-    if dataset is None or isinstance(dataset, str | Path):
-        name = DEFAULT_DATASET if dataset is None else str(dataset)
-        return load_dataset(name, **reading), name, reading
-    graphs = from_pyg(dataset, **reading)
-    return graphs, graphs.name, None
-
-
-def _stored_data(dataset: Dataset, stored: Mapping[str, Any], folder: Path) -> tuple[Any, Reading]:
-    """Return the data of the run that is resumed, unless they are given."""
-    reading = stored.get("reading")
-    if dataset is not None:
-        return dataset, None if not isinstance(dataset, str | Path) else reading
-    if reading is None:
-        raise GraphnormsError(
-            f"the run in {folder} was made from graphs in memory; give them to compare() to resume"
-        )
-    return stored["dataset"], reading
-
-
-def _folder_of(dataset: Dataset, choices: Choices) -> Path:
-    """Return where a run would be, before its data are known to be there."""
-    graphs, _, _ = _load(dataset, {})
-    return _default_folder(resolve(graphs, graphs.name, choices), graphs)
-
-
-def _default_folder(settings: CompareSettings, graphs: GraphSet) -> Path:
-    return default_folder(graphs.name, settings.model, settings.preset, settings.protocol)
 
 
 def _given(**options: str | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.comparison.repeat import command_of
+from graphnorms.comparison.sources import load_again
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.plan import Schedule, code_versions
 from graphnorms.lab.protocol import CompareSettings
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from graphnorms.data import GraphSet
     from graphnorms.lab.verdict import Verdict
-    from graphnorms.training import Record
+    from graphnorms.training import Predictor, Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +135,14 @@ class Comparison:
             OSError: The data cannot be read, or the file not written.
         """
         from graphnorms.lab.selection import best_trial
+        from graphnorms.layers.factory import lookup
+        from graphnorms.training import save_checkpoint
 
         if norm is None:
             advice = self.verdict.recommendation
             norm = advice.norm if advice is not None else self.verdict.best
+        else:
+            norm = lookup(norm).name
         chosen = [
             record
             for record in self.records
@@ -145,8 +150,9 @@ class Comparison:
         ]
         record = best_trial(chosen)
         if record is None:
-            raise ValueError(f"no trial with the norm {norm!r} was done; there is no model of it")
-        _train_again(record, self._data(), Path(path))
+            which = "" if norm is None else f" with the norm {norm!r}"
+            raise ValueError(f"no trial{which} was done; there is no model to write")
+        save_checkpoint(Path(path), _train_again(record, self._data()))
         return Path(path)
 
     def to_dict(self) -> dict[str, Any]:
@@ -186,17 +192,9 @@ class Comparison:
 
     def _data(self) -> GraphSet:
         """The graphs: those at hand, or read as they were."""
-        from graphnorms.data import load_dataset
-
         if self.dataset is not None:
             return self.dataset
-        reading = read_config(self.folder).get("reading")
-        if reading is None:
-            raise GraphnormsError(
-                "the comparison was made from graphs in memory, which its folder does not have; "
-                "call compare() with them again and export its result"
-            )
-        return load_dataset(self.settings.dataset, **reading)
+        return load_again(read_config(self.folder), self.folder, None, {}).graphs
 
 
 def open_comparison(folder: str | Path) -> Comparison:
@@ -210,8 +208,8 @@ def open_comparison(folder: str | Path) -> Comparison:
     config, records = open_run(folder)
     try:
         settings = CompareSettings.from_dict(config)
-    except ValueError as error:
-        raise GraphnormsError(f"{folder}: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise GraphnormsError(f"{folder / CONFIG}: {error}") from None
     try:
         schedule = Schedule(
             settings=settings,
@@ -225,7 +223,9 @@ def open_comparison(folder: str | Path) -> Comparison:
         settings=settings,
         records=tuple(schedule.records(journal.get)),
         folder=folder,
-        command=command_of(settings, config.get("reading")),
+        command=command_of(
+            settings, config.get("reading", {}), in_memory=config.get("in_memory", False)
+        ),
     )
 
 
@@ -244,8 +244,9 @@ class ComparisonInterrupted(KeyboardInterrupt):
         self.comparison = comparison
 
 
-def _train_again(record: Record, graphs: GraphSet, path: Path) -> None:
-    from graphnorms.training import TrialConfig, run_trial, threads
+def _train_again(record: Record, graphs: GraphSet) -> Predictor:
+    """Return the model of a trial that was done."""
+    from graphnorms.training import Record, TrialConfig, threads, train
 
     config = TrialConfig(**record.config)
     if graphs.fingerprint != config.fingerprint:
@@ -254,11 +255,11 @@ def _train_again(record: Record, graphs: GraphSet, path: Path) -> None:
             f"{config.fingerprint}); its models cannot be made again"
         )
     with threads(1):  # as it was, for the same rounding
-        again = run_trial(config, graphs, checkpoint=path)
-    if again.outcome != record.outcome:
-        path.unlink(missing_ok=True)
+        again, predictor = train(config, graphs)
+    if predictor is None or Record.from_json(again.to_json()).outcome != record.outcome:
         raise GraphnormsError(
             "the trial did not end as it did before, so there is no model of it to write; it was "
             f"made with torch {record.environment.get('torch')} on "
             f"{record.environment.get('processor')}"
         )
+    return predictor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from graphnorms.lab.protocol import Choices, CompareSettings, said
@@ -36,15 +37,17 @@ def choices_of(settings: CompareSettings) -> Choices:
     )
 
 
-def command_of(settings: CompareSettings, reading: dict[str, Any] | None) -> str:
+def command_of(
+    settings: CompareSettings, reading: Mapping[str, Any], *, in_memory: bool = False
+) -> str:
     """Say what repeats a comparison: a command line, or a call if the data came as an object.
 
     Args:
         settings: Those of the comparison.
-        reading: How the data were read; None if they were not.
+        reading, in_memory: Of the data, see `graphnorms.comparison.sources.Source`.
     """
-    options = (reading or {}) | said(choices_of(settings))
-    if reading is None:
+    options = {**reading, **said(choices_of(settings))}
+    if in_memory:
         arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
         return f"graphnorms.compare(dataset, {arguments})"
     words = ["graphnorms", "compare", settings.dataset]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from graphnorms.errors import unknown_name
 from graphnorms.lab import equivalence, power, resampling, statistics
 from graphnorms.lab.equivalence import Probabilities
+from graphnorms.lab.protocol import PROTOCOLS
 from graphnorms.lab.statistics import Estimate, PairedDifference
-
-PROTOCOLS: Final = ("nested", "split", "paper")
 
 Pair: TypeAlias = tuple[int, int, int]
 """What pairs the trials of norms: `(seed of the split, fold, run)`, equal for all norms."""

@@ -150,7 +150,7 @@ def _test_ratio(trials: Mapping[str, Trials], protocol: str) -> float:
         return 0.0
     held_out = "validation_items" if protocol == "paper" else "test_items"
     records = [record for of_norm in trials.values() for record in of_norm.records()]
-    counts = [r.counts for r in records if r.counts.get("train_items") and held_out in r.counts]
+    counts = [r.counts for r in records if r.counts.get("train_items") and r.counts.get(held_out)]
     if counts:
         tested = sum(count[held_out] for count in counts)
         return tested / sum(count["train_items"] for count in counts)

@@ -24,8 +24,10 @@ Find = Callable[[str], "Record | None"]
 class Schedule:
     """The trials of a comparison, as a function of its settings.
 
-    Trials come fold by fold, within a fold run by run, and then norm by norm: whenever a
-    comparison is interrupted, the norms have been tried on the same splits but for the last.
+    Trials come fold by fold: in a fold those that choose the learning rates, then, all norms'
+    rates being known, those that are reported; run by run, and in a run norm by norm. Whenever a
+    comparison is interrupted, every fold before the last ones is complete, and the norms have
+    been tried equally often but for the trials that were running.
 
     Args:
         settings: Everything that was asked for, resolved.
@@ -37,45 +39,48 @@ class Schedule:
     fingerprint: str
     versions: Mapping[str, str]
 
-    def selection(self) -> list[TrialConfig]:
+    def selection(self, fold: int) -> list[TrialConfig]:
         """List the trials that choose learning rates; empty where there is nothing to choose."""
         settings = self.settings
         if not settings.selects:
             return []
-        rates = settings.learning_rates
+        grid = itertools.product(range(settings.selection_runs), settings.learning_rates)
         return [
             self._trial(norm, "select", fold, run, rate)
-            for fold in range(settings.folds)
-            for run, rate in itertools.product(range(settings.selection_runs), rates)
+            for run, rate in grid
             for norm in settings.norms
         ]
 
-    def reported(self, find: Find) -> list[TrialConfig]:
-        """List the trials that scores come from, as far as their learning rates are known.
+    def reported(self, fold: int, find: Find) -> list[TrialConfig]:
+        """List the trials that scores come from; empty until all norms' rates are known.
 
         Args:
+            fold: Where.
             find: Gives the records there are.
         """
         settings = self.settings
         if settings.protocol == "paper":
+            grid = itertools.product(range(settings.runs), settings.learning_rates)
             return [
                 self._trial(norm, "paper", fold, run, rate)
-                for fold in range(settings.folds)
-                for run, rate in itertools.product(range(settings.runs), settings.learning_rates)
+                for run, rate in grid
                 for norm in settings.norms
             ]
-        rates = {
-            (fold, norm): self.rate(norm, fold, find)
-            for fold in range(settings.folds)
-            for norm in settings.norms
-        }
+        rates = {norm: self.rate(norm, fold, find) for norm in settings.norms}
+        if None in rates.values():
+            return []
         return [
             self._trial(norm, "final", fold, run, rate)
-            for fold in range(settings.folds)
             for run in range(settings.runs)
-            for norm in settings.norms
-            if (rate := rates[fold, norm]) is not None
+            for norm, rate in rates.items()
+            if rate is not None
         ]
+
+    def following(self, record: Record, find: Find) -> list[TrialConfig]:
+        """List the trials that are to be run because of a record and of the others there are."""
+        if record.config["stage"] != "select":
+            return []
+        return self.reported(record.config["split"]["fold"], find)
 
     def rate(self, norm: str, fold: int, find: Find) -> float | None:
         """Return the learning rate that a norm gets in a fold; None while it is not known."""
@@ -89,7 +94,11 @@ class Schedule:
 
     def known(self, find: Find) -> list[TrialConfig]:
         """List every trial that is known so far, in the order in which they should run."""
-        return [*self.selection(), *self.reported(find)]
+        return [
+            config
+            for fold in range(self.settings.folds)
+            for config in (*self.selection(fold), *self.reported(fold, find))
+        ]
 
     def records(self, find: Find) -> Iterator[Record]:
         """Iterate over the records there are, in the order of the plan, not that of arrival."""
@@ -174,6 +183,27 @@ class Plan:
     def settings(self) -> CompareSettings:
         """Everything that was asked for, resolved."""
         return self.schedule.settings
+
+
+def require_possible(plan: Plan) -> None:
+    """Raise what every trial would raise, before the first of them runs.
+
+    Raises:
+        ValueError: The data cannot be divided so, or a model cannot be built for them.
+    """
+    from graphnorms.data import split_items
+    from graphnorms.models import GNN, ModelConfig
+
+    settings, graphs = plan.settings, plan.dataset
+    split_items(graphs, plan.schedule.split(0))
+    for norm in settings.norms:
+        try:
+            GNN(
+                ModelConfig(**settings.architecture), norm, graphs.num_features, graphs.num_outputs,
+                edge_channels=graphs.num_edge_features, seed=0,
+            )  # fmt: skip
+        except TypeError as error:  # a layer that is given a word for a number, say
+            raise ValueError(f"norm {norm!r} cannot be made: {error}") from None
 
 
 def code_versions() -> dict[str, str]:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import unknown_name
 from graphnorms.lab.budgets import BUDGETS, QUICK, budget_named
-from graphnorms.lab.design import PROTOCOLS
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
 
+PROTOCOLS: Final = ("nested", "split", "paper")
 DEFAULT_NORMS = ("none", "batch", "layer", "instance", "graph")
 BASELINE: Final = "none"
 SCHEDULES = ("linear", "constant")
@@ -212,7 +212,7 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         choices: What was asked for.
 
     Raises:
-        ValueError: A value is not possible, or a name is not known.
+        ValueError: A value is not possible, a name is not known, or the device is not there.
     """
     from graphnorms.training import DEFAULT_METRICS, metric_named, training_defaults
 
@@ -220,7 +220,8 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
     if protocol not in PROTOCOLS:
         raise unknown_name("protocol", protocol, PROTOCOLS)
     require_device(choices.device or DEFAULT_DEVICE)
-    model, preset = choices.model or default_model(graphs), choices.preset or DEFAULT_PRESET
+    preset = choices.preset or DEFAULT_PRESET
+    model = choices.model or default_model(graphs, preset)
     defaults = training_defaults(preset)
     epochs = max(1, round(defaults.epochs * budget.epochs))
     metric = choices.metric or DEFAULT_METRICS[graphs.task.kind]
@@ -236,7 +237,7 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         dataset=dataset,
         protocol=protocol,
         budget=choices.budget or QUICK,
-        norms=_norms(choices.norms or DEFAULT_NORMS),
+        norms=_norms(DEFAULT_NORMS if choices.norms is None else choices.norms),
         model=model,
         preset=preset,
         architecture=_architecture(graphs, model, preset, choices),
@@ -253,19 +254,24 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         batch_size=defaults.batch_size if choices.batch_size is None else choices.batch_size,
         learning_rates=_rates(choices.learning_rate, budget.learning_rates),
         schedule=defaults.schedule,
-        weight_decay=defaults.weight_decay
-        if choices.weight_decay is None
-        else choices.weight_decay,
-        margin=choices.margin,
+        weight_decay=_as_float(
+            defaults.weight_decay if choices.weight_decay is None else choices.weight_decay
+        ),
+        margin=_as_float(choices.margin),
         device=choices.device or DEFAULT_DEVICE,
     )
 
 
-def default_model(graphs: GraphSet) -> str:
-    """Return the model when none is named: GCN for nodes, GINE for edges with features, GIN."""
+def default_model(graphs: GraphSet, preset: str = DEFAULT_PRESET) -> str:
+    """Return the model when none is named: GCN for nodes, GINE for edges with features, GIN.
+
+    A preset without a GINE has a GIN for those.
+    """
+    from graphnorms.models import preset_models
+
     if graphs.task.level == "node":
         return "gcn"
-    return "gine" if graphs.num_edge_features else "gin"
+    return "gine" if graphs.num_edge_features and "gine" in preset_models(preset) else "gin"
 
 
 def _norms(given: Sequence[str] | str) -> tuple[str, ...]:
@@ -309,7 +315,16 @@ def _split_kind(graphs: GraphSet, choices: Choices) -> str:
 def _rates(given: float | Sequence[float] | None, grid: tuple[float, ...]) -> tuple[float, ...]:
     if given is None:
         return grid
-    return tuple(sorted(given)) if isinstance(given, Sequence) else (given,)
+    several: Any = given if isinstance(given, list | tuple) else [given]
+    rates = [_as_float(rate) for rate in several]
+    # What is no number is left for the check of the settings to find.
+    return tuple(sorted(rates) if all(isinstance(rate, float) for rate in rates) else rates)
+
+
+def _as_float(value: Any) -> Any:
+    """A number as a plain float, for 1 and 1.0 to be one setting; anything else as it is."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number else value
 
 
 def require_integer(name: str, value: object, *, at_least: int) -> None:

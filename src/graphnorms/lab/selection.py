@@ -62,8 +62,9 @@ def best_trial(records: Iterable[Record]) -> Record | None:
     higher = metric_named(done[0].config["metric"]).higher_is_better
 
     def place(record: Record) -> tuple[float, float]:
-        score, loss = (record.outcome[f"validation_{name}"] for name in ("score", "loss"))
-        return (-score if higher else score, loss)
+        score = _mean([record.outcome.get("validation_score")])
+        loss = _mean([record.outcome.get("validation_loss")])
+        return (_last_if_unknown(-score if higher else score), _last_if_unknown(loss))
 
     return min(done, key=place)
 

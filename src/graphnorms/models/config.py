@@ -86,6 +86,17 @@ _PRESETS: Final = {
 PRESETS: Final = tuple(_PRESETS)
 
 
+def preset_models(name: str) -> tuple[str, ...]:
+    """Return the models that a preset has.
+
+    Raises:
+        ValueError: There is no such preset.
+    """
+    if name not in _PRESETS:
+        raise unknown_name("preset", name, _PRESETS)
+    return tuple(_PRESETS[name])
+
+
 def preset(model: str, name: str = "default", *, node_labels: bool = True) -> ModelConfig:
     """Return the named preset of a model.
 

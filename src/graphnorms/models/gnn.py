@@ -87,6 +87,7 @@ class GNN(nn.Module):
         adjacency: Adjacency,
         segments: Segments,
         edge_features: Tensor | None = None,
+        factors: Tensor | None = None,
     ) -> Tensor:
         """Return the logits, `(graphs, out_channels)`, or `(nodes, out_channels)`.
 
@@ -96,13 +97,17 @@ class GNN(nn.Module):
             segments: Which node belongs to which graph.
             edge_features: The features of the edges, `(edges, edge_channels)`, in the order in
                 which the adjacency numbers them; only GINE reads them.
+            factors: The factor of the subgraph around every node, `(nodes,)`, which SuperNorm
+                reads; worked out on the host, slowly, where they are needed and not given.
         """
         config = self.config
+        if factors is None and "factors" in self.needs:
+            factors = subgraph_factors(adjacency)
         context = GraphContext(
             adjacency, segments,
             types=x.argmax(1) if "types" in self.needs else None,
             condition=readout(x, segments, "mean") if "condition" in self.needs else None,
-            factors=subgraph_factors(adjacency) if "factors" in self.needs else None,
+            factors=factors,
             edge_features=edge_features,
         )  # fmt: skip
         for layer, convolution in enumerate(self.convolutions):

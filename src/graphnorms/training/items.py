@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphnorms.data import GraphBatch, GraphSet
+from graphnorms.layers.super_norm import subgraph_factors
 
 _EVALUATION_NODES = 1 << 16  # evaluated at once: bounds the memory, not the result
 
-Minibatch = tuple[GraphBatch, Tensor]
-"""Graphs, and the targets of their items: missing where an item is of another part."""
+_FACTORS_GRAPHS = 256  # likewise
+
+
+class Minibatch(NamedTuple):
+    """Graphs, and what else a step needs.
+
+    Args:
+        batch: The graphs.
+        targets: Those of their items: missing where an item is of another part.
+        factors: The factor of the subgraph around each node, if the model reads them.
+    """
+
+    batch: GraphBatch
+    targets: Tensor
+    factors: Tensor | None = None
 
 
 class Items:
@@ -22,6 +37,7 @@ class Items:
         graphs: The set, where it is to be computed.
         ids: Ids of the items, on the CPU.
         whole: A batch of all graphs, taken in place of a new one wherever all are asked for.
+        factors: The subgraph factors of all nodes of the set, if minibatches are to have them.
 
     Attributes:
         targets: The targets of the items.
@@ -30,9 +46,16 @@ class Items:
         complete: Whether none of those is missing.
     """
 
-    def __init__(self, graphs: GraphSet, ids: Tensor, whole: GraphBatch | None = None) -> None:
+    def __init__(
+        self,
+        graphs: GraphSet,
+        ids: Tensor,
+        whole: GraphBatch | None = None,
+        factors: Tensor | None = None,
+    ) -> None:
         self._graphs = graphs
         self._whole = whole
+        self._factors = factors
         self._number = ids.shape[0]
         on_device = ids.to(graphs.device)
         self.targets = graphs.y.index_select(0, on_device)
@@ -62,11 +85,15 @@ class Items:
             graph_ids: Which, on the CPU.
         """
         if self._whole is not None and graph_ids.shape[0] == len(self._graphs):
-            return self._whole, self._whole.y if self._masked is None else self._masked
+            targets = self._whole.y if self._masked is None else self._masked
+            return Minibatch(self._whole, targets, self._factors)
         batch = self._graphs.batch(graph_ids)
-        if self._masked is None:
-            return batch, batch.y
-        return batch, self._masked.index_select(0, self._graphs.node_ids(graph_ids))
+        if self._masked is None and self._factors is None:
+            return Minibatch(batch, batch.y)
+        nodes = self._graphs.node_ids(graph_ids)
+        targets = batch.y if self._masked is None else self._masked.index_select(0, nodes)
+        factors = None if self._factors is None else self._factors.index_select(0, nodes)
+        return Minibatch(batch, targets, factors)
 
     def minibatches(self) -> Iterator[Minibatch]:
         """Form minibatches of all graphs in their order, as large as memory should hold."""
@@ -75,6 +102,12 @@ class Items:
         sizes = torch.unique_consecutive(part, return_counts=True)[1]
         for graph_ids in self.graph_ids.split(sizes.tolist()):
             yield self.minibatch(graph_ids)
+
+
+def factors_of(graphs: GraphSet) -> Tensor:
+    """Return the subgraph factors of all nodes of a set, `(nodes,)`, worked out on the host."""
+    parts = torch.arange(len(graphs)).split(_FACTORS_GRAPHS)
+    return torch.cat([subgraph_factors(graphs.batch(part).adjacency) for part in parts])
 
 
 def _missing(y: Tensor) -> Tensor:

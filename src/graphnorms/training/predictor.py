@@ -54,13 +54,19 @@ class Predictor(nn.Module):
         return objective.predictions(apply(self.model, batch))
 
 
-def apply(model: GNN, batch: GraphBatch) -> Tensor:
-    """Return what a model gives for a batch, in its own precision."""
+def apply(model: GNN, batch: GraphBatch, factors: Tensor | None = None) -> Tensor:
+    """Return what a model gives for a batch, in its own precision.
+
+    Args:
+        model: The model.
+        batch: The graphs.
+        factors: The subgraph factors of their nodes, where they are known already.
+    """
     dtype = model.head.weight.dtype
     edges = batch.edge_features
     outputs: Tensor = model(
         batch.x.to(dtype), batch.adjacency, batch.segments,
-        None if edges is None else edges.to(dtype),
+        None if edges is None else edges.to(dtype), factors,
     )  # fmt: skip
     return outputs
 
@@ -86,6 +92,7 @@ def save_checkpoint(path: Path, predictor: Predictor) -> None:
     }
     tensors = {name: value.cpu().contiguous() for name, value in predictor.state_dict().items()}
     with replacing(path) as temporary:
+        temporary.touch()  # safetensors has an exception of its own, which names no file
         save_file(tensors, temporary, {_HEADER: json.dumps(about)})
 
 

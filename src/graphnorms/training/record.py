@@ -21,10 +21,11 @@ class Record:
             in stage `"paper"` the score is evaluated anew after the epoch, in eval mode),
             `validation_loss`, `validation_score`, `learning_rate`. Scores by `config["metric"]`.
         outcome: `epoch` (from 1), the one with the best validation score, of equals that with the
-            lowest validation loss; and there `validation_score`, `validation_loss`, and where
-            there is test data `test_score` and `test_loss`.
+            lowest validation loss; and there `validation_score`, `validation_loss`, and in stage
+            `"final"` `test_score` and `test_loss`.
         counts: `parameters`, `train_items`, `validation_items`, `test_items`, `steps_per_epoch`.
-            Items are graphs, or labelled nodes where nodes are what is predicted.
+            Items are graphs, or labelled nodes where nodes are what is predicted; those of the
+            test count in stage `"final"` only.
         environment: `python`, `torch`, `graphnorms`, `platform`, `processor`, `threads`.
         timing: Measured times in seconds, the only part that differs between two runs of one
             config: `train` and `evaluation` (lists, per epoch) and `total`.

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from graphnorms.data import GraphSet, SplitConfig, split_items
+from graphnorms.layers.factory import lookup
 from graphnorms.models import GNN, ModelConfig, derive_seed
 from graphnorms.training.config import TrialConfig
-from graphnorms.training.items import Items, Minibatch
+from graphnorms.training.items import Items, Minibatch, factors_of
 from graphnorms.training.metrics import Metric, metric_named, score
 from graphnorms.training.objective import Objective
 from graphnorms.training.predictor import Predictor, apply, save_checkpoint
@@ -40,9 +41,9 @@ def run_trial(
     Weights, batch order and dropout masks come from the seed, each from a stream of its own, so
     that trials that differ in the norm only see the same of all three. Where the set is a single
     graph an epoch is one step on all of it. After each epoch the validation items are evaluated
-    in eval mode, and the test items where that is the best epoch so far; the training loss and
-    score are of what training computed anyway. A loss that is not finite ends the trial as
-    failed, with the epochs before it kept.
+    in eval mode, and in stage `"final"` the test items where that is the best epoch so far; the
+    training loss and score are of what training computed anyway. A loss that is not finite ends
+    the trial as failed, with the epochs before it kept.
 
     Args:
         config: Everything that the outcome depends on.
@@ -152,9 +153,14 @@ class Training:
         graphs = dataset.to(self.device)
         # Where there is one graph, training and all evaluations share its batch.
         whole = graphs.batch(torch.zeros(1, dtype=torch.int64)) if len(graphs) == 1 else None
-        self.training = Items(graphs, split.train, whole)
-        self.validation = Items(graphs, split.validation, whole)
-        self.test = Items(graphs, split.test, whole) if split.test.shape[0] else None
+        factors = None
+        if "factors" in lookup(config.norm).needs:
+            factors = factors_of(dataset).to(self.device)
+        self.training = Items(graphs, split.train, whole, factors)
+        self.validation = Items(graphs, split.validation, whole, factors)
+        # What chooses the learning rate does not look at the test items.
+        tested = config.stage == "final" and split.test.shape[0] > 0
+        self.test = Items(graphs, split.test, whole, factors) if tested else None
         self._require_judgeable(task.kind, task.outputs)
         self.model = GNN(
             architecture, config.norm, graphs.num_features, task.outputs,
@@ -189,10 +195,10 @@ class Training:
         batches = graph_ids[order].split(self.config.batch_size)[:at_most]
         for step, ids in enumerate(batches):
             _seed(self.device, derive_seed(self.config.seed, "dropout", epoch, step))
-            batch, wanted = self.training.minibatch(ids)
+            batch, wanted, factors = self.training.minibatch(ids)
             for parameter in self._parameters:
                 parameter.grad = None
-            output = apply(self.model, batch)
+            output = apply(self.model, batch, factors)
             loss = self.objective.loss(output, wanted, complete=self.training.complete)
             loss.backward()
             self._optimizer.step()
@@ -237,8 +243,8 @@ class Training:
     def _evaluate(self, batches: list[Minibatch]) -> tuple[Tensor, Judged]:
         self.model.eval()
         with torch.no_grad():
-            outputs = torch.cat([apply(self.model, batch) for batch, _ in batches])
-        return outputs, self._judge(outputs, torch.cat([targets for _, targets in batches]))
+            outputs = torch.cat([apply(self.model, each.batch, each.factors) for each in batches])
+        return outputs, self._judge(outputs, torch.cat([each.targets for each in batches]))
 
     def _judge(self, outputs: Tensor, targets: Tensor) -> Judged:
         return self.objective.judge(self.metric.name, outputs, targets)

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import shlex
 import subprocess
 import sys
-import time
+from pathlib import Path
+from random import Random
 
 import pytest
+from tests.faults import wait_until
 
 from graphnorms import cli
+from graphnorms.comparison import compare
+from graphnorms.data import load_dataset, save_npz
+from graphnorms.lab import estimate
+from graphnorms.lab.estimate import Expectation
 from graphnorms.lab.journal import read_records
 
-SMALL = ["--norms", "none,graph", "--folds", "2", "--epochs", "1", "--workers", "1"]
+SMALL = [
+    "--norms", "none,graph", "--folds", "2", "--epochs", "1", "--lr", "0.003,0.01", "--hidden",
+    "8", "--layers", "2", "--workers", "1",
+]  # fmt: skip
+PLANNED = 2 * 2 * (2 + 1)
 COMMAND = [sys.executable, "-m", "graphnorms"]
 
 
@@ -22,7 +32,8 @@ COMMAND = [sys.executable, "-m", "graphnorms"]
 def run(monkeypatch, capsys, tmp_path):
     """Run the command line in this process, in an empty folder: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
+    for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["graphnorms", *arguments])
@@ -34,20 +45,26 @@ def run(monkeypatch, capsys, tmp_path):
 
 
 @pytest.fixture
-def stub_page(monkeypatch):
-    """Write no real report: it takes seconds, and one test here and those of report/ look at it."""
-    monkeypatch.setattr("graphnorms.report.page.write_page", lambda path, *_: path.touch())
+def no_estimate(monkeypatch):
+    """Measure nothing: that takes a second for every plan."""
+    found = Expectation(seconds=1.0, steps=1, quickest=0.1, slowest=0.1)
+    monkeypatch.setattr(estimate, "estimate", lambda plan: found)
+
+
+def flat(text: str) -> str:
+    """The words of a text, wherever its lines end."""
+    return " ".join(text.split())
 
 
 def test_alone_it_shows_what_it_can_do(run):
     code, out, err = run()
     assert (code, err) == (0, "")
-    for command in ("graphnorms compare", "graphnorms norms", "graphnorms backends"):
-        assert command in out
+    for command in ("compare", "norms", "backends", "runs", "show RUN", "bench layers"):
+        assert f"graphnorms {command}" in out
 
 
 def test_every_command_explains_itself(run):
-    for command in ([], ["compare"], ["norms"], ["backends"]):
+    for command in ([], ["compare"], ["norms"], ["backends"], ["runs"], ["show"]):
         code, out, _ = run(*command, "--help")
         assert code == 0
         assert "Usage" in out
@@ -68,90 +85,200 @@ def test_the_catalogue_and_the_backends_are_listed(run):
     assert "reference runs" in out
 
 
-def test_a_comparison_says_what_it_does_and_what_came_out(run, tmp_path):
+@pytest.mark.usefixtures("in_this_process")
+def test_a_comparison_says_what_it_does_and_what_came_out(run, tmp_path, stub_page):
     code, out, err = run("compare", *SMALL)
     assert (code, err) == (0, "")
     for words in (
         "MUTAG: 188 graphs",
-        "2 norms (none, graph) × 2 folds = 4 trials, 1 at a time on cpu",
-        "4/4  fold  1",
-        "Accuracy: ",
-        "Speed: ",
-        "report:  runs/MUTAG-gin/report.html",
+        "GIN of 2 × 8, preset default: 1 epoch, learning rates 0.003, 0.01",
+        "Protocol nested, budget quick: 2 test folds",
+        "2 norms (none, graph) × (4 to choose the rate + 2) = 12 trials, 1 at a time on cpu",
+        "12/12 final fold 1 run 0 lr 0.0",
+        "report: runs/MUTAG-gin/report.html",
         "records: runs/MUTAG-gin/records.jsonl",
     ):
-        assert words in out
+        assert words in flat(out)
+    lines = [line for line in out.splitlines() if "/12  " in line]
+    assert [int(line.split("/")[0]) for line in lines] == list(range(1, 13)), "a line per trial"
     assert "\x1b" not in out, "no colours in a pipe"
     assert (tmp_path / "runs" / "MUTAG-gin" / "report.html").exists()
 
     code, again, _ = run("compare", *SMALL)
     assert code == 0
-    assert "All 4 trials are done already." in again
-    assert "fold  1" not in again
-    assert again.partition("Accuracy:")[2] == out.partition("Accuracy:")[2]
+    assert "All 12 trials are done already." in again
+    assert "select  fold" not in again
+    verdict = "There are too few"
+    closing = compare("MUTAG", out="runs/MUTAG-gin", resume=True).verdict.closing
+    assert flat(closing) in flat(out), verdict
+    assert flat(closing) in flat(again)
 
 
-@pytest.mark.usefixtures("stub_page")
+@pytest.mark.usefixtures("in_this_process", "stub_page")
 def test_json_is_all_there_is_on_stdout(run):
     code, out, err = run("compare", *SMALL, "--json")
     assert (code, err) == (0, "")
     data = json.loads(out)
-    assert data["trials"] == {"planned": 4, "done": 4, "failed": 0}
+    assert data["trials"] == {"planned": PLANNED, "done": PLANNED, "failed": 0}
     assert {row["norm"] for row in data["verdict"]["rows"]} == {"none", "graph"}
     assert data["command"].startswith("graphnorms compare MUTAG --norms none,graph")
 
 
-@pytest.mark.usefixtures("stub_page")
-def test_the_command_it_prints_repeats_the_comparison(run):
-    _, out, _ = run("compare", *SMALL, "--json", "--lr", "1e-3")
-    code, again, _ = run(*json.loads(out)["command"].split()[1:], "--json")
+@pytest.mark.usefixtures("in_this_process", "stub_page")
+def test_resume_needs_no_options(run, in_this_process):
+    run("compare", *SMALL, "--out", "here")
+    code, out, _ = run("compare", "--resume", "--out", "here", "--json")
     assert code == 0
-    assert json.loads(again)["verdict"] == json.loads(out)["verdict"]
+    assert json.loads(out)["settings"]["learning_rates"] == [0.003, 0.01]
+    assert len(in_this_process) == PLANNED
+    code, out, err = run("compare", "--resume", "--out", "here", "--epochs", "7")
+    assert (code, out) == (2, "")
+    assert err == (
+        "graphnorms: here holds a run with other settings (epochs: 1 there, 7 here); "
+        "choose another folder, e.g. --out here-2\n"
+    )
+    code, out, err = run("compare", "--resume")
+    assert (code, out) == (2, "")
+    assert err == "graphnorms: runs/MUTAG-gin holds no run (config.json is missing)\n"
 
 
-@pytest.mark.usefixtures("stub_page")
+ROUNDS = {
+    "nothing": [],
+    "rates and norms with arguments": [
+        "MUTAG", "--lr", "1e-5,0.003,1", "--norms", "pair:scale=2,eps=0.1,graph,group:num_groups=2",
+    ],
+    "a split": ["nci5k", "--protocol", "split", "--runs", "4", "--metric", "rmse"],
+    "a random split": ["--protocol", "split", "--split", "random", "--budget", "full"],
+    "the paper": [
+        "--protocol", "paper", "--preset", "graphnorm-paper", "--folds", "4", "--margin", "0.02",
+    ],
+    "how it is read": [
+        "nci5k", "--features", "degree", "--edge-features", "none", "--task", "regression",
+        "--seed", "5", "--weight-decay", "1e-4", "--batch-size", "7",
+    ],
+    "architecture": [
+        "--norm-place", "after-activation", "--residual", "before-norm", "--model", "gcn",
+        "--layers", "3", "--hidden", "5", "--epochs", "9", "--device", "cpu",
+    ],
+    "spaces in the path": ["my data/it's one.npz", "--folds", "3"],
+    "a factory": ["my_graphs:make", "--folds", "3"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", ROUNDS.values(), ids=ROUNDS)
+def test_the_command_that_is_printed_makes_the_same_settings(run, no_estimate, tmp_path, arguments):
+    (tmp_path / "my data").mkdir()
+    save_npz(load_dataset("MUTAG").subset(range(30)), tmp_path / "my data" / "it's one.npz")
+    (tmp_path / "my_graphs.py").write_text(
+        "from graphnorms.data import random_graphs\ndef make():\n    return random_graphs(30)\n"
+    )
+    code, out, err = run("compare", *arguments, "--dry-run", "--json")
+    assert (code, err) == (0, "")
+    plan = json.loads(out)
+    words = shlex.split(plan["command"])
+    assert words[:2] == ["graphnorms", "compare"]
+    code, again, _ = run(*words[1:], "--dry-run", "--json")
+    assert code == 0
+    assert json.loads(again) == plan
+    bare = {"--dry-run", "--json"}
+    assert not bare & set(words)
+
+
+def test_a_dry_run_trains_nothing_and_writes_nothing(run, in_this_process, tmp_path):
+    code, out, err = run("compare", *SMALL, "--dry-run")
+    assert (code, err) == (0, "")
+    assert "= 12 trials, 1 at a time on cpu; kept in runs/MUTAG-gin" in flat(out)
+    assert "The verdict will be inconclusive" in flat(out), "what can be seen is said before"
+    assert " training steps of every norm: " in flat(out)
+    assert max(map(len, out.splitlines())) <= 80
+    code, out, err = run("compare", *SMALL, "--dry-run", "--json")
+    assert (code, err) == (0, "")
+    plan = json.loads(out)
+    assert (plan["trials"], plan["folder"]) == (PLANNED, "runs/MUTAG-gin")
+    assert plan["seconds"] > 0
+    assert plan["settings"]["norms"] == ["none", "graph"]
+    assert in_this_process == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_says_that_the_paper_is_optimistic_and_a_split_one_split(run, no_estimate):
+    _, out, _ = run("compare", "--protocol", "paper", "--dry-run")
+    assert "OPTIMISTIC" in out
+    _, out, _ = run("compare", "nci5k", "--protocol", "split", "--dry-run")
+    assert "the split of the data" in flat(out)
+    assert "scaffold" in out
+
+
+@pytest.mark.usefixtures("in_this_process", "stub_page")
 def test_narrow_outputs_are_respected(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
-    for arguments in ([], ["norms"], ["compare", *SMALL]):
-        _, out, _ = run(*arguments)
-        lines = [line for line in out.splitlines() if not line.startswith(("report:", "records:"))]
+    for arguments in ([], ["norms"], ["compare", *SMALL, "--dry-run"], ["compare", *SMALL]):
+        code, out, _ = run(*arguments)
+        assert code == 0
+        whole = ("report:", "records:", " 1/12", " 2/12")
+        lines = [
+            line
+            for line in out.splitlines()
+            if not line.startswith(whole) and f"/{PLANNED}  " not in line
+        ]
         assert max(map(len, lines)) <= 60
 
 
 BAD_INPUT = {
     "norm": (["--norms", "none,grpah"], "unknown norm 'grpah'; did you mean graph"),
     "norm twice": (["--norms", "none,none"], "norm 'none' is named more than once"),
-    "no norm": (["--norms", ","], "no norms to compare"),
+    "no norm": (["--norms", ","], "nothing to compare with 'none'; name a norm"),
+    "norm's argument": (["--norms", "group:num_groups=7"], "64"),
+    "protocol": (["--protocol", "nestd"], "unknown protocol 'nestd'; did you mean nested"),
+    "budget": (["--budget", "big"], "unknown budget 'big'; known: quick, standard, full"),
     "model": (["--model", "gan"], "unknown model 'gan'; did you mean gin"),
+    "no edge features": (["--model", "gine"], "the graphs have none; try 'gin'"),
     "preset": (["--preset", "graphnorm"], "unknown preset 'graphnorm'; did you mean graphnorm-pa"),
     "data set": (["MUTTAG"], "unknown data set 'MUTTAG'; did you mean mutag"),
     "missing file": (["no/such/file.txt"], "no/such/file.txt"),
+    "task": (["--task", "guess"], "unknown task 'guess'"),
+    "features": (["--features", "attributes"], "data set 'MUTAG' has no node attributes"),
+    "metric": (["--metric", "mae"], "metric 'mae' does not score classification tasks"),
+    "split": (["--split", "random"], "split 'random' goes with protocol split"),
+    "no split": (["--protocol", "split", "--split", "given"], "MUTAG comes without a split"),
     "folds": (["--folds", "1"], "folds must be an integer ≥ 2; got 1"),
+    "folds of a split": (["--protocol", "split", "--folds", "3"], "protocol split has none"),
     "too many folds": (["--folds", "64"], "64 folds need 64 or more members of every class"),
     "folds in words": (["--folds", "ten"], "Invalid value for '--folds'"),
+    "runs": (["--runs", "0"], "runs must be an integer ≥ 1; got 0"),
     "epochs": (["--epochs", "0"], "epochs must be an integer ≥ 1; got 0"),
     "learning rate": (["--lr", "-1"], "learning rate must be a number > 0; got -1.0"),
+    "learning rate twice": (["--lr", "0.1,0.10"], "learning rate 0.1 is named more than once"),
+    "learning rate in words": (["--lr", "fast"], "lr is 'fast', expected numbers with commas"),
+    "no learning rate": (["--lr", ","], "no learning rate; name at least one"),
     "weight decay": (["--weight-decay", "nan"], "weight decay must be a number ≥ 0; got nan"),
+    "margin": (["--margin", "0"], "margin must be a number > 0; got 0"),
     "batch size": (["--batch-size", "0"], "batch size must be an integer ≥ 1; got 0"),
     "workers": (["--workers", "0"], "workers must be an integer ≥ 1; got 0"),
+    "engine": (["--engine", "cloud"], "unknown engine 'cloud'; known: local, dask"),
+    "no scheduler": (["--engine", "dask"], "the dask engine needs the address of a scheduler"),
     "device": (["--device", "toaster"], "device 'toaster' cannot be used"),
     "folder in use": (["--out", "here"], "here is not empty and holds no run"),
     "folder that cannot be": (["--out", "here/thesis.tex/run"], "thesis.tex"),
+    "nothing to resume": (["--out", "there", "--resume"], "there holds no run (config.json is"),
     "option": (["--fold", "3"], "No such option: --fold"),
     "a word too many": (["MUTAG", "PTC"], "PTC"),
 }
 
 
+@pytest.mark.parametrize("dry", [[], ["--dry-run"], ["--json"]], ids=["run", "dry", "json"])
 @pytest.mark.parametrize(("arguments", "message"), BAD_INPUT.values(), ids=BAD_INPUT)
-def test_bad_input_is_one_line_on_stderr(run, tmp_path, arguments, message):
+def test_bad_input_is_one_line_on_stderr(run, tmp_path, no_estimate, arguments, message, dry):
+    if dry == ["--dry-run"] and "--out" in arguments and "--resume" not in arguments:
+        return  # a dry run does not look where it would write
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "thesis.tex").touch()
-    code, out, err = run("compare", *arguments)
+    code, out, err = run("compare", *arguments, *dry)
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert err.startswith("graphnorms: ")
     assert message in err
-    assert not (tmp_path / "runs").exists(), "nothing was begun"
+    assert [path.name for path in tmp_path.iterdir()] == ["here"], "nothing was begun"
 
 
 def test_an_unknown_command_is_one_line(run):
@@ -161,7 +288,17 @@ def test_an_unknown_command_is_one_line(run):
     assert "comapre" in err
 
 
-@pytest.mark.usefixtures("stub_page")
+def test_where_nothing_is_done_the_code_is_1(run, monkeypatch, in_this_process, stub_page):
+    def failing(config, dataset, on_epoch=None):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("graphnorms.training.run_trial", failing)
+    code, out, err = run("compare", *SMALL)
+    assert (code, err) == (1, "")
+    assert "failed: RuntimeError: out of luck" in out
+
+
+@pytest.mark.usefixtures("in_this_process", "stub_page")
 def test_other_settings_are_refused_with_a_way_out(run):
     run("compare", *SMALL)
     code, _, err = run("compare", *SMALL, "--epochs", "2")
@@ -170,6 +307,39 @@ def test_other_settings_are_refused_with_a_way_out(run):
         "graphnorms: runs/MUTAG-gin holds a run with other settings (epochs: 1 there, 2 here); "
         "choose another folder, e.g. --out runs/MUTAG-gin-2\n"
     )
+
+
+@pytest.mark.usefixtures("in_this_process", "stub_page")
+def test_runs_are_listed_and_shown_again(run, tmp_path):
+    code, out, err = run("runs")
+    assert (code, out) == (2, "")
+    assert err == "graphnorms: no runs: there is no folder runs\n"
+    _, first, _ = run("compare", *SMALL)
+    code, out, _ = run("runs")
+    assert code == 0
+    assert "MUTAG-gin" in out
+    assert "12/12" in out
+    _, out, _ = run("runs", "--json")
+    assert [entry["complete"] for entry in json.loads(out)] == [True]
+    code, out, _ = run("show", "MUTAG-gin")
+    assert code == 0
+    table = first[first.index("12/12") :].partition("\n")[2].partition("report:")[0]
+    assert flat(table) in flat(out)
+    code, out, err = run("show", "MUTAG-gin", "--json", "--norm", "graph", "--export", "model")
+    assert code == 0
+    assert json.loads(out)["trials"]["done"] == PLANNED
+    assert err == "model:   model\n"
+    assert (tmp_path / "model").stat().st_size > 0
+    for arguments, message in (
+        (["show", "MUTAG-gan"], "MUTAG-gan holds no run (config.json is missing)"),
+        (["show", "MUTAG-gin", "--norm", "graph"], "give --export FILE as well"),
+        (["show", "MUTAG-gin", "--export", "x", "--norm", "batch"], "norm 'batch' was done"),
+        (["show", "MUTAG-gin", "--export", "no/such/model"], "no/such"),
+    ):
+        code, _, err = run(*arguments)
+        assert code == 2
+        assert err.count("\n") == 1
+        assert message in err
 
 
 def test_a_fault_of_ours_is_one_line_too_unless_asked(run, monkeypatch):
@@ -205,11 +375,163 @@ def test_without_a_library_of_the_lab_it_says_what_to_install(run, monkeypatch):
 def test_help_loads_nothing_heavy():
     script = (
         "import sys; sys.argv = ['graphnorms', '--help']; from graphnorms.cli import main; main();"
-        "heavy = {'sklearn', 'scipy', 'bokeh', 'loky', 'jinja2'} & set(sys.modules);"
+        "heavy = {'sklearn', 'scipy', 'bokeh', 'loky', 'jinja2', 'pandas'} & set(sys.modules);"
         "sys.exit(f'loaded: {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_terminal_gets_colours_unless_no_color():
+    def shown(**environment: str) -> str:
+        done = subprocess.run(
+            [*COMMAND],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color", **environment},
+        )
+        return done.stdout
+
+    assert "\x1b[1m" in shown()
+    assert "\x1b[3" not in shown(NO_COLOR="1")
+
+
+# In processes of their own, and with the real report.
+
+LONGER = [
+    "--norms", "none,graph", "--folds", "3", "--epochs", "12", "--lr", "0.003,0.01",
+    "--layers", "2",
+]  # fmt: skip
+LONGER_PLANNED = 2 * 3 * (2 + 1)
+RECORDS = Path("runs", "MUTAG-gin", "records.jsonl")
+RESUME = [*COMMAND, "compare", "--resume", "--workers", "1"]
+
+
+@pytest.fixture
+def undisturbed(in_this_process, stub_page, tmp_path) -> list[dict]:
+    """The records of the comparison that the tests below disturb."""
+    found = compare(
+        norms="none,graph", folds=3, epochs=12, learning_rate=(0.003, 0.01), layers=2,
+        out=tmp_path / "calm",
+    )  # fmt: skip
+    assert len(found.records) == found.planned == LONGER_PLANNED
+    return sorted_by_key(found.records)
+
+
+def sorted_by_key(records) -> list[dict]:
+    return sorted((record.without_timing() for record in records), key=lambda data: data["key"])
+
+
+def count(path: Path, what: bytes = b"\n") -> int:
+    return path.read_bytes().count(what) if path.exists() else 0
+
+
+def kill_at(moment: int, command: list[str], folder: Path) -> None:
+    """Start a command, and kill -9 it when there are so many records."""
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    wait_until(lambda: (folder / RECORDS).exists() and count(folder / RECORDS) >= moment, 60)
+    process.kill()
+    process.wait()
+
+
+def resume(folder: Path, undisturbed: list[dict]) -> None:
+    """Let --resume finish what is there: the outcome is that of a calm run."""
+    before = count(folder / RECORDS)
+    done = subprocess.run(RESUME, cwd=folder, check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    if before < LONGER_PLANNED:
+        kept = f"{before} of the {LONGER_PLANNED} trials are done already and are kept"
+        assert kept in flat(done.stdout)
+    assert sorted_by_key(read_records(folder / RECORDS)) == undisturbed
+    assert count(folder / RECORDS) == LONGER_PLANNED, "nothing was done twice"
+    names = {path.name for path in (folder / RECORDS).parent.iterdir()}
+    assert names == {"config.json", "records.jsonl", "report.html"}
+    report = (folder / RECORDS).with_name("report.html").read_text()
+    assert report.lstrip().lower().startswith("<!doctype html>")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="terminals, Ctrl-C and SIGKILL are POSIX's")
+def test_ctrl_c_at_a_terminal_then_kill_9_then_resume_are_a_calm_run(tmp_path, undisturbed):
+    """A terminal of 50 columns, in which somebody presses Ctrl-C."""
+    shown, error, code = press_ctrl_c_when(
+        lambda: count(tmp_path / RECORDS, b'"stage":"final"') >= 1,
+        ["compare", *LONGER, "--workers", "2"], tmp_path,
+    )  # fmt: skip
+    done = count(tmp_path / RECORDS)
+    assert code == 130
+    assert done < LONGER_PLANNED
+    assert error == (
+        f"graphnorms: interrupted: {done} of {LONGER_PLANNED} trials; "
+        "run the same command again to continue\n"
+    )
+    assert "Ctrl-C keeps what" in shown
+    assert "test accuracy" in shown, "a running leaderboard"
+    assert "\x1b[?25l" in shown
+    assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l"), "the cursor is there again"
+    assert "report:" in shown[shown.rfind("\x1b[?25h") :], "what there is, is shown"
+
+    kill_at(done + 1 + Random().randrange(LONGER_PLANNED - done - 2), RESUME, tmp_path)
+    resume(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
+def test_kill_9_again_and_again_then_resume_is_a_calm_run(tmp_path, undisturbed):
+    kill_at(0, [*COMMAND, "compare", *LONGER, "--workers", "2"], tmp_path)
+    for moment in range(LONGER_PLANNED + 1):
+        kill_at(moment, RESUME, tmp_path)
+    resume(tmp_path, undisturbed)
+
+
+def press_ctrl_c_when(condition, arguments: list[str], folder: Path) -> tuple[str, str, int]:
+    """Run at a terminal, and press Ctrl-C: what the terminal shows, stderr, and the exit code."""
+    import fcntl
+    import pty
+    import termios
+
+    terminal, its_end = pty.openpty()
+    termios.tcsetwinsize(its_end, (24, 50))
+    script = (
+        "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+        "from graphnorms.cli import main; sys.exit(main())"
+    )
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    for name in ("COLUMNS", "LINES", "NO_COLOR"):
+        environment.pop(name, None)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments], cwd=folder, env=environment,
+        start_new_session=True, text=True, stdin=its_end, stdout=its_end, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    os.close(its_end)
+    fcntl.fcntl(terminal, fcntl.F_SETFL, os.O_NONBLOCK)
+    shown = bytearray()
+
+    def nobody_writes() -> bool:
+        """Read what there is; whether the other end is closed."""
+        try:
+            while part := os.read(terminal, 1 << 16):
+                shown.extend(part)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    wait_until(lambda: nobody_writes() or condition(), 60)
+    os.write(terminal, b"\x03")
+    wait_until(nobody_writes, 60)
+    error = process.communicate(timeout=60)[1]
+    os.close(terminal)
+    wait_until(lambda: not group_exists(process.pid))
+    return shown.decode(), error, process.returncode
+
+
+def group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_a_reader_that_leaves_early_is_no_error(tmp_path):
@@ -230,78 +552,13 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     process.stderr.close()
 
 
-def test_a_terminal_gets_colours_unless_no_color(tmp_path):
-    def shown(**environment: str) -> str:
-        done = subprocess.run(
-            [*COMMAND],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color", **environment},
-        )
-        return done.stdout
-
-    assert "\x1b[1m" in shown()
-    assert "\x1b[3" not in shown(NO_COLOR="1")
-
-
-def test_an_output_that_takes_ascii_alone_gets_ascii(tmp_path):
+def test_an_output_that_takes_ascii_alone_gets_ascii(run, in_this_process, stub_page, tmp_path):
+    run("compare", *SMALL)
     done = subprocess.run(
-        [*COMMAND, "compare", *SMALL, "--out", "run"],
+        [*COMMAND, "show", "MUTAG-gin"],
         capture_output=True,
         cwd=tmp_path,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert "4 trials" in done.stdout.decode("ascii")
-
-
-@pytest.mark.skipif(os.name != "posix", reason="process groups and Ctrl-C are POSIX's")
-@pytest.mark.usefixtures("stub_page")
-def test_ctrl_c_ends_cleanly_and_the_same_command_continues(run, tmp_path):
-    """Ctrl-C as a terminal sends it: to the whole process group, workers included."""
-    arguments = ["compare", "--norms", "none,graph", "--folds", "5", "--epochs", "4"]
-    command = [*COMMAND, *arguments, "--workers", "2"]
-    records = tmp_path / "runs" / "MUTAG-gin" / "records.jsonl"
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    _wait_until(lambda: records.exists() and records.read_bytes().count(b"\n") >= 2)
-    os.killpg(process.pid, signal.SIGINT)
-    start = time.monotonic()
-    out, err = process.communicate(timeout=60)
-    # 2 s on a machine with nothing else to do
-    assert time.monotonic() - start < 10
-    assert process.returncode == 130
-    done = len(read_records(records))
-    assert 2 <= done < 10
-    assert err == (
-        f"graphnorms: interrupted: {done} of 10 trials; run the same command again to continue\n"
-    )
-    assert "Accuracy: " in out, "what there is, is shown"
-    _wait_until(lambda: not _group_exists(process.pid))
-
-    code, out, _ = run(*arguments, "--workers", "1")
-    assert code == 0
-    assert f"{done} of the 10 trials are done already" in out
-    lines = records.read_text().splitlines()
-    assert len(lines) == len({json.loads(line)["key"] for line in lines}) == 10
-
-
-def _group_exists(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _wait_until(condition, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+    assert "graph" in done.stdout.decode("ascii")

@@ -1,15 +1,18 @@
-"""From settings to paired trials, and every value that is refused."""
+"""From choices to settings: what data, preset and budget add, and every value that is refused."""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
+import torch
 
-from graphnorms.data import load_dataset
-from graphnorms.lab import protocol
-from graphnorms.lab.protocol import CompareSettings
+from graphnorms.comparison.repeat import choices_of
+from graphnorms.data import GraphSet, load_dataset, random_graphs
+from graphnorms.lab.budgets import BUDGETS
+from graphnorms.lab.protocol import DEFAULT_NORMS, Choices, CompareSettings, resolve
 
 
 @pytest.fixture(scope="module")
@@ -17,114 +20,213 @@ def mutag():
     return load_dataset("MUTAG")
 
 
-def resolve(graphs, **changes) -> CompareSettings:
-    arguments = {
-        "dataset": "MUTAG",
-        "norms": ("none", "batch", "graph"),
-        "model": "gin",
-        "preset": "default",
-        "norm_place": None,
-        "residual": None,
-        "folds": 10,
-        "epochs": None,
-        "learning_rate": None,
-        "weight_decay": None,
-        "batch_size": None,
-        "seed": 0,
-        "device": "cpu",
-    }
-    return protocol.resolve(graphs, **(arguments | changes))
+@pytest.fixture(scope="module")
+def nci5k():
+    return load_dataset("nci5k")
 
 
-def test_trials_are_paired(mutag):
-    trials = protocol.trials(resolve(mutag), mutag)
-
-    assert len(trials) == 30
-    assert len({trial.key for trial in trials}) == 30
-    for fold in range(10):
-        alike = [trial.to_dict() for trial in trials if trial.fold == fold]
-        assert [trial.pop("norm") for trial in alike] == ["none", "batch", "graph"]
-        assert alike[0] == alike[1] == alike[2], "the norm is all that differs"
+def settings(graphs: GraphSet, **choices) -> CompareSettings:
+    return resolve(graphs, graphs.name, Choices(**choices))
 
 
-def test_an_interruption_leaves_the_norms_balanced(mutag):
-    trials = protocol.trials(resolve(mutag), mutag)
-    for done in range(len(trials) + 1):
-        counts = [
-            sum(trial.norm == norm for trial in trials[:done])
-            for norm in ("none", "batch", "graph")
-        ]
-        assert max(counts) - min(counts) <= 1
-
-
-def test_no_two_folds_or_seeds_share_an_initialization(mutag):
-    seeds = [
-        trial.seed
-        for seed in range(3)
-        for trial in protocol.trials(resolve(mutag, seed=seed, norms="graph"), mutag)
-    ]
-    assert len(set(seeds)) == 30
-
-
-def test_what_is_not_said_comes_from_the_preset(mutag):
-    paper = resolve(mutag, preset="graphnorm-paper", epochs=7)
+def test_what_is_not_said_comes_from_data_preset_and_budget(mutag):
+    found = settings(mutag)
+    assert (found.protocol, found.budget, found.preset) == ("nested", "quick", "default")
+    assert (found.model, found.metric, found.unit) == ("gin", "accuracy", "")
+    assert found.norms == DEFAULT_NORMS
+    assert (found.folds, found.runs, found.selection_runs, found.split) == (10, 1, 1, "fold")
+    assert (found.epochs, found.batch_size, found.weight_decay) == (50, 32, 0.0)
+    assert found.learning_rates == (0.001, 0.005, 0.02)
+    assert (found.seed, found.split_seed, found.device) == (0, 0, "cpu")
+    paper = settings(mutag, preset="graphnorm-paper", epochs=7, weight_decay=0.5)
     assert (paper.epochs, paper.batch_size, paper.split_seed) == (7, 128, 9)
     assert paper.architecture["self_weight"] == 2.0
-    assert resolve(mutag, weight_decay=0.5).weight_decay == 0.5
+    assert paper.weight_decay == 0.5
+
+
+def test_the_default_model_and_metric_suit_the_task(mutag, nci5k):
+    found = settings(nci5k, protocol="split")
+    assert (found.model, found.metric, found.split) == ("gine", "mae", "given")
+    assert found.architecture["head"] == "graph"
+    assert settings(nci5k, preset="graphnorm-paper").model == "gin", "the paper has no GINE"
+    assert settings(nci5k, model="gcn", metric="rmse").metric == "rmse"
+    nodes = of_nodes(mutag)
+    assert settings(nodes).model == "gcn"
+    assert settings(nodes).architecture["head"] == "node"
+
+
+def of_nodes(graphs: GraphSet) -> GraphSet:
+    """The same graphs, each node with the class of its graph."""
+    return GraphSet(
+        name="nodes", x=graphs.x, ptr=graphs.ptr, edge_ptr=graphs.edge_ptr,
+        edge_index=graphs.edge_index, y=torch.repeat_interleave(graphs.y, graphs.ptr.diff()),
+        task=replace(graphs.task, level="node"), features=graphs.features,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("protocol", ["nested", "split", "paper"])
+def test_a_budget_is_the_same_for_every_norm(mutag, budget, protocol):
+    found = settings(mutag, budget=budget, protocol=protocol)
+    about = BUDGETS[budget]
+    assert found.learning_rates == about.learning_rates
+    assert found.epochs == 100 * about.epochs
+    rates = len(about.learning_rates)
+    selecting, reported = {
+        "nested": (10 * rates, 10 * about.runs),
+        "split": (about.selection_runs * rates, about.seeds),
+        "paper": (0, 10 * rates),
+    }[protocol]
+    assert found.selection_trials == selecting
+    assert found.reported_trials == reported
+    assert found.planned == 5 * (selecting + reported)
+
+
+def test_the_grid_has_five_rates_and_three_in_the_quick_budget():
+    assert {name: len(budget.learning_rates) for name, budget in BUDGETS.items()} == {
+        "quick": 3, "standard": 5, "full": 5,
+    }  # fmt: skip
+    assert all(list(b.learning_rates) == sorted(b.learning_rates) for b in BUDGETS.values())
+
+
+def test_one_rate_leaves_nothing_to_choose(mutag):
+    found = settings(mutag, learning_rate=0.02)
+    assert found.learning_rates == (0.02,)
+    assert (found.selects, found.selection_trials, found.planned) == (False, 0, 50)
 
 
 def test_the_paper_reads_social_graphs_by_the_mean(mutag):
-    assert resolve(mutag, preset="graphnorm-paper").architecture["readout"] == "sum"
+    assert settings(mutag, preset="graphnorm-paper").architecture["readout"] == "sum"
     social = load_dataset("MUTAG", features="degree")
-    assert resolve(social, preset="graphnorm-paper").architecture["readout"] == "mean"
+    assert settings(social, preset="graphnorm-paper").architecture["readout"] == "mean"
 
 
-def test_norms_may_be_one_text(mutag):
-    assert resolve(mutag, norms="none, graph").norms == ("none", "graph")
+@pytest.mark.parametrize(
+    ("given", "norms"),
+    [
+        ("none, graph", ("none", "graph")),
+        ("graph", ("none", "graph")),
+        (("graph", "batch"), ("none", "graph", "batch")),
+        (["graph", "none"], ("graph", "none")),
+        (
+            "graph,pair:scale=2,scale_individually=true",
+            ("none", "graph", "pair:scale=2,scale_individually=true"),
+        ),
+        (["pair: scale = 2"], ("none", "pair:scale=2")),
+    ],
+)
+def test_none_is_always_among_the_norms(mutag, given, norms):
+    assert settings(mutag, norms=given).norms == norms
 
 
-def test_settings_are_json(mutag):
-    settings = resolve(mutag)
-    assert json.loads(json.dumps(settings.to_dict()))["norms"] == ["none", "batch", "graph"]
+def test_numbers_are_floats_however_they_are_written(mutag):
+    """1 and 1.0 would be two trials, and the command that is printed another comparison."""
+    one = settings(mutag, learning_rate=[1, 0.5], weight_decay=0, margin=1)
+    other = settings(mutag, learning_rate=(0.5, 1.0), weight_decay=0.0, margin=1.0)
+    assert json.dumps(one.to_dict()) == json.dumps(other.to_dict())
+
+
+def test_places_of_norm_and_residual(mutag):
+    chosen = settings(mutag, norm_place="after-activation", residual="before-norm").architecture
+    assert (chosen["norm_place"], chosen["residual"]) == ("after-activation", True)
+    assert chosen["residual_place"] == "before-norm"
+    paper = settings(mutag, preset="graphnorm-paper", residual="none").architecture
+    assert not paper["residual"]
+    assert settings(mutag, layers=2, hidden=8).architecture["hidden"] == 8
+
+
+def test_a_split_is_the_given_one_where_there_is_one(mutag, nci5k):
+    assert settings(nci5k, protocol="split").split == "given"
+    assert settings(nci5k, protocol="split", split="random").split == "random"
+    assert settings(mutag, protocol="split").split == "random"
+    assert settings(mutag, protocol="split").folds == 1
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        {"protocol": "paper", "preset": "graphnorm-paper", "folds": 4},
+        {"protocol": "split", "budget": "full", "margin": 0.02, "runs": 3},
+        {"norms": "pair:scale=2,eps=0.1", "learning_rate": (0.1, 0.3), "seed": 5},
+        {"residual": "before-norm", "norm_place": "after-activation", "hidden": 8, "model": "gcn"},
+    ],
+)
+def test_settings_survive_json_and_say_the_choices_that_make_them(mutag, choices):
+    found = settings(mutag, **choices)
+    assert CompareSettings.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert resolve(mutag, "MUTAG", choices_of(found)) == found
+
+
+def test_a_missing_setting_is_named():
+    with pytest.raises(ValueError, match=r"not the settings of a comparison: .*'epochs'"):
+        CompareSettings.from_dict({})
+
+
+def test_settings_are_read_where_their_device_is_not(mutag):
+    """A run that was made on a GPU can be looked at anywhere."""
+    data = settings(mutag).to_dict() | {"device": "cuda:99"}
+    assert CompareSettings.from_dict(data).device == "cuda:99"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"protocol": "nestd"}, "unknown protocol 'nestd'; did you mean nested"),
+        ({"budget": "huge"}, "unknown budget 'huge'; known: quick, standard, full"),
         ({"folds": 1}, "folds must be an integer ≥ 2; got 1"),
         ({"folds": 10.0}, "folds must be an integer"),
+        ({"protocol": "split", "folds": 5}, "folds is 5, but protocol split has none; leave it"),
+        ({"split": "random"}, "split 'random' goes with protocol split; the protocol is nested"),
+        ({"protocol": "split", "split": "scafold"}, "unknown split 'scafold'; known: given, rando"),
+        ({"protocol": "split", "split": "given"}, "MUTAG comes without a split; ask for --split"),
+        ({"runs": 0}, "runs must be an integer ≥ 1; got 0"),
         ({"epochs": 0}, "epochs must be an integer ≥ 1; got 0"),
         ({"batch_size": -3}, "batch size must be an integer ≥ 1; got -3"),
+        ({"layers": 0}, "layers must be an integer ≥ 1; got 0"),
+        ({"hidden": True}, "hidden must be an integer ≥ 1; got True"),
         ({"seed": -1}, "seed must be an integer ≥ 0; got -1"),
         ({"learning_rate": 0.0}, "learning rate must be a number > 0; got 0.0"),
         ({"learning_rate": float("nan")}, "learning rate must be a number > 0; got nan"),
+        ({"learning_rate": (0.1, -0.1)}, "learning rate must be a number > 0; got -0.1"),
+        ({"learning_rate": (0.1, 0.1)}, "learning rate 0.1 is named more than once"),
+        ({"learning_rate": ()}, "no learning rate; name at least one"),
+        ({"learning_rate": "0.1"}, "learning rate must be a number > 0; got '0.1'"),
+        ({"learning_rate": (0.1, "x")}, "learning rate must be a number > 0; got 'x'"),
         ({"weight_decay": -0.1}, "weight decay must be a number ≥ 0; got -0.1"),
-        ({"norms": ()}, "no norms to compare"),
+        ({"margin": 0}, "margin must be a number > 0; got 0"),
+        ({"norms": ()}, "nothing to compare with 'none'; name a norm"),
+        ({"norms": ""}, "nothing to compare with 'none'; name a norm"),
+        ({"norms": "none"}, "nothing to compare with 'none'; name a norm"),
         ({"norms": ("graph", "none", "graph")}, "norm 'graph' is named more than once"),
+        ({"norms": ("pair:scale=2", "pair: scale=2")}, "norm 'pair:scale=2' is named more than"),
         ({"norms": ("grpah",)}, "unknown norm 'grpah'; did you mean graph"),
+        ({"norms": "pair:scal=2"}, "unknown argument of pair 'scal'; did you mean scale"),
         ({"model": "gan"}, "unknown model 'gan'; did you mean gin"),
         ({"preset": "paper"}, "unknown preset 'paper'"),
+        ({"metric": "acuracy"}, "unknown metric 'acuracy'; did you mean accuracy"),
+        ({"metric": "mae"}, "metric 'mae' does not score classification tasks"),
+        ({"norm_place": "between"}, "unknown norm_place 'between'"),
+        ({"residual": "sometimes"}, "unknown residual_place 'sometimes'"),
         ({"device": "toaster"}, "device 'toaster' cannot be used"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
     ],
 )
 def test_impossible_values_are_refused_in_one_line(mutag, change, message):
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
-        resolve(mutag, **change)
+        settings(mutag, **change)
     assert "\n" not in str(caught.value)
 
 
-def test_places_of_norm_and_residual(mutag):
-    chosen = resolve(mutag, norm_place="after-activation", residual="before-norm").architecture
-    assert (chosen["norm_place"], chosen["residual"]) == ("after-activation", True)
-    assert chosen["residual_place"] == "before-norm"
-    paper = resolve(mutag, preset="graphnorm-paper", residual="none").architecture
-    assert not paper["residual"]
-    for change in ({"norm_place": "between"}, {"residual": "sometimes"}):
-        with pytest.raises(ValueError, match=r"^unknown (norm|residual)_place '(betw|somet)"):
-            resolve(mutag, **change)
-
-
-def test_more_folds_than_members_of_a_class_are_refused(mutag):
-    with pytest.raises(ValueError, match="64 folds need 64 or more members of every class"):
-        protocol.trials(resolve(mutag, folds=64), mutag)
+def test_metrics_of_several_tasks_are_told_apart():
+    answers = GraphSet(
+        **{
+            name: getattr(graphs, name)
+            for graphs in (random_graphs(12),)
+            for name in ("name", "x", "ptr", "edge_ptr", "edge_index", "features")
+        },
+        y=torch.zeros(12, 2),
+        task=replace(random_graphs(2).task, kind="binary", targets=("a", "b")),
+    )
+    assert settings(answers).metric == "roc_auc"
+    assert settings(answers, metric="average_precision").metric == "average_precision"

@@ -10,9 +10,10 @@ from sklearn import metrics as oracle
 from torch import Tensor
 
 from graphnorms.data import GraphSet, SplitConfig, random_graphs, split_items
+from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models import GNN, ModelConfig
 from graphnorms.training import TrialConfig, run_trial
-from graphnorms.training.trial import _Trial
+from graphnorms.training.trial import Training
 
 from .conftest import ANSWERS, config_of, set_of, with_targets
 
@@ -138,8 +139,8 @@ def test_test_items_are_evaluated_when_the_validation_improves(
 ) -> None:
     graphs = set_of("numbers")
     epochs = []
-    judge = _Trial.judge_test
-    monkeypatch.setattr(_Trial, "judge_test", lambda *a: epochs.append(1) or judge(*a))
+    judge = Training.judge_test
+    monkeypatch.setattr(Training, "judge_test", lambda *a: epochs.append(1) or judge(*a))
     record = run_trial(config_of(graphs, epochs=12, learning_rate=0.05), graphs)
     scores = record.history["validation_score"]
     assert len(epochs) == sum(
@@ -155,6 +156,15 @@ def test_only_the_papers_stage_evaluates_the_training_items_anew() -> None:
     expected = run_trial(without_dropout(half), graphs).history["train_score"]
     assert run_trial(replace(half, stage="paper"), graphs).history["train_score"] == expected
     assert run_trial(half, graphs).history["train_score"] != expected
+
+
+def test_what_chooses_the_learning_rate_sees_no_test_items() -> None:
+    graphs = set_of("classes")
+    final = run_trial(config_of(graphs), graphs)
+    select = run_trial(config_of(graphs, stage="select"), graphs)
+    assert select.counts["test_items"] == 0 < final.counts["test_items"]
+    assert set(select.outcome) == {"epoch", "validation_score", "validation_loss"}
+    assert select.history == final.history, "and is trained alike"
 
 
 def test_without_test_items_there_is_no_test_score() -> None:
@@ -184,6 +194,19 @@ def test_norms_with_a_memory_or_needs_on_nodes_of_one_graph(norm: str) -> None:
     record = run_trial(config_of(graphs, norm=norm, epochs=2), graphs)
     assert record.status == "done"
     assert np.isfinite(list(record.outcome.values())).all()
+
+
+@pytest.mark.parametrize("name", ["answers", "node-one", "node-many"])
+def test_subgraph_factors_are_worked_out_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a minibatch are its own, in its order, and no step works them out again."""
+    graphs = set_of(name)
+    training = Training(config_of(graphs, norm="super"), graphs)
+    ids = training.training.graph_ids.flip(0)[:20]
+    batch, _, factors = training.training.minibatch(ids)
+    assert torch.equal(factors, subgraph_factors(batch.adjacency))
+    monkeypatch.delattr("graphnorms.models.gnn.subgraph_factors")
+    training.train_epoch(0, 0.01)
+    training.validate()
 
 
 def test_a_loss_that_is_not_finite_is_a_failure() -> None:
@@ -229,7 +252,7 @@ def test_numbers_that_are_all_the_same() -> None:
 
 def test_all_parts_share_the_batch_of_a_single_graph() -> None:
     graphs = set_of("node-one")
-    trial = _Trial(config_of(graphs), graphs)
+    trial = Training(config_of(graphs), graphs)
     first, again = (trial.training.minibatch(torch.tensor([0]))[0] for _ in range(2))
     assert first is again
     assert first is trial.validation.minibatch(torch.tensor([0]))[0]
@@ -237,7 +260,7 @@ def test_all_parts_share_the_batch_of_a_single_graph() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_no_step_waits_for_a_gpu(graphs: GraphSet) -> None:
-    trial = _Trial(config_of(graphs, device="cuda"), graphs)
+    trial = Training(config_of(graphs, device="cuda"), graphs)
     trial.train_epoch(0, 0.01)
     judge = trial._judge
     trial._judge = lambda *a: (torch.cuda.set_sync_debug_mode("default"), judge(*a))[1]  # type: ignore[method-assign]

@@ -139,7 +139,7 @@ class DaskWorkers(Engine):
                     start()  # no process waits for what is now done with the record
                     yield record
                     if then is not None:
-                        waiting.add(then(record))
+                        waiting.put_first(then(record))
                 if on_progress is not None:
                     on_progress(
                         {t.config.key: max(0, self._epochs[t.id]) for t in running.values()}

@@ -57,8 +57,8 @@ class Engine(ABC):
             configs: The trials that are known from the start.
             on_progress: Told how far the running trials are.
             then: Asked for more trials after each record, when whoever iterates comes back for
-                the next one: it has then dealt with that record. While `then` waits for more
-                records, others keep running.
+                the next one: it has then dealt with that record. They come before what is still
+                waiting. While `then` waits for more records, others keep running.
 
         Raises:
             GraphnormsError: There are no processes to run trials in.
@@ -90,17 +90,22 @@ class Queue:
     def __init__(self, configs: Iterable[TrialConfig]) -> None:
         self._waiting: deque[TrialConfig] = deque()
         self._seen: set[str] = set()
-        self.add(configs)
+        self.put_first(configs)
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def add(self, configs: Iterable[TrialConfig]) -> None:
-        """Add those that have not been here before, at the end."""
+    def put_first(self, configs: Iterable[TrialConfig]) -> None:
+        """Add those that have not been here before, in their order, ahead of what waits.
+
+        What follows from outcomes is done while what it is compared with is done.
+        """
+        new = []
         for config in configs:
             if config.key not in self._seen:
                 self._seen.add(config.key)
-                self._waiting.append(config)
+                new.append(config)
+        self._waiting.extendleft(reversed(new))
 
     def again(self, config: TrialConfig) -> None:
         """Put a trial that was lost at the front."""

@@ -51,7 +51,7 @@ class ThisProcess(Engine):
                 raise counting.error
             yield record
             if then is not None:
-                waiting.add(then(record))
+                waiting.put_first(then(record))
 
     def close(self) -> None:
         """See `Engine.close`; there is nothing to end."""

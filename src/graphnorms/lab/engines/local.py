@@ -92,7 +92,7 @@ class WorkerProcesses(Engine):
                     start()  # no process waits for what is now done with the record
                     yield record
                     if then is not None:
-                        waiting.add(then(record))
+                        waiting.put_first(then(record))
                 if on_progress is not None:
                     on_progress({c.key: w.epochs(c) for c, w in running.values()})
         finally:

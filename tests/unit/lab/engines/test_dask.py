@@ -17,12 +17,19 @@ import pytest
 from tests.faults import make_config, wait_until
 
 import graphnorms
+from graphnorms.comparison import compare
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.engines import dask as dask_module
 from graphnorms.lab.engines import is_settled, make_engine
 from graphnorms.training.record import Record
 
 distributed = pytest.importorskip("distributed")
+
+
+SMALL = {
+    "norms": "graph", "folds": 2, "epochs": 2, "learning_rate": (0.003, 0.01), "hidden": 8,
+    "layers": 2,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -229,3 +236,14 @@ def test_a_scheduler_that_does_not_answer_is_one_error(monkeypatch):
 def test_nothing_to_run_needs_no_scheduler():
     with make_engine("dask", make_trial({}), None, workers=1, scheduler="tcp://nowhere:1") as dask:
         assert list(dask.run([])) == []
+
+
+def test_a_comparison_on_dask_is_that_of_this_machine(
+    scheduler, tmp_path, in_this_process, stub_page, monkeypatch
+):
+    here = compare("MUTAG", **SMALL, out=tmp_path / "here")
+    monkeypatch.undo()
+    monkeypatch.setattr("graphnorms.comparison.Comparison.report", lambda self: None)
+    there = compare("MUTAG", **SMALL, out=tmp_path / "there", engine="dask", scheduler=scheduler)
+    assert len(there.records) == there.planned == 12
+    assert [r.without_timing() for r in there.records] == [r.without_timing() for r in here.records]

@@ -1,0 +1,103 @@
+"""A multilayer perceptron with the normalization as an argument."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from graphnorms.models.initialize import initialize
+from graphnorms.models.placement import PlacedNorm, check_sizes, plain_norm
+
+
+class DenseLayer(nn.Module):
+    r"""One hidden layer, $h' = f(\mathrm{Norm}(W h + b))$, or another order of `PlacedNorm`.
+
+    Shapes: `x` `(samples, in_channels)`, the result `(samples, out_channels)`.
+
+    Args:
+        in_channels, out_channels: Width before and after.
+        norm: The normalization with its activation.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm: PlacedNorm) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_channels, out_channels)
+        self.norm = norm
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Transform the samples, and add the residual."""
+        y: Tensor = self.norm(self.linear(x), residual)
+        return y
+
+
+class MLP(nn.Module):
+    r"""Hidden layers of one width with a normalization in each, and one Linear.
+
+    $$ h_1 = f(\mathrm{Norm}(W_1 x + b_1)), \quad
+       h_l = f(\mathrm{Norm}(W_l h_{l-1} + b_l)) \; [+ \, h_{l-1}], \quad
+       y = W h_L + b. $$
+
+    A sample is one row: BatchNorm takes its statistics over the samples, LayerNorm and RMSNorm
+    over the channels of each. Norms of whole graphs would leave a row alone with itself, where
+    centring gives 0; they are refused.
+
+    The input of a unit's activation in layer `l` is the input of the module
+    `layers[l].norm.activation`.
+
+    Shapes: `x` `(samples, in_channels)`, the result `(samples, out_channels)`.
+
+    Args:
+        in_channels, out_channels: Width of a sample and of its result.
+        width: Channels of every hidden layer.
+        depth: Number of hidden layers, $L$.
+        norm: The normalization as text: its catalogue name, arguments behind a colon.
+        activation: $f$: `"relu"`, `"leaky_relu"`, `"gelu"`, `"silu"`, `"sigmoid"`, `"tanh"` or
+            `"identity"`.
+        norm_place: `"before-activation"`, or `"after-activation"`.
+        residual: Whether every hidden layer but the first adds its input to its result.
+        residual_place: Whether the residual is added `"after-norm"` or `"before-norm"`.
+        norm_eps: ε of every normalization.
+        seed: Seeds the initial weights; each depends on the seed and its own name only.
+
+    Raises:
+        ValueError: A name is unknown, a number is not positive, or the norm is one of graphs.
+
+    Source: the network of Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, figure 1, is
+    `MLP(784, 10, width=100, depth=3, norm="batch", activation="sigmoid", seed=0)`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        width: int = 64,
+        depth: int = 2,
+        norm: str = "none",
+        activation: str = "relu",
+        norm_place: str = "before-activation",
+        residual: bool = False,
+        residual_place: str = "after-norm",
+        norm_eps: float = 1e-5,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        check_sizes(in_channels=in_channels, out_channels=out_channels, width=width, depth=depth)
+        self.residual = residual
+        self.layers = nn.ModuleList()
+        for layer in range(depth):
+            normalization = plain_norm(
+                norm, width, eps=norm_eps, rows_only="a sample of an MLP is one row"
+            )
+            placed = PlacedNorm(
+                normalization, activation, place=norm_place, residual_place=residual_place
+            )
+            self.layers.append(DenseLayer(width if layer else in_channels, width, placed))
+        self.head = nn.Linear(width, out_channels)
+        initialize(self, seed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the results, `(samples, out_channels)`."""
+        for number, layer in enumerate(self.layers):
+            x = layer(x, x if self.residual and number else None)
+        y: Tensor = self.head(x)
+        return y

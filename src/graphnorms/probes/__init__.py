@@ -1,0 +1,63 @@
+"""The probes: what can be measured in a model, yours or one of these, without changing it.
+
+Each takes the model and a function that runs it or computes its loss, and leaves parameters,
+buffers, gradients and random numbers as they were.
+"""
+
+from graphnorms.probes.activations import (
+    QUANTILES,
+    activation_quantiles,
+    quantile_drift,
+    quantiles,
+)
+from graphnorms.probes.along_gradient import STEPS, AlongGradient, along_gradient
+from graphnorms.probes.batch_noise import BatchNoise, batch_noise, layer_batch_noise
+from graphnorms.probes.batch_norm_gradient import BatchNormGradient, batch_norm_gradient
+from graphnorms.probes.capture import captured
+from graphnorms.probes.covariate_shift import LayerShift, covariate_shift
+from graphnorms.probes.dirichlet import dirichlet_energy
+from graphnorms.probes.gradients import activation_gradient_norms, gradient_norms
+from graphnorms.probes.hessian import Eigenvalue, hessian_vector_product, largest_eigenvalue
+from graphnorms.probes.mean_information import MeanInformation, mean_information
+from graphnorms.probes.plane import LossPlane, filter_direction, loss_plane
+from graphnorms.probes.spectra import (
+    Spectrum,
+    aggregation_matrices,
+    interlacing_violations,
+    spectra,
+)
+from graphnorms.probes.state import layers_of
+
+__all__ = [
+    "QUANTILES",
+    "STEPS",
+    "AlongGradient",
+    "BatchNoise",
+    "BatchNormGradient",
+    "Eigenvalue",
+    "LayerShift",
+    "LossPlane",
+    "MeanInformation",
+    "Spectrum",
+    "activation_gradient_norms",
+    "activation_quantiles",
+    "aggregation_matrices",
+    "along_gradient",
+    "batch_noise",
+    "batch_norm_gradient",
+    "captured",
+    "covariate_shift",
+    "dirichlet_energy",
+    "filter_direction",
+    "gradient_norms",
+    "hessian_vector_product",
+    "interlacing_violations",
+    "largest_eigenvalue",
+    "layer_batch_noise",
+    "layers_of",
+    "loss_plane",
+    "mean_information",
+    "quantile_drift",
+    "quantiles",
+    "spectra",
+]

@@ -1,0 +1,95 @@
+"""The features that pass through the layers of a model, by hooks that are always removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from graphnorms.errors import unknown_name
+
+Side = Literal["input", "output"]
+
+
+@contextmanager
+def hooked(
+    model: nn.Module, layers: Iterable[str], side: Side, receive: Callable[[str, Tensor], None]
+) -> Iterator[None]:
+    """Hand what enters or leaves some layers to a function, at every call of theirs.
+
+    Args:
+        model: The model.
+        layers: Names of modules, as in `model.named_modules()`.
+        side: `"input"` for the first tensor that a layer is called with, `"output"` for its
+            result, the first one of several.
+        receive: Called with the name and the tensor, with its graph.
+
+    Raises:
+        ValueError: A module is unknown, `side` is neither, or a layer neither takes nor gives
+            a tensor.
+    """
+    if side not in ("input", "output"):
+        raise unknown_name("side", side, ("input", "output"))
+    modules = dict(model.named_modules())
+    handles = []
+    try:
+        for name in layers:
+            if name not in modules:
+                raise unknown_name("layer", name, [known for known in modules if known])
+
+            def pre(module: nn.Module, args: Any, given: Any, name: str = name) -> None:
+                receive(name, _first_tensor((*args, *given.values()), name, "takes"))
+
+            def post(module: nn.Module, args: Any, result: Any, name: str = name) -> None:
+                parts = result if isinstance(result, (tuple, list)) else (result,)
+                receive(name, _first_tensor(parts, name, "returns"))
+
+            if side == "input":
+                handles.append(modules[name].register_forward_pre_hook(pre, with_kwargs=True))
+            else:
+                handles.append(modules[name].register_forward_hook(post))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def captured(
+    model: nn.Module, layers: Iterable[str], side: Side = "output"
+) -> Iterator[dict[str, list[Tensor]]]:
+    """Copy what enters or leaves some layers while the body runs the model.
+
+    The dictionary that the body gets has, by name of the layer, one tensor for each of its
+    calls, without a graph. Copies, because an activation may work in place. A layer that is
+    not called has an empty list.
+
+    ```python
+    with captured(model, ["convolutions.0.linear"]) as seen, torch.no_grad():
+        model(x, adjacency, segments)
+    features = seen["convolutions.0.linear"][0]  # (nodes, channels)
+    ```
+
+    Args:
+        model: The model.
+        layers: Names of modules, as in `model.named_modules()`.
+        side: `"input"` for the first tensor that a layer is called with, `"output"` for its
+            result, the first one of several.
+
+    Raises:
+        ValueError: A module is unknown, `side` is neither, or a layer neither takes nor gives
+            a tensor.
+    """
+    names = list(layers)
+    seen: dict[str, list[Tensor]] = {name: [] for name in names}
+    with hooked(model, seen, side, lambda name, x: seen[name].append(x.detach().clone())):
+        yield seen
+
+
+def _first_tensor(things: Iterable[Any], name: str, verb: str) -> Tensor:
+    for thing in things:
+        if isinstance(thing, Tensor):
+            return thing
+    raise ValueError(f"the layer {name!r} {verb} no tensor; choose another layer or side")

@@ -1,0 +1,49 @@
+"""What tests of whole comparisons have in common: trials in this process, and no page."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from graphnorms import training
+from graphnorms.lab import engines
+
+
+@pytest.fixture
+def in_this_process(monkeypatch) -> list[str]:
+    """Trials run in this process, which saves the start of workers; the keys of those trained."""
+    trained: list[str] = []
+    run_trial = training.run_trial
+
+    def counted(config, dataset, on_epoch=None, **more):
+        trained.append(config.key)
+        return run_trial(config, dataset, on_epoch, **more)
+
+    def make_engine(name, trial, dataset, *, workers, scheduler=None):
+        return engines.ThisProcess(trial, dataset)
+
+    monkeypatch.setattr(training, "run_trial", counted)
+    monkeypatch.setattr(engines, "make_engine", make_engine)
+    return trained
+
+
+@pytest.fixture
+def stub_page(monkeypatch) -> None:
+    """Write an empty report: a real one takes seconds, and a few tests look at it."""
+    _stub(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def stub_page_of_module() -> Iterator[None]:
+    """The same for the fixtures of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        _stub(patch)
+        yield
+
+
+def _stub(patch: pytest.MonkeyPatch) -> None:
+    page = SimpleNamespace(write_page=lambda path, *_, **__: path.touch())
+    patch.setitem(sys.modules, "graphnorms.report.page", page)

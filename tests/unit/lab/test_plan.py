@@ -1,0 +1,280 @@
+"""Which trials a comparison has, how they are paired, and when each of them can run."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import pytest
+
+from graphnorms.data import SplitConfig, load_dataset, split_items
+from graphnorms.lab.engines import ThisProcess
+from graphnorms.lab.plan import Plan, Schedule, code_versions, require_possible
+from graphnorms.lab.protocol import Choices, resolve
+from graphnorms.lab.runs import Run
+from graphnorms.training import Record
+
+NORMS = ("none", "batch", "graph")
+RATES = (0.001, 0.01)
+
+
+@pytest.fixture(scope="module")
+def mutag():
+    return load_dataset("MUTAG")
+
+
+@pytest.fixture(scope="module")
+def make(mutag):
+    """Make the schedule of a comparison of three norms at two rates."""
+
+    def make(**changes) -> Schedule:
+        choices = {"norms": NORMS, "learning_rate": RATES, "runs": 2, "epochs": 3, **changes}
+        settings = resolve(mutag, "MUTAG", Choices(**choices))
+        return Schedule(settings=settings, fingerprint=mutag.fingerprint, versions=code_versions())
+
+    return make
+
+
+def outcome(config, score: float = 0.5, **changes) -> Record:
+    fields = {"status": "done", "outcome": {"validation_score": score, "validation_loss": 1.0}}
+    return Record(key=config.key, config=config.to_dict(), **(fields | changes))
+
+
+def prefer(best: dict[tuple[str, int], float]):
+    """Make outcomes in which the rate `best[norm, fold]` does best."""
+
+    def trial(config, dataset=None, on_epoch=None):
+        wanted = best.get((config.norm, config.split["fold"]), RATES[0])
+        return outcome(config, 0.9 if config.learning_rate == wanted else 0.5)
+
+    return trial
+
+
+def run_through(schedule: Schedule, trial) -> list[Record]:
+    """Run a schedule as the facade does, one trial after the other; in the order of arrival."""
+    records: dict[str, Record] = {}
+    engine = ThisProcess(trial, None)
+    known = schedule.known(records.get)
+    for record in engine.run(known, then=lambda record: schedule.following(record, records.get)):
+        records[record.key] = record
+    return list(records.values())
+
+
+def facts(record: Record) -> tuple[str, str, int, int, float]:
+    config = record.config
+    return (
+        config["norm"], config["stage"], config["split"]["fold"], config["run"],
+        config["learning_rate"],
+    )  # fmt: skip
+
+
+PROTOCOLS = {
+    "nested": ({"folds": 3}, 3 * 3 * 2, 3 * 3 * 2),
+    "split": ({"protocol": "split", "budget": "standard"}, 3 * 2 * 2, 3 * 2),
+    "paper": ({"protocol": "paper", "folds": 3}, 0, 3 * 3 * 2 * 2),
+    "one rate": ({"folds": 3, "learning_rate": 0.01}, 0, 3 * 3 * 2),
+    "one rate on a split": ({"protocol": "split", "learning_rate": 0.01}, 0, 3 * 2),
+}
+
+
+@pytest.mark.parametrize(("choices", "selecting", "reported"), PROTOCOLS.values(), ids=PROTOCOLS)
+def test_a_schedule_has_as_many_trials_as_its_settings_say(make, choices, selecting, reported):
+    schedule = make(**choices)
+    records = run_through(schedule, prefer({}))
+    assert len(records) == len({record.key for record in records}) == schedule.settings.planned
+    stages = Counter(record.config["stage"] for record in records)
+    assert stages["select"] == selecting == 3 * schedule.settings.selection_trials
+    assert stages["final"] + stages["paper"] == reported == 3 * schedule.settings.reported_trials
+    assert ("paper" in stages) == (schedule.settings.protocol == "paper")
+
+
+@pytest.mark.parametrize("choices", [case[0] for case in PROTOCOLS.values()], ids=PROTOCOLS)
+def test_only_the_norm_and_its_chosen_rate_tell_paired_trials_apart(make, choices):
+    records = run_through(make(**choices), prefer({("graph", 1): RATES[1]}))
+    groups: dict[tuple, list[dict]] = {}
+    for record in records:
+        config = dict(record.config)
+        final = config["stage"] == "final"
+        of = (config["stage"], config["split"]["fold"], config["run"])
+        rate = config.pop("learning_rate")
+        groups.setdefault((*of, None if final else rate), []).append(config)
+    for alike in groups.values():
+        assert sorted(config.pop("norm") for config in alike) == sorted(NORMS)
+        assert alike[0] == alike[1] == alike[2]
+
+
+def test_every_norm_and_rate_of_a_fold_has_the_same_seed_and_no_two_folds_runs_or_stages(make):
+    """Over several seeds of the comparison, too."""
+    seeds: dict[int, set[tuple]] = {}
+    for seed in range(3):
+        for choices in ({"folds": 10, "runs": 5}, {"protocol": "split", "runs": 30}):
+            schedule = make(**choices, seed=seed)
+            for record in run_through(schedule, prefer({})):
+                _, stage, fold, run, _ = facts(record)
+                # Fold 0 of a cross-validation and a given split are never in one comparison.
+                seeds.setdefault(record.config["seed"], set()).add((seed, stage, fold, run))
+    assert all(len(users) == 1 for users in seeds.values())
+    assert len(seeds) == 3 * (10 * (1 + 5) + 30 - 5)
+
+
+def test_final_seeds_are_never_those_that_chose_the_rate(make):
+    records = run_through(make(folds=10, runs=5), prefer({}))
+    seeds = {
+        stage: {record.config["seed"] for record in records if record.config["stage"] == stage}
+        for stage in ("select", "final")
+    }
+    assert len(seeds["select"]) == 10
+    assert len(seeds["final"]) == 50
+    assert not seeds["select"] & seeds["final"]
+
+
+def test_other_norms_and_rates_leave_a_trial_what_it_is(make):
+    """For comparisons of other sizes to agree on what they share."""
+    small = {record.key for record in run_through(make(folds=2, norms="none,graph"), prefer({}))}
+    large = {record.key for record in run_through(make(folds=2), prefer({}))}
+    assert small < large
+
+
+def test_each_fold_is_tested_once_and_with_the_same_items_for_every_norm(make, mutag):
+    schedule = make(folds=4)
+    tested: list[int] = []
+    for fold in range(4):
+        split = split_items(mutag, schedule.split(fold))
+        tested += split.test.tolist()
+    assert sorted(tested) == list(range(188))
+    for record in run_through(schedule, prefer({})):
+        assert SplitConfig(**record.config["split"]) == schedule.split(facts(record)[2])
+
+
+def test_splits_are_of_the_kind_that_the_protocol_says(make):
+    assert make().split(3).to_dict() == {
+        "kind": "fold", "folds": 10, "fold": 3, "seed": 0, "holdout": 0.1,
+    }  # fmt: skip
+    assert make(protocol="paper", preset="graphnorm-paper").split(3).to_dict() == {
+        "kind": "paper", "folds": 10, "fold": 3, "seed": 9, "holdout": 0.1,
+    }  # fmt: skip
+    assert make(protocol="split").split(0).kind == "random"
+
+
+def test_each_norm_gets_in_each_fold_the_rate_that_was_best_there(make):
+    best = dict(zip(itertools.product(NORMS, range(4)), itertools.cycle(RATES), strict=False))
+    best["none", 1] = RATES[1]
+    records = run_through(make(folds=4), prefer(best))
+    rates = {
+        (norm, fold): {facts(r)[4] for r in records if facts(r)[:3] == (norm, "final", fold)}
+        for norm, fold in best
+    }
+    assert rates == {place: {rate} for place, rate in best.items()}
+
+
+def test_on_a_split_each_norm_gets_one_rate_over_all_seeds(make):
+    schedule = make(protocol="split", budget="standard", runs=15)
+    assert schedule.settings.selection_runs == 2
+
+    def trial(config, dataset=None, on_epoch=None):
+        scores = {(0, RATES[0]): 0.9, (0, RATES[1]): 0.8, (1, RATES[0]): 0.5, (1, RATES[1]): 0.7}
+        return outcome(config, scores.get((config.run, config.learning_rate), 0.0))
+
+    finals = [r for r in run_through(schedule, trial) if r.config["stage"] == "final"]
+    assert {record.config["learning_rate"] for record in finals} == {RATES[1]}, "best on average"
+    assert Counter(record.config["norm"] for record in finals) == dict.fromkeys(NORMS, 15)
+
+
+def test_reported_trials_are_known_once_all_rates_of_their_fold_are_and_not_before(make):
+    schedule = make(folds=2)
+    records: dict[str, Record] = {}
+    trial = prefer({("graph", 0): RATES[1]})
+    assert schedule.known(records.get) == [*schedule.selection(0), *schedule.selection(1)]
+    selection = schedule.selection(0)
+    for config in selection[:-1]:
+        records[config.key] = trial(config)
+        assert schedule.following(records[config.key], records.get) == []
+        assert schedule.reported(0, records.get) == []
+    records[selection[-1].key] = trial(selection[-1])
+    finals = schedule.following(records[selection[-1].key], records.get)
+    assert [(config.norm, config.run, config.learning_rate) for config in finals] == [
+        ("none", 0, RATES[0]), ("batch", 0, RATES[0]), ("graph", 0, RATES[1]),
+        ("none", 1, RATES[0]), ("batch", 1, RATES[0]), ("graph", 1, RATES[1]),
+    ]  # fmt: skip
+    assert schedule.reported(1, records.get) == []
+    assert schedule.known(records.get) == [*selection, *finals, *schedule.selection(1)]
+    assert schedule.following(trial(finals[0]), records.get) == []
+    assert list(schedule.records(records.get)) == list(records.values())
+
+
+def test_a_failed_selection_is_an_outcome_too(make):
+    def trial(config, dataset=None, on_epoch=None):
+        if config.norm == "graph" or config.learning_rate == RATES[0]:
+            return outcome(config, status="failed", reason="ValueError: no", outcome={})
+        return outcome(config)
+
+    records = run_through(make(folds=2), trial)
+    assert len(records) == 2 * 3 * (2 + 2)
+    finals = {facts(r)[0]: facts(r)[4] for r in records if r.config["stage"] == "final"}
+    assert finals["none"] == finals["batch"] == RATES[1]
+
+
+@pytest.mark.parametrize("choices", [case[0] for case in PROTOCOLS.values()], ids=PROTOCOLS)
+def test_wherever_a_comparison_is_interrupted_the_norms_are_balanced(make, choices):
+    schedule = make(**choices, runs=5)
+    records = run_through(schedule, prefer({("graph", 1): RATES[1]}))
+    for done in range(len(records) + 1):
+        for stage in ("select", "final", "paper"):
+            counts = Counter(facts(r)[0] for r in records[:done] if r.config["stage"] == stage)
+            numbers = [counts[norm] for norm in NORMS]
+            assert max(numbers) - min(numbers) <= 1
+    folds = [facts(record)[2] for record in records]
+    assert folds == sorted(folds), "a fold is complete before the next one begins"
+
+
+@pytest.mark.parametrize("stopped_after", [0, 1, 6, 7, 11, 12, 23, 24])
+def test_a_run_that_is_continued_makes_the_trials_that_are_left(make, tmp_path, stopped_after):
+    schedule = make(folds=2)
+    trial = prefer({("graph", 0): RATES[1], ("none", 1): RATES[1]})
+    whole = run_through(schedule, trial)
+
+    def go_on(stop_after=None) -> list[Record]:
+        with Run(tmp_path, {"about": "nothing"}) as run:
+            find = run.journal.get
+            found = run.complete(
+                ThisProcess(trial, None), schedule.known(find),
+                then=lambda record: schedule.following(record, find),
+            )  # fmt: skip
+            records = list(itertools.islice(found, stop_after))
+            found.close()
+        return records
+
+    assert [*go_on(stopped_after), *go_on()] == whole
+
+
+def test_a_schedule_of_other_data_code_or_settings_shares_no_trial(make):
+    one = make()
+    known = {config.key for config in one.known({}.get)}
+    others = [
+        Schedule(settings=one.settings, fingerprint="0" * 16, versions=one.versions),
+        Schedule(
+            settings=one.settings, fingerprint=one.fingerprint,
+            versions={"graphnorms_version": "0", "torch_version": "0"},
+        ),
+        make(seed=1), make(epochs=4), make(metric="accuracy", batch_size=8), make(hidden=8),
+        make(weight_decay=0.1), make(folds=9), make(protocol="paper"),
+    ]  # fmt: skip
+    for other in others:
+        assert known.isdisjoint(config.key for config in other.known({}.get))
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"folds": 64}, "64 folds need 64 or more members of every class"),
+        ({"model": "gine"}, "the graphs have none; try 'gin'"),
+        ({"norms": "graph,group:num_groups=7"}, "7"),
+    ],
+)
+def test_what_no_trial_could_do_is_refused_beforehand(make, mutag, tmp_path, choices, message):
+    plan = Plan(
+        schedule=make(**choices), dataset=mutag, workers=1, engine="local", folder=tmp_path,
+        command="",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        require_possible(plan)

@@ -1,0 +1,333 @@
+"""The transformer is torch's at equal parameters; graphs and sequences do not see each other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import graphnorms as gn
+from graphnorms.data import random_graphs
+from graphnorms.models import (
+    Blocks,
+    GraphTransformer,
+    SequenceTransformer,
+    Transformer,
+    TransformerLayer,
+    initialize,
+)
+from graphnorms.segments import Segments
+
+CAUSAL = ("none", "batch", "layer", "diff-group", "rms", "group", "node", "ada", "power")
+COUNTS = {
+    "equal": [4, 4, 4],
+    "unequal": [3, 5, 1, 0, 4],
+    "giant": [1, 40, 1, 2, 1, 1, 1],
+    "none": [0, 0],
+    "no segments": [],
+}
+
+
+def rows(number: int, channels: int = 8, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(number, channels, generator=generator, dtype=torch.float64)
+
+
+def shifted(model: nn.Module, seed: int = 1) -> nn.Module:
+    """Move all parameters away from their defaults."""
+    initialize(model, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def torch_layer(
+    layer: TransformerLayer, activation: str, dropout: float = 0.0
+) -> nn.TransformerEncoderLayer:
+    theirs = nn.TransformerEncoderLayer(
+        8, 2, 12, dropout, activation, layer_norm_eps=1e-4, batch_first=True,
+        norm_first=layer.norm_first,
+    ).double()  # fmt: skip
+    names = {"attention.qkv.weight": "self_attn.in_proj_weight",
+             "attention.qkv.bias": "self_attn.in_proj_bias"}  # fmt: skip
+    theirs.load_state_dict({
+        names.get(name, name.replace("attention.out", "self_attn.out_proj")): value
+        for name, value in layer.state_dict().items()
+    })  # fmt: skip
+    return theirs
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("counts", ["equal", "unequal", "giant"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_layer_is_that_of_torch(
+    norm_first: bool, causal: bool, counts: str, activation: str
+) -> None:
+    """With padding mask and causal mask: results and all gradients to 1e-10."""
+    lengths = torch.tensor([count for count in COUNTS[counts] if count])
+    segments = Segments.from_counts(lengths)
+    layer = shifted(TransformerLayer(
+        8, 2, feedforward=12, norm_first=norm_first, causal=causal, activation=activation,
+        norm_eps=1e-4,
+    )).double()  # fmt: skip
+    theirs = torch_layer(layer, activation)
+    longest = int(lengths.max())
+    real = torch.arange(longest) < lengths.unsqueeze(1)
+    x = rows(segments.num_rows).requires_grad_()
+    padded = x.new_full((len(lengths), longest, 8), 7.0)  # what stands there must not matter
+    padded = padded.masked_scatter(real.unsqueeze(2), x)
+    later = torch.ones(longest, longest).triu(1).bool() if causal else None
+    want = theirs(padded, src_mask=later, src_key_padding_mask=~real)[real]
+
+    blocks = Blocks.of(segments)
+    got = layer(x, segments, blocks, blocks.mask(causal=causal))
+    close = {"rtol": 1e-10, "atol": 1e-10}
+    torch.testing.assert_close(got, want, **close)
+    cotangent = rows(segments.num_rows, seed=5)
+    theirs_by_name = dict(theirs.named_parameters())
+    ours_by_name = dict(layer.named_parameters())
+    order = [
+        name.replace("self_attn.in_proj_", "attention.qkv.").replace(
+            "self_attn.out_proj", "attention.out"
+        )
+        for name in theirs_by_name
+    ]
+    got_grads = torch.autograd.grad(got, [x, *(ours_by_name[name] for name in order)], cotangent)
+    want_grads = torch.autograd.grad(want, [x, *theirs_by_name.values()], cotangent)
+    for ours, other in zip(got_grads, want_grads, strict=True):
+        torch.testing.assert_close(ours, other, **close)
+
+
+def test_stack_is_that_of_torch() -> None:
+    """Pre-LN has one more norm behind the last layer, post-LN has none."""
+    for norm_first in (False, True):
+        stack = shifted(
+            Transformer(
+                8, 2, layers=3, feedforward=12, norm_first=norm_first, norm_eps=1e-4
+            )
+        ).double()  # fmt: skip
+        last = nn.LayerNorm(8, eps=1e-4).double() if norm_first else None
+        if last is not None:
+            last.load_state_dict(stack.norm.state_dict())
+        else:
+            assert stack.norm is None
+        want = rows(12).view(3, 4, 8)
+        for layer in stack.layers:
+            want = torch_layer(layer, "relu")(want)
+        want = want if last is None else last(want)
+        got = stack(rows(12), Segments.from_counts(torch.tensor([4, 4, 4])))
+        torch.testing.assert_close(got, want.flatten(0, 1), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("unsorted", [False, True])
+@pytest.mark.parametrize("counts", COUNTS)
+def test_blocks(counts: str, unsorted: bool) -> None:
+    """Rows come back as they were, and see those of their segment and no other."""
+    sizes = COUNTS[counts]
+    batch = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.long))
+    if unsorted:
+        batch = batch[torch.randperm(len(batch), generator=torch.Generator().manual_seed(0))]
+    segments = Segments.from_batch(batch, len(sizes))
+    blocks = Blocks.of(segments)
+    x = rows(len(batch))
+    padded = blocks.pad(x)
+    assert padded.shape == (blocks.number, blocks.length, 8)
+    assert torch.equal(blocks.rows(padded), x)
+    assert blocks.number * blocks.length**2 <= max(len(batch) ** 2, 1)
+    assert (blocks.number == 1) == (counts == "giant")
+    mask = blocks.mask(causal=True)
+    if mask is None:  # each block is one segment, in the order of its rows
+        own = blocks.pad(batch.double().unsqueeze(1))[:, :, 0]
+        assert torch.equal(own, torch.arange(len(own)).double().unsqueeze(1).expand_as(own))
+        return
+    # mark the rows by their number, and read who sees whom from the blocks
+    names = torch.arange(len(batch), dtype=torch.float64).unsqueeze(1) + 1
+    name = blocks.pad(names)[:, :, 0].long()
+    block, seeing, seen = mask[:, 0].nonzero(as_tuple=True)
+    pairs = torch.stack((name[block, seeing], name[block, seen])) - 1
+    pairs = {(int(a), int(b)) for a, b in pairs.T if a >= 0}
+    number = range(len(batch))
+    assert pairs == {(a, b) for a in number for b in number if batch[a] == batch[b] and b <= a}
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms", "graph", "instance", "none"])
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("counts", ["unequal", "giant"])
+def test_a_graph_alone_gives_what_it_gives_in_the_batch(
+    norm_first: bool, norm: str, counts: str
+) -> None:
+    sizes = torch.tensor(COUNTS[counts])
+    batch = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    generator = torch.Generator().manual_seed(0)
+    batch = batch[torch.randperm(len(batch), generator=generator)]
+    stack = shifted(Transformer(8, 2, layers=2, norm=norm, norm_first=norm_first)).double()
+    x = rows(len(batch)).requires_grad_()
+    cotangent = rows(len(batch), seed=5)
+    together = stack(x, Segments.from_batch(batch, len(sizes)))
+    alone = torch.zeros_like(together)
+    for graph in range(len(sizes)):
+        own = (batch == graph).nonzero()[:, 0]
+        if len(own):
+            alone = alone.index_copy(0, own, stack(x[own], Segments.single(len(own))))
+    close = {"rtol": 1e-10, "atol": 1e-10}
+    torch.testing.assert_close(together, alone, **close)
+    for ours, other in zip(
+        torch.autograd.grad(together, [x, *stack.parameters()], cotangent),
+        torch.autograd.grad(alone, [x, *stack.parameters()], cotangent),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, other, **close)
+
+
+def test_batch_norm_counts_every_row_once() -> None:
+    """Its running mean is that of the rows, whatever blocks they were padded to."""
+    stack = Transformer(8, 2, layers=1, norm="batch", norm_first=True).double()
+    x = rows(13) + 3
+    stack(x, Segments.from_counts(torch.tensor(COUNTS["unequal"])))
+    torch.testing.assert_close(stack.layers[0].norm1.module.running_mean, 0.1 * x.mean(0))
+
+
+def test_graph_transformer() -> None:
+    """The model's parts around the stack, on graphs with degrees beyond the largest vector."""
+    batch = random_graphs(12, mean_nodes=9.0, num_features=5, seed=3).batch(torch.arange(12))
+    model = GraphTransformer(5, 3, channels=8, heads=2, layers=2, max_degree=3, seed=0).double()
+    x = batch.x.double()
+    assert int(batch.adjacency.in_degree.max()) > 3
+    got = model(x, batch.adjacency, batch.segments)
+    degree = torch.stack([model.degree.weight[min(int(d), 3)] for d in batch.adjacency.in_degree])
+    h = x @ model.linear.weight.T + model.linear.bias + degree
+    h = model.transformer(h, batch.segments)
+    means = torch.stack([h[batch.segments.index == g].mean(0) for g in range(12)])
+    torch.testing.assert_close(got, means @ model.head.weight.T + model.head.bias)
+    nodes = GraphTransformer(
+        5, 3, channels=8, heads=2, layers=2, max_degree=3, head="node", seed=0
+    ).double()
+    got = nodes(x, batch.adjacency, batch.segments)
+    torch.testing.assert_close(got, h @ model.head.weight.T + model.head.bias)
+
+
+@pytest.mark.parametrize("norm", gn.CATALOG)
+def test_every_norm_stands_in_the_graph_transformer_or_is_refused(norm: str) -> None:
+    if gn.CATALOG[norm].needs:
+        with pytest.raises(ValueError, match="which only a graph neural network has"):
+            GraphTransformer(5, 3, norm=norm, seed=0)
+        return
+    batch = random_graphs(6, mean_nodes=9.0, num_features=5, seed=3).batch(torch.arange(6))
+    for norm_first in (False, True):
+        model = GraphTransformer(
+            5, 3, channels=16, heads=2, layers=2, norm=norm, norm_first=norm_first, seed=0
+        )
+        logits = model(batch.x, batch.adjacency, batch.segments)
+        logits.square().sum().backward()
+        assert logits.shape == (6, 3)
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("norm", gn.CATALOG)
+def test_a_causal_model_does_not_see_what_is_behind(norm: str) -> None:
+    """Whatever norm it takes, in `eval()`; the others are refused."""
+    if norm not in CAUSAL:
+        with pytest.raises(ValueError, match="try 'batch', 'layer' or 'rms'"):
+            SequenceTransformer(7, 7, norm=norm, seed=0)
+        return
+    model = SequenceTransformer(7, 7, channels=16, heads=2, norm=norm, norm_first=True, seed=0)
+    tokens = torch.randint(7, (3, 10), generator=torch.Generator().manual_seed(0))
+    model(tokens)
+    model.eval()
+    other = tokens.clone()
+    other[:, 6:] = (other[:, 6:] + 1) % 7
+    for lengths in (None, torch.tensor([10, 8, 3])):
+        changed = (model(tokens, lengths) - model(other, lengths)).abs().amax((0, 2))
+        assert changed[:6].max() < 1e-5
+        assert changed[6:].min() > 1e-3 or lengths is not None
+    encoder = SequenceTransformer(7, 7, channels=16, heads=2, norm=norm, causal=False, seed=0)
+    assert (encoder(tokens) - encoder(other))[:, :6].abs().max() > 1e-3
+
+
+def test_lengths_are_sequences_alone() -> None:
+    model = SequenceTransformer(7, 4, channels=8, heads=2, causal=False, seed=0).double()
+    tokens = torch.randint(7, (4, 9), generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([4, 9, 0, 1])
+    got = model(tokens, lengths)
+    for number, length in enumerate(lengths.tolist()):
+        assert (got[number, length:] == 0).all()
+        if length:
+            want = model(tokens[number : number + 1, :length])[0]
+            torch.testing.assert_close(got[number, :length], want, rtol=1e-10, atol=1e-10)
+    full = torch.full((4,), 9)
+    torch.testing.assert_close(model(tokens, full), model(tokens), rtol=1e-10, atol=1e-10)
+    with pytest.raises(ValueError, match=r"lengths has 1 … 10, expected 0 … 9"):
+        model(tokens, torch.tensor([1, 10, 3, 3]))
+
+
+def test_positions_are_the_sinusoids() -> None:
+    """The same token twice, without attention between: only the position tells them apart."""
+    model = SequenceTransformer(2, 2, channels=6, heads=2, layers=1, seed=0).double()
+    seen: list[Tensor] = []
+    model.transformer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(torch.zeros(1, 4, dtype=torch.long))
+    got = seen[0] - model.embedding.weight[0]
+    for position in range(4):
+        for k in range(3):
+            angle = torch.tensor(position / 10000 ** (2 * k / 6), dtype=torch.float64)
+            torch.testing.assert_close(got[position, 2 * k], angle.sin())
+            torch.testing.assert_close(got[position, 2 * k + 1], angle.cos())
+
+
+def test_initial_weights() -> None:
+    """Xavier, biases 0; the same for every norm and place of it."""
+    models = [
+        SequenceTransformer(7, 7, norm=norm, norm_first=first, seed=7)
+        for norm in ("none", "layer", "batch")
+        for first in (False, True)
+    ]
+    for other in models[1:]:
+        for name, value in models[0].named_parameters():
+            assert torch.equal(other.get_parameter(name), value)
+    layer = models[0].transformer.layers[1]
+    for linear in (layer.attention.qkv, layer.attention.out, layer.linear1, layer.linear2):
+        bound = (6 / sum(linear.weight.shape)) ** 0.5
+        assert 0.97 * bound < linear.weight.abs().max() <= bound
+        assert (linear.bias == 0).all()
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_dropout_is_where_torch_has_it(norm_first: bool) -> None:
+    """From the same random state the same entries are dropped."""
+    segments = Segments.single(12)  # of several, torch orders the rows otherwise within
+    layer = shifted(
+        TransformerLayer(8, 2, feedforward=12, norm_first=norm_first, dropout=0.5, norm_eps=1e-4)
+    ).double()  # fmt: skip
+    theirs = torch_layer(layer, "relu", dropout=0.5)
+    x = rows(12).requires_grad_()  # without gradients torch takes another path
+    torch.manual_seed(0)
+    want = theirs(x.unsqueeze(0))
+    torch.manual_seed(0)
+    got = layer(x, segments, Blocks.of(segments))
+    torch.testing.assert_close(got, want.flatten(0, 1), rtol=1e-10, atol=1e-10)
+    layer.eval()
+    assert torch.equal(
+        layer(x, segments, Blocks.of(segments)), layer(x, segments, Blocks.of(segments))
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Transformer(8, 3, layers=1), "heads is 3, expected a divisor of the 8 channels"),
+        (lambda: Transformer(8, 2, layers=0), "layers is 0"),
+        (lambda: SequenceTransformer(7, 7, norm="graph", seed=0), "would show a row those behind"),
+        (lambda: GraphTransformer(5, 3, readout="avg", seed=0), "unknown readout 'avg'"),
+        (lambda: GraphTransformer(5, 3, head="edge", seed=0), "unknown head 'edge'"),
+        (
+            lambda: Blocks.of(Segments.single(3).with_mask(torch.tensor([True, False, True]))),
+            "segments has masked rows, which attention does not take",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(make: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()  # type: ignore[operator]
