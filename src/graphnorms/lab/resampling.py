@@ -120,11 +120,16 @@ def _all_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _drawn_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    draw = np.random.default_rng([SEED, values.size])
-    sums = np.zeros(FLIPS)
-    for value in values:
-        sums += value * (2.0 * draw.integers(0, 2, FLIPS) - 1.0)
+    """Return the sums of `FLIPS` of them, drawn at random."""
+    sums: NDArray[np.float64] = _signs(values.size) @ values
     return sums
+
+
+@lru_cache(maxsize=2)
+def _signs(count: int) -> NDArray[np.float64]:
+    """Return signs, the same for every test of so many pairs: `(FLIPS, count)`."""
+    draw = np.random.default_rng([SEED, count])
+    return 2.0 * draw.integers(0, 2, (FLIPS, count)) - 1.0
 
 
 @lru_cache(maxsize=4)
