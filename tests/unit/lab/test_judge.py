@@ -13,6 +13,7 @@ from graphnorms.lab import wording
 from graphnorms.lab.design import Design
 from graphnorms.lab.expectations import expected_detectable, selection_deviation
 from graphnorms.lab.judge import judge
+from graphnorms.lab.statistics import holm, paired_difference
 from graphnorms.lab.verdict import Verdict
 from graphnorms.training.record import Record
 
@@ -165,6 +166,34 @@ def test_the_interval_of_one_norm_is_corrected_for_overlap() -> None:
     assert score.half_width == pytest.approx(2.262157 * error, rel=1e-5)
 
 
+def test_differences_are_tested_with_the_correction() -> None:
+    records = [*trials("none", 0.8), *trials("graph", 0.81)]
+    [test] = nested(records).differences
+    scores = [[r.outcome["test_score"] for r in records[i : i + 10]] for i in (0, 10)]
+    oracle = paired_difference(scores[1], scores[0], test_ratio=10 / 81)
+    assert (test.first, test.second) == ("graph", "none")
+    assert test.p_value == pytest.approx(oracle.p_value)
+    assert test.p_value != pytest.approx(paired_difference(*scores).p_value)
+    assert test.estimate.low == pytest.approx(oracle.estimate.low)
+    [ratio] = nested(
+        [*trials("none", 0.8)[:9], trial("none", 9, reaches=15), *trials("graph", 0.8, reaches=18)]
+    ).speed_differences
+    logs = np.log([18 / 20] * 9 + [18 / 15])
+    assert ratio.p_value == pytest.approx(
+        paired_difference(logs, np.zeros(10), test_ratio=10 / 81).p_value
+    )
+
+
+def test_p_values_are_adjusted_over_all_pairs() -> None:
+    norms = ("none", "batch", "layer", "graph")
+    verdict = nested([record for norm in norms for record in trials(norm, 0.8, noise=0.03)])
+    raw = [test.p_value or 0.0 for test in verdict.differences]
+    assert len(raw) == 6
+    assert [test.adjusted_p for test in verdict.differences] == pytest.approx(holm(raw))
+    assert max(raw) < 1
+    assert any(a != p for a, p in zip(raw, holm(raw), strict=True))
+
+
 def test_runs_of_a_fold_are_averaged_before_folds_are_compared() -> None:
     first, second = trials("graph", 0.9), trials("graph", 0.7, run=1)
     once = nested([*trials("none", 0.7), *trials("none", 0.7, run=1), *first, *second])
@@ -204,7 +233,7 @@ def test_lower_is_better_where_the_metric_says_so() -> None:
     assert test.estimate.mean > 0.25
     assert test.probabilities is not None
     assert test.probabilities.second > 0.999, "graph is better"
-    assert "Test MAE (lower is better): graph is best with 0.4" in verdict.score_sentence
+    assert "Test MAE (lower is better): graph is best with 0.399 eV" in verdict.score_sentence
     assert " eV" in verdict.score_sentence
     assert "%" not in verdict.score_sentence
     assert "points" not in verdict.closing
@@ -293,6 +322,18 @@ def test_the_paper_protocol_selects_one_epoch_for_all_folds_and_is_optimistic() 
     assert verdict.closing.startswith("Optimistic: ")
     assert "graph 70.0%" in verdict.protocol_sentence
     assert verdict.to_dict()["optimistic"] is True
+
+
+def test_the_paper_protocol_selects_the_lowest_error() -> None:
+    records = [
+        trial("graph", fold, curve=(0.4, low, 0.45), protocol="paper", metric="mae", rate=rate)
+        for fold in range(10)
+        for rate, low in ((0.001, 0.35), (0.01, 0.3), (0.1, 0.38))
+    ]
+    row = judge(records, protocol="paper").row("graph")
+    assert (row.selected_epoch, row.learning_rates) == (19, ((0.01, 10),))
+    assert row.score is not None
+    assert row.score.mean == pytest.approx(0.3)
 
 
 def test_the_paper_protocol_selects_the_rate_too() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graphnorms.lab.verdict import judge
+from graphnorms.lab.judge import judge
 from graphnorms.report.page import render_page, write_page
 from graphnorms.training.record import Record
 
@@ -54,8 +54,9 @@ def html(make_records: Make) -> str:
     return rendered(make_records())
 
 
-def rendered(records: list[Record]) -> str:
-    return render_page(records, judge(records), SETTINGS, COMMAND)
+def rendered(records: list[Record], protocol: str = "nested", unit: str = "") -> str:
+    verdict = judge(records, protocol=protocol, unit=unit)
+    return render_page(records, verdict, SETTINGS, COMMAND)
 
 
 def embedded(html: str) -> dict:
@@ -66,7 +67,8 @@ def embedded(html: str) -> dict:
 
 def test_it_is_written_whole_under_its_name(make_records: Make, tmp_path: Path) -> None:
     records = make_records()
-    write_page(tmp_path / "report.html", records, judge(records), SETTINGS, COMMAND)
+    verdict = judge(records, protocol="nested")
+    write_page(tmp_path / "report.html", records, verdict, SETTINGS, COMMAND)
     assert os.listdir(tmp_path) == ["report.html"]
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
@@ -77,7 +79,7 @@ def test_verdict_first_then_numbers_settings_versions_and_command(html: str) -> 
     text = Page(html).text
     places = [
         text.index(part)
-        for part in ("Accuracy:", "Speed:", "Leaderboard", "Learning curves", COMMAND, "2.13.0")
+        for part in ("Recommended:", "Test accuracy:", "Speed:", "Leaderboard", COMMAND, "2.13.0")
     ]
     assert places == sorted(places)
     for name in ("GraphNorm", "InstanceNorm", "LayerNorm", "BatchNorm", "none"):
@@ -106,8 +108,8 @@ def test_every_figure_has_a_place_and_named_axes(html: str) -> None:
     data = embedded(html)
     places = {root["place"] for root in data["roots"]}
     assert places < set(ids)
-    assert {"train_accuracy", "validation_loss", "accuracy_by_fold", "steps_to_target"} < places
-    assert {"pairwise_accuracy", "pairwise_speed", "seconds_to_target"} < places
+    assert {"train_score", "validation_loss", "score_by_pair", "steps_to_target"} < places
+    assert {"pairwise_score", "pairwise_speed", "seconds_to_target", "rate_sensitivity"} < places
     roots = data["document"]["roots"]
     assert [root["id"] for root in roots] == [root["id"] for root in data["roots"]]
     for root in roots:
@@ -134,7 +136,9 @@ def test_names_do_no_harm(html: str, make_records: Make, name: str) -> None:
         failed=lambda norm, fold: norm == "none" and fold == 0,
     )
     settings = {"dataset": name, "model": {"kind": name}, name: [name]}
-    named = render_page(records, judge(records), settings, f"graphnorms compare {name}")
+    named = render_page(
+        records, judge(records, protocol="nested"), settings, f"graphnorms compare {name}"
+    )
     page = Page(named)
     assert name in page.text
     assert len(page.scripts) == len(Page(html).scripts)
@@ -154,17 +158,22 @@ def test_names_do_no_harm(html: str, make_records: Make, name: str) -> None:
         {"missing": lambda norm, fold: norm != "graph"},
         {"epochs": 1},
         {"folds": 2},
+        {"rates": (0.01,)},
+        {"runs": 2, "failed": lambda norm, fold: norm == "none" and fold == 3},
     ],
-    ids=["all fail", "one fails", "some fail", "one fold", "a short norm", "alone", "1", "2"],
+    ids=[
+        *("all fail", "one fails", "some fail", "one fold", "a short norm", "alone"),
+        *("1", "2", "one rate", "runs"),
+    ],
 )
 def test_failed_and_missing_trials_break_nothing(make_records: Make, choice: dict) -> None:
     records = make_records(("none", "batch", "graph"), **choice)
     html = rendered(records)
     page = Page(html)
-    assert "Accuracy:" in page.text
+    assert "Test accuracy:" in page.text
     if any(record.status == "failed" for record in records):
         assert "the loss is not finite in epoch 3" in page.text
-    if any(record.status == "done" for record in records):
+    if any(r.status == "done" and r.config["stage"] == "final" for r in records):
         assert embedded(html)["roots"]
         assert "NaN" not in html.split('type="application/json">')[1].split("</script>")[0]
     else:
@@ -173,7 +182,7 @@ def test_failed_and_missing_trials_break_nothing(make_records: Make, choice: dic
 
 def test_a_norm_that_was_never_run_has_a_row(make_records: Make) -> None:
     records = make_records(("none", "graph"))
-    verdict = judge(records, norms=("none", "graph", "instance"))
+    verdict = judge(records, protocol="nested", norms=("none", "graph", "instance"))
     assert "InstanceNorm" in Page(render_page(records, verdict, SETTINGS, COMMAND)).text
 
 
@@ -188,10 +197,59 @@ def test_it_is_small(make_records: Make) -> None:
     assert len(rendered(make_records(epochs=100)).encode()) < 3_000_000
 
 
+@pytest.mark.parametrize(
+    ("protocol", "metric"),
+    [("nested", "mae"), ("split", "roc_auc"), ("paper", "accuracy"), ("paper", "mae")],
+)
+def test_every_protocol_and_metric_has_a_page(
+    make_records: Make, protocol: str, metric: str
+) -> None:
+    records = make_records(("none", "batch", "graph"), protocol=protocol, metric=metric)
+    html = rendered(records, protocol, "kcal/mol" if metric == "mae" else "")
+    text = Page(html).text
+    assert embedded(html)["roots"]
+    optimistic = "Optimistic" in text.partition("Leaderboard")[0]
+    assert optimistic == (protocol == "paper")
+    assert ("one split only" in text) == (protocol == "split")
+    labels = [
+        axis["attributes"].get("axis_label")
+        for root in embedded(html)["document"]["roots"]
+        for axis in (*root["attributes"]["below"], *root["attributes"].get("left", []))
+    ]
+    if metric == "mae":
+        assert "Training MAE (kcal/mol, lower is better)" in labels
+        assert "Difference in MAE (kcal/mol, lower is better)" in labels
+        assert "points" not in text
+        assert "%)" not in " ".join(filter(None, labels))
+    else:
+        title = "accuracy" if metric == "accuracy" else "ROC-AUC"
+        assert f"Training {title} (%)" in labels
+        assert f"Difference in {title} (points)" in labels
+
+
+def test_optimistic_scores_are_called_so_wherever_they_stand(make_records: Make) -> None:
+    text = Page(rendered(make_records(protocol="paper"), "paper")).text
+    verdict, leaderboard = text.split("Leaderboard")
+    assert "Optimistic: learning rate and epoch are chosen on the same folds" in verdict
+    assert "Recommended, as far as optimistic scores allow" in verdict
+    assert "Validation optimistic" in " ".join(leaderboard.split())
+    assert "Last epoch" in leaderboard
+
+
+def test_all_pairs_stand_in_numbers(html: str) -> None:
+    text = Page(html).text
+    assert text.count(" − ") >= 10
+    assert "All pairs in numbers" in text
+    assert "Bayesian correlated t-test" in text
+
+
 @pytest.mark.slow
 def test_a_large_comparison_stays_below_eight_megabytes(make_records: Make) -> None:
     norms = ("none", *(f"norm{number}" for number in range(19)))
-    assert len(rendered(make_records(norms, folds=50, epochs=400)).encode()) < 8_000_000
+    assert (
+        len(rendered(make_records(norms, folds=50, epochs=400, rates=(0.01, 0.1))).encode())
+        < 8_000_000
+    )
 
 
 def test_equal_arguments_give_equal_bytes(make_records: Make) -> None:

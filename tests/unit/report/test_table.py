@@ -6,7 +6,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from graphnorms.lab.verdict import Verdict, judge
+from graphnorms.lab.judge import judge
+from graphnorms.lab.verdict import Verdict
 from graphnorms.report.table import ascii_only, leaderboard
 from graphnorms.training.record import Record
 
@@ -27,7 +28,7 @@ def printed(verdict: Verdict, width: int, *, plain: bool = False, color: bool = 
 @pytest.mark.parametrize("width", [50, 60, 80, 120])
 @pytest.mark.parametrize("plain", [False, True])
 def test_it_fits_and_breaks_no_number(make_records: Make, width: int, plain: bool) -> None:
-    text = printed(judge(make_records()), width, plain=plain)
+    text = printed(judge(make_records(), protocol="nested"), width, plain=plain)
     lines = text.splitlines()
     assert max(map(len, lines)) <= width
     assert "…" not in text
@@ -37,15 +38,15 @@ def test_it_fits_and_breaks_no_number(make_records: Make, width: int, plain: boo
 
 
 def test_narrow_tables_drop_columns_not_digits(make_records: Make) -> None:
-    verdict = judge(make_records())
-    assert "single" in printed(verdict, 80)
-    assert "single" not in printed(verdict, 60)
+    verdict = judge(make_records(), protocol="nested")
+    assert "rates" in printed(verdict, 80)
+    assert "rates" not in printed(verdict, 60)
     assert "seconds" in printed(verdict, 60)
-    assert "seconds" not in printed(verdict, 50).splitlines()[1]
+    assert "seconds" not in printed(verdict, 40)
 
 
 def test_the_best_is_first_and_said(make_records: Make) -> None:
-    verdict = judge(make_records())
+    verdict = judge(make_records(), protocol="nested")
     first = next(
         line for line in printed(verdict, 80).splitlines() if line.split()[:1] == [verdict.best]
     )
@@ -53,19 +54,19 @@ def test_the_best_is_first_and_said(make_records: Make) -> None:
 
 
 def test_plain_is_ascii_even_with_a_strange_name(make_records: Make) -> None:
-    text = printed(judge(make_records(("none", "größe"))), 80, plain=True)
+    text = printed(judge(make_records(("none", "größe")), protocol="nested"), 80, plain=True)
     assert text.isascii()
     assert ascii_only("3.1 × sooner, −4 ± 2 …") == "3.1 x sooner, -4 +- 2 ..."
 
 
 def test_norms_have_their_colors_on_a_terminal_only(make_records: Make) -> None:
-    verdict = judge(make_records())
+    verdict = judge(make_records(), protocol="nested")
     assert "\x1b[1;38;2;213;94;0m" in printed(verdict, 80, color=True)  # GraphNorm's #D55E00
     assert "\x1b" not in printed(verdict, 80)
 
 
 def test_names_are_not_markup(make_records: Make) -> None:
-    assert "[red]x" in printed(judge(make_records(("none", "[red]x"))), 80)
+    assert "[red]x" in printed(judge(make_records(("none", "[red]x")), protocol="nested"), 80)
 
 
 def test_failed_and_missing_trials_show(make_records: Make) -> None:
@@ -73,11 +74,37 @@ def test_failed_and_missing_trials_show(make_records: Make) -> None:
         failed=lambda norm, fold: norm == "layer" or (norm == "none" and fold < 3),
         missing=lambda norm, fold: norm == "batch",
     )
-    text = printed(judge(records, norms=("none", "batch", "layer", "instance", "graph")), 80)
+    text = printed(
+        judge(records, protocol="nested", norms=("none", "batch", "layer", "instance", "graph")), 80
+    )
     assert "none 7/10" in text
     assert "layer 0/10" in text
     assert "batch 0/10" in text
 
 
 def test_one_trial_is_enough(make_records: Make) -> None:
-    assert "graph 1/10" in printed(judge(make_records(("graph",), missing=lambda _, f: f > 0)), 80)
+    records = make_records(("graph",), missing=lambda _, fold: fold > 0)
+    assert "graph 1/10" in printed(judge(records, protocol="nested"), 80)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+@pytest.mark.parametrize("protocol", ["nested", "split", "paper"])
+@pytest.mark.parametrize("metric", ["roc_auc", "mae"])
+def test_every_protocol_and_metric_fits(
+    make_records: Make, width: int, protocol: str, metric: str
+) -> None:
+    records = make_records(protocol=protocol, metric=metric)
+    text = printed(judge(records, protocol=protocol, unit="kcal/mol"), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert all(f"\n{norm} " in text for norm in ("none", "batch", "layer", "instance", "graph"))
+    assert ("OPTIMISTIC" in text) == (protocol == "paper")
+    if width == 80:
+        assert " p " in text
+        assert "seconds" in text
+        assert ("this one split" in text) == (protocol == "split")
+        assert ("lower is better" in text) == (metric == "mae")
+        assert ("kcal/mol" in text) == (metric == "mae")
+        assert ("points" in text) == (metric != "mae")
+        assert ("epoch" in text) == (protocol == "paper")
+        assert ("rates near" in text) == (protocol != "paper")
