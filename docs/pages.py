@@ -13,7 +13,7 @@ from graphnorms.layers.catalog import CATALOG, Normalization
 
 API = (
     "Segments", "segment_normalize", "Over", "aggregate", "Adjacency", "make_norm", "backends",
-    "compare", "Comparison", "load_dataset", "GraphSet",
+    "compare", "Comparison", "open_comparison", "load_dataset", "GraphSet",
 )  # fmt: skip
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"

@@ -41,7 +41,7 @@ from graphnorms.segments import Segments
 from graphnorms.version import __version__
 
 if TYPE_CHECKING:
-    from graphnorms.comparison import Comparison, compare
+    from graphnorms.comparison import Comparison, compare, open_comparison
     from graphnorms.data import GraphSet, load_dataset
 
 __all__ = [
@@ -86,12 +86,14 @@ __all__ = [
     "compare",
     "load_dataset",
     "make_norm",
+    "open_comparison",
     "segment_normalize",
 ]
 
 _LAB = {
     "Comparison": "graphnorms.comparison",
     "compare": "graphnorms.comparison",
+    "open_comparison": "graphnorms.comparison",
     "GraphSet": "graphnorms.data",
     "load_dataset": "graphnorms.data",
 }

@@ -123,7 +123,7 @@ class Comparison:
 
         The model of the trial that did best on its validation data, trained once more: a trial
         is a function of its config, and that it ends as it did the first time is checked.
-        `graphnorms.load_model` reads the file.
+        `graphnorms.training.load_model` reads the file.
 
         Args:
             path: The file.
