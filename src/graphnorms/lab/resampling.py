@@ -129,8 +129,8 @@ def _drawn_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _signs(count: int) -> NDArray[np.float64]:
     """Return signs, the same for every test of so many pairs: `(FLIPS, count)`."""
     draw = np.random.default_rng([SEED, count])
-    signs: NDArray[np.float64] = 2.0 * draw.integers(0, 2, (FLIPS, count)) - 1.0
-    return signs
+    drawn: NDArray[np.float64] = draw.integers(0, 2, (FLIPS, count)).astype(np.float64)
+    return 2 * drawn - 1
 
 
 @lru_cache(maxsize=4)
