@@ -10,6 +10,7 @@ from rich.table import Table
 
 from graphnorms.cli.bench import bench
 from graphnorms.cli.compare import compare
+from graphnorms.cli.report import report
 from graphnorms.cli.shelf import runs, show
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command()(compare)
 app.command()(runs)
 app.command()(show)
+app.command()(report)
 app.add_typer(bench, name="bench")
 
 INTRODUCTION = """\
@@ -37,6 +39,7 @@ EXAMPLES = {
     "compare --resume": "go on where it was interrupted",
     "runs": "the comparisons there are",
     "show RUN --export best.safetensors": "one of them again, and its best model",
+    "report RUN RUN -o page.html": "one page over several data sets or models",
     "norms": "the normalizations there are",
     "bench layers": "how fast the layers are here, against PyG's and torch's",
     "backends": "which kernels run here, and why others do not",

@@ -73,7 +73,7 @@ def show(
 
     if norm is not None and export is None:
         raise ValueError(f"norm {norm} says whose model to export; give --export FILE as well")
-    comparison = open_comparison(_folder(run))
+    comparison = open_comparison(folder_of(run))
     if as_json:
         print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
     else:
@@ -94,7 +94,7 @@ def show(
     return 0
 
 
-def _folder(run: str) -> Path:
+def folder_of(run: str) -> Path:
     """Return the folder of a run that is given by its path, or by its name."""
     path = Path(run)
     named = RUNS / run

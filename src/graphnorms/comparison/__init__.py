@@ -7,6 +7,7 @@ print(comparison)
 from graphnorms.comparison.facade import compare, prepare
 from graphnorms.comparison.outcome import Comparison, ComparisonInterrupted, open_comparison
 from graphnorms.comparison.progress import Status
+from graphnorms.comparison.several import report_several
 
 __all__ = [
     "Comparison",
@@ -15,4 +16,5 @@ __all__ = [
     "compare",
     "open_comparison",
     "prepare",
+    "report_several",
 ]

@@ -342,6 +342,27 @@ def test_runs_are_listed_and_shown_again(run, tmp_path):
         assert message in err
 
 
+@pytest.mark.usefixtures("in_this_process", "stub_page")
+def test_a_page_is_made_again_and_one_over_several(run, tmp_path):
+    for place in ("one", "two"):
+        run("compare", *SMALL, "--out", place)
+    code, out, _ = run("report", "one", "-o", "again.html")
+    assert code == 0
+    assert "report: again.html" in out
+    code, out, _ = run("report", "one", "two", "--out", "both.html")
+    assert code == 0
+    assert out.startswith("Over 2 data sets: inconclusive.")
+    assert "<h2>two</h2>" in (tmp_path / "both.html").read_text(encoding="utf-8")
+    for arguments, message in (
+        (["one", "two"], "2 runs make one page; say where it goes"),
+        (["nowhere"], "nowhere holds no run"),
+    ):
+        code, _, err = run("report", *arguments)
+        assert code == 2
+        assert err.count("\n") == 1
+        assert message in err
+
+
 def test_a_fault_of_ours_is_one_line_too_unless_asked(run, monkeypatch):
     def fault(*_, **__):
         raise KeyError("what")

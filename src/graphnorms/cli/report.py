@@ -1,0 +1,40 @@
+"""The command that makes pages of comparisons that were made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from graphnorms.cli.shelf import folder_of
+
+
+def report(
+    runs: Annotated[list[str], typer.Argument(help="Folders of runs, or their names in runs/.")],
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="The page.",
+            show_default="the run's report.html",
+        ),
+    ] = None,
+) -> int:
+    """Make the page of a comparison again, or one page over several, without training."""
+    from graphnorms.comparison import open_comparison, report_several
+
+    comparisons = [open_comparison(folder_of(run)) for run in runs]
+    console = Console(highlight=False)
+    if len(comparisons) == 1:
+        page = comparisons[0].report(out)
+    elif out is None:
+        raise ValueError(f"{len(runs)} runs make one page; say where it goes, e.g. -o page.html")
+    else:
+        across = report_several(comparisons, out)
+        console.print(across.sentence, markup=False)
+        page = Path(out)
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
+    return 0

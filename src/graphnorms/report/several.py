@@ -1,0 +1,131 @@
+"""The page over several comparisons: what they say together, and each in short."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from graphnorms.files import replacing
+from graphnorms.lab import wording
+from graphnorms.lab.datasets import AcrossDatasets, across_verdicts
+from graphnorms.report.critical_difference import draw_critical_difference
+from graphnorms.report.page import TEMPLATES
+from graphnorms.report.style import display_name, in_order, style_of
+
+if TYPE_CHECKING:
+    from graphnorms.lab.verdict import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One comparison of several.
+
+    Args:
+        name: What to call it beside the others.
+        settings: Of its settings, `dataset`, `model` and `protocol` are shown.
+        verdict: What was found.
+        command: What repeats it.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    verdict: Verdict
+    command: str
+
+
+def names_of(datasets: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """Name comparisons by their data, or by their folders where they share the data."""
+    names = [Path(dataset).stem if "/" in dataset else dataset for dataset in datasets]
+    counts = Counter(names)
+    return [
+        name if counts[name] == 1 else str(folder)
+        for name, folder in zip(names, folders, strict=True)
+    ]
+
+
+def write_several(path: Path, parts: Sequence[Part]) -> AcrossDatasets:
+    """Write the page over several comparisons, one file that loads nothing.
+
+    With the picture of critical differences, as SVG inside the page. Norms that not every
+    comparison has a score for are left out of the ranks.
+
+    Args:
+        path: Where the page goes; an older one is replaced.
+        parts: The comparisons, two or more.
+
+    Raises:
+        ValueError: There are fewer than two comparisons, or they share fewer than two norms.
+        ImportError: matplotlib is not installed.
+        OSError: The file cannot be written.
+    """
+    across = across_verdicts({part.name: part.verdict for part in parts})
+    with tempfile.TemporaryDirectory(prefix="graphnorms-") as folder:
+        svg, _ = draw_critical_difference(across, Path(folder) / "ranks")
+        picture = svg.read_text(encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "name": display_name,
+        "color": lambda norm: style_of(norm).color,
+        "p": lambda p: "–" if p is None else "<.001" if p < 0.001 else f"{p:.3f}",
+    }
+    page = environment.get_template("several.html").render(
+        across=across,
+        parts=[
+            {
+                "name": part.name,
+                "about": _about(part),
+                "label": wording.label(part.verdict),
+                "optimistic": part.verdict.optimistic,
+                "sentences": wording.describe(part.verdict, display_name),
+                "scores": _scores(part.verdict),
+                "best": part.verdict.best,
+                "tied": part.verdict.tied,
+                "command": part.command,
+            }
+            for part in parts
+        ],
+        norms=list(across.ranks),
+        left_out=in_order(
+            {row.norm for part in parts for row in part.verdict.rows} - across.ranks.keys()
+        ),
+        # From its first tag on: a page has no place for the declaration of an XML file.
+        picture=Markup(picture[picture.index("<svg") :]),
+        css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return across
+
+
+def _scores(verdict: Verdict) -> dict[str, str]:
+    return {
+        row.norm: verdict.scale.number(row.score.mean)
+        for row in verdict.rows
+        if row.score is not None
+    }
+
+
+def _about(part: Part) -> str:
+    settings, verdict = part.settings, part.verdict
+    pairs = max((row.pairs for row in verdict.rows), default=0)
+    return " · ".join(
+        (
+            str(settings["dataset"]),
+            str(settings["model"]).upper(),
+            f"protocol {settings['protocol']}",
+            verdict.design.count(pairs),
+        )
+    )

@@ -1,0 +1,90 @@
+"""One page over several comparisons."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from tests.records import synthetic_records
+
+from graphnorms.lab.judge import judge
+from graphnorms.report.several import Part, names_of, write_several
+
+METRICS = {"first": "accuracy", "second": "mae", "third": "roc_auc"}
+
+
+def part(name: str, metric: str = "accuracy", **changes) -> Part:
+    protocol = changes.get("protocol", "nested")
+    records = synthetic_records(metric=metric, dataset=name, epochs=3, **changes)
+    settings = {"dataset": name, "model": "gin", "protocol": protocol}
+    return Part(
+        name=name,
+        settings=settings,
+        verdict=judge(records, protocol=protocol),
+        command=f"graphnorms compare {name}",
+    )
+
+
+def test_ranks_and_the_verdict_of_each(tmp_path):
+    parts = [part(name, metric) for name, metric in METRICS.items()]
+    path = tmp_path / "page.html"
+    across = write_several(path, parts)
+
+    # an oracle that knows neither verdicts nor directions: the ranks of the mean test scores
+    means = {
+        p.name: {row.norm: row.score.mean for row in p.verdict.rows if row.score} for p in parts
+    }
+    norms = sorted(across.ranks)
+    table = np.array(
+        [
+            [means[name][norm] * (1 if metric == "mae" else -1) for norm in norms]
+            for name, metric in METRICS.items()
+        ]
+    )
+    ranks = stats.rankdata(table, axis=1).mean(axis=0)
+    assert {norm: across.ranks[norm] for norm in norms} == pytest.approx(
+        dict(zip(norms, ranks, strict=True))
+    )
+    page = path.read_text(encoding="utf-8")
+    assert across.sentence.replace("'", "&#39;") in page
+    for each in parts:
+        assert each.command in page
+        best = each.verdict.row(each.verdict.best)
+        assert each.verdict.scale.number(best.score.mean) in page
+    assert page.count("<svg") == 1
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page), "nothing is loaded"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_flatters_is_said_and_what_is_missing_too(tmp_path):
+    path = tmp_path / "page.html"
+    norms = ("none", "graph", "batch")
+    parts = [part("paper", protocol="paper", norms=norms), part("honest", norms=norms[:2])]
+    write_several(path, parts)
+    page = path.read_text(encoding="utf-8")
+    assert "paper: Optimistic" in page
+    assert re.search(r"left out of the ranks:\s+BatchNorm", page)
+
+
+def test_names_do_no_harm(tmp_path):
+    path = tmp_path / "page.html"
+    script = "<script>alert('x')</script>"
+    write_several(path, [part(script), part("{{ 7 * 7 }}")])
+    page = path.read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "{{ 7 * 7 }}" in page
+
+
+def test_one_comparison_is_too_few(tmp_path):
+    with pytest.raises(ValueError, match="a comparison over data sets takes two"):
+        write_several(tmp_path / "page.html", [part("only")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_comparisons_of_the_same_data_are_told_by_their_folders():
+    folders = [Path("runs/a"), Path("runs/b"), Path("runs/c")]
+    found = names_of(["MUTAG", "data/esol.npz", "MUTAG"], folders)
+    assert found == ["runs/a", "esol", "runs/c"]
