@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from bokeh.document import Document
 from bokeh.plotting import figure
 from bokeh.resources import Resources
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from graphnorms.files import replacing
@@ -19,13 +18,12 @@ from graphnorms.lab import phrases, speed, wording, wording_speed
 from graphnorms.lab.outcomes import group_trials, pair_of
 from graphnorms.lab.rates import NEAR
 from graphnorms.report import curves, figures
-from graphnorms.report.style import display_name, in_order, style_of
+from graphnorms.report.style import display_name, in_order
+from graphnorms.report.templating import raw, template
 
 if TYPE_CHECKING:
     from graphnorms.lab.verdict import Verdict
     from graphnorms.training.record import Record
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_page(
@@ -60,26 +58,16 @@ def render_page(
     records: Sequence[Record], verdict: Verdict, settings: Mapping[str, Any], command: str
 ) -> str:
     """Return the report as HTML; arguments as for `write_page`."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     scale = verdict.scale
-    environment.filters |= {
+    filters = {
         "score": scale.number,
         "difference": lambda value: scale.number(value, signed=True),
         "share": lambda value: phrases.percent(value, 0),
-        "p": lambda p: "–" if p is None else "<.001" if p < 0.001 else f"{p:.3f}",
         "seconds": phrases.seconds,
-        "name": display_name,
-        "color": lambda norm: style_of(norm).color,
     }
     plots = _figures(records, verdict)
     norms = in_order(row.norm for row in verdict.rows)
-    return environment.get_template("page.html").render(
+    return template("page.html", filters).render(
         title=_title(settings, records),
         subtitle=_subtitle(settings, records, verdict),
         verdict=verdict,
@@ -88,8 +76,8 @@ def render_page(
         figures=plots,
         embedded=_script_safe(_embed(plots)),
         bokeh=_bokeh(),
-        css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
+        css=raw("page.css"),
+        script=raw("page.js"),
         labels={
             "score": wording.label(verdict),
             "scores": scale.metric.title,

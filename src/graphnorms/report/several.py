@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from graphnorms.files import replacing
 from graphnorms.lab import wording
 from graphnorms.lab.datasets import AcrossDatasets, across_verdicts
 from graphnorms.report.critical_difference import draw_critical_difference
-from graphnorms.report.page import TEMPLATES
-from graphnorms.report.style import display_name, in_order, style_of
+from graphnorms.report.style import display_name, in_order
+from graphnorms.report.templating import raw, template
 
 if TYPE_CHECKING:
     from graphnorms.lab.verdict import Verdict
@@ -69,19 +68,7 @@ def write_several(path: Path, parts: Sequence[Part]) -> AcrossDatasets:
     with tempfile.TemporaryDirectory(prefix="graphnorms-") as folder:
         svg, _ = draw_critical_difference(across, Path(folder) / "ranks")
         picture = svg.read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "name": display_name,
-        "color": lambda norm: style_of(norm).color,
-        "p": lambda p: "–" if p is None else "<.001" if p < 0.001 else f"{p:.3f}",
-    }
-    page = environment.get_template("several.html").render(
+    page = template("several.html").render(
         across=across,
         parts=[
             {
@@ -103,7 +90,7 @@ def write_several(path: Path, parts: Sequence[Part]) -> AcrossDatasets:
         ),
         # From its first tag on: a page has no place for the declaration of an XML file.
         picture=Markup(picture[picture.index("<svg") :]),
-        css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        css=raw("page.css"),
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -1,0 +1,42 @@
+"""The templates of pages, and what every page has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from graphnorms.report.style import display_name, style_of
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def template(name: str, filters: Mapping[str, Callable[..., Any]] | None = None) -> Template:
+    """Return a template that escapes every value and refuses what it is not given.
+
+    Args:
+        name: File of the template.
+        filters: Its own, beside `name` and `color` of a norm and `p` of a p-value.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "name": display_name,
+        "color": lambda norm: style_of(norm).color,
+        "p": lambda p: "–" if p is None else "<.001" if p < 0.001 else f"{p:.3f}",
+        **(filters or {}),
+    }
+    return environment.get_template(name)
+
+
+def raw(name: str) -> Markup:
+    """Return a style sheet or a script as it is, to stand in a page."""
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
