@@ -61,9 +61,19 @@ class _OnNodes(nn.Module):
 
 
 def pyg_trial(
-    config: TrialConfig, data: PygData, on_epoch: Callable[[], None] | None = None
+    config: TrialConfig,
+    data: PygData,
+    on_epoch: Callable[[], None] | None = None,
+    *,
+    fused: bool = False,
 ) -> Record:
-    """Train a GIN on one fold as `graphnorms.training.run_trial` does, from the same weights."""
+    """Train a GIN on one fold as `graphnorms.training.run_trial` does, from the same weights.
+
+    Args:
+        config, on_epoch: Those of `run_trial`.
+        data: The graphs.
+        fused: Whether Adam is torch's fused one, as ours is; PyG's examples take the default.
+    """
     device, dtype = torch.device(config.device), getattr(torch, config.dtype)
     architecture = ModelConfig(**config.model)
     widths = [data.features] + [architecture.hidden] * architecture.layers
@@ -75,7 +85,10 @@ def pyg_trial(
     )  # fmt: skip
     model = model.to(device, dtype)
     optimizer = torch.optim.Adam(
-        model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+        model.parameters(),
+        config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=fused or None,
     )
     loader = pyg.load("loader").DataLoader
     train_ids, *held_out = data.parts[config.split["fold"]]
