@@ -19,8 +19,9 @@ _SLOT: Final = re.compile(r"(<!-- bench: (\w+) -->\n).*?(<!-- end -->)", re.DOTA
 def fill(page: Path, results: Path) -> str:
     """Return the text of a page with its slots filled from the results.
 
-    A slot `<!-- bench: layers -->` … `<!-- end -->` gets the newest result of that benchmark
-    for every device.
+    A slot `<!-- bench: layers -->` … `<!-- end -->` gets, for every device, the newest result
+    of that benchmark under each name: `layers-0.1.0.json`, and beside it say
+    `layers-threads-0.1.0.json`.
 
     Args:
         page: The page as it is.
@@ -47,15 +48,20 @@ def fill(page: Path, results: Path) -> str:
 def _newest(results: Iterable[tuple[Path, Result]]) -> list[tuple[Path, Result]]:
     latest: dict[tuple[Path, str], tuple[Path, Result]] = {}
     for path, result in results:
-        key = (path.parent, result.benchmark)
+        key = (path.parent, _name(path))
         if key not in latest or latest[key][1].taken < result.taken:
             latest[key] = (path, result)
     return [latest[key] for key in sorted(latest)]
 
 
+def _name(path: Path) -> str:
+    """Return the name of a result without its version."""
+    return re.sub(r"-\d[\w.+]*$", "", path.stem)
+
+
 def _section(path: Path, result: Result, folder: Path) -> str:
     parts = [
-        f"### {result.machine['device']}: {result.benchmark}",
+        f"### {result.machine['device']}: {_name(path)}",
         f"```text\n$ {result.command}\n{preamble(result)}\n```",
     ]
     picture = path.with_suffix(".svg")

@@ -63,20 +63,18 @@ class Shape:
 
 
 LARGE: Final = Shape("large", 35110, 128, 1024)
-TENFOLD: Final = Shape("tenfold", 351100, 128, 10240)
 MEDIUM: Final = Shape("medium", 3000, 64, 128)
 SMALL: Final = Shape("small", 50, 16, 4)
 ONE_GRAPH: Final = Shape("one graph", 10**6, 16, 1)
 TINY_GRAPHS: Final = Shape("tiny graphs", 3 * 10**5, 16, 10**5, even=True)
 
-SHAPES: Final = (LARGE, MEDIUM, SMALL, ONE_GRAPH, TINY_GRAPHS, TENFOLD)
+SHAPES: Final = (LARGE, MEDIUM, SMALL, ONE_GRAPH, TINY_GRAPHS)
 QUICK_SHAPES: Final = (
     Shape("large", 300, 8, 10),
     Shape("medium", 60, 8, 5),
     Shape("small", 20, 4, 3),
     Shape("one graph", 200, 4, 1),
     Shape("tiny graphs", 60, 4, 20, even=True),
-    Shape("tenfold", 3000, 8, 100),
 )
 
 
