@@ -32,8 +32,16 @@ _library.define(
     "int groups, float eps, int activation, float dropout, bool[] needs) "
     "-> (Tensor, Tensor, Tensor, Tensor)"
 )
+
+
+def _backward_operator(grad_y: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    """The backward as an operator, whose results are tensors: an empty one where none is asked."""
+    grads = cpu.normalize_backward(grad_y, *rest)
+    return tuple(grad_y.new_empty(0) if grad is None else grad for grad in grads)
+
+
 _library.impl("normalize_forward", cpu.normalize_forward, "CPU")
-_library.impl("normalize_backward", cpu.normalize_backward, "CPU")
+_library.impl("normalize_backward", _backward_operator, "CPU")
 
 _normalize_forward = torch.ops.graphnorms.normalize_forward.default
 _normalize_backward = torch.ops.graphnorms.normalize_backward.default
@@ -144,8 +152,8 @@ class _Normalize(torch.autograd.Function):
         grad_y = grads[0]
         if grad_y is None:
             return (None,) * 6
-        needs_x, needs_residual, *needs_parameters, _ = ctx.needs_input_grad
-        needs = [needs_x, *needs_parameters]
+        needs_x, needs_residual, needs_scale, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        needs = [needs_x, needs_scale, needs_weight, needs_bias]
         grad_residual = grad_y if needs_residual else None
         if not torch.compiler.is_compiling() and (
             torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
@@ -155,16 +163,21 @@ class _Normalize(torch.autograd.Function):
         x, mean_scale, weight, bias = ctx.saved_tensors
         ptr, order, seed, choices, _, _ = ctx.rest
         run: Any = cpu.normalize_backward if runs_directly(grad_y) else _normalize_backward
-        grad_x, *found = run(
+        grad_x, grad_scale, grad_weight, grad_bias = run(
             grad_y, x, ptr, order, seed, mean_scale, weight, bias, ctx.kept, *choices, needs
         )
-        others = [
-            (grad if grad.dtype == parameter.dtype else grad.to(parameter.dtype)) if need else None
-            for need, grad, parameter in zip(
-                needs_parameters, found, (mean_scale, weight, bias), strict=True
-            )
-        ]
-        return grad_x if needs_x else None, grad_residual, *others, None
+        return (
+            grad_x if needs_x else None,
+            grad_residual,
+            _in_dtype_of(mean_scale, grad_scale) if needs_scale else None,
+            _in_dtype_of(weight, grad_weight) if needs_weight else None,
+            _in_dtype_of(bias, grad_bias) if needs_bias else None,
+            None,
+        )
+
+
+def _in_dtype_of(parameter: Tensor, grad: Tensor) -> Tensor:
+    return grad if grad.dtype == parameter.dtype else grad.to(parameter.dtype)
 
 
 def _replayed_backward(ctx: Any, needs: list[bool], grad_y: Tensor) -> list[Tensor | None]:

@@ -17,8 +17,13 @@ DTYPES: Final = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.fl
 
 @functools.cache
 def kernels() -> ModuleType:
-    """Load the extension: after torch, whose OpenMP threads it then shares."""
+    """Load the extension: after torch, whose OpenMP threads it then shares.
+
+    Raises:
+        ImportError: It was not built, or this torch is too old for it.
+    """
     module = importlib.import_module("graphnorms.kernels.cpu._kernels")
+    module.use_exchange(Tensor)
     # After a fork GNU's OpenMP hangs when it is asked for the threads of the parent.
     os.register_at_fork(after_in_child=module.after_fork_in_child)
     return module
@@ -27,6 +32,8 @@ def kernels() -> ModuleType:
 @functools.cache
 def unavailable() -> str | None:
     """Why the backend cannot run at all here, or `None`."""
+    if not hasattr(Tensor, "__dlpack_c_exchange_api__"):
+        return f"torch {torch.__version__} has no C exchange of tensors; torch 2.11 or newer does"
     try:
         kernels()
     except ImportError as error:

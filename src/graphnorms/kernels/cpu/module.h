@@ -23,6 +23,7 @@ void check_ids(const char* name, const int64_t* ids, int64_t count, int64_t end)
 template <class P> const P* address(uintptr_t a) { return reinterpret_cast<const P*>(a); }
 inline void* writable(uintptr_t a) { return reinterpret_cast<void*>(a); }
 
+void bind_normalize(nb::module_& m);
 void bind_aggregate(nb::module_& m);
 void bind_gather(nb::module_& m);
 

@@ -1,17 +1,19 @@
-"""The C++ kernels of the normalization as functions of tensors.
+"""The C++ kernels of the normalization as functions of tensors that need not fit.
 
-Addresses are passed on, so everything is checked here: a size, stride, dtype or device that
-does not fit never reaches the kernels.
+The extension takes tensors, checks every size, stride, dtype and device, and answers a call that
+does not fit with false. Only then is it asked here what does not: strides and dtypes that the
+kernels do not have are copied, and for what cannot be made to fit the error is worded.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphnorms.kernels.cpu.extension import (
     DTYPES,
-    address,
     check_index,
     check_storage,
     common_refusals,
@@ -42,6 +44,17 @@ def normalize_refusals(problem: NormalizeProblem) -> list[str]:
     return reasons
 
 
+class _Inputs(NamedTuple):
+    """The tensors that forward and backward have in common, in the order of the extension."""
+
+    ptr: Tensor
+    order: Tensor | None
+    seed: Tensor | None
+    mean_scale: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+
+
 def normalize_forward(
     x: Tensor,
     residual: Tensor | None,
@@ -65,27 +78,24 @@ def normalize_forward(
         y, and the statistics in one vector: the shift (the centre's mean relative to the cell's
         first entry), 1/sqrt(s² + eps), and s² if `moment`.
     """
-    x = rows_contiguous(x)
-    dtype = accumulation_dtype(x.dtype)
     rows, channels = x.shape
-    segments = ptr.shape[0] - 1
-    _check(x, ptr, order, seed, groups)
-    mean_scale, weight, bias, stride = _parameters(
-        mean_scale, weight, bias, segments, channels, dtype
-    )
-    if residual is not None:
-        _check_like("residual", residual, x)
-        residual = rows_contiguous(residual)
+    segments = max(ptr.shape[0] - 1, 0)
     centers, scales = statistics_sizes(center, scale, rows, segments, channels, groups)
+    size = centers + scales * (2 if moment else 1)
     y = torch.empty_like(x)
-    statistics = x.new_empty(centers + scales * (2 if moment else 1), dtype=dtype)
-    kernels().normalize_forward(
-        DTYPES[x.dtype], rows, channels, segments, groups, center, scale, activation,
-        torch.get_num_threads(), eps, dropout, stride, ptr.data_ptr(), address(order),
-        address(seed), address(mean_scale), address(weight), address(bias),
-        statistics.data_ptr(), moment, x.data_ptr(), x.stride(0), address(residual),
-        0 if residual is None else residual.stride(0), y.data_ptr(),
-    )  # fmt: skip
+    statistics = x.new_empty(size, dtype=accumulation_dtype(x.dtype))
+    run = kernels().normalize_forward
+    choices = (center, scale, groups, eps, activation, dropout, moment, torch.get_num_threads())
+    if not run(
+        x, residual, ptr, order, seed, mean_scale, weight, bias, *choices, y, statistics
+    ):  # fmt: skip
+        inputs = _fitting(x, groups, _Inputs(ptr, order, seed, mean_scale, weight, bias))
+        x = rows_contiguous(x)
+        if residual is not None:
+            _check_like("residual", residual, x)
+            residual = rows_contiguous(residual)
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        _require(run(x, residual, *inputs, *choices, y, statistics))
     return y, statistics
 
 
@@ -106,48 +116,37 @@ def normalize_backward(
     activation: int,
     dropout: float,
     needs: list[bool],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """Run the backward kernel. The gradient of a residual is grad_y, and not made here.
 
     Args:
         needs: Which of the gradients of x, mean_scale, weight and bias are asked for.
 
     Returns:
-        The four gradients, those of parameters in the accumulation dtype; an empty tensor for
-        each that was not asked for.
+        The four gradients, those of parameters in the accumulation dtype; `None` for each that
+        was not asked for.
     """
-    x, grad_y = rows_contiguous(x), rows_contiguous(grad_y)
     dtype = accumulation_dtype(x.dtype)
-    rows, channels = x.shape
-    segments = ptr.shape[0] - 1
-    _check(x, ptr, order, seed, groups)
-    _check_like("grad_y", grad_y, x)
-    size = sum(statistics_sizes(center, scale, rows, segments, channels, groups))
-    if (
-        statistics.dim() != 1 or statistics.shape[0] < size or statistics.dtype != dtype
-        or not statistics.is_cpu or not statistics.is_contiguous()
-    ):  # fmt: skip
-        raise ValueError(
-            f"statistics is {tuple(statistics.shape)} of {statistics.dtype}, expected at least "
-            f"{size} of {dtype}"
-        )
-    mean_scale, weight, bias, stride = _parameters(
-        mean_scale, weight, bias, segments, channels, dtype
+    needs_x, needs_scale, needs_weight, needs_bias = needs
+    grad_x = torch.empty_like(x) if needs_x else None
+    grads = (
+        _empty(mean_scale, dtype) if needs_scale else None,
+        _empty(weight, dtype) if needs_weight else None,
+        _empty(bias, dtype) if needs_bias else None,
     )
-    grad_x = torch.empty_like(x) if needs[0] else x.new_empty(0)
-    grad_mean_scale, grad_weight, grad_bias = (
-        torch.empty_like(parameter) if needed and parameter is not None else statistics.new_empty(0)
-        for parameter, needed in zip((mean_scale, weight, bias), needs[1:], strict=True)
-    )
-    kernels().normalize_backward(
-        DTYPES[x.dtype], rows, channels, segments, groups, center, scale, activation,
-        torch.get_num_threads(), eps, dropout, stride, ptr.data_ptr(), address(order),
-        address(seed), address(mean_scale), address(weight), address(bias),
-        statistics.data_ptr(), x.data_ptr(), x.stride(0), grad_y.data_ptr(), grad_y.stride(0),
-        grad_x.data_ptr(), grad_mean_scale.data_ptr(), grad_weight.data_ptr(),
-        grad_bias.data_ptr(),
-    )  # fmt: skip
-    return grad_x, grad_mean_scale, grad_weight, grad_bias
+    run = kernels().normalize_backward
+    choices = (center, scale, groups, eps, activation, dropout, torch.get_num_threads())
+    if not run(
+        grad_y, x, ptr, order, seed, mean_scale, weight, bias, statistics, *choices, grad_x, *grads
+    ):
+        inputs = _fitting(x, groups, _Inputs(ptr, order, seed, mean_scale, weight, bias))
+        x, grad_y = rows_contiguous(x), rows_contiguous(grad_y)
+        _check_like("grad_y", grad_y, x)
+        _check_statistics(statistics, x, ptr.shape[0] - 1, center, scale, groups)
+        if grad_x is not None:
+            grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+        _require(run(grad_y, x, *inputs, statistics, *choices, grad_x, *grads))
+    return grad_x, *grads
 
 
 def update_running(
@@ -165,33 +164,44 @@ def update_running(
         running_mean, running_var: The averages, in the accumulation dtype; changed in place.
         momentum: Weight of x in them.
     """
-    dtype = accumulation_dtype(x.dtype)
     rows, channels = x.shape
-    check_storage(x)
-    for name, vector, length in (
-        ("statistics", statistics, 3 * channels),
-        ("running_mean", running_mean, channels),
-        ("running_var", running_var, channels),
-    ):
-        if (
-            vector.shape != (length,) or vector.dtype != dtype or not vector.is_cpu
-            or not vector.is_contiguous()
-        ):  # fmt: skip
-            raise ValueError(
-                f"{name} is {tuple(vector.shape)} of {vector.dtype}, "
-                f"expected ({length},) of {dtype}"
-            )
-    if rows < 2:
-        raise ValueError(f"x is {tuple(x.shape)}, expected two rows or more")
-    first = x if x.stride(1) == 1 else x[0].contiguous()
-    base, size = statistics.data_ptr(), channels * statistics.element_size()
-    kernels().update_running(
-        DTYPES[x.dtype], rows, channels, momentum, first.data_ptr(), base, base + 2 * size,
-        running_mean.data_ptr(), running_var.data_ptr(),
-    )  # fmt: skip
+    run = kernels().update_running
+    first = x[0] if rows else x.new_empty(channels)
+    if not run(first, statistics, running_mean, running_var, rows, momentum):
+        check_storage(x)
+        if rows < 2:
+            raise ValueError(f"x is {tuple(x.shape)}, expected two rows or more")
+        dtype = accumulation_dtype(x.dtype)
+        for name, vector, length in (
+            ("statistics", statistics, 3 * channels),
+            ("running_mean", running_mean, channels),
+            ("running_var", running_var, channels),
+        ):
+            if (
+                vector.shape != (length,) or vector.dtype != dtype or not vector.is_cpu
+                or not vector.is_contiguous()
+            ):  # fmt: skip
+                raise ValueError(
+                    f"{name} is {tuple(vector.shape)} of {vector.dtype}, "
+                    f"expected ({length},) of {dtype}"
+                )
+        _require(
+            run(first.contiguous(), statistics, running_mean, running_var, rows, momentum)
+        )
 
 
-def _check(x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None, groups: int) -> None:
+def _empty(parameter: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Room for the gradient of a parameter, without gaps."""
+    return None if parameter is None else parameter.new_empty(parameter.shape, dtype=dtype)
+
+
+def _fitting(x: Tensor, groups: int, inputs: _Inputs) -> _Inputs:
+    """What the kernels take, copied where strides or dtypes are others.
+
+    Raises:
+        ValueError: Something cannot be made to fit.
+    """
+    ptr, order, seed, mean_scale, weight, bias = inputs
     check_storage(x)
     channels = x.shape[1]
     if groups < 1 or channels < 1 or channels % groups:
@@ -206,6 +216,38 @@ def _check(x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None, gr
             f"seed is {tuple(seed.shape)} of {seed.dtype} on {seed.device}, expected one int64 "
             "on the cpu"
         )
+    dtype = accumulation_dtype(x.dtype)
+    own = any(p is not None and p.dim() == 2 for p in (weight, bias))
+    affine = (ptr.shape[0] - 1, channels) if own else (channels,)
+    return _Inputs(
+        ptr, order, None if seed is None else seed.reshape(()),
+        parameter("mean_scale", mean_scale, (channels,), dtype),
+        parameter("weight", weight, affine, dtype),
+        parameter("bias", bias, affine, dtype),
+    )  # fmt: skip
+
+
+def _require(fits: bool) -> None:
+    if not fits:
+        raise ValueError(
+            "a tensor's memory cannot be read, as that of a tensor without storage; expected "
+            "plain tensors on the cpu"
+        )
+
+
+def _check_statistics(
+    statistics: Tensor, x: Tensor, segments: int, center: int, scale: int, groups: int
+) -> None:
+    dtype = accumulation_dtype(x.dtype)
+    size = sum(statistics_sizes(center, scale, x.shape[0], segments, x.shape[1], groups))
+    if (
+        statistics.dim() != 1 or statistics.shape[0] < size or statistics.dtype != dtype
+        or not statistics.is_cpu or not statistics.is_contiguous()
+    ):  # fmt: skip
+        raise ValueError(
+            f"statistics is {tuple(statistics.shape)} of {statistics.dtype}, expected at least "
+            f"{size} of {dtype}"
+        )
 
 
 def _check_like(name: str, tensor: Tensor, x: Tensor) -> None:
@@ -214,24 +256,3 @@ def _check_like(name: str, tensor: Tensor, x: Tensor) -> None:
             f"{name} is {tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}, expected "
             f"{tuple(x.shape)} of {x.dtype} on the cpu like x"
         )
-
-
-def _parameters(
-    mean_scale: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    segments: int,
-    channels: int,
-    dtype: torch.dtype,
-) -> tuple[Tensor | None, Tensor | None, Tensor | None, int]:
-    """The parameters as a kernel reads them, and how far apart those of two segments are."""
-    stride = 0
-    if (weight is not None and weight.dim() == 2) or (bias is not None and bias.dim() == 2):
-        stride = channels
-    shape = (segments, channels) if stride else (channels,)
-    return (
-        parameter("mean_scale", mean_scale, (channels,), dtype),
-        parameter("weight", weight, shape, dtype),
-        parameter("bias", bias, shape, dtype),
-        stride,
-    )

@@ -1,5 +1,5 @@
 // What a kernel is asked to do: plain addresses and sizes, no torch and no Python.
-// The Python side (kernels/cpu/normalize.py) has checked every size, stride, dtype and device.
+// module_normalize.cpp has checked every size, stride, dtype and device.
 #pragma once
 #include <cstdint>
 

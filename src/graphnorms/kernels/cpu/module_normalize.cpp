@@ -1,0 +1,180 @@
+// The normalization as functions of tensors: everything is checked here before an address is used.
+//
+// A call that does not fit, in whatever way, is answered with false, and kernels/cpu/normalize.py
+// then copies what can be made to fit and says in words what cannot.
+#include <array>
+
+#include "module.h"
+#include "tensors.h"
+
+namespace graphnorms {
+
+namespace {
+
+struct Choices {
+    int center, scale;
+    int64_t groups;
+    double eps;
+    int activation;
+    double dropout;
+    int threads;
+};
+
+constexpr int accumulation(int dtype) { return dtype == kDouble ? kDouble : kFloat; }
+
+int64_t cells(const Norm& n, int over) {
+    return (over == kChannels ? n.rows : over == kNone ? 0 : n.segments) *
+           (over == kNodes ? n.channels : n.groups);
+}
+
+// Fill in what forward and backward have in common, if it fits together.
+bool fill(Norm& n, const Choices& choices, const View& x, const View& ptr, const View& order, const View& seed,
+          const View& mean_scale, const View& weight, const View& bias) {
+    const bool known = x.dtype() >= 0 && x.dtype() < kDtypes;
+    if (!known || !x.has_whole_rows() || x.size(1) < 1 || !ptr.is_index() || ptr.size(0) < 1) return false;
+    n.center = choices.center;
+    n.scale = choices.scale;
+    n.groups = choices.groups;
+    n.eps = choices.eps;
+    n.activation = choices.activation;
+    n.dropout = choices.dropout;
+    n.rows = x.size(0);
+    n.channels = x.size(1);
+    n.segments = ptr.size(0) - 1;
+    n.threads = usable_threads(choices.threads, n.rows * n.channels);
+    if (n.groups < 1 || n.channels % n.groups) return false;
+    if (!order.none() && !order.is_index(n.rows)) return false;
+    if (!seed.none() && !(seed.dtype() == kInt64 && (seed.dims() == 0 || seed.is_index(1)))) return false;
+
+    const int numbers = accumulation(x.dtype());
+    const bool own = (!weight.none() && weight.dtype() >= 0 && weight.dims() == 2) ||
+                     (!bias.none() && bias.dtype() >= 0 && bias.dims() == 2);
+    n.affine_stride = own ? n.channels : 0;
+    if (!mean_scale.none() && !mean_scale.is_vector(numbers, n.channels)) return false;
+    for (const View* parameter : {&weight, &bias})
+        if (!parameter->none() && !(own ? parameter->is_matrix(numbers, n.segments, n.channels)
+                                        : parameter->is_vector(numbers, n.channels)))
+            return false;
+    n.ptr = static_cast<const int64_t*>(ptr.data());
+    n.order = static_cast<const int64_t*>(order.data());
+    n.seed = static_cast<const int64_t*>(seed.data());
+    n.mean_scale = mean_scale.data();
+    n.weight = weight.data();
+    n.bias = bias.data();
+    return true;
+}
+
+// One tensor holds the statistics: shift, then rstd, then the moment where it is asked for.
+bool fill_statistics(Norm& n, const View& x, const View& statistics, bool with_moment) {
+    const int numbers = accumulation(x.dtype());
+    const int64_t bytes = numbers == kDouble ? 8 : 4, centers = cells(n, n.center), scales = cells(n, n.scale);
+    if (statistics.dtype() != numbers || statistics.dims() != 1 || !statistics.contiguous() ||
+        statistics.size(0) < centers + scales * (with_moment ? 2 : 1))
+        return false;
+    char* first = static_cast<char*>(statistics.data());
+    n.shift = first;
+    n.rstd = first + centers * bytes;
+    n.moment = with_moment ? first + (centers + scales) * bytes : nullptr;
+    return true;
+}
+
+bool is_like(const View& tensor, const View& x) {
+    return tensor.dtype() == x.dtype() && tensor.has_whole_rows() && tensor.size(0) == x.size(0) &&
+           tensor.size(1) == x.size(1);
+}
+
+void check_positions(const Norm& n) {
+    check_offsets(n.ptr, n.segments, n.rows);
+    if (n.order) check_ids("order", n.order, n.rows, n.rows);
+}
+
+bool forward(nb::handle x_, nb::handle residual_, nb::handle ptr, nb::handle order, nb::handle seed,
+             nb::handle mean_scale, nb::handle weight, nb::handle bias, int center, int scale, int64_t groups,
+             double eps, int activation, double dropout, bool with_moment, int threads, nb::handle y_,
+             nb::handle statistics) {
+    const View x(x_), residual(residual_), y(y_);
+    NormForward p;
+    if (!fill(p, {center, scale, groups, eps, activation, dropout, threads}, x, View(ptr), View(order),
+              View(seed), View(mean_scale), View(weight), View(bias)) ||
+        !fill_statistics(p, x, View(statistics), with_moment) || !is_like(y, x) || !y.contiguous() ||
+        (!residual.none() && !is_like(residual, x)))
+        return false;
+    p.x = x.data();
+    p.x_stride = x.stride(0);
+    p.residual = residual.data();
+    p.residual_stride = residual.none() ? 0 : residual.stride(0);
+    p.y = y.data();
+    nb::gil_scoped_release others_run;
+    check_positions(p);
+    current.forward[x.dtype()](p);
+    return true;
+}
+
+bool backward(nb::handle grad_y_, nb::handle x_, nb::handle ptr, nb::handle order, nb::handle seed,
+              nb::handle mean_scale_, nb::handle weight_, nb::handle bias_, nb::handle statistics, int center,
+              int scale, int64_t groups, double eps, int activation, double dropout, int threads,
+              nb::handle grad_x_, nb::handle grad_mean_scale_, nb::handle grad_weight_, nb::handle grad_bias_) {
+    const View x(x_), grad_y(grad_y_), grad_x(grad_x_), mean_scale(mean_scale_), weight(weight_), bias(bias_);
+    const View grad_mean_scale(grad_mean_scale_), grad_weight(grad_weight_), grad_bias(grad_bias_);
+    NormBackward p;
+    if (!fill(p, {center, scale, groups, eps, activation, dropout, threads}, x, View(ptr), View(order),
+              View(seed), mean_scale, weight, bias) ||
+        !fill_statistics(p, x, View(statistics), false) || !is_like(grad_y, x) ||
+        (!grad_x.none() && !(is_like(grad_x, x) && grad_x.contiguous())))
+        return false;
+    const int numbers = accumulation(x.dtype());
+    if (!grad_mean_scale.none() && (mean_scale.none() || !grad_mean_scale.is_vector(numbers, p.channels)))
+        return false;
+    for (const auto& [parameter, grad] : {std::array{&weight, &grad_weight}, std::array{&bias, &grad_bias}})
+        if (!grad->none() &&
+            (parameter->none() || !(p.affine_stride ? grad->is_matrix(numbers, p.segments, p.channels)
+                                                    : grad->is_vector(numbers, p.channels))))
+            return false;
+    p.x = x.data();
+    p.x_stride = x.stride(0);
+    p.grad_y = grad_y.data();
+    p.grad_y_stride = grad_y.stride(0);
+    p.grad_x = grad_x.data();
+    p.grad_mean_scale = grad_mean_scale.data();
+    p.grad_weight = grad_weight.data();
+    p.grad_bias = grad_bias.data();
+    nb::gil_scoped_release others_run;
+    check_positions(p);
+    current.backward[x.dtype()](p);
+    return true;
+}
+
+bool update_running(nb::handle first_, nb::handle statistics_, nb::handle mean_, nb::handle var_, int64_t rows,
+                    double momentum) {
+    const View first(first_), statistics(statistics_), mean(mean_), var(var_);
+    if (first.dtype() < 0 || first.dtype() >= kDtypes || rows < 2) return false;
+    const int numbers = accumulation(first.dtype());
+    const int64_t channels = first.dims() == 1 ? first.size(0) : 0, bytes = numbers == kDouble ? 8 : 4;
+    if (!first.is_vector(first.dtype(), channels) || !statistics.is_vector(numbers, 3 * channels) ||
+        !mean.is_vector(numbers, channels) || !var.is_vector(numbers, channels))
+        return false;
+    const char* shift = static_cast<const char*>(statistics.data());
+    current.update_running[first.dtype()]({channels, rows, momentum, first.data(), shift,
+                                           shift + 2 * channels * bytes, mean.data(), var.data()});
+    return true;
+}
+
+}  // namespace
+
+void bind_normalize(nb::module_& m) {
+    m.def("normalize_forward", forward, nb::arg("x"), nb::arg("residual").none(), nb::arg("ptr"),
+          nb::arg("order").none(), nb::arg("seed").none(), nb::arg("mean_scale").none(),
+          nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("center"), nb::arg("scale"),
+          nb::arg("groups"), nb::arg("eps"), nb::arg("activation"), nb::arg("dropout"), nb::arg("moment"),
+          nb::arg("threads"), nb::arg("y"), nb::arg("statistics"));
+    m.def("normalize_backward", backward, nb::arg("grad_y"), nb::arg("x"), nb::arg("ptr"),
+          nb::arg("order").none(), nb::arg("seed").none(), nb::arg("mean_scale").none(),
+          nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("statistics"), nb::arg("center"),
+          nb::arg("scale"), nb::arg("groups"), nb::arg("eps"), nb::arg("activation"), nb::arg("dropout"),
+          nb::arg("threads"), nb::arg("grad_x").none(), nb::arg("grad_mean_scale").none(),
+          nb::arg("grad_weight").none(), nb::arg("grad_bias").none());
+    m.def("update_running", update_running, nb::arg("first"), nb::arg("statistics"), nb::arg("mean"),
+          nb::arg("var"), nb::arg("rows"), nb::arg("momentum"));
+}
+
+}  // namespace graphnorms

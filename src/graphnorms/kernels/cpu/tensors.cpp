@@ -1,0 +1,73 @@
+#include "tensors.h"
+
+namespace graphnorms {
+
+namespace {
+
+constexpr int32_t kCpu = 1;
+enum Code : uint8_t { kInt = 0, kFloating = 2, kBrain = 4 };
+
+const DlExchange* exchange = nullptr;
+PyTypeObject* tensor_type = nullptr;
+
+int dtype_of(const DlTensor& t) {
+    if (t.dtype.lanes != 1) return -1;
+    switch (t.dtype.code) {
+        case kInt: return t.dtype.bits == 64 ? kInt64 : -1;
+        case kBrain: return t.dtype.bits == 16 ? kBFloat16 : -1;
+        case kFloating:
+            return t.dtype.bits == 32 ? kFloat : t.dtype.bits == 64 ? kDouble : t.dtype.bits == 16 ? kFloat16 : -1;
+        default: return -1;
+    }
+}
+
+}  // namespace
+
+void use_exchange(nb::handle type) {
+    const nb::object capsule = nb::getattr(type, "__dlpack_c_exchange_api__", nb::none());
+    auto* table = static_cast<DlExchange*>(
+        PyCapsule_IsValid(capsule.ptr(), "dlpack_exchange_api")
+            ? PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api") : nullptr);
+    while (table && table->version.major != 1) table = table->previous;
+    if (!table || !table->tensor_from_object)
+        throw nb::import_error("this version of torch offers no exchange of tensors by DLPack 1");
+    exchange = table;
+    tensor_type = reinterpret_cast<PyTypeObject*>(type.ptr());
+}
+
+View::View(nb::handle object) : none_(object.is_none()) {
+    if (none_ || !tensor_type || !PyObject_TypeCheck(object.ptr(), tensor_type)) return;
+    if (exchange->tensor_from_object(object.ptr(), &tensor_) != 0) {
+        PyErr_Clear();  // whoever asks explains what did not fit
+        return;
+    }
+    if (tensor_.device.type == kCpu) dtype_ = dtype_of(tensor_);
+}
+
+bool View::contiguous() const {
+    int64_t expected = 1;
+    for (int d = dims() - 1; d >= 0; --d) {
+        if (size(d) == 0) return true;
+        if (size(d) != 1 && stride(d) != expected) return false;
+        expected *= size(d);
+    }
+    return true;
+}
+
+bool View::is_vector(int dtype, int64_t length) const {
+    return dtype_ == dtype && dims() == 1 && size(0) == length && contiguous();
+}
+
+bool View::is_matrix(int dtype, int64_t rows, int64_t columns) const {
+    return dtype_ == dtype && dims() == 2 && size(0) == rows && size(1) == columns && contiguous();
+}
+
+bool View::has_whole_rows() const {
+    return dims() == 2 && (contiguous() || (stride(1) == 1 && stride(0) >= size(1)));
+}
+
+bool View::is_index(int64_t length) const {
+    return dtype_ == kInt64 && dims() == 1 && (length < 0 || size(0) == length) && contiguous();
+}
+
+}  // namespace graphnorms
