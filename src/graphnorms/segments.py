@@ -295,7 +295,8 @@ def as_segments(
         segments = _derive(batch, num_segments, names) if found is None else found
     if segments.num_rows != rows:
         raise ValueError(f"{names[0]} assigns {segments.num_rows} rows, but x has {rows}")
-    if segments.ptr.device != rows_of.device:
+    on_cpu = segments.ptr.is_cpu and rows_of.is_cpu  # comparing devices takes longer
+    if not on_cpu and segments.ptr.device != rows_of.device:
         raise ValueError(
             f"{names[0]} is on {segments.ptr.device}, but x is on {rows_of.device}; move one of "
             "them"

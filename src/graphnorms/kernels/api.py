@@ -135,9 +135,8 @@ def normalize(
     Returns:
         y, and the statistics if they are asked for.
     """
-    chosen = choose_normalize(
-        x.device.type, x.dtype, center, scale, mean_scale is not None, backend
-    )
+    device = "cpu" if x.is_cpu else x.device.type
+    chosen = choose_normalize(device, x.dtype, center, scale, mean_scale is not None, backend)
     if chosen == "reference" or needs_plain_torch(backend):
         y, mean, moment = reference.segment_normalize(
             x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,

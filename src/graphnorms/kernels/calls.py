@@ -46,7 +46,8 @@ def runs_directly(x: Tensor) -> bool:
     """Whether nobody watches the operators, so that a small call may skip their dispatch (15 µs).
 
     They are watched while a graph is made of them, by dispatch modes and tensor subclasses, and
-    by the vmap behind `is_grads_batched`.
+    by the vmap behind `is_grads_batched`. A tensor that a transform of `torch.func` left behind
+    is not to be read as it is.
     """
     return (
         type(x) in (Tensor, torch.nn.Parameter)
@@ -54,4 +55,5 @@ def runs_directly(x: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not torch._C._len_torch_dispatch_stack()
         and not torch._C._functorch.is_legacy_batchedtensor(x)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -30,11 +30,10 @@ _AGGREGATE: Final[dict[str, Callable[[AggregateProblem], list[str]]]] = {
 }
 
 
-@functools.cache
 def choose(problem: Problem, wanted: str) -> str:
     """Return the backend for a problem: the first without a refusal, or the one asked for.
 
-    The answer is the same for every problem of a kind, so it is worked out once for each.
+    The answer is the same for every problem of a kind, so those who ask keep it.
 
     Args:
         problem: The kind of call.
@@ -64,20 +63,35 @@ def choose_normalize(
     wanted: str,
 ) -> str:
     """Return the backend for a `segment_normalize`; see `choose`."""
-    return choose(_normalize_problem(device, dtype, center, scale, mean_scale), wanted)
+    return _normalize_choice(device, dtype, center, scale, mean_scale, wanted)
 
 
 def choose_aggregate(device: str, dtype: torch.dtype, wanted: str) -> str:
     """Return the backend for an `aggregate`; see `choose`."""
+    return _aggregate_choice(device, dtype, wanted)
+
+
+@functools.cache
+def _normalize_choice(*problem_and_wanted: Any) -> str:
+    *problem, wanted = problem_and_wanted
+    return choose(NormalizeProblem(*problem), wanted)
+
+
+@functools.cache
+def _aggregate_choice(device: str, dtype: torch.dtype, wanted: str) -> str:
     return choose(AggregateProblem(device, dtype), wanted)
+
+
+def forget_choices() -> None:
+    """Ask the backends anew, as when one has become available."""
+    _normalize_choice.cache_clear()
+    _aggregate_choice.cache_clear()
 
 
 # What `torch.compiler.assume_constant_result` does, which at import would load all of Dynamo:
 # a compiled graph holds the answer and never traces how it is found.
 choose_normalize._dynamo_marked_constant = True  # type: ignore[attr-defined]
 choose_aggregate._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-_normalize_problem = functools.cache(NormalizeProblem)
 
 
 def _refusals(problem: Problem, name: str) -> list[str]:

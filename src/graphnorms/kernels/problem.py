@@ -15,6 +15,9 @@ from graphnorms.errors import unknown_name
 class Over(enum.IntEnum):
     """Which entries share a statistic."""
 
+    # That of Enum is written in Python, and every call looks something up by its domains.
+    __hash__ = int.__hash__  # type: ignore[assignment]
+
     NODES = 1
     """The rows of a segment, each channel alone: `(segments, channels)` cells."""
     CHANNELS = 2

@@ -110,21 +110,21 @@ class PairNorm(Norm):
         check_residual(residual, x)
         segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
         shape, channels = x.shape, x.shape[-1]
-        x = x.flatten(1)  # (nodes, positions * channels)
-        residual = None if residual is None else residual.flatten(1)
+        if len(shape) > 2:
+            x = x.flatten(1)  # (nodes, positions * channels)
+            residual = None if residual is None else residual.flatten(1)
         if self.scale_individually or self.simultaneously:
             y = self._finish(x, residual, mask, lambda x: self._by_row(x, segments, channels))
         else:
             # sqrt(eps + |o|²) = sqrt(C) sqrt(eps / C + mean(o²))
-            gain = torch.full(
-                (x.shape[1],), self.scale / math.sqrt(channels),
-                dtype=accumulation_dtype(x.dtype), device=x.device,
-            )  # fmt: skip
+            gain = x.new_full(
+                (x.shape[1],), self.scale / math.sqrt(channels), dtype=accumulation_dtype(x.dtype)
+            )
             y, _ = self._normalize(
                 x, segments, residual, center=Over.NODES, scale=Over.BOTH,
                 groups=x.shape[1] // channels, weight=gain, bias=None, eps=self.eps / channels,
             )  # fmt: skip
-        return y.view(shape)
+        return y if len(shape) == 2 else y.view(shape)
 
     def _by_row(self, x: Tensor, segments: Segments, channels: int) -> Tensor:
         x = x.to(accumulation_dtype(x.dtype))

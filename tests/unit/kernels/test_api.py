@@ -92,7 +92,7 @@ def test_without_the_extension_the_reference_runs_and_says_why(
 ) -> None:
     reason = "the C++ kernels are not installed"
     monkeypatch.setattr(extension, "unavailable", lambda: reason)
-    dispatch.choose.cache_clear()
+    dispatch.forget_choices()
     try:
         status = gn.backends()[0]
         assert not status.available
@@ -101,7 +101,7 @@ def test_without_the_extension_the_reference_runs_and_says_why(
         with pytest.raises(gn.BackendRefusedError, match=re.escape(reason)):
             gn.GraphNorm(3, backend="cpu")(torch.randn(5, 3))
     finally:
-        dispatch.choose.cache_clear()
+        dispatch.forget_choices()
 
 
 @pytest.mark.parametrize(
