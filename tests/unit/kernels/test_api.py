@@ -204,3 +204,65 @@ def test_first_of_cells_is_zero_for_empty_segments() -> None:
     segments = Segments.from_counts(torch.tensor([0, 2, 0]))
     first = reference.first_of_cells(torch.ones(2, 3), segments, gn.Over.NODES, 1)
     assert first.tolist() == [[0, 0, 0], [1, 1, 1], [0, 0, 0]]
+
+
+@pytest.mark.skipif(extension.unavailable() is not None, reason="no kernels to refuse")
+def test_an_older_torch_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.Tensor, "__dlpack_c_exchange_api__")
+    extension.unavailable.cache_clear()
+    try:
+        reason = extension.unavailable()
+    finally:
+        monkeypatch.undo()
+        extension.unavailable.cache_clear()
+    assert reason is not None
+    assert reason.startswith(f"torch {torch.__version__} has no C exchange of tensors")
+
+
+@pytest.mark.skipif(extension.unavailable() is not None, reason="no kernels to protect")
+def test_what_is_no_plain_tensor_is_refused_and_not_read() -> None:
+    x, ptr = torch.zeros(5, 6), torch.tensor([0, 5])
+    run = extension.kernels().normalize_forward
+    choices = (1, 1, 1, 1e-5, 0, 0.0, False, 1)
+    y, statistics = torch.full((5, 6), torch.nan), torch.zeros(12)
+    assert run(x, None, ptr, None, None, None, None, None, *choices, y, statistics)
+    assert torch.equal(y, x)
+    for strange in (x.to("meta"), x.to_sparse(), x.numpy(), "x", torch.zeros(6, 5).T):
+        assert not run(strange, None, ptr, None, None, None, None, None, *choices, y, statistics)
+    for strange in (torch.zeros(6, 5).T, torch.zeros(5, 12)[:, ::2], torch.zeros(5, 6).half()):
+        assert not run(x, None, ptr, None, None, None, None, None, *choices, strange, statistics)
+
+
+@pytest.mark.skipif(extension.unavailable() is not None, reason="the reference reads anything")
+def test_what_a_transform_left_behind_is_normalized() -> None:
+    kept: list[Tensor] = []
+
+    def total(x: Tensor) -> Tensor:
+        kept.append(x)
+        return x.sum()
+
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    torch.func.grad(total)(x)
+    assert torch.equal(gn.GraphNorm(3)(kept[0]), gn.GraphNorm(3)(x))
+
+
+@pytest.mark.skipif(extension.unavailable() is not None, reason="the reference needs no copies")
+def test_gradients_of_parameters_with_gaps_and_of_another_dtype() -> None:
+    generator = torch.Generator().manual_seed(0)
+    segments = Segments.from_counts(torch.tensor([2, 3]))
+    x = torch.randn(5, 6, generator=generator)
+    grad_y = torch.randn(5, 6, generator=generator)
+    weight = torch.rand(2, 12, generator=generator)[:, ::2].requires_grad_()
+    bias = torch.rand(6, 2, generator=generator).bfloat16().T.requires_grad_()
+    found = {}
+    for backend in ("cpu", "reference"):
+        y = gn.segment_normalize(
+            x, segments, center=gn.Over.NODES, scale=gn.Over.NODES, weight=weight, bias=bias,
+            backend=backend,
+        )  # fmt: skip
+        found[backend] = torch.autograd.grad(y, (weight, bias), grad_y)
+    for mine, other in zip(*found.values(), strict=True):
+        assert mine.dtype == other.dtype
+        assert torch.allclose(
+            mine.float(), other.float(), rtol=1e-2 if mine.element_size() == 2 else 1e-5
+        )
