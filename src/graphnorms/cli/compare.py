@@ -48,7 +48,7 @@ def compare(
     model: Annotated[
         str | None,
         typer.Option(
-            help="gin, gine (with edge features) or gcn.",
+            help="gin, gine (with edge features), gcn, or module:function, a model of your own.",
             show_default="by the data",
         ),
     ] = None,
@@ -214,10 +214,12 @@ def _show_plan(
 
     plan, config = prepare(dataset, choices=Choices(**choices), **where)
     if as_json:
+        found = estimate(plan)
         outcome = {
             "settings": config,
             "trials": plan.settings.planned,
-            "seconds": estimate(plan).seconds,
+            "seconds": found.seconds,
+            "failing": dict(found.failing),
             "folder": str(plan.folder),
             "command": plan.command,
         }
@@ -231,6 +233,8 @@ def _show_plan(
         f"{found.quickest * 1e3:.1f} to {found.slowest * 1e3:.1f} ms a step.",
         markup=False,
     )
+    for norm, reason in found.failing.items():
+        console.print(f"The model does not run with {norm}: {reason}", markup=False)
 
 
 def _rates(text: str) -> list[float]:

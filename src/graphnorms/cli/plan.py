@@ -68,13 +68,20 @@ def _data(graphs: GraphSet) -> str:
 
 
 def _model(settings: CompareSettings, graphs: GraphSet) -> str:
-    architecture = settings.architecture
-    unused = "; edge features are not used (--model gine uses them)"
-    return (
-        f"{settings.model.upper()} of {architecture['layers']} × {architecture['hidden']}, preset "
-        f"{settings.preset}: {_count(settings.epochs, 'epoch')}, {_rates(settings)} "
+    training = (
+        f"preset {settings.preset}: {_count(settings.epochs, 'epoch')}, {_rates(settings)} "
         f"({settings.schedule}), weight decay {settings.weight_decay:g}, batches of "
         f"{_count(settings.batch_size, 'graph')}"
+    )
+    architecture = settings.architecture
+    if "source" in architecture:
+        return (
+            f"The model of {settings.model}, your own (source {architecture['source']}), {training}"
+        )
+    unused = "; edge features are not used (--model gine uses them)"
+    return (
+        f"{settings.model.upper()} of {architecture['layers']} × {architecture['hidden']}, "
+        f"{training}"
         f"{unused if graphs.num_edge_features and settings.model != 'gine' else ''}"
     )
 

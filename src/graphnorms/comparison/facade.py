@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -13,6 +14,7 @@ from graphnorms.comparison.outcome import Comparison, ComparisonInterrupted
 from graphnorms.comparison.progress import Clock, Status
 from graphnorms.comparison.repeat import choices_of, command_of
 from graphnorms.comparison.sources import Dataset, load_again, load_source
+from graphnorms.errors import GraphnormsError
 from graphnorms.lab import engines
 from graphnorms.lab.plan import Plan, Schedule, code_versions, require_possible
 from graphnorms.lab.protocol import (
@@ -20,7 +22,9 @@ from graphnorms.lab.protocol import (
     DEFAULT_PROTOCOL,
     Choices,
     CompareSettings,
+    chosen_model,
     default_model,
+    name_of,
     require_integer,
     resolve,
     said,
@@ -38,7 +42,7 @@ def compare(
     norms: Sequence[str] | str | None = None,
     protocol: str | None = None,
     budget: str | None = None,
-    model: str | None = None,
+    model: str | Callable[..., Any] | None = None,
     preset: str | None = None,
     norm_place: str | None = None,
     residual: str | None = None,
@@ -86,7 +90,8 @@ def compare(
             optimistic).
         budget: `"quick"` (default), `"standard"` or `"full"`: learning rates, epochs, seeds.
         model: `"gin"`, `"gine"` (with edge features) or `"gcn"`; default: gine where edges have
-            features, else gin; gcn for nodes.
+            features, else gin; gcn for nodes. Or a model of your own: a function or class that
+            makes it, or `"module:function"`; see `graphnorms.models.build_own`.
         preset: Named architecture and training settings; what is None below comes from it.
         norm_place: Each norm `"before-activation"` or `"after-activation"`.
         residual: Whether every convolution but the first adds its input, and where: `"none"`,
@@ -169,16 +174,25 @@ def prepare(
     Raises:
         ValueError, GraphnormsError: As `compare` does, but for what other processes do.
     """
+    from graphnorms.models import ModelFactory
+
     engines.check_engine(engine, scheduler)
     if workers is not None:
         require_integer("workers", workers, at_least=1)
+    choices = replace(choices, model=chosen_model(choices))
     asked = _given(task=task, features=features, edge_features=edge_features)
     folder = None if out is None else Path(out)
     if resume:
         if folder is None:
             folder = _folder_of(load_source(dataset, asked).graphs, choices)
         stored = read_config(folder)
+        if choices.model is None and stored.get("model_in_memory"):
+            raise GraphnormsError(
+                f"the run in {folder} trains a model made by a function in memory; call compare() "
+                "with it"
+            )
         choices = _continued(choices, CompareSettings.from_dict(stored))
+        choices = replace(choices, model=chosen_model(choices))
         source = load_again(stored, folder, dataset, asked)
     else:
         source = load_source(dataset, asked)
@@ -186,19 +200,25 @@ def prepare(
     graphs = source.graphs
     settings = resolve(graphs, source.name, choices)
     versions = code_versions()
+    factory = choices.model if isinstance(choices.model, ModelFactory) else None
+    model_in_memory = factory is not None and factory.in_memory
     plan = Plan(
         schedule=Schedule(settings=settings, fingerprint=graphs.fingerprint, versions=versions),
         dataset=graphs,
         workers=engines.default_workers(settings.device) if workers is None else workers,
         engine=engine,
         folder=folder,
-        command=command_of(settings, source.reading, in_memory=source.in_memory),
+        command=command_of(
+            settings, source.reading, in_memory=source.in_memory, model_in_memory=model_in_memory
+        ),
+        factory=factory,
     )
     require_possible(plan)
     data = {
         "reading": source.reading,
         "in_memory": source.in_memory,
         "fingerprint": graphs.fingerprint,
+        **({"model_in_memory": True} if model_in_memory else {}),
     }
     return plan, settings.to_dict() | versions | data
 
@@ -206,8 +226,8 @@ def prepare(
 def _folder_of(graphs: GraphSet, choices: Choices) -> Path:
     """Return the folder of a run when none is named."""
     preset = choices.preset or DEFAULT_PRESET
-    model = choices.model or default_model(graphs, preset)
-    return default_folder(graphs.name, model, preset, choices.protocol or DEFAULT_PROTOCOL)
+    model = chosen_model(choices) or default_model(graphs, preset)
+    return default_folder(graphs.name, name_of(model), preset, choices.protocol or DEFAULT_PROTOCOL)
 
 
 def _continued(choices: Choices, stored: CompareSettings) -> Choices:
@@ -251,8 +271,9 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
     tell()
     if not total:
         return
+    trial = functools.partial(run_trial, factory=plan.function) if plan.function else run_trial
     engine = engines.make_engine(
-        plan.engine, run_trial, plan.dataset, workers=min(plan.workers, total), scheduler=scheduler
+        plan.engine, trial, plan.dataset, workers=min(plan.workers, total), scheduler=scheduler
     )
     with engine, closing(
         run.complete(engine, known, on_progress, lambda record: schedule.following(record, find))
@@ -278,6 +299,7 @@ def _comparison(plan: Plan, run: Run) -> Comparison:
         folder=plan.folder,
         command=plan.command,
         dataset=plan.dataset,
+        factory=plan.function,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +37,7 @@ class Comparison:
         folder: The run's folder.
         command: What repeats it.
         dataset: The graphs, where they are at hand.
+        factory: What makes the model, where that is a function in memory.
     """
 
     settings: CompareSettings
@@ -43,6 +45,7 @@ class Comparison:
     folder: Path
     command: str
     dataset: GraphSet | None = field(default=None, repr=False)
+    factory: Callable[..., Any] | None = field(default=None, repr=False)
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -123,7 +126,8 @@ class Comparison:
 
         The model of the trial that did best on its validation data, trained once more: a trial
         is a function of its config, and that it ends as it did the first time is checked.
-        `graphnorms.training.load_model` reads the file.
+        `graphnorms.training.load_model` reads the file; of a model of your own it needs the code
+        as well, which is not in the file.
 
         Args:
             path: The file.
@@ -152,7 +156,7 @@ class Comparison:
         if record is None:
             which = "" if norm is None else f" with the norm {norm!r}"
             raise ValueError(f"no trial{which} was done; there is no model to write")
-        save_checkpoint(Path(path), _train_again(record, self._data()))
+        save_checkpoint(Path(path), _train_again(record, self._data(), self.factory))
         return Path(path)
 
     def to_dict(self) -> dict[str, Any]:
@@ -224,8 +228,11 @@ def open_comparison(folder: str | Path) -> Comparison:
         records=tuple(schedule.records(journal.get)),
         folder=folder,
         command=command_of(
-            settings, config.get("reading", {}), in_memory=config.get("in_memory", False)
-        ),
+            settings,
+            config.get("reading", {}),
+            in_memory=config.get("in_memory", False),
+            model_in_memory=config.get("model_in_memory", False),
+        ),  # fmt: skip
     )
 
 
@@ -244,7 +251,7 @@ class ComparisonInterrupted(KeyboardInterrupt):
         self.comparison = comparison
 
 
-def _train_again(record: Record, graphs: GraphSet) -> Predictor:
+def _train_again(record: Record, graphs: GraphSet, factory: Callable[..., Any] | None) -> Predictor:
     """Return the model of a trial that was done."""
     from graphnorms.training import Record, TrialConfig, threads, train
 
@@ -255,7 +262,7 @@ def _train_again(record: Record, graphs: GraphSet) -> Predictor:
             f"{config.fingerprint}); its models cannot be made again"
         )
     with threads(1):  # as it was, for the same rounding
-        again, predictor = train(config, graphs)
+        again, predictor = train(config, graphs, factory=factory)
     if predictor is None or Record.from_json(again.to_json()).outcome != record.outcome:
         raise GraphnormsError(
             "the trial did not end as it did before, so there is no model of it to write; it was "

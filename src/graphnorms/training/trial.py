@@ -14,10 +14,11 @@ from torch import Tensor
 
 from graphnorms.data import GraphSet, SplitConfig, split_items
 from graphnorms.layers.factory import lookup
-from graphnorms.models import GNN, ModelConfig, derive_seed
+from graphnorms.models import derive_seed
 from graphnorms.training.config import TrialConfig
 from graphnorms.training.items import Items, Minibatch, factors_of
 from graphnorms.training.metrics import Metric, metric_named, score
+from graphnorms.training.models import Factory, build_model
 from graphnorms.training.objective import Objective
 from graphnorms.training.predictor import Predictor, apply, save_checkpoint
 from graphnorms.training.record import Record
@@ -35,6 +36,7 @@ def run_trial(
     on_epoch: Callable[[], None] | None = None,
     *,
     checkpoint: Path | None = None,
+    factory: Factory | None = None,
 ) -> Record:
     """Train one model on one split and return what happened.
 
@@ -51,12 +53,15 @@ def run_trial(
         on_epoch: Called after each epoch.
         checkpoint: Where the model of the best epoch is written, see `load_model`; nowhere if
             not given, or if the trial fails.
+        factory: Makes the model where it is the user's own; None finds it by its name.
 
     Raises:
         ValueError: `dataset` is not the data of the config, or the model, the metric or the split
             does not suit it.
     """
-    record, predictor = train(config, dataset, on_epoch, keep=checkpoint is not None)
+    record, predictor = train(
+        config, dataset, on_epoch, keep=checkpoint is not None, factory=factory
+    )
     if checkpoint is not None and predictor is not None:
         save_checkpoint(checkpoint, predictor)
     return record
@@ -68,15 +73,16 @@ def train(
     on_epoch: Callable[[], None] | None = None,
     *,
     keep: bool = True,
+    factory: Factory | None = None,
 ) -> tuple[Record, Predictor | None]:
     """Run a trial, see `run_trial`, and return the model of its best epoch beside the record.
 
     Args:
-        config, dataset, on_epoch: Those of `run_trial`.
+        config, dataset, on_epoch, factory: Those of `run_trial`.
         keep: Whether to keep the model; there is none either if the trial fails.
     """
     started = time.perf_counter()
-    trial = Training(config, dataset)
+    trial = Training(config, dataset, factory)
     history: dict[str, list[float]] = {name: [] for name in _HISTORY}
     timing: dict[str, Any] = {"train": [], "evaluation": []}
     best: dict[str, float] = {}
@@ -129,10 +135,12 @@ class Training:
     """Model, optimizer and data of one trial.
 
     Args:
-        config, dataset: Those of `run_trial`.
+        config, dataset, factory: Those of `run_trial`.
     """
 
-    def __init__(self, config: TrialConfig, dataset: GraphSet) -> None:
+    def __init__(
+        self, config: TrialConfig, dataset: GraphSet, factory: Factory | None = None
+    ) -> None:
         if dataset.fingerprint != config.fingerprint:
             raise ValueError(
                 f"the data set has the fingerprint {dataset.fingerprint}, but the trial is about "
@@ -141,12 +149,6 @@ class Training:
         task = dataset.task
         self.config = config
         self.metric = metric_named(config.metric, task.kind)
-        architecture = ModelConfig(**config.model)
-        if architecture.head != task.level:
-            raise ValueError(
-                f"the model has the head {architecture.head!r}, but the task is {task}; "
-                f"expected the head {task.level!r}"
-            )
         self.device = torch.device(config.device)
         dtype = getattr(torch, config.dtype)
         split = split_items(dataset, SplitConfig(**config.split))
@@ -162,10 +164,8 @@ class Training:
         tested = config.stage == "final" and split.test.shape[0] > 0
         self.test = Items(graphs, split.test, whole, factors) if tested else None
         self._require_judgeable(task.kind, task.outputs)
-        self.model = GNN(
-            architecture, config.norm, graphs.num_features, task.outputs,
-            edge_channels=graphs.num_edge_features, seed=config.seed,
-        ).to(self.device, dtype)  # fmt: skip
+        model = build_model(config.model, config.norm, dataset, seed=config.seed, factory=factory)
+        self.model = model.to(self.device, dtype)
         self.objective = Objective.of(task, self.training.targets, dtype)
         self._parameters = list(self.model.parameters())
         self._optimizer = torch.optim.Adam(
