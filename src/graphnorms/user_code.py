@@ -115,8 +115,7 @@ def _raised(module: str, error: Exception) -> ValueError:
 def _carried(function: FunctionType) -> str:
     """Write what a function has beside its source: defaults, and what it captured."""
     values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    for cell in function.__closure__ or ():
-        values.append(cell.cell_contents)
+    values += [cell.cell_contents for cell in function.__closure__ or ()]
     return f"{[_text(value, f'{function.__qualname__} carries') for value in values]}"
 
 

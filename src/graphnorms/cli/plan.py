@@ -75,9 +75,7 @@ def _model(settings: CompareSettings, graphs: GraphSet) -> str:
     )
     architecture = settings.architecture
     if "source" in architecture:
-        return (
-            f"The model of {settings.model}, your own (source {architecture['source']}), {training}"
-        )
+        return f"The model that {settings.model} makes, {training}"
     unused = "; edge features are not used (--model gine uses them)"
     return (
         f"{settings.model.upper()} of {architecture['layers']} × {architecture['hidden']}, "

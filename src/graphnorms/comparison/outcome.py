@@ -232,7 +232,7 @@ def open_comparison(folder: str | Path) -> Comparison:
             config.get("reading", {}),
             in_memory=config.get("in_memory", False),
             model_in_memory=config.get("model_in_memory", False),
-        ),  # fmt: skip
+        ),
     )
 
 

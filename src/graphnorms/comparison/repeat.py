@@ -12,7 +12,8 @@ from graphnorms.lab.protocol import Choices, CompareSettings, said
 def choices_of(settings: CompareSettings) -> Choices:
     """Return choices that resolve to these settings, whatever the defaults are one day."""
     architecture = settings.architecture
-    residual = architecture.get("residual")  # None where the model is the user's own
+    # Of a model of the user's own neither is known here.
+    residual = {True: architecture.get("residual_place"), False: "none", None: None}
     folded = settings.protocol != "split"
     return Choices(
         norms=settings.norms,
@@ -21,11 +22,7 @@ def choices_of(settings: CompareSettings) -> Choices:
         model=settings.model,
         preset=settings.preset,
         norm_place=architecture.get("norm_place"),
-        residual=architecture["residual_place"]
-        if residual
-        else "none"
-        if residual is False
-        else None,
+        residual=residual[architecture.get("residual")],
         layers=architecture["layers"],
         hidden=architecture["hidden"],
         metric=settings.metric,

@@ -239,10 +239,9 @@ def _require_one(plan: Plan, factory: ModelFactory) -> None:
         except Exception as error:  # what the user's code does, nobody knows
             first = first or error
     text = " ".join(str(first).split())
-    kind = (
-        "" if isinstance(first, ValueError) else f"{factory.name} raised {type(first).__name__}: "
-    )
-    raise ValueError(f"{kind}{text}") from first
+    if not isinstance(first, ValueError):
+        text = f"{factory.name} raised {type(first).__name__}: {text}"
+    raise ValueError(text) from first
 
 
 def code_versions() -> dict[str, str]:

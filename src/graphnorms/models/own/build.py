@@ -11,6 +11,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.dropin import replace_norms
+from graphnorms.dropin.norms import recognize
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.factory import lookup, make_norm
 from graphnorms.models.initialize import derive_seed, initialize
@@ -165,11 +166,8 @@ def _take_weights(own: OwnModel, made: Callable[[str], OwnModel]) -> None:
     with torch.no_grad():
         for name, value in own.state_dict().items():
             other = source.get(name)
-            if (
-                isinstance(other, Tensor)
-                and other.shape == value.shape
-                and not name.startswith(norms)
-            ):
+            alike = isinstance(other, Tensor) and other.shape == value.shape
+            if alike and not name.startswith(norms):
                 value.copy_(other)
 
 
@@ -204,7 +202,9 @@ def _norms_of_nodes(own: OwnModel) -> set[int]:
         if args and isinstance(args[0], Tensor) and args[0].shape[:1] == (_NODES,):
             found.add(id(module))
 
-    hooks = [module.register_forward_pre_hook(look) for module in own.modules() if is_norm(module)]
+    hooks = [
+        module.register_forward_pre_hook(look) for module in own.modules() if recognize(module)
+    ]
     if not hooks:
         raise ValueError(
             f"the model of {own.config.name} has no norm to replace, and {own.config.name} takes "

@@ -126,9 +126,8 @@ def inputs_of(model: nn.Module, name: str, edge_channels: int) -> tuple[tuple[st
         return _known(asked, asked, name, edge_channels), True
     forward = getattr(model, "_orig_mod", model).forward  # of torch.compile
     parameters = inspect.signature(forward).parameters.values()
-    named = [
-        each for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
-    ]
+    others = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    named = [each for each in parameters if each.kind not in others]
     required = [each.name for each in named if each.default is each.empty]
     if len(required) == 1 and required[0] != "x":
         return ("data",), True
@@ -149,9 +148,7 @@ def _known(asked: list[str], required: list[str], name: str, edge_channels: int)
         if each in there:
             continue
         if each in INPUTS:
-            raise ValueError(
-                f"the forward of {name} asks for {each}, and the edges have no features"
-            )
+            raise ValueError(f"the forward of {name} asks for {each}, but edges have no features")
         raise ValueError(
             f"the forward of {name} asks for {each!r}, which is not among what the lab gives: "
             f"{', '.join(INPUTS)}"
