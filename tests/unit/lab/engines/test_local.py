@@ -204,14 +204,14 @@ def test_trials_may_follow_from_records(workers):
 
 
 def test_a_process_that_has_grown_is_kept():
-    """loky would end it between two trials, for what the libraries take that the first one loads."""
+    """loky would end it between two trials, as the libraries that the first one loads are large."""
 
     def trial(config, dataset, on_epoch):
         import builtins
         import os
         import time
 
-        builtins.grown = bytes(400_000_000)
+        builtins.grown = b"x" * 400_000_000
         time.sleep(1.1)  # loky looks at most once a second
         return Record(
             key=config.key, config=config.to_dict(), status="done",
