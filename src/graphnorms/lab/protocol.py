@@ -283,14 +283,22 @@ def chosen_model(choices: Choices) -> str | ModelFactory | None:
     Raises:
         ValueError: It is not found.
     """
-    from graphnorms.models import ModelFactory
+    from graphnorms.models import MODELS, ModelFactory
     from graphnorms.user_code import is_spec
 
     model = choices.model
-    if model is None or isinstance(model, ModelFactory):
-        return model
+    if model is None or isinstance(model, ModelFactory) or model in MODELS:
+        return model  # type: ignore[return-value]
     if isinstance(model, str) and not is_spec(model):
-        return model
+        file, colon, function = model.partition(":")
+        if colon and file.endswith(".py"):
+            module = file.removesuffix(".py").replace("/", ".")
+            raise ValueError(
+                f"model {model!r} names a file, expected its module: {module}:{function}"
+            )
+        raise ValueError(
+            f"{unknown_name('model', model, MODELS)}; one of your own is module:function"
+        )
     return ModelFactory.of(model)
 
 
