@@ -42,7 +42,7 @@ def test_a_spec_has_a_module_and_a_function() -> None:
     ("file", "text", "changes"),
     [
         ("own.py", MAKE + "# a remark\n", True),
-        ("beside.py", BESIDE.replace("WIDTH\n", "WIDTH + 1\n"), True),
+        ("beside.py", BESIDE.replace("return WIDTH", "return WIDTH + 1"), True),
         ("deeper/inner.py", "WIDTH = 4\n", True),
         ("apart.py", "import own  # which it is not imported by\n", False),
     ],

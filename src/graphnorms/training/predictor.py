@@ -18,6 +18,7 @@ from graphnorms.models.own import ModelFactory
 from graphnorms.training.config import TrialConfig
 from graphnorms.training.models import Factory, Model, build_for, is_own
 from graphnorms.training.objective import Objective
+from graphnorms.user_code import is_spec
 
 _FORMAT: Final = 1
 _HEADER: Final = "graphnorms"
@@ -126,7 +127,7 @@ def load_model(path: Path | str, model: str | Factory | None = None) -> Predicto
     if model is None:
         raise GraphnormsError(
             f"{path}: a model of {name}, which nothing here imports by itself; give its code, as "
-            f"load_model(path, model={name!r})"
+            f"load_model(path, model={repr(name) if is_spec(name) else name})"
         )
     return _restored(path, about, state, ModelFactory.of(model).function)
 
@@ -168,9 +169,9 @@ def _restored(
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         if factory is None:
             raise _foreign(path) from None
+        first = " ".join(" ".join(str(error).splitlines()[:2]).split())
         raise GraphnormsError(
-            f"{path}: the code given does not make the model of this file: "
-            f"{str(error).splitlines()[0]}"
+            f"{path}: the code given does not make the model of this file: {first}"
         ) from error
     return predictor.eval()
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+
 import graphnorms
 from graphnorms.data import random_graphs
 from graphnorms.models import ModelFactory, NormMaker, OwnModel, OwnModelConfig, build_own
@@ -97,13 +98,13 @@ def by_hand(x: Tensor, counts: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("factory", [Plain, Taking])
 def test_weights_are_those_of_the_factory_and_the_same_for_all_norms(factory: Any) -> None:
-    states = {norm: built(factory, norm).state_dict() for norm in ("none", "batch", "granola")}
+    states = {norm: built(factory, norm).state_dict() for norm in ("none", "batch", "diff-group")}
     state = torch.random.get_rng_state()
     assert_same(states["batch"], built(factory, "batch").state_dict())
     assert torch.equal(torch.random.get_rng_state(), state)
     shared = states["none"].keys()
     assert len(shared) > 4
-    for norm in ("batch", "granola"):
+    for norm in ("batch", "diff-group"):
         assert shared < states[norm].keys()
         assert_same(states["none"], {name: states[norm][name] for name in shared})
     other = built(factory, "none", seed=1).state_dict()
@@ -167,7 +168,7 @@ def test_inputs_of_a_sequential_of_pyg_and_lazy_parameters() -> None:
                 (pyg.GCNConv(-1, 8), "x, edge_index -> x"),
                 pyg.BatchNorm(8),
                 (pyg.global_add_pool, "x, batch -> x"),
-                Linear(-1, out_channels),
+                pyg.Linear(-1, out_channels),
             ],
         )
 
@@ -177,23 +178,28 @@ def test_inputs_of_a_sequential_of_pyg_and_lazy_parameters() -> None:
 
 
 def test_a_factory_is_given_what_it_asks_for() -> None:
-    seen: dict[str, Any] = {}
+    calls: list[dict[str, Any]] = []
 
     def make(
         in_channels, out_channels, hidden_channels, edge_dim, task, level, norm, norm_name,
         layers=9, **more,
     ):  # fmt: skip
-        seen.update(locals())
+        given = locals()
+        given.pop("calls")
+        calls.append(given)
         return Taking(in_channels, out_channels, norm)
 
     built(make, "pair:scale=2", hidden=5)
-    assert isinstance(seen.pop("norm"), NormMaker)
-    assert seen == {
+    first = calls[0]
+    assert str(first.pop("norm")) == "pair:scale=2"
+    assert first == {
         "in_channels": 6, "out_channels": 2, "hidden_channels": 5, "edge_dim": None,
         "task": "binary", "level": "graph", "norm_name": "pair:scale=2", "layers": 9, "more": {},
     }  # fmt: skip
+    assert [call["norm_name"] for call in calls[1:]] == ["none"]
     built(make, layers=2, edge_channels=4)
-    assert (seen["layers"], seen["hidden_channels"], seen["edge_dim"]) == (2, 64, 4)
+    last = calls[-1]
+    assert (last["layers"], last["hidden_channels"], last["edge_dim"]) == (2, 64, 4)
 
 
 def test_one_number_per_item_may_lack_its_dimension() -> None:
