@@ -145,6 +145,13 @@ def compare(
     workers: Annotated[
         int | None, typer.Option(help="Local trials at a time.", show_default="one per core")
     ] = None,
+    stack: Annotated[
+        str | None,
+        typer.Option(
+            help="Trials trained at once, side by side: auto, off or how many.",
+            show_default="auto: several on a GPU",
+        ),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(help="The run's folder.", show_default="runs/<dataset>-<model>"),
@@ -182,7 +189,7 @@ def compare(
     }  # fmt: skip
     where: dict[str, Any] = {
         "task": task, "features": features, "edge_features": edge_features, "engine": engine,
-        "scheduler": scheduler, "workers": workers, "out": out, "resume": resume,
+        "scheduler": scheduler, "workers": workers, "stack": stack, "out": out, "resume": resume,
     }  # fmt: skip
     if dry_run:
         _show_plan(dataset, choices, where, as_json=as_json)

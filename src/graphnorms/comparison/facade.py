@@ -65,6 +65,7 @@ def compare(
     engine: str = "local",
     scheduler: str | None = None,
     workers: int | None = None,
+    stack: str | int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     progress: Callable[[Status], None] | None = None,
@@ -117,6 +118,9 @@ def compare(
         engine: `"local"` worker processes, or `"dask"`.
         scheduler: Address of the dask scheduler.
         workers: Local trials at a time; None is one per usable core.
+        stack: Trials of one worker at a time, trained at once with their channels side by side:
+            `"auto"` (default: several on a GPU, one on a CPU, where nothing is gained), `"off"`, or
+            how many. Records are the same up to rounding, measured times aside.
         out: The run's folder; None is `runs/<dataset>-<model>`.
         resume: Continue the run in that folder, with its settings where nothing else is said.
         progress: Called with a `Status` before anything is trained, a few times per second from
@@ -131,7 +135,7 @@ def compare(
     """
     plan, config = prepare(
         dataset, task=task, features=features, edge_features=edge_features, engine=engine,
-        scheduler=scheduler, workers=workers, out=out, resume=resume,
+        scheduler=scheduler, workers=workers, stack=stack, out=out, resume=resume,
         choices=Choices(
             norms=norms, protocol=protocol, budget=budget, model=model, preset=preset,
             norm_place=norm_place, residual=residual, layers=layers, hidden=hidden,
@@ -163,6 +167,7 @@ def prepare(
     engine: str = "local",
     scheduler: str | None = None,
     workers: int | None = None,
+    stack: str | int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
 ) -> tuple[Plan, dict[str, Any]]:
@@ -212,6 +217,7 @@ def prepare(
             settings, source.reading, in_memory=source.in_memory, model_in_memory=model_in_memory
         ),
         factory=factory,
+        stack=engines.stack_size(stack, settings.device),
     )
     require_possible(plan)
     data = {
@@ -271,10 +277,16 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
     tell()
     if not total:
         return
-    trial = functools.partial(run_trial, factory=plan.function) if plan.function else run_trial
+    trial: Any = run_trial
+    if plan.function is not None:
+        trial = functools.partial(run_trial, factory=plan.function)
+    if plan.stack > 1:
+        trial = functools.partial(engines.run_stacked, trial)
     engine = engines.make_engine(
         plan.engine, trial, plan.dataset, workers=min(plan.workers, total), scheduler=scheduler
     )
+    if plan.stack > 1:
+        engine = engines.Stacking(engine, plan.stack)
     with engine, closing(
         run.complete(engine, known, on_progress, lambda record: schedule.following(record, find))
     ) as records:  # fmt: skip

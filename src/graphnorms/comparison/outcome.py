@@ -156,8 +156,36 @@ class Comparison:
         if record is None:
             which = "" if norm is None else f" with the norm {norm!r}"
             raise ValueError(f"no trial{which} was done; there is no model to write")
-        save_checkpoint(Path(path), _train_again(record, self._data(), self.factory))
+        save_checkpoint(Path(path), self._train_again(record, self._data()))
         return Path(path)
+
+    def _train_again(self, record: Record, graphs: GraphSet) -> Predictor:
+        """Return the model of a trial that was done, alone or beside others."""
+        from graphnorms.training import TrialConfig, threads, train, train_stack
+
+        config = TrialConfig(**record.config)
+        if graphs.fingerprint != config.fingerprint:
+            raise GraphnormsError(
+                f"{graphs.name} has changed since the run (fingerprint {graphs.fingerprint}, then "
+                f"{config.fingerprint}); its models cannot be made again"
+            )
+        by_key = {each.key: each for each in self.records}
+        # As it was, for the same rounding.
+        together = [by_key[key] for key in record.timing.get("stack", ()) if key in by_key]
+        with threads(1):
+            if together:
+                configs = [TrialConfig(**each.config) for each in together]
+                records, predictor = train_stack(configs, graphs, keep=record.key)
+                again = next(each for each in records if each.key == record.key)
+            else:
+                again, predictor = train(config, graphs, factory=self.factory)
+        if predictor is None or again.from_json(again.to_json()).outcome != record.outcome:
+            raise GraphnormsError(
+                "the trial did not end as it did before, so there is no model of it to write; it "
+                f"was made with torch {record.environment.get('torch')} on "
+                f"{record.environment.get('processor')}"
+            )
+        return predictor
 
     def to_dict(self) -> dict[str, Any]:
         """Return settings, verdict and where the records are, as JSON-able data."""
@@ -249,24 +277,3 @@ class ComparisonInterrupted(KeyboardInterrupt):
             f"interrupted: {done} of {planned} trials; run the same command again to continue"
         )
         self.comparison = comparison
-
-
-def _train_again(record: Record, graphs: GraphSet, factory: Callable[..., Any] | None) -> Predictor:
-    """Return the model of a trial that was done."""
-    from graphnorms.training import Record, TrialConfig, threads, train
-
-    config = TrialConfig(**record.config)
-    if graphs.fingerprint != config.fingerprint:
-        raise GraphnormsError(
-            f"{graphs.name} has changed since the run (fingerprint {graphs.fingerprint}, then "
-            f"{config.fingerprint}); its models cannot be made again"
-        )
-    with threads(1):  # as it was, for the same rounding
-        again, predictor = train(config, graphs, factory=factory)
-    if predictor is None or Record.from_json(again.to_json()).outcome != record.outcome:
-        raise GraphnormsError(
-            "the trial did not end as it did before, so there is no model of it to write; it was "
-            f"made with torch {record.environment.get('torch')} on "
-            f"{record.environment.get('processor')}"
-        )
-    return predictor

@@ -172,6 +172,7 @@ class Plan:
         folder: Where the records go.
         command: What repeats the comparison.
         factory: What makes the model, if it is the user's own.
+        stack: Trials that are trained at once, at most; see `graphnorms.lab.engines.stack_size`.
     """
 
     schedule: Schedule
@@ -181,6 +182,7 @@ class Plan:
     folder: Path
     command: str
     factory: ModelFactory | None = None
+    stack: int = 1
 
     @property
     def settings(self) -> CompareSettings:

@@ -15,6 +15,7 @@ from graphnorms.data import GraphBatch, Task
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
 from graphnorms.models.own import ModelFactory
+from graphnorms.models.stacked import StackedGNN
 from graphnorms.training.config import TrialConfig
 from graphnorms.training.models import Factory, Model, build_for, is_own
 from graphnorms.training.objective import Objective
@@ -57,8 +58,8 @@ class Predictor(nn.Module):
         return objective.predictions(apply(self.model, batch))
 
 
-def apply(model: Model, batch: GraphBatch, factors: Tensor | None = None) -> Tensor:
-    """Return what a model gives for a batch, in its own precision.
+def apply(model: Model | StackedGNN, batch: GraphBatch, factors: Tensor | None = None) -> Tensor:
+    """Return what a model, or a stack of them, gives for a batch, in its own precision.
 
     Args:
         model: The model.
