@@ -287,15 +287,15 @@ def chosen_model(choices: Choices) -> str | ModelFactory | None:
     from graphnorms.user_code import is_spec
 
     model = choices.model
-    if model is None or isinstance(model, ModelFactory) or model in MODELS:
-        return model  # type: ignore[return-value]
-    if isinstance(model, str) and not is_spec(model):
-        file, colon, function = model.partition(":")
-        if colon and file.endswith(".py"):
-            module = file.removesuffix(".py").replace("/", ".")
-            raise ValueError(
-                f"model {model!r} names a file, expected its module: {module}:{function}"
-            )
+    if not isinstance(model, str):
+        return ModelFactory.of(model) if callable(model) else model
+    if model in MODELS:
+        return model
+    file, colon, function = model.partition(":")
+    if colon and file.endswith(".py"):
+        module = file.removesuffix(".py").replace("/", ".")
+        raise ValueError(f"model {model!r} names a file, expected its module: {module}:{function}")
+    if not is_spec(model):
         raise ValueError(
             f"{unknown_name('model', model, MODELS)}; one of your own is module:function"
         )

@@ -15,7 +15,7 @@ from graphnorms.models import GNN, ModelConfig
 from graphnorms.models.stacked import StackedGNN
 from graphnorms.training import Record, run_trial
 from graphnorms.training.config import TrialConfig
-from graphnorms.training.stacked import run_stack, stack_of
+from graphnorms.training.stacked import StackedTraining, run_stack, stack_of
 
 from .conftest import config_of, set_of
 
@@ -140,3 +140,18 @@ def test_running_statistics_are_written_back() -> None:
             model.named_buffers(), other.named_buffers(), strict=True
         ):
             torch.testing.assert_close(buffer, expected, msg=name)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_no_step_waits_for_a_gpu() -> None:
+    graphs = set_of("answers")
+    config = config_of(graphs, device="cuda")
+    trial = StackedTraining([replace(config, learning_rate=rate) for rate in RATES], graphs)
+    trial.train_epoch(0, RATES)
+    judge = trial._judge
+    trial._judge = lambda *a: (torch.cuda.set_sync_debug_mode("default"), judge(*a))[1]  # type: ignore[method-assign]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trial.train_epoch(1, RATES)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
