@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
 from graphnorms.layers.base import Norm
@@ -16,8 +18,10 @@ from graphnorms.layers.factory import settings_of
 _TORCH: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
     nn.SyncBatchNorm: "batch",
     nn.BatchNorm1d: "batch",
+    nn.LazyBatchNorm1d: "batch",
     nn.LayerNorm: "layer",
     nn.InstanceNorm1d: "instance",
+    nn.LazyInstanceNorm1d: "instance",
     nn.GroupNorm: "group",
     nn.RMSNorm: "rms",
 })  # fmt: skip
@@ -36,8 +40,9 @@ _PYG: Final[Mapping[str, str]] = MappingProxyType({
 })  # fmt: skip
 _OURS: Final[Mapping[type[nn.Module], str]] = MappingProxyType(
     # The first row of a class: that of its first mode.
-    {row.layer: name for name, row in reversed(CATALOG.items())}
+    {row.layer: name for name, row in reversed(tuple(CATALOG.items()))}
 )
+_ABSENT: Final = object()
 _TORCHS_NAMES: Final = MappingProxyType({"affine": "elementwise_affine"})
 
 
@@ -69,7 +74,7 @@ def recognize(module: nn.Module) -> Known | None:
             break
     else:
         return None
-    inner = module.module if isinstance(getattr(module, "module", None), nn.Module) else module
+    inner = _inner(module)
     if kind == "layer-graph" and getattr(module, "mode", None) == "node":
         kind = "layer"
     elif kind == "group" and getattr(module, "mode", None) == "graph":
@@ -94,6 +99,12 @@ def _kind(base: type) -> tuple[str, str] | None:
     return None
 
 
+def _inner(module: nn.Module) -> nn.Module:
+    """Return what holds the parameters: of a BatchNorm of PyG or ours, the one of torch inside."""
+    inner = getattr(module, "module", None)
+    return inner if isinstance(inner, nn.Module) else module
+
+
 def _channels(module: nn.Module) -> int | None:
     for name in ("in_channels", "num_features", "num_channels"):
         value = getattr(module, name, None)
@@ -104,12 +115,15 @@ def _channels(module: nn.Module) -> int | None:
 
 
 def _settings(kind: str, inner: nn.Module, module: nn.Module) -> dict[str, Any]:
-    settings = {}
-    for name in settings_of(CATALOG[kind]):
-        for holder in (module, inner):
-            for attribute in (name, _TORCHS_NAMES.get(name, name)):
-                if hasattr(holder, attribute):
-                    settings[name] = getattr(holder, attribute)
+    row = CATALOG[kind]
+    settings = dict(row.arguments)
+    for name in settings_of(row):
+        for attribute in (name, _TORCHS_NAMES.get(name, name)):
+            value = getattr(module, attribute, getattr(inner, attribute, _ABSENT))
+            if value is not _ABSENT:
+                settings[name] = value
+    if settings.get("eps", 0) is None:  # as torch's RMSNorm has it
+        settings["eps"] = torch.finfo(torch.get_default_dtype()).eps
     return settings
 
 
@@ -129,10 +143,32 @@ def _reason(module: nn.Module, base: type, kind: str, library: str) -> str:
 
 def affine_of(module: nn.Module) -> tuple[Tensor | None, Tensor | None]:
     """Return weight and bias, wherever they are kept."""
-    holder = module.module if isinstance(getattr(module, "module", None), nn.Module) else module
+    holder = _inner(module)
     return getattr(holder, "weight", None), getattr(holder, "bias", None)
 
 
-def is_ours(module: nn.Module) -> bool:
-    """Whether a norm is of this package."""
-    return isinstance(module, Norm)
+def is_per_graph(norm: nn.Module) -> bool:
+    """Whether a norm has to know which graph a row belongs to."""
+    if isinstance(norm, Norm):
+        return norm.per_graph
+    takes_batch = "batch" in inspect.signature(norm.forward).parameters
+    return takes_batch and getattr(norm, "mode", None) != "node"
+
+
+def takes_channels(layer: type[nn.Module]) -> bool:
+    """Whether a layer is built for a number of channels."""
+    return "in_channels" in inspect.signature(layer).parameters
+
+
+def same(known: Known, **place: Any) -> nn.Module:
+    """Build our layer that is what a known norm is.
+
+    Args:
+        known: The norm.
+        place: Device and dtype.
+    """
+    row = CATALOG[known.kind]
+    settings = dict(known.settings)
+    if takes_channels(row.layer):
+        settings["in_channels"] = known.channels
+    return row.layer(**settings, **place)
