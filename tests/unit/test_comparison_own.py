@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from graphnorms import cli
 from graphnorms.comparison import compare, open_comparison, prepare
 from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.errors import GraphnormsError, RunExistsError
@@ -147,6 +148,19 @@ def test_a_norm_that_the_model_does_not_run_with_is_told_and_stops_nobody(folder
     assert outcomes.pop("adja").pop().startswith("ValueError: the norm 'adja' needs adjacency")
     assert outcomes == {"none": {""}, "batch": {""}, "graph": {"RuntimeError: not with me"}}
     assert "graph failed in all 2 trials" in " ".join(repr(comparison).split())
+
+
+def test_a_dry_run_tells_what_the_model_does_not_run_with(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", "--model", "own_nets:Picky", "--norms", "batch,graph", "--stack", "4"]
+    monkeypatch.setattr(sys, "argv", ["graphnorms", *words, "--workers", "1", "--dry-run"])
+    assert cli.main() == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "The model that own_nets:Picky makes, preset default: 50 epochs" in out
+    assert "1 at a time, each up to 4 trained at once on cpu" in out
+    assert "The model does not run with graph: RuntimeError: not with me" in out
+    assert not (folder / "runs").exists()
 
 
 def test_norms_differ_in_the_norm_alone(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from graphnorms.layers.identity import Identity
 from graphnorms.layers.instance_norm import InstanceNorm
 from graphnorms.layers.mean_subtraction_norm import MeanSubtractionNorm
 from graphnorms.models.config import ModelConfig
-from graphnorms.models.convolutions import GINConv, GINEConv
+from graphnorms.models.convolutions import GCNConv, GINConv, GINEConv
 from graphnorms.models.gnn import GNN
 from graphnorms.models.readout import readout
 from graphnorms.models.slot import GraphContext, NormSlot
@@ -76,17 +76,19 @@ class StackedGNN(nn.Module):
         for norm in norms:
             if not is_stackable(norm):
                 raise ValueError(f"the norm {norm!r} draws random numbers, and cannot be stacked")
-        self.models = nn.ModuleList(models)
+        self.models = list(models)
+        self._registered = nn.ModuleList(models)
         self.config = models[0].config
         self.needs = {need for model in models for need in model.needs}
-        convolutions = [model.convolutions for model in models]
-        self._layers = [list(layer) for layer in zip(*convolutions, strict=True)]
-        self._slots = nn.ModuleDict()
+        convolutions = [list(model.convolutions) for model in models]
+        self._layers: list[list[Any]] = [list(layer) for layer in zip(*convolutions, strict=True)]
+        self._slots: dict[str, _StackedSlot] = {}
         for layer, several in enumerate(self._layers):
             for name in ("norm", "norm2"):
                 if hasattr(several[0], name):
                     slots = [getattr(convolution, name) for convolution in several]
                     self._slots[f"{layer}-{name}"] = _StackedSlot(slots, norms, self.config)
+        self._registered_slots = nn.ModuleList(self._slots.values())
 
     def forward(
         self,
@@ -160,7 +162,7 @@ class StackedGNN(nn.Module):
         return y
 
     def _gcn(
-        self, layer: int, several: list[nn.Module], x: Tensor, context: GraphContext,
+        self, layer: int, several: list[GCNConv], x: Tensor, context: GraphContext,
         residual: Tensor | None,
     ) -> Tensor:  # fmt: skip
         """GCN, see `GCNConv`."""
@@ -266,7 +268,7 @@ def _linear(layers: Sequence[nn.Linear], x: Tensor) -> Tensor:
     weight = torch.stack([layer.weight for layer in layers])  # (K, out, in)
     bias = torch.stack([layer.bias for layer in layers])  # (K, out)
     if x.dim() == 2:
-        return F.linear(x, weight.flatten(0, 1), bias.flatten()).unflatten(1, bias.shape)
+        return F.linear(x, weight.flatten(0, 1), bias.flatten()).view(-1, *bias.shape)
     y = torch.baddbmm(bias.unsqueeze(1), x.transpose(0, 1), weight.transpose(1, 2))
     return y.transpose(0, 1)
 

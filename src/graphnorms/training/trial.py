@@ -177,7 +177,7 @@ class Loop(ABC, Generic[T]):
             for parameter in self._parameters:
                 parameter.grad = None
             output = self._apply(minibatch)
-            self._loss(output, minibatch.targets).backward()  # type: ignore[no-untyped-call]
+            self._loss(output, minibatch.targets).backward()
             self._optimizer.step()
             outputs.append(output.detach())
             targets.append(minibatch.targets)

@@ -165,8 +165,10 @@ class Stacking(Engine):
                 groups.setdefault(stack_of(config) or config.key, []).append(config)
         for group in groups.values():
             group.sort(key=lambda config: config.norm)
-            for start in range(0, len(group), self._size):
-                yield Stack(tuple(group[start : start + self._size]))
+            number = -(-len(group) // self._size)
+            size = -(-len(group) // number)  # as few stacks as need be, all about as large
+            for start in range(0, len(group), size):
+                yield Stack(tuple(group[start : start + size]))
 
 
 def _records(outcome: Outcome | Record, stack: Stack) -> Iterable[Record]:

@@ -120,9 +120,9 @@ def inputs_of(model: nn.Module, name: str, edge_channels: int) -> tuple[tuple[st
     Raises:
         ValueError: It asks for something else, or for features of edges where there are none.
     """
-    described = getattr(model, "signature", None)
-    if hasattr(described, "param_dict"):  # torch_geometric.nn.Sequential
-        asked = list(described.param_dict)
+    described = getattr(getattr(model, "signature", None), "param_dict", None)
+    if described is not None:  # torch_geometric.nn.Sequential
+        asked = list(described)
         return _known(asked, asked, name, edge_channels), True
     forward = getattr(model, "_orig_mod", model).forward  # of torch.compile
     parameters = inspect.signature(forward).parameters.values()

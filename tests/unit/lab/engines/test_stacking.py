@@ -46,7 +46,7 @@ def test_a_comparison_in_stacks_has_the_same_records(in_this_process, tmp_path) 
             assert values == pytest.approx(other.history[name], rel=1e-4, abs=1e-5)
         assert (one.counts, one.environment) == (other.counts, other.environment)
     sizes = [len(record.timing.get("stack", ())) for record in comparison.records]
-    assert set(sizes) == {0, 2, 3}
+    assert set(sizes) == {0, 2}, "four that choose a rate are two and two"
     again = compare("MUTAG", **SMALL, out=tmp_path / "stacked", stack="off")
     assert again.records == comparison.records
     path = comparison.export(tmp_path / "batch.safetensors", norm="batch")
