@@ -207,6 +207,16 @@ class Adjacency:
             self._in_degree = self.ptr.diff()
         return self._in_degree
 
+    def to_edge_index(self) -> Tensor:
+        """Return PyG's `edge_index`, `(2, edges)`: sources above, targets below.
+
+        In the order in which the edges are numbered, which is that of their weights and features.
+        """
+        edge_index = torch.stack((self.index, _rows(self.ptr, self.num_edges)))
+        if self.order is None:
+            return edge_index
+        return torch.empty_like(edge_index).index_copy(1, self.order, edge_index)
+
     @property
     def device(self) -> torch.device:
         """Where the tensors are."""

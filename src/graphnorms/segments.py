@@ -206,6 +206,18 @@ class Segments:
             self._index = index
         return index
 
+    def as_batch(self) -> Tensor:
+        """Return `index` for code that hands a batch vector on, as PyG's models do.
+
+        Layers that are given this vector find these Segments again, and derive nothing.
+        """
+        # A tensor of its own: were it held here, its entry in the memory would never go.
+        batch = self.index.detach()
+        if _may_keep() and not batch.is_inference() and not self.masked:
+            for num_segments in (None, self.num_segments):
+                _memory.keep(batch, num_segments, self)
+        return batch
+
     @property
     def device(self) -> torch.device:
         """Where the offsets lie."""

@@ -48,7 +48,7 @@ def compare(
     model: Annotated[
         str | None,
         typer.Option(
-            help="gin, gine (with edge features) or gcn.",
+            help="gin, gine (with edge features), gcn, or module:function, a model of your own.",
             show_default="by the data",
         ),
     ] = None,
@@ -145,6 +145,13 @@ def compare(
     workers: Annotated[
         int | None, typer.Option(help="Local trials at a time.", show_default="one per core")
     ] = None,
+    stack: Annotated[
+        str | None,
+        typer.Option(
+            help="Trials trained at once, side by side: auto, off or how many.",
+            show_default="auto: several on a GPU",
+        ),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(help="The run's folder.", show_default="runs/<dataset>-<model>"),
@@ -182,7 +189,7 @@ def compare(
     }  # fmt: skip
     where: dict[str, Any] = {
         "task": task, "features": features, "edge_features": edge_features, "engine": engine,
-        "scheduler": scheduler, "workers": workers, "out": out, "resume": resume,
+        "scheduler": scheduler, "workers": workers, "stack": stack, "out": out, "resume": resume,
     }  # fmt: skip
     if dry_run:
         _show_plan(dataset, choices, where, as_json=as_json)
@@ -214,10 +221,12 @@ def _show_plan(
 
     plan, config = prepare(dataset, choices=Choices(**choices), **where)
     if as_json:
+        found = estimate(plan)
         outcome = {
             "settings": config,
             "trials": plan.settings.planned,
-            "seconds": estimate(plan).seconds,
+            "seconds": found.seconds,
+            "failing": dict(found.failing),
             "folder": str(plan.folder),
             "command": plan.command,
         }
@@ -231,6 +240,8 @@ def _show_plan(
         f"{found.quickest * 1e3:.1f} to {found.slowest * 1e3:.1f} ms a step.",
         markup=False,
     )
+    for norm, reason in found.failing.items():
+        console.print(f"The model does not run with {norm}: {reason}", markup=False)
 
 
 def _rates(text: str) -> list[float]:

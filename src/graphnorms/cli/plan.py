@@ -18,6 +18,8 @@ def plan_lines(plan: Plan) -> list[str]:
     settings = plan.settings
     norms = len(settings.norms)
     where = f"{plan.workers} at a time" if plan.engine == "local" else f"on {plan.engine}"
+    if plan.stack > 1:
+        where += f", each up to {plan.stack} trained at once"
     return [
         _data(plan.dataset),
         plan.dataset.describe(),
@@ -68,13 +70,18 @@ def _data(graphs: GraphSet) -> str:
 
 
 def _model(settings: CompareSettings, graphs: GraphSet) -> str:
-    architecture = settings.architecture
-    unused = "; edge features are not used (--model gine uses them)"
-    return (
-        f"{settings.model.upper()} of {architecture['layers']} × {architecture['hidden']}, preset "
-        f"{settings.preset}: {_count(settings.epochs, 'epoch')}, {_rates(settings)} "
+    training = (
+        f"preset {settings.preset}: {_count(settings.epochs, 'epoch')}, {_rates(settings)} "
         f"({settings.schedule}), weight decay {settings.weight_decay:g}, batches of "
         f"{_count(settings.batch_size, 'graph')}"
+    )
+    architecture = settings.architecture
+    if "source" in architecture:
+        return f"The model that {settings.model} makes, {training}"
+    unused = "; edge features are not used (--model gine uses them)"
+    return (
+        f"{settings.model.upper()} of {architecture['layers']} × {architecture['hidden']}, "
+        f"{training}"
         f"{unused if graphs.num_edge_features and settings.model != 'gine' else ''}"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -13,6 +14,7 @@ from graphnorms.comparison.outcome import Comparison, ComparisonInterrupted
 from graphnorms.comparison.progress import Clock, Status
 from graphnorms.comparison.repeat import choices_of, command_of
 from graphnorms.comparison.sources import Dataset, load_again, load_source
+from graphnorms.errors import GraphnormsError
 from graphnorms.lab import engines
 from graphnorms.lab.plan import Plan, Schedule, code_versions, require_possible
 from graphnorms.lab.protocol import (
@@ -20,7 +22,9 @@ from graphnorms.lab.protocol import (
     DEFAULT_PROTOCOL,
     Choices,
     CompareSettings,
+    chosen_model,
     default_model,
+    name_of,
     require_integer,
     resolve,
     said,
@@ -38,7 +42,7 @@ def compare(
     norms: Sequence[str] | str | None = None,
     protocol: str | None = None,
     budget: str | None = None,
-    model: str | None = None,
+    model: str | Callable[..., Any] | None = None,
     preset: str | None = None,
     norm_place: str | None = None,
     residual: str | None = None,
@@ -61,6 +65,7 @@ def compare(
     engine: str = "local",
     scheduler: str | None = None,
     workers: int | None = None,
+    stack: str | int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     progress: Callable[[Status], None] | None = None,
@@ -86,7 +91,8 @@ def compare(
             optimistic).
         budget: `"quick"` (default), `"standard"` or `"full"`: learning rates, epochs, seeds.
         model: `"gin"`, `"gine"` (with edge features) or `"gcn"`; default: gine where edges have
-            features, else gin; gcn for nodes.
+            features, else gin; gcn for nodes. Or a model of your own: a function or class that
+            makes it, or `"module:function"`; see `graphnorms.models.build_own`.
         preset: Named architecture and training settings; what is None below comes from it.
         norm_place: Each norm `"before-activation"` or `"after-activation"`.
         residual: Whether every convolution but the first adds its input, and where: `"none"`,
@@ -112,6 +118,9 @@ def compare(
         engine: `"local"` worker processes, or `"dask"`.
         scheduler: Address of the dask scheduler.
         workers: Local trials at a time; None is one per usable core.
+        stack: Trials of one worker at a time, trained at once with their channels side by side:
+            `"auto"` (default: several on a GPU, one on a CPU, where nothing is gained), `"off"`, or
+            how many. Records are the same up to rounding, measured times aside.
         out: The run's folder; None is `runs/<dataset>-<model>`.
         resume: Continue the run in that folder, with its settings where nothing else is said.
         progress: Called with a `Status` before anything is trained, a few times per second from
@@ -126,7 +135,7 @@ def compare(
     """
     plan, config = prepare(
         dataset, task=task, features=features, edge_features=edge_features, engine=engine,
-        scheduler=scheduler, workers=workers, out=out, resume=resume,
+        scheduler=scheduler, workers=workers, stack=stack, out=out, resume=resume,
         choices=Choices(
             norms=norms, protocol=protocol, budget=budget, model=model, preset=preset,
             norm_place=norm_place, residual=residual, layers=layers, hidden=hidden,
@@ -158,6 +167,7 @@ def prepare(
     engine: str = "local",
     scheduler: str | None = None,
     workers: int | None = None,
+    stack: str | int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
 ) -> tuple[Plan, dict[str, Any]]:
@@ -169,16 +179,25 @@ def prepare(
     Raises:
         ValueError, GraphnormsError: As `compare` does, but for what other processes do.
     """
+    from graphnorms.models import ModelFactory
+
     engines.check_engine(engine, scheduler)
     if workers is not None:
         require_integer("workers", workers, at_least=1)
+    choices = replace(choices, model=chosen_model(choices))
     asked = _given(task=task, features=features, edge_features=edge_features)
     folder = None if out is None else Path(out)
     if resume:
         if folder is None:
             folder = _folder_of(load_source(dataset, asked).graphs, choices)
         stored = read_config(folder)
+        if choices.model is None and stored.get("model_in_memory"):
+            raise GraphnormsError(
+                f"the run in {folder} trains a model made by a function in memory; call compare() "
+                "with it"
+            )
         choices = _continued(choices, CompareSettings.from_dict(stored))
+        choices = replace(choices, model=chosen_model(choices))
         source = load_again(stored, folder, dataset, asked)
     else:
         source = load_source(dataset, asked)
@@ -186,19 +205,26 @@ def prepare(
     graphs = source.graphs
     settings = resolve(graphs, source.name, choices)
     versions = code_versions()
+    factory = choices.model if isinstance(choices.model, ModelFactory) else None
+    model_in_memory = factory is not None and factory.in_memory
     plan = Plan(
         schedule=Schedule(settings=settings, fingerprint=graphs.fingerprint, versions=versions),
         dataset=graphs,
         workers=engines.default_workers(settings.device) if workers is None else workers,
         engine=engine,
         folder=folder,
-        command=command_of(settings, source.reading, in_memory=source.in_memory),
+        command=command_of(
+            settings, source.reading, in_memory=source.in_memory, model_in_memory=model_in_memory
+        ),
+        factory=factory,
+        stack=engines.stack_size(stack, settings.device),
     )
     require_possible(plan)
     data = {
         "reading": source.reading,
         "in_memory": source.in_memory,
         "fingerprint": graphs.fingerprint,
+        **({"model_in_memory": True} if model_in_memory else {}),
     }
     return plan, settings.to_dict() | versions | data
 
@@ -206,8 +232,8 @@ def prepare(
 def _folder_of(graphs: GraphSet, choices: Choices) -> Path:
     """Return the folder of a run when none is named."""
     preset = choices.preset or DEFAULT_PRESET
-    model = choices.model or default_model(graphs, preset)
-    return default_folder(graphs.name, model, preset, choices.protocol or DEFAULT_PROTOCOL)
+    model = chosen_model(choices) or default_model(graphs, preset)
+    return default_folder(graphs.name, name_of(model), preset, choices.protocol or DEFAULT_PROTOCOL)
 
 
 def _continued(choices: Choices, stored: CompareSettings) -> Choices:
@@ -251,9 +277,16 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
     tell()
     if not total:
         return
+    trial: Any = run_trial
+    if plan.function is not None:
+        trial = functools.partial(run_trial, factory=plan.function)
+    if plan.stack > 1:
+        trial = functools.partial(engines.run_stacked, trial)
     engine = engines.make_engine(
-        plan.engine, run_trial, plan.dataset, workers=min(plan.workers, total), scheduler=scheduler
+        plan.engine, trial, plan.dataset, workers=min(plan.workers, total), scheduler=scheduler
     )
+    if plan.stack > 1:
+        engine = engines.Stacking(engine, plan.stack)
     with engine, closing(
         run.complete(engine, known, on_progress, lambda record: schedule.following(record, find))
     ) as records:  # fmt: skip
@@ -278,6 +311,7 @@ def _comparison(plan: Plan, run: Run) -> Comparison:
         folder=plan.folder,
         command=plan.command,
         dataset=plan.dataset,
+        factory=plan.function,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +37,7 @@ class Comparison:
         folder: The run's folder.
         command: What repeats it.
         dataset: The graphs, where they are at hand.
+        factory: What makes the model, where that is a function in memory.
     """
 
     settings: CompareSettings
@@ -43,6 +45,7 @@ class Comparison:
     folder: Path
     command: str
     dataset: GraphSet | None = field(default=None, repr=False)
+    factory: Callable[..., Any] | None = field(default=None, repr=False)
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -123,7 +126,8 @@ class Comparison:
 
         The model of the trial that did best on its validation data, trained once more: a trial
         is a function of its config, and that it ends as it did the first time is checked.
-        `graphnorms.training.load_model` reads the file.
+        `graphnorms.training.load_model` reads the file; of a model of your own it needs the code
+        as well, which is not in the file.
 
         Args:
             path: The file.
@@ -152,8 +156,36 @@ class Comparison:
         if record is None:
             which = "" if norm is None else f" with the norm {norm!r}"
             raise ValueError(f"no trial{which} was done; there is no model to write")
-        save_checkpoint(Path(path), _train_again(record, self._data()))
+        save_checkpoint(Path(path), self._train_again(record, self._data()))
         return Path(path)
+
+    def _train_again(self, record: Record, graphs: GraphSet) -> Predictor:
+        """Return the model of a trial that was done, alone or beside others."""
+        from graphnorms.training import TrialConfig, threads, train, train_stack
+
+        config = TrialConfig(**record.config)
+        if graphs.fingerprint != config.fingerprint:
+            raise GraphnormsError(
+                f"{graphs.name} has changed since the run (fingerprint {graphs.fingerprint}, then "
+                f"{config.fingerprint}); its models cannot be made again"
+            )
+        by_key = {each.key: each for each in self.records}
+        # As it was, for the same rounding.
+        together = [by_key[key] for key in record.timing.get("stack", ()) if key in by_key]
+        with threads(1):
+            if together:
+                configs = [TrialConfig(**each.config) for each in together]
+                records, predictor = train_stack(configs, graphs, keep=record.key)
+                again = next(each for each in records if each.key == record.key)
+            else:
+                again, predictor = train(config, graphs, factory=self.factory)
+        if predictor is None or again.from_json(again.to_json()).outcome != record.outcome:
+            raise GraphnormsError(
+                "the trial did not end as it did before, so there is no model of it to write; it "
+                f"was made with torch {record.environment.get('torch')} on "
+                f"{record.environment.get('processor')}"
+            )
+        return predictor
 
     def to_dict(self) -> dict[str, Any]:
         """Return settings, verdict and where the records are, as JSON-able data."""
@@ -224,7 +256,10 @@ def open_comparison(folder: str | Path) -> Comparison:
         records=tuple(schedule.records(journal.get)),
         folder=folder,
         command=command_of(
-            settings, config.get("reading", {}), in_memory=config.get("in_memory", False)
+            settings,
+            config.get("reading", {}),
+            in_memory=config.get("in_memory", False),
+            model_in_memory=config.get("model_in_memory", False),
         ),
     )
 
@@ -242,24 +277,3 @@ class ComparisonInterrupted(KeyboardInterrupt):
             f"interrupted: {done} of {planned} trials; run the same command again to continue"
         )
         self.comparison = comparison
-
-
-def _train_again(record: Record, graphs: GraphSet) -> Predictor:
-    """Return the model of a trial that was done."""
-    from graphnorms.training import Record, TrialConfig, threads, train
-
-    config = TrialConfig(**record.config)
-    if graphs.fingerprint != config.fingerprint:
-        raise GraphnormsError(
-            f"{graphs.name} has changed since the run (fingerprint {graphs.fingerprint}, then "
-            f"{config.fingerprint}); its models cannot be made again"
-        )
-    with threads(1):  # as it was, for the same rounding
-        again, predictor = train(config, graphs)
-    if predictor is None or Record.from_json(again.to_json()).outcome != record.outcome:
-        raise GraphnormsError(
-            "the trial did not end as it did before, so there is no model of it to write; it was "
-            f"made with torch {record.environment.get('torch')} on "
-            f"{record.environment.get('processor')}"
-        )
-    return predictor

@@ -12,6 +12,8 @@ from graphnorms.lab.protocol import Choices, CompareSettings, said
 def choices_of(settings: CompareSettings) -> Choices:
     """Return choices that resolve to these settings, whatever the defaults are one day."""
     architecture = settings.architecture
+    # Of a model of the user's own neither is known here.
+    residual = {True: architecture.get("residual_place"), False: "none", None: None}
     folded = settings.protocol != "split"
     return Choices(
         norms=settings.norms,
@@ -19,8 +21,8 @@ def choices_of(settings: CompareSettings) -> Choices:
         budget=settings.budget,
         model=settings.model,
         preset=settings.preset,
-        norm_place=architecture["norm_place"],
-        residual=architecture["residual_place"] if architecture["residual"] else "none",
+        norm_place=architecture.get("norm_place"),
+        residual=residual[architecture.get("residual")],
         layers=architecture["layers"],
         hidden=architecture["hidden"],
         metric=settings.metric,
@@ -38,18 +40,27 @@ def choices_of(settings: CompareSettings) -> Choices:
 
 
 def command_of(
-    settings: CompareSettings, reading: Mapping[str, Any], *, in_memory: bool = False
+    settings: CompareSettings,
+    reading: Mapping[str, Any],
+    *,
+    in_memory: bool = False,
+    model_in_memory: bool = False,
 ) -> str:
-    """Say what repeats a comparison: a command line, or a call if the data came as an object.
+    """Say what repeats a comparison: a command line, or a call if data or model were objects.
 
     Args:
         settings: Those of the comparison.
         reading, in_memory: Of the data, see `graphnorms.comparison.sources.Source`.
+        model_in_memory: Whether the model is made by a function that came as an object.
     """
     options = {**reading, **said(choices_of(settings))}
-    if in_memory:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        return f"graphnorms.compare(dataset, {arguments})"
+    if in_memory or model_in_memory:
+        texts = {name: repr(value) for name, value in options.items()}
+        if model_in_memory:
+            texts["model"] = settings.model
+        dataset = "dataset" if in_memory else repr(settings.dataset)
+        arguments = ", ".join(f"{name}={text}" for name, text in texts.items())
+        return f"graphnorms.compare({dataset}, {arguments})"
     words = ["graphnorms", "compare", settings.dataset]
     for name, value in options.items():
         option = "lr" if name == "learning_rate" else name.replace("_", "-")

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import re
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from graphnorms.data.features import EdgeFeatures, Features
@@ -15,14 +11,7 @@ from graphnorms.data.pyg import from_pyg
 from graphnorms.data.targets import TaskKind
 from graphnorms.data.text import in_one_line
 from graphnorms.errors import DatasetError
-
-_DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
-_SPEC = re.compile(f"{_DOTTED}:{_DOTTED}")
-
-
-def is_factory(spec: str) -> bool:
-    """Whether a text has the form `module:factory`."""
-    return _SPEC.fullmatch(spec) is not None
+from graphnorms.user_code import find
 
 
 def call_factory(
@@ -46,7 +35,11 @@ def call_factory(
         DatasetError: There is no such module or function, it raises an exception, or what it
             returns is neither a `GraphSet` nor PyG's `Data`, a list or a `Dataset` of them.
     """
-    result = _call(spec, _find(spec))
+    try:
+        factory = find(spec, "the graphs")
+    except ValueError as error:
+        raise DatasetError(str(error)) from error.__cause__
+    result = _call(spec, factory)
     if isinstance(result, GraphSet):
         if (features, task, edge_features) != ("auto", "auto", "auto"):
             raise DatasetError(
@@ -63,38 +56,8 @@ def call_factory(
     return from_pyg(result, name, features, task=task, edge_features=edge_features)
 
 
-def _find(spec: str) -> Any:
-    module_name, _, path = spec.partition(":")
-    # A command does not have the current directory on its path, `python -m` does.
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if not f"{module_name}.".startswith(f"{error.name}."):
-            raise _raised(f"importing {module_name}", error) from error
-        raise DatasetError(f"{spec}: no module {error.name!r} in {here} or installed") from None
-    except Exception as error:
-        raise _raised(f"importing {module_name}", error) from error
-    finally:
-        sys.path.remove(here)
-    for attribute in path.split("."):
-        if not hasattr(found, attribute):
-            raise DatasetError(f"{spec}: {module_name} has no {path!r}")
-        found = getattr(found, attribute)
-    if not callable(found):
-        raise DatasetError(
-            f"{spec} is of type {type(found).__name__}, expected a function that makes the graphs"
-        )
-    return found
-
-
 def _call(spec: str, factory: Any) -> Any:
     try:
         return factory()
     except Exception as error:
-        raise _raised(spec, error) from error
-
-
-def _raised(what: str, error: Exception) -> DatasetError:
-    return DatasetError(f"{what} raised {in_one_line(error)}")
+        raise DatasetError(f"{spec} raised {in_one_line(error)}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from graphnorms.data.collection import collection_names, find_in_collection, read_collection
 from graphnorms.data.embedded import embedded_names, read_embedded
-from graphnorms.data.factory import call_factory, is_factory
+from graphnorms.data.factory import call_factory
 from graphnorms.data.features import EdgeFeatures, Features, check_edge_policy, check_policy
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.npz import read_npz
@@ -16,6 +16,7 @@ from graphnorms.data.powerful_gnns import read_powerful_gnns
 from graphnorms.data.targets import TaskKind, check_task
 from graphnorms.data.tu import is_tu_folder, read_tu
 from graphnorms.errors import DatasetError, unknown_name
+from graphnorms.user_code import is_spec
 
 _ALSO = (
     "a data set is a name, a folder in TU format, a .npz file, a powerful-gnns text file "
@@ -69,7 +70,7 @@ def load_dataset(
         return read_tu(path, features=features, task=task, edge_features=edge_features)
     if path.is_file():
         return _read_file(path, features, task, edge_features)
-    if is_factory(text):
+    if is_spec(text):
         return call_factory(text, features, task=task, edge_features=edge_features)
     if (name := find_in_collection(text, root)) is not None:
         return read_collection(name, root, features, task=task, edge_features=edge_features)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from graphnorms.lab.engines.attempt import reason_of
 
 if TYPE_CHECKING:
     from graphnorms.lab.plan import Plan
+    from graphnorms.training import Pace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +21,15 @@ class Expectation:
         seconds: Of all its trials, so many at a time as the plan says.
         steps: Training steps that were measured, per norm.
         quickest, slowest: Seconds per step, of the norms.
+        failing: Why norms could not be measured, by name: a model of the user's own may not run
+            with each. Their trials fail as soon as they begin.
     """
 
     seconds: float
     steps: int
     quickest: float
     slowest: float
+    failing: Mapping[str, str] = field(default_factory=dict)
 
 
 def estimate(plan: Plan) -> Expectation:
@@ -35,12 +42,21 @@ def estimate(plan: Plan) -> Expectation:
 
     settings = plan.settings
     configs = {config.norm: config for config in plan.schedule.known(lambda key: None)}
+    paces: dict[str, Pace] = {}
+    failing: dict[str, str] = {}
     with threads(1):  # as in a worker
-        paces = {norm: measure_pace(config, plan.dataset) for norm, config in configs.items()}
+        for norm, config in configs.items():
+            try:
+                paces[norm] = measure_pace(config, plan.dataset, factory=plan.function)
+            except Exception as error:
+                if plan.factory is None or len(failing) + 1 == len(configs):
+                    raise
+                failing[norm] = reason_of(error)
     per_norm = settings.planned // len(settings.norms)
     total = per_norm * sum(pace.trial(settings.epochs) for pace in paces.values())
     return Expectation(
         seconds=total / plan.workers,
+        failing=failing,
         steps=min(pace.steps for pace in paces.values()),
         quickest=min(pace.step for pace in paces.values()),
         slowest=max(pace.step for pace in paces.values()),

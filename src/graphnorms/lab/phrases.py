@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
+from graphnorms.models.config import MODELS
+
 Name: TypeAlias = Callable[[str], str]
 """What a norm is called in text, given its catalogue name."""
 
 MOST_NAMED = 6
+
+
+def model_title(name: str) -> str:
+    """Write the name of a model: GIN; what makes one of the user's own stays as it is spelt."""
+    return name.upper() if name.lower() in MODELS else name
 
 
 def called_by(name: Name) -> Name:

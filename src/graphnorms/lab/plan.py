@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphnorms.lab.protocol import CompareSettings
 from graphnorms.lab.selection import best_rate
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet, SplitConfig
+    from graphnorms.models import ModelFactory
     from graphnorms.training import Record, TrialConfig
 
 Find = Callable[[str], "Record | None"]
@@ -170,6 +171,8 @@ class Plan:
         engine: Where they run, by name.
         folder: Where the records go.
         command: What repeats the comparison.
+        factory: What makes the model, if it is the user's own.
+        stack: Trials that are trained at once, at most; see `graphnorms.lab.engines.stack_size`.
     """
 
     schedule: Schedule
@@ -178,11 +181,18 @@ class Plan:
     engine: str
     folder: Path
     command: str
+    factory: ModelFactory | None = None
+    stack: int = 1
 
     @property
     def settings(self) -> CompareSettings:
         """Everything that was asked for, resolved."""
         return self.schedule.settings
+
+    @property
+    def function(self) -> Callable[..., Any] | None:
+        """What makes the model where it came as an object, which nobody finds by its name."""
+        return self.factory.function if self.factory and self.factory.in_memory else None
 
 
 def require_possible(plan: Plan) -> None:
@@ -192,18 +202,48 @@ def require_possible(plan: Plan) -> None:
         ValueError: The data cannot be divided so, or a model cannot be built for them.
     """
     from graphnorms.data import split_items
-    from graphnorms.models import GNN, ModelConfig
+    from graphnorms.training.models import build_model
 
     settings, graphs = plan.settings, plan.dataset
     split_items(graphs, plan.schedule.split(0))
+    if plan.factory is not None:
+        _require_one(plan, plan.factory)
+        return
     for norm in settings.norms:
         try:
-            GNN(
-                ModelConfig(**settings.architecture), norm, graphs.num_features, graphs.num_outputs,
-                edge_channels=graphs.num_edge_features, seed=0,
-            )  # fmt: skip
+            build_model(settings.architecture, norm, graphs, seed=0)
         except TypeError as error:  # a layer that is given a word for a number, say
             raise ValueError(f"norm {norm!r} cannot be made: {error}") from None
+
+
+def _require_one(plan: Plan, factory: ModelFactory) -> None:
+    """Make a model of the user's own with every norm and run it on a few graphs.
+
+    Where that fails with some norms, their trials tell why.
+
+    Raises:
+        ValueError: It fails with all of them.
+    """
+    import torch
+
+    from graphnorms.training.models import build_model
+    from graphnorms.training.predictor import apply
+
+    architecture, graphs = plan.settings.architecture, plan.dataset
+    batch = graphs.batch(torch.arange(min(2, len(graphs))))
+    first: Exception | None = None
+    for norm in plan.settings.norms:
+        try:
+            model = build_model(architecture, norm, graphs, seed=0, factory=factory.function)
+            with torch.no_grad():
+                apply(model.eval(), batch)
+            return
+        except Exception as error:  # what the user's code does, nobody knows
+            first = first or error
+    text = " ".join(str(first).split())
+    if not isinstance(first, ValueError):
+        text = f"{factory.name} raised {type(first).__name__}: {text}"
+    raise ValueError(text) from first
 
 
 def code_versions() -> dict[str, str]:

@@ -23,6 +23,7 @@ from graphnorms.lab.budgets import BUDGETS, QUICK, budget_named
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
+    from graphnorms.models import ModelFactory
 
 PROTOCOLS: Final = ("nested", "split", "paper")
 DEFAULT_NORMS = ("none", "batch", "layer", "instance", "graph")
@@ -42,7 +43,8 @@ class CompareSettings:
         protocol: `"nested"`, `"split"` or `"paper"`; see the module.
         budget: `"quick"`, `"standard"` or `"full"`, where what follows came from.
         norms: Normalizations as text, each once.
-        model, preset: The name of the model, and the named preset that `architecture` began as.
+        model, preset: The name of the model, or `module:function` of one of the user's own, and
+            the named preset that `architecture` and the training settings began as.
         architecture: Keyword arguments of the model, as `TrialConfig.model`.
         metric: What is compared, see `graphnorms.training.METRICS`.
         unit: Unit of the target, if known.
@@ -168,6 +170,7 @@ class Choices:
     The names are those of the options of `graphnorms compare`; see `CompareSettings` for most.
 
     Args:
+        model: A name, `module:function`, or a function that makes a model of the user's own.
         learning_rate: One rate, or the grid.
         split: `"given"` or `"random"`, for the protocol `"split"`.
         norm_place: Each norm `"before-activation"` or `"after-activation"`.
@@ -179,7 +182,7 @@ class Choices:
     norms: Sequence[str] | str | None = None
     protocol: str | None = None
     budget: str | None = None
-    model: str | None = None
+    model: str | Callable[..., Any] | ModelFactory | None = None
     preset: str | None = None
     norm_place: str | None = None
     residual: str | None = None
@@ -221,7 +224,7 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         raise unknown_name("protocol", protocol, PROTOCOLS)
     require_device(choices.device or DEFAULT_DEVICE)
     preset = choices.preset or DEFAULT_PRESET
-    model = choices.model or default_model(graphs, preset)
+    model = chosen_model(choices) or default_model(graphs, preset)
     defaults = training_defaults(preset)
     epochs = max(1, round(defaults.epochs * budget.epochs))
     metric = choices.metric or DEFAULT_METRICS[graphs.task.kind]
@@ -238,7 +241,7 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         protocol=protocol,
         budget=choices.budget or QUICK,
         norms=_norms(DEFAULT_NORMS if choices.norms is None else choices.norms),
-        model=model,
+        model=name_of(model),
         preset=preset,
         architecture=_architecture(graphs, model, preset, choices),
         metric=metric_named(metric, graphs.task.kind).name,
@@ -274,6 +277,36 @@ def default_model(graphs: GraphSet, preset: str = DEFAULT_PRESET) -> str:
     return "gine" if graphs.num_edge_features and "gine" in preset_models(preset) else "gin"
 
 
+def chosen_model(choices: Choices) -> str | ModelFactory | None:
+    """Return the model that was chosen, if one was; one of the user's own is looked for.
+
+    Raises:
+        ValueError: It is not found.
+    """
+    from graphnorms.models import MODELS, ModelFactory
+    from graphnorms.user_code import is_spec
+
+    model = choices.model
+    if not isinstance(model, str):
+        return ModelFactory.of(model) if callable(model) else model
+    if model in MODELS:
+        return model
+    file, colon, function = model.partition(":")
+    if colon and file.endswith(".py"):
+        module = file.removesuffix(".py").replace("/", ".")
+        raise ValueError(f"model {model!r} names a file, expected its module: {module}:{function}")
+    if not is_spec(model):
+        raise ValueError(
+            f"{unknown_name('model', model, MODELS)}; one of your own is module:function"
+        )
+    return ModelFactory.of(model)
+
+
+def name_of(model: str | ModelFactory) -> str:
+    """Return what a model is called."""
+    return model if isinstance(model, str) else model.name
+
+
 def _norms(given: Sequence[str] | str) -> tuple[str, ...]:
     """The norms by their names as the catalogue spells them, the baseline always among them."""
     from graphnorms.layers.factory import lookup, split_specs
@@ -283,9 +316,13 @@ def _norms(given: Sequence[str] | str) -> tuple[str, ...]:
     return names if BASELINE in names else (BASELINE, *names)
 
 
-def _architecture(graphs: GraphSet, model: str, preset: str, choices: Choices) -> dict[str, Any]:
+def _architecture(
+    graphs: GraphSet, model: str | ModelFactory, preset: str, choices: Choices
+) -> dict[str, Any]:
     from graphnorms.models import preset as preset_of
 
+    if not isinstance(model, str):
+        return _own_architecture(graphs, model, choices)
     has_labels = graphs.features not in ("one-hot degree", "constant")
     config = preset_of(model, preset, node_labels=has_labels)
     changes: dict[str, Any] = {"head": graphs.task.level}
@@ -300,6 +337,26 @@ def _architecture(graphs: GraphSet, model: str, preset: str, choices: Choices) -
             require_integer(name, getattr(choices, name), at_least=1)
             changes[name] = getattr(choices, name)
     return replace(config, **changes).to_dict()
+
+
+def _own_architecture(graphs: GraphSet, model: ModelFactory, choices: Choices) -> dict[str, Any]:
+    from graphnorms.models import OwnModelConfig
+
+    for name in ("norm_place", "residual"):
+        if getattr(choices, name) is not None:
+            raise ValueError(
+                f"{name.replace('_', ' ')} {getattr(choices, name)} is of the lab's own models; "
+                f"{model.name} places its norms itself"
+            )
+    for name in ("layers", "hidden"):
+        if getattr(choices, name) is not None:
+            require_integer(name, getattr(choices, name), at_least=1)
+    config = OwnModelConfig(
+        name=model.name, source=model.source, layers=choices.layers, hidden=choices.hidden,
+        head=graphs.task.level,
+    )  # fmt: skip
+    config.asked_of(model.function)
+    return config.to_dict()
 
 
 def _split_kind(graphs: GraphSet, choices: Choices) -> str:

@@ -25,6 +25,8 @@ class Norm(nn.Module):
     """
 
     in_channels: int
+    per_graph: bool = True
+    """Whether the result depends on which graph a row belongs to."""
 
     def __init__(
         self, in_channels: int | None, activation: str | None, dropout: float, backend: str = "auto"

@@ -56,6 +56,8 @@ class BatchNorm(Norm):
     named as in PyG, whose checkpoints load unchanged.
     """
 
+    per_graph = False
+
     def __init__(
         self,
         in_channels: int,

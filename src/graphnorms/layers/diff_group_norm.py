@@ -63,6 +63,8 @@ class DiffGroupNorm(Norm):
     are named as in PyG, whose checkpoints load unchanged.
     """
 
+    per_graph = False
+
     def __init__(
         self,
         in_channels: int,

@@ -77,6 +77,7 @@ class GroupNorm(Norm):
         self.eps = eps
         self.affine = affine
         self.mode = mode
+        self.per_graph = mode == "graph"
         if affine:
             self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
             self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))

@@ -65,6 +65,7 @@ class HeteroBatchNorm(Norm):
     names parameters and buffers go and whose checkpoints load unchanged.
     """
 
+    per_graph = False
     weight: Tensor | None
     bias: Tensor | None
     running_mean: Tensor | None

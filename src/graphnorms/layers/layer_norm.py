@@ -76,6 +76,7 @@ class LayerNorm(Norm):
         self.eps = eps
         self.affine = affine
         self.mode = mode
+        self.per_graph = mode == "graph"
         if affine:
             self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
             self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))

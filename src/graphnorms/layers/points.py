@@ -93,6 +93,7 @@ class PointNorm(Norm):
         self.groups = groups
         self.eps = eps
         self._steps = _steps(DOMAINS[center], DOMAINS[scale], own)
+        self.per_graph = any(step.segment == "graph" for step in self._steps)
 
     def _at_point(
         self,

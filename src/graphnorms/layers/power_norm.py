@@ -67,6 +67,7 @@ class PowerNorm(Norm):
     those of the authors' code, its `ema_gz` being $\nu / (1 - b)$.
     """
 
+    per_graph = False
     running_moment: Tensor
     running_gradient: Tensor
     num_batches_tracked: Tensor

@@ -9,6 +9,7 @@ from graphnorms.models.images import ConvNet, ImageNorm
 from graphnorms.models.initialize import derive_seed, initialize
 from graphnorms.models.lstm import LSTM, LSTMCell, RecurrentNet, StepNorm
 from graphnorms.models.mlp import MLP
+from graphnorms.models.own import ModelFactory, NormMaker, OwnModel, OwnModelConfig, build_own
 from graphnorms.models.placement import ACTIVATIONS, PlacedNorm
 from graphnorms.models.random_filters import RandomFilters, gram_matrices
 from graphnorms.models.readout import readout
@@ -35,7 +36,11 @@ __all__ = [
     "ImageNorm",
     "LSTMCell",
     "ModelConfig",
+    "ModelFactory",
+    "NormMaker",
     "NormSlot",
+    "OwnModel",
+    "OwnModelConfig",
     "PlacedNorm",
     "RandomFilters",
     "RecurrentNet",
@@ -44,6 +49,7 @@ __all__ = [
     "Stylizer",
     "Transformer",
     "TransformerLayer",
+    "build_own",
     "derive_seed",
     "gram_matrices",
     "initialize",

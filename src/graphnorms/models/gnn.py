@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -120,6 +121,11 @@ class GNN(nn.Module):
         if config.dropout_on == "logits":
             logits = F.dropout(logits, config.dropout, self.training)
         return logits
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the model."""
+        return self.head.weight.dtype
 
     def num_parameters(self) -> int:
         """Count the learned numbers."""

@@ -168,7 +168,7 @@ def _subtitle(
     model = settings.get("model") or config.get("model")
     if isinstance(model, Mapping):
         model = model.get("name") or model.get("kind")
-    parts = [str(model).upper() if model else "", _items(records)]
+    parts = [phrases.model_title(str(model)) if model else "", _items(records)]
     pairs = {pair_of(record) for record in records if record.config["stage"] != "select"}
     folds = max((record.config["split"].get("folds", 0) for record in records), default=0)
     if verdict.design.by_fold:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from graphnorms.files import replacing
-from graphnorms.lab import wording
+from graphnorms.lab import phrases, wording
 from graphnorms.lab.datasets import AcrossDatasets, across_verdicts
 from graphnorms.report.critical_difference import draw_critical_difference
 from graphnorms.report.style import display_name, in_order
@@ -111,7 +111,7 @@ def _about(part: Part) -> str:
     return " · ".join(
         (
             str(settings["dataset"]),
-            str(settings["model"]).upper(),
+            phrases.model_title(str(settings["model"])),
             f"protocol {settings['protocol']}",
             verdict.design.count(pairs),
         )

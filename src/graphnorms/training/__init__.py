@@ -6,6 +6,7 @@ from graphnorms.training.metrics import DEFAULT_METRICS, METRICS, Metric, metric
 from graphnorms.training.pace import Pace, measure_pace
 from graphnorms.training.predictor import Predictor, load_model, save_checkpoint
 from graphnorms.training.record import Record
+from graphnorms.training.stacked import run_stack, stack_of, train_stack
 from graphnorms.training.thread_count import threads
 from graphnorms.training.trial import run_trial, train
 
@@ -22,10 +23,13 @@ __all__ = [
     "load_model",
     "measure_pace",
     "metric_named",
+    "run_stack",
     "run_trial",
     "save_checkpoint",
     "score",
+    "stack_of",
     "threads",
     "train",
+    "train_stack",
     "training_defaults",
 ]

@@ -20,7 +20,8 @@ class TrialConfig:
         dataset: Name or path of the data set, as the user gave it.
         fingerprint: Content hash of the data.
         model: Keyword arguments of the model, resolved from a preset (see
-            `graphnorms.models.ModelConfig`), as a plain dict.
+            `graphnorms.models.ModelConfig`), as a plain dict; of a model of the user's own the name
+            of its factory and the hash of its source, see `graphnorms.models.OwnModelConfig`.
         norm: The normalization as text: its catalogue name, arguments behind a colon.
         split: Which items are trained on, which choose and which test, see
             `graphnorms.data.SplitConfig`; as a plain dict.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from graphnorms.data import GraphSet
 from graphnorms.training.config import TrialConfig
+from graphnorms.training.models import Factory
 from graphnorms.training.trial import Training
 
 
@@ -33,18 +34,20 @@ class Pace:
         return self.start + epochs * (self.steps_per_epoch * self.step + self.evaluation)
 
 
-def measure_pace(config: TrialConfig, dataset: GraphSet, steps: int = 8) -> Pace:
+def measure_pace(
+    config: TrialConfig, dataset: GraphSet, steps: int = 8, *, factory: Factory | None = None
+) -> Pace:
     """Train a few steps of a trial and time them; what is learned is thrown away.
 
     Args:
-        config, dataset: Those of `run_trial`.
+        config, dataset, factory: Those of `run_trial`.
         steps: How many at most; as many before them warm up.
 
     Raises:
         ValueError: As `run_trial` does.
     """
     begin = time.perf_counter()
-    training = Training(config, dataset)
+    training = Training(config, dataset, factory)
     started = time.perf_counter()
     training.train_epoch(0, config.learning_rate, at_most=steps)
     warm = time.perf_counter()

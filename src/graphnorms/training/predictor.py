@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,12 @@ from torch import Tensor, nn
 from graphnorms.data import GraphBatch, Task
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
-from graphnorms.models import GNN, ModelConfig
+from graphnorms.models.own import ModelFactory
+from graphnorms.models.stacked import StackedGNN
 from graphnorms.training.config import TrialConfig
+from graphnorms.training.models import Factory, Model, build_for, is_own
 from graphnorms.training.objective import Objective
+from graphnorms.user_code import is_spec
 
 _FORMAT: Final = 1
 _HEADER: Final = "graphnorms"
@@ -36,7 +40,7 @@ class Predictor(nn.Module):
     std: Tensor | None
 
     def __init__(
-        self, model: GNN, objective: Objective, task: Task, config: TrialConfig
+        self, model: Model, objective: Objective, task: Task, config: TrialConfig
     ) -> None:  # fmt: skip
         super().__init__()
         self.model = model
@@ -54,15 +58,15 @@ class Predictor(nn.Module):
         return objective.predictions(apply(self.model, batch))
 
 
-def apply(model: GNN, batch: GraphBatch, factors: Tensor | None = None) -> Tensor:
-    """Return what a model gives for a batch, in its own precision.
+def apply(model: Model | StackedGNN, batch: GraphBatch, factors: Tensor | None = None) -> Tensor:
+    """Return what a model, or a stack of them, gives for a batch, in its own precision.
 
     Args:
         model: The model.
         batch: The graphs.
         factors: The subgraph factors of their nodes, where they are known already.
     """
-    dtype = model.head.weight.dtype
+    dtype = model.dtype
     edges = batch.edge_features
     outputs: Tensor = model(
         batch.x.to(dtype), batch.adjacency, batch.segments,
@@ -90,24 +94,49 @@ def save_checkpoint(path: Path, predictor: Predictor) -> None:
         "task": asdict(predictor.task),
         "trial": predictor.config.to_dict(),
     }
-    tensors = {name: value.cpu().contiguous() for name, value in predictor.state_dict().items()}
+    # Copied, for weights that are shared are refused.
+    tensors = {
+        name: value.cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in predictor.state_dict().items()
+    }
     with replacing(path) as temporary:
         temporary.touch()  # safetensors has an exception of its own, which names no file
         save_file(tensors, temporary, {_HEADER: json.dumps(about)})
 
 
-def load_model(path: Path | str) -> Predictor:
+def load_model(path: Path | str, model: str | Factory | None = None) -> Predictor:
     """Read what `save_checkpoint` wrote: a module from `GraphBatch` to predictions.
 
-    It is in eval mode and on the CPU. Nothing in the file is executed.
+    It is in eval mode and on the CPU. Nothing in the file is executed, nor anything that it
+    names: a model of your own is made by what you give as `model`.
+
+    Args:
+        path: The file.
+        model: Makes a model of your own: `"module:function"`, or the function itself.
 
     Raises:
-        GraphnormsError: The file is damaged, or not one of these.
+        GraphnormsError: The file is damaged, or not one of these; or it needs a `model`, or has
+            other weights than that makes.
+        ValueError: There is no such `model`.
         OSError: It cannot be read.
     """
+    path = Path(path)
+    about, state = _read(path)
+    name = about["model"].get("name")
+    if not is_own(about["model"]):
+        return _restored(path, about, state, None)
+    if model is None:
+        raise GraphnormsError(
+            f"{path}: a model of {name}, which nothing here imports by itself; give its code, as "
+            f"load_model(path, model={repr(name) if is_spec(name) else name})"
+        )
+    return _restored(path, about, state, ModelFactory.of(model).function)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what a file says of its model, and the weights."""
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
     path.open("rb").close()  # the errors of the system name the file, those of safetensors do not
     try:
         with safe_open(path, framework="pt") as file:
@@ -118,15 +147,35 @@ def load_model(path: Path | str) -> Predictor:
                 f"{path}: of format {about['format']}, expected {_FORMAT}; "
                 "read it with the version of graphnorms that wrote it"
             )
+        about["model"].items()
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError):
+        raise _foreign(path) from None
+    return about, state
+
+
+def _restored(
+    path: Path, about: Mapping[str, Any], state: dict[str, Tensor], factory: Factory | None
+) -> Predictor:
+    """Make the model that a file is about, and give it its weights."""
+    try:
         task = Task(**{**about["task"], "targets": tuple(about["task"]["targets"])})
         config = TrialConfig(**about["trial"])
-        model = GNN(
-            ModelConfig(**about["model"]), about["norm"], about["in_channels"],
-            about["out_channels"], edge_channels=about["edge_channels"], seed=config.seed,
-        )  # fmt: skip
+        built = build_for(
+            about["model"], about["norm"], about["in_channels"], about["edge_channels"], task,
+            seed=config.seed, factory=factory,
+        ).to(getattr(torch, config.dtype))  # fmt: skip
         objective = Objective(task, state.get("mean"), state.get("std"))
-        predictor = Predictor(model.to(getattr(torch, config.dtype)), objective, task, config)
+        predictor = Predictor(built, objective, task, config)
         predictor.load_state_dict(state)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError):
-        raise GraphnormsError(f"{path}: not a model that graphnorms wrote") from None
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        if factory is None:
+            raise _foreign(path) from None
+        first = " ".join(" ".join(str(error).splitlines()[:2]).split())
+        raise GraphnormsError(
+            f"{path}: the code given does not make the model of this file: {first}"
+        ) from error
     return predictor.eval()
+
+
+def _foreign(path: Path) -> GraphnormsError:
+    return GraphnormsError(f"{path}: not a model that graphnorms wrote")

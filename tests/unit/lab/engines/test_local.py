@@ -203,6 +203,26 @@ def test_trials_may_follow_from_records(workers):
     )
 
 
+def test_a_process_that_has_grown_is_kept():
+    """loky would end it between two trials, as the libraries that the first one loads are large."""
+
+    def trial(config, dataset, on_epoch):
+        import builtins
+        import os
+        import time
+
+        builtins.grown = b"x" * 400_000_000
+        time.sleep(1.1)  # loky looks at most once a second
+        return Record(
+            key=config.key, config=config.to_dict(), status="done",
+            environment={"process": os.getpid()},
+        )  # fmt: skip
+
+    with WorkerProcesses(trial, DATASET, 1) as engine:
+        records = list(engine.run([make_config(run) for run in range(3)]))
+    assert len({record.environment["process"] for record in records}) == 1
+
+
 def test_a_process_that_was_exchanged_gets_the_data_again():
     """loky exchanges a process whose memory has grown; the new one has unpacked nothing."""
 

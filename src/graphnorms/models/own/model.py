@@ -1,0 +1,209 @@
+"""A model of the user's own, called as the models of the lab are."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from types import SimpleNamespace
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from graphnorms.adjacency import Adjacency
+from graphnorms.dropin import batch
+from graphnorms.models.own.factory import OwnModelConfig
+from graphnorms.segments import Segments
+
+INPUTS: Final = (
+    "x", "edge_index", "edge_attr", "edge_features", "batch", "batch_size", "num_graphs",
+    "num_nodes", "ptr", "segments", "adjacency", "data",
+)  # fmt: skip
+"""What a `forward` may ask for, by name; see `docs/lab.md`."""
+
+_OF_EDGES: Final = ("edge_attr", "edge_features")
+
+
+class OwnModel(nn.Module):
+    """A model of the user's own, called as `graphnorms.models.GNN` is.
+
+    Args:
+        model: The model.
+        config: What it was made from.
+        in_channels, out_channels, edge_channels: As for `GNN`.
+
+    Raises:
+        ValueError: Its `forward` asks for what there is not, or it has nothing to train.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: OwnModelConfig,
+        in_channels: int,
+        out_channels: int,
+        edge_channels: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.edge_channels = edge_channels
+        self._inputs, self._by_position = inputs_of(model, config.name, edge_channels)
+        if next(self.parameters(), None) is None:
+            raise ValueError(f"the model of {config.name} has no parameters, nothing to train")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the model."""
+        return next(each.dtype for each in self.parameters() if each.is_floating_point())
+
+    def forward(
+        self,
+        x: Tensor,
+        adjacency: Adjacency,
+        segments: Segments,
+        edge_features: Tensor | None = None,
+        factors: Tensor | None = None,
+    ) -> Tensor:
+        """Return what the model gives, `(graphs, out_channels)` or `(nodes, out_channels)`.
+
+        Args:
+            x, adjacency, segments, edge_features: As for `GNN`.
+            factors: Not used.
+
+        Raises:
+            ValueError: The model gives something of another shape.
+        """
+        given = _values(self._inputs, x, adjacency, segments, edge_features)
+        with batch(segments):  # for norms that the model calls without it
+            output = self.model(*given.values()) if self._by_position else self.model(**given)
+        rows = segments.num_segments if self.config.head == "graph" else x.shape[0]
+        return self._checked(output, rows)
+
+    def num_parameters(self) -> int:
+        """Count the learned numbers."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def _checked(self, output: Any, rows: int) -> Tensor:
+        name, expected = self.config.name, (rows, self.out_channels)
+        if not isinstance(output, Tensor):
+            raise ValueError(
+                f"the model of {name} gives something of type {type(output).__name__}, expected a "
+                f"tensor of shape {expected}"
+            )
+        if output.shape == (rows,) and self.out_channels == 1:
+            return output.unsqueeze(1)
+        if output.shape != expected:
+            graphs = self.config.head == "graph"
+            raise ValueError(
+                f"the model of {name} gives a tensor of shape {tuple(output.shape)} for {rows} "
+                f"{'graphs' if graphs else 'nodes'}, expected {expected}"
+                f"{'; does it pool the nodes of each graph?' if graphs else ''}"
+            )
+        return output
+
+
+def inputs_of(model: nn.Module, name: str, edge_channels: int) -> tuple[tuple[str, ...], bool]:
+    """Work out what a model's `forward` is given.
+
+    Args:
+        model: The model.
+        name: What the messages call it.
+        edge_channels: Features of an edge.
+
+    Returns:
+        Names out of `INPUTS`, in the order of the parameters, and whether they are to be given by
+        position. A sole parameter is given the data, whatever it is called.
+
+    Raises:
+        ValueError: It asks for something else, or for features of edges where there are none.
+    """
+    described = getattr(getattr(model, "signature", None), "param_dict", None)
+    if described is not None:  # torch_geometric.nn.Sequential
+        asked = list(described)
+        return _known(asked, asked, name, edge_channels), True
+    forward = getattr(model, "_orig_mod", model).forward  # of torch.compile
+    parameters = inspect.signature(forward).parameters.values()
+    others = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    named = [each for each in parameters if each.kind not in others]
+    required = [each.name for each in named if each.default is each.empty]
+    if len(required) == 1 and required[0] != "x":
+        return ("data",), True
+    if not named:
+        raise ValueError(
+            f"the forward of {name} names none of its inputs; name those that it takes: "
+            f"{', '.join(INPUTS)}"
+        )
+    by_position = any(each.kind is each.POSITIONAL_ONLY for each in named)
+    asked = [each.name for each in named if not by_position or each.name in required]
+    return _known(asked, required, name, edge_channels), by_position
+
+
+def _known(asked: list[str], required: list[str], name: str, edge_channels: int) -> tuple[str, ...]:
+    """Return what is asked for and there, or raise what is required and not there."""
+    there = [each for each in INPUTS if edge_channels or each not in _OF_EDGES]
+    for each in required:
+        if each in there:
+            continue
+        if each in INPUTS:
+            raise ValueError(f"the forward of {name} asks for {each}, but edges have no features")
+        raise ValueError(
+            f"the forward of {name} asks for {each!r}, which is not among what the lab gives: "
+            f"{', '.join(INPUTS)}"
+        )
+    return tuple(each for each in asked if each in there)
+
+
+def _values(
+    names: tuple[str, ...],
+    x: Tensor,
+    adjacency: Adjacency,
+    segments: Segments,
+    edge_features: Tensor | None,
+) -> dict[str, Any]:
+    """Return the inputs of these names; what takes work is made only if it is asked for."""
+    if names == ("data",):
+        # By position where forward has another name for it.
+        return {"data": _data(x, adjacency, segments, edge_features)}
+    values: dict[str, Any] = {}
+    for name in names:
+        if name == "x":
+            values[name] = x
+        elif name == "edge_index":
+            values[name] = adjacency.to_edge_index()
+        elif name in _OF_EDGES:
+            values[name] = edge_features
+        elif name == "batch":
+            values[name] = segments.as_batch()
+        elif name in ("batch_size", "num_graphs"):
+            values[name] = segments.num_segments
+        elif name == "num_nodes":
+            values[name] = x.shape[0]
+        elif name == "ptr":
+            values[name] = segments.ptr
+        elif name == "segments":
+            values[name] = segments
+        elif name == "adjacency":
+            values[name] = adjacency
+        else:
+            values[name] = _data(x, adjacency, segments, edge_features)
+    return values
+
+
+def _data(x: Tensor, adjacency: Adjacency, segments: Segments, edge_features: Tensor | None) -> Any:
+    """Return a batch as PyG has it; where PyG is not installed, an object with the same names."""
+    fields: dict[str, Any] = {
+        "x": x,
+        "edge_index": adjacency.to_edge_index(),
+        "edge_attr": edge_features,
+        "batch": segments.as_batch(),
+        "ptr": segments.ptr,
+    }
+    if importlib.util.find_spec("torch_geometric") is None:
+        count = segments.num_segments
+        return SimpleNamespace(**fields, batch_size=count, num_graphs=count, num_nodes=x.shape[0])
+    from torch_geometric.data import Batch
+
+    return Batch(**fields)

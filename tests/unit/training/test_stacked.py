@@ -1,0 +1,169 @@
+"""Trials trained at once against the same trials alone.
+
+With weight decay, so that no gradient is 0: that of a bias in front of BatchNorm is but rounding noise,
+different in a stack, which Adam scales up to steps of its usual size once its averages are as small.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from graphnorms.data import SplitConfig
+from graphnorms.layers import CATALOG
+from graphnorms.models import GNN, ModelConfig
+from graphnorms.models.stacked import StackedGNN
+from graphnorms.training import Record, run_trial
+from graphnorms.training.config import TrialConfig
+from graphnorms.training.stacked import StackedTraining, run_stack, stack_of
+
+from .conftest import config_of, set_of
+
+RATES = (0.003, 0.01, 0.02, 0.05)
+STACKABLE = [name for name in CATALOG if name != "granola"]
+
+
+def close(one: Any, other: Any, tolerance: float) -> None:
+    """Check that records are the same, numbers up to a relative tolerance."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for name in one:
+            close(one[name], other[name], tolerance)
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for first, second in zip(one, other, strict=True):
+            close(first, second, tolerance)
+    elif isinstance(one, float):
+        assert math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
+    else:
+        assert one == other
+
+
+def compare(configs: list[TrialConfig], graphs: Any, tolerance: float = 1e-9) -> list[Record]:
+    stacked = run_stack(configs, graphs)
+    for config, record in zip(configs, stacked, strict=True):
+        close(record.without_timing(), run_trial(config, graphs).without_timing(), tolerance)
+    return stacked
+
+
+@pytest.mark.parametrize("norm", ["batch", "graph", "layer", "none"])
+def test_four_rates_over_fifty_steps(norm: str) -> None:
+    """48 graphs for training in batches of 12: 52 steps."""
+    graphs = set_of("numbers")
+    base = config_of(
+        graphs,
+        dtype="float64",
+        weight_decay=1e-3,
+        epochs=17,
+        batch_size=12,
+        norm=norm,
+        schedule="constant",
+    )
+    configs = [replace(base, learning_rate=rate) for rate in RATES]
+    records = compare(configs, graphs)
+    assert records[0].counts["steps_per_epoch"] * 17 >= 50
+    assert len({record.outcome["test_loss"] for record in records}) == 4
+    keys = [record.key for record in records]
+    assert [sorted(record.timing["stack"]) for record in records] == [sorted(keys)] * 4
+    assert len(records[0].timing["train"]) == len(records[0].timing["evaluation"]) == 17
+
+
+def test_every_norm_in_one_stack() -> None:
+    graphs = set_of("answers")
+    base = config_of(graphs, dtype="float64", weight_decay=1e-3, epochs=2)
+    compare([replace(base, norm=norm) for norm in STACKABLE], graphs)
+
+
+@pytest.mark.parametrize("name", ["gcn", "gin", "gine"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"residual": True, "dropout_on": "logits", "readout": "mean"},
+        {"residual": True, "residual_place": "before-norm", "norm_place": "after-activation"},
+    ],
+)
+def test_every_architecture(name: str, changes: dict[str, Any]) -> None:
+    graphs = set_of("answers")
+    model = ModelConfig(name=name, layers=3, hidden=5, **changes)
+    base = config_of(
+        graphs, dtype="float64", weight_decay=1e-3, epochs=2, model=model.to_dict(), stage="select"
+    )
+    norms = ("batch", "batch:momentum=0.3", "instance", "pair", "batch", "message")
+    configs = [
+        replace(base, norm=norm, learning_rate=0.01 * place, weight_decay=1e-3 * place)
+        for place, norm in enumerate(norms, start=1)
+    ]
+    compare(configs, graphs)
+
+
+@pytest.mark.parametrize("name", ["classes", "numbers", "node-one", "node-many"])
+@pytest.mark.parametrize("stage", ["final", "paper"])
+def test_every_task_and_stage(name: str, stage: str) -> None:
+    graphs = set_of(name)
+    base = config_of(graphs, dtype="float64", weight_decay=1e-3, epochs=3, stage=stage)
+    configs = [replace(base, norm=norm, learning_rate=rate) for norm in ("batch", "diff-group")
+               for rate in (0.003, 0.03)]  # fmt: skip
+    compare(configs, graphs)
+
+
+def test_a_trial_that_fails_leaves_the_others_alone() -> None:
+    graphs = set_of("classes")
+    base = config_of(graphs, dtype="float64", weight_decay=1e-3, epochs=12, norm="none")
+    configs = [replace(base, learning_rate=rate) for rate in (0.01, 1e200, 0.02)]
+    records = compare(configs, graphs)
+    assert [record.status for record in records] == ["done", "failed", "done"]
+    assert "loss was not finite in epoch" in records[1].reason
+
+
+def test_what_is_stacked_has_the_same_batches() -> None:
+    config = config_of(set_of("classes"))
+    for change in ({"norm": "batch"}, {"learning_rate": 0.5}, {"weight_decay": 0.5}):
+        assert stack_of(replace(config, **change)) == stack_of(config)
+    for change in (
+        {"seed": 1}, {"run": 1}, {"stage": "select"}, {"epochs": 4}, {"batch_size": 8},
+        {"split": SplitConfig(kind="fold", folds=5, fold=1).to_dict()}, {"dtype": "float64"},
+        {"model": {**config.model, "hidden": 9}},
+    ):  # fmt: skip
+        assert stack_of(replace(config, **change)) != stack_of(config)
+    assert stack_of(replace(config, norm="granola")) is None
+    assert stack_of(replace(config, model={"name": "a:b", "source": "0", "head": "graph"})) is None
+    graphs = set_of("classes")
+    with pytest.raises(ValueError, match="2 trials that differ in more than norm, learning_rate"):
+        run_stack([config, replace(config, seed=1)], graphs)
+
+
+def test_running_statistics_are_written_back() -> None:
+    graphs = set_of("classes")
+    config = ModelConfig(name="gin", layers=2, hidden=8)
+    models = [GNN(config, "batch", graphs.num_features, 3, seed=seed) for seed in range(3)]
+    alone = [GNN(config, "batch", graphs.num_features, 3, seed=seed) for seed in range(3)]
+    stack = StackedGNN(models, ["batch"] * 3).train()
+    batch = graphs.batch(torch.arange(20))
+    stack(batch.x, batch.adjacency, batch.segments)
+    stack.write_back()
+    for model, other in zip(models, alone, strict=True):
+        other.train()(batch.x, batch.adjacency, batch.segments)
+        for (name, buffer), (_, expected) in zip(
+            model.named_buffers(), other.named_buffers(), strict=True
+        ):
+            torch.testing.assert_close(buffer, expected, msg=name)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_no_step_waits_for_a_gpu() -> None:
+    graphs = set_of("answers")
+    config = config_of(graphs, device="cuda")
+    trial = StackedTraining([replace(config, learning_rate=rate) for rate in RATES], graphs)
+    trial.train_epoch(0, RATES)
+    judge = trial._judge
+    trial._judge = lambda *a: (torch.cuda.set_sync_debug_mode("default"), judge(*a))[1]  # type: ignore[method-assign]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trial.train_epoch(1, RATES)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
