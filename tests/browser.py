@@ -47,7 +47,8 @@ new MutationObserver((changes, observer) => {
 }).observe(document, { attributes: true, childList: true, subtree: true });
 """
 
-MODIFIERS_NONE = 0
+_GRAVE = ("error", "warning", "assert")
+
 PATIENCE = 60.0  # seconds
 
 
@@ -64,8 +65,8 @@ class Browser:
 
     Attributes:
         requests: Addresses that the tab asked for since `open`.
-        complaints: What stood in the console since then, exceptions and violations of the
-            content security policy included.
+        complaints: Errors and warnings in the console since then; exceptions and violations of
+            the content security policy are among them.
     """
 
     def __init__(self, binary: str) -> None:
@@ -207,15 +208,27 @@ class Browser:
             "return [x + width / 2, y + height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
-            self.send(
-                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1
-            )
+            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
         self.settle()
 
     def point(self, x: float, y: float) -> None:
         """Move the mouse to a place in the window."""
         for away in (3, 0):
             self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x + away, y=y)
+        self.settle()
+
+    def drag(self, x: float, y: float, to_x: float, to_y: float) -> None:
+        """Pull the mouse from one place in the window to another, the left button pressed."""
+        steps = (
+            ("mousePressed", x, y), ("mouseMoved", (x + to_x) / 2, (y + to_y) / 2),
+            ("mouseMoved", to_x, to_y), ("mouseReleased", to_x, to_y),
+        )  # fmt: skip
+        self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        for kind, *place in steps:
+            self.send(
+                "Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left",
+                buttons=int(kind != "mouseReleased"), clickCount=1,
+            )  # fmt: skip
         self.settle()
 
     def picture(self, path: Path, *, whole: bool = False) -> None:
@@ -247,14 +260,16 @@ class Browser:
         """Keep what a page asked for and complained of."""
         method, about = event.get("method"), event.get("params", {})
         if method == "Network.requestWillBeSent":
-            self.requests.append(about["request"]["url"])
+            address = about["request"]["url"]
+            if not address.startswith(("data:", "blob:")):  # inside the page
+                self.requests.append(address)
         elif method == "Network.webSocketCreated":
             self.requests.append(about["url"])
-        elif method == "Log.entryAdded":
+        elif method == "Log.entryAdded" and about["entry"]["level"] in _GRAVE:
             self.complaints.append(about["entry"]["text"])
         elif method == "Runtime.exceptionThrown":
             self.complaints.append(_exception(about["exceptionDetails"]))
-        elif method == "Runtime.consoleAPICalled":
+        elif method == "Runtime.consoleAPICalled" and about["type"] in _GRAVE:
             words = [str(a.get("value", a.get("description", ""))) for a in about["args"]]
             self.complaints.append(f"{about['type']}: {' '.join(words)}")
 

@@ -15,6 +15,17 @@ from graphnorms.lab import engines
 @pytest.fixture
 def in_this_process(monkeypatch) -> list[str]:
     """Trials run in this process, which saves the start of workers; the keys of those trained."""
+    return _run_here(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def in_this_process_of_module() -> Iterator[list[str]]:
+    """The same for the fixtures of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield _run_here(patch)
+
+
+def _run_here(patch: pytest.MonkeyPatch) -> list[str]:
     trained: list[str] = []
     run_trial = training.run_trial
 
@@ -25,8 +36,8 @@ def in_this_process(monkeypatch) -> list[str]:
     def make_engine(name, trial, dataset, *, workers, scheduler=None):
         return engines.ThisProcess(trial, dataset)
 
-    monkeypatch.setattr(training, "run_trial", counted)
-    monkeypatch.setattr(engines, "make_engine", make_engine)
+    patch.setattr(training, "run_trial", counted)
+    patch.setattr(engines, "make_engine", make_engine)
     return trained
 
 

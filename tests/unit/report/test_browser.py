@@ -1,0 +1,338 @@
+"""The pages of real comparisons in a real browser: they open, every control works, all is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.browser import NAMES, Browser, find
+
+from graphnorms import training
+from graphnorms.comparison import Comparison, ComparisonInterrupted, compare, open_comparison
+from graphnorms.lab.judge import judge
+from graphnorms.lab.outcomes import group_trials
+from graphnorms.report.page import write_page
+
+CHROMIUM = find()
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason=f"no browser: none of {', '.join(NAMES)} is installed"
+)
+
+NORMS = ("none", "batch", "graph")
+TITLES = {"none": "none", "batch": "BatchNorm", "graph": "GraphNorm"}
+
+# Each figure by the place it has in the page, and each view by its figure.
+FIGURES = """
+const figures = Object.fromEntries([...Bokeh.index].filter((view) => view.model.type === "Figure")
+  .map((view) => [view.el.parentElement.id, view]));
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with Browser(str(CHROMIUM)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def mutag(in_this_process_of_module, tmp_path_factory) -> Comparison:
+    """A real comparison, small."""
+    return compare(
+        "MUTAG", norms=NORMS, folds=3, epochs=8, learning_rate=(0.003, 0.02), hidden=16, layers=2,
+        out=tmp_path_factory.mktemp("runs") / "MUTAG-gin",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def opened(browser, mutag) -> Iterator[Browser]:
+    """The page of `mutag` on a wide, light screen; after the test it has complained of nothing."""
+    browser.size(1280)
+    browser.media()
+    browser.open(mutag.folder / "report.html")
+    yield browser
+    assert browser.complaints == []
+    assert browser.requests == [(mutag.folder / "report.html").as_uri()]
+
+
+def figures(browser: Browser, expression: str):
+    """Return a JavaScript expression of `figures`, by place."""
+    return browser.evaluate(f"(() => {{ {FIGURES} return {expression}; }})()")
+
+
+def shown_marks(browser: Browser) -> dict[str, int]:
+    """Count the marks of every norm that are visible, over all figures."""
+    return figures(
+        browser,
+        "(() => { const counts = {}; for (const { model } of Object.values(figures))"
+        " for (const mark of model.renderers) for (const tag of mark.tags)"
+        " counts[tag.slice(5)] = (counts[tag.slice(5)] ?? 0) + mark.visible; return counts; })()",
+    )
+
+
+def test_it_opens_and_every_figure_is_drawn(opened: Browser) -> None:
+    places = figures(opened, "Object.keys(figures)")
+    assert len(places) == 10
+    drawn = figures(
+        opened,
+        "Object.values(figures).map((view) => { const { canvas } = view.canvas_view.primary;"
+        " const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);"
+        " return new Set(new Uint32Array(pixels.data.buffer)).size; })",
+    )
+    assert min(drawn) > 10, "colours on each canvas"
+
+
+def test_a_click_on_a_norm_takes_it_out_of_every_figure_and_back(opened: Browser) -> None:
+    before = shown_marks(opened)
+    assert all(before[norm] > 8 for norm in NORMS)
+    pixels = picture_of(opened, "validation_score")
+    opened.click("button[data-norm=batch]")
+    pressed = "document.querySelector('button[data-norm=batch]').getAttribute('aria-pressed')"
+    assert opened.evaluate(pressed) == "false"
+    without = shown_marks(opened)
+    assert without["batch"] == 0
+    assert without["graph"] < before["graph"], "pairs with it are gone as well"
+    assert picture_of(opened, "validation_score") != pixels
+    opened.click("button[data-norm=batch]")
+    assert opened.evaluate(pressed) == "true"
+    assert shown_marks(opened) == before
+    assert picture_of(opened, "validation_score") == pixels
+
+
+CURVES = ("train_score", "validation_score", "train_loss", "validation_loss")
+
+
+@pytest.mark.parametrize(
+    ("choice", "other", "label"),
+    [
+        ("unit", "step", "Optimizer step"),
+        ("unit", "seconds", "Seconds of training"),
+        ("horizontal", "log", "Epoch"),
+        ("vertical", "linear", "Epoch"),
+    ],
+)
+def test_axes_are_exchanged_and_back(
+    opened: Browser, mutag: Comparison, choice: str, other: str, label: str
+) -> None:
+    changed = CURVES[2:] if choice == "vertical" else CURVES
+    before = {name: picture_of(opened, name) for name in changed}
+    first = opened.evaluate(
+        f"document.querySelector('[data-choice={choice}] [aria-pressed=true]').dataset.value"
+    )
+    opened.click(f"[data-choice={choice}] [data-value={other}]")
+    for name in changed:
+        assert picture_of(opened, name) != before[name], name
+    axes = figures(
+        opened,
+        "Object.fromEntries(Object.entries(figures).map(([name, { model, frame }]) => [name, {"
+        " below: model.below.filter((axis) => axis.visible).map((a) => [a.type, a.axis_label]),"
+        " left: model.left.filter((axis) => axis.visible).map((axis) => axis.type),"
+        " x: [model.x_range.start, model.x_range.end], y: [model.y_range.start, model.y_range.end],"
+        " scales: [frame.x_scale.type, frame.y_scale.type] }]))",
+    )
+    for name in changed:
+        kind = "LogAxis" if (choice, other) == ("horizontal", "log") else "LinearAxis"
+        assert axes[name]["below"] == [[kind, label]]
+        assert axes[name]["scales"][0] == kind.replace("Axis", "Scale")
+        low, high = axes[name]["x"]
+        assert low < high <= 1.2 * last_of(mutag, other if choice == "unit" else "epoch")
+        if choice == "vertical":
+            assert axes[name]["left"] == ["LinearAxis"]
+            assert axes[name]["scales"][1] == "LinearScale"
+    opened.click(f"[data-choice={choice}] [data-value={first}]")
+    for name in changed:
+        assert picture_of(opened, name) == before[name], name
+
+
+def last_of(comparison: Comparison, unit: str) -> float:
+    """The end of training, in the unit of the horizontal axis."""
+    finals = [record for record in comparison.records if record.config["stage"] == "final"]
+    if unit == "seconds":
+        return max(sum(record.timing["train"]) for record in finals)
+    epochs = finals[0].config["epochs"]
+    return epochs * (finals[0].counts["steps_per_epoch"] if unit == "step" else 1)
+
+
+def test_hover_tells_the_values(opened: Browser, mutag: Comparison) -> None:
+    trials = group_trials(mutag.records, NORMS, protocol="nested")["graph"]
+    mean = 100 * float(np.mean(trials.curves("validation_score")[:, 4]))
+    opened.evaluate(
+        "document.getElementById('validation_score').scrollIntoView({block: 'center', behavior: 'instant'})"
+    )
+    opened.settle()
+    tips = "(() => { const found = []; const walk = (root) => {\
+ for (const element of root.querySelectorAll('*')) {\
+ if (element.shadowRoot) walk(element.shadowRoot);\
+ if (element.classList.contains('bk-Tooltip')) found.push(element.shadowRoot.textContent); } };\
+ walk(document); return found.join(' '); })()"
+    assert "GraphNorm" not in opened.evaluate(tips)
+    x, y = figures(
+        opened,
+        "(() => { const view = figures.validation_score;"
+        " const { x, y } = view.canvas_view.el.getBoundingClientRect();"
+        f" return [x + view.frame.x_scale.compute(5), y + view.frame.y_scale.compute({mean})]; }})()",
+    )
+    opened.point(x, y)
+    opened.wait(f"{tips}.includes('GraphNorm')")
+    text = opened.evaluate(tips)
+    assert f"{mean:.1f}%" in text
+    assert "5 (step " in text
+
+
+def test_zoom_and_reset(opened: Browser) -> None:
+    """A box drawn with the tool of the toolbar, and back."""
+    ranges = "(({ model }) => [model.x_range.start, model.x_range.end])(figures.train_loss)"
+    opened.evaluate(
+        "document.getElementById('train_loss').scrollIntoView({block: 'center', behavior: 'instant'})"
+    )
+    before = figures(opened, ranges)
+    box = figures(
+        opened,
+        "(() => { const view = figures.train_loss; view.model.toolbar.tools"
+        ".find((tool) => tool.type === 'BoxZoomTool').active = true;"
+        " const { x, y } = view.canvas_view.el.getBoundingClientRect();"
+        " const { bbox } = view.frame; return [x + bbox.x + bbox.width / 4, y + bbox.y + 20,"
+        " x + bbox.x + bbox.width / 2, y + bbox.bottom - 20]; })()",
+    )
+    opened.drag(*box)
+    low, high = figures(opened, ranges)
+    assert before[0] < low < high < before[1]
+    figures(opened, "figures.train_loss.reset()")
+    opened.settle()
+    assert figures(opened, ranges) == before
+
+
+def test_all_pairs_are_there_to_open(opened: Browser) -> None:
+    visible = "document.querySelector('details .scroll').checkVisibility()"
+    visible = visible.replace("()", "({ contentVisibilityAuto: true })", 1)
+    assert not opened.evaluate(visible)
+    opened.click("summary")
+    assert opened.evaluate(visible)
+
+
+def test_dark_and_light_at_once_and_white_on_paper(opened: Browser) -> None:
+    look = (
+        "(() => { const style = getComputedStyle(document.body); return [style.backgroundColor,"
+        " style.color, [...Bokeh.index][0].model.below[0].major_label_text_color]; })()"
+    )
+    looks = {}
+    for name, media in {
+        "light": {},
+        "dark": {"dark": True},
+        "printed": {"dark": True, "printed": True},
+        "again": {},
+    }.items():
+        opened.media(**media)
+        opened.wait(
+            "[...Bokeh.index][0].model.below[0].major_label_text_color === "
+            "getComputedStyle(document.documentElement).getPropertyValue('--muted').trim()"
+        )
+        looks[name] = opened.evaluate(look)
+    assert looks["again"] == looks["light"]
+    assert looks["printed"][:2] == ["rgb(255, 255, 255)", "rgb(0, 0, 0)"]
+    for name, (paper, ink, label) in looks.items():
+        assert contrast(paper, ink) > 7, name
+        assert contrast(paper, label) > 4.5, name
+    assert contrast(looks["light"][0], looks["dark"][0]) > 10
+
+
+def test_on_paper_the_controls_are_gone(opened: Browser) -> None:
+    opened.media(printed=True)
+    assert opened.evaluate("document.querySelector('.choices').offsetHeight") == 0
+    assert opened.printed().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_phone_scrolls_in_one_direction(opened: Browser, mutag: Comparison, dark: bool) -> None:
+    opened.size(390, 844, phone=True)
+    opened.media(dark=dark)
+    opened.open(mutag.folder / "report.html")
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+    widths = figures(opened, "Object.values(figures).map((view) => view.frame.bbox.width)")
+    assert min(widths) > 180, "room for what is drawn"
+    opened.click("button[data-norm=graph]")
+    assert shown_marks(opened)["graph"] == 0
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_page_of_a_regression_on_its_own_split(browser: Browser, tmp_path: Path) -> None:
+    compare(
+        "nci5k", norms=("none", "graph"), protocol="split", runs=2, epochs=2, learning_rate=0.01,
+        hidden=8, layers=2, batch_size=256, out=tmp_path / "run",
+    )  # fmt: skip
+    page = tmp_path / "run" / "report.html"
+    for width in (1280, 390):
+        browser.size(width)
+        browser.open(page)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        labels = figures(browser, "figures.validation_score.model.left[0].axis_label")
+        assert labels == "Validation MAE (lower is better)"
+        assert "nci5k" in browser.evaluate("document.body.innerText")
+    assert browser.complaints == []
+    assert browser.requests == [page.as_uri()]
+
+
+def test_failed_missing_and_diverged_trials_are_told(
+    browser: Browser, in_this_process, tmp_path: Path, monkeypatch
+) -> None:
+    """A journal with all three: what ended is shown, and what is not there is said."""
+    run_trial = training.run_trial
+
+    def unlucky(config, dataset, on_epoch=None, **more):
+        if config.stage == "final" and config.norm == "batch" and config.split["fold"] == 1:
+            raise RuntimeError("out of luck")
+        if len(in_this_process) == 40:
+            raise KeyboardInterrupt
+        return run_trial(config, dataset, on_epoch, **more)
+
+    monkeypatch.setattr(training, "run_trial", unlucky)
+    with pytest.raises(ComparisonInterrupted):
+        compare(
+            "MUTAG", norms=NORMS, folds=6, epochs=2, learning_rate=(0.01, 1e30), hidden=8,
+            layers=2, out=tmp_path / "run",
+        )  # fmt: skip
+    again = open_comparison(tmp_path / "run").report(tmp_path / "again.html")
+    browser.size(1280)
+    browser.open(again)
+    text = browser.evaluate("document.querySelector('.verdict').innerText")
+    assert "not finite" in text, "diverged"
+    assert "RuntimeError: out of luck" in text
+    assert "Not run:" in text
+    assert figures(browser, "Object.keys(figures).length") >= 8
+    assert browser.complaints == []
+
+
+def test_names_run_no_script(browser: Browser, make_records, tmp_path: Path) -> None:
+    name = "<script>window.harmed = true</script><img src=x onerror='window.harmed = true'>"
+    records = make_records(("none", name), dataset=name, epochs=4)
+    page = tmp_path / "page.html"
+    write_page(page, records, judge(records, protocol="nested"), {"dataset": name}, name)
+    browser.open(page)
+    assert name in browser.evaluate("document.body.innerText")
+    browser.evaluate("document.querySelectorAll('button').forEach((button) => button.click())")
+    assert browser.evaluate("window.harmed === undefined")
+    assert browser.complaints == []
+    assert browser.requests == [page.as_uri()]
+
+
+def picture_of(browser: Browser, place: str) -> str:
+    """What the canvas of a figure shows, as text."""
+    browser.settle()
+    return figures(browser, f"figures.{place}.canvas_view.primary.canvas.toDataURL()")
+
+
+def contrast(first: str, second: str) -> float:
+    """The contrast ratio of WCAG 2 of two colours, as #rrggbb or rgb(…)."""
+    light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(color: str) -> float:
+    if color.startswith("#"):
+        full = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
+        channels = [int(full[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    else:
+        channels = [int(part) / 255 for part in color[4:-1].split(",")]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
