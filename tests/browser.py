@@ -42,7 +42,8 @@ _NOTE_READY = """
 new MutationObserver((changes, observer) => {
   if (document.documentElement?.dataset.ready) {
     observer.disconnect();
-    requestAnimationFrame(() => requestAnimationFrame(() => { window.readyAt = performance.now(); }));
+    const note = () => { window.readyAt = performance.now(); };
+    requestAnimationFrame(() => requestAnimationFrame(note));
   }
 }).observe(document, { attributes: true, childList: true, subtree: true });
 """

@@ -10,6 +10,7 @@ import pytest
 
 from graphnorms import training
 from graphnorms.lab import engines
+from graphnorms.report import pictures
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def _run_here(patch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def stub_page(monkeypatch) -> None:
-    """Write an empty report: a real one takes seconds, and a few tests look at it."""
+    """Write an empty report and no figures: that takes seconds, and a few tests look at it."""
     _stub(monkeypatch)
 
 
@@ -58,3 +59,4 @@ def stub_page_of_module() -> Iterator[None]:
 def _stub(patch: pytest.MonkeyPatch) -> None:
     page = SimpleNamespace(write_page=lambda path, *_, **__: path.touch())
     patch.setitem(sys.modules, "graphnorms.report.page", page)
+    patch.setattr(pictures, "write_pictures", lambda *_: [])

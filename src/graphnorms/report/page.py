@@ -18,6 +18,7 @@ from graphnorms.lab import phrases, speed, wording, wording_speed
 from graphnorms.lab.outcomes import group_trials, pair_of
 from graphnorms.lab.rates import NEAR
 from graphnorms.report import curves, figures
+from graphnorms.report.layout import MOST_PAIRS
 from graphnorms.report.style import display_name, in_order
 from graphnorms.report.templating import raw, template
 
@@ -91,7 +92,7 @@ def render_page(
             "near": scale.difference(NEAR * verdict.margin),
         },
         has_grid=any(row.sensitivity and row.sensitivity.judged for row in verdict.rows),
-        pairs_left_out=len(verdict.differences) > figures.MOST_PAIRS,
+        pairs_left_out=len(verdict.differences) > MOST_PAIRS,
         settings=_flat(settings),
         environment=_flat(_agreed(record.environment for record in records)),
         command=command,

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from graphnorms.report.marks import SPREAD, SUMMARY_OFFSET, lanes, log_ticks
+from graphnorms.report.layout import SPREAD, SUMMARY_OFFSET, lanes_of, log_ticks
 
 
 @pytest.mark.parametrize("values", [[0.2, 0.9], [30, 600], [1.0], [1e-3, 1e4]])
@@ -22,7 +22,7 @@ def test_log_ticks_of_nothing() -> None:
 
 
 def test_every_fold_has_its_own_lane_above_the_summary() -> None:
-    heights = list(lanes([(9, fold, 0) for fold in range(50)]).values())
+    heights = list(lanes_of([(9, fold, 0) for fold in range(50)]).values())
     assert len(set(heights)) == 50
     assert max(heights) - min(heights) < SPREAD
     assert min(heights) > SUMMARY_OFFSET
