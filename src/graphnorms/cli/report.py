@@ -8,11 +8,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from graphnorms.cli import completion
 from graphnorms.cli.shelf import folder_of
 
 
 def report(
-    runs: Annotated[list[str], typer.Argument(help="Folders of runs, or their names in runs/.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders of runs, or their names in runs/.", autocompletion=completion.runs
+        ),
+    ],
     out: Annotated[
         str | None,
         typer.Option(
