@@ -232,13 +232,9 @@ class Browser:
             )  # fmt: skip
         self.settle()
 
-    def picture(self, path: Path, *, whole: bool = False) -> None:
-        """Write what is in the window, or the whole page, as PNG."""
-        more: dict[str, Any] = {}
-        if whole:
-            box = self.send("Page.getLayoutMetrics")["cssContentSize"]
-            more = {"clip": {**box, "scale": 1}, "captureBeyondViewport": True}
-        data = self.send("Page.captureScreenshot", format="png", **more)["data"]
+    def picture(self, path: Path) -> None:
+        """Write what is in the window as PNG."""
+        data = self.send("Page.captureScreenshot", format="png")["data"]
         path.write_bytes(base64.b64decode(data))
 
     def printed(self) -> bytes:

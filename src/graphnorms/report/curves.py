@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bokeh.models import ColumnDataSource, FixedTicker, LinearAxis, LogAxis
+from bokeh.models import (
+    BasicTickFormatter,
+    ColumnDataSource,
+    FixedTicker,
+    LinearAxis,
+    LogAxis,
+    LogTicker,
+)
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
@@ -116,6 +123,8 @@ def _curves_of(quantity: str, sources: Mapping[str, ColumnDataSource], scale: Sc
     plot.tags = ["curve", "loss"] if is_loss else ["curve"]
     marks.add_hidden_axis(plot, LogAxis(axis_label="Epoch"), "below")
     if is_loss:
+        plot.yaxis.ticker = plot.ygrid.ticker = LogTicker(mantissas=[1, 2, 5])
+        plot.yaxis.formatter = BasicTickFormatter(use_scientific=False)
         marks.add_hidden_axis(plot, LinearAxis(axis_label=label), "left")
     low, high = f"{quantity}_low", f"{quantity}_high"
     lines: list[GlyphRenderer[Any]] = []

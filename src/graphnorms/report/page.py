@@ -94,7 +94,10 @@ def render_page(
         has_grid=any(row.sensitivity and row.sensitivity.judged for row in verdict.rows),
         pairs_left_out=len(verdict.differences) > MOST_PAIRS,
         settings=_flat(settings),
-        environment=_flat(_agreed(record.environment for record in records)),
+        environment=[
+            *_flat(_agreed(record.environment for record in records)),
+            *_cost(records),
+        ],
         command=command,
     )
 
@@ -203,6 +206,14 @@ def _agreed(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {key: found[0] if len(found) == 1 else found for key, found in values.items()}
 
 
+def _cost(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Say how many trials there are and how long they took, one after the other."""
+    failed = sum(record.status == "failed" for record in records)
+    seconds = sum(record.timing.get("total") or 0.0 for record in records)
+    count = f"{len(records)}{f', {failed} failed' if failed else ''}"
+    return [("trials", count), ("time of all trials", f"{phrases.seconds(seconds)} s")]
+
+
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """List settings as names and text, those inside others with a dotted name."""
     lines: list[tuple[str, str]] = []
@@ -212,5 +223,5 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
         elif isinstance(value, list | tuple):
             lines.append((f"{prefix}{key}", ", ".join(map(str, value))))
         else:
-            lines.append((f"{prefix}{key}", "–" if value is None else str(value)))
+            lines.append((f"{prefix}{key}", "–" if value in (None, "") else str(value)))
     return lines
