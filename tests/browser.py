@@ -144,11 +144,14 @@ class Browser:
                 return result
 
     def open(self, page: Path) -> None:
-        """Open a page from the disk, and wait until it says that it is ready."""
+        """Open a page from the disk, and wait until it is painted."""
         self.requests.clear()
         self.complaints.clear()
         self.send("Page.navigate", url=page.resolve().as_uri())
-        self.wait("document.readyState === 'complete' && window.readyAt !== undefined")
+        self.wait(
+            "document.readyState === 'complete' &&"
+            " (window.readyAt !== undefined || document.scripts.length === 0)"
+        )
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression; a promise is awaited.

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from tests.browser import NAMES, Browser, find
 
-from graphnorms import training
+from graphnorms import layers, training
 from graphnorms.comparison import Comparison, ComparisonInterrupted, compare, open_comparison
 from graphnorms.lab.judge import judge
 from graphnorms.lab.outcomes import group_trials
 from graphnorms.report.page import write_page
+from graphnorms.report.several import Part, write_several
 
 CHROMIUM = find()
 pytestmark = pytest.mark.skipif(
@@ -308,6 +309,50 @@ def test_names_run_no_script(browser: Browser, make_records, tmp_path: Path) -> 
     assert browser.evaluate("window.harmed === undefined")
     assert browser.complaints == []
     assert browser.requests == [page.as_uri()]
+
+
+def test_a_page_over_several_comparisons(browser: Browser, make_records, tmp_path: Path) -> None:
+    parts = []
+    for name, metric in {"first": "accuracy", "second": "mae", "third": "roc_auc"}.items():
+        records = make_records(metric=metric, dataset=name, epochs=2, folds=5, rates=(0.01,))
+        settings = {"dataset": name, "model": "gin", "protocol": "nested"}
+        verdict = judge(records, protocol="nested")
+        parts.append(Part(name=name, settings=settings, verdict=verdict, command="graphnorms"))
+    page = tmp_path / "page.html"
+    write_several(page, parts, figures=True)
+    assert {file.name for file in (tmp_path / "page-figures").iterdir()} == {
+        "critical_difference.svg",
+        "critical_difference.png",
+    }
+    for width, dark in ((1280, False), (390, True)):
+        browser.size(width)
+        browser.media(dark=dark)
+        browser.open(page)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.evaluate("document.querySelector('.picture svg').clientWidth") > width / 2
+    assert browser.complaints == []
+    assert browser.requests == [page.as_uri()]
+
+
+@pytest.mark.slow
+def test_a_large_page_opens(
+    browser: Browser, make_records, tmp_path: Path, record_property
+) -> None:
+    """20 norms × 50 trials × 400 epochs; how long it takes is written down, not judged."""
+    norms = layers.names()[:20]
+    records = make_records(norms, folds=50, epochs=400, rates=(0.01, 0.1))
+    page = tmp_path / "page.html"
+    write_page(page, records, judge(records, protocol="nested"), {"dataset": "MUTAG"}, "graphnorms")
+    assert page.stat().st_size < 8_000_000
+    browser.size(1280)
+    browser.media()
+    browser.open(page)
+    record_property("seconds until it is painted", browser.evaluate("window.readyAt / 1000"))
+    assert min(ask(browser, "Object.values(figures).map(colours)")) > 10
+    assert set(ask(browser, "marks()")) == set(norms)
+    browser.click("button[data-norm=graph]")
+    assert ask(browser, "marks()")["graph"] == 0
+    assert browser.complaints == []
 
 
 def picture_of(browser: Browser, place: str) -> str:
