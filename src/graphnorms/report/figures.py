@@ -183,7 +183,12 @@ def _forest(
 ) -> figure:
     """Draw one interval per pair: filled if the two are told apart, hollow if not."""
     names = [f"{display_name(test.first)} {between}\n{display_name(test.second)}" for test in tests]
-    ends = [end for test in tests for end in (test.estimate.mean, test.estimate.low)]
+    ends = [
+        end
+        for test in tests
+        for end in (test.estimate.mean, test.estimate.low, test.estimate.high)
+        if test.adjusted_p is not None or end == test.estimate.mean
+    ]
     plot = marks.rows(
         names, x_label=x_label, height=44, log_values=[1.0, *ends] if nothing > 0 else None
     )

@@ -18,6 +18,9 @@ SPREAD = 0.56
 
 SUMMARY_OFFSET = -0.36
 
+_NARROW = 0.4
+"""Decades below which a logarithmic axis is as good as even."""
+
 
 def log_ticks(values: Sequence[float]) -> list[float]:
     """Return round numbers around positive values: finer steps the fewer decades they span."""
@@ -25,9 +28,20 @@ def log_ticks(values: Sequence[float]) -> list[float]:
     if not known:
         return [1.0]
     decades = math.log10(max(known) / min(known))
+    if 0 < decades < _NARROW:
+        return _even_ticks(min(known), max(known))
     steps = (1, 1.5, 2, 3, 4, 5, 7) if decades < 0.8 else (1, 2, 5) if decades < 2.5 else (1,)
     first, last = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
     return [float(f"{step}e{power}") for power in range(first, last + 1) for step in steps]
+
+
+def _even_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers at even distances from below `low` to above `high`."""
+    rough = (high - low) / 3
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * next(step for step in (1, 2, 5, 10) if step * power >= rough)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [float(f"{place * step:.6g}") for place in range(max(1, first), last + 1)]
 
 
 def lanes_of(pairs: Iterable[Pair]) -> dict[Pair, float]:

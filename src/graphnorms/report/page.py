@@ -211,7 +211,11 @@ def _cost(records: Sequence[Record]) -> list[tuple[str, str]]:
     failed = sum(record.status == "failed" for record in records)
     seconds = sum(record.timing.get("total") or 0.0 for record in records)
     count = f"{len(records)}{f', {failed} failed' if failed else ''}"
-    return [("trials", count), ("time of all trials", f"{phrases.seconds(seconds)} s")]
+    return [("trials", count), ("time of all trials", _minutes(seconds))]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 100 else f"{phrases.seconds(seconds)} s"
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -7,11 +7,15 @@ import pytest
 from graphnorms.report.layout import SPREAD, SUMMARY_OFFSET, lanes_of, log_ticks
 
 
-@pytest.mark.parametrize("values", [[0.2, 0.9], [30, 600], [1.0], [1e-3, 1e4]])
+@pytest.mark.parametrize(
+    "values", [[0.2, 0.9], [30, 600], [1.0], [1e-3, 1e4], [1750, 2600], [0.91, 1.14]]
+)
 def test_log_ticks_are_few_round_and_around_the_values(values: list[float]) -> None:
     ticks = log_ticks(values)
     shown = [tick for tick in ticks if min(values) / 2 <= tick <= max(values) * 2]
     assert 1 <= len(shown) <= 9
+    if max(values) > min(values):
+        assert len([tick for tick in ticks if min(values) <= tick <= max(values)]) >= 2
     assert ticks == sorted(ticks)
     assert ticks[0] <= min(values)
     assert ticks[-1] >= max(values)
