@@ -109,7 +109,7 @@ def __getattr__(name: str) -> Any:
     import importlib
     import importlib.util
 
-    for needed in ("numpy", "scipy", "sklearn", "loky", "jinja2", "bokeh", "rich"):
+    for needed in ("numpy", "scipy", "sklearn", "loky", "jinja2", "bokeh", "matplotlib", "rich"):
         if importlib.util.find_spec(needed) is None:
             raise ImportError(
                 f"graphnorms.{name} belongs to the lab and needs {needed}: "

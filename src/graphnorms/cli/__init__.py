@@ -44,7 +44,7 @@ def main() -> int:
         if isinstance(error, ModuleNotFoundError):
             complain(f"{_one_line(error)}: pip install 'graphnorms[lab]'")
         elif isinstance(error, ValueError | GraphnormsError | OSError | typer.TyperException):
-            complain(_one_line(error))
+            complain(_with_hint(error))
         else:
             complain(
                 f"internal error, {type(error).__name__}: {_one_line(error)} "
@@ -60,6 +60,14 @@ def _one_line(error: Exception) -> str:
     else:
         text = error.format_message() if hasattr(error, "format_message") else str(error)
     return " ".join(text.split()) or type(error).__name__
+
+
+def _with_hint(error: Exception) -> str:
+    """Say where the options stand as well, if an error of usage proposes nothing itself."""
+    text, context = _one_line(error), getattr(error, "ctx", None)
+    if context is None or "Did you mean" in text or "Possible options" in text:
+        return text
+    return f"{text.rstrip('.')}; {context.command_path} --help shows what there is"
 
 
 def complain(message: str) -> None:

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from graphnorms.cli import completion
 from graphnorms.cli.bench import bench
 from graphnorms.cli.compare import compare
 from graphnorms.cli.report import report
@@ -44,6 +45,7 @@ EXAMPLES = {
     "bench layers": "how fast the layers are here, against PyG's and torch's",
     "backends": "which kernels run here, and why others do not",
     "COMMAND --help": "every option",
+    "--install-completion": "Tab completes commands, options, norms and runs",
 }
 
 
@@ -71,7 +73,12 @@ def start(
 @app.command()
 def norms(
     name: Annotated[
-        str | None, typer.Argument(help="One of them, to read its page.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="One of them, to read its page.",
+            show_default=False,
+            autocompletion=completion.norm,
+        ),
     ] = None,
 ) -> None:
     """List the normalizations, or show the page of one."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graphnorms.cli import completion
+
 if TYPE_CHECKING:
     from graphnorms.bench import Result
 
@@ -20,7 +22,12 @@ Channels = Annotated[int | None, typer.Option(help="Channels, likewise.")]
 Graphs = Annotated[int | None, typer.Option(help="Graphs, likewise.")]
 Dtype = Annotated[str, typer.Option(help="Dtypes of the features, with commas in between.")]
 Norms = Annotated[
-    str, typer.Option(help="Layers, with commas in between.", show_default="the suite's")
+    str,
+    typer.Option(
+        help="Layers, with commas in between.",
+        show_default="the suite's",
+        autocompletion=completion.norms,
+    ),
 ]
 Activations = Annotated[
     str, typer.Option(help="What is fused behind each layer, with commas in between.")
@@ -30,6 +37,8 @@ Device = Annotated[str, typer.Option(help="Where, e.g. cpu or cuda:0.")]
 Out = Annotated[
     Path | None,
     typer.Option(
+        "--out",
+        "-o",
         help="The result file; a plot goes beside it.",
         show_default="benchmarks/results/<device>/; nothing with sizes or norms of your own",
     ),

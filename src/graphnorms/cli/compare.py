@@ -8,10 +8,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from graphnorms.cli import complain
-from graphnorms.lab.protocol import DEFAULT_NORMS
+from graphnorms.cli import complain, completion
+from graphnorms.cli.completion import one_of
+from graphnorms.lab.budgets import BUDGETS
+from graphnorms.lab.protocol import DEFAULT_NORMS, PROTOCOLS
+from graphnorms.models.config import MODELS, PRESETS
+from graphnorms.training.metrics import METRICS
 
-_PRESETS, _BUDGETS, _DATAS = "the preset's", "the budget's", "what the data suggest"
+_OF_PRESET, _OF_BUDGET, _OF_DATA = "the preset's", "the budget's", "what the data suggest"
 
 
 def compare(
@@ -21,6 +25,7 @@ def compare(
             help="An embedded set (MUTAG, nci5k), a TUDataset's name, a folder in TU format, a "
             "powerful-gnns text file, an .npz file, or module:factory.",
             show_default="MUTAG",
+            autocompletion=completion.datasets,
         ),
     ] = None,
     norms: Annotated[
@@ -28,6 +33,7 @@ def compare(
         typer.Option(
             help="Normalizations, with commas in between; none is always among them.",
             show_default=",".join(DEFAULT_NORMS),
+            autocompletion=completion.norms,
         ),
     ] = None,
     protocol: Annotated[
@@ -37,12 +43,15 @@ def compare(
             "split, several seeds. paper: epoch and learning rate chosen by the reported score, "
             "optimistic.",
             show_default="nested",
+            autocompletion=one_of(*PROTOCOLS),
         ),
     ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
-            help="quick, standard or full: learning rates, epochs and seeds.", show_default="quick"
+            help="quick, standard or full: learning rates, epochs and seeds.",
+            show_default="quick",
+            autocompletion=one_of(*BUDGETS),
         ),
     ] = None,
     model: Annotated[
@@ -50,6 +59,7 @@ def compare(
         typer.Option(
             help="gin, gine (with edge features), gcn, or module:function, a model of your own.",
             show_default="by the data",
+            autocompletion=one_of(*MODELS),
         ),
     ] = None,
     preset: Annotated[
@@ -57,41 +67,51 @@ def compare(
         typer.Option(
             help="default, or graphnorm-paper: architecture and training of the GraphNorm paper.",
             show_default="default",
+            autocompletion=one_of(*PRESETS),
         ),
     ] = None,
     norm_place: Annotated[
         str | None,
-        typer.Option(help="before-activation or after-activation.", show_default=_PRESETS),
+        typer.Option(
+            help="before-activation or after-activation.",
+            show_default=_OF_PRESET,
+            autocompletion=one_of("before-activation", "after-activation"),
+        ),
     ] = None,
     residual: Annotated[
         str | None,
         typer.Option(
             help="Residual connections: none, or added after-norm or before-norm.",
-            show_default=_PRESETS,
+            show_default=_OF_PRESET,
+            autocompletion=one_of("none", "after-norm", "before-norm"),
         ),
     ] = None,
-    layers: Annotated[int | None, typer.Option(help="Convolutions.", show_default=_PRESETS)] = None,
+    layers: Annotated[
+        int | None, typer.Option(help="Convolutions.", show_default=_OF_PRESET)
+    ] = None,
     hidden: Annotated[
-        int | None, typer.Option(help="Channels of each.", show_default=_PRESETS)
+        int | None, typer.Option(help="Channels of each.", show_default=_OF_PRESET)
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="classification, binary or regression.", show_default=_DATAS),
+        typer.Option(help="classification, binary or regression.", show_default=_OF_DATA),
     ] = None,
     features: Annotated[
         str | None,
         typer.Option(
-            help="Node features: labels, attributes, degree or constant.", show_default=_DATAS
+            help="Node features: labels, attributes, degree or constant.", show_default=_OF_DATA
         ),
     ] = None,
     edge_features: Annotated[
         str | None,
-        typer.Option(help="labels, attributes or none.", show_default=_DATAS),
+        typer.Option(help="labels, attributes or none.", show_default=_OF_DATA),
     ] = None,
     metric: Annotated[
         str | None,
         typer.Option(
-            help="accuracy, roc_auc, average_precision, mae or rmse.", show_default="the task's"
+            help="accuracy, roc_auc, average_precision, mae or rmse.",
+            show_default="the task's",
+            autocompletion=one_of(*METRICS),
         ),
     ] = None,
     split: Annotated[
@@ -106,24 +126,24 @@ def compare(
     runs: Annotated[
         int | None,
         typer.Option(
-            help="Reported trials per fold; on one split, the seeds.", show_default=_BUDGETS
+            help="Reported trials per fold; on one split, the seeds.", show_default=_OF_BUDGET
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training data.", show_default=_BUDGETS)
+        int | None, typer.Option(help="Passes over the training data.", show_default=_OF_BUDGET)
     ] = None,
     lr: Annotated[
         str | None,
         typer.Option(
             help="Adam's learning rate in the first epoch: one, or several with commas in between.",
-            show_default=_BUDGETS,
+            show_default=_OF_BUDGET,
         ),
     ] = None,
     weight_decay: Annotated[
-        float | None, typer.Option(help="Adam's L2 penalty.", show_default=_PRESETS)
+        float | None, typer.Option(help="Adam's L2 penalty.", show_default=_OF_PRESET)
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Graphs in a minibatch.", show_default=_PRESETS)
+        int | None, typer.Option(help="Graphs in a minibatch.", show_default=_OF_PRESET)
     ] = None,
     margin: Annotated[
         float | None,
@@ -154,7 +174,9 @@ def compare(
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(help="The run's folder.", show_default="runs/<dataset>-<model>"),
+        typer.Option(
+            "--out", "-o", help="The run's folder.", show_default="runs/<dataset>-<model>"
+        ),
     ] = None,
     resume: Annotated[
         bool,

@@ -20,6 +20,7 @@ from graphnorms.cli.plan import duration, plan_lines
 from graphnorms.lab.engines import is_settled
 from graphnorms.lab.runs import RECORDS, REPORT
 from graphnorms.lab.scale import Scale
+from graphnorms.report.pictures import folder_beside
 from graphnorms.report.style import style_of
 from graphnorms.report.table import closing, leaderboard
 from graphnorms.training import metric_named
@@ -96,6 +97,8 @@ class Display:
         report = comparison.folder / REPORT
         if report.exists():
             self._print(f"report:  {report}", whole=True)
+        if folder_beside(report).exists():
+            self._print(f"figures: {folder_beside(report)}", whole=True)
         self._print(f"records: {comparison.folder / RECORDS}", whole=True)
 
     def _print(self, text: str, *, whole: bool = False) -> None:

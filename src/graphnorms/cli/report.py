@@ -8,11 +8,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from graphnorms.cli import completion
 from graphnorms.cli.shelf import folder_of
 
 
 def report(
-    runs: Annotated[list[str], typer.Argument(help="Folders of runs, or their names in runs/.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders of runs, or their names in runs/.", autocompletion=completion.runs
+        ),
+    ],
     out: Annotated[
         str | None,
         typer.Option(
@@ -22,19 +28,28 @@ def report(
             show_default="the run's report.html",
         ),
     ] = None,
+    figures: Annotated[
+        bool,
+        typer.Option(
+            "--figures/--no-figures", help="Its figures as SVG and PNG as well, beside the page."
+        ),
+    ] = True,
 ) -> int:
     """Make the page of a comparison again, or one page over several, without training."""
     from graphnorms.comparison import open_comparison, report_several
+    from graphnorms.report.pictures import folder_beside
 
     comparisons = [open_comparison(folder_of(run)) for run in runs]
     console = Console(highlight=False)
     if len(comparisons) == 1:
-        page = comparisons[0].report(out)
+        page = comparisons[0].report(out, figures=figures)
     elif out is None:
         raise ValueError(f"{len(runs)} runs make one page; say where it goes, e.g. -o page.html")
     else:
-        across = report_several(comparisons, out)
+        across = report_several(comparisons, out, figures=figures)
         console.print(across.sentence, markup=False)
         page = Path(out)
-    console.print(f"report: {page}", markup=False, soft_wrap=True)
+    console.print(f"report:  {page}", markup=False, soft_wrap=True)
+    if figures and folder_beside(page).exists():
+        console.print(f"figures: {folder_beside(page)}", markup=False, soft_wrap=True)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from graphnorms.cli import completion
+from graphnorms.errors import GraphnormsError
 from graphnorms.lab.runs import CONFIG, RUNS
 
 if TYPE_CHECKING:
@@ -47,7 +50,12 @@ def runs(
 
 
 def show(
-    run: Annotated[str, typer.Argument(help="The run's folder, or its name in runs/.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="The run's folder, or its name in runs/.", autocompletion=completion.runs
+        ),
+    ],
     export: Annotated[
         str | None,
         typer.Option(
@@ -57,7 +65,11 @@ def show(
     ] = None,
     norm: Annotated[
         str | None,
-        typer.Option(help="Of this norm instead, for --export.", show_default=False),
+        typer.Option(
+            help="Of this norm instead, for --export.",
+            show_default=False,
+            autocompletion=completion.norm,
+        ),
     ] = None,
     parquet: Annotated[
         str | None,
@@ -95,10 +107,18 @@ def show(
 
 
 def folder_of(run: str) -> Path:
-    """Return the folder of a run that is given by its path, or by its name."""
-    path = Path(run)
-    named = RUNS / run
-    return named if not (path / CONFIG).exists() and (named / CONFIG).exists() else path
+    """Return the folder of a run that is given by its path, or by its name.
+
+    Raises:
+        GraphnormsError: There is neither; with the names that come near.
+    """
+    path, named = Path(run), RUNS / run
+    for folder in (path, named):
+        if (folder / CONFIG).exists():
+            return folder
+    near = difflib.get_close_matches(run, completion.runs(""), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "graphnorms runs lists what there is"
+    raise GraphnormsError(f"{run} holds no run ({CONFIG} is missing); {hint}")
 
 
 def _cells(run: RunSummary, name: str) -> tuple[str, ...]:

@@ -150,7 +150,7 @@ def compare(
         except KeyboardInterrupt:
             comparison = _comparison(plan, run)
             if comparison.judgeable:
-                comparison.report()
+                comparison.report(figures=False)  # whoever presses Ctrl-C does not want to wait
             raise ComparisonInterrupted(comparison) from None
         comparison = _comparison(plan, run)
         comparison.report()

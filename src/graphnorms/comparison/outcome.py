@@ -20,6 +20,7 @@ from graphnorms.lab.shelf import open_run
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
     from rich.console import Console
 
     from graphnorms.data import GraphSet
@@ -106,20 +107,39 @@ class Comparison:
         write_parquet(Path(path), self.records)
         return Path(path)
 
-    def report(self, path: str | Path | None = None) -> Path:
+    def report(self, path: str | Path | None = None, *, figures: bool = True) -> Path:
         """Write the report as one HTML page and return where it is.
 
         Args:
             path: Where to write it; None is `report.html` in the run's folder.
+            figures: Whether its figures are written as SVG and PNG as well, into
+                `report-figures` beside `report.html`.
 
         Raises:
             OSError: It cannot be written.
         """
         from graphnorms.report.page import write_page
+        from graphnorms.report.pictures import folder_beside, write_pictures
 
         path = self.folder / REPORT if path is None else Path(path)
         write_page(path, self.records, self.verdict, self.settings.to_dict(), self.command)
+        if figures:
+            write_pictures(folder_beside(path), self.records, self.verdict)
         return path
+
+    def plot(self, name: str = "learning_curves") -> Figure:
+        """Draw one figure of the report with matplotlib; a notebook shows it.
+
+        Args:
+            name: `"learning_curves"`, `"learning_curves_by_second"`, `"score_by_pair"`,
+                `"rate_sensitivity"`, `"time_to_target"` or `"pairwise"`.
+
+        Raises:
+            ValueError: There is no such figure, or not of this comparison.
+        """
+        from graphnorms.report.pictures import draw
+
+        return draw(name, self.records, self.verdict)
 
     def export(self, path: str | Path, norm: str | None = None) -> Path:
         """Write a trained model as safetensors and return where it is.

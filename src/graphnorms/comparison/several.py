@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from graphnorms.lab.datasets import AcrossDatasets
 
 
-def report_several(comparisons: Sequence[Comparison], path: str | Path) -> AcrossDatasets:
+def report_several(
+    comparisons: Sequence[Comparison], path: str | Path, *, figures: bool = True
+) -> AcrossDatasets:
     """Write one page over several comparisons and return what they say together.
 
     Args:
         comparisons: Of several data sets or models, two or more.
         path: The page.
+        figures: Whether the critical-difference picture is written as SVG and PNG as well, into
+            `<page>-figures` beside the page.
 
     Raises:
         ValueError: One has no verdict yet, they are fewer than two, or share too few norms.
@@ -42,4 +46,4 @@ def report_several(comparisons: Sequence[Comparison], path: str | Path) -> Acros
         )
         for name, comparison in zip(names, comparisons, strict=True)
     ]
-    return write_several(Path(path), parts)
+    return write_several(Path(path), parts, figures=figures)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from graphnorms.files import replacing
+from graphnorms.report.drawing import literal, styled, write
 from graphnorms.report.style import display_name, style_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from graphnorms.lab.datasets import AcrossDatasets
 
@@ -41,13 +42,15 @@ def draw_critical_difference(across: AcrossDatasets, path: Path) -> tuple[Path, 
 
     Source: Demšar, Journal of Machine Learning Research 7, 2006, figure 1.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError(
-            "the critical-difference picture needs matplotlib: pip install matplotlib"
-        ) from None
+    with styled():
+        figure = critical_difference(across)
+    return write(figure, path)
+
+
+def critical_difference(across: AcrossDatasets) -> Figure:
+    """Draw the picture; the caller chooses the style."""
+    from graphnorms.report.notebook import Picture
+
     norms = list(across.ranks)
     rows = math.ceil(len(norms) / 2)
     levels = _levels(across)
@@ -55,17 +58,11 @@ def draw_critical_difference(across: AcrossDatasets, path: Path) -> tuple[Path, 
     height = LINE * (rows + depth + 4.8)
     letters = max(len(display_name(norm)) for norm in norms) + len("  1.00")
     margin = 0.3 + LETTER * letters  # inches
-    svg, png = path.with_suffix(".svg"), path.with_suffix(".png")
-    with matplotlib.rc_context({"svg.hashsalt": "graphnorms", "svg.fonttype": "path"}):
-        figure = Figure(figsize=(AXIS + 2 * margin, height))
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        _draw(axes, across, levels, depth, rows, margin / AXIS)
-        with replacing(svg) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None})
-        with replacing(png) as temporary:
-            figure.savefig(temporary, format="png", dpi=200, metadata={"Software": None})
-    return svg, png
+    figure = Picture(figsize=(AXIS + 2 * margin, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    _draw(axes, across, levels, depth, rows, margin / AXIS)
+    return figure
 
 
 def _draw(
@@ -114,7 +111,7 @@ def _draw(
         y = depth + 0.9 + (place if at_left else last - 1 - place)
         side = 1 - 0.03 * span if at_left else last + 0.03 * span
         style = style_of(norm)
-        own = ranks[norm]
+        own, name = ranks[norm], literal(style.name)
         axes.plot(
             [own, own, side],
             [0, y, y],
@@ -127,7 +124,7 @@ def _draw(
         axes.text(
             side + (-0.015 if at_left else 0.015) * span,
             y,
-            f"{display_name(norm)}  {own:.2f}" if at_left else f"{own:.2f}  {display_name(norm)}",
+            f"{name}  {own:.2f}" if at_left else f"{own:.2f}  {name}",
             ha="right" if at_left else "left",
             va="center",
             fontsize=_SIZE,

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bokeh.models import ColumnDataSource, FixedTicker, LinearAxis, LogAxis
+from bokeh.models import (
+    BasicTickFormatter,
+    ColumnDataSource,
+    FixedTicker,
+    LinearAxis,
+    LogAxis,
+    LogTicker,
+)
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
-from numpy.typing import NDArray
 
-from graphnorms.lab.outcomes import Trials, column_mean
+from graphnorms.lab.outcomes import Trials
 from graphnorms.lab.scale import Scale
 from graphnorms.report import labels, marks
+from graphnorms.report.series import CURVES, curve_columns
 from graphnorms.report.style import style_of
 
 if TYPE_CHECKING:
     from graphnorms.lab.verdict import Verdict
 
-CURVES = ("train_score", "validation_score", "train_loss", "validation_loss")
-"""What has learning curves."""
-
-MOST_EPOCHS = 400
-
 
 def learning_curves(trials: Mapping[str, Trials], scale: Scale) -> dict[str, figure]:
     """Draw the curves of all norms: a line for the mean over trials, a band for ± one deviation.
 
-    The band is cut to what trials really reached, so that no accuracy passes 100% and no loss 0.
-    The four figures share one source per norm, whose columns `epoch`, `step` and `seconds` the
-    page's script exchanges; more than `MOST_EPOCHS` epochs are thinned.
+    The four figures share one source per norm, see `graphnorms.report.series`, whose columns
+    `epoch`, `step` and `seconds` the page's script exchanges.
 
     Args:
         trials: Trials per norm; those without a done trial have no curve.
         scale: How scores are shown.
     """
     sources = {
-        norm: _curve_source(of_norm, scale) for norm, of_norm in trials.items() if of_norm.done
+        norm: marks.source(
+            {name: x.astype(np.float32) for name, x in curve_columns(of_norm, scale).items()}
+        )
+        for norm, of_norm in trials.items()
+        if of_norm.done
     }
     return {quantity: _curves_of(quantity, sources, scale) for quantity in CURVES}
 
@@ -114,15 +118,13 @@ def rate_sensitivity(verdict: Verdict) -> figure:
 
 def _curves_of(quantity: str, sources: Mapping[str, ColumnDataSource], scale: Scale) -> figure:
     is_loss = quantity.endswith("loss")
-    part = "Training" if quantity.startswith("train") else "Validation"
-    if is_loss:
-        label = f"{part} loss{' (nats)' if scale.metric.fraction else ''}"
-    else:
-        label = labels.axis(f"{part} {scale.metric.title}", scale.score_unit, scale)
+    label = labels.of_curve(quantity, scale)
     plot = marks.frame(x_label="Epoch", y_label=label, height=300, log_y=is_loss)
     plot.tags = ["curve", "loss"] if is_loss else ["curve"]
     marks.add_hidden_axis(plot, LogAxis(axis_label="Epoch"), "below")
     if is_loss:
+        plot.yaxis.ticker = plot.ygrid.ticker = LogTicker(mantissas=[1, 2, 5])
+        plot.yaxis.formatter = BasicTickFormatter(use_scientific=False)
         marks.add_hidden_axis(plot, LinearAxis(axis_label=label), "left")
     low, high = f"{quantity}_low", f"{quantity}_high"
     lines: list[GlyphRenderer[Any]] = []
@@ -156,37 +158,3 @@ def _curves_of(quantity: str, sources: Mapping[str, ColumnDataSource], scale: Sc
         ],
     )
     return plot
-
-
-def _curve_source(of_norm: Trials, scale: Scale) -> ColumnDataSource:
-    epochs = max(of_norm.curves(quantity).shape[1] for quantity in CURVES)
-    kept = np.unique(np.linspace(0, epochs - 1, min(epochs, MOST_EPOCHS)).round().astype(int))
-    record = next(iter(of_norm.done.values()))
-    columns = {
-        "epoch": kept + 1.0,
-        "step": (kept + 1.0) * record.counts.get("steps_per_epoch", 1),
-        "seconds": _at(column_mean(of_norm.seconds()), kept),
-    }
-    for quantity in CURVES:
-        curves = of_norm.curves(quantity)
-        if quantity.endswith("loss"):
-            curves[curves <= 0] = math.nan  # has no place on a logarithmic axis
-        else:
-            curves = scale.factor * curves
-        mean = column_mean(curves)
-        deviation = np.sqrt(column_mean((curves - mean) ** 2))
-        known = ~np.isnan(curves)
-        least = np.where(known, curves, math.inf).min(axis=0, initial=math.inf)
-        most = np.where(known, curves, -math.inf).max(axis=0, initial=-math.inf)
-        columns[quantity] = _at(mean, kept)
-        columns[f"{quantity}_low"] = _at(np.maximum(mean - deviation, least), kept)
-        columns[f"{quantity}_high"] = _at(np.minimum(mean + deviation, most), kept)
-    return marks.source({name: values.astype(np.float32) for name, values in columns.items()})
-
-
-def _at(values: NDArray[np.float64], kept: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Take the kept epochs of a curve that may be shorter, or missing."""
-    result = np.full(kept.shape, math.nan)
-    inside = kept < values.size
-    result[inside] = values[kept[inside]]
-    return result

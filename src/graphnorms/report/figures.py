@@ -18,14 +18,13 @@ from bokeh.plotting import figure
 from graphnorms.lab.design import Pair
 from graphnorms.lab.outcomes import Trials
 from graphnorms.report import labels, marks
+from graphnorms.report.layout import lanes_of, shown_pairs
 from graphnorms.report.style import display_name, style_of
 
 if TYPE_CHECKING:
     from graphnorms.lab.pairs import PairedTest
     from graphnorms.lab.speed import TimesToTarget
     from graphnorms.lab.verdict import Verdict
-
-MOST_PAIRS = 15
 
 
 def score_by_pair(trials: Mapping[str, Trials], verdict: Verdict) -> figure:
@@ -43,7 +42,7 @@ def score_by_pair(trials: Mapping[str, Trials], verdict: Verdict) -> figure:
         x_label=labels.axis(f"{what} {scale.metric.title}", scale.score_unit, scale),
         height=74,
     )
-    lanes = marks.lanes({pair for of_norm in scores.values() for pair in of_norm})
+    lanes = lanes_of({pair for of_norm in scores.values() for pair in of_norm})
     for place, (upper, lower) in enumerate(itertools.pairwise(norms)):
         shared = [pair for pair in lanes if pair in scores[upper] and pair in scores[lower]]
         joined = plot.segment(
@@ -87,7 +86,7 @@ def time_to_target(times: Mapping[str, TimesToTarget], verdict: Verdict, unit: s
         height=74,
         log_values=[value for of_norm in measured.values() for value in of_norm.values()],
     )
-    lanes = marks.lanes({pair for norm in norms for pair in times[norm].steps})
+    lanes = lanes_of({pair for norm in norms for pair in times[norm].steps})
     shown = []
     for place, (norm, of_norm) in enumerate(measured.items()):
         reached = {pair: value for pair, value in of_norm.items() if 0 < value < math.inf}
@@ -115,7 +114,7 @@ def time_to_target(times: Mapping[str, TimesToTarget], verdict: Verdict, unit: s
 def pairwise_score(verdict: Verdict) -> figure:
     """Draw paired differences with their intervals; shaded what can go unseen, and the margin."""
     scale = verdict.scale
-    tests = _shown(verdict.differences, verdict.best)
+    tests = shown_pairs(verdict.differences, verdict.best)
     form = labels.form(scale, signed=True)
     plot = _forest(
         tests,
@@ -139,7 +138,7 @@ def pairwise_speed(verdict: Verdict) -> figure:
     """Draw ratios of the steps to the target with their intervals."""
     soonest = verdict.speed_order[0] if verdict.speed_order else None
     return _forest(
-        _shown(verdict.speed_differences, soonest),
+        shown_pairs(verdict.speed_differences, soonest),
         x_label="Ratio of the steps to the target (log)",
         between=":",
         scale=1.0,
@@ -173,13 +172,6 @@ def _pair_points(
     return marks.points(plot, source, norm)
 
 
-def _shown(tests: Sequence[PairedTest], leader: str | None) -> list[PairedTest]:
-    """Choose the pairs that a figure has room for: all, or those with the leader."""
-    if len(tests) <= MOST_PAIRS:
-        return list(tests)
-    return [test for test in tests if leader is not None and test.involves(leader)]
-
-
 def _forest(
     tests: Sequence[PairedTest],
     *,
@@ -191,7 +183,12 @@ def _forest(
 ) -> figure:
     """Draw one interval per pair: filled if the two are told apart, hollow if not."""
     names = [f"{display_name(test.first)} {between}\n{display_name(test.second)}" for test in tests]
-    ends = [end for test in tests for end in (test.estimate.mean, test.estimate.low)]
+    ends = [
+        end
+        for test in tests
+        for end in (test.estimate.mean, test.estimate.low, test.estimate.high)
+        if test.adjusted_p is not None or end == test.estimate.mean
+    ]
     plot = marks.rows(
         names, x_label=x_label, height=44, log_values=[1.0, *ends] if nothing > 0 else None
     )

@@ -12,6 +12,15 @@ def axis(title: str, unit: str, scale: Scale) -> str:
     return f"{title} ({inside})" if inside else title
 
 
+def of_curve(quantity: str, scale: Scale) -> str:
+    """Label the axis of a learning curve: `Training loss (nats)`."""
+    part = "Training" if quantity.startswith("train") else "Validation"
+    if quantity.endswith("loss"):
+        unit = "nats" if scale.metric.fraction else "target variances"
+        return f"{part} loss ({unit})"
+    return axis(f"{part} {scale.metric.title}", scale.score_unit, scale)
+
+
 def form(scale: Scale, *, signed: bool = False) -> str:
     """Return Bokeh's format of a number of the scale."""
     places = f".{'0' * scale.decimals}" if scale.decimals else ""

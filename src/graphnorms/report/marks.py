@@ -7,7 +7,7 @@ off, and axes and grids are painted for light or dark.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from bokeh.models import (
@@ -21,18 +21,13 @@ from bokeh.models import (
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
-from graphnorms.lab.design import Pair
+from graphnorms.report.layout import SUMMARY_OFFSET, log_ticks
 from graphnorms.report.style import style_of
 
 NEUTRAL = "#80858C"
 """Readable on white and on near-black, until the page's script paints for one of them."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
-
-SPREAD = 0.56
-"""Part of a row over which its trials are spread; what sums them up stands below them."""
-
-SUMMARY_OFFSET = -0.36
 
 _SIZES = {"diamond": 10, "x": 8, "plus": 9, "asterisk": 9, "star": 10}
 """Markers that look smaller than a circle of 7 pixels."""
@@ -103,24 +98,6 @@ def rows(
     plot.yaxis.axis_line_color = None
     plot.ygrid.grid_line_color = None
     return plot
-
-
-def log_ticks(values: Sequence[float]) -> list[float]:
-    """Return round numbers around positive values: finer steps the fewer decades they span."""
-    known = [value for value in values if 0 < value < math.inf]
-    if not known:
-        return [1.0]
-    decades = math.log10(max(known) / min(known))
-    steps = (1, 1.5, 2, 3, 4, 5, 7) if decades < 0.8 else (1, 2, 5) if decades < 2.5 else (1,)
-    first, last = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
-    return [float(f"{step}e{power}") for power in range(first, last + 1) for step in steps]
-
-
-def lanes(pairs: Iterable[Pair]) -> dict[Pair, float]:
-    """Give every fold or seed its own height within a row, the same in all rows."""
-    ordered = sorted(pairs)
-    step = SPREAD / max(1, len(ordered))
-    return {pair: 0.4 - step * (place + 0.5) for place, pair in enumerate(ordered)}
 
 
 def points(plot: figure, source: ColumnDataSource, norm: str) -> GlyphRenderer[Any]:

@@ -18,6 +18,7 @@ from graphnorms.lab import phrases, speed, wording, wording_speed
 from graphnorms.lab.outcomes import group_trials, pair_of
 from graphnorms.lab.rates import NEAR
 from graphnorms.report import curves, figures
+from graphnorms.report.layout import MOST_PAIRS
 from graphnorms.report.style import display_name, in_order
 from graphnorms.report.templating import raw, template
 
@@ -91,9 +92,12 @@ def render_page(
             "near": scale.difference(NEAR * verdict.margin),
         },
         has_grid=any(row.sensitivity and row.sensitivity.judged for row in verdict.rows),
-        pairs_left_out=len(verdict.differences) > figures.MOST_PAIRS,
+        pairs_left_out=len(verdict.differences) > MOST_PAIRS,
         settings=_flat(settings),
-        environment=_flat(_agreed(record.environment for record in records)),
+        environment=[
+            *_flat(_agreed(record.environment for record in records)),
+            *_cost(records),
+        ],
         command=command,
     )
 
@@ -202,6 +206,18 @@ def _agreed(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {key: found[0] if len(found) == 1 else found for key, found in values.items()}
 
 
+def _cost(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Say how many trials there are and how long they took, one after the other."""
+    failed = sum(record.status == "failed" for record in records)
+    seconds = sum(record.timing.get("total") or 0.0 for record in records)
+    count = f"{len(records)}{f', {failed} failed' if failed else ''}"
+    return [("trials", count), ("time of all trials", _minutes(seconds))]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 100 else f"{phrases.seconds(seconds)} s"
+
+
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """List settings as names and text, those inside others with a dotted name."""
     lines: list[tuple[str, str]] = []
@@ -211,5 +227,5 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
         elif isinstance(value, list | tuple):
             lines.append((f"{prefix}{key}", ", ".join(map(str, value))))
         else:
-            lines.append((f"{prefix}{key}", "–" if value is None else str(value)))
+            lines.append((f"{prefix}{key}", "–" if value in (None, "") else str(value)))
     return lines

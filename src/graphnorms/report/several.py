@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from markupsafe import Markup
 from graphnorms.files import replacing
 from graphnorms.lab import phrases, wording
 from graphnorms.lab.datasets import AcrossDatasets, across_verdicts
-from graphnorms.report.critical_difference import draw_critical_difference
+from graphnorms.report.critical_difference import critical_difference
+from graphnorms.report.drawing import as_bytes, styled, write
+from graphnorms.report.pictures import folder_beside
 from graphnorms.report.style import display_name, in_order
 from graphnorms.report.templating import raw, template
 
@@ -49,7 +50,7 @@ def names_of(datasets: Sequence[str], folders: Sequence[Path]) -> list[str]:
     ]
 
 
-def write_several(path: Path, parts: Sequence[Part]) -> AcrossDatasets:
+def write_several(path: Path, parts: Sequence[Part], *, figures: bool = False) -> AcrossDatasets:
     """Write the page over several comparisons, one file that loads nothing.
 
     With the picture of critical differences, as SVG inside the page. Norms that not every
@@ -58,6 +59,7 @@ def write_several(path: Path, parts: Sequence[Part]) -> AcrossDatasets:
     Args:
         path: Where the page goes; an older one is replaced.
         parts: The comparisons, two or more.
+        figures: Whether the picture is written beside the page as well, as SVG and PNG.
 
     Raises:
         ValueError: There are fewer than two comparisons, or they share fewer than two norms.
@@ -65,9 +67,9 @@ def write_several(path: Path, parts: Sequence[Part]) -> AcrossDatasets:
         OSError: The file cannot be written.
     """
     across = across_verdicts({part.name: part.verdict for part in parts})
-    with tempfile.TemporaryDirectory(prefix="graphnorms-") as folder:
-        svg, _ = draw_critical_difference(across, Path(folder) / "ranks")
-        picture = svg.read_text(encoding="utf-8")
+    with styled():
+        figure = critical_difference(across)
+    picture = as_bytes(figure, "svg").decode()
     page = template("several.html").render(
         across=across,
         parts=[
@@ -94,6 +96,10 @@ def write_several(path: Path, parts: Sequence[Part]) -> AcrossDatasets:
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+    if figures:
+        folder = folder_beside(path)
+        folder.mkdir(exist_ok=True)
+        write(figure, folder / "critical_difference")
     return across
 
 

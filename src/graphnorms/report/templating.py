@@ -9,7 +9,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from graphnorms.report.style import display_name, style_of
+from graphnorms.report.style import display_name
+from graphnorms.report.swatch import swatch
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -19,7 +20,7 @@ def template(name: str, filters: Mapping[str, Callable[..., Any]] | None = None)
 
     Args:
         name: File of the template.
-        filters: Its own, beside `name` and `color` of a norm and `p` of a p-value.
+        filters: Its own, beside `name` and `swatch` of a norm and `p` of a p-value.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -30,7 +31,7 @@ def template(name: str, filters: Mapping[str, Callable[..., Any]] | None = None)
     )
     environment.filters |= {
         "name": display_name,
-        "color": lambda norm: style_of(norm).color,
+        "swatch": swatch,
         "p": lambda p: "–" if p is None else "<.001" if p < 0.001 else f"{p:.3f}",
         **(filters or {}),
     }

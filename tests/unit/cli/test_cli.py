@@ -215,7 +215,7 @@ def test_narrow_outputs_are_respected(run, monkeypatch):
     for arguments in ([], ["norms"], ["compare", *SMALL, "--dry-run"], ["compare", *SMALL]):
         code, out, _ = run(*arguments)
         assert code == 0
-        whole = ("report:", "records:", " 1/12", " 2/12")
+        whole = ("report:", "figures:", "records:", " 1/12", " 2/12")
         lines = [
             line
             for line in out.splitlines()
@@ -348,7 +348,7 @@ def test_a_page_is_made_again_and_one_over_several(run, tmp_path):
         run("compare", *SMALL, "--out", place)
     code, out, _ = run("report", "one", "-o", "again.html")
     assert code == 0
-    assert "report: again.html" in out
+    assert "report: again.html" in flat(out)
     code, out, _ = run("report", "one", "two", "--out", "both.html")
     assert code == 0
     assert out.startswith("Over 2 data sets: inconclusive.")
@@ -466,7 +466,7 @@ def resume(folder: Path, undisturbed: list[dict]) -> None:
     assert sorted_by_key(read_records(folder / RECORDS)) == undisturbed
     assert count(folder / RECORDS) == LONGER_PLANNED, "nothing was done twice"
     names = {path.name for path in (folder / RECORDS).parent.iterdir()}
-    assert names == {"config.json", "records.jsonl", "report.html"}
+    assert names == {"config.json", "records.jsonl", "report.html", "report-figures"}
     report = (folder / RECORDS).with_name("report.html").read_text()
     assert report.lstrip().lower().startswith("<!doctype html>")
 

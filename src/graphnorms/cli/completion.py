@@ -1,0 +1,53 @@
+"""What the shell offers when Tab is pressed: norms, data sets, runs, and the words of a choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from graphnorms.lab.runs import CONFIG, RUNS
+
+Complete = Callable[[str], list[str]]
+
+
+def one_of(*words: str) -> Complete:
+    """Offer the words of a choice."""
+
+    def complete(incomplete: str) -> list[str]:
+        return _beginning(incomplete, words)
+
+    return complete
+
+
+def norms(incomplete: str) -> list[str]:
+    """Offer normalizations, each once, for a list with commas in between."""
+    from graphnorms.layers import names
+
+    before, comma, last = incomplete.rpartition(",")
+    there = before.split(",")
+    rest = [name for name in names() if name not in there]
+    return [f"{before}{comma}{name}" for name in _beginning(last, rest)]
+
+
+def norm(incomplete: str) -> list[str]:
+    """Offer one normalization."""
+    from graphnorms.layers import names
+
+    return _beginning(incomplete, names())
+
+
+def datasets(incomplete: str) -> list[str]:
+    """Offer the embedded data sets; the shell itself offers files where none fits."""
+    from graphnorms.data.embedded import embedded_names
+
+    return _beginning(incomplete, embedded_names())
+
+
+def runs(incomplete: str) -> list[str]:
+    """Offer the runs in the folder of runs; the shell itself offers folders where none fits."""
+    if not RUNS.is_dir():
+        return []
+    return _beginning(incomplete, sorted(p.name for p in RUNS.iterdir() if (p / CONFIG).is_file()))
+
+
+def _beginning(start: str, words: Iterable[str]) -> list[str]:
+    return [word for word in words if word.startswith(start)]
