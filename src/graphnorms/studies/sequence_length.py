@@ -61,7 +61,7 @@ def cases(settings: Settings) -> list[Case]:
 def measure(case: Case, settings: Settings) -> Values:
     """Train on short sequences, and test on sequences as long and longer."""
     task = (_digits if case["task"] == "digits" else _text)(case, settings)
-    steps = settings.pick(tiny=12, default=300, full=3000)
+    steps = settings.pick(tiny=12, default=200, full=3000)
     optimizer = torch.optim.Adam(task.model.parameters(), lr=3e-3, fused=True)
     curve = []
     for _ in range(steps):
@@ -227,7 +227,7 @@ STUDY = Study(
     prediction=f"After training on sequences of up to {TRAINED} steps, the test loss on {LONGER} "
     "steps is lower with LayerNorm than without a norm, and higher with either BatchNorm than with "
     "LayerNorm, on digits and on text.",
-    protocol="LSTM of 64 channels; Adam with rate 3e-3, 300 steps of 32 sequences of different "
+    protocol="LSTM of 64 channels; Adam with rate 3e-3, 200 steps of 32 sequences of different "
     "lengths. Digits: scikit-learn's images one after the other, a row of 8 pixels a time step; "
     "name the last one; 1 or 2 images in training, up to 6 in the test, 400 images kept for it. "
     "Text: the next character of Python's manual (with a data folder, of tinyshakespeare), 4 to "
