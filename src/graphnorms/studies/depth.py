@@ -47,9 +47,7 @@ class Nodes:
 
 def cases(settings: Settings) -> list[Case]:
     """Every norm at every depth; only some depths are trained."""
-    depths = settings.pick(
-        tiny=(2, 8), default=(2, 4, 8, 16, 32, 64), full=(2, 4, 8, 16, 32, 64)
-    )
+    depths = settings.pick(tiny=(2, 8), default=(2, 4, 8, 16, 32, 64), full=(2, 4, 8, 16, 32, 64))
     trained = settings.pick(tiny=(2, 8), default=(2, 8, 32), full=(2, 4, 8, 16, 32, 64))
     return [
         {"norm": norm, "depth": depth, "train": depth in trained, "seed": seed}
@@ -179,9 +177,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
         logs = mean_band(np.log10(np.transpose(energy)))
         center, low, high = (np.power(10, part) for part in (logs.center, logs.low, logs.high))
         left.plot(depths, center, **look_of(norm))
-        left.fill_between(
-            depths, low, high, color=look_of(norm)["color"], alpha=0.15, linewidth=0
-        )
+        left.fill_between(depths, low, high, color=look_of(norm)["color"], alpha=0.15, linewidth=0)
         runs = [by_seed(measurements, "accuracy", norm=norm, depth=depth) for depth in trained]
         line_with_band(right, trained, mean_band(100 * np.transpose(runs)), **look_of(norm))
     name = measurements[0].values["data"]

@@ -111,9 +111,7 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     for (norm, model), found in speed.items():
         what = f"{display_name(norm)}, {model}, {_CONTRAST[norm]}"
         numbers |= as_numbers(f"{what}, mean loss", found)
-        numbers |= as_numbers(
-            f"{what}, final loss", _penalty(measurements, "final", norm, model)
-        )
+        numbers |= as_numbers(f"{what}, final loss", _penalty(measurements, "final", norm, model))
     said = [
         f"{display_name(norm)} {_CONTRAST[norm]}: "
         + ", ".join(f"{written(speed[norm, model])} in the {_TITLES[model]}" for model in MODELS)
@@ -133,9 +131,7 @@ _CONTRAST = {"batch": "after over before the activation", "layer": "outside over
 _TITLES = {"mlp": "MLP", "gin": "GIN"}
 
 
-def _penalty(
-    measurements: Sequence[Measurement], value: str, norm: str, model: str
-) -> Estimate:
+def _penalty(measurements: Sequence[Measurement], value: str, norm: str, model: str) -> Estimate:
     """Return the loss in the place advised against over that in the other.
 
     Of both orders of what is not compared it is the geometric mean.

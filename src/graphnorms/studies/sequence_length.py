@@ -176,8 +176,7 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         decide(
             confirmed=all(found.high < 1 for found in layer)
             and all(found.low > 1 for found in batch),
-            refuted=any(found.low > 1 for found in layer)
-            or any(found.high < 1 for found in batch),
+            refuted=any(found.low > 1 for found in layer) or any(found.high < 1 for found in batch),
         ),
         f"Test loss on sequences of {LONGER} steps after training on up to {TRAINED}: "
         + "; ".join(said)
