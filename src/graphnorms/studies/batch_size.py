@@ -12,8 +12,14 @@ import torch.nn.functional as F
 from graphnorms.lab.statistics import Estimate
 from graphnorms.models import MLP
 from graphnorms.studies.drawing import (
-    label_axes, legend_below, line_with_band, look_of, mark_level, mean_band, new_figure,
-)  # fmt: skip
+    label_axes,
+    legend_below,
+    line_with_band,
+    look_of,
+    mark_level,
+    mean_band,
+    new_figure,
+)
 from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
 from graphnorms.studies.study import Case, Finding, Measurement, Settings, Study, Values, decide
 

@@ -19,8 +19,14 @@ from graphnorms.probes import captured, dirichlet_energy
 from graphnorms.report.style import display_name
 from graphnorms.segments import Segments
 from graphnorms.studies.drawing import (
-    label_axes, legend_below, line_with_band, look_of, mark_level, mean_band, new_figure,
-)  # fmt: skip
+    label_axes,
+    legend_below,
+    line_with_band,
+    look_of,
+    mark_level,
+    mean_band,
+    new_figure,
+)
 from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
 from graphnorms.studies.study import Case, Finding, Measurement, Settings, Study, Values, decide
 

@@ -15,12 +15,24 @@ from graphnorms.lab.statistics import Estimate
 from graphnorms.models import GNN, MLP, ModelConfig
 from graphnorms.report.style import display_name
 from graphnorms.studies.drawing import (
-    label_axes, legend_below, line_with_band, look, mean_band, new_figure,
-)  # fmt: skip
+    label_axes,
+    legend_below,
+    line_with_band,
+    look,
+    mean_band,
+    new_figure,
+)
 from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
 from graphnorms.studies.study import (
-    Case, Finding, Measurement, Settings, Study, Values, decide, where,
-)  # fmt: skip
+    Case,
+    Finding,
+    Measurement,
+    Settings,
+    Study,
+    Values,
+    decide,
+    where,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,12 +14,24 @@ from torch import Tensor, nn
 from graphnorms.models import RecurrentNet
 from graphnorms.report.style import display_name
 from graphnorms.studies.drawing import (
-    label_axes, legend_below, line_with_band, look_of, mean_band, new_figure,
-)  # fmt: skip
+    label_axes,
+    legend_below,
+    line_with_band,
+    look_of,
+    mean_band,
+    new_figure,
+)
 from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
 from graphnorms.studies.study import (
-    Case, Finding, Measurement, Settings, Study, Values, decide, where,
-)  # fmt: skip
+    Case,
+    Finding,
+    Measurement,
+    Settings,
+    Study,
+    Values,
+    decide,
+    where,
+)
 from graphnorms.studies.text import ALPHABET, characters, excerpts
 
 if TYPE_CHECKING:
