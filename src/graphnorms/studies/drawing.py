@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PALETTE: Final = ("#2B86C5", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#8A8A8A", "#56B4E9")
 """Colours of what is not a norm, in the order in which to take them (Okabe & Ito)."""
 
-STYLE: Final[dict[str, Any]] = {
+STYLE: Final[Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#8A8A8A",
     "axes.grid": True,
