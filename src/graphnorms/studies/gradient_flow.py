@@ -186,7 +186,7 @@ STUDY: Final = Study(
     prediction="At the start, the gradients of the first and of the last of 64 layers differ by "
     "less than a factor of 10 with BatchNorm, at every scale of the weights, and by more without.",
     protocol="MLP of 2 to 64 hidden layers of 64 on 256 digits, and GCN of as many convolutions of "
-    "64 on 94 molecules of MUTAG; ReLU, no residuals; weights of 0.5, 1 and 2 times He's deviation, "
+    "64 on 94 molecules of MUTAG; ReLU, no residuals; weights 0.5, 1 and 2 times He's, "
     "biases 0, float64; the norm of the gradient of every square weight matrix before the first "
     "step; 10 seeds. Per seed, the worst of the three scales counts.",
     rule="Confirmed if, in both models at the greatest depth, the 95% interval of "

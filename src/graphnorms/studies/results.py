@@ -9,6 +9,7 @@ studies/landscape/
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -61,6 +62,13 @@ class StudyResult:
     core_seconds: float
     source_hash: str
 
+    def __post_init__(self) -> None:
+        known = {
+            name: value if value is not None and math.isfinite(value) else None
+            for name, value in self.finding.numbers.items()
+        }
+        object.__setattr__(self, "finding", replace(self.finding, numbers=known))
+
     def judged(self, study: Study) -> Self:
         """Return the result as the study judges the same measurements now.
 
@@ -83,7 +91,6 @@ class StudyResult:
         data = asdict(self)
         measurements = data.pop("measurements")
         data["settings"]["data"] = None if self.settings.data is None else str(self.settings.data)
-        data["finding"]["numbers"] = dict(self.finding.numbers)
         head = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
         lines = [json.dumps(each, separators=(",", ":"), allow_nan=False) for each in measurements]
         body = ",\n    ".join(lines)
