@@ -178,6 +178,12 @@ def mean_band(runs: Sequence[ArrayLike]) -> Band:
     return _band(runs, _mean)
 
 
+def geometric_band(runs: Sequence[ArrayLike]) -> Band:
+    """Return the geometric mean over runs of positive numbers, with the interval of `mean_band`."""
+    logs = mean_band([np.log(np.asarray(run, dtype=float)) for run in runs])
+    return Band(*(np.exp(values).tolist() for values in (logs.center, logs.low, logs.high)))
+
+
 def median_band(runs: Sequence[ArrayLike]) -> Band:
     """Return the median over runs with the smallest and the largest, point by point."""
     return _band(runs, _median)

@@ -15,13 +15,13 @@ from graphnorms.models import GNN, MLP, ModelConfig
 from graphnorms.probes import activation_gradient_norms, gradient_norms
 from graphnorms.probes.state import Loss
 from graphnorms.studies.drawing import (
+    geometric_band,
     label_axes,
     legend_below,
     line_with_band,
     look,
     look_of,
     mark_level,
-    mean_band,
     new_figure,
 )
 from graphnorms.studies.material import digits, graphs, minibatches, scale_weights
@@ -138,16 +138,16 @@ def _largest_ratio(measurements: Sequence[Measurement], model: str, norm: str) -
     seeds = dict.fromkeys(m.case["seed"] for m in measurements)
     return mean_interval([
         max(
-            abs(_log_ratios(each)[-1])
+            abs(math.log10(_ratios(each)[-1]))
             for each in where(measurements, model=model, norm=norm, seed=seed)
         )
         for seed in seeds
     ])  # fmt: skip
 
 
-def _log_ratios(measurement: Measurement) -> list[float]:
-    """Return log10 of the first layer's gradient norm over the last one's, depth by depth."""
-    return [math.log10(norms[0] / norms[-1]) for norms in measurement.values["features"]]
+def _ratios(measurement: Measurement) -> list[float]:
+    """Return the first layer's gradient norm over the last one's, depth by depth."""
+    return [norms[0] / norms[-1] for norms in measurement.values["features"]]
 
 
 def _power(exponent: float) -> str:
@@ -163,16 +163,15 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
             for gain in GAINS if norm == "none" else (1.0,):
                 chosen = where(measurements, model=model, norm=norm, gain=gain)
                 how = _look(norm, gain)
-                line_with_band(left, depths, mean_band([_log_ratios(m) for m in chosen]), **how)
-                profiles = [[math.log10(v) for v in m.values["weights"][-1]] for m in chosen]
-                line_with_band(right, range(1, depths[-1] + 1), mean_band(profiles), **how)
-        mark_level(left, math.log10(FACTOR))
-        mark_level(left, -math.log10(FACTOR))
+                profiles = [m.values["weights"][-1] for m in chosen]
+                line_with_band(left, depths, geometric_band([_ratios(m) for m in chosen]), **how)
+                line_with_band(right, range(1, depths[-1] + 1), geometric_band(profiles), **how)
+        mark_level(left, FACTOR)
+        mark_level(left, 1 / FACTOR)
         left.set_xscale("log", base=2)
-        left.set_yscale("symlog", linthresh=1)
         left.set_xticks(depths, [str(depth) for depth in depths])
-        label_axes(left, "depth", "log10 of |∂L/∂h|, first / last", title=TITLES[model])
-        label_axes(right, "layer", "log10 of |∂L/∂W|", title=f"{depths[-1]} layers")
+        label_axes(left, "depth", "|∂L/∂h|, first / last layer", y_log=True, title=TITLES[model])
+        label_axes(right, "layer", "|∂L/∂W|", y_log=True, title=f"{depths[-1]} layers")
     legend_below(figure, axes[2], columns=3)
     return figure
 
@@ -192,8 +191,8 @@ STUDY: Final = Study(
     "et al. 2019, https://arxiv.org/abs/1902.08129, who derive that BatchNorm makes the gradients "
     "of a deep network without residuals explode.",
     prediction="At the start, the gradients that reach the features of the first and of the last "
-    "of 64 layers differ by less than a factor of 10 with BatchNorm, at every scale of the weights, "
-    "and by more without.",
+    "of 64 layers differ by less than a factor of 10 with BatchNorm, at every scale of the "
+    "weights, and by more without.",
     protocol="MLP of 2 to 64 hidden layers of 64 on 256 digits, and GCN of as many convolutions of "
     "64 on 94 molecules of MUTAG; ReLU, no residuals; weights 0.5, 1 and 2 times He's, biases 0, "
     "float64. Before the first step, the norm of the gradient of every layer's output h; 10 seeds, "
