@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PALETTE: Final = ("#2B86C5", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#8A8A8A", "#56B4E9")
 """Colours of what is not a norm, in the order in which to take them (Okabe & Ito)."""
 
-STYLE: Final[dict[str, Any]] = {
+STYLE: Final[Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#8A8A8A",
     "axes.grid": True,
@@ -176,6 +176,12 @@ def mean_band(runs: Sequence[ArrayLike]) -> Band:
         runs: A curve per seed, all of one length.
     """
     return _band(runs, _mean)
+
+
+def geometric_band(runs: Sequence[ArrayLike]) -> Band:
+    """Return the geometric mean over runs of positive numbers, with the interval of `mean_band`."""
+    logs = mean_band([np.log(np.asarray(run, dtype=float)) for run in runs])
+    return Band(*(np.exp(values).tolist() for values in (logs.center, logs.low, logs.high)))
 
 
 def median_band(runs: Sequence[ArrayLike]) -> Band:
