@@ -20,6 +20,7 @@ from graphnorms.studies.drawing import (
     mean_band,
     new_figure,
 )
+from graphnorms.studies.material import digits
 from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
 from graphnorms.studies.study import Case, Finding, Measurement, Settings, Study, Values, decide
 
@@ -46,10 +47,7 @@ def cases(settings: Settings) -> list[Case]:
 
 def measure(case: Case, settings: Settings) -> Values:
     """Train on as many examples, in the same order, whatever the batch size; test once."""
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    x, y = torch.tensor(pixels / 16, dtype=torch.float32), torch.tensor(labels)
+    x, y = digits()
     seed, batch = int(case["seed"]), int(case["batch"])
     draw = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(x), generator=draw)

@@ -19,6 +19,7 @@ from graphnorms.probes import captured, dirichlet_energy
 from graphnorms.report.style import display_name
 from graphnorms.segments import Segments
 from graphnorms.studies.drawing import (
+    geometric_band,
     label_axes,
     legend_below,
     line_with_band,
@@ -98,10 +99,9 @@ def _communities(size: int, draw: torch.Generator) -> Nodes:
 
 
 def _cora(settings: Settings) -> Nodes | None:
-    path = None if settings.data is None else settings.data / "cora" / "cora_linqs.npz"
-    if path is None or not path.is_file():
+    if settings.data is None:
         return None
-    batch = load_dataset(path).batch(torch.tensor([0]))
+    batch = load_dataset(settings.data / "cora" / "cora_linqs.npz").batch(torch.tensor([0]))
     return Nodes("Cora", batch.x, batch.y, batch.adjacency)
 
 
@@ -180,10 +180,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
     trained = sorted({int(one.case["depth"]) for one in measurements if one.case["train"]})
     for norm in NORMS:
         energy = [by_seed(measurements, "energy", norm=norm, depth=depth) for depth in depths]
-        logs = mean_band(np.log10(np.transpose(energy)))
-        center, low, high = (np.power(10, part) for part in (logs.center, logs.low, logs.high))
-        left.plot(depths, center, **look_of(norm))
-        left.fill_between(depths, low, high, color=look_of(norm)["color"], alpha=0.15, linewidth=0)
+        line_with_band(left, depths, geometric_band(np.transpose(energy)), **look_of(norm))
         runs = [by_seed(measurements, "accuracy", norm=norm, depth=depth) for depth in trained]
         line_with_band(right, trained, mean_band(100 * np.transpose(runs)), **look_of(norm))
     name = measurements[0].values["data"]

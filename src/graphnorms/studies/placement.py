@@ -22,6 +22,7 @@ from graphnorms.studies.drawing import (
     mean_band,
     new_figure,
 )
+from graphnorms.studies.material import digits
 from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
 from graphnorms.studies.study import (
     Case,
@@ -76,10 +77,7 @@ def measure(case: Case, settings: Settings) -> Values:
 
 def _mlp(case: Case, settings: Settings) -> tuple[nn.Module, Loss]:
     """A deep MLP on the digits."""
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    x, y = torch.tensor(pixels / 16, dtype=torch.float32), torch.tensor(labels)
+    x, y = digits()
     seed = int(case["seed"])
     model = MLP(
         64, 10, width=64, depth=settings.pick(tiny=2, default=8, full=16), norm=str(case["norm"]),

@@ -21,6 +21,7 @@ from graphnorms.studies.drawing import (
     mean_band,
     new_figure,
 )
+from graphnorms.studies.material import digits
 from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
 from graphnorms.studies.study import (
     Case,
@@ -109,10 +110,8 @@ def _digits(case: Case, settings: Settings) -> Task:
 
     The longer sequences have more images before the one that counts.
     """
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    x, y = torch.tensor(pixels / 16, dtype=torch.float32).view(-1, 8, 8), torch.tensor(labels)
+    pixels, y = digits()
+    x = pixels.view(-1, 8, 8)
     draw = torch.Generator().manual_seed(int(case["seed"]))
     shuffled = torch.randperm(len(x), generator=draw)
     test_ids, train_ids = shuffled[:400], shuffled[400:]
