@@ -186,7 +186,7 @@ STUDY: Final = Study(
     "average at least 0.8 of the progress that it makes from its best scale, and more than one "
     "without a norm.",
     protocol="MLP of 6 × 64 on digits (SGD 0.1, batches of 64, 400 steps) and GIN of 4 × 64 on "
-    "MUTAG (Adam 0.003, batches of 94, 200 steps), all weight matrices at 7 gains, biases 0. Progress: "
+    "MUTAG (Adam 0.003, batches of 94, 200 steps), all weights at 7 gains, biases 0. Progress: "
     "the loss of knowing only how frequent classes are, less the training loss in the last tenth "
     "of the steps; 0 if that is negative or training diverged. 5 seeds.",
     rule="Confirmed if in both models the 95% interval of the share kept with BatchNorm lies above "
