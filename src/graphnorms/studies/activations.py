@@ -111,7 +111,7 @@ def _train_gin(norm: str, seed: int, settings: Settings) -> Trained:
 
 
 def _gin_quantiles(model: GNN, molecules: GraphSet) -> Quantiles:
-    """Return the quantiles of what enters each ReLU: it is fused, so a norm without it runs again."""
+    """Return the quantiles of what enters each ReLU, which is fused: the norms run without it."""
     batch = molecules.batch(torch.arange(len(molecules)))
     slots = {name: each.norm for name, each in model.named_modules() if isinstance(each, NormSlot)}
     watched = copy.deepcopy(model)  # whose running statistics may move

@@ -225,12 +225,16 @@ def line_with_band(axis: Axes, x: Sequence[float], band: Band, **how: Any) -> No
     )
 
 
-def legend_below(figure: Figure, axis: Axes, *, columns: int = 5) -> None:
-    """Put one legend for all panels below them, with what one of the panels shows."""
-    handles, labels = axis.get_legend_handles_labels()
+def legend_below(figure: Figure, *axes: Axes, columns: int = 5) -> None:
+    """Put one legend for all panels below them, with everything that some panels show."""
+    shown: dict[str, Any] = {}
+    for axis in axes:
+        handles, labels = axis.get_legend_handles_labels()
+        shown |= {label: each for each, label in zip(handles, labels, strict=True)}
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(columns, max(1, len(labels)))
-    )
+        list(shown.values()), list(shown), loc="outside lower center",
+        ncols=min(columns, max(1, len(shown))),
+    )  # fmt: skip
 
 
 def mark_level(axis: Axes, value: float, text: str = "") -> None:
