@@ -126,7 +126,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
     right.axhspan(LOWEST, HIGHEST, color="#E69F00", alpha=0.12, linewidth=0)
     right.annotate("expected of LayerNorm", (1.45, 1), ha="right", va="center", fontsize=7)
     mark_level(right, HARMED, "expected of BatchNorm: above")
-    label_axes(right, "", f"loss({SMALL}) / loss({LARGE}), over that of none", title="the rule")
+    label_axes(right, "", f"loss({SMALL}) / loss({LARGE}), none = 1", title="the rule")
     right.set_xticks((0, 1), ("LayerNorm", "BatchNorm"))
     right.set_xlim(-0.5, 1.5)
     legend_below(figure, left)

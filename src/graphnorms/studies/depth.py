@@ -158,7 +158,7 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         ),
         f"With {deep} layers, of the energy of {SHALLOW} a share of {kept['none'].mean:.1e} is "
         "left without a norm, "
-        + ", ".join(f"{written(kept[norm])} with {display_name(norm)}" for norm in NORMS[1:])
+        + ", ".join(f"{written(kept[norm], '.2g')} with {display_name(norm)}" for norm in NORMS[1:])
         + f"; the accuracy, {np.mean(plain):.2f} without, is higher by "
         + ", ".join(f"{written(gain[norm])} with {display_name(norm)}" for norm in NORMS[1:])
         + f". Data: {measurements[0].values['data']}.",
@@ -190,7 +190,8 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
     )  # fmt: skip
     label_axes(right, "layers", "test accuracy", y_unit="%", x_log=True, title=f"trained, {name}")
     if name != "Cora":
-        mark_level(right, 25, "a guess")
+        mark_level(right, 25)
+        right.annotate("a guess", (2, 25.5), color="#555555", fontsize=7)
     for axis, ticks in ((left, depths), (right, trained)):
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
         axis.xaxis.minorticks_off()

@@ -219,7 +219,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
             title=f"{task}, up to {TRAINED} time steps",
         )  # fmt: skip
         label_axes(
-            testing, "time steps of a test sequence", "test loss", y_unit="nats", y_log=True,
+            testing, "time steps of a test sequence", "test loss", y_unit="nats",
             title=f"{task}, as long and longer",
         )  # fmt: skip
         testing.axvspan(0, TRAINED, color="#8A8A8A", alpha=0.12, linewidth=0)

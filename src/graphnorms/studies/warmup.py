@@ -177,7 +177,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
                     if one.case["model"] == model and one.case["rate"] == rate
                     and one.case["place"] == place and one.case["warmup"] == warmup
                 ]  # fmt: skip
-                how = look(number, f"{place}, {'warm-up' if warmup else 'none'}")
+                how = look(number, f"{place}, {'warm-up' if warmup else 'no warm-up'}")
                 how |= {"linestyle": "--" if warmup else "-"}
                 line_with_band(axis, range(10, 101, 10), mean_band(curves), **how)
         label_axes(
