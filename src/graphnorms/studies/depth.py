@@ -214,7 +214,8 @@ STUDY = Study(
     "features: N(0, 1), plus 1 in the one of the community; another graph per seed. (With a data "
     "folder Cora.) Energy x'Δx / ‖x‖² at initialization for 2 to 64 layers; accuracy after 100 "
     "steps of Adam, rate 1e-2, on 20 nodes of each community, tested on the others, for 2, 8 and "
-    "32 layers. All norms see the whole graph, in training mode. Five seeds.",
+    "32 layers. All norms see the whole graph, in training mode; on one graph GraphNorm begins "
+    "as BatchNorm. Five seeds.",
     rule=f"Confirmed if the 95% interval of the energy kept lies below {KEPT:g} without a norm and "
     f"above it with each, and that of the accuracy gained above {GAIN:g} with each; not confirmed "
     "if one of them lies on the other side.",
