@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 import numpy as np
+from numpy.typing import NDArray
 
 from graphnorms.data import GraphSet
 from graphnorms.data.features import Features
 from graphnorms.data.raw import RawGraphs
 
-DEGREES = (3, 4, 5, 6)
-SIZES = tuple(range(5, 21))
+DEGREES: Final = (3, 4, 5, 6)
+SIZES: Final = (6, 9, 12, 15)
+REMOVED: Final = 0.2
+"""The share of its edges that a thinned graph lacks."""
+
+Integers = NDArray[np.int64]
+Graph = tuple[int, Integers, Integers]
+"""Number of nodes, and the two ends of each edge."""
 
 
-def regular_graphs(number: int, features: Features, seed: int, removed: float = 0.0) -> GraphSet:
+def regular_graphs(
+    number: int, features: Features, seed: int, *, thinned: float = 0.0
+) -> GraphSet:
     """Make regular graphs of 3 to 6 neighbours; the class is the degree, all equally frequent.
 
     Circulant graphs: node i has the neighbours i ± k for some steps k drawn at random, and its
@@ -22,13 +34,14 @@ def regular_graphs(number: int, features: Features, seed: int, removed: float = 
     Args:
         number: How many; a multiple of 4.
         features: `"constant"` or `"degree"`.
-        seed: Draws sizes (8, 10, … 24 nodes), steps, and what is removed.
-        removed: The share of the edges that are taken out: the graphs are then nearly regular.
+        seed: Draws sizes (8, 10, … 24 nodes), steps, and the edges that are removed.
+        thinned: The share of the graphs of each class that lack a fifth of their edges, and so
+            are only nearly regular.
     """
     draw = np.random.default_rng(seed)
     graphs = []
     for index in range(number):
-        degree = DEGREES[index % len(DEGREES)]
+        degree = DEGREES[index % 4]
         size = 2 * int(draw.integers(4, 13))
         node = np.arange(size)
         steps = 1 + draw.choice(size // 2 - 1, degree // 2, replace=False)
@@ -36,39 +49,42 @@ def regular_graphs(number: int, features: Features, seed: int, removed: float = 
         if degree % 2:
             pairs.append((node[: size // 2], node[size // 2 :]))
         one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
-        left = draw.permutation(len(one))[round(removed * len(one)) :]
-        graphs.append((size, one[left], other[left]))
-    return _packed("regular", graphs, np.arange(number) % len(DEGREES), features)
+        graphs.append((size, one, other))
+    return _packed("regular", _thin(graphs, thinned, draw), features)
 
 
-def complete_graphs(copies: int, features: Features) -> GraphSet:
-    """Make complete graphs of 5 to 20 nodes; the class is the remainder of the size by 4.
+def complete_graphs(
+    number: int, features: Features, seed: int, *, thinned: float = 0.0
+) -> GraphSet:
+    """Make complete graphs of 6, 9, 12 and 15 nodes; the class is the size, equally frequent.
 
     Args:
-        copies: How many of each size.
-        features: `"constant"` or `"degree"`.
+        number, features, thinned: Those of `regular_graphs`.
+        seed: Draws the edges that are removed.
     """
-    sizes = SIZES * copies
+    draw = np.random.default_rng(seed)
+    sizes = [SIZES[index % 4] for index in range(number)]
     graphs = [(size, *np.triu_indices(size, 1)) for size in sizes]
-    return _packed("complete", graphs, np.array(sizes) % 4, features)
+    return _packed("complete", _thin(graphs, thinned, draw), features)
 
 
-def _packed(
-    name: str,
-    graphs: list[tuple[int, np.ndarray, np.ndarray]],
-    classes: np.ndarray,
-    features: Features,
-) -> GraphSet:
-    """Pack graphs given as their size and the two ends of each edge, counted from 0."""
+def _thin(graphs: list[Graph], thinned: float, draw: np.random.Generator) -> list[Graph]:
+    """Take edges out of the first graphs; their classes alternate."""
+    for index in range(4 * round(thinned * len(graphs) / 4)):
+        size, one, other = graphs[index]
+        left = draw.permutation(len(one))[round(REMOVED * len(one)) :]
+        graphs[index] = (size, one[left], other[left])
+    return graphs
+
+
+def _packed(name: str, graphs: Sequence[Graph], features: Features) -> GraphSet:
     ptr = np.concatenate(([0], np.cumsum([size for size, _, _ in graphs])))
-    one, other = (
-        np.concatenate([graph[end] + first for graph, first in zip(graphs, ptr, strict=False)])
-        for end in (1, 2)
-    )
+    one = np.concatenate([ends + first for (_, ends, _), first in zip(graphs, ptr, strict=False)])
+    other = np.concatenate([ends + first for (_, _, ends), first in zip(graphs, ptr, strict=False)])
     return RawGraphs(
         name=name,
         ptr=ptr,
         source=np.concatenate((one, other)),
         target=np.concatenate((other, one)),
-        y=classes,
+        y=np.arange(len(graphs)) % 4,
     ).pack(features)
