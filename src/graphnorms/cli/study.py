@@ -36,6 +36,9 @@ COLORS: dict[Verdict, str] = {
     "inconclusive": "yellow",
 }
 
+GALLERY = "index.html"
+INTERRUPTED = 130
+
 Seed = Annotated[int, typer.Option(help="Other seeds give other numbers.")]
 Full = Annotated[bool, typer.Option("--full", help="At the scale of the paper: takes long.")]
 Tiny = Annotated[
@@ -101,6 +104,7 @@ def _run(
     redraw: bool,
     as_json: bool,
 ) -> int:
+    from graphnorms.errors import GraphnormsError
     from graphnorms.lab.engines import default_workers
     from graphnorms.studies.runner import StudyInterrupted, redraw_study, run_study
 
@@ -108,31 +112,33 @@ def _run(
     if number < 0:
         raise ValueError(f"workers is {number}, expected a number from 0 on")
     typed = shlex.join(["graphnorms", *sys.argv[1:]])
-    results = []
+    results, failed = [], False
     for each in chosen:
-        if redraw:
-            results.append(redraw_study(each, out / each.name))
-        else:
-            with _Display(Console(stderr=as_json), each, quiet=as_json) as display:
-                try:
+        folder = out / each.name
+        try:
+            if redraw:
+                result = redraw_study(each, folder)
+            else:
+                with _Display(Console(stderr=as_json), each, quiet=as_json) as display:
                     result = run_study(
-                        each, settings, out / each.name,
-                        workers=number, command=typed, on_progress=display,
-                    )  # fmt: skip
-                except StudyInterrupted as caught:
-                    interruption = str(caught)
-                else:
-                    interruption = ""
-                    results.append(result)
-            if interruption:
-                complain(interruption)
-                return 130
+                        each, settings, folder, workers=number, command=typed, on_progress=display
+                    )
+        except StudyInterrupted as caught:
+            complain(str(caught))
+            return INTERRUPTED
+        except GraphnormsError as error:
+            if len(chosen) == 1:
+                raise
+            complain(str(error))
+            failed = True
+            continue
+        results.append(result)
         if not as_json:
-            show_result(Console(highlight=False), results[-1], out / each.name)
+            show_result(Console(highlight=False), result, folder)
     if as_json:
         outcome = [json.loads(result.to_json()) for result in results]
         print(json.dumps(outcome[0] if len(chosen) == 1 else outcome, indent=2, allow_nan=False))
-    return 0
+    return 1 if failed else 0
 
 
 def show_result(console: Console, result: StudyResult, folder: Path) -> None:
@@ -225,6 +231,101 @@ def _table(*headings: str) -> Table:
     )
     table.padding = (0, 2, 0, 0)
     return table
+
+
+@study.command("list")
+def list_(
+    out: Out = STUDIES,
+    as_json: AsJson = False,
+) -> int:
+    """List the studies: the claim of each, what it costs, and what came out last."""
+    from graphnorms.studies.results import load_all
+
+    found = {result.name: result for result in load_all(out, NAMES)}
+    studies = [study_named(name) for name in NAMES]
+    if as_json:
+        listed = [
+            {
+                "name": each.name,
+                "claim": each.claim,
+                "seconds": each.seconds,
+                "verdict": found[each.name].finding.verdict if each.name in found else None,
+            }
+            for each in studies
+        ]
+        print(json.dumps(listed, indent=2, ensure_ascii=False, allow_nan=False))
+        return 0
+    console = Console(highlight=False)
+    table = _table("study", "claim", "cost", f"last verdict in {out}")
+    for each in studies:
+        last = Text("")
+        if each.name in found:
+            result = found[each.name]
+            size = result.settings.size
+            last.append(result.finding.verdict, style=COLORS[result.finding.verdict])
+            last.append("" if size == "default" else f" ({size})")
+        table.add_row(each.name, Text(each.claim), f"{each.seconds} s", last)
+    console.print(table)
+    console.print("\nCost: of the default size, on two cores.")
+    return 0
+
+
+@study.command("all")
+def all_(
+    seed: Seed = 0,
+    full: Full = False,
+    tiny: Tiny = False,
+    data: Data = None,
+    workers: Workers = None,
+    out: Out = STUDIES,
+    redraw: Redraw = False,
+    as_json: AsJson = False,
+) -> int:
+    """Measure every claim, and write one page about all of them."""
+    from graphnorms.studies.gallery import write_gallery
+
+    settings = _settings(seed=seed, full=full, tiny=tiny, data=data)
+    chosen = [study_named(name) for name in NAMES]
+    code = _run(chosen, settings, workers, out, redraw=redraw, as_json=as_json)
+    if code != INTERRUPTED:
+        write_gallery(out / GALLERY, out)
+        if not as_json:
+            _say(f"page: {out / GALLERY}")
+    return code
+
+
+@study.command()
+def gallery(
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The page.", show_default=f"FOLDER/{GALLERY}"),
+    ] = None,
+    folder: Annotated[Path, typer.Argument(help="The folder of results.")] = STUDIES,
+) -> int:
+    """Write one page over the results that there are, without measuring."""
+    from graphnorms.studies.gallery import write_gallery
+
+    page = folder / GALLERY if out is None else out
+    write_gallery(page, folder)
+    _say(f"page: {page}")
+    return 0
+
+
+@study.command()
+def page(
+    file: Annotated[Path, typer.Argument(help="The page to fill in.")] = Path("docs/studies.md"),
+    results: Annotated[Path, typer.Option(help="The folder of results.")] = STUDIES,
+) -> int:
+    """Copy results into the documentation, and fill its page in."""
+    from graphnorms.studies.page import keep
+
+    kept = keep(results, file)
+    _say(f"filled in: {file}, {len(kept)} studies")
+    return 0
+
+
+def _say(line: str) -> None:
+    Console(highlight=False).print(line, markup=False, soft_wrap=True)
 
 
 for _name in NAMES:

@@ -178,6 +178,12 @@ def mean_band(runs: Sequence[ArrayLike]) -> Band:
     return _band(runs, _mean)
 
 
+def geometric_band(runs: Sequence[ArrayLike]) -> Band:
+    """Return the geometric mean over runs of positive numbers, with the interval of `mean_band`."""
+    logs = mean_band([np.log(np.asarray(run, dtype=float)) for run in runs])
+    return Band(*(np.exp(values).tolist() for values in (logs.center, logs.low, logs.high)))
+
+
 def median_band(runs: Sequence[ArrayLike]) -> Band:
     """Return the median over runs with the smallest and the largest, point by point."""
     return _band(runs, _median)
@@ -219,12 +225,16 @@ def line_with_band(axis: Axes, x: Sequence[float], band: Band, **how: Any) -> No
     )
 
 
-def legend_below(figure: Figure, axis: Axes, *, columns: int = 5) -> None:
-    """Put one legend for all panels below them, with what one of the panels shows."""
-    handles, labels = axis.get_legend_handles_labels()
+def legend_below(figure: Figure, *axes: Axes, columns: int = 5) -> None:
+    """Put one legend for all panels below them, with everything that some panels show."""
+    shown: dict[str, Any] = {}
+    for axis in axes:
+        handles, labels = axis.get_legend_handles_labels()
+        shown |= {label: each for each, label in zip(handles, labels, strict=True)}
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(columns, max(1, len(labels)))
-    )
+        list(shown.values()), list(shown), loc="outside lower center",
+        ncols=min(columns, max(1, len(shown))),
+    )  # fmt: skip
 
 
 def mark_level(axis: Axes, value: float, text: str = "") -> None:

@@ -42,7 +42,7 @@ class StudyResult:
         machine: What `graphnorms.bench.machine.describe` says of where it was measured.
         command: What measures it again.
         measured: When the last case was, ISO 8601 in UTC.
-        core_seconds: Sum of the times of all cases, each on one core.
+        core_seconds: Processor time of all cases together.
         source_hash: Of the code that measured, see `graphnorms.studies.runner.source_hash`.
     """
 
