@@ -12,8 +12,15 @@ import torch.nn.functional as F
 from graphnorms.lab.statistics import Estimate
 from graphnorms.models import MLP
 from graphnorms.studies.drawing import (
-    label_axes, legend_below, line_with_band, look_of, mark_level, mean_band, new_figure,
-)  # fmt: skip
+    label_axes,
+    legend_below,
+    line_with_band,
+    look_of,
+    mark_level,
+    mean_band,
+    new_figure,
+)
+from graphnorms.studies.material import digits
 from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
 from graphnorms.studies.study import Case, Finding, Measurement, Settings, Study, Values, decide
 
@@ -40,10 +47,7 @@ def cases(settings: Settings) -> list[Case]:
 
 def measure(case: Case, settings: Settings) -> Values:
     """Train on as many examples, in the same order, whatever the batch size; test once."""
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    x, y = torch.tensor(pixels / 16, dtype=torch.float32), torch.tensor(labels)
+    x, y = digits()
     seed, batch = int(case["seed"]), int(case["batch"])
     draw = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(x), generator=draw)
@@ -122,7 +126,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
     right.axhspan(LOWEST, HIGHEST, color="#E69F00", alpha=0.12, linewidth=0)
     right.annotate("expected of LayerNorm", (1.45, 1), ha="right", va="center", fontsize=7)
     mark_level(right, HARMED, "expected of BatchNorm: above")
-    label_axes(right, "", f"loss({SMALL}) / loss({LARGE}), over that of none", title="the rule")
+    label_axes(right, "", f"loss({SMALL}) / loss({LARGE}), none = 1", title="the rule")
     right.set_xticks((0, 1), ("LayerNorm", "BatchNorm"))
     right.set_xlim(-0.5, 1.5)
     legend_below(figure, left)

@@ -48,9 +48,9 @@ def paired_ratio(first: ArrayLike, second: ArrayLike) -> Estimate:
     return Estimate(*(math.exp(end) for end in (found.mean, found.low, found.high)))
 
 
-def written(found: Estimate, digits: int = 2) -> str:
-    """Write a value with its interval, `1.25 [1.10, 1.41]`."""
-    return f"{found.mean:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+def written(found: Estimate, form: str = ".2f") -> str:
+    """Write a value with its interval, `1.25 [1.10, 1.41]`, each number in the format given."""
+    return f"{found.mean:{form}} [{found.low:{form}}, {found.high:{form}}]"
 
 
 def as_numbers(name: str, found: Estimate) -> dict[str, float | None]:

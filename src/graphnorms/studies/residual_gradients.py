@@ -15,12 +15,24 @@ from graphnorms.lab.statistics import Estimate
 from graphnorms.models import SequenceTransformer
 from graphnorms.probes import gradient_norms
 from graphnorms.studies.drawing import (
-    label_axes, legend_below, line_with_band, look, mean_band, new_figure,
-)  # fmt: skip
+    label_axes,
+    legend_below,
+    line_with_band,
+    look,
+    mean_band,
+    new_figure,
+)
 from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
 from graphnorms.studies.study import (
-    Case, Finding, Measurement, Settings, Study, Values, decide, where,
-)  # fmt: skip
+    Case,
+    Finding,
+    Measurement,
+    Settings,
+    Study,
+    Values,
+    decide,
+    where,
+)
 from graphnorms.studies.text import ALPHABET, characters, excerpts
 
 if TYPE_CHECKING:
@@ -125,7 +137,7 @@ def _slope(measurements: Sequence[Measurement], place: str, depth: int) -> Estim
 
 def draw(measurements: Sequence[Measurement]) -> Figure:
     """Draw the gradient of the last layer over the depth, and of every layer of the deepest."""
-    figure, (left, right) = new_figure(2)
+    figure, (left, right) = new_figure(2, sharey=True)
     depths = _depths(measurements)
     for number, place in enumerate(PLACES):
         how = look(number, place)
@@ -138,12 +150,14 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
         title="by depth, at initialization",
     )  # fmt: skip
     left.set_xticks(depths, [str(depth) for depth in depths])
-    left.set_yticks((0.5, 1, 2, 4), ("0.5", "1", "2", "4"))
-    left.minorticks_off()
+    right.set_xticks(range(2, depths[-1] + 1, 2))
     label_axes(
         right, "layer, the last is next to the output", "‖∂L/∂W²‖", y_log=True,
         title=f"by layer, {depths[-1]} layers",
     )  # fmt: skip
+    for axis in (left, right):
+        axis.set_yticks((0.5, 1, 2, 4, 8), ("0.5", "1", "2", "4", "8"))
+        axis.minorticks_off()
     legend_below(figure, left)
     return figure
 
@@ -163,7 +177,7 @@ STUDY = Study(
     rule="Confirmed if for pre-LN the 95% interval of the ratio of every depth to the one before "
     f"lies below 1, and that of post-LN over pre-LN above {APART:g} at every depth from {DEEP} on; "
     f"not confirmed if one of the first lies above 1 or one of the second below {APART:g}.",
-    seconds=20,
+    seconds=35,
     cases=cases,
     measure=measure,
     judge=judge,

@@ -15,8 +15,13 @@ from graphnorms.data import load_dataset
 from graphnorms.lab.statistics import Estimate
 from graphnorms.models import GraphTransformer, SequenceTransformer
 from graphnorms.studies.drawing import (
-    label_axes, legend_below, line_with_band, look, mean_band, new_figure,
-)  # fmt: skip
+    label_axes,
+    legend_below,
+    line_with_band,
+    look,
+    mean_band,
+    new_figure,
+)
 from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
 from graphnorms.studies.study import Case, Finding, Measurement, Settings, Study, Values, decide
 from graphnorms.studies.text import ALPHABET, characters, excerpts
@@ -172,7 +177,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
                     if one.case["model"] == model and one.case["rate"] == rate
                     and one.case["place"] == place and one.case["warmup"] == warmup
                 ]  # fmt: skip
-                how = look(number, f"{place}, {'warm-up' if warmup else 'none'}")
+                how = look(number, f"{place}, {'warm-up' if warmup else 'no warm-up'}")
                 how |= {"linestyle": "--" if warmup else "-"}
                 line_with_band(axis, range(10, 101, 10), mean_band(curves), **how)
         label_axes(
