@@ -192,8 +192,8 @@ STUDY: Final = Study(
     "BatchNorm than without in an MLP.",
     protocol="GIN and GCN of the authors (4 × 64, residuals; Adam 0.01 falling linearly, batches "
     "of 128) on MUTAG, 200 epochs of 2 steps, 6 folds of 10 held out in turn, accuracy in eval "
-    "mode after each epoch; with --data, on PROTEINS, 200 epochs of 8 steps. MLP of 3 × 100 sigmoids "
-    "on digits, SGD 0.1 with momentum 0.9, batches of 60, 1000 steps, 6 seeds.",
+    "mode after each epoch; with --data, on PROTEINS, 200 epochs of 8 steps. MLP of 3 × 100 "
+    "sigmoids on digits, SGD 0.1 with momentum 0.9, batches of 60, 1000 steps, 6 seeds.",
     rule="Confirmed if the 99% intervals of all nine paired differences lie above 0; not confirmed "
     "if one of them lies below 0.",
     seconds=130,
