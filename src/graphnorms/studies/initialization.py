@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -78,7 +79,9 @@ def _train_mlp(norm: str, gain: float, seed: int, settings: Settings) -> float:
 
 def _train_gin(norm: str, gain: float, seed: int, settings: Settings) -> float:
     molecules = graphs("MUTAG", None)
-    model = GNN(preset("gin"), norm, molecules.num_features, 2, seed=seed)
+    # Sums over a molecule would make the first outputs too large for any rate.
+    config = replace(preset("gin"), readout="mean")
+    model = GNN(config, norm, molecules.num_features, 2, seed=seed)
     scale_weights(model, gain)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
     steps = settings.pick(tiny=20, default=200, full=2000)
@@ -185,10 +188,10 @@ STUDY: Final = Study(
     prediction="From initial weights of 0.1 to 10 times He's, a network with BatchNorm keeps on "
     "average at least 0.8 of the progress that it makes from its best scale, and more than one "
     "without a norm.",
-    protocol="MLP of 6 × 64 on digits (SGD 0.1, batches of 64, 400 steps) and GIN of 4 × 64 on "
-    "MUTAG (Adam 0.003, batches of 94, 200 steps), all weights at 7 gains, biases 0. Progress: "
-    "the loss of knowing only how frequent classes are, less the training loss in the last tenth "
-    "of the steps; 0 if that is negative or training diverged. 5 seeds.",
+    protocol="MLP of 6 × 64 on digits (SGD 0.1, batches of 64, 400 steps) and GIN of 4 × 64 with "
+    "mean readout on MUTAG (Adam 0.003, batches of 94, 200 steps), all weights at 7 gains, biases "
+    "0. Progress: the loss of knowing only how frequent classes are, less the training loss in the "
+    "last tenth of the steps; 0 if that is negative or training diverged. 5 seeds.",
     rule="Confirmed if in both models the 95% interval of the share kept with BatchNorm lies above "
     "0.8, and that of its difference to none above 0. Not confirmed if in either model one of "
     "them lies below.",
