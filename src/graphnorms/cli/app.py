@@ -13,6 +13,7 @@ from graphnorms.cli.bench import bench
 from graphnorms.cli.compare import compare
 from graphnorms.cli.report import report
 from graphnorms.cli.shelf import runs, show
+from graphnorms.cli.study import study
 
 app = typer.Typer(
     name="graphnorms",
@@ -26,6 +27,7 @@ app.command()(runs)
 app.command()(show)
 app.command()(report)
 app.add_typer(bench, name="bench")
+app.add_typer(study, name="study")
 
 INTRODUCTION = """\
 [bold]graphnorms[/] trains a graph neural network with each normalization on your graphs, side by \

@@ -30,6 +30,29 @@ NAMES: Final = (
     "depth",
 )
 
+TOPICS: Final = {
+    "activations": "Does BatchNorm keep the distributions of activations still?",
+    "convergence": "Do GIN and GCN train faster with a norm, and fastest with GraphNorm?",
+    "learning-rate": "Does normalization allow larger learning rates?",
+    "initialization": "Does normalization make the scale of the initial weights matter less?",
+    "gradient-flow": "Does normalization keep gradients from vanishing and exploding?",
+    "regularization": "Does BatchNorm regularize, through the noise of its batches?",
+    "covariate-shift": "Does BatchNorm reduce internal covariate shift, and does that matter?",
+    "landscape": "Does BatchNorm smooth the loss, and make gradients predictive?",
+    "sequence-length": "Does LayerNorm suit recurrent networks better than BatchNorm?",
+    "batch-size": "Does BatchNorm need large batches, and LayerNorm not?",
+    "residual-gradients": "Are gradients near the output of a post-LN transformer large?",
+    "warmup": "Does a post-LN transformer need a warm-up, and a pre-LN one not?",
+    "stylization": "Is InstanceNorm better than BatchNorm for stylization?",
+    "preconditioning": "Does subtracting the mean precondition the aggregation?",
+    "batch-noise": "Are batch statistics noisier on graphs than on images?",
+    "mean-information": "Does subtracting the mean cost expressiveness on regular graphs?",
+    "alpha": "Does a learned shift beat a full one where the mean tells something?",
+    "placement": "Does it matter where the norm stands?",
+    "depth": "Does normalization hold over-smoothing off?",
+}
+"""What each study asks, in a line; the study itself says it exactly."""
+
 
 def study_named(name: str) -> Study:
     """Return a study by name: the `STUDY` of the module of that name.

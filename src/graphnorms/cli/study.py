@@ -1,0 +1,332 @@
+"""`graphnorms study`: measure a claim of the literature, and show what came out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from graphnorms.cli import complain
+from graphnorms.cli.plan import duration
+from graphnorms.studies.catalog import NAMES, TOPICS, study_named
+from graphnorms.studies.results import PNG, RESULT, STUDIES, SVG
+
+if TYPE_CHECKING:
+    from graphnorms.studies.results import StudyResult
+    from graphnorms.studies.runner import Progress
+    from graphnorms.studies.study import Case, Settings, Study, Verdict
+
+study = typer.Typer(
+    help="Measure claims of the literature about normalization: one a command, or all."
+)
+
+COLORS: dict[Verdict, str] = {
+    "confirmed": "green",
+    "not confirmed": "red",
+    "inconclusive": "yellow",
+}
+
+GALLERY = "index.html"
+INTERRUPTED = 130
+
+Seed = Annotated[int, typer.Option(help="Other seeds give other numbers.")]
+Full = Annotated[bool, typer.Option("--full", help="At the scale of the paper: takes long.")]
+Tiny = Annotated[
+    bool, typer.Option("--tiny", help="In seconds, to try it out: the verdict means nothing.")
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="A folder with larger data sets, as PROTEINS/PROTEINS.txt.",
+        show_default="the sets that the package carries",
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(help="Cases measured at a time.", show_default="one per core")
+]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="The folder of results; each study has its own in it.")
+]
+Redraw = Annotated[
+    bool, typer.Option("--redraw", help="Judge and draw again what was measured; measure nothing.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the outcome as JSON, and nothing else.")
+]
+
+
+def _command(name: str) -> None:
+    """Add the subcommand of one study; all take the same options."""
+
+    def command(
+        seed: Seed = 0,
+        full: Full = False,
+        tiny: Tiny = False,
+        data: Data = None,
+        workers: Workers = None,
+        out: Out = STUDIES,
+        redraw: Redraw = False,
+        as_json: AsJson = False,
+    ) -> int:
+        settings = _settings(seed=seed, full=full, tiny=tiny, data=data)
+        chosen = study_named(name)
+        return _run([chosen], settings, workers, out, redraw=redraw, as_json=as_json)
+
+    study.command(name, help=TOPICS[name])(command)
+
+
+def _settings(*, seed: int, full: bool, tiny: bool, data: Path | None) -> Settings:
+    from graphnorms.studies.study import Settings
+
+    if full and tiny:
+        raise ValueError("--full and --tiny were both given, expected one of them or none")
+    if data is not None and not data.is_dir():
+        raise ValueError(f"--data {data}: no such folder; expected one with PROTEINS/PROTEINS.txt")
+    return Settings(size="full" if full else "tiny" if tiny else "default", seed=seed, data=data)
+
+
+def _run(
+    chosen: list[Study],
+    settings: Settings,
+    workers: int | None,
+    out: Path,
+    *,
+    redraw: bool,
+    as_json: bool,
+) -> int:
+    from graphnorms.errors import GraphnormsError
+    from graphnorms.lab.engines import default_workers
+    from graphnorms.studies.runner import StudyInterrupted, redraw_study, run_study
+
+    number = default_workers("cpu") if workers is None else workers
+    if number < 0:
+        raise ValueError(f"workers is {number}, expected a number from 0 on")
+    typed = shlex.join(["graphnorms", *sys.argv[1:]])
+    results, failed = [], False
+    for each in chosen:
+        folder = out / each.name
+        try:
+            if redraw:
+                result = redraw_study(each, folder)
+            else:
+                with _Display(Console(stderr=as_json), each, quiet=as_json) as display:
+                    result = run_study(
+                        each, settings, folder, workers=number, command=typed, on_progress=display
+                    )
+        except StudyInterrupted as caught:
+            complain(str(caught))
+            return INTERRUPTED
+        except GraphnormsError as error:
+            if len(chosen) == 1:
+                raise
+            complain(str(error))
+            failed = True
+            continue
+        results.append(result)
+        if not as_json:
+            show_result(Console(highlight=False), result, folder)
+    if as_json:
+        outcome = [json.loads(result.to_json()) for result in results]
+        print(json.dumps(outcome[0] if len(chosen) == 1 else outcome, indent=2, allow_nan=False))
+    return 1 if failed else 0
+
+
+def show_result(console: Console, result: StudyResult, folder: Path) -> None:
+    """Print what was claimed, what was predicted, what came out, and where it lies."""
+    verdict = result.finding.verdict
+    table = _table()
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for what, words in (
+        ("claim", result.claim),
+        ("source", result.source),
+        ("prediction", result.prediction),
+        ("rule", result.rule),
+        ("measured", result.finding.statement),
+    ):
+        table.add_row(what, Text(words))
+    table.add_row("verdict", Text(verdict, style=f"bold {COLORS[verdict]}"))
+    if result.settings.size == "tiny":
+        table.add_row("", Text("of size tiny, to try it out: it means nothing"))
+    console.print(f"\n[bold]{result.name}[/]")
+    console.print(table)
+    files = f"{folder / RESULT}, {SVG}, {PNG}"
+    console.print(f"{files}", markup=False, soft_wrap=True)
+
+
+class _Display:
+    """Show how far a study is: a bar on a terminal, else a line per case."""
+
+    def __init__(self, console: Console, of: Study, *, quiet: bool) -> None:
+        self._console = console
+        self._study = of
+        self._bar: Bar | None = None
+        terminal = console.is_terminal and not console.is_dumb_terminal
+        self._quiet = quiet and not terminal
+        if terminal:
+            self._bar = Bar(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.fields[left]}"), console=console, transient=True,
+            )  # fmt: skip
+            self._task = self._bar.add_task(of.name, total=None, left="")
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Show it."""
+        left = "" if progress.remaining is None else f"about {duration(progress.remaining)} left"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=progress.done, total=progress.total, left=left)
+        elif not self._quiet:
+            self._line(progress, left)
+
+    def _line(self, progress: Progress, left: str) -> None:
+        total = progress.total
+        if progress.case is not None:
+            self._console.print(
+                f"{progress.done:{len(str(total))}}/{total}  {progress.study}  "
+                f"{case_in_words(progress.case)}  {progress.seconds:.1f} s  {left}".rstrip(),
+                markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
+        elif progress.kept:
+            self._console.print(
+                f"{progress.kept} of {total} cases of {progress.study} are measured already",
+                markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
+
+
+def case_in_words(case: Case) -> str:
+    """Write a case on a line: `norm batch, seed 0`."""
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in case.items()
+    )
+
+
+def _table(*headings: str) -> Table:
+    table = Table(
+        *headings, box=None, pad_edge=False, show_header=bool(headings), header_style="bold"
+    )
+    table.padding = (0, 2, 0, 0)
+    return table
+
+
+@study.command("list")
+def list_(
+    out: Out = STUDIES,
+    as_json: AsJson = False,
+) -> int:
+    """List the studies: the claim of each, what it costs, and what came out last."""
+    from graphnorms.studies.results import load_all
+
+    found = {result.name: result for result in load_all(out, NAMES)}
+    studies = [study_named(name) for name in NAMES]
+    if as_json:
+        listed = [
+            {
+                "name": each.name,
+                "claim": each.claim,
+                "seconds": each.seconds,
+                "verdict": found[each.name].finding.verdict if each.name in found else None,
+            }
+            for each in studies
+        ]
+        print(json.dumps(listed, indent=2, ensure_ascii=False, allow_nan=False))
+        return 0
+    console = Console(highlight=False)
+    table = _table("study", "claim", "cost", f"last verdict in {out}")
+    for each in studies:
+        last = Text("")
+        if each.name in found:
+            result = found[each.name]
+            size = result.settings.size
+            last.append(result.finding.verdict, style=COLORS[result.finding.verdict])
+            last.append("" if size == "default" else f" ({size})")
+        table.add_row(each.name, Text(each.claim), f"{each.seconds} s", last)
+    console.print(table)
+    console.print("\nCost: of the default size, on two cores.")
+    return 0
+
+
+@study.command("all")
+def all_(
+    seed: Seed = 0,
+    full: Full = False,
+    tiny: Tiny = False,
+    data: Data = None,
+    workers: Workers = None,
+    out: Out = STUDIES,
+    redraw: Redraw = False,
+    as_json: AsJson = False,
+) -> int:
+    """Measure every claim, and write one page about all of them."""
+    from graphnorms.studies.gallery import write_gallery
+
+    settings = _settings(seed=seed, full=full, tiny=tiny, data=data)
+    chosen = [study_named(name) for name in NAMES]
+    code = _run(chosen, settings, workers, out, redraw=redraw, as_json=as_json)
+    if code != INTERRUPTED:
+        write_gallery(out / GALLERY, out)
+        if not as_json:
+            _say(f"page: {out / GALLERY}")
+    return code
+
+
+@study.command()
+def gallery(
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The page.", show_default=f"FOLDER/{GALLERY}"),
+    ] = None,
+    folder: Annotated[Path, typer.Argument(help="The folder of results.")] = STUDIES,
+) -> int:
+    """Write one page over the results that there are, without measuring."""
+    from graphnorms.studies.gallery import write_gallery
+
+    page = folder / GALLERY if out is None else out
+    write_gallery(page, folder)
+    _say(f"page: {page}")
+    return 0
+
+
+@study.command()
+def page(
+    file: Annotated[Path, typer.Argument(help="The page to fill in.")] = Path("docs/studies.md"),
+    results: Annotated[Path, typer.Option(help="The folder of results.")] = STUDIES,
+) -> int:
+    """Copy results into the documentation, and fill its page in."""
+    from graphnorms.studies.page import keep
+
+    kept = keep(results, file)
+    _say(f"filled in: {file}, {len(kept)} studies")
+    return 0
+
+
+def _say(line: str) -> None:
+    Console(highlight=False).print(line, markup=False, soft_wrap=True)
+
+
+for _name in NAMES:
+    _command(_name)

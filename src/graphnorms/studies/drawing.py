@@ -1,0 +1,247 @@
+"""What the figures of the studies have in common: one style, and the parts that recur.
+
+A study's `draw` makes its figure with `new_figure` and draws on the axes that it gets:
+
+    figure, (left, right) = new_figure(2)
+    line_with_band(left, steps, mean_band(losses), **look_of("batch"))
+    label_axes(left, "step", "training loss", y_unit="nats", title="digits, MLP", y_log=True)
+    legend_below(figure, left)
+    return figure
+
+Whoever calls `draw` does so through `drawn`, which applies the style, and writes through `write`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from graphnorms.files import replacing
+from graphnorms.lab.statistics import mean_interval, without_nan
+from graphnorms.report.style import style_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PALETTE: Final = ("#2B86C5", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#8A8A8A", "#56B4E9")
+"""Colours of what is not a norm, in the order in which to take them (Okabe & Ito)."""
+
+STYLE: Final[Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#8A8A8A",
+    "axes.grid": True,
+    "axes.labelsize": 8.5,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 9,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "grid.alpha": 0.5,
+    "grid.color": "#D8D8D8",
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "graphnorms",
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+}
+
+_MARKERS: Final = {
+    "asterisk": (8, 2, 0), "circle": "o", "diamond": "D", "hex": "h", "inverted_triangle": "v",
+    "plus": "P", "square": "s", "square_pin": "p", "star": "*", "triangle": "^",
+    "triangle_pin": "<", "x": "X",
+}  # fmt: skip
+_DASHES: Final = {"solid": "-", "dashed": "--", "dotted": ":", "dotdash": "-."}
+
+
+def drawn(draw: Callable[..., Figure], *arguments: Any) -> Figure:
+    """Call a function that draws, in the style of the studies."""
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        return draw(*arguments)
+
+
+def write(figure: Figure, svg: Path, png: Path | None = None) -> None:
+    """Write a figure as SVG, the same bytes for the same numbers, and as PNG."""
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        with replacing(svg) as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None})
+        if png is not None:
+            with replacing(png) as temporary:
+                figure.savefig(temporary, format="png", dpi=160, metadata={"Software": None})
+
+
+def new_figure(
+    panels: int = 1,
+    *,
+    columns: int | None = None,
+    size: tuple[float, float] = (3.5, 2.7),
+    sharex: bool = False,
+    sharey: bool = False,
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure of panels beside each other, no window and no global state involved.
+
+    Args:
+        panels: How many.
+        columns: How many beside each other; at most three if not given.
+        size: Width and height of a panel in inches. A figure of two is as wide as a page.
+        sharex, sharey: Whether all panels have one scale.
+    """
+    from matplotlib.figure import Figure
+
+    columns = columns or min(panels, 3)
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).ravel()
+    for axis in axes[panels:]:
+        axis.remove()
+    return figure, list(axes[:panels])
+
+
+def look_of(norm: str) -> dict[str, Any]:
+    """Return how a norm is drawn everywhere: arguments of `Axes.plot`, its name as the label."""
+    style = style_of(norm)
+    return {
+        "color": style.color,
+        "marker": _MARKERS[style.marker],
+        "linestyle": _DASHES[style.dash],
+        "label": style.name,
+    }
+
+
+def look(number: int, label: str) -> dict[str, Any]:
+    """Return how the series of a number is drawn that is not one norm; see `look_of`."""
+    return {
+        "color": PALETTE[number % len(PALETTE)],
+        "marker": "os^Dv<p"[number % 7],
+        "linestyle": ("-", "--", "-.", ":")[number // len(PALETTE) % 4],
+        "label": label,
+    }
+
+
+def label_axes(
+    axis: Axes,
+    x: str,
+    y: str,
+    *,
+    x_unit: str = "",
+    y_unit: str = "",
+    x_log: bool = False,
+    y_log: bool = False,
+    title: str = "",
+) -> None:
+    """Say what the axes of a panel are, with units in brackets, and which are logarithmic."""
+    axis.set_xlabel(_with_unit(x, x_unit))
+    axis.set_ylabel(_with_unit(y, y_unit))
+    if x_log:
+        axis.set_xscale("log")
+    if y_log:
+        axis.set_yscale("log")
+    if title:
+        axis.set_title(title, loc="left")
+
+
+def _with_unit(what: str, unit: str) -> str:
+    return f"{what} ({unit})" if unit else what
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A centre and an interval around it, point by point; NaN where nothing is known."""
+
+    center: list[float]
+    low: list[float]
+    high: list[float]
+
+
+def mean_band(runs: Sequence[ArrayLike]) -> Band:
+    """Return the mean over runs with Student's 95% interval, point by point.
+
+    What is not finite, or `None`, is left out; one run has no interval.
+
+    Args:
+        runs: A curve per seed, all of one length.
+    """
+    return _band(runs, _mean)
+
+
+def geometric_band(runs: Sequence[ArrayLike]) -> Band:
+    """Return the geometric mean over runs of positive numbers, with the interval of `mean_band`."""
+    logs = mean_band([np.log(np.asarray(run, dtype=float)) for run in runs])
+    return Band(*(np.exp(values).tolist() for values in (logs.center, logs.low, logs.high)))
+
+
+def median_band(runs: Sequence[ArrayLike]) -> Band:
+    """Return the median over runs with the smallest and the largest, point by point."""
+    return _band(runs, _median)
+
+
+def _band(runs: Sequence[ArrayLike], summary: Callable[[Any], tuple[float, float, float]]) -> Band:
+    table = np.array([np.asarray(run, dtype=float) for run in runs])  # (runs, points)
+    table[~np.isfinite(table)] = np.nan
+    points = [summary(without_nan(column)) for column in table.T]
+    return Band(*(list(values) for values in zip(*points, strict=True)))
+
+
+def _mean(known: Any) -> tuple[float, float, float]:
+    if not known.size:
+        return np.nan, np.nan, np.nan
+    found = mean_interval(known)
+    return found.mean, found.low, found.high
+
+
+def _median(known: Any) -> tuple[float, float, float]:
+    if not known.size:
+        return np.nan, np.nan, np.nan
+    return float(np.median(known)), float(known.min()), float(known.max())
+
+
+def line_with_band(axis: Axes, x: Sequence[float], band: Band, **how: Any) -> None:
+    """Draw the centre of a band as a line, and the band itself pale behind it.
+
+    Args:
+        axis: Where.
+        x: The places of its points.
+        band: Of `mean_band` or `median_band`.
+        how: Arguments of `Axes.plot`, such as `look_of` gives.
+    """
+    spacing = {"markevery": max(1, len(x) // 12)} if how.get("marker") else {}
+    axis.plot(x, band.center, **spacing | how)
+    axis.fill_between(
+        x, band.low, band.high, color=how.get("color"), alpha=0.15, linewidth=0, zorder=1
+    )
+
+
+def legend_below(figure: Figure, *axes: Axes, columns: int = 5) -> None:
+    """Put one legend for all panels below them, with everything that some panels show."""
+    shown: dict[str, Any] = {}
+    for axis in axes:
+        handles, labels = axis.get_legend_handles_labels()
+        shown |= {label: each for each, label in zip(handles, labels, strict=True)}
+    figure.legend(
+        list(shown.values()), list(shown), loc="outside lower center",
+        ncols=min(columns, max(1, len(shown))),
+    )  # fmt: skip
+
+
+def mark_level(axis: Axes, value: float, text: str = "") -> None:
+    """Draw the level of a threshold or of chance across a panel, and write what it is."""
+    axis.axhline(value, color="#555555", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.5)
+    if text:
+        axis.annotate(
+            text, (0.99, value), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+            fontsize=7, color="#555555",
+        )  # fmt: skip

@@ -1,0 +1,90 @@
+"""The gallery: one page with every claim, its verdict, its figure and the numbers."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from graphnorms.errors import GraphnormsError
+from graphnorms.files import replacing
+from graphnorms.report.templating import raw, template
+from graphnorms.studies.catalog import NAMES, TOPICS
+from graphnorms.studies.results import RESULT, SVG, StudyResult, load_all
+from graphnorms.studies.study import VERDICTS
+
+
+def write_gallery(path: Path, folder: Path) -> list[StudyResult]:
+    """Write the page over all results in a folder, one file that loads nothing.
+
+    Args:
+        path: Where the page goes; an older one is replaced.
+        folder: That of the studies' folders.
+
+    Raises:
+        GraphnormsError: There is no result, or one is damaged.
+        OSError: A file cannot be read or written.
+    """
+    results = list(load_all(folder, NAMES))
+    if not results:
+        raise GraphnormsError(
+            f"{folder} has no results (none such as {NAMES[0]}/{RESULT}); "
+            "measure some with: graphnorms study all"
+        )
+    page = template("studies.html", {"number": number}).render(
+        css=Markup(raw("page.css") + raw("studies.css")),
+        tally=tally(results),
+        tiny=[result.name for result in results if result.settings.size == "tiny"],
+        studies=[
+            {
+                "result": result,
+                "topic": TOPICS.get(result.name, result.name),
+                "mark": result.finding.verdict.replace(" ", "-"),
+                "picture": _picture(folder / result.name / SVG),
+                "circumstances": circumstances(result),
+            }
+            for result in results
+        ],
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return results
+
+
+def tally(results: Sequence[StudyResult]) -> str:
+    """Count the verdicts in words: `1 claim confirmed, 2 not confirmed, 0 inconclusive`."""
+    counts = Counter(result.finding.verdict for result in results)
+    parts = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS]
+    return f"Of {len(results)} claims {', '.join(parts[:-1])} and {parts[-1]}."
+
+
+def number(value: float | None) -> str:
+    """Write a number in four significant digits."""
+    return "–" if value is None else f"{value:.4g}"
+
+
+def circumstances(result: StudyResult) -> dict[str, str]:
+    """Return how a study was run, in words."""
+    settings, machine = result.settings, result.machine
+    versions = {name: value for name, value in machine.get("versions", {}).items() if value}
+    return {
+        "size": settings.size,
+        "seed": str(settings.seed),
+        "data": "embedded or generated" if settings.data is None else str(settings.data),
+        "cases": str(result.cases),
+        "processor time": f"{result.core_seconds:.0f} s of one core",
+        "measured": result.measured,
+        "machine": f"{machine.get('device', 'unknown')}, {machine.get('cores', '?')} cores",
+        "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
+    }
+
+
+def _picture(path: Path) -> str:
+    """Return a figure as an address that holds it: as an image it can run and load nothing."""
+    if not path.is_file():
+        return ""
+    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()

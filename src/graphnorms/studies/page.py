@@ -1,0 +1,127 @@
+"""The page of the documentation: results in short, and their figures, copied and filled in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from graphnorms.errors import GraphnormsError
+from graphnorms.files import replacing
+from graphnorms.studies.catalog import NAMES, TOPICS
+from graphnorms.studies.gallery import circumstances, tally
+from graphnorms.studies.results import PNG, RESULT, SVG, StudyResult, load_all, save
+
+PAGE: Final = Path("docs/studies.md")
+_SLOT: Final = re.compile(r"(<!-- studies -->\n).*(<!-- end -->)", re.DOTALL)
+_LARGEST_RESULT: Final = 150_000  # bytes; above, the measurements are left out of the copy
+_LARGEST_SVG: Final = 200_000  # bytes; above, the figure is copied as PNG
+
+
+def keep(folder: Path, page: Path) -> list[StudyResult]:
+    """Copy results and figures beside a page, in a folder of its name, and fill the page in.
+
+    Args:
+        folder: That of the studies' folders.
+        page: The page, with the slot `<!-- studies -->` … `<!-- end -->`.
+
+    Raises:
+        GraphnormsError: The page has no slot, there is no result, or one is of size tiny.
+        OSError: A file cannot be read or written.
+    """
+    results = list(load_all(folder, NAMES))
+    if not results:
+        raise GraphnormsError(f"{folder} has no results; measure them with: graphnorms study all")
+    for result in results:
+        if result.settings.size == "tiny":
+            raise GraphnormsError(
+                f"{folder / result.name}: the result is of size tiny, which means nothing; "
+                f"measure it with: graphnorms study {result.name}"
+            )
+    copies = page.with_suffix("")
+    for result in results:
+        own = copies / result.name
+        short = result
+        if len(result.to_json().encode()) > _LARGEST_RESULT:
+            short = result.without_measurements()
+        save(short, own)
+        _copy_figure(folder / result.name, own)
+    fill(page)
+    return results
+
+
+def fill(page: Path) -> None:
+    """Fill a page in from the results that lie beside it, all of them.
+
+    Raises:
+        GraphnormsError: The page has no slot, or a result is damaged.
+        OSError: A file cannot be read or written.
+    """
+    text = page.read_text(encoding="utf-8")
+    if not _SLOT.search(text):
+        raise GraphnormsError(f"{page}: no slot <!-- studies --> … <!-- end -->")
+    results = list(load_all(page.with_suffix(""), NAMES))
+    body = _body(results, page.with_suffix("")) if results else "Not measured yet."
+    filled = _SLOT.sub(lambda slot: f"{slot[1]}\n{body}\n\n{slot[2]}", text)
+    with replacing(page) as temporary:
+        temporary.write_text(filled, encoding="utf-8")
+
+
+def _copy_figure(source: Path, target: Path) -> None:
+    chosen = SVG if (source / SVG).stat().st_size <= _LARGEST_SVG else PNG
+    for name in (SVG, PNG):
+        (target / name).unlink(missing_ok=True)
+    with replacing(target / chosen) as temporary:
+        temporary.write_bytes((source / chosen).read_bytes())
+
+
+def _body(results: Sequence[StudyResult], copies: Path) -> str:
+    machines = dict.fromkeys(
+        f"{each['machine']}; {each['versions']}" for each in map(circumstances, results)
+    )
+    rows = [
+        f"| [{result.name}](#{result.name}) | {TOPICS[result.name]} | {_verdict(result)} |"
+        for result in results
+    ]
+    table = "\n".join(["| study | question | verdict |", "|---|---|---|", *rows])
+    measured = "\n".join(f"- {_text(machine)}" for machine in machines)
+    sections = [_section(result, copies) for result in results]
+    return "\n\n".join([tally(results), table, f"Measured on:\n\n{measured}", *sections])
+
+
+def _section(result: StudyResult, copies: Path) -> str:
+    own = copies / result.name
+    picture = SVG if (own / SVG).is_file() else PNG
+    how = circumstances(result)
+    return "\n\n".join([
+        f"({result.name})=\n## {TOPICS[result.name]}",
+        f"{_verdict(result)}. {_text(result.finding.statement)}",
+        f"![Figure of the study {result.name}]({copies.name}/{result.name}/{picture})",
+        "\n".join(
+            f"- *{what}*: {_text(words)}"
+            for what, words in (
+                ("Claim", result.claim),
+                ("Source", result.source),
+                ("Prediction", result.prediction),
+                ("Protocol", result.protocol),
+                ("Rule", result.rule),
+                ("Cost", f"{how['processor time']}, {how['cases']} cases"),
+            )
+        ),
+        f"```text\n{result.command}\n```",
+        f"The numbers: {{download}}`{RESULT} <{copies.name}/{result.name}/{RESULT}>`.",
+    ])  # fmt: skip
+
+
+def _verdict(result: StudyResult) -> str:
+    return f"**{result.finding.verdict}**"
+
+
+def _text(words: str) -> str:
+    """Write words so that Markdown takes them as they are, addresses as links."""
+    parts = re.split(r"(https?://[^\s,;]+[^\s,;.)])", words)
+    return "".join(
+        f"<{part}>" if number % 2 else re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", part)
+        for number, part in enumerate(parts)
+    )

@@ -1,0 +1,152 @@
+"""What a study leaves behind: one file of data, and the figure beside it.
+
+studies/landscape/
+  measurements.jsonl   one checked line per case, added the moment it is measured
+  result.json          the texts, the settings, the measurements, the finding, the machine
+  figure.svg, figure.png
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+from graphnorms.errors import GraphnormsError
+from graphnorms.files import replacing
+from graphnorms.studies.study import SIZES, VERDICTS, Finding, Measurement, Settings, Study
+
+STUDIES: Final = Path("studies")
+"""Where results go when nothing is said."""
+
+MEASUREMENTS: Final = "measurements.jsonl"
+RESULT: Final = "result.json"
+SVG: Final = "figure.svg"
+PNG: Final = "figure.png"
+_TEXTS: Final = ("name", "claim", "source", "prediction", "protocol", "rule")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyResult:
+    """The outcome of a study.
+
+    Args:
+        name, claim, source, prediction, protocol, rule: Those of the study when it was judged.
+        settings: How it was run.
+        finding: What came out.
+        measurements: What it was judged by; empty where a copy has left them out.
+        cases: How many there are.
+        machine: What `graphnorms.bench.machine.describe` says of where it was measured.
+        command: What measures it again.
+        measured: When the last case was, ISO 8601 in UTC.
+        core_seconds: Processor time of all cases together.
+        source_hash: Of the code that measured, see `graphnorms.studies.runner.source_hash`.
+    """
+
+    name: str
+    claim: str
+    source: str
+    prediction: str
+    protocol: str
+    rule: str
+    settings: Settings
+    finding: Finding
+    measurements: tuple[Measurement, ...]
+    cases: int
+    machine: dict[str, Any]
+    command: str
+    measured: str
+    core_seconds: float
+    source_hash: str
+
+    def __post_init__(self) -> None:
+        known = {
+            name: value if value is not None and math.isfinite(value) else None
+            for name, value in self.finding.numbers.items()
+        }
+        object.__setattr__(self, "finding", replace(self.finding, numbers=known))
+
+    def judged(self, study: Study) -> Self:
+        """Return the result as the study judges the same measurements now.
+
+        Raises:
+            GraphnormsError: The measurements were left out of this copy.
+        """
+        if not self.measurements:
+            raise GraphnormsError(
+                f"the result of {self.name} has no measurements in it, they were left out of this "
+                f"copy; measure again with: graphnorms study {self.name}"
+            )
+        return replace(self, finding=study.judge(self.measurements, self.settings), **texts(study))
+
+    def without_measurements(self) -> Self:
+        """Return the result in short."""
+        return replace(self, measurements=())
+
+    def to_json(self) -> str:
+        """Return the result as JSON, a measurement on a line."""
+        data = asdict(self)
+        measurements = data.pop("measurements")
+        data["settings"]["data"] = None if self.settings.data is None else str(self.settings.data)
+        head = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        lines = [json.dumps(each, separators=(",", ":"), allow_nan=False) for each in measurements]
+        body = ",\n    ".join(lines)
+        listed = f"[\n    {body}\n  ]" if lines else "[]"
+        return f'{head[:-2]},\n  "measurements": {listed}\n}}\n'
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: It is not JSON, or not a result.
+        """
+        data = json.loads(text)
+        try:
+            settings, finding = data.pop("settings"), data.pop("finding")
+            folder = settings.pop("data")
+            data["settings"] = Settings(**settings, data=None if folder is None else Path(folder))
+            data["finding"] = Finding(**finding)
+            data["measurements"] = tuple(Measurement(**each) for each in data["measurements"])
+            result = cls(**data)
+        except (TypeError, KeyError, AttributeError):
+            raise ValueError("not the result of a study") from None
+        if result.finding.verdict not in VERDICTS or result.settings.size not in SIZES:
+            raise ValueError("not the result of a study: its verdict or size is unknown")
+        return result
+
+
+def texts(study: Study) -> dict[str, Any]:
+    """Return what a study says of itself, as the result keeps it."""
+    return {name: getattr(study, name) for name in _TEXTS}
+
+
+def save(result: StudyResult, folder: Path) -> None:
+    """Write a result in one step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / RESULT) as temporary:
+        temporary.write_text(result.to_json(), encoding="utf-8")
+
+
+def load(folder: Path) -> StudyResult:
+    """Read the result in a study's folder.
+
+    Raises:
+        FileNotFoundError: There is none.
+        GraphnormsError: The file is not a result.
+    """
+    path = folder / RESULT
+    try:
+        return StudyResult.from_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise GraphnormsError(f"{path}: not the result of a study ({error})") from None
+
+
+def load_all(folder: Path, names: tuple[str, ...]) -> Iterator[StudyResult]:
+    """Read the results that there are in the folders of these studies, in this order."""
+    for name in names:
+        if (folder / name / RESULT).is_file():
+            yield load(folder / name)
