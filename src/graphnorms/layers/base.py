@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from graphnorms.kernels.api import Statistics, finish, normalize
 from graphnorms.kernels.dropout import draw_seed
 from graphnorms.kernels.problem import check_activation, check_dropout
+from graphnorms.kernels.ranks import Group, Ranks, as_ranks
 from graphnorms.layers.checks import check_channels
-from graphnorms.segments import Segments
+from graphnorms.segments import Segments, as_segments
 
 
 class Norm(nn.Module):
@@ -26,6 +27,11 @@ class Norm(nn.Module):
     """
 
     in_channels: int
+    statistics_of: str = ""
+    """Whose rows share a statistic: `"batch"`, `"graph"`, or `""` where no rows do.
+
+    A layer for which it depends on an argument has an attribute of that name.
+    """
 
     def __init__(
         self, in_channels: int | None, activation: str | None, dropout: float, backend: str = "auto"
@@ -39,12 +45,54 @@ class Norm(nn.Module):
         self.activation = activation
         self.dropout = dropout
         self.backend = backend
+        self._ranks: Ranks | None = None
+
+    @property
+    def process_group(self) -> Group:
+        """The ranks that share the statistics: `None`, `"world"` or a `ProcessGroup`.
+
+        Raises:
+            ValueError: When it is set: it is something else, or the layer has no statistic over
+                rows.
+        """
+        if self._ranks is None:
+            return None
+        return "world" if self._ranks.group is None else self._ranks.group
+
+    @process_group.setter
+    def process_group(self, process_group: Group) -> None:
+        ranks = as_ranks(process_group)
+        if ranks is not None and not self.statistics_of:
+            raise ValueError(
+                f"process_group is {ranks}, but this {type(self).__name__} has no statistic over "
+                "rows that ranks could share; use process_group=None"
+            )
+        self._ranks = ranks
+
+    def _is_shared(self) -> bool:
+        """Whether there are other ranks that share the statistics."""
+        return self._ranks is not None and self._ranks.size() > 1
+
+    def _graphs(
+        self,
+        x: Tensor,
+        batch: Tensor | Segments | None,
+        batch_size: int | None,
+        mask: Tensor | None,
+        names: tuple[str, str] = ("batch", "batch_size"),
+    ) -> Segments:
+        """Turn `batch` into Segments, as many on every rank of the layer's process group."""
+        segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask, names=names)
+        if self._ranks is not None and batch is not None:
+            self._ranks.agree(segments)
+        return segments
 
     def _normalize(
         self, x: Tensor, segments: Segments, residual: Tensor | None, **choices: Any
     ) -> tuple[Tensor, Statistics | None]:
-        """Run the primitive with the layer's own epilogue."""
+        """Run the primitive with the layer's own epilogue, over its process group."""
         share = self.dropout if self.training else 0.0
+        choices.setdefault("ranks", self._ranks)
         return normalize(
             x, segments, activation=self.activation, dropout=share,
             seed=draw_seed(x.device) if share else None, residual=residual,
@@ -83,4 +131,6 @@ class Norm(nn.Module):
             parts.append(f"activation={self.activation!r}")
         if self.dropout:
             parts.append(f"dropout={self.dropout}")
+        if self._ranks is not None:
+            parts.append(f"process_group={self._ranks}")
         return ", ".join(part for part in parts if part)
