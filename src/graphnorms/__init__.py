@@ -7,6 +7,7 @@ Importing the package imports torch and nothing heavier; the lab is loaded at fi
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.adjacency import Adjacency
+from graphnorms.dropin import batch, replace_norms, resolve_norm
 from graphnorms.errors import BackendRefusedError, DatasetError, GraphnormsError, RunExistsError
 from graphnorms.kernels import BackendStatus, Over, aggregate, backends, segment_normalize
 from graphnorms.layers import (
@@ -83,10 +84,13 @@ __all__ = [
     "__version__",
     "aggregate",
     "backends",
+    "batch",
     "compare",
     "load_dataset",
     "make_norm",
     "open_comparison",
+    "replace_norms",
+    "resolve_norm",
     "segment_normalize",
 ]
 

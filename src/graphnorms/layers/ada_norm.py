@@ -52,6 +52,8 @@ class AdaNorm(Norm):
     Source: Xu et al., NeurIPS 2019, https://arxiv.org/abs/1911.07013, and the authors' code.
     """
 
+    per_graph = False
+
     def __init__(
         self,
         in_channels: int,

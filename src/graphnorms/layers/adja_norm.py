@@ -52,6 +52,8 @@ class AdjaNorm(Norm):
     itself belongs to its neighbourhood.
     """
 
+    per_graph = False
+
     def __init__(
         self,
         in_channels: int,

@@ -28,10 +28,9 @@ class Norm(nn.Module):
 
     in_channels: int
     statistics_of: str = ""
-    """Whose rows share a statistic: `"batch"`, `"graph"`, or `""` where no rows do.
-
-    A layer for which it depends on an argument has an attribute of that name.
-    """
+    """Whose rows share a statistic: `"batch"`, `"graph"`, or `""` where no rows do."""
+    per_graph: bool = True
+    """Whether the result depends on which graph a row belongs to."""
 
     def __init__(
         self, in_channels: int | None, activation: str | None, dropout: float, backend: str = "auto"
@@ -51,6 +50,8 @@ class Norm(nn.Module):
     def process_group(self) -> Group:
         """The ranks that share the statistics: `None`, `"world"` or a `ProcessGroup`.
 
+        Set, it is set for the parts of the layer that have statistics of the batch, too.
+
         Raises:
             ValueError: When it is set: it is something else, or the layer has no statistic over
                 rows.
@@ -68,6 +69,9 @@ class Norm(nn.Module):
                 "rows that ranks could share; use process_group=None"
             )
         self._ranks = ranks
+        for part in self.children():
+            if isinstance(part, Norm) and part.statistics_of == "batch":
+                part.process_group = process_group
 
     def _is_shared(self) -> bool:
         """Whether there are other ranks that share the statistics."""

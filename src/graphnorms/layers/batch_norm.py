@@ -61,6 +61,7 @@ class BatchNorm(Norm):
     """
 
     statistics_of = "batch"
+    per_graph = False
 
     def __init__(
         self,

@@ -68,6 +68,7 @@ class DiffGroupNorm(Norm):
     """
 
     statistics_of = "batch"
+    per_graph = False
 
     def __init__(
         self,

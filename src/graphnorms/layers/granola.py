@@ -58,6 +58,8 @@ class Granola(Norm):
     and $\beta$ about 0, are choices made here.
     """
 
+    per_graph = False
+
     def __init__(
         self,
         in_channels: int,

@@ -69,6 +69,7 @@ class HeteroBatchNorm(Norm):
     """
 
     statistics_of = "batch"
+    per_graph = False
     weight: Tensor | None
     bias: Tensor | None
     running_mean: Tensor | None

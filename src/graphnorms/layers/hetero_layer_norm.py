@@ -53,6 +53,7 @@ class HeteroLayerNorm(Norm):
     parameters go and whose checkpoints load unchanged.
     """
 
+    per_graph = False
     weight: Tensor | None
     bias: Tensor | None
 

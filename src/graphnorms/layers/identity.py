@@ -30,6 +30,8 @@ class Identity(Norm):
         ValueError: `in_channels` is not positive, or `x` is not `(nodes, in_channels)`.
     """
 
+    per_graph = False
+
     def __init__(
         self,
         in_channels: int,

@@ -81,6 +81,7 @@ class LayerNorm(Norm):
         self.affine = affine
         self.mode = mode
         self.statistics_of = "graph" if mode == "graph" else ""
+        self.per_graph = mode == "graph"
         if affine:
             self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
             self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))

@@ -44,6 +44,8 @@ class MessageNorm(Norm):
     whose checkpoints load unchanged.
     """
 
+    per_graph = False
+
     def __init__(
         self,
         learn_scale: bool = False,

@@ -47,6 +47,8 @@ class NodeNorm(Norm):
     of $\varepsilon$ and the default of $p$ are those of the authors' code.
     """
 
+    per_graph = False
+
     def __init__(
         self,
         in_channels: int,

@@ -100,6 +100,7 @@ class PointNorm(Norm):
         whose = {DOMAINS[center].segment, DOMAINS[scale].segment}
         self.statistics_of = next((name for name in ("graph", "batch") if name in whose), "")
         self.process_group = process_group
+        self.per_graph = any(step.segment == "graph" for step in self._steps)
 
     def _at_point(
         self,

@@ -71,6 +71,7 @@ class PowerNorm(Norm):
     """
 
     statistics_of = "batch"
+    per_graph = False
     running_moment: Tensor
     running_gradient: Tensor
     num_batches_tracked: Tensor

@@ -46,6 +46,8 @@ class RMSNorm(Norm):
     named as in `torch.nn.RMSNorm`, whose checkpoints load unchanged.
     """
 
+    per_graph = False
+
     def __init__(
         self,
         in_channels: int,

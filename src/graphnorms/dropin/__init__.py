@@ -1,0 +1,8 @@
+"""Our norms in models that were written without them: exchanged in place, given the batch."""
+
+from graphnorms.dropin.context import batch
+from graphnorms.dropin.replace import replace_norms
+from graphnorms.dropin.resolve import resolve_norm
+from graphnorms.dropin.result import Change, Replacement
+
+__all__ = ["Change", "Replacement", "batch", "replace_norms", "resolve_norm"]

@@ -1,0 +1,99 @@
+"""Which graph every row belongs to, as far as the models that are running have been told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from torch import Tensor
+
+from graphnorms.segments import Segments
+
+Graphs = Tensor | Segments | Mapping[Any, Any]
+"""The graph of every row; of models with node types, the same by type."""
+
+
+class Frame(NamedTuple):
+    """What one call or one `with` says of the batch; a stack of them, innermost first."""
+
+    batch: Graphs | None
+    """`None` for one graph, or where `ptr` or `missing` say otherwise."""
+    batch_size: Any
+    """Number of graphs, or the same by type; `None` where nobody has said it."""
+    ptr: Tensor | None
+    """Offsets of the graphs, where there is no `batch`."""
+    missing: str
+    """Why nothing is known, in words; empty where something is."""
+    owner: object
+    """Who has put the frame here, and takes it away."""
+    outer: Frame | None
+
+
+_stack: Final = threading.local()
+"""Its `top` is the innermost frame of this thread.
+
+Not a context variable: `torch.compile` follows what hooks do to a `threading.local`, but not to a
+`ContextVar`.
+"""
+
+
+def current() -> Frame | None:
+    """Return the innermost frame, `None` outside of all."""
+    return getattr(_stack, "top", None)
+
+
+def push(
+    owner: object,
+    batch: Graphs | None,
+    batch_size: Any = None,
+    ptr: Tensor | None = None,
+    missing: str = "",
+) -> None:
+    """Put a frame on top."""
+    _stack.top = Frame(batch, batch_size, ptr, missing, owner, current())
+
+
+def pop(owner: object) -> None:
+    """Take the frame of an owner away, if it is the innermost."""
+    top = current()
+    if top is not None and top.owner is owner:
+        _stack.top = top.outer
+
+
+class batch:  # noqa: N801
+    """Say by hand which graph every row belongs to, for the norms that `replace_norms` has put in.
+
+    Needed where a model is neither given `batch` nor a `Data` object, or where a part of it is
+    called by itself. What a model is given in a call of its own comes first within that call.
+    It holds in the thread in which it was entered, until the end of the block, however that comes
+    about; blocks nest.
+
+        with graphnorms.batch(data.batch, data.num_graphs):
+            out = model.encode(data.x, data.edge_index)
+
+    Args:
+        batch: The graph of every row, `(rows,)` integer, or a `Segments`; for a model with node
+            types a mapping from the type to either; `None` to say that all rows are one graph.
+        batch_size: Number of graphs; of a model with node types one number for all, or by type.
+
+    Raises:
+        ValueError: `batch` is none of these.
+    """
+
+    def __init__(
+        self, batch: Tensor | Segments | Mapping[Any, Any] | None, batch_size: Any = None
+    ) -> None:
+        if batch is not None and not isinstance(batch, Tensor | Segments | Mapping):
+            raise ValueError(
+                f"batch is a {type(batch).__name__}, expected a vector of integers, a Segments, a "
+                "mapping from node types to these, or None for one graph"
+            )
+        self._batch = batch
+        self._batch_size = batch_size
+
+    def __enter__(self) -> None:
+        push(self, self._batch, self._batch_size)
+
+    def __exit__(self, *error: object) -> None:
+        pop(self)

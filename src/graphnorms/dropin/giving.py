@@ -1,0 +1,116 @@
+"""The hook on a norm: it is given the batch where the model calls it without."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from graphnorms.dropin.context import Frame, current
+from graphnorms.segments import Segments
+
+_HOW = (
+    "give the model batch, or call it in `with graphnorms.batch(batch, batch_size):`; if all rows "
+    "are one graph, graphnorms.batch(None) says so once, replace_norms(…, single_graph=True) always"
+)
+
+
+class Giver:
+    """Completes the arguments of a norm.
+
+    Args:
+        norm: The norm.
+        name: Its qualified name in the model, for errors and to find its node type.
+        per_graph: Whether it has to know which graph a row belongs to.
+        positions: Whether features may have more than two dimensions.
+        single_graph: Whether rows of which nothing is known are one graph.
+    """
+
+    def __init__(
+        self, norm: nn.Module, name: str, *, per_graph: bool, positions: bool, single_graph: bool
+    ) -> None:
+        self.name = name
+        self.title = f"{name} ({type(norm).__name__})"
+        self.per_graph = per_graph
+        self.positions = positions
+        self.single_graph = single_graph
+        parameters = inspect.signature(norm.forward).parameters
+        self.takes_batch = "batch" in parameters
+
+    def attach(self, norm: nn.Module) -> Any:
+        """Put the hook on the norm."""
+        return norm.register_forward_pre_hook(self.complete, with_kwargs=True)
+
+    def complete(
+        self, norm: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of the norm, whatever way the old one was called."""
+        rest = dict(kwargs)
+        x, batch, size, *others = (*args, None, None, None)[: max(len(args), 3)]
+        x = rest.pop("x", rest.pop("input", None)) if x is None else x
+        batch = rest.pop("batch", None) if batch is None else batch
+        size = rest.pop("batch_size", rest.pop("dim_size", None)) if size is None else size
+        if not self.positions and x.dim() != 2:
+            raise ValueError(
+                f"{self.title} is given {tuple(x.shape)}, expected (nodes, channels): leave it as "
+                f"it was, replace_norms(…, where=lambda name, norm: name != {self.name!r})"
+            )
+        if not self.takes_batch:
+            return (x,), rest
+        if self.per_graph:
+            frame = current()
+            if batch is None:
+                batch, size = self._from_frame(frame, x)
+            elif size is None and frame is not None and frame.batch is batch:
+                size = frame.batch_size
+        return (x, batch, size, *others), rest
+
+    def _from_frame(self, frame: Frame | None, x: Tensor) -> tuple[Tensor | Segments | None, Any]:
+        if frame is None or frame.missing:
+            if self.single_graph:
+                return None, None
+            why = "it was called outside of the model" if frame is None else frame.missing
+            raise ValueError(f"{self.title} needs the graph of every row, but {why}; {_HOW}")
+        batch, size = frame.batch, frame.batch_size
+        if isinstance(batch, Mapping):
+            node_type = self._node_type(batch)
+            batch = batch[node_type]
+            size = size.get(node_type) if isinstance(size, Mapping) else size
+        if batch is None:
+            if frame.ptr is None:
+                return None, None
+            batch, size = Segments.from_ptr(frame.ptr), None
+        self._check_rows(batch, size, x)
+        return batch, size
+
+    def _node_type(self, batch: Mapping[Any, Any]) -> Any:
+        """Find the node type whose norm this is: containers by type have it in the name."""
+        parts = self.name.split(".")
+        for node_type in batch:
+            key = "__".join(node_type) if isinstance(node_type, tuple) else str(node_type)
+            if key.replace(" ", "_").replace("-", "_").replace(":", "_") in parts:
+                return node_type
+        raise ValueError(
+            f"{self.title} has none of the node types {', '.join(map(str, batch))} in its name, so "
+            "which batch is its own is not known; call replace_norms after to_hetero"
+        )
+
+    def _check_rows(self, batch: Tensor | Segments, size: Any, x: Tensor) -> None:
+        if isinstance(batch, Segments):
+            rows, size = batch.num_rows, batch.num_segments
+        else:
+            rows = batch.shape[0]
+        given = x.shape[0]
+        if given == rows:
+            return
+        if size is not None and given == size:
+            what = "one per graph: it stands behind the pooling, where a graph is a single row"
+        else:
+            what = "so these are not the nodes"
+        raise ValueError(
+            f"{self.title} is given {given} rows and batch {rows}, {what}; leave it as it was, "
+            f"replace_norms(…, where=lambda name, norm: name != {self.name!r}), or have the model "
+            "call it with the batch of these rows"
+        )

@@ -1,0 +1,138 @@
+"""The norms that are exchanged: which ones they are, and what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from graphnorms.layers.base import Norm
+from graphnorms.layers.catalog import CATALOG
+from graphnorms.layers.factory import settings_of
+
+_TORCH: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
+    nn.SyncBatchNorm: "batch",
+    nn.BatchNorm1d: "batch",
+    nn.LayerNorm: "layer",
+    nn.InstanceNorm1d: "instance",
+    nn.GroupNorm: "group",
+    nn.RMSNorm: "rms",
+})  # fmt: skip
+_PYG: Final[Mapping[str, str]] = MappingProxyType({
+    "BatchNorm": "batch",
+    "LayerNorm": "layer-graph",
+    "InstanceNorm": "instance",
+    "GraphNorm": "graph",
+    "GraphSizeNorm": "graph-size",
+    "PairNorm": "pair",
+    "MeanSubtractionNorm": "mean-subtraction",
+    "DiffGroupNorm": "diff-group",
+    "MessageNorm": "message",
+    "HeteroBatchNorm": "hetero-batch",
+    "HeteroLayerNorm": "hetero-layer",
+})  # fmt: skip
+_OURS: Final[Mapping[type[nn.Module], str]] = MappingProxyType(
+    # The first row of a class: that of its first mode.
+    {row.layer: name for name, row in reversed(CATALOG.items())}
+)
+_TORCHS_NAMES: Final = MappingProxyType({"affine": "elementwise_affine"})
+
+
+@dataclass(frozen=True)
+class Known:
+    """A norm that stands in a model.
+
+    Args:
+        kind: The catalogue name of the same normalization.
+        library: `"torch"`, `"PyG"` or `"graphnorms"`.
+        channels: Its width; `None` where it takes any.
+        settings: What our layer of the kind is built with, to be the same.
+        reason: Why it cannot be exchanged; empty if it can.
+    """
+
+    kind: str
+    library: str
+    channels: int | None
+    settings: Mapping[str, Any]
+    reason: str = ""
+
+
+def recognize(module: nn.Module) -> Known | None:
+    """Find out what norm a module is; `None` for a module that is none."""
+    for base in type(module).__mro__:
+        found = _kind(base)
+        if found is not None:
+            kind, library = found
+            break
+    else:
+        return None
+    inner = module.module if isinstance(getattr(module, "module", None), nn.Module) else module
+    if kind == "layer-graph" and getattr(module, "mode", None) == "node":
+        kind = "layer"
+    elif kind == "group" and getattr(module, "mode", None) == "graph":
+        kind = "group-graph"
+    return Known(
+        kind=kind,
+        library=library,
+        channels=_channels(inner),
+        settings=_settings(kind, inner, module),
+        reason=_reason(module, base, kind, library),
+    )
+
+
+def _kind(base: type) -> tuple[str, str] | None:
+    if base in _TORCH:
+        return _TORCH[base], "torch"
+    if base.__module__.startswith("torch_geometric.nn.norm.") and base.__name__ in _PYG:
+        return _PYG[base.__name__], "PyG"
+    if base in _OURS:
+        kind = _OURS[base]
+        return ("layer-graph" if kind == "layer" else kind), "graphnorms"
+    return None
+
+
+def _channels(module: nn.Module) -> int | None:
+    for name in ("in_channels", "num_features", "num_channels"):
+        value = getattr(module, name, None)
+        if isinstance(value, int):
+            return value
+    shape = getattr(module, "normalized_shape", None)
+    return shape[-1] if shape is not None else None
+
+
+def _settings(kind: str, inner: nn.Module, module: nn.Module) -> dict[str, Any]:
+    settings = {}
+    for name in settings_of(CATALOG[kind]):
+        for holder in (module, inner):
+            for attribute in (name, _TORCHS_NAMES.get(name, name)):
+                if hasattr(holder, attribute):
+                    settings[name] = getattr(holder, attribute)
+    return settings
+
+
+def _reason(module: nn.Module, base: type, kind: str, library: str) -> str:
+    if needs := CATALOG[kind].needs:
+        return f"it takes {' and '.join(needs)} besides features and graphs"
+    if type(module).forward is not getattr(base, "forward", None):
+        return f"{type(module).__name__} has a forward of its own"
+    lazy = getattr(module, "has_uninitialized_params", None)
+    if lazy is not None and lazy():
+        return "its width is not known yet; call the model once before"
+    shape = getattr(module, "normalized_shape", ())
+    if len(shape) > 1:
+        return f"it normalizes over the last {len(shape)} dimensions, {tuple(shape)}"
+    return ""
+
+
+def affine_of(module: nn.Module) -> tuple[Tensor | None, Tensor | None]:
+    """Return weight and bias, wherever they are kept."""
+    holder = module.module if isinstance(getattr(module, "module", None), nn.Module) else module
+    return getattr(holder, "weight", None), getattr(holder, "bias", None)
+
+
+def is_ours(module: nn.Module) -> bool:
+    """Whether a norm is of this package."""
+    return isinstance(module, Norm)
