@@ -153,6 +153,8 @@ def normalize(
             weight=weight, bias=bias, eps=eps, activation=activation, dropout=dropout, seed=seed,
             residual=residual, backend=backend,
         )  # fmt: skip
+        if not statistics:
+            return y, None
         return y, Statistics(lambda: shared.mean, lambda: shared.moment, None, shared.counts)
     chosen = choose_normalize(
         x.device.type, x.dtype, center, scale, mean_scale is not None, backend

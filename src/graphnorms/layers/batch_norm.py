@@ -135,7 +135,7 @@ class BatchNorm(Norm):
                 by_running(running_mean, running_var, own.weight, own.bias, own.eps),
             )  # fmt: skip
         if own.training and x.shape[0] == 1 and not self._is_shared():
-            raise _single_row(x)
+            raise _single_row(self.in_channels)
         segments = as_segments(None, rows_of=x, mask=mask)
         y, statistics = self._normalize(
             x, segments, residual, center=Over.NODES, scale=Over.NODES,
@@ -149,7 +149,7 @@ class BatchNorm(Norm):
     def _track(self, x: Tensor, segments: Segments, statistics: Statistics) -> None:
         own, counts = self.module, statistics.counts
         if counts is not None and counts.is_cpu and int(counts) == 1:
-            raise _single_row(x)
+            raise _single_row(self.in_channels)
         if own.running_mean is None or (counts is None and not x.shape[0]):
             return
         assert own.running_var is not None
@@ -173,8 +173,9 @@ class BatchNorm(Norm):
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
-def _single_row(x: Tensor) -> ValueError:
+def _single_row(channels: int) -> ValueError:
+    size = torch.Size((1, channels))
     return ValueError(
-        f"Expected more than 1 value per channel when training, got input size {x.shape}; "
+        f"Expected more than 1 value per channel when training, got input size {size}; "
         "use a larger batch, or allow_single_element=True"
     )
