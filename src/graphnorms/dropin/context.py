@@ -61,7 +61,7 @@ def pop(owner: object) -> None:
         _stack.top = top.outer
 
 
-class batch:  # noqa: N801
+class batch:
     """Say by hand which graph every row belongs to, for the norms that `replace_norms` has put in.
 
     Needed where a model is neither given `batch` nor a `Data` object, or where a part of it is

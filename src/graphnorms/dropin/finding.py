@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from graphnorms.adjacency import Adjacency
 from graphnorms.dropin.context import current, pop, push
 from graphnorms.segments import Segments
 
+_BATCHES: Final = ("batch", "batch_dict")
 _OF_OBJECTS: Final = ("data", "graph", "graphs", "g", "inputs", "sample")
 """What arguments are called that hold everything: a `Data` object, or a mapping."""
 
-_BATCHES: Final = ("batch", "batch_dict")
+_WITHOUT_BATCH: Final = ("SparseTensor", Adjacency.__name__)
+"""Classes of arguments that hold edges alone."""
+
+_STEPS: Final = ("training_step", "validation_step", "test_step", "predict_step")
+"""The methods by which Lightning calls a module; it does not call the module itself."""
 
 
 class Found(NamedTuple):
@@ -25,54 +32,70 @@ class Found(NamedTuple):
     batch_size: Any = None
     ptr: Tensor | None = None
     one_graph: bool = False
-    """An object that holds graphs was there, and it has no batch: it is a single graph."""
-    unknown: str = ""
-    """The class of an object that may hold a batch, where nothing else was found."""
+    """Whether an object that holds graphs was there without a batch: it is a single graph."""
+    doubt: str = ""
+    """In words, what may hold a batch, where no batch was found."""
+
+    @property
+    def given(self) -> bool:
+        """Whether there is a batch."""
+        return self.batch is not None or self.ptr is not None
+
+
+_NOTHING: Final = Found()
 
 
 class Finder:
-    """Finds the batch in the arguments of a module, for as long as its forward runs.
+    """Finds the batch in what a function of a module is called with, for as long as that runs.
 
     Args:
         module: The module.
-        root: Whether it is the whole model. What the root is not given, nobody has given.
-        single_graph: Whether a call without a batch is one graph; `None` for yes where the
-            forward has no argument for a batch.
+        function: The function, for its signature.
+        root: Whether the module is the whole model: what it is not given, nobody has given.
+        single_graph: Whether a call without a batch is one graph; `None` for yes where no
+            argument could hold one.
     """
 
-    def __init__(self, module: nn.Module, *, root: bool, single_graph: bool | None) -> None:
-        self.names, self.open = _parameters(module)
+    def __init__(
+        self,
+        module: nn.Module,
+        function: Callable[..., Any],
+        *,
+        root: bool = False,
+        single_graph: bool | None = None,
+    ) -> None:
+        self.names, takes_others = _parameters(function)
+        self.has_place = takes_others or any(map(_may_hold_batch, self.names))
         self.root = root
-        self.called = type(module).__name__
-        self.has_place = self.open or any(
-            name in (*_BATCHES, "ptr", *_OF_OBJECTS) for name in self.names
-        )
         self.single_graph = single_graph
+        self.called = type(module).__name__
 
-    def attach(self, module: nn.Module) -> tuple[Any, Any]:
-        """Put the hooks on a module."""
-        return (
-            module.register_forward_pre_hook(self.enter, prepend=True, with_kwargs=True),
-            # Called after an exception, too: what was entered is left.
-            module.register_forward_hook(self.leave, with_kwargs=True, always_call=True),
-        )
+    def attach(self, module: nn.Module) -> Callable[[], None]:
+        """Put the hooks on the module, and return how to take them away."""
+        before = module.register_forward_pre_hook(self.enter, prepend=True, with_kwargs=True)
+        # Called after an exception, too: what was entered is left.
+        after = module.register_forward_hook(self.leave, with_kwargs=True, always_call=True)
+
+        def detach() -> None:
+            before.remove()
+            after.remove()
+
+        return detach
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Look for the batch, and keep it for the norms inside."""
         found = self.find(args, kwargs)
-        if found.batch is not None or found.ptr is not None:
+        if found.given:
             push(self, found.batch, found.batch_size, found.ptr)
         elif current() is not None:
             return
         elif found.one_graph:
             push(self, None)
         elif self.root:
-            if self.single_graph or (
-                self.single_graph is None and not self.has_place and not found.unknown
-            ):
-                push(self, None)
-            else:
-                push(self, None, missing=self._missing(found))
+            alone = self.single_graph
+            if alone is None:
+                alone = not (self.has_place or found.doubt)
+            push(self, None, missing="" if alone else self._missing(found))
 
     def leave(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
@@ -81,35 +104,107 @@ class Finder:
         pop(self)
 
     def find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Found:
-        """Look through the arguments of a call, by name first."""
-        values = dict(zip(self.names, args, strict=False))
-        values.update(kwargs)
+        """Look through the arguments of a call: by name, then into objects."""
+        values = {**dict(zip(self.names, args, strict=False)), **kwargs}
         found = _by_name(values)
         if found is not None:
             return found
-        best = Found()
-        for value in (*args, *kwargs.values()):
-            found = _in_object(value)
-            if found is None:
-                continue
-            if found.batch is not None or found.ptr is not None:
+        others = [(f"argument {i}", args[i]) for i in range(len(self.names), len(args))]
+        best = _NOTHING
+        for name, value in (*values.items(), *others):
+            found = _in(name, value)
+            if found.given:
                 return found
-            if found.one_graph or not best.one_graph:
+            if found is not _NOTHING and not best.one_graph:
                 best = found
         return best
 
+    def note(self) -> str:
+        """Say what becomes of calls without a batch, where that is no error."""
+        if self.single_graph:
+            return "Rows of which nothing is known are one graph: single_graph=True."
+        if self.single_graph is None and not self.has_place:
+            return (
+                f"{self.called} takes no batch: a call is one graph, unless it is in "
+                "`with graphnorms.batch(batch, batch_size):`."
+            )
+        return ""
+
     def _missing(self, found: Found) -> str:
-        if found.unknown:
-            return f"{self.called} was called with a {found.unknown}, in which no batch is found"
-        if self.has_place:
-            return f"{self.called} was called without batch"
-        return f"{self.called} takes no batch"
+        if found.doubt:
+            return f"{self.called} was called without batch but with {found.doubt}"
+        return f"{self.called} {'was called without' if self.has_place else 'takes no'} batch"
 
 
-def _parameters(module: nn.Module) -> tuple[tuple[str, ...], bool]:
-    """List the names of the positional arguments of forward, and whether it takes any others."""
+class Step:
+    """A method of a module, in which the batch is found as in a call of the module.
+
+    Args:
+        module: The module.
+        name: The method's name.
+        single_graph: See `Finder`.
+    """
+
+    def __init__(self, module: nn.Module, name: str, single_graph: bool | None) -> None:
+        self.module = module
+        self.name = name
+        method = getattr(type(module), name)
+        self.finder = Finder(
+            module, functools.partial(method, module), root=True, single_graph=single_graph
+        )
+        functools.update_wrapper(self, method)  # Lightning looks at what is wrapped
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method, with the batch found."""
+        self.finder.enter(self.module, args, kwargs)
+        try:
+            return getattr(type(self.module), self.name)(self.module, *args, **kwargs)
+        finally:
+            pop(self.finder)
+
+
+def attach_finders(
+    model: nn.Module, norms: set[int], single_graph: bool | None
+) -> tuple[list[Callable[[], None]], str]:
+    """Put hooks on the model, and on the modules around its norms that can be given a batch.
+
+    Args:
+        model: The model.
+        norms: The ids of the norms inside that are to be given the batch.
+        single_graph: See `Finder`.
+
+    Returns:
+        How to take each away again, and what a user has to know of calls without a batch.
+    """
+    detach: list[Callable[[], None]] = []
+    note = ""
+    model = getattr(model, "_orig_mod", model)  # of torch.compile
+    for module in _around(model, norms):
+        root = module is model
+        finder = Finder(module, module.forward, root=root, single_graph=single_graph)
+        if root:
+            note = finder.note()
+        if root or any(map(_may_hold_batch, finder.names)):
+            detach.append(finder.attach(module))
+        for name in _STEPS:
+            if callable(getattr(type(module), name, None)) and name not in vars(module):
+                setattr(module, name, Step(module, name, single_graph))
+                detach.append(functools.partial(delattr, module, name))
+    return detach, note
+
+
+def _around(model: nn.Module, norms: set[int]) -> Iterator[nn.Module]:
+    """Go through the modules that have one of the norms somewhere inside, the model first."""
+    for module in model.modules():
+        inside = (id(inner) for inner in module.modules() if inner is not module)
+        if module is model or (id(module) not in norms and not norms.isdisjoint(inside)):
+            yield module
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
+    """List the names of the arguments of a function, and say whether it takes any others."""
     names, takes_others = [], False
-    for parameter in inspect.signature(module.forward).parameters.values():
+    for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             takes_others = True
         else:
@@ -117,10 +212,14 @@ def _parameters(module: nn.Module) -> tuple[tuple[str, ...], bool]:
     return tuple(names), takes_others
 
 
+def _may_hold_batch(name: str) -> bool:
+    return name in (*_BATCHES, *_OF_OBJECTS, "ptr")
+
+
 def _by_name(values: Mapping[str, Any]) -> Found | None:
     """Find `batch`, `batch_size` and `ptr` among named values."""
-    batch = next((values[name] for name in _BATCHES if _is_batch(values.get(name))), None)
-    ptr = values.get("ptr")
+    batch, by_type, ptr = values.get("batch"), values.get("batch_dict"), values.get("ptr")
+    batch = batch if _is_batch(batch) else by_type if _is_batch(by_type) else None
     ptr = ptr if _is_vector(ptr) else None
     if batch is None and ptr is None:
         return None
@@ -130,25 +229,37 @@ def _by_name(values: Mapping[str, Any]) -> Found | None:
     return Found(batch, size, ptr)
 
 
-def _in_object(value: Any, depth: int = 2) -> Found | None:
-    """Find the batch in an object that may hold one: `Data`, a mapping, a tuple of such."""
-    if value is None or isinstance(value, Tensor | int | float | str):
-        return None
-    if isinstance(value, Mapping):
-        return _by_name(value)
-    if isinstance(value, tuple | list):
-        parts = [_in_object(part, depth - 1) for part in value] if depth else []
-        return next((part for part in parts if part is not None), None)
+def _in(name: str, value: Any, depth: int = 2) -> Found:
+    """Find the batch in something that may hold one: `Data`, a mapping, a tuple of such."""
+    if isinstance(value, Tensor):
+        return Found(doubt=f"{name}, a vector of integers") if _is_vector(value) else _NOTHING
+    if value is None or isinstance(value, int | float | str):
+        return _NOTHING
     if isinstance(value, Segments):
         return Found(value)
-    found = _by_name({"batch": getattr(value, "batch", None), "ptr": getattr(value, "ptr", None)})
+    if isinstance(value, Mapping):
+        return _by_name(value) or _NOTHING
+    if isinstance(value, tuple | list):
+        parts = [_in(name, part, depth - 1) for part in value] if depth else []
+        return max(parts, key=lambda found: (found.given, found is not _NOTHING), default=_NOTHING)
+    found = _by_name({"batch": _attribute(value, "batch"), "ptr": _attribute(value, "ptr")})
     if found is not None:
         return found
-    if hasattr(value, "edge_index_dict"):
-        return _by_name({"batch": getattr(value, "batch_dict", None)}) or Found(one_graph=True)
-    if hasattr(value, "edge_index"):
+    by_type = _attribute(value, "batch_dict")  # HeteroData
+    if _is_batch(by_type):
+        offsets = _attribute(value, "ptr_dict") or {}
+        return Found(by_type, {kind: ptr.shape[0] - 1 for kind, ptr in offsets.items()})
+    if any(_attribute(value, name) is not None for name in ("edge_index", "edge_index_dict")):
         return Found(one_graph=True)
-    return Found(unknown=type(value).__name__)
+    kind = type(value).__name__
+    return _NOTHING if kind in _WITHOUT_BATCH else Found(doubt=f"{name}, a {kind}")
+
+
+def _attribute(value: Any, name: str) -> Any:
+    try:
+        return getattr(value, name, None)
+    except KeyError:  # as HeteroData says that no type has it
+        return None
 
 
 def _is_vector(value: Any) -> bool:

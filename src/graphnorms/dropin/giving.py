@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -39,9 +39,12 @@ class Giver:
         parameters = inspect.signature(norm.forward).parameters
         self.takes_batch = "batch" in parameters
 
-    def attach(self, norm: nn.Module) -> Any:
-        """Put the hook on the norm."""
-        return norm.register_forward_pre_hook(self.complete, with_kwargs=True)
+    def attach(self, norm: nn.Module) -> Callable[[], None]:
+        """Put the hook on the norm, and return how to take it away."""
+        detach: Callable[[], None] = norm.register_forward_pre_hook(
+            self.complete, with_kwargs=True
+        ).remove
+        return detach
 
     def complete(
         self, norm: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -36,7 +37,7 @@ _PYG: Final[Mapping[str, str]] = MappingProxyType({
 })  # fmt: skip
 _OURS: Final[Mapping[type[nn.Module], str]] = MappingProxyType(
     # The first row of a class: that of its first mode.
-    {row.layer: name for name, row in reversed(CATALOG.items())}
+    {row.layer: name for name, row in reversed(tuple(CATALOG.items()))}
 )
 _TORCHS_NAMES: Final = MappingProxyType({"affine": "elementwise_affine"})
 
@@ -69,7 +70,7 @@ def recognize(module: nn.Module) -> Known | None:
             break
     else:
         return None
-    inner = module.module if isinstance(getattr(module, "module", None), nn.Module) else module
+    inner = _inner(module)
     if kind == "layer-graph" and getattr(module, "mode", None) == "node":
         kind = "layer"
     elif kind == "group" and getattr(module, "mode", None) == "graph":
@@ -92,6 +93,12 @@ def _kind(base: type) -> tuple[str, str] | None:
         kind = _OURS[base]
         return ("layer-graph" if kind == "layer" else kind), "graphnorms"
     return None
+
+
+def _inner(module: nn.Module) -> nn.Module:
+    """Return what holds the parameters: of a BatchNorm of PyG or ours, the one of torch inside."""
+    inner = getattr(module, "module", None)
+    return inner if isinstance(inner, nn.Module) else module
 
 
 def _channels(module: nn.Module) -> int | None:
@@ -129,10 +136,32 @@ def _reason(module: nn.Module, base: type, kind: str, library: str) -> str:
 
 def affine_of(module: nn.Module) -> tuple[Tensor | None, Tensor | None]:
     """Return weight and bias, wherever they are kept."""
-    holder = module.module if isinstance(getattr(module, "module", None), nn.Module) else module
+    holder = _inner(module)
     return getattr(holder, "weight", None), getattr(holder, "bias", None)
 
 
-def is_ours(module: nn.Module) -> bool:
-    """Whether a norm is of this package."""
-    return isinstance(module, Norm)
+def is_per_graph(norm: nn.Module) -> bool:
+    """Whether a norm has to know which graph a row belongs to."""
+    if isinstance(norm, Norm):
+        return norm.per_graph
+    takes_batch = "batch" in inspect.signature(norm.forward).parameters
+    return takes_batch and getattr(norm, "mode", None) != "node"
+
+
+def takes_channels(layer: type[nn.Module]) -> bool:
+    """Whether a layer is built for a number of channels."""
+    return "in_channels" in inspect.signature(layer).parameters
+
+
+def same(known: Known, **place: Any) -> nn.Module:
+    """Build our layer that is what a known norm is.
+
+    Args:
+        known: The norm.
+        place: Device and dtype.
+    """
+    row = CATALOG[known.kind]
+    settings = dict(known.settings)
+    if takes_channels(row.layer):
+        settings["in_channels"] = known.channels
+    return row.layer(**settings, **place)

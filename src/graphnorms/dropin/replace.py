@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import copy
-import fnmatch
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import torch
 from torch import nn
 
 from graphnorms.dropin.carrying import carry_over
-from graphnorms.dropin.finding import Finder
+from graphnorms.dropin.example import Seen, call_once
+from graphnorms.dropin.finding import attach_finders
 from graphnorms.dropin.giving import Giver
-from graphnorms.dropin.norms import Known, recognize
-from graphnorms.dropin.result import Change, Replacement
+from graphnorms.dropin.norms import Known, is_per_graph, recognize, same, takes_channels
+from graphnorms.dropin.result import Change, Exchange, Replacement
+from graphnorms.dropin.slots import Standing, Where, find_norms, selection
+from graphnorms.layers.base import Norm
 from graphnorms.layers.factory import lookup, make_norm
 
 Target = str | Callable[..., "nn.Module | str | None"]
-Where = str | Callable[[str, nn.Module], bool]
+"""What comes in: a name, or a function of the old norm, or of it and its qualified name."""
+
+SAME: Final = "same"
+_WRAPPERS: Final = ("DistributedDataParallel", "FullyShardedDataParallel", "DataParallel")
 
 
 def replace_norms(
@@ -30,166 +35,178 @@ def replace_norms(
     inplace: bool = True,
     *,
     single_graph: bool | None = None,
+    example: Any = None,
+    unshare: bool = False,
 ) -> Replacement:
     """Exchange the norms of a model, and have the batch reach the new ones.
 
-    Exchanged are torch's `BatchNorm1d`, `SyncBatchNorm`, `LayerNorm`, `InstanceNorm1d`,
-    `GroupNorm` and `RMSNorm`, PyG's norms and ours.
+    Exchanged are PyG's norms, torch's `BatchNorm1d`, `SyncBatchNorm`, `LayerNorm`,
+    `InstanceNorm1d`, `GroupNorm` and `RMSNorm`, and ours. The model is not rewritten: hooks find
+    `batch`, `batch_size` and `ptr` in what it, or a part of it, is called with, also inside a
+    `Data` object, and complete the calls of the new norms. What cannot be found so is given in
+    `with graphnorms.batch(…)`. A norm that needs a batch and has none raises an error; only a
+    model without any argument that could hold one is taken to be given one graph at a time.
+
+    New norms have parameters of their own: make the optimizer, and wrap the model for distributed
+    training, behind this call.
 
     Args:
-        model: The model.
-        to: What comes in: a catalogue name, with arguments behind a colon if there are any, or a
-            function of the old norm, or of it and its qualified name, that returns a module, a
-            name, or `None` to leave it.
-        where: Which norms: a pattern of their qualified names, `"convs.*"`, or a function of name
-            and module.
-        keep_parameters: Whether to carry over what means the same: see `Change.note`.
+        model: The model; in place of one that is itself a norm, the result has the new one.
+        to: What comes in: a catalogue name, with arguments behind a colon if there are any;
+            `"same"` for our layer of the same kind, settings and values; or a function of the old
+            norm, or of it and its qualified name, that returns a module, a name, or `None` to
+            leave it.
+        where: Which norms: a pattern of their qualified names, `"convs.*"`, or a function of
+            name and module.
+        keep_parameters: Whether to carry over what means the same: all of a norm of the same
+            kind, weight and bias where both are per channel, running statistics between norms
+            that keep the same ones.
         inplace: Whether to change the model given; else a copy of it.
-        single_graph: Whether rows of which nothing is known are one graph. `None` for yes where
-            the model has no argument that could hold a batch.
+        single_graph: Whether rows of which nothing is known are one graph: `None` for what is
+            said above, `False` for never.
+        example: What the model can be called with, a tuple of arguments, a mapping, or a `Data`
+            object. It is called once, in `eval()` without gradients, and norms that are given
+            something else than nodes are left: behind the pooling, of edges, of sequences.
+        unshare: Whether places that use the same norm get one each; else they share the new one.
 
     Returns:
         The model, a table of what was done, and `undo()`.
 
     Raises:
-        ValueError: The model holds no norm; `to` is no name of a norm that takes features and
-            graphs alone; or a pattern matches none.
+        ValueError: The model holds no norm; it is wrapped for distributed training already; `to`
+            is no name of a norm that takes features and graphs alone; or `where` is a pattern
+            that matches none.
     """
-    if isinstance(to, str) and (needs := lookup(to).needs):
-        raise ValueError(
-            f"the norm {to!r} takes {' and '.join(needs)}, which a model does not give its norms"
-        )
+    _check(model, to)
     if not inplace:
         model = copy.deepcopy(model)
-    slots = list(_slots(model))
-    if not slots:
-        raise ValueError(f"{type(model).__name__} holds no norm that can be exchanged")
-    wanted = _selection(where, [slot.name for slot in slots])
+    holder = model
+    if recognize(model) is not None:
+        holder = nn.ModuleDict({type(model).__name__: model})
+    norms = find_norms(holder)
+    if not norms:
+        raise ValueError(f"{type(model).__name__} holds no norm that could be exchanged")
+    is_wanted = selection(where, norms)
+    seen = None if example is None else call_once(model, example, norms)
     changes: list[Change] = []
-    new_of: dict[int, nn.Module] = {}
-    back: list[Callable[[], None]] = []
-    changed_parents: list[nn.Module] = []
-    groups: dict[int, list[_Slot]] = {}
-    for slot in slots:
-        groups.setdefault(id(slot.module), []).append(slot)
-    for group in groups.values():
-        first, *others = group
-        names = tuple(slot.name for slot in others)
-        old, known = first.module, first.known
-        note = known.reason
-        new: nn.Module | None = None
-        if not any(wanted(slot.name, old) for slot in group):
-            note = "left by `where`"
-        elif not note:
-            new, note = _build(to, old, known, first.name, model, keep_parameters)
-        changes.append(Change(first.name, old, new, note, names))
+    exchanges: list[Exchange] = []
+    detach: list[Callable[[], None]] = []
+    given: set[int] = set()
+    per_graph = False
+    for norm in norms:
+        new, note = None, "left by `where`"
+        if is_wanted(norm):
+            calls = None if seen is None else seen.get(id(norm.module), [])
+            new, note = _new_norm(norm, to, model, keep_parameters, calls)
         if new is None:
+            changes.append(Change(norm.names, norm.module, None, note))
             continue
-        giver = Giver(
-            new, first.name, per_graph=_is_per_graph(new),
-            positions=known.library != "torch", single_graph=bool(single_graph),
-        )  # fmt: skip
-        back.append(giver.attach(new).remove)
-        new_of[id(old)] = new
-        for slot in group:
-            slot.parent._modules[slot.key] = new
-            changed_parents.append(slot.parent)
-            back.append(_putting_back(slot, new))
+        if len(norm.slots) > 1:
+            note += f"; {'one each' if unshare else 'still one'} for {len(norm.slots)} places"
+        for i, slot in enumerate(norm.slots):
+            one = copy.deepcopy(new) if unshare and i else new
+            if id(one) not in given:
+                giver = _giver(one, slot.name, norm.known, single_graph)
+                per_graph = per_graph or giver.per_graph
+                detach.append(giver.attach(one))
+                given.add(id(one))
+            slot.put(one)
+            exchanges.append(Exchange(slot, norm.module, one))
+        changes.append(Change(norm.names, norm.module, new, note))
     notes: list[str] = []
-    root = Finder(model, root=True, single_graph=single_graph)
-    if new_of:
-        for handle in root.attach(model):
-            back.append(handle.remove)
-    result_model = model
-
-    def undo() -> nn.Module:
-        for step in reversed(back):
-            step()
-        return result_model
-
-    return Replacement(model, tuple(changes), tuple(notes), undo)
+    if holder is not model:
+        (model,) = holder.children()
+    elif per_graph:
+        finders, note = attach_finders(model, given, single_graph)
+        detach += finders
+        notes += [note] if note else []
+    return Replacement(model, tuple(changes), tuple(notes), exchanges, detach)
 
 
-class _Slot:
-    def __init__(self, name: str, parent: nn.Module, key: str, module: nn.Module, known: Known):
-        self.name = name
-        self.parent = parent
-        self.key = key
-        self.module = module
-        self.known = known
+def _check(model: nn.Module, to: Target) -> None:
+    """Refuse what cannot work, before anything is changed."""
+    for module in model.modules():
+        if type(module).__name__ in _WRAPPERS:
+            raise ValueError(
+                f"the model is wrapped in {type(module).__name__}, which knows its parameters "
+                "already; call replace_norms first, and wrap the result"
+            )
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError("the model is compiled by TorchScript; call replace_norms before")
+    if isinstance(to, type):
+        raise ValueError(
+            f"to is the class {to.__name__}, expected a name, or a function of the old norm: "
+            f"lambda old: {to.__name__}(…)"
+        )
+    if isinstance(to, str) and to != SAME and (needs := lookup(to).needs):
+        raise ValueError(
+            f"the norm {to!r} takes {' and '.join(needs)} besides features and graphs, which "
+            "models do not give their norms; choose another"
+        )
 
 
-def _putting_back(slot: _Slot, new: nn.Module) -> Callable[[], None]:
-    def put_back() -> None:
-        slot.parent._modules[slot.key] = slot.module
-
-    return put_back
-
-
-def _slots(model: nn.Module) -> Iterator[_Slot]:
-    seen: set[int] = set()
-
-    def walk(module: nn.Module, prefix: str) -> Iterator[_Slot]:
-        if id(module) in seen:
-            return
-        seen.add(id(module))
-        for key, child in module._modules.items():
-            if child is None:
-                continue
-            name = f"{prefix}{key}"
-            known = recognize(child)
-            if known is not None:
-                yield _Slot(name, module, key, child, known)
-            else:
-                yield from walk(child, f"{name}.")
-
-    yield from walk(model, "")
-
-
-def _selection(where: Where | None, names: list[str]) -> Callable[[str, nn.Module], bool]:
-    if where is None:
-        return lambda name, module: True
-    if not isinstance(where, str):
-        return where
-    if not fnmatch.filter(names, where):
-        raise ValueError(f"where is {where!r}, which matches none of {', '.join(names)}")
-    return lambda name, module: fnmatch.fnmatchcase(name, where)
-
-
-def _build(
-    to: Target, old: nn.Module, was: Known, name: str, model: nn.Module, keep: bool
+def _new_norm(
+    norm: Standing, to: Target, model: nn.Module, keep: bool, calls: list[Seen] | None
 ) -> tuple[nn.Module | None, str]:
+    """Make what comes in place of a norm; or nothing, with the reason."""
+    if norm.reason:
+        return None, norm.reason
+    old, was = norm.module, norm.known
     made: Any = to
     if not isinstance(to, str):
-        made = to(old, name) if _takes_name(to) else to(old)
-        if made is None:
-            return None, "left by `to`"
+        made = to(old, norm.name) if _takes_name(to) else to(old)
+    if made is None:
+        return None, "left by `to`"
     if isinstance(made, str):
-        if was.channels is None:
-            return None, f"{type(old).__name__} does not know its width"
-        made = make_norm(made, was.channels, **_place_of(old, model))
+        channels = was.channels
+        if channels is None and calls and len(calls[0].shape) == 2:
+            channels = calls[0].shape[1]
+        if made == SAME:
+            made = same(was, **_place_of(old, model))
+        elif channels is None and takes_channels(lookup(made).layer):
+            return None, f"{type(old).__name__} does not say its width; give an example"
+        else:
+            made = make_norm(made, channels or 0, **_place_of(old, model))
+    elif not isinstance(made, nn.Module):
+        raise ValueError(
+            f"`to` returned a {type(made).__name__} for {norm.name}, expected a module, a name of "
+            "a norm, or None"
+        )
+    if calls is not None:
+        if not calls:
+            return None, "it is not called with the example"
+        for call in calls:
+            if reason := call.reason(per_graph=is_per_graph(made)):
+                return None, reason
+    if made is old:
+        return made, "everything: it is the same norm"
     made.train(old.training)
     if not keep:
         return made, "nothing: keep_parameters=False"
     return made, carry_over(old, was, made, recognize(made))
 
 
+def _giver(new: nn.Module, name: str, was: Known, single_graph: bool | None) -> Giver:
+    return Giver(
+        new,
+        name,
+        per_graph=is_per_graph(new),
+        positions=was.library != "torch" or not isinstance(new, Norm),
+        single_graph=bool(single_graph),
+    )
+
+
 def _place_of(old: nn.Module, model: nn.Module) -> dict[str, Any]:
+    """Return device and dtype of a norm; of the model, where the norm has nothing that tells."""
     for module in (old, model):
         for tensor in (*module.parameters(), *module.buffers()):
             if tensor.is_floating_point():
                 return {"device": tensor.device, "dtype": tensor.dtype}
-    return {"device": torch.get_default_device(), "dtype": None}
+    return {}
 
 
 def _takes_name(function: Callable[..., Any]) -> bool:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    taken = [p for p in inspect.signature(function).parameters.values() if p.kind in kinds]
-    return len(taken) > 1
-
-
-def _is_per_graph(norm: nn.Module) -> bool:
-    declared = getattr(norm, "per_graph", None)
-    if declared is not None:
-        return bool(declared)
-    return "batch" in inspect.signature(norm.forward).parameters
+    parameters = inspect.signature(function).parameters.values()
+    required = [p for p in parameters if p.kind in kinds and p.default is p.empty]
+    return len(required) > 1

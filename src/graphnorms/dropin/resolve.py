@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from graphnorms.dropin.norms import takes_channels
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.factory import make_norm, parse_spec
 
@@ -36,16 +37,10 @@ def resolve_norm(norm: str | nn.Module | None, channels: int, **arguments: Any) 
         for row in CATALOG.values():
             if _plain(row.layer.__name__) == wanted:
                 arguments = {**arguments, **given}
-                takes = _takes_channels(row.layer)
+                takes = takes_channels(row.layer)
                 return row.layer(channels, **arguments) if takes else row.layer(**arguments)
     return make_norm(norm, channels, **arguments)
 
 
 def _plain(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "").replace(" ", "")
-
-
-def _takes_channels(layer: type[nn.Module]) -> bool:
-    import inspect
-
-    return "in_channels" in inspect.signature(layer).parameters

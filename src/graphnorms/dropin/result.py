@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from torch import nn
+
+from graphnorms.dropin.norms import recognize
+from graphnorms.dropin.slots import Slot
 
 
 @dataclass(frozen=True)
@@ -13,76 +16,117 @@ class Change:
     """What became of one norm.
 
     Args:
-        name: Its qualified name, and those of other places where the same module stood.
-        old: The module that stood there.
-        new: The module that stands there now; `None` where it was left.
-        note: What the new one has taken over, or why the old one was left.
+        names: Its qualified name; several where it stands in several places.
+        old: The norm.
+        new: What stands there now; `None` where it was left.
+        note: What was carried over, or why it was left.
     """
 
-    name: str
+    names: tuple[str, ...]
     old: nn.Module
     new: nn.Module | None
     note: str
-    also: tuple[str, ...] = ()
 
     @property
-    def changed(self) -> bool:
-        """Whether another module stands there now."""
-        return self.new is not None
+    def name(self) -> str:
+        """The name of its first place."""
+        return self.names[0]
 
 
-@dataclass
+@dataclass(frozen=True)
+class Exchange:
+    """What was put where, and what stood there before."""
+
+    slot: Slot
+    old: nn.Module
+    new: nn.Module
+
+
 class Replacement:
     """A model whose norms were exchanged; printed, a table of what was done.
 
     Args:
         model: The model: the one given, or its copy.
         changes: What became of every norm, in the order of the model.
-        notes: What else is to be known, in words.
+        notes: What else there is to know, in sentences.
+        exchanges: What was put where.
+        detach: How to take the hooks away.
+
+    Attributes:
+        model, changes, notes: As given.
     """
 
-    model: nn.Module
-    changes: tuple[Change, ...]
-    notes: tuple[str, ...] = ()
-    _undo: Callable[[], nn.Module] | None = field(default=None, repr=False)
+    def __init__(
+        self,
+        model: nn.Module,
+        changes: tuple[Change, ...],
+        notes: tuple[str, ...],
+        exchanges: Sequence[Exchange],
+        detach: Sequence[Callable[[], None]],
+    ) -> None:
+        self.model = model
+        self.changes = changes
+        self.notes = notes
+        self._exchanges = exchanges
+        self._detach = detach
+        self._undone = False
 
     @property
     def changed(self) -> tuple[Change, ...]:
         """The norms that were exchanged."""
-        return tuple(change for change in self.changes if change.changed)
+        return tuple(change for change in self.changes if change.new is not None)
 
     @property
     def left(self) -> tuple[Change, ...]:
         """The norms that were left, each with the reason in its note."""
-        return tuple(change for change in self.changes if not change.changed)
+        return tuple(change for change in self.changes if change.new is None)
 
     def undo(self) -> nn.Module:
-        """Put the old norms back, as they were, take the hooks away, and return the model.
+        """Put the old norms back, with the values they had, and take the hooks away.
+
+        Returns:
+            The model; the old norm, where the model was one itself.
 
         Raises:
-            ValueError: It was done already, or the norms were exchanged again since.
+            ValueError: It was done already, or norms were exchanged again since.
         """
-        if self._undo is None:
-            raise ValueError("undo was called already: the old norms stand in the model")
-        model = self._undo()
-        self._undo = None
-        self.model = model
-        return model
+        if self._undone:
+            raise ValueError("undo was called before, and the old norms stand in the model")
+        for exchange in self._exchanges:
+            if exchange.slot.module is not exchange.new:
+                raise ValueError(
+                    f"{exchange.slot.name} was exchanged again since; undo the later one first"
+                )
+        for exchange in self._exchanges:
+            exchange.slot.put(exchange.old)
+            if exchange.new is self.model:
+                self.model = exchange.old
+        for step in reversed(self._detach):
+            step()
+        self._undone = True
+        return self.model
 
     def __str__(self) -> str:
-        header = ("norm", "was", "is", "kept, or why it was left")
-        rows = [
-            (change.name, _title(change.old), _title(change.new), change.note)
-            for change in self.changes
+        lines = [("norm", "was", "is", "kept, or why it was left")]
+        for change in self.changes:
+            new = "left" if change.new is None else _title(change.new)
+            lines.append((", ".join(change.names), _title(change.old), new, change.note))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        table = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in lines
         ]
-        widths = [max(len(line[i]) for line in (header, *rows)) for i in range(3)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, [*widths, 0], strict=True))
-            for line in (header, *rows)
-        ]
-        total = f"{len(self.changed)} of {len(self.changes)} norms exchanged"
-        return "\n".join([*(line.rstrip() for line in lines), total, *self.notes])
+        total = f"{len(self.changed)} of {len(self.changes)} norms exchanged."
+        return "\n".join([*table, total, *self.notes])
+
+    def __repr__(self) -> str:
+        return f"Replacement({len(self.changed)} of {len(self.changes)} norms exchanged)"
 
 
-def _title(module: nn.Module | None) -> str:
-    return "left" if module is None else " ".join(repr(module).split())
+def _title(module: nn.Module) -> str:
+    known = recognize(module)
+    name = type(module).__name__
+    if known is None:
+        return name
+    width = "" if known.channels is None else known.channels
+    return f"{known.library}: {name}({width})"
