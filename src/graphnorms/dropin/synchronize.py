@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
 
 from torch import nn
 
 from graphnorms.dropin.carrying import carry_over
-from graphnorms.dropin.norms import Known, recognize
-from graphnorms.dropin.result import Change, Replacement
+from graphnorms.dropin.norms import Known, recognize, same
+from graphnorms.dropin.result import Change, Exchange, Replacement
+from graphnorms.dropin.slots import find_norms
 from graphnorms.kernels.ranks import Group, as_ranks
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG
@@ -51,95 +53,90 @@ def convert_sync(
         of another library itself, the model is the one that took its place.
 
     Raises:
-        ValueError: The model holds no norm, or `process_group` is no group.
+        ValueError: The model holds no norm, `process_group` is no group, or a norm of another
+            library is in a model that is wrapped for distributed training already.
     """
     group = True if process_group is None else process_group
     if as_ranks(group) is None:
         raise ValueError("process_group is False, expected a ProcessGroup, or None for the world")
+    holder = model
+    if recognize(model) is not None:
+        holder = nn.ModuleDict({type(model).__name__: model})
+    norms = find_norms(holder)
+    if not norms:
+        raise ValueError(f"{type(model).__name__} holds no norm")
     changes: list[Change] = []
-    new_of: dict[int, nn.Module] = {}
+    exchanges: list[Exchange] = []
     back: list[Callable[[], None]] = []
-    for name, old, known in _norms(model):
+    for norm in norms:
+        old, known = norm.module, norm.known
         reason = _why_not(old, known, split_graphs)
         if reason:
-            changes.append(Change(name, old, None, reason))
+            changes.append(Change(norm.names, old, None, reason))
             continue
+        new, note = old, "everything; it is the same norm"
         if isinstance(old, Norm):
-            new: nn.Module = old
             back.append(_setting_back(old))
-            _set(old, group, split_graphs)
-            note = "everything; set in place"
         else:
-            assert known is not None
+            if _is_wrapped(model):
+                raise ValueError(
+                    f"the model is a {type(model).__name__}, which knows its parameters already; "
+                    "call convert_sync first, and wrap the result"
+                )
             new, note = _ours(old, known)
-            own = getattr(old, "process_group", None) if process_group is None else None
-            _set(new, own or group, split_graphs)
-            new_of[id(old)] = new
-        changes.append(Change(name, old, new, note))
-    if not changes:
-        raise ValueError(f"{type(model).__name__} holds no norm")
-    for parent in list(model.modules()):
-        for key, child in parent._modules.items():
-            if child is not None and id(child) in new_of:
-                parent._modules[key] = new_of[id(child)]
-                back.append(_putting_back(parent, key, child))
-
-    def undo() -> nn.Module:
-        for step in reversed(back):
-            step()
-        return model
-
-    return Replacement(new_of.get(id(model), model), tuple(changes), (), undo)
+        own = getattr(old, "process_group", None) if process_group is None else None
+        _share(new, own or group, split_graphs)
+        for slot in norm.slots:
+            slot.put(new)
+            exchanges.append(Exchange(slot, old, new))
+        changes.append(Change(norm.names, old, new, note))
+    if holder is not model:
+        (model,) = holder.children()
+    ranks = "the world" if group in (True, "world") else f"the group {as_ranks(group)}"
+    notes = (f"What they measure is shared over the ranks of {ranks}.",)
+    return Replacement(model, tuple(changes), notes, exchanges, back)
 
 
-def _norms(model: nn.Module) -> Iterator[tuple[str, nn.Module, Known | None]]:
-    """Every norm once, by its first name; not those that are parts of one."""
-    inside: list[str] = []
-    for name, module in model.named_modules():
-        if any(name.startswith(outer) for outer in inside):
-            continue
-        known = recognize(module)
-        if known is not None or isinstance(module, Norm):
-            inside.append(f"{name}." if name else "")
-            yield name, module, known
+def _is_wrapped(model: nn.Module) -> bool:
+    return type(model).__name__ in ("DistributedDataParallel", "FullyShardedDataParallel")
 
 
-def _why_not(old: nn.Module, known: Known | None, split_graphs: bool) -> str:
+def _why_not(old: nn.Module, known: Known, split_graphs: bool) -> str:
+    """Why ranks do not share what a norm measures; empty if they do."""
     if isinstance(old, Norm):
+        whose = old.statistics_of
+        averages = isinstance(old, InstanceNorm) and old.track_running_stats
         if split_graphs and isinstance(old, UnitedNorm | SuperNorm):
             return "its parts over graphs need graphs that are whole on a rank"
-        if not old.statistics_of:
-            return "it has no statistic over rows"
-        averages = isinstance(old, InstanceNorm) and old.track_running_stats
-        shared = split_graphs or averages or old.statistics_of == "batch"
-        return "" if shared else "its graphs are whole on a rank; see split_graphs"
-    assert known is not None
-    averages = known.kind == "instance" and bool(known.settings.get("track_running_stats"))
-    if known.library == "torch" and known.kind == "instance":
-        return "torch's InstanceNorm1d has channels for graphs"
-    if known.kind not in (*_OF_THE_BATCH, *_OF_GRAPHS):
-        return "it has no statistic over rows"
-    if known.kind in _OF_GRAPHS and not (split_graphs or averages):
-        return "its graphs are whole on a rank; see split_graphs"
-    return "" if CATALOG[known.kind].needs else known.reason
+    elif known.library == "torch" and known.kind == "instance":
+        return "its instances are entries of the first dimension, and no graphs"
+    else:
+        whose = "batch" if known.kind in _OF_THE_BATCH else ""
+        whose = "graph" if known.kind in _OF_GRAPHS else whose
+        averages = known.kind == "instance" and bool(known.settings["track_running_stats"])
+        if whose and not CATALOG[known.kind].needs and known.reason:
+            return known.reason
+    if not whose:
+        return "it has no statistic over rows that ranks could share"
+    if whose == "graph" and not (split_graphs or averages):
+        return "its graphs are whole on a rank; split_graphs=True where they are not"
+    return ""
 
 
 def _ours(old: nn.Module, known: Known) -> tuple[nn.Module, str]:
-    arguments = {**CATALOG[known.kind].arguments, **known.settings}
-    for name in ("num_types", "groups"):  # those without a default
-        if name in CATALOG[known.kind].needs or hasattr(old, name):
-            arguments[name] = getattr(old, name)
-    if known.channels is not None:
-        arguments["in_channels"] = known.channels
-    new = CATALOG[known.kind].layer(**arguments)
-    reference = next(iter((*old.parameters(), *old.buffers())), None)
-    if reference is not None:
-        new.to(reference.device, reference.dtype if reference.is_floating_point() else None)
+    """Build our layer in place of another library's, and say what it has taken over."""
+    place: dict[str, Any] = {}
+    for tensor in (*old.parameters(), *old.buffers()):
+        if tensor.is_floating_point():
+            place = {"device": tensor.device, "dtype": tensor.dtype}
+    if "types" in CATALOG[known.kind].needs:
+        known = replace(known, settings={**known.settings, "num_types": old.num_types})
+    new = same(known, **place)
     new.train(old.training)
     return new, carry_over(old, known, new, recognize(new))
 
 
-def _set(norm: nn.Module, group: Group, split_graphs: bool) -> None:
+def _share(norm: nn.Module, group: Group, split_graphs: bool) -> None:
     assert isinstance(norm, Norm)
     norm.process_group = group
     if isinstance(norm, InstanceNorm):
@@ -155,10 +152,3 @@ def _setting_back(norm: Norm) -> Callable[[], None]:
             norm.whole_graphs = whole
 
     return set_back
-
-
-def _putting_back(parent: nn.Module, key: str, old: nn.Module) -> Callable[[], None]:
-    def put_back() -> None:
-        parent._modules[key] = old
-
-    return put_back

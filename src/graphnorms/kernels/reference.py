@@ -100,9 +100,7 @@ def subtract_mean(
     return (shifted - share * removed) + kept
 
 
-def transform(
-    o: Tensor, segments: Segments, weight: Tensor | None, bias: Tensor | None
-) -> Tensor:
+def transform(o: Tensor, segments: Segments, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """Multiply by the weight and add the bias, of every channel or of every segment's own."""
     if weight is not None:
         o = o * of_rows(weight.to(o.dtype), segments, o)

@@ -137,9 +137,7 @@ def normalize(
         wide, shared = _over_ranks(
             wide, segments, ranks, center, None, groups, mean_scale, (None, None), eps, plain, None
         )
-        y = _within_rows(
-            wide, segments, None, scale, groups, None, affine, eps, epilogue, residual
-        )
+        y = _within_rows(wide, segments, None, scale, groups, None, affine, eps, epilogue, residual)
     return y.to(x.dtype), shared
 
 
@@ -231,7 +229,7 @@ def _rows_that_count(segments: Segments) -> Tensor:
 
 
 def _measure(x: Tensor, segments: Segments, *, spread: bool) -> Tensor:
-    """Count, pivot, relative mean and, if asked for, variance: `(segments, 1 + 2 or 3 channels)`."""
+    """Count, pivot, relative mean and, if asked for, variance, beside each other."""
     pivot = reference.first_of_cells(x, segments, Over.NODES, 1)  # (segments, channels)
     shifted = x - reference.spread(pivot, segments, Over.NODES, x)
     relative = reference.mean_of_cells(shifted, segments, Over.NODES, 1)
@@ -351,9 +349,7 @@ class _Normalize(torch.autograd.Function):
         )
 
 
-def _standardize(
-    x: Tensor, call: _Call, mean_scale: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
+def _standardize(x: Tensor, call: _Call, mean_scale: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """The rows centred and scaled, and what they were multiplied by."""
     segments, cells = call.segments, call.cells
     if call.center is not None:

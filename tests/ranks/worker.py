@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 
 import graphnorms as gn
-from tests.distributed import cases
+from tests.ranks import cases
 
 
 def words(call: Callable[[], object]) -> str:
@@ -72,4 +73,4 @@ def run(rank: int, ranks: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    run(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), Path(sys.argv[1]))

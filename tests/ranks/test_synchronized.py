@@ -12,8 +12,8 @@ from torch import Tensor
 
 import graphnorms as gn
 from graphnorms.testing import tolerance
-from tests.distributed import cases
-from tests.distributed.launch import launch
+from tests.ranks import cases
+from tests.ranks.launch import launch
 
 Ranks = list[dict[str, Tensor]]
 
@@ -22,7 +22,7 @@ Ranks = list[dict[str, Tensor]]
 def launched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where every rank has left its results; all cases are run in one launch."""
     folder = tmp_path_factory.mktemp(f"ranks{request.param}")
-    launch("tests.distributed.worker", request.param, folder)
+    launch("-m", "tests.ranks.worker", str(folder), ranks=request.param)
     return folder
 
 
