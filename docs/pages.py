@@ -13,6 +13,7 @@ from graphnorms.layers.catalog import CATALOG, Normalization
 
 API = (
     "Segments", "segment_normalize", "Over", "aggregate", "Adjacency", "make_norm", "backends",
+    "convert_sync",
     "compare", "Comparison", "open_comparison", "load_dataset", "GraphSet",
 )  # fmt: skip
 

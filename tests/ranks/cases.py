@@ -128,10 +128,11 @@ def run(case: Case, ranks: int, rank: int | None) -> Results:
         y = call(case, layer, x, mine)
         y.backward(mine.grad_y)
         found[f"y{number}"], found[f"x{number}"] = y.detach(), x.grad
+    # torch's layers have no "module." where ours and PyG's have.
     for name, parameter in layer.named_parameters():
-        found[f"grad {name}"] = parameter.grad
+        found[f"grad {name.replace('module.', '')}"] = parameter.grad
     for name, buffer in layer.named_buffers():
-        found[f"buffer {name}"] = buffer
+        found[f"buffer {name.replace('module.', '')}"] = buffer
     layer.eval()
     if any(True for _ in layer.buffers()):
         found[f"y{case.steps}"] = call(case, layer, mine.x, mine).detach()
@@ -144,6 +145,12 @@ def _of(layer: Make, *arguments: Any, **choices: Any) -> Make:
 
 def _custom(center: str, scale: str, **choices: Any) -> Make:
     return _of(gn.CustomNorm, CHANNELS, center, scale, **choices)
+
+
+def _converted(group: Any) -> nn.Module:
+    """A model of torch's: for one process as it is, for ranks by `convert_sync`."""
+    model = nn.Sequential(nn.Linear(CHANNELS, CHANNELS), nn.BatchNorm1d(CHANNELS), nn.Tanh())
+    return model if group is None else gn.convert_sync(model, group).model
 
 
 FUSED = {"activation": "gelu"}
@@ -223,6 +230,7 @@ CASES += [
         deal="graphs", steps=3,
     ),
     Case("PowerNorm by groups", _of(gn.PowerNorm, C, scale_groups=2), "nothing", steps=2),
+    Case("torch's model", _converted, "nothing", "one", steps=3),
     Case("GraphNorm, one graph", _of(gn.GraphNorm, C), "nothing", "empty"),
 ]  # fmt: skip
 

@@ -148,7 +148,9 @@ class BatchNorm(Norm):
 
     def _track(self, x: Tensor, segments: Segments, statistics: Statistics) -> None:
         own, counts = self.module, statistics.counts
-        if counts is not None and counts.is_cpu and int(counts) == 1:
+        # Elsewhere it would be read back from the device, or break a compiled graph.
+        may_read = counts is not None and counts.is_cpu and not torch.compiler.is_compiling()
+        if may_read and int(counts) == 1:
             raise _single_row(self.in_channels)
         if own.running_mean is None or (counts is None and not x.shape[0]):
             return
