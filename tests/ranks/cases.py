@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -266,6 +266,13 @@ def dropped(rank: int, step: Step, share: float) -> Tensor:
     """What a rank multiplies its rows by, when it has drawn after `manual_seed(rank)`."""
     torch.manual_seed(rank)
     return drop(torch.ones_like(step.x), share, draw_seed(step.x.device))
+
+
+def poisoned(step: Step) -> Step:
+    """The same rows with a NaN in one cell, and an infinity in another."""
+    x = step.x.clone()
+    x[0, 0], x[1, CHANNELS - 1] = float("nan"), float("inf")
+    return replace(step, x=x)
 
 
 def primitive(step: Step, process_group: Any) -> Tensor:

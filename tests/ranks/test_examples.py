@@ -33,7 +33,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 
 def test_torchrun_with_a_packed_set_sharded_by_rank(run_here: Run, tmp_path: Path) -> None:
     path, saved = str(ROOT / "examples/distributed.py"), tmp_path / "two.json"
-    local = "--rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:0 --local-addr=127.0.0.1".split()
+    local = ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
     done = subprocess.run(
         [
             sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *local,

@@ -87,6 +87,18 @@ def test_the_primitive_takes_a_group(ranks: Ranks) -> None:
         assert off(part, alone[step.rank == rank]) < 1e-9
 
 
+def test_nan_stays_in_its_cell(ranks: Ranks) -> None:
+    (step,) = cases.steps(cases.PLAIN, len(ranks))
+    alone = cases.primitive(cases.poisoned(step), None)
+    clean = alone.isfinite()
+    assert clean.any()
+    assert not clean.all()
+    for rank, found in enumerate(ranks):
+        here = step.rank == rank
+        assert torch.equal(found["poisoned"].isfinite(), clean[here])
+        assert off(found["poisoned"][clean[here]], alone[here][clean[here]]) < 1e-9
+
+
 def test_every_rank_drops_by_its_own_seed(ranks: Ranks) -> None:
     (step,) = cases.steps(cases.PLAIN, len(ranks))
     kept = torch.empty_like(step.x)
@@ -99,6 +111,12 @@ def test_every_rank_drops_by_its_own_seed(ranks: Ranks) -> None:
     assert x.grad is not None
     assert off(joined(ranks, "dropout", "y0", step), y.detach()) < 1e-9
     assert off(joined(ranks, "dropout", "x0", step), x.grad) < 1e-9
+
+
+def test_one_collective_each_way(ranks: Ranks) -> None:
+    # The first layer that meets a batch asks whether the ranks have as many graphs.
+    for found in ranks:
+        assert found["collectives"].tolist() == [2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +141,19 @@ def test_a_group_that_is_not_initialized(layer: type[torch.nn.Module]) -> None:
     assert not dist.is_initialized()
     with pytest.raises(RuntimeError, match=r"call torch\.distributed\.init_process_group"):
         layer(3, process_group=True)(torch.randn(4, 3))
+
+
+def test_a_group_of_one_runs_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    x, ids = torch.randn(9, 4), torch.arange(9) % 2
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        for make in (gn.GraphNorm, gn.BatchNorm, gn.InstanceNorm):
+            assert torch.equal(make(4, process_group=True)(x, ids, 2), make(4)(x, ids, 2))
+        with pytest.raises(ValueError, match="Expected more than 1 value"):
+            gn.BatchNorm(4, process_group=True)(x[:1])
+    finally:
+        dist.destroy_process_group()
 
 
 def test_running_averages_need_no_group() -> None:

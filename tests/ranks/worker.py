@@ -41,6 +41,33 @@ def refusals(rank: int) -> dict[str, str]:
     }
 
 
+def collectives(rank: int) -> list[int]:
+    """How many there are in a forward, in its backward, and in a forward on the same batch."""
+    counted = [0]
+
+    def counting(collective: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **choices: object) -> object:
+            counted[0] += 1
+            return collective(*arguments, **choices)
+
+        return call
+
+    layers = [gn.GraphNorm(4, process_group=True), gn.PairNorm(process_group=True)]
+    x, batch = torch.randn(5 + rank, 4, requires_grad=True), torch.arange(5 + rank) % 3
+    before = dist.all_gather, dist.all_reduce
+    dist.all_gather, dist.all_reduce = map(counting, before)
+    found = []
+    try:
+        for layer in layers:
+            y = layer(x, batch, 3)
+            found.append(counted[0])
+            y.sum().backward()
+            found.append(counted[0])
+    finally:
+        dist.all_gather, dist.all_reduce = before
+    return found
+
+
 def run(rank: int, ranks: int, folder: Path) -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -57,12 +84,14 @@ def run(rank: int, ranks: int, folder: Path) -> None:
     (step,) = cases.steps(cases.PLAIN, ranks)
     mine = step.of_rank(rank)
     found["primitive"] = cases.primitive(mine, group)
+    found["poisoned"] = cases.primitive(cases.poisoned(step).of_rank(rank), group)
     layer = gn.GraphNorm(cases.CHANNELS, dropout=0.4, dtype=torch.float64, process_group=group)
     torch.manual_seed(rank)
     x = mine.x.clone().requires_grad_()
     y = layer(x, mine.ids, cases.GRAPHS)
     y.backward(mine.grad_y)
     assert x.grad is not None
+    found["collectives"] = torch.tensor(collectives(rank))
     found |= {"dropout: y0": y.detach(), "dropout: x0": x.grad}
     save_file(found, folder / f"rank{rank}.safetensors")
     texts = refusals(rank)

@@ -1,13 +1,9 @@
 """The one equation with segments that lie on several ranks: statistics are those of all.
 
 Every rank measures its own rows (count, a pivot p, the mean relative to p, the variance). One
-gather brings the measurements to all ranks, which merge them by Chan, Golub & LeVeque (1983),
-
-    n = sum n_r,   mean = sum n_r mean_r / n,   M2 = sum M2_r + n_r (mean_r - mean)^2,
-
-with means relative to one pivot, so that neither differences nor squares lose digits to a large
-mean. In the backward the sums over rows of the gradient g of the standardized z and of g z are
-added up over the ranks, in one vector. All ranks hold the same bits of both.
+gather brings the measurements to all ranks, which merge them: see `merging`. In the backward the
+sums over rows of the gradient g of the standardized z and of g z are added up over the ranks, in
+one vector. All ranks hold the same bits of both.
 
 It is plain torch on any device. Nothing of the size of x is kept for the backward but x.
 """
@@ -20,9 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from graphnorms.errors import BackendRefusedError
 from graphnorms.kernels import reference
-from graphnorms.kernels.calls import needs_plain_torch
+from graphnorms.kernels.merging import Merged, measure, merge, refuse, refuse_second_derivative
 from graphnorms.kernels.problem import Over, accumulation_dtype
 from graphnorms.kernels.ranks import Ranks
 from graphnorms.segments import Segments
@@ -41,18 +36,6 @@ class Shared:
     mean: Tensor
     moment: Tensor
     counts: Tensor
-
-
-class _Merged(NamedTuple):
-    """Per segment and channel, of all ranks."""
-
-    count: Tensor
-    """`(segments, 1)`, as floating numbers."""
-    pivot: Tensor
-    """A row of the segment, on whatever rank."""
-    relative: Tensor
-    """The mean relative to it."""
-    var: Tensor
 
 
 class _Cells(NamedTuple):
@@ -115,7 +98,7 @@ def normalize(
     Raises:
         BackendRefusedError: A kernel is asked for by name, or it is a transform's call.
     """
-    _refuse(backend)
+    refuse(backend)
     affine = (weight, bias)
     epilogue = (activation, dropout, seed)
     if Over.CHANNELS not in (center, scale):
@@ -147,27 +130,6 @@ normalize._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 _Affine = tuple[Tensor | None, Tensor | None]
 _Epilogue = tuple[str | None, float, Tensor | None]
-
-
-def _refuse(backend: str) -> None:
-    if backend not in ("auto", "reference"):
-        raise BackendRefusedError(
-            f"backend {backend!r} cannot run this: statistics are synchronized over a process "
-            "group, which plain torch does; use backend='auto'"
-        )
-    if needs_plain_torch("auto"):
-        raise BackendRefusedError(
-            "a norm with a process_group cannot run under torch.func transforms, forward-mode "
-            "differentiation or an export to ONNX; use process_group=None"
-        )
-
-
-def _refuse_second_derivative() -> None:
-    if torch.is_grad_enabled():
-        raise RuntimeError(
-            "the gradient of a norm with a process_group cannot be differentiated again; "
-            "leave create_graph=False, or use process_group=None"
-        )
 
 
 def _within_rows(
@@ -205,8 +167,8 @@ def _over_ranks(
     residual: Tensor | None,
 ) -> tuple[Tensor, Shared]:
     with torch.no_grad():
-        own = _measure(_counted(x, segments), segments, spread=scale is not None)
-        merged = _merge(ranks.gather(own), x.shape[1])
+        own = measure(_counted(x, segments), segments, spread=scale is not None)
+        merged = merge(ranks.gather(own), x.shape[1])
         share = None if mean_scale is None else mean_scale.to(merged.pivot.dtype)
         cells = _cells_of(merged, center, scale, groups, share, eps)
     call = _Call(segments, ranks, center, scale, groups, *epilogue, merged.count, cells)
@@ -228,37 +190,8 @@ def _rows_that_count(segments: Segments) -> Tensor:
     return (segments.index < segments.num_segments).unsqueeze(1)  # (rows, 1)
 
 
-def _measure(x: Tensor, segments: Segments, *, spread: bool) -> Tensor:
-    """Count, pivot, relative mean and, if asked for, variance, beside each other."""
-    pivot = reference.first_of_cells(x, segments, Over.NODES, 1)  # (segments, channels)
-    shifted = x - reference.spread(pivot, segments, Over.NODES, x)
-    relative = reference.mean_of_cells(shifted, segments, Over.NODES, 1)
-    parts = [segments.counts.unsqueeze(1).to(x.dtype), pivot, relative]
-    if spread:
-        o = shifted - reference.spread(relative, segments, Over.NODES, x)
-        parts.append(reference.mean_of_cells(o * o, segments, Over.NODES, 1))
-    return torch.cat(parts, 1)
-
-
-def _merge(measured: Tensor, channels: int) -> _Merged:
-    """Merge what the ranks have measured, `(ranks, segments, …)`."""
-    count, pivots, means = measured.split((1, channels, measured.shape[2] - 1 - channels), 2)
-    means, variances = means[..., :channels], means[..., channels:]
-    some = count > 0
-    # All means relative to the pivot of the first rank that has a row.
-    first = some.to(torch.uint8).argmax(0, keepdim=True).expand(1, -1, channels)
-    pivot = pivots.gather(0, first)  # (1, segments, channels)
-    apart = torch.where(some, (pivots - pivot) + means, 0)  # (ranks, segments, channels)
-    share = count / count.sum(0).clamp(min=1)  # (ranks, segments, 1)
-    relative = (share * apart).sum(0)
-    var = torch.zeros_like(relative)
-    if variances.shape[2]:
-        var = (share * torch.where(some, variances + (apart - relative).square(), 0)).sum(0)
-    return _Merged(count.sum(0), pivot.squeeze(0), relative, var)
-
-
 def _cells_of(
-    merged: _Merged,
+    merged: Merged,
     center: Over | None,
     scale: Over | None,
     groups: int,
@@ -308,7 +241,7 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_derivative()
+        refuse_second_derivative()
         (grad_y,) = grads
         x, mean_scale, weight, bias = ctx.saved_tensors
         call: _Call = ctx.call
@@ -396,56 +329,6 @@ def _through_statistics(
     if call.center is Over.BOTH:
         mean = reference.grouped(mean, call.groups).mean(2)
     return grad, mean
-
-
-def merge_moments(
-    ranks: Ranks, count: Tensor | float, mean: Tensor, var: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Merge counts, means and variances of all ranks, with the gradient of means and variances.
-
-    Args:
-        ranks: The ranks.
-        count: How many rows the rank has.
-        mean, var: Of its rows, of one shape; 0 without rows.
-
-    Returns:
-        The same of all rows, the same on every rank.
-    """
-    _refuse("auto")
-    count = torch.as_tensor(count, dtype=mean.dtype, device=mean.device)
-    merged: tuple[Tensor, Tensor, Tensor] = _MergeMoments.apply(  # type: ignore[no-untyped-call]
-        mean, var, count, ranks
-    )
-    return merged
-
-
-merge_moments._torchdynamo_disable = True  # type: ignore[attr-defined]
-
-
-class _MergeMoments(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, mean: Tensor, var: Tensor, count: Tensor, ranks: Ranks
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        own = torch.cat((count.view(1), mean.flatten(), var.flatten()))
-        counts, means, variances = ranks.gather(own).split((1, mean.numel(), mean.numel()), 1)
-        number = counts.sum()
-        share = counts / number.clamp(min=1)  # (ranks, 1)
-        pivot = means[:1]
-        of_all = pivot + (share * (means - pivot)).sum(0, keepdim=True)
-        var_of_all = (share * (variances + (means - of_all).square())).sum(0)
-        of_all = of_all.view(mean.shape)
-        ctx.save_for_backward(mean - of_all, count / number.clamp(min=1))
-        ctx.ranks = ranks
-        ctx.mark_non_differentiable(number)
-        return number, of_all, var_of_all.view(mean.shape)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_derivative()
-        apart, share = ctx.saved_tensors
-        grad_mean, grad_var = ctx.ranks.total(torch.stack(grads[1:]))
-        return share * (grad_mean + 2 * grad_var * apart), share * grad_var, None, None
 
 
 def _like(grad: Tensor | None, parameter: Tensor | None) -> Tensor | None:

@@ -148,9 +148,7 @@ class BatchNorm(Norm):
 
     def _track(self, x: Tensor, segments: Segments, statistics: Statistics) -> None:
         own, counts = self.module, statistics.counts
-        # Elsewhere it would be read back from the device, or break a compiled graph.
-        may_read = counts is not None and counts.is_cpu and not torch.compiler.is_compiling()
-        if may_read and int(counts) == 1:
+        if counts is not None and _is_one(counts):
             raise _single_row(self.in_channels)
         if own.running_mean is None or (counts is None and not x.shape[0]):
             return
@@ -173,6 +171,11 @@ class BatchNorm(Norm):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
+
+
+def _is_one(counts: Tensor) -> bool:
+    """Whether all ranks have one row, where that is neither read back nor breaks a graph."""
+    return counts.is_cpu and not torch.compiler.is_compiling() and int(counts) == 1
 
 
 def _single_row(channels: int) -> ValueError:

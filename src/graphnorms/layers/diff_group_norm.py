@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from graphnorms.kernels.merging import merge_moments
 from graphnorms.kernels.problem import accumulation_dtype, check_residual
 from graphnorms.kernels.ranks import Group
-from graphnorms.kernels.synchronized import merge_moments
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features, check_momentum
 from graphnorms.layers.product import product
