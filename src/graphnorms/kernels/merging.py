@@ -26,8 +26,8 @@ from graphnorms.segments import Segments
 class Merged(NamedTuple):
     """Per segment and channel, of all ranks."""
 
-    count: Tensor
-    """`(segments, 1)`, as floating numbers."""
+    rows: Tensor
+    """How many there are, `(segments, 1)`, as floating numbers."""
     pivot: Tensor
     """A row of the segment, on whatever rank."""
     relative: Tensor

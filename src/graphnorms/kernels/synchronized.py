@@ -62,7 +62,7 @@ class _Call(NamedTuple):
     activation: str | None
     dropout: float
     seed: Tensor | None
-    count: Tensor
+    rows: Tensor
     cells: _Cells
 
 
@@ -171,12 +171,12 @@ def _over_ranks(
         merged = merge(ranks.gather(own), x.shape[1])
         share = None if mean_scale is None else mean_scale.to(merged.pivot.dtype)
         cells = _cells_of(merged, center, scale, groups, share, eps)
-    call = _Call(segments, ranks, center, scale, groups, *epilogue, merged.count, cells)
+    call = _Call(segments, ranks, center, scale, groups, *epilogue, merged.rows, cells)
     y: Tensor = _Normalize.apply(  # type: ignore[no-untyped-call]
         x, residual, mean_scale, *affine, call
     )
     return y, Shared(
-        cells.pivot + cells.relative, cells.moment, merged.count.squeeze(1).to(torch.int64)
+        cells.pivot + cells.relative, cells.moment, merged.rows.squeeze(1).to(torch.int64)
     )
 
 
@@ -313,9 +313,9 @@ def _through_statistics(
         call: The call.
         mean_scale: How much of the mean was removed.
     """
-    channels, count = z.shape[1], call.count.clamp(min=1)
+    channels, count = z.shape[1], call.rows.clamp(min=1)
     total = sums[:, :channels]
-    if factor is not None:
+    if call.scale is not None and factor is not None:
         share = sums[:, channels:] / count  # (segments, channels)
         if call.scale is Over.BOTH:
             share = reference.grouped(share, call.groups).mean(2)  # (segments, groups)
