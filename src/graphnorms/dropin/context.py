@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+import torch
 from torch import Tensor
 
 from graphnorms.segments import Segments
@@ -19,8 +20,10 @@ class Frame(NamedTuple):
 
     batch: Graphs | None
     """`None` for one graph, or where `ptr` or `missing` say otherwise."""
-    batch_size: Any
-    """Number of graphs, or the same by type; `None` where nobody has said it."""
+    held_size: Any
+    """A tensor with as many rows as there are graphs, or the same by type; `None` where nobody
+    has said how many. A number that is not an argument would be a constant to `torch.compile`,
+    and every other one a reason to compile again."""
     ptr: Tensor | None
     """Offsets of the graphs, where there is no `batch`."""
     missing: str
@@ -51,7 +54,23 @@ def push(
     missing: str = "",
 ) -> None:
     """Put a frame on top."""
-    _stack.top = Frame(batch, batch_size, ptr, missing, owner, current())
+    like = ptr if ptr is not None else batch
+    _stack.top = Frame(batch, _held(batch_size, like), ptr, missing, owner, current())
+
+
+def size_of(held: Any) -> Any:
+    """Return the number of graphs from the tensor that holds it."""
+    return None if held is None else held.shape[0]
+
+
+def _held(size: Any, like: Any) -> Any:
+    if isinstance(size, Mapping):
+        return {kind: _held(number, like) for kind, number in size.items()}
+    if size is None or isinstance(like, Segments):
+        return None
+    if isinstance(like, Tensor):
+        return like.new_empty((size, 0))
+    return torch.empty((size, 0))
 
 
 def pop(owner: object) -> None:

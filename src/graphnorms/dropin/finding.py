@@ -203,12 +203,17 @@ def _around(model: nn.Module, norms: set[int]) -> Iterator[nn.Module]:
 
 def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
     """List the names of the arguments of a function, and say whether it takes any others."""
-    names, takes_others = [], False
+    names: list[str] = []
+    takes_others = False
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             takes_others = True
         else:
             names.append(parameter.name)
+    # PyG's Sequential may take anything by its forward, and says what it takes elsewhere.
+    declared = getattr(getattr(function, "__self__", None), "signature", None)
+    if takes_others and isinstance(getattr(declared, "param_dict", None), Mapping):
+        return tuple(declared.param_dict), False
     return tuple(names), takes_others
 
 

@@ -6,15 +6,19 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from graphnorms.dropin.context import Frame, current
+from graphnorms.dropin.context import Frame, current, size_of
 from graphnorms.segments import Segments
 
 _HOW = (
     "give the model batch, or call it in `with graphnorms.batch(batch, batch_size):`; if all rows "
     "are one graph, graphnorms.batch(None) says so once, replace_norms(…, single_graph=True) always"
 )
+
+_SIZES = ("batch_size", "dim_size")
+"""What norms call the number of graphs."""
 
 
 class Giver:
@@ -36,8 +40,9 @@ class Giver:
         self.per_graph = per_graph
         self.positions = positions
         self.single_graph = single_graph
-        parameters = inspect.signature(norm.forward).parameters
-        self.takes_batch = "batch" in parameters
+        parameters = list(inspect.signature(norm.forward).parameters)
+        sized = len(parameters) > 2 and parameters[2] in _SIZES
+        self.takes = 1 if "batch" not in parameters else 3 if sized else 2
 
     def attach(self, norm: nn.Module) -> Callable[[], None]:
         """Put the hook on the norm, and return how to take it away."""
@@ -54,21 +59,20 @@ class Giver:
         x, batch, size, *others = (*args, None, None, None)[: max(len(args), 3)]
         x = rest.pop("x", rest.pop("input", None)) if x is None else x
         batch = rest.pop("batch", None) if batch is None else batch
-        size = rest.pop("batch_size", rest.pop("dim_size", None)) if size is None else size
+        for name in _SIZES:
+            size = rest.pop(name, None) if size is None else size
         if not self.positions and x.dim() != 2:
             raise ValueError(
                 f"{self.title} is given {tuple(x.shape)}, expected (nodes, channels): leave it as "
                 f"it was, replace_norms(…, where=lambda name, norm: name != {self.name!r})"
             )
-        if not self.takes_batch:
-            return (x,), rest
         if self.per_graph:
             frame = current()
             if batch is None:
                 batch, size = self._from_frame(frame, x)
             elif size is None and frame is not None and frame.batch is batch:
-                size = frame.batch_size
-        return (x, batch, size, *others), rest
+                size = size_of(frame.held_size)
+        return (*(x, batch, size)[: self.takes], *others), rest
 
     def _from_frame(self, frame: Frame | None, x: Tensor) -> tuple[Tensor | Segments | None, Any]:
         if frame is None or frame.missing:
@@ -76,17 +80,30 @@ class Giver:
                 return None, None
             why = "it was called outside of the model" if frame is None else frame.missing
             raise ValueError(f"{self.title} needs the graph of every row, but {why}; {_HOW}")
-        batch, size = frame.batch, frame.batch_size
+        batch, held = frame.batch, frame.held_size
         if isinstance(batch, Mapping):
             node_type = self._node_type(batch)
             batch = batch[node_type]
-            size = size.get(node_type) if isinstance(size, Mapping) else size
+            held = held.get(node_type) if isinstance(held, Mapping) else held
         if batch is None:
-            if frame.ptr is None:
-                return None, None
-            batch, size = Segments.from_ptr(frame.ptr), None
-        self._check_rows(batch, size, x)
+            return (None, None) if frame.ptr is None else (self._from_ptr(frame.ptr, x), None)
+        if isinstance(batch, Segments):
+            if not torch.compiler.is_compiling():
+                self._check_rows(batch.num_rows, batch.num_segments, x)
+                return batch, None
+            # Its numbers would be constants to the compiler; the shapes of its tensors are not.
+            rows = x.shape[0]
+            return Segments(batch.ptr, batch.order, rows, masked=batch.masked), None
+        size = size_of(held)
+        self._check_rows(batch.shape[0], size, x)
         return batch, size
+
+    def _from_ptr(self, ptr: Tensor, x: Tensor) -> Segments:
+        if torch.compiler.is_compiling() or not ptr.is_cpu:
+            return Segments.from_ptr(ptr, num_rows=x.shape[0], validate=False)
+        segments = Segments.from_ptr(ptr)
+        self._check_rows(segments.num_rows, segments.num_segments, x)
+        return segments
 
     def _node_type(self, batch: Mapping[Any, Any]) -> Any:
         """Find the node type whose norm this is: containers by type have it in the name."""
@@ -100,11 +117,7 @@ class Giver:
             "which batch is its own is not known; call replace_norms after to_hetero"
         )
 
-    def _check_rows(self, batch: Tensor | Segments, size: Any, x: Tensor) -> None:
-        if isinstance(batch, Segments):
-            rows, size = batch.num_rows, batch.num_segments
-        else:
-            rows = batch.shape[0]
+    def _check_rows(self, rows: int, size: int | None, x: Tensor) -> None:
         given = x.shape[0]
         if given == rows:
             return

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
 from graphnorms.layers.base import Norm
@@ -17,8 +18,10 @@ from graphnorms.layers.factory import settings_of
 _TORCH: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
     nn.SyncBatchNorm: "batch",
     nn.BatchNorm1d: "batch",
+    nn.LazyBatchNorm1d: "batch",
     nn.LayerNorm: "layer",
     nn.InstanceNorm1d: "instance",
+    nn.LazyInstanceNorm1d: "instance",
     nn.GroupNorm: "group",
     nn.RMSNorm: "rms",
 })  # fmt: skip
@@ -39,6 +42,7 @@ _OURS: Final[Mapping[type[nn.Module], str]] = MappingProxyType(
     # The first row of a class: that of its first mode.
     {row.layer: name for name, row in reversed(tuple(CATALOG.items()))}
 )
+_ABSENT: Final = object()
 _TORCHS_NAMES: Final = MappingProxyType({"affine": "elementwise_affine"})
 
 
@@ -111,12 +115,15 @@ def _channels(module: nn.Module) -> int | None:
 
 
 def _settings(kind: str, inner: nn.Module, module: nn.Module) -> dict[str, Any]:
-    settings = {}
-    for name in settings_of(CATALOG[kind]):
-        for holder in (module, inner):
-            for attribute in (name, _TORCHS_NAMES.get(name, name)):
-                if hasattr(holder, attribute):
-                    settings[name] = getattr(holder, attribute)
+    row = CATALOG[kind]
+    settings = dict(row.arguments)
+    for name in settings_of(row):
+        for attribute in (name, _TORCHS_NAMES.get(name, name)):
+            value = getattr(module, attribute, getattr(inner, attribute, _ABSENT))
+            if value is not _ABSENT:
+                settings[name] = value
+    if settings.get("eps", 0) is None:  # as torch's RMSNorm has it
+        settings["eps"] = torch.finfo(torch.get_default_dtype()).eps
     return settings
 
 
