@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import graphnorms as gn
 from graphnorms import Over
 from graphnorms.kernels.dropout import draw_seed, drop
+from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.segments import Segments
 from tests.unit.layers.common import normal, randomize
 
@@ -27,7 +28,8 @@ class Case:
     Args:
         name: What a failure is called.
         make: Builds the layer from `process_group`.
-        of: What it takes beside the features: `"graphs"`, `"nothing"` or `"types"`.
+        of: What it takes beside the features: `"graphs"`, `"types"`, `"nothing"`, or graphs and
+            `"edges"` or `"factors"`.
         deal: How the rows are dealt; see `dealt`.
         steps: How many calls, each with rows of its own.
         masked: Whether some rows do not count.
@@ -100,11 +102,22 @@ def call(case: Case, layer: nn.Module, x: Tensor, step: Step, graphs: int = GRAP
         given["mask"] = step.mask
     if case.residual:
         given["residual"] = step.residual
+    if case.of == "edges":
+        given["adjacency"] = paths(step.ids)
+    if case.of == "factors":
+        given["factors"] = subgraph_factors(paths(step.ids))
     if case.of == "nothing":
         return layer(x, **given)
     if case.of == "types":
         return layer(x, step.ids, **given)
     return layer(x, step.ids, graphs, **given)
+
+
+def paths(ids: Tensor) -> gn.Adjacency:
+    """Every graph a path through its rows, so that ranks with whole graphs have whole paths."""
+    order = torch.argsort(ids, stable=True)
+    near = torch.stack((order[1:], order[:-1]))[:, ids[order[1:]] == ids[order[:-1]]]
+    return gn.Adjacency.from_edge_index(torch.cat((near, near.flip(0)), 1), ids.shape[0])
 
 
 def build(case: Case, process_group: Any) -> nn.Module:
@@ -229,6 +242,8 @@ CASES += [
         _of(gn.InstanceNorm, C, track_running_stats=True, whole_graphs=True),
         deal="graphs", steps=3,
     ),
+    Case("UnitedNorm", _of(gn.UnitedNorm, C), "edges", "graphs", steps=2),
+    Case("SuperNorm", _of(gn.SuperNorm, C), "factors", "graphs", steps=2),
     Case("PowerNorm by groups", _of(gn.PowerNorm, C, scale_groups=2), "nothing", steps=2),
     Case("torch's model", _converted, "nothing", "one", steps=3),
     Case("GraphNorm, one graph", _of(gn.GraphNorm, C), "nothing", "empty"),
