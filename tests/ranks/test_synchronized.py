@@ -11,7 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import graphnorms as gn
+from graphnorms import Over
+from graphnorms.layers.base import Norm
 from graphnorms.testing import tolerance
+from tests.norms import build_norm
 from tests.ranks import cases
 from tests.ranks.launch import launch
 
@@ -174,6 +177,21 @@ def test_running_averages_need_no_group() -> None:
 def test_statistics_of_single_rows_are_not_shared(make: object) -> None:
     with pytest.raises(ValueError, match="no statistic over rows that ranks could share"):
         make()  # type: ignore[operator]
+
+
+def test_every_norm_that_can_be_shared_is_and_is_run_here() -> None:
+    built = {type(case.make(None)) for case in cases.CASES}
+    for name, row in gn.CATALOG.items():
+        layer = build_norm(name, 8)
+        over_rows = {row.center, row.scale} & {Over.NODES, Over.BOTH}
+        if over_rows:
+            assert layer.statistics_of == ("graph" if row.segment == "graph" else "batch")
+        if isinstance(layer, Norm) and layer.statistics_of:
+            assert type(layer) in built, name
+            layer.process_group = True
+        elif isinstance(layer, Norm):
+            with pytest.raises(ValueError, match="no statistic over rows"):
+                layer.process_group = True
 
 
 def test_what_is_no_group() -> None:
