@@ -217,6 +217,12 @@ CASES += [
     if not (center == "none" and shift == "learned")
 ]  # fmt: skip
 CASES += [
+    Case("node and graph, masked", _custom("node", "graph"), masked=True, residual=True),
+    Case("graph and node, masked", _custom("graph", "node"), masked=True, residual=True),
+    *(
+        Case(f"{name} by reference", _of(layer, C, backend="reference"), deal="empty", masked=True)
+        for name, layer in (("GraphNorm", gn.GraphNorm), ("LayerNorm", gn.LayerNorm))
+    ),
     Case(
         "ConditionalNorm", _of(gn.ConditionalNorm, C, 5, **FUSED),
         given={"condition": normal(GRAPHS, 5, seed=4)}, masked=True,

@@ -72,7 +72,7 @@ def segment_normalize(
         residual: $r$, added last; `None` for 0.
         backend: `"auto"`, or one backend by name, which then never falls back.
         process_group: Ranks on each of which the segments have some of their rows: `"world"`
-            (or `True`) or a `ProcessGroup`; statistics are those of all, in plain torch.
+            (or `True`) or a `ProcessGroup`; statistics are those of all.
 
     Raises:
         ValueError: A shape or dtype that does not fit, `groups` that do not divide the

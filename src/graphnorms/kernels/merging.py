@@ -17,8 +17,10 @@ from torch import Tensor
 
 from graphnorms.errors import BackendRefusedError
 from graphnorms.kernels import reference
-from graphnorms.kernels.calls import needs_plain_torch
-from graphnorms.kernels.problem import Over
+from graphnorms.kernels.calls import needs_plain_torch, runs_directly
+from graphnorms.kernels.cpu import normalize as cpu
+from graphnorms.kernels.dispatch import choose_normalize
+from graphnorms.kernels.problem import Over, accumulation_dtype
 from graphnorms.kernels.ranks import Ranks
 from graphnorms.segments import Segments
 
@@ -35,16 +37,45 @@ class Merged(NamedTuple):
     var: Tensor
 
 
-def measure(x: Tensor, segments: Segments, *, spread: bool) -> Tensor:
+def measure(x: Tensor, segments: Segments, *, spread: bool, backend: str) -> Tensor:
     """Count, pivot, relative mean and, if asked for, variance, beside each other."""
-    pivot = reference.first_of_cells(x, segments, Over.NODES, 1)  # (segments, channels)
-    shifted = x - reference.spread(pivot, segments, Over.NODES, x)
-    relative = reference.mean_of_cells(shifted, segments, Over.NODES, 1)
-    parts = [segments.counts.unsqueeze(1).to(x.dtype), pivot, relative]
-    if spread:
-        o = shifted - reference.spread(relative, segments, Over.NODES, x)
-        parts.append(reference.mean_of_cells(o * o, segments, Over.NODES, 1))
-    return torch.cat(parts, 1)
+    dtype = accumulation_dtype(x.dtype)
+    pivot = reference.first_of_cells(x, segments, Over.NODES, 1).to(dtype)  # (segments, channels)
+    counts = segments.counts.unsqueeze(1)
+    if spread and _kernels_run(x, backend):
+        # Those of InstanceNorm: what it makes of the rows is not used.
+        _, found = cpu.normalize_forward(
+            x, None, segments.ptr, segments.order, None, None, None, None,
+            Over.NODES, Over.NODES, 1, 1.0, 0, 0.0, True,
+        )  # fmt: skip
+        relative, _, var = found.view(3, *pivot.shape).unbind()
+        some = counts > 0
+        measured = [torch.where(some, relative, 0), torch.where(some, var, 0)]
+    else:
+        wide = counted(x, segments)
+        shifted = wide - reference.spread(pivot, segments, Over.NODES, wide)
+        relative = reference.mean_of_cells(shifted, segments, Over.NODES, 1)
+        measured = [relative]
+        if spread:
+            o = shifted - reference.spread(relative, segments, Over.NODES, wide)
+            measured.append(reference.mean_of_cells(o * o, segments, Over.NODES, 1))
+    return torch.cat([counts.to(dtype), pivot, *measured], 1)
+
+
+def _kernels_run(x: Tensor, backend: str) -> bool:
+    chosen = choose_normalize(x.device.type, x.dtype, Over.NODES, Over.NODES, False, backend)
+    return chosen == "cpu" and runs_directly(x)
+
+
+def counted(x: Tensor, segments: Segments) -> Tensor:
+    """The features in the accumulation dtype, 0 in masked rows."""
+    wide = x.to(accumulation_dtype(x.dtype))
+    return torch.where(rows_that_count(segments), wide, 0) if segments.masked else wide
+
+
+def rows_that_count(segments: Segments) -> Tensor:
+    """Which rows are in a segment, `(rows, 1)`."""
+    return (segments.index < segments.num_segments).unsqueeze(1)
 
 
 def merge(measured: Tensor, channels: int) -> Merged:
@@ -119,7 +150,7 @@ def refuse(backend: str) -> None:
     if backend not in ("auto", "reference"):
         raise BackendRefusedError(
             f"backend {backend!r} cannot run this: statistics are synchronized over a process "
-            "group, which plain torch does; use backend='auto'"
+            "group, which no kernel does alone; use backend='auto'"
         )
     if needs_plain_torch("auto"):
         raise BackendRefusedError(

@@ -5,7 +5,8 @@ gather brings the measurements to all ranks, which merge them: see `merging`. In
 sums over rows of the gradient g of the standardized z and of g z are added up over the ranks, in
 one vector. All ranks hold the same bits of both.
 
-It is plain torch on any device. Nothing of the size of x is kept for the backward but x.
+On the CPU a rank measures by a kernel, if there is one; all else is plain torch, on any device.
+Nothing of the size of x is kept for the backward but x.
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels import reference
-from graphnorms.kernels.merging import Merged, measure, merge, refuse, refuse_second_derivative
+from graphnorms.kernels.merging import (
+    Merged,
+    counted,
+    measure,
+    merge,
+    refuse,
+    refuse_second_derivative,
+    rows_that_count,
+)
 from graphnorms.kernels.problem import Over, accumulation_dtype
 from graphnorms.kernels.ranks import Ranks
 from graphnorms.segments import Segments
@@ -103,8 +112,9 @@ def normalize(
     epilogue = (activation, dropout, seed)
     if Over.CHANNELS not in (center, scale):
         return _over_ranks(
-            x, segments, ranks, center, scale, groups, mean_scale, affine, eps, epilogue, residual
-        )
+            x, segments, ranks, center, scale, groups, mean_scale, affine, eps, epilogue, residual,
+            backend,
+        )  # fmt: skip
     # A statistic within rows needs no other rank: one call for it, one for the other.
     wide = x.to(accumulation_dtype(x.dtype))
     residual = None if residual is None else residual.to(wide.dtype)
@@ -114,12 +124,14 @@ def normalize(
             wide, segments, center, None, groups, mean_scale, (None, None), eps, plain, None
         )
         y, shared = _over_ranks(
-            wide, segments, ranks, None, scale, groups, None, affine, eps, epilogue, residual
-        )
+            wide, segments, ranks, None, scale, groups, None, affine, eps, epilogue, residual,
+            backend,
+        )  # fmt: skip
     else:
         wide, shared = _over_ranks(
-            wide, segments, ranks, center, None, groups, mean_scale, (None, None), eps, plain, None
-        )
+            wide, segments, ranks, center, None, groups, mean_scale, (None, None), eps, plain,
+            None, backend,
+        )  # fmt: skip
         y = _within_rows(wide, segments, None, scale, groups, None, affine, eps, epilogue, residual)
     return y.to(x.dtype), shared
 
@@ -165,9 +177,10 @@ def _over_ranks(
     eps: float,
     epilogue: _Epilogue,
     residual: Tensor | None,
+    backend: str,
 ) -> tuple[Tensor, Shared]:
     with torch.no_grad():
-        own = measure(_counted(x, segments), segments, spread=scale is not None)
+        own = measure(x, segments, spread=scale is not None, backend=backend)
         merged = merge(ranks.gather(own), x.shape[1])
         share = None if mean_scale is None else mean_scale.to(merged.pivot.dtype)
         cells = _cells_of(merged, center, scale, groups, share, eps)
@@ -178,16 +191,6 @@ def _over_ranks(
     return y, Shared(
         cells.pivot + cells.relative, cells.moment, merged.rows.squeeze(1).to(torch.int64)
     )
-
-
-def _counted(x: Tensor, segments: Segments) -> Tensor:
-    """The features in the accumulation dtype, 0 in masked rows."""
-    wide = x.to(accumulation_dtype(x.dtype))
-    return torch.where(_rows_that_count(segments), wide, 0) if segments.masked else wide
-
-
-def _rows_that_count(segments: Segments) -> Tensor:
-    return (segments.index < segments.num_segments).unsqueeze(1)  # (rows, 1)
 
 
 def _cells_of(
@@ -228,11 +231,11 @@ class _Normalize(torch.autograd.Function):
         weight: Tensor | None, bias: Tensor | None, call: _Call,
     ) -> Tensor:  # fmt: skip
         segments = call.segments
-        z, _ = _standardize(_counted(x, segments), call, mean_scale)
+        z, _ = _standardize(counted(x, segments), call, mean_scale)
         y = reference.transform(z, segments, weight, bias)
         y = reference.finish(y, call.activation, call.dropout, call.seed)
         if segments.masked:
-            y = torch.where(_rows_that_count(segments), y, x.to(y.dtype))
+            y = torch.where(rows_that_count(segments), y, x.to(y.dtype))
         if residual is not None:
             y = y + residual.to(y.dtype)
         ctx.save_for_backward(x, mean_scale, weight, bias)
@@ -246,8 +249,8 @@ class _Normalize(torch.autograd.Function):
         x, mean_scale, weight, bias = ctx.saved_tensors
         call: _Call = ctx.call
         segments, channels = call.segments, x.shape[1]
-        z, factor = _standardize(_counted(x, segments), call, mean_scale)
-        grad = _counted(grad_y, segments)
+        z, factor = _standardize(counted(x, segments), call, mean_scale)
+        grad = counted(grad_y, segments)
         if call.activation is not None or call.seed is not None:
             with torch.enable_grad():
                 y = reference.transform(z, segments, weight, bias).requires_grad_()
@@ -270,7 +273,7 @@ class _Normalize(torch.autograd.Function):
             if call.center is not None:
                 grad = grad - reference.spread(mean, segments, call.center, grad)
             if segments.masked:
-                grad = torch.where(_rows_that_count(segments), grad, grad_y.to(grad.dtype))
+                grad = torch.where(rows_that_count(segments), grad, grad_y.to(grad.dtype))
             grad_x = grad.to(x.dtype)
         return (
             grad_x,
