@@ -13,6 +13,7 @@ from graphnorms.layers.catalog import CATALOG, Normalization
 
 API = (
     "Segments", "segment_normalize", "Over", "aggregate", "Adjacency", "make_norm", "backends",
+    "convert_sync",
     "compare", "Comparison", "open_comparison", "load_dataset", "GraphSet",
 )  # fmt: skip
 
@@ -125,6 +126,7 @@ def signature(thing: object) -> str:
     except NameError:  # an annotation of a module that is imported for type checking only
         text = str(inspect.signature(thing))  # type: ignore[arg-type]
     text = re.sub(r"\b(torch|graphnorms)\.([a-z_]+\.)*", "", text)
+    text = re.sub(r": '([^']+)'", r": \1", text)  # an annotation that is written as a string
     return text if len(text) < 80 else text.replace(", ", ",\n    ").replace("(", "(\n    ", 1)
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphnorms.kernels import autograd, reference
+from graphnorms.kernels import autograd, reference, synchronized
 from graphnorms.kernels.calls import check_features, needs_plain_torch, runs_directly
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.dispatch import choose_normalize
 from graphnorms.kernels.dropout import draw_seed
 from graphnorms.kernels.problem import Over, check_activation, check_dropout, check_residual
+from graphnorms.kernels.ranks import Group, Ranks, as_ranks
 from graphnorms.segments import Segments
 
 
@@ -33,6 +34,7 @@ def segment_normalize(
     seed: Tensor | None = None,
     residual: Tensor | None = None,
     backend: str = "auto",
+    process_group: Group = None,
 ) -> Tensor:
     r"""Center, scale and transform features within their cells: the one equation.
 
@@ -69,10 +71,14 @@ def segment_normalize(
         seed: One int64; `None` draws it from torch's generator where `dropout` is not 0.
         residual: $r$, added last; `None` for 0.
         backend: `"auto"`, or one backend by name, which then never falls back.
+        process_group: Ranks on each of which the segments have some of their rows: `"world"`
+            (or `True`) or a `ProcessGroup`; statistics are those of all.
 
     Raises:
         ValueError: A shape or dtype that does not fit, `groups` that do not divide the
-            channels, a share outside 0 … 1, or an unknown activation or backend.
+            channels, a share outside 0 … 1, an unknown activation or backend, or another number
+            of segments on another rank.
+        RuntimeError: `process_group` is given, but `torch.distributed` is not initialized.
         BackendRefusedError: The backend asked for cannot run this; the message says why.
     """
     _check(x, segments, groups, mean_scale, weight, bias, residual)
@@ -87,10 +93,13 @@ def segment_normalize(
             f"seed is {tuple(seed.shape)} of {seed.dtype} on {seed.device}, expected one int64 "
             f"without a dimension on {x.device}"
         )
+    ranks = as_ranks(process_group)
+    if ranks is not None:
+        ranks.agree(segments)
     y, _ = normalize(
         x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
         weight=weight, bias=bias, eps=eps, activation=activation, dropout=dropout,
-        seed=seed if dropout else None, residual=residual, backend=backend,
+        seed=seed if dropout else None, residual=residual, backend=backend, ranks=ranks,
     )  # fmt: skip
     return y
 
@@ -103,11 +112,13 @@ class Statistics:
         mean: Per cell of the centre domain, in the accumulation dtype.
         moment: Per cell of the scale domain.
         measured: The same as a kernel left it, if one ran: relative to the first row.
+        counts: Rows of every segment on all ranks, where several measured, `(segments,)`.
     """
 
     mean: Callable[[], Tensor]
     moment: Callable[[], Tensor]
     measured: Tensor | None
+    counts: Tensor | None = None
 
 
 def normalize(
@@ -127,14 +138,24 @@ def normalize(
     residual: Tensor | None,
     backend: str,
     statistics: bool = False,
+    ranks: Ranks | None = None,
 ) -> tuple[Tensor, Statistics | None]:
     """Run `segment_normalize` on arguments that fit each other, as a layer knows of its own.
 
-    There is a seed exactly where something is dropped.
+    There is a seed exactly where something is dropped. Ranks have the same segments.
 
     Returns:
         y, and the statistics if they are asked for.
     """
+    if ranks is not None and synchronized.can_be_shared(center, scale) and ranks.size() > 1:
+        y, shared = synchronized.normalize(
+            x, segments, ranks, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
+            weight=weight, bias=bias, eps=eps, activation=activation, dropout=dropout, seed=seed,
+            residual=residual, backend=backend,
+        )  # fmt: skip
+        if not statistics:
+            return y, None
+        return y, Statistics(lambda: shared.mean, lambda: shared.moment, None, shared.counts)
     device = "cpu" if x.is_cpu else x.device.type
     chosen = choose_normalize(device, x.dtype, center, scale, mean_scale is not None, backend)
     if chosen == "reference" or needs_plain_torch(backend):

@@ -56,26 +56,15 @@ def segment_normalize(
         o = torch.where(counted, o, 0)
     mean = moment = o.new_zeros((0, 0))
     if center is not None:
-        # Sums are taken relative to an entry p of the cell, so that their rounding does not
-        # grow with |mean| / std: o = x - a mean = (x - p) - a (mean - p) + (1 - a) p.
         pivot = first_of_cells(o.detach(), segments, center, groups)
-        shifted = o - _spread(pivot, segments, center, o)
-        relative = _mean(shifted, segments, center, groups)
+        shifted = o - spread(pivot, segments, center, o)
+        relative = mean_of_cells(shifted, segments, center, groups)
         mean = pivot + relative
-        removed = _spread(relative, segments, center, o)
-        if mean_scale is None:
-            o = shifted - removed
-        else:
-            share = mean_scale.to(dtype)
-            kept = (1 - share) * _spread(pivot, segments, center, o)
-            o = (shifted - share * removed) + kept
+        o = subtract_mean(shifted, pivot, relative, segments, center, mean_scale)
     if scale is not None:
-        moment = _mean(o * o, segments, scale, groups)
-        o = o * _spread(torch.rsqrt(moment + eps), segments, scale, o)
-    if weight is not None:
-        o = o * _of_rows(weight.to(dtype), segments, o)
-    if bias is not None:
-        o = o + _of_rows(bias.to(dtype), segments, o)
+        moment = mean_of_cells(o * o, segments, scale, groups)
+        o = o * spread(torch.rsqrt(moment + eps), segments, scale, o)
+    o = transform(o, segments, weight, bias)
     y = finish(o, activation, dropout, seed)
     if segments.masked:
         y = torch.where(counted, y, x.to(dtype))
@@ -84,21 +73,57 @@ def segment_normalize(
     return y.to(x.dtype), mean, moment
 
 
+def subtract_mean(
+    shifted: Tensor,
+    pivot: Tensor,
+    relative: Tensor,
+    segments: Segments,
+    center: Over,
+    mean_scale: Tensor | None,
+) -> Tensor:
+    """Subtract the scaled mean from entries that are given relative to a pivot of their cell.
+
+    Sums are taken relative to an entry p of the cell, so that their rounding does not grow with
+    |mean| / std: o = x - a mean = (x - p) - a (mean - p) + (1 - a) p.
+
+    Args:
+        shifted: x - p, `(rows, channels)`.
+        pivot, relative: p and the mean relative to it, per cell.
+        segments, center: Whose cells.
+        mean_scale: a; `None` for 1.
+    """
+    removed = spread(relative, segments, center, shifted)
+    if mean_scale is None:
+        return shifted - removed
+    share = mean_scale.to(shifted.dtype)
+    kept = (1 - share) * spread(pivot, segments, center, shifted)
+    return (shifted - share * removed) + kept
+
+
+def transform(o: Tensor, segments: Segments, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Multiply by the weight and add the bias, of every channel or of every segment's own."""
+    if weight is not None:
+        o = o * of_rows(weight.to(o.dtype), segments, o)
+    if bias is not None:
+        o = o + of_rows(bias.to(o.dtype), segments, o)
+    return o
+
+
 def finish(y: Tensor, activation: str | None, dropout: float, seed: Tensor | None) -> Tensor:
     """Apply an activation, then dropout where there is a seed."""
     y = ACTIVATION_FUNCTIONS[activation](y)
     return y if seed is None else drop(y, dropout, seed)
 
 
-def _grouped(x: Tensor, groups: int) -> Tensor:
-    # (rows, groups, channels per group)
+def grouped(x: Tensor, groups: int) -> Tensor:
+    """Look at rows of channels as `(rows, groups, channels per group)`."""
     return x.reshape(x.shape[0], groups, x.shape[1] // groups)
 
 
 def first_of_cells(x: Tensor, segments: Segments, over: Over, groups: int) -> Tensor:
     """An entry of every cell: the first row of the segment, the first channel of the group."""
     if over is Over.CHANNELS:
-        return _grouped(x, groups)[:, :, 0]  # (rows, groups)
+        return grouped(x, groups)[:, :, 0]  # (rows, groups)
     if not x.shape[0]:
         return x.new_zeros((segments.num_segments, x.shape[1] if over is Over.NODES else groups))
     # An empty segment at the end begins past the last row; its pivot is used by no row.
@@ -107,25 +132,28 @@ def first_of_cells(x: Tensor, segments: Segments, over: Over, groups: int) -> Te
     first = x.index_select(0, rows)  # (segments, channels)
     empty = (segments.counts == 0).unsqueeze(1)
     first = first.masked_fill(empty, 0)
-    return first if over is Over.NODES else _grouped(first, groups)[:, :, 0]
+    return first if over is Over.NODES else grouped(first, groups)[:, :, 0]
 
 
-def _mean(x: Tensor, segments: Segments, over: Over, groups: int) -> Tensor:
+def mean_of_cells(x: Tensor, segments: Segments, over: Over, groups: int) -> Tensor:
     """Mean of x over the entries of every cell; 0 for a cell without entries."""
     if over is not Over.NODES:
-        x = _grouped(x, groups).mean(2)  # (rows, groups)
+        x = grouped(x, groups).mean(2)  # (rows, groups)
     if over is Over.CHANNELS:
         return x
+    return sum_of_segments(x, segments) / segments.counts.clamp(min=1).unsqueeze(1)
+
+
+def sum_of_segments(x: Tensor, segments: Segments) -> Tensor:
+    """Sum of the rows of every segment."""
     if _is_whole(segments):
-        total = x.sum(0, keepdim=True)  # pairwise, where index_add would sum one by one
-    else:
-        # Masked rows go to a segment of their own behind the others.
-        zeros = x.new_zeros((segments.num_segments + segments.masked, x.shape[1]))
-        total = zeros.index_add(0, segments.index, x)[: segments.num_segments]
-    return total / segments.counts.clamp(min=1).unsqueeze(1)
+        return x.sum(0, keepdim=True)  # pairwise, where index_add would sum one by one
+    # Masked rows go to a segment of their own behind the others.
+    zeros = x.new_zeros((segments.num_segments + segments.masked, x.shape[1]))
+    return zeros.index_add(0, segments.index, x)[: segments.num_segments]
 
 
-def _spread(statistic: Tensor, segments: Segments, over: Over, like: Tensor) -> Tensor:
+def spread(statistic: Tensor, segments: Segments, over: Over, like: Tensor) -> Tensor:
     """Give every entry the statistic of its cell: `(rows, channels)`, or broadcastable to it."""
     if over is not Over.CHANNELS and not _is_whole(segments):
         if segments.masked:
@@ -133,13 +161,17 @@ def _spread(statistic: Tensor, segments: Segments, over: Over, like: Tensor) -> 
         statistic = statistic.index_select(0, segments.index)
     if over is Over.NODES:
         return statistic
-    width = like.shape[1] // statistic.shape[1]
-    return statistic.repeat_interleave(width, dim=1)
+    return widen(statistic, like.shape[1])
 
 
-def _of_rows(parameter: Tensor, segments: Segments, like: Tensor) -> Tensor:
+def widen(statistic: Tensor, channels: int) -> Tensor:
+    """Give every channel the statistic of its group."""
+    return statistic.repeat_interleave(channels // statistic.shape[1], dim=1)
+
+
+def of_rows(parameter: Tensor, segments: Segments, like: Tensor) -> Tensor:
     """A parameter per channel as it is, one per segment as every row's own."""
-    return parameter if parameter.dim() == 1 else _spread(parameter, segments, Over.NODES, like)
+    return parameter if parameter.dim() == 1 else spread(parameter, segments, Over.NODES, like)
 
 
 def _is_whole(segments: Segments) -> bool:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from graphnorms.kernels.api import Statistics, finish, normalize
 from graphnorms.kernels.dropout import draw_seed
 from graphnorms.kernels.problem import Over, check_activation, check_dropout
+from graphnorms.kernels.ranks import Group, Ranks, as_ranks
 from graphnorms.layers.checks import check_channels
-from graphnorms.segments import Segments
+from graphnorms.segments import Segments, as_segments
 
 
 class Norm(nn.Module):
@@ -25,6 +26,8 @@ class Norm(nn.Module):
     """
 
     in_channels: int
+    statistics_of: str = ""
+    """Whose rows share a statistic: `"batch"`, `"graph"`, or `""` where no rows do."""
     per_graph: bool = True
     """Whether the result depends on which graph a row belongs to."""
 
@@ -40,13 +43,63 @@ class Norm(nn.Module):
         self.activation = activation
         self.dropout = dropout
         self.backend = backend
+        self._ranks: Ranks | None = None
+
+    @property
+    def process_group(self) -> Group:
+        """The ranks that share the statistics: `None`, `"world"` or a `ProcessGroup`.
+
+        Set, it is set for the parts of the layer that have statistics of the batch, too.
+
+        Raises:
+            ValueError: When it is set: it is something else, or the layer has no statistic over
+                rows.
+        """
+        if self._ranks is None:
+            return None
+        return "world" if self._ranks.group is None else self._ranks.group
+
+    @process_group.setter
+    def process_group(self, process_group: Group) -> None:
+        ranks = as_ranks(process_group)
+        if ranks is not None and not self.statistics_of:
+            raise ValueError(
+                f"process_group is {ranks}, but this {type(self).__name__} has no statistic over "
+                "rows that ranks could share; use process_group=None"
+            )
+        self._ranks = ranks
+        for part in self.children():
+            if isinstance(part, Norm) and part.statistics_of == "batch":
+                part.process_group = process_group
+
+    def _is_shared(self) -> bool:
+        """Whether there are other ranks that share the statistics."""
+        return self._ranks is not None and self._ranks.size() > 1
+
+    def _graphs(
+        self,
+        x: Tensor,
+        batch: Tensor | Segments | None,
+        batch_size: int | None,
+        mask: Tensor | None,
+        names: tuple[str, str] = ("batch", "batch_size"),
+    ) -> Segments:
+        """Turn `batch` into Segments, as many on every rank of the layer's process group."""
+        segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask, names=names)
+        if self._ranks is not None and batch is not None:
+            self._ranks.agree(segments)
+        return segments
 
     def _normalize(
         self, x: Tensor, segments: Segments, residual: Tensor | None, *, center: Over | None,
         scale: Over | None, groups: int = 1, mean_scale: Tensor | None = None,
         weight: Tensor | None, bias: Tensor | None, eps: float, statistics: bool = False,
+        whole: bool = False,
     ) -> tuple[Tensor, Statistics | None]:  # fmt: skip
-        """Run the primitive with the layer's own epilogue."""
+        """Run the primitive with the layer's own epilogue, over its process group.
+
+        With `whole`, no segment is divided over ranks, so that they have nothing to share.
+        """
         share = self.dropout if self.training else 0.0
         # Named one by one: to gather and spread keywords costs 3 µs of a small call.
         return normalize(
@@ -54,6 +107,7 @@ class Norm(nn.Module):
             weight=weight, bias=bias, eps=eps, activation=self.activation, dropout=share,
             seed=draw_seed(x.device) if share else None, residual=residual,
             backend=self.backend, statistics=statistics,
+            ranks=None if whole else self._ranks,
         )  # fmt: skip
 
     def _finish(
@@ -88,4 +142,6 @@ class Norm(nn.Module):
             parts.append(f"activation={self.activation!r}")
         if self.dropout:
             parts.append(f"dropout={self.dropout}")
+        if self._ranks is not None:
+            parts.append(f"process_group={self._ranks}")
         return ", ".join(part for part in parts if part)

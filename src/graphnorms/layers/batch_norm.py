@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels import Over
+from graphnorms.kernels.api import Statistics
 from graphnorms.kernels.problem import check_residual
+from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import (
     check_eps,
@@ -46,6 +48,8 @@ class BatchNorm(Norm):
         dropout: Share of the entries to drop in training, fused as well; nothing is stored.
         device, dtype: Where and how the parameters are made.
         backend: `"auto"`, or one backend by name, which then never falls back.
+        process_group: Ranks whose nodes count as one minibatch: `"world"`, a `ProcessGroup`, or
+            `None` for those of the rank alone.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, `momentum` is outside 0 … 1,
@@ -56,6 +60,7 @@ class BatchNorm(Norm):
     named as in PyG, whose checkpoints load unchanged.
     """
 
+    statistics_of = "batch"
     per_graph = False
 
     def __init__(
@@ -72,6 +77,7 @@ class BatchNorm(Norm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
+        process_group: Group = None,
     ) -> None:
         super().__init__(in_channels, activation, dropout, backend)
         check_eps(eps)
@@ -81,6 +87,7 @@ class BatchNorm(Norm):
                 "'allow_single_element' requires 'track_running_stats' to be set to `True`"
             )
         self.allow_single_element = allow_single_element
+        self.process_group = process_group
         # The holder of the parameters: PyG's keys begin with "module.".
         self.module = nn.BatchNorm1d(
             in_channels, eps, momentum, affine, track_running_stats, device=device, dtype=dtype
@@ -116,7 +123,7 @@ class BatchNorm(Norm):
         own = self.module
         running_mean, running_var = own.running_mean, own.running_var
         by_batch = own.training or running_mean is None
-        if self.allow_single_element and x.shape[0] <= 1:
+        if by_batch and self.allow_single_element and self._rows(x) <= 1:
             by_batch = False
         if not by_batch:
             assert running_mean is not None
@@ -127,26 +134,36 @@ class BatchNorm(Norm):
                 x, residual, mask,
                 by_running(running_mean, running_var, own.weight, own.bias, own.eps),
             )  # fmt: skip
-        if own.training and x.shape[0] == 1:
-            raise ValueError(
-                f"Expected more than 1 value per channel when training, got input size {x.shape}; "
-                "use a larger batch, or allow_single_element=True"
-            )
+        if own.training and x.shape[0] == 1 and not self._is_shared():
+            raise _single_row(self.in_channels)
         segments = as_segments(None, rows_of=x, mask=mask)
         y, statistics = self._normalize(
             x, segments, residual, center=Over.NODES, scale=Over.NODES,
             weight=own.weight, bias=own.bias, eps=own.eps,
-            statistics=own.training and running_mean is not None,
+            statistics=own.training and (running_mean is not None or self._ranks is not None),
         )  # fmt: skip
-        if statistics is not None and x.shape[0]:
-            assert running_mean is not None
-            assert running_var is not None
-            assert own.num_batches_tracked is not None
-            update_by_batch(
-                running_mean, running_var, own.num_batches_tracked,
-                x, segments, statistics, own.momentum,
-            )  # fmt: skip
+        if statistics is not None:
+            self._track(x, segments, statistics)
         return y
+
+    def _track(self, x: Tensor, segments: Segments, statistics: Statistics) -> None:
+        own, counts = self.module, statistics.counts
+        if counts is not None and _is_one(counts):
+            raise _single_row(self.in_channels)
+        if own.running_mean is None or (counts is None and not x.shape[0]):
+            return
+        assert own.running_var is not None
+        assert own.num_batches_tracked is not None
+        update_by_batch(
+            own.running_mean, own.running_var, own.num_batches_tracked,
+            x, segments, statistics, own.momentum,
+        )  # fmt: skip
+
+    def _rows(self, x: Tensor) -> int:
+        """How many rows there are, on all ranks that share statistics."""
+        if self._ranks is None:
+            return x.shape[0]
+        return int(self._ranks.total(torch.tensor(x.shape[0], device=x.device)))
 
     def _own_repr(self) -> str:
         text: str = self.module.extra_repr()
@@ -154,3 +171,16 @@ class BatchNorm(Norm):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
+
+
+def _is_one(counts: Tensor) -> bool:
+    """Whether all ranks have one row, where that is neither read back nor breaks a graph."""
+    return counts.is_cpu and not torch.compiler.is_compiling() and int(counts) == 1
+
+
+def _single_row(channels: int) -> ValueError:
+    size = torch.Size((1, channels))
+    return ValueError(
+        f"Expected more than 1 value per channel when training, got input size {size}; "
+        "use a larger batch, or allow_single_element=True"
+    )

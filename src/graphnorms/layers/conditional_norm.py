@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels.problem import check_residual
+from graphnorms.kernels.ranks import Group
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.points import PointNorm
 from graphnorms.layers.precision import without_autocast
@@ -43,6 +44,8 @@ class ConditionalNorm(PointNorm):
         dropout: Share of the entries to drop in training, fused as well; nothing is stored.
         device, dtype: Where and how the parameters are made.
         backend: `"auto"`, or one backend by name, which then never falls back.
+        process_group: Ranks whose nodes count as one minibatch, and over which every graph is
+            spread, graph by graph under the same id: `"world"`, a `ProcessGroup`, or `None`.
 
     Raises:
         ValueError: `in_channels`, `condition_channels` or `eps` is not positive; `center`,
@@ -69,10 +72,12 @@ class ConditionalNorm(PointNorm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
+        process_group: Group = None,
     ) -> None:
         super().__init__(
             in_channels, activation, dropout, backend,
             center=center, scale=scale, groups=groups, eps=eps, own="graph",
+            process_group=process_group,
         )  # fmt: skip
         if condition_channels < 1:
             raise ValueError(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.problem import check_residual
+from graphnorms.kernels.ranks import Group
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.points import PointNorm
 from graphnorms.segments import Segments
@@ -60,6 +61,8 @@ class CustomNorm(PointNorm):
         dropout: Share of the entries to drop in training, fused as well; nothing is stored.
         device, dtype: Where and how the parameters are made.
         backend: `"auto"`, or one backend by name, which then never falls back.
+        process_group: Ranks whose nodes count as one minibatch, and over which every graph is
+            spread, graph by graph under the same id: `"world"`, a `ProcessGroup`, or `None`.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive; a name is unknown; centre and scale
@@ -89,10 +92,11 @@ class CustomNorm(PointNorm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
+        process_group: Group = None,
     ) -> None:
         super().__init__(
             in_channels, activation, dropout, backend,
-            center=center, scale=scale, groups=groups, eps=eps,
+            center=center, scale=scale, groups=groups, eps=eps, process_group=process_group,
         )  # fmt: skip
         if shift not in _SHIFTS:
             raise unknown_name("shift", str(shift), _SHIFTS)

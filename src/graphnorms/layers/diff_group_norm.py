@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from graphnorms.kernels.merging import merge_moments
 from graphnorms.kernels.problem import accumulation_dtype, check_residual
+from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features, check_momentum
 from graphnorms.layers.product import product
@@ -54,6 +56,8 @@ class DiffGroupNorm(Norm):
         activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
         dropout: Share of the entries to drop in training.
         device, dtype: Where and how the parameters are made.
+        process_group: Ranks whose nodes count as one minibatch: `"world"`, a `ProcessGroup`, or
+            `None` for those of the rank alone.
 
     Raises:
         ValueError: `in_channels`, `groups` or `eps` is not positive, `momentum` is outside
@@ -63,6 +67,7 @@ class DiffGroupNorm(Norm):
     are named as in PyG, whose checkpoints load unchanged.
     """
 
+    statistics_of = "batch"
     per_graph = False
 
     def __init__(
@@ -79,12 +84,14 @@ class DiffGroupNorm(Norm):
         dropout: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        process_group: Group = None,
     ) -> None:
         super().__init__(in_channels, activation, dropout)
         if groups < 1:
             raise ValueError(f"groups is {groups}, expected a positive number")
         check_eps(eps)
         check_momentum(momentum)
+        self.process_group = process_group
         self.groups = groups
         self.lamda = lamda
         self.lin = nn.Linear(in_channels, groups, bias=False, device=device, dtype=dtype)
@@ -175,10 +182,17 @@ class DiffGroupNorm(Norm):
             + (ttdd - td.square())
             + 2 * (s_mean * x_mean * td + s_mean * tdd + x_mean * ttd)
         ).clamp(min=0)  # the terms may cancel, and rounding go below
+        of_products = s_mean * x_mean + td
+        if self._ranks is not None and self._ranks.size() > 1:
+            own = of_products
+            rows, of_products, var = merge_moments(
+                self._ranks, x.shape[0] if rows is None else rows, own, var
+            )
+            td = td + (of_products - own)
         gain, bias = self._affine(var)
         groups: Tensor = d * (s_mean * gain).sum(0) + x * product(t, gain) - (gain * td).sum(0)
-        if self.norm.training and self.norm.running_mean is not None and x.shape[0]:
-            self._track(s_mean * x_mean + td, var, rows, x.shape[0])
+        if self.norm.training and self.norm.running_mean is not None:
+            self._track(of_products, var, rows, x.shape[0])
         return groups if bias is None else groups + bias
 
     def _track(self, mean: Tensor, var: Tensor, rows: Tensor | None, nodes: int) -> None:
@@ -186,6 +200,8 @@ class DiffGroupNorm(Norm):
         assert norm.running_mean is not None
         assert norm.running_var is not None
         assert norm.num_batches_tracked is not None
+        if rows is None and not nodes:
+            return
         if rows is not None:
             unbiased = var.flatten() * (rows / (rows - 1).clamp(min=1))
             unbiased = torch.where(rows > 1, unbiased, norm.running_var)

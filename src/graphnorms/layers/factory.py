@@ -99,7 +99,16 @@ def settings_of(row: Normalization) -> dict[str, Any]:
     return {**given, **row.arguments}
 
 
-_TAKEN: Final = ("in_channels", "activation", "dropout", "backend", "device", "dtype")
+_TAKEN: Final = (
+    "in_channels",
+    "activation",
+    "dropout",
+    "backend",
+    "device",
+    "dtype",
+    "process_group",
+    "whole_graphs",
+)
 """What a text cannot set: the model that the normalization stands in decides it."""
 
 

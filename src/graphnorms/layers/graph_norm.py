@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from graphnorms.kernels import Over
 from graphnorms.kernels.problem import check_residual
+from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import (
     check_eps,
     check_features,
 )
-from graphnorms.segments import Segments, as_segments
+from graphnorms.segments import Segments
 
 
 class GraphNorm(Norm):
@@ -42,6 +43,8 @@ class GraphNorm(Norm):
         dropout: Share of the entries to drop in training, fused as well; nothing is stored.
         device, dtype: Where and how the parameters are made.
         backend: `"auto"`, or one backend by name, which then never falls back.
+        process_group: Ranks over which every graph is spread, graph by graph under the same id:
+            `"world"`, a `ProcessGroup`, or `None` where a rank has whole graphs.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, `x` is not `(nodes, in_channels)`,
@@ -50,6 +53,8 @@ class GraphNorm(Norm):
     Source: Cai et al., ICML 2021, https://arxiv.org/abs/2009.03294. Parameters are named as in
     PyG, whose `GraphNorm` checkpoints load unchanged.
     """
+
+    statistics_of = "graph"
 
     def __init__(
         self,
@@ -61,6 +66,7 @@ class GraphNorm(Norm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
+        process_group: Group = None,
     ) -> None:
         super().__init__(in_channels, activation, dropout, backend)
         check_eps(eps)
@@ -68,6 +74,7 @@ class GraphNorm(Norm):
         self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
         self.mean_scale = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
+        self.process_group = process_group
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -95,7 +102,7 @@ class GraphNorm(Norm):
         """
         check_features(x, self.in_channels, positions=True)
         check_residual(residual, x)
-        segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
+        segments = self._graphs(x, batch, batch_size, mask)
         weight: Tensor = self.weight
         bias: Tensor = self.bias
         mean_scale: Tensor = self.mean_scale

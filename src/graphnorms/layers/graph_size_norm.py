@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels.problem import accumulation_dtype, check_residual
+from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_features
-from graphnorms.segments import Segments, as_segments
+from graphnorms.segments import Segments
 
 
 class GraphSizeNorm(Norm):
@@ -33,6 +34,8 @@ class GraphSizeNorm(Norm):
         dropout: Share of the entries to drop in training, fused as well; nothing is stored.
         device, dtype: Taken like every layer's; there are no parameters.
         backend: `"auto"`, or one backend by name, which then never falls back.
+        process_group: Ranks over which every graph is spread, graph by graph under the same id:
+            `"world"`, a `ProcessGroup`, or `None` where a rank has whole graphs.
 
     Raises:
         ValueError: `x` is not `(nodes, channels)`, or `batch` does not assign exactly the rows
@@ -40,6 +43,8 @@ class GraphSizeNorm(Norm):
 
     Source: Dwivedi et al. 2020, https://arxiv.org/abs/2003.00982.
     """
+
+    statistics_of = "graph"
 
     def __init__(
         self,
@@ -49,8 +54,10 @@ class GraphSizeNorm(Norm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
+        process_group: Group = None,
     ) -> None:
         super().__init__(None, activation, dropout, backend)
+        self.process_group = process_group
 
     def reset_parameters(self) -> None:
         """Do nothing: there are none."""
@@ -74,9 +81,10 @@ class GraphSizeNorm(Norm):
         """
         check_features(x, None, positions=True)
         check_residual(residual, x)
-        segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
+        segments = self._graphs(x, batch, batch_size, mask)
         flat = x.flatten(1)
-        counts = segments.counts.clamp(min=1).to(accumulation_dtype(x.dtype))
+        counts = segments.counts if self._ranks is None else self._ranks.total(segments.counts)
+        counts = counts.clamp(min=1).to(accumulation_dtype(x.dtype))
         # A gain of each graph's own is a weight that the kernels know, with all they fuse.
         gain = counts.rsqrt().unsqueeze(1).expand(-1, flat.shape[1])  # (graphs, channels)
         y, _ = self._normalize(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from graphnorms.errors import unknown_name
 from graphnorms.kernels import Over
 from graphnorms.kernels.problem import check_residual
+from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features, check_groups
 from graphnorms.segments import Segments, as_segments
@@ -44,6 +45,8 @@ class GroupNorm(Norm):
         dropout: Share of the entries to drop in training, fused as well; nothing is stored.
         device, dtype: Where and how the parameters are made.
         backend: `"auto"`, or one backend by name, which then never falls back.
+        process_group: Ranks over which every graph is spread, graph by graph under the same id:
+            `"world"`, a `ProcessGroup`, or `None` where a rank has whole graphs.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, `num_groups` does not divide
@@ -67,6 +70,7 @@ class GroupNorm(Norm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
+        process_group: Group = None,
     ) -> None:
         super().__init__(in_channels, activation, dropout, backend)
         check_groups("num_groups", num_groups, in_channels)
@@ -77,6 +81,7 @@ class GroupNorm(Norm):
         self.eps = eps
         self.affine = affine
         self.mode = mode
+        self.statistics_of = "graph" if mode == "graph" else ""
         self.per_graph = mode == "graph"
         if affine:
             self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
@@ -84,6 +89,7 @@ class GroupNorm(Norm):
         else:
             self.register_parameter("weight", None)
             self.register_parameter("bias", None)
+        self.process_group = process_group
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -114,7 +120,7 @@ class GroupNorm(Norm):
         if self.mode == "node":
             segments = as_segments(None, rows_of=x, mask=mask)
         else:
-            segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
+            segments = self._graphs(x, batch, batch_size, mask)
         over = _MODES[self.mode]
         y, _ = self._normalize(
             x, segments, residual, center=over, scale=over, groups=self.num_groups,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from graphnorms.kernels import Over
 from graphnorms.kernels.problem import check_residual
+from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features, check_momentum
 from graphnorms.layers.node_types import as_types, check_types
@@ -56,6 +57,8 @@ class HeteroBatchNorm(Norm):
         dropout: Share of the entries to drop in training, fused as well; nothing is stored.
         device, dtype: Where and how the parameters are made.
         backend: `"auto"`, or one backend by name, which then never falls back.
+        process_group: Ranks whose nodes count as one minibatch: `"world"`, a `ProcessGroup`, or
+            `None` for those of the rank alone.
 
     Raises:
         ValueError: `in_channels`, `num_types` or `eps` is not positive, `momentum` is outside
@@ -65,6 +68,7 @@ class HeteroBatchNorm(Norm):
     names parameters and buffers go and whose checkpoints load unchanged.
     """
 
+    statistics_of = "batch"
     per_graph = False
     weight: Tensor | None
     bias: Tensor | None
@@ -87,6 +91,7 @@ class HeteroBatchNorm(Norm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
+        process_group: Group = None,
     ) -> None:
         super().__init__(in_channels, activation, dropout, backend)
         check_types(num_types)
@@ -116,6 +121,7 @@ class HeteroBatchNorm(Norm):
         self.register_buffer("num_batches_tracked", counter)
         # Batches with at least one and at least two nodes of the type. PyG has no such key.
         self.register_buffer("batches_of_type", of_type, persistent=False)
+        self.process_group = process_group
         self.reset_parameters()
 
     def reset_running_stats(self) -> None:
@@ -170,15 +176,15 @@ class HeteroBatchNorm(Norm):
             x, types, residual, center=Over.NODES, scale=Over.NODES,
             weight=self.weight, bias=self.bias, eps=self.eps, statistics=tracked,
         )  # fmt: skip
-        if statistics is not None and x.shape[0]:
-            self._track(types, statistics.mean(), statistics.moment())
+        if statistics is not None and (x.shape[0] or statistics.counts is not None):
+            counts = types.counts if statistics.counts is None else statistics.counts
+            self._track(counts.unsqueeze(1), statistics.mean(), statistics.moment())
         return y
 
-    def _track(self, types: Segments, mean: Tensor, moment: Tensor) -> None:
+    def _track(self, rows: Tensor, mean: Tensor, moment: Tensor) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
-        rows = types.counts.unsqueeze(1)  # (types, 1)
         self.num_batches_tracked.add_((rows.sum() > 0).to(torch.long))
         nodes = rows.to(moment.dtype)
         unbiased = moment * (nodes / (nodes - 1).clamp(min=1))

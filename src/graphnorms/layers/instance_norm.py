@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels import Over
+from graphnorms.kernels.api import Statistics
 from graphnorms.kernels.problem import check_residual
+from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import (
     check_eps,
@@ -49,6 +51,10 @@ class InstanceNorm(Norm):
         dropout: Share of the entries to drop in training, fused as well; nothing is stored.
         device, dtype: Where and how the parameters are made.
         backend: `"auto"`, or one backend by name, which then never falls back.
+        process_group: Ranks over which every graph is spread, graph by graph under the same id:
+            `"world"`, a `ProcessGroup`, or `None` where a rank has whole graphs.
+        whole_graphs: With a `process_group`, that its ranks have whole graphs: then they share
+            the running averages alone.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, `momentum` is outside 0 … 1, `x` is
@@ -58,6 +64,7 @@ class InstanceNorm(Norm):
     named as in PyG, whose checkpoints load unchanged.
     """
 
+    statistics_of = "graph"
     weight: Tensor | None
     bias: Tensor | None
     running_mean: Tensor | None
@@ -77,6 +84,8 @@ class InstanceNorm(Norm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
+        process_group: Group = None,
+        whole_graphs: bool = False,
     ) -> None:
         super().__init__(in_channels, activation, dropout, backend)
         check_eps(eps)
@@ -85,6 +94,7 @@ class InstanceNorm(Norm):
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track_running_stats
+        self.whole_graphs = whole_graphs
         if affine:
             self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
             self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
@@ -101,6 +111,7 @@ class InstanceNorm(Norm):
             self.register_buffer("running_mean", None)
             self.register_buffer("running_var", None)
             self.register_buffer("num_batches_tracked", None)
+        self.process_group = process_group
         self.reset_parameters()
 
     @property
@@ -142,7 +153,12 @@ class InstanceNorm(Norm):
         """
         check_features(x, self.in_channels)
         check_residual(residual, x)
-        segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
+        # Whole graphs are other graphs on every rank.
+        ranks = None if self.whole_graphs else self._ranks
+        if ranks is None:
+            segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
+        else:
+            segments = self._graphs(x, batch, batch_size, mask)
         tracked = self.running_mean is not None and self.running_var is not None
         if tracked and not self.training:
             assert self.running_mean is not None
@@ -156,21 +172,28 @@ class InstanceNorm(Norm):
         y, statistics = self._normalize(
             x, segments, residual, center=Over.NODES, scale=Over.NODES,
             weight=self.weight, bias=self.bias, eps=self.eps, statistics=tracked,
+            whole=self.whole_graphs,
         )  # fmt: skip
-        if statistics is not None and x.shape[0]:
-            self._track(segments, statistics.mean(), statistics.moment())
+        if statistics is not None and (x.shape[0] or self._ranks is not None):
+            self._track(segments, statistics)
         return y
 
-    def _track(self, segments: Segments, mean: Tensor, moment: Tensor) -> None:
+    def _track(self, segments: Segments, statistics: Statistics) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
-        counts = segments.counts.to(mean.dtype).unsqueeze(1)  # (segments, 1)
-        rows = counts.sum() if segments.masked else None
-        all_rows = segments.num_rows if rows is None else rows.clamp(min=1)
-        all_mean = (mean * (counts / all_rows)).sum(0)
-        unbiased = (moment * counts).sum(0) / (counts - 1).clamp(min=0).sum().clamp(min=1)
+        mean = statistics.mean()
+        of_all = segments.counts if statistics.counts is None else statistics.counts
+        counts = of_all.to(mean.dtype).unsqueeze(1)  # (graphs, 1)
+        parts = [
+            counts.sum(0), (counts - 1).clamp(min=0).sum(0),
+            (mean * counts).sum(0), (statistics.moment() * counts).sum(0),
+        ]  # fmt: skip
+        sums = torch.cat(parts)  # (2 + 2 channels,)
+        if self.whole_graphs and self._ranks is not None:
+            sums = self._ranks.total(sums)
+        rows, free, total, squares = sums.split((1, 1, self.in_channels, self.in_channels))
         update_running(
             self.running_mean, self.running_var, self.num_batches_tracked,
-            all_mean, unbiased, self.momentum, rows,
+            total / rows.clamp(min=1), squares / free.clamp(min=1), self.momentum, rows,
         )  # fmt: skip

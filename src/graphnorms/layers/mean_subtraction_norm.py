@@ -7,9 +7,10 @@ from torch import Tensor
 
 from graphnorms.kernels import Over
 from graphnorms.kernels.problem import check_residual
+from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_features
-from graphnorms.segments import Segments, as_segments
+from graphnorms.segments import Segments
 
 
 class MeanSubtractionNorm(Norm):
@@ -31,6 +32,8 @@ class MeanSubtractionNorm(Norm):
         dropout: Share of the entries to drop in training, fused as well; nothing is stored.
         device, dtype: Taken like every layer's; there are no parameters.
         backend: `"auto"`, or one backend by name, which then never falls back.
+        process_group: Ranks over which every graph is spread, graph by graph under the same id:
+            `"world"`, a `ProcessGroup`, or `None` where a rank has whole graphs.
 
     Raises:
         ValueError: `x` is not `(nodes, channels)`, or `batch` does not assign exactly the rows
@@ -38,6 +41,8 @@ class MeanSubtractionNorm(Norm):
 
     Source: Yang et al. 2020, https://arxiv.org/abs/2003.13663.
     """
+
+    statistics_of = "graph"
 
     def __init__(
         self,
@@ -47,8 +52,10 @@ class MeanSubtractionNorm(Norm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
+        process_group: Group = None,
     ) -> None:
         super().__init__(None, activation, dropout, backend)
+        self.process_group = process_group
 
     def reset_parameters(self) -> None:
         """Do nothing: there are none."""
@@ -73,9 +80,7 @@ class MeanSubtractionNorm(Norm):
         """
         check_features(x, None, positions=True)
         check_residual(residual, x)
-        segments = as_segments(
-            batch, rows_of=x, num_segments=dim_size, mask=mask, names=("batch", "dim_size")
-        )
+        segments = self._graphs(x, batch, dim_size, mask, ("batch", "dim_size"))
         y, _ = self._normalize(
             x.flatten(1), segments, None if residual is None else residual.flatten(1),
             center=Over.NODES, scale=None, weight=None, bias=None, eps=0.0,

@@ -10,10 +10,11 @@ from torch import Tensor
 from graphnorms.kernels import Over
 from graphnorms.kernels.api import normalize
 from graphnorms.kernels.problem import accumulation_dtype, check_residual
+from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features, check_scale
 from graphnorms.layers.row_norm import row_norm
-from graphnorms.segments import Segments, as_segments
+from graphnorms.segments import Segments
 
 
 class PairNorm(Norm):
@@ -51,6 +52,8 @@ class PairNorm(Norm):
         dropout: Share of the entries to drop in training.
         device, dtype: Taken like every layer's; there are no parameters.
         backend: `"auto"`, or one backend by name, which then never falls back.
+        process_group: Ranks over which every graph is spread, graph by graph under the same id:
+            `"world"`, a `ProcessGroup`, or `None` where a rank has whole graphs.
 
     Raises:
         ValueError: `scale` or `eps` is not positive, both kinds of scaling are asked for, `x` is
@@ -59,6 +62,8 @@ class PairNorm(Norm):
     Source: Zhao & Akoglu, ICLR 2020, https://arxiv.org/abs/1909.12223; `simultaneously` from
     https://github.com/LingxiaoShawn/PairNorm.
     """
+
+    statistics_of = "graph"
 
     def __init__(
         self,
@@ -72,6 +77,7 @@ class PairNorm(Norm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
+        process_group: Group = None,
     ) -> None:
         super().__init__(None, activation, dropout, backend)
         check_scale(scale)
@@ -85,6 +91,7 @@ class PairNorm(Norm):
         self.scale_individually = scale_individually
         self.eps = eps
         self.simultaneously = simultaneously
+        self.process_group = process_group
 
     def reset_parameters(self) -> None:
         """Do nothing: there are none."""
@@ -108,7 +115,7 @@ class PairNorm(Norm):
         """
         check_features(x, None, positions=True)
         check_residual(residual, x)
-        segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
+        segments = self._graphs(x, batch, batch_size, mask)
         shape, channels = x.shape, x.shape[-1]
         if len(shape) > 2:
             x = x.flatten(1)  # (nodes, positions * channels)
@@ -131,6 +138,7 @@ class PairNorm(Norm):
         centred, _ = normalize(
             x, segments, center=Over.NODES, scale=None, weight=None, bias=None, eps=self.eps,
             activation=None, dropout=0.0, seed=None, residual=None, backend=self.backend,
+            ranks=self._ranks,
         )  # fmt: skip
         rows = x if self.simultaneously else centred
         rows = rows.view(x.shape[0], x.shape[1] // channels, channels)

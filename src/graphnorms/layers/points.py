@@ -12,6 +12,7 @@ from graphnorms.errors import unknown_name
 from graphnorms.kernels import Over
 from graphnorms.kernels.api import normalize
 from graphnorms.kernels.problem import accumulation_dtype
+from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_groups
 from graphnorms.segments import Segments, as_segments
@@ -54,6 +55,8 @@ class PointNorm(Norm):
         groups: Number of channel groups of the domains that go over channels.
         eps: In the squared unit of the features.
         own: Whose own weight and bias are: `"graph"`, or `""` where all rows share them.
+        process_group: Ranks whose nodes count as one minibatch, and over which every graph is
+            spread; `None` for the rank alone.
 
     Raises:
         ValueError: A name is unknown; there is neither centre nor scale; `eps` is not positive;
@@ -72,6 +75,7 @@ class PointNorm(Norm):
         groups: int,
         eps: float,
         own: str = "",
+        process_group: Group = None,
     ) -> None:
         super().__init__(in_channels, activation, dropout, backend)
         check_eps(eps)
@@ -93,6 +97,9 @@ class PointNorm(Norm):
         self.groups = groups
         self.eps = eps
         self._steps = _steps(DOMAINS[center], DOMAINS[scale], own)
+        whose = {DOMAINS[center].segment, DOMAINS[scale].segment}
+        self.statistics_of = next((name for name in ("graph", "batch") if name in whose), "")
+        self.process_group = process_group
         self.per_graph = any(step.segment == "graph" for step in self._steps)
 
     def _at_point(
@@ -116,18 +123,30 @@ class PointNorm(Norm):
             residual = None if residual is None else residual.to(wide)
         for step in others:
             x, _ = normalize(
-                x, _rows_of(step.segment, x, batch, batch_size, mask),
+                x, self._rows_of(step.segment, x, batch, batch_size, mask),
                 center=step.center, scale=step.scale, groups=self.groups, mean_scale=mean_scale,
                 weight=None, bias=None, eps=self.eps, activation=None, dropout=0.0, seed=None,
-                residual=None, backend=self.backend,
+                residual=None, backend=self.backend, ranks=self._ranks,
             )  # fmt: skip
             mean_scale = None
         y, _ = self._normalize(
-            x, _rows_of(last.segment, x, batch, batch_size, mask), residual,
+            x, self._rows_of(last.segment, x, batch, batch_size, mask), residual,
             center=last.center, scale=last.scale, groups=self.groups, mean_scale=mean_scale,
             weight=weight, bias=bias, eps=self.eps,
         )  # fmt: skip
         return y.to(dtype)
+
+    def _rows_of(
+        self,
+        segment: str,
+        x: Tensor,
+        batch: Tensor | Segments | None,
+        batch_size: int | None,
+        mask: Tensor | None,
+    ) -> Segments:
+        if segment == "graph":
+            return self._graphs(x, batch, batch_size, mask)
+        return as_segments(None, rows_of=x, mask=mask)
 
 
 def _steps(center: Domain, scale: Domain, own: str) -> tuple[_Step, ...]:
@@ -141,15 +160,3 @@ def _steps(center: Domain, scale: Domain, own: str) -> tuple[_Step, ...]:
     if own and steps[-1].segment != own:
         steps.append(_Step(None, None, own))
     return tuple(steps)
-
-
-def _rows_of(
-    segment: str,
-    x: Tensor,
-    batch: Tensor | Segments | None,
-    batch_size: int | None,
-    mask: Tensor | None,
-) -> Segments:
-    if segment == "graph":
-        return as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
-    return as_segments(None, rows_of=x, mask=mask)

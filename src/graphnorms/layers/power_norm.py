@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 from graphnorms.kernels import Over
 from graphnorms.kernels.api import normalize
 from graphnorms.kernels.problem import accumulation_dtype, check_residual
+from graphnorms.kernels.ranks import Group, Ranks
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features, check_groups
 from graphnorms.segments import Segments, as_segments, check_mask
@@ -57,6 +58,8 @@ class PowerNorm(Norm):
         dropout: Share of the entries to drop in training.
         device, dtype: Where and how the parameters are made.
         backend: That of the division before; `"auto"`, or one backend by name.
+        process_group: Ranks whose nodes count as one minibatch: `"world"`, a `ProcessGroup`, or
+            `None` for those of the rank alone.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, a decay is outside 0 … 1, `warmup` is
@@ -67,6 +70,7 @@ class PowerNorm(Norm):
     those of the authors' code, its `ema_gz` being $\nu / (1 - b)$.
     """
 
+    statistics_of = "batch"
     per_graph = False
     running_moment: Tensor
     running_gradient: Tensor
@@ -86,6 +90,7 @@ class PowerNorm(Norm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
+        process_group: Group = None,
     ) -> None:
         super().__init__(in_channels, activation, dropout, backend)
         check_eps(eps)
@@ -101,6 +106,7 @@ class PowerNorm(Norm):
         self.backward_decay = backward_decay
         self.warmup = warmup
         self.scale_groups = scale_groups
+        self.process_group = process_group
         self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
         for name in ("running_moment", "running_gradient"):
@@ -170,7 +176,13 @@ class PowerNorm(Norm):
             rows = torch.full((), x.shape[0], dtype=x.dtype, device=x.device)
         else:
             rows = mask.sum().to(x.dtype)
-        moment = x.detach().square().sum(0) / rows.clamp(min=1)  # (channels,)
+        squares = x.detach().square().sum(0)
+        if self._ranks is not None:
+            rows, squares = self._ranks.total(torch.cat((rows.view(1), squares))).split(
+                (1, self.in_channels)
+            )
+            rows = rows.squeeze(0)
+        moment = squares / rows.clamp(min=1)  # (channels,)
         running = self.running_moment.to(x.dtype)
         number = self.num_batches_tracked + 1
         by_own = number <= self.warmup
@@ -186,7 +198,7 @@ class PowerNorm(Norm):
         self.num_batches_tracked.add_((rows > 0).to(torch.int64))
         y: Tensor = _Scale.apply(  # type: ignore[no-untyped-call]
             x, torch.rsqrt(used + self.eps), torch.rsqrt(moment + self.eps),
-            self.running_gradient, rows, 1 - self.backward_decay,
+            self.running_gradient, rows, 1 - self.backward_decay, self._ranks,
         )  # fmt: skip
         return y
 
@@ -203,12 +215,13 @@ class _Scale(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, factor: Tensor, own: Tensor, running: Tensor, rows: Tensor,
-        share: float,
+        share: float, ranks: Ranks | None,
     ) -> Tensor:  # fmt: skip
         """Multiply by `factor`; `own` is that of the batch's own moment."""
         ctx.save_for_backward(x, factor, own, rows)
         ctx.running = running
         ctx.share = share
+        ctx.ranks = ranks
         return x * factor
 
     @staticmethod
@@ -218,6 +231,9 @@ class _Scale(torch.autograd.Function):
         running = ctx.running
         standard = x * factor
         corrected = grads[0] - running.to(x.dtype, copy=True) * standard
-        step = (corrected * standard).detach().sum(0) / rows.clamp(min=1)  # (channels,)
+        step = (corrected * standard).detach().sum(0)  # (channels,)
+        if ctx.ranks is not None:
+            step = ctx.ranks.total(step)
+        step = step / rows.clamp(min=1)
         running.add_((ctx.share * step).to(running.dtype))
-        return corrected * own, None, None, None, None, None
+        return corrected * own, None, None, None, None, None, None

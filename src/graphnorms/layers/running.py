@@ -24,7 +24,7 @@ def update_by_batch(
 
     Args:
         running_mean, running_var, num_batches_tracked, momentum: See `update_running`.
-        x: The features, at least two rows.
+        x: The features, at least two rows (on all ranks together, where several measured).
         segments: The one segment that they were normalized as.
         statistics: What was measured then.
     """
@@ -33,8 +33,9 @@ def update_by_batch(
     ):
         num_batches_tracked.add_(1)
         return
-    if segments.masked:
-        rows = segments.counts.to(running_var.dtype)  # (1,)
+    if segments.masked or statistics.counts is not None:
+        counts = segments.counts if statistics.counts is None else statistics.counts
+        rows = counts.to(running_var.dtype)  # (1,)
         factor: Tensor | float = rows / (rows - 1).clamp(min=1)
     else:
         rows, factor = None, x.shape[0] / (x.shape[0] - 1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.problem import accumulation_dtype, check_residual
+from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.batch_norm import BatchNorm
 from graphnorms.layers.checks import check_features
@@ -54,6 +55,8 @@ class SuperNorm(Norm):
         dropout: Share of the entries to drop in training.
         device, dtype: Where and how the parameters are made.
         backend: That of BatchNorm; `"auto"`, or one backend by name.
+        process_group: Ranks whose nodes count as one minibatch in BatchNorm: `"world"`, a
+            `ProcessGroup`, or `None` for those of the rank alone. Graphs are whole on a rank.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, `momentum` is outside 0 … 1, `x` is
@@ -63,6 +66,8 @@ class SuperNorm(Norm):
     Source: Chen et al., KDD 2023, https://arxiv.org/abs/2305.19903; the formulas are those of
     the authors' code.
     """
+
+    statistics_of = "batch"
 
     def __init__(
         self,
@@ -76,6 +81,7 @@ class SuperNorm(Norm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
+        process_group: Group = None,
     ) -> None:
         super().__init__(in_channels, activation, dropout, backend)
         self.affine = affine
@@ -90,6 +96,7 @@ class SuperNorm(Norm):
         else:
             self.register_parameter("weight", None)
             self.register_parameter("bias", None)
+        self.process_group = process_group
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.problem import accumulation_dtype, check_residual
+from graphnorms.kernels.ranks import Group
 from graphnorms.layers.adja_norm import AdjaNorm
 from graphnorms.layers.base import Norm
 from graphnorms.layers.batch_norm import BatchNorm
@@ -46,6 +47,8 @@ class UnitedNorm(Norm):
         dropout: Share of the entries to drop in training.
         device, dtype: Where and how the parameters are made.
         backend: `"auto"`, or one backend by name, for the parts that kernels run.
+        process_group: Ranks whose nodes count as one minibatch in BatchNorm: `"world"`, a
+            `ProcessGroup`, or `None` for those of the rank alone. Graphs are whole on a rank.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, `momentum` is outside 0 … 1, `x` is
@@ -57,6 +60,7 @@ class UnitedNorm(Norm):
     (`UnitedNormSoftmax`).
     """
 
+    statistics_of = "batch"
     weight: nn.Parameter
     bias: nn.Parameter
     lambda_batch: nn.Parameter
@@ -75,6 +79,7 @@ class UnitedNorm(Norm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str = "auto",
+        process_group: Group = None,
     ) -> None:
         super().__init__(in_channels, activation, dropout, backend)
         self.batch_norm = BatchNorm(
@@ -87,6 +92,7 @@ class UnitedNorm(Norm):
         for name in ("weight", "bias", *parts):
             parameter = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
             self.register_parameter(name, parameter)
+        self.process_group = process_group
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -145,9 +145,7 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
 
 
 def _sets(measurements: Sequence[Measurement]) -> list[tuple[str, float]]:
-    return list(
-        dict.fromkeys((str(m.case["set"]), float(m.case["thinned"])) for m in measurements)
-    )
+    return list(dict.fromkeys((str(m.case["set"]), float(m.case["thinned"])) for m in measurements))
 
 
 def _title(name: str, share: float) -> str:

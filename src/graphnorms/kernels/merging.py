@@ -1,0 +1,168 @@
+"""What a rank measures of its rows, and the merging of what all ranks have measured.
+
+Counts, means and sums of squared deviations are merged by Chan, Golub & LeVeque (1983),
+
+    n = sum n_r,   mean = sum n_r mean_r / n,   M2 = sum M2_r + n_r (mean_r - mean)^2,
+
+with means relative to one pivot, so that neither differences nor squares lose digits to a large
+mean. All ranks hold the same bits of the result.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from graphnorms.errors import BackendRefusedError
+from graphnorms.kernels import reference
+from graphnorms.kernels.calls import needs_plain_torch, runs_directly
+from graphnorms.kernels.cpu import normalize as cpu
+from graphnorms.kernels.dispatch import choose_normalize
+from graphnorms.kernels.problem import Over, accumulation_dtype
+from graphnorms.kernels.ranks import Ranks
+from graphnorms.segments import Segments
+
+
+class Merged(NamedTuple):
+    """Per segment and channel, of all ranks."""
+
+    rows: Tensor
+    """How many there are, `(segments, 1)`, as floating numbers."""
+    pivot: Tensor
+    """A row of the segment, on whatever rank."""
+    relative: Tensor
+    """The mean relative to it."""
+    var: Tensor
+
+
+def measure(x: Tensor, segments: Segments, *, spread: bool, backend: str) -> Tensor:
+    """Count, pivot, relative mean and, if asked for, variance, beside each other."""
+    dtype = accumulation_dtype(x.dtype)
+    pivot = reference.first_of_cells(x, segments, Over.NODES, 1).to(dtype)  # (segments, channels)
+    counts = segments.counts.unsqueeze(1)
+    if spread and _kernels_run(x, backend):
+        # Those of InstanceNorm: what it makes of the rows is not used.
+        _, found = cpu.normalize_forward(
+            x, None, segments.ptr, segments.order, None, None, None, None,
+            Over.NODES, Over.NODES, 1, 1.0, 0, 0.0, True,
+        )  # fmt: skip
+        relative, _, var = found.view(3, *pivot.shape).unbind()
+        some = counts > 0
+        measured = [torch.where(some, relative, 0), torch.where(some, var, 0)]
+    else:
+        wide = counted(x, segments)
+        shifted = wide - reference.spread(pivot, segments, Over.NODES, wide)
+        relative = reference.mean_of_cells(shifted, segments, Over.NODES, 1)
+        measured = [relative]
+        if spread:
+            o = shifted - reference.spread(relative, segments, Over.NODES, wide)
+            measured.append(reference.mean_of_cells(o * o, segments, Over.NODES, 1))
+    return torch.cat([counts.to(dtype), pivot, *measured], 1)
+
+
+def _kernels_run(x: Tensor, backend: str) -> bool:
+    chosen = choose_normalize(x.device.type, x.dtype, Over.NODES, Over.NODES, False, backend)
+    return chosen == "cpu" and runs_directly(x)
+
+
+def counted(x: Tensor, segments: Segments) -> Tensor:
+    """The features in the accumulation dtype, 0 in masked rows."""
+    wide = x.to(accumulation_dtype(x.dtype))
+    return torch.where(rows_that_count(segments), wide, 0) if segments.masked else wide
+
+
+def rows_that_count(segments: Segments) -> Tensor:
+    """Which rows are in a segment, `(rows, 1)`."""
+    return (segments.index < segments.num_segments).unsqueeze(1)
+
+
+def merge(measured: Tensor, channels: int) -> Merged:
+    """Merge what the ranks have measured, `(ranks, segments, …)`."""
+    count, pivots, means = measured.split((1, channels, measured.shape[2] - 1 - channels), 2)
+    means, variances = means[..., :channels], means[..., channels:]
+    some = count > 0
+    # All means relative to the pivot of the first rank that has a row.
+    first = some.to(torch.uint8).argmax(0, keepdim=True).expand(1, -1, channels)
+    pivot = pivots.gather(0, first)  # (1, segments, channels)
+    apart = torch.where(some, (pivots - pivot) + means, 0)  # (ranks, segments, channels)
+    share = count / count.sum(0).clamp(min=1)  # (ranks, segments, 1)
+    relative = (share * apart).sum(0)
+    var = torch.zeros_like(relative)
+    if variances.shape[2]:
+        var = (share * torch.where(some, variances + (apart - relative).square(), 0)).sum(0)
+    return Merged(count.sum(0), pivot.squeeze(0), relative, var)
+
+
+def merge_moments(
+    ranks: Ranks, count: Tensor | float, mean: Tensor, var: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Merge counts, means and variances of all ranks, with the gradient of means and variances.
+
+    Args:
+        ranks: The ranks.
+        count: How many rows the rank has.
+        mean, var: Of its rows, of one shape; 0 without rows.
+
+    Returns:
+        The same of all rows, the same on every rank.
+    """
+    refuse("auto")
+    count = torch.as_tensor(count, dtype=mean.dtype, device=mean.device)
+    merged: tuple[Tensor, Tensor, Tensor] = _MergeMoments.apply(  # type: ignore[no-untyped-call]
+        mean, var, count, ranks
+    )
+    return merged
+
+
+merge_moments._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+
+class _MergeMoments(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, mean: Tensor, var: Tensor, count: Tensor, ranks: Ranks
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        own = torch.cat((count.view(1), mean.flatten(), var.flatten()))
+        counts, means, variances = ranks.gather(own).split((1, mean.numel(), mean.numel()), 1)
+        number = counts.sum()
+        share = counts / number.clamp(min=1)  # (ranks, 1)
+        pivot = means[:1]
+        of_all = pivot + (share * (means - pivot)).sum(0, keepdim=True)
+        var_of_all = (share * (variances + (means - of_all).square())).sum(0)
+        of_all = of_all.view(mean.shape)
+        ctx.save_for_backward(mean - of_all, count / number.clamp(min=1))
+        ctx.ranks = ranks
+        ctx.mark_non_differentiable(number)
+        return number, of_all, var_of_all.view(mean.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivative()
+        apart, share = ctx.saved_tensors
+        grad_mean, grad_var = ctx.ranks.total(torch.stack(grads[1:]))
+        return share * (grad_mean + 2 * grad_var * apart), share * grad_var, None, None
+
+
+def refuse(backend: str) -> None:
+    """Refuse what only a kernel, or only plain torch without collectives, could run."""
+    if backend not in ("auto", "reference"):
+        raise BackendRefusedError(
+            f"backend {backend!r} cannot run this: statistics are synchronized over a process "
+            "group, which no kernel does alone; use backend='auto'"
+        )
+    if needs_plain_torch("auto"):
+        raise BackendRefusedError(
+            "a norm with a process_group cannot run under torch.func transforms, forward-mode "
+            "differentiation or an export to ONNX; use process_group=None"
+        )
+
+
+def refuse_second_derivative() -> None:
+    """Refuse a backward whose result shall have a gradient."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "the gradient of a norm with a process_group cannot be differentiated again; "
+            "leave create_graph=False, or use process_group=None"
+        )

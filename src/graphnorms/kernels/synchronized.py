@@ -1,0 +1,343 @@
+"""The one equation with segments that lie on several ranks: statistics are those of all.
+
+Every rank measures its own rows (count, a pivot p, the mean relative to p, the variance). One
+gather brings the measurements to all ranks, which merge them: see `merging`. In the backward the
+sums over rows of the gradient g of the standardized z and of g z are added up over the ranks, in
+one vector. All ranks hold the same bits of both.
+
+On the CPU a rank measures by a kernel, if there is one; all else is plain torch, on any device.
+Nothing of the size of x is kept for the backward but x.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from graphnorms.kernels import reference
+from graphnorms.kernels.merging import (
+    Merged,
+    counted,
+    measure,
+    merge,
+    refuse,
+    refuse_second_derivative,
+    rows_that_count,
+)
+from graphnorms.kernels.problem import Over, accumulation_dtype
+from graphnorms.kernels.ranks import Ranks
+from graphnorms.segments import Segments
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all ranks have measured together, the same on each, without a gradient.
+
+    Args:
+        mean: Per cell of the centre domain, in the accumulation dtype.
+        moment: Per cell of the scale domain.
+        counts: Rows of every segment, `(segments,)`.
+    """
+
+    mean: Tensor
+    moment: Tensor
+    counts: Tensor
+
+
+class _Cells(NamedTuple):
+    """What centres and scales the rows; empty tensors where there is nothing."""
+
+    pivot: Tensor
+    """Per cell of the centre domain."""
+    relative: Tensor
+    """The mean relative to it."""
+    mean: Tensor
+    """That of o over the rows, `(segments, channels)`."""
+    moment: Tensor
+    """Per cell of the scale domain."""
+    factor: Tensor
+    """1/sqrt(moment + eps)."""
+
+
+class _Call(NamedTuple):
+    segments: Segments
+    ranks: Ranks
+    center: Over | None
+    scale: Over | None
+    groups: int
+    activation: str | None
+    dropout: float
+    seed: Tensor | None
+    rows: Tensor
+    cells: _Cells
+
+
+def can_be_shared(center: Over | None, scale: Over | None) -> bool:
+    """Whether there is a statistic over rows, which ranks may have some of each."""
+    return bool({center, scale} & {Over.NODES, Over.BOTH})
+
+
+def normalize(
+    x: Tensor,
+    segments: Segments,
+    ranks: Ranks,
+    *,
+    center: Over | None,
+    scale: Over | None,
+    groups: int,
+    mean_scale: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    activation: str | None,
+    dropout: float,
+    seed: Tensor | None,
+    residual: Tensor | None,
+    backend: str,
+) -> tuple[Tensor, Shared]:
+    """Run `segment_normalize` on rows of segments of which other ranks have rows as well.
+
+    Segment s is the same one on every rank. Gradients of parameters are sums over the rows of
+    the rank alone, as `DistributedDataParallel` expects them; those of x are of the sum of what
+    all ranks differentiate.
+
+    Raises:
+        BackendRefusedError: A kernel is asked for by name, or it is a transform's call.
+    """
+    refuse(backend)
+    affine = (weight, bias)
+    epilogue = (activation, dropout, seed)
+    if Over.CHANNELS not in (center, scale):
+        return _over_ranks(
+            x, segments, ranks, center, scale, groups, mean_scale, affine, eps, epilogue, residual,
+            backend,
+        )  # fmt: skip
+    # A statistic within rows needs no other rank: one call for it, one for the other.
+    wide = x.to(accumulation_dtype(x.dtype))
+    residual = None if residual is None else residual.to(wide.dtype)
+    plain = (None, 0.0, None)
+    if center is Over.CHANNELS:
+        wide = _within_rows(
+            wide, segments, center, None, groups, mean_scale, (None, None), eps, plain, None
+        )
+        y, shared = _over_ranks(
+            wide, segments, ranks, None, scale, groups, None, affine, eps, epilogue, residual,
+            backend,
+        )  # fmt: skip
+    else:
+        wide, shared = _over_ranks(
+            wide, segments, ranks, center, None, groups, mean_scale, (None, None), eps, plain,
+            None, backend,
+        )  # fmt: skip
+        y = _within_rows(wide, segments, None, scale, groups, None, affine, eps, epilogue, residual)
+    return y.to(x.dtype), shared
+
+
+# What `torch.compiler.disable` does, which at import would load all of Dynamo: a compiled model
+# breaks its graph here.
+normalize._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+_Affine = tuple[Tensor | None, Tensor | None]
+_Epilogue = tuple[str | None, float, Tensor | None]
+
+
+def _within_rows(
+    x: Tensor,
+    segments: Segments,
+    center: Over | None,
+    scale: Over | None,
+    groups: int,
+    mean_scale: Tensor | None,
+    affine: _Affine,
+    eps: float,
+    epilogue: _Epilogue,
+    residual: Tensor | None,
+) -> Tensor:
+    activation, dropout, seed = epilogue
+    y, _, _ = reference.segment_normalize(
+        x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
+        weight=affine[0], bias=affine[1], eps=eps, activation=activation, dropout=dropout,
+        seed=seed, residual=residual,
+    )  # fmt: skip
+    return y
+
+
+def _over_ranks(
+    x: Tensor,
+    segments: Segments,
+    ranks: Ranks,
+    center: Over | None,
+    scale: Over | None,
+    groups: int,
+    mean_scale: Tensor | None,
+    affine: _Affine,
+    eps: float,
+    epilogue: _Epilogue,
+    residual: Tensor | None,
+    backend: str,
+) -> tuple[Tensor, Shared]:
+    with torch.no_grad():
+        own = measure(x, segments, spread=scale is not None, backend=backend)
+        merged = merge(ranks.gather(own), x.shape[1])
+        share = None if mean_scale is None else mean_scale.to(merged.pivot.dtype)
+        cells = _cells_of(merged, center, scale, groups, share, eps)
+    call = _Call(segments, ranks, center, scale, groups, *epilogue, merged.rows, cells)
+    y: Tensor = _Normalize.apply(  # type: ignore[no-untyped-call]
+        x, residual, mean_scale, *affine, call
+    )
+    return y, Shared(
+        cells.pivot + cells.relative, cells.moment, merged.rows.squeeze(1).to(torch.int64)
+    )
+
+
+def _cells_of(
+    merged: Merged,
+    center: Over | None,
+    scale: Over | None,
+    groups: int,
+    mean_scale: Tensor | None,
+    eps: float,
+) -> _Cells:
+    channels = merged.pivot.shape[1]
+    none = merged.pivot.new_zeros((0, 0))
+    pivot = relative = moment = factor = none
+    if center is None:
+        mean = merged.pivot + merged.relative
+    elif center is Over.NODES:
+        pivot, relative = merged.pivot, merged.relative
+        mean = torch.zeros_like(relative)
+    else:
+        pivot = reference.grouped(merged.pivot, groups)[:, :, 0]  # (segments, groups)
+        apart = (merged.pivot - reference.widen(pivot, channels)) + merged.relative
+        relative = reference.grouped(apart, groups).mean(2)
+        mean = apart - reference.widen(relative, channels)
+    if mean_scale is not None:
+        mean = mean + (1 - mean_scale) * reference.widen(pivot + relative, channels)
+    if scale is not None:
+        moment = merged.var + mean.square()  # (segments, channels)
+        if scale is Over.BOTH:
+            moment = reference.grouped(moment, groups).mean(2)  # (segments, groups)
+        factor = torch.rsqrt(moment + eps)
+    return _Cells(pivot, relative, mean, moment, factor)
+
+
+class _Normalize(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, residual: Tensor | None, mean_scale: Tensor | None,
+        weight: Tensor | None, bias: Tensor | None, call: _Call,
+    ) -> Tensor:  # fmt: skip
+        segments = call.segments
+        z, _ = _standardize(counted(x, segments), call, mean_scale)
+        y = reference.transform(z, segments, weight, bias)
+        y = reference.finish(y, call.activation, call.dropout, call.seed)
+        if segments.masked:
+            y = torch.where(rows_that_count(segments), y, x.to(y.dtype))
+        if residual is not None:
+            y = y + residual.to(y.dtype)
+        ctx.save_for_backward(x, mean_scale, weight, bias)
+        ctx.call = call
+        return y.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivative()
+        (grad_y,) = grads
+        x, mean_scale, weight, bias = ctx.saved_tensors
+        call: _Call = ctx.call
+        segments, channels = call.segments, x.shape[1]
+        z, factor = _standardize(counted(x, segments), call, mean_scale)
+        grad = counted(grad_y, segments)
+        if call.activation is not None or call.seed is not None:
+            with torch.enable_grad():
+                y = reference.transform(z, segments, weight, bias).requires_grad_()
+                finished = reference.finish(y, call.activation, call.dropout, call.seed)
+                (grad,) = torch.autograd.grad(finished, y, grad)
+        sums = reference.sum_of_segments(torch.cat((grad, grad * z), 1), segments)
+        grad_bias, grad_weight = sums.split(channels, 1)  # of the rank's own rows
+        grad_x, grad_mean_scale = None, None
+        if ctx.needs_input_grad[0] or ctx.needs_input_grad[2]:
+            if weight is not None:
+                grad = grad * reference.of_rows(weight.to(grad.dtype), segments, grad)
+                sums = sums * torch.cat((weight, weight), -1).to(sums.dtype)
+            # The one exchange: without a scale half of it is enough.
+            sums = call.ranks.total(sums if call.scale else sums[:, :channels])
+            grad, mean = _through_statistics(grad, z, factor, sums, call, mean_scale)
+            if ctx.needs_input_grad[2]:
+                own = reference.sum_of_segments(grad, segments)
+                of_all = call.cells.pivot + call.cells.relative
+                grad_mean_scale = -(own * reference.widen(of_all, channels)).sum(0)
+            if call.center is not None:
+                grad = grad - reference.spread(mean, segments, call.center, grad)
+            if segments.masked:
+                grad = torch.where(rows_that_count(segments), grad, grad_y.to(grad.dtype))
+            grad_x = grad.to(x.dtype)
+        return (
+            grad_x,
+            grad_y if ctx.needs_input_grad[1] else None,
+            _like(grad_mean_scale, mean_scale),
+            _like(grad_weight, weight),
+            _like(grad_bias, bias),
+            None,
+        )
+
+
+def _standardize(x: Tensor, call: _Call, mean_scale: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The rows centred and scaled, and what they were multiplied by."""
+    segments, cells = call.segments, call.cells
+    if call.center is not None:
+        shifted = x - reference.spread(cells.pivot, segments, call.center, x)
+        x = reference.subtract_mean(
+            shifted, cells.pivot, cells.relative, segments, call.center, mean_scale
+        )
+    if call.scale is None:
+        return x, None
+    factor = reference.spread(cells.factor, segments, call.scale, x)
+    return x * factor, factor
+
+
+def _through_statistics(
+    grad: Tensor,
+    z: Tensor,
+    factor: Tensor | None,
+    sums: Tensor,
+    call: _Call,
+    mean_scale: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """The gradient of o, the centred rows, and the scaled mean of it over the centre's cells.
+
+    Args:
+        grad, z: That of the standardized rows, and they themselves.
+        factor: By which o became z; `None` without a scale.
+        sums: Of grad and grad z over the rows of all ranks, `(segments, channels)` each.
+        call: The call.
+        mean_scale: How much of the mean was removed.
+    """
+    channels, count = z.shape[1], call.rows.clamp(min=1)
+    total = sums[:, :channels]
+    if call.scale is not None and factor is not None:
+        share = sums[:, channels:] / count  # (segments, channels)
+        if call.scale is Over.BOTH:
+            share = reference.grouped(share, call.groups).mean(2)  # (segments, groups)
+        grad = factor * (grad - z * reference.spread(share, call.segments, call.scale, z))
+        each = reference.widen(call.cells.factor, channels)
+        z_sum = each * count * call.cells.mean
+        total = each * (total - reference.widen(share, channels) * z_sum)
+    mean = total / count
+    if mean_scale is not None:
+        mean = mean * mean_scale.to(mean.dtype)
+    if call.center is Over.BOTH:
+        mean = reference.grouped(mean, call.groups).mean(2)
+    return grad, mean
+
+
+def _like(grad: Tensor | None, parameter: Tensor | None) -> Tensor | None:
+    """A parameter's gradient, over the segments unless every one has its own."""
+    if grad is None or parameter is None:
+        return None
+    if grad.dim() > parameter.dim():
+        grad = grad.sum(0)
+    return grad.to(parameter.dtype)

@@ -1,0 +1,50 @@
+"""Starting the ranks of a test, each a process of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """That of this process, for one that finds the same modules and stays on this machine."""
+    paths = os.pathsep.join([str(ROOT), *(path for path in sys.path if path)])
+    return {
+        **os.environ,
+        "PYTHONPATH": paths,
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        **more,
+    }
+
+
+def launch(*command: str, ranks: int) -> None:
+    """Run Python once for each rank, as `torchrun` does, and raise what a failed one wrote."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    running = []
+    for rank in range(ranks):
+        place = {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks),
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        }  # fmt: skip
+        running.append(
+            subprocess.Popen(
+                [sys.executable, *command], env=environment(**place), cwd=ROOT,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            )
+        )  # fmt: skip
+    said = []
+    try:
+        said = [process.communicate(timeout=500)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    for rank, (process, text) in enumerate(zip(running, said, strict=True)):
+        assert process.returncode == 0, f"rank {rank} of {ranks}:\n{text[-6000:]}"
