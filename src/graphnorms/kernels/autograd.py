@@ -18,6 +18,7 @@ from graphnorms.kernels import reference
 from graphnorms.kernels.calls import runs_directly
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.problem import ACTIVATIONS, Over, accumulation_dtype, statistics_sizes
+from graphnorms.kernels.triton import normalize as triton
 from graphnorms.segments import Segments
 
 _library = torch.library.Library("graphnorms", "DEF")
@@ -34,6 +35,8 @@ _library.define(
 )
 _library.impl("normalize_forward", cpu.normalize_forward, "CPU")
 _library.impl("normalize_backward", cpu.normalize_backward, "CPU")
+_library.impl("normalize_forward", triton.normalize_forward, "CUDA")
+_library.impl("normalize_backward", triton.normalize_backward, "CUDA")
 
 _normalize_forward = torch.ops.graphnorms.normalize_forward.default
 _normalize_backward = torch.ops.graphnorms.normalize_backward.default
@@ -74,18 +77,22 @@ def _(
 _Choices = tuple[int, int, int, float, int, float]
 """Centre, scale, groups, eps, activation and dropout, as the operators take them."""
 
-_Rest = tuple[Tensor, Tensor | None, Tensor | None, _Choices, bool, bool]
-"""What takes no gradient: ptr, order and seed, the choices, whether rows are masked, and whether
-the statistics are a result. In one piece, because every argument of a Function costs."""
+_Rest = tuple[Tensor, Tensor | None, Tensor | None, _Choices, bool, bool, bool]
+"""What takes no gradient: ptr, order and seed, the choices, whether rows are masked, whether the
+statistics are a result, and whether Triton's interpreter runs on the CPU. In one piece, because
+every argument of a Function costs."""
 
 
 def normalize(
     x: Tensor, segments: Segments, *, center: Over | None, scale: Over | None, groups: int,
     mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float,
     activation: str | None, dropout: float, seed: Tensor | None, residual: Tensor | None,
-    statistics: bool,
+    statistics: bool, interpreted: bool = False,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Run `segment_normalize` on the kernels.
+
+    The operators pick them by the device of x; `interpreted` asks for those of the GPU on the
+    CPU, which only direct calls can have.
 
     Returns:
         y; and, if `statistics`, one vector of the mean of each cell of the centre relative to
@@ -95,12 +102,13 @@ def normalize(
     inputs = (x, residual, mean_scale, weight, bias)
     if runs_directly(x) and not _takes_gradients(inputs):
         # Nothing to differentiate: a small call is done in half the time without a Function.
-        y, kept = cpu.normalize_forward(
+        run = triton.normalize_forward if interpreted else cpu.normalize_forward
+        y, kept = run(
             x, residual, segments.ptr, segments.order, seed, mean_scale, weight, bias, *choices,
             statistics,
         )  # fmt: skip
         return y, kept if statistics else None
-    rest = (segments.ptr, segments.order, seed, choices, segments.masked, statistics)
+    rest = (segments.ptr, segments.order, seed, choices, segments.masked, statistics, interpreted)
     results = _Normalize.apply(  # type: ignore[no-untyped-call]
         *inputs, rest
     )
@@ -126,8 +134,10 @@ class _Normalize(torch.autograd.Function):
         weight: Tensor | None, bias: Tensor | None, rest: _Rest,
     ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
         """Run the forward kernel and keep x and two statistics per cell."""
-        ptr, order, seed, choices, _, statistics = rest
-        run = cpu.normalize_forward if runs_directly(x) else _normalize_forward
+        ptr, order, seed, choices, _, statistics, interpreted = rest
+        run: Any = cpu.normalize_forward if runs_directly(x) else _normalize_forward
+        if interpreted:
+            run = triton.normalize_forward
         y, kept = run(x, residual, ptr, order, seed, mean_scale, weight, bias, *choices, statistics)
         ctx.save_for_backward(x, mean_scale, weight, bias)
         ctx.rest = rest
@@ -153,8 +163,10 @@ class _Normalize(torch.autograd.Function):
             grad_x, *others = _replayed_backward(ctx, needs, grad_y)
             return grad_x, grad_residual, *others, None
         x, mean_scale, weight, bias = ctx.saved_tensors
-        ptr, order, seed, choices, _, _ = ctx.rest
+        ptr, order, seed, choices, _, _, interpreted = ctx.rest
         run: Any = cpu.normalize_backward if runs_directly(grad_y) else _normalize_backward
+        if interpreted:
+            run = triton.normalize_backward
         grad_x, *found = run(
             grad_y, x, ptr, order, seed, mean_scale, weight, bias, ctx.kept, *choices, needs
         )
@@ -171,7 +183,7 @@ def _replayed_backward(ctx: Any, needs: list[bool], grad_y: Tensor) -> list[Tens
     """The gradients of x and the parameters as differentiable functions of them and grad_y."""
     inputs = ctx.saved_tensors
     x, mean_scale, weight, bias = inputs
-    ptr, order, seed, choices, masked, _ = ctx.rest
+    ptr, order, seed, choices, masked, _, _ = ctx.rest
     center, scale, groups, eps, activation, dropout = choices
     with torch.enable_grad():
         y, _, _ = reference.segment_normalize(
