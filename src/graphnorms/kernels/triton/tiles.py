@@ -23,6 +23,10 @@ transactions, and enough blocks to fill a GPU where segments are few."""
 LONG_ROWS: Final = 32
 """Rows of a tile at most: 32 × 64 entries are a tile. Longer segments go on in the next tile."""
 
+EDGE_ENTRIES: Final = 1024
+"""Of a tile of the aggregation, half of the others': its rows go on until the one with the most
+edges is done, and fewer rows wait less for each other."""
+
 CHUNK_ROWS: Final = 256
 """Rows that one program does one after another, 8 tiles, at most, before a segment counts as
 long: the time of one such program stays about that of the four launches of the chunks."""
@@ -75,6 +79,13 @@ def tile_of_rows(span: int) -> Tile:
     """Choose the tile for rows whose groups have `span` channels, or for parts of segments."""
     channels = power_of_two(span)
     rows = min(max(ENTRIES // channels, 1), LONG_ROWS)
+    return Tile(1, rows, channels, _warps(rows * channels))
+
+
+def tile_of_edges(span: int) -> Tile:
+    """Choose the tile of an aggregation: so many rows, one edge of each at a time."""
+    channels = power_of_two(span)
+    rows = EDGE_ENTRIES // channels
     return Tile(1, rows, channels, _warps(rows * channels))
 
 
