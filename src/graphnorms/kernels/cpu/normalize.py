@@ -73,7 +73,7 @@ def normalize_forward(
         DTYPES[x.dtype], rows, channels, segments, groups, center, scale, activation,
         torch.get_num_threads(), eps, dropout, stride, ptr.data_ptr(), address(order),
         address(seed), address(mean_scale), address(weight), address(bias),
-        statistics.data_ptr(), moment, x.data_ptr(), x.stride(0), address(residual),
+        statistics.data_ptr(), moment and scale > 0, x.data_ptr(), x.stride(0), address(residual),
         0 if residual is None else residual.stride(0), y.data_ptr(),
     )  # fmt: skip
     return y, statistics

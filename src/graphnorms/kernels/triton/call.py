@@ -139,8 +139,8 @@ class Call:
         return replace(self, x=x)
 
     def numbers(self) -> tuple[int, float]:
-        """Below what number an entry is dropped, and the share that is kept."""
-        return int(self.dropout * 2**32), 1 - self.dropout
+        """Below what number an entry is dropped, and what the others are multiplied by."""
+        return int(self.dropout * 2**32), 1 / (1 - self.dropout)
 
     def choices(self, *names: str) -> dict[str, Any]:
         """The constants of a kernel."""
@@ -156,7 +156,9 @@ def _span(channels: int, groups: int, center: int, scale: int) -> int:
     return tiles.block_of_channels(channels, groups, grouped=grouped)
 
 
-def _parameter(name: str, tensor: Tensor | None, shape: tuple[int, ...], x: Tensor) -> Tensor | None:
+def _parameter(
+    name: str, tensor: Tensor | None, shape: tuple[int, ...], x: Tensor
+) -> Tensor | None:
     if tensor is None:
         return None
     check_like(name, tensor, shape, tensor.dtype, x)

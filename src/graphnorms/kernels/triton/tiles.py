@@ -86,7 +86,7 @@ def tile_of_edges(span: int) -> Tile:
     """Choose the tile of an aggregation: so many rows, one edge of each at a time."""
     channels = power_of_two(span)
     rows = EDGE_ENTRIES // channels
-    return Tile(1, rows, channels, _warps(rows * channels))
+    return Tile(1, rows, channels, _warps(2 * rows * channels))
 
 
 def block_of_channels(channels: int, groups: int, *, grouped: bool) -> int:

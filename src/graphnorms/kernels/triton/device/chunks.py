@@ -30,7 +30,7 @@ def _segment_at(ptr, position, segments, steps):
     """The segment that holds a position: the last one to begin at or before it."""
     low = position * 0
     high = low + segments - 1
-    for _ in range(0, steps):
+    for _ in range(steps):
         middle = (low + high + 1) // 2
         right = tl.load(ptr + middle) <= position
         low = tl.where(right, middle, low)
@@ -81,7 +81,7 @@ def chunk_statistics(
     """
     channel, inside = lanes(span, channels, C)
     for part in tl.static_range(0, 2):
-        segment, first, n, low, rows = _part(ptr, _chunk(), size, segments, steps, part)
+        _, first, n, low, rows = _part(ptr, _chunk(), size, segments, steps, part)
         pivot = pivots(x, x_stride, order, first, n, channel, inside, CENTER, ACC)
         _, _, _, mean, m2 = statistics(
             x, x_stride, order, low, rows, pivot, channel, inside, CENTER, SCALE, R, ACC
@@ -168,7 +168,7 @@ def _masked(ptr, size, rows, segments):
 def chunk_forward(
     x, residual, y, ptr, order, seed, mean_scale, weight, bias, shift, rstd, x_stride,
     residual_stride, rows, segments, channels, groups, span, size, steps, threshold,
-    kept: tl.float64, CENTER: tl.constexpr, SCALE: tl.constexpr, ACTIVATION: tl.constexpr,
+    gain: tl.float64, CENTER: tl.constexpr, SCALE: tl.constexpr, ACTIVATION: tl.constexpr,
     OWN: tl.constexpr, R: tl.constexpr, C: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """The result for the parts of long segments in a chunk, and for masked rows."""
@@ -183,7 +183,7 @@ def chunk_forward(
         )  # fmt: skip
         write_beyond(
             x, x_stride, order, low, n_part, hi, a, b, residual, residual_stride, y, seed,
-            threshold, kept, channels, channel, inside, 0, ACTIVATION, R, ACC,
+            threshold, gain, channels, channel, inside, 0, ACTIVATION, R, ACC,
         )  # fmt: skip
     if order is not None:
         low, count = _masked(ptr, size, rows, segments)
@@ -196,7 +196,7 @@ def chunk_forward(
 @triton.jit
 def chunk_gradients(
     x, grad_y, ptr, order, seed, mean_scale, weight, bias, shift, rstd, partial, x_stride,
-    grad_stride, segments, channels, groups, span, size, steps, threshold, kept: tl.float64,
+    grad_stride, segments, channels, groups, span, size, steps, threshold, gain: tl.float64,
     CENTER: tl.constexpr, SCALE: tl.constexpr, ACTIVATION: tl.constexpr, OWN: tl.constexpr,
     R: tl.constexpr, C: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
@@ -214,7 +214,7 @@ def chunk_gradients(
         s2 = tl.zeros_like(pivot)
         s1, s2 = gradient_sums_beyond(
             s1, s2, x, x_stride, grad_y, grad_stride, order, low, n_part, hi, lo, a, b, seed,
-            threshold, kept, channel, inside, 0, ACTIVATION, R, ACC,
+            threshold, gain, channel, inside, 0, ACTIVATION, R, ACC,
         )  # fmt: skip
         at = partial + (_chunk() * 2 + part) * 2 * channels + channel[None, :]
         stored = exists[:, None] & inside[None, :]
@@ -280,7 +280,7 @@ def merge_gradients(
 def chunk_backward(
     x, grad_y, grad_x, ptr, order, seed, mean_scale, weight, bias, shift, rstd, coefficients,
     x_stride, grad_stride, rows, segments, channels, groups, span, size, steps, threshold,
-    kept: tl.float64, CENTER: tl.constexpr, SCALE: tl.constexpr, ACTIVATION: tl.constexpr,
+    gain: tl.float64, CENTER: tl.constexpr, SCALE: tl.constexpr, ACTIVATION: tl.constexpr,
     OWN: tl.constexpr, R: tl.constexpr, C: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """The gradient of x for the parts of long segments in a chunk, and for masked rows."""
@@ -299,7 +299,7 @@ def chunk_backward(
         kappa = tl.load(at + channels, mask=stored, other=0.0)
         write_gradients_beyond(
             x, x_stride, grad_y, grad_stride, order, low, n_part, hi, a, b, slope, kappa, grad_x,
-            seed, threshold, kept, channels, channel, inside, 0, ACTIVATION, R, ACC,
+            seed, threshold, gain, channels, channel, inside, 0, ACTIVATION, R, ACC,
         )  # fmt: skip
     if order is not None:
         low, count = _masked(ptr, size, rows, segments)

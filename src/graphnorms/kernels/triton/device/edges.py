@@ -60,7 +60,7 @@ def sum_neighbours(
     channel, inside = lanes(span, channels, C)
     row, there, begin, degree = _rows(ptr, rows, T)
     total = tl.zeros([T, C], ACC)
-    for number in range(0, tl.max(degree, axis=0)):
+    for number in range(tl.max(degree, axis=0)):
         node, edge, real = _edge(index, order, begin, degree, number)
         mask = real[:, None] & inside[None, :]
         message = load_rows(x, x_stride, node[:, None], channel[None, :], mask, ACC)
@@ -85,7 +85,7 @@ def sum_messages(
     channel, inside = lanes(span, channels, C)
     row, there, begin, degree = _rows(ptr, rows, T)
     total = tl.zeros([T, C], ACC)
-    for number in range(0, tl.max(degree, axis=0)):
+    for number in range(tl.max(degree, axis=0)):
         node, edge, real = _edge(index, order, begin, degree, number)
         mask = real[:, None] & inside[None, :]
         message = load_rows(x, x_stride, node[:, None], channel[None, :], mask, ACC)
@@ -111,7 +111,7 @@ def message_gradients(
     mask = there[:, None] & inside[None, :]
     source = load_rows(x, x_stride, row[:, None], channel[None, :], mask, ACC)
     total = tl.zeros([T, C], ACC)
-    for number in range(0, tl.max(degree, axis=0)):
+    for number in range(tl.max(degree, axis=0)):
         node, edge, real = _edge(index, order, begin, degree, number)
         mask = real[:, None] & inside[None, :]
         message = source + load_rows(
@@ -136,8 +136,8 @@ def weight_gradients(
     T: tl.constexpr, C: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """dL/da_e = s_i s_j <g_i, x_j>, equation (10), by rows of the transpose, all channels."""
-    row, there, begin, degree = _rows(ptr, rows, T)
-    for number in range(0, tl.max(degree, axis=0)):
+    row, _, begin, degree = _rows(ptr, rows, T)
+    for number in range(tl.max(degree, axis=0)):
         node, edge, real = _edge(index, order, begin, degree, number)
         product = tl.zeros([T, C], ACC)
         for first in range(0, channels, C):

@@ -100,8 +100,8 @@ def differentiate(pre, grad, ACTIVATION: tl.constexpr, ACC: tl.constexpr):
 
 
 @triton.jit
-def drop(values, seed, row, channel, threshold, kept, ACC: tl.constexpr):
-    """Set the entries to drop to 0, and divide the others by the share that is kept.
+def drop(values, seed, row, channel, threshold, gain, ACC: tl.constexpr):
+    """Set the entries to drop to 0, and multiply the others by `gain`.
 
     The numbers are those of `graphnorms.kernels.dropout`. `values` is `row` and `channel`
     broadcast against each other.
@@ -116,25 +116,25 @@ def drop(values, seed, row, channel, threshold, kept, ACC: tl.constexpr):
     bits = (bits ^ (bits >> 15)) * 0x846CA68B
     bits = bits ^ (bits >> 16)
     stays = bits >= tl.full((), threshold, tl.uint32)
-    return tl.where(stays, values / tl.full((), kept, ACC), 0.0)
+    return tl.where(stays, values * tl.full((), gain, ACC), 0.0)
 
 
 @triton.jit
 def finish(
-    pre, seed, row, channel, threshold, kept, ACTIVATION: tl.constexpr, ACC: tl.constexpr
+    pre, seed, row, channel, threshold, gain, ACTIVATION: tl.constexpr, ACC: tl.constexpr
 ):  # fmt: skip
     """D(f(pre)); no seed says that nothing is dropped."""
     out = activate(pre, ACTIVATION, ACC)
     if seed is not None:
-        out = drop(out, seed, row, channel, threshold, kept, ACC)
+        out = drop(out, seed, row, channel, threshold, gain, ACC)
     return out
 
 
 @triton.jit
 def finish_backward(
-    pre, grad, seed, row, channel, threshold, kept, ACTIVATION: tl.constexpr, ACC: tl.constexpr
+    pre, grad, seed, row, channel, threshold, gain, ACTIVATION: tl.constexpr, ACC: tl.constexpr
 ):  # fmt: skip
     """The gradient of the pre-activation."""
     if seed is not None:
-        grad = drop(grad, seed, row, channel, threshold, kept, ACC)
+        grad = drop(grad, seed, row, channel, threshold, gain, ACC)
     return differentiate(pre, grad, ACTIVATION, ACC)

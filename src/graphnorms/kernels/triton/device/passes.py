@@ -67,13 +67,13 @@ def squares_beyond(
 
 @triton.jit
 def write_tile(
-    tile, row, within, hi, a, b, residual, residual_stride, y, seed, threshold, kept, channels,
+    tile, row, within, hi, a, b, residual, residual_stride, y, seed, threshold, gain, channels,
     channel, inside, ACTIVATION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """y = D(f(a (x - hi) + b)) + residual, equation (1)."""
     lane = channel[None, None, :]
     pre = (tile - hi[:, None, :]) * a[:, None, :] + b[:, None, :]
-    out = finish(pre, seed, row[:, :, None], lane, threshold, kept, ACTIVATION, ACC)
+    out = finish(pre, seed, row[:, :, None], lane, threshold, gain, ACTIVATION, ACC)
     if residual is not None:
         out += load_tile(residual, residual_stride, row, within, channel, inside, ACC)
     mask = within[:, :, None] & inside[None, None, :]
@@ -82,7 +82,7 @@ def write_tile(
 
 @triton.jit
 def write_beyond(
-    x, x_stride, order, begin, n, hi, a, b, residual, residual_stride, y, seed, threshold, kept,
+    x, x_stride, order, begin, n, hi, a, b, residual, residual_stride, y, seed, threshold, gain,
     channels, channel, inside, START: tl.constexpr, ACTIVATION: tl.constexpr, R: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
@@ -91,21 +91,21 @@ def write_beyond(
         row, within = tile_rows(order, begin, n, offset, R)
         tile = load_tile(x, x_stride, row, within, channel, inside, ACC)
         write_tile(
-            tile, row, within, hi, a, b, residual, residual_stride, y, seed, threshold, kept,
+            tile, row, within, hi, a, b, residual, residual_stride, y, seed, threshold, gain,
             channels, channel, inside, ACTIVATION, ACC,
         )  # fmt: skip
 
 
 @triton.jit
 def gradient_tile(
-    tile, grad, row, hi, a, b, seed, threshold, kept, channel, ACTIVATION: tl.constexpr,
+    tile, grad, row, hi, a, b, seed, threshold, gain, channel, ACTIVATION: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
     """x - hi, and the gradient g before the activation."""
     d = tile - hi[:, None, :]
     g = finish_backward(
         d * a[:, None, :] + b[:, None, :], grad, seed, row[:, :, None], channel[None, None, :],
-        threshold, kept, ACTIVATION, ACC,
+        threshold, gain, ACTIVATION, ACC,
     )  # fmt: skip
     return d, g
 
@@ -121,7 +121,7 @@ def gradient_sums(d, g, lo, within):
 @triton.jit
 def gradient_sums_beyond(
     s1, s2, x, x_stride, grad_y, grad_stride, order, begin, n, hi, lo, a, b, seed, threshold,
-    kept, channel, inside, START: tl.constexpr, ACTIVATION: tl.constexpr, R: tl.constexpr,
+    gain, channel, inside, START: tl.constexpr, ACTIVATION: tl.constexpr, R: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
     """Add the sums of the tiles from an offset on."""
@@ -130,7 +130,7 @@ def gradient_sums_beyond(
         tile = load_tile(x, x_stride, row, within, channel, inside, ACC)
         grad = load_tile(grad_y, grad_stride, row, within, channel, inside, ACC)
         d, g = gradient_tile(
-            tile, grad, row, hi, a, b, seed, threshold, kept, channel, ACTIVATION, ACC
+            tile, grad, row, hi, a, b, seed, threshold, gain, channel, ACTIVATION, ACC
         )  # fmt: skip
         more1, more2 = gradient_sums(d, g, lo, within)
         s1 += more1
@@ -150,7 +150,7 @@ def write_gradient_tile(d, g, row, within, a, slope, kappa, grad_x, channels, ch
 @triton.jit
 def write_gradients_beyond(
     x, x_stride, grad_y, grad_stride, order, begin, n, hi, a, b, slope, kappa, grad_x, seed,
-    threshold, kept, channels, channel, inside, START: tl.constexpr, ACTIVATION: tl.constexpr,
+    threshold, gain, channels, channel, inside, START: tl.constexpr, ACTIVATION: tl.constexpr,
     R: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Write the tiles from an offset on."""
@@ -159,7 +159,7 @@ def write_gradients_beyond(
         tile = load_tile(x, x_stride, row, within, channel, inside, ACC)
         grad = load_tile(grad_y, grad_stride, row, within, channel, inside, ACC)
         d, g = gradient_tile(
-            tile, grad, row, hi, a, b, seed, threshold, kept, channel, ACTIVATION, ACC
+            tile, grad, row, hi, a, b, seed, threshold, gain, channel, ACTIVATION, ACC
         )  # fmt: skip
         write_gradient_tile(
             d, g, row, within, a, slope, kappa, grad_x, channels, channel, inside

@@ -56,7 +56,7 @@ def _pre(o, weight, bias, channel, inside):
 def row_forward(
     x, residual, y, ptr, order, seed, weight, bias, shift, rstd, moment, x_stride,
     residual_stride, rows, segments, channels, groups, span, eps: tl.float64, threshold,
-    kept: tl.float64, CENTER: tl.constexpr, SCALE: tl.constexpr, ACTIVATION: tl.constexpr,
+    gain: tl.float64, CENTER: tl.constexpr, SCALE: tl.constexpr, ACTIVATION: tl.constexpr,
     R: tl.constexpr, C: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Everything for R rows of one group; masked rows pass, with statistics of 0."""
@@ -81,7 +81,7 @@ def row_forward(
             tl.store(moment + cell, tl.where(counts[:, None], second, 0.0), mask=within[:, None])
         o = o * spread
     pre = _pre(o, weight, bias, channel, inside)
-    out = finish(pre, seed, row, channel[None, :], threshold, kept, ACTIVATION, ACC)
+    out = finish(pre, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC)
     out = tl.where(counts[:, None], out, tile)
     if residual is not None:
         out += load_rows(residual, residual_stride, row, channel[None, :], mask, ACC)
@@ -93,7 +93,7 @@ def row_forward(
 def row_backward(
     x, grad_y, grad_x, ptr, order, seed, weight, bias, shift, rstd, shares, x_stride,
     grad_stride, rows, segments, channels, groups, span, tiles_per_program, threshold,
-    kept: tl.float64, CENTER: tl.constexpr, SCALE: tl.constexpr, ACTIVATION: tl.constexpr,
+    gain: tl.float64, CENTER: tl.constexpr, SCALE: tl.constexpr, ACTIVATION: tl.constexpr,
     R: tl.constexpr, C: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """The gradients for some tiles of rows, one after another.
@@ -104,7 +104,7 @@ def row_backward(
     width = tl.full((), span, ACC)
     total_weight = tl.zeros([C], ACC)
     total_bias = tl.zeros([C], ACC)
-    for number in range(0, tiles_per_program):
+    for number in range(tiles_per_program):
         first = (tl.program_id(0).to(tl.int64) * tiles_per_program + number) * R
         row, within, counts = _rows(ptr, order, first, rows, segments, R)
         row = row[:, None]  # (R, 1)
@@ -120,7 +120,7 @@ def row_backward(
             o = o * spread
         pre = _pre(o, weight, bias, channel, inside)
         g = finish_backward(
-            pre, grad, seed, row, channel[None, :], threshold, kept, ACTIVATION, ACC
+            pre, grad, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC
         )  # fmt: skip
         counted = mask & counts[:, None]
         total_weight += tl.sum(tl.where(counted, g * o, 0.0), axis=0)

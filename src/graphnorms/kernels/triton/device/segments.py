@@ -50,7 +50,7 @@ def _segments(ptr, first, segments, limit, T: tl.constexpr):
 def segment_forward(
     x, residual, y, ptr, order, seed, mean_scale, weight, bias, shift, rstd, moment, x_stride,
     residual_stride, segments, channels, groups, span, limit, eps: tl.float64, threshold,
-    kept: tl.float64, CENTER: tl.constexpr, SCALE: tl.constexpr, ACTIVATION: tl.constexpr,
+    gain: tl.float64, CENTER: tl.constexpr, SCALE: tl.constexpr, ACTIVATION: tl.constexpr,
     OWN: tl.constexpr, T: tl.constexpr, R: tl.constexpr, C: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Everything for T segments: statistics, result, and what the backward needs."""
@@ -66,12 +66,12 @@ def segment_forward(
         channels, groups, span, channel, inside, eps, CENTER, SCALE, OWN, ACC,
     )  # fmt: skip
     write_tile(
-        tile, row, within, hi, a, b, residual, residual_stride, y, seed, threshold, kept,
+        tile, row, within, hi, a, b, residual, residual_stride, y, seed, threshold, gain,
         channels, channel, inside, ACTIVATION, ACC,
     )  # fmt: skip
     write_beyond(
         x, x_stride, order, begin, n, hi, a, b, residual, residual_stride, y, seed, threshold,
-        kept, channels, channel, inside, R, ACTIVATION, R, ACC,
+        gain, channels, channel, inside, R, ACTIVATION, R, ACC,
     )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def store_shares(
 def segment_backward(
     x, grad_y, grad_x, ptr, order, seed, mean_scale, weight, bias, shift, rstd, own_weight,
     own_bias, shares, x_stride, grad_stride, segments, channels, groups, span, limit,
-    tiles_per_program, threshold, kept: tl.float64, CENTER: tl.constexpr, SCALE: tl.constexpr,
+    tiles_per_program, threshold, gain: tl.float64, CENTER: tl.constexpr, SCALE: tl.constexpr,
     ACTIVATION: tl.constexpr, OWN: tl.constexpr, T: tl.constexpr, R: tl.constexpr,
     C: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
@@ -103,7 +103,7 @@ def segment_backward(
     total_mean_scale = tl.zeros([C], ACC)
     total_weight = tl.zeros([C], ACC)
     total_bias = tl.zeros([C], ACC)
-    for number in range(0, tiles_per_program):
+    for number in range(tiles_per_program):
         first = (tl.program_id(0).to(tl.int64) * tiles_per_program + number) * T
         segment, begin, n, exists = _segments(ptr, first, segments, limit, T)
         pivot = pivots(x, x_stride, order, begin, n, channel, inside, CENTER, ACC)
@@ -115,12 +115,12 @@ def segment_backward(
         tile = load_tile(x, x_stride, row, within, channel, inside, ACC)
         grad = load_tile(grad_y, grad_stride, row, within, channel, inside, ACC)
         d, g = gradient_tile(
-            tile, grad, row, hi, a, b, seed, threshold, kept, channel, ACTIVATION, ACC
+            tile, grad, row, hi, a, b, seed, threshold, gain, channel, ACTIVATION, ACC
         )  # fmt: skip
         s1, s2 = gradient_sums(d, g, lo, within)
         s1, s2 = gradient_sums_beyond(
             s1, s2, x, x_stride, grad_y, grad_stride, order, begin, n, hi, lo, a, b, seed,
-            threshold, kept, channel, inside, R, ACTIVATION, R, ACC,
+            threshold, gain, channel, inside, R, ACTIVATION, R, ACC,
         )  # fmt: skip
         slope, kappa, of_mean_scale, of_weight, of_bias = backward_coefficients(
             s1, s2, n, pivot, found, lo, spread, a, mean_scale, span, channel, inside, CENTER,
@@ -132,7 +132,7 @@ def segment_backward(
             )  # fmt: skip
             write_gradients_beyond(
                 x, x_stride, grad_y, grad_stride, order, begin, n, hi, a, b, slope, kappa,
-                grad_x, seed, threshold, kept, channels, channel, inside, R, ACTIVATION, R, ACC,
+                grad_x, seed, threshold, gain, channels, channel, inside, R, ACTIVATION, R, ACC,
             )  # fmt: skip
         at = segment[:, None] * channels + channel[None, :]
         stored = exists[:, None] & inside[None, :]
