@@ -138,6 +138,8 @@ class _Normalize(torch.autograd.Function):
         run: Any = cpu.normalize_forward if runs_directly(x) else _normalize_forward
         if interpreted:
             run = triton.normalize_forward
+        y: Tensor
+        kept: Tensor
         y, kept = run(x, residual, ptr, order, seed, mean_scale, weight, bias, *choices, statistics)
         ctx.save_for_backward(x, mean_scale, weight, bias)
         ctx.rest = rest

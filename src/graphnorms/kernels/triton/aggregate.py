@@ -116,17 +116,11 @@ class _Edges:
                 raise ValueError("edge_features stand alone, without node_scale and edge_weight")
             check_like("edge_features", edge_features, (edges, channels), x.dtype, x)
             edge_features = rows_contiguous(edge_features)
-        dtype = accumulation_dtype(x.dtype)
-        vectors = []
-        for name, vector, length in (
-            ("node_scale", node_scale, rows), ("edge_weight", edge_weight, edges),
-        ):  # fmt: skip
-            if vector is not None:
-                check_like(name, vector, (length,), vector.dtype, x)
-                vector = vector.to(dtype).contiguous()
-            vectors.append(vector)
-        span = tiles.block_of_channels(channels, 1, grouped=False)
-        return cls(ptr, index, order, *vectors, edge_features, x.dtype, channels, span)
+        return cls(
+            ptr, index, order, _vector("node_scale", node_scale, rows, x),
+            _vector("edge_weight", edge_weight, edges, x), edge_features, x.dtype, channels,
+            tiles.block_of_channels(channels, 1, grouped=False),
+        )  # fmt: skip
 
     def launch(
         self, name: str, *arguments: Any, blocks: int | None = None, **constants: Any
@@ -140,3 +134,10 @@ class _Edges:
             self.ptr.device, *arguments, T=tile.rows, C=tile.channels, warps=tile.warps,
             ACC=accumulator(self.dtype), **constants,
         )  # fmt: skip
+
+
+def _vector(name: str, vector: Tensor | None, length: int, x: Tensor) -> Tensor | None:
+    if vector is None:
+        return None
+    check_like(name, vector, (length,), vector.dtype, x)
+    return vector.to(accumulation_dtype(x.dtype)).contiguous()
