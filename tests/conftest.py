@@ -7,6 +7,7 @@ import torch
 
 import graphnorms
 from graphnorms.kernels.cpu import extension
+from tests.interpreter import choose_interpreter
 
 # Test processes run side by side; threads that wait for each other would only slow them down.
 torch.set_num_threads(1)
@@ -14,6 +15,19 @@ torch.set_num_threads(1)
 HAVE_KERNELS = extension.unavailable() is None
 INSTRUCTION_SETS = extension.kernels().instruction_sets() if HAVE_KERNELS else ["baseline"]
 BACKENDS = [f"cpu:{name}" for name in INSTRUCTION_SETS] + ["reference"]
+if choose_interpreter():
+    BACKENDS.append("triton")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What the C++ kernels are asked the interpreted ones are asked too, with `-m slow`."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and callspec.params.get("backend") == "triton":
+            item.add_marker(pytest.mark.slow)
+            # NumPy, on which the interpreter computes, warns of NaN where torch does not.
+            item.add_marker(pytest.mark.filterwarnings("ignore::RuntimeWarning"))
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +42,7 @@ def uninitialized_memory_is_nan() -> Iterator[None]:
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Every backend, the C++ one in every instruction set that this processor has."""
     name, _, instruction_set = request.param.partition(":")
-    if name == "reference":
+    if name in ("reference", "triton"):
         yield name
         return
     if not HAVE_KERNELS:

@@ -31,9 +31,16 @@ def describe(device: str) -> dict[str, Any]:
             "python": platform.python_version(),
             "torch": torch.__version__,
             "torch_geometric": installed_version("torch_geometric"),
+            **_gpu_versions(device),
         },
         "load": load(),
     }
+
+
+def _gpu_versions(device: str) -> dict[str, str | None]:
+    if torch.device(device).type != "cuda":
+        return {}
+    return {"cuda": torch.version.cuda, "triton": installed_version("triton")}
 
 
 def device_name(device: str) -> str:

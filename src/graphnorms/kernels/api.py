@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels import autograd, reference, synchronized
-from graphnorms.kernels.calls import check_features, needs_plain_torch, runs_directly
+from graphnorms.kernels.calls import (
+    check_features,
+    is_interpreted,
+    needs_plain_torch,
+    runs_directly,
+)
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.dispatch import choose_normalize
 from graphnorms.kernels.dropout import draw_seed
@@ -168,7 +173,7 @@ def normalize(
     y, measured = autograd.normalize(
         x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
         weight=weight, bias=bias, eps=eps, activation=activation, dropout=dropout, seed=seed,
-        residual=residual, statistics=statistics,
+        residual=residual, statistics=statistics, interpreted=is_interpreted(chosen, x),
     )  # fmt: skip
     if measured is None:
         return y, None

@@ -18,6 +18,7 @@ from graphnorms.kernels import reference
 from graphnorms.kernels.calls import runs_directly
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.problem import ACTIVATIONS, Over, accumulation_dtype, statistics_sizes
+from graphnorms.kernels.triton import normalize as triton
 from graphnorms.segments import Segments
 
 _library = torch.library.Library("graphnorms", "DEF")
@@ -42,6 +43,8 @@ def _backward_operator(grad_y: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 
 _library.impl("normalize_forward", cpu.normalize_forward, "CPU")
 _library.impl("normalize_backward", _backward_operator, "CPU")
+_library.impl("normalize_forward", triton.normalize_forward, "CUDA")
+_library.impl("normalize_backward", triton.normalize_backward, "CUDA")
 
 _normalize_forward = torch.ops.graphnorms.normalize_forward.default
 _normalize_backward = torch.ops.graphnorms.normalize_backward.default
@@ -82,19 +85,24 @@ def _(
 _Choices = tuple[int, int, int, float, int, float]
 """Centre, scale, groups, eps, activation and dropout, as the operators take them."""
 
-_Rest = tuple[Tensor, Tensor | None, Tensor | None, _Choices, bool, bool, bool]
+_Rest = tuple[
+    Tensor, Tensor | None, Tensor | None, _Choices, bool, bool, bool, bool
+]  # fmt: skip
 """What takes no gradient: ptr, order and seed, the choices, whether rows are masked, whether the
-statistics are a result, and whether to skip the operator. In one piece, because every argument of
-a Function costs."""
+statistics are a result, whether to skip the operator, and whether Triton's interpreter runs on the
+CPU. In one piece, because every argument of a Function costs."""
 
 
 def normalize(
     x: Tensor, segments: Segments, *, center: Over | None, scale: Over | None, groups: int,
     mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float,
     activation: str | None, dropout: float, seed: Tensor | None, residual: Tensor | None,
-    statistics: bool,
+    statistics: bool, interpreted: bool = False,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Run `segment_normalize` on the kernels.
+
+    The operators pick them by the device of x; `interpreted` asks for those of the GPU on the
+    CPU, which only direct calls can have.
 
     Returns:
         y; and, if `statistics`, one vector of the mean of each cell of the centre relative to
@@ -105,12 +113,16 @@ def normalize(
     direct = runs_directly(x)
     if direct and not _takes_gradients(inputs):
         # Nothing to differentiate: a small call is done in half the time without a Function.
-        y, kept = cpu.normalize_forward(
+        run = triton.normalize_forward if interpreted else cpu.normalize_forward
+        y, kept = run(
             x, residual, segments.ptr, segments.order, seed, mean_scale, weight, bias, *choices,
             statistics,
         )  # fmt: skip
         return y, kept if statistics else None
-    rest = (segments.ptr, segments.order, seed, choices, segments.masked, statistics, direct)
+    rest = (
+        segments.ptr, segments.order, seed, choices, segments.masked, statistics, direct,
+        interpreted,
+    )  # fmt: skip
     apply: Any = _apply_directly if direct else _Normalize.apply
     results = apply(*inputs, rest)
     return results if statistics else (results, None)
@@ -135,8 +147,12 @@ class _Normalize(torch.autograd.Function):
         weight: Tensor | None, bias: Tensor | None, rest: _Rest,
     ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
         """Run the forward kernel and keep x and two statistics per cell."""
-        ptr, order, seed, choices, _, statistics, direct = rest
-        run = cpu.normalize_forward if direct else _normalize_forward
+        ptr, order, seed, choices, _, statistics, direct, interpreted = rest
+        run: Any = cpu.normalize_forward if direct else _normalize_forward
+        if interpreted:
+            run = triton.normalize_forward
+        y: Tensor
+        kept: Tensor
         y, kept = run(x, residual, ptr, order, seed, mean_scale, weight, bias, *choices, statistics)
         ctx.save_for_backward(x, mean_scale, weight, bias)
         ctx.rest = rest
@@ -162,8 +178,10 @@ class _Normalize(torch.autograd.Function):
             grad_x, *others = _replayed_backward(ctx, needs, grad_y)
             return grad_x, grad_residual, *others, None
         x, mean_scale, weight, bias = ctx.saved_tensors
-        ptr, order, seed, choices, *_ = ctx.rest
+        ptr, order, seed, choices, _, _, _, interpreted = ctx.rest
         run: Any = cpu.normalize_backward if runs_directly(grad_y) else _normalize_backward
+        if interpreted:
+            run = triton.normalize_backward
         grad_x, grad_scale, grad_weight, grad_bias = run(
             grad_y, x, ptr, order, seed, mean_scale, weight, bias, ctx.kept, *choices, needs
         )
@@ -189,7 +207,7 @@ def _replayed_backward(ctx: Any, needs: list[bool], grad_y: Tensor) -> list[Tens
     """The gradients of x and the parameters as differentiable functions of them and grad_y."""
     inputs = ctx.saved_tensors
     x, mean_scale, weight, bias = inputs
-    ptr, order, seed, choices, masked, _, _ = ctx.rest
+    ptr, order, seed, choices, masked, *_ = ctx.rest
     center, scale, groups, eps, activation, dropout = choices
     with torch.enable_grad():
         y, _, _ = reference.segment_normalize(

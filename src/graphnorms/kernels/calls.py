@@ -57,3 +57,20 @@ def runs_directly(x: Tensor) -> bool:
         and not torch._C._functorch.is_legacy_batchedtensor(x)
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
     )
+
+
+def is_interpreted(backend: str, x: Tensor) -> bool:
+    """Whether kernels for a GPU run on the CPU, in Triton's interpreter.
+
+    Raises:
+        BackendRefusedError: They should, but the operators are watched: they pick the kernels by
+            the device, and would take others.
+    """
+    if backend != "triton" or not x.is_cpu:
+        return False
+    if not runs_directly(x):
+        raise BackendRefusedError(
+            "backend 'triton' cannot run this: on the CPU its interpreter has no operator that "
+            "torch.compile or a dispatch mode could see; use backend='auto' for one that can"
+        )
+    return True

@@ -12,6 +12,9 @@ import torch
 from graphnorms.errors import BackendRefusedError, unknown_name
 from graphnorms.kernels.cpu import aggregate, extension, normalize
 from graphnorms.kernels.problem import AggregateProblem, NormalizeProblem, Over
+from graphnorms.kernels.triton import aggregate as triton_aggregate
+from graphnorms.kernels.triton import loading as triton_loading
+from graphnorms.kernels.triton import normalize as triton_normalize
 
 Problem = NormalizeProblem | AggregateProblem
 
@@ -22,10 +25,12 @@ def _no_refusals(problem: Problem) -> list[str]:
 
 _NORMALIZE: Final[dict[str, Callable[[NormalizeProblem], list[str]]]] = {
     "cpu": normalize.normalize_refusals,
+    "triton": triton_normalize.normalize_refusals,
     "reference": _no_refusals,
 }
 _AGGREGATE: Final[dict[str, Callable[[AggregateProblem], list[str]]]] = {
     "cpu": aggregate.aggregate_refusals,
+    "triton": triton_aggregate.aggregate_refusals,
     "reference": _no_refusals,
 }
 
@@ -120,6 +125,7 @@ class BackendStatus:
 def backends() -> list[BackendStatus]:
     """List the backends in the order in which `backend="auto"` tries them."""
     reason = extension.unavailable()
+    no_triton = triton_loading.unavailable()
     return [
         BackendStatus(
             "cpu",
@@ -127,6 +133,13 @@ def backends() -> list[BackendStatus]:
             f"C++, {extension.description()}; float64, float32, bfloat16, float16"
             if reason is None
             else reason,
+        ),
+        BackendStatus(
+            "triton",
+            no_triton is None,
+            f"{triton_loading.description()}; float64, float32, bfloat16, float16"
+            if no_triton is None
+            else no_triton,
         ),
         BackendStatus("reference", True, "plain torch, any device and floating dtype"),
     ]

@@ -64,6 +64,21 @@ class NormalizeProblem:
     mean_scale: bool
 
 
+def domain_refusals(problem: NormalizeProblem) -> list[str]:
+    """Why no kernels have this point of the equation, on whatever device; empty if they do."""
+    reasons = []
+    over = {problem.center, problem.scale} - {None}
+    if Over.CHANNELS in over and len(over) > 1:
+        reasons.append("one statistic within rows and one over nodes")
+    if Over.CHANNELS in over and problem.mean_scale:
+        reasons.append("mean_scale with a centre within rows")
+    if problem.center is Over.BOTH and problem.scale is Over.NODES:
+        reasons.append("a centre over nodes and channels with a scale over nodes")
+    if problem.center is Over.BOTH and problem.mean_scale:
+        reasons.append("mean_scale with a centre over nodes and channels")
+    return reasons
+
+
 @dataclass(frozen=True, slots=True)
 class AggregateProblem:
     """One call of `aggregate`, as far as a backend's choice depends on it."""

@@ -92,8 +92,12 @@ def _differs(
             for name, tensor in {"x": x, **tensors}.items()
         }
         inputs = dict(leaves)
+        given = {
+            name: value.to(where) if isinstance(value, Tensor) else value
+            for name, value in choices.items()
+        }
         try:
-            y = function(inputs.pop("x"), segments.to(where), **inputs, **choices)
+            y = function(inputs.pop("x"), segments.to(where), **inputs, **given)
         except BackendRefusedError:
             return
         grads = torch.autograd.grad(y, list(leaves.values()), grad_y.to(where, y.dtype))
@@ -139,12 +143,10 @@ def _epilogue(run: Primitive, dtype: torch.dtype, device: str) -> Iterator[str]:
     for activation, over in itertools.product(ACTIVATIONS, Over):
         choices = {
             "center": over, "scale": over, "activation": activation, "dropout": 0.25,
-            "seed": torch.tensor(7, device=device),
+            "seed": torch.tensor(7),
         }  # fmt: skip
         tensors = {**_arguments(x.shape[1], over, dtype), "residual": residual}
         words = f"{activation}, dropout and residual in {dtype}, statistics over {_word(over)}"
-        if device != "cpu":
-            choices.pop("seed"), choices.pop("dropout")
         yield from _differs(run, words, x, segments, device, 10.0, tensors, choices)
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import autograd, reference
-from graphnorms.kernels.calls import check_features, needs_plain_torch
+from graphnorms.kernels.calls import check_features, is_interpreted, needs_plain_torch
 from graphnorms.kernels.dispatch import choose_aggregate
 
 
@@ -78,6 +78,7 @@ def aggregate(
         x, adjacency, self_weight=self_weight,
         node_scale=None if node_scale is None else node_scale.detach(),
         edge_weight=edge_weight, edge_features=edge_features,
+        interpreted=is_interpreted(chosen, x),
     )  # fmt: skip
 
 

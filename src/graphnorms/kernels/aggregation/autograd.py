@@ -12,6 +12,7 @@ from graphnorms.kernels.aggregation import reference
 from graphnorms.kernels.calls import runs_directly
 from graphnorms.kernels.cpu import aggregate as cpu
 from graphnorms.kernels.problem import accumulation_dtype
+from graphnorms.kernels.triton import aggregate as triton
 
 _library = torch.library.Library("graphnorms", "FRAGMENT")
 _library.define(
@@ -25,6 +26,8 @@ _library.define(
 )
 _library.impl("aggregate", cpu.aggregate, "CPU")
 _library.impl("aggregate_backward", cpu.aggregate_backward, "CPU")
+_library.impl("aggregate", triton.aggregate, "CUDA")
+_library.impl("aggregate_backward", triton.aggregate_backward, "CUDA")
 
 _aggregate = torch.ops.graphnorms.aggregate.default
 _aggregate_backward = torch.ops.graphnorms.aggregate_backward.default
@@ -60,14 +63,15 @@ def aggregate(
     node_scale: Tensor | None,
     edge_weight: Tensor | None,
     edge_features: Tensor | None,
+    interpreted: bool = False,
 ) -> Tensor:
-    """Run `aggregate` on the kernels."""
+    """Run `aggregate` on the kernels; for `interpreted` see `graphnorms.kernels.autograd`."""
     edge = edge_weight if edge_features is None else edge_features
     if edge is not None and torch.is_grad_enabled() and (x.requires_grad or edge.requires_grad):
         # Worked out here, because a compiled backward may not change the adjacency.
         _ = adjacency.transpose_order
     y: Tensor = _Aggregate.apply(  # type: ignore[no-untyped-call]
-        x, edge_weight, edge_features, node_scale, adjacency, self_weight, False
+        x, edge_weight, edge_features, node_scale, adjacency, self_weight, False, interpreted
     )
     return y
 
@@ -84,13 +88,17 @@ class _Aggregate(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, edge_weight: Tensor | None, edge_features: Tensor | None,
         node_scale: Tensor | None, adjacency: Adjacency, self_weight: float, reverse: bool,
+        interpreted: bool,
     ) -> Tensor:  # fmt: skip
         """Run the forward kernel; x is kept only where the backward needs it."""
         _, need_weight, *_ = ctx.needs_input_grad
         linear = edge_features is None and not need_weight
         ctx.save_for_backward(None if linear else x, edge_weight, edge_features, node_scale)
         ctx.adjacency, ctx.self_weight, ctx.reverse = adjacency, self_weight, reverse
-        run = cpu.aggregate if runs_directly(x) else _aggregate
+        ctx.interpreted = interpreted
+        run: Any = cpu.aggregate if runs_directly(x) else _aggregate
+        if interpreted:
+            run = triton.aggregate
         edges = _along(adjacency, reverse, edge_weight is not None or edge_features is not None)
         y: Tensor = run(x, *edges, node_scale, edge_weight, edge_features, self_weight)
         return y
@@ -104,9 +112,10 @@ class _Aggregate(torch.autograd.Function):
         if x is None:
             weight = None if edge_weight is None else edge_weight.detach()
             grad_x = _Aggregate.apply(  # type: ignore[no-untyped-call]
-                grad_y, weight, None, node_scale, adjacency, self_weight, not reverse
-            )
-            return grad_x, *(None,) * 6
+                grad_y, weight, None, node_scale, adjacency, self_weight, not reverse,
+                ctx.interpreted,
+            )  # fmt: skip
+            return grad_x, *(None,) * 7
         need_x, need_weight, need_features, *_ = ctx.needs_input_grad
         if not torch.compiler.is_compiling() and (
             torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
@@ -114,8 +123,10 @@ class _Aggregate(torch.autograd.Function):
             needs = [need_x, need_weight, need_features]
             inputs = (x, edge_weight, edge_features)
             found = _replayed_backward(inputs, needs, adjacency, node_scale, self_weight, grad_y)
-            return (*found, *(None,) * 4)
-        run = cpu.aggregate_backward if runs_directly(grad_y) else _aggregate_backward
+            return (*found, *(None,) * 5)
+        run: Any = cpu.aggregate_backward if runs_directly(grad_y) else _aggregate_backward
+        if ctx.interpreted:
+            run = triton.aggregate_backward
         grad_x, grad_edge = run(
             grad_y, x, *_along(adjacency, True, True), node_scale, edge_weight,
             edge_features, self_weight, [need_x, need_weight or need_features],
@@ -124,7 +135,7 @@ class _Aggregate(torch.autograd.Function):
             grad_x if need_x else None,
             grad_edge.to(edge_weight.dtype) if need_weight else None,
             grad_edge if need_features else None,
-            None, None, None, None,
+            None, None, None, None, None,
         )  # fmt: skip
 
 

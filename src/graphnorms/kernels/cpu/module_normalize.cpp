@@ -74,7 +74,7 @@ bool fill_statistics(Norm& n, const View& x, const View& statistics, bool with_m
     char* first = static_cast<char*>(statistics.data());
     n.shift = first;
     n.rstd = first + centers * bytes;
-    n.moment = with_moment ? first + (centers + scales) * bytes : nullptr;
+    n.moment = with_moment && n.scale != kNone ? first + (centers + scales) * bytes : nullptr;
     return true;
 }
 

@@ -22,25 +22,15 @@ from graphnorms.kernels.cpu.extension import (
 )
 from graphnorms.kernels.problem import (
     NormalizeProblem,
-    Over,
     accumulation_dtype,
+    domain_refusals,
     statistics_sizes,
 )
 
 
 def normalize_refusals(problem: NormalizeProblem) -> list[str]:
     """Why the backend cannot run a `segment_normalize`; empty if it can."""
-    reasons = common_refusals(problem.device, problem.dtype)
-    over = {problem.center, problem.scale} - {None}
-    if Over.CHANNELS in over and len(over) > 1:
-        reasons.append("one statistic within rows and one over nodes")
-    if Over.CHANNELS in over and problem.mean_scale:
-        reasons.append("mean_scale with a centre within rows")
-    if problem.center is Over.BOTH and problem.scale is Over.NODES:
-        reasons.append("a centre over nodes and channels with a scale over nodes")
-    if problem.center is Over.BOTH and problem.mean_scale:
-        reasons.append("mean_scale with a centre over nodes and channels")
-    return reasons
+    return common_refusals(problem.device, problem.dtype) + domain_refusals(problem)
 
 
 class _Inputs(NamedTuple):

@@ -40,14 +40,6 @@ _ENVIRONMENT = {
 }
 
 
-_ENVIRONMENT = _ONE_THREAD | {
-    # Where psutil is installed, loky takes what the first trial loads for a leak and replaces the
-    # process after every trial, with all that it had unpacked. A trial that is too large is told
-    # by the system.
-    "LOKY_MAX_MEMORY_LEAK_SIZE": "1e18",
-}
-
-
 class Worker:
     """The engine's side of one process, which starts with its first trial and can be replaced.
 

@@ -1,0 +1,190 @@
+"""The arguments of a normalization as the kernels take them, checked.
+
+Addresses are passed on, so that a size, dtype or device that does not fit must stop here. What
+`ptr` and `order` hold is not looked at, since that would read the device: Segments sees to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphnorms.kernels.cpu.extension import rows_contiguous
+from graphnorms.kernels.problem import Over, accumulation_dtype, statistics_sizes
+from graphnorms.kernels.triton import tiles
+from graphnorms.kernels.triton.loading import DTYPES, accumulator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What forward and backward have in common.
+
+    Args:
+        span: Channels of a block of a program.
+        own: Whether weight and bias are every segment's own.
+    """
+
+    x: Tensor
+    ptr: Tensor
+    order: Tensor | None
+    seed: Tensor | None
+    mean_scale: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+    center: int
+    scale: int
+    groups: int
+    eps: float
+    activation: int
+    dropout: float
+    own: bool
+    span: int
+
+    @classmethod
+    def of(
+        cls, x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
+        mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, center: int,
+        scale: int, groups: int, eps: float, activation: int, dropout: float,
+    ) -> Call:  # fmt: skip
+        """Check the arguments of an operator.
+
+        Raises:
+            ValueError: One does not fit; the message names it.
+        """
+        if x.dtype not in DTYPES or x.dim() != 2:
+            raise ValueError(f"x is {tuple(x.shape)} of {x.dtype}, expected a kernel's dtype")
+        rows, channels = x.shape
+        if groups < 1 or channels < 1 or channels % groups:
+            raise ValueError(f"groups is {groups}, which does not divide the {channels} channels")
+        check_index("ptr", ptr, None, x)
+        if order is not None:
+            check_index("order", order, rows, x)
+        if seed is not None:
+            check_like("seed", seed, seed.shape, torch.int64, x)
+            if seed.numel() != 1:
+                raise ValueError(f"seed is {tuple(seed.shape)}, expected one number")
+        own = any(p is not None and p.dim() == 2 for p in (weight, bias))
+        affine = (ptr.shape[0] - 1, channels) if own else (channels,)
+        return cls(
+            x=rows_contiguous(x), ptr=ptr, order=order, seed=seed,
+            mean_scale=_parameter("mean_scale", mean_scale, (channels,), x),
+            weight=_parameter("weight", weight, affine, x),
+            bias=_parameter("bias", bias, affine, x), center=center, scale=scale, groups=groups,
+            eps=eps, activation=activation, dropout=dropout, own=own,
+            span=_span(channels, groups, center, scale),
+        )  # fmt: skip
+
+    @property
+    def rows(self) -> int:
+        """Rows of x."""
+        return self.x.shape[0]
+
+    @property
+    def channels(self) -> int:
+        """Channels of x."""
+        return self.x.shape[1]
+
+    @property
+    def segments(self) -> int:
+        """Number of segments."""
+        return self.ptr.shape[0] - 1
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of channels: groups, where channels share a statistic."""
+        return -(-self.channels // self.span)
+
+    @property
+    def within_rows(self) -> bool:
+        """Whether statistics are over channels."""
+        return Over.CHANNELS in (self.center, self.scale)
+
+    @property
+    def accumulation(self) -> torch.dtype:
+        """Of statistics and sums."""
+        return accumulation_dtype(self.x.dtype)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Cells of the centre, and of the scale."""
+        return statistics_sizes(
+            self.center, self.scale, self.rows, self.segments, self.channels, self.groups
+        )
+
+    def parts(self, statistics: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The shifts and the 1/s in the vector of statistics."""
+        centers, scales = self.sizes
+        return (
+            statistics[:centers] if self.center else None,
+            statistics[centers : centers + scales] if self.scale else None,
+        )
+
+    def split(self) -> tuple[Call, Call]:
+        """Make the call that has the statistics, in the wide dtype, and one that has the rest.
+
+        The second lacks its features, the result of the first; see `on`.
+        """
+        plain = replace(
+            self, x=self.x.to(self.accumulation), seed=None, weight=None, bias=None, own=False,
+            activation=0, dropout=0.0,
+        )  # fmt: skip
+        span = _span(self.channels, self.groups, 0, 0)
+        return plain, replace(self, center=0, scale=0, span=span)
+
+    def on(self, x: Tensor) -> Call:
+        """The call on other features."""
+        return replace(self, x=x)
+
+    def numbers(self) -> tuple[int, float]:
+        """Below what number an entry is dropped, and what the others are multiplied by."""
+        return int(self.dropout * 2**32), 1 / (1 - self.dropout)
+
+    def choices(self, *names: str) -> dict[str, Any]:
+        """The constants of a kernel."""
+        have = {
+            "CENTER": self.center, "SCALE": self.scale, "ACTIVATION": self.activation,
+            "OWN": self.own, "ACC": accumulator(self.x.dtype),
+        }  # fmt: skip
+        return {name: have[name] for name in (*names, "ACC")}
+
+
+def _span(channels: int, groups: int, center: int, scale: int) -> int:
+    grouped = bool({Over.CHANNELS, Over.BOTH} & {center, scale})
+    return tiles.block_of_channels(channels, groups, grouped=grouped)
+
+
+def _parameter(
+    name: str, tensor: Tensor | None, shape: tuple[int, ...], x: Tensor
+) -> Tensor | None:
+    if tensor is None:
+        return None
+    check_like(name, tensor, shape, tensor.dtype, x)
+    return tensor.to(accumulation_dtype(x.dtype)).contiguous()
+
+
+def check_like(
+    name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype, x: Tensor
+) -> None:
+    """Raise the error for a tensor that is not of this shape and dtype, beside x."""
+    if tensor.shape != shape or tensor.dtype != dtype or tensor.device != x.device:
+        raise ValueError(
+            f"{name} is {tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}, expected "
+            f"{tuple(shape)} of {dtype} on {x.device}"
+        )
+
+
+def check_index(name: str, index: Tensor, length: int | None, x: Tensor) -> None:
+    """Raise the error for ids whose address a kernel cannot take; `None` is any length but 0."""
+    if (
+        index.dtype != torch.int64 or index.device != x.device or index.dim() != 1
+        or not index.is_contiguous() or not (length is not None or index.shape[0])
+        or length not in (None, index.shape[0])
+    ):  # fmt: skip
+        number = "at least one" if length is None else str(length)
+        raise ValueError(
+            f"{name} is {tuple(index.shape)} of {index.dtype} on {index.device}, expected a "
+            f"contiguous vector of {number} int64 on {x.device}"
+        )

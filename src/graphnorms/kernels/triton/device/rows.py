@@ -1,0 +1,143 @@
+"""Statistics within rows: each row's group is on chip as a whole, R rows at a time.
+
+A block is a group of channels. The mathematics is that of kernels/cpu/row.inl.
+"""
+
+import triton
+import triton.language as tl
+
+from graphnorms.kernels.triton.device.cells import NONE, load_rows, row_at
+from graphnorms.kernels.triton.device.epilogue import finish, finish_backward
+from graphnorms.kernels.triton.device.segments import lanes, store_shares
+
+
+@triton.jit
+def _rows(ptr, order, first, rows, segments, R: tl.constexpr):
+    """R rows by position: their numbers, which there are, and which of them count."""
+    position = first + tl.arange(0, R)
+    within = position < rows
+    counts = within
+    if order is not None:
+        counts = position < tl.load(ptr + segments)
+    return row_at(order, position, within), within, counts
+
+
+@triton.jit
+def _mean(values, inside, width):
+    """Mean over the channels of the group, `(R, 1)`."""
+    return (tl.sum(tl.where(inside[None, :], values, 0.0), axis=1) / width)[:, None]
+
+
+@triton.jit
+def _first(values):
+    first = tl.arange(0, values.shape[1])[None, :] == 0
+    return tl.sum(tl.where(first, values, 0.0), axis=1)[:, None]
+
+
+@triton.jit
+def _centered(tile, shift):
+    """x - m, with m the group's first entry p and the shift as a pair; see `cells`."""
+    pivot = _first(tile)
+    hi = pivot + shift
+    return (tile - hi) - (shift - (hi - pivot))
+
+
+@triton.jit
+def _pre(o, weight, bias, channel, inside):
+    """The pre-activation from (x - m) / s."""
+    if weight is not None:
+        o = o * tl.load(weight + channel, mask=inside, other=0.0)[None, :]
+    if bias is not None:
+        o = o + tl.load(bias + channel, mask=inside, other=0.0)[None, :]
+    return o
+
+
+@triton.jit
+def row_forward(
+    x, residual, y, ptr, order, seed, weight, bias, shift, rstd, moment, x_stride,
+    residual_stride, rows, segments, channels, groups, span, eps: tl.float64, threshold,
+    gain: tl.float64, CENTER: tl.constexpr, SCALE: tl.constexpr, ACTIVATION: tl.constexpr,
+    R: tl.constexpr, C: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Everything for R rows of one group; masked rows pass, with statistics of 0."""
+    channel, inside = lanes(span, channels, C)
+    first = tl.program_id(0).to(tl.int64) * R
+    row, within, counts = _rows(ptr, order, first, rows, segments, R)
+    row = row[:, None]  # (R, 1)
+    mask = within[:, None] & inside[None, :]
+    width = tl.full((), span, ACC)
+    cell = row * groups + tl.program_id(1)
+    tile = load_rows(x, x_stride, row, channel[None, :], mask, ACC)
+    o = tile
+    if CENTER != NONE:
+        found = _mean(tile - _first(tile), inside, width)
+        tl.store(shift + cell, tl.where(counts[:, None], found, 0.0), mask=within[:, None])
+        o = _centered(tile, found)
+    if SCALE != NONE:
+        second = _mean(o * o, inside, width)
+        spread = 1.0 / tl.sqrt(second + tl.full((), eps, ACC))
+        tl.store(rstd + cell, tl.where(counts[:, None], spread, 0.0), mask=within[:, None])
+        if moment is not None:
+            tl.store(moment + cell, tl.where(counts[:, None], second, 0.0), mask=within[:, None])
+        o = o * spread
+    pre = _pre(o, weight, bias, channel, inside)
+    out = finish(pre, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC)
+    out = tl.where(counts[:, None], out, tile)
+    if residual is not None:
+        out += load_rows(residual, residual_stride, row, channel[None, :], mask, ACC)
+    at = y + row * channels + channel[None, :]
+    tl.store(at, out.to(y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def row_backward(
+    x, grad_y, grad_x, ptr, order, seed, weight, bias, shift, rstd, shares, x_stride,
+    grad_stride, rows, segments, channels, groups, span, tiles_per_program, threshold,
+    gain: tl.float64, CENTER: tl.constexpr, SCALE: tl.constexpr, ACTIVATION: tl.constexpr,
+    R: tl.constexpr, C: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """The gradients for some tiles of rows, one after another.
+
+    With o^ = (x - m) / s: grad_x = (g^ - <g^> - o^ <g^ o^>) / s, equations (5) and (6).
+    """
+    channel, inside = lanes(span, channels, C)
+    width = tl.full((), span, ACC)
+    total_weight = tl.zeros([C], ACC)
+    total_bias = tl.zeros([C], ACC)
+    for number in range(tiles_per_program):
+        first = (tl.program_id(0).to(tl.int64) * tiles_per_program + number) * R
+        row, within, counts = _rows(ptr, order, first, rows, segments, R)
+        row = row[:, None]  # (R, 1)
+        mask = within[:, None] & inside[None, :]
+        cell = row * groups + tl.program_id(1)
+        tile = load_rows(x, x_stride, row, channel[None, :], mask, ACC)
+        grad = load_rows(grad_y, grad_stride, row, channel[None, :], mask, ACC)
+        o = tile
+        if CENTER != NONE:
+            o = _centered(tile, tl.load(shift + cell, mask=within[:, None], other=0.0))
+        if SCALE != NONE:
+            spread = tl.load(rstd + cell, mask=within[:, None], other=0.0)
+            o = o * spread
+        pre = _pre(o, weight, bias, channel, inside)
+        g = finish_backward(
+            pre, grad, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC
+        )  # fmt: skip
+        counted = mask & counts[:, None]
+        total_weight += tl.sum(tl.where(counted, g * o, 0.0), axis=0)
+        total_bias += tl.sum(tl.where(counted, g, 0.0), axis=0)
+        if grad_x is not None:
+            if weight is not None:
+                g = g * tl.load(weight + channel, mask=inside, other=0.0)[None, :]
+            out = g
+            if CENTER != NONE:
+                out = out - _mean(g, inside, width)
+            if SCALE != NONE:
+                out = (out - o * _mean(g * o, inside, width)) * spread
+            out = tl.where(counts[:, None], out, grad)
+            at = grad_x + row * channels + channel[None, :]
+            tl.store(at, out.to(grad_x.dtype.element_ty), mask=mask)
+    if shares is not None:
+        store_shares(
+            shares, tl.program_id(0).to(tl.int64), channels, channel, inside,
+            tl.zeros([C], ACC), total_weight, total_bias,
+        )  # fmt: skip

@@ -1,0 +1,276 @@
+"""The Triton kernels of the normalization as functions of tensors, called like those of the CPU.
+
+Segments that one program can do take one launch; three more do those that are longer, if the
+sizes allow any. Which are longer only the device knows, so that all four are launched then, and
+programs with nothing to do end at once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphnorms.kernels.cpu.extension import rows_contiguous
+from graphnorms.kernels.problem import NormalizeProblem, domain_refusals
+from graphnorms.kernels.triton import tiles
+from graphnorms.kernels.triton.call import Call, check_like
+from graphnorms.kernels.triton.loading import common_refusals, device_code, launch
+
+
+def normalize_refusals(problem: NormalizeProblem) -> list[str]:
+    """Why the backend cannot run a `segment_normalize`; empty if it can."""
+    return common_refusals(problem.device, problem.dtype) + domain_refusals(problem)
+
+
+def normalize_forward(
+    x: Tensor, residual: Tensor | None, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
+    mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, center: int,
+    scale: int, groups: int, eps: float, activation: int, dropout: float, moment: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Run the forward kernels.
+
+    Returns:
+        y, and the statistics, laid out as `graphnorms.kernels.cpu.normalize` does.
+    """
+    call = Call.of(
+        x, ptr, order, seed, mean_scale, weight, bias, center, scale, groups, eps, activation,
+        dropout,
+    )  # fmt: skip
+    if residual is not None:
+        check_like("residual", residual, x.shape, x.dtype, x)
+        residual = rows_contiguous(residual)
+    centers, scales = call.sizes
+    statistics = x.new_empty(centers + scales * (2 if moment else 1), dtype=call.accumulation)
+    shift, rstd = call.parts(statistics)
+    squares = statistics[centers + scales :] if moment and scale else None
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    if not call.within_rows:
+        _segment_forward(call, residual, y, shift, rstd, squares)
+    elif not call.own:
+        _row_forward(call, residual, y, shift, rstd, squares)
+    else:
+        # Statistics by row, then parameters by segment: in two steps, in float32 in between.
+        plain, then = call.split()
+        between = torch.empty_like(plain.x)
+        _row_forward(plain, None, between, shift, rstd, squares)
+        _segment_forward(then.on(between), residual, y, None, None, None)
+    return y, statistics
+
+
+def normalize_backward(
+    grad_y: Tensor, x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
+    mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, statistics: Tensor,
+    center: int, scale: int, groups: int, eps: float, activation: int, dropout: float,
+    needs: list[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Run the backward kernels. The gradient of a residual is grad_y, and not made here.
+
+    Args:
+        needs: Which of the gradients of x, mean_scale, weight and bias are asked for.
+
+    Returns:
+        The four gradients, those of parameters in the accumulation dtype; an empty tensor for
+        each that was not asked for.
+    """
+    call = Call.of(
+        x, ptr, order, seed, mean_scale, weight, bias, center, scale, groups, eps, activation,
+        dropout,
+    )  # fmt: skip
+    check_like("grad_y", grad_y, x.shape, x.dtype, x)
+    grad_y = rows_contiguous(grad_y)
+    _check_statistics(call, statistics)
+    shift, rstd = call.parts(statistics)
+    grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device) if needs[0] else None
+    grads = [
+        torch.empty_like(parameter) if needed and parameter is not None else None
+        for parameter, needed in zip(
+            (call.mean_scale, call.weight, call.bias), needs[1:], strict=True
+        )
+    ]
+    if not call.within_rows:
+        _segment_backward(call, grad_y, grad_x, shift, rstd, grads)
+    elif not call.own:
+        _row_backward(call, grad_y, grad_x, shift, rstd, grads)
+    else:
+        plain, then = call.split()
+        between = torch.empty_like(plain.x)
+        again = call.parts(torch.empty_like(statistics))
+        _row_forward(plain, None, between, *again, None)
+        grad_between = None if grad_x is None else torch.empty_like(between)
+        _segment_backward(then.on(between), grad_y, grad_between, None, None, grads)
+        if grad_between is not None:
+            _row_backward(plain, grad_between, grad_x, shift, rstd, [None] * 3)
+    of_mean_scale, of_weight, of_bias = (
+        statistics.new_empty(0) if grad is None else grad for grad in grads
+    )
+    return x.new_empty(0) if grad_x is None else grad_x, of_mean_scale, of_weight, of_bias
+
+
+class _Plan:
+    """What is launched for statistics over nodes."""
+
+    def __init__(self, call: Call) -> None:
+        self.limit = tiles.chunk_rows(call.rows)
+        self.tile = tiles.tile_of_segments(call.rows, call.segments, call.span)
+        self.part = tiles.tile_of_rows(call.span)
+        self.longer = call.rows > self.limit
+        # One segment of all rows is long for certain, but for masked ones, which need an order.
+        alone = call.segments == 1 and call.order is None and self.longer
+        self.tiles = 0 if alone else -(-call.segments // self.tile.segments)
+        # Masked rows are passed by chunks, too.
+        self.chunks = -(-call.rows // self.limit) if self.longer or call.order is not None else 0
+        self.steps = call.segments.bit_length()
+        self.tiles_per_program = max(-(-self.tiles // tiles.PROGRAMS), 1)
+        self.programs = -(-self.tiles // self.tiles_per_program)
+
+
+def _segment_forward(
+    call: Call, residual: Tensor | None, y: Tensor, shift: Tensor | None, rstd: Tensor | None,
+    moment: Tensor | None,
+) -> None:  # fmt: skip
+    plan, device = _Plan(call), call.x.device
+    x_stride = call.x.stride(0)
+    residual_stride = 0 if residual is None else residual.stride(0)
+    numbers = call.numbers()
+    parameters = (call.mean_scale, call.weight, call.bias, shift, rstd)
+    tile, part = plan.tile, plan.part
+    launch(
+        device_code("segments").segment_forward, (plan.tiles, call.blocks), device, call.x,
+        residual, y, call.ptr, call.order, call.seed, *parameters, moment, x_stride,
+        residual_stride, call.segments, call.channels, call.groups, call.span, plan.limit,
+        call.eps, *numbers, T=tile.segments, R=tile.rows, C=tile.channels, warps=tile.warps,
+        **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
+    )  # fmt: skip
+    code, grid = device_code("chunks"), (plan.chunks, call.blocks)
+    lengths = (call.segments, call.channels)
+    if plan.longer and (call.center or call.scale):
+        partial = y.new_empty((plan.chunks, 2, 2, call.channels), dtype=call.accumulation)
+        launch(
+            code.chunk_statistics, grid, device, call.x, call.ptr, call.order, partial, x_stride,
+            *lengths, call.span, plan.limit, plan.steps, R=part.rows, C=part.channels,
+            warps=part.warps, **call.choices("CENTER", "SCALE"),
+        )  # fmt: skip
+        launch(
+            code.merge_statistics, grid, device, call.x, call.ptr, call.order, *parameters,
+            moment, partial, x_stride, *lengths, call.groups, call.span, plan.limit, plan.steps,
+            call.eps, J=tiles.MERGED, C=part.channels, warps=part.warps,
+            **call.choices("CENTER", "SCALE", "OWN"),
+        )  # fmt: skip
+    launch(
+        code.chunk_forward, grid, device, call.x, residual, y, call.ptr, call.order, call.seed,
+        *parameters, x_stride, residual_stride, call.rows, *lengths, call.groups, call.span,
+        plan.limit, plan.steps, *numbers, R=part.rows, C=part.channels, warps=part.warps,
+        **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
+    )  # fmt: skip
+
+
+def _segment_backward(
+    call: Call, grad_y: Tensor, grad_x: Tensor | None, shift: Tensor | None, rstd: Tensor | None,
+    grads: list[Tensor | None],
+) -> None:  # fmt: skip
+    plan, device = _Plan(call), call.x.device
+    strides = (call.x.stride(0), grad_y.stride(0))
+    numbers = call.numbers()
+    parameters = (call.mean_scale, call.weight, call.bias, shift, rstd)
+    tile, part = plan.tile, plan.part
+    of_mean_scale, of_weight, of_bias = grads
+    own = (of_weight, of_bias) if call.own else (None, None)
+    shared = [of_mean_scale, None, None] if call.own else grads
+    chunks = plan.chunks if plan.longer else 0
+    shares = _shares(call, plan.programs + chunks, shared)
+    lengths = (call.segments, call.channels, call.groups, call.span)
+    launch(
+        device_code("segments").segment_backward, (plan.programs, call.blocks), device, call.x,
+        grad_y, grad_x, call.ptr, call.order, call.seed, *parameters, *own, shares, *strides,
+        *lengths, plan.limit, plan.tiles_per_program, *numbers, T=tile.segments, R=tile.rows,
+        C=tile.channels, warps=tile.warps,
+        **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
+    )  # fmt: skip
+    code, grid = device_code("chunks"), (plan.chunks, call.blocks)
+    coefficients = grad_y.new_empty((chunks, 2, call.channels), dtype=call.accumulation)
+    if plan.longer:
+        partial = grad_y.new_empty((chunks, 2, 2, call.channels), dtype=call.accumulation)
+        launch(
+            code.chunk_gradients, grid, device, call.x, grad_y, call.ptr, call.order, call.seed,
+            *parameters, partial, *strides, *lengths, plan.limit, plan.steps, *numbers,
+            R=part.rows, C=part.channels, warps=part.warps,
+            **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
+        )  # fmt: skip
+        launch(
+            code.merge_gradients, grid, device, call.x, call.ptr, call.order, *parameters, *own,
+            shares, partial, coefficients, strides[0], *lengths, plan.limit, plan.steps,
+            plan.programs, J=tiles.MERGED, C=part.channels, warps=part.warps,
+            **call.choices("CENTER", "SCALE", "OWN"),
+        )  # fmt: skip
+    if grad_x is not None:
+        launch(
+            code.chunk_backward, grid, device, call.x, grad_y, grad_x, call.ptr, call.order,
+            call.seed, *parameters, coefficients, *strides, call.rows, *lengths, plan.limit,
+            plan.steps, *numbers, R=part.rows, C=part.channels, warps=part.warps,
+            **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
+        )  # fmt: skip
+    _sum_shares(call, shares, shared)
+
+
+def _row_forward(
+    call: Call, residual: Tensor | None, y: Tensor, shift: Tensor | None, rstd: Tensor | None,
+    moment: Tensor | None,
+) -> None:  # fmt: skip
+    tile = tiles.tile_of_rows(call.span)
+    launch(
+        device_code("rows").row_forward, (-(-call.rows // tile.rows), call.blocks),
+        call.x.device, call.x, residual, y, call.ptr, call.order, call.seed, call.weight,
+        call.bias, shift, rstd, moment, call.x.stride(0),
+        0 if residual is None else residual.stride(0), call.rows, call.segments, call.channels,
+        call.groups, call.span, call.eps, *call.numbers(), R=tile.rows, C=tile.channels,
+        warps=tile.warps, **call.choices("CENTER", "SCALE", "ACTIVATION"),
+    )  # fmt: skip
+
+
+def _row_backward(
+    call: Call, grad_y: Tensor, grad_x: Tensor | None, shift: Tensor | None, rstd: Tensor | None,
+    grads: list[Tensor | None],
+) -> None:  # fmt: skip
+    tile = tiles.tile_of_rows(call.span)
+    number = -(-call.rows // tile.rows)
+    tiles_per_program = max(-(-number // tiles.PROGRAMS), 1)
+    programs = -(-number // tiles_per_program)
+    shares = _shares(call, programs, grads)
+    launch(
+        device_code("rows").row_backward, (programs, call.blocks), call.x.device, call.x, grad_y,
+        grad_x, call.ptr, call.order, call.seed, call.weight, call.bias, shift, rstd, shares,
+        call.x.stride(0), grad_y.stride(0), call.rows, call.segments, call.channels, call.groups,
+        call.span, tiles_per_program, *call.numbers(), R=tile.rows, C=tile.channels,
+        warps=tile.warps, **call.choices("CENTER", "SCALE", "ACTIVATION"),
+    )  # fmt: skip
+    _sum_shares(call, shares, grads)
+
+
+def _shares(call: Call, number: int, grads: list[Tensor | None]) -> Tensor | None:
+    """Where programs leave their shares of gradients that all rows have a part in."""
+    if all(grad is None for grad in grads):
+        return None
+    return call.x.new_empty((number, 3, call.channels), dtype=call.accumulation)
+
+
+def _sum_shares(call: Call, shares: Tensor | None, grads: list[Tensor | None]) -> None:
+    if shares is None:
+        return
+    launch(
+        device_code("shares").sum_shares, (-(-call.channels // tiles.CHANNELS), 3),
+        call.x.device, shares, *grads, shares.shape[0], call.channels, J=tiles.MERGED,
+        C=tiles.CHANNELS, warps=4,
+    )  # fmt: skip
+
+
+def _check_statistics(call: Call, statistics: Tensor) -> None:
+    size = sum(call.sizes)
+    if (
+        statistics.dim() != 1 or statistics.shape[0] < size
+        or statistics.dtype != call.accumulation or statistics.device != call.x.device
+        or not statistics.is_contiguous()
+    ):  # fmt: skip
+        raise ValueError(
+            f"statistics is {tuple(statistics.shape)} of {statistics.dtype}, expected at least "
+            f"{size} of {call.accumulation}"
+        )

@@ -1,0 +1,137 @@
+"""Compile every kernel for a GPU that is not there, and print what came out as JSON.
+
+To be run by itself: `python -m tests.compile_for_cuda [quick]`. The kernels are those that the
+launchers ask for, with the arguments they pass; only the launch is a compilation instead.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from graphnorms.kernels.triton import aggregate, normalize
+
+TYPES = {
+    torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16",
+    torch.float16: "*fp16", torch.int64: "*i64",
+}  # fmt: skip
+TARGET = GPUTarget("cuda", int(os.environ.get("CAPABILITY", "90")), 32)
+compiled: dict[str, dict[str, Any]] = {}
+
+
+def compile_instead(
+    kernel: Any, grid: tuple[int, int], device: Any, *arguments: Any, warps: int, **constants: Any
+) -> None:
+    """Take the place of `launch`: specialize as triton does, and compile."""
+    if not all(grid):
+        return
+    names = list(inspect.signature(kernel.fn).parameters)
+    signature, values, aligned = {}, {}, {}
+    for place, (name, argument) in enumerate(zip(names, arguments, strict=False)):
+        if argument is None or (isinstance(argument, int) and argument == 1):
+            signature[name], values[place,] = "constexpr", argument
+        elif isinstance(argument, Tensor):
+            signature[name] = TYPES[argument.dtype]
+            aligned[place,] = [["tt.divisibility", 16]]
+        elif isinstance(argument, float):
+            signature[name] = "fp64"
+        else:
+            signature[name] = "i32" if -(2**31) <= argument < 2**31 else "i64"
+            if argument % 16 == 0:
+                aligned[place,] = [["tt.divisibility", 16]]
+    for name, value in constants.items():
+        signature[name], values[names.index(name),] = "constexpr", value
+    key = f"{kernel.fn.__name__} {signature} {values} {warps}"
+    if key in compiled:
+        return
+    source = ASTSource(kernel, {name: signature[name] for name in names}, values, aligned)
+    options = {"num_warps": warps, "enable_fp_fusion": True}
+    result = triton.compile(source, target=TARGET, options=options)
+    compiled[key] = {
+        "name": kernel.fn.__name__, "bytes": len(result.asm["cubin"]),
+        "atomic": bool(re.search(r"\b(atom|red)\.", result.asm["ptx"])),
+        **resources(result.asm["cubin"]),
+    }  # fmt: skip
+
+
+def resources(cubin: bytes) -> dict[str, int]:
+    """Registers of a thread, and the bytes it spills."""
+    tool = triton.knobs.nvidia.cuobjdump.path
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.cubin"
+        file.write_bytes(cubin)
+        command = [tool, "--dump-resource-usage", str(file)]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+)", text)
+    return {} if found is None else {"registers": int(found[1]), "stack": int(found[2])}
+
+
+def norm(
+    dtype: torch.dtype, center: int, scale: int, activation: int, *, own: bool = False,
+    ordered: bool = False, dropout: float = 0.0, alpha: bool = False, mean: int = 30,
+    rows: int = 600, backward: bool = True,
+) -> None:  # fmt: skip
+    """Compile what one normalization needs."""
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    segments, channels = rows // mean, 48
+    x = torch.zeros(rows, channels, dtype=dtype)
+    ptr = torch.zeros(segments + 1, dtype=torch.int64)
+    order = torch.arange(rows) if ordered else None
+    seed = torch.tensor(3) if dropout else None
+    weight = torch.zeros((segments, channels) if own else (channels,), dtype=wide)
+    mean_scale = weight if alpha else None
+    rest = (ptr, order, seed, mean_scale, weight, weight)
+    choices = (center, scale, 1, 1e-5, activation, dropout)
+    y, kept = normalize.normalize_forward(x, x if dropout else None, *rest, *choices, True)
+    if backward:
+        normalize.normalize_backward(y, x, *rest, kept, *choices, [True] * 4)
+
+
+def edges(dtype: torch.dtype, *, scaled: bool, weighted: bool, featured: bool) -> None:
+    """Compile what one aggregation needs."""
+    x = torch.zeros(60, 70, dtype=dtype)
+    ptr, index = torch.zeros(61, dtype=torch.int64), torch.zeros(130, dtype=torch.int64)
+    rest = (
+        ptr, index, index if weighted else None, torch.ones(60) if scaled else None,
+        torch.ones(130) if weighted else None,
+        torch.zeros(130, 70, dtype=dtype) if featured else None, 1.5,
+    )  # fmt: skip
+    aggregate.aggregate(x, *rest)
+    if weighted or featured:
+        aggregate.aggregate_backward(x, x, *rest, [True, True])
+
+
+def main(quick: bool) -> None:
+    normalize.launch = aggregate.launch = compile_instead
+    single, double, half, brain = torch.float32, torch.float64, torch.float16, torch.bfloat16
+    norm(single, 1, 1, 1, dropout=0.2, alpha=True, rows=200, backward=False)
+    if not quick:
+        norm(single, 1, 1, 1, dropout=0.2, alpha=True, ordered=True)
+        norm(single, 1, 1, 0, mean=3)
+        norm(brain, 3, 3, 3, own=True)
+        norm(double, 1, 3, 3, dropout=0.75, ordered=True)
+        norm(half, 2, 2, 4, dropout=0.1, ordered=True)
+        norm(brain, 0, 2, 4, dropout=0.1, own=True)
+        norm(single, 1, 0, 2)
+        norm(half, 0, 1, 3, rows=100_000, mean=100_000)
+        edges(single, scaled=False, weighted=False, featured=False)
+        edges(brain, scaled=True, weighted=True, featured=False)
+        edges(half, scaled=False, weighted=False, featured=True)
+    print(json.dumps(list(compiled.values())))
+
+
+if __name__ == "__main__":
+    main("quick" in sys.argv[1:])
