@@ -158,7 +158,10 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         ),
         f"With {deep} layers, of the energy of {SHALLOW} a share of {kept['none'].mean:.1e} is "
         "left without a norm, "
-        + ", ".join(f"{written(kept[norm], '.2g')} with {display_name(norm)}" for norm in NORMS[1:])
+        + ", ".join(
+            f"{written(kept[norm], significant=True)} with {display_name(norm)}"
+            for norm in NORMS[1:]
+        )
         + f"; the accuracy, {np.mean(plain):.2f} without, is higher by "
         + ", ".join(f"{written(gain[norm])} with {display_name(norm)}" for norm in NORMS[1:])
         + f". Data: {measurements[0].values['data']}.",

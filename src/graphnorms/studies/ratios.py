@@ -66,8 +66,15 @@ def geometric_mean(runs: Sequence[ArrayLike]) -> NDArray[np.float64]:
     return means
 
 
-def written(found: Estimate, form: str = ".2f") -> str:
-    """Write a value with its interval, `1.25 [1.10, 1.41]`, or alone where there is none."""
+def written(found: Estimate, digits: int = 2, *, significant: bool = False) -> str:
+    """Write a value with its interval, `1.25 [1.10, 1.41]`, or alone where there is none.
+
+    Args:
+        found: The value.
+        digits: How many behind the point, or all of them if `significant`.
+        significant: Whether small numbers are to be told apart.
+    """
+    form = f".{digits}{'g' if significant else 'f'}"
     if math.isnan(found.low):
         return f"{found.mean:{form}}"
     return f"{found.mean:{form}} [{found.low:{form}}, {found.high:{form}}]"

@@ -56,3 +56,7 @@ def test_values_by_seed() -> None:
 
 def test_written() -> None:
     assert written(paired_ratio([2.0, 2.0], [1.0, 1.0])) == "2.00 [2.00, 2.00]"
+    small = paired_ratio([2e-5, 2e-5], [1.0, 1.0])
+    assert written(small, significant=True) == "2e-05 [2e-05, 2e-05]"
+    assert written(small, 6) == "0.000020 [0.000020, 0.000020]"
+    assert written(paired_ratio([1.5], [1.0])) == "1.50"
