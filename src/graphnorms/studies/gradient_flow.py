@@ -25,6 +25,7 @@ from graphnorms.studies.drawing import (
     new_figure,
 )
 from graphnorms.studies.material import digits, graphs, minibatches, scale_weights
+from graphnorms.studies.ratios import as_numbers
 from graphnorms.studies.study import (
     Case,
     Finding,
@@ -126,9 +127,11 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         f"The gradients that reach the first and the last of {depth} layers differ, at the worst "
         f"scale of the weights, by a factor of: {'; '.join(parts)}.",
         {
-            f"log10 of the factor, {TITLES[model]}, {norm}, {end}": getattr(each, end)
+            name: value
             for (model, norm), each in found.items()
-            for end in ("mean", "low", "high")
+            for name, value in as_numbers(
+                f"log10 of the factor, {TITLES[model]}, {norm}", each
+            ).items()
         },
     )
 
