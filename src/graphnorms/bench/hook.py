@@ -70,7 +70,7 @@ def _models(data: Any, hidden: int, layers: int) -> tuple[nn.Module, nn.Module]:
     # The new norms once more, without what replace_norms has put around them.
     for change, norm in zip(result.changed, norms, strict=True):
         assert norm is not None
-        norm.forward = functools.partial(norm.forward, batch=data.batch, batch_size=data.num_graphs)  # type: ignore[method-assign]
+        norm.forward = functools.partial(norm.forward, batch=data.batch, batch_size=data.num_graphs)
         for name in change.names:
             model.set_submodule(name, norm)
     return model.to(data.x.device), found.to(data.x.device)

@@ -267,9 +267,10 @@ def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
         else:
             names.append(parameter.name)
     # PyG's Sequential may take anything by its forward, and says what it takes elsewhere.
-    declared = getattr(getattr(function, "__self__", None), "signature", None)
-    if takes_others and isinstance(getattr(declared, "param_dict", None), Mapping):
-        return tuple(declared.param_dict), False
+    signature = getattr(getattr(function, "__self__", None), "signature", None)
+    declared = getattr(signature, "param_dict", None)
+    if takes_others and isinstance(declared, Mapping):
+        return tuple(declared), False
     return tuple(names), takes_others
 
 

@@ -252,8 +252,9 @@ class _Normalize(torch.autograd.Function):
         z, factor = _standardize(counted(x, segments), call, mean_scale)
         grad = counted(grad_y, segments)
         if call.activation is not None or call.seed is not None:
+            y = reference.transform(z, segments, weight, bias)
             with torch.enable_grad():
-                y = reference.transform(z, segments, weight, bias).requires_grad_()
+                y = y.detach().requires_grad_()
                 finished = reference.finish(y, call.activation, call.dropout, call.seed)
                 (grad,) = torch.autograd.grad(finished, y, grad)
         sums = reference.sum_of_segments(torch.cat((grad, grad * z), 1), segments)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import graphnorms as gn
 from graphnorms.bench.pyg import load
@@ -377,6 +378,26 @@ def test_within_data_parallel(tmp_path: Any) -> None:
             gn.replace_norms(wrapped, "pair")
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_what_is_called_again_in_the_backward(use_reentrant: bool) -> None:
+    class Checkpointed(Given):
+        def forward(self, x: Tensor, batch: Tensor) -> Tensor:  # type: ignore[override]
+            y: Any = checkpoint(self.norm, x, use_reentrant=use_reentrant)
+            return y
+
+    model = exchanged(Checkpointed())
+    x = NODES.x.clone().requires_grad_()
+    with pytest.raises(ValueError, match="called outside of the model"):
+        model(x, NODES.batch).sum().backward()
+    with gn.batch(NODES.batch):
+        model(x, NODES.batch).square().sum().backward()
+    other = NODES.x.clone().requires_grad_()
+    by_graph(other, NODES.batch).square().sum().backward()
+    assert x.grad is not None
+    assert other.grad is not None
+    assert torch.allclose(x.grad, other.grad, atol=1e-4)
 
 
 def test_what_is_no_batch_is_refused() -> None:
