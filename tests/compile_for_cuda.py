@@ -41,7 +41,8 @@ def compile_instead(
     names = list(inspect.signature(kernel.fn).parameters)
     signature, values, aligned = {}, {}, {}
     for place, (name, argument) in enumerate(zip(names, arguments, strict=False)):
-        if argument is None or (isinstance(argument, int) and argument == 1):
+        varies = kernel.params[place].do_not_specialize
+        if argument is None or (isinstance(argument, int) and argument == 1 and not varies):
             signature[name], values[place,] = "constexpr", argument
         elif isinstance(argument, Tensor):
             signature[name] = TYPES[argument.dtype]
@@ -50,7 +51,7 @@ def compile_instead(
             signature[name] = "fp64"
         else:
             signature[name] = "i32" if -(2**31) <= argument < 2**31 else "i64"
-            if argument % 16 == 0:
+            if argument % 16 == 0 and not varies:
                 aligned[place,] = [["tt.divisibility", 16]]
     for name, value in constants.items():
         signature[name], values[names.index(name),] = "constexpr", value

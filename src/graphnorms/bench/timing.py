@@ -114,7 +114,7 @@ def _seconds_on_gpu(action: Callable[[], object], repeats: int, device: str) -> 
             action()
         end.record()
         end.synchronize()
-    return begin.elapsed_time(end) / 1e3 / repeats
+    return float(begin.elapsed_time(end)) / 1e3 / repeats
 
 
 def _wait(device: str) -> None:

@@ -237,6 +237,7 @@ def test_tiles_hold_what_a_program_can(span: int) -> None:
         tiles.block_of_channels(tiles.MOST_CHANNELS + 1, 1, grouped=True)
 
 
+@pytest.mark.filterwarnings("ignore:Warning only once for all operators")  # which is meant
 @pytest.mark.parametrize("batch", ["one graph", "no batch", "three graphs"])
 def test_compiled_it_is_one_node_with_the_right_numbers(batch: str) -> None:
     """As on a GPU the operator leads to Triton's kernels; pytorch#191571 is of one graph."""

@@ -13,6 +13,20 @@ NONE: tl.constexpr = tl.constexpr(0)
 NODES: tl.constexpr = tl.constexpr(1)
 BOTH: tl.constexpr = tl.constexpr(3)
 
+# Numbers that differ from batch to batch: triton would compile anew for those that are 1, or
+# divisible by 16, and gain nothing.
+VARYING = (
+    "rows",
+    "segments",
+    "groups",
+    "limit",
+    "steps",
+    "tiles_per_program",
+    "first_share",
+    "count",
+    "threshold",
+)
+
 
 @triton.jit
 def row_at(order, position, within):

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from graphnorms.kernels.triton.device.cells import (
+    VARYING,
     backward_coefficients,
     forward_coefficients,
     pivots,
@@ -69,7 +70,7 @@ def _chunk():
     return tl.program_id(0).to(tl.int64)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def chunk_statistics(
     x, ptr, order, partial, x_stride, segments, channels, span, size, steps,
     CENTER: tl.constexpr, SCALE: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
@@ -115,7 +116,7 @@ def _parts_of(first, n, size, number, J: tl.constexpr):
     return chunk * 2 + (first > chunk * size).to(tl.int64), rows, rows > 0
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def merge_statistics(
     x, ptr, order, mean_scale, weight, bias, shift, rstd, moment, partial, x_stride, segments,
     channels, groups, span, size, steps, eps: tl.float64, CENTER: tl.constexpr,
@@ -164,7 +165,7 @@ def _masked(ptr, size, rows, segments):
     return one + low, one + tl.maximum(count, 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def chunk_forward(
     x, residual, y, ptr, order, seed, mean_scale, weight, bias, shift, rstd, x_stride,
     residual_stride, rows, segments, channels, groups, span, size, steps, threshold,
@@ -193,7 +194,7 @@ def chunk_forward(
         )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def chunk_gradients(
     x, grad_y, ptr, order, seed, mean_scale, weight, bias, shift, rstd, partial, x_stride,
     grad_stride, segments, channels, groups, span, size, steps, threshold, gain: tl.float64,
@@ -222,7 +223,7 @@ def chunk_gradients(
         tl.store(at + channels, s2, mask=stored)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def merge_gradients(
     x, ptr, order, mean_scale, weight, bias, shift, rstd, own_weight, own_bias, shares, partial,
     coefficients, x_stride, segments, channels, groups, span, size, steps, first_share,
@@ -276,7 +277,7 @@ def merge_gradients(
         )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def chunk_backward(
     x, grad_y, grad_x, ptr, order, seed, mean_scale, weight, bias, shift, rstd, coefficients,
     x_stride, grad_stride, rows, segments, channels, groups, span, size, steps, threshold,

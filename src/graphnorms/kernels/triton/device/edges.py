@@ -7,7 +7,7 @@ that nothing is added atomically. The equations are those of docs/maths.md.
 import triton
 import triton.language as tl
 
-from graphnorms.kernels.triton.device.cells import load_rows
+from graphnorms.kernels.triton.device.cells import VARYING, load_rows
 from graphnorms.kernels.triton.device.segments import lanes
 
 
@@ -50,7 +50,7 @@ def _finish(
     tl.store(at, total.to(y.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def sum_neighbours(
     x, y, ptr, index, order, node_scale, edge_weight, x_stride, rows, channels, span,
     self_weight: tl.float64, WITH_SELF: tl.constexpr, T: tl.constexpr, C: tl.constexpr,
@@ -75,7 +75,7 @@ def sum_neighbours(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def sum_messages(
     x, y, edge_features, ptr, index, order, x_stride, features_stride, rows, channels, span,
     self_weight: tl.float64, WITH_SELF: tl.constexpr, T: tl.constexpr, C: tl.constexpr,
@@ -99,7 +99,7 @@ def sum_messages(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def message_gradients(
     x, grad_y, edge_features, grad_x, grad_features, ptr, index, order, x_stride, grad_stride,
     features_stride, rows, channels, span, self_weight: tl.float64, WITH_SELF: tl.constexpr,
@@ -130,7 +130,7 @@ def message_gradients(
         )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def weight_gradients(
     x, grad_y, grad_weight, ptr, index, order, node_scale, x_stride, grad_stride, rows, channels,
     T: tl.constexpr, C: tl.constexpr, ACC: tl.constexpr,

@@ -6,7 +6,7 @@ A block is a group of channels. The mathematics is that of kernels/cpu/row.inl.
 import triton
 import triton.language as tl
 
-from graphnorms.kernels.triton.device.cells import NONE, load_rows, row_at
+from graphnorms.kernels.triton.device.cells import NONE, VARYING, load_rows, row_at
 from graphnorms.kernels.triton.device.epilogue import finish, finish_backward
 from graphnorms.kernels.triton.device.segments import lanes, store_shares
 
@@ -52,7 +52,7 @@ def _pre(o, weight, bias, channel, inside):
     return o
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def row_forward(
     x, residual, y, ptr, order, seed, weight, bias, shift, rstd, moment, x_stride,
     residual_stride, rows, segments, channels, groups, span, eps: tl.float64, threshold,
@@ -89,7 +89,7 @@ def row_forward(
     tl.store(at, out.to(y.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def row_backward(
     x, grad_y, grad_x, ptr, order, seed, weight, bias, shift, rstd, shares, x_stride,
     grad_stride, rows, segments, channels, groups, span, tiles_per_program, threshold,

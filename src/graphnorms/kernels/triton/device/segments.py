@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 
 from graphnorms.kernels.triton.device.cells import (
+    VARYING,
     backward_coefficients,
     forward_coefficients,
     pivots,
@@ -46,7 +47,7 @@ def _segments(ptr, first, segments, limit, T: tl.constexpr):
     return segment, begin, tl.where(exists, n, 0), exists
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def segment_forward(
     x, residual, y, ptr, order, seed, mean_scale, weight, bias, shift, rstd, moment, x_stride,
     residual_stride, segments, channels, groups, span, limit, eps: tl.float64, threshold,
@@ -86,7 +87,7 @@ def store_shares(
     tl.store(at + 2 * channels, grad_bias, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def segment_backward(
     x, grad_y, grad_x, ptr, order, seed, mean_scale, weight, bias, shift, rstd, own_weight,
     own_bias, shares, x_stride, grad_stride, segments, channels, groups, span, limit,

@@ -3,8 +3,10 @@
 import triton
 import triton.language as tl
 
+from graphnorms.kernels.triton.device.cells import VARYING
 
-@triton.jit
+
+@triton.jit(do_not_specialize=VARYING)
 def sum_shares(
     shares, grad_mean_scale, grad_weight, grad_bias, count, channels, J: tl.constexpr,
     C: tl.constexpr,
