@@ -93,7 +93,7 @@ def test_every_architecture(name: str, changes: dict[str, Any]) -> None:
     base = config_of(
         graphs, dtype="float64", weight_decay=1e-3, epochs=2, model=model.to_dict(), stage="select"
     )
-    norms = ("batch", "batch:momentum=0.3", "instance", "pair", "batch", "message")
+    norms = ("batch", "batch:momentum=0.3", "instance", "diff-group", "batch", "message")
     configs = [
         replace(base, norm=norm, learning_rate=0.01 * place, weight_decay=1e-3 * place)
         for place, norm in enumerate(norms, start=1)

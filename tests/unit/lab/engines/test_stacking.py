@@ -42,9 +42,14 @@ def test_a_comparison_in_stacks_has_the_same_records(in_this_process, tmp_path) 
     assert len(comparison.records) == len(alone.records) == comparison.planned
     for one, other in zip(comparison.records, alone.records, strict=True):
         assert one.key == other.key
-        for name, values in one.history.items():
-            assert values == pytest.approx(other.history[name], rel=1e-4, abs=1e-5)
         assert (one.counts, one.environment) == (other.counts, other.environment)
+        norm = one.config["norm"]
+        if norm == "granola":
+            assert one.without_timing() == other.without_timing()
+        # A bias in front of BatchNorm has a gradient of rounding noise alone, of which Adam makes
+        # steps; training does not see them, validation does before the running mean has followed.
+        for name in ("train_loss", "validation_loss") if norm == "none" else ("train_loss",):
+            assert one.history[name] == pytest.approx(other.history[name], rel=1e-4)
     sizes = [len(record.timing.get("stack", ())) for record in comparison.records]
     assert set(sizes) == {0, 2}, "four that choose a rate are two and two"
     again = compare("MUTAG", **SMALL, out=tmp_path / "stacked", stack="off")
