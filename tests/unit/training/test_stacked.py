@@ -1,7 +1,7 @@
 """Trials trained at once against the same trials alone.
 
-With weight decay, so that no gradient is 0: that of a bias in front of BatchNorm is but rounding noise,
-different in a stack, which Adam scales up to steps of its usual size once its averages are as small.
+With weight decay, so that no gradient is 0: that of a bias in front of BatchNorm is but rounding
+noise, different in a stack, of which Adam makes steps.
 """
 
 from __future__ import annotations
