@@ -84,7 +84,13 @@ def test_every_norm_in_one_stack() -> None:
     "changes",
     [
         {"residual": True, "dropout_on": "logits", "readout": "mean"},
-        {"residual": True, "residual_place": "before-norm", "norm_place": "after-activation"},
+        # Sums over graphs of centred features are all 0, and scores of rounding noise.
+        {
+            "residual": True,
+            "residual_place": "before-norm",
+            "norm_place": "after-activation",
+            "readout": "max",
+        },
     ],
 )
 def test_every_architecture(name: str, changes: dict[str, Any]) -> None:
