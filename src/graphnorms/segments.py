@@ -211,8 +211,9 @@ class Segments:
 
         Layers that are given this vector find these Segments again, and derive nothing.
         """
-        # A tensor of its own: were it held here, its entry in the memory would never go.
-        batch = self.index.detach()
+        # A copy, which a model may write to, and which is not held here: else its entry in the
+        # memory would never go.
+        batch = self.index.clone()
         if _may_keep() and not batch.is_inference() and not self.masked:
             for num_segments in (None, self.num_segments):
                 _memory.keep(batch, num_segments, self)

@@ -182,3 +182,9 @@ def test_moving_keeps_what_it_is(edges: list[list[int]]) -> None:
 def test_repr() -> None:
     adjacency = Adjacency.from_edge_index(torch.tensor([[0, 1], [1, 0]]), 3)
     assert repr(adjacency) == "Adjacency(3 nodes, 2 edges, symmetric)"
+
+
+def test_edge_index_comes_back_in_the_order_of_its_edges() -> None:
+    edge_index = torch.tensor([[3, 0, 1, 2, 0, 3], [0, 2, 0, 2, 2, 1]])
+    assert torch.equal(Adjacency.from_edge_index(edge_index, 5).to_edge_index(), edge_index)
+    assert Adjacency.from_edge_index(edge_index[:, :0], 5).to_edge_index().shape == (2, 0)

@@ -135,3 +135,16 @@ def test_layers_refuse_wrong_features(layer: torch.nn.Module) -> None:
         layer(torch.zeros(3, 5))
     with pytest.raises(ValueError, match=r"x is torch\.int64, expected a floating dtype"):
         layer(torch.zeros(3, 4, dtype=torch.long))
+
+
+def test_a_batch_vector_leads_back_to_its_segments() -> None:
+    segments = Segments.from_counts(torch.tensor([2, 0, 3, 0]))
+    batch = segments.as_batch()
+    assert batch.tolist() == [0, 0, 2, 2, 2]
+    x = torch.zeros(5, 1)
+    assert as_segments(batch, rows_of=x) is segments
+    assert as_segments(batch, rows_of=x, num_segments=4) is segments
+    assert as_segments(batch, rows_of=x, num_segments=5) is not segments
+    batch[0] = 2
+    assert as_segments(batch, rows_of=x) is not segments, "it was written to"
+    assert segments.index.tolist() == [0, 0, 2, 2, 2]

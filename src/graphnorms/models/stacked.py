@@ -144,10 +144,11 @@ class StackedGNN(nn.Module):
         """GIN and GINE, see `GINConv` and `GINEConv`."""
         count, source = len(several), x
         weight = several[0].self_weight
-        if isinstance(several[0], GINEConv):
+        of_edges = [each.edge_linear for each in several if isinstance(each, GINEConv)]
+        if of_edges:
             if context.edge_features is None:
                 raise ValueError("GINE needs features of the edges, and the graphs have none")
-            edges = _linear([each.edge_linear for each in several], context.edge_features)
+            edges = _linear(of_edges, context.edge_features)
             every = x if layer else x.repeat(1, count)
             x = aggregate(
                 every, context.adjacency, self_weight=weight, edge_features=edges.flatten(1)

@@ -13,7 +13,7 @@ from graphnorms.lab.engines import Stacking, ThisProcess, WorkerProcesses, run_s
 from graphnorms.training import Record, load_model, stacked
 
 SMALL = {
-    "norms": "none,batch,granola", "folds": 2, "epochs": 2, "learning_rate": (0.003, 0.01),
+    "norms": "none,batch,granola", "folds": 2, "epochs": 2, "learning_rate": 0.01,
     "hidden": 8, "layers": 2, "workers": 1,
 }  # fmt: skip
 
@@ -38,19 +38,37 @@ def test_a_comparison_in_stacks_has_the_same_records(in_this_process, tmp_path) 
     alone = compare("MUTAG", **SMALL, out=tmp_path / "alone")
     count = len(in_this_process)
     comparison = compare("MUTAG", **SMALL, out=tmp_path / "stacked", stack=3)
-    assert len(in_this_process) == count + 2 * 3, "the norm that draws random numbers is alone"
+    assert len(in_this_process) == count + 2, "the norm that draws random numbers is alone"
     assert len(comparison.records) == len(alone.records) == comparison.planned
     for one, other in zip(comparison.records, alone.records, strict=True):
         assert one.key == other.key
-        for name, values in one.history.items():
-            assert values == pytest.approx(other.history[name], rel=1e-4, abs=1e-5)
         assert (one.counts, one.environment) == (other.counts, other.environment)
+        norm = one.config["norm"]
+        if norm == "granola":
+            assert one.without_timing() == other.without_timing()
+        # A bias in front of BatchNorm has a gradient of rounding noise alone, of which Adam makes
+        # steps; training does not see them, validation does before the running mean has followed.
+        for name in ("train_loss", "validation_loss") if norm == "none" else ("train_loss",):
+            assert one.history[name] == pytest.approx(other.history[name], rel=1e-4)
     sizes = [len(record.timing.get("stack", ())) for record in comparison.records]
-    assert set(sizes) == {0, 2}, "four that choose a rate are two and two"
+    assert sorted(sizes) == [0, 0, 2, 2, 2, 2]
     again = compare("MUTAG", **SMALL, out=tmp_path / "stacked", stack="off")
     assert again.records == comparison.records
     path = comparison.export(tmp_path / "batch.safetensors", norm="batch")
     assert load_model(path).config.norm == "batch"
+
+
+def test_stacks_are_as_few_as_need_be_and_about_as_large() -> None:
+    rates = [0.01 * (place + 1) for place in range(9)]
+    configs = [
+        make_config(1, norm, learning_rate=rate)
+        for rate in rates
+        for norm in ("batch", "graph")[::-1]
+    ]
+    stacks = list(Stacking(ThisProcess(lone, None), 8)._stacked([*configs, make_config(2)], set()))
+    assert [len(stack.configs) for stack in stacks] == [6, 6, 6, 1]
+    norms = [config.norm for stack in stacks[:3] for config in stack.configs]
+    assert norms == ["batch"] * 9 + ["graph"] * 9
 
 
 def test_a_stack_that_raises_is_run_one_by_one(monkeypatch) -> None:
