@@ -101,6 +101,8 @@ def replace_norms(
         if new is None:
             changes.append(Change(norm.names, norm.module, None, note))
             continue
+        if norm.known.caveat and new is not norm.module:
+            note += f"; {norm.known.caveat}"
         if len(norm.slots) > 1:
             note += f"; {'one each' if unshare else 'still one'} for {len(norm.slots)} places"
         for i, slot in enumerate(norm.slots):
