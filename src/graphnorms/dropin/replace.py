@@ -44,8 +44,9 @@ def replace_norms(
     `InstanceNorm1d`, `GroupNorm` and `RMSNorm`, and ours. The model is not rewritten: while it
     runs, `batch`, `batch_size` and `ptr` are found in what it, or a part of it, is called with,
     also inside a `Data` object, and a hook completes the calls of the new norms. What cannot be
-    found so is given in `with graphnorms.batch(…)`. A norm that needs a batch and has none raises an error; only a
-    model without any argument that could hold one is taken to be given one graph at a time.
+    found so is given in `with graphnorms.batch(…)`. A norm that needs a batch and has none raises
+    an error; only a model without any argument that could hold one is taken to be given one graph
+    at a time.
 
     New norms have parameters of their own: make the optimizer, and wrap the model for distributed
     training, behind this call.
