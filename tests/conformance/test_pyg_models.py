@@ -302,3 +302,18 @@ def test_compiled_without_a_break(name: str, norm: str) -> None:
             compiled_gradients = gradients
     for a, b in zip(compiled_gradients, gradients, strict=True):
         assert torch.allclose(a, b)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.parametrize("norm", ["graph", "batch", "layer-graph"])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_compiled(name: str, norm: str) -> None:
+    """Some of PyG's own models are not one graph; what can be compiled is."""
+    torch._dynamo.reset()
+    make, call = MODELS[name]
+    model = exchanged(make(load()), norm).eval()
+    expected = call(model)
+    assert torch.allclose(call(torch.compile(model, backend="eager")), expected)

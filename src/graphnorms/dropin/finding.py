@@ -12,15 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.dropin.context import current, pop, push
+from graphnorms.dropin.context import current, pop, push, repeat
 from graphnorms.segments import Segments
 
 _BATCHES: Final = ("batch", "batch_dict")
 _OF_OBJECTS: Final = ("data", "graph", "graphs", "g", "inputs", "sample")
 """What arguments are called that hold everything: a `Data` object, or a mapping."""
 
+_OF_EDGES: Final = ("edge_index", "edge_index_dict", "adj_t")
+"""What an object has that holds a graph."""
+
+_ABSENT: Final = object()
 _WITHOUT_BATCH: Final = ("SparseTensor", Adjacency.__name__)
 """Classes of arguments that hold edges alone."""
+
+_OF_SOMETHING_ELSE: Final = frozenset({
+    "y", "z", "label", "labels", "target", "targets", "node_type", "n_id", "e_id",
+})  # fmt: skip
+"""What vectors of integers are called that are no batch; so is all that begins with `edge`."""
 
 _STEPS: Final = ("training_step", "validation_step", "test_step", "predict_step")
 """The methods by which Lightning calls a module; it does not call the module itself."""
@@ -77,7 +86,7 @@ class Finder:
         if found.given:
             push(self, found.batch, found.batch_size, found.ptr)
         elif current() is not None:
-            return
+            repeat(self)
         elif found.one_graph:
             push(self, None)
         elif self.root:
@@ -294,7 +303,9 @@ def _by_name(values: Mapping[str, Any]) -> Found | None:
 def _in(name: str, value: Any, depth: int = 2) -> Found:
     """Find the batch in something that may hold one: `Data`, a mapping, a tuple of such."""
     if isinstance(value, Tensor):
-        return Found(doubt=f"{name}, a vector of integers") if _is_vector(value) else _NOTHING
+        named = name in _OF_SOMETHING_ELSE or name.startswith("edge")
+        in_doubt = _is_vector(value) and not named
+        return Found(doubt=f"{name}, a vector of integers") if in_doubt else _NOTHING
     if value is None or isinstance(value, int | float | str):
         return _NOTHING
     if isinstance(value, Segments):
@@ -304,24 +315,25 @@ def _in(name: str, value: Any, depth: int = 2) -> Found:
     if isinstance(value, tuple | list):
         parts = [_in(name, part, depth - 1) for part in value] if depth else []
         return max(parts, key=lambda found: (found.given, found is not _NOTHING), default=_NOTHING)
-    found = _by_name({"batch": _attribute(value, "batch"), "ptr": _attribute(value, "ptr")})
+    batch = _attribute(value, "batch", _ABSENT)
+    found = _by_name({"batch": batch, "ptr": _attribute(value, "ptr")})
     if found is not None:
         return found
     by_type = _attribute(value, "batch_dict")  # HeteroData
     if _is_batch(by_type):
         offsets = _attribute(value, "ptr_dict") or {}
         return Found(by_type, {kind: ptr.shape[0] - 1 for kind, ptr in offsets.items()})
-    if any(_attribute(value, name) is not None for name in ("edge_index", "edge_index_dict")):
+    if batch is None or any(_attribute(value, name) is not None for name in _OF_EDGES):
         return Found(one_graph=True)
     kind = type(value).__name__
     return _NOTHING if kind in _WITHOUT_BATCH else Found(doubt=f"{name}, a {kind}")
 
 
-def _attribute(value: Any, name: str) -> Any:
+def _attribute(value: Any, name: str, default: Any = None) -> Any:
     try:
-        return getattr(value, name, None)
+        return getattr(value, name, default)
     except KeyError:  # as HeteroData says that no type has it
-        return None
+        return default
 
 
 def _is_vector(value: Any) -> bool:

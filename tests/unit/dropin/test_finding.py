@@ -96,8 +96,32 @@ def test_in_pygs_own_objects() -> None:
     y = exchanged(OfData())(together)
     assert close(y, by_graph(together.x, together.batch))
     # A Data without batch is a single graph.
-    single = of_pyg.Data(x=NODES.x, edge_index=torch.zeros(2, 0, dtype=torch.long))
+    single = of_pyg.Data(x=NODES.x)
     assert close(exchanged(OfData())(single), standardized(NODES.x))
+
+
+def test_in_pygs_own_objects_with_types() -> None:
+    of_pyg = load("data")
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norms = nn.ModuleDict({"a": nn.BatchNorm1d(WIDTH), "b": nn.BatchNorm1d(WIDTH)})
+
+        def forward(self, data: Any) -> dict[str, Tensor]:
+            return {kind: self.norms[kind](x) for kind, x in data.x_dict.items()}
+
+    graphs = []
+    for rows in (4, 5, 6):
+        graph = of_pyg.HeteroData()
+        graph["a"].x, graph["b"].x = NODES.x[:rows], NODES.x[rows:]
+        graphs.append(graph)
+    model = exchanged(Model())
+    together = of_pyg.Batch.from_data_list(graphs)
+    for kind, y in model(together).items():
+        assert close(y, by_graph(together[kind].x, together[kind].batch))
+    graphs[0]["a", "to", "b"].edge_index = torch.zeros(2, 0, dtype=torch.long)
+    assert close(model(graphs[0])["b"], standardized(graphs[0]["b"].x))
 
 
 def test_what_the_model_hands_on_comes_first() -> None:
@@ -129,6 +153,18 @@ def test_a_model_that_calls_itself() -> None:
     other = (torch.arange(12) >= 5).long()
     y = exchanged(Twice())(NODES.x, NODES.batch, other)
     assert close(y, by_graph(by_graph(NODES.x, other), NODES.batch))
+
+
+def test_a_model_that_calls_itself_and_says_nothing() -> None:
+    class Twice(Given):
+        def forward(self, x: Tensor, batch: Any = None, again: bool = False) -> Tensor:  # type: ignore[override]
+            if again:
+                x = self(x)
+            y: Tensor = self.norm(x)
+            return y
+
+    y = exchanged(Twice())(NODES.x, NODES.batch, again=True)
+    assert close(y, by_graph(EXPECTED, NODES.batch))
 
 
 @pytest.mark.parametrize("give", ["batch", "Segments"])
@@ -229,6 +265,17 @@ def test_what_may_be_a_batch_is_not_passed_over(value: Any) -> None:
     assert close(exchanged(Model(), single_graph=True)(NODES.x, value), standardized(NODES.x))
 
 
+def test_vectors_of_something_else_are_no_batch() -> None:
+    class Relational(Plain):
+        def forward(self, x: Tensor, edge_type: Any, y: Any = None) -> Tensor:  # type: ignore[override]
+            z: Tensor = self.norm(x)
+            return z
+
+    assert close(
+        exchanged(Relational())(NODES.x, NODES.batch, y=NODES.batch), standardized(NODES.x)
+    )
+
+
 def test_single_graph_is_what_is_said_once_for_all() -> None:
     result = gn.replace_norms(Given(), "instance", single_graph=True)
     assert close(result.model(NODES.x), standardized(NODES.x))
@@ -322,7 +369,7 @@ def test_models_as_hugging_face_has_them() -> None:
     inputs = {"x": NODES.x, "batch": NODES.batch, "labels": torch.arange(12)}
     assert close(model(**inputs)["logits"])
     del inputs["batch"]
-    with pytest.raises(ValueError, match="called without batch but with labels, a vector"):
+    with pytest.raises(ValueError, match="Model was called without batch;"):
         model(**inputs)
 
 
