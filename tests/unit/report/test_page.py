@@ -93,8 +93,8 @@ def test_the_tied_norms_and_what_it_cost(html: str, make_records: Make) -> None:
     assert len(tied) > 1
     assert html.count("<small>tied</small>") == len(tied) - 1
     facts = " ".join(Page(html).text.split())
-    assert f"trials {len(records)} " in facts
-    assert f"time of all trials {len(records) / 60:.1f} min" in facts
+    assert f"trials{len(records)} " in facts
+    assert f"time of all trials{len(records) / 60:.1f} min" in facts
 
 
 def test_it_loads_nothing(html: str) -> None:
