@@ -57,7 +57,7 @@ def test_a_comparison_leaves_config_records_and_report(comparison):
 
 def test_a_figure_of_it_can_be_drawn(comparison):
     figure = comparison.plot()
-    assert [axis.get_ylabel() for axis in figure.axes][0] == "Training accuracy (%)"
+    assert figure.axes[0].get_ylabel() == "Training accuracy (%)"
     assert len(comparison.plot("score_by_pair").axes) == 1
     with pytest.raises(ValueError, match="unknown picture 'scores'"):
         comparison.plot("scores")
