@@ -55,6 +55,14 @@ def test_a_comparison_leaves_config_records_and_report(comparison):
     assert (stages.count("select"), stages.count("final")) == (12, 6)
 
 
+def test_a_figure_of_it_can_be_drawn(comparison):
+    figure = comparison.plot()
+    assert figure.axes[0].get_ylabel() == "Training accuracy (%)"
+    assert len(comparison.plot("score_by_pair").axes) == 1
+    with pytest.raises(ValueError, match="unknown picture 'scores'"):
+        comparison.plot("scores")
+
+
 def test_final_trials_have_the_rate_that_was_best_in_their_fold(comparison):
     chosen = {}
     for record in comparison.records:

@@ -87,6 +87,16 @@ def test_verdict_first_then_numbers_settings_versions_and_command(html: str) -> 
     assert "optimistic" in text
 
 
+def test_the_tied_norms_and_what_it_cost(html: str, make_records: Make) -> None:
+    records = make_records()
+    tied = judge(records, protocol="nested").tied
+    assert len(tied) > 1
+    assert html.count("<small>tied</small>") == len(tied) - 1
+    facts = " ".join(Page(html).text.split())
+    assert f"trials{len(records)} " in facts
+    assert f"time of all trials{len(records) / 60:.1f} min" in facts
+
+
 def test_it_loads_nothing(html: str) -> None:
     page = Page(html)
     for tag, attributes in page.elements:

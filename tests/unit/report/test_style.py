@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from graphnorms.layers import names
+from graphnorms.report.drawing import look_of
 from graphnorms.report.style import display_name, in_order, style_of
+from graphnorms.report.swatch import swatch
 
 STYLES = [style_of(name) for name in names()]
 
@@ -21,6 +23,16 @@ def test_every_norm_looks_different() -> None:
 def test_every_color_stands_out_on_both_papers(background: str) -> None:
     for style in STYLES:
         assert contrast(style.color, background) > 2.1, style
+
+
+def test_every_norm_is_drawn_as_it_looks_on_the_page_and_in_matplotlib() -> None:
+    drawings = set()
+    for name in [*names(), *(f"norm {number}" for number in range(50))]:
+        style, look, drawing = style_of(name), look_of(name), str(swatch(name))
+        assert look["color"] == style.color
+        assert drawing.count(style.color) == 2, "the line and the marker"
+        drawings.add(drawing)
+    assert len(drawings) >= len(names())
 
 
 def test_an_unknown_norm_always_looks_the_same() -> None:
