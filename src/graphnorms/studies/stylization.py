@@ -156,8 +156,8 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         ),
         f"On unseen crops of three contrasts the loss with InstanceNorm is {written(loss)} of that "
         f"with BatchNorm (style {written(style)}, content {written(content)}). From full to a "
-        f"quarter of the contrast the result moves by {written(instance, significant=True)} of its standard "
-        f"deviation with InstanceNorm, {written(batch, significant=True)} with BatchNorm.",
+        f"quarter of the contrast the result moves by {written(instance, significant=True)} of its "
+        f"standard deviation with InstanceNorm, {written(batch, significant=True)} with BatchNorm.",
         numbers,
     )
 
