@@ -235,7 +235,7 @@ STUDY: Final = Study(
     "6 seeds; geometric means over the layers.",
     rule="Confirmed if the 95% interval of the drift with BatchNorm, as a share of that without, "
     "lies below 0.5 in both models; not confirmed if it lies above 0.5 in either.",
-    seconds=120,
+    seconds=170,
     cases=cases,
     measure=measure,
     judge=judge,
