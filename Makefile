@@ -28,7 +28,7 @@ bench: $(VENV)/.dev
 	for suite in layers calls memory epoch scaling lab; do $(BIN)/graphnorms bench $$suite --threads 1,2 || exit; done
 	$(BIN)/graphnorms bench page
 
-# Measures every claim (half an hour on two cores) and fills the page of the documentation in.
+# Measures every claim (about half an hour on two cores) and fills the page of the documentation in.
 studies: $(VENV)/.dev
 	$(BIN)/graphnorms study all
 	$(BIN)/graphnorms study page

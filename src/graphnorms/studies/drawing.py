@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from graphnorms.files import replacing
 from graphnorms.lab.statistics import mean_interval, without_nan
@@ -55,6 +55,9 @@ STYLE: Final[Any] = {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
 }
+
+Runs = Sequence[ArrayLike] | NDArray[Any]
+"""A curve per seed, all of one length: `(runs, points)`."""
 
 _MARKERS: Final = {
     "asterisk": (8, 2, 0), "circle": "o", "diamond": "D", "hex": "h", "inverted_triangle": "v",
@@ -167,7 +170,7 @@ class Band:
     high: list[float]
 
 
-def mean_band(runs: Sequence[ArrayLike]) -> Band:
+def mean_band(runs: Runs) -> Band:
     """Return the mean over runs with Student's 95% interval, point by point.
 
     What is not finite, or `None`, is left out; one run has no interval.
@@ -178,18 +181,18 @@ def mean_band(runs: Sequence[ArrayLike]) -> Band:
     return _band(runs, _mean)
 
 
-def geometric_band(runs: Sequence[ArrayLike]) -> Band:
+def geometric_band(runs: Runs) -> Band:
     """Return the geometric mean over runs of positive numbers, with the interval of `mean_band`."""
     logs = mean_band([np.log(np.asarray(run, dtype=float)) for run in runs])
     return Band(*(np.exp(values).tolist() for values in (logs.center, logs.low, logs.high)))
 
 
-def median_band(runs: Sequence[ArrayLike]) -> Band:
+def median_band(runs: Runs) -> Band:
     """Return the median over runs with the smallest and the largest, point by point."""
     return _band(runs, _median)
 
 
-def _band(runs: Sequence[ArrayLike], summary: Callable[[Any], tuple[float, float, float]]) -> Band:
+def _band(runs: Runs, summary: Callable[[Any], tuple[float, float, float]]) -> Band:
     table = np.array([np.asarray(run, dtype=float) for run in runs])  # (runs, points)
     table[~np.isfinite(table)] = np.nan
     points = [summary(without_nan(column)) for column in table.T]

@@ -192,7 +192,7 @@ STUDY: Final = Study(
     rule="Confirmed if in both models the 95% interval of the share kept with BatchNorm lies above "
     "0.8, and that of its difference to none above 0. Not confirmed if in either model one of "
     "them lies below.",
-    seconds=80,
+    seconds=145,
     cases=cases,
     measure=measure,
     judge=judge,

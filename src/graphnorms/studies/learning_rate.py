@@ -207,7 +207,7 @@ STUDY: Final = Study(
     "the ratios.",
     rule="Confirmed if in both models the 95% interval of the largest stable rate with BatchNorm, "
     "over that without, lies above 5; not confirmed if it lies below 5 in either.",
-    seconds=90,
+    seconds=175,
     cases=cases,
     measure=measure,
     judge=judge,
