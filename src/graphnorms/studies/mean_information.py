@@ -162,9 +162,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
         for place, (arm, (norm, alpha)) in enumerate(ARMS.items()):
             chosen = where(measurements, set=name, norm=norm, alpha=alpha)
             curves = [m.values["curve"] for m in chosen]
-            line_with_band(
-                left, range(0, 5 * len(curves[0]), 5), mean_band(curves), **_look(arm)
-            )
+            line_with_band(left, range(0, 5 * len(curves[0]), 5), mean_band(curves), **_look(arm))
             for run, each in enumerate(chosen):
                 spread = 0.3 * (run / max(1, len(chosen) - 1) - 0.5)
                 ends = (each.values["before"], each.values["behind"])

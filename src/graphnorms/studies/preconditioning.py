@@ -144,9 +144,7 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         or any(each.low > SHRINKS for each in shrunk.values())
         or any(each.low > FASTER for each in faster.values()),
     )
-    parts = [
-        f"{name}: {written(shrunk[name], 3)} and {written(faster[name])}" for name in shrunk
-    ]
+    parts = [f"{name}: {written(shrunk[name], 3)} and {written(faster[name])}" for name in shrunk]
     numbers: dict[str, float | None] = {"violations": float(violations)}
     for name in shrunk:
         numbers |= as_numbers(f"σ₁(QN)/σ₁(Q), {name}", shrunk[name])

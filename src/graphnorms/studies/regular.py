@@ -22,9 +22,7 @@ Graph = tuple[int, Integers, Integers]
 """Number of nodes, and the two ends of each edge."""
 
 
-def regular_graphs(
-    number: int, features: Features, seed: int, *, thinned: float = 0.0
-) -> GraphSet:
+def regular_graphs(number: int, features: Features, seed: int, *, thinned: float = 0.0) -> GraphSet:
     """Make regular graphs of 3 to 6 neighbours; the class is the degree, all equally frequent.
 
     Circulant graphs: node i has the neighbours i ± k for some steps k drawn at random, and its

@@ -113,9 +113,7 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         for dropout in DROPOUTS:
             for batch in BATCHES:
                 for norm in ARMS:
-                    values = by_seed(
-                        measurements, what, norm=norm, batch=batch, dropout=dropout
-                    )
+                    values = by_seed(measurements, what, norm=norm, batch=batch, dropout=dropout)
                     name = f"{what}, {norm}, batch {batch}, dropout {dropout:g}"
                     numbers[name] = sum(values) / len(values)
     found = {}
