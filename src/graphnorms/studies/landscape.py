@@ -151,16 +151,17 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
 def draw(measurements: Sequence[Measurement]) -> Figure:
     """Draw the three quantities over training, and the loss around the solutions."""
     figure, axes = new_figure(6, columns=3, size=(2.6, 2.5))
-    units = {"loss range": "nats", "gradient difference": "", "effective beta": ""}
+    labels = {
+        "loss range": "range of the loss (nats)",
+        "gradient difference": "gradient difference (L2)",
+        "effective beta": "effective β",
+    }
     for name, axis in zip(QUANTITIES, axes[:3], strict=True):
         for norm in NORMS:
             runs = [m.values["curves"][name] for m in where(measurements, norm=norm)]
             steps = [EVERY * k for k in range(len(runs[0]))]
             line_with_band(axis, steps, median_band(runs), **look_of(norm) | {"linewidth": 1})
-        label_axes(
-            axis, "step", QUANTITIES[name].replace(" along", "\nalong").replace(" of the", "\nof the")
-            if name != "effective beta" else "effective β", y_unit=units[name], y_log=True,
-        )  # fmt: skip
+        label_axes(axis, "step", labels[name], y_log=True)
     planes = [where(measurements, norm=norm, plane=True)[0].values for norm in NORMS]
     levels = np.linspace(-3, 2, 26)
     for norm, axis, values in zip(NORMS, axes[3:], planes, strict=True):

@@ -163,10 +163,8 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
             chosen = where(measurements, set=name, norm=norm, alpha=alpha)
             curves = [m.values["curve"] for m in chosen]
             line_with_band(left, range(0, 5 * len(curves[0]), 5), mean_band(curves), **_look(arm))
-            for run, each in enumerate(chosen):
-                spread = 0.3 * (run / max(1, len(chosen) - 1) - 0.5)
-                ends = (each.values["before"], each.values["behind"])
-                right.plot([2 * place + spread, 2 * place + 1 + spread], ends, **_look(arm))
+            told = mean_band([(m.values["before"], m.values["behind"]) for m in chosen])
+            line_with_band(right, [2 * place, 2 * place + 1], told, **_look(arm))
         label_axes(left, "step", "training accuracy", title=TITLES[name])
         label_axes(right, "", "accuracy of a linear probe", title="told by the mean of a graph")
         right.set_xticks(
@@ -181,7 +179,10 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
 
 def _look(arm: str) -> dict[str, Any]:
     norm, alpha = ARMS[arm]
-    return look_of(norm) | {"label": arm} | ({"linestyle": ":"} if alpha < 1 else {})
+    how = look_of(norm) | {"label": arm}
+    if norm == "instance":
+        how["linewidth"] = 5  # GraphNorm from 1 lies on it
+    return how | ({"linestyle": ":"} if alpha < 1 else {})
 
 
 STUDY: Final = Study(

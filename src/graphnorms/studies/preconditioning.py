@@ -102,8 +102,8 @@ def _speed(given: GraphSet, aggregation: str, seed: int, teachers: int) -> Value
     return values
 
 
-def _descend(gram: Tensor, teacher: Tensor) -> tuple[list[float], list[float]]:
-    """Return the first teacher's loss over the steps, and each one's steps to the target.
+def _descend(gram: Tensor, teacher: Tensor) -> tuple[list[tuple[int, float]], list[float]]:
+    """Return steps and the first teacher's loss there, and each one's steps to the target.
 
     Args:
         gram: ZᵀZ over the number of rows, `(features, features)`.
@@ -111,7 +111,7 @@ def _descend(gram: Tensor, teacher: Tensor) -> tuple[list[float], list[float]]:
     """
     rate = 1 / torch.linalg.matrix_norm(gram, 2)
     error = -teacher
-    curve = []
+    curve: list[tuple[int, float]] = []
     reached = torch.full((teacher.shape[1],), MOST_STEPS, dtype=torch.float64)
     for step in range(MOST_STEPS):
         slope = gram @ error
@@ -119,7 +119,8 @@ def _descend(gram: Tensor, teacher: Tensor) -> tuple[list[float], list[float]]:
         if step == 0:
             initial = loss
         share = loss / initial
-        curve.append(float(share[0]))
+        if not curve or step + 1 >= 1.1 * (curve[-1][0] + 1):  # ever fewer, for the picture
+            curve.append((step, float(share[0])))
         reached[(share <= TARGET) & (reached == MOST_STEPS)] = step
         if bool((reached < MOST_STEPS).all()):
             break
@@ -188,10 +189,11 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
         how = {"color": PALETTE[place], "marker": "os"[place], "label": title}
         spectrum.plot(range(1, len(values) + 1), values, **how)
         curve = first.values[f"{what} curve"]
-        descent.plot(range(len(curve)), curve, color=PALETTE[place], label=title)
+        at, share = zip(*((1 + step, share) for step, share in curve), strict=True)
+        descent.plot(at, share, color=PALETTE[place], label=title)
     label_axes(spectrum, "number, from the largest", "singular value",
                title=f"one graph of {_name(first)}")  # fmt: skip
-    label_axes(descent, "step of gradient descent", "loss / initial loss", y_log=True,
+    label_axes(descent, "1 + step of gradient descent", "loss / initial loss", x_log=True, y_log=True,
                title=f"linear GNN, {_name(first)}, one teacher")  # fmt: skip
     label_axes(steps, "", f"steps to {TARGET:g} of the loss", y_log=True, title="200 teachers each")
     steps.set_xticks(range(len(measurements)), [_name(m).replace(" ", "\n") for m in measurements])

@@ -76,12 +76,10 @@ def measure(case: Case, settings: Settings) -> Values:
     torch.manual_seed(seed)  # of the dropout
     model.train()
     for rows in minibatches(TRAINED_ON, size, epochs * TRAINED_ON // size, seed):
-        if case["norm"] == "dataset":
-            # All samples pass the norms, those of the batch are learned from: the statistics,
-            # and the gradients through them, are those of the whole set.
-            logits = model(x_train)[rows]
-        else:
-            logits = model(x_train[rows])
+        # With the statistics of the data set all samples pass the norms, and those of the batch
+        # are learned from: so are the gradients through the statistics those of the whole set.
+        whole = case["norm"] == "dataset"
+        logits = model(x_train)[rows] if whole else model(x_train[rows])
         optimizer.zero_grad()
         F.cross_entropy(logits, y_train[rows]).backward()
         optimizer.step()

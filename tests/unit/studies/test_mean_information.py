@@ -15,7 +15,7 @@ from tests.unit.studies.hand_made import judged, run_tiny
 
 def test_end_to_end() -> None:
     measurements = run_tiny(STUDY)
-    # Four classes, equally frequent: InstanceNorm makes all graphs equal, and its mean tells nothing.
+    # Four classes, equally frequent: InstanceNorm makes all graphs equal.
     for each in where(measurements, norm="instance"):
         assert each.values["accuracy"] == 0.25
         assert each.values["before"] == 1.0

@@ -26,8 +26,8 @@ def test_descent_is_that_of_the_eigenvalues() -> None:
     # Along an eigenvector the error shrinks by 1 - λ/λ₁ at every step, and the loss by its square.
     gram = torch.diag(torch.tensor([1.0, 0.1], dtype=torch.float64))
     curve, steps = _descend(gram, torch.eye(2, dtype=torch.float64)[:, [1, 0]])
-    assert curve[0] == 1
-    assert curve[1:] == pytest.approx([0.9 ** (2 * k) for k in range(1, len(curve))])
+    assert curve[0] == (0, 1.0)
+    assert [loss for _, loss in curve] == pytest.approx([0.9 ** (2 * step) for step, _ in curve])
     assert steps[0] == next(k for k in range(99) if 0.9 ** (2 * k) <= TARGET)
     assert steps[1] == 1  # the largest eigenvalue's own direction takes one step
 
