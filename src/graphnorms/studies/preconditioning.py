@@ -193,7 +193,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
         descent.plot(at, share, color=PALETTE[place], label=title)
     label_axes(spectrum, "number, from the largest", "singular value",
                title=f"one graph of {_name(first)}")  # fmt: skip
-    label_axes(descent, "1 + step of gradient descent", "loss / initial loss", x_log=True, y_log=True,
+    label_axes(descent, "1 + step of descent", "loss / initial loss", x_log=True, y_log=True,
                title=f"linear GNN, {_name(first)}, one teacher")  # fmt: skip
     label_axes(steps, "", f"steps to {TARGET:g} of the loss", y_log=True, title="200 teachers each")
     steps.set_xticks(range(len(measurements)), [_name(m).replace(" ", "\n") for m in measurements])
