@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from graphnorms.lab.statistics import Estimate
 from graphnorms.models import MLP
@@ -21,7 +22,7 @@ from graphnorms.studies.drawing import (
     new_figure,
 )
 from graphnorms.studies.material import digits
-from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
+from graphnorms.studies.ratios import as_numbers, by_seed, curves, paired_ratio, written
 from graphnorms.studies.study import Case, Finding, Measurement, Settings, Study, Values, decide
 
 if TYPE_CHECKING:
@@ -97,13 +98,11 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
 def _harm(measurements: Sequence[Measurement], norm: str) -> Estimate:
     """Return NLL(small) / NLL(large) of a norm, divided by the same without one."""
 
-    def growth(norm: str) -> np.ndarray:
-        small, large = (
-            np.array(by_seed(measurements, "nll", norm=norm, batch=size)) for size in (SMALL, LARGE)
-        )
-        return small / large
+    def losses(norm: str, batch: int) -> NDArray[np.float64]:
+        return np.array(by_seed(measurements, "nll", norm=norm, batch=batch))
 
-    return paired_ratio(growth(norm), growth("none"))
+    grown, grown_without = (losses(each, SMALL) / losses(each, LARGE) for each in (norm, "none"))
+    return paired_ratio(grown, grown_without)
 
 
 def draw(measurements: Sequence[Measurement]) -> Figure:
@@ -111,8 +110,8 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
     figure, (left, right) = new_figure(2)
     sizes = sorted({int(one.case["batch"]) for one in measurements})
     for norm in NORMS:
-        runs = [by_seed(measurements, "nll", norm=norm, batch=size) for size in sizes]
-        line_with_band(left, sizes, mean_band(np.transpose(runs)), **look_of(norm))
+        runs = curves(measurements, "nll", "batch", sizes, norm=norm)
+        line_with_band(left, sizes, mean_band(runs), **look_of(norm))
     label_axes(
         left, "batch size", "test loss", y_unit="nats", x_log=True, y_log=True,
         title="digits, the same examples seen",

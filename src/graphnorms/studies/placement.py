@@ -23,7 +23,7 @@ from graphnorms.studies.drawing import (
     new_figure,
 )
 from graphnorms.studies.material import digits
-from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
+from graphnorms.studies.ratios import as_numbers, by_seed, geometric_mean, paired_ratio, written
 from graphnorms.studies.study import (
     Case,
     Finding,
@@ -150,14 +150,13 @@ def _penalty(measurements: Sequence[Measurement], value: str, norm: str, model: 
     if norm == "layer":
         key, places, other, others = other, others, key, places
 
-    def losses(place: str) -> np.ndarray:
-        runs = [
+    advised, against = (
+        geometric_mean([
             by_seed(measurements, value, model=model, norm=norm, **{key: place, other: rest})
             for rest in others
-        ]
-        return np.exp(np.log(runs).mean(0))
-
-    advised, against = (losses(place) for place in places)
+        ])
+        for place in places
+    )  # fmt: skip
     return paired_ratio(against, advised)
 
 

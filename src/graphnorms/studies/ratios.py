@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from graphnorms.lab.statistics import Estimate, mean_interval
 from graphnorms.studies.study import Measurement, where
@@ -29,6 +29,18 @@ def by_seed(measurements: Sequence[Measurement], value: str, **chosen: object) -
     return [math.nan if value is None else float(value) for value in values]
 
 
+def curves(
+    measurements: Sequence[Measurement],
+    value: str,
+    key: str,
+    places: Sequence[object],
+    **chosen: object,
+) -> list[tuple[float, ...]]:
+    """Return one value over the places of one key of the case, a curve per seed."""
+    columns = [by_seed(measurements, value, **{key: place}, **chosen) for place in places]
+    return list(zip(*columns, strict=True))
+
+
 def paired_ratio(first: ArrayLike, second: ArrayLike) -> Estimate:
     r"""Estimate the ratio `first / second` of positive numbers, paired by position.
 
@@ -48,8 +60,16 @@ def paired_ratio(first: ArrayLike, second: ArrayLike) -> Estimate:
     return Estimate(*(math.exp(end) for end in (found.mean, found.low, found.high)))
 
 
+def geometric_mean(runs: Sequence[ArrayLike]) -> NDArray[np.float64]:
+    """Return the geometric mean of the runs, position by position."""
+    means: NDArray[np.float64] = np.exp(np.log(np.asarray(runs, dtype=float)).mean(0))
+    return means
+
+
 def written(found: Estimate, form: str = ".2f") -> str:
-    """Write a value with its interval, `1.25 [1.10, 1.41]`, each number in the format given."""
+    """Write a value with its interval, `1.25 [1.10, 1.41]`, or alone where there is none."""
+    if math.isnan(found.low):
+        return f"{found.mean:{form}}"
     return f"{found.mean:{form}} [{found.low:{form}}, {found.high:{form}}]"
 
 

@@ -22,7 +22,7 @@ from graphnorms.studies.drawing import (
     mean_band,
     new_figure,
 )
-from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
+from graphnorms.studies.ratios import as_numbers, by_seed, curves, paired_ratio, written
 from graphnorms.studies.study import (
     Case,
     Finding,
@@ -141,8 +141,8 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
     depths = _depths(measurements)
     for number, place in enumerate(PLACES):
         how = look(number, place)
-        runs = [by_seed(measurements, "last", place=place, depth=depth) for depth in depths]
-        line_with_band(left, depths, mean_band(np.transpose(runs)), **how)
+        runs = curves(measurements, "last", "depth", depths, place=place)
+        line_with_band(left, depths, mean_band(runs), **how)
         layers = [r.values["layers"] for r in where(measurements, place=place, depth=depths[-1])]
         line_with_band(right, range(1, depths[-1] + 1), mean_band(layers), **how)
     label_axes(

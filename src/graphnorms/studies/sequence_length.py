@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -96,13 +96,13 @@ def _lengths() -> tuple[int, ...]:
     return (8, TRAINED, 32, LONGER)
 
 
-def _network(case: Case, settings: Settings, **arguments: object) -> RecurrentNet:
+def _network(case: Case, settings: Settings, **arguments: Any) -> RecurrentNet:
     norm = str(case["norm"]).partition(",")[0]
     return RecurrentNet(
         hidden=settings.pick(tiny=16, default=64, full=256), norm=norm,
         statistics_steps=TRAINED if case["norm"] == PER_STEP else None,
         seed=int(case["seed"]), **arguments,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 def _digits(case: Case, settings: Settings) -> Task:
@@ -213,7 +213,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
                 by_seed(measurements, f"test {length}", task=task, norm=norm)
                 for length in _lengths()
             ]
-            line_with_band(testing, _lengths(), mean_band(np.transpose(runs)), **how)
+            line_with_band(testing, _lengths(), mean_band(list(zip(*runs, strict=True))), **how)
         label_axes(
             training, "training", "training loss", x_unit="% of the steps", y_unit="nats",
             title=f"{task}, up to {TRAINED} time steps",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from graphnorms.studies.drawing import (
     mean_band,
     new_figure,
 )
-from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
+from graphnorms.studies.ratios import as_numbers, by_seed, geometric_mean, paired_ratio, written
 from graphnorms.studies.study import Case, Finding, Measurement, Settings, Study, Values, decide
 from graphnorms.studies.text import ALPHABET, characters, excerpts
 
@@ -108,7 +108,7 @@ def _graph_model(case: Case, settings: Settings) -> tuple[nn.Module, Loss, float
     return model, loss, 1.0
 
 
-def _shape(settings: Settings) -> dict[str, int]:
+def _shape(settings: Settings) -> dict[str, Any]:
     return {
         "channels": settings.pick(tiny=16, default=64, full=128),
         "heads": 4,
@@ -148,14 +148,14 @@ def _need(measurements: Sequence[Measurement], model: str, place: str) -> Estima
     """Return loss(no warm-up) / loss(warm-up), the geometric mean over the learning rates."""
     rates = _rates(measurements)
 
-    def losses(warmup: bool) -> np.ndarray:
-        runs = [
+    without, with_it = (
+        geometric_mean([
             by_seed(measurements, "loss", model=model, place=place, warmup=warmup, rate=rate)
             for rate in rates
-        ]
-        return np.exp(np.log(runs).mean(0))
-
-    return paired_ratio(losses(False), losses(True))
+        ])
+        for warmup in (False, True)
+    )  # fmt: skip
+    return paired_ratio(without, with_it)
 
 
 def _rates(measurements: Sequence[Measurement]) -> list[float]:

@@ -7,13 +7,20 @@ import torch
 
 from graphnorms.studies import depth
 from graphnorms.studies.depth import STUDY
+from graphnorms.studies.ratios import by_seed
 from graphnorms.studies.study import Case
 from tests.unit.studies.hand_made import judged, run_tiny
 
 
 def test_end_to_end() -> None:
-    """Relative energies are at most the largest eigenvalue of the Laplacian, below 2."""
-    assert all(0 < one.values["energy"] < 2 for one in run_tiny(STUDY))
+    """Energies are below the largest eigenvalue, and GraphNorm begins as BatchNorm."""
+    measurements = run_tiny(STUDY)
+    assert all(0 < one.values["energy"] < 2 for one in measurements)
+    for depth_ in (2, 8):
+        (batch,), (graph,) = (
+            by_seed(measurements, "energy", norm=norm, depth=depth_) for norm in ("batch", "graph")
+        )
+        assert graph == pytest.approx(batch, rel=1e-9)
 
 
 def test_communities() -> None:
