@@ -22,7 +22,7 @@ from graphnorms.studies.drawing import (
     new_figure,
 )
 from graphnorms.studies.material import digits, minibatches, scale_weights
-from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
+from graphnorms.studies.ratios import as_numbers, by_seed, held_below, paired_ratio, written
 from graphnorms.studies.study import (
     Case,
     Finding,
@@ -129,8 +129,7 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         refuted=any(each.low > 1 for each in deciding.values()),
     )
     parts = [
-        f"{QUANTITIES[name]} {written(each, 3)} "
-        f"({'holds' if each.high < 1 else 'does not hold' if each.low > 1 else 'open'})"
+        f"{QUANTITIES[name]} {written(each, '.3f')} ({held_below(each, 1)})"
         for name, each in deciding.items()
     ]
     numbers: dict[str, float | None] = {}

@@ -15,7 +15,7 @@ from graphnorms.models.readout import readout
 from graphnorms.probes import interlacing_violations, spectra
 from graphnorms.studies.drawing import PALETTE, label_axes, new_figure
 from graphnorms.studies.material import graphs
-from graphnorms.studies.ratios import as_numbers, paired_ratio, written
+from graphnorms.studies.ratios import as_numbers, held_below, paired_ratio, written
 from graphnorms.studies.study import (
     Case,
     Finding,
@@ -145,7 +145,13 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         or any(each.low > SHRINKS for each in shrunk.values())
         or any(each.low > FASTER for each in faster.values()),
     )
-    parts = [f"{name}: {written(shrunk[name], 3)} and {written(faster[name])}" for name in shrunk]
+    smaller, fewer = (
+        ", ".join(
+            f"{name} {written(each, '.3f')} ({held_below(each, limit)})"
+            for name, each in found.items()
+        )
+        for found, limit in ((shrunk, SHRINKS), (faster, FASTER))
+    )
     numbers: dict[str, float | None] = {"violations": float(violations)}
     for name in shrunk:
         numbers |= as_numbers(f"σ₁(QN)/σ₁(Q), {name}", shrunk[name])
@@ -154,8 +160,8 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     return Finding(
         verdict,
         f"The singular values of {total} pairs of Q and QN violate the interlacing {violations} "
-        "times. The largest one of QN is to that of Q, and the steps of a linear GNN with QN are "
-        f"to those with Q, as: {'; '.join(parts)}.",
+        f"times. σ₁(QN)/σ₁(Q), below {SHRINKS:g}: {smaller}. Steps of a linear GNN with QN over "
+        f"those with Q, below {FASTER:g}: {fewer}.",
         numbers,
     )
 

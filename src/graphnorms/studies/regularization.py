@@ -129,8 +129,8 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         refuted=any(each.low > 0 for each in deciding),
     )
     parts = [
-        f"at batch {batch} less that of none {written(found['none', batch], 3)}, less that with "
-        f"the data set's statistics {written(found['dataset', batch], 3)}"
+        f"at batch {batch} less that of none {written(found['none', batch], '.3f')}, "
+        f"less that with the data set's statistics {written(found['dataset', batch], '.3f')}"
         for batch in BATCHES
     ]
     return Finding(
