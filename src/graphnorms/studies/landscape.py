@@ -197,7 +197,7 @@ STUDY: Final = Study(
     "interval. Confirmed if all three intervals lie below 1. Not confirmed if one lies above 1. "
     "Beside the rule: the effective β without the nearest step (a maximum grows with every point "
     "that is added), the eigenvalue, the plane, and LayerNorm.",
-    seconds=90,
+    seconds=60,
     cases=cases,
     measure=measure,
     judge=judge,

@@ -225,7 +225,7 @@ STUDY: Final = Study(
     "1e-10 of the largest), the 95% interval of the mean of σ₁(QN)/σ₁(Q) over graphs lies below "
     "0.99, and that of the geometric mean of the ratio of the steps below 0.9. Not confirmed if "
     "there is a violation, or either interval lies above its limit in any of them.",
-    seconds=20,
+    seconds=10,
     cases=cases,
     measure=measure,
     judge=judge,
