@@ -215,7 +215,7 @@ STUDY: Final = Study(
     "above 0.1 on both sets of which half the graphs are thinned. Not confirmed if it lies below "
     "0.1 on either. Sets of exactly regular graphs only are shown beside it: there GraphNorm "
     "starts as InstanceNorm with gradients of exactly 0.",
-    seconds=90,
+    seconds=60,
     cases=cases,
     measure=measure,
     judge=judge,

@@ -177,8 +177,8 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     return Finding(
         verdict,
         f"Variance around the whole set's, over the set's variance, {name} to digits: "
-        f"{' and '.join(parts)}; more than {NOISIER:g} was predicted of both. In absolute terms the batch mean's is "
-        f"{numbers[f'mean, {name}']:.2g} on the graphs and {numbers[f'mean, {IMAGES}']:.2g} on "
+        f"{' and '.join(parts)}; more than {NOISIER:g} was predicted of both. In absolute terms "
+        f"the batch mean's is {numbers[f'mean, {name}']:.2g} on the graphs and {numbers[f'mean, {IMAGES}']:.2g} on "
         f"the images; independent items alone would give {1 / BATCH:.2g} or less.",
         numbers,
     )

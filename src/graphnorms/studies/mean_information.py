@@ -15,6 +15,7 @@ from graphnorms.lab.statistics import Estimate, mean_interval
 from graphnorms.layers import GraphNorm
 from graphnorms.models import GNN, preset
 from graphnorms.probes import captured, mean_information
+from graphnorms.probes.capture import Side
 from graphnorms.studies.drawing import (
     label_axes,
     legend_below,
@@ -111,10 +112,9 @@ def _accuracy(logits: torch.Tensor, y: torch.Tensor) -> float:
     return float((logits.argmax(1) == y).double().mean())
 
 
-def _told_by_mean(model: GNN, batch: GraphBatch, side: str) -> float:
+def _told_by_mean(model: GNN, batch: GraphBatch, side: Side) -> float:
     """Return how well a linear probe tells the classes from the means around the first norm."""
-    at = "input" if side == "input" else "output"
-    with captured(model, [FIRST_NORM], at) as seen, torch.no_grad():
+    with captured(model, [FIRST_NORM], side) as seen, torch.no_grad():
         model(batch.x, batch.adjacency, batch.segments)
     return mean_information(seen[FIRST_NORM][0], batch.segments, batch.y, folds=4).accuracy
 

@@ -13,6 +13,7 @@ from graphnorms.kernels import aggregate
 from graphnorms.lab.statistics import Estimate, mean_interval
 from graphnorms.models.readout import readout
 from graphnorms.probes import interlacing_violations, spectra
+from graphnorms.probes.spectra import Aggregation
 from graphnorms.studies.drawing import PALETTE, label_axes, new_figure
 from graphnorms.studies.material import graphs
 from graphnorms.studies.ratios import as_numbers, held_below, paired_ratio, written
@@ -58,7 +59,7 @@ def measure(case: Case, settings: Settings) -> Values:
     found = []
     for ids in torch.arange(len(given)).split(256):
         batch = given.batch(ids)
-        how = "gin" if aggregation == "gin" else "gcn"
+        how: Aggregation = "gin" if aggregation == "gin" else "gcn"
         found += spectra(batch.adjacency, batch.segments, how)
     ratios = torch.tensor([each.ratio for each in found], dtype=torch.float64)
     ratios = ratios[~ratios.isnan()]
@@ -192,8 +193,10 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
     first = measurements[0]
     for place, (what, title) in enumerate((("plain", "Q"), ("centered", "QN"))):
         values = first.values[what]
-        how = {"color": PALETTE[place], "marker": "os"[place], "label": title}
-        spectrum.plot(range(1, len(values) + 1), values, **how)
+        spectrum.plot(
+            range(1, len(values) + 1), values,
+            color=PALETTE[place], marker="os"[place], label=title,
+        )  # fmt: skip
         curve = first.values[f"{what} curve"]
         at, share = zip(*((1 + step, share) for step, share in curve), strict=True)
         descent.plot(at, share, color=PALETTE[place], label=title)
