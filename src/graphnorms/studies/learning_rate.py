@@ -209,8 +209,8 @@ STUDY: Final = Study(
     "least 5 times that without a norm.",
     protocol="MLP of 6 × 64 on digits (batches of 64, 300 steps) and GIN of 4 × 64 with mean "
     "readout on MUTAG (batches of 94, 100 steps), He's initial weights, SGD without momentum at "
-    "18 rates from 2^-12 to 32. A rate is stable if the training loss over the last tenth of the steps is "
-    "at most 0.9 of that of knowing only how frequent classes are. 5 seeds; geometric means of "
+    "18 rates from 2^-12 to 32. A rate is stable if the training loss of the last tenth of steps "
+    "is at most 0.9 of that of knowing only how frequent classes are. 5 seeds; geometric means of "
     "the ratios.",
     rule="Confirmed if in both models the 95% interval of the largest stable rate with BatchNorm, "
     "over that without, lies above 5; not confirmed if it lies below 5 in either.",

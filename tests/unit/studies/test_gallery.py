@@ -1,0 +1,159 @@
+"""The gallery and the page of the documentation: whole, self-contained, and safe."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from graphnorms.errors import GraphnormsError
+from graphnorms.studies.catalog import TOPICS
+from graphnorms.studies.gallery import tally, write_gallery
+from graphnorms.studies.page import fill, keep
+from graphnorms.studies.results import PNG, RESULT, SVG, load, save
+from graphnorms.studies.runner import run_study
+from graphnorms.studies.study import Finding, Settings
+from tests.unit.studies.fake import make_study
+
+HOSTILE = "<script>alert(1)</script> & \"quotes\" 'n' `ticks` | *stars* <!-- end -->"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    """Two results, one of hostile texts."""
+    folder = tmp_path_factory.mktemp("results")
+    plain, hostile = make_study(), make_study(
+        name="landscape",
+        **dict.fromkeys(("claim", "source", "prediction", "protocol", "rule"), HOSTILE),
+        judge=lambda measurements, settings: Finding("not confirmed", HOSTILE, {HOSTILE: None}),
+    )  # fmt: skip
+    for study in (plain, hostile):
+        run_study(study, Settings(), folder / study.name, workers=0, command=HOSTILE)
+    return folder
+
+
+class Elements(HTMLParser):
+    """The elements of a page, and what it refers to."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_has_everything_and_loads_nothing(results, tmp_path):
+    shown = write_gallery(tmp_path / "new" / "page.html", results)
+    assert [each.name for each in shown] == ["gradient-flow", "landscape"]
+    page = Elements((tmp_path / "new" / "page.html").read_text())
+    for result in shown:
+        for text in (
+            result.claim, result.source, result.prediction, result.protocol, result.rule,
+            result.finding.statement, result.finding.verdict, TOPICS[result.name],
+        ):  # fmt: skip
+            assert text in page.text
+    assert "Of 2 claims 1 confirmed, 1 not confirmed and 0 inconclusive." in page.text
+    assert page.tags.count("img") == 2
+    assert all(re.match(r"data:|#", address) for address in page.addresses)
+    assert "script" not in page.tags
+
+
+def test_hostile_text_is_text(results, tmp_path):
+    write_gallery(tmp_path / "page.html", results)
+    page = (tmp_path / "page.html").read_text()
+    assert "<script>" not in page
+    assert Elements(page).text.count(HOSTILE) >= 7
+
+
+def test_a_result_without_figure_is_shown_without(results, tmp_path):
+    save(load(results / "landscape"), tmp_path / "landscape")
+    write_gallery(tmp_path / "page.html", tmp_path)
+    assert "img" not in Elements((tmp_path / "page.html").read_text()).tags
+
+
+def test_no_results(tmp_path):
+    with pytest.raises(GraphnormsError, match="measure some with: graphnorms study all"):
+        write_gallery(tmp_path / "page.html", tmp_path)
+
+
+def test_tally(results):
+    first = load(results / "landscape")
+    assert tally([first, first]) == "Of 2 claims 0 confirmed, 2 not confirmed and 0 inconclusive."
+
+
+@pytest.fixture
+def page(tmp_path) -> Path:
+    path = tmp_path / "docs" / "studies.md"
+    path.parent.mkdir()
+    path.write_text("Before.\n\n<!-- studies -->\nOld.\n<!-- end -->\n\nAfter.\n")
+    return path
+
+
+def test_results_are_copied_and_filled_in(results, page):
+    kept = keep(results, page)
+    text = page.read_text()
+    assert text.startswith("Before.\n\n<!-- studies -->")
+    assert text.endswith("<!-- end -->\n\nAfter.\n")
+    assert "Old." not in text
+    for result in kept:
+        copy = page.parent / "studies" / result.name
+        assert load(copy) == result
+        assert (copy / SVG).read_bytes() == (results / result.name / SVG).read_bytes()
+        assert f"](studies/{result.name}/{SVG})" in text
+        assert f"**{result.finding.verdict}**" in text
+    assert "Cheese is a norm." in text
+    assert "<https://example.org/cheese>." in text
+    before = text
+    fill(page)
+    assert page.read_text() == before, "filling in again changes nothing"
+
+
+def test_hostile_text_is_text_in_markdown(results, page):
+    keep(results, page)
+    body = page.read_text().partition("(landscape)=")[2].partition("```text")[0]
+    assert "<script>" not in body
+    assert r"\<script\>alert(1)\</script\>" in body
+    assert r"\|" in body
+    assert r"\*stars\*" in body
+
+
+def test_what_is_large_is_left_out(results, page, monkeypatch):
+    from graphnorms.studies import page as module
+
+    monkeypatch.setattr(module, "_LARGEST_RESULT", 1000)
+    monkeypatch.setattr(module, "_LARGEST_SVG", 1000)
+    keep(results, page)
+    copy = page.parent / "studies" / "gradient-flow"
+    assert load(copy) == load(results / "gradient-flow").without_measurements()
+    assert {path.name for path in copy.iterdir()} == {RESULT, PNG}
+    assert f"](studies/gradient-flow/{PNG})" in page.read_text()
+
+
+def test_tiny_results_are_not_for_the_documentation(results, page, tmp_path):
+    tiny = replace(load(results / "landscape"), settings=Settings(size="tiny"))
+    save(tiny, tmp_path / "some" / "landscape")
+    with pytest.raises(GraphnormsError, match="of size tiny, which means nothing; measure it"):
+        keep(tmp_path / "some", page)
+    assert "Old." in page.read_text()
+
+
+def test_a_page_without_slot(results, tmp_path):
+    (tmp_path / "studies.md").write_text("Nothing.")
+    with pytest.raises(GraphnormsError, match="no slot <!-- studies -->"):
+        keep(results, tmp_path / "studies.md")
+
+
+def test_a_page_without_results_says_so(page):
+    fill(page)
+    assert "Not measured yet." in page.read_text()
