@@ -146,7 +146,7 @@ STUDY = Study(
     rule=f"Confirmed if the 95% interval of r of LayerNorm lies within {LOWEST} … {HIGHEST} and "
     f"that of BatchNorm above {HARMED}; not confirmed if the first lies outside altogether or the "
     f"second below {HARMED}.",
-    seconds=60,
+    seconds=75,
     cases=cases,
     measure=measure,
     judge=judge,

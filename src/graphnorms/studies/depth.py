@@ -219,7 +219,7 @@ STUDY = Study(
     rule=f"Confirmed if the 95% interval of the energy kept lies below {KEPT:g} without a norm and "
     f"above it with each, and that of the accuracy gained above {GAIN:g} with each; not confirmed "
     "if one of them lies on the other side.",
-    seconds=60,
+    seconds=25,
     cases=cases,
     measure=measure,
     judge=judge,

@@ -200,7 +200,7 @@ STUDY = Study(
     rule="Four ratios of mean losses, paired by seed: BatchNorm after over before the activation, "
     "LayerNorm outside over inside the branch, each in MLP and GIN. Confirmed if the 95% intervals "
     "of all four lie above 1; not confirmed if one lies below 1.",
-    seconds=60,
+    seconds=30,
     cases=cases,
     measure=measure,
     judge=judge,

@@ -118,10 +118,14 @@ def _shape(settings: Settings) -> dict[str, Any]:
 
 def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     """Ask for each model whether post-LN needs the warm-up and pre-LN does not."""
-    need = {(m, p): _need(measurements, m, p) for m in MODELS for p in PLACES}
+    rates = _rates(measurements)
+    need = {(m, p): _need(measurements, m, p, rates) for m in MODELS for p in PLACES}
     numbers: dict[str, float | None] = {}
     for (model, place), found in need.items():
         numbers |= as_numbers(f"{model}, {place}", found)
+        for rate in rates:
+            alone = _need(measurements, model, place, [rate])
+            numbers |= as_numbers(f"{model}, {place}, learning rate {rate:g}", alone)
     return Finding(
         decide(
             confirmed=all(
@@ -139,14 +143,20 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
             + ", ".join(f"{written(need[model, place])} with {place}" for place in PLACES)
             for model in MODELS
         )
+        + f". At the rate {rates[-1]:g} alone, with post-LN: "
+        + ", ".join(
+            f"{written(_need(measurements, model, 'post-LN', rates[-1:]))} in the {model} one"
+            for model in MODELS
+        )
         + ".",
         numbers,
     )
 
 
-def _need(measurements: Sequence[Measurement], model: str, place: str) -> Estimate:
-    """Return loss(no warm-up) / loss(warm-up), the geometric mean over the learning rates."""
-    rates = _rates(measurements)
+def _need(
+    measurements: Sequence[Measurement], model: str, place: str, rates: Sequence[float]
+) -> Estimate:
+    """Return loss(no warm-up) / loss(warm-up), the geometric mean over learning rates."""
 
     without, with_it = (
         geometric_mean([
@@ -205,7 +215,7 @@ STUDY = Study(
     f"learning rates. Confirmed if in both models the 95% interval of r lies above {MARGIN:g} for "
     f"post-LN and below it for pre-LN; not confirmed if in one of them that of post-LN lies below "
     f"{MARGIN:g}, or that of pre-LN above.",
-    seconds=75,
+    seconds=80,
     cases=cases,
     measure=measure,
     judge=judge,
