@@ -178,8 +178,9 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         verdict,
         f"Variance around the whole set's, over the set's variance, {name} to digits: "
         f"{' and '.join(parts)}; more than {NOISIER:g} was predicted of both. In absolute terms "
-        f"the batch mean's is {numbers[f'mean, {name}']:.2g} on the graphs and {numbers[f'mean, {IMAGES}']:.2g} on "
-        f"the images; independent items alone would give {1 / BATCH:.2g} or less.",
+        f"that of the mean is {numbers[f'mean, {name}']:.2g} on the graphs and "
+        f"{numbers[f'mean, {IMAGES}']:.2g} on the images; independent items alone would give "
+        f"{1 / BATCH:.2g} or less.",
         numbers,
     )
 
