@@ -73,7 +73,7 @@ def cases(settings: Settings) -> list[Case]:
 def measure(case: Case, settings: Settings) -> Values:
     """Train a GIN; return its accuracy, and what the mean tells before and behind a norm."""
     seed = int(case["seed"])
-    steps = settings.pick(tiny=20, default=200, full=1000)
+    steps = settings.pick(tiny=10, default=200, full=1000)
     given = _graphs(str(case["set"]), seed)
     batch = given.batch(torch.arange(len(given)))
     # Not the sum: that would tell how many nodes there are, whatever the features.
