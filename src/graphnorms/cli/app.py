@@ -42,6 +42,7 @@ EXAMPLES = {
     "runs": "the comparisons there are",
     "show RUN --export best.safetensors": "one of them again, and its best model",
     "report RUN RUN -o page.html": "one page over several data sets or models",
+    "study list": "claims of the literature, and what was measured of them",
     "norms": "the normalizations there are",
     "bench layers": "how fast the layers are here, against PyG's and torch's",
     "backends": "which kernels run here, and why others do not",

@@ -26,6 +26,7 @@ from graphnorms.studies.drawing import (
     new_figure,
 )
 from graphnorms.studies.material import digits, graphs, minibatches
+from graphnorms.studies.ratios import as_numbers, written
 from graphnorms.studies.study import (
     Case,
     Finding,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 NORMS: Final = {"mlp": ("none", "batch", "layer"), "gin": ("none", "batch", "layer", "graph")}
 TITLES: Final = {"mlp": "MLP, digits", "gin": "GIN, MUTAG"}
-MOMENTS: Final = 41  # at which the quantiles are taken, the start among them
 SHARE: Final = 0.5  # of the drift without a norm: below it, BatchNorm keeps them still
 
 Quantiles = dict[str, Tensor]
@@ -93,6 +93,7 @@ def _train_mlp(norm: str, seed: int, settings: Settings) -> Trained:
         optimizer,
         list(minibatches(len(x), 60, steps, seed)),
         lambda: activation_quantiles(model, lambda: model(x), layers, side="input"),
+        settings,
     )
 
 
@@ -107,7 +108,7 @@ def _train_gin(norm: str, seed: int, settings: Settings) -> Trained:
         return F.cross_entropy(model(batch.x, batch.adjacency, batch.segments), batch.y)
 
     batches = list(minibatches(len(molecules), 94, steps, seed))
-    return _train(loss, optimizer, batches, lambda: _gin_quantiles(model, molecules))
+    return _train(loss, optimizer, batches, lambda: _gin_quantiles(model, molecules), settings)
 
 
 def _gin_quantiles(model: GNN, molecules: GraphSet) -> Quantiles:
@@ -131,10 +132,12 @@ def _train(
     optimizer: torch.optim.Optimizer,
     batches: list[Tensor],
     look: Callable[[], Quantiles],
+    settings: Settings,
 ) -> Trained:
     """Train in train mode throughout, and look at all data at equal intervals."""
     torch.manual_seed(0)  # of the dropout of the GIN
-    steps = np.linspace(0, len(batches), MOMENTS).round().astype(int).tolist()
+    number = settings.pick(tiny=5, default=41, full=41)
+    steps = np.linspace(0, len(batches), number).round().astype(int).tolist()
     moments, losses = [look()], []
     for step, rows in enumerate(batches, start=1):
         optimizer.zero_grad()
@@ -161,9 +164,7 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     said = "; ".join(
         f"{TITLES[model]}: "
         + ", ".join(
-            f"{norm} {r.mean:.2f} ({r.low:.2f} to {r.high:.2f})"
-            for (of, norm), r in ratios.items()
-            if of == model
+            f"{norm} {written(ratio)}" for (of, norm), ratio in ratios.items() if of == model
         )
         for model in NORMS
     )
@@ -171,9 +172,9 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         verdict,
         f"Drift of the quantiles, as a share of the drift without a norm: {said}.",
         {
-            f"drift, {TITLES[model]}, {norm} / none, {end}": getattr(ratio, end)
+            name: value
             for (model, norm), ratio in ratios.items()
-            for end in ("mean", "low", "high")
+            for name, value in as_numbers(f"drift, {TITLES[model]}, {norm} / none", ratio).items()
         },
     )
 

@@ -22,6 +22,7 @@ from graphnorms.studies.drawing import (
     new_figure,
 )
 from graphnorms.studies.material import digits, graphs, minibatches
+from graphnorms.studies.ratios import as_numbers, written
 from graphnorms.studies.study import (
     Case,
     Finding,
@@ -141,16 +142,18 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     return Finding(
         verdict,
         f"Training accuracy, averaged over training: {means}. The closest: {model.upper()}, {norm} "
-        f"less {other}, {closest.mean:+.3f} ({closest.low:+.3f} to {closest.high:+.3f}).",
+        f"less {other}, {written(closest, '+.3f')}.",
         _numbers(ahead) | _at_steps(measurements),
     )
 
 
 def _numbers(ahead: dict[tuple[str, str, str], Estimate]) -> dict[str, float | None]:
     return {
-        f"mean accuracy, {model.upper()}, {norm} − {other}, {end}": getattr(each, end)
+        name: value
         for (model, norm, other), each in ahead.items()
-        for end in ("mean", "low", "high")
+        for name, value in as_numbers(
+            f"mean accuracy, {model.upper()}, {norm} − {other}", each
+        ).items()
     }
 
 

@@ -25,6 +25,7 @@ from graphnorms.studies.drawing import (
     new_figure,
 )
 from graphnorms.studies.material import digits, graphs, minibatches, scale_weights
+from graphnorms.studies.ratios import as_numbers
 from graphnorms.studies.study import (
     Case,
     Finding,
@@ -61,7 +62,7 @@ def cases(settings: Settings) -> list[Case]:
 def measure(case: Case, settings: Settings) -> Values:
     """Return, depth by depth, the gradient norm of every layer's features and of its weights."""
     depths = settings.pick(
-        tiny=[2, 4, 8], default=[2, 4, 8, 16, 32, 64], full=[2, 4, 8, 16, 32, 64, 128]
+        tiny=[2, 4], default=[2, 4, 8, 16, 32, 64], full=[2, 4, 8, 16, 32, 64, 128]
     )
     of_depth = _in_mlp if case["model"] == "mlp" else _in_gcn
     features, weights = zip(*(of_depth(case, depth) for depth in depths), strict=True)
@@ -126,9 +127,11 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         f"The gradients that reach the first and the last of {depth} layers differ, at the worst "
         f"scale of the weights, by a factor of: {'; '.join(parts)}.",
         {
-            f"log10 of the factor, {TITLES[model]}, {norm}, {end}": getattr(each, end)
+            name: value
             for (model, norm), each in found.items()
-            for end in ("mean", "low", "high")
+            for name, value in as_numbers(
+                f"log10 of the factor, {TITLES[model]}, {norm}", each
+            ).items()
         },
     )
 
@@ -201,7 +204,7 @@ STUDY: Final = Study(
     rule="Confirmed if, in both models at the greatest depth, the 95% interval of "
     "|log10(first/last)| lies below 1 with BatchNorm and above 1 without. Not confirmed if it "
     "lies above 1 with BatchNorm in either model. LayerNorm and GraphNorm are shown beside it.",
-    seconds=60,
+    seconds=120,
     cases=cases,
     measure=measure,
     judge=judge,

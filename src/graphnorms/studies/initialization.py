@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphnorms.lab.statistics import Estimate, mean_interval
+from graphnorms.lab.statistics import mean_interval
 from graphnorms.models import GNN, MLP, preset
 from graphnorms.studies.drawing import (
     geometric_band,
@@ -24,6 +24,7 @@ from graphnorms.studies.drawing import (
     new_figure,
 )
 from graphnorms.studies.material import digits, graphs, minibatches, scale_weights
+from graphnorms.studies.ratios import as_numbers, written
 from graphnorms.studies.study import (
     Case,
     Finding,
@@ -127,7 +128,7 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         refuted=any(own[m, "batch"].high < KEPT or gained[m].high < 0 for m in NORMS),
     )
     said = "; ".join(
-        f"{TITLES[model]}: " + ", ".join(f"{norm} {_interval(own[model, norm])}" for norm in norms)
+        f"{TITLES[model]}: " + ", ".join(f"{norm} {written(own[model, norm])}" for norm in norms)
         for model, norms in NORMS.items()
     )
     named = {f"kept, {TITLES[model]}, {norm}": each for (model, norm), each in own.items()}
@@ -137,9 +138,9 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         f"Share of the best gain's progress that is kept, averaged over gains from 0.1 to 10: "
         f"{said}.",
         {
-            f"{name}, {end}": getattr(each, end)
+            key: value
             for name, each in named.items()
-            for end in ("mean", "low", "high")
+            for key, value in as_numbers(name, each).items()
         },
     )
 
@@ -151,10 +152,6 @@ def _kept(measurement: Measurement) -> float:
         0.0 if loss is None else max(0.0, values["ignorant"] - loss) for loss in values["losses"]
     ]
     return float(np.mean(progress)) / max(progress) if max(progress) else 0.0
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"{estimate.mean:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
 
 
 def draw(measurements: Sequence[Measurement]) -> Figure:

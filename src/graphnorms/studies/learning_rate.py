@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphnorms.lab.statistics import Estimate, mean_interval
 from graphnorms.models import GNN, MLP, preset
 from graphnorms.studies.drawing import (
     geometric_band,
@@ -24,6 +23,7 @@ from graphnorms.studies.drawing import (
     new_figure,
 )
 from graphnorms.studies.material import digits, graphs, minibatches, scale_weights
+from graphnorms.studies.ratios import as_numbers, paired_ratio, written
 from graphnorms.studies.study import (
     Case,
     Finding,
@@ -116,7 +116,7 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         for norm in norms
     }
     ratios = {
-        (model, norm): _ratio(stable[model, norm], stable[model, "none"])
+        (model, norm): paired_ratio(stable[model, norm], stable[model, "none"])
         for model, norms in NORMS.items()
         for norm in norms[1:]
     }
@@ -128,9 +128,7 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     said = "; ".join(
         f"{TITLES[model]}: none {_typical(stable[model, 'none'])}, "
         + ", ".join(
-            f"{norm} {_typical(stable[model, norm])} "
-            f"(× {ratios[model, norm].mean:.3g}, {ratios[model, norm].low:.3g} to "
-            f"{ratios[model, norm].high:.3g})"
+            f"{norm} {_typical(stable[model, norm])} (× {written(ratios[model, norm], '.3g')})"
             for norm in norms[1:]
         )
         for model, norms in NORMS.items()
@@ -139,12 +137,16 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         verdict,
         f"Largest stable learning rate, geometric means: {said}.",
         {
-            f"largest stable rate, {TITLES[model]}, {norm} / none, {end}": getattr(ratio, end)
+            name: value
             for (model, norm), ratio in ratios.items()
-            for end in ("mean", "low", "high")
+            for name, value in as_numbers(
+                f"largest stable rate, {TITLES[model]}, {norm} / none", ratio
+            ).items()
         }
         | {
-            f"largest stable rate, {TITLES[model]}, {norm}": math.exp(np.mean(np.log(rates)))
+            f"largest stable rate, {TITLES[model]}, {norm}": None
+            if np.isnan(rates).any()
+            else math.exp(np.mean(np.log(rates)))
             for (model, norm), rates in stable.items()
         },
     )
@@ -160,15 +162,6 @@ def _largest(measurement: Measurement) -> float:
         if loss is not None and loss <= limit
     ]
     return max(trained, default=math.nan)
-
-
-def _ratio(rates: list[float], baseline: list[float]) -> Estimate:
-    """Estimate the geometric mean of rate / baseline; not a number if one of them is not."""
-    logs = np.log(rates) - np.log(baseline)
-    if np.isnan(logs).any():
-        return Estimate(math.nan, math.nan, math.nan)
-    found = mean_interval(logs)
-    return Estimate(math.exp(found.mean), math.exp(found.low), math.exp(found.high))
 
 
 def _typical(rates: list[float]) -> str:
