@@ -135,7 +135,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
 STUDY = Study(
     name="batch-size",
     claim="LayerNorm does not depend on the batch, BatchNorm does and fails in small ones.",
-    source="Ba et al. 2016, sections 3 and 6.6, https://arxiv.org/abs/1607.06450",
+    source="Ba et al. 2016, sections 3 and 6.6, https://arxiv.org/abs/1607.06450.",
     prediction=f"Let r be the test loss after training in batches of {SMALL} over that in batches "
     f"of {LARGE}, divided by the same ratio without a norm. LayerNorm has r within "
     f"{LOWEST} … {HIGHEST}, BatchNorm r > {HARMED}.",

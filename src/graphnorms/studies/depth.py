@@ -204,7 +204,7 @@ STUDY = Study(
     name="depth",
     claim="Deep graph networks smooth all nodes to the same features; normalization prevents it.",
     source="Zhao & Akoglu 2020, https://arxiv.org/abs/1909.12223; Scholkemper et al. 2024, "
-    "https://arxiv.org/abs/2406.02997",
+    "https://arxiv.org/abs/2406.02997.",
     prediction=f"At initialization the relative Dirichlet energy of the last of {DEEP['default']} "
     f"layers is less than {KEPT:g} of that of {SHALLOW} layers without a norm, and more with "
     f"BatchNorm, PairNorm and GraphNorm; trained, each of these has an accuracy higher by more "

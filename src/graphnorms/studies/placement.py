@@ -187,7 +187,7 @@ STUDY = Study(
     name="placement",
     claim="BatchNorm belongs before the non-linearity, LayerNorm inside the residual branch.",
     source="Ioffe & Szegedy 2015, section 3.2, https://arxiv.org/abs/1502.03167; Xiong et al. "
-    "2020, https://arxiv.org/abs/2002.04745",
+    "2020, https://arxiv.org/abs/2002.04745.",
     prediction="The mean training loss over a fixed budget, a measure of speed, is higher with "
     "BatchNorm after the activation than before it, and with LayerNorm outside the residual branch "
     "(on the sum) than inside, in an MLP and in a GIN.",

@@ -166,7 +166,7 @@ STUDY = Study(
     name="residual-gradients",
     claim="At initialization a post-LN transformer has large gradients near the output, whatever "
     "its depth; with pre-LN they are well-behaved and fall with the depth.",
-    source="Xiong et al. 2020, theorem 1 and fig. 3, https://arxiv.org/abs/2002.04745",
+    source="Xiong et al. 2020, theorem 1 and fig. 3, https://arxiv.org/abs/2002.04745.",
     prediction="The norm of the gradient of the last feed-forward network's W² falls with every "
     f"step in depth with pre-LN, and post-LN's is more than {APART:g} times pre-LN's from {DEEP} "
     "layers on. The exponent, -1/2 in the theorem, is not predicted.",

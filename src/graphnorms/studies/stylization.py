@@ -200,7 +200,7 @@ STUDY = Study(
     name="stylization",
     claim="A network that stylizes images in one pass wants InstanceNorm, not BatchNorm.",
     source="Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022; the loss network is that of "
-    "Ustyuzhaninov et al. 2016, https://arxiv.org/abs/1606.00021",
+    "Ustyuzhaninov et al. 2016, https://arxiv.org/abs/1606.00021.",
     prediction="On unseen crops of differing contrast the loss is lower with InstanceNorm than "
     "with BatchNorm. When contrast and brightness of the image change, the result of InstanceNorm "
     f"moves by less than {UNCHANGED:g} of its standard deviation, that of BatchNorm by more.",
@@ -215,7 +215,7 @@ STUDY = Study(
     rule="Confirmed if the 95% interval of the loss with InstanceNorm over that with BatchNorm "
     f"lies below 1, that of InstanceNorm's movement below {UNCHANGED:g} and that of BatchNorm's "
     "above; not confirmed if one of the three lies on the other side.",
-    seconds=75,
+    seconds=50,
     cases=cases,
     measure=measure,
     judge=judge,

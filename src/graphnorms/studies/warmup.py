@@ -201,7 +201,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
 STUDY = Study(
     name="warmup",
     claim="A post-LN transformer needs a warm-up of the learning rate, a pre-LN one does not.",
-    source="Xiong et al. 2020, fig. 2, https://arxiv.org/abs/2002.04745",
+    source="Xiong et al. 2020, fig. 2, https://arxiv.org/abs/2002.04745.",
     prediction=f"Without a warm-up post-LN ends with a loss more than {MARGIN:g} times that with "
     f"one, pre-LN with less than {MARGIN:g} times, in a sequence model and a graph transformer.",
     protocol="Six layers, 64 channels, 4 heads, no dropout; Adam (betas 0.9, 0.98), 120 steps. "
