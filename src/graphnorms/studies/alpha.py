@@ -62,7 +62,7 @@ def measure(case: Case, settings: Settings) -> Values:
     seed = int(case["seed"])
     given = _graphs(case, settings)
     full = settings.size == "full"
-    steps = 20 if settings.size == "tiny" else 1600 if full else 150
+    steps = 10 if settings.size == "tiny" else 1600 if full else 150
     if case["set"] == "IMDBBINARY" and not full:
         steps *= 2
     config = preset("gin", "graphnorm-paper", node_labels=case["set"] == "MUTAG")
@@ -215,7 +215,7 @@ STUDY: Final = Study(
     "above 0.1 on both sets of which half the graphs are thinned. Not confirmed if it lies below "
     "0.1 on either. Sets of exactly regular graphs only are shown beside it: there GraphNorm "
     "starts as InstanceNorm with gradients of exactly 0.",
-    seconds=90,
+    seconds=60,
     cases=cases,
     measure=measure,
     judge=judge,

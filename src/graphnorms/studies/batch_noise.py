@@ -51,7 +51,7 @@ def cases(settings: Settings) -> list[Case]:
     """A GIN on graphs and a convolutional net on digits, on as many items and batches."""
     return [
         {"set": name, "graphs": _graphs_of(settings), "seed": seed}
-        for seed in settings.seeds(default=6, full=20)
+        for seed in settings.seeds(default=16, full=40)
         for name in (_graphs_of(settings), IMAGES)
     ]
 
@@ -63,14 +63,15 @@ def _graphs_of(settings: Settings) -> str:
 def measure(case: Case, settings: Settings) -> Values:
     """Train with BatchNorm; now and then compare the batches of an epoch with all of it."""
     seed = int(case["seed"])
-    batches = settings.pick(tiny=2, default=BATCHES[str(case["graphs"])], full=39)
-    batches = min(batches, BATCHES[str(case["graphs"])])
+    most = BATCHES[str(case["graphs"])]
+    batches = settings.pick(tiny=2, default=most, full=most)
     epochs = settings.pick(tiny=1, default=12, full=100)
     task = _Images() if case["set"] == IMAGES else _Graphs(str(case["set"]), settings)
     model = task.model(seed)
     norms = [name for name, module in model.named_modules() if isinstance(module, BatchNorm)]
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     random = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)  # of the dropout
     items = torch.randperm(task.number, generator=random)[: batches * BATCH]
     moments, history = [], []
     for epoch in range(epochs + 1):
@@ -176,9 +177,10 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     return Finding(
         verdict,
         f"Variance around the whole set's, over the set's variance, {name} to digits: "
-        f"{' and '.join(parts)}. In absolute terms the batch mean's is "
-        f"{numbers[f'mean, {name}']:.2g} on the graphs and {numbers[f'mean, {IMAGES}']:.2g} on "
-        f"the images; independent items alone would give {1 / BATCH:.2g} or less.",
+        f"{' and '.join(parts)}; more than {NOISIER:g} was predicted of both. In absolute terms "
+        f"that of the mean is {numbers[f'mean, {name}']:.2g} on the graphs and "
+        f"{numbers[f'mean, {IMAGES}']:.2g} on the images; independent items alone would give "
+        f"{1 / BATCH:.2g} or less.",
         numbers,
     )
 
@@ -222,10 +224,11 @@ STUDY: Final = Study(
     "The authors' GIN and a ConvNet of 4 convolutions of 16, both with BatchNorm, Adam 0.01, 12 "
     "epochs. At epochs 0, 3, … 12, for what enters every norm in training mode: the mean over "
     "batches of (μ_b - μ)²/σ² and of (s_b - σ)²/σ², averaged over channels; geometric mean over "
-    "norms and epochs. 6 seeds. With --data PROTEINS in place of nci5k, 1024 items.",
+    "norms and epochs. 16 seeds; a first run with 6 was inconclusive. With --data PROTEINS in "
+    "place of nci5k, 1024 items.",
     rule="Geometric mean over seeds of graphs / digits with its 95% interval. Confirmed if it lies "
     "above 1.5 for the mean and for the deviation. Not confirmed if it lies below 1.5 for either.",
-    seconds=90,
+    seconds=60,
     cases=cases,
     measure=measure,
     judge=judge,

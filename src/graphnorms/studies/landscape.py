@@ -22,7 +22,7 @@ from graphnorms.studies.drawing import (
     new_figure,
 )
 from graphnorms.studies.material import digits, minibatches, scale_weights
-from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
+from graphnorms.studies.ratios import as_numbers, by_seed, held_below, paired_ratio, written
 from graphnorms.studies.study import (
     Case,
     Finding,
@@ -129,8 +129,7 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         refuted=any(each.low > 1 for each in deciding.values()),
     )
     parts = [
-        f"{QUANTITIES[name]} {written(each, 3)} "
-        f"({'holds' if each.high < 1 else 'does not hold' if each.low > 1 else 'open'})"
+        f"{QUANTITIES[name]} {written(each, 3)} ({held_below(each, 1)})"
         for name, each in deciding.items()
     ]
     numbers: dict[str, float | None] = {}
@@ -151,16 +150,17 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
 def draw(measurements: Sequence[Measurement]) -> Figure:
     """Draw the three quantities over training, and the loss around the solutions."""
     figure, axes = new_figure(6, columns=3, size=(2.6, 2.5))
-    units = {"loss range": "nats", "gradient difference": "", "effective beta": ""}
+    labels = {
+        "loss range": "range of the loss (nats)",
+        "gradient difference": "gradient difference (L2)",
+        "effective beta": "effective β",
+    }
     for name, axis in zip(QUANTITIES, axes[:3], strict=True):
         for norm in NORMS:
             runs = [m.values["curves"][name] for m in where(measurements, norm=norm)]
             steps = [EVERY * k for k in range(len(runs[0]))]
             line_with_band(axis, steps, median_band(runs), **look_of(norm) | {"linewidth": 1})
-        label_axes(
-            axis, "step", QUANTITIES[name].replace(" along", "\nalong").replace(" of the", "\nof the")
-            if name != "effective beta" else "effective β", y_unit=units[name], y_log=True,
-        )  # fmt: skip
+        label_axes(axis, "step", labels[name], y_log=True)
     planes = [where(measurements, norm=norm, plane=True)[0].values for norm in NORMS]
     levels = np.linspace(-3, 2, 26)
     for norm, axis, values in zip(NORMS, axes[3:], planes, strict=True):
@@ -197,7 +197,7 @@ STUDY: Final = Study(
     "interval. Confirmed if all three intervals lie below 1. Not confirmed if one lies above 1. "
     "Beside the rule: the effective β without the nearest step (a maximum grows with every point "
     "that is added), the eigenvalue, the plane, and LayerNorm.",
-    seconds=90,
+    seconds=60,
     cases=cases,
     measure=measure,
     judge=judge,

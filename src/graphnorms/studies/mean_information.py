@@ -15,6 +15,7 @@ from graphnorms.lab.statistics import Estimate, mean_interval
 from graphnorms.layers import GraphNorm
 from graphnorms.models import GNN, preset
 from graphnorms.probes import captured, mean_information
+from graphnorms.probes.capture import Side
 from graphnorms.studies.drawing import (
     label_axes,
     legend_below,
@@ -72,7 +73,7 @@ def cases(settings: Settings) -> list[Case]:
 def measure(case: Case, settings: Settings) -> Values:
     """Train a GIN; return its accuracy, and what the mean tells before and behind a norm."""
     seed = int(case["seed"])
-    steps = settings.pick(tiny=20, default=200, full=1000)
+    steps = settings.pick(tiny=10, default=200, full=1000)
     given = _graphs(str(case["set"]), seed)
     batch = given.batch(torch.arange(len(given)))
     # Not the sum: that would tell how many nodes there are, whatever the features.
@@ -111,10 +112,9 @@ def _accuracy(logits: torch.Tensor, y: torch.Tensor) -> float:
     return float((logits.argmax(1) == y).double().mean())
 
 
-def _told_by_mean(model: GNN, batch: GraphBatch, side: str) -> float:
+def _told_by_mean(model: GNN, batch: GraphBatch, side: Side) -> float:
     """Return how well a linear probe tells the classes from the means around the first norm."""
-    at = "input" if side == "input" else "output"
-    with captured(model, [FIRST_NORM], at) as seen, torch.no_grad():
+    with captured(model, [FIRST_NORM], side) as seen, torch.no_grad():
         model(batch.x, batch.adjacency, batch.segments)
     return mean_information(seen[FIRST_NORM][0], batch.segments, batch.y, folds=4).accuracy
 
@@ -181,7 +181,10 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
 
 def _look(arm: str) -> dict[str, Any]:
     norm, alpha = ARMS[arm]
-    return look_of(norm) | {"label": arm} | ({"linestyle": ":"} if alpha < 1 else {})
+    how = look_of(norm) | {"label": arm}
+    if norm == "instance":
+        how["linewidth"] = 5  # GraphNorm from 1 lies on it
+    return how | ({"linestyle": ":"} if alpha < 1 else {})
 
 
 STUDY: Final = Study(

@@ -66,6 +66,11 @@ def geometric_mean(runs: Sequence[ArrayLike]) -> NDArray[np.float64]:
     return means
 
 
+def held_below(found: Estimate, limit: float) -> str:
+    """Say whether a value is below a limit, for certain, by the whole interval."""
+    return "holds" if found.high < limit else "does not hold" if found.low > limit else "open"
+
+
 def written(found: Estimate, digits: int = 2, *, significant: bool = False) -> str:
     """Write a value with its interval, `1.25 [1.10, 1.41]`, or alone where there is none.
 

@@ -1,0 +1,62 @@
+"""Landscape: a tiny run, and the rule that names each of three quantities."""
+
+from __future__ import annotations
+
+import pytest
+
+from graphnorms.probes import AlongGradient
+from graphnorms.studies.landscape import BETA_FROM, EIGENVALUE, QUANTITIES, STUDY, _beta_from
+from graphnorms.studies.study import Case, Finding, Values, where
+from tests.unit.studies.hand_made import judged, run_tiny, scatter
+
+
+def test_end_to_end() -> None:
+    measurements = run_tiny(STUDY)
+    for each in measurements:
+        curves = each.values["curves"]
+        # A maximum over more points is not smaller.
+        pairs = zip(curves["effective beta"], curves[BETA_FROM], strict=True)
+        assert all(near >= far for near, far in pairs)
+    (chosen,) = where(measurements, norm="batch")
+    size = len(chosen.values["plane"])
+    assert chosen.values["plane"][size // 2][size // 2] > 0
+
+
+def test_beta_without_the_nearest_step() -> None:
+    walk = AlongGradient(
+        steps=(0.01, 0.05, 0.1), loss=1.0, gradient_norm=2.0, losses=(1.0, 0.9, 0.8),
+        differences=(1.0, 0.4, 1.0),
+    )  # fmt: skip
+    assert walk.effective_beta == pytest.approx(50)
+    assert _beta_from(walk, 0.05) == pytest.approx(5)
+
+
+def finding(ratios: tuple[float, float, float], noise: float = 0.01) -> Finding:
+    of = dict(zip(QUANTITIES, ratios, strict=True)) | {BETA_FROM: 1.0, EIGENVALUE: 0.3}
+
+    def values(case: Case) -> Values:
+        batch = case["norm"] == "batch"
+        wobble = scatter(case, noise) if batch else scatter(case)
+        return {name: 2 * (ratio if batch else 1) * wobble for name, ratio in of.items()}
+
+    return judged(STUDY, values)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "noise", "verdict"),
+    [
+        ((0.1, 0.3, 0.9), 0.01, "confirmed"),
+        ((0.1, 0.3, 1.5), 0.01, "not confirmed"),
+        ((1.2, 0.3, 0.5), 0.01, "not confirmed"),
+        ((0.1, 0.3, 1.0), 0.05, "inconclusive"),
+        ((0.1, 0.3, 0.8), 0.6, "inconclusive"),
+    ],
+)
+def test_rule(ratios: tuple[float, float, float], noise: float, verdict: str) -> None:
+    assert finding(ratios, noise).verdict == verdict
+
+
+def test_finding_names_each() -> None:
+    statement = finding((0.1, 1.0, 1.5), 0.05).statement
+    assert [part in statement for part in ("(holds)", "(open)", "(does not hold)")] == [True] * 3
+    assert all(title in statement for title in QUANTITIES.values())

@@ -1,0 +1,73 @@
+"""Mean information: what the propositions say exactly, and the rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from graphnorms.studies.mean_information import ARMS, STUDY
+from graphnorms.studies.regular import complete_graphs, regular_graphs
+from graphnorms.studies.study import Case, where
+from tests.unit.studies.hand_made import judged, run_tiny
+
+
+def test_end_to_end() -> None:
+    measurements = run_tiny(STUDY)
+    # Four classes, equally frequent: InstanceNorm makes all graphs equal.
+    for each in where(measurements, norm="instance"):
+        assert each.values["accuracy"] == 0.25
+        assert each.values["before"] == 1.0
+        assert each.values["behind"] == 0.25
+    # GraphNorm starts as InstanceNorm, and no gradient leads away from it.
+    for each in where(measurements, norm="graph", alpha=1.0):
+        assert set(each.values["curve"]) == {0.25}
+
+
+@pytest.mark.parametrize("make", [regular_graphs, complete_graphs])
+def test_graphs_are_regular(make: Any) -> None:
+    given = make(16, "degree", seed=3)
+    assert given.symmetric
+    assert given.class_counts == (4, 4, 4, 4)
+    for number in range(16):
+        batch = given.batch(torch.tensor([number]))
+        degree = batch.adjacency.in_degree
+        assert degree.unique().numel() == 1
+        sizes = {3: 6, 4: 9, 5: 12, 6: 15}
+        expected = 3 + int(batch.y)
+        assert int(degree[0]) == (expected if make is regular_graphs else sizes[expected] - 1)
+        source = batch.adjacency.index.view(-1, int(degree[0]))
+        assert all(len(set(row)) == len(row) for row in source.tolist())  # no parallel edges
+        assert not (source == torch.arange(len(source)).unsqueeze(1)).any()  # no loops
+
+
+@pytest.mark.parametrize("make", [regular_graphs, complete_graphs])
+def test_thinned_graphs_lack_a_fifth(make: Any) -> None:
+    whole, half = make(16, "constant", seed=3), make(16, "constant", seed=3, thinned=0.5)
+    for number in range(16):
+        edges = [g.batch(torch.tensor([number])).adjacency.num_edges // 2 for g in (whole, half)]
+        assert edges[1] == edges[0] - (round(edges[0] / 5) if number < 8 else 0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        ({}, "confirmed"),
+        ({"InstanceNorm": 0.6}, "not confirmed"),  # it sees the mean
+        ({"GraphNorm from α 0.9": 0.5}, "not confirmed"),  # neither sees it
+        ({"BatchNorm": 0.5}, "not confirmed"),
+        ({"InstanceNorm": 0.3}, "inconclusive"),
+        ({"none": 0.95}, "inconclusive"),
+        ({"GraphNorm": 0.25}, "confirmed"),  # beside the rule
+    ],
+)
+def test_rule(changed: dict[str, float], verdict: str) -> None:
+    usual = dict.fromkeys(ARMS, 0.99) | {"InstanceNorm": 0.25}
+    names = {where: arm for arm, where in ARMS.items()}
+
+    def values(case: Case) -> dict[str, float]:
+        arm = names[str(case["norm"]), float(case["alpha"])]
+        return {"accuracy": (usual | changed)[arm] + 0.01 * (int(case["seed"]) % 3 - 1)}
+
+    assert judged(STUDY, values).verdict == verdict
