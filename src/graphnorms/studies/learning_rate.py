@@ -128,7 +128,8 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     said = "; ".join(
         f"{TITLES[model]}: none {_typical(stable[model, 'none'])}, "
         + ", ".join(
-            f"{norm} {_typical(stable[model, norm])} (× {written(ratios[model, norm], 3, significant=True)})"
+            f"{norm} {_typical(stable[model, norm])} "
+            f"(× {written(ratios[model, norm], 3, significant=True)})"
             for norm in norms[1:]
         )
         for model, norms in NORMS.items()

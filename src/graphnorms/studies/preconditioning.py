@@ -148,8 +148,7 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     )
     smaller, fewer = (
         ", ".join(
-            f"{name} {written(each, 3)} ({held_below(each, limit)})"
-            for name, each in found.items()
+            f"{name} {written(each, 3)} ({held_below(each, limit)})" for name, each in found.items()
         )
         for found, limit in ((shrunk, SHRINKS), (faster, FASTER))
     )
