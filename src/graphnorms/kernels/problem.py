@@ -16,7 +16,7 @@ class Over(enum.IntEnum):
     """Which entries share a statistic."""
 
     # That of Enum is written in Python, and every call looks something up by its domains.
-    __hash__ = int.__hash__  # type: ignore[assignment]
+    __hash__ = int.__hash__
 
     NODES = 1
     """The rows of a segment, each channel alone: `(segments, channels)` cells."""

@@ -142,7 +142,7 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     return Finding(
         verdict,
         f"Training accuracy, averaged over training: {means}. The closest: {model.upper()}, {norm} "
-        f"less {other}, {written(closest, '+.3f')}.",
+        f"less {other}, {written(closest, 3)}.",
         _numbers(ahead) | _at_steps(measurements),
     )
 

@@ -135,10 +135,10 @@ def normalize_backward(
         _check_statistics(statistics, x, ptr.shape[0] - 1, center, scale, groups)
         if grad_x is not None:
             grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-        fitting = (inputs.mean_scale, inputs.weight, inputs.bias)
-        grads = tuple(
-            None if grad is None else _room_for(like, dtype)
-            for grad, like in zip(grads, fitting, strict=True)
+        grads = (
+            None if grads[0] is None else _room_for(inputs.mean_scale, dtype),
+            None if grads[1] is None else _room_for(inputs.weight, dtype),
+            None if grads[2] is None else _room_for(inputs.bias, dtype),
         )
         _require(run(grad_y, x, *inputs, statistics, *choices, grad_x, *grads))
     return grad_x, *grads
