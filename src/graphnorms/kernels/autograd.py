@@ -9,6 +9,7 @@ reference, which is plain torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,16 +36,20 @@ _library.define(
 )
 
 
-def _backward_operator(grad_y: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    """The backward as an operator, whose results are tensors: an empty one where none is asked."""
-    grads = cpu.normalize_backward(grad_y, *rest)
-    return tuple(grad_y.new_empty(0) if grad is None else grad for grad in grads)
+def of_tensors(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[..., Any]:
+    """A backward as an operator, whose results are tensors: an empty one where none is asked."""
+
+    def operator(grad_y: Tensor, *rest: Any, **named: Any) -> tuple[Tensor, ...]:
+        grads = backward(grad_y, *rest, **named)
+        return tuple(grad_y.new_empty(0) if grad is None else grad for grad in grads)
+
+    return operator
 
 
 _library.impl("normalize_forward", cpu.normalize_forward, "CPU")
-_library.impl("normalize_backward", _backward_operator, "CPU")
+_library.impl("normalize_backward", of_tensors(cpu.normalize_backward), "CPU")
 _library.impl("normalize_forward", triton.normalize_forward, "CUDA")
-_library.impl("normalize_backward", triton.normalize_backward, "CUDA")
+_library.impl("normalize_backward", of_tensors(triton.normalize_backward), "CUDA")
 
 _normalize_forward = torch.ops.graphnorms.normalize_forward.default
 _normalize_backward = torch.ops.graphnorms.normalize_backward.default

@@ -177,9 +177,8 @@ def test_nothing_is_read_and_the_fakes_tell_the_truth(launches: list[Any]) -> No
         assert like(results) == like(ops.normalize_forward(**forward))
         for needs in ([True] * 4, [False, True, False, True], [True, False, False, False]):
             backward = {**given, "grad_y": x, "statistics": results[1], "needs": needs}
-            assert like(triton.normalize_backward(**backward)) == like(
-                ops.normalize_backward(**backward)
-            )
+            operator = autograd.of_tensors(triton.normalize_backward)
+            assert like(operator(**backward)) == like(ops.normalize_backward(**backward))
     x, ptr, index = (torch.empty(*shape, device="meta") for shape in ((50, 7), (51,), (130,)))
     for weight, features in (
         (None, None), (torch.empty(130, device="meta"), None),
@@ -305,14 +304,14 @@ def test_refusals_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
         ):
             monkeypatch.setattr(loading, "unavailable", lambda: None)
             monkeypatch.setattr(loading, name, answer)
-            dispatch.choose.cache_clear()
+            dispatch.forget_choices()
             with pytest.raises(gn.BackendRefusedError, match=re.escape(words)):
                 norm(x)
             assert torch.isfinite(gn.GraphNorm(3)(x)).all()
         status = next(status for status in gn.backends() if status.name == "triton")
         assert (status.available, status.detail) == (False, "triton is not installed")
     finally:
-        dispatch.choose.cache_clear()
+        dispatch.forget_choices()
 
 
 def test_the_status_says_that_it_is_interpreted() -> None:

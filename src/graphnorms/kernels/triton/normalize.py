@@ -62,15 +62,15 @@ def normalize_backward(
     mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, statistics: Tensor,
     center: int, scale: int, groups: int, eps: float, activation: int, dropout: float,
     needs: list[bool],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     """Run the backward kernels. The gradient of a residual is grad_y, and not made here.
 
     Args:
         needs: Which of the gradients of x, mean_scale, weight and bias are asked for.
 
     Returns:
-        The four gradients, those of parameters in the accumulation dtype; an empty tensor for
-        each that was not asked for.
+        The four gradients, those of parameters in the accumulation dtype; `None` for each that
+        was not asked for.
     """
     call = Call.of(
         x, ptr, order, seed, mean_scale, weight, bias, center, scale, groups, eps, activation,
@@ -100,10 +100,7 @@ def normalize_backward(
         _segment_backward(then.on(between), grad_y, grad_between, None, None, grads)
         if grad_between is not None:
             _row_backward(plain, grad_between, grad_x, shift, rstd, [None] * 3)
-    of_mean_scale, of_weight, of_bias = (
-        statistics.new_empty(0) if grad is None else grad for grad in grads
-    )
-    return x.new_empty(0) if grad_x is None else grad_x, of_mean_scale, of_weight, of_bias
+    return grad_x, grads[0], grads[1], grads[2]
 
 
 class _Plan:
