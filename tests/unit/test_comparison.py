@@ -403,9 +403,9 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, choices,
 def test_an_exported_model_scores_what_its_record_says(comparison, tmp_path, threads, monkeypatch):
     train = training.train
 
-    def watched(config, dataset):
+    def watched(config, dataset, **more):
         assert torch.get_num_threads() == 1, "several threads round sums differently"
-        return train(config, dataset)
+        return train(config, dataset, **more)
 
     monkeypatch.setattr(training, "train", watched)
     torch.set_num_threads(2)
