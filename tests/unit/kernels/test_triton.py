@@ -17,7 +17,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 
 import graphnorms as gn
-from graphnorms.kernels import Over, dispatch, segment_normalize
+from graphnorms.kernels import Over, autograd, dispatch, segment_normalize
 from graphnorms.kernels.cpu import aggregate as cpu_aggregate
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu import normalize as cpu
