@@ -45,9 +45,10 @@ View::View(nb::handle object) : none_(object.is_none()) {
 }
 
 bool View::contiguous() const {
+    for (int d = 0; d < dims(); ++d)
+        if (size(d) == 0) return true;
     int64_t expected = 1;
     for (int d = dims() - 1; d >= 0; --d) {
-        if (size(d) == 0) return true;
         if (size(d) != 1 && stride(d) != expected) return false;
         expected *= size(d);
     }
