@@ -13,7 +13,8 @@ from graphnorms.layers.catalog import CATALOG, Normalization
 
 API = (
     "Segments", "segment_normalize", "Over", "aggregate", "Adjacency", "make_norm", "backends",
-    "compare", "Comparison", "open_comparison", "load_dataset", "GraphSet",
+    "replace_norms", "Replacement", "batch", "resolve_norm", "compare", "Comparison",
+    "open_comparison", "load_dataset", "GraphSet",
 )  # fmt: skip
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"

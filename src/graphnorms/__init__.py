@@ -7,7 +7,7 @@ Importing the package imports torch and nothing heavier; the lab is loaded at fi
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.dropin import batch, replace_norms, resolve_norm
+from graphnorms.dropin import Replacement, batch, replace_norms, resolve_norm
 from graphnorms.errors import BackendRefusedError, DatasetError, GraphnormsError, RunExistsError
 from graphnorms.kernels import BackendStatus, Over, aggregate, backends, segment_normalize
 from graphnorms.layers import (
@@ -77,6 +77,7 @@ __all__ = [
     "PairNorm",
     "PowerNorm",
     "RMSNorm",
+    "Replacement",
     "RunExistsError",
     "Segments",
     "SuperNorm",

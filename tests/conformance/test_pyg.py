@@ -95,6 +95,18 @@ def test_equals_pyg(pyg: Any, name: str, batch_name: str, training: bool) -> Non
         assert torch.allclose(a, b, rtol=1e-11), key
 
 
+@pytest.mark.parametrize("name", [name for name in LAYERS if not name.startswith("BatchNorm")])
+def test_empty_graphs_and_no_rows_equal_pyg(pyg: Any, name: str) -> None:
+    ours, theirs = pair(pyg, name)
+    x = torch.randn(40, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    batch = (torch.arange(40) * 3) % 4 * 2  # graphs 0, 2, 4, 6 of 9
+    y, expected = ours(x, batch, 9), theirs(x, batch, 9)
+    assert torch.allclose(y, expected, rtol=1e-11, atol=1e-11)
+    if "tracked" not in name:  # PyG's averages over no graphs are not numbers
+        assert ours(x[:0], batch[:0], 9).shape == theirs(x[:0], batch[:0], 9).shape == (0, 16)
+    assert ours(x[:0], batch[:0]).shape == (0, 16)  # where PyG needs batch_size
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_checkpoints_load_both_ways(pyg: Any, name: str) -> None:
     ours, theirs = pair(pyg, name)

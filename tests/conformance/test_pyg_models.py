@@ -225,7 +225,7 @@ def test_models_with_node_types(norm: str) -> None:
     assert model.norms[0]["a"] is not model.norms[0]["b"]
     x = {"a": X, "b": X[:12].flip(0)}
     batch = {"a": BATCH, "b": BATCH[:12]}
-    edges = {edge_type: EDGES % 12 for edge_type in types[1]}
+    edges = dict.fromkeys(types[1], EDGES % 12)
     calls = watch(model)
     for give in ("argument", "by hand"):
         if give == "argument":
@@ -283,9 +283,37 @@ def test_norms_resolved_by_us_stand_in_pygs_models(norm: str) -> None:
     check(calls, norm, BATCH, GRAPHS)
 
 
-@pytest.mark.parametrize("name", ["GCN", "GIN", "GraphSAGE"])
-def test_compiled_without_a_break(name: str) -> None:
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(("name", "norm"), [("GCN", "graph"), ("GIN", "batch"), ("MLP", "pair")])
+def test_compiled_without_a_break(name: str, norm: str) -> None:
     torch._dynamo.reset()
-    model = exchanged(basic(name, "BatchNorm")(load()), "graph")
-    compiled = torch.compile(model, fullgraph=True, backend="eager")
-    assert torch.allclose(with_batch(compiled), with_batch(model))
+    make, call = MODELS[name]
+    model = exchanged(make(load()), norm)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    y, expected = call(compiled), call(model)
+    assert torch.allclose(y, expected)
+    grad_y = torch.randn_like(y)
+    for result in (y, expected):
+        model.zero_grad()
+        result.backward(grad_y)
+        gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        if result is y:
+            compiled_gradients = gradients
+    for a, b in zip(compiled_gradients, gradients, strict=True):
+        assert torch.allclose(a, b)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.parametrize("norm", ["graph", "batch", "layer-graph"])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_compiled(name: str, norm: str) -> None:
+    """Some of PyG's own models are not one graph; what can be compiled is."""
+    torch._dynamo.reset()
+    make, call = MODELS[name]
+    model = exchanged(make(load()), norm).eval()
+    expected = call(model)
+    assert torch.allclose(call(torch.compile(model, backend="eager")), expected)

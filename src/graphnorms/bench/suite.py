@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from graphnorms.bench import calls, epoch, lab, layers, machine, memory, scaling
+from graphnorms.bench import calls, epoch, hook, lab, layers, machine, memory, scaling
 from graphnorms.bench.results import Case, Result
 from graphnorms.bench.session import Session
 from graphnorms.bench.settings import Settings
@@ -19,6 +19,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Session], Iterator[Case]]]] = {
     "epoch": epoch.measure,
     "scaling": scaling.measure,
     "lab": lab.measure,
+    "hook": hook.measure,
 }
 
 

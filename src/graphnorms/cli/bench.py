@@ -134,6 +134,7 @@ _command("memory", "Bytes kept for the backward, and the peak.")
 _command("epoch", "A GIN epoch against PyG's, and against its matrix products alone.")
 _command("scaling", "Cost per element against rows, channels, graphs and segment length.")
 _command("lab", "The trials of a comparison against the same written with PyG.")
+_command("hook", "A step of PyG's GIN with exchanged norms: what finding the batch costs.")
 
 
 @bench.command()

@@ -73,6 +73,13 @@ def _held(size: Any, like: Any) -> Any:
     return torch.empty((size, 0))
 
 
+def repeat(owner: object) -> None:
+    """Put what the innermost frame says on top once more, so that its owner takes away its own."""
+    top = current()
+    if top is not None:
+        _stack.top = Frame(top.batch, top.held_size, top.ptr, top.missing, owner, top)
+
+
 def pop(owner: object) -> None:
     """Take the frame of an owner away, if it is the innermost."""
     top = current()

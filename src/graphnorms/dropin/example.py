@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.dropin.context import Frame, current
-from graphnorms.dropin.finding import Finder
+from graphnorms.dropin.finding import Finder, watch
 from graphnorms.dropin.slots import Standing
 from graphnorms.segments import Segments
 
@@ -59,7 +59,7 @@ def call_once(model: nn.Module, example: Any, norms: list[Standing]) -> dict[int
         if isinstance(x, Tensor):
             seen.setdefault(id(module), []).append(Seen(tuple(x.shape), *_sizes(current())))
 
-    detach = [Finder(model, model.forward, root=True).attach(model)]
+    detach = [watch(model, Finder(model, model.forward, root=True))]
     for norm in norms:
         handle = norm.module.register_forward_pre_hook(note, with_kwargs=True)
         detach.append(handle.remove)

@@ -1,25 +1,35 @@
-"""The hooks on models: they find the batch in what a model is called with."""
+"""Finding the batch in what a model is called with."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from types import MethodType
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.dropin.context import current, pop, push
+from graphnorms.dropin.context import current, pop, push, repeat
 from graphnorms.segments import Segments
 
 _BATCHES: Final = ("batch", "batch_dict")
 _OF_OBJECTS: Final = ("data", "graph", "graphs", "g", "inputs", "sample")
 """What arguments are called that hold everything: a `Data` object, or a mapping."""
 
+_OF_EDGES: Final = ("edge_index", "edge_index_dict", "adj_t")
+"""What an object has that holds a graph."""
+
+_ABSENT: Final = object()
 _WITHOUT_BATCH: Final = ("SparseTensor", Adjacency.__name__)
 """Classes of arguments that hold edges alone."""
+
+_OF_SOMETHING_ELSE: Final = frozenset({
+    "y", "z", "label", "labels", "target", "targets", "node_type", "n_id", "e_id",
+})  # fmt: skip
+"""What vectors of integers are called that are no batch; so is all that begins with `edge`."""
 
 _STEPS: Final = ("training_step", "validation_step", "test_step", "predict_step")
 """The methods by which Lightning calls a module; it does not call the module itself."""
@@ -70,25 +80,13 @@ class Finder:
         self.single_graph = single_graph
         self.called = type(module).__name__
 
-    def attach(self, module: nn.Module) -> Callable[[], None]:
-        """Put the hooks on the module, and return how to take them away."""
-        before = module.register_forward_pre_hook(self.enter, prepend=True, with_kwargs=True)
-        # Called after an exception, too: what was entered is left.
-        after = module.register_forward_hook(self.leave, with_kwargs=True, always_call=True)
-
-        def detach() -> None:
-            before.remove()
-            after.remove()
-
-        return detach
-
-    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def enter(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Look for the batch, and keep it for the norms inside."""
         found = self.find(args, kwargs)
         if found.given:
             push(self, found.batch, found.batch_size, found.ptr)
         elif current() is not None:
-            return
+            repeat(self)
         elif found.one_graph:
             push(self, None)
         elif self.root:
@@ -97,9 +95,7 @@ class Finder:
                 alone = not (self.has_place or found.doubt)
             push(self, None, missing="" if alone else self._missing(found))
 
-    def leave(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
+    def leave(self) -> None:
         """Forget it."""
         pop(self)
 
@@ -136,37 +132,105 @@ class Finder:
         return f"{self.called} {'was called without' if self.has_place else 'takes no'} batch"
 
 
-class Step:
-    """A method of a module, in which the batch is found as in a call of the module.
+class Watched:
+    """A function of a module, `forward` or another, in which the batch is found.
+
+    It stands in the module in place of the method. What is put around a call so is one piece for
+    `torch.compile`, which a pair of hooks is not, and ends whatever happens.
 
     Args:
         module: The module.
         name: The method's name.
-        single_graph: See `Finder`.
+        finder: What finds the batch.
+        before: What stood there already, which is then not called, but put back.
     """
 
-    def __init__(self, module: nn.Module, name: str, single_graph: bool | None) -> None:
+    def __init__(
+        self, module: nn.Module, name: str, finder: Finder, before: Watched | None = None
+    ) -> None:
         self.module = module
         self.name = name
-        method = getattr(type(module), name)
-        self.finder = Finder(
-            module, functools.partial(method, module), root=True, single_graph=single_graph
-        )
-        functools.update_wrapper(self, method)  # Lightning looks at what is wrapped
+        self.finder = finder
+        self.before = before
+        method = MethodType(getattr(type(module), name), module)
+        functools.update_wrapper(self, method)
+        self.__code__ = method.__code__  # torch.export notes where it is
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Watched, (self.module, self.name, self.finder, self.before)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method, with the batch found."""
-        self.finder.enter(self.module, args, kwargs)
+        self.finder.enter(args, kwargs)
         try:
             return getattr(type(self.module), self.name)(self.module, *args, **kwargs)
         finally:
-            pop(self.finder)
+            self.finder.leave()
+
+    def attach(self) -> Callable[[], None]:
+        """Put it into the module, and return how to take it away."""
+        setattr(self.module, self.name, self)
+        return self._detach
+
+    def _detach(self) -> None:
+        # Whoever has wrapped it since keeps it; it does no harm.
+        if vars(self.module).get(self.name) is self:
+            delattr(self.module, self.name)
+            if self.before is not None:
+                setattr(self.module, self.name, self.before)
+
+
+class Hooks:
+    """Hooks around the calls of a module, in which the batch is found.
+
+    For modules that make their forward themselves, and again for every copy, as PyG's
+    `Sequential` and those of `torch.fx` do.
+
+    Args:
+        finder: What finds the batch.
+    """
+
+    def __init__(self, finder: Finder) -> None:
+        self.finder = finder
+
+    def attach(self, module: nn.Module) -> Callable[[], None]:
+        """Put the hooks on the module, and return how to take them away."""
+        before = module.register_forward_pre_hook(self._enter, prepend=True, with_kwargs=True)
+        # Called after an exception, too: what was entered is left.
+        after = module.register_forward_hook(self._leave, always_call=True)
+
+        def detach() -> None:
+            before.remove()
+            after.remove()
+
+        return detach
+
+    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.finder.enter(args, kwargs)
+
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self.finder.leave()
+
+
+def watch(module: nn.Module, finder: Finder, name: str = "forward") -> Callable[[], None]:
+    """Have the batch found in the calls of a function, and return how to end that.
+
+    Args:
+        module: The module.
+        finder: What finds it.
+        name: The function.
+    """
+    before = vars(module).get(name)
+    makes_its_own = before is not None and not isinstance(before, Watched)
+    if makes_its_own or isinstance(module, torch.fx.GraphModule):
+        return Hooks(finder).attach(module)
+    return Watched(module, name, finder, before).attach()
 
 
 def attach_finders(
     model: nn.Module, norms: set[int], single_graph: bool | None
 ) -> tuple[list[Callable[[], None]], str]:
-    """Put hooks on the model, and on the modules around its norms that can be given a batch.
+    """Watch the model, and the modules around its norms that can be given a batch.
 
     Args:
         model: The model.
@@ -185,11 +249,12 @@ def attach_finders(
         if root:
             note = finder.note()
         if root or any(map(_may_hold_batch, finder.names)):
-            detach.append(finder.attach(module))
+            detach.append(watch(module, finder))
         for name in _STEPS:
-            if callable(getattr(type(module), name, None)) and name not in vars(module):
-                setattr(module, name, Step(module, name, single_graph))
-                detach.append(functools.partial(delattr, module, name))
+            if callable(getattr(type(module), name, None)):
+                step = getattr(module, name)
+                finder = Finder(module, step, root=True, single_graph=single_graph)
+                detach.append(watch(module, finder, name))
     return detach, note
 
 
@@ -211,9 +276,10 @@ def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
         else:
             names.append(parameter.name)
     # PyG's Sequential may take anything by its forward, and says what it takes elsewhere.
-    declared = getattr(getattr(function, "__self__", None), "signature", None)
-    if takes_others and isinstance(getattr(declared, "param_dict", None), Mapping):
-        return tuple(declared.param_dict), False
+    signature = getattr(getattr(function, "__self__", None), "signature", None)
+    declared = getattr(signature, "param_dict", None)
+    if takes_others and isinstance(declared, Mapping):
+        return tuple(declared), False
     return tuple(names), takes_others
 
 
@@ -237,7 +303,9 @@ def _by_name(values: Mapping[str, Any]) -> Found | None:
 def _in(name: str, value: Any, depth: int = 2) -> Found:
     """Find the batch in something that may hold one: `Data`, a mapping, a tuple of such."""
     if isinstance(value, Tensor):
-        return Found(doubt=f"{name}, a vector of integers") if _is_vector(value) else _NOTHING
+        named = name in _OF_SOMETHING_ELSE or name.startswith("edge")
+        in_doubt = _is_vector(value) and not named
+        return Found(doubt=f"{name}, a vector of integers") if in_doubt else _NOTHING
     if value is None or isinstance(value, int | float | str):
         return _NOTHING
     if isinstance(value, Segments):
@@ -247,24 +315,25 @@ def _in(name: str, value: Any, depth: int = 2) -> Found:
     if isinstance(value, tuple | list):
         parts = [_in(name, part, depth - 1) for part in value] if depth else []
         return max(parts, key=lambda found: (found.given, found is not _NOTHING), default=_NOTHING)
-    found = _by_name({"batch": _attribute(value, "batch"), "ptr": _attribute(value, "ptr")})
+    batch = _attribute(value, "batch", _ABSENT)
+    found = _by_name({"batch": batch, "ptr": _attribute(value, "ptr")})
     if found is not None:
         return found
     by_type = _attribute(value, "batch_dict")  # HeteroData
     if _is_batch(by_type):
         offsets = _attribute(value, "ptr_dict") or {}
         return Found(by_type, {kind: ptr.shape[0] - 1 for kind, ptr in offsets.items()})
-    if any(_attribute(value, name) is not None for name in ("edge_index", "edge_index_dict")):
+    if batch is None or any(_attribute(value, name) is not None for name in _OF_EDGES):
         return Found(one_graph=True)
     kind = type(value).__name__
     return _NOTHING if kind in _WITHOUT_BATCH else Found(doubt=f"{name}, a {kind}")
 
 
-def _attribute(value: Any, name: str) -> Any:
+def _attribute(value: Any, name: str, default: Any = None) -> Any:
     try:
-        return getattr(value, name, None)
+        return getattr(value, name, default)
     except KeyError:  # as HeteroData says that no type has it
-        return None
+        return default
 
 
 def _is_vector(value: Any) -> bool:

@@ -56,6 +56,7 @@ class Known:
         channels: Its width; `None` where it takes any.
         settings: What our layer of the kind is built with, to be the same.
         reason: Why it cannot be exchanged; empty if it can.
+        caveat: What the new one does not do as it did; empty if there is nothing.
     """
 
     kind: str
@@ -63,6 +64,7 @@ class Known:
     channels: int | None
     settings: Mapping[str, Any]
     reason: str = ""
+    caveat: str = ""
 
 
 def recognize(module: nn.Module) -> Known | None:
@@ -84,7 +86,8 @@ def recognize(module: nn.Module) -> Known | None:
         library=library,
         channels=_channels(inner),
         settings=_settings(kind, inner, module),
-        reason=_reason(module, base, kind, library),
+        reason=_reason(module, base, kind),
+        caveat=_caveat(module),
     )
 
 
@@ -127,7 +130,13 @@ def _settings(kind: str, inner: nn.Module, module: nn.Module) -> dict[str, Any]:
     return settings
 
 
-def _reason(module: nn.Module, base: type, kind: str, library: str) -> str:
+def _caveat(module: nn.Module) -> str:
+    if isinstance(module, nn.InstanceNorm1d):
+        return "torch's takes (nodes, channels) for one sequence and normalizes each row"
+    return "not its synchronization over ranks" if isinstance(module, nn.SyncBatchNorm) else ""
+
+
+def _reason(module: nn.Module, base: type, kind: str) -> str:
     if needs := CATALOG[kind].needs:
         return f"it takes {' and '.join(needs)} besides features and graphs"
     if type(module).forward is not getattr(base, "forward", None):

@@ -41,11 +41,12 @@ def replace_norms(
     """Exchange the norms of a model, and have the batch reach the new ones.
 
     Exchanged are PyG's norms, torch's `BatchNorm1d`, `SyncBatchNorm`, `LayerNorm`,
-    `InstanceNorm1d`, `GroupNorm` and `RMSNorm`, and ours. The model is not rewritten: hooks find
-    `batch`, `batch_size` and `ptr` in what it, or a part of it, is called with, also inside a
-    `Data` object, and complete the calls of the new norms. What cannot be found so is given in
-    `with graphnorms.batch(…)`. A norm that needs a batch and has none raises an error; only a
-    model without any argument that could hold one is taken to be given one graph at a time.
+    `InstanceNorm1d`, `GroupNorm` and `RMSNorm`, and ours. The model is not rewritten: while it
+    runs, `batch`, `batch_size` and `ptr` are found in what it, or a part of it, is called with,
+    also inside a `Data` object, and a hook completes the calls of the new norms. What cannot be
+    found so is given in `with graphnorms.batch(…)`. A norm that needs a batch and has none raises
+    an error; only a model without any argument that could hold one is taken to be given one graph
+    at a time.
 
     New norms have parameters of their own: make the optimizer, and wrap the model for distributed
     training, behind this call.
@@ -63,7 +64,7 @@ def replace_norms(
             that keep the same ones.
         inplace: Whether to change the model given; else a copy of it.
         single_graph: Whether rows of which nothing is known are one graph: `None` for what is
-            said above, `False` for never.
+            said above, `False` to refuse them in any model.
         example: What the model can be called with, a tuple of arguments, a mapping, or a `Data`
             object. It is called once, in `eval()` without gradients, and norms that are given
             something else than nodes are left: behind the pooling, of edges, of sequences.
@@ -101,6 +102,8 @@ def replace_norms(
         if new is None:
             changes.append(Change(norm.names, norm.module, None, note))
             continue
+        if norm.known.caveat and new is not norm.module:
+            note += f"; {norm.known.caveat}"
         if len(norm.slots) > 1:
             note += f"; {'one each' if unshare else 'still one'} for {len(norm.slots)} places"
         for i, slot in enumerate(norm.slots):

@@ -47,7 +47,9 @@ class Replacement:
 
     Args:
         model: The model: the one given, or its copy.
-        changes: What became of every norm, in the order of the model.
+        changes: What became of every norm, in the order of the model: `name` (`names`, where it
+            stands in several places), `old`, `new` (`None` where it was left) and `note`, what
+            was carried over or why it was left.
         notes: What else there is to know, in sentences.
         exchanges: What was put where.
         detach: How to take the hooks away.
