@@ -8,83 +8,53 @@ A study's `draw` makes its figure with `new_figure` and draws on the axes that i
     legend_below(figure, left)
     return figure
 
-Whoever calls `draw` does so through `drawn`, which applies the style, and writes through `write`.
+Whoever calls `draw` does so through `drawn`, which applies the style of `report.drawing`, and
+writes with the `write` of that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from graphnorms.files import replacing
 from graphnorms.lab.statistics import mean_interval, without_nan
-from graphnorms.report.style import style_of
+from graphnorms.report.drawing import look_of, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+__all__ = [
+    "PALETTE",
+    "Band",
+    "drawn",
+    "geometric_band",
+    "label_axes",
+    "legend_below",
+    "line_with_band",
+    "look",
+    "look_of",
+    "mark_level",
+    "mean_band",
+    "median_band",
+    "new_figure",
+]
+
 PALETTE: Final = ("#2B86C5", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#8A8A8A", "#56B4E9")
 """Colours of what is not a norm, in the order in which to take them (Okabe & Ito)."""
-
-STYLE: Final[Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": "#8A8A8A",
-    "axes.grid": True,
-    "axes.labelsize": 8.5,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 9,
-    "figure.facecolor": "white",
-    "font.family": "DejaVu Sans",
-    "font.size": 8.5,
-    "grid.alpha": 0.5,
-    "grid.color": "#D8D8D8",
-    "grid.linewidth": 0.6,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 4.5,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "graphnorms",
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-}
 
 Runs = Sequence[ArrayLike] | NDArray[Any]
 """A curve per seed, all of one length: `(runs, points)`."""
 
-_MARKERS: Final = {
-    "asterisk": (8, 2, 0), "circle": "o", "diamond": "D", "hex": "h", "inverted_triangle": "v",
-    "plus": "P", "square": "s", "square_pin": "p", "star": "*", "triangle": "^",
-    "triangle_pin": "<", "x": "X",
-}  # fmt: skip
-_DASHES: Final = {"solid": "-", "dashed": "--", "dotted": ":", "dotdash": "-."}
-
 
 def drawn(draw: Callable[..., Figure], *arguments: Any) -> Figure:
-    """Call a function that draws, in the style of the studies."""
-    import matplotlib
-
-    with matplotlib.rc_context(STYLE):
+    """Call a function that draws, in the style of all figures."""
+    with styled():
         return draw(*arguments)
-
-
-def write(figure: Figure, svg: Path, png: Path | None = None) -> None:
-    """Write a figure as SVG, the same bytes for the same numbers, and as PNG."""
-    import matplotlib
-
-    with matplotlib.rc_context(STYLE):
-        with replacing(svg) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None})
-        if png is not None:
-            with replacing(png) as temporary:
-                figure.savefig(temporary, format="png", dpi=160, metadata={"Software": None})
 
 
 def new_figure(
@@ -112,17 +82,6 @@ def new_figure(
     for axis in axes[panels:]:
         axis.remove()
     return figure, list(axes[:panels])
-
-
-def look_of(norm: str) -> dict[str, Any]:
-    """Return how a norm is drawn everywhere: arguments of `Axes.plot`, its name as the label."""
-    style = style_of(norm)
-    return {
-        "color": style.color,
-        "marker": _MARKERS[style.marker],
-        "linestyle": _DASHES[style.dash],
-        "label": style.name,
-    }
 
 
 def look(number: int, label: str) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, cast
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.engines import make_engine
 from graphnorms.lab.journal import Journal
-from graphnorms.studies import drawing
+from graphnorms.report.drawing import write
+from graphnorms.studies.drawing import drawn
 from graphnorms.studies.results import (
     MEASUREMENTS,
-    PNG,
     RESULT,
     SVG,
     StudyResult,
@@ -272,13 +272,13 @@ def _require_done(study: Study, record: Record) -> None:
 
 def _write(study: Study, result: StudyResult, folder: Path) -> None:
     figure = draw_result(study, result.measurements)
-    drawing.write(figure, folder / SVG, folder / PNG)
+    write(figure, folder / SVG)
     save(result, folder)
 
 
 def draw_result(study: Study, measurements: Sequence[Measurement]) -> Any:
     """Draw the figure of a study in the style of all."""
-    return drawing.drawn(study.draw, measurements)
+    return drawn(study.draw, measurements)
 
 
 def _machine() -> dict[str, Any]:

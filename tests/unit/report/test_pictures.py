@@ -115,8 +115,11 @@ def test_there_are_the_figures_of_the_page(records, verdict) -> None:
         {"protocol": "paper"},
         {"protocol": "split"},
     ],
-    ids=str,
-)
+    ids=[
+        "failed norm", "failed folds", "missing folds", "one fold", "one epoch", "one rate",
+        "regression", "paper", "split",
+    ],
+)  # fmt: skip
 def test_failed_and_missing_trials_break_nothing(make_records: Make, choice: dict) -> None:
     records = make_records(("none", "batch", "graph"), **{**SMALL, **choice})
     verdict = judge(records, protocol=choice.get("protocol", "nested"))
