@@ -28,7 +28,9 @@ class GraphNorm(Norm):
     $s^2 = \mathrm{Var}(x) + (1 - \alpha)^2 \mu^2$: the variance only at $\alpha = 1$, where
     the layer is InstanceNorm. There are no running statistics: `train()` and `eval()` agree.
     A channel that is constant within a graph keeps its sign but loses its size. A graph of one
-    node gives $\beta$ at $\alpha = 1$.
+    node gives $\beta$ at $\alpha = 1$. Where every channel of every graph is constant (regular
+    graphs without features, complete ones) the output at $\alpha = 1$ is exactly $\beta$: a ReLU
+    behind it passes no gradient, and $\alpha$ stays where it begins; begin elsewhere then.
 
     Shapes: `x` and the result `(nodes, channels)`, or `(nodes, …, channels)`, where every
     position between is normalized alone; `weight` $\gamma$, `bias` $\beta$ and `mean_scale`
