@@ -38,6 +38,7 @@ EXAMPLES = {
     "compare": "none, batch, layer, instance and graph norm on MUTAG",
     "compare nci5k --protocol split": "a regression on a given split",
     "compare PATH": "your graphs: TU folder, powerful-gnns text, .npz, module:factory",
+    "compare DATA --model my_models:Net": "your own model, its norms exchanged",
     "compare --norms none,graph --dry-run": "what that would do, and for how long",
     "compare --resume": "go on where it was interrupted",
     "runs": "the comparisons there are",
