@@ -236,7 +236,8 @@ def _show_plan(
     dataset: str | None, choices: dict[str, Any], where: dict[str, Any], *, as_json: bool
 ) -> None:
     """Say what a comparison would do; nothing of it is kept."""
-    from graphnorms.cli.plan import duration, plan_lines
+    from graphnorms.cli.plan import plan_lines
+    from graphnorms.cli.stopwatch import duration
     from graphnorms.comparison import prepare
     from graphnorms.lab.estimate import estimate
     from graphnorms.lab.protocol import Choices

@@ -16,7 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from graphnorms.cli.plan import duration, plan_lines
+from graphnorms.cli.plan import plan_lines
+from graphnorms.cli.stopwatch import duration
 from graphnorms.lab.engines import is_settled
 from graphnorms.lab.runs import RECORDS, REPORT
 from graphnorms.lab.scale import Scale

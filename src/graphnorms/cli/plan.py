@@ -31,13 +31,6 @@ def plan_lines(plan: Plan) -> list[str]:
     ]
 
 
-def duration(seconds: float) -> str:
-    """Write a time as on a stopwatch: `1:05`, `2:00:00`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def _design(settings: CompareSettings, graphs: GraphSet) -> str:
     """Say which difference the comparison can show."""
     items = len(graphs) if graphs.task.level == "graph" else graphs.num_nodes

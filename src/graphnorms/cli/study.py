@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graphnorms.cli import complain
-from graphnorms.cli.plan import duration
+from graphnorms.cli.stopwatch import duration
 from graphnorms.studies.catalog import NAMES, TOPICS, study_named
 from graphnorms.studies.results import PNG, RESULT, STUDIES, SVG
 

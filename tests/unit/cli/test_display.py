@@ -11,7 +11,8 @@ import torch
 from rich.console import Console
 
 from graphnorms.cli.display import Display, progress_table, trial_line
-from graphnorms.cli.plan import duration, plan_lines
+from graphnorms.cli.plan import plan_lines
+from graphnorms.cli.stopwatch import duration
 from graphnorms.comparison import ComparisonInterrupted, compare
 from graphnorms.data import load_dataset
 

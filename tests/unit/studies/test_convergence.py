@@ -36,7 +36,7 @@ def test_rule(given, verdict):
 
 def test_the_closest_is_named():
     found = finding()
-    assert "graph less instance, +0.050" in found.statement
+    assert "graph less instance, 0.050" in found.statement
     assert found.numbers["accuracy at step 4, GCN, layer"] == pytest.approx(0.76)
 
 

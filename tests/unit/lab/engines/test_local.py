@@ -395,17 +395,3 @@ def test_the_engine_is_chosen_by_name():
     assert default_workers("cpu") >= 1
     assert 1 <= default_workers("cuda") <= 4
     assert not is_settled(None)
-
-
-def test_a_process_that_grows_is_kept():
-    """loky would take what the first trial loads for a leak, and replace the process."""
-
-    def trial(config, dataset, on_epoch):
-        from loky import process_executor
-
-        limit = process_executor._MAX_MEMORY_LEAK_SIZE
-        return Record(
-            key=config.key, config=config.to_dict(), status="done", counts={"limit": limit}
-        )
-
-    assert run_all(trial, [make_config(0)], 1)[0].counts["limit"] > 2**50
