@@ -22,6 +22,7 @@ def choose_interpreter() -> bool:
     os.environ["TRITON_INTERPRET"] = "1"
     _quicken()
     _watch()
+    _round_to_nearest()
     return True
 
 
@@ -81,3 +82,20 @@ def _watch() -> None:
     interpreter.GridExecutor._init_args_hst = note
     interpreter.InterpreterBuilder.create_masked_load = watched_load
     interpreter.InterpreterBuilder.create_masked_store = watched_store
+
+
+def _round_to_nearest() -> None:
+    """Have float32 rounded to bfloat16 as GPUs do; the interpreter cuts the bits off."""
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    cast = interpreter.InterpreterBuilder.cast_impl
+
+    def rounded(self: Any, source: Any, target: Any) -> Any:
+        if source.dtype.scalar != tl.float32 or target.scalar != tl.bfloat16:
+            return cast(self, source, target)
+        values = torch.from_numpy(np.ascontiguousarray(source.data)).bfloat16()
+        bits = values.view(torch.int16).numpy().view(np.uint16).reshape(np.shape(source.data))
+        return interpreter.TensorHandle(bits, tl.bfloat16)
+
+    interpreter.InterpreterBuilder.cast_impl = rounded

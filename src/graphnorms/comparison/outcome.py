@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from graphnorms.comparison.repeat import command_of
 from graphnorms.comparison.sources import load_again
 from graphnorms.errors import GraphnormsError
-from graphnorms.lab.plan import Schedule, code_versions
+from graphnorms.lab.plan import CodeVersions, Schedule
 from graphnorms.lab.protocol import CompareSettings
 from graphnorms.lab.runs import CONFIG, REPORT, read_config
 from graphnorms.lab.shelf import open_run
@@ -266,7 +266,10 @@ def open_comparison(folder: str | Path) -> Comparison:
         schedule = Schedule(
             settings=settings,
             fingerprint=config["fingerprint"],
-            versions={name: config[name] for name in code_versions()},
+            versions=CodeVersions(
+                graphnorms_version=config["graphnorms_version"],
+                torch_version=config["torch_version"],
+            ),
         )
     except KeyError as error:
         raise GraphnormsError(f"{folder / CONFIG}: {error} is missing") from None

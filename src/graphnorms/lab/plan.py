@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from graphnorms.lab.protocol import CompareSettings
 from graphnorms.lab.selection import best_rate
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 Find = Callable[[str], "Record | None"]
 """Gives the record of a trial by its key, if the trial has an outcome that counts."""
+
+
+class CodeVersions(TypedDict):
+    """The versions of the code that a trial depends on, as `TrialConfig` names them."""
+
+    graphnorms_version: str
+    torch_version: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +45,7 @@ class Schedule:
 
     settings: CompareSettings
     fingerprint: str
-    versions: Mapping[str, str]
+    versions: CodeVersions
 
     def selection(self, fold: int) -> list[TrialConfig]:
         """List the trials that choose learning rates; empty where there is nothing to choose."""
@@ -246,8 +253,8 @@ def _require_one(plan: Plan, factory: ModelFactory) -> None:
     raise ValueError(text) from first
 
 
-def code_versions() -> dict[str, str]:
-    """Return the versions of the code that a trial depends on, as `TrialConfig` names them."""
+def code_versions() -> CodeVersions:
+    """Return the versions of the code that runs."""
     import torch
 
     from graphnorms.version import __version__

@@ -1,4 +1,4 @@
-"""Initial weights that depend on the seed and on the name of the module, and on nothing else."""
+"""Random numbers of a trial: each purpose has a seed of its own, derived from the trial's."""
 
 from __future__ import annotations
 
@@ -30,3 +30,12 @@ def initialize(model: nn.Module, seed: int) -> None:
             if callable(reset):
                 torch.manual_seed(derive_seed(seed, "weights", name))
                 reset()
+
+
+def seed_draws(device: torch.device, seed: int) -> None:
+    """Seed what dropout and norms draw from, as `torch.manual_seed` does."""
+    if device.type == "cpu":
+        # That one keeps a traceback of every call for a GPU that may be started later.
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)

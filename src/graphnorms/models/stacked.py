@@ -22,6 +22,7 @@ from graphnorms.layers.mean_subtraction_norm import MeanSubtractionNorm
 from graphnorms.models.config import ModelConfig
 from graphnorms.models.convolutions import GCNConv, GINConv, GINEConv
 from graphnorms.models.gnn import GNN
+from graphnorms.models.initialize import seed_draws
 from graphnorms.models.readout import readout
 from graphnorms.models.slot import GraphContext, NormSlot
 from graphnorms.segments import Segments
@@ -45,11 +46,11 @@ def is_stackable(norm: str) -> bool:
 class StackedGNN(nn.Module):
     r"""K models of one architecture, computed at once.
 
-    Features are `(nodes, K · hidden)`: aggregation, readout and dropout take all channels in one
-    call, a Linear is one product of K matrices. Norms that treat every channel by itself are one
-    layer of all channels of the models that have it; others run model by model. What is computed
-    is what the models compute by themselves, up to rounding. The random numbers of dropout are the
-    same for all, as they are for models that are trained alone from one seed.
+    Features are `(nodes, K · hidden)`: the batch, aggregation and readout are one call for all
+    channels. *Merged*, a Linear is one product of K matrices, too, and norms that treat every
+    channel by itself are one layer of all channels of the models that have it; others run model
+    by model. What is computed is what the models compute by themselves, up to rounding. Not
+    merged, Linears and norms run model by model, and give the same bits.
 
     The parameters are those of the models. Running statistics of merged norms are written into
     the models by `write_back`.
@@ -57,13 +58,17 @@ class StackedGNN(nn.Module):
     Args:
         models: The models; those with the same norm should stand next to each other.
         norms: Their normalizations as text.
+        merged: Whether to merge Linears and norms, which saves launches on a GPU.
+
+    Attributes:
+        dropout_seeds: What each model's dropout draws from; read by each call in training.
 
     Raises:
         ValueError: There are none, they have different architectures, or a norm draws random
             numbers.
     """
 
-    def __init__(self, models: Sequence[GNN], norms: Sequence[str]) -> None:
+    def __init__(self, models: Sequence[GNN], norms: Sequence[str], *, merged: bool) -> None:
         super().__init__()
         shapes = {
             (model.config, model.in_channels, model.out_channels, model.edge_channels)
@@ -77,6 +82,8 @@ class StackedGNN(nn.Module):
             if not is_stackable(norm):
                 raise ValueError(f"the norm {norm!r} draws random numbers, and cannot be stacked")
         self.models = list(models)
+        self.merged = merged
+        self.dropout_seeds: Sequence[int] = [0] * len(models)
         self._registered = nn.ModuleList(models)
         self.config = models[0].config
         self.needs = {need for model in models for need in model.needs}
@@ -87,7 +94,9 @@ class StackedGNN(nn.Module):
             for name in ("norm", "norm2"):
                 if hasattr(several[0], name):
                     slots = [getattr(convolution, name) for convolution in several]
-                    self._slots[f"{layer}-{name}"] = _StackedSlot(slots, norms, self.config)
+                    self._slots[f"{layer}-{name}"] = _StackedSlot(
+                        slots, norms, self.config, merged=merged
+                    )
         self._registered_slots = nn.ModuleList(self._slots.values())
 
     def forward(
@@ -122,7 +131,7 @@ class StackedGNN(nn.Module):
         x = x.unflatten(1, (count, -1))  # (items, K, hidden)
         if config.dropout_on == "features":
             x = self._dropped(x)
-        logits = _linear([model.head for model in self.models], x)
+        logits = self._linear([model.head for model in self.models], x)
         if config.dropout_on == "logits":
             logits = self._dropped(logits)
         return logits.transpose(0, 1)
@@ -148,7 +157,7 @@ class StackedGNN(nn.Module):
         if of_edges:
             if context.edge_features is None:
                 raise ValueError("GINE needs features of the edges, and the graphs have none")
-            edges = _linear(of_edges, context.edge_features)
+            edges = self._linear(of_edges, context.edge_features)
             every = x if layer else x.repeat(1, count)
             x = aggregate(
                 every, context.adjacency, self_weight=weight, edge_features=edges.flatten(1)
@@ -156,9 +165,9 @@ class StackedGNN(nn.Module):
         else:
             x = aggregate(x, context.adjacency, self_weight=weight)
             x = x.unflatten(1, (count, -1)) if layer else x
-        x = _linear([each.linear for each in several], x).flatten(1)
+        x = self._linear([each.linear for each in several], x).flatten(1)
         x = self._slots[f"{layer}-norm"](x, context, source, None, shared=not layer)
-        x = _linear([each.linear2 for each in several], x.unflatten(1, (count, -1))).flatten(1)
+        x = self._linear([each.linear2 for each in several], x.unflatten(1, (count, -1))).flatten(1)
         y: Tensor = self._slots[f"{layer}-norm2"](x, context, source, residual, shared=not layer)
         return y
 
@@ -170,18 +179,41 @@ class StackedGNN(nn.Module):
         source, adjacency = x, context.adjacency
         scale = torch.rsqrt(adjacency.in_degree.to(x.dtype) + 1)
         x = x.unflatten(1, (len(several), -1)) if layer else x
-        x = _linear([each.linear for each in several], x).flatten(1)
+        x = self._linear([each.linear for each in several], x).flatten(1)
         x = aggregate(x, adjacency, self_weight=1.0, node_scale=scale)
         y: Tensor = self._slots[f"{layer}-norm"](x, context, source, residual, shared=not layer)
         return y
 
+    def _linear(self, layers: Sequence[nn.Linear], x: Tensor) -> Tensor:
+        """Apply one Linear per model to its rows, or to those of all: `(rows, K, out)`.
+
+        Args:
+            layers: One of each model.
+            x: `(rows, K, in)`, or `(rows, in)` for all models.
+        """
+        if not self.merged:
+            parts = [x] * len(layers) if x.dim() == 2 else _apart(x.flatten(1), len(layers))
+            results = [layer(part) for layer, part in zip(layers, parts, strict=True)]
+            together: Tensor = _beside(results).unflatten(1, (len(layers), -1))
+            return together
+        weight = torch.stack([layer.weight for layer in layers])  # (K, out, in)
+        bias = torch.stack([layer.bias for layer in layers])  # (K, out)
+        if x.dim() == 2:
+            return F.linear(x, weight.flatten(0, 1), bias.flatten()).view(-1, *bias.shape)
+        y = torch.baddbmm(bias.unsqueeze(1), x.transpose(0, 1), weight.transpose(1, 2))
+        return y.transpose(0, 1)
+
     def _dropped(self, x: Tensor) -> Tensor:
-        """Drop the same entries of every model, `(items, K, channels)`."""
+        """Drop entries of `(items, K, channels)`, those that each model drops by itself."""
         share = self.config.dropout
         if not self.training or not share:
             return x
-        kept = F.dropout(x.new_ones(x.shape[0], x.shape[2]), share)
-        return x * kept.unsqueeze(1)
+        masks: dict[int, Tensor] = {}
+        for seed in self.dropout_seeds:
+            if seed not in masks:
+                seed_draws(x.device, seed)
+                masks[seed] = F.dropout(x.new_ones(x.shape[0], x.shape[2]), share)
+        return x * torch.stack([masks[seed] for seed in self.dropout_seeds], 1)
 
 
 class _StackedSlot(nn.Module):
@@ -191,16 +223,19 @@ class _StackedSlot(nn.Module):
         slots: Those of the models.
         norms: Their normalizations as text.
         config: What they stand in.
+        merged: Whether to merge those that treat every channel by itself.
     """
 
-    def __init__(self, slots: list[NormSlot], norms: Sequence[str], config: ModelConfig) -> None:
+    def __init__(
+        self, slots: list[NormSlot], norms: Sequence[str], config: ModelConfig, *, merged: bool
+    ) -> None:
         super().__init__()
         self._channels = config.hidden
         self._groups: list[list[NormSlot]] = []
         self._merged = nn.ModuleDict()
         for norm, group in itertools.groupby(zip(norms, slots, strict=True), lambda pair: pair[0]):
             members = [slot for _, slot in group]
-            if len(members) > 1 and _is_per_channel(members[0].norm, config.hidden):
+            if merged and len(members) > 1 and _is_per_channel(members[0].norm, config.hidden):
                 self._merged[str(len(self._groups))] = _merged(norm, members, config)
             self._groups.append(members)
 
@@ -227,7 +262,7 @@ class _StackedSlot(nn.Module):
                 results.append(self._all_at_once(number, part, context, added))
             else:
                 results += self._one_by_one(group, part, context, origin, added, shared=shared)
-        return results[0] if len(results) == 1 else torch.cat(results, 1)
+        return _beside(results)
 
     def write_back(self) -> None:
         """Give the models their part of the buffers."""
@@ -254,24 +289,31 @@ class _StackedSlot(nn.Module):
         residual: Tensor | None, *, shared: bool,
     ) -> list[Tensor]:  # fmt: skip
         count = len(group)
-        residuals = [None] * count if residual is None else residual.chunk(count, 1)
-        sources = [source] * count if shared else source.chunk(count, 1)
+        residuals = [None] * count if residual is None else _apart(residual, count)
+        sources = [source] * count if shared else _apart(source, count)
         return [
             slot(part, context, source=origin, residual=added)
             for slot, part, origin, added in zip(
-                group, x.chunk(count, 1), sources, residuals, strict=True
+                group, _apart(x, count), sources, residuals, strict=True
             )
         ]
 
 
-def _linear(layers: Sequence[nn.Linear], x: Tensor) -> Tensor:
-    """Apply one Linear per model: `(rows, K, in)`, or `(rows, in)` for all, to `(rows, K, out)`."""
-    weight = torch.stack([layer.weight for layer in layers])  # (K, out, in)
-    bias = torch.stack([layer.bias for layer in layers])  # (K, out)
-    if x.dim() == 2:
-        return F.linear(x, weight.flatten(0, 1), bias.flatten()).view(-1, *bias.shape)
-    y = torch.baddbmm(bias.unsqueeze(1), x.transpose(0, 1), weight.transpose(1, 2))
-    return y.transpose(0, 1)
+def _apart(x: Tensor, count: int) -> list[Tensor]:
+    """Return the channels of each model, in memory of their own."""
+    return [part.contiguous() for part in x.chunk(count, 1)]
+
+
+def _beside(parts: Sequence[Tensor]) -> Tensor:
+    """Put the channels of several models side by side.
+
+    Their gradients come back in memory of their own: kernels and BLAS may round those of another
+    layout otherwise.
+    """
+    for part in parts:
+        if part.requires_grad:
+            part.register_hook(Tensor.contiguous)
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
 
 
 def _merged(norm: str, slots: list[NormSlot], config: ModelConfig) -> NormSlot:

@@ -34,9 +34,12 @@ class TrialConfig:
         learning_rate: Adam's step size in the first epoch.
         schedule: `"linear"`: falls linearly to 0 over the epochs; `"constant"`.
         weight_decay: Adam's L2 penalty.
-        seed: Seeds the initial weights, the batch order and the dropout masks.
+        seed: Seeds the initial weights and the dropout masks; the batch order as well, unless
+            `order_seed` does.
         device, dtype: Where and in which precision the model is trained.
         graphnorms_version, torch_version: The code that ran.
+        order_seed: Seeds the batch order; trials that share it, but not their seed, can be
+            trained at once (`run_stack`). None: the seed does.
     """
 
     dataset: str
@@ -57,10 +60,22 @@ class TrialConfig:
     dtype: str
     graphnorms_version: str
     torch_version: str
+    order_seed: int | None = None
+
+    @property
+    def seed_of_order(self) -> int:
+        """What seeds the batch order."""
+        return self.seed if self.order_seed is None else self.order_seed
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the config as JSON-able data."""
-        return asdict(self)
+        """Return the config as JSON-able data; an `order_seed` of None is left out.
+
+        So trials keep the keys that they had before there was one.
+        """
+        data = asdict(self)
+        if self.order_seed is None:
+            del data["order_seed"]
+        return data
 
     @cached_property
     def key(self) -> str:

@@ -19,44 +19,52 @@ from graphnorms.training.items import Minibatch
 from graphnorms.training.models import build_model, is_own
 from graphnorms.training.predictor import Predictor, apply
 from graphnorms.training.record import Record
-from graphnorms.training.trial import Loop
+from graphnorms.training.trial import Loop, seed_of_step
 
-_OWN = ("norm", "learning_rate", "weight_decay")
-"""What trials of one stack may differ in."""
+_OWN = ("norm", "learning_rate", "weight_decay", "seed", "order_seed")
+"""What trials of one stack may differ in, as long as their batches are the same."""
 
 
 def stack_of(config: TrialConfig) -> str | None:
     """Return what trials must share to be trained at once; None for one that is trained alone.
 
-    All but the norm, the learning rate and the weight decay: the seed, too, for it gives the order
-    of the batches. Models of the user's own, and norms that draw random numbers, are alone.
+    All but the norm, the learning rate, the weight decay and the seed, which has to be the same
+    where it gives the order of the batches (see `TrialConfig.order_seed`). Models of the user's
+    own, and norms that draw random numbers, are alone.
     """
     if is_own(config.model) or not is_stackable(config.norm):
         return None
     shared = {name: value for name, value in config.to_dict().items() if name not in _OWN}
-    return content_hash(shared)
+    return content_hash(shared | {"order": config.seed_of_order})
 
 
 def run_stack(
     configs: Sequence[TrialConfig],
     dataset: GraphSet,
     on_epoch: Callable[[], None] | None = None,
+    *,
+    merged: bool | None = None,
 ) -> list[Record]:
     """Train several models side by side and return their records, as `run_trial` would.
 
-    Up to rounding they are those of the trials alone, but for measured times: those of the stack
-    are divided among its trials, whose keys are in `timing["stack"]`. A trial whose loss is not
-    finite fails, and does not disturb the others.
+    They are those of the trials alone, but for measured times: those of the stack are divided
+    among its trials, whose keys are in `timing["stack"]`. Where Linears and norms are merged the
+    numbers agree up to rounding only. Rounding grows while a model is trained, and faster where
+    the loss does not depend on a weight, as on a bias in front of BatchNorm: its gradient is
+    nothing but rounding, of which Adam makes steps. A trial whose loss is not finite fails, and
+    does not disturb the others.
 
     Args:
         configs: The trials, of one `stack_of`.
         dataset: Their data.
         on_epoch: Called after each epoch of the stack.
+        merged: Whether Linears and norms of all models are one call each, see
+            `graphnorms.models.stacked.StackedGNN`; None: on a GPU, where launches are saved.
 
     Raises:
         ValueError: The trials cannot be stacked, or one of them raises this in `run_trial`.
     """
-    return train_stack(configs, dataset, on_epoch)[0]
+    return train_stack(configs, dataset, on_epoch, merged=merged)[0]
 
 
 def train_stack(
@@ -65,16 +73,17 @@ def train_stack(
     on_epoch: Callable[[], None] | None = None,
     *,
     keep: str | None = None,
+    merged: bool | None = None,
 ) -> tuple[list[Record], Predictor | None]:
     """Run a stack, see `run_stack`, and return the model of one trial's best epoch as well.
 
     Args:
-        configs, dataset, on_epoch: Those of `run_stack`.
+        configs, dataset, on_epoch, merged: Those of `run_stack`.
         keep: The key of that trial; there is no model of it if it fails.
     """
     started = time.perf_counter()
     order = sorted(range(len(configs)), key=lambda place: configs[place].norm)
-    trial = StackedTraining([configs[place] for place in order], dataset)
+    trial = StackedTraining([configs[place] for place in order], dataset, merged=merged)
     courses = [Course(config, trial.metric) for config in trial.configs]
     count = len(courses)
     stage = trial.config.stage
@@ -126,17 +135,20 @@ class StackedTraining(Loop[list[Judged]]):
     """Models, optimizer and data of several trials.
 
     Args:
-        configs, dataset: Those of `run_stack`; trials with the same norm next to each other.
+        configs, dataset, merged: Those of `run_stack`; trials with the same norm next to each
+            other.
     """
 
     model: StackedGNN
 
-    def __init__(self, configs: Sequence[TrialConfig], dataset: GraphSet) -> None:
+    def __init__(
+        self, configs: Sequence[TrialConfig], dataset: GraphSet, *, merged: bool | None = None
+    ) -> None:
         kinds = {stack_of(config) for config in configs}
         if len(kinds) != 1 or None in kinds:
             raise ValueError(
-                f"configs has {len(configs)} trials that differ in more than "
-                f"{', '.join(_OWN)}, or cannot be stacked; run them one by one"
+                f"configs has {len(configs)} trials that do not share their batches, differ in "
+                f"more than {', '.join(_OWN)}, or cannot be stacked; run them one by one"
             )
         self.configs = list(configs)
         norms = [config.norm for config in configs]
@@ -148,7 +160,9 @@ class StackedTraining(Loop[list[Judged]]):
             made = build_model(config.model, config.norm, dataset, seed=config.seed)
             assert isinstance(made, GNN)
             models.append(made.to(self.device, self.dtype))
-        self.model = StackedGNN(models, norms)
+        if merged is None:
+            merged = self.device.type != "cpu"
+        self.model = StackedGNN(models, norms, merged=merged)
         self._parameters = [each for model in models for each in model.parameters()]
         groups: list[dict[str, Any]] = [
             {
@@ -177,6 +191,9 @@ class StackedTraining(Loop[list[Judged]]):
     def counts(self, place: int) -> dict[str, int]:
         """Return the counts of the record of one of the trials."""
         return self._counts(self.model.models[place].num_parameters())
+
+    def _seed_step(self, epoch: int, step: int) -> None:
+        self.model.dropout_seeds = [seed_of_step(each, epoch, step) for each in self.configs]
 
     def _apply(self, minibatch: Minibatch) -> Tensor:
         return apply(self.model, minibatch.batch, minibatch.factors)

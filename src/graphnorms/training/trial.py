@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from graphnorms.data import GraphSet, SplitConfig, split_items
 from graphnorms.layers.factory import lookup
-from graphnorms.models import derive_seed
+from graphnorms.models.initialize import derive_seed, seed_draws
 from graphnorms.training.config import TrialConfig
 from graphnorms.training.course import Course, Judged
 from graphnorms.training.items import Items, Minibatch, factors_of
@@ -146,7 +146,7 @@ class Loop(ABC, Generic[T]):
         self.test = Items(graphs, split.test, whole, known) if tested else None
         self._require_judgeable(task.kind, task.outputs)
         self.objective = Objective.of(task, self.training.targets, self.dtype)
-        self._order = torch.Generator().manual_seed(derive_seed(config.seed, "order"))
+        self._order = torch.Generator().manual_seed(derive_seed(config.seed_of_order, "order"))
         self._validation_batches = list(self.validation.minibatches())
         self._training_batches: list[Minibatch] = []
         self._test_is_seen = self.test is not None and torch.equal(
@@ -165,6 +165,10 @@ class Loop(ABC, Generic[T]):
     def _judge(self, outputs: Tensor, targets: Tensor) -> T:
         """Return loss and score; reads the device."""
 
+    @abstractmethod
+    def _seed_step(self, epoch: int, step: int) -> None:
+        """Seed what a training step draws."""
+
     def _train_epoch(self, epoch: int, at_most: int | None) -> T:
         self.model.train()
         graph_ids = self.training.graph_ids
@@ -172,7 +176,7 @@ class Loop(ABC, Generic[T]):
         outputs, targets = [], []
         batches = graph_ids[order].split(self.config.batch_size)[:at_most]
         for step, ids in enumerate(batches):
-            _seed(self.device, derive_seed(self.config.seed, "dropout", epoch, step))
+            self._seed_step(epoch, step)
             minibatch = self.training.minibatch(ids)
             for parameter in self._parameters:
                 parameter.grad = None
@@ -271,6 +275,9 @@ class Training(Loop[Judged]):
         """Return the counts of the record."""
         return self._counts(self.model.num_parameters())
 
+    def _seed_step(self, epoch: int, step: int) -> None:
+        seed_draws(self.device, seed_of_step(self.config, epoch, step))
+
     def _apply(self, minibatch: Minibatch) -> Tensor:
         return apply(self.model, minibatch.batch, minibatch.factors)
 
@@ -281,10 +288,6 @@ class Training(Loop[Judged]):
         return self.objective.judge(self.metric.name, outputs, targets)
 
 
-def _seed(device: torch.device, seed: int) -> None:
-    """Seed what dropout and norms draw from, as `torch.manual_seed` does."""
-    if device.type == "cpu":
-        # That one keeps a traceback of every call for a GPU that may be started later.
-        torch.default_generator.manual_seed(seed)
-    else:
-        torch.manual_seed(seed)
+def seed_of_step(config: TrialConfig, epoch: int, step: int) -> int:
+    """Return what seeds the dropout masks of one training step."""
+    return derive_seed(config.seed, "dropout", epoch, step)

@@ -49,6 +49,17 @@ def test_what_is_in_the_config_changes_the_record(name: str) -> None:
         assert run_trial(other, graphs).history != base.history
 
 
+def test_the_order_of_the_batches_has_a_seed_of_its_own() -> None:
+    graphs = set_of("numbers")
+    config = config_of(graphs)
+    assert "order_seed" not in config.to_dict()  # so that keys are what they were
+    same, other = (replace(config, order_seed=seed) for seed in (config.seed, config.seed + 1))
+    assert len({config.key, same.key, other.key}) == 3
+    histories = [run_trial(each, graphs).history for each in (config, same, other)]
+    assert histories[0] == histories[1]
+    assert histories[0]["train_loss"] != histories[2]["train_loss"]
+
+
 def judged_by_hand(graphs: GraphSet, outputs: Tensor, ids: Tensor, train: Tensor) -> Tensor:
     """Loss and default score of some items, from outputs of the model for all."""
     z, y = outputs[ids].double(), graphs.y[ids]
