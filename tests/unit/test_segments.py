@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import graphnorms as gn
-from graphnorms.segments import Segments, _memory, as_segments
+from graphnorms.segments import Segments, as_segments
+from graphnorms.segments.memory import memory
 
 
 def test_from_batch_sorted_keeps_the_rows() -> None:
@@ -109,22 +110,22 @@ def test_a_batch_is_derived_once_and_again_when_written_to() -> None:
 def test_memory_forgets_dead_batches() -> None:
     x = torch.zeros(4, 2)
     gc.collect()
-    before = len(_memory.entries)
+    before = len(memory.entries)
     batch = torch.tensor([0, 0, 1, 1])
     as_segments(batch, rows_of=x)
-    assert len(_memory.entries) == before + 1
+    assert len(memory.entries) == before + 1
     del batch
     gc.collect()
-    assert len(_memory.entries) == before
+    assert len(memory.entries) == before
 
 
 def test_inference_tensors_work_and_are_not_remembered() -> None:
     x = torch.zeros(4, 2)
-    before = len(_memory.entries)
+    before = len(memory.entries)
     with torch.inference_mode():
         batch = torch.tensor([0, 0, 1, 1])
         assert as_segments(batch, rows_of=x).num_segments == 2
-    assert len(_memory.entries) == before
+    assert len(memory.entries) == before
 
 
 @pytest.mark.parametrize(

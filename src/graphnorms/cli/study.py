@@ -65,8 +65,8 @@ AsJson = Annotated[
 ]
 
 
-def _command(name: str) -> None:
-    """Add the subcommand of one study; all take the same options."""
+def _command(name: str, words: str, *, every: bool = False) -> None:
+    """Add the subcommand of a study, or that of every one; all take the same options."""
 
     def command(
         seed: Seed = 0,
@@ -79,10 +79,13 @@ def _command(name: str) -> None:
         as_json: AsJson = False,
     ) -> int:
         settings = _settings(seed=seed, full=full, tiny=tiny, data=data)
-        chosen = study_named(name)
-        return _run([chosen], settings, workers, out, redraw=redraw, as_json=as_json)
+        chosen = [study_named(each) for each in (NAMES if every else [name])]
+        code = _run(chosen, settings, workers, out, redraw=redraw, as_json=as_json)
+        if every and code != INTERRUPTED:
+            _write_gallery(out / GALLERY, out, quiet=as_json)
+        return code
 
-    study.command(name, help=TOPICS[name])(command)
+    study.command(name, help=words)(command)
 
 
 def _settings(*, seed: int, full: bool, tiny: bool, data: Path | None) -> Settings:
@@ -126,10 +129,11 @@ def _run(
         except StudyInterrupted as caught:
             complain(str(caught))
             return INTERRUPTED
-        except GraphnormsError as error:
+        except Exception as error:  # one study that fails does not stop the others
             if len(chosen) == 1:
                 raise
-            complain(str(error))
+            expected = isinstance(error, GraphnormsError)
+            complain(str(error) if expected else f"{each.name}: {type(error).__name__}: {error}")
             failed = True
             continue
         results.append(result)
@@ -270,28 +274,7 @@ def list_(
     return 0
 
 
-@study.command("all")
-def all_(
-    seed: Seed = 0,
-    full: Full = False,
-    tiny: Tiny = False,
-    data: Data = None,
-    workers: Workers = None,
-    out: Out = STUDIES,
-    redraw: Redraw = False,
-    as_json: AsJson = False,
-) -> int:
-    """Measure every claim, and write one page about all of them."""
-    from graphnorms.studies.gallery import write_gallery
-
-    settings = _settings(seed=seed, full=full, tiny=tiny, data=data)
-    chosen = [study_named(name) for name in NAMES]
-    code = _run(chosen, settings, workers, out, redraw=redraw, as_json=as_json)
-    if code != INTERRUPTED:
-        write_gallery(out / GALLERY, out)
-        if not as_json:
-            _say(f"page: {out / GALLERY}")
-    return code
+_command("all", "Measure every claim, and write one page about all of them.", every=True)
 
 
 @study.command()
@@ -303,11 +286,7 @@ def gallery(
     folder: Annotated[Path, typer.Argument(help="The folder of results.")] = STUDIES,
 ) -> int:
     """Write one page over the results that there are, without measuring."""
-    from graphnorms.studies.gallery import write_gallery
-
-    page = folder / GALLERY if out is None else out
-    write_gallery(page, folder)
-    _say(f"page: {page}")
+    _write_gallery(folder / GALLERY if out is None else out, folder)
     return 0
 
 
@@ -324,9 +303,17 @@ def page(
     return 0
 
 
+def _write_gallery(page: Path, folder: Path, *, quiet: bool = False) -> None:
+    from graphnorms.studies.gallery import write_gallery
+
+    write_gallery(page, folder)
+    if not quiet:
+        _say(f"page: {page}")
+
+
 def _say(line: str) -> None:
     Console(highlight=False).print(line, markup=False, soft_wrap=True)
 
 
 for _name in NAMES:
-    _command(_name)
+    _command(_name, TOPICS[_name])

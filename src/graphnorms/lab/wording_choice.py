@@ -57,8 +57,10 @@ def advice(verdict: Verdict, name: Name) -> str:
         else:
             reasons.append(f"{when}, sooner than the others")
     if found.rates > 1:
+        verb = "comes" if found.near == 1 else "come"
         reasons.append(
-            f"{found.near} of {found.rates} learning rates come within {_near(verdict)} of its best"
+            f"{found.near} of {found.rates} learning rates {verb} within {_near(verdict)} of its "
+            "best"
         )
     if found.extra_parameters is not None:
         reasons.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 from tests.unit.studies.fake import make_study
@@ -120,6 +121,16 @@ def test_all_goes_on_after_a_failure(run, fakes, tmp_path):
     assert code == 1
     assert err.startswith("graphnorms: study gradient-flow, norm none, seed 0: RuntimeError")
     assert "verdict confirmed" in flat(out)
+    assert "landscape is so." in (tmp_path / "x" / "index.html").read_text()
+
+
+def test_all_goes_on_after_a_judge_that_raises(run, fakes, tmp_path):
+    def judge(measurements, settings):
+        raise ZeroDivisionError("no measurements")
+
+    fakes["gradient-flow"] = replace(fakes["gradient-flow"], judge=judge)
+    code, _, err = run("study", "all", "--workers", "0", "-o", "x")
+    assert (code, err) == (1, "graphnorms: gradient-flow: ZeroDivisionError: no measurements\n")
     assert "landscape is so." in (tmp_path / "x" / "index.html").read_text()
 
 

@@ -125,6 +125,16 @@ def test_of_those_equally_soon_the_most_robust_is_recommended() -> None:
     )
 
 
+def test_one_rate_comes_and_several_come() -> None:
+    records = [
+        *trials("graph", 0.8),
+        *select("graph", (0.5, 0.6, 0.8, 0.6, 0.5)),
+        *trials("none", 0.5),
+    ]
+    sentence = judge(records, protocol="nested").advice_sentence
+    assert "1 of 5 learning rates comes within" in sentence
+
+
 def test_failures_weigh_more_than_flat_curves() -> None:
     records = [
         *trials("batch", 0.803, reaches=5), *select("batch", (0.5, 0.6, 0.8, 0.6, 0.5)),

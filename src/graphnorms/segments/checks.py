@@ -1,0 +1,65 @@
+"""What a batch vector, offsets and a mask have to be."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+_INTEGERS: Final = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def check_integer_vector(name: str, vector: Tensor) -> None:
+    """Refuse what is not a vector of integers."""
+    if not isinstance(vector, Tensor) or vector.dim() != 1 or vector.dtype not in _INTEGERS:
+        given = (
+            f"{tuple(vector.shape)} of {vector.dtype}"
+            if isinstance(vector, Tensor)
+            else type(vector).__name__
+        )
+        raise ValueError(f"{name} is {given}, expected a vector of integers")
+
+
+def check_ids(index: Tensor, num_segments: int, names: tuple[str, str]) -> None:
+    """Refuse ids outside the range, which reads the device."""
+    vector, size = names
+    if num_segments < 0:
+        raise ValueError(f"{size} is {num_segments}, expected no negative number")
+    if not index.shape[0]:
+        return
+    low, high = (int(value) for value in torch.aminmax(index))
+    if low < 0:
+        raise ValueError(f"{vector} has the negative id {low}, expected ids from 0")
+    if high >= num_segments:
+        raise ValueError(f"{vector} has the id {high}, but {size} is {num_segments}")
+
+
+def check_offsets(ptr: Tensor, num_rows: int | None) -> None:
+    """Refuse offsets that do not ascend from 0 to `num_rows`, which reads the device."""
+    if int(ptr[0]) != 0:
+        raise ValueError(f"ptr begins with {int(ptr[0])}, expected 0")
+    steps = ptr.diff()
+    if steps.shape[0] and int(steps.min()) < 0:
+        where = int((steps < 0).nonzero()[0, 0])
+        raise ValueError(
+            f"ptr does not ascend: {int(ptr[where])} is followed by {int(ptr[where + 1])} "
+            f"at position {where + 1}"
+        )
+    if num_rows is not None and int(ptr[-1]) != num_rows:
+        raise ValueError(f"ptr ends with {int(ptr[-1])}, expected the number of rows {num_rows}")
+
+
+def check_mask(mask: Tensor, rows: int, device: torch.device) -> None:
+    """Refuse a mask that is not one bool per row, on the device of the rows."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (rows,):
+        given = (
+            f"{tuple(mask.shape)} of {mask.dtype}"
+            if isinstance(mask, Tensor)
+            else f"a {type(mask).__name__}"
+        )
+        raise ValueError(
+            f"mask is {given}, expected one bool per row, ({rows},): True for the rows that count"
+        )
+    if mask.device != device:
+        raise ValueError(f"mask is on {mask.device}, but the rows are on {device}")
