@@ -21,8 +21,8 @@ from graphnorms.comparison import (
 )
 from graphnorms.data import load_dataset
 from graphnorms.errors import DatasetError, GraphnormsError, RunExistsError
+from graphnorms.lab.choices import Choices
 from graphnorms.lab.journal import read_records
-from graphnorms.lab.protocol import Choices
 from graphnorms.lab.runs import Run
 from graphnorms.training import load_model, score
 

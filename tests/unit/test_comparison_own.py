@@ -15,8 +15,8 @@ from graphnorms import cli
 from graphnorms.comparison import compare, open_comparison, prepare
 from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.errors import GraphnormsError, RunExistsError
+from graphnorms.lab.choices import Choices
 from graphnorms.lab.estimate import estimate
-from graphnorms.lab.protocol import Choices
 from graphnorms.training import load_model, score
 
 SOURCE = '''

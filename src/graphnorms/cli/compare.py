@@ -11,7 +11,8 @@ from rich.console import Console
 from graphnorms.cli import complain, completion
 from graphnorms.cli.completion import one_of
 from graphnorms.lab.budgets import BUDGETS
-from graphnorms.lab.protocol import DEFAULT_NORMS, PROTOCOLS
+from graphnorms.lab.choices import DEFAULT_NORMS
+from graphnorms.lab.protocol import PROTOCOLS
 from graphnorms.models.config import MODELS, PRESETS
 from graphnorms.training.metrics import METRICS
 
@@ -239,8 +240,8 @@ def _show_plan(
     from graphnorms.cli.plan import plan_lines
     from graphnorms.cli.stopwatch import duration
     from graphnorms.comparison import prepare
+    from graphnorms.lab.choices import Choices
     from graphnorms.lab.estimate import estimate
-    from graphnorms.lab.protocol import Choices
 
     plan, config = prepare(dataset, choices=Choices(**choices), **where)
     if as_json:

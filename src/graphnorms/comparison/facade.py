@@ -16,19 +16,18 @@ from graphnorms.comparison.repeat import choices_of, command_of
 from graphnorms.comparison.sources import Dataset, load_again, load_source
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab import engines
-from graphnorms.lab.plan import Plan, Schedule, code_versions, require_possible
-from graphnorms.lab.protocol import (
+from graphnorms.lab.choices import (
     DEFAULT_PRESET,
     DEFAULT_PROTOCOL,
     Choices,
-    CompareSettings,
     chosen_model,
     default_model,
     name_of,
-    require_integer,
     resolve,
     said,
 )
+from graphnorms.lab.plan import Plan, Schedule, code_versions, require_possible
+from graphnorms.lab.protocol import CompareSettings, require_integer
 from graphnorms.lab.runs import Run, default_folder, read_config
 
 if TYPE_CHECKING:

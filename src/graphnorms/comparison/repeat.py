@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from graphnorms.lab.protocol import Choices, CompareSettings, said
+from graphnorms.lab.choices import Choices, said
+from graphnorms.lab.protocol import CompareSettings
 
 
 def choices_of(settings: CompareSettings) -> Choices:

@@ -7,9 +7,9 @@ import torch
 
 from graphnorms import training
 from graphnorms.data import load_dataset
+from graphnorms.lab.choices import Choices, resolve
 from graphnorms.lab.estimate import estimate
 from graphnorms.lab.plan import Plan, Schedule, code_versions
-from graphnorms.lab.protocol import Choices, resolve
 from graphnorms.training import Pace
 
 

@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 
 from graphnorms.data import SplitConfig, load_dataset, split_items
+from graphnorms.lab.choices import Choices, resolve
 from graphnorms.lab.engines import ThisProcess
 from graphnorms.lab.plan import Plan, Schedule, code_versions, require_possible
-from graphnorms.lab.protocol import Choices, resolve
 from graphnorms.lab.runs import Run
 from graphnorms.training import Record
 

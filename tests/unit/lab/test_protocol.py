@@ -12,7 +12,8 @@ import torch
 from graphnorms.comparison.repeat import choices_of
 from graphnorms.data import GraphSet, load_dataset, random_graphs
 from graphnorms.lab.budgets import BUDGETS
-from graphnorms.lab.protocol import DEFAULT_NORMS, Choices, CompareSettings, resolve
+from graphnorms.lab.choices import DEFAULT_NORMS, Choices, resolve
+from graphnorms.lab.protocol import CompareSettings
 
 
 @pytest.fixture(scope="module")
