@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.problem import accumulation_dtype, check_residual
@@ -53,6 +53,8 @@ class AdjaNorm(Norm):
     """
 
     per_graph = False
+    weight: Tensor | None
+    bias: Tensor | None
 
     def __init__(
         self,
@@ -69,19 +71,12 @@ class AdjaNorm(Norm):
         check_eps(eps)
         self.eps = eps
         self.affine = affine
-        if affine:
-            self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-            self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("weight", None)
-            self.register_parameter("bias", None)
+        self._add_affine(in_channels, affine, device, dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Set `weight` to 1 and `bias` to 0."""
-        if self.affine:
-            nn.init.ones_(self.weight)
-            nn.init.zeros_(self.bias)
+        self._reset_affine()
 
     def forward(
         self,
@@ -130,7 +125,7 @@ class AdjaNorm(Norm):
         spread = spread + _sum_at(i, variance[j] + (apart - shift[i]).square(), weight, wide)
         rstd = torch.rsqrt(spread / count + self.eps)
         y = (relative - shift.unsqueeze(1)) * rstd.unsqueeze(1)
-        if self.affine:
+        if self.weight is not None and self.bias is not None:
             y = y * self.weight.to(wide.dtype) + self.bias.to(wide.dtype)
         return y.to(x.dtype)
 

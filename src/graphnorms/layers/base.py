@@ -72,6 +72,25 @@ class Norm(nn.Module):
             if isinstance(part, Norm) and part.statistics_of == "batch":
                 part.process_group = process_group
 
+    def _add_affine(
+        self,
+        shape: int | tuple[int, ...],
+        affine: bool,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        """Register `weight` and `bias`, for `_reset_affine` to set; `None` if not affine."""
+        for name in ("weight", "bias"):
+            made = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if affine else None
+            self.register_parameter(name, made)
+
+    def _reset_affine(self) -> None:
+        """Set `weight` to 1 and `bias` to 0, where there are any."""
+        for name, value in (("weight", 1.0), ("bias", 0.0)):
+            parameter = getattr(self, name)
+            if parameter is not None:
+                nn.init.constant_(parameter, value)
+
     def _is_shared(self) -> bool:
         """Whether there are other ranks that share the statistics."""
         return self._ranks is not None and self._ranks.size() > 1

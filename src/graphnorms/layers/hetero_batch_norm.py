@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from graphnorms.kernels import Over
 from graphnorms.kernels.problem import check_residual
@@ -103,12 +103,7 @@ class HeteroBatchNorm(Norm):
         self.affine = affine
         self.track_running_stats = track_running_stats
         shape = (num_types, in_channels)
-        if affine:
-            self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-            self.bias = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        else:
-            self.register_parameter("weight", None)
-            self.register_parameter("bias", None)
+        self._add_affine(shape, affine, device, dtype)
         mean = var = counter = of_type = None
         if track_running_stats:
             mean = torch.empty(shape, device=device, dtype=dtype)
@@ -136,9 +131,7 @@ class HeteroBatchNorm(Norm):
     def reset_parameters(self) -> None:
         """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""
         self.reset_running_stats()
-        if self.weight is not None and self.bias is not None:
-            nn.init.ones_(self.weight)
-            nn.init.zeros_(self.bias)
+        self._reset_affine()
 
     def forward(
         self,

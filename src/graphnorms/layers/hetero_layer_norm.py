@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from graphnorms.errors import unknown_name
 from graphnorms.kernels import Over
@@ -79,20 +79,12 @@ class HeteroLayerNorm(Norm):
         self.num_types = num_types
         self.eps = eps
         self.affine = affine
-        if affine:
-            shape = (num_types, in_channels)
-            self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-            self.bias = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        else:
-            self.register_parameter("weight", None)
-            self.register_parameter("bias", None)
+        self._add_affine((num_types, in_channels), affine, device, dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Set `weight` to 1 and `bias` to 0."""
-        if self.weight is not None and self.bias is not None:
-            nn.init.ones_(self.weight)
-            nn.init.zeros_(self.bias)
+        self._reset_affine()
 
     def forward(
         self,

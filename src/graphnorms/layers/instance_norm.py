@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from graphnorms.kernels import Over
 from graphnorms.kernels.api import Statistics
@@ -95,12 +95,7 @@ class InstanceNorm(Norm):
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.whole_graphs = whole_graphs
-        if affine:
-            self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-            self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("weight", None)
-            self.register_parameter("bias", None)
+        self._add_affine(in_channels, affine, device, dtype)
         if track_running_stats:
             zeros = torch.zeros(in_channels, device=device, dtype=dtype)
             self.register_buffer("running_mean", zeros)
@@ -130,9 +125,7 @@ class InstanceNorm(Norm):
     def reset_parameters(self) -> None:
         """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""
         self.reset_running_stats()
-        if self.weight is not None and self.bias is not None:
-            nn.init.ones_(self.weight)
-            nn.init.zeros_(self.bias)
+        self._reset_affine()
 
     def forward(
         self,

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
 
-from graphnorms.errors import unknown_name
-from graphnorms.kernels import Over
-from graphnorms.kernels.problem import check_residual
 from graphnorms.kernels.ranks import Group
-from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import (
-    check_eps,
-    check_features,
-)
-from graphnorms.segments import Segments, as_segments
-
-_MODES = {"graph": Over.BOTH, "node": Over.CHANNELS}
+from graphnorms.layers.norm_of_groups import NormOfGroups
 
 
-class LayerNorm(Norm):
+class LayerNorm(NormOfGroups):
     r"""Normalize the entries of each graph together, or those of each node.
 
     With $S$ the entries of a graph, all nodes and channels (`mode="graph"`), or of a single
@@ -73,59 +62,10 @@ class LayerNorm(Norm):
         backend: str = "auto",
         process_group: Group = None,
     ) -> None:
-        super().__init__(in_channels, activation, dropout, backend)
-        check_eps(eps)
-        if mode not in _MODES:
-            raise unknown_name("mode", str(mode), _MODES)
-        self.eps = eps
-        self.affine = affine
-        self.mode = mode
-        self.statistics_of = "graph" if mode == "graph" else ""
-        self.per_graph = mode == "graph"
-        if affine:
-            self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-            self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("weight", None)
-            self.register_parameter("bias", None)
-        self.process_group = process_group
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Set `weight` to 1 and `bias` to 0."""
-        if self.affine:
-            nn.init.ones_(self.weight)
-            nn.init.zeros_(self.bias)
-
-    def forward(
-        self,
-        x: Tensor,
-        batch: Tensor | Segments | None = None,
-        batch_size: int | None = None,
-        *,
-        residual: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> Tensor:
-        """Normalize `x`; in mode `"node"`, `batch` makes no difference and is not looked at.
-
-        Args:
-            x: The features.
-            batch, batch_size: The graph of every node and how many there are, or a `Segments`.
-            residual: Added at the very end.
-            mask: Which nodes count; the others, as padded ones, come out as they are.
-        """
-        check_features(x, self.in_channels)
-        check_residual(residual, x)
-        if self.mode == "node":
-            segments = as_segments(None, rows_of=x, mask=mask)
-        else:
-            segments = self._graphs(x, batch, batch_size, mask)
-        over = _MODES[self.mode]
-        y, _ = self._normalize(
-            x, segments, residual, center=over, scale=over,
-            weight=self.weight, bias=self.bias, eps=self.eps,
+        super().__init__(
+            in_channels, 1, eps, affine, mode, activation=activation, dropout=dropout,
+            device=device, dtype=dtype, backend=backend, process_group=process_group,
         )  # fmt: skip
-        return y
 
     def _own_repr(self) -> str:
         return f"{self.in_channels}, affine={self.affine}, mode={self.mode}"

@@ -68,6 +68,8 @@ class SuperNorm(Norm):
     """
 
     statistics_of = "batch"
+    weight: Tensor | None
+    bias: Tensor | None
 
     def __init__(
         self,
@@ -90,12 +92,7 @@ class SuperNorm(Norm):
         )
         self.calibration = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
         self.enhancement = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-        if affine:
-            self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-            self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("weight", None)
-            self.register_parameter("bias", None)
+        self._add_affine(in_channels, affine, device, dtype)
         self.process_group = process_group
         self.reset_parameters()
 
@@ -104,9 +101,7 @@ class SuperNorm(Norm):
         self.batch_norm.reset_parameters()
         nn.init.zeros_(self.calibration)
         nn.init.zeros_(self.enhancement)
-        if self.affine:
-            nn.init.ones_(self.weight)
-            nn.init.zeros_(self.bias)
+        self._reset_affine()
 
     def forward(
         self,
@@ -161,7 +156,7 @@ class SuperNorm(Norm):
         standard = self.batch_norm(moved, mask=mask)
         gain = enhanced ** self.enhancement.to(wide.dtype)  # (nodes, channels)
         y: Tensor
-        if self.affine:
+        if self.weight is not None and self.bias is not None:
             y = 0.5 * (self.weight.to(wide.dtype) + gain) * standard + self.bias.to(wide.dtype)
         else:
             y = gain * standard
