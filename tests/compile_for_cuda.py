@@ -95,7 +95,7 @@ def norm(
     weight = torch.zeros((segments, channels) if own else (channels,), dtype=wide)
     mean_scale = weight if alpha else None
     rest = (ptr, order, seed, mean_scale, weight, weight)
-    choices = (center, scale, 1, 1e-5, activation, dropout)
+    choices = (center, scale, 1, 1e-5, activation, dropout, -1, ordered)
     y, kept = normalize.normalize_forward(x, x if dropout else None, *rest, *choices, True)
     if backward:
         normalize.normalize_backward(y, x, *rest, kept, *choices, [True] * 4)

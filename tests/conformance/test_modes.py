@@ -453,7 +453,7 @@ def test_compile_without_batch_size_says_so() -> None:
 def test_opcheck(center: gn.Over) -> None:
     """The operators themselves, on inputs without grad: a Function makes them differentiable."""
     segments = Segments.from_batch(UNSORTED, 4)
-    domain = (int(center), int(center), 2, 1e-5, 1, 0.25)
+    domain = (int(center), int(center), 2, 1e-5, 1, 0.25, -1, False)
     operators = torch.ops.graphnorms
     x, residual, seed = features(), features(seed=2), torch.tensor(5)
     for weight, bias in ((torch.rand(6), None), (torch.rand(4, 6), torch.rand(4, 6))):

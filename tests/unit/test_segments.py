@@ -119,6 +119,30 @@ def test_memory_forgets_dead_batches() -> None:
     assert len(memory.entries) == before
 
 
+def test_nothing_is_found_or_kept_while_a_cuda_graph_is_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A replay reads the batch that is in the vector then; and the graph's memory is its own."""
+    x, mask = torch.zeros(4, 2), torch.tensor([True, True, False, True])
+    batch = torch.tensor([0, 0, 1, 1])
+    known = as_segments(batch, rows_of=x)
+    one = as_segments(None, rows_of=x)
+    masked = known.with_mask(mask)
+    fresh = Segments.from_ptr(torch.tensor([0, 1, 4]))
+    entries = dict(memory.entries)
+    monkeypatch.setattr("graphnorms.segments.memory.is_recorded", lambda of: True)
+    assert as_segments(batch, rows_of=x) is not known
+    assert as_segments(None, rows_of=x) is not one
+    assert known.with_mask(mask) is not masked
+    assert as_segments(None, rows_of=x, mask=mask) is not as_segments(None, rows_of=x, mask=mask)
+    assert fresh.index is not fresh.index
+    assert fresh.counts is not fresh.counts
+    assert memory.entries == entries
+    monkeypatch.undo()
+    assert as_segments(batch, rows_of=x) is known
+    assert known.with_mask(mask) is masked
+
+
 def test_inference_tensors_work_and_are_not_remembered() -> None:
     x = torch.zeros(4, 2)
     before = len(memory.entries)

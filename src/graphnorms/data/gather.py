@@ -136,7 +136,10 @@ class GatherTable:
 
 def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     """Copy small int64 tensors to a device in one transfer, in place of one for each."""
-    packed = torch.cat([tensor.flatten() for tensor in tensors]).to(device, non_blocking=True)
+    packed = torch.cat([tensor.flatten() for tensor in tensors])
+    if device.type == "cuda":
+        packed = packed.pin_memory()  # what is not pinned is waited for
+    packed = packed.to(device, non_blocking=True)
     parts = torch.split_with_sizes(packed, [tensor.numel() for tensor in tensors])
     return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 

@@ -184,8 +184,8 @@ def _statistics_over_nodes(x: Tensor, segments: Segments, measured: Tensor) -> S
     parts = measured.view(3, segments.num_segments, x.shape[1])  # shift, rstd, moment
 
     def mean() -> Tensor:
-        entries = x.detach().to(measured.dtype)
-        return parts[0] + reference.first_of_cells(entries, segments, Over.NODES, 1)
+        first = reference.first_of_cells(x.detach(), segments, Over.NODES, 1)
+        return parts[0] + first.to(measured.dtype)
 
     return Statistics(mean, lambda: parts[2], measured)
 

@@ -26,12 +26,14 @@ _library = torch.library.Library("graphnorms", "DEF")
 _library.define(
     "normalize_forward(Tensor x, Tensor? residual, Tensor ptr, Tensor? order, Tensor? seed, "
     "Tensor? mean_scale, Tensor? weight, Tensor? bias, int center, int scale, int groups, "
-    "float eps, int activation, float dropout, bool moment) -> (Tensor, Tensor)"
+    "float eps, int activation, float dropout, int longest, bool masked, bool moment) "
+    "-> (Tensor, Tensor)"
 )
 _library.define(
     "normalize_backward(Tensor grad_y, Tensor x, Tensor ptr, Tensor? order, Tensor? seed, "
     "Tensor? mean_scale, Tensor? weight, Tensor? bias, Tensor statistics, int center, int scale, "
-    "int groups, float eps, int activation, float dropout, bool[] needs) "
+    "int groups, float eps, int activation, float dropout, int longest, bool masked, "
+    "bool[] needs) "
     "-> (Tensor, Tensor, Tensor, Tensor)"
 )
 
@@ -59,7 +61,8 @@ _normalize_backward = torch.ops.graphnorms.normalize_backward.default
 def _(
     x: Tensor, residual: Tensor | None, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
     mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, center: int,
-    scale: int, groups: int, eps: float, activation: int, dropout: float, moment: bool,
+    scale: int, groups: int, eps: float, activation: int, dropout: float, longest: int,
+    masked: bool, moment: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     rows, channels = x.shape
     centers, scales = statistics_sizes(center, scale, rows, ptr.shape[0] - 1, channels, groups)
@@ -72,7 +75,7 @@ def _(
     grad_y: Tensor, x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
     mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, statistics: Tensor,
     center: int, scale: int, groups: int, eps: float, activation: int, dropout: float,
-    needs: list[bool],
+    longest: int, masked: bool, needs: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     own = any(parameter is not None and parameter.dim() == 2 for parameter in (weight, bias))
     shared = (x.shape[1],)
@@ -87,15 +90,14 @@ def _(
     return x.new_empty(tuple(x.shape) if needs[0] else (0,)), grads[0], grads[1], grads[2]
 
 
-_Choices = tuple[int, int, int, float, int, float]
-"""Centre, scale, groups, eps, activation and dropout, as the operators take them."""
+_Choices = tuple[int, int, int, float, int, float, int, bool]
+"""Centre, scale, groups, eps, activation and dropout, as the operators take them; and by what GPUs
+plan: rows of the longest segment, -1 where the host does not know, and whether any are masked."""
 
-_Rest = tuple[
-    Tensor, Tensor | None, Tensor | None, _Choices, bool, bool, bool, bool
-]  # fmt: skip
-"""What takes no gradient: ptr, order and seed, the choices, whether rows are masked, whether the
-statistics are a result, whether to skip the operator, and whether Triton's interpreter runs on the
-CPU. In one piece, because every argument of a Function costs."""
+_Rest = tuple[Tensor, Tensor | None, Tensor | None, _Choices, bool, bool, bool]
+"""What takes no gradient: ptr, order and seed, the choices, whether the statistics are a result,
+whether to skip the operator, and whether Triton's interpreter runs on the CPU. In one piece,
+because every argument of a Function costs."""
 
 
 def normalize(
@@ -113,9 +115,15 @@ def normalize(
         y; and, if `statistics`, one vector of the mean of each cell of the centre relative to
         the cell's first entry, 1/sqrt(s² + eps), and s². It carries no gradient.
     """
-    choices = (center or 0, scale or 0, groups, eps, ACTIVATIONS.index(activation), dropout)
-    inputs = (x, residual, mean_scale, weight, bias)
     direct = runs_directly(x)
+    longest = segments.longest
+    if longest is None or torch.compiler.is_compiling():
+        longest = -1  # a compiled graph would hold on to the number
+    choices = (
+        center or 0, scale or 0, groups, eps, ACTIVATIONS.index(activation), dropout, longest,
+        segments.masked,
+    )  # fmt: skip
+    inputs = (x, residual, mean_scale, weight, bias)
     if direct and not _takes_gradients(inputs):
         # Nothing to differentiate: a small call is done in half the time without a Function.
         run = triton.normalize_forward if interpreted else cpu.normalize_forward
@@ -124,10 +132,7 @@ def normalize(
             statistics,
         )  # fmt: skip
         return y, kept if statistics else None
-    rest = (
-        segments.ptr, segments.order, seed, choices, segments.masked, statistics, direct,
-        interpreted,
-    )  # fmt: skip
+    rest = (segments.ptr, segments.order, seed, choices, statistics, direct, interpreted)
     apply: Any = _apply_directly if direct else _Normalize.apply
     results = apply(*inputs, rest)
     return results if statistics else (results, None)
@@ -152,7 +157,7 @@ class _Normalize(torch.autograd.Function):
         weight: Tensor | None, bias: Tensor | None, rest: _Rest,
     ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
         """Run the forward kernel and keep x and two statistics per cell."""
-        ptr, order, seed, choices, _, statistics, direct, interpreted = rest
+        ptr, order, seed, choices, statistics, direct, interpreted = rest
         run: Any = cpu.normalize_forward if direct else _normalize_forward
         if interpreted:
             run = triton.normalize_forward
@@ -183,7 +188,7 @@ class _Normalize(torch.autograd.Function):
             grad_x, *others = _replayed_backward(ctx, needs, grad_y)
             return grad_x, grad_residual, *others, None
         x, mean_scale, weight, bias = ctx.saved_tensors
-        ptr, order, seed, choices, _, _, _, interpreted = ctx.rest
+        ptr, order, seed, choices, _, _, interpreted = ctx.rest
         run: Any = cpu.normalize_backward if runs_directly(grad_y) else _normalize_backward
         if interpreted:
             run = triton.normalize_backward
@@ -212,8 +217,8 @@ def _replayed_backward(ctx: Any, needs: list[bool], grad_y: Tensor) -> list[Tens
     """The gradients of x and the parameters as differentiable functions of them and grad_y."""
     inputs = ctx.saved_tensors
     x, mean_scale, weight, bias = inputs
-    ptr, order, seed, choices, masked, *_ = ctx.rest
-    center, scale, groups, eps, activation, dropout = choices
+    ptr, order, seed, choices, *_ = ctx.rest
+    center, scale, groups, eps, activation, dropout, _, masked = choices
     with torch.enable_grad():
         y, _, _ = reference.segment_normalize(
             x, Segments(ptr, order, x.shape[0], masked=masked),

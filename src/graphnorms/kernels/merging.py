@@ -46,7 +46,7 @@ def measure(x: Tensor, segments: Segments, *, spread: bool, backend: str) -> Ten
         # Those of InstanceNorm: what it makes of the rows is not used.
         _, found = cpu.normalize_forward(
             x, None, segments.ptr, segments.order, None, None, None, None,
-            Over.NODES, Over.NODES, 1, 1.0, 0, 0.0, True,
+            Over.NODES, Over.NODES, 1, 1.0, 0, 0.0, -1, segments.masked, True,
         )  # fmt: skip
         relative, _, var = found.view(3, *pivot.shape).unbind()
         some = counts > 0

@@ -24,11 +24,12 @@ def initialize(model: nn.Module, seed: int) -> None:
         model: Its modules' `reset_parameters` are called, by name.
         seed: The trial's seed.
     """
-    with torch.random.fork_rng(devices=[]):
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         for name, module in model.named_modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
-                torch.manual_seed(derive_seed(seed, "weights", name))
+                seed_draws(device, derive_seed(seed, "weights", name))
                 reset()
 
 

@@ -81,14 +81,14 @@ def _masked(
     if found is not None and found.num_rows == rows_of.shape[0]:
         return found
     segments = Segments.single(rows_of.shape[0], rows_of.device).with_mask(mask)
-    if may_keep() and not mask.is_inference():
+    if may_keep(mask) and not mask.is_inference():
         memory.keep(mask, None, segments)
     return segments
 
 
 def _derive(batch: Tensor, num_segments: int | None, names: tuple[str, str]) -> Segments:
     segments = Segments.from_batch(batch, num_segments, names=names)
-    if may_keep() and not batch.is_inference():
+    if may_keep(batch) and not batch.is_inference():
         # A Segments that holds the vector itself would keep it, and so the entry, alive.
         if segments._index is batch:
             segments._index = batch.detach()

@@ -153,10 +153,7 @@ class Segments:
     @classmethod
     def single(cls, num_rows: int, device: torch.device | None = None) -> Segments:
         """Build the partition in which all rows are one graph."""
-        if torch.compiler.is_compiling():
-            ptr = torch.arange(2, device=device) * num_rows
-            return cls(ptr, None, num_rows, longest=num_rows)
-        return (_single if may_keep() else _single.__wrapped__)(num_rows, device)
+        return (_kept_single if may_keep(device) else _single)(num_rows, device)
 
     def with_mask(self, mask: Tensor) -> Segments:
         """Leave out rows, as padded nodes: they neither count nor change.
@@ -170,7 +167,7 @@ class Segments:
             ValueError: `mask` is not a vector of bool, or not one per row, or elsewhere.
         """
         check_mask(mask, self.num_rows, self.ptr.device)
-        keeps = may_keep() and not mask.is_inference()
+        keeps = may_keep(mask) and not mask.is_inference()
         if keeps and self._last_mask is not None:
             last, version, kept = self._last_mask
             if last() is mask and version == mask._version:
@@ -188,7 +185,7 @@ class Segments:
         if self._counts is not None:
             return self._counts
         counts = self.ptr.diff()
-        if may_keep():
+        if may_keep(counts):
             self._counts = counts
         return counts
 
@@ -209,7 +206,7 @@ class Segments:
         index = torch.repeat_interleave(ids, counts, output_size=self.num_rows)
         if self.order is not None:
             index = torch.empty_like(index).index_copy(0, self.order, index)
-        if may_keep():
+        if may_keep(index):
             self._index = index
         return index
 
@@ -221,7 +218,7 @@ class Segments:
         # A copy, which a model may write to, and which is not held here: else its entry in the
         # memory would never go.
         batch = self.index.clone()
-        if may_keep() and not batch.is_inference() and not self.masked:
+        if may_keep(batch) and not batch.is_inference() and not self.masked:
             for num_segments in (None, self.num_segments):
                 memory.keep(batch, num_segments, self)
         return batch
@@ -263,10 +260,13 @@ def _rebuild(
     return Segments(ptr, order, num_rows, longest=longest, index=index, masked=masked)
 
 
-@functools.lru_cache(maxsize=64)
 def _single(num_rows: int, device: torch.device | None) -> Segments:
-    ptr = torch.tensor([0, num_rows], device=device)
+    # torch.tensor would wait for a GPU, to copy the numbers there.
+    ptr = torch.arange(2, device=device) * num_rows
     return Segments(ptr, None, num_rows, longest=num_rows)
+
+
+_kept_single = functools.lru_cache(maxsize=64)(_single)
 
 
 def _from_batch_without_reading(

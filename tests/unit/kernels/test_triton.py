@@ -118,7 +118,7 @@ def call(center: int, scale: int, groups: int, kind: str, device: str = "cpu") -
     return {
         **{name: None if t is None else t.to(device) for name, t in tensors.items()},
         "center": center, "scale": scale, "groups": groups, "eps": 1e-5, "activation": 3,
-        "dropout": 0.25,
+        "dropout": 0.25, "longest": -1, "masked": kind == "masked",
     }  # fmt: skip
 
 
@@ -193,35 +193,59 @@ def test_nothing_is_read_and_the_fakes_tell_the_truth(launches: list[Any]) -> No
 
 
 @pytest.mark.parametrize(
-    ("rows", "segments", "ordered", "forward", "backward"),
+    ("rows", "segments", "order", "longest", "forward", "backward"),
     [
-        (200, 10, False, ["segment_forward"], ["segment_backward", "sum_shares"]),
-        (200, 10, True, ["segment_forward", "chunk_forward"],
+        (200, 10, "sorted", -1, ["segment_forward"], ["segment_backward", "sum_shares"]),
+        (200, 10, "unsorted", -1, ["segment_forward"], ["segment_backward", "sum_shares"]),
+        (200, 10, "masked", -1, ["segment_forward", "chunk_forward"],
          ["segment_backward", "chunk_backward", "sum_shares"]),
-        (10**6, 1, False, ["chunk_statistics", "merge_statistics", "chunk_forward"],
+        (10**6, 20_000, "sorted", 99, ["segment_forward"], ["segment_backward", "sum_shares"]),
+        (10**6, 20_000, "masked", 99, ["segment_forward", "chunk_forward"],
+         ["segment_backward", "chunk_backward", "sum_shares"]),
+        (10**6, 1, "unsorted", -1, ["chunk_statistics", "merge_statistics", "chunk_forward"],
          ["chunk_gradients", "merge_gradients", "chunk_backward", "sum_shares"]),
-        (10**6, 9, False,
+        (10**6, 9, "sorted", -1,
          ["segment_forward", "chunk_statistics", "merge_statistics", "chunk_forward"],
          ["segment_backward", "chunk_gradients", "merge_gradients", "chunk_backward",
           "sum_shares"]),
     ],
 )  # fmt: skip
 def test_what_is_launched_follows_from_sizes_alone(
-    rows: int, segments: int, ordered: bool, forward: list[str], backward: list[str],
+    rows: int, segments: int, order: str, longest: int, forward: list[str], backward: list[str],
     launches: list[tuple[str, tuple[int, int]]],
 ) -> None:  # fmt: skip
     x = torch.empty(rows, 128, device="meta")
     ptr = torch.empty(segments + 1, dtype=torch.int64, device="meta")
-    order = torch.empty(rows, dtype=torch.int64, device="meta") if ordered else None
+    ids = None if order == "sorted" else torch.empty(rows, dtype=torch.int64, device="meta")
     weight = torch.empty(128, device="meta")
-    given = (ptr, order, None, weight, weight, weight)
-    rest = (1, 1, 1, 1e-5, 0, 0.0)
+    given = (ptr, ids, None, weight, weight, weight)
+    rest = (1, 1, 1, 1e-5, 0, 0.0, longest, order == "masked")
     _, statistics = triton.normalize_forward(x, None, *given, *rest, False)
     assert [name for name, _ in launches] == forward
     launches.clear()
     triton.normalize_backward(x, x, *given, statistics, *rest, [True] * 4)
     assert [name for name, _ in launches] == backward
     assert all(blocks == 2 for name, (_, blocks) in launches if name != "sum_shares")
+
+
+@pytest.mark.parametrize("longest", [-1, 300, 7])
+def test_how_long_segments_are_said_to_be_changes_launches_alone(longest: int) -> None:
+    """Also if it is not true."""
+    ptr = torch.tensor([0, 300, 300, 540, 700])
+    x = torch.randn(700, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    order = torch.randperm(700, generator=torch.Generator().manual_seed(1))
+    known = None if longest < 0 else longest
+    results = []
+    for backend, segments in (
+        ("triton", Segments(ptr, order, 700, longest=known)),
+        ("reference", Segments(ptr, order, 700)),
+    ):
+        y = segment_normalize(
+            x, segments, center=Over.NODES, scale=Over.NODES, activation="silu", backend=backend
+        )
+        results.append([y, *torch.autograd.grad(y, x, x.detach())])
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("span", [1, 3, 64, 333, tiles.MOST_CHANNELS])
@@ -232,6 +256,8 @@ def test_tiles_hold_what_a_program_can(span: int) -> None:
         assert span <= tile.channels < 2 * span + 1
         assert entries <= max(tiles.ENTRIES, tile.channels)
         assert 1 <= tile.warps <= 16
+    merge = tiles.tile_of_parts(span)
+    assert merge.rows * merge.channels <= max(tiles.MERGED, merge.channels)
     with pytest.raises(ValueError, match=r"32769 channels share a statistic.*reference"):
         tiles.block_of_channels(tiles.MOST_CHANNELS + 1, 1, grouped=True)
 

@@ -59,9 +59,11 @@ def normalize_forward(
     eps: float,
     activation: int,
     dropout: float,
+    longest: int,
+    masked: bool,
     moment: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Run the forward kernel.
+    """Run the forward kernel; it needs neither `longest` nor `masked`.
 
     Returns:
         y, and the statistics in one vector: the shift (the centre's mean relative to the cell's
@@ -105,6 +107,8 @@ def normalize_backward(
     eps: float,
     activation: int,
     dropout: float,
+    longest: int,
+    masked: bool,
     needs: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """Run the backward kernel. The gradient of a residual is grad_y, and not made here.

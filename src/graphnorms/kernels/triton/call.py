@@ -40,6 +40,8 @@ class Call:
     eps: float
     activation: int
     dropout: float
+    longest: int
+    masked: bool
     own: bool
     span: int
 
@@ -47,7 +49,8 @@ class Call:
     def of(
         cls, x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
         mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, center: int,
-        scale: int, groups: int, eps: float, activation: int, dropout: float,
+        scale: int, groups: int, eps: float, activation: int, dropout: float, longest: int,
+        masked: bool,
     ) -> Call:  # fmt: skip
         """Check the arguments of an operator.
 
@@ -73,8 +76,8 @@ class Call:
             mean_scale=_parameter("mean_scale", mean_scale, (channels,), x),
             weight=_parameter("weight", weight, affine, x),
             bias=_parameter("bias", bias, affine, x), center=center, scale=scale, groups=groups,
-            eps=eps, activation=activation, dropout=dropout, own=own,
-            span=_span(channels, groups, center, scale),
+            eps=eps, activation=activation, dropout=dropout, longest=longest, masked=masked,
+            own=own, span=_span(channels, groups, center, scale),
         )  # fmt: skip
 
     @property

@@ -52,11 +52,13 @@ def common_refusals(device: str, dtype: torch.dtype) -> list[str]:
     return reasons
 
 
+@functools.cache
 def device_code(name: str) -> ModuleType:
     """Load a module of kernels."""
     return import_module(f"graphnorms.kernels.triton.device.{name}")
 
 
+@functools.cache
 def accumulator(dtype: torch.dtype) -> Any:
     """The dtype of sums, as the kernels name it."""
     language = import_module("triton.language")
@@ -71,6 +73,7 @@ def launch(
     if not all(grid):
         return
     # Triton launches on the current device, whatever its arguments are on.
-    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+    elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
+    with torch.cuda.device(device) if elsewhere else nullcontext():
         # Fusing a product and a sum rounds once less; said, because triton warns where it is not.
         kernel[grid](*arguments, **constants, num_warps=warps, enable_fp_fusion=True)

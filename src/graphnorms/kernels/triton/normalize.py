@@ -25,16 +25,21 @@ def normalize_refusals(problem: NormalizeProblem) -> list[str]:
 def normalize_forward(
     x: Tensor, residual: Tensor | None, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
     mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, center: int,
-    scale: int, groups: int, eps: float, activation: int, dropout: float, moment: bool,
+    scale: int, groups: int, eps: float, activation: int, dropout: float, longest: int,
+    masked: bool, moment: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Run the forward kernels.
+
+    Args:
+        longest: Rows of the longest segment, if the host knows it, else -1: it saves launches.
+        masked: Whether there may be rows of no segment, behind the last one in `order`.
 
     Returns:
         y, and the statistics, laid out as `graphnorms.kernels.cpu.normalize` does.
     """
     call = Call.of(
         x, ptr, order, seed, mean_scale, weight, bias, center, scale, groups, eps, activation,
-        dropout,
+        dropout, longest, masked,
     )  # fmt: skip
     if residual is not None:
         check_like("residual", residual, x.shape, x.dtype, x)
@@ -61,11 +66,12 @@ def normalize_backward(
     grad_y: Tensor, x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
     mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, statistics: Tensor,
     center: int, scale: int, groups: int, eps: float, activation: int, dropout: float,
-    needs: list[bool],
+    longest: int, masked: bool, needs: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     """Run the backward kernels. The gradient of a residual is grad_y, and not made here.
 
     Args:
+        longest, masked: Those of the forward.
         needs: Which of the gradients of x, mean_scale, weight and bias are asked for.
 
     Returns:
@@ -74,7 +80,7 @@ def normalize_backward(
     """
     call = Call.of(
         x, ptr, order, seed, mean_scale, weight, bias, center, scale, groups, eps, activation,
-        dropout,
+        dropout, longest, masked,
     )  # fmt: skip
     check_like("grad_y", grad_y, x.shape, x.dtype, x)
     grad_y = rows_contiguous(grad_y)
@@ -107,15 +113,18 @@ class _Plan:
     """What is launched for statistics over nodes."""
 
     def __init__(self, call: Call) -> None:
-        self.limit = tiles.chunk_rows(call.rows)
+        self.size = tiles.chunk_rows(call.rows)  # rows of a chunk
         self.tile = tiles.tile_of_segments(call.rows, call.segments, call.span)
         self.part = tiles.tile_of_rows(call.span)
-        self.longer = call.rows > self.limit
-        # One segment of all rows is long for certain, but for masked ones, which need an order.
-        alone = call.segments == 1 and call.order is None and self.longer
+        self.merge = tiles.tile_of_parts(call.span)
+        self.longer = call.rows > self.size and not 0 <= call.longest <= self.size
+        # Rows of a segment that is done by one program: any number where none is known to be long.
+        self.limit = self.size if self.longer else call.rows
+        # One segment of all rows is long for certain, but for masked ones.
+        alone = call.segments == 1 and not call.masked and self.longer
         self.tiles = 0 if alone else -(-call.segments // self.tile.segments)
         # Masked rows are passed by chunks, too.
-        self.chunks = -(-call.rows // self.limit) if self.longer or call.order is not None else 0
+        self.chunks = -(-call.rows // self.size) if self.longer or call.masked else 0
         self.steps = call.segments.bit_length()
         self.tiles_per_program = max(-(-self.tiles // tiles.PROGRAMS), 1)
         self.programs = -(-self.tiles // self.tiles_per_program)
@@ -130,7 +139,7 @@ def _segment_forward(
     residual_stride = 0 if residual is None else residual.stride(0)
     numbers = call.numbers()
     parameters = (call.mean_scale, call.weight, call.bias, shift, rstd)
-    tile, part = plan.tile, plan.part
+    tile, part, merge = plan.tile, plan.part, plan.merge
     launch(
         device_code("segments").segment_forward, (plan.tiles, call.blocks), device, call.x,
         residual, y, call.ptr, call.order, call.seed, *parameters, moment, x_stride,
@@ -144,19 +153,19 @@ def _segment_forward(
         partial = y.new_empty((plan.chunks, 2, 2, call.channels), dtype=call.accumulation)
         launch(
             code.chunk_statistics, grid, device, call.x, call.ptr, call.order, partial, x_stride,
-            *lengths, call.span, plan.limit, plan.steps, R=part.rows, C=part.channels,
+            *lengths, call.span, plan.size, plan.steps, R=part.rows, C=part.channels,
             warps=part.warps, **call.choices("CENTER", "SCALE"),
         )  # fmt: skip
         launch(
             code.merge_statistics, grid, device, call.x, call.ptr, call.order, *parameters,
-            moment, partial, x_stride, *lengths, call.groups, call.span, plan.limit, plan.steps,
-            call.eps, J=tiles.MERGED, C=part.channels, warps=part.warps,
+            moment, partial, x_stride, *lengths, call.groups, call.span, plan.size, plan.steps,
+            call.eps, J=merge.rows, C=merge.channels, warps=merge.warps,
             **call.choices("CENTER", "SCALE", "OWN"),
         )  # fmt: skip
     launch(
         code.chunk_forward, grid, device, call.x, residual, y, call.ptr, call.order, call.seed,
         *parameters, x_stride, residual_stride, call.rows, *lengths, call.groups, call.span,
-        plan.limit, plan.steps, *numbers, R=part.rows, C=part.channels, warps=part.warps,
+        plan.size, plan.steps, *numbers, R=part.rows, C=part.channels, warps=part.warps,
         **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
     )  # fmt: skip
 
@@ -169,7 +178,7 @@ def _segment_backward(
     strides = (call.x.stride(0), grad_y.stride(0))
     numbers = call.numbers()
     parameters = (call.mean_scale, call.weight, call.bias, shift, rstd)
-    tile, part = plan.tile, plan.part
+    tile, part, merge = plan.tile, plan.part, plan.merge
     of_mean_scale, of_weight, of_bias = grads
     own = (of_weight, of_bias) if call.own else (None, None)
     shared = [of_mean_scale, None, None] if call.own else grads
@@ -189,20 +198,20 @@ def _segment_backward(
         partial = grad_y.new_empty((chunks, 2, 2, call.channels), dtype=call.accumulation)
         launch(
             code.chunk_gradients, grid, device, call.x, grad_y, call.ptr, call.order, call.seed,
-            *parameters, partial, *strides, *lengths, plan.limit, plan.steps, *numbers,
+            *parameters, partial, *strides, *lengths, plan.size, plan.steps, *numbers,
             R=part.rows, C=part.channels, warps=part.warps,
             **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
         )  # fmt: skip
         launch(
             code.merge_gradients, grid, device, call.x, call.ptr, call.order, *parameters, *own,
-            shares, partial, coefficients, strides[0], *lengths, plan.limit, plan.steps,
-            plan.programs, J=tiles.MERGED, C=part.channels, warps=part.warps,
+            shares, partial, coefficients, strides[0], *lengths, plan.size, plan.steps,
+            plan.programs, J=merge.rows, C=merge.channels, warps=merge.warps,
             **call.choices("CENTER", "SCALE", "OWN"),
         )  # fmt: skip
     if grad_x is not None:
         launch(
             code.chunk_backward, grid, device, call.x, grad_y, grad_x, call.ptr, call.order,
-            call.seed, *parameters, coefficients, *strides, call.rows, *lengths, plan.limit,
+            call.seed, *parameters, coefficients, *strides, call.rows, *lengths, plan.size,
             plan.steps, *numbers, R=part.rows, C=part.channels, warps=part.warps,
             **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
         )  # fmt: skip
@@ -253,10 +262,11 @@ def _shares(call: Call, number: int, grads: list[Tensor | None]) -> Tensor | Non
 def _sum_shares(call: Call, shares: Tensor | None, grads: list[Tensor | None]) -> None:
     if shares is None:
         return
+    tile = tiles.tile_of_parts(min(call.channels, tiles.SUMMED_CHANNELS))
     launch(
-        device_code("shares").sum_shares, (-(-call.channels // tiles.CHANNELS), 3),
-        call.x.device, shares, *grads, shares.shape[0], call.channels, J=tiles.MERGED,
-        C=tiles.CHANNELS, warps=4,
+        device_code("shares").sum_shares, (-(-call.channels // tile.channels), 3), call.x.device,
+        shares, *grads, shares.shape[0], call.channels, J=tile.rows, C=tile.channels,
+        warps=tile.warps,
     )  # fmt: skip
 
 

@@ -39,8 +39,13 @@ PROGRAMS: Final = 1024
 """Of a backward that adds up gradients of parameters: several for each multiprocessor, and few
 enough that the last sum reads little."""
 
-MERGED: Final = 32
-"""Parts that a merge reads at a time."""
+MERGED: Final = 4096
+"""Entries that a merge reads at a time, added up in double where they are until its end: 8 for each
+thread of 16 warps."""
+
+SUMMED_CHANNELS: Final = 16
+"""Of a block of the last sum of the parameters' gradients, which is over some thousand rows and few
+channels: two transactions of a row, and more programs."""
 
 MOST_CHANNELS: Final = 1 << 15
 """Of a group whose channels share a statistic: all are in one program, 16 warps hold so many."""
@@ -80,6 +85,13 @@ def tile_of_rows(span: int) -> Tile:
     channels = power_of_two(span)
     rows = min(max(ENTRIES // channels, 1), LONG_ROWS)
     return Tile(1, rows, channels, _warps(rows * channels))
+
+
+def tile_of_parts(span: int) -> Tile:
+    """Choose the tile of a merge or last sum: so many parts at a time, one block of channels."""
+    channels = power_of_two(span)
+    parts = max(MERGED // channels, 1)
+    return Tile(1, parts, channels, _warps(parts * channels))
 
 
 def tile_of_edges(span: int) -> Tile:

@@ -128,24 +128,26 @@ def merge_statistics(
     last_chunk = (first + tl.maximum(n, 1) - 1) // size
     after = tl.where(n > 0, last_chunk + 1, _chunk())
     count = tl.maximum(n, 1).to(tl.float64)
-    mean = tl.zeros([C], tl.float64)
+    shares = tl.zeros([J, C], tl.float64)
     for number in range(_chunk(), after, J):
         place, rows, there = _parts_of(first, n, size, number, J)
         mask = there[:, None] & inside[None, :]
         at = partial + place[:, None] * 2 * channels + channel[None, :]
         found = tl.load(at, mask=mask, other=0.0).to(tl.float64)
         share = tl.where(there, rows, 0).to(tl.float64) / count
-        mean += tl.sum(share[:, None] * found, axis=0)
-    m2 = tl.zeros([C], tl.float64)
+        shares += share[:, None] * found
+    mean = tl.sum(shares, axis=0)
+    squares = tl.zeros([J, C], tl.float64)
     for number in range(_chunk(), after, J):
         place, rows, there = _parts_of(first, n, size, number, J)
         mask = there[:, None] & inside[None, :]
         at = partial + place[:, None] * 2 * channels + channel[None, :]
         found = tl.load(at, mask=mask, other=0.0).to(tl.float64)
-        squares = tl.load(at + channels, mask=mask, other=0.0).to(tl.float64)
+        within = tl.load(at + channels, mask=mask, other=0.0).to(tl.float64)
         distance = found - mean[None, :]
-        squares += rows.to(tl.float64)[:, None] * distance * distance
-        m2 += tl.sum(tl.where(mask, squares, 0.0), axis=0)
+        within += rows.to(tl.float64)[:, None] * distance * distance
+        squares += tl.where(mask, within, 0.0)
+    m2 = tl.sum(squares, axis=0)
     one = tl.zeros([1], tl.int64)
     exists = one + n > 0
     pivot = pivots(x, x_stride, order, one + first, one + n, channel, inside, CENTER, ACC)
@@ -240,14 +242,16 @@ def merge_gradients(
     segment, first, n = _beginning(ptr, size, segments, steps)
     last_chunk = (first + tl.maximum(n, 1) - 1) // size
     after = tl.where(n > 0, last_chunk + 1, _chunk())
-    s1 = tl.zeros([C], tl.float64)
-    s2 = tl.zeros([C], tl.float64)
+    sums = tl.zeros([J, C], tl.float64)
+    products = tl.zeros([J, C], tl.float64)
     for number in range(_chunk(), after, J):
         place, _, there = _parts_of(first, n, size, number, J)
         mask = there[:, None] & inside[None, :]
         at = partial + place[:, None] * 2 * channels + channel[None, :]
-        s1 += tl.sum(tl.load(at, mask=mask, other=0.0).to(tl.float64), axis=0)
-        s2 += tl.sum(tl.load(at + channels, mask=mask, other=0.0).to(tl.float64), axis=0)
+        sums += tl.load(at, mask=mask, other=0.0).to(tl.float64)
+        products += tl.load(at + channels, mask=mask, other=0.0).to(tl.float64)
+    s1 = tl.sum(sums, axis=0)
+    s2 = tl.sum(products, axis=0)
     one = tl.zeros([1], tl.int64)
     exists = one + n > 0
     pivot = pivots(x, x_stride, order, one + first, one + n, channel, inside, CENTER, ACC)

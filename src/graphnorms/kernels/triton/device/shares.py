@@ -18,13 +18,13 @@ def sum_shares(
     channel = tl.program_id(0) * C + tl.arange(0, C)
     which = tl.program_id(1)
     inside = channel < channels
-    total = tl.zeros([C], tl.float64)
+    total = tl.zeros([J, C], tl.float64)
     for first in range(0, count, J):
         number = first + tl.arange(0, J).to(tl.int64)  # (J,)
         at = shares + (number[:, None] * 3 + which) * channels + channel[None, :]
         mask = (number < count)[:, None] & inside[None, :]
-        total += tl.sum(tl.load(at, mask=mask, other=0.0).to(tl.float64), axis=0)
-    out = total.to(shares.dtype.element_ty)
+        total += tl.load(at, mask=mask, other=0.0).to(tl.float64)
+    out = tl.sum(total, axis=0).to(shares.dtype.element_ty)
     if grad_mean_scale is not None:
         if which == 0:
             tl.store(grad_mean_scale + channel, out, mask=inside)
