@@ -59,8 +59,9 @@ def measure(session: Session) -> Iterator[Case]:
     size = _Size(graphs=40, nodes=8, batch=16, hidden=8, layers=2) if settings.quick else _Size()
     if settings.dtypes != ("float32",):
         session.note("the epoch is measured in float32 alone")
-    graphs = random_graphs(size.graphs, size.nodes).to(settings.device)
-    items = as_pyg_data(graphs)
+    graphs = random_graphs(size.graphs, size.nodes)
+    items = as_pyg_data(graphs)  # PyG's collate asks each graph for numbers: not on a GPU
+    graphs = graphs.to(settings.device)
     session.checks += check_models(graphs, items, size)
     for threads, dtype in settings.circumstances():
         if dtype != torch.float32:

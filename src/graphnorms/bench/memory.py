@@ -73,10 +73,30 @@ def kept_for_backward(contender: Contender, x: Tensor, besides: Iterable[Tensor]
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         # Held until the count is done: an address that was freed could come again.
         y = contender.call(leaf)
+    for tensor in _held_by_functions(y):
+        pack(tensor)
     for tensor in besides:
         kept.pop(tensor.untyped_storage().data_ptr(), None)
     del y
     return sum(kept.values())
+
+
+def _held_by_functions(y: Tensor) -> Iterator[Tensor]:
+    """Iterate over the tensors that functions written in Python keep beside the saved ones."""
+    waiting, seen = [y.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting += [following for following, _ in node.next_functions]
+        values = list(getattr(node, "__dict__", {}).values())
+        while values:
+            value = values.pop()
+            if isinstance(value, Tensor):
+                yield value
+            elif isinstance(value, tuple | list):
+                values += value
 
 
 def peak(contender: Contender, x: Tensor, device: str = "cpu") -> int:

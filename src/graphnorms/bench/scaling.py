@@ -85,9 +85,10 @@ def measure(session: Session) -> Iterator[Case]:
                 grad_y = torch.randn_like(problem.x)
                 actions = {c.name: forward_and_backward(c, problem.x, grad_y) for c in contenders}
                 where = {**labels(shape, dtype, threads), "sweep": sweep.name, "value": value}
+                values = in_turn(actions, settings.rounds, settings.device, queued=True)
                 yield Case(
                     f"{sweep.name} ({sweep.kept}); {circumstances(dtype, threads)}",
-                    where, "seconds", in_turn(actions, settings.rounds, settings.device),
+                    where, "seconds", values,
                     (COPY, LAYER_NORM), problem.x.numel(),
                 )  # fmt: skip
                 session.say(f"{sweep.name} = {value}; {circumstances(dtype, threads)}: done")

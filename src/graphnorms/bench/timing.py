@@ -24,6 +24,12 @@ _SAMPLE: Final = 1e-3
 
 _MOST_REPEATS: Final = 200
 
+_MOST_QUEUED: Final = 10
+"""Calls that are queued on a GPU at a time: some hundred launches, of which it holds a thousand."""
+
+_CYCLES: Final = 2e9
+"""Of a GPU in a second, at most: it pauses for at least the time that is asked for."""
+
 
 def summary(samples: list[float]) -> dict[str, float]:
     """Return what is kept of the seconds of one contender."""
@@ -31,7 +37,11 @@ def summary(samples: list[float]) -> dict[str, float]:
 
 
 def in_turn(
-    actions: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu"
+    actions: Mapping[str, Callable[[], object]],
+    rounds: int,
+    device: str = "cpu",
+    *,
+    queued: bool = False,
 ) -> dict[str, dict[str, float]]:
     """Time functions in turn.
 
@@ -42,11 +52,15 @@ def in_turn(
         actions: What to call, by name.
         rounds: Samples of each.
         device: What is waited for before a clock is read.
+        queued: On a GPU, count its work alone: calls are queued while it pauses, so that it does
+            not wait for the next launch. Else the time is that of whoever is slower.
 
     Returns:
         Seconds per call by name: their minimum and median over the rounds.
     """
     repeats = {name: _repeats(action, device) for name, action in actions.items()}
+    if queued and torch.device(device).type == "cuda":
+        repeats = {name: min(number, _MOST_QUEUED) for name, number in repeats.items()}
     samples: dict[str, list[float]] = {name: [] for name in actions}
     order = list(actions)
     shuffle = random.Random(0).shuffle
@@ -54,7 +68,7 @@ def in_turn(
         for _ in range(rounds):
             shuffle(order)
             for name in order:
-                samples[name].append(_seconds(actions[name], repeats[name], device))
+                samples[name].append(_seconds(actions[name], repeats[name], device, queued))
             gc.collect(0)  # what the round made; all of it would take longer than the round
     return {name: summary(values) for name, values in samples.items()}
 
@@ -94,10 +108,12 @@ def _repeats(action: Callable[[], object], device: str) -> int:
     return min(max(math.ceil(_SAMPLE / max(seconds, 1e-9)), 1), _MOST_REPEATS)
 
 
-def _seconds(action: Callable[[], object], repeats: int, device: str) -> float:
+def _seconds(
+    action: Callable[[], object], repeats: int, device: str, queued: bool = False
+) -> float:
     _wait(device)
     if torch.device(device).type == "cuda":
-        return _seconds_on_gpu(action, repeats, device)
+        return _seconds_on_gpu(action, repeats, device, queued)
     begin = time.perf_counter()
     for _ in range(repeats):
         action()
@@ -105,10 +121,16 @@ def _seconds(action: Callable[[], object], repeats: int, device: str) -> float:
     return (time.perf_counter() - begin) / repeats
 
 
-def _seconds_on_gpu(action: Callable[[], object], repeats: int, device: str) -> float:
+def _seconds_on_gpu(action: Callable[[], object], repeats: int, device: str, queued: bool) -> float:
     """Time by the GPU's own clock, which leaves out what waiting for it costs."""
     with torch.cuda.device(torch.device(device)):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        if queued:
+            started = time.perf_counter()
+            action()
+            launching = time.perf_counter() - started
+            torch.cuda.synchronize()
+            torch.cuda._sleep(int(_CYCLES * (1.5 * repeats * launching + 1e-4)))
         begin.record()
         for _ in range(repeats):
             action()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import graphnorms as gn
 from graphnorms import cli
 from graphnorms.bench import BENCHMARKS, Case, Result, Settings, Shape, page, plots, pyg, run
 from graphnorms.bench import checks as bench_checks
@@ -143,6 +144,15 @@ def test_the_check_sees_one_wrong_entry(spoil):
 
     assert exact.compare("LayerNorm", layer, layer, torch.float64).passed
     assert not exact.compare("spoiled", call, layer, torch.float64).passed
+
+
+def test_what_functions_of_our_own_keep_is_counted():
+    """Besides x, γ, β and α: two statistics of each of 5 graphs and 8 channels, and ptr."""
+    x, norm = torch.randn(100, 8), gn.GraphNorm(8)
+    segments = gn.Segments.from_batch(torch.arange(100) // 20, 5)
+    contender = Contender("GraphNorm", lambda x: norm(x, segments), norm)
+    kept = kept_for_backward(contender, x, besides=norm.parameters())
+    assert kept == x.nbytes + 2 * 5 * 8 * 4 + 6 * 8
 
 
 def test_bytes_kept_for_the_backward_are_known_ones():

@@ -7,6 +7,7 @@ from torch import Tensor
 import graphnorms as gn
 from graphnorms.data import GraphBatch, load_dataset, random_graphs
 from graphnorms.models import GNN, ModelConfig, derive_seed, initialize, preset, readout
+from graphnorms.models.readout import sum_in_order
 from graphnorms.segments import Segments
 
 
@@ -79,6 +80,21 @@ def test_dropout_is_where_the_config_says(on: str, batch: GraphBatch) -> None:
     torch.manual_seed(0)
     dropped = (model(batch.x, batch.adjacency, batch.segments) == 0).float().mean()
     assert (float(dropped) > 0.5) == (on == "logits")
+
+
+def test_sums_in_order_are_sums() -> None:
+    """Those of a GPU, which torch has on the CPU as well; with empty graphs, and twice."""
+    segments = Segments.from_ptr(torch.tensor([0, 0, 4, 4, 9, 10, 10]))
+    x = torch.randn(10, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x.requires_grad_()
+
+    def total(x: Tensor) -> Tensor:
+        return sum_in_order(x, segments.ptr, segments.index)
+
+    torch.testing.assert_close(total(x), readout(x, segments, "sum"))
+    assert torch.autograd.gradcheck(total, x)
+    assert torch.autograd.gradgradcheck(total, x)
+    assert not sum_in_order(x[:0], segments.ptr[:2], segments.index[:0]).any()
 
 
 @pytest.mark.parametrize("how", ["sum", "mean", "max"])

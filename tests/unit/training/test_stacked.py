@@ -20,6 +20,7 @@ from graphnorms.models.stacked import StackedGNN
 from graphnorms.training import Record, run_trial
 from graphnorms.training.config import TrialConfig
 from graphnorms.training.stacked import StackedTraining, run_stack, stack_of
+from tests import waiting
 
 from .conftest import config_of, set_of
 
@@ -190,10 +191,6 @@ def test_no_step_waits_for_a_gpu() -> None:
     config = config_of(graphs, device="cuda")
     trial = StackedTraining([replace(config, learning_rate=rate) for rate in RATES], graphs)
     trial.train_epoch(0, RATES)
-    judge = trial._judge
-    trial._judge = lambda *a: (torch.cuda.set_sync_debug_mode("default"), judge(*a))[1]  # type: ignore[method-assign]
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    trial._judge = waiting.allowed()(trial._judge)  # type: ignore[method-assign]
+    with waiting.refused():
         trial.train_epoch(1, RATES)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")

@@ -14,6 +14,7 @@ from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models import GNN, ModelConfig
 from graphnorms.training import TrialConfig, run_trial
 from graphnorms.training.trial import Training
+from tests import waiting
 
 from .conftest import ANSWERS, config_of, set_of, with_targets
 
@@ -273,10 +274,6 @@ def test_all_parts_share_the_batch_of_a_single_graph() -> None:
 def test_no_step_waits_for_a_gpu(graphs: GraphSet) -> None:
     trial = Training(config_of(graphs, device="cuda"), graphs)
     trial.train_epoch(0, 0.01)
-    judge = trial._judge
-    trial._judge = lambda *a: (torch.cuda.set_sync_debug_mode("default"), judge(*a))[1]  # type: ignore[method-assign]
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    trial._judge = waiting.allowed()(trial._judge)  # type: ignore[method-assign]
+    with waiting.refused():
         trial.train_epoch(1, 0.01)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")

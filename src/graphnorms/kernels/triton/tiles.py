@@ -1,8 +1,8 @@
 """How the kernels are launched: sizes of tiles and grids.
 
 A function of what the host knows, rows, segments and channels, so that nothing is read from the
-device and nothing is tuned at a user's first call. Nothing depends on the GPU either: the same
-bits on every one. The reasons are those of the hardware's rules of thumb; no entry was chosen by
+device and nothing is tuned at a user's first call. Nothing depends on the GPU either: sums are
+in the same order on every one. The reasons are those of the hardware's rules of thumb; no entry was chosen by
 a measurement.
 """
 
