@@ -2,8 +2,8 @@
 
 A function of what the host knows, rows, segments and channels, so that nothing is read from the
 device and nothing is tuned at a user's first call. Nothing depends on the GPU either: sums are
-in the same order on every one. The reasons are those of the hardware's rules of thumb; no entry was chosen by
-a measurement.
+in the same order on every one. The reasons are those of the hardware's rules of thumb; no entry
+was chosen by a measurement.
 """
 
 from __future__ import annotations
