@@ -21,11 +21,16 @@ if choose_interpreter():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What the C++ kernels are asked the interpreted ones are asked too, with `-m slow`."""
+    """What the C++ kernels are asked the interpreted ones are asked too; most of it with `-m slow`.
+
+    Always: every layer on every awkward input, plain, in float32 and bfloat16.
+    """
     for item in items:
         callspec = getattr(item, "callspec", None)
         if callspec is not None and callspec.params.get("backend") == "triton":
-            item.add_marker(pytest.mark.slow)
+            point = (callspec.params.get("epilogue"), callspec.params.get("dtype"))
+            if point not in (("None", torch.float32), ("None", torch.bfloat16)):
+                item.add_marker(pytest.mark.slow)
             # NumPy, on which the interpreter computes, warns of NaN where torch does not.
             item.add_marker(pytest.mark.filterwarnings("ignore::RuntimeWarning"))
 
