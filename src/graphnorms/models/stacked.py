@@ -19,6 +19,8 @@ from graphnorms.layers.graph_size_norm import GraphSizeNorm
 from graphnorms.layers.identity import Identity
 from graphnorms.layers.instance_norm import InstanceNorm
 from graphnorms.layers.mean_subtraction_norm import MeanSubtractionNorm
+from graphnorms.layers.norm_of_groups import NormOfGroups
+from graphnorms.layers.pair_norm import PairNorm
 from graphnorms.models.config import ModelConfig
 from graphnorms.models.convolutions import GCNConv, GINConv, GINEConv
 from graphnorms.models.gnn import GNN
@@ -31,6 +33,9 @@ _PER_CHANNEL: Final = (
     BatchNorm, GraphNorm, GraphSizeNorm, Identity, InstanceNorm, MeanSubtractionNorm,
 )  # fmt: skip
 """Layers that treat every channel by itself: K of them are one of K times the channels."""
+
+_OF_GROUPS: Final = (NormOfGroups, PairNorm)
+"""Layers whose statistics are of groups of channels: K of them are one of K times the groups."""
 
 _RANDOM: Final = frozenset({"granola"})
 
@@ -48,9 +53,10 @@ class StackedGNN(nn.Module):
 
     Features are `(nodes, K · hidden)`: the batch, aggregation and readout are one call for all
     channels. *Merged*, a Linear is one product of K matrices, too, and norms that treat every
-    channel by itself are one layer of all channels of the models that have it; others run model
-    by model. What is computed is what the models compute by themselves, up to rounding. Not
-    merged, Linears and norms run model by model, and give the same bits.
+    channel by itself are one layer of all channels of the models that have it; those that take
+    the channels of a model together are one of as many groups. Others run model by model. What is
+    computed is what the models compute by themselves, up to rounding. Not merged, Linears and
+    norms run model by model, and give the same bits.
 
     The parameters are those of the models. Running statistics of merged norms are written into
     the models by `write_back`.
@@ -235,7 +241,7 @@ class _StackedSlot(nn.Module):
         self._merged = nn.ModuleDict()
         for norm, group in itertools.groupby(zip(norms, slots, strict=True), lambda pair: pair[0]):
             members = [slot for _, slot in group]
-            if merged and len(members) > 1 and _is_per_channel(members[0].norm, config.hidden):
+            if merged and len(members) > 1 and _is_mergeable(members[0].norm, config.hidden):
                 self._merged[str(len(self._groups))] = _merged(norm, members, config)
             self._groups.append(members)
 
@@ -279,10 +285,15 @@ class _StackedSlot(nn.Module):
         group = self._groups[number]
         names = [name for name, _ in group[0].named_parameters()]
         parameters = {name: torch.cat([s.get_parameter(name) for s in group]) for name in names}
+        merged = self._merged[str(number)]
+        positions = isinstance(merged.norm, PairNorm)  # which takes groups as a dimension
+        if positions:
+            x = x.unflatten(1, (len(group), -1))
+            residual = None if residual is None else residual.view(x.shape)
         y: Tensor = torch.func.functional_call(
-            self._merged[str(number)], parameters, (x, context), {"residual": residual}
+            merged, parameters, (x, context), {"residual": residual}
         )
-        return y
+        return y.flatten(1) if positions else y
 
     def _one_by_one(
         self, group: list[NormSlot], x: Tensor, context: GraphContext, source: Tensor,
@@ -322,6 +333,9 @@ def _merged(norm: str, slots: list[NormSlot], config: ModelConfig) -> NormSlot:
         norm, len(slots) * config.hidden, eps=config.norm_eps, place=config.norm_place,
         residual_place=config.residual_place,
     )  # fmt: skip
+    one, all_of_them = slots[0].norm, merged.norm
+    if isinstance(one, NormOfGroups) and isinstance(all_of_them, NormOfGroups):
+        all_of_them.num_groups = len(slots) * one.num_groups
     first = next(slots[0].parameters(), None)
     if first is not None:
         merged.to(first.device, first.dtype)
@@ -333,8 +347,8 @@ def _merged(norm: str, slots: list[NormSlot], config: ModelConfig) -> NormSlot:
     return merged
 
 
-def _is_per_channel(norm: nn.Module, channels: int) -> bool:
+def _is_mergeable(norm: nn.Module, channels: int) -> bool:
     tensors = itertools.chain(norm.parameters(), norm.buffers())
-    return isinstance(norm, _PER_CHANNEL) and all(
+    return isinstance(norm, (*_PER_CHANNEL, *_OF_GROUPS)) and all(
         tensor.shape in ((channels,), ()) for tensor in tensors
     )

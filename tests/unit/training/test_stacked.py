@@ -168,6 +168,41 @@ def test_what_is_stacked_has_the_same_batches() -> None:
         run_stack([config, replace(config, seed=1)], graphs)
 
 
+@pytest.mark.parametrize(
+    "norm",
+    ["batch", "graph", "instance", "mean-subtraction", "graph-size", "layer", "layer-graph",
+     "group:num_groups=4", "group-graph:num_groups=2", "pair", "pair:scale=2",
+     "pair:scale_individually=True", "rms", "node"],
+)  # fmt: skip
+@pytest.mark.parametrize("residual", [False, True])
+def test_merged_norms_give_what_they_give_alone(norm: str, residual: bool) -> None:
+    """Of models with different weights: outputs, and gradients of every parameter."""
+    graphs = set_of("classes")
+    config = ModelConfig(name="gin", layers=2, hidden=8, residual=residual)
+    models = [
+        GNN(config, norm, graphs.num_features, 3, seed=seed).double().train() for seed in range(3)
+    ]
+    for model in models:
+        for parameter in model.parameters():
+            parameter.data += 0.1 * torch.rand(
+                parameter.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+            )
+    batch = graphs.batch(torch.arange(20))
+    x = batch.x.double()
+    torch.manual_seed(0)
+    stack = StackedGNN(models, [norm] * 3, merged=True).train()
+    assert all(len(slot._merged) == (norm not in ("rms", "node")) for slot in stack._slots.values())
+    stacked = stack(x, batch.adjacency, batch.segments)
+    weights = torch.randn(stacked[0].shape, dtype=torch.float64)
+    together = torch.autograd.grad((stacked * weights).sum(), [*stack.models[1].parameters()])
+    torch.default_generator.manual_seed(0)
+    alone = models[1](x, batch.adjacency, batch.segments)
+    expected = torch.autograd.grad((alone * weights).sum(), [*models[1].parameters()])
+    torch.testing.assert_close(stacked[1], alone, rtol=1e-10, atol=1e-10)
+    for got, wanted in zip(together, expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
+
+
 def test_running_statistics_are_written_back() -> None:
     graphs = set_of("classes")
     config = ModelConfig(name="gin", layers=2, hidden=8)
