@@ -119,6 +119,14 @@ def test_memory_forgets_dead_batches() -> None:
     assert len(memory.entries) == before
 
 
+def test_what_leaves_the_cpu_knows_its_longest_segment() -> None:
+    segments = Segments.from_batch(torch.tensor([2, 0, 2, 2, 0]), 4)
+    assert segments.longest is None
+    assert segments.to("cpu") is segments
+    assert segments.to("meta").longest == 3
+    assert Segments.from_batch(torch.tensor([], dtype=torch.int64), 0).to("meta").longest is None
+
+
 def test_nothing_is_found_or_kept_while_a_cuda_graph_is_recorded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

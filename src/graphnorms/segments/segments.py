@@ -229,14 +229,20 @@ class Segments:
         return self.ptr.device
 
     def to(self, device: torch.device | str) -> Segments:
-        """Copy to a device; `self` where it is there already."""
+        """Copy to a device; `self` where it is there already.
+
+        What comes from the CPU takes `longest` along, which saves launches on a GPU.
+        """
         if self.ptr.device == torch.device(device):
             return self
+        longest = self.longest
+        if longest is None and self.ptr.is_cpu and self.num_segments:
+            longest = int(self.counts.max())
         return Segments(
             self.ptr.to(device),
             None if self.order is None else self.order.to(device),
             self.num_rows,
-            longest=self.longest,
+            longest=longest,
             masked=self.masked,
         )
 
