@@ -20,6 +20,10 @@ Pair: TypeAlias = tuple[int, int, int]
 """What pairs the trials of norms: `(seed of the split, fold, run)`, equal for all norms."""
 
 
+_TRAINED = {"nested": 0.9, "paper": 1.0}
+"""Share of what is not a test fold that is trained on; the rest is for validation."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Design:
     """How trials are paired, and how their differences are judged.
@@ -77,6 +81,24 @@ class Design:
         if self.by_fold:
             return power.minimum_folds(self.test_ratio, comparisons)
         return power.minimum_flips(comparisons)
+
+    def least(self, comparisons: int) -> int:
+        """Return how many folds, or seeds, to ask for at least, for a run that is judged.
+
+        Args:
+            comparisons: Pairs of norms, which share the level.
+        """
+        comparisons = max(1, comparisons)
+        if self.by_fold:
+            return power.least_cross_validation(comparisons, _TRAINED[self.protocol])
+        return power.minimum_flips(comparisons)
+
+    @property
+    def folds(self) -> int:
+        """Into how many folds the data were cut, by the size of one; 0 for runs on one split."""
+        if not self.test_ratio:
+            return 0
+        return 1 + round(1 / (self.test_ratio * _TRAINED[self.protocol]))
 
     def estimate(self, values: Sequence[float] | NDArray[np.float64]) -> Estimate:
         """Estimate the mean of one value per pair, with its 95% interval."""

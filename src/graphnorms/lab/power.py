@@ -115,6 +115,22 @@ def minimum_folds(test_ratio: float, comparisons: int) -> int:
     return MOST_PAIRS if needed is None else needed
 
 
+def least_cross_validation(comparisons: int, trained: float = 1.0) -> int:
+    """Return the least number of folds to cut data into, for all of them to be judged.
+
+    Fewer folds have larger test parts beside their training parts, which takes more pairs: so the
+    answer is another than that of `minimum_folds`, about the folds of a cross-validation at hand.
+
+    Args:
+        comparisons: Number of comparisons that share the level.
+        trained: Share of what is not a test fold that is trained on.
+    """
+    folds = 2
+    while minimum_folds(1 / (trained * (folds - 1)), comparisons) > folds:
+        folds += 1
+    return folds
+
+
 def minimum_flips(comparisons: int, significance: float = SIGNIFICANCE) -> int:
     """Return the least number of pairs with which the sign-flip test can say anything.
 

@@ -87,8 +87,8 @@ def design(
     over = f" over {comparisons} pairs of norms" if comparisons > 1 else ""
     if pairs < minimum:
         return (
-            f"{plan.count(pairs)} {be(pairs)} too few to judge{over}: {minimum} are the least. "
-            f"The verdict will be inconclusive.{note}"
+            f"{plan.count(pairs)} {be(pairs)} too few to judge{over}: "
+            f"{plan.least(comparisons)} are the least. The verdict will be inconclusive.{note}"
         )
     if math.isnan(detectable):
         return (
@@ -188,10 +188,15 @@ def _inconclusive(verdict: Verdict, best: NormSummary, name: Name) -> str:
             "there is no other norm to compare it with."
         )
     most = max((test.pairs for test in verdict.differences), default=0)
-    minimum = verdict.minimum
+    minimum, design = verdict.minimum, verdict.design
+    shared = f"inconclusive. No two norms share more than {count(most)}, and to judge "
+    if design.by_fold and minimum > design.folds:
+        # More folds of this size there are none: the data would have to be cut into more.
+        least = design.least(math.comb(len(verdict.rows), 2))
+        return f"{shared}{len(verdict.rows)} norms takes {least} at least: ask for {least} folds."
     return (
-        f"inconclusive. No two norms share more than {count(most)}, and to judge "
-        f"{len(verdict.rows)} norms takes {minimum} at least: {count(minimum - most)} more of each."
+        f"{shared}{len(verdict.rows)} norms takes {minimum} at least: {count(minimum - most)} more "
+        "of each."
     )
 
 

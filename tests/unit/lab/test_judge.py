@@ -644,7 +644,7 @@ def test_the_design_is_put_into_words() -> None:
     assert "accuracy of about 12.3 points" in text
     assert "80% power at 5% over 10 pairs" in text
     few = wording.design(protocol="nested", pairs=3, detectable=0.5, test_ratio=0.5, **common)
-    assert "3 folds are too few to judge" in few
+    assert "3 folds are too few to judge over 10 pairs of norms: 8 are the least" in few
     assert "inconclusive" in few
     assert "9 are the least" in wording.design(protocol="split", pairs=5, **common)
     unknown = wording.design(protocol="split", pairs=10, **common)

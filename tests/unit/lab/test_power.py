@@ -11,6 +11,7 @@ from scipy import optimize, stats
 from graphnorms.lab.power import (
     detectable_difference,
     expected_deviation,
+    least_cross_validation,
     minimum_flips,
     minimum_folds,
     pairs_needed,
@@ -108,6 +109,17 @@ def test_the_least_folds_are_those_that_find_three_deviations(comparisons: int) 
     common = {"test_ratio": ratio, "comparisons": comparisons}
     assert detectable_difference(1.0, least, **common) <= 3
     assert detectable_difference(1.0, least - 1, **common) > 3
+
+
+@pytest.mark.parametrize(("norms", "trained"), [(2, 0.9), (5, 0.9), (5, 1.0), (10, 0.9)])
+def test_the_least_cross_validation_judges_itself_and_one_fold_less_does_not(
+    norms: int, trained: float
+) -> None:
+    comparisons = math.comb(norms, 2)
+    least = least_cross_validation(comparisons, trained)
+    assert minimum_folds(1 / (trained * (least - 1)), comparisons) <= least
+    assert minimum_folds(1 / (trained * (least - 2)), comparisons) > least - 1
+    assert 3 <= least <= 10
 
 
 def test_ten_folds_judge_ten_norms() -> None:
