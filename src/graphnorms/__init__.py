@@ -105,12 +105,18 @@ _LAB = {
 }
 
 
+_PARTS = ("data", "lab", "models", "probes", "report", "studies", "testing", "training")
+"""Packages that are loaded when somebody asks for them."""
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _LAB:
-        raise AttributeError(f"module 'graphnorms' has no attribute {name!r}")
     import importlib
     import importlib.util
 
+    if name in _PARTS:
+        return importlib.import_module(f"graphnorms.{name}")
+    if name not in _LAB:
+        raise AttributeError(f"module 'graphnorms' has no attribute {name!r}")
     for needed in ("numpy", "scipy", "sklearn", "loky", "jinja2", "bokeh", "matplotlib", "rich"):
         if importlib.util.find_spec(needed) is None:
             raise ImportError(

@@ -14,8 +14,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place when the block ends well.
 
     A reader sees the old file or the new one, never half of one, and a process killed in between
-    leaves the old one. When the block has ended well, the new one is on the disk.
+    leaves the old one. When the block has ended well, the new one is on the disk. The folder is
+    made if it is not there.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
@@ -25,6 +27,12 @@ def replacing(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_suffix(path: Path, suffix: str, what: str) -> None:
+    """Raise a `ValueError` for a name that promises another kind of file than will be written."""
+    if path.suffix not in ("", suffix):
+        raise ValueError(f"{path} would hold {what}, expected a name that ends in {suffix}")
 
 
 def sync_folder(folder: Path) -> None:

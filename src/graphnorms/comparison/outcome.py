@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from graphnorms.comparison.repeat import command_of
 from graphnorms.comparison.sources import load_again
 from graphnorms.errors import GraphnormsError
+from graphnorms.files import require_suffix
 from graphnorms.lab.plan import CodeVersions, Schedule
 from graphnorms.lab.protocol import CompareSettings
 from graphnorms.lab.runs import CONFIG, REPORT, read_config
@@ -104,6 +105,7 @@ class Comparison:
         """
         from graphnorms.lab.export import write_parquet
 
+        require_suffix(Path(path), ".parquet", "a Parquet table")
         write_parquet(Path(path), self.records)
         return Path(path)
 
@@ -150,11 +152,11 @@ class Comparison:
         as well, which is not in the file.
 
         Args:
-            path: The file.
+            path: The file, `….safetensors`.
             norm: With which normalization; None is the one that the verdict recommends.
 
         Raises:
-            ValueError: No trial with this norm was done.
+            ValueError: No trial with this norm was done, or the name has another suffix.
             GraphnormsError: The data are not what they were, or the trial ends differently now.
             OSError: The data cannot be read, or the file not written.
         """
@@ -162,6 +164,7 @@ class Comparison:
         from graphnorms.layers.factory import lookup
         from graphnorms.training import save_checkpoint
 
+        require_suffix(Path(path), ".safetensors", "safetensors")
         if norm is None:
             advice = self.verdict.recommendation
             norm = advice.norm if advice is not None else self.verdict.best

@@ -68,12 +68,18 @@ def load_dataset(
     if path.is_dir():
         _check_folder(path)
         return read_tu(path, features=features, task=task, edge_features=edge_features)
-    if path.is_file():
+    if path.is_file() and path.suffix != ".py":
         return _read_file(path, features, task, edge_features)
     if is_spec(text):
         return call_factory(text, features, task=task, edge_features=edge_features)
     if (name := find_in_collection(text, root)) is not None:
         return read_collection(name, root, features, task=task, edge_features=edge_features)
+    if path.with_suffix(".py").is_file():
+        module = ".".join(path.with_suffix("").parts)
+        raise DatasetError(
+            f"{text!r} is code, not data; name a function in it that returns graphs: "
+            f"{module}:function"
+        )
     if path.suffix or path.name != text:  # meant as a path
         raise DatasetError(f"{text!r}: no such file or folder; {_ALSO}")
     embedded = [name.lower() for name in embedded_names()]

@@ -155,7 +155,27 @@ def _holdout(
         1, test_size=size, random_state=seed
     )
     left, drawn = next(splitter.split(labels, labels))
+    if enough:
+        left, drawn = _every_class(labels, left, drawn)
     return units[np.sort(left)], units[np.sort(drawn)]
+
+
+def _every_class(
+    labels: NDArray[Any], left: Integers, drawn: Integers
+) -> tuple[Integers, Integers]:
+    """Exchange units so that each class has one among those drawn, where its share is below one.
+
+    Without a yes among the validation items there is no ROC-AUC of them.
+    """
+    left, drawn = left.copy(), drawn.copy()
+    for label in np.unique(labels):
+        if (labels[drawn] == label).any():
+            continue
+        kinds, counts = np.unique(labels[drawn], return_counts=True)
+        gives = np.flatnonzero(labels[drawn] == kinds[counts.argmax()])[0]
+        takes = np.flatnonzero(labels[left] == label)[0]
+        drawn[gives], left[takes] = left[takes], drawn[gives]
+    return left, drawn
 
 
 def _share(number: int, share: float) -> int:

@@ -212,6 +212,7 @@ def require_possible(plan: Plan) -> None:
     from graphnorms.training.models import build_model
 
     settings, graphs = plan.settings, plan.dataset
+    _require_targets(graphs)
     split_items(graphs, plan.schedule.split(0))
     if plan.factory is not None:
         _require_one(plan, plan.factory)
@@ -221,6 +222,24 @@ def require_possible(plan: Plan) -> None:
             build_model(settings.architecture, norm, graphs, seed=0)
         except TypeError as error:  # a layer that is given a word for a number, say
             raise ValueError(f"norm {norm!r} cannot be made: {error}") from None
+
+
+def _require_targets(graphs: GraphSet) -> None:
+    """Refuse targets that are all the same, of which there is nothing to learn.
+
+    Raises:
+        ValueError: They are.
+    """
+    y = graphs.y.cpu()
+    known = (~y.isnan() if y.is_floating_point() else y >= 0).view(len(y), -1)
+    found = [
+        column[there].unique() for column, there in zip(y.view(len(y), -1).T, known.T, strict=True)
+    ]
+    if all(len(values) < 2 for values in found):
+        (value, *_) = (values[0] for values in found if len(values))
+        names = graphs.task.targets
+        named = names[int(value)] if graphs.task.kind == "classification" else f"{value:g}"
+        raise ValueError(f"every target of {graphs.name} is {named}, so there is nothing to learn")
 
 
 def _require_one(plan: Plan, factory: ModelFactory) -> None:

@@ -49,7 +49,8 @@ def advice(verdict: Verdict, name: Name) -> str:
     if not others:
         reasons.append("no other can be called as good")
     elif found.steps_to_target is not None:
-        when = f"reaches the target in {found.steps_to_target:.0f} steps"
+        steps = f"{found.steps_to_target:.0f}"
+        when = f"reaches the target in {steps} step{'' if steps == '1' else 's'}"
         if rivals and len(rivals) <= MOST_NAMED:
             reasons.append(f"{when}, as soon as any as far as can be told")
         elif rivals:

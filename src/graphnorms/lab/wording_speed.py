@@ -55,7 +55,8 @@ def _when(verdict: Verdict, row: NormSummary) -> str:
     if row.steps_to_target is None:
         return f" in {row.reached} of {row.trials} trials"
     measured = f", {seconds(row.seconds_to_target)} s" if row.seconds_to_target is not None else ""
-    return f" in {row.steps_to_target:.0f} steps{measured} (median of trials)"
+    steps = f"{row.steps_to_target:.0f}"
+    return f" in {steps} step{'' if steps == '1' else 's'}{measured} (median of trials)"
 
 
 def _sooner(first: str, test: PairedTest, name: Name) -> str:

@@ -135,8 +135,9 @@ def _learning_curves(trials: Mapping[str, Trials], verdict: Verdict, unit: str) 
             )  # fmt: skip
         axis.set_ylabel(labels.of_curve(quantity, verdict.scale))
         if quantity.endswith("loss"):
-            axis.set_yscale("log")
-            _plain_logs(axis.yaxis)
+            if any(max(of_norm[quantity], default=0) > 0 for of_norm in columns.values()):
+                axis.set_yscale("log")
+                _plain_logs(axis.yaxis)
             axis.set_xlabel(names[unit])
     _legend(figure, panels[0])
     return figure

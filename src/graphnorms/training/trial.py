@@ -231,9 +231,11 @@ class Loop(ABC, Generic[T]):
         """Refuse a split that leaves nothing to choose an epoch by."""
         zeros = torch.zeros(len(self.validation), outputs, device=self.device)
         if math.isnan(score(self.metric.name, kind, zeros, self.validation.targets)):
+            targets = torch.unique(self.validation.targets)
+            are = f", which are all {targets[0]:g}" if targets.shape[0] == 1 else ""
             raise ValueError(
                 f"{self.metric.title} says nothing on the {len(self.validation)} validation items "
-                f"of the split, expected targets to compare; choose another split or metric"
+                f"of the split{are}, expected targets to compare; choose another split or metric"
             )
 
 

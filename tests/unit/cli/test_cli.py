@@ -310,6 +310,14 @@ def test_other_settings_are_refused_with_a_way_out(run):
 
 
 @pytest.mark.usefixtures("in_this_process", "stub_page")
+def test_packages_are_found_by_their_names():
+    code = (
+        "import sys, graphnorms; assert 'graphnorms.data' not in sys.modules\n"
+        "graphnorms.data.read_npz, graphnorms.testing.tolerance, graphnorms.training.load_model"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_runs_are_listed_and_shown_again(run, tmp_path):
     code, out, err = run("runs")
     assert (code, out) == (2, "")
@@ -334,7 +342,9 @@ def test_runs_are_listed_and_shown_again(run, tmp_path):
         (["show", "MUTAG-gan"], "MUTAG-gan holds no run (config.json is missing)"),
         (["show", "MUTAG-gin", "--norm", "graph"], "give --export FILE as well"),
         (["show", "MUTAG-gin", "--export", "x", "--norm", "batch"], "norm 'batch' was done"),
-        (["show", "MUTAG-gin", "--export", "no/such/model"], "no/such"),
+        (["show", "MUTAG-gin", "--export", "model/under-a-file"], "model"),
+        (["show", "MUTAG-gin", "--export", "model.pt"], "ends in .safetensors"),
+        (["show", "MUTAG-gin", "--parquet", "trials.csv"], "ends in .parquet"),
     ):
         code, _, err = run(*arguments)
         assert code == 2

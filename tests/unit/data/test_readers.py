@@ -458,3 +458,11 @@ def test_a_name_wins_over_a_folder(
     monkeypatch.chdir(tmp_path)
     assert load_dataset("MUTAG").fingerprint == mutag.fingerprint
     assert len(load_dataset("./MUTAG")) == 2
+
+
+def test_code_is_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("import torch\n")
+    for spec in ("mine.py", "mine"):
+        with pytest.raises(DatasetError, match=r"is code, not data; name .*: mine:function"):
+            load_dataset(spec)

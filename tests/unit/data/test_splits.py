@@ -136,6 +136,19 @@ def test_a_class_too_rare_to_hold_out_is_shuffled() -> None:
     assert len(split_items(alone, SplitConfig(kind="random")).test) == 4
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rare_class_is_among_the_validation_items(seed: int) -> None:
+    """6 of 120 say yes, 4 of the 80 outside the test fold: 8 validation items would have 0.4."""
+    y = torch.zeros(120, 1)
+    y[:6] = 1
+    graphs = graph_set(120, **numbers(y, "binary"))
+    for fold in range(3):
+        split = split_items(graphs, SplitConfig(kind="fold", folds=3, fold=fold, seed=seed))
+        assert [len(part) for part in parts(split)] == [72, 8, 40]
+        assert sorted(itertools.chain(*parts(split))) == list(range(120))
+        assert [int(graphs.y[part].sum()) for part in (split.train, split.validation)] == [3, 1]
+
+
 def test_whole_graphs_are_divided_where_nodes_are_predicted() -> None:
     graphs = random_graphs(20, mean_nodes=6, num_features=2, seed=2)
     y = torch.zeros(graphs.num_nodes, 1)

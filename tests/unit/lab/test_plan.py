@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 
 import pytest
+import torch
 
 from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.lab.choices import Choices, resolve
@@ -277,4 +278,13 @@ def test_what_no_trial_could_do_is_refused_beforehand(make, mutag, tmp_path, cho
         command="",
     )  # fmt: skip
     with pytest.raises(ValueError, match=message):
+        require_possible(plan)
+
+
+def test_targets_that_are_all_the_same_are_refused(mutag, make, tmp_path):
+    ones = mutag._with(y=torch.ones_like(mutag.y))
+    plan = Plan(
+        schedule=make(), dataset=ones, workers=0, engine="inline", folder=tmp_path, command=""
+    )
+    with pytest.raises(ValueError, match=r"every target of MUTAG is .*, so there is nothing"):
         require_possible(plan)
