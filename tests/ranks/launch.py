@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from torch.distributed import TCPStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,14 +26,18 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def launch(*command: str, ranks: int) -> None:
-    """Run Python once for each rank, as `torchrun` does, and raise what a failed one wrote."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    """Run Python once for each rank, as `torchrun` does, and raise what a failed one wrote.
+
+    As with `torchrun` the ranks meet at a store of this process, on a port that it holds: one that
+    was only found free could be another's before a rank has loaded torch.
+    """
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     running = []
     for rank in range(ranks):
         place = {
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks),
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
         }  # fmt: skip
         running.append(
             subprocess.Popen(
@@ -42,9 +47,10 @@ def launch(*command: str, ranks: int) -> None:
         )  # fmt: skip
     said = []
     try:
-        said = [process.communicate(timeout=500)[0] for process in running]
+        said = [process.communicate(timeout=240)[0] for process in running]
     finally:
         for process in running:
             process.kill()
+            process.communicate()
     for rank, (process, text) in enumerate(zip(running, said, strict=True)):
         assert process.returncode == 0, f"rank {rank} of {ranks}:\n{text[-6000:]}"
