@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def launch(*command: str, ranks: int) -> None:
         place = {
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks),
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port),
-            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "TORCHELASTIC_USE_AGENT_STORE": "True", "PYTHONFAULTHANDLER": "1",
         }  # fmt: skip
         running.append(
             subprocess.Popen(
@@ -46,11 +47,11 @@ def launch(*command: str, ranks: int) -> None:
             )
         )  # fmt: skip
     said = []
-    try:
-        said = [process.communicate(timeout=240)[0] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-            process.communicate()
+    for process in running:
+        try:
+            said.append(process.communicate(timeout=240)[0])
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # it then writes where it is
+            said.append(process.communicate()[0])
     for rank, (process, text) in enumerate(zip(running, said, strict=True)):
         assert process.returncode == 0, f"rank {rank} of {ranks}:\n{text[-6000:]}"
