@@ -1,4 +1,4 @@
-"""The exceptions a user may want to catch, and the one helper that words them."""
+"""The exceptions a user may want to catch, and what finds and words them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ class DatasetError(GraphnormsError, ValueError):
 
 class RunExistsError(GraphnormsError, ValueError):
     """The output folder holds a run made with other settings."""
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number, as one who gives it would say: True is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> ValueError:

@@ -6,9 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from graphnorms.errors import unknown_name
+from graphnorms.errors import is_number, unknown_name
 from graphnorms.lab.budgets import QUICK, budget_named
-from graphnorms.lab.protocol import BASELINE, PROTOCOLS, CompareSettings, require_integer
+from graphnorms.lab.protocol import (
+    BASELINE,
+    HOLDOUT,
+    PROTOCOLS,
+    CompareSettings,
+    require_integer,
+)
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
@@ -107,7 +113,7 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         folds=1 if on_a_split else 10 if choices.folds is None else choices.folds,
         runs=runs if choices.runs is None else choices.runs,
         selection_runs=budget.selection_runs if on_a_split else 1,
-        holdout=0.1,
+        holdout=HOLDOUT,
         split_seed=defaults.split_seed,
         seed=choices.seed or 0,
         epochs=epochs if choices.epochs is None else choices.epochs,
@@ -237,8 +243,7 @@ def _rates(given: float | Sequence[float] | None, grid: tuple[float, ...]) -> tu
 
 def _as_float(value: Any) -> Any:
     """A number as a plain float, for 1 and 1.0 to be one setting; anything else as it is."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number else value
+    return float(value) if is_number(value) else value
 
 
 def require_device(device: str) -> None:

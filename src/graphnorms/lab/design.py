@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from graphnorms.errors import unknown_name
 from graphnorms.lab import equivalence, power, resampling, statistics
 from graphnorms.lab.equivalence import Probabilities
-from graphnorms.lab.protocol import PROTOCOLS
+from graphnorms.lab.phrases import several
+from graphnorms.lab.protocol import HOLDOUT, PROTOCOLS
 from graphnorms.lab.statistics import Estimate, PairedDifference
 
 Pair: TypeAlias = tuple[int, int, int]
 """What pairs the trials of norms: `(seed of the split, fold, run)`, equal for all norms."""
 
 
-_TRAINED = {"nested": 0.9, "paper": 1.0}
+_TRAINED = {"nested": 1 - HOLDOUT, "paper": 1.0}
 """Share of what is not a test fold that is trained on; the rest is for validation."""
 
 
@@ -60,7 +61,7 @@ class Design:
 
     def count(self, pairs: int) -> str:
         """Say how many: `10 folds`, `1 seed`."""
-        return f"{pairs} {'fold' if self.by_fold else 'seed'}{'' if pairs == 1 else 's'}"
+        return several(pairs, "fold" if self.by_fold else "seed")
 
     def values(self, scores: Mapping[Pair, float]) -> NDArray[np.float64]:
         """Return the values that are one each for a norm: per fold the mean, or per run."""

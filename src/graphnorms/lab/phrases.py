@@ -44,6 +44,11 @@ def listing(words: Iterable[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
+def several(number: float, noun: str) -> str:
+    """Write how many of something: `1 step`, `12 steps`; numbers are rounded to whole ones."""
+    return f"{number:.0f} {noun}{'' if f'{number:.0f}' == '1' else 's'}"
+
+
 def be(count: int) -> str:
     """Return `is` or `are`."""
     return "is" if count == 1 else "are"

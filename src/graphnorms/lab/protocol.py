@@ -16,17 +16,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from graphnorms.errors import unknown_name
+from graphnorms.errors import is_number, unknown_name
 from graphnorms.lab.budgets import BUDGETS
-
-if TYPE_CHECKING:
-    pass
 
 PROTOCOLS: Final = ("nested", "split", "paper")
 BASELINE: Final = "none"
 SCHEDULES = ("linear", "constant")
+HOLDOUT: Final = 0.1
+"""Share of validation data: of what is not the test fold, or of a random split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +164,5 @@ def require_integer(name: str, value: object, *, at_least: int) -> None:
 
 
 def _require(name: str, value: object, expected: str, right: Callable[[float], bool]) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not right(value):  # type: ignore[arg-type]
+    if not is_number(value) or not math.isfinite(value) or not right(value):  # type: ignore[arg-type]
         raise ValueError(f"{name} must be {expected}; got {value!r}")

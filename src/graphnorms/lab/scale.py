@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from graphnorms.lab.phrases import several
 from graphnorms.training.metrics import Metric
 
 DIGITS = 3
@@ -75,8 +76,7 @@ class Scale:
     def difference(self, value: float) -> str:
         """Write a difference: `6.3 points`, `0.031 eV`."""
         if self.metric.fraction and self.number(value) == f"{round(100 * value)}.0":
-            count = round(100 * value)
-            return f"{count} point{'' if count == 1 else 's'}"
+            return several(100 * value, "point")
         return _with_unit(self.number(value), self.difference_unit)
 
 

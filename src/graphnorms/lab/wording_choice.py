@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphnorms.lab.phrases import MOST_NAMED, Name, listing
+from graphnorms.lab.phrases import MOST_NAMED, Name, listing, several
 from graphnorms.lab.rates import NEAR
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def advice(verdict: Verdict, name: Name) -> str:
     if not others:
         reasons.append("no other can be called as good")
     elif found.steps_to_target is not None:
-        steps = f"{found.steps_to_target:.0f}"
-        when = f"reaches the target in {steps} step{'' if steps == '1' else 's'}"
+        when = f"reaches the target in {several(found.steps_to_target, 'step')}"
         if rivals and len(rivals) <= MOST_NAMED:
             reasons.append(f"{when}, as soon as any as far as can be told")
         elif rivals:

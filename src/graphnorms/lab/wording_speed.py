@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from graphnorms.lab.phrases import MOST_NAMED, Name, be, listing, percent, seconds
+from graphnorms.lab.phrases import MOST_NAMED, Name, be, listing, percent, seconds, several
 
 if TYPE_CHECKING:
     from graphnorms.lab.pairs import PairedTest
@@ -55,8 +55,7 @@ def _when(verdict: Verdict, row: NormSummary) -> str:
     if row.steps_to_target is None:
         return f" in {row.reached} of {row.trials} trials"
     measured = f", {seconds(row.seconds_to_target)} s" if row.seconds_to_target is not None else ""
-    steps = f"{row.steps_to_target:.0f}"
-    return f" in {steps} step{'' if steps == '1' else 's'}{measured} (median of trials)"
+    return f" in {several(row.steps_to_target, 'step')}{measured} (median of trials)"
 
 
 def _sooner(first: str, test: PairedTest, name: Name) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from graphnorms.errors import is_number
+
 
 def check_channels(in_channels: int) -> None:
     """Refuse a number of channels that is not positive."""
@@ -11,13 +13,9 @@ def check_channels(in_channels: int) -> None:
         raise ValueError(f"in_channels is {in_channels}, expected a positive number")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def check_eps(eps: float) -> None:
     """Refuse an eps that is not positive: a constant channel would then divide 0 by 0."""
-    if not _is_number(eps) or not eps > 0:
+    if not is_number(eps) or not eps > 0:
         raise ValueError(f"eps is {eps!r}, expected a positive number")
 
 
@@ -29,13 +27,13 @@ def check_groups(name: str, groups: int, channels: int) -> None:
 
 def check_momentum(momentum: float | None) -> None:
     """Refuse a momentum outside 0 … 1; `None` is the cumulative average."""
-    if momentum is not None and not (_is_number(momentum) and 0 <= momentum <= 1):
+    if momentum is not None and not (is_number(momentum) and 0 <= momentum <= 1):
         raise ValueError(f"momentum is {momentum!r}, expected a number from 0 to 1, or None")
 
 
 def check_scale(scale: float) -> None:
     """Refuse a factor that is not positive and finite."""
-    if not _is_number(scale) or not 0 < scale < float("inf"):
+    if not is_number(scale) or not 0 < scale < float("inf"):
         raise ValueError(f"scale is {scale!r}, expected a positive number")
 
 
