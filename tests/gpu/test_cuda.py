@@ -14,7 +14,7 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.kernels import Over
 from graphnorms.layers import CATALOG
 from graphnorms.segments import Segments
-from graphnorms.testing import check_backend, tolerance
+from graphnorms.testing import backends, check_backend, tolerance
 from tests import waiting
 from tests.norms import build_norm
 
@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
     pytest.mark.timeout(3600),  # hundreds of kernels are compiled at their first call
 ]
-CHECKS = ("equation", "epilogue", "parameters", "mask", "nan", "repeats")
+CHECKS = tuple(backends._CHECKS)
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 ALONE = [name for name, row in CATALOG.items() if not row.needs]
 
@@ -124,8 +124,8 @@ def test_nothing_waits_for_the_device() -> None:
         layer(x, parts).sum().backward()
 
 
-def replayed(step: Callable[[], None]) -> None:
-    """Record a step in a CUDA graph, after it has run, and replay it."""
+def recorded(step: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    """Record a step in a CUDA graph, after it has run."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -135,8 +135,7 @@ def replayed(step: Callable[[], None]) -> None:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    graph.replay()
-    torch.cuda.synchronize()
+    return graph
 
 
 def test_in_a_cuda_graph() -> None:
@@ -151,7 +150,7 @@ def test_in_a_cuda_graph() -> None:
 
     step()
     expected = {name: value.detach().clone() for name, value in found.items()}
-    replayed(step)
+    recorded(step).replay()
     for name, value in expected.items():
         assert torch.equal(found[name], value)
 
@@ -169,14 +168,7 @@ def test_a_cuda_graph_reads_the_batch_that_is_there() -> None:
     def step() -> None:
         found["y"] = layer(x, batch, 9)
 
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
+    graph = recorded(step)
     batch.copy_(second)
     graph.replay()
     assert torch.equal(found["y"], layer(x, second, 9))
