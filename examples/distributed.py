@@ -37,6 +37,17 @@ def main() -> None:
     options = parser.parse_args()
 
     rank, ranks, device = join()
+    losses = train(rank, ranks, device, options)
+    if options.save and rank == 0:
+        options.save.write_text(json.dumps(losses))
+    if ranks > 1:
+        # The model is gone by now: one that outlives its group and drops the last reference to
+        # it can wait for the group's threads, which wait for Python.
+        dist.destroy_process_group()
+
+
+def train(rank: int, ranks: int, device: torch.device, options: argparse.Namespace) -> list[float]:
+    """Train on the shard of this rank, and return the loss of every epoch over all of them."""
     graphs = gn.load_dataset("MUTAG")
     mine = graphs.subset(torch.arange(rank, len(graphs), ranks)).to(device)
 
@@ -71,10 +82,7 @@ def main() -> None:
             dist.all_reduce(total)
         losses.append(total.item() / len(graphs))
         print_once(f"epoch {epoch + 1}: loss {losses[-1]:.6f}")
-    if options.save and rank == 0:
-        options.save.write_text(json.dumps(losses))
-    if ranks > 1:
-        dist.destroy_process_group()
+    return losses
 
 
 def join() -> tuple[int, int, torch.device]:

@@ -60,39 +60,49 @@ def main() -> None:
     dtype = torch.float64 if options.float64 else torch.float32
     graphs = data_list(dtype)
 
-    losses: dict[str, list[float]] = {}
+    losses = {}
     for norm in ("batch", "graph"):
-        torch.manual_seed(0)
-        model: nn.Module = Classifier(graphs[0].num_features, 2).to(dtype)
-        if norm != "batch":
-            model = gn.replace_norms(model, to=norm).model
-        if ranks > 1:
-            gn.convert_sync(model)
-            model = DistributedDataParallel(model)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
-        losses[norm] = []
-        for epoch in range(options.epochs):
-            total = torch.zeros((), dtype=torch.float64)
-            generator = torch.Generator().manual_seed(epoch)
-            order = torch.randperm(len(graphs), generator=generator).tolist()
-            for start in range(0, len(graphs), options.batch_size):
-                joint = order[start : start + options.batch_size]
-                data = Batch.from_data_list([graphs[i] for i in joint if i % ranks == rank])
-                loss = F.cross_entropy(model(data), data.y, reduction="sum")
-                optimizer.zero_grad()
-                # Averaged over the ranks, the mean over the joint minibatch.
-                (loss * ranks / len(joint)).backward()
-                optimizer.step()
-                total += loss.detach()
-            if ranks > 1:
-                dist.all_reduce(total)
-            losses[norm].append(total.item() / len(graphs))
+        losses[norm] = train(norm, graphs, rank, ranks, options)
         if rank == 0:
             print(f"{norm:6} loss " + " ".join(f"{loss:.4f}" for loss in losses[norm]))
     if options.save and rank == 0:
         options.save.write_text(json.dumps(losses))
     if ranks > 1:
+        # The models are gone by now: one that outlives its group and drops the last reference to
+        # it can wait for the group's threads, which wait for Python.
         dist.destroy_process_group()
+
+
+def train(
+    norm: str, graphs: list[Data], rank: int, ranks: int, options: argparse.Namespace
+) -> list[float]:
+    """Train with one norm, and return the loss of every epoch."""
+    torch.manual_seed(0)
+    model: nn.Module = Classifier(graphs[0].num_features, 2).to(graphs[0].x.dtype)
+    if norm != "batch":
+        model = gn.replace_norms(model, to=norm).model
+    if ranks > 1:
+        gn.convert_sync(model)
+        model = DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
+    losses = []
+    for epoch in range(options.epochs):
+        total = torch.zeros((), dtype=torch.float64)
+        generator = torch.Generator().manual_seed(epoch)
+        order = torch.randperm(len(graphs), generator=generator).tolist()
+        for start in range(0, len(graphs), options.batch_size):
+            joint = order[start : start + options.batch_size]
+            data = Batch.from_data_list([graphs[i] for i in joint if i % ranks == rank])
+            loss = F.cross_entropy(model(data), data.y, reduction="sum")
+            optimizer.zero_grad()
+            # Averaged over the ranks, the mean over the joint minibatch.
+            (loss * ranks / len(joint)).backward()
+            optimizer.step()
+            total += loss.detach()
+        if ranks > 1:
+            dist.all_reduce(total)
+        losses.append(total.item() / len(graphs))
+    return losses
 
 
 def data_list(dtype: torch.dtype) -> list[Data]:

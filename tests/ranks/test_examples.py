@@ -48,9 +48,6 @@ def test_torchrun_with_a_packed_set_sharded_by_rank(run_here: Run, tmp_path: Pat
     assert one[-1] < 0.7 * one[0]
 
 
-# By itself it takes 20 s; late in the whole suite its ranks have waited for each other without end,
-# for a reason that is not found yet.
-@pytest.mark.slow
 def test_a_pyg_model_as_it_is(run_here: Run, tmp_path: Path) -> None:
     path, saved = str(ROOT / "examples/distributed_pyg.py"), tmp_path / "two.json"
     launch(path, *ARGUMENTS, str(saved), ranks=2)
