@@ -47,6 +47,11 @@ def carry_over(old: nn.Module, was: Known, new: nn.Module, now: Known | None) ->
             after.copy_(before)
         after.requires_grad_(before.requires_grad)
         kept.append(name)
+    lost += [
+        last
+        for name, _ in old.named_parameters()
+        if (last := name.rpartition(".")[2]) not in ("weight", "bias")
+    ]
     if "running_mean" in (name.rpartition(".")[2] for name, _ in old.named_buffers()):
         lost.append("running statistics")
     text = " and ".join(kept) or "nothing to keep"

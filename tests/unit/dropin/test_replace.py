@@ -117,6 +117,7 @@ def test_weight_and_bias_go_from_kind_to_kind() -> None:
 @pytest.mark.parametrize(("old", "to", "note"), [
     (nn.LayerNorm(WIDTH), "rms", "weight; not bias"),
     (nn.RMSNorm(WIDTH), "graph", "weight"),
+    (gn.GraphNorm(WIDTH), "instance:affine=True", "weight and bias; not mean_scale"),
     (nn.LayerNorm(WIDTH, elementwise_affine=False), "graph", "nothing to keep"),
     (nn.BatchNorm1d(WIDTH), "pair", "nothing: its parameters mean something else"),
     (gn.PairNorm(), "mean-subtraction", "nothing to keep"),
