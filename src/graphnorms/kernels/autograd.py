@@ -1,26 +1,31 @@
 """Where the normalization meets autograd and `torch.library`; see also that of `aggregation`.
 
-The operators carry the tensors and numbers of a kernel call, so that `torch.compile` and
-`torch.export` see one node each. They are made differentiable by the Functions below: an
-`autograd.Function` over plain operators costs half as much per call as registering a backward
-for them. When a gradient is to be differentiated again the backward is replayed through the
-reference, which is plain torch.
+Two operators carry the tensors and numbers of a kernel call: forward and backward, each with a fake
+and a formula for its gradient, so that graphs made by `torch.compile`, `torch.export` and `make_fx`
+hold one node for each and can be differentiated as often as wanted. In eager mode an
+`autograd.Function` calls the kernels themselves, at half the cost of a small call. Dynamo drops the
+second derivative of any Function, so traced code never meets one.
+
+The backward's own gradient replays the reference, which is plain torch. The replay differentiates
+with respect to aliases of its inputs: with respect to the inputs themselves it would count a path
+twice where one input depends on another, as γ computed from x.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from graphnorms.kernels import reference
-from graphnorms.kernels.calls import runs_directly
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.problem import ACTIVATIONS, Over, accumulation_dtype, statistics_sizes
 from graphnorms.kernels.triton import normalize as triton
 from graphnorms.segments import Segments
+from graphnorms.tracing import is_plain
 
 _library = torch.library.Library("graphnorms", "DEF")
 _library.define(
@@ -91,13 +96,13 @@ def _(
 
 
 _Choices = tuple[int, int, int, float, int, float, int, bool]
-"""Centre, scale, groups, eps, activation and dropout, as the operators take them; and by what GPUs
-plan: rows of the longest segment, -1 where the host does not know, and whether any are masked."""
+"""Centre, scale, groups, eps, activation and dropout, as the operators take them; then `longest`
+(rows of the longest segment, -1 where the host does not know) and `masked`, used only to plan GPU
+launches."""
 
-_Rest = tuple[Tensor, Tensor | None, Tensor | None, _Choices, bool, bool, bool]
+_Rest = tuple[Tensor, Tensor | None, Tensor | None, _Choices, bool, ModuleType]
 """What takes no gradient: ptr, order and seed, the choices, whether the statistics are a result,
-whether to skip the operator, and whether Triton's interpreter runs on the CPU. In one piece,
-because every argument of a Function costs."""
+and the kernels. In one piece, because every argument of a Function costs."""
 
 
 def normalize(
@@ -108,33 +113,32 @@ def normalize(
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Run `segment_normalize` on the kernels.
 
-    The operators pick them by the device of x; `interpreted` asks for those of the GPU on the
-    CPU, which only direct calls can have.
+    The kernels are those of the device of x; `interpreted` asks for those of the GPU on the CPU.
 
     Returns:
         y; and, if `statistics`, one vector of the mean of each cell of the centre relative to
         the cell's first entry, 1/sqrt(s² + eps), and s². It carries no gradient.
     """
-    direct = runs_directly(x)
+    plain = is_plain(x)
     longest = segments.longest
-    if longest is None or torch.compiler.is_compiling():
-        longest = -1  # a compiled graph would hold on to the number
+    if longest is None or not plain:
+        longest = -1  # a traced graph would hold on to the number
     choices = (
         center or 0, scale or 0, groups, eps, ACTIVATIONS.index(activation), dropout, longest,
         segments.masked,
     )  # fmt: skip
     inputs = (x, residual, mean_scale, weight, bias)
-    if direct and not _takes_gradients(inputs):
+    kernels = cpu if x.is_cpu and not interpreted else triton
+    if not plain or not _takes_gradients(inputs):
         # Nothing to differentiate: a small call is done in half the time without a Function.
-        run = triton.normalize_forward if interpreted else cpu.normalize_forward
+        run = kernels.normalize_forward if plain else _normalize_forward
         y, kept = run(
             x, residual, segments.ptr, segments.order, seed, mean_scale, weight, bias, *choices,
             statistics,
         )  # fmt: skip
         return y, kept if statistics else None
-    rest = (segments.ptr, segments.order, seed, choices, statistics, direct, interpreted)
-    apply: Any = _apply_directly if direct else _Normalize.apply
-    results = apply(*inputs, rest)
+    rest = (segments.ptr, segments.order, seed, choices, statistics, kernels)
+    results = _apply(*inputs, rest)
     return results if statistics else (results, None)
 
 
@@ -157,13 +161,12 @@ class _Normalize(torch.autograd.Function):
         weight: Tensor | None, bias: Tensor | None, rest: _Rest,
     ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
         """Run the forward kernel and keep x and two statistics per cell."""
-        ptr, order, seed, choices, statistics, direct, interpreted = rest
-        run: Any = cpu.normalize_forward if direct else _normalize_forward
-        if interpreted:
-            run = triton.normalize_forward
+        ptr, order, seed, choices, statistics, kernels = rest
         y: Tensor
         kept: Tensor
-        y, kept = run(x, residual, ptr, order, seed, mean_scale, weight, bias, *choices, statistics)
+        y, kept = kernels.normalize_forward(
+            x, residual, ptr, order, seed, mean_scale, weight, bias, *choices, statistics
+        )
         ctx.save_for_backward(x, mean_scale, weight, bias)
         ctx.rest = rest
         ctx.kept = kept
@@ -175,60 +178,167 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Run the backward kernel, or the reference where its result shall have a gradient."""
+        """Run the backward kernel, as an operator where its result shall have a gradient."""
         grad_y = grads[0]
         if grad_y is None:
             return (None,) * 6
-        needs_x, needs_residual, needs_scale, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        needs = [needs_x, needs_scale, needs_weight, needs_bias]
-        grad_residual = grad_y if needs_residual else None
-        if not torch.compiler.is_compiling() and (
-            torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
-        ):
-            grad_x, *others = _replayed_backward(ctx, needs, grad_y)
-            return grad_x, grad_residual, *others, None
-        x, mean_scale, weight, bias = ctx.saved_tensors
-        ptr, order, seed, choices, _, _, interpreted = ctx.rest
-        run: Any = cpu.normalize_backward if runs_directly(grad_y) else _normalize_backward
-        if interpreted:
-            run = triton.normalize_backward
-        grad_x, grad_scale, grad_weight, grad_bias = run(
-            grad_y, x, ptr, order, seed, mean_scale, weight, bias, ctx.kept, *choices, needs
-        )
-        return (
-            grad_x if needs_x else None,
-            grad_residual,
-            _in_dtype_of(mean_scale, grad_scale) if needs_scale else None,
-            _in_dtype_of(weight, grad_weight) if needs_weight else None,
-            _in_dtype_of(bias, grad_bias) if needs_bias else None,
-            None,
-        )
-
-
-def _in_dtype_of(parameter: Tensor, grad: Tensor) -> Tensor:
-    return grad if grad.dtype == parameter.dtype else grad.to(parameter.dtype)
+        needs_x, needs_residual, *needs_parameters, _ = ctx.needs_input_grad
+        needs = [needs_x, *needs_parameters]
+        inputs = ctx.saved_tensors
+        ptr, order, seed, choices, _, kernels = ctx.rest
+        x, *parameters = inputs
+        interpreted = kernels is triton and x.is_cpu
+        differentiable = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        found: Any
+        if torch._C._are_functorch_transforms_active() or (interpreted and differentiable):
+            # Neither a transform of torch.func nor the interpreter has the operator.
+            found = _replayed_backward(grad_y, inputs, ptr, order, seed, choices, needs)
+        else:
+            direct = is_plain(grad_y) and not differentiable
+            run = kernels.normalize_backward if direct else _normalize_backward
+            found = run(grad_y, x, ptr, order, seed, *parameters, ctx.kept, *choices, needs)
+        grad_x, *of_parameters = _as_asked(found, inputs, needs)
+        return grad_x, grad_y if needs_residual else None, *of_parameters, None
 
 
 # `Function.apply` without what it does for `torch.func`, which takes a quarter of its time.
-_apply_directly = super(torch.autograd.Function, _Normalize).apply
+_apply: Any = super(torch.autograd.Function, _Normalize).apply
 
 
-def _replayed_backward(ctx: Any, needs: list[bool], grad_y: Tensor) -> list[Tensor | None]:
-    """The gradients of x and the parameters as differentiable functions of them and grad_y."""
-    inputs = ctx.saved_tensors
-    x, mean_scale, weight, bias = inputs
-    ptr, order, seed, choices, *_ = ctx.rest
+def _forward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, _, ptr, order, seed, mean_scale, weight, bias, *choices, _ = inputs
+    # The statistics are a function of x: their share of its second gradient is in the formula.
+    statistics = output[1]
+    ctx.save_for_backward(x, mean_scale, weight, bias, ptr, order, seed, statistics)
+    ctx.choices = choices
+    ctx.mark_non_differentiable(statistics)
+    ctx.set_materialize_grads(False)
+
+
+def _forward_formula(ctx: Any, grad_y: Tensor | None, _: None) -> tuple[Any, ...]:
+    if grad_y is None:
+        return (None,) * 17
+    needs_x, needs_residual, _, _, _, *needs_parameters = ctx.needs_input_grad[:8]
+    needs = [needs_x, *needs_parameters]
+    *inputs, ptr, order, seed, statistics = ctx.saved_tensors
+    x, *parameters = inputs
+    found = _normalize_backward(
+        grad_y, x, ptr, order, seed, *parameters, statistics, *ctx.choices, needs
+    )
+    grad_x, *of_parameters = _as_asked(found, inputs, needs)
+    return grad_x, grad_y if needs_residual else None, None, None, None, *of_parameters, *_NO[:9]
+
+
+def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    grad_y, x, ptr, order, seed, mean_scale, weight, bias, _, *choices, needs = inputs
+    ctx.save_for_backward(grad_y, x, mean_scale, weight, bias, ptr, order, seed)
+    ctx.choices = choices
+    ctx.needs = list(needs)
+    ctx.set_materialize_grads(False)
+
+
+def _backward_formula(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+    *inputs, ptr, order, seed = ctx.saved_tensors
+    needs_grad_y, needs_x, _, _, _, *needs_parameters = ctx.needs_input_grad[:8]
+
+    def first(grad_y: Tensor, *inputs: Tensor | None) -> list[Tensor | None]:
+        return _replayed_backward(grad_y, inputs, ptr, order, seed, ctx.choices, ctx.needs)
+
+    grad_y, x, *parameters = differentiate(
+        first, inputs, [needs_grad_y, needs_x, *needs_parameters], cotangents
+    )
+    return grad_y, x, None, None, None, *parameters, *_NO[:10]
+
+
+_NO = (None,) * 10
+"""For the arguments that take no gradient."""
+
+for _name, _formula, _setup in (
+    ("normalize_forward", _forward_formula, _forward_setup),
+    ("normalize_backward", _backward_formula, _backward_setup),
+):
+    torch.library.register_autograd(
+        f"graphnorms::{_name}", _formula, setup_context=_setup, lib=_library
+    )
+
+
+def _as_asked(found: Any, inputs: Any, needs: list[bool]) -> list[Tensor | None]:
+    """Gradients in the dtypes of their inputs; `None` for what was not asked for."""
+    return [
+        (grad if grad.dtype == tensor.dtype else grad.to(tensor.dtype))
+        if needed and grad is not None
+        else None
+        for grad, tensor, needed in zip(found, inputs, needs, strict=True)
+    ]
+
+
+def _replayed_backward(
+    grad_y: Tensor, inputs: Any, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
+    choices: _Choices, needs: list[bool],
+) -> list[Tensor | None]:  # fmt: skip
+    """The gradients of x, mean_scale, weight and bias as differentiable functions of all inputs."""
     center, scale, groups, eps, activation, dropout, _, masked = choices
-    with torch.enable_grad():
+
+    def forward(x: Tensor, *parameters: Tensor | None) -> list[Tensor | None]:
+        mean_scale, weight, bias = parameters
         y, _, _ = reference.segment_normalize(
             x, Segments(ptr, order, x.shape[0], masked=masked),
             center=Over(center) if center else None, scale=Over(scale) if scale else None,
             groups=groups, mean_scale=mean_scale, weight=weight, bias=bias, eps=eps,
             activation=ACTIVATIONS[activation], dropout=dropout, seed=seed, residual=None,
         )  # fmt: skip
-        asked = {i: tensor for i, tensor in enumerate(inputs) if tensor is not None and needs[i]}
-        found = torch.autograd.grad(y, list(asked.values()), grad_y, create_graph=True)
-    grads: list[Tensor | None] = [None] * 4
-    for i, grad in zip(asked, found, strict=True):
-        grads[i] = grad
+        return [y]
+
+    return differentiate(forward, inputs, needs, [grad_y])
+
+
+def differentiate(
+    function: Callable[..., list[Tensor | None]],
+    inputs: Any,
+    needs: list[bool],
+    cotangents: Any,
+) -> list[Tensor | None]:
+    """Gradients of a function of tensors, to be differentiated again where gradients are enabled.
+
+    With respect to aliases of the inputs: one input may depend on another, and a gradient with
+    respect to the inputs themselves would follow that path as well.
+
+    Args:
+        function: Returns tensors; `None` for one that is not there.
+        inputs: Its arguments, tensors or `None`.
+        needs: Which of their gradients are asked for.
+        cotangents: One for each result, `None` for 0.
+    """
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        aliases = [_alias(*pair) for pair in zip(inputs, needs, strict=True)]
+        pairs = [
+            (result, cotangent.to(result.dtype))
+            for result, cotangent in zip(function(*aliases), cotangents, strict=True)
+            if result is not None and cotangent is not None and result.requires_grad
+        ]
+        asked = [i for i, needed in enumerate(needs) if needed and inputs[i] is not None]
+        grads: list[Tensor | None] = [None] * len(needs)
+        if pairs and asked:
+            results, given = zip(*pairs, strict=True)
+            found = torch.autograd.grad(
+                results,
+                [aliases[i] for i in asked],
+                given,
+                create_graph=create_graph,
+                allow_unused=True,
+            )
+            for i, grad in zip(asked, found, strict=True):
+                grads[i] = grad
     return grads
+
+
+def _alias(tensor: Tensor | None, needed: bool) -> Tensor | None:
+    if tensor is None or tensor.requires_grad:
+        return None if tensor is None else tensor.view_as(tensor)
+    return tensor.detach().requires_grad_() if needed else tensor
+
+
+# What `torch.compiler.disable` does, which at import would load all of Dynamo: compiled autograd
+# would break the graph in the middle, and go on without the gradient.
+differentiate._torchdynamo_disable = True  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from graphnorms.errors import BackendRefusedError
+from graphnorms.tracing import is_plain
 
 
 def check_features(x: Tensor) -> None:
@@ -43,20 +44,8 @@ def needs_plain_torch(backend: str) -> bool:
 
 
 def runs_directly(x: Tensor) -> bool:
-    """Whether nobody watches the operators, so that a small call may skip their dispatch (15 µs).
-
-    They are watched while a graph is made of them, by dispatch modes and tensor subclasses, and
-    by the vmap behind `is_grads_batched`. A tensor that a transform of `torch.func` left behind
-    is not to be read as it is.
-    """
-    return (
-        type(x) in (Tensor, torch.nn.Parameter)
-        and x.is_cpu
-        and not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-    )
+    """Whether a kernel of the CPU may be called without its operator, which costs 15 µs."""
+    return x.is_cpu and is_plain(x)
 
 
 def is_interpreted(backend: str, x: Tensor) -> bool:

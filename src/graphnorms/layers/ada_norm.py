@@ -9,6 +9,7 @@ from graphnorms.kernels import Over
 from graphnorms.kernels.api import normalize
 from graphnorms.kernels.problem import accumulation_dtype, check_residual
 from graphnorms.layers.base import Norm
+from graphnorms.layers.constant import constant
 from graphnorms.layers.checks import check_eps, check_features
 from graphnorms.segments import Segments, as_segments, check_mask
 
@@ -110,7 +111,7 @@ class AdaNorm(Norm):
             weight=None, bias=None, eps=self.eps, activation=None, dropout=0.0, seed=None,
             residual=None, backend=self.backend,
         )  # fmt: skip
-        gain = self.scale * (1 - self.k * standard.detach())
+        gain = self.scale * (1 - self.k * constant(standard))
         return (gain * standard).to(x.dtype)
 
     def _own_repr(self) -> str:

@@ -17,6 +17,7 @@ from graphnorms.layers.checks import (
 )
 from graphnorms.layers.running import by_running, update_by_batch
 from graphnorms.segments import Segments, as_segments, check_mask
+from graphnorms.tracing import is_traced
 
 
 class BatchNorm(Norm):
@@ -175,7 +176,7 @@ class BatchNorm(Norm):
 
 def _is_one(counts: Tensor) -> bool:
     """Whether all ranks have one row, where that is neither read back nor breaks a graph."""
-    return counts.is_cpu and not torch.compiler.is_compiling() and int(counts) == 1
+    return counts.is_cpu and not is_traced() and int(counts) == 1
 
 
 def _single_row(channels: int) -> ValueError:

@@ -14,6 +14,7 @@ from graphnorms.layers.checks import check_features
 from graphnorms.layers.neighbourhoods import check_adjacency, targets
 from graphnorms.layers.precision import without_autocast
 from graphnorms.segments import Segments, as_segments
+from graphnorms.tracing import is_traced
 
 _SMALLEST_SQUARE = 1e-24
 """Of a row's length: below it, the row has no direction."""
@@ -170,7 +171,7 @@ def _blocks(segments: Segments) -> _Blocks:
     rows = segments.num_rows
     index = segments.index
     here = torch.arange(rows, device=index.device)
-    unreadable = torch.compiler.is_compiling() or index.is_meta
+    unreadable = is_traced() or index.is_meta
     if not (unreadable or torch._C._are_functorch_transforms_active()):
         number = segments.num_segments
         longest = int(segments.counts.max()) if number else 0

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.segments import Segments, as_segments
+from graphnorms.tracing import is_traced
 
 
 def check_types(num_types: int) -> None:
@@ -47,7 +48,7 @@ def as_types(
         type_vec = Segments.from_ptr(
             type_ptr,
             num_rows=rows_of.shape[0],
-            validate=False if torch.compiler.is_compiling() else None,
+            validate=False if is_traced() else None,
         )
     elif type_vec is None:
         raise ValueError(

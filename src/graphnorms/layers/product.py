@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels.calls import needs_plain_torch
+from graphnorms.tracing import is_traced
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -16,7 +17,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     What autocast does to a backward depends on where it is called, not on where its forward was.
     In a compiled graph and under `torch.func` only the forward is kept from it.
     """
-    if torch.compiler.is_compiling() or needs_plain_torch("auto"):
+    if is_traced() or needs_plain_torch("auto"):
         return _multiply(a, b)
     result: Tensor = _Product.apply(a, b)  # type: ignore[no-untyped-call]
     return result

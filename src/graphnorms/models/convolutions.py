@@ -48,12 +48,7 @@ class GCNConv(nn.Module):
             degree = aggregate(ones, adjacency, self_weight=1.0, edge_weight=edge_weight)[:, 0]
             scale = torch.where(degree > 0, degree, torch.inf).rsqrt()  # (nodes,)
         x = self.linear(x)
-        if scale.requires_grad:
-            # The degrees depend on learned weights, and node_scale takes no gradient.
-            column = scale.to(x.dtype).unsqueeze(1)
-            x = aggregate(x * column, adjacency, self_weight=1.0, edge_weight=edge_weight) * column
-        else:
-            x = aggregate(x, adjacency, self_weight=1.0, node_scale=scale, edge_weight=edge_weight)
+        x = aggregate(x, adjacency, self_weight=1.0, node_scale=scale, edge_weight=edge_weight)
         y: Tensor = self.norm(x, context, source=source, residual=residual)
         return y
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from graphnorms.segments.checks import check_mask
-from graphnorms.segments.memory import may_keep, memory
+from graphnorms.segments.memory import memory
 from graphnorms.segments.segments import Segments
+from graphnorms.tracing import is_traced, may_keep
 
 
 def as_segments(
@@ -49,7 +49,7 @@ def as_segments(
         raise ValueError(
             f"{names[0]} is a {type(batch).__name__}, expected a vector of integers or a Segments"
         )
-    elif torch.compiler.is_compiling():
+    elif is_traced():
         segments = Segments.from_batch(batch, num_segments, names=names)
     else:
         found = memory.find(batch, num_segments)
@@ -73,7 +73,7 @@ def _masked(
     names: tuple[str, str],
 ) -> Segments:
     check_mask(mask, rows_of.shape[0], rows_of.device)
-    if batch is not None or torch.compiler.is_compiling():
+    if batch is not None or is_traced():
         segments = as_segments(batch, rows_of=rows_of, num_segments=num_segments, names=names)
         return segments.with_mask(mask)
     # One graph is derived anew by every layer, so it cannot remember its mask.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
+
+from graphnorms import tracing
 
 if TYPE_CHECKING:
     from graphnorms.segments.segments import Segments
@@ -24,7 +25,7 @@ class Memory:
         Nothing while a CUDA graph is recorded: it is replayed when the vector holds another batch,
         and must derive anew what follows from it.
         """
-        if is_recorded(batch):
+        if tracing.is_recorded(batch):
             return None
         entry = self.entries.get((id(batch), num_segments))
         if entry is None or entry[0]() is not batch or entry[1] != batch._version:
@@ -45,25 +46,3 @@ class Memory:
 
 
 memory = Memory()
-
-
-def is_recorded(of: Tensor | torch.device | None) -> bool:
-    """Whether operations on a tensor or device are now recorded in a CUDA graph."""
-    device = of.device if isinstance(of, Tensor) else of
-    on_gpu = device is not None and device.type == "cuda"
-    return on_gpu and torch.cuda.is_current_stream_capturing()
-
-
-def may_keep(of: Tensor | torch.device | None) -> bool:
-    """Whether what is derived now, of a tensor or for a device, outlives the call.
-
-    In a compiled graph a kept tensor would be a side effect and a reason to compile again, under
-    a transform of `torch.func` it belongs to the transform, one made in inference mode cannot
-    be used in training, and one made while a CUDA graph is recorded lies in the graph's memory.
-    """
-    return not (
-        is_recorded(of)
-        or torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch.is_inference_mode_enabled()
-    )

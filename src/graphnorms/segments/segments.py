@@ -15,8 +15,9 @@ from graphnorms.segments.checks import (
     check_mask,
     check_offsets,
 )
-from graphnorms.segments.memory import may_keep, memory
+from graphnorms.segments.memory import memory
 from graphnorms.segments.order import must_be_simple, offsets_and_order, offsets_of
+from graphnorms.tracing import is_traced, may_keep
 
 
 class Segments:
@@ -133,7 +134,7 @@ class Segments:
                 `num_segments`.
         """
         check_integer_vector(names[0], batch)
-        if torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(batch):
+        if is_traced() or torch._C._functorch.is_batchedtensor(batch):
             return _from_batch_without_reading(cls, batch, num_segments, bool(sorted), names)
         if num_segments is None:
             num_segments = int(batch.max()) + 1 if batch.shape[0] else 0
@@ -284,12 +285,16 @@ def _from_batch_without_reading(
 ) -> Segments:
     """Derive on the device, as one functional sequence of operations."""
     vector, size = names
-    if num_segments is None:
-        raise ValueError(
-            f"{size} is not given; under torch.compile, torch.export and vmap it cannot be "
-            f"read from {vector}: pass {size}, or a Segments"
-        )
     index = batch.to(torch.int64)
+    if num_segments is None:
+        if torch._C._functorch.is_batchedtensor(batch):
+            raise ValueError(
+                f"{size} is not given; under vmap it cannot be read from {vector}: pass {size}, "
+                "or a Segments"
+            )
+        # A number that is known when the graph runs. One id more: no rows have no largest.
+        num_segments = torch.nn.functional.pad(index, (0, 1), value=-1).amax().item() + 1
+        torch._check(num_segments >= 0)
     ptr, order = offsets_and_order(index, num_segments, is_sorted)
     if must_be_simple(batch):
         return cls(ptr, order, batch.shape[0], index=index)

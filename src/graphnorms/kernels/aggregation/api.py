@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
@@ -40,7 +41,7 @@ def aggregate(
         x: The features.
         adjacency: The edges; row i sums over the sources of the edges that end in i.
         self_weight: $w$, the weight of the node itself.
-        node_scale: The diagonal of $D$, `(nodes,)`; `None` for 1. It takes no gradient.
+        node_scale: The diagonal of $D$, `(nodes,)`; `None` for 1.
         edge_weight: The weight of each edge, `(edges,)`; `None` for 1.
         edge_features: $z$, `(edges, channels)` of the dtype of `x`; not together with
             `node_scale` or `edge_weight`.
@@ -68,6 +69,13 @@ def aggregate(
             other = "edge_weight" if node_scale is None else "node_scale"
             raise ValueError(f"edge_features is given with {other}; expected one of the two")
         _check_edge_features(edge_features, adjacency.num_edges, x)
+    if node_scale is not None and node_scale.requires_grad and torch.is_grad_enabled():
+        # The kernels hold D for a constant.
+        column = node_scale.to(x.dtype).unsqueeze(1)  # (nodes, 1)
+        return column * aggregate(
+            column * x, adjacency, self_weight=self_weight, edge_weight=edge_weight,
+            backend=backend,
+        )  # fmt: skip
     chosen = choose_aggregate(x.device.type, x.dtype, backend)
     if chosen == "reference" or needs_plain_torch(backend):
         return reference.aggregate(
@@ -75,10 +83,8 @@ def aggregate(
             edge_weight=edge_weight, edge_features=edge_features,
         )  # fmt: skip
     return autograd.aggregate(
-        x, adjacency, self_weight=self_weight,
-        node_scale=None if node_scale is None else node_scale.detach(),
-        edge_weight=edge_weight, edge_features=edge_features,
-        interpreted=is_interpreted(chosen, x),
+        x, adjacency, self_weight=self_weight, node_scale=node_scale, edge_weight=edge_weight,
+        edge_features=edge_features, interpreted=is_interpreted(chosen, x),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -9,44 +10,50 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import reference
-from graphnorms.kernels.calls import runs_directly
+from graphnorms.kernels.autograd import differentiate
 from graphnorms.kernels.cpu import aggregate as cpu
 from graphnorms.kernels.problem import accumulation_dtype
 from graphnorms.kernels.triton import aggregate as triton
+from graphnorms.tracing import is_plain
 
+_EDGES = "Tensor ptr, Tensor index, Tensor? order, "
+_TRANSPOSE = "Tensor transpose_ptr, Tensor transpose_index, Tensor? transpose_order, "
+_WEIGHTS = "Tensor? node_scale, Tensor? edge_weight, Tensor? edge_features, float self_weight"
 _library = torch.library.Library("graphnorms", "FRAGMENT")
+_library.define(f"aggregate(Tensor x, {_EDGES}{_TRANSPOSE}{_WEIGHTS}) -> Tensor")
 _library.define(
-    "aggregate(Tensor x, Tensor ptr, Tensor index, Tensor? order, Tensor? node_scale, "
-    "Tensor? edge_weight, Tensor? edge_features, float self_weight) -> Tensor"
+    f"aggregate_backward(Tensor grad_y, Tensor x, {_EDGES}{_TRANSPOSE}{_WEIGHTS}, bool[] needs) "
+    "-> (Tensor, Tensor)"
 )
-_library.define(
-    "aggregate_backward(Tensor grad_y, Tensor x, Tensor ptr, Tensor index, Tensor? order, "
-    "Tensor? node_scale, Tensor? edge_weight, Tensor? edge_features, float self_weight, "
-    "bool[] needs) -> (Tensor, Tensor)"
-)
-_library.impl("aggregate", cpu.aggregate, "CPU")
-_library.impl("aggregate_backward", cpu.aggregate_backward, "CPU")
-_library.impl("aggregate", triton.aggregate, "CUDA")
-_library.impl("aggregate_backward", triton.aggregate_backward, "CUDA")
 
+
+def _register(device: str, kernels: ModuleType) -> None:
+    def aggregate(x: Tensor, *rest: Any) -> Tensor:
+        y: Tensor = kernels.aggregate(x, *rest[:3], *rest[6:])
+        return y
+
+    def aggregate_backward(grad_y: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        grads: tuple[Tensor, Tensor] = kernels.aggregate_backward(grad_y, x, *rest[3:])
+        return grads
+
+    _library.impl("aggregate", aggregate, device)
+    _library.impl("aggregate_backward", aggregate_backward, device)
+
+
+_register("CPU", cpu)
+_register("CUDA", triton)
 _aggregate = torch.ops.graphnorms.aggregate.default
 _aggregate_backward = torch.ops.graphnorms.aggregate_backward.default
 
 
 @torch.library.register_fake("graphnorms::aggregate", lib=_library)
-def _(
-    x: Tensor, ptr: Tensor, index: Tensor, order: Tensor | None, node_scale: Tensor | None,
-    edge_weight: Tensor | None, edge_features: Tensor | None, self_weight: float,
-) -> Tensor:  # fmt: skip
+def _(x: Tensor, *rest: Any) -> Tensor:
     return x.new_empty(tuple(x.shape))
 
 
 @torch.library.register_fake("graphnorms::aggregate_backward", lib=_library)
-def _(
-    grad_y: Tensor, x: Tensor, ptr: Tensor, index: Tensor, order: Tensor | None,
-    node_scale: Tensor | None, edge_weight: Tensor | None, edge_features: Tensor | None,
-    self_weight: float, needs: list[bool],
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+def _(grad_y: Tensor, x: Tensor, ptr: Tensor, index: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    edge_weight, needs = rest[5], rest[8]
     edges, channels = index.shape[0], x.shape[1]
     if edge_weight is not None:
         grad_edge = x.new_empty((edges,), dtype=accumulation_dtype(x.dtype))
@@ -70,10 +77,89 @@ def aggregate(
     if edge is not None and torch.is_grad_enabled() and (x.requires_grad or edge.requires_grad):
         # Worked out here, because a compiled backward may not change the adjacency.
         _ = adjacency.transpose_order
-    y: Tensor = _Aggregate.apply(  # type: ignore[no-untyped-call]
-        x, edge_weight, edge_features, node_scale, adjacency, self_weight, False, interpreted
-    )
+    y: Tensor
+    if is_plain(x):
+        kernels = cpu if x.is_cpu and not interpreted else triton
+        y = _Aggregate.apply(  # type: ignore[no-untyped-call]
+            x, edge_weight, edge_features, node_scale, adjacency, self_weight, False, kernels
+        )
+        return y
+    numbered = edge is not None
+    y = _aggregate(
+        x, *_along(adjacency, False, numbered), *_along(adjacency, True, numbered), node_scale,
+        edge_weight, edge_features, self_weight,
+    )  # fmt: skip
     return y
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, *edges, node_scale, edge_weight, edge_features, self_weight = inputs
+    needs_weight = ctx.needs_input_grad[8]
+    linear = edge_features is None and not needs_weight
+    ctx.save_for_backward(None if linear else x, *edges, node_scale, edge_weight, edge_features)
+    ctx.self_weight = self_weight
+
+
+def _formula(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
+    x, *edges, node_scale, edge_weight, edge_features = ctx.saved_tensors
+    none = (None,) * 7
+    if x is None:
+        # The same sum along the reversed edges.
+        grad_x = _aggregate(
+            grad_y, *edges[3:], *edges[:3], node_scale, edge_weight, None, ctx.self_weight
+        )
+        return grad_x, *none, None, None, None
+    need_x, need_weight, need_features = (ctx.needs_input_grad[i] for i in (0, 8, 9))
+    grad_x, grad_edge = _aggregate_backward(
+        grad_y, x, *edges, node_scale, edge_weight, edge_features, ctx.self_weight,
+        [need_x, need_weight or need_features],
+    )  # fmt: skip
+    return (
+        grad_x if need_x else None,
+        *none,
+        grad_edge.to(edge_weight.dtype) if need_weight else None,
+        grad_edge if need_features else None,
+        None,
+    )
+
+
+def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, self_weight, needs = inputs
+    ctx.save_for_backward(*tensors)
+    weighted = inputs[9] is not None
+    ctx.self_weight, ctx.gradients = (
+        self_weight,
+        [needs[0], weighted and needs[1], not weighted and needs[1]],
+    )
+    ctx.set_materialize_grads(False)
+
+
+def _backward_formula(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+    grad_y, x, *edges, node_scale, edge_weight, edge_features = ctx.saved_tensors
+    ptr, index, order, *transpose, transpose_order = edges
+    adjacency = Adjacency(
+        ptr, index, *transpose, order=order, transpose_order=transpose_order, validate=False
+    )
+
+    def first(grad_y: Tensor, *inputs: Tensor | None) -> list[Tensor | None]:
+        x, *of_edges = _replayed_backward(
+            grad_y, inputs, adjacency, node_scale, ctx.self_weight, ctx.gradients
+        )
+        return [x, of_edges[edge_weight is None]]
+
+    needs = [ctx.needs_input_grad[i] for i in (0, 1, 9, 10)]
+    inputs = (grad_y, x, edge_weight, edge_features)
+    grad_y, x, *of_edges = differentiate(first, inputs, needs, cotangents)
+    return grad_y, x, *(None,) * 7, *of_edges, None, None
+
+
+for _name, _gradient, _keep in (
+    ("aggregate", _formula, _setup),
+    ("aggregate_backward", _backward_formula, _backward_setup),
+):
+    torch.library.register_autograd(
+        f"graphnorms::{_name}", _gradient, setup_context=_keep, lib=_library
+    )
 
 
 class _Aggregate(torch.autograd.Function):
@@ -88,55 +174,83 @@ class _Aggregate(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, edge_weight: Tensor | None, edge_features: Tensor | None,
         node_scale: Tensor | None, adjacency: Adjacency, self_weight: float, reverse: bool,
-        interpreted: bool,
+        kernels: ModuleType,
     ) -> Tensor:  # fmt: skip
         """Run the forward kernel; x is kept only where the backward needs it."""
         _, need_weight, *_ = ctx.needs_input_grad
         linear = edge_features is None and not need_weight
         ctx.save_for_backward(None if linear else x, edge_weight, edge_features, node_scale)
         ctx.adjacency, ctx.self_weight, ctx.reverse = adjacency, self_weight, reverse
-        ctx.interpreted = interpreted
-        run: Any = cpu.aggregate if runs_directly(x) else _aggregate
-        if interpreted:
-            run = triton.aggregate
-        edges = _along(adjacency, reverse, edge_weight is not None or edge_features is not None)
-        y: Tensor = run(x, *edges, node_scale, edge_weight, edge_features, self_weight)
+        ctx.kernels = kernels
+        numbered = edge_weight is not None or edge_features is not None
+        y: Tensor = kernels.aggregate(
+            x, *_along(adjacency, reverse, numbered), node_scale, edge_weight, edge_features,
+            self_weight,
+        )  # fmt: skip
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Sum along the reversed edges, or replay the reference for a second derivative."""
+        """Sum along the reversed edges, or run the backward kernel."""
         (grad_y,) = grads
         x, edge_weight, edge_features, node_scale = ctx.saved_tensors
-        adjacency, self_weight, reverse = ctx.adjacency, ctx.self_weight, ctx.reverse
+        adjacency, self_weight, kernels = ctx.adjacency, ctx.self_weight, ctx.kernels
         if x is None:
             weight = None if edge_weight is None else edge_weight.detach()
-            grad_x = _Aggregate.apply(  # type: ignore[no-untyped-call]
-                grad_y, weight, None, node_scale, adjacency, self_weight, not reverse,
-                ctx.interpreted,
-            )  # fmt: skip
+            grad_x = _sum(
+                grad_y, adjacency, not ctx.reverse, node_scale, weight, self_weight, kernels
+            )
             return grad_x, *(None,) * 7
         need_x, need_weight, need_features, *_ = ctx.needs_input_grad
-        if not torch.compiler.is_compiling() and (
-            torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
-        ):
-            needs = [need_x, need_weight, need_features]
-            inputs = (x, edge_weight, edge_features)
-            found = _replayed_backward(inputs, needs, adjacency, node_scale, self_weight, grad_y)
+        differentiable = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        interpreted = kernels is triton and x.is_cpu
+        found: Any
+        if torch._C._are_functorch_transforms_active() or (interpreted and differentiable):
+            found = _replayed_backward(
+                grad_y, (x, edge_weight, edge_features), adjacency, node_scale, self_weight,
+                [need_x, need_weight, need_features],
+            )  # fmt: skip
             return (*found, *(None,) * 5)
-        run: Any = cpu.aggregate_backward if runs_directly(grad_y) else _aggregate_backward
-        if ctx.interpreted:
-            run = triton.aggregate_backward
-        grad_x, grad_edge = run(
-            grad_y, x, *_along(adjacency, True, True), node_scale, edge_weight,
-            edge_features, self_weight, [need_x, need_weight or need_features],
-        )  # fmt: skip
+        against = _along(adjacency, True, True)
+        rest = (node_scale, edge_weight, edge_features, self_weight)
+        needs = [need_x, need_weight or need_features]
+        if is_plain(grad_y) and not differentiable:
+            found = kernels.aggregate_backward(grad_y, x, *against, *rest, needs)
+        else:
+            along = _along(adjacency, False, True)
+            found = _aggregate_backward(grad_y, x, *along, *against, *rest, needs)
+        grad_x, grad_edge = found
         return (
             grad_x if need_x else None,
             grad_edge.to(edge_weight.dtype) if need_weight else None,
             grad_edge if need_features else None,
             None, None, None, None, None,
         )  # fmt: skip
+
+
+def _sum(
+    x: Tensor, adjacency: Adjacency, reverse: bool, node_scale: Tensor | None,
+    edge_weight: Tensor | None, self_weight: float, kernels: ModuleType,
+) -> Tensor:  # fmt: skip
+    """Sum linearly along the edges or against them, by what serves the call."""
+    y: Tensor
+    if torch._C._are_functorch_transforms_active():
+        ptr, index, order = _along(adjacency, reverse, edge_weight is not None)
+        return reference.aggregate(
+            x, Adjacency(ptr, index, order=order, validate=False), self_weight=self_weight,
+            node_scale=node_scale, edge_weight=edge_weight, edge_features=None,
+        )  # fmt: skip
+    if is_plain(x):
+        y = _Aggregate.apply(  # type: ignore[no-untyped-call]
+            x, edge_weight, None, node_scale, adjacency, self_weight, reverse, kernels
+        )
+        return y
+    numbered = edge_weight is not None
+    y = _aggregate(
+        x, *_along(adjacency, reverse, numbered), *_along(adjacency, not reverse, numbered),
+        node_scale, edge_weight, None, self_weight,
+    )  # fmt: skip
+    return y
 
 
 def _along(
@@ -149,24 +263,17 @@ def _along(
 
 
 def _replayed_backward(
-    inputs: tuple[Tensor | None, ...],
-    needs: list[bool],
-    adjacency: Adjacency,
-    node_scale: Tensor | None,
-    self_weight: float,
-    grad_y: Tensor,
-) -> list[Tensor | None]:
-    """The gradients as differentiable functions of the inputs and of grad_y."""
-    x, edge_weight, edge_features = inputs
-    assert x is not None
-    with torch.enable_grad():
+    grad_y: Tensor, inputs: Any, adjacency: Adjacency, node_scale: Tensor | None,
+    self_weight: float, needs: list[bool],
+) -> list[Tensor | None]:  # fmt: skip
+    """The gradients of x, edge_weight and edge_features as differentiable functions of all."""
+
+    def forward(x: Tensor, *of_edges: Tensor | None) -> list[Tensor | None]:
+        edge_weight, edge_features = of_edges
         y = reference.aggregate(
             x, adjacency, self_weight=self_weight, node_scale=node_scale,
             edge_weight=edge_weight, edge_features=edge_features,
         )  # fmt: skip
-        asked = {i: tensor for i, tensor in enumerate(inputs) if tensor is not None and needs[i]}
-        found = torch.autograd.grad(y, list(asked.values()), grad_y, create_graph=True)
-    grads: list[Tensor | None] = [None] * 3
-    for i, grad in zip(asked, found, strict=True):
-        grads[i] = grad
-    return grads
+        return [y]
+
+    return differentiate(forward, inputs, needs, [grad_y])

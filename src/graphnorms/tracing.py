@@ -1,0 +1,52 @@
+"""Who watches the operations of a call: a trace, a transform, a recorded CUDA graph, or nobody."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether nobody watches the operators, so that kernels may be called without them.
+
+    Tracers watch, dispatch modes and tensor subclasses, and the vmap behind `is_grads_batched`. A
+    tensor that a transform of `torch.func` left behind cannot be read.
+    """
+    return (
+        type(x) in (Tensor, torch.nn.Parameter)
+        and not torch.compiler.is_compiling()
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._functorch.is_legacy_batchedtensor(x)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
+
+
+def is_traced() -> bool:
+    """Whether a graph may be made of the operations, so that no value can be read.
+
+    Under `torch.compile` and `torch.export`, and in a dispatch mode, as `make_fx`, AOTAutograd and
+    fake tensors set one.
+    """
+    return bool(torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack())
+
+
+def is_recorded(of: Tensor | torch.device | None) -> bool:
+    """Whether operations on a tensor or device are now recorded in a CUDA graph."""
+    device = of.device if isinstance(of, Tensor) else of
+    on_gpu = device is not None and device.type == "cuda"
+    return on_gpu and torch.cuda.is_current_stream_capturing()
+
+
+def may_keep(of: Tensor | torch.device | None) -> bool:
+    """Whether what is derived now, of a tensor or for a device, outlives the call.
+
+    In a traced graph a kept tensor would be a side effect and a reason to compile again, under a
+    transform of `torch.func` it belongs to the transform, one made in inference mode cannot be used
+    in training, and one made while a CUDA graph is recorded lies in the graph's memory.
+    """
+    return not (
+        is_recorded(of)
+        or is_traced()
+        or torch._C._are_functorch_transforms_active()
+        or torch.is_inference_mode_enabled()
+    )
