@@ -6,9 +6,9 @@ hold one node for each and can be differentiated as often as wanted. In eager mo
 `autograd.Function` calls the kernels themselves, at half the cost of a small call. Dynamo drops the
 second derivative of any Function, so traced code never meets one.
 
-The backward's own gradient replays the reference, which is plain torch. The replay differentiates
-with respect to aliases of its inputs: with respect to the inputs themselves it would count a path
-twice where one input depends on another, as γ computed from x.
+The gradient of the backward is plain torch, in closed form: `reference.double_backward`. It is a
+function of the saved tensors, not a derivative with respect to them, so that a path from one input
+to another, as where γ is computed from x, is counted once.
 """
 
 from __future__ import annotations
@@ -192,7 +192,8 @@ class _Normalize(torch.autograd.Function):
         found: Any
         if torch._C._are_functorch_transforms_active() or (interpreted and differentiable):
             # Neither a transform of torch.func nor the interpreter has the operator.
-            found = _replayed_backward(grad_y, inputs, ptr, order, seed, choices, needs)
+            named = _named(x, parameters, ptr, order, seed, choices)
+            found = reference.backward(grad_y, x, **named)
         else:
             direct = is_plain(grad_y) and not differentiable
             run = kernels.normalize_backward if direct else _normalize_backward
@@ -238,16 +239,14 @@ def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
 
 
 def _backward_formula(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
-    *inputs, ptr, order, seed = ctx.saved_tensors
-    needs_grad_y, needs_x, _, _, _, *needs_parameters = ctx.needs_input_grad[:8]
-
-    def first(grad_y: Tensor, *inputs: Tensor | None) -> list[Tensor | None]:
-        return _replayed_backward(grad_y, inputs, ptr, order, seed, ctx.choices, ctx.needs)
-
-    grad_y, x, *parameters = differentiate(
-        first, inputs, [needs_grad_y, needs_x, *needs_parameters], cotangents
+    grad_y, x, *parameters, ptr, order, seed = ctx.saved_tensors
+    given = tuple(c if needed else None for c, needed in zip(cotangents, ctx.needs, strict=True))
+    found = reference.double_backward(
+        given, grad_y, x, **_named(x, parameters, ptr, order, seed, ctx.choices)
     )
-    return grad_y, x, None, None, None, *parameters, *_NO[:10]
+    needs = [*ctx.needs_input_grad[:2], *ctx.needs_input_grad[5:8]]
+    grads = _as_asked(found, (grad_y, x, *parameters), needs)
+    return *grads[:2], None, None, None, *grads[2:], *_NO[:10]
 
 
 _NO = (None,) * 10
@@ -265,80 +264,28 @@ for _name, _formula, _setup in (
 def _as_asked(found: Any, inputs: Any, needs: list[bool]) -> list[Tensor | None]:
     """Gradients in the dtypes of their inputs; `None` for what was not asked for."""
     return [
-        (grad if grad.dtype == tensor.dtype else grad.to(tensor.dtype))
-        if needed and grad is not None
-        else None
+        (grad if grad.dtype == tensor.dtype else grad.to(tensor.dtype)) if needed else None
         for grad, tensor, needed in zip(found, inputs, needs, strict=True)
     ]
 
 
-def _replayed_backward(
-    grad_y: Tensor, inputs: Any, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
-    choices: _Choices, needs: list[bool],
-) -> list[Tensor | None]:  # fmt: skip
-    """The gradients of x, mean_scale, weight and bias as differentiable functions of all inputs."""
+def _named(
+    x: Tensor, parameters: Any, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
+    choices: _Choices,
+) -> dict[str, Any]:  # fmt: skip
+    """The arguments of an operator, as those of the reference."""
     center, scale, groups, eps, activation, dropout, _, masked = choices
-
-    def forward(x: Tensor, *parameters: Tensor | None) -> list[Tensor | None]:
-        mean_scale, weight, bias = parameters
-        y, _, _ = reference.segment_normalize(
-            x, Segments(ptr, order, x.shape[0], masked=masked),
-            center=Over(center) if center else None, scale=Over(scale) if scale else None,
-            groups=groups, mean_scale=mean_scale, weight=weight, bias=bias, eps=eps,
-            activation=ACTIVATIONS[activation], dropout=dropout, seed=seed, residual=None,
-        )  # fmt: skip
-        return [y]
-
-    return differentiate(forward, inputs, needs, [grad_y])
-
-
-def differentiate(
-    function: Callable[..., list[Tensor | None]],
-    inputs: Any,
-    needs: list[bool],
-    cotangents: Any,
-) -> list[Tensor | None]:
-    """Gradients of a function of tensors, to be differentiated again where gradients are enabled.
-
-    With respect to aliases of the inputs: one input may depend on another, and a gradient with
-    respect to the inputs themselves would follow that path as well.
-
-    Args:
-        function: Returns tensors; `None` for one that is not there.
-        inputs: Its arguments, tensors or `None`.
-        needs: Which of their gradients are asked for.
-        cotangents: One for each result, `None` for 0.
-    """
-    create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        aliases = [_alias(*pair) for pair in zip(inputs, needs, strict=True)]
-        pairs = [
-            (result, cotangent.to(result.dtype))
-            for result, cotangent in zip(function(*aliases), cotangents, strict=True)
-            if result is not None and cotangent is not None and result.requires_grad
-        ]
-        asked = [i for i, needed in enumerate(needs) if needed and inputs[i] is not None]
-        grads: list[Tensor | None] = [None] * len(needs)
-        if pairs and asked:
-            results, given = zip(*pairs, strict=True)
-            found = torch.autograd.grad(
-                results,
-                [aliases[i] for i in asked],
-                given,
-                create_graph=create_graph,
-                allow_unused=True,
-            )
-            for i, grad in zip(asked, found, strict=True):
-                grads[i] = grad
-    return grads
-
-
-def _alias(tensor: Tensor | None, needed: bool) -> Tensor | None:
-    if tensor is None or tensor.requires_grad:
-        return None if tensor is None else tensor.view_as(tensor)
-    return tensor.detach().requires_grad_() if needed else tensor
-
-
-# What `torch.compiler.disable` does, which at import would load all of Dynamo: compiled autograd
-# would break the graph in the middle, and go on without the gradient.
-differentiate._torchdynamo_disable = True  # type: ignore[attr-defined]
+    mean_scale, weight, bias = parameters
+    return {
+        "segments": Segments(ptr, order, x.shape[0], masked=masked),
+        "center": Over(center) if center else None,
+        "scale": Over(scale) if scale else None,
+        "groups": groups,
+        "mean_scale": mean_scale,
+        "weight": weight,
+        "bias": bias,
+        "eps": eps,
+        "activation": ACTIVATIONS[activation],
+        "dropout": dropout,
+        "seed": seed,
+    }

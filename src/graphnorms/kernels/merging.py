@@ -52,7 +52,7 @@ def measure(x: Tensor, segments: Segments, *, spread: bool, backend: str) -> Ten
         some = counts > 0
         measured = [torch.where(some, relative, 0), torch.where(some, var, 0)]
     else:
-        wide = counted(x, segments)
+        wide = reference.counted(x, segments)
         shifted = wide - reference.spread(pivot, segments, Over.NODES, wide)
         relative = reference.mean_of_cells(shifted, segments, Over.NODES, 1)
         measured = [relative]
@@ -65,17 +65,6 @@ def measure(x: Tensor, segments: Segments, *, spread: bool, backend: str) -> Ten
 def _kernels_run(x: Tensor, backend: str) -> bool:
     chosen = choose_normalize(x.device.type, x.dtype, Over.NODES, Over.NODES, False, backend)
     return chosen == "cpu" and runs_directly(x)
-
-
-def counted(x: Tensor, segments: Segments) -> Tensor:
-    """The features in the accumulation dtype, 0 in masked rows."""
-    wide = x.to(accumulation_dtype(x.dtype))
-    return torch.where(rows_that_count(segments), wide, 0) if segments.masked else wide
-
-
-def rows_that_count(segments: Segments) -> Tensor:
-    """Which rows are in a segment, `(rows, 1)`."""
-    return (segments.index < segments.num_segments).unsqueeze(1)
 
 
 def merge(measured: Tensor, channels: int) -> Merged:

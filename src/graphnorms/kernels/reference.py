@@ -7,8 +7,9 @@ for speed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +25,44 @@ ACTIVATION_FUNCTIONS: Final[dict[str | None, Callable[[Tensor], Tensor]]] = {
     "gelu": torch.nn.functional.gelu,
     "silu": torch.nn.functional.silu,
 }
+
+
+def _step(low: float) -> Callable[[Tensor], Tensor]:
+    return lambda z: torch.where(z > 0, torch.ones_like(z), low)
+
+
+def _silu_slope(z: Tensor) -> Tensor:
+    share = torch.sigmoid(z)
+    return share * (1 + z * (1 - share))
+
+
+def _silu_curvature(z: Tensor) -> Tensor:
+    share = torch.sigmoid(z)
+    return share * (1 - share) * (2 + z * (1 - 2 * share))
+
+
+def _gelu_slope(z: Tensor) -> Tensor:
+    return torch.special.ndtr(z) + z * _density(z)
+
+
+def _gelu_curvature(z: Tensor) -> Tensor:
+    return (2 - z * z) * _density(z)
+
+
+def _density(z: Tensor) -> Tensor:
+    return torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+ACTIVATION_DERIVATIVES: Final[
+    dict[str | None, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]
+] = {
+    None: (torch.ones_like, torch.zeros_like),
+    "relu": (_step(0.0), torch.zeros_like),
+    "leaky_relu": (_step(0.01), torch.zeros_like),
+    "gelu": (_gelu_slope, _gelu_curvature),
+    "silu": (_silu_slope, _silu_curvature),
+}
+"""The first and the second derivative of each."""
 
 
 def segment_normalize(
@@ -48,13 +87,156 @@ def segment_normalize(
         y, the mean per cell of the centre domain, and the second moment of what the scale
         domain saw, the last two in the accumulation dtype and with their gradients.
     """
-    dtype = accumulation_dtype(x.dtype)
-    o = x.to(dtype)  # (rows, channels)
+    standard = _standardize(x, segments, center, scale, groups, mean_scale, eps)
+    y = transform(standard.o_hat, segments, weight, bias)
+    y = finish(y, activation, dropout, seed)
     if segments.masked:
-        # Whatever masked rows hold stays out of the gradients too.
-        counted = (segments.index < segments.num_segments).unsqueeze(1)  # (rows, 1)
-        o = torch.where(counted, o, 0)
+        y = torch.where(rows_that_count(segments), y, x.to(y.dtype))
+    if residual is not None:
+        y = y + residual.to(y.dtype)
+    return y.to(x.dtype), standard.mean, standard.moment
+
+
+def backward(
+    grad_y: Tensor,
+    x: Tensor,
+    segments: Segments,
+    *,
+    center: Over | None,
+    scale: Over | None,
+    groups: int,
+    mean_scale: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    activation: str | None,
+    dropout: float,
+    seed: Tensor | None,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Compute equations (4) to (6) of docs/maths.md.
+
+    Returns:
+        The gradients of x, mean_scale, weight and bias, those of parameters in the accumulation
+        dtype; `None` for a parameter that is not there.
+    """
+    first = _first_derivative(
+        grad_y, x, segments, center, scale, groups, mean_scale, weight, bias, eps, activation,
+        dropout, seed,
+    )  # fmt: skip
+    o_hat, g, d = first.standard.o_hat, first.g, first.d
+    grad_x = d - first.centred(_times(d, mean_scale))
+    if segments.masked:
+        grad_x = torch.where(rows_that_count(segments), grad_x, grad_y.to(d.dtype))
+    return (
+        grad_x.to(x.dtype),
+        None if mean_scale is None else -(first.mean * d).sum(0),
+        None if weight is None else _sum_like(weight, g * o_hat, segments),
+        None if bias is None else _sum_like(bias, g, segments),
+    )
+
+
+def double_backward(
+    cotangents: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+    grad_y: Tensor,
+    x: Tensor,
+    segments: Segments,
+    *,
+    center: Over | None,
+    scale: Over | None,
+    groups: int,
+    mean_scale: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    activation: str | None,
+    dropout: float,
+    seed: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Compute the gradients of `backward`, equations (13) to (16) of docs/maths.md.
+
+    Args:
+        cotangents: Those of the gradients of x, mean_scale, weight and bias; `None` for 0.
+        grad_y, x, mean_scale, weight, bias: What `backward` was given.
+        segments: The same.
+        center, scale, groups, eps, activation, dropout, seed: The same.
+
+    Returns:
+        The gradients of grad_y, x, mean_scale, weight and bias, those of parameters in the
+        accumulation dtype; `None` for a parameter that is not there.
+    """
+    first = _first_derivative(
+        grad_y, x, segments, center, scale, groups, mean_scale, weight, bias, eps, activation,
+        dropout, seed,
+    )  # fmt: skip
+    (o_hat, factor, _, _), g, d, z = first.standard, first.g, first.d, first.z
+    u, t, p, q = (None if c is None else c.to(o_hat.dtype) for c in cotangents)
+    given = u
+    u = torch.zeros_like(o_hat) if u is None else counted(u, segments)
+
+    # The tangent of the forward in the direction of the cotangents.
+    mean_dot = first.centred(u)
+    o_dot = u - _times(mean_dot, mean_scale)
+    if t is not None:
+        o_dot = o_dot - t * first.mean
+    share_dot = first.scaled(o_hat * o_dot)
+    o_hat_dot = o_dot if factor is None else factor * (o_dot - o_hat * share_dot)
+    z_dot = _times_rows(o_hat_dot, weight, segments)
+    if p is not None:
+        z_dot = z_dot + of_rows(p, segments, z) * o_hat
+    if q is not None:
+        z_dot = z_dot + of_rows(q, segments, z)
+    slope, curvature = ACTIVATION_DERIVATIVES[activation]
+    grad_grad_y = slope(z) * z_dot
+    if seed is not None:
+        grad_grad_y = drop(grad_grad_y, dropout, seed)
+
+    # What the tangent depends on, from z back to x.
+    h = first.grad_y * curvature(z) * z_dot
+    of_o_hat = _times_rows(h, weight, segments)
+    if p is not None:
+        of_o_hat = of_o_hat + of_rows(p, segments, z) * g
+    of_o = of_o_hat
+    if factor is not None:
+        g_hat = _times_rows(g, weight, segments)
+        of_o_hat = of_o_hat - factor * (g_hat * share_dot + o_dot * first.share)
+        of_o = factor * (
+            of_o_hat - o_hat * first.scaled(g_hat * o_hat_dot + of_o_hat * o_hat)
+        )  # fmt: skip
+    through_mean = _times(of_o, mean_scale)
+    if t is not None:
+        through_mean = through_mean + t * d
+    grad_x = of_o - first.centred(through_mean)
+    if segments.masked:
+        counts = rows_that_count(segments)
+        grad_x = torch.where(counts, grad_x, 0)
+        grad_grad_y = torch.where(counts, grad_grad_y, 0 if given is None else given)
+    return (
+        grad_grad_y.to(grad_y.dtype),
+        grad_x.to(x.dtype),
+        None if mean_scale is None else -(mean_dot * d + first.mean * of_o).sum(0),
+        None if weight is None else _sum_like(weight, h * o_hat + g * o_hat_dot, segments),
+        None if bias is None else _sum_like(bias, h, segments),
+    )
+
+
+class _Standardized(NamedTuple):
+    o_hat: Tensor
+    """(rows, channels), 0 in masked rows."""
+    factor: Tensor | None
+    """1/sqrt(s² + eps) at every entry; `None` without a scale."""
+    mean: Tensor
+    """Per cell of the centre domain."""
+    moment: Tensor
+    """s², per cell of the scale domain."""
+
+
+def _standardize(
+    x: Tensor, segments: Segments, center: Over | None, scale: Over | None, groups: int,
+    mean_scale: Tensor | None, eps: float,
+) -> _Standardized:  # fmt: skip
+    o = counted(x, segments)  # (rows, channels)
     mean = moment = o.new_zeros((0, 0))
+    factor = None
     if center is not None:
         pivot = first_of_cells(o.detach(), segments, center, groups)
         shifted = o - spread(pivot, segments, center, o)
@@ -63,14 +245,82 @@ def segment_normalize(
         o = subtract_mean(shifted, pivot, relative, segments, center, mean_scale)
     if scale is not None:
         moment = mean_of_cells(o * o, segments, scale, groups)
-        o = o * spread(torch.rsqrt(moment + eps), segments, scale, o)
-    o = transform(o, segments, weight, bias)
-    y = finish(o, activation, dropout, seed)
-    if segments.masked:
-        y = torch.where(counted, y, x.to(dtype))
-    if residual is not None:
-        y = y + residual.to(dtype)
-    return y.to(x.dtype), mean, moment
+        factor = spread(torch.rsqrt(moment + eps), segments, scale, o)
+        o = o * factor
+    return _Standardized(o, factor, mean, moment)
+
+
+class _FirstDerivative(NamedTuple):
+    """What the first and the second backward have in common, at every entry."""
+
+    standard: _Standardized
+    mean: Tensor
+    z: Tensor
+    """The pre-activation."""
+    grad_y: Tensor
+    """Behind dropout, 0 in masked rows."""
+    g: Tensor
+    """The gradient of z."""
+    share: Tensor
+    """The mean of the gradient of o_hat times o_hat, over the cell of the scale domain."""
+    d: Tensor
+    """The gradient of o."""
+    centred: Callable[[Tensor], Tensor]
+    """The mean over the cell of the centre domain; 0 without one."""
+    scaled: Callable[[Tensor], Tensor]
+    """The mean over the cell of the scale domain; 0 without one."""
+
+
+def _first_derivative(
+    grad_y: Tensor, x: Tensor, segments: Segments, center: Over | None, scale: Over | None,
+    groups: int, mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float,
+    activation: str | None, dropout: float, seed: Tensor | None,
+) -> _FirstDerivative:  # fmt: skip
+    standard = _standardize(x, segments, center, scale, groups, mean_scale, eps)
+    o_hat, factor, mean, _ = standard
+
+    def mean_over(over: Over | None) -> Callable[[Tensor], Tensor]:
+        if over is None:
+            return torch.zeros_like
+        return lambda a: spread(mean_of_cells(a, segments, over, groups), segments, over, a)
+
+    grad_y = counted(grad_y, segments)
+    if seed is not None:
+        grad_y = drop(grad_y, dropout, seed)
+    z = transform(o_hat, segments, weight, bias)
+    g = ACTIVATION_DERIVATIVES[activation][0](z) * grad_y
+    g_hat = _times_rows(g, weight, segments)
+    scaled = mean_over(scale)
+    share = scaled(g_hat * o_hat)
+    d = g_hat if factor is None else factor * (g_hat - o_hat * share)
+    mean = torch.zeros_like(z) if center is None else spread(mean, segments, center, z)
+    return _FirstDerivative(
+        standard, mean, z, grad_y, g, share, d, mean_over(center), scaled
+    )  # fmt: skip
+
+
+def rows_that_count(segments: Segments) -> Tensor:
+    """Which rows are in a segment, `(rows, 1)`."""
+    return (segments.index < segments.num_segments).unsqueeze(1)
+
+
+def counted(x: Tensor, segments: Segments) -> Tensor:
+    """The features in the accumulation dtype, 0 in masked rows."""
+    wide = x.to(accumulation_dtype(x.dtype))
+    return torch.where(rows_that_count(segments), wide, 0) if segments.masked else wide
+
+
+def _times(a: Tensor, mean_scale: Tensor | None) -> Tensor:
+    return a if mean_scale is None else a * mean_scale.to(a.dtype)
+
+
+def _times_rows(a: Tensor, weight: Tensor | None, segments: Segments) -> Tensor:
+    return a if weight is None else a * of_rows(weight.to(a.dtype), segments, a)
+
+
+def _sum_like(parameter: Tensor, a: Tensor, segments: Segments) -> Tensor:
+    """Sum over all rows, or over those of each segment where it has a parameter of its own."""
+    return a.sum(0) if parameter.dim() == 1 else sum_of_segments(a, segments)
 
 
 def subtract_mean(

@@ -20,12 +20,10 @@ from torch import Tensor
 from graphnorms.kernels import reference
 from graphnorms.kernels.merging import (
     Merged,
-    counted,
     measure,
     merge,
     refuse,
     refuse_second_derivative,
-    rows_that_count,
 )
 from graphnorms.kernels.problem import Over, accumulation_dtype
 from graphnorms.kernels.ranks import Ranks
@@ -231,11 +229,11 @@ class _Normalize(torch.autograd.Function):
         weight: Tensor | None, bias: Tensor | None, call: _Call,
     ) -> Tensor:  # fmt: skip
         segments = call.segments
-        z, _ = _standardize(counted(x, segments), call, mean_scale)
+        z, _ = _standardize(reference.counted(x, segments), call, mean_scale)
         y = reference.transform(z, segments, weight, bias)
         y = reference.finish(y, call.activation, call.dropout, call.seed)
         if segments.masked:
-            y = torch.where(rows_that_count(segments), y, x.to(y.dtype))
+            y = torch.where(reference.rows_that_count(segments), y, x.to(y.dtype))
         if residual is not None:
             y = y + residual.to(y.dtype)
         ctx.save_for_backward(x, mean_scale, weight, bias)
@@ -249,8 +247,8 @@ class _Normalize(torch.autograd.Function):
         x, mean_scale, weight, bias = ctx.saved_tensors
         call: _Call = ctx.call
         segments, channels = call.segments, x.shape[1]
-        z, factor = _standardize(counted(x, segments), call, mean_scale)
-        grad = counted(grad_y, segments)
+        z, factor = _standardize(reference.counted(x, segments), call, mean_scale)
+        grad = reference.counted(grad_y, segments)
         if call.activation is not None or call.seed is not None:
             y = reference.transform(z, segments, weight, bias)
             with torch.enable_grad():
@@ -274,7 +272,7 @@ class _Normalize(torch.autograd.Function):
             if call.center is not None:
                 grad = grad - reference.spread(mean, segments, call.center, grad)
             if segments.masked:
-                grad = torch.where(rows_that_count(segments), grad, grad_y.to(grad.dtype))
+                grad = torch.where(reference.rows_that_count(segments), grad, grad_y.to(grad.dtype))
             grad_x = grad.to(x.dtype)
         return (
             grad_x,

@@ -9,8 +9,8 @@ from graphnorms.kernels import Over
 from graphnorms.kernels.api import normalize
 from graphnorms.kernels.problem import accumulation_dtype, check_residual
 from graphnorms.layers.base import Norm
-from graphnorms.layers.constant import constant
 from graphnorms.layers.checks import check_eps, check_features
+from graphnorms.layers.constant import constant
 from graphnorms.segments import Segments, as_segments, check_mask
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import reference
-from graphnorms.kernels.autograd import differentiate
 from graphnorms.kernels.cpu import aggregate as cpu
 from graphnorms.kernels.problem import accumulation_dtype
 from graphnorms.kernels.triton import aggregate as triton
@@ -126,11 +125,7 @@ def _formula(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
 def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, self_weight, needs = inputs
     ctx.save_for_backward(*tensors)
-    weighted = inputs[9] is not None
-    ctx.self_weight, ctx.gradients = (
-        self_weight,
-        [needs[0], weighted and needs[1], not weighted and needs[1]],
-    )
+    ctx.self_weight, ctx.needs = self_weight, list(needs)
     ctx.set_materialize_grads(False)
 
 
@@ -140,17 +135,23 @@ def _backward_formula(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
     adjacency = Adjacency(
         ptr, index, *transpose, order=order, transpose_order=transpose_order, validate=False
     )
-
-    def first(grad_y: Tensor, *inputs: Tensor | None) -> list[Tensor | None]:
-        x, *of_edges = _replayed_backward(
-            grad_y, inputs, adjacency, node_scale, ctx.self_weight, ctx.gradients
-        )
-        return [x, of_edges[edge_weight is None]]
-
-    needs = [ctx.needs_input_grad[i] for i in (0, 1, 9, 10)]
-    inputs = (grad_y, x, edge_weight, edge_features)
-    grad_y, x, *of_edges = differentiate(first, inputs, needs, cotangents)
-    return grad_y, x, *(None,) * 7, *of_edges, None, None
+    u, p = (c if needed else None for c, needed in zip(cotangents, ctx.needs, strict=True))
+    of_grad_y, of_x, of_edge = reference.double_backward(
+        (u, p), grad_y, x, adjacency, self_weight=ctx.self_weight, node_scale=node_scale,
+        edge_weight=edge_weight, edge_features=edge_features,
+    )  # fmt: skip
+    need_grad_y, need_x, need_weight, need_features = (
+        ctx.needs_input_grad[i] for i in (0, 1, 9, 10)
+    )
+    return (
+        of_grad_y if need_grad_y else None,
+        of_x if need_x else None,
+        *(None,) * 7,
+        of_edge.to(edge_weight.dtype) if need_weight and of_edge is not None else None,
+        of_edge if need_features else None,
+        None,
+        None,
+    )
 
 
 for _name, _gradient, _keep in (
@@ -195,26 +196,31 @@ class _Aggregate(torch.autograd.Function):
         (grad_y,) = grads
         x, edge_weight, edge_features, node_scale = ctx.saved_tensors
         adjacency, self_weight, kernels = ctx.adjacency, ctx.self_weight, ctx.kernels
+        transformed = torch._C._are_functorch_transforms_active()
+        plain = {"self_weight": self_weight, "node_scale": node_scale}
         if x is None:
             weight = None if edge_weight is None else edge_weight.detach()
-            grad_x = _sum(
-                grad_y, adjacency, not ctx.reverse, node_scale, weight, self_weight, kernels
-            )
+            plain |= {"edge_weight": weight, "edge_features": None}
+            if not transformed:
+                grad_x = _sum(
+                    grad_y, adjacency, not ctx.reverse, node_scale, weight, self_weight, kernels
+                )
+            elif ctx.reverse:
+                grad_x = reference.aggregate(grad_y, adjacency, **plain)
+            else:
+                grad_x, _ = reference.backward(grad_y, grad_y, adjacency, **plain)
             return grad_x, *(None,) * 7
         need_x, need_weight, need_features, *_ = ctx.needs_input_grad
         differentiable = torch.is_grad_enabled() and not torch.compiler.is_compiling()
         interpreted = kernels is triton and x.is_cpu
         found: Any
-        if torch._C._are_functorch_transforms_active() or (interpreted and differentiable):
-            found = _replayed_backward(
-                grad_y, (x, edge_weight, edge_features), adjacency, node_scale, self_weight,
-                [need_x, need_weight, need_features],
-            )  # fmt: skip
-            return (*found, *(None,) * 5)
         against = _along(adjacency, True, True)
         rest = (node_scale, edge_weight, edge_features, self_weight)
         needs = [need_x, need_weight or need_features]
-        if is_plain(grad_y) and not differentiable:
+        if transformed or (interpreted and differentiable):
+            plain |= {"edge_weight": edge_weight, "edge_features": edge_features}
+            found = reference.backward(grad_y, x, adjacency, **plain)
+        elif is_plain(grad_y) and not differentiable:
             found = kernels.aggregate_backward(grad_y, x, *against, *rest, needs)
         else:
             along = _along(adjacency, False, True)
@@ -234,12 +240,6 @@ def _sum(
 ) -> Tensor:  # fmt: skip
     """Sum linearly along the edges or against them, by what serves the call."""
     y: Tensor
-    if torch._C._are_functorch_transforms_active():
-        ptr, index, order = _along(adjacency, reverse, edge_weight is not None)
-        return reference.aggregate(
-            x, Adjacency(ptr, index, order=order, validate=False), self_weight=self_weight,
-            node_scale=node_scale, edge_weight=edge_weight, edge_features=None,
-        )  # fmt: skip
     if is_plain(x):
         y = _Aggregate.apply(  # type: ignore[no-untyped-call]
             x, edge_weight, None, node_scale, adjacency, self_weight, reverse, kernels
@@ -260,20 +260,3 @@ def _along(
     if reverse:
         return *adjacency.transpose, adjacency.transpose_order if numbered else None
     return adjacency.ptr, adjacency.index, adjacency.order if numbered else None
-
-
-def _replayed_backward(
-    grad_y: Tensor, inputs: Any, adjacency: Adjacency, node_scale: Tensor | None,
-    self_weight: float, needs: list[bool],
-) -> list[Tensor | None]:  # fmt: skip
-    """The gradients of x, edge_weight and edge_features as differentiable functions of all."""
-
-    def forward(x: Tensor, *of_edges: Tensor | None) -> list[Tensor | None]:
-        edge_weight, edge_features = of_edges
-        y = reference.aggregate(
-            x, adjacency, self_weight=self_weight, node_scale=node_scale,
-            edge_weight=edge_weight, edge_features=edge_features,
-        )  # fmt: skip
-        return [y]
-
-    return differentiate(forward, inputs, needs, [grad_y])

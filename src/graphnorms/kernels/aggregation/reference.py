@@ -23,9 +23,7 @@ def aggregate(
 ) -> Tensor:
     """Sum over neighbours; see `graphnorms.kernels.aggregation.api.aggregate`."""
     dtype = accumulation_dtype(x.dtype)
-    scaled = x.to(dtype)
-    if node_scale is not None:
-        scaled = scaled * node_scale.to(dtype).unsqueeze(1)
+    scaled = _scaled(x.to(dtype), node_scale)
     messages = scaled.index_select(0, adjacency.index)  # (edges, channels)
     if edge_weight is not None:
         messages = messages * _at_positions(edge_weight.to(dtype), adjacency).unsqueeze(1)
@@ -34,9 +32,118 @@ def aggregate(
     y = torch.zeros_like(scaled).index_add(0, _targets(adjacency), messages)
     if self_weight:
         y = y + self_weight * scaled
-    if node_scale is not None:
-        y = y * node_scale.to(dtype).unsqueeze(1)
-    return y.to(x.dtype)
+    return _scaled(y, node_scale).to(x.dtype)
+
+
+def backward(
+    grad_y: Tensor,
+    x: Tensor,
+    adjacency: Adjacency,
+    *,
+    self_weight: float,
+    node_scale: Tensor | None,
+    edge_weight: Tensor | None,
+    edge_features: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Compute equations (10) and (12) of docs/maths.md.
+
+    Returns:
+        The gradient of x; and that of the edges' weights, in the accumulation dtype, or of their
+        features.
+    """
+    dtype = accumulation_dtype(x.dtype)
+    source = adjacency.index
+    scaled = _scaled(grad_y.to(dtype), node_scale)
+    messages = scaled.index_select(0, _targets(adjacency))  # (edges, channels)
+    grad_edge = None
+    if edge_weight is not None:
+        sent = _scaled(x.to(dtype), node_scale).index_select(0, source)
+        grad_edge = _by_edge((messages * sent).sum(1), adjacency)
+        messages = messages * _at_positions(edge_weight.to(dtype), adjacency).unsqueeze(1)
+    if edge_features is not None:
+        messages = torch.where(_passed(x, adjacency, edge_features), messages, 0)
+        grad_edge = _by_edge(messages.to(edge_features.dtype), adjacency)
+    grad_x = self_weight * scaled
+    grad_x = _scaled(grad_x.index_add(0, source, messages), node_scale)
+    return grad_x.to(x.dtype), grad_edge
+
+
+def double_backward(
+    cotangents: tuple[Tensor | None, Tensor | None],
+    grad_y: Tensor,
+    x: Tensor,
+    adjacency: Adjacency,
+    *,
+    self_weight: float,
+    node_scale: Tensor | None,
+    edge_weight: Tensor | None,
+    edge_features: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Compute the gradients of `backward`, which is linear in each of its tensors.
+
+    With features of the edges it is linear in grad_y, and flat in the rest.
+
+    Args:
+        cotangents: Those of the gradients of x and of the edges; `None` for 0.
+        grad_y, x, adjacency, self_weight, node_scale, edge_weight, edge_features: What `backward`
+            was given.
+
+    Returns:
+        The gradients of grad_y, of x, and of the edges' weights or features.
+    """
+    u, p = cotangents
+    of_grad_y, of_x = torch.zeros_like(grad_y), torch.zeros_like(x)
+    if edge_features is not None:
+        dtype = accumulation_dtype(x.dtype)
+        messages = torch.zeros_like(edge_features, dtype=dtype)
+        if p is not None:
+            messages = p.to(dtype)
+        messages = _at_positions(messages, adjacency)
+        if u is not None:
+            messages = messages + u.to(dtype).index_select(0, adjacency.index)
+            of_grad_y = self_weight * u
+        messages = torch.where(_passed(x, adjacency, edge_features), messages, 0)
+        total = of_grad_y.to(dtype).index_add(0, _targets(adjacency), messages)
+        return total.to(grad_y.dtype), of_x, torch.zeros_like(edge_features)
+    assert edge_weight is not None
+    of_weight: Tensor | None = torch.zeros_like(edge_weight)
+    if u is not None:
+        of_grad_y = of_grad_y + aggregate(
+            u, adjacency, self_weight=self_weight, node_scale=node_scale,
+            edge_weight=edge_weight, edge_features=None,
+        )  # fmt: skip
+        _, of_weight = backward(
+            grad_y, u, adjacency, self_weight=self_weight, node_scale=node_scale,
+            edge_weight=edge_weight, edge_features=None,
+        )  # fmt: skip
+    if p is not None:
+        of_grad_y = of_grad_y + aggregate(
+            x, adjacency, self_weight=0.0, node_scale=node_scale, edge_weight=p,
+            edge_features=None,
+        )  # fmt: skip
+        of_x, _ = backward(
+            grad_y, x, adjacency, self_weight=0.0, node_scale=node_scale, edge_weight=p,
+            edge_features=None,
+        )  # fmt: skip
+    return of_grad_y, of_x, of_weight
+
+
+def _scaled(x: Tensor, node_scale: Tensor | None) -> Tensor:
+    return x if node_scale is None else x * node_scale.to(x.dtype).unsqueeze(1)
+
+
+def _passed(x: Tensor, adjacency: Adjacency, edge_features: Tensor) -> Tensor:
+    """Where the messages of GINE are positive, `(edges, channels)`."""
+    dtype = accumulation_dtype(x.dtype)
+    messages = x.to(dtype).index_select(0, adjacency.index)
+    return messages + _at_positions(edge_features.to(dtype), adjacency) > 0
+
+
+def _by_edge(quantity: Tensor, adjacency: Adjacency) -> Tensor:
+    """A quantity in the order of `adjacency.index` in that of the edges; undoes `_at_positions`."""
+    if adjacency.order is None:
+        return quantity
+    return torch.empty_like(quantity).index_copy(0, adjacency.order, quantity)
 
 
 def _targets(adjacency: Adjacency) -> Tensor:
