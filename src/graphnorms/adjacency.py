@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+from graphnorms.tracing import is_traced
+
+_INTEGERS = (
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32,
+    torch.uint64,
+)  # fmt: skip
 
 
 class Adjacency:
@@ -152,7 +157,11 @@ class Adjacency:
         by_source, transpose_order = torch.sort(source, stable=True)
         forward = _sorted_keys(target, source, num_nodes)
         backward = _sorted_keys(source, target, num_nodes)
-        if source.shape[0]:
+        differs = unsorted = True  # in a traced graph, where nothing can be read
+        if is_traced():
+            inside = ((edge_index >= 0) & (edge_index < num_nodes)).all()
+            torch._assert_async(inside, f"edge_index holds an id outside 0 … {num_nodes} - 1")
+        elif source.shape[0]:
             moved = order != torch.arange(order.shape[0], device=order.device)
             # One read-back for all four answers.
             low, high, differs, unsorted = torch.stack(
@@ -197,6 +206,8 @@ class Adjacency:
             )
             numbers = torch.empty_like(place)
             numbers[transpose_place] = place if self.order is None else self.order[place]
+            if torch._C._len_torch_dispatch_stack():
+                return numbers  # it belongs to the trace
             self._transpose_order = numbers
         return self._transpose_order
 
@@ -204,7 +215,10 @@ class Adjacency:
     def in_degree(self) -> Tensor:
         """Number of edges that end in each node, `(nodes,)` int64; counted at first use."""
         if self._in_degree is None:
-            self._in_degree = self.ptr.diff()
+            in_degree = self.ptr.diff()
+            if torch._C._len_torch_dispatch_stack():
+                return in_degree  # it belongs to the trace
+            self._in_degree = in_degree
         return self._in_degree
 
     def to_edge_index(self) -> Tensor:

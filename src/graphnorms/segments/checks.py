@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+import operator
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-_INTEGERS: Final = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_INTEGERS: Final = (
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32,
+    torch.uint64,
+)  # fmt: skip
 
 
 def check_integer_vector(name: str, vector: Tensor) -> None:
@@ -19,6 +23,15 @@ def check_integer_vector(name: str, vector: Tensor) -> None:
             else type(vector).__name__
         )
         raise ValueError(f"{name} is {given}, expected a vector of integers")
+
+
+def check_size(name: str, size: Any) -> int | None:
+    """Return a number of segments as an int, and refuse what is none."""
+    if size is None or type(size) is int:
+        return size
+    if isinstance(size, bool) or not hasattr(size, "__index__"):
+        raise ValueError(f"{name} is {size!r}, expected the number of graphs as an integer")
+    return size if isinstance(size, torch.SymInt) else operator.index(size)
 
 
 def check_ids(index: Tensor, num_segments: int, names: tuple[str, str]) -> None:

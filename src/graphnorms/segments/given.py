@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from graphnorms.segments.checks import check_mask
+from graphnorms.segments.checks import check_mask, check_size
 from graphnorms.segments.memory import memory
 from graphnorms.segments.segments import Segments
 from graphnorms.tracing import is_traced, may_keep
@@ -52,6 +52,7 @@ def as_segments(
     elif is_traced():
         segments = Segments.from_batch(batch, num_segments, names=names)
     else:
+        num_segments = check_size(names[1], num_segments)
         found = memory.find(batch, num_segments)
         segments = _derive(batch, num_segments, names) if found is None else found
     if segments.num_rows != rows:
@@ -89,8 +90,5 @@ def _masked(
 def _derive(batch: Tensor, num_segments: int | None, names: tuple[str, str]) -> Segments:
     segments = Segments.from_batch(batch, num_segments, names=names)
     if may_keep(batch) and not batch.is_inference():
-        # A Segments that holds the vector itself would keep it, and so the entry, alive.
-        if segments._index is batch:
-            segments._index = batch.detach()
         memory.keep(batch, num_segments, segments)
     return segments

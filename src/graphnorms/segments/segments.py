@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from typing import Any
 
 import torch
@@ -14,8 +13,9 @@ from graphnorms.segments.checks import (
     check_integer_vector,
     check_mask,
     check_offsets,
+    check_size,
 )
-from graphnorms.segments.memory import memory
+from graphnorms.segments.memory import Seen, memory
 from graphnorms.segments.order import must_be_simple, offsets_and_order, offsets_of
 from graphnorms.tracing import is_traced, may_keep
 
@@ -59,7 +59,7 @@ class Segments:
         self.masked = masked
         self._index = index
         self._counts: Tensor | None = None
-        self._last_mask: tuple[weakref.ref[Tensor], int, Segments] | None = None
+        self._last_mask: tuple[Seen, Segments] | None = None
 
     @classmethod
     def from_ptr(
@@ -86,11 +86,11 @@ class Segments:
         check_integer_vector("ptr", ptr)
         if ptr.shape[0] == 0:
             raise ValueError("ptr is empty, expected segments + 1 offsets beginning with 0")
-        ptr = ptr.to(torch.int64)
-        if validate or (validate is None and ptr.is_cpu):
+        ptr = ptr.to(torch.int64, copy=True)  # what is written to it later does not change it here
+        if validate or (validate is None and ptr.is_cpu and not is_traced()):
             check_offsets(ptr, num_rows)
         if num_rows is None:
-            num_rows = int(ptr[-1])
+            num_rows = ptr[-1].item()
         return cls(ptr, None, num_rows, longest=longest)
 
     @classmethod
@@ -101,9 +101,10 @@ class Segments:
             ValueError: `counts` is not a vector of integers, or one is negative.
         """
         check_integer_vector("counts", counts)
-        if counts.shape[0] and int(counts.min()) < 0:
+        counts = counts.to(torch.int64)
+        if counts.shape[0] and not is_traced() and int(counts.min()) < 0:
             raise ValueError(f"counts has {int(counts.min())}, expected no negative number")
-        return cls.from_ptr(offsets_of(counts.to(torch.int64)), validate=False)
+        return cls.from_ptr(offsets_of(counts), validate=False)
 
     @classmethod
     def from_batch(
@@ -124,7 +125,8 @@ class Segments:
         Args:
             batch: Segment of each row, integer, `(rows,)`.
             num_segments: How many segments there are, empty ones at the end included. Read
-                from the largest id if not given, which reads the device once.
+                from the largest id if not given, which reads the device once; in a traced graph
+                it then is a number known at run time.
             sorted: That the ids ascend; `None` finds out on the CPU.
             validate: On a GPU, read the device to name a value outside the range.
             names: What errors call the vector and the number of segments.
@@ -134,11 +136,12 @@ class Segments:
                 `num_segments`.
         """
         check_integer_vector(names[0], batch)
+        num_segments = check_size(names[1], num_segments)
         if is_traced() or torch._C._functorch.is_batchedtensor(batch):
             return _from_batch_without_reading(cls, batch, num_segments, bool(sorted), names)
-        if num_segments is None:
-            num_segments = int(batch.max()) + 1 if batch.shape[0] else 0
         index = batch.to(torch.int64)
+        if num_segments is None:
+            num_segments = int(index.max()) + 1 if index.shape[0] else 0
         if batch.is_cpu or validate:
             check_ids(index, num_segments, names)
         if not batch.is_cpu:
@@ -147,6 +150,8 @@ class Segments:
             sorted = bool((index[1:] >= index[:-1]).all())
         order = None if sorted else torch.argsort(index, stable=True)
         counts = torch.bincount(index, minlength=num_segments)
+        if index is batch:
+            index = batch.clone()  # what is written to the vector later does not change it here
         segments = cls(offsets_of(counts), order, batch.shape[0], index=index)
         segments._counts = counts
         return segments
@@ -170,14 +175,14 @@ class Segments:
         check_mask(mask, self.num_rows, self.ptr.device)
         keeps = may_keep(mask) and not mask.is_inference()
         if keeps and self._last_mask is not None:
-            last, version, kept = self._last_mask
-            if last() is mask and version == mask._version:
+            seen, kept = self._last_mask
+            if seen.is_still(mask):
                 return kept
         index = self.index.masked_fill(~mask, self.num_segments)
         ptr, order = offsets_and_order(index, self.num_segments)
         segments = Segments(ptr, order, self.num_rows, index=index, masked=True)
         if keeps:
-            self._last_mask = (weakref.ref(mask), mask._version, segments)
+            self._last_mask = (Seen(mask), segments)
         return segments
 
     @property
