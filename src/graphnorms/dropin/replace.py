@@ -16,7 +16,7 @@ from graphnorms.dropin.finding import attach_finders
 from graphnorms.dropin.giving import Giver
 from graphnorms.dropin.norms import Known, is_per_graph, recognize, same, takes_channels
 from graphnorms.dropin.result import Change, Exchange, Replacement
-from graphnorms.dropin.slots import Standing, Where, find_norms, selection
+from graphnorms.dropin.slots import Path, Standing, Where, find_norms, paths_to, selection
 from graphnorms.layers.base import Norm
 from graphnorms.layers.factory import lookup, make_norm
 
@@ -88,6 +88,7 @@ def replace_norms(
     if not norms:
         raise ValueError(f"{type(model).__name__} holds no norm that could be exchanged")
     is_wanted = selection(where, norms)
+    paths = paths_to(holder)
     seen = None if example is None else call_once(model, example, norms)
     changes: list[Change] = []
     exchanges: list[Exchange] = []
@@ -109,7 +110,13 @@ def replace_norms(
         for i, slot in enumerate(norm.slots):
             one = copy.deepcopy(new) if unshare and i else new
             if id(one) not in given:
-                giver = _giver(one, slot.name, norm.known, single_graph)
+                places = (slot,) if unshare else norm.slots
+                ways = tuple(
+                    path.into(place.parent, place.key)
+                    for place in places
+                    for path in paths[id(place.parent)]
+                )
+                giver = _giver(one, ways, norm.known, single_graph)
                 per_graph = per_graph or giver.per_graph
                 detach.append(giver.attach(one))
                 given.add(id(one))
@@ -189,10 +196,10 @@ def _new_norm(
     return made, carry_over(old, was, made, recognize(made))
 
 
-def _giver(new: nn.Module, name: str, was: Known, single_graph: bool | None) -> Giver:
+def _giver(new: nn.Module, paths: tuple[Path, ...], was: Known, single_graph: bool | None) -> Giver:
     return Giver(
         new,
-        name,
+        paths,
         per_graph=is_per_graph(new),
         positions=was.library != "torch" or not isinstance(new, Norm),
         single_graph=bool(single_graph),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from torch import nn
 
@@ -45,6 +45,23 @@ class Slot:
     def module(self) -> nn.Module | None:
         """What stands there."""
         return self.parent._modules[self.key]
+
+
+class Path(NamedTuple):
+    """One way to a module.
+
+    Args:
+        name: Its qualified name.
+        keys: Those parts of the name that are keys of containers, as of one by node type.
+    """
+
+    name: str = ""
+    keys: tuple[str, ...] = ()
+
+    def into(self, module: nn.Module, key: str) -> Path:
+        """Return the way on from a module to one of its children."""
+        keys = (*self.keys, key) if isinstance(module, nn.ModuleDict) else self.keys
+        return Path(f"{self.name}.{key}" if self.name else key, keys)
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,20 @@ def find_norms(holder: nn.Module) -> list[Standing]:
         Standing(module, known, tuple(places[key]), known.reason or _reason(places[key]))
         for key, (module, known) in found.items()
     ]
+
+
+def paths_to(holder: nn.Module) -> dict[int, list[Path]]:
+    """List all ways from a module to itself and to every one inside, by its id."""
+    found: dict[int, list[Path]] = {}
+
+    def walk(module: nn.Module, path: Path, above: tuple[int, ...]) -> None:
+        found.setdefault(id(module), []).append(path)
+        for key, child in module._modules.items():
+            if child is not None and id(child) not in above:
+                walk(child, path.into(module, key), (*above, id(child)))
+
+    walk(holder, Path(), (id(holder),))
+    return found
 
 
 def _slots(module: nn.Module, prefix: str, seen: set[int]) -> Iterator[Slot]:
