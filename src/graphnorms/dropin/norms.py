@@ -25,6 +25,12 @@ _TORCH: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
     nn.GroupNorm: "group",
     nn.RMSNorm: "rms",
 })  # fmt: skip
+_OF_IMAGES: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
+    nn.BatchNorm2d: "batch",
+    nn.BatchNorm3d: "batch",
+    nn.InstanceNorm2d: "instance",
+    nn.InstanceNorm3d: "instance",
+})  # fmt: skip
 _PYG: Final[Mapping[str, str]] = MappingProxyType({
     "BatchNorm": "batch",
     "LayerNorm": "layer-graph",
@@ -43,6 +49,8 @@ _OURS: Final[Mapping[type[nn.Module], str]] = MappingProxyType(
     {row.layer: name for name, row in reversed(tuple(CATALOG.items()))}
 )
 _ABSENT: Final = object()
+_OF_BIAS: Final = {"bias", "elementwise_affine"}
+"""What a layer may take, too, but does not keep under the name."""
 _TORCHS_NAMES: Final = MappingProxyType({"affine": "elementwise_affine"})
 
 
@@ -57,6 +65,7 @@ class Known:
         settings: What our layer of the kind is built with, to be the same.
         reason: Why it cannot be exchanged; empty if it can.
         caveat: What the new one does not do as it did; empty if there is nothing.
+        without_bias: Whether it has a weight and no bias, though its kind may have one.
     """
 
     kind: str
@@ -65,6 +74,7 @@ class Known:
     settings: Mapping[str, Any]
     reason: str = ""
     caveat: str = ""
+    without_bias: bool = False
 
 
 def recognize(module: nn.Module) -> Known | None:
@@ -76,7 +86,7 @@ def recognize(module: nn.Module) -> Known | None:
             break
     else:
         return None
-    inner = _inner(module)
+    inner = holder_of(module)
     if kind == "layer-graph" and getattr(module, "mode", None) == "node":
         kind = "layer"
     elif kind == "group" and getattr(module, "mode", None) == "graph":
@@ -87,25 +97,20 @@ def recognize(module: nn.Module) -> Known | None:
         channels=_channels(inner),
         settings=_settings(kind, inner, module),
         reason=_reason(module, base, kind),
-        caveat=_caveat(module),
+        caveat=_caveat(module, kind, library),
+        without_bias=_parameter(inner, "weight") and not _parameter(inner, "bias"),
     )
 
 
 def _kind(base: type) -> tuple[str, str] | None:
-    if base in _TORCH:
-        return _TORCH[base], "torch"
+    if base in _TORCH or base in _OF_IMAGES:
+        return (_TORCH | _OF_IMAGES)[base], "torch"
     if base.__module__.startswith("torch_geometric.nn.norm.") and base.__name__ in _PYG:
         return _PYG[base.__name__], "PyG"
     if base in _OURS:
         kind = _OURS[base]
         return ("layer-graph" if kind == "layer" else kind), "graphnorms"
     return None
-
-
-def _inner(module: nn.Module) -> nn.Module:
-    """Return what holds the parameters: of a BatchNorm of PyG or ours, the one of torch inside."""
-    inner = getattr(module, "module", None)
-    return inner if isinstance(inner, nn.Module) else module
 
 
 def _channels(module: nn.Module) -> int | None:
@@ -120,7 +125,7 @@ def _channels(module: nn.Module) -> int | None:
 def _settings(kind: str, inner: nn.Module, module: nn.Module) -> dict[str, Any]:
     row = CATALOG[kind]
     settings = dict(row.arguments)
-    for name in settings_of(row):
+    for name in settings_of(row).keys() - _OF_BIAS:
         for attribute in (name, _TORCHS_NAMES.get(name, name)):
             value = getattr(module, attribute, getattr(inner, attribute, _ABSENT))
             if value is not _ABSENT:
@@ -130,13 +135,17 @@ def _settings(kind: str, inner: nn.Module, module: nn.Module) -> dict[str, Any]:
     return settings
 
 
-def _caveat(module: nn.Module) -> str:
+def _caveat(module: nn.Module, kind: str, library: str) -> str:
     if isinstance(module, nn.InstanceNorm1d):
         return "torch's takes (nodes, channels) for one sequence and normalizes each row"
+    if library == "PyG" and kind in ("graph", "layer-graph") and _parameter(module, "weight"):
+        return "bfloat16 stays so under autocast, where PyG's returns float32"
     return "not its synchronization over ranks" if isinstance(module, nn.SyncBatchNorm) else ""
 
 
 def _reason(module: nn.Module, base: type, kind: str) -> str:
+    if base in _OF_IMAGES:
+        return "it is of images, (entries, channels, height, width)"
     if needs := CATALOG[kind].needs:
         return f"it takes {' and '.join(needs)} besides features and graphs"
     if type(module).forward is not getattr(base, "forward", None):
@@ -147,13 +156,21 @@ def _reason(module: nn.Module, base: type, kind: str) -> str:
     shape = getattr(module, "normalized_shape", ())
     if len(shape) > 1:
         return f"it normalizes over the last {len(shape)} dimensions, {tuple(shape)}"
+    holder = holder_of(module)
+    for name in ("weight", "bias"):
+        if isinstance(getattr(holder, name, None), Tensor) and not _parameter(holder, name):
+            return f"its {name} is computed: parametrized, pruned or normalized; end that before"
     return ""
 
 
-def affine_of(module: nn.Module) -> tuple[Tensor | None, Tensor | None]:
-    """Return weight and bias, wherever they are kept."""
-    holder = _inner(module)
-    return getattr(holder, "weight", None), getattr(holder, "bias", None)
+def _parameter(holder: nn.Module, name: str) -> bool:
+    return holder._parameters.get(name) is not None
+
+
+def holder_of(module: nn.Module) -> nn.Module:
+    """Return what holds the parameters: of a BatchNorm of PyG or ours, the one of torch inside."""
+    inner = getattr(module, "module", None)
+    return inner if isinstance(inner, nn.Module) else module
 
 
 def is_per_graph(norm: nn.Module) -> bool:
@@ -180,4 +197,7 @@ def same(known: Known, **place: Any) -> nn.Module:
     settings = dict(known.settings)
     if takes_channels(row.layer):
         settings["in_channels"] = known.channels
-    return row.layer(**settings, **place)
+    layer = row.layer(**settings, **place)
+    if known.without_bias:
+        holder_of(layer).register_parameter("bias", None)
+    return layer

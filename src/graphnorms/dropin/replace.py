@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from graphnorms.dropin.carrying import carry_over
+from graphnorms.dropin.carrying import Owners, carry_over, owners_in
 from graphnorms.dropin.example import Seen, call_once
 from graphnorms.dropin.finding import attach_finders
 from graphnorms.dropin.giving import Giver
@@ -88,7 +88,7 @@ def replace_norms(
     if not norms:
         raise ValueError(f"{type(model).__name__} holds no norm that could be exchanged")
     is_wanted = selection(where, norms)
-    paths = paths_to(holder)
+    paths, owners = paths_to(holder), owners_in(holder)
     seen = None if example is None else call_once(model, example, norms)
     changes: list[Change] = []
     exchanges: list[Exchange] = []
@@ -99,7 +99,7 @@ def replace_norms(
         new, note = None, "left by `where`"
         if is_wanted(norm):
             calls = None if seen is None else seen.get(id(norm.module), [])
-            new, note = _new_norm(norm, to, model, keep_parameters, calls)
+            new, note = _new_norm(norm, to, model, owners, keep_parameters, calls)
         if new is None:
             changes.append(Change(norm.names, norm.module, None, note))
             continue
@@ -107,8 +107,9 @@ def replace_norms(
             note += f"; {norm.known.caveat}"
         if len(norm.slots) > 1:
             note += f"; {'one each' if unshare else 'still one'} for {len(norm.slots)} places"
+        ones = [new, *(_copy_of(new, norm.module) for _ in norm.slots[1:] if unshare)]
         for i, slot in enumerate(norm.slots):
-            one = copy.deepcopy(new) if unshare and i else new
+            one = ones[i if unshare else 0]
             if id(one) not in given:
                 places = (slot,) if unshare else norm.slots
                 ways = tuple(
@@ -156,7 +157,12 @@ def _check(model: nn.Module, to: Target) -> None:
 
 
 def _new_norm(
-    norm: Standing, to: Target, model: nn.Module, keep: bool, calls: list[Seen] | None
+    norm: Standing,
+    to: Target,
+    model: nn.Module,
+    owners: Owners,
+    keep: bool,
+    calls: list[Seen] | None,
 ) -> tuple[nn.Module | None, str]:
     """Make what comes in place of a norm; or nothing, with the reason."""
     if norm.reason:
@@ -191,9 +197,14 @@ def _new_norm(
     if made is old:
         return made, "everything: it is the same norm"
     made.train(old.training)
-    if not keep:
-        return made, "nothing: keep_parameters=False"
-    return made, carry_over(old, was, made, recognize(made))
+    return made, carry_over(old, was, made, recognize(made), owners, keep)
+
+
+def _copy_of(new: nn.Module, old: nn.Module) -> nn.Module:
+    """Copy a norm, but for the parameters that it has kept of the old one, as tied ones are."""
+    own = {id(parameter) for parameter in new.parameters()}
+    kept = {id(p): p for p in old.parameters() if id(p) in own}
+    return copy.deepcopy(new, dict(kept))
 
 
 def _giver(new: nn.Module, paths: tuple[Path, ...], was: Known, single_graph: bool | None) -> Giver:

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from torch import nn
 
-from graphnorms.dropin.carrying import carry_over
+from graphnorms.dropin.carrying import Owners, carry_over, owners_in
+from graphnorms.dropin.giving import again
 from graphnorms.dropin.norms import Known, recognize, same
 from graphnorms.dropin.result import Change, Exchange, Replacement
 from graphnorms.dropin.slots import find_norms
@@ -65,6 +66,7 @@ def convert_sync(
     norms = find_norms(holder)
     if not norms:
         raise ValueError(f"{type(model).__name__} holds no norm")
+    owners = owners_in(holder)
     changes: list[Change] = []
     exchanges: list[Exchange] = []
     back: list[Callable[[], None]] = []
@@ -83,7 +85,8 @@ def convert_sync(
                     f"the model is a {type(model).__name__}, which knows its parameters already; "
                     "call convert_sync first, and wrap the result"
                 )
-            new, note = _ours(old, known)
+            new, note = _ours(old, known, owners)
+            back += again(old, new)
         own = getattr(old, "process_group", None) if process_group is None else None
         _share(new, own or group, split_graphs)
         for slot in norm.slots:
@@ -123,7 +126,7 @@ def _why_not(old: nn.Module, known: Known, split_graphs: bool) -> str:
     return ""
 
 
-def _ours(old: nn.Module, known: Known) -> tuple[nn.Module, str]:
+def _ours(old: nn.Module, known: Known, owners: Owners) -> tuple[nn.Module, str]:
     """Build our layer in place of another library's, and say what it has taken over."""
     place: dict[str, Any] = {}
     for tensor in (*old.parameters(), *old.buffers()):
@@ -133,7 +136,7 @@ def _ours(old: nn.Module, known: Known) -> tuple[nn.Module, str]:
         known = replace(known, settings={**known.settings, "num_types": old.num_types})
     new = same(known, **place)
     new.train(old.training)
-    return new, carry_over(old, known, new, recognize(new))
+    return new, carry_over(old, known, new, recognize(new), owners)
 
 
 def _share(norm: nn.Module, group: Group, split_graphs: bool) -> None:

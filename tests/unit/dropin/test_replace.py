@@ -154,7 +154,9 @@ def blocks() -> nn.Module:
 def test_where(where: Any) -> None:
     result = gn.replace_norms(blocks(), "graph", where)
     assert [change.name for change in result.changed] == ["convs.0.norm", "convs.1.norm"]
-    assert [(change.name, change.note) for change in result.left] == [("head.1", "left by `where`")]
+    assert [(change.name, change.note) for change in result.left] == [
+        ("head.1", "left by `where`"), ("head.2", "left by `where`"),
+    ]  # fmt: skip
 
 
 def test_a_pattern_that_matches_nothing() -> None:
@@ -171,11 +173,12 @@ def test_a_function_decides() -> None:
 
     result = gn.replace_norms(blocks(), by_name)
     assert asked == ["convs.0.norm", "convs.1.norm", "head.1"]
-    first, second, third = result.changes
+    first, second, third, images = result.changes
     assert isinstance(first.new, gn.PairNorm)
     assert first.new.scale == 2
     assert (second.new, second.note) == (None, "left by `to`")
     assert isinstance(third.new, nn.Identity)
+    assert images.new is None
     of_one = gn.replace_norms(blocks(), lambda old: gn.GraphNorm(WIDTH))
     assert len(of_one.changed) == 3
     bad: Any = lambda old: 3  # noqa: E731
@@ -377,7 +380,7 @@ def test_the_table() -> None:
     assert re.split(r"  +", lines[3]) == [
         "head.1", "torch: BatchNorm1d(6)", "left", "left by `where`"
     ]  # fmt: skip
-    assert lines[4] == "2 of 3 norms exchanged."
+    assert lines[5] == "2 of 4 norms exchanged."
 
 
 def test_resolve_norm() -> None:
