@@ -28,7 +28,6 @@ _HOOKS_OF_STATE: Final = (
 )  # fmt: skip
 
 _WEIGHTS: Final = ("weight", "bias")
-_RUNNING: Final = ("running_mean", "running_var", "num_batches_tracked")
 
 Owners = Mapping[int, list[tuple[nn.Module, str]]]
 """By the id of a parameter, the modules that have it, and what it is called there."""
@@ -73,8 +72,9 @@ def carry_over(
         text = "nothing: its parameters are its own"
     elif was.kind == now.kind or (was.kind in _AFFINE and now.kind in _AFFINE):
         kept, lost = _in_both(before, after, alike=was.kind == now.kind)
-        everything = was.kind == now.kind and kept and not lost
-        text = "everything" if everything else _listed(kept) or "nothing to keep"
+        text = _listed([_word(name) for name in kept]) or "nothing to keep"
+        if was.kind == now.kind and kept and not lost:
+            text = "everything"
     else:
         text = "nothing: its parameters mean something else" if before else "nothing to keep"
     ties = _hand_on(kept, before, after, {id(module) for module in old.modules()}, owners)
@@ -84,6 +84,8 @@ def carry_over(
     lost += ties.lost
     lost += _hooks_left(old, new)
     text += "".join(f"; {words}" for words in ties.kept)
+    if was.without_bias and "bias" in after:
+        text += "; its bias is new"
     text += f"; also {_listed(also)}" if also else ""
     return f"{text}; not {_listed(lost)}" if lost else text
 
@@ -123,11 +125,12 @@ def _in_both(before: _Tensors, after: _Tensors, *, alike: bool) -> tuple[list[st
 
 def _word(name: str) -> str:
     key = name.rpartition(".")[2]
-    return "running statistics" if key in _RUNNING else key
+    is_running = key.startswith("running") or key == "num_batches_tracked"
+    return "running statistics" if is_running else key
 
 
 def _listed(words: list[str]) -> str:
-    return " and ".join(dict.fromkeys(map(_word, words)))
+    return " and ".join(dict.fromkeys(words))
 
 
 def _hand_on(
@@ -208,4 +211,4 @@ def _hand_on_attributes(old: nn.Module, was: Known, new: nn.Module) -> list[str]
     ]
     for name in names:
         setattr(new, name, vars(old)[name])
-    return names
+    return [f"attribute {name}" for name in names]

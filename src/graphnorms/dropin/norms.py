@@ -28,8 +28,12 @@ _TORCH: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
 _OF_IMAGES: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
     nn.BatchNorm2d: "batch",
     nn.BatchNorm3d: "batch",
+    nn.LazyBatchNorm2d: "batch",
+    nn.LazyBatchNorm3d: "batch",
     nn.InstanceNorm2d: "instance",
     nn.InstanceNorm3d: "instance",
+    nn.LazyInstanceNorm2d: "instance",
+    nn.LazyInstanceNorm3d: "instance",
 })  # fmt: skip
 _PYG: Final[Mapping[str, str]] = MappingProxyType({
     "BatchNorm": "batch",
@@ -98,7 +102,7 @@ def recognize(module: nn.Module) -> Known | None:
         settings=_settings(kind, inner, module),
         reason=_reason(module, base, kind),
         caveat=_caveat(module, kind, library),
-        without_bias=_parameter(inner, "weight") and not _parameter(inner, "bias"),
+        without_bias=_parameter(inner, "weight") and inner._parameters.get("bias", inner) is None,
     )
 
 
@@ -139,13 +143,13 @@ def _caveat(module: nn.Module, kind: str, library: str) -> str:
     if isinstance(module, nn.InstanceNorm1d):
         return "torch's takes (nodes, channels) for one sequence and normalizes each row"
     if library == "PyG" and kind in ("graph", "layer-graph") and _parameter(module, "weight"):
-        return "bfloat16 stays so under autocast, where PyG's returns float32"
+        return "PyG's returns float32 for bfloat16, as under autocast, and ours bfloat16"
     return "not its synchronization over ranks" if isinstance(module, nn.SyncBatchNorm) else ""
 
 
 def _reason(module: nn.Module, base: type, kind: str) -> str:
     if base in _OF_IMAGES:
-        return "it is of images, (entries, channels, height, width)"
+        return "it normalizes images, (entries, channels, height, width)"
     if needs := CATALOG[kind].needs:
         return f"it takes {' and '.join(needs)} besides features and graphs"
     if type(module).forward is not getattr(base, "forward", None):
