@@ -109,6 +109,23 @@ def pop(owner: object) -> None:
         _stack.top = top.outer
 
 
+def is_vector(value: Any) -> bool:
+    """Whether a value is a vector of integers."""
+    return (
+        isinstance(value, Tensor)
+        and value.dim() == 1
+        and not value.is_floating_point()
+        and value.dtype != torch.bool
+    )
+
+
+def is_batch(value: Any) -> bool:
+    """Whether a value can say which graph rows belong to, or does by type."""
+    if isinstance(value, Mapping):
+        return bool(value) and all(map(is_batch, value.values()))
+    return isinstance(value, Segments) or is_vector(value)
+
+
 class batch:
     """Say by hand which graph every row belongs to, for the norms that `replace_norms` has put in.
 
@@ -132,11 +149,15 @@ class batch:
     def __init__(
         self, batch: Tensor | Segments | Mapping[Any, Any] | None, batch_size: Any = None
     ) -> None:
-        if batch is not None and not isinstance(batch, Tensor | Segments | Mapping):
-            raise ValueError(
-                f"batch is a {type(batch).__name__}, expected a vector of integers, a Segments, a "
-                "mapping from node types to these, or None for one graph"
-            )
+        for part in batch.values() if isinstance(batch, Mapping) else (batch,):
+            if part is not None and not is_batch(part):
+                what = f"has type {type(part).__name__}"
+                if isinstance(part, Tensor):
+                    what = f"is {tuple(part.shape)} of {part.dtype}"
+                raise ValueError(
+                    f"batch {what}, expected a vector of integers, a "
+                    "Segments, a mapping from node types to these, or None for one graph"
+                )
         self._batch = batch
         self._batch_size = batch_size
 

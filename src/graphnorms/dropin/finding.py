@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.dropin.context import Other, current, pop, push, repeat
+from graphnorms.dropin.context import Other, current, is_batch, is_vector, pop, push, repeat
 from graphnorms.segments import Segments
 
 _BATCHES: Final = ("batch", "batch_dict")
@@ -307,8 +307,8 @@ def _is_of_edges(name: str) -> bool:
 def _by_name(values: Mapping[str, Any], called: str = "{}") -> Found | None:
     """Find `batch`, `batch_size` and `ptr` among named values; `called` has a place for a name."""
     batch, by_type, ptr = values.get("batch"), values.get("batch_dict"), values.get("ptr")
-    batch = batch if _is_batch(batch) else by_type if _is_batch(by_type) else None
-    ptr = ptr if _is_vector(ptr) else None
+    batch = batch if is_batch(batch) else by_type if is_batch(by_type) else None
+    ptr = ptr if is_vector(ptr) else None
     if batch is None and ptr is None:
         return None
     size = values.get("batch_size")
@@ -350,7 +350,7 @@ def _together(parts: list[Found], *, pairs: bool = False) -> Found:
 def _in(name: str, value: Any, depth: int = 2) -> Found:
     """Find the batch in something that may hold one: `Data`, a mapping, a tuple of such."""
     if isinstance(value, Tensor):
-        if not _is_vector(value):
+        if not is_vector(value):
             dense = _is_dense(name, value)
             return Found(doubt=f"{name} of {tuple(value.shape)}") if dense else _NOTHING
         if _is_of_something_else(name):
@@ -391,7 +391,7 @@ def _in_object(name: str, value: Any) -> Found:
     if found is not None:
         return found._replace(others=inside.others)
     by_type = _attribute(value, "batch_dict")  # HeteroData
-    if _is_batch(by_type):
+    if is_batch(by_type):
         offsets = _attribute(value, "ptr_dict") or {}
         sizes = {kind: ptr.shape[0] - 1 for kind, ptr in offsets.items()}
         return Found(by_type, sizes, name=f"{name}.batch_dict")
@@ -421,7 +421,7 @@ def _looked_through(fields: Mapping[Any, Any], called: str) -> Found:
     others: list[Other] = []
     for key, part in tensors.items():
         name, words = str(key), called.format(key)
-        if not _is_vector(part):
+        if not is_vector(part):
             if name in ("x", "adj", "mask") and _is_dense(name, part):
                 doubts.append(f"{words} of {tuple(part.shape)}")
         elif name in _BATCHES:
@@ -462,18 +462,3 @@ def _attribute(value: Any, name: str, default: Any = None) -> Any:
         return getattr(value, name, default)
     except (KeyError, ValueError):  # as HeteroData and Batch say that they have none
         return default
-
-
-def _is_vector(value: Any) -> bool:
-    return (
-        isinstance(value, Tensor)
-        and value.dim() == 1
-        and not value.is_floating_point()
-        and value.dtype != torch.bool
-    )
-
-
-def _is_batch(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return bool(value) and all(map(_is_batch, value.values()))
-    return isinstance(value, Segments) or _is_vector(value)

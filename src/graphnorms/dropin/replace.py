@@ -16,7 +16,17 @@ from graphnorms.dropin.finding import attach_finders
 from graphnorms.dropin.giving import Giver
 from graphnorms.dropin.norms import Known, is_per_graph, recognize, same, takes_channels
 from graphnorms.dropin.result import Change, Exchange, Replacement
-from graphnorms.dropin.slots import Path, Standing, Where, find_norms, paths_to, selection
+from graphnorms.dropin.slots import (
+    Path,
+    Standing,
+    Where,
+    check_function,
+    check_module,
+    find_norms,
+    find_unknown,
+    paths_to,
+    selection,
+)
 from graphnorms.layers.base import Norm
 from graphnorms.layers.factory import lookup, make_norm
 
@@ -24,6 +34,9 @@ Target = str | Callable[..., "nn.Module | str | None"]
 """What comes in: a name, or a function of the old norm, or of it and its qualified name."""
 
 SAME: Final = "same"
+_EXPECTED: Final = (
+    "the name of a norm, 'same', or a function of the old norm, as lambda old: GraphNorm(…)"
+)
 _WRAPPERS: Final = ("DistributedDataParallel", "FullyShardedDataParallel", "DataParallel")
 
 
@@ -79,6 +92,12 @@ def replace_norms(
             that matches none.
     """
     _check(model, to)
+    flags = {"keep_parameters": keep_parameters, "inplace": inplace, "unshare": unshare}
+    for flag, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{flag} is {value!r}, expected True or False")
+    if not (single_graph is None or isinstance(single_graph, bool)):
+        raise ValueError(f"single_graph is {single_graph!r}, expected None, True or False")
     if not inplace:
         model = copy.deepcopy(model)
     holder = model
@@ -86,7 +105,11 @@ def replace_norms(
         holder = nn.ModuleDict({type(model).__name__: model})
     norms = find_norms(holder)
     if not norms:
-        raise ValueError(f"{type(model).__name__} holds no norm that could be exchanged")
+        unknown = ", ".join(find_unknown(holder)) or "none"
+        raise ValueError(
+            f"{type(model).__name__} holds no norm of PyG, torch or graphnorms; others, which "
+            f"have to be exchanged by hand: {unknown}"
+        )
     is_wanted = selection(where, norms)
     paths, owners = paths_to(holder), owners_in(holder)
     seen = None if example is None else call_once(model, example, norms)
@@ -95,11 +118,14 @@ def replace_norms(
     detach: list[Callable[[], None]] = []
     given: set[int] = set()
     per_graph = False
-    for norm in norms:
+    made: list[tuple[nn.Module | None, str]] = []
+    for norm in norms:  # all of them before one is put in: a refusal leaves the model as it was
         new, note = None, "left by `where`"
         if is_wanted(norm):
             calls = None if seen is None else seen.get(id(norm.module), [])
             new, note = _new_norm(norm, to, model, owners, keep_parameters, calls)
+        made.append((new, note))
+    for norm, (new, note) in zip(norms, made, strict=True):
         if new is None:
             changes.append(Change(norm.names, norm.module, None, note))
             continue
@@ -124,7 +150,8 @@ def replace_norms(
             slot.put(one)
             exchanges.append(Exchange(slot, norm.module, one))
         changes.append(Change(norm.names, norm.module, new, note))
-    notes: list[str] = []
+    unknown = find_unknown(holder)
+    notes = [f"Not known, and left: {', '.join(unknown)}."] if unknown else []
     if holder is not model:
         (model,) = holder.children()
     elif per_graph:
@@ -136,6 +163,7 @@ def replace_norms(
 
 def _check(model: nn.Module, to: Target) -> None:
     """Refuse what cannot work, before anything is changed."""
+    check_module(model)
     for module in model.modules():
         if type(module).__name__ in _WRAPPERS:
             raise ValueError(
@@ -144,12 +172,14 @@ def _check(model: nn.Module, to: Target) -> None:
             )
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError("the model is compiled by TorchScript; call replace_norms before")
-    if isinstance(to, type):
-        raise ValueError(
-            f"to is the class {to.__name__}, expected a name, or a function of the old norm: "
-            f"lambda old: {to.__name__}(…)"
-        )
-    if isinstance(to, str) and to != SAME and (needs := lookup(to).needs):
+    if not isinstance(to, str):
+        check_function("to", to, (1, 2), _EXPECTED)
+    elif to != SAME:
+        _check_name(to)
+
+
+def _check_name(to: str) -> None:
+    if needs := lookup(to).needs:
         raise ValueError(
             f"the norm {to!r} takes {' and '.join(needs)} besides features and graphs, which "
             "models do not give their norms; choose another"
@@ -174,6 +204,8 @@ def _new_norm(
     if made is None:
         return None, "left by `to`"
     if isinstance(made, str):
+        if made != SAME:
+            _check_name(made)
         channels = was.channels
         if channels is None and calls and len(calls[0].shape) == 2:
             channels = calls[0].shape[1]
@@ -182,11 +214,14 @@ def _new_norm(
         elif channels is None and takes_channels(lookup(made).layer):
             return None, f"{type(old).__name__} does not say its width; give an example"
         else:
-            made = make_norm(made, channels or 0, **_place_of(old, model))
+            try:
+                made = make_norm(made, channels or 0, **_place_of(old, model))
+            except ValueError as error:
+                raise ValueError(f"{made!r} does not fit {norm.name}: {error}") from None
     elif not isinstance(made, nn.Module):
+        what = f"the class {made.__name__}" if isinstance(made, type) else f"{made!r}"
         raise ValueError(
-            f"`to` returned a {type(made).__name__} for {norm.name}, expected a module, a name of "
-            "a norm, or None"
+            f"to returned {what} for {norm.name}, expected a module, the name of a norm, or None"
         )
     if calls is not None:
         if not calls:
@@ -196,8 +231,14 @@ def _new_norm(
                 return None, reason
     if made is old:
         return made, "everything: it is the same norm"
+    now = recognize(made)
+    if now is not None and now.channels and was.channels and now.channels != was.channels:
+        raise ValueError(
+            f"to returned a {type(made).__name__} of {now.channels} channels for {norm.name}, "
+            f"which has {was.channels}"
+        )
     made.train(old.training)
-    return made, carry_over(old, was, made, recognize(made), owners, keep)
+    return made, carry_over(old, was, made, now, owners, keep)
 
 
 def _copy_of(new: nn.Module, old: nn.Module) -> nn.Module:

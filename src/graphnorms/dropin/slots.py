@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
+import inspect
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -20,6 +23,9 @@ _OF_SEQUENCES: Final = (
     nn.TransformerEncoder,
     nn.TransformerDecoder,
 )
+
+
+_CALLED_NORM: Final = re.compile(r"Norm(\dd)?$")
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,31 @@ class Standing:
         return self.slots[0].name
 
 
+def check_module(model: object) -> None:
+    """Refuse what is no module."""
+    if isinstance(model, type):
+        raise ValueError(f"model is the class {model.__name__}, expected a module made of it")
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model has type {type(model).__name__}, expected a module of torch")
+
+
+def find_unknown(holder: nn.Module) -> list[str]:
+    """List the names of modules that are called norms, and are none of those known."""
+    unknown: list[str] = []
+
+    def walk(module: nn.Module, path: Path) -> None:
+        for key, child in module._modules.items():
+            if child is None or recognize(child) is not None:
+                continue
+            way = path.into(module, key)
+            if _CALLED_NORM.search(type(child).__name__) and not find_norms(child):
+                unknown.append(f"{way.name} ({type(child).__name__})")
+            walk(child, way)
+
+    walk(holder, Path())
+    return unknown
+
+
 def find_norms(holder: nn.Module) -> list[Standing]:
     """List the norms inside a module, in its order, each once."""
     places: dict[int, list[Slot]] = {}
@@ -142,6 +173,32 @@ def _reason(slots: list[Slot]) -> str:
     return ""
 
 
+def check_function(name: str, function: object, counts: tuple[int, ...], expected: str) -> None:
+    """Refuse what cannot be called with one of so many arguments.
+
+    Args:
+        name: What it was given as.
+        function: What was given.
+        counts: How many arguments it may be called with.
+        expected: What it should have been, in words.
+    """
+    if isinstance(function, type):
+        raise ValueError(f"{name} is the class {function.__name__}, expected {expected}")
+    if not callable(function) or isinstance(function, nn.Module):
+        raise ValueError(f"{name} has type {type(function).__name__}, expected {expected}")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # as of those written in C, which do not say
+        return
+    for count in counts:
+        with contextlib.suppress(TypeError):
+            signature.bind(*range(count))
+            return
+    raise ValueError(
+        f"{name} is a function of {len(signature.parameters)} arguments, expected {expected}"
+    )
+
+
 def selection(where: Where | None, norms: list[Standing]) -> Callable[[Standing], bool]:
     """Return which norms are meant: those of which a place is.
 
@@ -151,6 +208,7 @@ def selection(where: Where | None, norms: list[Standing]) -> Callable[[Standing]
     if where is None:
         return lambda norm: True
     if not isinstance(where, str):
+        check_function("where", where, (2,), "a pattern of names, or a function of name and norm")
         return lambda norm: any(where(name, norm.module) for name in norm.names)
     names = [name for norm in norms for name in norm.names]
     wanted = {name for name in names if fnmatch.fnmatchcase(name, where)}

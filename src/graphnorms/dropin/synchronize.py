@@ -12,7 +12,7 @@ from graphnorms.dropin.carrying import Owners, carry_over, owners_in
 from graphnorms.dropin.giving import again
 from graphnorms.dropin.norms import Known, recognize, same
 from graphnorms.dropin.result import Change, Exchange, Replacement
-from graphnorms.dropin.slots import find_norms
+from graphnorms.dropin.slots import check_module, find_norms
 from graphnorms.kernels.ranks import Group, as_ranks
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG
@@ -57,6 +57,7 @@ def convert_sync(
         ValueError: The model holds no norm, `process_group` is no group, or a norm of another
             library is in a model that is wrapped for distributed training already.
     """
+    check_module(model)
     group = True if process_group is None else process_group
     if as_ranks(group) is None:
         raise ValueError("process_group is False, expected a ProcessGroup, or None for the world")

@@ -182,7 +182,7 @@ def test_a_function_decides() -> None:
     of_one = gn.replace_norms(blocks(), lambda old: gn.GraphNorm(WIDTH))
     assert len(of_one.changed) == 3
     bad: Any = lambda old: 3  # noqa: E731
-    with pytest.raises(ValueError, match="returned a int for norm, expected a module"):
+    with pytest.raises(ValueError, match="returned 3 for norm, expected a module"):
         gn.replace_norms(Plain(), bad)
     kind: Any = gn.GraphNorm
     with pytest.raises(ValueError, match="to is the class GraphNorm, expected a name"):
