@@ -104,11 +104,12 @@ def replace_norms(
     if recognize(model) is not None:
         holder = nn.ModuleDict({type(model).__name__: model})
     norms = find_norms(holder)
+    others = ", ".join(find_unknown(holder))
     if not norms:
-        unknown = ", ".join(find_unknown(holder)) or "none"
+        others = f"; exchange these by hand: {others}" if others else ""
         raise ValueError(
-            f"{type(model).__name__} holds no norm of PyG, torch or graphnorms; others, which "
-            f"have to be exchanged by hand: {unknown}"
+            f"{type(model).__name__} holds no norm of PyG, torch or graphnorms, which could be "
+            f"exchanged{others}"
         )
     is_wanted = selection(where, norms)
     paths, owners = paths_to(holder), owners_in(holder)
@@ -116,7 +117,7 @@ def replace_norms(
     changes: list[Change] = []
     exchanges: list[Exchange] = []
     detach: list[Callable[[], None]] = []
-    given: set[int] = set()
+    given: dict[int, tuple[nn.Module, Known, list[Path]]] = {}
     per_graph = False
     made: list[tuple[nn.Module | None, str]] = []
     for norm in norms:  # all of them before one is put in: a refusal leaves the model as it was
@@ -136,26 +137,21 @@ def replace_norms(
         ones = [new, *(_copy_of(new, norm.module) for _ in norm.slots[1:] if unshare)]
         for i, slot in enumerate(norm.slots):
             one = ones[i if unshare else 0]
-            if id(one) not in given:
-                places = (slot,) if unshare else norm.slots
-                ways = tuple(
-                    path.into(place.parent, place.key)
-                    for place in places
-                    for path in paths[id(place.parent)]
-                )
-                giver = _giver(one, ways, norm.known, single_graph)
-                per_graph = per_graph or giver.per_graph
-                detach.append(giver.attach(one))
-                given.add(id(one))
-            slot.put(one)
             exchanges.append(Exchange(slot, norm.module, one))
+            ways = [path.into(slot.parent, slot.key) for path in paths[id(slot.parent)]]
+            given.setdefault(id(one), (one, norm.known, []))[2].extend(ways)
         changes.append(Change(norm.names, norm.module, new, note))
-    unknown = find_unknown(holder)
-    notes = [f"Not known, and left: {', '.join(unknown)}."] if unknown else []
+    for one, known, ways in given.values():
+        giver = _giver(one, tuple(ways), known, single_graph)
+        per_graph = per_graph or giver.per_graph
+        detach.append(giver.attach(one))
+    for exchange in exchanges:
+        exchange.slot.put(exchange.new)
+    notes = [f"Not known, and left: {others}."] if others else []
     if holder is not model:
         (model,) = holder.children()
     elif per_graph:
-        finders, note = attach_finders(model, given, single_graph)
+        finders, note = attach_finders(model, set(given), single_graph)
         detach += finders
         notes += [note] if note else []
     return Replacement(model, tuple(changes), tuple(notes), exchanges, detach)

@@ -185,7 +185,7 @@ def test_a_function_decides() -> None:
     with pytest.raises(ValueError, match="returned 3 for norm, expected a module"):
         gn.replace_norms(Plain(), bad)
     kind: Any = gn.GraphNorm
-    with pytest.raises(ValueError, match="to is the class GraphNorm, expected a name"):
+    with pytest.raises(ValueError, match="to is the class GraphNorm, expected the name"):
         gn.replace_norms(Plain(), kind)
 
 
