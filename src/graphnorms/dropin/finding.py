@@ -355,7 +355,7 @@ def _in(name: str, value: Any, depth: int = 2) -> Found:
             return Found(doubt=f"{name} of {tuple(value.shape)}") if dense else _NOTHING
         if _is_of_something_else(name):
             return _NOTHING
-        like = _is_like_batch(name)
+        like = _is_like_batch(name) and not name.endswith("]")  # not for being in a `batch`
         kinds = {"others" if like else "vectors": (Other(name, value),)}
         return Found(doubt=f"{name}, a vector of integers", yields=not like, **kinds)
     if value is None or isinstance(value, int | float | str):
@@ -365,7 +365,8 @@ def _in(name: str, value: Any, depth: int = 2) -> Found:
     if isinstance(value, Mapping):
         return _in_mapping(name, value, depth)
     if isinstance(value, tuple | list):
-        found = _together([_in(name, part, depth - 1) for part in value] if depth else [])
+        parts = enumerate(value) if depth else ()
+        found = _together([_in(f"{name}[{i}]", part, depth - 1) for i, part in parts])
         if isinstance(value, list) and len(found.single) > 1:
             return Found(doubt=f"{name}, a list of {len(found.single)} graphs")
         return found
@@ -409,8 +410,9 @@ def _in_object(name: str, value: Any) -> Found:
 
 def _fields(value: Any) -> Mapping[str, Any]:
     """Return what an object holds, by name."""
-    store = _attribute(value, "_store")  # of PyG's Data
-    return store if isinstance(store, Mapping) else getattr(value, "__dict__", {})
+    store = _attribute(value, "_store")  # of PyG's Data; the compiler sees into its mapping alone
+    fields: Mapping[str, Any] = _attribute(store, "_mapping", getattr(value, "__dict__", {}))
+    return fields
 
 
 def _looked_through(fields: Mapping[Any, Any], called: str) -> Found:

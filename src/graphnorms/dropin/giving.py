@@ -177,13 +177,18 @@ class Giver:
                 if not types:
                     continue
                 other = other[types[0]]
-            if _rows(other, like) == x.shape[0] and not _agree(batch, other):
-                raise ValueError(
-                    f"{self.title} is given {x.shape[0]} rows, and {frame.name} and {name} "
-                    "describe as many, each in its own way; have the model call the norm, or the "
-                    "part that holds it, with the batch of these rows, or in "
-                    "`with graphnorms.batch(batch):`"
-                )
+            if _rows(other, like) != x.shape[0] or batch is other:
+                continue
+            words = (
+                f"describe {self.title}'s rows, each in its own way; have the model call the norm, "
+                "or the part that holds it, with the batch of these rows, or in "
+                "`with graphnorms.batch(batch):`"
+            )
+            same = _say_the_same(batch, other)
+            if torch.compiler.is_compiling():  # which cannot look: the graph does, when it runs
+                torch._assert_async(same, f"{frame.name} and {name} {words}")
+            elif not same:
+                raise ValueError(f"{frame.name} and {name}, both of {x.shape[0]} rows, {words}")
 
 
 def again(old: nn.Module, new: nn.Module) -> list[Callable[[], None]]:
@@ -214,16 +219,12 @@ def _rows(batch: Any, like: Tensor | None) -> int | None:
     return batch.shape[0] if isinstance(batch, Tensor) else None
 
 
-def _agree(batch: Tensor | Segments, other: Tensor | Segments | None) -> bool:
-    """Whether two say the same of as many rows; `None` says that they are one graph."""
-    if batch is other:
-        return True
-    if torch.compiler.is_compiling():  # which cannot look
-        return False
+def _say_the_same(batch: Tensor | Segments, other: Tensor | Segments | None) -> Tensor:
+    """Whether two batches of as many rows are the same; `None` says that they are one graph."""
     index, also = (b.index if isinstance(b, Segments) else b for b in (batch, other))
     assert index is not None
     also = torch.zeros_like(index) if also is None else also
-    return also.device == index.device and torch.equal(index.long(), also.long())
+    return (index == also.to(index.device)).all()
 
 
 def _types_of(path: Path, types: Mapping[Any, Any]) -> list[Any]:

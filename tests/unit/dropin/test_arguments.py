@@ -282,7 +282,7 @@ def test_two_objects_in_one_call() -> None:
     model = exchanged(Model())
     both = single(batch=BATCH), single(batch=OTHER)
     refused(lambda: model(*both), "12 rows", "one.batch and two.batch")
-    refused(lambda: model(single(batch=BATCH), single()), "12 rows", "one.batch and two ")
+    refused(lambda: model(single(batch=BATCH), single()), "12 rows", "one.batch and two,")
     y, y2 = model(single(), single())
     assert close(y, standardized(X))
     assert close(y2, standardized(X))
