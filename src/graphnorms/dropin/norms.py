@@ -148,7 +148,7 @@ def _caveat(module: nn.Module, kind: str, library: str) -> str:
 
 
 def _reason(module: nn.Module, base: type, kind: str) -> str:
-    if base in _OF_IMAGES:
+    if is_of_images(module):
         return "it normalizes images, (entries, channels, height, width)"
     if needs := CATALOG[kind].needs:
         return f"it takes {' and '.join(needs)} besides features and graphs"
@@ -175,6 +175,11 @@ def holder_of(module: nn.Module) -> nn.Module:
     """Return what holds the parameters: of a BatchNorm of PyG or ours, the one of torch inside."""
     inner = getattr(module, "module", None)
     return inner if isinstance(inner, nn.Module) else module
+
+
+def is_of_images(norm: nn.Module) -> bool:
+    """Whether a norm of torch takes more dimensions than nodes and channels."""
+    return isinstance(norm, tuple(_OF_IMAGES))
 
 
 def is_per_graph(norm: nn.Module) -> bool:

@@ -10,7 +10,7 @@ from torch import nn
 
 from graphnorms.dropin.carrying import Owners, carry_over, owners_in
 from graphnorms.dropin.giving import again
-from graphnorms.dropin.norms import Known, recognize, same
+from graphnorms.dropin.norms import Known, is_of_images, recognize, same
 from graphnorms.dropin.result import Change, Exchange, Replacement
 from graphnorms.dropin.slots import check_module, find_norms
 from graphnorms.kernels.ranks import Group, as_ranks
@@ -112,6 +112,8 @@ def _why_not(old: nn.Module, known: Known, split_graphs: bool) -> str:
         averages = isinstance(old, InstanceNorm) and old.track_running_stats
         if split_graphs and isinstance(old, UnitedNorm | SuperNorm):
             return "its parts over graphs need graphs that are whole on a rank"
+    elif is_of_images(old):
+        return known.reason
     elif known.library == "torch" and known.kind == "instance":
         return "its instances are entries of the first dimension, and no graphs"
     else:
