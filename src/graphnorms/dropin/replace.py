@@ -58,8 +58,8 @@ def replace_norms(
     runs, `batch`, `batch_size` and `ptr` are found in what it, or a part of it, is called with,
     also inside a `Data` object, and a hook completes the calls of the new norms. What cannot be
     found so is given in `with graphnorms.batch(…)`. A norm that needs a batch and has none raises
-    an error; only a model without any argument that could hold one is taken to be given one graph
-    at a time.
+    an error, and so do rows that two batches of a call describe, each in its own way; only a model
+    without any argument that could hold a batch is taken to be given one graph at a time.
 
     New norms have parameters of their own: make the optimizer, and wrap the model for distributed
     training, behind this call.
@@ -74,7 +74,7 @@ def replace_norms(
             name and module.
         keep_parameters: Whether to carry over what means the same: all of a norm of the same
             kind, weight and bias where both are per channel, running statistics between norms
-            that keep the same ones.
+            that keep the same ones. Hooks and attributes go along in any case.
         inplace: Whether to change the model given; else a copy of it.
         single_graph: Whether rows of which nothing is known are one graph: `None` for what is
             said above, `False` to refuse them in any model.
@@ -88,8 +88,8 @@ def replace_norms(
 
     Raises:
         ValueError: The model holds no norm; it is wrapped for distributed training already; `to`
-            is no name of a norm that takes features and graphs alone; or `where` is a pattern
-            that matches none.
+            is no name of a norm that takes features and graphs alone; `where` is a pattern that
+            matches none; or an argument is of the wrong type. The model is then as it was.
     """
     _check(model, to)
     flags = {"keep_parameters": keep_parameters, "inplace": inplace, "unshare": unshare}
