@@ -92,8 +92,9 @@ class Finder:
         """Look for the batch, and keep it for the norms inside."""
         found = self.find(args, kwargs)
         if found.given:
-            more = {"name": found.name, "others": found.others}
-            push(self, found.batch, found.batch_size, found.ptr, **more)
+            push(
+                self, found.batch, found.batch_size, found.ptr, name=found.name, others=found.others
+            )
         elif current() is not None:
             repeat(self, found.others)
         elif found.single:
@@ -355,9 +356,10 @@ def _in(name: str, value: Any, depth: int = 2) -> Found:
             return Found(doubt=f"{name} of {tuple(value.shape)}") if dense else _NOTHING
         if _is_of_something_else(name):
             return _NOTHING
-        like = _is_like_batch(name) and not name.endswith("]")  # not for being in a `batch`
-        kinds = {"others" if like else "vectors": (Other(name, value),)}
-        return Found(doubt=f"{name}, a vector of integers", yields=not like, **kinds)
+        words, vector = f"{name}, a vector of integers", (Other(name, value),)
+        if _is_like_batch(name) and not name.endswith("]"):  # not for being inside of a `batch`
+            return Found(doubt=words, others=vector)
+        return Found(doubt=words, yields=True, vectors=vector)
     if value is None or isinstance(value, int | float | str):
         return _NOTHING
     if isinstance(value, Segments):

@@ -41,7 +41,8 @@ def convert_sync(
     as one large graph in partitions: then the norms of graphs are shared, too.
 
     Our layers are set, in place. torch's `BatchNorm1d` and `SyncBatchNorm` and PyG's norms are
-    exchanged for ours, with their parameters and running averages.
+    exchanged for ours, with their parameters and running averages, and with what `replace_norms`
+    carries over besides.
 
     Args:
         model: The model; it is changed.
@@ -71,9 +72,15 @@ def convert_sync(
     changes: list[Change] = []
     exchanges: list[Exchange] = []
     back: list[Callable[[], None]] = []
-    for norm in norms:
+    reasons = [_why_not(norm.module, norm.known, split_graphs) for norm in norms]
+    others = (norm for norm, why in zip(norms, reasons, strict=True) if not why)
+    if _is_wrapped(model) and not all(isinstance(norm.module, Norm) for norm in others):
+        raise ValueError(
+            f"the model is a {type(model).__name__}, which knows its parameters already; "
+            "call convert_sync first, and wrap the result"
+        )
+    for norm, reason in zip(norms, reasons, strict=True):
         old, known = norm.module, norm.known
-        reason = _why_not(old, known, split_graphs)
         if reason:
             changes.append(Change(norm.names, old, None, reason))
             continue
@@ -81,12 +88,8 @@ def convert_sync(
         if isinstance(old, Norm):
             back.append(_setting_back(old))
         else:
-            if _is_wrapped(model):
-                raise ValueError(
-                    f"the model is a {type(model).__name__}, which knows its parameters already; "
-                    "call convert_sync first, and wrap the result"
-                )
             new, note = _ours(old, known, owners)
+            note += f"; {known.caveat}" if known.caveat and known.library == "PyG" else ""
             back += again(old, new)
         own = getattr(old, "process_group", None) if process_group is None else None
         _share(new, own or group, split_graphs)

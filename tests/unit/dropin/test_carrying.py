@@ -327,6 +327,13 @@ def test_a_dtype_that_changes_under_autocast_is_said(name: str) -> None:
     assert ("autocast" in new.changes[0].note) == differs
 
 
+def test_convert_sync_says_it_too() -> None:
+    (change,) = gn.convert_sync(load().GraphNorm(WIDTH), split_graphs=True).changes
+    assert "autocast" in change.note
+    (change,) = gn.convert_sync(nn.SyncBatchNorm(WIDTH)).changes
+    assert change.note == "everything"  # it is synchronized still
+
+
 def test_a_norm_that_is_synchronized_is_still_given_the_batch() -> None:
     model = Given(load().InstanceNorm(WIDTH, track_running_stats=True))
     gn.replace_norms(model, lambda old: old)
