@@ -111,7 +111,8 @@ def _tensors(norm: nn.Module) -> _Tensors:
 
 def _in_both(before: _Tensors, after: _Tensors, *, alike: bool) -> tuple[list[str], list[str]]:
     """List what both norms have, and what only the old one has; if not alike, weight and bias."""
-    kept, lost = [], []
+    kept: list[str] = []
+    lost: list[str] = []
     for name, (named, key) in before.items():
         if not alike and name not in _WEIGHTS:
             if key not in _WEIGHTS:
@@ -157,7 +158,7 @@ def _hand_on(
         if not isinstance(tensor, nn.Parameter):
             continue
         new.requires_grad_(tensor.requires_grad)
-        vars(new).update(vars(tensor))
+        new.__dict__.update(vars(tensor))
         lost += [tie] if ties else []
         if tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
             lost.append(f"the hooks of {_word(name)}")
@@ -201,8 +202,9 @@ def _hand_on_attributes(old: nn.Module, was: Known, new: nn.Module) -> list[str]
     else:
         usual = {
             name
-            for base in type(old).__mro__[:-2]  # up to nn.Module
-            for name in inspect.signature(base.__init__).parameters
+            for base in type(old).__mro__
+            if base is not nn.Module and "__init__" in vars(base)
+            for name in inspect.signature(vars(base)["__init__"]).parameters
         }
     names = [
         name

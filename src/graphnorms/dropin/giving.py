@@ -207,7 +207,7 @@ def again(old: nn.Module, new: nn.Module) -> list[Callable[[], None]]:
 
 def _in_backward() -> bool:
     """Whether autograd is running: what is called then was called before, by a checkpoint."""
-    return ModuleTracker().is_bw
+    return bool(ModuleTracker().is_bw)
 
 
 def _rows(batch: Any, like: Tensor | None) -> int | None:

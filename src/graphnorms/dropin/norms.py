@@ -107,8 +107,9 @@ def recognize(module: nn.Module) -> Known | None:
 
 
 def _kind(base: type) -> tuple[str, str] | None:
-    if base in _TORCH or base in _OF_IMAGES:
-        return (_TORCH | _OF_IMAGES)[base], "torch"
+    for of_torch in (_TORCH, _OF_IMAGES):
+        if base in of_torch:
+            return of_torch[base], "torch"
     if base.__module__.startswith("torch_geometric.nn.norm.") and base.__name__ in _PYG:
         return _PYG[base.__name__], "PyG"
     if base in _OURS:
