@@ -443,7 +443,7 @@ def _is_dense(name: str, value: Tensor) -> bool:
     if name.startswith(("edge", "train", "val", "test")):
         return False
     is_mask = value.dtype == torch.bool and value.dim() == 2 and value.shape[0] != value.shape[1]
-    return value.dim() > 2 or is_mask
+    return is_mask or (value.dim() > 2 and value.shape[0] != 1)
 
 
 def _may_group(vector: Tensor, like: Tensor | None) -> bool:

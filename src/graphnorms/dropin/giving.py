@@ -41,7 +41,6 @@ class Giver:
         self, norm: nn.Module, paths: tuple[Path, ...], *, per_graph: bool, positions: bool,
         single_graph: bool,
     ) -> None:  # fmt: skip
-        self.norm = norm
         self.paths = paths
         self.name = paths[0].name
         self.title = f"{self.name} ({type(norm).__name__})"
@@ -53,6 +52,13 @@ class Giver:
         sized = len(parameters) > 2 and parameters[2] in _SIZES
         self.takes = () if "batch" not in parameters else ("batch", *parameters[2:3][:sized])
 
+    def again(self, norm: nn.Module) -> Giver:
+        """Return one that does the same for another norm."""
+        return Giver(
+            norm, self.paths, per_graph=self.per_graph, positions=self.positions,
+            single_graph=self.single_graph,
+        )  # fmt: skip
+
     def attach(self, norm: nn.Module) -> Callable[[], None]:
         """Put the hook on the norm, and return how to take it away."""
         detach: Callable[[], None] = norm.register_forward_pre_hook(
@@ -62,10 +68,8 @@ class Giver:
 
     def complete(
         self, norm: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of the norm, whatever way the old one was called."""
-        if norm is not self.norm:  # which has come in the place of it since, with its hooks
-            return None
         rest = dict(kwargs)
         x, batch, size, *others = (*args, None, None, None)[: max(len(args), 3)]
         x = rest.pop("x", rest.pop("input", None)) if x is None else x
@@ -191,18 +195,22 @@ class Giver:
                 raise ValueError(f"{frame.name} and {name}, both of {x.shape[0]} rows, {words}")
 
 
-def again(old: nn.Module, new: nn.Module) -> list[Callable[[], None]]:
-    """Have a norm be given the batch as the one before it was; return how to end that."""
-    detach = []
-    for hook in list(old._forward_pre_hooks.values()):
-        giver = getattr(hook, "__self__", None)
-        if isinstance(giver, Giver) and giver.norm is old:
-            to_new = Giver(
-                new, giver.paths, per_graph=giver.per_graph, positions=giver.positions,
-                single_graph=giver.single_graph,
-            )  # fmt: skip
-            detach.append(to_new.attach(new))
-    return detach
+def withdraw(norm: nn.Module) -> tuple[list[Giver], Callable[[], None]]:
+    """Take all hooks of this kind from a norm; return whose they were, and how to put them back."""
+    hooks = {
+        key: hook
+        for key, hook in norm._forward_pre_hooks.items()
+        if isinstance(getattr(hook, "__self__", None), Giver)
+    }
+    for key in hooks:
+        del norm._forward_pre_hooks[key]
+        del norm._forward_pre_hooks_with_kwargs[key]
+
+    def put_back() -> None:
+        norm._forward_pre_hooks.update(hooks)
+        norm._forward_pre_hooks_with_kwargs.update(dict.fromkeys(hooks, True))
+
+    return [hook.__self__ for hook in hooks.values()], put_back
 
 
 def _in_backward() -> bool:

@@ -13,7 +13,7 @@ from torch import nn
 from graphnorms.dropin.carrying import Owners, carry_over, owners_in
 from graphnorms.dropin.example import Seen, call_once
 from graphnorms.dropin.finding import attach_finders
-from graphnorms.dropin.giving import Giver
+from graphnorms.dropin.giving import Giver, withdraw
 from graphnorms.dropin.norms import Known, is_per_graph, recognize, same, takes_channels
 from graphnorms.dropin.result import Change, Exchange, Replacement
 from graphnorms.dropin.slots import (
@@ -134,6 +134,8 @@ def replace_norms(
             note += f"; {norm.known.caveat}"
         if len(norm.slots) > 1:
             note += f"; {'one each' if unshare else 'still one'} for {len(norm.slots)} places"
+        if norm.module not in set(new.modules()):
+            detach.append(withdraw(norm.module)[1])
         ones = [new, *(_copy_of(new, norm.module) for _ in norm.slots[1:] if unshare)]
         for i, slot in enumerate(norm.slots):
             one = ones[i if unshare else 0]

@@ -9,7 +9,7 @@ from typing import Any, Final
 from torch import nn
 
 from graphnorms.dropin.carrying import Owners, carry_over, owners_in
-from graphnorms.dropin.giving import again
+from graphnorms.dropin.giving import withdraw
 from graphnorms.dropin.norms import Known, is_of_images, recognize, same
 from graphnorms.dropin.result import Change, Exchange, Replacement
 from graphnorms.dropin.slots import check_module, find_norms
@@ -90,7 +90,8 @@ def convert_sync(
         else:
             new, note = _ours(old, known, owners)
             note += f"; {known.caveat}" if known.caveat and known.library == "PyG" else ""
-            back += again(old, new)
+            givers, put_back = withdraw(old)
+            back += [put_back, *(giver.again(new).attach(new) for giver in givers)]
         own = getattr(old, "process_group", None) if process_group is None else None
         _share(new, own or group, split_graphs)
         for slot in norm.slots:

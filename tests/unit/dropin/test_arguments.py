@@ -381,6 +381,10 @@ def test_dense_layouts(name: str) -> None:
     assert close(y[mask], by_graph(X[mask], batch[mask]))
 
 
+def test_a_dense_layout_of_one_graph() -> None:
+    assert close(exchanged(Dense())(X.unsqueeze(0))[0], standardized(X))
+
+
 def test_a_layout_that_the_model_makes() -> None:
     to_dense = load("utils").to_dense_batch
 

@@ -404,6 +404,9 @@ def test_copies_and_files_of_a_model_find_the_batch() -> None:
         assert close(twin(NODES.x, NODES.batch))
         with pytest.raises(ValueError, match="called without batch"):
             twin(NODES.x)
+    # A shallow copy, as some wrappers make of a module: it has the hooks of the one it is of.
+    model.norm = copy.copy(model.norm)
+    assert close(model(NODES.x, NODES.batch))
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
