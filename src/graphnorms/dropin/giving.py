@@ -197,20 +197,18 @@ class Giver:
 
 def withdraw(norm: nn.Module) -> tuple[list[Giver], Callable[[], None]]:
     """Take all hooks of this kind from a norm; return whose they were, and how to put them back."""
-    hooks = {
-        key: hook
-        for key, hook in norm._forward_pre_hooks.items()
-        if isinstance(getattr(hook, "__self__", None), Giver)
-    }
-    for key in hooks:
+    hooks = dict(norm._forward_pre_hooks)
+    givers = {key: getattr(hook, "__self__", None) for key, hook in hooks.items()}
+    of_givers = {key: giver for key, giver in givers.items() if isinstance(giver, Giver)}
+    for key in of_givers:
         del norm._forward_pre_hooks[key]
         del norm._forward_pre_hooks_with_kwargs[key]
 
     def put_back() -> None:
-        norm._forward_pre_hooks.update(hooks)
-        norm._forward_pre_hooks_with_kwargs.update(dict.fromkeys(hooks, True))
+        norm._forward_pre_hooks.update({key: hooks[key] for key in of_givers})
+        norm._forward_pre_hooks_with_kwargs.update(dict.fromkeys(of_givers, True))
 
-    return [hook.__self__ for hook in hooks.values()], put_back
+    return list(of_givers.values()), put_back
 
 
 def _in_backward() -> bool:
