@@ -15,6 +15,16 @@ Graphs = Tensor | Segments | Mapping[Any, Any]
 """The graph of every row; of models with node types, the same by type."""
 
 
+class Other(NamedTuple):
+    """A batch that came with the one in use: it may describe the rows of a norm as well."""
+
+    name: str
+    batch: Any
+    """A vector, a `Segments`, the same by type, or `None` for an object that is one graph."""
+    like: Tensor | None = None
+    """Of such an object, a tensor with its rows."""
+
+
 class Frame(NamedTuple):
     """What one call or one `with` says of the batch; a stack of them, innermost first."""
 
@@ -31,6 +41,11 @@ class Frame(NamedTuple):
     owner: object
     """Who has put the frame here, and takes it away."""
     outer: Frame | None
+    name: str = "batch"
+    """What the batch is called where it was found."""
+    others: tuple[Other, ...] = ()
+    """Batches that came with it; none counts where one was given by hand."""
+    by_hand: bool = False
 
 
 _stack: Final = threading.local()
@@ -52,10 +67,11 @@ def push(
     batch_size: Any = None,
     ptr: Tensor | None = None,
     missing: str = "",
+    **more: Any,
 ) -> None:
-    """Put a frame on top."""
-    like = ptr if ptr is not None else batch
-    _stack.top = Frame(batch, _held(batch_size, like), ptr, missing, owner, current())
+    """Put a frame on top; `more` are its other fields."""
+    held = _held(batch_size, ptr if ptr is not None else batch)
+    _stack.top = Frame(batch, held, ptr, missing, owner, current(), **more)
 
 
 def size_of(held: Any) -> Any:
@@ -73,11 +89,17 @@ def _held(size: Any, like: Any) -> Any:
     return torch.empty((size, 0))
 
 
-def repeat(owner: object) -> None:
-    """Put what the innermost frame says on top once more, so that its owner takes away its own."""
+def repeat(owner: object, others: tuple[Other, ...] = ()) -> None:
+    """Put what the innermost frame says on top once more, so that its owner takes away its own.
+
+    Args:
+        owner: Who puts it there.
+        others: More batches that may be meant, unless it was said by hand which one is.
+    """
     top = current()
     if top is not None:
-        _stack.top = Frame(top.batch, top.held_size, top.ptr, top.missing, owner, top)
+        others = top.others if top.by_hand else (*top.others, *others)
+        _stack.top = Frame(*top[:4], owner, top, top.name, others, top.by_hand)
 
 
 def pop(owner: object) -> None:
@@ -85,6 +107,23 @@ def pop(owner: object) -> None:
     top = current()
     if top is not None and top.owner is owner:
         _stack.top = top.outer
+
+
+def is_vector(value: Any) -> bool:
+    """Whether a value is a vector of integers."""
+    return (
+        isinstance(value, Tensor)
+        and value.dim() == 1
+        and not value.is_floating_point()
+        and value.dtype != torch.bool
+    )
+
+
+def is_batch(value: Any) -> bool:
+    """Whether a value can say which graph rows belong to, or does by type."""
+    if isinstance(value, Mapping):
+        return bool(value) and all(map(is_batch, value.values()))
+    return isinstance(value, Segments) or is_vector(value)
 
 
 class batch:
@@ -110,16 +149,20 @@ class batch:
     def __init__(
         self, batch: Tensor | Segments | Mapping[Any, Any] | None, batch_size: Any = None
     ) -> None:
-        if batch is not None and not isinstance(batch, Tensor | Segments | Mapping):
-            raise ValueError(
-                f"batch is a {type(batch).__name__}, expected a vector of integers, a Segments, a "
-                "mapping from node types to these, or None for one graph"
-            )
+        for part in batch.values() if isinstance(batch, Mapping) else (batch,):
+            if part is not None and not is_batch(part):
+                what = f"has type {type(part).__name__}"
+                if isinstance(part, Tensor):
+                    what = f"is {tuple(part.shape)} of {part.dtype}"
+                raise ValueError(
+                    f"batch {what}, expected a vector of integers, a "
+                    "Segments, a mapping from node types to these, or None for one graph"
+                )
         self._batch = batch
         self._batch_size = batch_size
 
     def __enter__(self) -> None:
-        push(self, self._batch, self._batch_size)
+        push(self, self._batch, self._batch_size, by_hand=True)
 
     def __exit__(self, *error: object) -> None:
         pop(self)

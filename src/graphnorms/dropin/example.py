@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from graphnorms.dropin.context import Frame, current
 from graphnorms.dropin.finding import Finder, watch
@@ -52,6 +54,17 @@ def call_once(model: nn.Module, example: Any, norms: list[Standing]) -> dict[int
     Returns:
         What was seen in every call, by the id of the norm.
     """
+    if isinstance(example, DataLoader):
+        raise ValueError("example is a DataLoader, expected what it gives: next(iter(loader))")
+    args, kwargs = arguments_of(example)
+    signature = inspect.signature(model.forward)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise ValueError(
+            f"example does not fit {type(model).__name__}.forward{signature}: {error}; expected a "
+            "tuple of its arguments, a mapping by name, or its one argument"
+        ) from None
     seen: dict[int, list[Seen]] = {}
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -64,7 +77,6 @@ def call_once(model: nn.Module, example: Any, norms: list[Standing]) -> dict[int
         handle = norm.module.register_forward_pre_hook(note, with_kwargs=True)
         detach.append(handle.remove)
     training = [module for module in model.modules() if module.training]
-    args, kwargs = arguments_of(example)
     model.eval()
     try:
         with torch.no_grad():

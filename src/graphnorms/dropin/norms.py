@@ -25,6 +25,16 @@ _TORCH: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
     nn.GroupNorm: "group",
     nn.RMSNorm: "rms",
 })  # fmt: skip
+_OF_IMAGES: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
+    nn.BatchNorm2d: "batch",
+    nn.BatchNorm3d: "batch",
+    nn.LazyBatchNorm2d: "batch",
+    nn.LazyBatchNorm3d: "batch",
+    nn.InstanceNorm2d: "instance",
+    nn.InstanceNorm3d: "instance",
+    nn.LazyInstanceNorm2d: "instance",
+    nn.LazyInstanceNorm3d: "instance",
+})  # fmt: skip
 _PYG: Final[Mapping[str, str]] = MappingProxyType({
     "BatchNorm": "batch",
     "LayerNorm": "layer-graph",
@@ -43,6 +53,8 @@ _OURS: Final[Mapping[type[nn.Module], str]] = MappingProxyType(
     {row.layer: name for name, row in reversed(tuple(CATALOG.items()))}
 )
 _ABSENT: Final = object()
+_OF_BIAS: Final = {"bias", "elementwise_affine"}
+"""What a layer may take, too, but does not keep under the name."""
 _TORCHS_NAMES: Final = MappingProxyType({"affine": "elementwise_affine"})
 
 
@@ -57,6 +69,7 @@ class Known:
         settings: What our layer of the kind is built with, to be the same.
         reason: Why it cannot be exchanged; empty if it can.
         caveat: What the new one does not do as it did; empty if there is nothing.
+        without_bias: Whether it has a weight and no bias, though its kind may have one.
     """
 
     kind: str
@@ -65,6 +78,7 @@ class Known:
     settings: Mapping[str, Any]
     reason: str = ""
     caveat: str = ""
+    without_bias: bool = False
 
 
 def recognize(module: nn.Module) -> Known | None:
@@ -76,7 +90,7 @@ def recognize(module: nn.Module) -> Known | None:
             break
     else:
         return None
-    inner = _inner(module)
+    inner = holder_of(module)
     if kind == "layer-graph" and getattr(module, "mode", None) == "node":
         kind = "layer"
     elif kind == "group" and getattr(module, "mode", None) == "graph":
@@ -87,25 +101,21 @@ def recognize(module: nn.Module) -> Known | None:
         channels=_channels(inner),
         settings=_settings(kind, inner, module),
         reason=_reason(module, base, kind),
-        caveat=_caveat(module),
+        caveat=_caveat(module, kind, library),
+        without_bias=_parameter(inner, "weight") and inner._parameters.get("bias", inner) is None,
     )
 
 
 def _kind(base: type) -> tuple[str, str] | None:
-    if base in _TORCH:
-        return _TORCH[base], "torch"
+    for of_torch in (_TORCH, _OF_IMAGES):
+        if base in of_torch:
+            return of_torch[base], "torch"
     if base.__module__.startswith("torch_geometric.nn.norm.") and base.__name__ in _PYG:
         return _PYG[base.__name__], "PyG"
     if base in _OURS:
         kind = _OURS[base]
         return ("layer-graph" if kind == "layer" else kind), "graphnorms"
     return None
-
-
-def _inner(module: nn.Module) -> nn.Module:
-    """Return what holds the parameters: of a BatchNorm of PyG or ours, the one of torch inside."""
-    inner = getattr(module, "module", None)
-    return inner if isinstance(inner, nn.Module) else module
 
 
 def _channels(module: nn.Module) -> int | None:
@@ -120,7 +130,7 @@ def _channels(module: nn.Module) -> int | None:
 def _settings(kind: str, inner: nn.Module, module: nn.Module) -> dict[str, Any]:
     row = CATALOG[kind]
     settings = dict(row.arguments)
-    for name in settings_of(row):
+    for name in settings_of(row).keys() - _OF_BIAS:
         for attribute in (name, _TORCHS_NAMES.get(name, name)):
             value = getattr(module, attribute, getattr(inner, attribute, _ABSENT))
             if value is not _ABSENT:
@@ -130,13 +140,17 @@ def _settings(kind: str, inner: nn.Module, module: nn.Module) -> dict[str, Any]:
     return settings
 
 
-def _caveat(module: nn.Module) -> str:
+def _caveat(module: nn.Module, kind: str, library: str) -> str:
     if isinstance(module, nn.InstanceNorm1d):
         return "torch's takes (nodes, channels) for one sequence and normalizes each row"
+    if library == "PyG" and kind in ("graph", "layer-graph") and _parameter(module, "weight"):
+        return "PyG's returns float32 for bfloat16, as under autocast, and ours bfloat16"
     return "not its synchronization over ranks" if isinstance(module, nn.SyncBatchNorm) else ""
 
 
 def _reason(module: nn.Module, base: type, kind: str) -> str:
+    if is_of_images(module):
+        return "it normalizes images, (entries, channels, height, width)"
     if needs := CATALOG[kind].needs:
         return f"it takes {' and '.join(needs)} besides features and graphs"
     if type(module).forward is not getattr(base, "forward", None):
@@ -147,13 +161,26 @@ def _reason(module: nn.Module, base: type, kind: str) -> str:
     shape = getattr(module, "normalized_shape", ())
     if len(shape) > 1:
         return f"it normalizes over the last {len(shape)} dimensions, {tuple(shape)}"
+    holder = holder_of(module)
+    for name in ("weight", "bias"):
+        if isinstance(getattr(holder, name, None), Tensor) and not _parameter(holder, name):
+            return f"its {name} is computed: parametrized, pruned or normalized; end that before"
     return ""
 
 
-def affine_of(module: nn.Module) -> tuple[Tensor | None, Tensor | None]:
-    """Return weight and bias, wherever they are kept."""
-    holder = _inner(module)
-    return getattr(holder, "weight", None), getattr(holder, "bias", None)
+def _parameter(holder: nn.Module, name: str) -> bool:
+    return holder._parameters.get(name) is not None
+
+
+def holder_of(module: nn.Module) -> nn.Module:
+    """Return what holds the parameters: of a BatchNorm of PyG or ours, the one of torch inside."""
+    inner = getattr(module, "module", None)
+    return inner if isinstance(inner, nn.Module) else module
+
+
+def is_of_images(norm: nn.Module) -> bool:
+    """Whether a norm of torch takes more dimensions than nodes and channels."""
+    return isinstance(norm, tuple(_OF_IMAGES))
 
 
 def is_per_graph(norm: nn.Module) -> bool:
@@ -180,4 +207,7 @@ def same(known: Known, **place: Any) -> nn.Module:
     settings = dict(known.settings)
     if takes_channels(row.layer):
         settings["in_channels"] = known.channels
-    return row.layer(**settings, **place)
+    layer = row.layer(**settings, **place)
+    if known.without_bias:
+        holder_of(layer).register_parameter("bias", None)
+    return layer

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from torch import nn
 
-from graphnorms.dropin.carrying import carry_over
-from graphnorms.dropin.norms import Known, recognize, same
+from graphnorms.dropin.carrying import Owners, carry_over, owners_in
+from graphnorms.dropin.giving import withdraw
+from graphnorms.dropin.norms import Known, is_of_images, recognize, same
 from graphnorms.dropin.result import Change, Exchange, Replacement
-from graphnorms.dropin.slots import find_norms
+from graphnorms.dropin.slots import check_module, find_norms
 from graphnorms.kernels.ranks import Group, as_ranks
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG
@@ -40,7 +41,8 @@ def convert_sync(
     as one large graph in partitions: then the norms of graphs are shared, too.
 
     Our layers are set, in place. torch's `BatchNorm1d` and `SyncBatchNorm` and PyG's norms are
-    exchanged for ours, with their parameters and running averages.
+    exchanged for ours, with their parameters and running averages, and with what `replace_norms`
+    carries over besides.
 
     Args:
         model: The model; it is changed.
@@ -56,6 +58,7 @@ def convert_sync(
         ValueError: The model holds no norm, `process_group` is no group, or a norm of another
             library is in a model that is wrapped for distributed training already.
     """
+    check_module(model)
     group = True if process_group is None else process_group
     if as_ranks(group) is None:
         raise ValueError("process_group is False, expected a ProcessGroup, or None for the world")
@@ -65,12 +68,19 @@ def convert_sync(
     norms = find_norms(holder)
     if not norms:
         raise ValueError(f"{type(model).__name__} holds no norm")
+    owners = owners_in(holder)
     changes: list[Change] = []
     exchanges: list[Exchange] = []
     back: list[Callable[[], None]] = []
-    for norm in norms:
+    reasons = [_why_not(norm.module, norm.known, split_graphs) for norm in norms]
+    others = (norm for norm, why in zip(norms, reasons, strict=True) if not why)
+    if _is_wrapped(model) and not all(isinstance(norm.module, Norm) for norm in others):
+        raise ValueError(
+            f"the model is a {type(model).__name__}, which knows its parameters already; "
+            "call convert_sync first, and wrap the result"
+        )
+    for norm, reason in zip(norms, reasons, strict=True):
         old, known = norm.module, norm.known
-        reason = _why_not(old, known, split_graphs)
         if reason:
             changes.append(Change(norm.names, old, None, reason))
             continue
@@ -78,12 +88,10 @@ def convert_sync(
         if isinstance(old, Norm):
             back.append(_setting_back(old))
         else:
-            if _is_wrapped(model):
-                raise ValueError(
-                    f"the model is a {type(model).__name__}, which knows its parameters already; "
-                    "call convert_sync first, and wrap the result"
-                )
-            new, note = _ours(old, known)
+            new, note = _ours(old, known, owners)
+            note += f"; {known.caveat}" if known.caveat and known.library == "PyG" else ""
+            givers, put_back = withdraw(old)
+            back += [put_back, *(giver.again(new).attach(new) for giver in givers)]
         own = getattr(old, "process_group", None) if process_group is None else None
         _share(new, own or group, split_graphs)
         for slot in norm.slots:
@@ -108,6 +116,8 @@ def _why_not(old: nn.Module, known: Known, split_graphs: bool) -> str:
         averages = isinstance(old, InstanceNorm) and old.track_running_stats
         if split_graphs and isinstance(old, UnitedNorm | SuperNorm):
             return "its parts over graphs need graphs that are whole on a rank"
+    elif is_of_images(old):
+        return known.reason
     elif known.library == "torch" and known.kind == "instance":
         return "its instances are entries of the first dimension, and no graphs"
     else:
@@ -123,7 +133,7 @@ def _why_not(old: nn.Module, known: Known, split_graphs: bool) -> str:
     return ""
 
 
-def _ours(old: nn.Module, known: Known) -> tuple[nn.Module, str]:
+def _ours(old: nn.Module, known: Known, owners: Owners) -> tuple[nn.Module, str]:
     """Build our layer in place of another library's, and say what it has taken over."""
     place: dict[str, Any] = {}
     for tensor in (*old.parameters(), *old.buffers()):
@@ -133,7 +143,7 @@ def _ours(old: nn.Module, known: Known) -> tuple[nn.Module, str]:
         known = replace(known, settings={**known.settings, "num_types": old.num_types})
     new = same(known, **place)
     new.train(old.training)
-    return new, carry_over(old, known, new, recognize(new))
+    return new, carry_over(old, known, new, recognize(new), owners)
 
 
 def _share(norm: nn.Module, group: Group, split_graphs: bool) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
 import graphnorms as gn
+from graphnorms.bench.pyg import load
 from graphnorms.dropin.context import current
 from tests.unit.dropin.models import Given, Minibatch, OfData, Plain, by_graph, minibatch
 
@@ -114,6 +115,34 @@ def test_a_data_object() -> None:
     for given in BATCHES[:2]:
         expected = by_graph(given.x, given.batch)
         assert torch.allclose(model(Data(given)), expected, atol=1e-5)
+
+
+def test_pygs_own_objects() -> None:
+    of_pyg = load("data")
+    model = torch.compile(
+        gn.replace_norms(OfData(), "instance").model, fullgraph=True, backend="eager"
+    )
+    for given in BATCHES[:2]:
+        graphs = [of_pyg.Data(x=given.x[given.batch == i]) for i in range(given.graphs)]
+        data = of_pyg.Batch.from_data_list(graphs, follow_batch=["x"])
+        assert torch.allclose(model(data), by_graph(data.x, data.batch), atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_two_batches_that_differ_are_noticed_when_the_graph_runs(backend: str) -> None:
+    class Two(Given):
+        def forward(  # type: ignore[override]
+            self, x: Tensor, batch: Tensor, batch_size: int, batch2: Tensor
+        ) -> Tensor:
+            y: Tensor = self.norm(x)
+            return y
+
+    model = torch.compile(gn.replace_norms(Two(), "instance").model, backend=backend)
+    x, batch, graphs = BATCHES[0]
+    y = model(x, batch, graphs, batch.clone())
+    assert torch.allclose(y, by_graph(x, batch), atol=1e-5)
+    with pytest.raises(RuntimeError, match="batch and batch2 describe"):
+        model(x, batch, graphs, batch.flip(0))
 
 
 def test_nothing_said_is_an_error_here_too() -> None:

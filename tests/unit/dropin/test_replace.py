@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 import graphnorms as gn
 from graphnorms.bench.pyg import load
@@ -154,7 +155,9 @@ def blocks() -> nn.Module:
 def test_where(where: Any) -> None:
     result = gn.replace_norms(blocks(), "graph", where)
     assert [change.name for change in result.changed] == ["convs.0.norm", "convs.1.norm"]
-    assert [(change.name, change.note) for change in result.left] == [("head.1", "left by `where`")]
+    assert [(change.name, change.note) for change in result.left] == [
+        ("head.1", "left by `where`"), ("head.2", "left by `where`"),
+    ]  # fmt: skip
 
 
 def test_a_pattern_that_matches_nothing() -> None:
@@ -171,18 +174,19 @@ def test_a_function_decides() -> None:
 
     result = gn.replace_norms(blocks(), by_name)
     assert asked == ["convs.0.norm", "convs.1.norm", "head.1"]
-    first, second, third = result.changes
+    first, second, third, images = result.changes
     assert isinstance(first.new, gn.PairNorm)
     assert first.new.scale == 2
     assert (second.new, second.note) == (None, "left by `to`")
     assert isinstance(third.new, nn.Identity)
+    assert images.new is None
     of_one = gn.replace_norms(blocks(), lambda old: gn.GraphNorm(WIDTH))
     assert len(of_one.changed) == 3
     bad: Any = lambda old: 3  # noqa: E731
-    with pytest.raises(ValueError, match="returned a int for norm, expected a module"):
+    with pytest.raises(ValueError, match="returned 3 for norm, expected a module"):
         gn.replace_norms(Plain(), bad)
     kind: Any = gn.GraphNorm
-    with pytest.raises(ValueError, match="to is the class GraphNorm, expected a name"):
+    with pytest.raises(ValueError, match="to is the class GraphNorm, expected the name"):
         gn.replace_norms(Plain(), kind)
 
 
@@ -377,7 +381,7 @@ def test_the_table() -> None:
     assert re.split(r"  +", lines[3]) == [
         "head.1", "torch: BatchNorm1d(6)", "left", "left by `where`"
     ]  # fmt: skip
-    assert lines[4] == "2 of 3 norms exchanged."
+    assert lines[5] == "2 of 4 norms exchanged."
 
 
 def test_resolve_norm() -> None:
@@ -417,3 +421,92 @@ def test_layers_say_whether_graphs_count(name: str) -> None:
 def test_custom_norms_say_whether_graphs_count(center: str) -> None:
     norm = gn.CustomNorm(WIDTH, center=center, scale="node")
     assert norm.per_graph == (center == "graph")
+
+
+WRONG: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
+    "a typo": (lambda: exchange("grahp"), ("'grahp'", "did you mean graph")),
+    "the name of a class": (lambda: exchange("GraphNorm"), ("'GraphNorm'", "did you mean graph")),
+    "no name": (lambda: exchange(""), ("''", "known: none, batch")),
+    "an argument's typo": (lambda: exchange("pair:scal=2"), ("'scal'", "did you mean scale")),
+    "an argument without name": (lambda: exchange("pair:2"), ("'2'", "pair:scale=2")),
+    "an argument that is not positive": (lambda: exchange("graph:eps=-1"), ("norm", "eps is -1")),
+    "a divisor": (lambda: exchange("group:num_groups=4"), ("norm", "num_groups is 4", "6 chann")),
+    "edges": (lambda: exchange("united"), ("'united'", "adjacency", "choose another")),
+    "to is None": (lambda: exchange(None), ("to has type NoneType", "'same'")),
+    "to is a module": (lambda: exchange(gn.GraphNorm(6)), ("to has type GraphNorm", "lambda old")),
+    "to is a class": (lambda: exchange(gn.GraphNorm), ("to is the class GraphNorm", "lambda old")),
+    "to takes three": (lambda: exchange(lambda a, b, c: "graph"), ("of 3 arguments", "old norm")),
+    "to returns a number": (lambda: exchange(lambda old: 3), ("returned 3 for norm", "a module")),
+    "to returns a class": (lambda: exchange(lambda old: gn.GraphNorm), ("the class GraphNorm",)),
+    "to returns a typo": (lambda: exchange(lambda old: "grap"), ("'grap'", "did you mean graph")),
+    "to returns what takes edges": (lambda: exchange(lambda old: "adja"), ("'adja'", "adjacency")),
+    "to returns another width": (
+        lambda: exchange(lambda old: gn.GraphNorm(3)), ("GraphNorm of 3", "norm, which has 6"),
+    ),
+    "where matches none": (lambda: exchange("graph", "conv*"), ("'conv*'", "none of norm")),
+    "where is a list": (lambda: exchange("graph", ["norm"]), ("type list", "a pattern")),
+    "where takes one": (lambda: exchange("graph", lambda name: True), ("1 argum", "name and norm")),
+    "a class for the model": (lambda: gn.replace_norms(wrong(Plain)), ("the class Plain",)),
+    "no model": (lambda: gn.replace_norms(wrong(None)), ("NoneType", "expected a module")),
+    "arguments swapped": (lambda: gn.replace_norms(wrong("graph"), wrong(Plain())), ("type str",)),
+    "a state": (lambda: gn.replace_norms(wrong(Plain().state_dict())), ("type OrderedDict",)),
+    "no norm": (lambda: gn.replace_norms(nn.Linear(2, 2)), ("Linear holds no norm",)),
+    "a wrapped model": (
+        lambda: gn.replace_norms(nn.DataParallel(Plain())), ("DataParallel", "wrap the result"),
+    ),
+    "a word for a switch": (
+        lambda: exchange("graph", single_graph="yes"), ("single_graph is 'yes'", "True or False"),
+    ),
+    "a name to keep": (
+        lambda: exchange("graph", keep_parameters="weight"), ("'weight'", "True or False"),
+    ),
+    "an example that does not fit": (
+        lambda: exchange("graph", example=(NODES.x, 2, 3)), ("Plain.forward(x", "too many"),
+    ),
+    "an example by other names": (
+        lambda: exchange("graph", example={"y": NODES.x}), ("Plain.forward(x", "'x'"),
+    ),
+    "a loader for an example": (
+        lambda: exchange("graph", example=DataLoader([1])), ("DataLoader", "next(iter(loader))"),
+    ),
+    "a batch of numbers": (
+        lambda: gn.batch(NODES.batch.float()), ("(12,)", "float32", "vector of integers"),
+    ),
+    "a batch of two dimensions": (lambda: gn.batch(NODES.batch.view(3, 4)), ("(3, 4)", "int64")),
+    "a batch of lists by type": (lambda: gn.batch({"a": [0, 1]}), ("type list", "node types")),
+    "convert_sync without model": (lambda: gn.convert_sync(wrong(None)), ("NoneType",)),
+}  # fmt: skip
+
+
+def wrong(value: Any) -> Any:
+    return value
+
+
+def exchange(to: Any, where: Any = None, **arguments: Any) -> Any:
+    """Exchange the norm of a model, which stays as it was if that is refused."""
+    model = Plain()
+    before = model.norm
+    try:
+        return gn.replace_norms(model, to, where, **arguments)
+    finally:
+        assert model.norm is before
+        assert not before._forward_pre_hooks
+        assert "forward" not in vars(model)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments_are_refused_in_one_line(name: str) -> None:
+    call, words = WRONG[name]
+    with pytest.raises(ValueError, match=r"\A[^\n]+\Z") as caught:
+        call()
+    message = str(caught.value)
+    assert [word for word in words if word not in message] == [], message
+
+
+def test_a_refusal_leaves_the_whole_model_as_it_was() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(8), nn.BatchNorm1d(6))
+    norms = list(model)
+    with pytest.raises(ValueError, match=r"'group' does not fit 1: num_groups is 8"):
+        gn.replace_norms(model, "group")
+    assert list(model) == norms
+    assert not any(norm._forward_pre_hooks for norm in norms)

@@ -33,7 +33,7 @@ def test_norms_of_the_batch_are_shared_and_those_of_graphs_are_not() -> None:
     assert result.model is model
     shared = {change.name for change in result.changed}
     assert shared == {"torch", "pyg", "types", "groups", "averages", "ours", "united"}
-    assert {change.name for change in result.left} == {"graph", "node"}
+    assert {change.name for change in result.left} == {"graph", "node", "images"}
     for name in shared:
         assert model[name].process_group == "world"
         for key, value in model[name].state_dict().items():
