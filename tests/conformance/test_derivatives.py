@@ -9,7 +9,6 @@ The truth is the same model in eager mode on the reference backend, whose gradie
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -280,7 +279,7 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
 
 
 def functional(net: Net) -> tuple[Callable[..., tuple[Tensor, Tensor]], list[Tensor]]:
-    """The loss as a function of data and state; buffers are written to, so that they belong to it."""
+    """The loss as a function of data and state, for a call may write to buffers."""
     names = [key for key, _ in net.named_parameters()]
     buffers = dict(net.named_buffers())
 
@@ -330,7 +329,7 @@ def test_force_inside_a_compiled_region(net: Net, monkeypatch: pytest.MonkeyPatc
 def test_whole_step_inside_a_compiled_region(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch._dynamo.config, "trace_autograd_ops", True)
     own = net.on("auto")
-    parameters = [p for p in own.parameters()]
+    parameters = list(own.parameters())
 
     def step(given: Data) -> tuple[Tensor, ...]:
         slope, loss = energy_and_loss(own, given)
@@ -356,10 +355,12 @@ def test_make_fx_then_compile(net: Net) -> None:
         given["pos"] = given["pos"].detach().requires_grad_()
         return loss_of(given, *parameters)
 
-    graph = make_fx(
+    copies = [p.detach().clone().requires_grad_(p.requires_grad) for p in parameters]
+    trace = make_fx(
         flat, tracing_mode="symbolic", _allow_non_fake_inputs=True,
         decomposition_table=dict(core_aten_decompositions()),
-    )(list(example.values()), *(p.detach().clone().requires_grad_(p.requires_grad) for p in parameters))  # fmt: skip
+    )  # fmt: skip
+    graph = trace(list(example.values()), *copies)
     run = torch.compile(graph, dynamic=True, backend="aot_eager")
     check(own, lambda given: run(list(given.values()), *parameters))
 

@@ -61,6 +61,11 @@ def current() -> Frame | None:
     return getattr(_stack, "top", None)
 
 
+def prepare() -> None:
+    """Have this thread's stack begin to exist, before a compiled call guards on its absence."""
+    _stack.top = current()
+
+
 def push(
     owner: object,
     batch: Graphs | None,

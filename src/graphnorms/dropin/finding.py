@@ -12,8 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.dropin.context import Other, current, is_batch, is_vector, pop, push, repeat
+from graphnorms.dropin.context import (
+    Other,
+    current,
+    is_batch,
+    is_vector,
+    pop,
+    prepare,
+    push,
+    repeat,
+)
 from graphnorms.segments import Segments
+from graphnorms.tracing import is_traced
 
 _BATCHES: Final = ("batch", "batch_dict")
 _OF_OBJECTS: Final = ("data", "graph", "graphs", "g", "inputs", "sample")
@@ -245,6 +255,7 @@ def attach_finders(
     Returns:
         How to take each away again, and what a user has to know of calls without a batch.
     """
+    prepare()
     detach: list[Callable[[], None]] = []
     note = ""
     model = getattr(model, "_orig_mod", model)  # of torch.compile
@@ -454,7 +465,7 @@ def _may_group(vector: Tensor, like: Tensor | None) -> bool:
     """
     if like is None or vector.shape[0] != like.shape[0] or vector.shape[0] < 2:
         return False
-    if torch.compiler.is_compiling():
+    if is_traced():
         return True
     steps = vector.diff()
     up = (vector[0] == 0) & ((steps == 0) | (steps == 1)).all()

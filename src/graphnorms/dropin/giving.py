@@ -14,6 +14,7 @@ from torch.utils.module_tracker import ModuleTracker
 from graphnorms.dropin.context import Frame, current, size_of
 from graphnorms.dropin.slots import Path
 from graphnorms.segments import Segments
+from graphnorms.tracing import is_traced
 
 _HOW: Final = (
     "give the model, or the part that holds the norm, the batch of these rows, or call it in "
@@ -100,7 +101,7 @@ class Giver:
                 return None, None
             raise ValueError(f"{self.title} needs the graph of every row, but {why}; {_HOW}")
         batch, held = frame.batch, frame.held_size
-        if not (batch is None and frame.ptr is None) and not torch.compiler.is_compiling():
+        if not (batch is None and frame.ptr is None) and not is_traced():
             self.had_batch = True
         if isinstance(batch, Mapping):
             node_type = self._node_type(batch, frame.name)
@@ -114,7 +115,7 @@ class Giver:
             return batch, None
         if isinstance(batch, Segments):
             self._refuse_others(frame, batch, x)
-            if not torch.compiler.is_compiling():
+            if not is_traced():
                 self._check_rows(frame, batch.num_rows, batch.num_segments, x)
                 return batch, None
             # Its numbers would be constants to the compiler; the shapes of its tensors are not.
@@ -127,7 +128,7 @@ class Giver:
 
     def _from_ptr(self, frame: Frame, x: Tensor) -> Segments:
         assert frame.ptr is not None
-        if torch.compiler.is_compiling() or not frame.ptr.is_cpu:
+        if is_traced() or not frame.ptr.is_cpu:
             return Segments.from_ptr(frame.ptr, num_rows=x.shape[0], validate=False)
         segments = Segments.from_ptr(frame.ptr)
         self._check_rows(frame, segments.num_rows, segments.num_segments, x)
@@ -189,7 +190,7 @@ class Giver:
                 "`with graphnorms.batch(batch):`"
             )
             same = _say_the_same(batch, other)
-            if torch.compiler.is_compiling():  # which cannot look: the graph does, when it runs
+            if is_traced():  # which cannot look: the graph does, when it runs
                 torch._assert_async(same, f"{frame.name} and {name} {words}")
             elif not same:
                 raise ValueError(f"{frame.name} and {name}, both of {x.shape[0]} rows, {words}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -157,3 +158,20 @@ def test_exported() -> None:
     program = torch.export.export(model, (given.x, given.batch, given.graphs))
     y = program.module()(given.x, given.batch, given.graphs)
     assert torch.allclose(y, by_graph(given.x, given.batch), atol=1e-5)
+
+
+def test_the_first_compiled_model_is_compiled_once() -> None:
+    """In a thread of its own, in which no batch has ever been given."""
+
+    def run() -> None:
+        torch._dynamo.reset()
+        model = load("nn").GCN(6, 8, 2, norm="BatchNorm")
+        gn.replace_norms(model, "graph")
+        compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+        x, edges = torch.randn(20, 6), torch.randint(0, 20, (2, 40))
+        for stance in ("default", "fail_on_recompile"):
+            with torch.compiler.set_stance(stance):
+                compiled(x, edges, batch=torch.arange(20) // 5, batch_size=4)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run).result(300)
