@@ -148,7 +148,7 @@ def test_onnx(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_opcheck(kind: str) -> None:
-    """The operators themselves, on inputs without grad: a Function makes them differentiable."""
+    """The operators themselves, with their formulas."""
     adjacency = Adjacency.from_edge_index(edges(20, 50), 20)
     x, edge = draw(20, CHANNELS), edge_of(kind, 50)
     given = (
@@ -158,14 +158,18 @@ def test_opcheck(kind: str) -> None:
         1.5,
     )
     operators = torch.ops.graphnorms
-    arguments = (x, adjacency.ptr, adjacency.index, adjacency.order, *given)
-    torch.library.opcheck(operators.aggregate.default, arguments)
+    edges_ = (
+        adjacency.ptr, adjacency.index, adjacency.order, *adjacency.transpose,
+        adjacency.transpose_order,
+    )  # fmt: skip
+    x.requires_grad_()
+    torch.library.opcheck(operators.aggregate.default, (x, *edges_, *given))
     if edge.numel():
-        arguments = (*adjacency.transpose, adjacency.transpose_order, *given)
+        edge.requires_grad_()
         for needs in ([True, True], [True, False], [False, True]):
             torch.library.opcheck(
                 operators.aggregate_backward.default,
-                (draw(20, CHANNELS, seed=4), x, *arguments, needs),
+                (draw(20, CHANNELS, seed=4).requires_grad_(), x, *edges_, *given, needs),
             )
 
 

@@ -97,13 +97,11 @@ def test_parameters_do_not_widen_the_result(pyg: Any) -> None:
             assert getattr(gn, name)(4)(x, batch, 2).dtype == torch.bfloat16
 
 
-def test_given_segments_nothing_is_read(pyg: Any) -> None:
+def test_exported_without_the_number_of_graphs(pyg: Any) -> None:
     x, batch = draw(12, 4), torch.arange(12) // 6
     with pytest.raises(Exception, match=r"data-dependent|GuardOnDataDependent|Eq\(u0"):
         torch.export.export(pyg.GraphNorm(4), (x, batch))
-    with pytest.raises(ValueError, match="batch_size is not given"):
-        torch.export.export(gn.GraphNorm(4), (x, batch))
-    torch.export.export(gn.GraphNorm(4), (x, batch, 2))
+    torch.export.export(gn.GraphNorm(4), (x, batch))
 
 
 @pytest.mark.skipif(extension.unavailable() is not None, reason="of the kernels")

@@ -440,31 +440,56 @@ def test_mode(name: str, mode: str, training: bool) -> None:
     MODES[mode](name, training)
 
 
-def test_compile_without_batch_size_says_so() -> None:
+@pytest.mark.parametrize("name", LAYERS)
+def test_compile_without_batch_size(name: str) -> None:
+    """The number of graphs is read when the graph runs, as PyG's norms read it."""
     torch._dynamo.reset()
-    compiled = torch.compile(build("graph", True), fullgraph=True, backend="eager")
-    with pytest.raises(Exception, match="batch_size is not given; under"):
-        compiled(features(), BATCH)
-    with pytest.raises(ValueError, match="batch_size is not given; under"):
-        torch.export.export(build("graph", True), (features(), BATCH))
+    layer = build(name, True)
+    twin = copy.deepcopy(layer)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for i, (rows, size) in enumerate([(20, 4), (33, 7), (50, 51)]):
+        batch = torch.randint(0, size, (rows,), generator=torch.Generator().manual_seed(i))
+        batch[0] = size - 1
+        x = features(rows, i)
+        agree(run(compiled, x, batch), run(twin, x, batch, size))
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("name", ["graph", "layer-graph", "pair", "instance", "diff-group"])
+def test_export_without_batch_size(name: str, strict: bool) -> None:
+    layer = build(name, False)
+    rows = torch.export.Dim("rows", min=2)
+    program = torch.export.export(
+        layer, (features(), UNSORTED), strict=strict, dynamic_shapes=({0: rows}, {0: rows})
+    ).module()
+    for number in (20, 31):
+        x, batch = features(number, 3), torch.arange(number) * 5 % 6
+        torch.testing.assert_close(program(x, batch), layer(x, batch, 6))
+
+
+def test_vmap_over_batches_asks_for_their_size() -> None:
+    layer, x = build("graph", True), features()
+    batches = torch.stack([BATCH, UNSORTED])
+    with pytest.raises(ValueError, match="batch_size is not given; under vmap"):
+        torch.func.vmap(lambda batch: layer(x, batch))(batches)
 
 
 @pytest.mark.parametrize("center", list(gn.Over))
 def test_opcheck(center: gn.Over) -> None:
-    """The operators themselves, on inputs without grad: a Function makes them differentiable."""
+    """The operators themselves, with their formulas."""
     segments = Segments.from_batch(UNSORTED, 4)
     domain = (int(center), int(center), 2, 1e-5, 1, 0.25, -1, False)
     operators = torch.ops.graphnorms
-    x, residual, seed = features(), features(seed=2), torch.tensor(5)
+    x, residual, seed = features().requires_grad_(), features(seed=2), torch.tensor(5)
     for weight, bias in ((torch.rand(6), None), (torch.rand(4, 6), torch.rand(4, 6))):
         rest = (segments.ptr, segments.order, seed, None, weight, bias)
         arguments = (x, residual, *rest, *domain, True)
         torch.library.opcheck(operators.normalize_forward.default, arguments)
-        _, statistics = operators.normalize_forward(*arguments)
+        statistics = operators.normalize_forward(*arguments)[1].detach()
         for needs in ([True, False, True, False], [False, False, True, True]):
             torch.library.opcheck(
                 operators.normalize_backward.default,
-                (features(seed=1), x, *rest, statistics, *domain, needs),
+                (features(seed=1).requires_grad_(), x, *rest, statistics, *domain, needs),
             )
 
 

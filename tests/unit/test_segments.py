@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -181,3 +184,62 @@ def test_a_batch_vector_leads_back_to_its_segments() -> None:
     batch[0] = 2
     assert as_segments(batch, rows_of=x) is not segments, "it was written to"
     assert segments.index.tolist() == [0, 0, 2, 2, 2]
+
+
+CHANGES: dict[str, Callable[[torch.Tensor], None]] = {
+    "in place": lambda batch: batch.copy_(torch.tensor([0, 1, 1, 1])),
+    "through data": lambda batch: batch.data.copy_(torch.tensor([0, 1, 1, 1])),
+    "through NumPy": lambda batch: np.copyto(batch.numpy(), [0, 1, 1, 1]),
+    "through DLPack": lambda batch: torch.from_dlpack(batch).copy_(torch.tensor([0, 1, 1, 1])),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("own_memory", [True, False])
+def test_a_vector_that_changes_by_any_way_is_derived_anew(change: str, own_memory: bool) -> None:
+    batch = torch.tensor([0, 0, 1, 1])
+    if not own_memory:
+        batch = torch.from_numpy(batch.numpy().copy())
+    x = torch.zeros(4, 2)
+    given = Segments.from_batch(batch)
+    assert as_segments(batch, rows_of=x).ptr.tolist() == [0, 2, 4]
+    CHANGES[change](batch)
+    assert as_segments(batch, rows_of=x).ptr.tolist() == [0, 1, 4]
+    # What was made of the vector does not change with it.
+    assert given.index.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_a_mask_that_changes_through_data_is_derived_anew(batched: bool) -> None:
+    batch = torch.tensor([0, 0, 1, 1]) if batched else None
+    mask, x = torch.tensor([True, True, True, False]), torch.zeros(4, 2)
+    assert int(as_segments(batch, rows_of=x, mask=mask).counts.sum()) == 3
+    mask.data[0] = False
+    assert int(as_segments(batch, rows_of=x, mask=mask).counts.sum()) == 2
+
+
+def test_offsets_are_copied() -> None:
+    ptr = torch.tensor([0, 2, 4])
+    segments = Segments.from_ptr(ptr)
+    ptr[1] = 1
+    assert segments.ptr.tolist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16, torch.uint32])
+def test_every_integer_is_a_batch(dtype: torch.dtype) -> None:
+    segments = Segments.from_batch(torch.tensor([0, 2, 2]).to(dtype))
+    assert segments.counts.tolist() == [1, 0, 2]
+    assert Segments.from_counts(torch.tensor([1, 0, 2]).to(dtype)).ptr.tolist() == [0, 1, 1, 3]
+
+
+@pytest.mark.parametrize("size", [True, 2.0, "2", torch.tensor([2, 2])])
+def test_what_is_no_number_of_graphs(size: Any) -> None:
+    batch, x = torch.tensor([0, 1, 1]), torch.zeros(3, 2)
+    with pytest.raises(ValueError, match="expected the number of graphs as an integer"):
+        as_segments(batch, rows_of=x, num_segments=size)
+
+
+@pytest.mark.parametrize("size", [np.int64(2), torch.tensor(2)])
+def test_what_is_one(size: Any) -> None:
+    batch, x = torch.tensor([0, 1, 1]), torch.zeros(3, 2)
+    assert as_segments(batch, rows_of=x, num_segments=size).num_segments == 2

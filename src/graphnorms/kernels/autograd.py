@@ -240,7 +240,10 @@ def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
 
 def _backward_formula(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
     grad_y, x, *parameters, ptr, order, seed = ctx.saved_tensors
-    given = tuple(c if needed else None for c, needed in zip(cotangents, ctx.needs, strict=True))
+    given = [
+        cotangent if needed and tensor is not None else None
+        for cotangent, needed, tensor in zip(cotangents, ctx.needs, (x, *parameters), strict=True)
+    ]
     found = reference.double_backward(
         given, grad_y, x, **_named(x, parameters, ptr, order, seed, ctx.choices)
     )

@@ -8,7 +8,7 @@ for speed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import torch
@@ -136,7 +136,7 @@ def backward(
 
 
 def double_backward(
-    cotangents: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+    cotangents: Sequence[Tensor | None],
     grad_y: Tensor,
     x: Tensor,
     segments: Segments,

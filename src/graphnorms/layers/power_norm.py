@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -167,6 +167,8 @@ class PowerNorm(Norm):
         return (wide * self.weight.to(dtype) + self.bias.to(dtype)).to(x.dtype)
 
     def _by_batch(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        if torch.compiler.is_compiling() and torch._dynamo.config.trace_autograd_ops:
+            raise RuntimeError(_NO_DERIVATIVE)
         if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
             raise ValueError(
                 "PowerNorm is in training under a torch.func transform or forward-mode "
@@ -209,6 +211,12 @@ class PowerNorm(Norm):
         )
 
 
+_NO_DERIVATIVE: Final = (
+    "PowerNorm's backward in training is no derivative and cannot be differentiated again; leave "
+    "create_graph=False, or call eval() first"
+)
+
+
 class _Scale(torch.autograd.Function):
     """The division by the quadratic mean, with the backward that the paper gives it."""
 
@@ -227,6 +235,8 @@ class _Scale(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Correct by the running mean, and move it."""
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise RuntimeError(_NO_DERIVATIVE)
         x, factor, own, rows = ctx.saved_tensors
         running = ctx.running
         standard = x * factor

@@ -27,11 +27,15 @@ def check_integer_vector(name: str, vector: Tensor) -> None:
 
 def check_size(name: str, size: Any) -> int | None:
     """Return a number of segments as an int, and refuse what is none."""
-    if size is None or type(size) is int:
+    if size is None or type(size) is int or isinstance(size, torch.SymInt):
         return size
-    if isinstance(size, bool) or not hasattr(size, "__index__"):
+    try:
+        number: int = operator.index(size)
+    except TypeError:
+        number = -1
+    if isinstance(size, bool) or number < 0:
         raise ValueError(f"{name} is {size!r}, expected the number of graphs as an integer")
-    return size if isinstance(size, torch.SymInt) else operator.index(size)
+    return number
 
 
 def check_ids(index: Tensor, num_segments: int, names: tuple[str, str]) -> None:

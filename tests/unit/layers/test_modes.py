@@ -144,11 +144,3 @@ def test_compiled_positions(make: Any) -> None:
         x = normal(rows, 3, 6).float()
         batch = torch.arange(rows) % 4
         torch.testing.assert_close(compiled(x, batch, 4), layer(x, batch, 4))
-
-
-@pytest.mark.parametrize("make", [PairNorm, MeanSubtractionNorm, GraphSizeNorm])
-def test_compile_without_a_size_says_so(make: Any) -> None:
-    torch._dynamo.reset()
-    compiled = torch.compile(make(), fullgraph=True, backend="eager")
-    with pytest.raises(Exception, match=r"(batch|dim)_size is not given; under"):
-        compiled(normal(20, 6), torch.arange(20) % 4)
