@@ -92,6 +92,15 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+WITHOUT_FLOAT64: Final = ("mps",)
+"""The kinds of devices that have no float64."""
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """Float64, or float32 on a device without it: what is wanted exact is less so there."""
+    return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
+
+
 def statistics_sizes(
     center: int, scale: int, rows: int, segments: int, channels: int, groups: int
 ) -> tuple[int, int]:

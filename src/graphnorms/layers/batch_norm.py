@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from graphnorms.kernels import Over
 from graphnorms.kernels.api import Statistics
@@ -15,6 +15,7 @@ from graphnorms.layers.checks import (
     check_features,
     check_momentum,
 )
+from graphnorms.layers.inner import InnerBatchNorm, is_untouched, of_inner
 from graphnorms.layers.running import by_running, update_by_batch
 from graphnorms.segments import Segments, as_segments, check_mask
 
@@ -39,6 +40,7 @@ class BatchNorm(Norm):
         eps: $\varepsilon$, in the squared unit of `x`.
         momentum: Weight of a batch in the running averages; `None` for the plain average.
         affine: Whether to learn $\gamma$ and $\beta$.
+        bias: Whether $\beta$ is among them.
         track_running_stats: Whether to keep running averages; without them `eval()` normalizes
             by the batch as well.
         allow_single_element: Normalize a batch of one node by the running averages instead of
@@ -62,6 +64,9 @@ class BatchNorm(Norm):
 
     statistics_of = "batch"
     per_graph = False
+    eps = of_inner("module", "eps")
+    momentum = of_inner("module", "momentum")
+    track_running_stats = of_inner("module", "track_running_stats")
 
     def __init__(
         self,
@@ -72,6 +77,7 @@ class BatchNorm(Norm):
         track_running_stats: bool = True,
         allow_single_element: bool = False,
         *,
+        bias: bool = True,
         activation: str | None = None,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
@@ -87,11 +93,13 @@ class BatchNorm(Norm):
                 "'allow_single_element' requires 'track_running_stats' to be set to `True`"
             )
         self.allow_single_element = allow_single_element
+        self._takes_single_elements = True
         self.process_group = process_group
         # The holder of the parameters: PyG's keys begin with "module.".
-        self.module = nn.BatchNorm1d(
-            in_channels, eps, momentum, affine, track_running_stats, device=device, dtype=dtype
-        )
+        self.module = InnerBatchNorm(
+            in_channels, eps, momentum, affine, track_running_stats, bias=bias, device=device,
+            dtype=dtype,
+        )  # fmt: skip
 
     def reset_running_stats(self) -> None:
         """Set the running mean to 0, the running variance to 1 and the counter to 0."""
@@ -121,6 +129,27 @@ class BatchNorm(Norm):
         check_features(x, self.in_channels)
         check_residual(residual, x)
         own = self.module
+        if is_untouched(own, InnerBatchNorm):
+            return self._compute(own, x, residual, mask)
+        if mask is not None:
+            check_mask(mask, x.shape[0], x.device)
+        return self._finish(
+            x, residual, mask,
+            lambda x: self._call_inner(
+                "module", x, mask, lambda x: self._compute(own, x, None, mask, plain=True)
+            ),
+        )  # fmt: skip
+
+    def _compute(
+        self,
+        own: InnerBatchNorm,
+        x: Tensor,
+        residual: Tensor | None,
+        mask: Tensor | None,
+        *,
+        plain: bool = False,
+    ) -> Tensor:
+        """Normalize, with the epilogue unless it is to be `plain`."""
         running_mean, running_var = own.running_mean, own.running_var
         by_batch = own.training or running_mean is None
         if by_batch and self.allow_single_element and self._rows(x) <= 1:
@@ -130,17 +159,18 @@ class BatchNorm(Norm):
             assert running_var is not None
             if mask is not None:
                 check_mask(mask, x.shape[0], x.device)
-            return self._finish(
-                x, residual, mask,
-                by_running(running_mean, running_var, own.weight, own.bias, own.eps),
-            )  # fmt: skip
+            transform = by_running(running_mean, running_var, own.weight, own.bias, own.eps)
+            return transform(x) if plain else self._finish(x, residual, mask, transform)
         if own.training and x.shape[0] == 1 and not self._is_shared():
-            raise _single_row(self.in_channels)
+            raise self._single_row()
         segments = as_segments(None, rows_of=x, mask=mask)
         y, statistics = self._normalize(
             x, segments, residual, center=Over.NODES, scale=Over.NODES,
             weight=own.weight, bias=own.bias, eps=own.eps,
-            statistics=own.training and (running_mean is not None or self._ranks is not None),
+            statistics=own.training and (
+                (running_mean is not None and own.track_running_stats) or self._ranks is not None
+            ),
+            plain=plain,
         )  # fmt: skip
         if statistics is not None:
             self._track(x, segments, statistics)
@@ -149,8 +179,8 @@ class BatchNorm(Norm):
     def _track(self, x: Tensor, segments: Segments, statistics: Statistics) -> None:
         own, counts = self.module, statistics.counts
         if counts is not None and _is_one(counts):
-            raise _single_row(self.in_channels)
-        if own.running_mean is None or (counts is None and not x.shape[0]):
+            raise self._single_row()
+        if own.running_mean is None or not own.track_running_stats or (counts is None and not x.shape[0]):
             return
         assert own.running_var is not None
         assert own.num_batches_tracked is not None
@@ -165,9 +195,18 @@ class BatchNorm(Norm):
             return x.shape[0]
         return int(self._ranks.total(torch.tensor(x.shape[0], device=x.device)))
 
+    def _single_row(self) -> ValueError:
+        ways = "use a larger batch"
+        if self._takes_single_elements and self.module.running_mean is not None:
+            ways += ", or allow_single_element=True"
+        size = torch.Size((1, self.in_channels))
+        return ValueError(
+            f"Expected more than 1 value per channel when training, got input size {size}; {ways}"
+        )
+
     def _own_repr(self) -> str:
-        text: str = self.module.extra_repr()
-        return text
+        own = self.module
+        return own.extra_repr() if isinstance(own, InnerBatchNorm) else f"module={own}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
@@ -176,11 +215,3 @@ class BatchNorm(Norm):
 def _is_one(counts: Tensor) -> bool:
     """Whether all ranks have one row, where that is neither read back nor breaks a graph."""
     return counts.is_cpu and not torch.compiler.is_compiling() and int(counts) == 1
-
-
-def _single_row(channels: int) -> ValueError:
-    size = torch.Size((1, channels))
-    return ValueError(
-        f"Expected more than 1 value per channel when training, got input size {size}; "
-        "use a larger batch, or allow_single_element=True"
-    )

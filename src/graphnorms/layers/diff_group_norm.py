@@ -5,14 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from graphnorms.kernels import Over
 from graphnorms.kernels.merging import merge_moments
-from graphnorms.kernels.problem import accumulation_dtype, check_residual
+from graphnorms.kernels.problem import accumulation_dtype, check_residual, widest_float
 from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features, check_momentum
+from graphnorms.layers.inner import InnerBatchNorm, dtype_of, is_untouched, of_inner
+from graphnorms.layers.precision import without_autocast
 from graphnorms.layers.product import product
-from graphnorms.layers.running import update_running
-from graphnorms.segments import Segments, check_mask
+from graphnorms.layers.running import by_running, update_running
+from graphnorms.segments import Segments, as_segments, check_mask
 
 
 class DiffGroupNorm(Norm):
@@ -69,6 +72,9 @@ class DiffGroupNorm(Norm):
 
     statistics_of = "batch"
     per_graph = False
+    eps = of_inner("norm", "eps")
+    momentum = of_inner("norm", "momentum")
+    track_running_stats = of_inner("norm", "track_running_stats")
 
     def __init__(
         self,
@@ -96,7 +102,7 @@ class DiffGroupNorm(Norm):
         self.lamda = lamda
         self.lin = nn.Linear(in_channels, groups, bias=False, device=device, dtype=dtype)
         # The holder of the parameters: PyG's keys begin with "norm.".
-        self.norm = nn.BatchNorm1d(
+        self.norm = InnerBatchNorm(
             groups * in_channels, eps, momentum, affine, track_running_stats,
             device=device, dtype=dtype,
         )  # fmt: skip
@@ -127,30 +133,68 @@ class DiffGroupNorm(Norm):
         check_residual(residual, x)
         if mask is not None:
             check_mask(mask, x.shape[0], x.device)
-        by_batch = self.norm.training or self.norm.running_mean is None
 
         def transform(x: Tensor) -> Tensor:
             x = x.to(accumulation_dtype(x.dtype))
-            groups = self._by_batch(x, mask) if by_batch else self._by_running(x)
-            return x + self.lamda * groups
+            return x + self.lamda * self._sum_of_groups(x, mask)
 
         return self._finish(x, residual, mask, transform)
+
+    def _sum_of_groups(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """The normalized groups together, `(nodes, channels)`."""
+        if is_untouched(self.lin, nn.Linear) and is_untouched(self.norm, InnerBatchNorm):
+            return self._by_batch(x, mask) if self._takes_the_batch() else self._by_running(x)
+        # Hooks on the modules inside see the call, and what PyG hands them: every product.
+        with without_autocast(x):
+            share = torch.softmax(self.lin(x.to(dtype_of(self.lin, x))).to(x.dtype), 1)
+            products = (share.unsqueeze(2) * x.unsqueeze(1)).flatten(1)
+            groups = self._call_inner("norm", products, mask, lambda z: self._standardize(z, mask))
+        return groups.view(-1, self.groups, self.in_channels).sum(1)
+
+    def _takes_the_batch(self) -> bool:
+        return self.norm.training or self.norm.running_mean is None
+
+    def _standardize(self, products: Tensor, mask: Tensor | None) -> Tensor:
+        """The BatchNorm of all products, `(nodes, groups * channels)`."""
+        norm = self.norm
+        if not self._takes_the_batch():
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            return by_running(
+                norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps
+            )(products)  # fmt: skip
+        y, found = self._normalize(
+            products, as_segments(None, rows_of=products, mask=mask), None, center=Over.NODES,
+            scale=Over.NODES, weight=norm.weight, bias=norm.bias, eps=norm.eps,
+            statistics=True, plain=True,
+        )  # fmt: skip
+        if found is not None and self._tracks():
+            rows = None if mask is None else mask.sum().to(products.dtype)
+            rows = rows if found.counts is None else found.counts[0].to(products.dtype)
+            self._track(found.mean()[0], found.moment()[0], rows, products.shape[0])
+        return y
+
+    def _tracks(self) -> bool:
+        norm = self.norm
+        return norm.training and norm.track_running_stats and norm.running_mean is not None
 
     def _assign(self, x: Tensor, pivot: Tensor) -> Tensor:
         """The share of every group in every node, for features relative to a pivot."""
         weight = self.lin.weight  # (groups, channels)
-        # What a large mean adds is the same for all nodes: once, and in double precision.
-        common = (weight.double() @ pivot.double()).unsqueeze(0)  # (1, groups)
+        # What a large mean adds is the same for all nodes: once, and in double precision, without
+        # which (on `mps`) a mean that favours no group costs its digits.
+        wide = widest_float(x.device)
+        common = product(pivot.to(wide).unsqueeze(0), weight.to(wide).t())  # (1, groups)
         common = common - common.detach().amax(1, keepdim=True)
         return torch.softmax(product(x, weight.to(x.dtype).t()) + common.to(x.dtype), 1)
 
     def _affine(self, var: Tensor) -> tuple[Tensor, Tensor | None]:
         """What multiplies the centred products, and what is added to all groups together."""
         gain = torch.rsqrt(var + self.norm.eps)
-        if not self.norm.affine:
-            return gain, None
-        bias = self.norm.bias.to(var.dtype).view(var.shape)
-        return gain * self.norm.weight.to(var.dtype).view(var.shape), bias.sum(0)
+        weight, bias = self.norm.weight, self.norm.bias
+        if weight is not None:
+            gain = gain * weight.to(var.dtype).view(var.shape)
+        return gain, None if bias is None else bias.to(var.dtype).view(var.shape).sum(0)
 
     def _by_batch(self, x: Tensor, mask: Tensor | None) -> Tensor:
         rows = None if mask is None else mask.sum().to(x.dtype)
@@ -191,7 +235,7 @@ class DiffGroupNorm(Norm):
             td = td + (of_products - own)
         gain, bias = self._affine(var)
         groups: Tensor = d * (s_mean * gain).sum(0) + x * product(t, gain) - (gain * td).sum(0)
-        if self.norm.training and self.norm.running_mean is not None:
+        if self._tracks():
             self._track(of_products, var, rows, x.shape[0])
         return groups if bias is None else groups + bias
 

@@ -14,6 +14,7 @@ from graphnorms.kernels.problem import accumulation_dtype, check_residual
 from graphnorms.kernels.ranks import Group, Ranks
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features, check_groups
+from graphnorms.layers.running import running_dtype
 from graphnorms.segments import Segments, as_segments, check_mask
 
 
@@ -110,7 +111,8 @@ class PowerNorm(Norm):
         self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
         for name in ("running_moment", "running_gradient"):
-            self.register_buffer(name, torch.empty(in_channels, device=device, dtype=dtype))
+            empty = torch.empty(in_channels, device=device, dtype=running_dtype(dtype))
+            self.register_buffer(name, empty)
         self.register_buffer(
             "num_batches_tracked", torch.empty((), device=device, dtype=torch.int64)
         )
