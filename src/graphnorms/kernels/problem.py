@@ -97,8 +97,13 @@ WITHOUT_FLOAT64: Final = ("mps",)
 
 
 def widest_float(device: torch.device) -> torch.dtype:
-    """Float64, or float32 on a device without it: what is wanted exact is less so there."""
+    """The widest floating dtype of a device: float64, or float32 where there is none."""
     return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
+
+
+def in_float64(x: Tensor) -> Tensor:
+    """Convert to float64: on the device of x, or on the host where that has none."""
+    return (x.cpu() if x.device.type in WITHOUT_FLOAT64 else x).double()
 
 
 def statistics_sizes(

@@ -17,6 +17,9 @@ from graphnorms.layers.product import product
 from graphnorms.layers.running import by_running, update_running
 from graphnorms.segments import Segments, as_segments, check_mask
 
+_LARGE = 1e15
+"""The size of features whose squares, summed over the rows, are far from the end of float32."""
+
 
 class DiffGroupNorm(Norm):
     r"""Assign nodes softly to groups, normalize each group over the minibatch, add to the nodes.
@@ -188,9 +191,9 @@ class DiffGroupNorm(Norm):
         common = common - common.detach().amax(1, keepdim=True)
         return torch.softmax(product(x, weight.to(x.dtype).t()) + common.to(x.dtype), 1)
 
-    def _affine(self, var: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _affine(self, var: Tensor, eps: Tensor | float) -> tuple[Tensor, Tensor | None]:
         """What multiplies the centred products, and what is added to all groups together."""
-        gain = torch.rsqrt(var + self.norm.eps)
+        gain = torch.rsqrt(var + eps)
         weight, bias = self.norm.weight, self.norm.bias
         if weight is not None:
             gain = gain * weight.to(var.dtype).view(var.shape)
@@ -214,6 +217,12 @@ class DiffGroupNorm(Norm):
         shift, s_mean = mean(d), mean(share)
         x_mean = pivot + shift  # (channels,)
         d = of_counted(d - shift)  # (nodes, channels)
+        # Squares leave float32 from 1e19 on: all from here is in units of the channel's size
+        # where that is large, and in those of x where it is not.
+        size = x_mean.detach().abs() + mean(d.detach().abs())
+        unit = torch.where(size > _LARGE, size, 1)  # (channels,)
+        d, x_mean = d / unit, x_mean / unit
+        eps = (self.norm.eps / unit / unit).clamp(min=torch.finfo(x.dtype).tiny)
         t = of_counted(share - s_mean)
         moments = product(torch.cat((t, t * t), 1).t(), torch.cat((d, d * d), 1)) / count
         upper, lower = moments.split(self.groups)
@@ -228,15 +237,17 @@ class DiffGroupNorm(Norm):
         ).clamp(min=0)  # the terms may cancel, and rounding go below
         of_products = s_mean * x_mean + td
         if self._ranks is not None and self._ranks.size() > 1:
-            own = of_products
+            own = of_products  # in a unit that is this rank's own
             rows, of_products, var = merge_moments(
-                self._ranks, x.shape[0] if rows is None else rows, own, var
+                self._ranks, x.shape[0] if rows is None else rows, own * unit, var * unit * unit
             )
+            of_products, var = of_products / unit, var / unit / unit
             td = td + (of_products - own)
-        gain, bias = self._affine(var)
-        groups: Tensor = d * (s_mean * gain).sum(0) + x * product(t, gain) - (gain * td).sum(0)
+        gain, bias = self._affine(var, eps)
+        shares = product(t, gain / unit)
+        groups: Tensor = d * (s_mean * gain).sum(0) + x * shares - (gain * td).sum(0)
         if self._tracks():
-            self._track(of_products, var, rows, x.shape[0])
+            self._track(of_products * unit, var * unit * unit, rows, x.shape[0])
         return groups if bias is None else groups + bias
 
     def _track(self, mean: Tensor, var: Tensor, rows: Tensor | None, nodes: int) -> None:
@@ -253,9 +264,10 @@ class DiffGroupNorm(Norm):
             unbiased = var.flatten() * (nodes / (nodes - 1))
         else:
             unbiased = norm.running_var
+        # Clamped, as an infinite average could never become finite again, and would soon be NaN.
         update_running(
             norm.running_mean, norm.running_var, norm.num_batches_tracked,
-            mean.flatten(), unbiased, norm.momentum, rows,
+            mean.flatten(), unbiased.clamp(max=torch.finfo(var.dtype).max), norm.momentum, rows,
         )  # fmt: skip
 
     def _by_running(self, x: Tensor) -> Tensor:
@@ -267,7 +279,7 @@ class DiffGroupNorm(Norm):
         # The shares sum to 1, and so the means of the groups to that of the features.
         pivot = mean.sum(0)
         share = self._assign(x - pivot, pivot)
-        gain, bias = self._affine(norm.running_var.to(x.dtype).view(shape))
+        gain, bias = self._affine(norm.running_var.to(x.dtype).view(shape), norm.eps)
         groups: Tensor = x * product(share, gain) - (mean * gain).sum(0)
         return groups if bias is None else groups + bias
 

@@ -63,6 +63,8 @@ def check_not_batched(running: Tensor, value: Tensor) -> None:
     Raises:
         ValueError: It is one, and they are many.
     """
+    if not torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
+        return
     if _is_batched(value) and not _is_batched(running):
         raise ValueError(
             "running statistics cannot follow the many batches of a torch.vmap at once; call "
