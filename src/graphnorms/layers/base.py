@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,9 +87,7 @@ class Norm(RunningStatistics):
         `torch.nn.SyncBatchNorm.convert_sync_batchnorm` exchanges the BatchNorm inside a layer for
         a `SyncBatchNorm`: the layer then shares its statistics over the ranks of that.
         """
-        if type(module) is nn.SyncBatchNorm and isinstance(
-            self._modules.get(name), InnerBatchNorm
-        ):
+        if type(module) is nn.SyncBatchNorm and isinstance(self._modules.get(name), InnerBatchNorm):
             self.process_group = module.process_group or "world"
             module = InnerBatchNorm.of_synchronized(module)
         super().add_module(name, module)
@@ -111,16 +110,16 @@ class Norm(RunningStatistics):
     ) -> Tensor:
         """Call the BatchNorm inside, whose part in the layer is `compute`, or what replaced it."""
         inner = getattr(self, name)
-        if isinstance(inner, InnerBatchNorm):
-            y: Tensor = inner(x, compute=compute)
-            return y
-        for argument, given in (("mask", mask), ("process_group", self._ranks)):
-            if given is not None:
-                raise ValueError(
-                    f"{name} is a {type(inner).__name__} in the place of this layer's own "
-                    f"BatchNorm, which is called without a {argument}; use {argument}=None"
-                )
-        y = inner(x)
+        given: dict[str, Any] = {"compute": compute}
+        if not isinstance(inner, InnerBatchNorm):
+            given = {}
+            for argument, value in (("mask", mask), ("process_group", self._ranks)):
+                if value is not None:
+                    raise ValueError(
+                        f"{name} is a {type(inner).__name__} in the place of this layer's own "
+                        f"BatchNorm, which is called without a {argument}; use {argument}=None"
+                    )
+        y: Tensor = inner(x, **given)
         return y
 
     def _reset_affine(self) -> None:

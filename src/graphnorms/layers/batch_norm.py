@@ -180,7 +180,9 @@ class BatchNorm(Norm):
         own, counts = self.module, statistics.counts
         if counts is not None and _is_one(counts):
             raise self._single_row()
-        if own.running_mean is None or not own.track_running_stats or (counts is None and not x.shape[0]):
+        if counts is None and not x.shape[0]:
+            return
+        if own.running_mean is None or not own.track_running_stats:
             return
         assert own.running_var is not None
         assert own.num_batches_tracked is not None

@@ -17,8 +17,8 @@ from graphnorms.layers.product import product
 from graphnorms.layers.running import by_running, update_running
 from graphnorms.segments import Segments, as_segments, check_mask
 
-_LARGE = 1e15
-"""The size of features whose squares, summed over the rows, are far from the end of float32."""
+_LARGE = 1e8
+"""The size up to which squares of features, and -3/2 powers of them, are well within float32."""
 
 
 class DiffGroupNorm(Norm):
@@ -217,8 +217,8 @@ class DiffGroupNorm(Norm):
         shift, s_mean = mean(d), mean(share)
         x_mean = pivot + shift  # (channels,)
         d = of_counted(d - shift)  # (nodes, channels)
-        # Squares leave float32 from 1e19 on: all from here is in units of the channel's size
-        # where that is large, and in those of x where it is not.
+        # Squares leave float32 from 1e19 on, and the gradient before that: where a channel is
+        # large, all from here is in units of its size.
         size = x_mean.detach().abs() + mean(d.detach().abs())
         unit = torch.where(size > _LARGE, size, 1)  # (channels,)
         d, x_mean = d / unit, x_mean / unit

@@ -36,14 +36,14 @@ class RunningStatistics(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
     ) -> None:
+        # A file without metadata may be one from before there were counters. As torch takes it.
+        is_old = (local_metadata.get("version") or 1) < 2
         for name, value in self._buffers.items():
             key = prefix + name
             if name.startswith("running_") and _is_narrow(state_dict.get(key)):
                 state_dict[key] = state_dict[key].float()
-            if name == "num_batches_tracked" and value is not None:
-                # As torch does: files without metadata, or from before there were counters.
-                if (local_metadata.get("version") or 1) < 2:
-                    state_dict.setdefault(key, torch.tensor(0) if value.is_meta else value)
+            if name == "num_batches_tracked" and value is not None and is_old:
+                state_dict.setdefault(key, torch.tensor(0) if value.is_meta else value)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
 from graphnorms.kernels import aggregate
-from graphnorms.kernels.problem import WITHOUT_FLOAT64
+from graphnorms.kernels.problem import widest_float
 from graphnorms.segments import Segments
 
 Aggregation = Literal["gin", "gcn"]
@@ -88,7 +88,7 @@ def aggregation_matrices(
     if aggregation not in AGGREGATIONS:
         raise unknown_name("aggregation", aggregation, AGGREGATIONS)
     segments = _segments_of(adjacency, segments)
-    if adjacency.device.type in WITHOUT_FLOAT64:
+    if widest_float(adjacency.device) != torch.float64:
         adjacency, segments = adjacency.to("cpu"), segments.to("cpu")
     index, counts = segments.index, segments.counts
     check_edges_within(adjacency, index)

@@ -208,9 +208,9 @@ def test_a_single_row_is_refused_without_an_argument_that_is_not_there(layer: nn
     given: dict[str, Any] = {"factors": torch.ones(1)}
     if isinstance(layer, gn.UnitedNorm):
         given = {"adjacency": gn.Adjacency.from_edge_index(torch.zeros(2, 0).long(), 1)}
-    with pytest.raises(ValueError, match="size torch.Size.*; use a larger batch$"):
+    with pytest.raises(ValueError, match=r"size torch\.Size.*; use a larger batch$"):
         layer(normal(1, 4).float(), **given)
-    with pytest.raises(ValueError, match="use a larger batch$"):
+    with pytest.raises(ValueError, match=r"use a larger batch$"):
         gn.BatchNorm(4, track_running_stats=False)(normal(1, 4).float())
-    with pytest.raises(ValueError, match="or allow_single_element=True$"):
+    with pytest.raises(ValueError, match=r"or allow_single_element=True$"):
         gn.BatchNorm(4)(normal(1, 4).float())
