@@ -48,7 +48,11 @@ class DiffGroupNorm(Norm):
     Shapes: `x` and the result `(nodes, channels)`; `lin.weight` $W$ transposed,
     `(groups, channels)`; `norm.weight`, `norm.bias`, `norm.running_mean`, `norm.running_var`
     `(groups * channels,)`, group by group. Precision: everything in float32 or wider, under
-    autocast too; the result has the dtype of `x`.
+    autocast and `.half()` too; the result has the dtype of `x`. Where a device has no float64
+    (`mps`), a mean that is large and favours no group costs its digits.
+
+    A hook on `lin` or `norm`, or another module in its place, has them called, on all $G$
+    products: as PyG does, in its memory.
 
     Args:
         in_channels: Number of channels.

@@ -41,8 +41,8 @@ class HeteroBatchNorm(Norm):
     unbiased one; the counter moves; and `momentum=None` counts per type.
 
     Shapes: `x` and the result `(nodes, channels)`; `weight` $\gamma$, `bias` $\beta$,
-    `running_mean` and `running_var` `(types, channels)`. Precision: statistics in float32 or
-    wider; the result has the dtype of `x`.
+    `running_mean` and `running_var` `(types, channels)`. Precision: statistics and running
+    averages in float32 or wider, under `.half()` too; the result has the dtype of `x`.
 
     Args:
         in_channels: Number of channels.

@@ -37,8 +37,8 @@ class InstanceNorm(Norm):
     for graphs of one size both are PyG's.
 
     Shapes: `x` and the result `(nodes, channels)`; `weight`, `bias`, `running_mean` and
-    `running_var` `(channels,)`. Precision: statistics in float32 or wider; the result has the
-    dtype of `x`.
+    `running_var` `(channels,)`. Precision: statistics and running averages in float32 or wider,
+    under `.half()` too; the result has the dtype of `x`.
 
     Args:
         in_channels: Number of channels.
