@@ -215,8 +215,10 @@ class BatchNorm(Norm):
         )
 
     def _own_repr(self) -> str:
-        own = self.module
-        return own.extra_repr() if isinstance(own, InnerBatchNorm) else f"module={own}"
+        if not isinstance(self.module, InnerBatchNorm):
+            return f"module={self.module}"
+        text: str = self.module.extra_repr()  # type: ignore[no-untyped-call]
+        return text
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"

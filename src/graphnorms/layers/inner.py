@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook  # type: ignore[attr-defined]
+from torch.nn.modules.module import _has_any_global_hook
 
 from graphnorms.layers.running import RunningStatistics, running_dtype
 

@@ -44,8 +44,8 @@ class PowerNorm(Norm):
 
     Shapes: `x` and the result `(nodes, channels)`; `weight` $\gamma$, `bias` $\beta$,
     `running_moment` $\psi^2$ and `running_gradient` $\nu$ `(channels,)`. Precision: moments in
-    float32 or wider, the running ones under `.half()` too; the result has the dtype of `x`. There being no centre, a mean that is
-    large against the spread stays so.
+    float32 or wider, the running ones under `.half()` too; the result has the dtype of `x`.
+    There being no centre, a mean that is large against the spread stays so.
 
     Args:
         in_channels: Number of channels.

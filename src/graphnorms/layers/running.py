@@ -31,7 +31,7 @@ class RunningStatistics(nn.Module):
                 return tensor.to(result.device, torch.float32)
             return result
 
-        return super()._apply(convert, recurse)
+        return super()._apply(convert, recurse)  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
