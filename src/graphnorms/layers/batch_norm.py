@@ -17,7 +17,7 @@ from graphnorms.layers.checks import (
     check_features,
     check_momentum,
 )
-from graphnorms.layers.inner import InnerBatchNorm, is_untouched, of_inner
+from graphnorms.layers.inner import InnerBatchNorm, is_untouched, of_inner, reset
 from graphnorms.layers.running import by_running, update_by_batch
 from graphnorms.segments import Segments, as_segments, check_mask
 
@@ -108,11 +108,11 @@ class BatchNorm(Norm):
 
     def reset_running_stats(self) -> None:
         """Set the running mean to 0, the running variance to 1 and the counter to 0."""
-        self.module.reset_running_stats()
+        reset(self.module, "reset_running_stats")
 
     def reset_parameters(self) -> None:
         """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""
-        self.module.reset_parameters()
+        reset(self.module, "reset_parameters")
 
     def forward(
         self,
@@ -215,9 +215,10 @@ class BatchNorm(Norm):
         )
 
     def _own_repr(self) -> str:
-        if not isinstance(self.module, InnerBatchNorm):
-            return f"module={self.module}"
-        text: str = self.module.extra_repr()  # type: ignore[no-untyped-call]
+        own: Any = self._modules["module"]
+        if not isinstance(own, InnerBatchNorm):
+            return f"module={own}"
+        text: str = own.extra_repr()  # type: ignore[no-untyped-call]
         return text
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from graphnorms.kernels.problem import accumulation_dtype, check_residual, wides
 from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features, check_momentum
-from graphnorms.layers.inner import InnerBatchNorm, dtype_of, is_untouched, of_inner
+from graphnorms.layers.inner import InnerBatchNorm, dtype_of, is_untouched, of_inner, reset
 from graphnorms.layers.precision import without_autocast
 from graphnorms.layers.product import product
 from graphnorms.layers.running import by_running, update_running
@@ -116,8 +116,8 @@ class DiffGroupNorm(Norm):
 
     def reset_parameters(self) -> None:
         """Draw `lin.weight`, set the others to 1 and 0, and reset the running statistics."""
-        self.lin.reset_parameters()
-        self.norm.reset_parameters()
+        for module in (self.lin, self.norm):
+            reset(module, "reset_parameters")
 
     def forward(
         self,

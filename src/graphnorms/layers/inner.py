@@ -84,6 +84,11 @@ def is_untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
     )
 
 
+def reset(module: nn.Module, name: str) -> None:
+    """Call `reset_…` of a module, unless it took the place of one and has none."""
+    getattr(module, name, lambda: None)()
+
+
 def dtype_of(module: nn.Module, x: Tensor) -> torch.dtype:
     """The dtype of the parameters of a module, or that of x where it has none."""
     return next(module.parameters(), x).dtype
