@@ -12,8 +12,8 @@ from graphnorms.kernels import Over
 from graphnorms.layers.catalog import CATALOG, Normalization
 
 API = (
-    "Segments", "segment_normalize", "Over", "aggregate", "Adjacency", "make_norm", "backends",
-    "replace_norms", "Replacement", "batch", "resolve_norm", "convert_sync", "compare",
+    "Segments", "segment_normalize", "Over", "aggregate", "Adjacency", "make_norm", "recalibrate",
+    "backends", "replace_norms", "Replacement", "batch", "resolve_norm", "convert_sync", "compare",
     "Comparison", "open_comparison", "load_dataset", "GraphSet",
 )  # fmt: skip
 

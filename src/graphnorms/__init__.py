@@ -37,6 +37,7 @@ from graphnorms.layers import (
     SuperNorm,
     UnitedNorm,
     make_norm,
+    recalibrate,
 )
 from graphnorms.segments import Segments
 from graphnorms.version import __version__
@@ -91,6 +92,7 @@ __all__ = [
     "load_dataset",
     "make_norm",
     "open_comparison",
+    "recalibrate",
     "replace_norms",
     "resolve_norm",
     "segment_normalize",

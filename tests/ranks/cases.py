@@ -166,6 +166,23 @@ def _converted(group: Any) -> nn.Module:
     return model if group is None else gn.convert_sync(model, group).model
 
 
+def _by_torch(layer: Make, *arguments: Any, **choices: Any) -> Make:
+    """A layer for one process, for ranks converted as Lightning's `sync_batchnorm=True` does."""
+
+    def make(group: Any) -> nn.Module:
+        model = layer(*arguments, **choices)
+        return model if group is None else nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+    return make
+
+
+def _hooked(layer: nn.Module) -> nn.Module:
+    """A layer whose modules inside are called."""
+    for module in layer.children():
+        module.register_forward_hook(lambda *_: None)
+    return layer
+
+
 FUSED = {"activation": "gelu"}
 C = CHANNELS
 
@@ -251,6 +268,20 @@ CASES += [
     Case("UnitedNorm", _of(gn.UnitedNorm, C), "edges", "graphs", steps=2),
     Case("SuperNorm", _of(gn.SuperNorm, C), "factors", "graphs", steps=2),
     Case("PowerNorm by groups", _of(gn.PowerNorm, C, scale_groups=2), "nothing", steps=2),
+    Case("BatchNorm by torch", _by_torch(gn.BatchNorm, C, **FUSED), "nothing", "one", steps=3),
+    Case("BatchNorm by torch, masked", _by_torch(gn.BatchNorm, C), "nothing", masked=True),
+    Case("DiffGroupNorm by torch", _by_torch(gn.DiffGroupNorm, C, 3), "nothing", steps=2),
+    Case("UnitedNorm by torch", _by_torch(gn.UnitedNorm, C), "edges", "graphs", steps=2),
+    Case("SuperNorm by torch", _by_torch(gn.SuperNorm, C), "factors", "graphs", steps=2),
+    Case(
+        "BatchNorm, hooked", lambda group: _hooked(gn.BatchNorm(C, process_group=group)),
+        "nothing", masked=True, residual=True, steps=2,
+    ),
+    Case(
+        "DiffGroupNorm, hooked",
+        lambda group: _hooked(gn.DiffGroupNorm(C, 3, lamda=0.5, process_group=group)),
+        "nothing", masked=True, steps=2,
+    ),
     Case("torch's model", _converted, "nothing", "one", steps=3),
     Case("GraphNorm, one graph", _of(gn.GraphNorm, C), "nothing", "empty"),
 ]  # fmt: skip

@@ -134,7 +134,7 @@ def _settings(kind: str, inner: nn.Module, module: nn.Module) -> dict[str, Any]:
         for attribute in (name, _TORCHS_NAMES.get(name, name)):
             value = getattr(module, attribute, getattr(inner, attribute, _ABSENT))
             if value is not _ABSENT:
-                settings[name] = value
+                settings[name] = value if name != "bias" else value is not None
     if settings.get("eps", 0) is None:  # as torch's RMSNorm has it
         settings["eps"] = torch.finfo(torch.get_default_dtype()).eps
     return settings

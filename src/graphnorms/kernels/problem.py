@@ -92,6 +92,20 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+WITHOUT_FLOAT64: Final = ("mps",)
+"""The kinds of devices that have no float64."""
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """The widest floating dtype of a device: float64, or float32 where there is none."""
+    return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
+
+
+def in_float64(x: Tensor) -> Tensor:
+    """Convert to float64: on the device of x, or on the host where that has none."""
+    return (x.cpu() if x.device.type in WITHOUT_FLOAT64 else x).double()
+
+
 def statistics_sizes(
     center: int, scale: int, rows: int, segments: int, channels: int, groups: int
 ) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from graphnorms.layers.message_norm import MessageNorm
 from graphnorms.layers.node_norm import NodeNorm
 from graphnorms.layers.pair_norm import PairNorm
 from graphnorms.layers.power_norm import PowerNorm
+from graphnorms.layers.recalibration import recalibrate
 from graphnorms.layers.rms_norm import RMSNorm
 from graphnorms.layers.super_norm import SuperNorm
 from graphnorms.layers.united_norm import UnitedNorm
@@ -57,4 +58,5 @@ __all__ = [
     "lookup",
     "make_norm",
     "names",
+    "recalibrate",
 ]

@@ -39,6 +39,7 @@ class AdjaNorm(Norm):
         in_channels: Number of channels.
         eps: $\varepsilon$, in the squared unit of `x`.
         affine: Whether to learn $\gamma$ and $\beta$.
+        bias: Whether $\beta$ is among them.
         activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
         dropout: Share of the entries to drop in training.
         device, dtype: Where and how the parameters are made.
@@ -62,6 +63,7 @@ class AdjaNorm(Norm):
         eps: float = 1e-5,
         affine: bool = True,
         *,
+        bias: bool = True,
         activation: str | None = None,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
@@ -71,7 +73,7 @@ class AdjaNorm(Norm):
         check_eps(eps)
         self.eps = eps
         self.affine = affine
-        self._add_affine(in_channels, affine, device, dtype)
+        self._add_affine(in_channels, affine, device, dtype, bias)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -125,8 +127,10 @@ class AdjaNorm(Norm):
         spread = spread + _sum_at(i, variance[j] + (apart - shift[i]).square(), weight, wide)
         rstd = torch.rsqrt(spread / count + self.eps)
         y = (relative - shift.unsqueeze(1)) * rstd.unsqueeze(1)
-        if self.weight is not None and self.bias is not None:
-            y = y * self.weight.to(wide.dtype) + self.bias.to(wide.dtype)
+        if self.weight is not None:
+            y = y * self.weight.to(wide.dtype)
+        if self.bias is not None:
+            y = y + self.bias.to(wide.dtype)
         return y.to(x.dtype)
 
     def _own_repr(self) -> str:

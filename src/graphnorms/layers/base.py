@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,12 @@ from graphnorms.kernels.dropout import draw_seed
 from graphnorms.kernels.problem import Over, check_activation, check_dropout
 from graphnorms.kernels.ranks import Group, Ranks, as_ranks
 from graphnorms.layers.checks import check_channels
+from graphnorms.layers.inner import InnerBatchNorm
+from graphnorms.layers.running import RunningStatistics
 from graphnorms.segments import Segments, as_segments
 
 
-class Norm(nn.Module):
+class Norm(RunningStatistics):
     """A normalization, with activation, dropout and residual fused behind it.
 
     Args:
@@ -55,9 +58,10 @@ class Norm(nn.Module):
             ValueError: When it is set: it is something else, or the layer has no statistic over
                 rows.
         """
-        if self._ranks is None:
+        ranks = self._ranks_of_parts()
+        if ranks is None:
             return None
-        return "world" if self._ranks.group is None else self._ranks.group
+        return "world" if ranks.group is None else ranks.group
 
     @process_group.setter
     def process_group(self, process_group: Group) -> None:
@@ -72,17 +76,51 @@ class Norm(nn.Module):
             if isinstance(part, Norm) and part.statistics_of == "batch":
                 part.process_group = process_group
 
+    def _ranks_of_parts(self) -> Ranks | None:
+        """Those of the layer, or of a part, which torch's conversion may have set alone."""
+        parts = (part._ranks for part in self.children() if isinstance(part, Norm))
+        return self._ranks or next((ranks for ranks in parts if ranks is not None), None)
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Register a module; one that torch's conversion hands in becomes the process group's.
+
+        `torch.nn.SyncBatchNorm.convert_sync_batchnorm` exchanges the BatchNorm inside a layer for
+        a `SyncBatchNorm`: the layer then shares its statistics over the ranks of that.
+        """
+        if type(module) is nn.SyncBatchNorm and isinstance(self._modules.get(name), InnerBatchNorm):
+            self.process_group = module.process_group or "world"
+            module = InnerBatchNorm.of_synchronized(module)
+        super().add_module(name, module)
+
     def _add_affine(
         self,
         shape: int | tuple[int, ...],
         affine: bool,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
+        bias: bool = True,
     ) -> None:
         """Register `weight` and `bias`, for `_reset_affine` to set; `None` if not affine."""
-        for name in ("weight", "bias"):
-            made = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if affine else None
+        for name, wanted in (("weight", affine), ("bias", affine and bias)):
+            made = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if wanted else None
             self.register_parameter(name, made)
+
+    def _call_inner(
+        self, name: str, x: Tensor, mask: Tensor | None, compute: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Call the BatchNorm inside, whose part in the layer is `compute`, or what replaced it."""
+        inner = getattr(self, name)
+        given: dict[str, Any] = {"compute": compute}
+        if not isinstance(inner, InnerBatchNorm):
+            given = {}
+            for argument, value in (("mask", mask), ("process_group", self._ranks)):
+                if value is not None:
+                    raise ValueError(
+                        f"{name} is a {type(inner).__name__} in the place of this layer's own "
+                        f"BatchNorm, which is called without a {argument}; use {argument}=None"
+                    )
+        y: Tensor = inner(x, **given)
+        return y
 
     def _reset_affine(self) -> None:
         """Set `weight` to 1 and `bias` to 0, where there are any."""
@@ -113,20 +151,20 @@ class Norm(nn.Module):
         self, x: Tensor, segments: Segments, residual: Tensor | None, *, center: Over | None,
         scale: Over | None, groups: int = 1, mean_scale: Tensor | None = None,
         weight: Tensor | None, bias: Tensor | None, eps: float, statistics: bool = False,
-        whole: bool = False,
+        whole: bool = False, plain: bool = False,
     ) -> tuple[Tensor, Statistics | None]:  # fmt: skip
         """Run the primitive with the layer's own epilogue, over its process group.
 
-        With `whole`, no segment is divided over ranks, so that they have nothing to share.
+        With `whole`, no segment is divided over ranks, so that they have nothing to share. With
+        `plain`, there is no epilogue.
         """
-        share = self.dropout if self.training else 0.0
+        share = self.dropout if self.training and not plain else 0.0
         # Named one by one: to gather and spread keywords costs 3 µs of a small call.
         return normalize(
             x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
-            weight=weight, bias=bias, eps=eps, activation=self.activation, dropout=share,
-            seed=draw_seed(x.device) if share else None, residual=residual,
-            backend=self.backend, statistics=statistics,
-            ranks=None if whole else self._ranks,
+            weight=weight, bias=bias, eps=eps, activation=None if plain else self.activation,
+            dropout=share, seed=draw_seed(x.device) if share else None, residual=residual,
+            backend=self.backend, statistics=statistics, ranks=None if whole else self._ranks,
         )  # fmt: skip
 
     def _finish(
@@ -161,6 +199,7 @@ class Norm(nn.Module):
             parts.append(f"activation={self.activation!r}")
         if self.dropout:
             parts.append(f"dropout={self.dropout}")
-        if self._ranks is not None:
-            parts.append(f"process_group={self._ranks}")
+        ranks = self._ranks_of_parts()
+        if ranks is not None:
+            parts.append(f"process_group={ranks}")
         return ", ".join(part for part in parts if part)

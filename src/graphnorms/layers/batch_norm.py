@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from graphnorms.kernels import Over
 from graphnorms.kernels.api import Statistics
@@ -15,6 +17,7 @@ from graphnorms.layers.checks import (
     check_features,
     check_momentum,
 )
+from graphnorms.layers.inner import InnerBatchNorm, is_untouched, of_inner, reset
 from graphnorms.layers.running import by_running, update_by_batch
 from graphnorms.segments import Segments, as_segments, check_mask
 from graphnorms.tracing import is_traced
@@ -32,14 +35,18 @@ class BatchNorm(Norm):
     changes nothing.
 
     Shapes: `x` and the result `(nodes, channels)`; `module.weight`, `module.bias`,
-    `module.running_mean`, `module.running_var` `(channels,)`. Precision: statistics in float32
-    or wider; the result has the dtype of `x`.
+    `module.running_mean`, `module.running_var` `(channels,)`. Precision: statistics and running
+    averages in float32 or wider, under `.half()` too; the result has the dtype of `x`.
+
+    Hooks on `module` see the normalization, before $f$ and dropout. A module put in its place is
+    called as it is, and knows neither masks nor process groups.
 
     Args:
         in_channels: Number of channels.
         eps: $\varepsilon$, in the squared unit of `x`.
         momentum: Weight of a batch in the running averages; `None` for the plain average.
         affine: Whether to learn $\gamma$ and $\beta$.
+        bias: Whether $\beta$ is among them.
         track_running_stats: Whether to keep running averages; without them `eval()` normalizes
             by the batch as well.
         allow_single_element: Normalize a batch of one node by the running averages instead of
@@ -63,6 +70,10 @@ class BatchNorm(Norm):
 
     statistics_of = "batch"
     per_graph = False
+    eps = of_inner("module", "eps")
+    momentum = of_inner("module", "momentum")
+    track_running_stats = of_inner("module", "track_running_stats")
+    _takes_single_elements = True  # by an argument; those that hold this layer have none
 
     def __init__(
         self,
@@ -73,6 +84,7 @@ class BatchNorm(Norm):
         track_running_stats: bool = True,
         allow_single_element: bool = False,
         *,
+        bias: bool = True,
         activation: str | None = None,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
@@ -90,17 +102,18 @@ class BatchNorm(Norm):
         self.allow_single_element = allow_single_element
         self.process_group = process_group
         # The holder of the parameters: PyG's keys begin with "module.".
-        self.module = nn.BatchNorm1d(
-            in_channels, eps, momentum, affine, track_running_stats, device=device, dtype=dtype
-        )
+        self.module = InnerBatchNorm(
+            in_channels, eps, momentum, affine, track_running_stats, bias=bias, device=device,
+            dtype=dtype,
+        )  # fmt: skip
 
     def reset_running_stats(self) -> None:
         """Set the running mean to 0, the running variance to 1 and the counter to 0."""
-        self.module.reset_running_stats()
+        reset(self.module, "reset_running_stats")
 
     def reset_parameters(self) -> None:
         """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""
-        self.module.reset_parameters()
+        reset(self.module, "reset_parameters")
 
     def forward(
         self,
@@ -121,7 +134,29 @@ class BatchNorm(Norm):
         """
         check_features(x, self.in_channels)
         check_residual(residual, x)
-        own = self.module
+        # Not `self.module`, which costs a small call 1 %.
+        own: Any = self._modules["module"]
+        if is_untouched(own, InnerBatchNorm):
+            return self._compute(own, x, residual, mask)
+        if mask is not None:
+            check_mask(mask, x.shape[0], x.device)
+        return self._finish(
+            x, residual, mask,
+            lambda x: self._call_inner(
+                "module", x, mask, lambda x: self._compute(own, x, None, mask, plain=True)
+            ),
+        )  # fmt: skip
+
+    def _compute(
+        self,
+        own: InnerBatchNorm,
+        x: Tensor,
+        residual: Tensor | None,
+        mask: Tensor | None,
+        *,
+        plain: bool = False,
+    ) -> Tensor:
+        """Normalize, with the epilogue unless it is to be `plain`."""
         running_mean, running_var = own.running_mean, own.running_var
         by_batch = own.training or running_mean is None
         if by_batch and self.allow_single_element and self._rows(x) <= 1:
@@ -131,27 +166,32 @@ class BatchNorm(Norm):
             assert running_var is not None
             if mask is not None:
                 check_mask(mask, x.shape[0], x.device)
-            return self._finish(
-                x, residual, mask,
-                by_running(running_mean, running_var, own.weight, own.bias, own.eps),
-            )  # fmt: skip
+            transform = by_running(running_mean, running_var, own.weight, own.bias, own.eps)
+            return transform(x) if plain else self._finish(x, residual, mask, transform)
         if own.training and x.shape[0] == 1 and not self._is_shared():
-            raise _single_row(self.in_channels)
+            raise self._single_row()
         segments = as_segments(None, rows_of=x, mask=mask)
         y, statistics = self._normalize(
             x, segments, residual, center=Over.NODES, scale=Over.NODES,
             weight=own.weight, bias=own.bias, eps=own.eps,
-            statistics=own.training and (running_mean is not None or self._ranks is not None),
+            statistics=own.training and (
+                (running_mean is not None and own.track_running_stats) or self._ranks is not None
+            ),
+            plain=plain,
         )  # fmt: skip
         if statistics is not None:
-            self._track(x, segments, statistics)
+            self._track(own, x, segments, statistics)
         return y
 
-    def _track(self, x: Tensor, segments: Segments, statistics: Statistics) -> None:
-        own, counts = self.module, statistics.counts
+    def _track(
+        self, own: InnerBatchNorm, x: Tensor, segments: Segments, statistics: Statistics
+    ) -> None:
+        counts = statistics.counts
         if counts is not None and _is_one(counts):
-            raise _single_row(self.in_channels)
-        if own.running_mean is None or (counts is None and not x.shape[0]):
+            raise self._single_row()
+        if counts is None and not x.shape[0]:
+            return
+        if own.running_mean is None or not own.track_running_stats:
             return
         assert own.running_var is not None
         assert own.num_batches_tracked is not None
@@ -166,8 +206,20 @@ class BatchNorm(Norm):
             return x.shape[0]
         return int(self._ranks.total(torch.tensor(x.shape[0], device=x.device)))
 
+    def _single_row(self) -> ValueError:
+        ways = "use a larger batch"
+        if self._takes_single_elements and self.module.running_mean is not None:
+            ways += ", or allow_single_element=True"
+        size = torch.Size((1, self.in_channels))
+        return ValueError(
+            f"Expected more than 1 value per channel when training, got input size {size}; {ways}"
+        )
+
     def _own_repr(self) -> str:
-        text: str = self.module.extra_repr()
+        own: Any = self._modules["module"]
+        if not isinstance(own, InnerBatchNorm):
+            return f"module={own}"
+        text: str = own.extra_repr()  # type: ignore[no-untyped-call]
         return text
 
     def __repr__(self) -> str:
@@ -177,11 +229,3 @@ class BatchNorm(Norm):
 def _is_one(counts: Tensor) -> bool:
     """Whether all ranks have one row, where that is neither read back nor breaks a graph."""
     return counts.is_cpu and not is_traced() and int(counts) == 1
-
-
-def _single_row(channels: int) -> ValueError:
-    size = torch.Size((1, channels))
-    return ValueError(
-        f"Expected more than 1 value per channel when training, got input size {size}; "
-        "use a larger batch, or allow_single_element=True"
-    )

@@ -7,6 +7,17 @@ from torch import Tensor
 from graphnorms.errors import is_number
 
 
+def choose_affine(affine: bool, elementwise_affine: bool | None) -> bool:
+    """Whether a layer has parameters, by PyG's argument and, if it is given, by torch's.
+
+    Raises:
+        ValueError: They contradict each other.
+    """
+    if elementwise_affine and not affine:
+        raise ValueError("affine is False, but elementwise_affine is True; give one of them")
+    return affine and elementwise_affine is not False
+
+
 def check_channels(in_channels: int) -> None:
     """Refuse a number of channels that is not positive."""
     if in_channels < 1:

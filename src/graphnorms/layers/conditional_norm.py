@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from graphnorms.kernels.problem import check_residual
 from graphnorms.kernels.ranks import Group
 from graphnorms.layers.checks import check_features
+from graphnorms.layers.inner import dtype_of
 from graphnorms.layers.points import PointNorm
 from graphnorms.layers.precision import without_autocast
 from graphnorms.segments import Segments
@@ -127,7 +128,7 @@ class ConditionalNorm(PointNorm):
         # A row per graph costs little, and every entry of the graph is multiplied by it: so in
         # the dtype of the parameters, whatever that of the condition and of autocast.
         with without_autocast(x):
-            both = self.linear(condition.to(self.linear.weight.dtype))
+            both = self.linear(condition.to(dtype_of(self.linear, condition)))
         change, bias = both.chunk(2, dim=1)
         size = graphs if batch_size is None else batch_size
         return self._at_point(x, batch, size, residual, mask, None, 1 + change, bias)

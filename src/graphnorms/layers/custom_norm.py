@@ -56,6 +56,7 @@ class CustomNorm(PointNorm):
         groups: Number of channel groups; it divides `in_channels`.
         eps: $\varepsilon$, in the squared unit of `x`.
         affine: Whether to learn $\gamma$ and $\beta$.
+        bias: Whether $\beta$ is among them.
         activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
             `"silu"`.
         dropout: Share of the entries to drop in training, fused as well; nothing is stored.
@@ -87,6 +88,7 @@ class CustomNorm(PointNorm):
         eps: float = 1e-5,
         affine: bool = True,
         *,
+        bias: bool = True,
         activation: str | None = None,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
@@ -107,7 +109,7 @@ class CustomNorm(PointNorm):
         self.shift = shift
         self.affine = affine
         for name, present in (
-            ("weight", affine), ("bias", affine), ("mean_scale", shift == "learned")
+            ("weight", affine), ("bias", affine and bias), ("mean_scale", shift == "learned")
         ):  # fmt: skip
             empty = torch.empty(in_channels, device=device, dtype=dtype) if present else None
             self.register_parameter(name, None if empty is None else nn.Parameter(empty))

@@ -5,14 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from graphnorms.kernels import Over
 from graphnorms.kernels.merging import merge_moments
-from graphnorms.kernels.problem import accumulation_dtype, check_residual
+from graphnorms.kernels.problem import accumulation_dtype, check_residual, widest_float
 from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features, check_momentum
+from graphnorms.layers.inner import InnerBatchNorm, dtype_of, is_untouched, of_inner, reset
+from graphnorms.layers.precision import without_autocast
 from graphnorms.layers.product import product
-from graphnorms.layers.running import update_running
-from graphnorms.segments import Segments, check_mask
+from graphnorms.layers.running import by_running, update_running
+from graphnorms.segments import Segments, as_segments, check_mask
+
+_LARGE = 1e8
+"""The size up to which squares of features, and -3/2 powers of them, are well within float32."""
 
 
 class DiffGroupNorm(Norm):
@@ -42,7 +48,11 @@ class DiffGroupNorm(Norm):
     Shapes: `x` and the result `(nodes, channels)`; `lin.weight` $W$ transposed,
     `(groups, channels)`; `norm.weight`, `norm.bias`, `norm.running_mean`, `norm.running_var`
     `(groups * channels,)`, group by group. Precision: everything in float32 or wider, under
-    autocast too; the result has the dtype of `x`.
+    autocast and `.half()` too; the result has the dtype of `x`. Where a device has no float64
+    (`mps`), a mean that is large and favours no group costs its digits.
+
+    A hook on `lin` or `norm`, or another module in its place, has them called, on all $G$
+    products: as PyG does, in its memory.
 
     Args:
         in_channels: Number of channels.
@@ -69,6 +79,9 @@ class DiffGroupNorm(Norm):
 
     statistics_of = "batch"
     per_graph = False
+    eps = of_inner("norm", "eps")
+    momentum = of_inner("norm", "momentum")
+    track_running_stats = of_inner("norm", "track_running_stats")
 
     def __init__(
         self,
@@ -96,15 +109,15 @@ class DiffGroupNorm(Norm):
         self.lamda = lamda
         self.lin = nn.Linear(in_channels, groups, bias=False, device=device, dtype=dtype)
         # The holder of the parameters: PyG's keys begin with "norm.".
-        self.norm = nn.BatchNorm1d(
+        self.norm = InnerBatchNorm(
             groups * in_channels, eps, momentum, affine, track_running_stats,
             device=device, dtype=dtype,
         )  # fmt: skip
 
     def reset_parameters(self) -> None:
         """Draw `lin.weight`, set the others to 1 and 0, and reset the running statistics."""
-        self.lin.reset_parameters()
-        self.norm.reset_parameters()
+        for module in (self.lin, self.norm):
+            reset(module, "reset_parameters")
 
     def forward(
         self,
@@ -127,30 +140,68 @@ class DiffGroupNorm(Norm):
         check_residual(residual, x)
         if mask is not None:
             check_mask(mask, x.shape[0], x.device)
-        by_batch = self.norm.training or self.norm.running_mean is None
 
         def transform(x: Tensor) -> Tensor:
             x = x.to(accumulation_dtype(x.dtype))
-            groups = self._by_batch(x, mask) if by_batch else self._by_running(x)
-            return x + self.lamda * groups
+            return x + self.lamda * self._sum_of_groups(x, mask)
 
         return self._finish(x, residual, mask, transform)
+
+    def _sum_of_groups(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """The normalized groups together, `(nodes, channels)`."""
+        if is_untouched(self.lin, nn.Linear) and is_untouched(self.norm, InnerBatchNorm):
+            return self._by_batch(x, mask) if self._takes_the_batch() else self._by_running(x)
+        # Hooks on the modules inside see the call, and what PyG hands them: every product.
+        with without_autocast(x):
+            share = torch.softmax(self.lin(x.to(dtype_of(self.lin, x))).to(x.dtype), 1)
+            products = (share.unsqueeze(2) * x.unsqueeze(1)).flatten(1)
+            groups = self._call_inner("norm", products, mask, lambda z: self._standardize(z, mask))
+        return groups.view(-1, self.groups, self.in_channels).sum(1)
+
+    def _takes_the_batch(self) -> bool:
+        return self.norm.training or self.norm.running_mean is None
+
+    def _standardize(self, products: Tensor, mask: Tensor | None) -> Tensor:
+        """The BatchNorm of all products, `(nodes, groups * channels)`."""
+        norm = self.norm
+        if not self._takes_the_batch():
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            return by_running(
+                norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps
+            )(products)  # fmt: skip
+        y, found = self._normalize(
+            products, as_segments(None, rows_of=products, mask=mask), None, center=Over.NODES,
+            scale=Over.NODES, weight=norm.weight, bias=norm.bias, eps=norm.eps,
+            statistics=True, plain=True,
+        )  # fmt: skip
+        if found is not None and self._tracks():
+            rows = None if mask is None else mask.sum().to(products.dtype)
+            rows = rows if found.counts is None else found.counts[0].to(products.dtype)
+            self._track(found.mean()[0], found.moment()[0], rows, products.shape[0])
+        return y
+
+    def _tracks(self) -> bool:
+        norm = self.norm
+        return norm.training and norm.track_running_stats and norm.running_mean is not None
 
     def _assign(self, x: Tensor, pivot: Tensor) -> Tensor:
         """The share of every group in every node, for features relative to a pivot."""
         weight = self.lin.weight  # (groups, channels)
-        # What a large mean adds is the same for all nodes: once, and in double precision.
-        common = (weight.double() @ pivot.double()).unsqueeze(0)  # (1, groups)
+        # What a large mean adds is the same for all nodes: once, and in double precision, without
+        # which (on `mps`) a mean that favours no group costs its digits.
+        wide = widest_float(x.device)
+        common = product(pivot.to(wide).unsqueeze(0), weight.to(wide).t())  # (1, groups)
         common = common - common.detach().amax(1, keepdim=True)
         return torch.softmax(product(x, weight.to(x.dtype).t()) + common.to(x.dtype), 1)
 
-    def _affine(self, var: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _affine(self, var: Tensor, eps: Tensor | float) -> tuple[Tensor, Tensor | None]:
         """What multiplies the centred products, and what is added to all groups together."""
-        gain = torch.rsqrt(var + self.norm.eps)
-        if not self.norm.affine:
-            return gain, None
-        bias = self.norm.bias.to(var.dtype).view(var.shape)
-        return gain * self.norm.weight.to(var.dtype).view(var.shape), bias.sum(0)
+        gain = torch.rsqrt(var + eps)
+        weight, bias = self.norm.weight, self.norm.bias
+        if weight is not None:
+            gain = gain * weight.to(var.dtype).view(var.shape)
+        return gain, None if bias is None else bias.to(var.dtype).view(var.shape).sum(0)
 
     def _by_batch(self, x: Tensor, mask: Tensor | None) -> Tensor:
         rows = None if mask is None else mask.sum().to(x.dtype)
@@ -170,6 +221,12 @@ class DiffGroupNorm(Norm):
         shift, s_mean = mean(d), mean(share)
         x_mean = pivot + shift  # (channels,)
         d = of_counted(d - shift)  # (nodes, channels)
+        # Squares leave float32 from 1e19 on, and the gradient before that: where a channel is
+        # large, all from here is in units of its size.
+        size = x_mean.detach().abs() + mean(d.detach().abs())
+        unit = torch.where(size > _LARGE, size, 1)  # (channels,)
+        d, x_mean = d / unit, x_mean / unit
+        eps = (self.norm.eps / unit / unit).clamp(min=torch.finfo(x.dtype).tiny)
         t = of_counted(share - s_mean)
         moments = product(torch.cat((t, t * t), 1).t(), torch.cat((d, d * d), 1)) / count
         upper, lower = moments.split(self.groups)
@@ -184,15 +241,17 @@ class DiffGroupNorm(Norm):
         ).clamp(min=0)  # the terms may cancel, and rounding go below
         of_products = s_mean * x_mean + td
         if self._ranks is not None and self._ranks.size() > 1:
-            own = of_products
+            own = of_products  # in a unit that is this rank's own
             rows, of_products, var = merge_moments(
-                self._ranks, x.shape[0] if rows is None else rows, own, var
+                self._ranks, x.shape[0] if rows is None else rows, own * unit, var * unit * unit
             )
+            of_products, var = of_products / unit, var / unit / unit
             td = td + (of_products - own)
-        gain, bias = self._affine(var)
-        groups: Tensor = d * (s_mean * gain).sum(0) + x * product(t, gain) - (gain * td).sum(0)
-        if self.norm.training and self.norm.running_mean is not None:
-            self._track(of_products, var, rows, x.shape[0])
+        gain, bias = self._affine(var, eps)
+        shares = product(t, gain / unit)
+        groups: Tensor = d * (s_mean * gain).sum(0) + x * shares - (gain * td).sum(0)
+        if self._tracks():
+            self._track(of_products * unit, var * unit * unit, rows, x.shape[0])
         return groups if bias is None else groups + bias
 
     def _track(self, mean: Tensor, var: Tensor, rows: Tensor | None, nodes: int) -> None:
@@ -209,9 +268,10 @@ class DiffGroupNorm(Norm):
             unbiased = var.flatten() * (nodes / (nodes - 1))
         else:
             unbiased = norm.running_var
+        # Clamped, as an infinite average could never become finite again, and would soon be NaN.
         update_running(
             norm.running_mean, norm.running_var, norm.num_batches_tracked,
-            mean.flatten(), unbiased, norm.momentum, rows,
+            mean.flatten(), unbiased.clamp(max=torch.finfo(var.dtype).max), norm.momentum, rows,
         )  # fmt: skip
 
     def _by_running(self, x: Tensor) -> Tensor:
@@ -223,7 +283,7 @@ class DiffGroupNorm(Norm):
         # The shares sum to 1, and so the means of the groups to that of the features.
         pivot = mean.sum(0)
         share = self._assign(x - pivot, pivot)
-        gain, bias = self._affine(norm.running_var.to(x.dtype).view(shape))
+        gain, bias = self._affine(norm.running_var.to(x.dtype).view(shape), norm.eps)
         groups: Tensor = x * product(share, gain) - (mean * gain).sum(0)
         return groups if bias is None else groups + bias
 

@@ -101,6 +101,7 @@ def settings_of(row: Normalization) -> dict[str, Any]:
 
 _TAKEN: Final = (
     "in_channels",
+    "elementwise_affine",
     "activation",
     "dropout",
     "backend",
@@ -109,7 +110,8 @@ _TAKEN: Final = (
     "process_group",
     "whole_graphs",
 )
-"""What a text cannot set: the model that the normalization stands in decides it."""
+"""What a text cannot set: the model that the normalization stands in decides it, or another
+name of an argument."""
 
 
 def make_norm(norm: str, in_channels: int, **arguments: Any) -> nn.Module:

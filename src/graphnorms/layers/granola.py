@@ -13,6 +13,7 @@ from graphnorms.kernels.api import normalize
 from graphnorms.kernels.problem import accumulation_dtype, check_residual
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features
+from graphnorms.layers.inner import dtype_of
 from graphnorms.layers.neighbourhoods import check_adjacency
 from graphnorms.segments import Segments, as_segments, check_mask
 
@@ -152,10 +153,9 @@ class Granola(Norm):
         for layer in self.layers:
             if mask is not None:
                 h = torch.where(mask.unsqueeze(1), h, 0)
-            assert isinstance(layer, nn.Linear)
             h = aggregate(h, adjacency, self_weight=1.0, backend=self.backend)
-            h = torch.relu(layer(h.to(layer.weight.dtype)))
-        gain, shift = self.head(h.to(self.head.weight.dtype)).to(wide.dtype).chunk(2, dim=1)
+            h = torch.relu(layer(h.to(dtype_of(layer, h))))
+        gain, shift = self.head(h.to(dtype_of(self.head, h))).to(wide.dtype).chunk(2, dim=1)
         standard, _ = normalize(
             wide, as_segments(None, rows_of=wide), center=Over.CHANNELS, scale=Over.CHANNELS,
             weight=None, bias=None, eps=self.eps, activation=None, dropout=0.0, seed=None,

@@ -40,6 +40,7 @@ class GraphNorm(Norm):
     Args:
         in_channels: Number of channels.
         eps: $\varepsilon$, in the squared unit of `x`. The authors' code has 1e-6, PyG 1e-5.
+        bias: Whether to learn $\beta$.
         activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
             `"silu"`.
         dropout: Share of the entries to drop in training, fused as well; nothing is stored.
@@ -57,12 +58,14 @@ class GraphNorm(Norm):
     """
 
     statistics_of = "graph"
+    bias: Tensor | None
 
     def __init__(
         self,
         in_channels: int,
         eps: float = 1e-5,
         *,
+        bias: bool = True,
         activation: str | None = None,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
@@ -74,7 +77,10 @@ class GraphNorm(Norm):
         check_eps(eps)
         self.eps = eps
         self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
+        if bias:
+            self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
+        else:
+            self.register_parameter("bias", None)
         self.mean_scale = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
         self.process_group = process_group
         self.reset_parameters()
@@ -82,7 +88,8 @@ class GraphNorm(Norm):
     def reset_parameters(self) -> None:
         """Set `weight` and `mean_scale` to 1 and `bias` to 0."""
         nn.init.ones_(self.weight)
-        nn.init.zeros_(self.bias)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
         nn.init.ones_(self.mean_scale)
 
     def forward(
@@ -106,14 +113,15 @@ class GraphNorm(Norm):
         check_residual(residual, x)
         segments = self._graphs(x, batch, batch_size, mask)
         weight: Tensor = self.weight
-        bias: Tensor = self.bias
+        bias = self.bias
         mean_scale: Tensor = self.mean_scale
         shape = x.shape
         if len(shape) > 2:
             copies = shape[1:-1].numel()
             x = x.flatten(1)
             residual = None if residual is None else residual.flatten(1)
-            weight, bias, mean_scale = (p.repeat(copies) for p in (weight, bias, mean_scale))
+            weight, mean_scale = weight.repeat(copies), mean_scale.repeat(copies)
+            bias = None if bias is None else bias.repeat(copies)
         y, _ = self._normalize(
             x, segments, residual, center=Over.NODES, scale=Over.NODES,
             mean_scale=mean_scale, weight=weight, bias=bias, eps=self.eps,

@@ -31,6 +31,7 @@ class GroupNorm(NormOfGroups):
         num_groups: Number of groups; it divides `in_channels`.
         eps: $\varepsilon$, in the squared unit of `x`.
         affine: Whether to learn $\gamma$ and $\beta$.
+        bias: Whether $\beta$ is among them.
         mode: `"node"` or `"graph"`.
         activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
             `"silu"`.
@@ -57,6 +58,7 @@ class GroupNorm(NormOfGroups):
         affine: bool = True,
         mode: str = "node",
         *,
+        bias: bool = True,
         activation: str | None = None,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
@@ -65,8 +67,9 @@ class GroupNorm(NormOfGroups):
         process_group: Group = None,
     ) -> None:
         super().__init__(
-            in_channels, num_groups, eps, affine, mode, activation=activation, dropout=dropout,
-            device=device, dtype=dtype, backend=backend, process_group=process_group,
+            in_channels, num_groups, eps, affine, mode, bias=bias, activation=activation,
+            dropout=dropout, device=device, dtype=dtype, backend=backend,
+            process_group=process_group,
         )  # fmt: skip
 
     def _own_repr(self) -> str:

@@ -14,7 +14,7 @@ from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features, check_momentum
 from graphnorms.layers.node_types import as_types, check_types
-from graphnorms.layers.running import by_running
+from graphnorms.layers.running import by_running, check_not_batched, running_dtype
 from graphnorms.segments import Segments
 
 
@@ -41,8 +41,8 @@ class HeteroBatchNorm(Norm):
     unbiased one; the counter moves; and `momentum=None` counts per type.
 
     Shapes: `x` and the result `(nodes, channels)`; `weight` $\gamma$, `bias` $\beta$,
-    `running_mean` and `running_var` `(types, channels)`. Precision: statistics in float32 or
-    wider; the result has the dtype of `x`.
+    `running_mean` and `running_var` `(types, channels)`. Precision: statistics and running
+    averages in float32 or wider, under `.half()` too; the result has the dtype of `x`.
 
     Args:
         in_channels: Number of channels.
@@ -50,6 +50,7 @@ class HeteroBatchNorm(Norm):
         eps: $\varepsilon$, in the squared unit of `x`.
         momentum: Weight of a batch in the running averages; `None` for the plain average.
         affine: Whether to learn $\gamma$ and $\beta$.
+        bias: Whether $\beta$ is among them.
         track_running_stats: Whether to keep running averages; without them `eval()` normalizes
             by the batch as well.
         activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
@@ -86,6 +87,7 @@ class HeteroBatchNorm(Norm):
         affine: bool = True,
         track_running_stats: bool = True,
         *,
+        bias: bool = True,
         activation: str | None = None,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
@@ -103,14 +105,13 @@ class HeteroBatchNorm(Norm):
         self.affine = affine
         self.track_running_stats = track_running_stats
         shape = (num_types, in_channels)
-        self._add_affine(shape, affine, device, dtype)
+        self._add_affine(shape, affine, device, dtype, bias)
         mean = var = counter = of_type = None
         if track_running_stats:
-            mean = torch.empty(shape, device=device, dtype=dtype)
+            mean = torch.empty(shape, device=device, dtype=running_dtype(dtype))
             var = torch.empty_like(mean)
             counter = torch.tensor(0, dtype=torch.long, device=device)
-            if momentum is None:
-                of_type = torch.zeros((num_types, 2), dtype=torch.long, device=device)
+            of_type = torch.zeros((num_types, 2), dtype=torch.long, device=device)
         self.register_buffer("running_mean", mean)
         self.register_buffer("running_var", var)
         self.register_buffer("num_batches_tracked", counter)
@@ -154,7 +155,7 @@ class HeteroBatchNorm(Norm):
         check_features(x, self.in_channels)
         check_residual(residual, x)
         types = as_types(type_vec, type_ptr, rows_of=x, num_types=self.num_types, mask=mask)
-        tracked = self.running_mean is not None and self.running_var is not None
+        tracked = self.track_running_stats and self.running_mean is not None
         if tracked and not self.training:
             assert self.running_mean is not None
             assert self.running_var is not None
@@ -178,6 +179,8 @@ class HeteroBatchNorm(Norm):
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
+        assert self.batches_of_type is not None
+        check_not_batched(self.running_mean, mean)
         self.num_batches_tracked.add_((rows.sum() > 0).to(torch.long))
         nodes = rows.to(moment.dtype)
         unbiased = moment * (nodes / (nodes - 1).clamp(min=1))
@@ -186,13 +189,12 @@ class HeteroBatchNorm(Norm):
             (2, self.running_var, unbiased),
         ):
             seen = rows >= least
+            batches = self.batches_of_type[:, least - 1 : least]  # (types, 1)
+            batches.add_(seen.to(torch.long))
             weight: Tensor | float
             if self.momentum is not None:
                 weight = self.momentum
             else:
-                assert self.batches_of_type is not None
-                batches = self.batches_of_type[:, least - 1 : least]  # (types, 1)
-                batches.add_(seen.to(torch.long))
                 weight = 1 / batches.clamp(min=1).to(running.dtype)
             running.add_(torch.where(seen, (value.to(running.dtype) - running) * weight, 0))
 

@@ -38,6 +38,7 @@ class HeteroLayerNorm(Norm):
         num_types: Number of types.
         eps: $\varepsilon$, in the squared unit of `x`.
         affine: Whether to learn $\gamma$ and $\beta$.
+        bias: Whether $\beta$ is among them.
         mode: `"node"`, the only one.
         activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
             `"silu"`.
@@ -65,6 +66,7 @@ class HeteroLayerNorm(Norm):
         affine: bool = True,
         mode: str = "node",
         *,
+        bias: bool = True,
         activation: str | None = None,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
@@ -79,7 +81,7 @@ class HeteroLayerNorm(Norm):
         self.num_types = num_types
         self.eps = eps
         self.affine = affine
-        self._add_affine((num_types, in_channels), affine, device, dtype)
+        self._add_affine((num_types, in_channels), affine, device, dtype, bias)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

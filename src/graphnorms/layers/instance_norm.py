@@ -15,7 +15,7 @@ from graphnorms.layers.checks import (
     check_features,
     check_momentum,
 )
-from graphnorms.layers.running import by_running, update_running
+from graphnorms.layers.running import by_running, running_dtype, update_running
 from graphnorms.segments import Segments, as_segments
 
 
@@ -37,14 +37,15 @@ class InstanceNorm(Norm):
     for graphs of one size both are PyG's.
 
     Shapes: `x` and the result `(nodes, channels)`; `weight`, `bias`, `running_mean` and
-    `running_var` `(channels,)`. Precision: statistics in float32 or wider; the result has the
-    dtype of `x`.
+    `running_var` `(channels,)`. Precision: statistics and running averages in float32 or wider,
+    under `.half()` too; the result has the dtype of `x`.
 
     Args:
         in_channels: Number of channels.
         eps: $\varepsilon$, in the squared unit of `x`.
         momentum: Weight of a batch in the running averages; `None` for the plain average.
         affine: Whether to learn $\gamma$ and $\beta$.
+        bias: Whether $\beta$ is among them.
         track_running_stats: Whether to keep running averages and use them in `eval()`.
         activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
             `"silu"`.
@@ -79,6 +80,7 @@ class InstanceNorm(Norm):
         affine: bool = False,
         track_running_stats: bool = False,
         *,
+        bias: bool = True,
         activation: str | None = None,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
@@ -95,9 +97,9 @@ class InstanceNorm(Norm):
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.whole_graphs = whole_graphs
-        self._add_affine(in_channels, affine, device, dtype)
+        self._add_affine(in_channels, affine, device, dtype, bias)
         if track_running_stats:
-            zeros = torch.zeros(in_channels, device=device, dtype=dtype)
+            zeros = torch.zeros(in_channels, device=device, dtype=running_dtype(dtype))
             self.register_buffer("running_mean", zeros)
             self.register_buffer("running_var", torch.ones_like(zeros))
             counter = torch.tensor(0, dtype=torch.long, device=device)
@@ -152,7 +154,7 @@ class InstanceNorm(Norm):
             segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
         else:
             segments = self._graphs(x, batch, batch_size, mask)
-        tracked = self.running_mean is not None and self.running_var is not None
+        tracked = self.track_running_stats and self.running_mean is not None
         if tracked and not self.training:
             assert self.running_mean is not None
             assert self.running_var is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from graphnorms.kernels.ranks import Group
+from graphnorms.layers.checks import choose_affine
 from graphnorms.layers.norm_of_groups import NormOfGroups
 
 
@@ -31,6 +32,8 @@ class LayerNorm(NormOfGroups):
         in_channels: Number of channels.
         eps: $\varepsilon$, in the squared unit of `x`.
         affine: Whether to learn $\gamma$ and $\beta$.
+        bias: Whether $\beta$ is among them.
+        elementwise_affine: torch's name of `affine`.
         mode: `"graph"` or `"node"`.
         activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
             `"silu"`.
@@ -55,6 +58,8 @@ class LayerNorm(NormOfGroups):
         affine: bool = True,
         mode: str = "graph",
         *,
+        bias: bool = True,
+        elementwise_affine: bool | None = None,
         activation: str | None = None,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
@@ -63,8 +68,9 @@ class LayerNorm(NormOfGroups):
         process_group: Group = None,
     ) -> None:
         super().__init__(
-            in_channels, 1, eps, affine, mode, activation=activation, dropout=dropout,
-            device=device, dtype=dtype, backend=backend, process_group=process_group,
+            in_channels, 1, eps, choose_affine(affine, elementwise_affine), mode, bias=bias,
+            activation=activation, dropout=dropout, device=device, dtype=dtype, backend=backend,
+            process_group=process_group,
         )  # fmt: skip
 
     def _own_repr(self) -> str:

@@ -20,7 +20,7 @@ class NormOfGroups(Norm):
     """Normalize each group of channels, over a node or over all nodes of a graph.
 
     Args:
-        in_channels, eps, affine, mode: Those of `GroupNorm` and `LayerNorm`.
+        in_channels, eps, affine, bias, mode: Those of `GroupNorm` and `LayerNorm`.
         num_groups: Number of groups.
         activation, dropout, device, dtype, backend, process_group: Those of every layer.
     """
@@ -36,6 +36,7 @@ class NormOfGroups(Norm):
         affine: bool,
         mode: str,
         *,
+        bias: bool,
         activation: str | None,
         dropout: float,
         device: torch.device | str | None,
@@ -54,7 +55,7 @@ class NormOfGroups(Norm):
         self.mode = mode
         self.statistics_of = "graph" if mode == "graph" else ""
         self.per_graph = mode == "graph"
-        self._add_affine(in_channels, affine, device, dtype)
+        self._add_affine(in_channels, affine, device, dtype, bias)
         self.process_group = process_group
         self.reset_parameters()
 

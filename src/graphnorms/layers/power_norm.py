@@ -14,6 +14,7 @@ from graphnorms.kernels.problem import accumulation_dtype, check_residual
 from graphnorms.kernels.ranks import Group, Ranks
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features, check_groups
+from graphnorms.layers.running import running_dtype
 from graphnorms.segments import Segments, as_segments, check_mask
 
 
@@ -43,8 +44,8 @@ class PowerNorm(Norm):
 
     Shapes: `x` and the result `(nodes, channels)`; `weight` $\gamma$, `bias` $\beta$,
     `running_moment` $\psi^2$ and `running_gradient` $\nu$ `(channels,)`. Precision: moments in
-    float32 or wider; the result has the dtype of `x`. There being no centre, a mean that is
-    large against the spread stays so.
+    float32 or wider, the running ones under `.half()` too; the result has the dtype of `x`.
+    There being no centre, a mean that is large against the spread stays so.
 
     Args:
         in_channels: Number of channels.
@@ -110,7 +111,8 @@ class PowerNorm(Norm):
         self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
         for name in ("running_moment", "running_gradient"):
-            self.register_buffer(name, torch.empty(in_channels, device=device, dtype=dtype))
+            empty = torch.empty(in_channels, device=device, dtype=running_dtype(dtype))
+            self.register_buffer(name, empty)
         self.register_buffer(
             "num_batches_tracked", torch.empty((), device=device, dtype=torch.int64)
         )

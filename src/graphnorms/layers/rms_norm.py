@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from graphnorms.kernels import Over
 from graphnorms.kernels.problem import check_residual
 from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_eps, check_features
+from graphnorms.layers.checks import check_eps, check_features, choose_affine
 from graphnorms.segments import Segments, as_segments
 
 
@@ -32,6 +32,7 @@ class RMSNorm(Norm):
         eps: $\varepsilon$, in the squared unit of `x`. `torch.nn.RMSNorm` takes that of the
             dtype of `x` unless told otherwise.
         affine: Whether to learn $\gamma$.
+        elementwise_affine: torch's name of `affine`.
         activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
             `"silu"`.
         dropout: Share of the entries to drop in training, fused as well; nothing is stored.
@@ -54,6 +55,7 @@ class RMSNorm(Norm):
         eps: float = 1e-5,
         affine: bool = True,
         *,
+        elementwise_affine: bool | None = None,
         activation: str | None = None,
         dropout: float = 0.0,
         device: torch.device | str | None = None,
@@ -63,8 +65,8 @@ class RMSNorm(Norm):
         super().__init__(in_channels, activation, dropout, backend)
         check_eps(eps)
         self.eps = eps
-        self.affine = affine
-        if affine:
+        self.affine = choose_affine(affine, elementwise_affine)
+        if self.affine:
             self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
         else:
             self.register_parameter("weight", None)

@@ -3,12 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from graphnorms.kernels.api import Statistics, move_averages
 from graphnorms.segments import Segments
+
+
+class RunningStatistics(nn.Module):
+    """A module whose buffers `running_…` are float32 or wider, whatever its parameters are.
+
+    A running average moves by a small share of itself: in half precision it stops short of what
+    it averages, at 98 for a mean of 100.
+    """
+
+    # Since 2 `num_batches_tracked` is in every checkpoint, as in those of torch's norms.
+    _version = 2
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        kept = [value for name, value in self._buffers.items() if name.startswith("running_")]
+
+        def convert(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            if _is_narrow(result) and any(tensor is value for value in kept):
+                return tensor.to(result.device, torch.float32)
+            return result
+
+        return super()._apply(convert, recurse)  # type: ignore[no-untyped-call]
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
+    ) -> None:
+        # A file without metadata may be one from before there were counters. As torch takes it.
+        is_old = (local_metadata.get("version") or 1) < 2
+        for name, value in self._buffers.items():
+            key = prefix + name
+            if name.startswith("running_") and _is_narrow(state_dict.get(key)):
+                state_dict[key] = state_dict[key].float()
+            if name == "num_batches_tracked" and value is not None and is_old:
+                state_dict.setdefault(key, torch.tensor(0) if value.is_meta else value)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+
+def running_dtype(dtype: torch.dtype | None) -> torch.dtype:
+    """The dtype of the running statistics of a module made in `dtype`."""
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    return torch.float32 if dtype.itemsize < 4 else dtype
+
+
+def _is_narrow(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.dtype.itemsize < 4
+
+
+def check_not_batched(running: Tensor, value: Tensor) -> None:
+    """Refuse to move one running statistic by the many values of a vmap at once.
+
+    Raises:
+        ValueError: It is one, and they are many.
+    """
+    if not torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
+        return
+    if _is_batched(value) and not _is_batched(running):
+        raise ValueError(
+            "running statistics cannot follow the many batches of a torch.vmap at once; call "
+            "eval(), or set track_running_stats=False"
+        )
+
+
+def _is_batched(tensor: Tensor) -> bool:
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False
 
 
 def update_by_batch(
@@ -68,6 +138,7 @@ def update_running(
         rows: How many rows they are of, where the host does not know that there are any: without
             one nothing changes.
     """
+    check_not_batched(running_mean, mean)
     any_rows = None if rows is None else (rows.sum() > 0).to(num_batches_tracked.dtype)
     num_batches_tracked.add_(1 if any_rows is None else any_rows)
     mean, var = mean.detach().to(running_mean.dtype), var.detach().to(running_var.dtype)

@@ -90,6 +90,7 @@ class SuperNorm(Norm):
         self.batch_norm = BatchNorm(
             in_channels, eps, momentum, affine=False, device=device, dtype=dtype, backend=backend
         )
+        self.batch_norm._takes_single_elements = False
         self.calibration = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
         self.enhancement = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
         self._add_affine(in_channels, affine, device, dtype)

@@ -85,6 +85,7 @@ class UnitedNorm(Norm):
         self.batch_norm = BatchNorm(
             in_channels, eps, momentum, affine=False, device=device, dtype=dtype, backend=backend
         )
+        self.batch_norm._takes_single_elements = False
         self.graph_norm = InstanceNorm(in_channels, eps, backend=backend)
         self.adja_norm = AdjaNorm(in_channels, eps, affine=False)
         self.node_norm = LayerNorm(in_channels, eps, affine=False, mode="node", backend=backend)

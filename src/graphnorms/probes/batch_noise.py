@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from graphnorms.kernels.problem import in_float64
 from graphnorms.probes.capture import Side, captured
 from graphnorms.probes.state import Snapshot
 
@@ -114,7 +115,7 @@ class _Moments(NamedTuple):
 
 
 def _moments(batch: Tensor) -> _Moments:
-    x = batch.detach().reshape(-1, batch.shape[-1]).double()  # (rows, channels)
+    x = in_float64(batch.detach().reshape(-1, batch.shape[-1]))  # (rows, channels)
     if not x.shape[0]:
         raise ValueError(f"a batch has shape {tuple(batch.shape)}: no rows; leave it out")
     mean = x.mean(0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from graphnorms.kernels.calls import check_features
+from graphnorms.kernels.problem import in_float64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,14 +84,14 @@ def batch_norm_gradient(
     if not eps >= 0:
         raise ValueError(f"eps is {eps}, expected no negative number")
     rows = x.shape[0]
-    g = gradient.detach().double()
-    centered = x.detach().double()
+    g = in_float64(gradient.detach())
+    centered = in_float64(x.detach())
     centered = centered - centered.mean(0)
     moment = centered.square().mean(0) + eps  # (channels,)
     standard = centered * moment.rsqrt()
     gain = moment.reciprocal()
     if weight is not None:
-        gain = gain * weight.detach().double().square()
+        gain = gain * in_float64(weight.detach()).square()
     return BatchNormGradient(
         gain=gain,
         incoming=g.square().sum(0),

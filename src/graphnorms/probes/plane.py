@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from graphnorms.kernels.problem import in_float64
 from graphnorms.probes.state import Loss, objective
 
 
@@ -53,10 +54,10 @@ def filter_direction(model: nn.Module, seed: int) -> dict[str, Tensor]:
             direction[name] = torch.zeros_like(parameter).detach()
             continue
         drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        drawn = drawn.to(parameter.device)
-        filters, wanted = drawn.flatten(1), parameter.detach().double().flatten(1)
+        wanted = in_float64(parameter.detach()).flatten(1)
+        filters = drawn.to(wanted.device).flatten(1)
         scale = wanted.norm(dim=1, keepdim=True) / filters.norm(dim=1, keepdim=True)
-        direction[name] = (filters * scale).view(parameter.shape).to(parameter.dtype)
+        direction[name] = (filters * scale).view(parameter.shape).to(parameter.detach())
     return direction
 
 

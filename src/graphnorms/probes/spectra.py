@@ -12,6 +12,7 @@ from torch import Tensor
 from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
 from graphnorms.kernels import aggregate
+from graphnorms.kernels.problem import widest_float
 from graphnorms.segments import Segments
 
 Aggregation = Literal["gin", "gcn"]
@@ -87,6 +88,8 @@ def aggregation_matrices(
     if aggregation not in AGGREGATIONS:
         raise unknown_name("aggregation", aggregation, AGGREGATIONS)
     segments = _segments_of(adjacency, segments)
+    if widest_float(adjacency.device) != torch.float64:
+        adjacency, segments = adjacency.to("cpu"), segments.to("cpu")
     index, counts = segments.index, segments.counts
     check_edges_within(adjacency, index)
     # One column at least: an aggregation has channels, even of no nodes.

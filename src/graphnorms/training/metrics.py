@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.errors import unknown_name
+from graphnorms.kernels.problem import in_float64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,8 @@ def score(name: str, kind: str, outputs: Tensor, targets: Tensor) -> float:
         ]
         known = [value for value in values if not math.isnan(value)]
         return sum(known) / len(known) if known else math.nan
-    error = (outputs.double() - targets)[present]
+    error = in_float64(outputs) - in_float64(targets)
+    error = error[present.to(error.device)]
     if name == "mae":
         return float(error.abs().mean())
     return float(error.square().mean().sqrt())
@@ -166,6 +168,7 @@ def _counts_by_threshold(scores: Tensor, positive: Tensor) -> tuple[Tensor, Tens
     ordered, order = scores.sort(descending=True)
     rank = torch.unique_consecutive(ordered, return_inverse=True)[1]  # (items,)
     thresholds = int(rank[-1]) + 1 if rank.shape[0] else 0
-    here = positive[order].double()
+    here = in_float64(positive[order])
+    rank = rank.to(here.device)
     zeros = here.new_zeros(thresholds)
     return zeros.index_add(0, rank, here), zeros.index_add(0, rank, 1 - here)

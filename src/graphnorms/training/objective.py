@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphnorms.data import Task
+from graphnorms.kernels.problem import in_float64
 from graphnorms.training.metrics import score
 
 
@@ -46,11 +47,11 @@ class Objective:
         """
         if task.kind != "regression":
             return cls(task)
-        wide = targets.double()
+        wide = in_float64(targets)
         mean = wide.nanmean(0).nan_to_num(0.0)
         std = (wide - mean).square().nanmean(0).sqrt()
         std = torch.where(std > 0, std, 1.0)  # also where no number is present
-        return cls(task, mean.to(dtype), std.to(dtype))
+        return cls(task, mean.to(targets.device, dtype), std.to(targets.device, dtype))
 
     def loss(self, outputs: Tensor, targets: Tensor, *, complete: bool = False) -> Tensor:
         """Return the mean loss over the targets present, a scalar; NaN where none is.

@@ -275,3 +275,48 @@ def test_bad_arguments() -> None:
         DiffGroupNorm.group_distance_ratio(torch.zeros(3, 4), torch.zeros(2).long())
     layer.reset_parameters()
     assert layer.norm.weight.tolist() == [1] * 8
+
+
+@pytest.mark.parametrize("size", [1e8, 1e12, 1e20, 1e30])
+@pytest.mark.parametrize("mean", [0.0, 3.0])
+def test_large_features(size: float, mean: float) -> None:
+    """Their squares are beyond float32; the groups are as exact as elsewhere."""
+    x = ((normal(40, 6) + mean) * size).float()
+    layer = DiffGroupNorm(6, 3, lamda=0.5)
+    weight = normal(3, 6, seed=3)  # so small that no node belongs to one group alone
+    layer.lin.weight.data.copy_((weight - weight.mean(1, keepdim=True)) / size)
+    leaf = x.clone().requires_grad_()
+    groups = layer._sum_of_groups(leaf, None)
+    # The same numbers in a unit in which float64 can tell the groups from x; eps is then nothing.
+    scaled = (x.double() / size).requires_grad_()
+    weights = {name: value.detach().double() for name, value in layer.named_parameters()}
+    weights["lin.weight"] = weights["lin.weight"] * size
+    standard = oracle(scaled, weights, 1.0, eps=0.0) - scaled
+    close(groups, standard.detach(), 2e-5, "the sum of the groups")
+    cotangent = normal(40, 6, seed=5)
+    (grad,) = torch.autograd.grad(groups, leaf, cotangent.float())
+    (exact_grad,) = torch.autograd.grad(standard, scaled, cotangent)
+    close(grad.double() * size, exact_grad, 1e-4 * float(exact_grad.abs().max()), "the gradient")
+    theirs = import_pyg().DiffGroupNorm(6, 3, lamda=0.5)
+    theirs.load_state_dict(layer.state_dict())
+    for _ in range(2):
+        y = layer(x)
+        assert torch.isfinite(theirs(x)).all()
+        torch.testing.assert_close(y, x, rtol=1e-6, atol=0)  # the groups are below its rounding
+    assert all(torch.isfinite(buffer).all() for buffer in layer.buffers())
+    torch.testing.assert_close(layer.eval()(x), x, rtol=1e-6, atol=0)
+
+
+def test_a_large_channel_beside_others() -> None:
+    x = normal(40, 6).float()
+    layer = DiffGroupNorm(6, 3, lamda=0.5)
+    layer.lin.weight.data[:, 2] = 0
+    expected = layer(x)
+    x[:, 2] *= 1e20
+    y = layer(x)
+    others = [0, 1, 3, 4, 5]
+    torch.testing.assert_close(y[:, others], expected[:, others], rtol=1e-6, atol=1e-6)
+    x[:, 2] = 1e20  # constant
+    assert torch.isfinite(layer(x)).all()
+    layer(x).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in layer.parameters() if p.grad is not None)
