@@ -170,6 +170,7 @@ class PowerNorm(Norm):
 
     def _by_batch(self, x: Tensor, mask: Tensor | None) -> Tensor:
         if torch.compiler.is_compiling() and torch._dynamo.config.trace_autograd_ops:
+            # Dynamo would leave the second derivative of the Function out.
             raise RuntimeError(_NO_DERIVATIVE)
         if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
             raise ValueError(
@@ -214,8 +215,8 @@ class PowerNorm(Norm):
 
 
 _NO_DERIVATIVE: Final = (
-    "PowerNorm's backward in training is no derivative and cannot be differentiated again; leave "
-    "create_graph=False, or call eval() first"
+    "PowerNorm's backward in training cannot be differentiated inside a compiled region "
+    "(torch._dynamo.config.trace_autograd_ops); compile less, or call eval() first"
 )
 
 
@@ -237,8 +238,6 @@ class _Scale(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Correct by the running mean, and move it."""
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise RuntimeError(_NO_DERIVATIVE)
         x, factor, own, rows = ctx.saved_tensors
         running = ctx.running
         standard = x * factor
