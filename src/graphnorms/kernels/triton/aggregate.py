@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.cpu.extension import rows_contiguous
+from graphnorms.kernels.cpu.extension import check_memory, rows_contiguous
 from graphnorms.kernels.problem import AggregateProblem, accumulation_dtype
 from graphnorms.kernels.triton import tiles
 from graphnorms.kernels.triton.call import check_index, check_like
@@ -105,6 +105,7 @@ class _Edges:
     ) -> _Edges:  # fmt: skip
         if x.dtype not in DTYPES or x.dim() != 2:
             raise ValueError(f"x is {tuple(x.shape)} of {x.dtype}, expected a kernel's dtype")
+        check_memory("x", x)
         rows, channels = x.shape
         check_index("ptr", ptr, rows + 1, x)
         edges = index.shape[0]
