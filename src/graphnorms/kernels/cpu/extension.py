@@ -11,6 +11,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from graphnorms.kernels.calls import check_memory
+
 # The numbers are those of `Dtype` in problem.h.
 DTYPES: Final = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
@@ -69,25 +71,6 @@ def rows_contiguous(x: Tensor) -> Tensor:
     if x.is_contiguous() or (x.stride(1) == 1 and x.stride(0) >= x.shape[1]):
         return x
     return x.contiguous()
-
-
-def check_memory(name: str, tensor: Tensor) -> None:
-    """Raise the error for a tensor that has numbers, but no memory that holds them.
-
-    Tensors on the meta device, which say so by that, are nobody's mistake.
-    """
-    try:
-        if tensor.untyped_storage().data_ptr():
-            return
-    except (RuntimeError, NotImplementedError):  # a subclass that holds other tensors
-        pass
-    if tensor.numel() and not tensor.is_meta:
-        raise ValueError(
-            f"{name} is {tuple(tensor.shape)} of {tensor.dtype}, a {type(tensor).__name__} without "
-            "memory: its storage was freed, or it stands for other tensors. Under FSDP a parameter "
-            "has memory while the module runs that was given to fully_shard: call that module, "
-            "and no module within it directly"
-        )
 
 
 def resolved(name: str, tensor: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from typing import NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.cpu.extension import check_index, check_memory, kernels, unreadable
+from graphnorms.kernels.calls import check_memory
+from graphnorms.kernels.cpu.extension import check_index, kernels, unreadable
 
 
 class Gathered(NamedTuple):

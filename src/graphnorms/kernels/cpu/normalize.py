@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import (
     check_index,
-    check_memory,
     common_refusals,
     features,
     kernels,

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.cpu.extension import check_memory, rows_contiguous
+from graphnorms.kernels.calls import check_memory
+from graphnorms.kernels.cpu.extension import rows_contiguous
 from graphnorms.kernels.problem import AggregateProblem, accumulation_dtype
 from graphnorms.kernels.triton import tiles
 from graphnorms.kernels.triton.call import check_index, check_like

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.cpu.extension import check_memory, rows_contiguous
+from graphnorms.kernels.calls import check_memory
+from graphnorms.kernels.cpu.extension import rows_contiguous
 from graphnorms.kernels.problem import Over, accumulation_dtype, statistics_sizes
 from graphnorms.kernels.triton import tiles
 from graphnorms.kernels.triton.loading import DTYPES, accumulator

@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.cpu.extension import check_memory, rows_contiguous
+from graphnorms.kernels.calls import check_memory
+from graphnorms.kernels.cpu.extension import rows_contiguous
 from graphnorms.kernels.problem import NormalizeProblem, domain_refusals
 from graphnorms.kernels.triton import tiles
 from graphnorms.kernels.triton.call import Call, check_like
