@@ -93,14 +93,17 @@ def aggregate_backward(
             raise unreadable()
     grad_weight, grad_features = grads
     grad_edge = grad_features if grad_weight is None else grad_weight
-    return tuple(x.new_empty(0) if grad is None else grad for grad in (grad_x, grad_edge))
+    return (
+        x.new_empty(0) if grad_x is None else grad_x,
+        x.new_empty(0) if grad_edge is None else grad_edge,
+    )
 
 
 class _Edges(NamedTuple):
     """The tensors that forward and backward have in common, in the order of the extension."""
 
     ptr: Tensor
-    index: Tensor
+    ids: Tensor
     order: Tensor | None
     node_scale: Tensor | None
     edge_weight: Tensor | None
@@ -111,7 +114,7 @@ def _room(x: Tensor, edges: _Edges, needs_features: bool) -> tuple[Tensor | None
     """Room for the gradients of the weights and of the features, of those that are given."""
     if edges.edge_weight is not None:
         return x.new_empty(edges.edge_weight.shape, dtype=accumulation_dtype(x.dtype)), None
-    return None, x.new_empty((edges.index.shape[0], x.shape[1])) if needs_features else None
+    return None, x.new_empty((edges.ids.shape[0], x.shape[1])) if needs_features else None
 
 
 def _fitting(x: Tensor, edges: _Edges) -> _Edges:
