@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before the group is there, or it is never let go: see below
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -41,8 +42,9 @@ def main() -> None:
     if options.save and rank == 0:
         options.save.write_text(json.dumps(losses))
     if ranks > 1:
-        # The model is gone by now: one that outlives its group and drops the last reference to
-        # it can wait for the group's threads, which wait for Python.
+        # Here the group has to end with its threads: at the exit of Python they abort the process
+        # or wait forever. So nothing else may hold it: the model is gone by now, and
+        # torch.distributed.nn, whose defaults keep the group that they find, has found none.
         dist.destroy_process_group()
 
 

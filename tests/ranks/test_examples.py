@@ -14,6 +14,7 @@ import pytest
 from tests.ranks.launch import ROOT, environment, launch
 
 Run = Callable[[str], object]
+ENDED = str(ROOT / "tests/ranks/ended.py")
 ARGUMENTS = ("--float64", "--epochs", "3", "--save")
 
 
@@ -37,7 +38,7 @@ def test_torchrun_with_a_packed_set_sharded_by_rank(run_here: Run, tmp_path: Pat
     done = subprocess.run(
         [
             sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *local,
-            path, *ARGUMENTS, str(saved),
+            ENDED, path, *ARGUMENTS, str(saved),
         ],
         env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
@@ -50,7 +51,7 @@ def test_torchrun_with_a_packed_set_sharded_by_rank(run_here: Run, tmp_path: Pat
 
 def test_a_pyg_model_as_it_is(run_here: Run, tmp_path: Path) -> None:
     path, saved = str(ROOT / "examples/distributed_pyg.py"), tmp_path / "two.json"
-    launch(path, *ARGUMENTS, str(saved), ranks=2)
+    launch(ENDED, path, *ARGUMENTS, str(saved), ranks=2)
     one, two = run_here(path), json.loads(saved.read_text())
     for norm in ("batch", "graph"):
         assert two[norm] == pytest.approx(one[norm], rel=1e-9)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # its defaults would keep the group
 from safetensors.torch import save_file
 
 import graphnorms as gn
-from tests.ranks import cases
+from tests.ranks import cases, ended
 
 
 def words(call: Callable[[], object]) -> str:
@@ -103,3 +104,4 @@ def run(rank: int, ranks: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     run(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), Path(sys.argv[1]))
+    ended.check()

@@ -18,6 +18,25 @@ def check_features(x: Tensor) -> None:
         )
 
 
+def check_memory(name: str, tensor: Tensor) -> None:
+    """Raise the error for a tensor that has numbers, but no memory that holds them.
+
+    Tensors on the meta device, which say so by that, are nobody's mistake.
+    """
+    try:
+        if tensor.untyped_storage().data_ptr():
+            return
+    except (RuntimeError, NotImplementedError):  # a subclass that holds other tensors
+        pass
+    if tensor.numel() and not tensor.is_meta:
+        raise ValueError(
+            f"{name} is {tuple(tensor.shape)} of {tensor.dtype}, a {type(tensor).__name__} without "
+            "memory: its storage was freed, or it stands for other tensors. Under FSDP a parameter "
+            "has memory while the module runs that was given to fully_shard: call that module, "
+            "and no module within it directly"
+        )
+
+
 def needs_plain_torch(backend: str) -> bool:
     """Whether the call is one that only the reference can serve.
 

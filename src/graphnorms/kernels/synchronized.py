@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels import reference
+from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.merging import (
     Merged,
     measure,
@@ -177,6 +178,7 @@ def _over_ranks(
     residual: Tensor | None,
     backend: str,
 ) -> tuple[Tensor, Shared]:
+    _check_memory(x, mean_scale, *affine, residual)
     with torch.no_grad():
         own = measure(x, segments, spread=scale is not None, backend=backend)
         merged = merge(ranks.gather(own), x.shape[1])
@@ -189,6 +191,14 @@ def _over_ranks(
     return y, Shared(
         cells.pivot + cells.relative, cells.moment, merged.rows.squeeze(1).to(torch.int64)
     )
+
+
+def _check_memory(*tensors: Tensor | None) -> None:
+    """Refuse freed tensors by name, which plain torch would read."""
+    names = ("x", "mean_scale", "weight", "bias", "residual")
+    for name, tensor in zip(names, tensors, strict=False):
+        if tensor is not None:
+            check_memory(name, tensor)
 
 
 def _cells_of(
@@ -245,6 +255,7 @@ class _Normalize(torch.autograd.Function):
         refuse_second_derivative()
         (grad_y,) = grads
         x, mean_scale, weight, bias = ctx.saved_tensors
+        _check_memory(x, mean_scale, weight, bias)
         call: _Call = ctx.call
         segments, channels = call.segments, x.shape[1]
         z, factor = _standardize(reference.counted(x, segments), call, mean_scale)

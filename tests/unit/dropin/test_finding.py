@@ -427,6 +427,7 @@ def test_within_data_parallel(tmp_path: Any) -> None:
         with pytest.raises(ValueError, match="wrapped in DistributedDataParallel"):
             gn.replace_norms(wrapped, "pair")
     finally:
+        wrapped = y = None  # what outlives its group can wait for the group's threads
         torch.distributed.destroy_process_group()
 
 

@@ -1,5 +1,5 @@
 // What an aggregation is asked to do: plain addresses and sizes, no torch and no Python.
-// The Python side (kernels/cpu/aggregate.py) has checked every size, stride, dtype and device.
+// module_aggregate.cpp has checked every size, stride, dtype and device.
 #pragma once
 #include <cstdint>
 

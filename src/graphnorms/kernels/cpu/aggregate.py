@@ -1,23 +1,24 @@
-"""The C++ kernels of the aggregation as functions of tensors.
+"""The C++ kernels of the aggregation as functions of tensors that need not fit.
 
-Addresses are passed on, so everything is checked here, as in `graphnorms.kernels.cpu.normalize`.
+As in `graphnorms.kernels.cpu.normalize` the extension checks the tensors, and what does not fit is
+copied or refused in words here.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphnorms.kernels.cpu.extension import (
-    DTYPES,
-    address,
     check_index,
     common_refusals,
+    features,
     kernels,
     parameter,
-    rows_contiguous,
+    rows_like,
+    unreadable,
 )
 from graphnorms.kernels.problem import AggregateProblem, accumulation_dtype
 
@@ -43,15 +44,14 @@ def aggregate(
         order: The edge at each position of `index`, as numbered in `edge_weight` and
             `edge_features`; `None` where they are the same.
     """
-    x = rows_contiguous(x)
-    node_scale, edge_weight, edge_features = _check(
-        x, ptr, index, order, node_scale, edge_weight, edge_features
-    )
+    run = kernels().aggregate
+    choices = (self_weight, torch.get_num_threads())
+    edges = _Edges(ptr, index, order, node_scale, edge_weight, edge_features)
     y = x.new_empty(tuple(x.shape))
-    kernels().aggregate(
-        *_edges(x, ptr, index, order, node_scale, edge_weight, edge_features), self_weight,
-        x.data_ptr(), x.stride(0), y.data_ptr(),
-    )  # fmt: skip
+    if not run(x, *edges, *choices, y):
+        x = features(x)
+        if not run(x, *_fitting(x, edges), *choices, y):
+            raise unreadable()
     return y
 
 
@@ -78,78 +78,63 @@ def aggregate_backward(
         The gradients of x, and of the weights in the accumulation dtype or of the features; an
         empty tensor for one that was not asked for.
     """
-    x, grad_y = rows_contiguous(x), rows_contiguous(grad_y)
-    if grad_y.shape != x.shape or grad_y.dtype != x.dtype or grad_y.device != x.device:
-        raise ValueError(f"grad_y is {grad_y.shape} of {grad_y.dtype}, expected that of x")
     if (edge_weight is None) == (edge_features is None):
         raise ValueError("expected edge_weight or edge_features, one of the two")
-    node_scale, edge_weight, edge_features = _check(
-        x, ptr, index, order, node_scale, edge_weight, edge_features
+    run = kernels().aggregate_backward
+    choices = (self_weight, torch.get_num_threads())
+    edges = _Edges(ptr, index, order, node_scale, edge_weight, edge_features)
+    grad_x = x.new_empty(tuple(x.shape)) if needs[0] else None
+    grads = _room(x, edges, needs[1])
+    if not run(grad_y, x, *edges, *choices, grad_x, *grads):
+        x = features(x)
+        edges = _fitting(x, edges)
+        grads = _room(x, edges, needs[1])
+        if not run(rows_like("grad_y", grad_y, x), x, *edges, *choices, grad_x, *grads):
+            raise unreadable()
+    grad_weight, grad_features = grads
+    grad_edge = grad_features if grad_weight is None else grad_weight
+    return (
+        x.new_empty(0) if grad_x is None else grad_x,
+        x.new_empty(0) if grad_edge is None else grad_edge,
     )
-    grad_x = x.new_empty(tuple(x.shape) if needs[0] else (0,))
-    if edge_weight is not None:
-        grad_weight = grad_edge = torch.empty_like(edge_weight)
-        grad_features = None
-    else:
-        grad_features = grad_edge = x.new_empty((index.shape[0], x.shape[1]) if needs[1] else (0,))
-        grad_weight = None
-    kernels().aggregate_backward(
-        *_edges(x, ptr, index, order, node_scale, edge_weight, edge_features), self_weight,
-        x.data_ptr(), x.stride(0), grad_y.data_ptr(), grad_y.stride(0), grad_x.data_ptr(),
-        address(grad_weight), address(grad_features),
-    )  # fmt: skip
-    return grad_x, grad_edge
 
 
-def _check(
-    x: Tensor,
-    ptr: Tensor,
-    index: Tensor,
-    order: Tensor | None,
-    node_scale: Tensor | None,
-    edge_weight: Tensor | None,
-    edge_features: Tensor | None,
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Check everything that an address is taken of; return what had to be converted."""
-    if not x.is_cpu or x.dtype not in DTYPES:
-        raise ValueError(f"x is {x.dtype} on {x.device}, expected a kernel's dtype on the cpu")
+class _Edges(NamedTuple):
+    """The tensors that forward and backward have in common, in the order of the extension."""
+
+    ptr: Tensor
+    ids: Tensor
+    order: Tensor | None
+    node_scale: Tensor | None
+    edge_weight: Tensor | None
+    edge_features: Tensor | None
+
+
+def _room(x: Tensor, edges: _Edges, needs_features: bool) -> tuple[Tensor | None, Tensor | None]:
+    """Room for the gradients of the weights and of the features, of those that are given."""
+    if edges.edge_weight is not None:
+        return x.new_empty(edges.edge_weight.shape, dtype=accumulation_dtype(x.dtype)), None
+    return None, x.new_empty((edges.ids.shape[0], x.shape[1])) if needs_features else None
+
+
+def _fitting(x: Tensor, edges: _Edges) -> _Edges:
+    """What the kernels take, copied where strides or dtypes are others.
+
+    Raises:
+        ValueError: Something cannot be made to fit.
+    """
+    ptr, index, order, node_scale, edge_weight, edge_features = edges
     rows, channels = x.shape
     check_index("ptr", ptr, rows + 1)
     check_index("index", index, None)
-    edges = index.shape[0]
+    number = index.shape[0]
     if order is not None:
-        check_index("order", order, edges)
+        check_index("order", order, number)
     if edge_features is not None:
         if node_scale is not None or edge_weight is not None:
             raise ValueError("edge_features stand alone, without node_scale and edge_weight")
-        if (
-            edge_features.shape != (edges, channels)
-            or edge_features.dtype != x.dtype
-            or not edge_features.is_cpu
-        ):
-            raise ValueError(
-                f"edge_features is {tuple(edge_features.shape)} of {edge_features.dtype} on "
-                f"{edge_features.device}, expected ({edges}, {channels}) of {x.dtype} on the cpu"
-            )
-        edge_features = rows_contiguous(edge_features)
+        edge_features = rows_like("edge_features", edge_features, x, (number, channels))
     dtype = accumulation_dtype(x.dtype)
     node_scale = parameter("node_scale", node_scale, (rows,), dtype)
-    edge_weight = parameter("edge_weight", edge_weight, (edges,), dtype)
-    return node_scale, edge_weight, edge_features
-
-
-def _edges(
-    x: Tensor,
-    ptr: Tensor,
-    index: Tensor,
-    order: Tensor | None,
-    node_scale: Tensor | None,
-    edge_weight: Tensor | None,
-    edge_features: Tensor | None,
-) -> tuple[Any, ...]:
-    """What both kernels take first: the struct `Edges` of aggregate.h."""
-    return (
-        DTYPES[x.dtype], *x.shape, index.shape[0], torch.get_num_threads(), ptr.data_ptr(),
-        index.data_ptr(), address(order), address(node_scale), address(edge_weight),
-        address(edge_features), 0 if edge_features is None else edge_features.stride(0),
-    )  # fmt: skip
+    edge_weight = parameter("edge_weight", edge_weight, (number,), dtype)
+    return _Edges(ptr, index, order, node_scale, edge_weight, edge_features)

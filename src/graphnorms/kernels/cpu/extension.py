@@ -11,6 +11,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from graphnorms.kernels.calls import check_memory
+
 # The numbers are those of `Dtype` in problem.h.
 DTYPES: Final = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
@@ -71,8 +73,46 @@ def rows_contiguous(x: Tensor) -> Tensor:
     return x.contiguous()
 
 
+def resolved(name: str, tensor: Tensor) -> Tensor:
+    """The tensor, its numbers written out where torch has only noted their sign or that all are 0.
+
+    Raises:
+        ValueError: They have no memory.
+    """
+    if tensor._is_zerotensor():
+        return torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    check_memory(name, tensor)
+    return tensor.resolve_neg()
+
+
+def features(x: Tensor) -> Tensor:
+    """x as the kernels take features, a copy where strides are others.
+
+    Raises:
+        ValueError: It has another dtype, is not on the cpu, or has no memory.
+    """
+    if not x.is_cpu or x.dtype not in DTYPES:
+        raise ValueError(f"x is {x.dtype} on {x.device}, expected a kernel's dtype on the cpu")
+    return rows_contiguous(resolved("x", x))
+
+
+def rows_like(name: str, tensor: Tensor, x: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
+    """Rows as the kernels take them beside x, of its shape unless another is given.
+
+    Raises:
+        ValueError: They have another shape or dtype, are not on the cpu, or have no memory.
+    """
+    shape = tuple(x.shape) if shape is None else shape
+    if tensor.shape != shape or tensor.dtype != x.dtype or not tensor.is_cpu:
+        raise ValueError(
+            f"{name} is {tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}, expected "
+            f"{shape} of {x.dtype} on the cpu like x"
+        )
+    return rows_contiguous(resolved(name, tensor))
+
+
 def check_index(name: str, index: Tensor, length: int | None) -> None:
-    """Raise the error for ids whose address a kernel cannot take; `None` is any length."""
+    """Raise the error for ids that a kernel cannot take; a length of `None` is any."""
     if (
         index.dtype != torch.int64
         or not index.is_cpu
@@ -84,12 +124,7 @@ def check_index(name: str, index: Tensor, length: int | None) -> None:
             f"{name} is {tuple(index.shape)} of {index.dtype} on {index.device}, expected a "
             f"contiguous vector of {'int64' if length is None else f'{length} int64'} on the cpu"
         )
-
-
-def check_storage(x: Tensor) -> None:
-    """Raise the error for features that no kernel can take the address of."""
-    if not x.is_cpu or x.dtype not in DTYPES:
-        raise ValueError(f"x is {x.dtype} on {x.device}, expected a kernel's dtype on the cpu")
+    check_memory(name, index)
 
 
 def parameter(
@@ -98,7 +133,7 @@ def parameter(
     """Numbers as the kernels take them, contiguous in the accumulation dtype.
 
     Raises:
-        ValueError: They have another shape, or are not on the cpu.
+        ValueError: They have another shape, are not on the cpu, or have no memory.
     """
     if tensor is None:
         return None
@@ -106,11 +141,9 @@ def parameter(
         raise ValueError(
             f"{name} is {tuple(tensor.shape)} on {tensor.device}, expected {shape} on the cpu"
         )
-    if tensor.dtype == dtype and tensor.is_contiguous():
-        return tensor
-    return tensor.to(dtype).contiguous()
+    return resolved(name, tensor).to(dtype).contiguous()
 
 
-def address(tensor: Tensor | None) -> int:
-    """Where a tensor begins; 0 for none."""
-    return 0 if tensor is None else tensor.data_ptr()
+def unreadable() -> ValueError:
+    """The error for a call that fits by all that was checked, and still is not taken."""
+    return ValueError("a tensor cannot be read; expected plain tensors on the cpu")

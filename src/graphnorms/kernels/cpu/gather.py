@@ -1,18 +1,18 @@
 """The C++ gather of a minibatch as a function of tensors: graphs of a packed set, copied.
 
-Addresses are passed on, so everything is checked here, as in `graphnorms.kernels.cpu.normalize`.
+As in `graphnorms.kernels.cpu.normalize` the extension checks the tensors, and what does not fit is
+refused in words here.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.cpu.extension import address, check_index, kernels
-
-_COLUMN_BYTES: Final = {torch.uint8: 1, torch.int16: 2, torch.int32: 4}
+from graphnorms.kernels.calls import check_memory
+from graphnorms.kernels.cpu.extension import check_index, kernels, unreadable
 
 
 class Gathered(NamedTuple):
@@ -57,10 +57,42 @@ def gather(
         ValueError: A tensor has another shape, dtype or device, is not contiguous, or a graph of
             the table lies outside the set.
     """
+    check_memory("table", table)
+    table = table.contiguous()
+    sizes = kernels().gather_sizes(table, x.shape[0], edges[1].shape[0])
+    if sizes is None:
+        _refuse(table, x, width, edges, transpose)
+    nodes, size, longest = sizes
+    out = Gathered(
+        x=x.new_empty((nodes, width), dtype=torch.float32),
+        ptr=table.new_empty(table.shape[1] + 1),
+        graph=table.new_empty(nodes),
+        edges=(table.new_empty(nodes + 1), table.new_empty(size)),
+        transpose=None
+        if transpose is None
+        else (table.new_empty(nodes + 1), table.new_empty(size)),
+        longest=longest,
+    )
+    if not kernels().gather(
+        table, x, width, *edges, *(transpose or (None, None)), torch.get_num_threads(), out.x,
+        out.ptr, out.graph, *out.edges, *(out.transpose or (None, None)),
+    ):  # fmt: skip
+        _refuse(table, x, width, edges, transpose)
+    return out
+
+
+def _refuse(
+    table: Tensor,
+    x: Tensor,
+    width: int,
+    edges: tuple[Tensor, Tensor],
+    transpose: tuple[Tensor, Tensor] | None,
+) -> NoReturn:
+    """Raise the error for tensors that do not fit."""
     dense = x.dtype == torch.float32
     if (
         x.dim() != 2
-        or not (dense or x.dtype in _COLUMN_BYTES)
+        or not (dense or x.dtype in (torch.uint8, torch.int16, torch.int32))
         or (dense and x.shape[1] != width)
         or not x.is_cpu
         or not x.is_contiguous()
@@ -69,31 +101,11 @@ def gather(
             f"x is {tuple(x.shape)} of {x.dtype} on {x.device}, expected contiguous (nodes, "
             f"{width}) of float32, or columns of uint8, int16 or int32, on the cpu"
         )
+    check_memory("x", x)
     if table.dim() != 2 or table.shape[0] != 4:
         raise ValueError(f"table is {tuple(table.shape)}, expected (4, graphs)")
-    table = table.contiguous()
     check_index("table", table.view(-1), None)
-    num_nodes, num_edges, graphs = x.shape[0], edges[1].shape[0], table.shape[1]
     for name, (ptr, index) in (("edge", edges), ("transpose", transpose or edges)):
-        check_index(f"{name}_ptr", ptr, num_nodes + 1)
-        check_index(f"{name}_index", index, num_edges)
-    nodes, size, longest = kernels().gather_sizes(table.data_ptr(), graphs, num_nodes, num_edges)
-    out = Gathered(
-        x=x.new_empty((nodes, width), dtype=torch.float32),
-        ptr=table.new_empty(graphs + 1),
-        graph=table.new_empty(nodes),
-        edges=(table.new_empty(nodes + 1), table.new_empty(size)),
-        transpose=None
-        if transpose is None
-        else (table.new_empty(nodes + 1), table.new_empty(size)),
-        longest=longest,
-    )
-    in_transpose, out_transpose = transpose or (None, None), out.transpose or (None, None)
-    kernels().gather(
-        table.data_ptr(), graphs, torch.get_num_threads(), nodes * (width + 2) + 2 * size,
-        edges[0].data_ptr(), edges[1].data_ptr(), *map(address, in_transpose), x.data_ptr(), width,
-        0 if dense else x.shape[1], 0 if dense else _COLUMN_BYTES[x.dtype], out.ptr.data_ptr(),
-        out.graph.data_ptr(), *map(address, out.edges), *map(address, out_transpose),
-        out.x.data_ptr(),
-    )  # fmt: skip
-    return out
+        check_index(f"{name}_ptr", ptr, x.shape[0] + 1)
+        check_index(f"{name}_index", index, edges[1].shape[0])
+    raise unreadable()

@@ -16,12 +16,9 @@ extern Kernels current;
 // As many threads as are wanted, or fewer where there is too little to do for them.
 int usable_threads(int wanted, int64_t elements);
 
-// The contents that become addresses; sizes and dtypes have been checked in Python.
+// The contents that become addresses; sizes and dtypes have been checked already.
 void check_offsets(const int64_t* ptr, int64_t count, int64_t end);
 void check_ids(const char* name, const int64_t* ids, int64_t count, int64_t end);
-
-template <class P> const P* address(uintptr_t a) { return reinterpret_cast<const P*>(a); }
-inline void* writable(uintptr_t a) { return reinterpret_cast<void*>(a); }
 
 void bind_normalize(nb::module_& m);
 void bind_aggregate(nb::module_& m);

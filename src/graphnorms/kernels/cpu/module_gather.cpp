@@ -2,14 +2,12 @@
 //
 // Copies and integers only, so one version serves every processor, and each graph is written by
 // one thread to a place of its own.
-#include <nanobind/stl/tuple.h>
-
 #include <cstring>
 #include <stdexcept>
-#include <tuple>
 #include <vector>
 
 #include "module.h"
+#include "tensors.h"
 
 namespace graphnorms {
 
@@ -44,18 +42,21 @@ bool within(int64_t first, int64_t count, int64_t size) {
     return first >= 0 && count >= 0 && first <= size && count <= size - first;
 }
 
-// How many nodes and edges the graphs have, and the nodes of the largest.
-std::tuple<int64_t, int64_t, int64_t> sizes(const Table& table, int64_t num_nodes, int64_t num_edges) {
-    int64_t nodes = 0, edges = 0, longest = 0;
+struct Sizes {
+    int64_t nodes = 0, edges = 0, longest = 0;  // longest: the nodes of the largest graph
+};
+
+Sizes sizes_of(const Table& table, int64_t num_nodes, int64_t num_edges) {
+    Sizes sizes;
     for (int64_t g = 0; g < table.graphs; ++g) {
         if (!within(table.first_node(g), table.nodes(g), num_nodes) ||
             !within(table.first_edge(g), table.edges(g), num_edges))
             throw std::invalid_argument("a graph of the table lies outside the set");
-        nodes += table.nodes(g);
-        edges += table.edges(g);
-        longest = table.nodes(g) > longest ? table.nodes(g) : longest;
+        sizes.nodes += table.nodes(g);
+        sizes.edges += table.edges(g);
+        sizes.longest = table.nodes(g) > sizes.longest ? table.nodes(g) : sizes.longest;
     }
-    return {nodes, edges, longest};
+    return sizes;
 }
 
 void copy_edges(const Csr& csr, const Table& table, int64_t g, int64_t node, int64_t edge) {
@@ -106,29 +107,61 @@ void gather(const Table& table, const Csr& csr, const Csr& transpose, const Feat
     }
 }
 
+bool is_table(const View& table) {
+    return table.dtype() == kInt64 && table.dims() == 2 && table.size(0) == 4 && table.contiguous();
+}
+
+nb::object gather_sizes(nb::handle table_, int64_t num_nodes, int64_t num_edges) {
+    const View table(table_);
+    if (!is_table(table)) return nb::none();
+    const Sizes sizes = sizes_of({table.as<const int64_t>(), table.size(1)}, num_nodes, num_edges);
+    return nb::make_tuple(sizes.nodes, sizes.edges, sizes.longest);
+}
+
+// A CSR pair and room for what is gathered of it; false where they do not fit, none of it where both lack.
+bool fill(Csr& csr, const View& ptr, const View& index, const View& out_ptr, const View& out_index,
+          int64_t num_nodes, int64_t num_edges, const Sizes& sizes) {
+    csr = {ptr.as<const int64_t>(), index.as<const int64_t>(), out_ptr.as<int64_t>(), out_index.as<int64_t>()};
+    if (ptr.none() && index.none() && out_ptr.none() && out_index.none()) return true;
+    return ptr.is_index(num_nodes + 1) && index.is_index(num_edges) && out_ptr.is_index(sizes.nodes + 1) &&
+           out_index.is_index(sizes.edges);
+}
+
+bool gather_graphs(nb::handle table_, nb::handle x_, int64_t width, nb::handle ptr, nb::handle index_,
+                   nb::handle transpose_ptr, nb::handle transpose_index, int threads, nb::handle out_x_,
+                   nb::handle out_ptr_, nb::handle out_graph_, nb::handle out_edge_ptr, nb::handle out_edge_index,
+                   nb::handle out_transpose_ptr, nb::handle out_transpose_index) {
+    const View table(table_), x(x_), index(index_), out_x(out_x_), out_ptr(out_ptr_), out_graph(out_graph_);
+    const bool dense = x.dtype() == kFloat;
+    const int64_t column_bytes = x.dtype() == kUInt8 ? 1 : x.dtype() == kInt16 ? 2 : x.dtype() == kInt32 ? 4 : 0;
+    if (!is_table(table) || !(dense || column_bytes) || x.dims() != 2 || !x.contiguous() ||
+        (dense && x.size(1) != width) || !index.is_index())
+        return false;
+    const Table graphs{table.as<const int64_t>(), table.size(1)};
+    const int64_t num_nodes = x.size(0), num_edges = index.size(0);
+    const Sizes sizes = sizes_of(graphs, num_nodes, num_edges);
+    Csr csr, transpose;
+    if (!fill(csr, View(ptr), index, View(out_edge_ptr), View(out_edge_index), num_nodes, num_edges, sizes) ||
+        !fill(transpose, View(transpose_ptr), View(transpose_index), View(out_transpose_ptr),
+              View(out_transpose_index), num_nodes, num_edges, sizes) ||
+        !out_x.is_matrix(kFloat, sizes.nodes, width) || !out_ptr.is_index(graphs.graphs + 1) ||
+        !out_graph.is_index(sizes.nodes))
+        return false;
+    const Features features{x.as<const char>(), width, dense ? 0 : x.size(1), column_bytes, out_x.as<float>()};
+    const int usable = usable_threads(threads, sizes.nodes * (width + 2) + 2 * sizes.edges);
+    nb::gil_scoped_release others_run;
+    gather(graphs, csr, transpose, features, out_ptr.as<int64_t>(), out_graph.as<int64_t>(), usable);
+    return true;
+}
+
 }  // namespace
 
 void bind_gather(nb::module_& m) {
-    m.def("gather_sizes", [](uintptr_t table, int64_t graphs, int64_t num_nodes, int64_t num_edges) {
-        return sizes({address<int64_t>(table), graphs}, num_nodes, num_edges);
-    });
-
-    m.def(
-        "gather",
-        [](uintptr_t table, int64_t graphs, int threads, int64_t elements, uintptr_t ptr, uintptr_t index,
-           uintptr_t transpose_ptr, uintptr_t transpose_index, uintptr_t x, int64_t width, int64_t blocks,
-           int64_t column_bytes, uintptr_t out_ptr, uintptr_t out_graph, uintptr_t out_edge_ptr,
-           uintptr_t out_edge_index, uintptr_t out_transpose_ptr, uintptr_t out_transpose_index,
-           uintptr_t out_x) {
-            const auto ints = [](uintptr_t a) { return reinterpret_cast<int64_t*>(a); };
-            gather({address<int64_t>(table), graphs},
-                   {address<int64_t>(ptr), address<int64_t>(index), ints(out_edge_ptr), ints(out_edge_index)},
-                   {address<int64_t>(transpose_ptr), address<int64_t>(transpose_index),
-                    ints(out_transpose_ptr), ints(out_transpose_index)},
-                   {address<char>(x), width, blocks, column_bytes, reinterpret_cast<float*>(out_x)},
-                   ints(out_ptr), ints(out_graph), usable_threads(threads, elements));
-        },
-        nb::call_guard<nb::gil_scoped_release>());
+    m.def("gather_sizes", gather_sizes, nb::arg("table"), nb::arg("num_nodes"), nb::arg("num_edges"));
+    m.def("gather", gather_graphs, nb::arg("table"), nb::arg("x"), nb::arg("width"), nb::arg("ptr"),
+          nb::arg("index"), nb::arg("transpose_ptr").none(), nb::arg("transpose_index").none(),
+          nb::arg("threads"), nb::arg("out_x"), nb::arg("out_ptr"), nb::arg("out_graph"), nb::arg("out_edge_ptr"),
+          nb::arg("out_edge_index"), nb::arg("out_transpose_ptr").none(), nb::arg("out_transpose_index").none());
 }
 
 }  // namespace graphnorms

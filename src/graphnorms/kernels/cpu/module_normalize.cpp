@@ -20,8 +20,6 @@ struct Choices {
     int threads;
 };
 
-constexpr int accumulation(int dtype) { return dtype == kDouble ? kDouble : kFloat; }
-
 int64_t cells(const Norm& n, int over) {
     return (over == kChannels ? n.rows : over == kNone ? 0 : n.segments) *
            (over == kNodes ? n.channels : n.groups);
@@ -78,11 +76,6 @@ bool fill_statistics(Norm& n, const View& x, const View& statistics, bool with_m
     return true;
 }
 
-bool is_like(const View& tensor, const View& x) {
-    return tensor.dtype() == x.dtype() && tensor.has_whole_rows() && tensor.size(0) == x.size(0) &&
-           tensor.size(1) == x.size(1);
-}
-
 void check_positions(const Norm& n) {
     check_offsets(n.ptr, n.segments, n.rows);
     if (n.order) check_ids("order", n.order, n.rows, n.rows);
@@ -96,8 +89,8 @@ bool forward(nb::handle x_, nb::handle residual_, nb::handle ptr, nb::handle ord
     NormForward p;
     if (!fill(p, {center, scale, groups, eps, activation, dropout, threads}, x, View(ptr), View(order),
               View(seed), View(mean_scale), View(weight), View(bias)) ||
-        !fill_statistics(p, x, View(statistics), with_moment) || !is_like(y, x) || !y.contiguous() ||
-        (!residual.none() && !is_like(residual, x)))
+        !fill_statistics(p, x, View(statistics), with_moment) || !y.is_like(x) || !y.contiguous() ||
+        (!residual.none() && !residual.is_like(x)))
         return false;
     p.x = x.data();
     p.x_stride = x.stride(0);
@@ -119,8 +112,8 @@ bool backward(nb::handle grad_y_, nb::handle x_, nb::handle ptr, nb::handle orde
     NormBackward p;
     if (!fill(p, {center, scale, groups, eps, activation, dropout, threads}, x, View(ptr), View(order),
               View(seed), mean_scale, weight, bias) ||
-        !fill_statistics(p, x, View(statistics), false) || !is_like(grad_y, x) ||
-        (!grad_x.none() && !(is_like(grad_x, x) && grad_x.contiguous())))
+        !fill_statistics(p, x, View(statistics), false) || !grad_y.is_like(x) ||
+        (!grad_x.none() && !(grad_x.is_like(x) && grad_x.contiguous())))
         return false;
     const int numbers = accumulation(x.dtype());
     if (!grad_mean_scale.none() && (mean_scale.none() || !grad_mean_scale.is_vector(numbers, p.channels)))
@@ -144,18 +137,19 @@ bool backward(nb::handle grad_y_, nb::handle x_, nb::handle ptr, nb::handle orde
     return true;
 }
 
-bool update_running(nb::handle first_, nb::handle statistics_, nb::handle mean_, nb::handle var_, int64_t rows,
+// Of x the first row is read, which the statistics are relative to.
+bool update_running(nb::handle x_, nb::handle statistics_, nb::handle mean_, nb::handle var_, int64_t rows,
                     double momentum) {
-    const View first(first_), statistics(statistics_), mean(mean_), var(var_);
-    if (first.dtype() < 0 || first.dtype() >= kDtypes || rows < 2) return false;
-    const int numbers = accumulation(first.dtype());
-    const int64_t channels = first.dims() == 1 ? first.size(0) : 0, bytes = numbers == kDouble ? 8 : 4;
-    if (!first.is_vector(first.dtype(), channels) || !statistics.is_vector(numbers, 3 * channels) ||
-        !mean.is_vector(numbers, channels) || !var.is_vector(numbers, channels))
+    const View x(x_), statistics(statistics_), mean(mean_), var(var_);
+    if (x.dtype() < 0 || x.dtype() >= kDtypes || !x.has_whole_rows() || x.size(0) < 1 || rows < 2) return false;
+    const int numbers = accumulation(x.dtype());
+    const int64_t channels = x.size(1), bytes = numbers == kDouble ? 8 : 4;
+    if (!statistics.is_vector(numbers, 3 * channels) || !mean.is_vector(numbers, channels) ||
+        !var.is_vector(numbers, channels))
         return false;
     const char* shift = static_cast<const char*>(statistics.data());
-    current.update_running[first.dtype()]({channels, rows, momentum, first.data(), shift,
-                                           shift + 2 * channels * bytes, mean.data(), var.data()});
+    current.update_running[x.dtype()]({channels, rows, momentum, x.data(), shift, shift + 2 * channels * bytes,
+                                       mean.data(), var.data()});
     return true;
 }
 
@@ -173,7 +167,7 @@ void bind_normalize(nb::module_& m) {
           nb::arg("scale"), nb::arg("groups"), nb::arg("eps"), nb::arg("activation"), nb::arg("dropout"),
           nb::arg("threads"), nb::arg("grad_x").none(), nb::arg("grad_mean_scale").none(),
           nb::arg("grad_weight").none(), nb::arg("grad_bias").none());
-    m.def("update_running", update_running, nb::arg("first"), nb::arg("statistics"), nb::arg("mean"),
+    m.def("update_running", update_running, nb::arg("x"), nb::arg("statistics"), nb::arg("mean"),
           nb::arg("var"), nb::arg("rows"), nb::arg("momentum"));
 }
 

@@ -12,13 +12,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import (
     check_index,
-    check_storage,
     common_refusals,
+    features,
     kernels,
     parameter,
-    rows_contiguous,
+    resolved,
+    rows_like,
+    unreadable,
 )
 from graphnorms.kernels.problem import (
     NormalizeProblem,
@@ -81,13 +84,13 @@ def normalize_forward(
     if not run(
         x, residual, ptr, order, seed, mean_scale, weight, bias, *choices, y, statistics
     ):  # fmt: skip
+        x = features(x)
         inputs = _fitting(x, groups, _Inputs(ptr, order, seed, mean_scale, weight, bias))
-        x = rows_contiguous(x)
         if residual is not None:
-            _check_like("residual", residual, x)
-            residual = rows_contiguous(residual)
+            residual = rows_like("residual", residual, x)
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        _require(run(x, residual, *inputs, *choices, y, statistics))
+        if not run(x, residual, *inputs, *choices, y, statistics):
+            raise unreadable()
     return y, statistics
 
 
@@ -133,9 +136,9 @@ def normalize_backward(
     if not run(
         grad_y, x, ptr, order, seed, mean_scale, weight, bias, statistics, *choices, grad_x, *grads
     ):
+        x = features(x)
         inputs = _fitting(x, groups, _Inputs(ptr, order, seed, mean_scale, weight, bias))
-        x, grad_y = rows_contiguous(x), rows_contiguous(grad_y)
-        _check_like("grad_y", grad_y, x)
+        grad_y = rows_like("grad_y", grad_y, x)
         _check_statistics(statistics, x, ptr.shape[0] - 1, center, scale, groups)
         if grad_x is not None:
             grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -144,7 +147,8 @@ def normalize_backward(
             None if grads[1] is None else _room_for(inputs.weight, dtype),
             None if grads[2] is None else _room_for(inputs.bias, dtype),
         )
-        _require(run(grad_y, x, *inputs, statistics, *choices, grad_x, *grads))
+        if not run(grad_y, x, *inputs, statistics, *choices, grad_x, *grads):
+            raise unreadable()
     return grad_x, *grads
 
 
@@ -165,9 +169,7 @@ def update_running(
     """
     rows, channels = x.shape
     run = kernels().update_running
-    first = x[0] if rows else x.new_empty(channels)
-    if not run(first, statistics, running_mean, running_var, rows, momentum):
-        check_storage(x)
+    if not run(x, statistics, running_mean, running_var, rows, momentum):
         if rows < 2:
             raise ValueError(f"x is {tuple(x.shape)}, expected two rows or more")
         dtype = accumulation_dtype(x.dtype)
@@ -184,7 +186,10 @@ def update_running(
                     f"{name} is {tuple(vector.shape)} of {vector.dtype}, "
                     f"expected ({length},) of {dtype}"
                 )
-        _require(run(first.contiguous(), statistics, running_mean, running_var, rows, momentum))
+            check_memory(name, vector)
+        first = features(resolved("x", x)[:1])
+        if not run(first, statistics, running_mean, running_var, rows, momentum):
+            raise unreadable()
 
 
 def _room_for(parameter: Tensor | None, dtype: torch.dtype) -> Tensor | None:
@@ -202,7 +207,6 @@ def _fitting(x: Tensor, groups: int, inputs: _Inputs) -> _Inputs:
         ValueError: Something cannot be made to fit.
     """
     ptr, order, seed, mean_scale, weight, bias = inputs
-    check_storage(x)
     channels = x.shape[1]
     if groups < 1 or channels < 1 or channels % groups:
         raise ValueError(f"groups is {groups}, which does not divide the {channels} channels")
@@ -216,6 +220,8 @@ def _fitting(x: Tensor, groups: int, inputs: _Inputs) -> _Inputs:
             f"seed is {tuple(seed.shape)} of {seed.dtype} on {seed.device}, expected one int64 "
             "on the cpu"
         )
+    if seed is not None:
+        check_memory("seed", seed)
     dtype = accumulation_dtype(x.dtype)
     own = any(p is not None and p.dim() == 2 for p in (weight, bias))
     affine = (ptr.shape[0] - 1, channels) if own else (channels,)
@@ -225,14 +231,6 @@ def _fitting(x: Tensor, groups: int, inputs: _Inputs) -> _Inputs:
         parameter("weight", weight, affine, dtype),
         parameter("bias", bias, affine, dtype),
     )  # fmt: skip
-
-
-def _require(fits: bool) -> None:
-    if not fits:
-        raise ValueError(
-            "a tensor's memory cannot be read, as that of a tensor without storage; expected "
-            "plain tensors on the cpu"
-        )
 
 
 def _check_statistics(
@@ -248,11 +246,4 @@ def _check_statistics(
             f"statistics is {tuple(statistics.shape)} of {statistics.dtype}, expected at least "
             f"{size} of {dtype}"
         )
-
-
-def _check_like(name: str, tensor: Tensor, x: Tensor) -> None:
-    if tensor.shape != x.shape or tensor.dtype != x.dtype or not tensor.is_cpu:
-        raise ValueError(
-            f"{name} is {tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}, expected "
-            f"{tuple(x.shape)} of {x.dtype} on the cpu like x"
-        )
+    check_memory("statistics", statistics)

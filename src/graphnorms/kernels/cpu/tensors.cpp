@@ -5,7 +5,7 @@ namespace graphnorms {
 namespace {
 
 constexpr int32_t kCpu = 1;
-enum Code : uint8_t { kInt = 0, kFloating = 2, kBrain = 4 };
+enum Code : uint8_t { kInt = 0, kUInt = 1, kFloating = 2, kBrain = 4 };
 
 const DlExchange* exchange = nullptr;
 PyTypeObject* tensor_type = nullptr;
@@ -13,7 +13,9 @@ PyTypeObject* tensor_type = nullptr;
 int dtype_of(const DlTensor& t) {
     if (t.dtype.lanes != 1) return -1;
     switch (t.dtype.code) {
-        case kInt: return t.dtype.bits == 64 ? kInt64 : -1;
+        case kInt:
+            return t.dtype.bits == 64 ? kInt64 : t.dtype.bits == 32 ? kInt32 : t.dtype.bits == 16 ? kInt16 : -1;
+        case kUInt: return t.dtype.bits == 8 ? kUInt8 : -1;
         case kBrain: return t.dtype.bits == 16 ? kBFloat16 : -1;
         case kFloating:
             return t.dtype.bits == 32 ? kFloat : t.dtype.bits == 64 ? kDouble : t.dtype.bits == 16 ? kFloat16 : -1;
@@ -41,7 +43,22 @@ View::View(nb::handle object) : none_(object.is_none()) {
         PyErr_Clear();  // whoever asks explains what did not fit
         return;
     }
-    if (tensor_.device.type == kCpu) dtype_ = dtype_of(tensor_);
+    if (tensor_.device.type == kCpu && has_memory(object)) dtype_ = dtype_of(tensor_);
+}
+
+// Where the storage was freed, as FSDP does with parameters, a tensor begins at its offset in nothing,
+// a low address. No heap of a 64-bit Linux is that low; where one is, the storage is asked, which
+// costs about as much as this description.
+bool View::has_memory(nb::handle object) const {
+    constexpr uintptr_t kLow = UINTPTR_MAX >> 24;  // 1 TiB
+    if (reinterpret_cast<uintptr_t>(data()) >= kLow) return true;
+    for (int d = 0; d < dims(); ++d)
+        if (size(d) == 0) return true;
+    try {
+        return nb::cast<uintptr_t>(object.attr("untyped_storage")().attr("data_ptr")()) != 0;
+    } catch (nb::python_error&) {
+        return false;
+    }
 }
 
 bool View::contiguous() const {
@@ -65,6 +82,10 @@ bool View::is_matrix(int dtype, int64_t rows, int64_t columns) const {
 
 bool View::has_whole_rows() const {
     return dims() == 2 && (contiguous() || (stride(1) == 1 && stride(0) >= size(1)));
+}
+
+bool View::is_like(const View& x) const {
+    return dtype_ == x.dtype() && has_whole_rows() && size(0) == x.size(0) && size(1) == x.size(1);
 }
 
 bool View::is_index(int64_t length) const {

@@ -46,7 +46,8 @@ struct DlExchange {
 // Take over the table of a type of tensors, from its `__dlpack_c_exchange_api__`.
 void use_exchange(nb::handle type);
 
-// A tensor on the CPU, or `None`. What cannot be described, or is no tensor, does not fit anything.
+// A tensor on the CPU, or `None`. What cannot be described, has no memory, or is no tensor, does not
+// fit anything.
 class View {
    public:
     explicit View(nb::handle object);
@@ -58,6 +59,7 @@ class View {
     int64_t size(int d) const { return tensor_.shape[d]; }
     int64_t stride(int d) const { return tensor_.strides[d]; }
     void* data() const { return none_ ? nullptr : static_cast<char*>(tensor_.data) + tensor_.byte_offset; }
+    template <class T> T* as() const { return static_cast<T*>(data()); }
 
     bool is_vector(int dtype, int64_t length) const;
     bool is_matrix(int dtype, int64_t rows, int64_t columns) const;
@@ -65,15 +67,24 @@ class View {
     // Whether the entries of a row lie side by side; the rows may be apart.
     bool has_whole_rows() const;
 
+    // Features as x has them.
+    bool is_like(const View& x) const;
+
     // An int64 vector without gaps, of any length where none is given.
     bool is_index(int64_t length = -1) const;
 
    private:
+    bool has_memory(nb::handle object) const;
+
     bool none_;
     int dtype_ = -1;  // nothing that was not read has a dtype
     DlTensor tensor_{};
 };
 
-constexpr int kInt64 = 100;  // beside the dtypes of the kernels
+// Beside the dtypes of the kernels.
+constexpr int kInt64 = 100, kInt32 = 101, kInt16 = 102, kUInt8 = 103;
+
+// In what statistics, parameters and sums are for features of a dtype.
+constexpr int accumulation(int dtype) { return dtype == kDouble ? kDouble : kFloat; }
 
 }  // namespace graphnorms

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import rows_contiguous
 from graphnorms.kernels.problem import AggregateProblem, accumulation_dtype
 from graphnorms.kernels.triton import tiles
@@ -105,6 +106,7 @@ class _Edges:
     ) -> _Edges:  # fmt: skip
         if x.dtype not in DTYPES or x.dim() != 2:
             raise ValueError(f"x is {tuple(x.shape)} of {x.dtype}, expected a kernel's dtype")
+        check_memory("x", x)
         rows, channels = x.shape
         check_index("ptr", ptr, rows + 1, x)
         edges = index.shape[0]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import rows_contiguous
 from graphnorms.kernels.problem import Over, accumulation_dtype, statistics_sizes
 from graphnorms.kernels.triton import tiles
@@ -59,6 +60,7 @@ class Call:
         """
         if x.dtype not in DTYPES or x.dim() != 2:
             raise ValueError(f"x is {tuple(x.shape)} of {x.dtype}, expected a kernel's dtype")
+        check_memory("x", x)
         rows, channels = x.shape
         if groups < 1 or channels < 1 or channels % groups:
             raise ValueError(f"groups is {groups}, which does not divide the {channels} channels")
@@ -177,6 +179,7 @@ def check_like(
             f"{name} is {tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}, expected "
             f"{tuple(shape)} of {dtype} on {x.device}"
         )
+    check_memory(name, tensor)
 
 
 def check_index(name: str, index: Tensor, length: int | None, x: Tensor) -> None:
@@ -191,3 +194,4 @@ def check_index(name: str, index: Tensor, length: int | None, x: Tensor) -> None
             f"{name} is {tuple(index.shape)} of {index.dtype} on {index.device}, expected a "
             f"contiguous vector of {number} int64 on {x.device}"
         )
+    check_memory(name, index)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import rows_contiguous
 from graphnorms.kernels.problem import NormalizeProblem, domain_refusals
 from graphnorms.kernels.triton import tiles
@@ -281,3 +282,4 @@ def _check_statistics(call: Call, statistics: Tensor) -> None:
             f"statistics is {tuple(statistics.shape)} of {statistics.dtype}, expected at least "
             f"{size} of {call.accumulation}"
         )
+    check_memory("statistics", statistics)
