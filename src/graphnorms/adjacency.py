@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphnorms.tracing import is_traced
+from graphnorms.tracing import is_traced, is_watched
 
 _INTEGERS = (
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32,
@@ -206,7 +206,7 @@ class Adjacency:
             )
             numbers = torch.empty_like(place)
             numbers[transpose_place] = place if self.order is None else self.order[place]
-            if torch._C._len_torch_dispatch_stack():
+            if is_watched():
                 return numbers  # it belongs to the trace
             self._transpose_order = numbers
         return self._transpose_order
@@ -216,7 +216,7 @@ class Adjacency:
         """Number of edges that end in each node, `(nodes,)` int64; counted at first use."""
         if self._in_degree is None:
             in_degree = self.ptr.diff()
-            if torch._C._len_torch_dispatch_stack():
+            if is_watched():
                 return in_degree  # it belongs to the trace
             self._in_degree = in_degree
         return self._in_degree

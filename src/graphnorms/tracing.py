@@ -27,7 +27,12 @@ def is_traced() -> bool:
     Under `torch.compile` and `torch.export`, and in a dispatch mode, as `make_fx`, AOTAutograd and
     fake tensors set one.
     """
-    return bool(torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack())
+    return torch.compiler.is_compiling() or is_watched()
+
+
+def is_watched() -> bool:
+    """Whether a dispatch mode is set, outside of Dynamo, which follows what an object keeps."""
+    return not torch.compiler.is_compiling() and bool(torch._C._len_torch_dispatch_stack())
 
 
 def is_recorded(of: Tensor | torch.device | None) -> bool:
