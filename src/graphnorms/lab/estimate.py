@@ -39,6 +39,7 @@ def estimate(plan: Plan) -> Expectation:
     how many there are: the true time can be half as long again.
     """
     from graphnorms.training import measure_pace, threads
+    from graphnorms.user_code import no_exit
 
     settings = plan.settings
     configs = {config.norm: config for config in plan.schedule.known(lambda key: None)}
@@ -47,7 +48,8 @@ def estimate(plan: Plan) -> Expectation:
     with threads(1):  # as in a worker
         for norm, config in configs.items():
             try:
-                paces[norm] = measure_pace(config, plan.dataset, factory=plan.function)
+                with no_exit(settings.model):
+                    paces[norm] = measure_pace(config, plan.dataset, factory=plan.function)
             except Exception as error:
                 if plan.factory is None or len(failing) + 1 == len(configs):
                     raise
