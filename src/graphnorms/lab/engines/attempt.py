@@ -44,11 +44,16 @@ def attempt(
 ) -> Record:
     """Run a trial; whatever it raises becomes a failed record, and so does one that cannot be sent.
 
+    What it changes of the process is undone.
+
     `KeyboardInterrupt` and `GeneratorExit` as well: Ctrl-C does not reach the processes that
     trials run in, and where they run in the user's own the engine knows whether it was pressed.
     """
+    from graphnorms.process_state import kept_state
+
     try:
-        record = trial(config, dataset, on_epoch)
+        with kept_state():
+            record = trial(config, dataset, on_epoch)
         pickle.dumps(record)
         return record
     except NotTheTrialError:
