@@ -37,13 +37,16 @@ class _Setting:
 
 
 def _attribute(owner: Any, name: str, known: Any = None) -> _Setting:
-    return _Setting(
-        lambda: getattr(owner, name), lambda value: setattr(owner, name, value), known
-    )
+    return _Setting(lambda: getattr(owner, name), lambda value: setattr(owner, name, value), known)
 
 
 def _set_default_device(device: torch.device) -> None:
     torch.set_default_device(None if device.type == "cpu" else device)  # None: no mode is left
+
+
+def _set_environment(values: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(values)
 
 
 def _flushes_denormals() -> bool:
@@ -92,7 +95,7 @@ _OF_PYTHON: Final = (
     _Setting(torch.get_rng_state, torch.set_rng_state),
 )
 _OF_TRIALS: Final = (
-    _Setting(lambda: dict(os.environ), lambda value: (os.environ.clear(), os.environ.update(value))),
+    _Setting(lambda: dict(os.environ), _set_environment),
     _Setting(lambda: list(sys.path), lambda value: sys.path.__setitem__(slice(None), value)),
     _Setting(lambda: locale.setlocale(locale.LC_ALL), lambda v: locale.setlocale(locale.LC_ALL, v)),
     _Setting(gc.get_threshold, lambda value: gc.set_threshold(*value)),

@@ -173,6 +173,13 @@ def compare(
             show_default="auto: several on a GPU",
         ),
     ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds that a trial may take; one that takes longer has failed.",
+            show_default="no limit",
+        ),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -212,7 +219,8 @@ def compare(
     }  # fmt: skip
     where: dict[str, Any] = {
         "task": task, "features": features, "edge_features": edge_features, "engine": engine,
-        "scheduler": scheduler, "workers": workers, "stack": stack, "out": out, "resume": resume,
+        "scheduler": scheduler, "workers": workers, "stack": stack, "timeout": timeout,
+        "out": out, "resume": resume,
     }  # fmt: skip
     if dry_run:
         _show_plan(dataset, choices, where, as_json=as_json)

@@ -181,6 +181,7 @@ class Plan:
         command: What repeats the comparison.
         factory: What makes the model, if it is the user's own.
         stack: Trials that are trained at once, at most; see `graphnorms.lab.engines.stack_size`.
+        timeout: Seconds that a trial may take; None: as many as it needs.
     """
 
     schedule: Schedule
@@ -191,6 +192,7 @@ class Plan:
     command: str
     factory: ModelFactory | None = None
     stack: int = 1
+    timeout: float | None = None
 
     @property
     def settings(self) -> CompareSettings:

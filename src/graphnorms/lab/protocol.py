@@ -107,13 +107,13 @@ class CompareSettings:
         if not self.learning_rates:
             raise ValueError("no learning rate; name at least one, e.g. 0.01")
         for rate in self.learning_rates:
-            _require("learning rate", rate, "a number > 0", lambda value: value > 0)
+            require_number("learning rate", rate, "a number > 0", lambda value: value > 0)
             if self.learning_rates.count(rate) > 1:
                 raise ValueError(f"learning rate {rate:g} is named more than once")
-        _require("weight decay", self.weight_decay, "a number ≥ 0", lambda value: value >= 0)
-        _require("holdout", self.holdout, "between 0 and 1/2", lambda value: 0 < value < 0.5)
+        require_number("weight decay", self.weight_decay, "a number ≥ 0", lambda value: value >= 0)
+        require_number("holdout", self.holdout, "between 0 and 1/2", lambda value: 0 < value < 0.5)
         if self.margin is not None:
-            _require("margin", self.margin, "a number > 0", lambda value: value > 0)
+            require_number("margin", self.margin, "a number > 0", lambda value: value > 0)
 
     @property
     def selects(self) -> bool:
@@ -163,6 +163,7 @@ def require_integer(name: str, value: object, *, at_least: int) -> None:
         raise ValueError(f"{name} must be an integer ≥ {at_least}; got {value!r}")
 
 
-def _require(name: str, value: object, expected: str, right: Callable[[float], bool]) -> None:
+def require_number(name: str, value: object, expected: str, right: Callable[[float], bool]) -> None:
+    """Raise a `ValueError` unless `value` is a finite number that is right."""
     if not is_number(value) or not math.isfinite(value) or not right(value):  # type: ignore[arg-type]
         raise ValueError(f"{name} must be {expected}; got {value!r}")

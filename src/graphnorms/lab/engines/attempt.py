@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -133,6 +134,21 @@ def pack(trial: Trial, dataset: Any) -> bytes:
 
     packed: bytes = cloudpickle.dumps((trial, dataset))
     return packed
+
+
+def how_ended(code: int) -> str:
+    """Say how a process ended, e.g. `SIGKILL(-9), out of memory?`."""
+    if code >= 0:
+        return f"EXIT({code})"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "signal"
+    return f"{name}({code}){', out of memory?' if name == 'SIGKILL' else ''}"
+
+
+class TrialDiedError(Exception):
+    """The process of a trial died, in words how."""
 
 
 class StartError(Exception):

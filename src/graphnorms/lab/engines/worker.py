@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import one_line
 from graphnorms.lab.engines.attempt import (
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from graphnorms.training import Record, TrialConfig
 
-_ENVIRONMENT = {
+ENVIRONMENT: Final = {
     **dict.fromkeys(
         ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"],
         "1",
@@ -115,7 +115,7 @@ class Worker:
             max_workers=1,
             initializer=_prepare_process,
             initargs=(os.getpid(), self._folder),
-            env=_ENVIRONMENT,
+            env=ENVIRONMENT,
         )
 
 
