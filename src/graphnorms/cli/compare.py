@@ -207,7 +207,7 @@ def compare(
     --resume, goes on after an interruption.
     """
     from graphnorms.cli.display import Display
-    from graphnorms.comparison import ComparisonInterrupted
+    from graphnorms.comparison import ComparisonInterrupted, ReportError
     from graphnorms.comparison import compare as run
 
     choices: dict[str, Any] = {
@@ -226,18 +226,19 @@ def compare(
         _show_plan(dataset, choices, where, as_json=as_json)
         return 0
     with Display(Console(stderr=as_json), quiet_in_pipes=as_json) as display:
-        interruption = None
+        problem, code = "", 0
         try:
             comparison = run(dataset, **choices, **where, progress=display)
-        except ComparisonInterrupted as caught:
-            comparison, interruption = caught.comparison, str(caught)
+        except (ComparisonInterrupted, ReportError) as caught:
+            comparison, problem = caught.comparison, str(caught)
+            code = 130 if isinstance(caught, ComparisonInterrupted) else 1
     if as_json:
         print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
     else:
         display.show_outcome(comparison)
-    if interruption:
-        complain(interruption)
-        return 130
+    if problem:
+        complain(problem)
+        return code
     return 0 if any(record.status == "done" for record in comparison.records) else 1
 
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphnorms.comparison.outcome import Comparison, ComparisonInterrupted
+from graphnorms.comparison.outcome import Comparison, ComparisonInterrupted, ReportError
 from graphnorms.comparison.progress import Clock, Outcomes, Status
 from graphnorms.comparison.repeat import choices_of, command_of
 from graphnorms.comparison.sources import Dataset, load_again, load_source
-from graphnorms.errors import GraphnormsError
+from graphnorms.errors import GraphnormsError, one_line
 from graphnorms.lab import engines
 from graphnorms.lab.choices import (
     DEFAULT_PRESET,
@@ -29,6 +29,7 @@ from graphnorms.lab.choices import (
 from graphnorms.lab.plan import Plan, Schedule, code_versions, require_possible
 from graphnorms.lab.protocol import CompareSettings, require_integer, require_number
 from graphnorms.lab.runs import Run, default_folder, read_config
+from graphnorms.lab.shelf import settings_of
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
@@ -133,6 +134,8 @@ def compare(
         ValueError: A value is not possible, a name is not known, the data set is malformed
             (`DatasetError`), or `out` holds a run with other settings (`RunExistsError`).
         GraphnormsError: There is no run to resume, or no worker process can be started.
+        ReportError: Everything is done and kept, but the page cannot be written; it knows the
+            comparison.
         ComparisonInterrupted: Ctrl-C; a `KeyboardInterrupt` that knows what was done.
         OSError: The run's folder cannot be written.
     """
@@ -153,12 +156,22 @@ def compare(
             _train(plan, run, scheduler, progress or _say_nothing)
         except KeyboardInterrupt:
             comparison = _comparison(plan, run)
-            if comparison.judgeable:
-                comparison.report(figures=False)  # whoever presses Ctrl-C does not want to wait
-            raise ComparisonInterrupted(comparison) from None
+            # Whoever presses Ctrl-C does not want to wait for figures.
+            problem = _page_problem(comparison, figures=False) if comparison.judgeable else ""
+            raise ComparisonInterrupted(comparison, problem) from None
         comparison = _comparison(plan, run)
-        comparison.report()
+    if problem := _page_problem(comparison):
+        raise ReportError(comparison, problem)
     return comparison
+
+
+def _page_problem(comparison: Comparison, *, figures: bool = True) -> str:
+    """Write the page; say why it cannot be written, if so."""
+    try:
+        comparison.report(figures=figures)
+    except Exception as error:  # the outcome is worth more than its page
+        return one_line(error)
+    return ""
 
 
 def prepare(
@@ -203,7 +216,7 @@ def prepare(
                 f"the run in {folder} trains a model made by a function in memory; call compare() "
                 "with it"
             )
-        choices = _continued(choices, CompareSettings.from_dict(stored))
+        choices = _continued(choices, settings_of(stored, folder))
         choices = replace(choices, model=chosen_model(choices))
         source = load_again(stored, folder, dataset, asked)
     else:

@@ -181,10 +181,13 @@ def _config_or_none(folder: Path) -> dict[str, Any] | None:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError:
-        raise GraphnormsError(f"{path}: not the config of a run") from None
+    except (ValueError, RecursionError):
+        config = None
     if not isinstance(config, dict):
-        raise GraphnormsError(f"{path}: not the config of a run")
+        raise GraphnormsError(
+            f"{path}: not the config of a run, the file is damaged; restore it, or begin a run in "
+            "another folder"
+        )
     return config
 
 

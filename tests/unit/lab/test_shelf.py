@@ -79,13 +79,18 @@ def test_what_is_damaged_or_no_run_breaks_nothing(tmp_path):
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "note.txt").write_text("buy milk")
 
+    damaged = (
+        "config.json: not the config of a run, the file is damaged; restore it, or begin a run in "
+        "another folder"
+    )
     runs = {run.folder.name: run for run in list_runs(tmp_path)}
     assert {name: run.problem for name, run in runs.items() if run.problem} == {
         "changed": "records.jsonl, line 1: a trial record that is not as it was written; "
-        "the file was changed by something else",
-        "half": "config.json: not the config of a run",
-        "list": "config.json: not the config of a run",
-        "bytes": "config.json: not the config of a run",
+        "the file was changed by something else: restore it, or delete that line, and its trial is "
+        "run again when the run is continued",
+        "half": damaged,
+        "list": damaged,
+        "bytes": damaged,
         "empty": "holds no run (config.json is missing)",
         "thesis": "holds no run (config.json is missing)",
         "folder": "config.json: Is a directory",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -14,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.faults import make_config, wait_until
+from tests.faults import dask_cluster, make_config, wait_until
 
 import graphnorms
 from graphnorms.comparison import compare
@@ -35,33 +32,8 @@ SMALL = {
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory):
     """The address of a scheduler with two workers, which are restarted when they die."""
-    folder = tmp_path_factory.mktemp("dask")
-    file = folder / "scheduler.json"
-    local = ["--host", "127.0.0.1", "--no-dashboard"]
-    scheduler = _dask(folder, "scheduler", *local, "--port", "0", "--scheduler-file", str(file))
-    workers = None
-    try:
-        wait_until(lambda: file.exists() and file.read_text().endswith("}"))
-        address = json.loads(file.read_text())["address"]
-        two = ["--nworkers", "2", "--nthreads", "1", "--death-timeout", "30"]
-        workers = _dask(folder, "worker", address, *local, *two)
+    with dask_cluster(tmp_path_factory.mktemp("dask")) as (address, _):
         yield address
-    finally:
-        for process in (workers, scheduler):
-            if process is not None:
-                process.terminate()
-                process.wait()
-
-
-def _dask(folder: Path, what: str, *arguments: str) -> subprocess.Popen:
-    log = (folder / f"{what}.log").open("w")
-    with log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "dask", what, *arguments],
-            cwd=folder,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
 
 
 class Data:
