@@ -21,7 +21,7 @@ def main() -> int:
             return 2
     import typer
 
-    from graphnorms.cli.app import app
+    from graphnorms.cli.app import Interrupted, app
     from graphnorms.errors import GraphnormsError
 
     # An output that knows no "±" gets a "?" for it.
@@ -31,7 +31,7 @@ def main() -> int:
         code = app(standalone_mode=False, prog_name="graphnorms")
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         complain("interrupted")
         return 130
     except BrokenPipeError:
@@ -72,4 +72,6 @@ def _with_hint(error: Exception) -> str:
 
 def complain(message: str) -> None:
     """Say something on standard error, in one line."""
-    print(f"graphnorms: {message}", file=sys.stderr)
+    from graphnorms.errors import printable
+
+    print(f"graphnorms: {printable(message)}", file=sys.stderr)

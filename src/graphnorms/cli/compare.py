@@ -6,10 +6,10 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from graphnorms.cli import complain, completion
 from graphnorms.cli.completion import one_of
+from graphnorms.cli.terminal import terminal
 from graphnorms.lab.budgets import BUDGETS
 from graphnorms.lab.choices import DEFAULT_NORMS
 from graphnorms.lab.protocol import PROTOCOLS
@@ -225,7 +225,7 @@ def compare(
     if dry_run:
         _show_plan(dataset, choices, where, as_json=as_json)
         return 0
-    with Display(Console(stderr=as_json), quiet_in_pipes=as_json) as display:
+    with Display(terminal(stderr=as_json), quiet_in_pipes=as_json) as display:
         problem, code = "", 0
         try:
             comparison = run(dataset, **choices, **where, progress=display)
@@ -265,7 +265,7 @@ def _show_plan(
         }
         print(json.dumps(outcome, indent=2, allow_nan=False))
         return
-    console = Console(highlight=False)
+    console = terminal(highlight=False)
     console.print("\n".join(plan_lines(plan)), markup=False)
     found = estimate(plan)
     console.print(
