@@ -7,8 +7,21 @@ import io
 import os
 import sys
 
+from graphnorms.interrupts import INTERRUPTED, IS_COMMAND
+
 
 def main() -> int:
+    """Run the command line and return its exit code, see `_main`."""
+    code = _main()
+    if code == INTERRUPTED and IS_COMMAND:
+        # Where Ctrl-C met code that Python ran from text, a dataclass being made say, Python would
+        # end with another code than this.
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def _main() -> int:
     """Run the command line and return its exit code.
 
     0: done; 1: no trial was completed, or nobody reads the output; 2: bad input; 3: a fault of
@@ -33,7 +46,7 @@ def main() -> int:
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, Interrupted):
         complain("interrupted")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # Python flushes once more at its end; let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

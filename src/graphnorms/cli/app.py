@@ -8,6 +8,7 @@ import typer
 import typer.core
 from rich.table import Table
 
+from graphnorms import interrupts
 from graphnorms.cli import completion
 from graphnorms.cli.bench import bench
 from graphnorms.cli.compare import compare
@@ -17,14 +18,14 @@ from graphnorms.cli.study import study
 from graphnorms.cli.terminal import terminal
 
 
-
-class Interrupted(Exception):  # noqa: N818 - no error
+class Interrupted(Exception):
     """Ctrl-C in a command that says nothing of its own to it; typer would end without a word."""
 
 
 class _Commands(typer.core.TyperGroup):
     def invoke(self, context: Any) -> Any:
         try:
+            interrupts.interrupt_again()
             return super().invoke(context)
         except KeyboardInterrupt:
             raise Interrupted from None

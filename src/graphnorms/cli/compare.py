@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from graphnorms import interrupts
 from graphnorms.cli import complain, completion
 from graphnorms.cli.completion import one_of
 from graphnorms.cli.terminal import terminal
@@ -206,9 +207,11 @@ def compare(
     test data, with fresh seeds. What is done is kept in the run's folder: the same command, or
     --resume, goes on after an interruption.
     """
-    from graphnorms.cli.display import Display
-    from graphnorms.comparison import ComparisonInterrupted, ReportError
-    from graphnorms.comparison import compare as run
+    with interrupts.loading():
+        import graphnorms.training  # noqa: F401 - what follows loads it, and all else there is
+        from graphnorms.cli.display import Display
+        from graphnorms.comparison import ComparisonInterrupted, ReportError
+        from graphnorms.comparison import compare as run
 
     choices: dict[str, Any] = {
         "norms": norms, "protocol": protocol, "budget": budget, "model": model, "preset": preset,
@@ -231,7 +234,7 @@ def compare(
             comparison = run(dataset, **choices, **where, progress=display)
         except (ComparisonInterrupted, ReportError) as caught:
             comparison, problem = caught.comparison, str(caught)
-            code = 130 if isinstance(caught, ComparisonInterrupted) else 1
+            code = interrupts.INTERRUPTED if isinstance(caught, ComparisonInterrupted) else 1
     if as_json:
         print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
     else:

@@ -19,6 +19,7 @@ from rich.text import Text
 from graphnorms.cli import complain
 from graphnorms.cli.stopwatch import duration
 from graphnorms.cli.terminal import terminal
+from graphnorms.interrupts import INTERRUPTED
 from graphnorms.studies.catalog import NAMES, TOPICS, study_named
 from graphnorms.studies.results import PNG, RESULT, STUDIES, SVG
 
@@ -38,8 +39,6 @@ COLORS: dict[Verdict, str] = {
 }
 
 GALLERY = "index.html"
-INTERRUPTED = 130
-
 Seed = Annotated[int, typer.Option(help="Other seeds give other numbers.")]
 Full = Annotated[bool, typer.Option("--full", help="At the scale of the paper: takes long.")]
 Tiny = Annotated[
