@@ -89,7 +89,7 @@ _OF_TORCH: Final = (
 )
 _OF_PYTHON: Final = (
     _Setting(os.getcwd, os.chdir),
-    _attribute(sys, "argv"),
+    _Setting(lambda: list(sys.argv), lambda value: setattr(sys, "argv", value)),
     _Setting(sys.getrecursionlimit, sys.setrecursionlimit),
     _Setting(random.getstate, random.setstate),
     _Setting(torch.get_rng_state, torch.set_rng_state),
