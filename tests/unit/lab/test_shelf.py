@@ -103,6 +103,32 @@ def test_what_is_damaged_or_no_run_breaks_nothing(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"protocol": 5}, "protocol is 5, expected text"),
+        ({"learning_rates": ["a"]}, "learning rates has 'a' among them"),
+        ({"norms": {"none": 1}}, "norms is {'none': 1}, expected a list of texts"),
+        ({"folds": 1e400}, "folds is inf, expected an integer"),
+        ({"dataset": None}, "dataset is None, expected text"),
+    ],
+)
+def test_one_damaged_config_is_listed_as_damaged_and_hides_no_other(tmp_path, change, problem):
+    make_run(tmp_path / "good")
+    make_run(tmp_path / "bad", config=CONFIG | change)
+    runs = {run.folder.name: run for run in list_runs(tmp_path)}
+    assert runs["bad"].problem == f"config.json: {problem}; the file is damaged"
+    assert runs["good"].problem == ""
+    assert runs["good"].done == 2
+
+
+def test_a_config_that_is_nested_without_end_is_damaged(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "config.json").write_text("[" * 100_000)
+    (found,) = list_runs(tmp_path)
+    assert "not the config of a run" in found.problem
+
+
 def test_no_folder_is_one_error(tmp_path):
     with pytest.raises(GraphnormsError, match="no runs: there is no folder"):
         list_runs(tmp_path / "runs")
