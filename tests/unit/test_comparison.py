@@ -26,7 +26,6 @@ from graphnorms.errors import DatasetError, GraphnormsError, RunExistsError
 from graphnorms.lab import engines
 from graphnorms.lab import plan as plan_module
 from graphnorms.lab.choices import Choices
-from graphnorms.lab.engines.attempt import failed
 from graphnorms.lab.journal import read_records
 from graphnorms.lab.runs import Run
 from graphnorms.training import Record, load_model, score
@@ -250,20 +249,6 @@ def test_a_page_that_cannot_be_written_takes_nothing_with_it(
     assert found.verdict.score_sentence
     assert "\n" not in str(one.value)
     assert len(open_comparison(tmp_path / "run").records) == PLANNED
-
-
-def test_what_no_encoding_knows_is_on_the_page(in_this_process, tmp_path, monkeypatch):
-    """As in a record of another version, whose reason was kept as it was."""
-    run_trial = training.run_trial
-
-    def odd(config, dataset, on_epoch=None):
-        if config.norm == "graph" and config.split["fold"] == 0:
-            return failed(config, "bad name \udcff")
-        return run_trial(config, dataset, on_epoch)
-
-    monkeypatch.setattr(training, "run_trial", odd)
-    compare("MUTAG", **SMALL | {"folds": 2, "learning_rate": 0.01}, out=tmp_path / "run")
-    assert "bad name" in (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("number", [40, 400])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.comparison.outcome import Comparison, ComparisonInterrupted, ReportError
 from graphnorms.comparison.progress import Clock, Outcomes, Status
@@ -199,6 +199,21 @@ def prepare(
     """
     from graphnorms.models import ModelFactory
 
+    for name in _TEXTS:
+        _require_kind(name, getattr(choices, name), str, "a text")
+    for name, text in (
+        ("engine", engine), ("scheduler", scheduler), ("task", task), ("features", features),
+        ("edge_features", edge_features),
+    ):  # fmt: skip
+        _require_kind(name, text, str, "a text")
+    _require_kind("out", out, (str, Path), "a folder")
+    norms = choices.norms
+    _require_kind("norms", norms, (str, Sequence), "a text, or a list of texts")
+    for norm in norms or ():
+        _require_kind("a norm", norm, str, "a text, such as 'graph' or 'pair:scale=2'")
+    if choices.model is not None and not callable(choices.model):
+        kinds = (str, ModelFactory)
+        _require_kind("model", choices.model, kinds, "a name, or a function that makes a model")
     engines.check_engine(engine, scheduler)
     if workers is not None:
         require_integer("workers", workers, at_least=1)
@@ -248,6 +263,17 @@ def prepare(
         **({"model_in_memory": True} if model_in_memory else {}),
     }
     return plan, settings.to_dict() | versions | data
+
+
+_TEXTS: Final = (
+    "protocol", "budget", "preset", "norm_place", "residual", "metric", "split", "device",
+)  # fmt: skip
+"""Choices that are texts."""
+
+
+def _require_kind(name: str, value: object, kind: Any, expected: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(f"{name} is {value!r:.100}, expected {expected}")
 
 
 def _folder_of(graphs: GraphSet, choices: Choices) -> Path:

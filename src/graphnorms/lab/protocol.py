@@ -13,7 +13,7 @@ norms therefore differ, pair by pair, in the normalization and in nothing else.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar, Final
@@ -191,5 +191,6 @@ def require_integer(name: str, value: object, *, at_least: int) -> None:
 
 def require_number(name: str, value: object, expected: str, right: Callable[[float], bool]) -> None:
     """Raise a `ValueError` unless `value` is a finite number that is right."""
-    if not is_number(value) or not abs(value) < math.inf or not right(value):  # type: ignore[arg-type, operator]
-        raise ValueError(f"{name} must be {expected}; got {value!r}")
+    finite = is_number(value) and -sys.float_info.max <= value <= sys.float_info.max
+    if not finite or not right(value):  # type: ignore[arg-type]
+        raise ValueError(f"{name} must be {expected}; got {value!r:.100}")
