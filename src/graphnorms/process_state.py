@@ -55,12 +55,13 @@ def _flushes_denormals() -> bool:
 
 
 def _autocast(device: str) -> _Setting:
+    def write(value: tuple[bool, torch.dtype]) -> None:
+        torch.set_autocast_enabled(device, value[0])
+        torch.set_autocast_dtype(device, value[1])
+
     return _Setting(
         lambda: (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)),
-        lambda value: (
-            torch.set_autocast_enabled(device, value[0]),
-            torch.set_autocast_dtype(device, value[1]),
-        ),
+        write,
         (False, torch.bfloat16 if device == "cpu" else torch.float16),
     )
 

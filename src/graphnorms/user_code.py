@@ -133,13 +133,13 @@ def no_exit(doing: str) -> Iterator[None]:
         ExitError: It called `sys.exit`, or raised `KeyboardInterrupt` without Ctrl-C.
     """
 
-    def error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    def without_usage(parser: argparse.ArgumentParser, message: str) -> NoReturn:
         sys.exit(message)  # and no usage beside our line
 
     usage = argparse.ArgumentParser.error
     with kept_state(of_trials=False), interrupts() as pressed:
         sys.argv = [""]
-        argparse.ArgumentParser.error = error  # type: ignore[method-assign]
+        setattr(argparse.ArgumentParser, "error", without_usage)  # noqa: B010 - for mypy
         try:
             yield
         except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
@@ -150,7 +150,7 @@ def no_exit(doing: str) -> Iterator[None]:
                 'if __name__ == "__main__":'
             ) from error
         finally:
-            argparse.ArgumentParser.error = usage  # type: ignore[method-assign]
+            setattr(argparse.ArgumentParser, "error", usage)  # noqa: B010
     if pressed():  # and the code has caught it
         raise KeyboardInterrupt
 

@@ -191,6 +191,7 @@ def require_integer(name: str, value: object, *, at_least: int) -> None:
 
 def require_number(name: str, value: object, expected: str, right: Callable[[float], bool]) -> None:
     """Raise a `ValueError` unless `value` is a finite number that is right."""
-    finite = is_number(value) and -sys.float_info.max <= value <= sys.float_info.max
+    largest = sys.float_info.max
+    finite = is_number(value) and -largest <= value <= largest  # type: ignore[operator]
     if not finite or not right(value):  # type: ignore[arg-type]
         raise ValueError(f"{name} must be {expected}; got {value!r:.100}")

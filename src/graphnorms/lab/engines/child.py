@@ -112,7 +112,11 @@ def main() -> None:
         _answer(answers, b"s", StartError(one_line(error)))
     else:
         answers.write(b"b")
-        record = attempt(trial, config, dataset, lambda: answers.write(b"."))
+
+        def on_epoch() -> None:
+            answers.write(b".")
+
+        record = attempt(trial, config, dataset, on_epoch)
         _answer(answers, b"r", record)
     os._exit(0)  # whatever the trial has left behind
 

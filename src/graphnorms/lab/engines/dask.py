@@ -265,7 +265,8 @@ class DaskWorkers(Engine):
         from distributed import KilledWorker
 
         config, address = trial.config, trial.address
-        how, lost = f"dask worker {address}", None
+        how = f"dask worker {address}"
+        lost: BaseException | None = None
         try:
             while True:
                 try:
@@ -287,17 +288,18 @@ class DaskWorkers(Engine):
             return ends.died(config, f"{error}, on {how}")
         except KilledWorker:
             pass
-        except GraphnormsError:
+        except (GraphnormsError, KeyboardInterrupt):
             raise
         except BaseException as error:  # of whatever carries the record, not of the trial
-            if isinstance(error, KeyboardInterrupt):
-                raise
             self._present(client)
             lost = error
         with suppress(Exception):
             client.cancel([future], force=True)
         self._ready.discard(address)
-        return ends.died(config, how) if lost is None else ends.lost(config, lost)
+        if lost is None:
+            return ends.died(config, how)
+        ends.lost(config, lost)
+        return None
 
     def _stop(self, client: Client, running: dict[Future[Any], _Try]) -> None:
         self._epochs.clear()
