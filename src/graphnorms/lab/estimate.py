@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from graphnorms.lab.engines.attempt import reason_of
 
 if TYPE_CHECKING:
     from graphnorms.lab.plan import Plan
     from graphnorms.training import Pace
+
+_START_OF_A_PROCESS: Final = 2.0  # seconds: Python, torch and graphnorms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,8 @@ def estimate(plan: Plan) -> Expectation:
                 failing[norm] = reason_of(error)
     per_norm = settings.planned // len(settings.norms)
     total = per_norm * sum(pace.trial(settings.epochs) for pace in paces.values())
+    if plan.factory is not None:  # each trial has a process of its own
+        total += settings.planned * _START_OF_A_PROCESS
     return Expectation(
         seconds=total / plan.workers,
         failing=failing,
