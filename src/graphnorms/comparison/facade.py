@@ -156,19 +156,21 @@ def compare(
             _train(plan, run, scheduler, progress or _say_nothing)
         except KeyboardInterrupt:
             comparison = _comparison(plan, run)
-            # Whoever presses Ctrl-C does not want to wait for figures.
-            problem = _page_problem(comparison, figures=False) if comparison.judgeable else ""
+            problem = ""
+            if comparison.judgeable:
+                # Whoever presses Ctrl-C does not want to wait for figures.
+                problem = _problem_of(lambda: comparison.report(figures=False))
             raise ComparisonInterrupted(comparison, problem) from None
         comparison = _comparison(plan, run)
-    if problem := _page_problem(comparison):
+    if problem := _problem_of(comparison.report):
         raise ReportError(comparison, problem)
     return comparison
 
 
-def _page_problem(comparison: Comparison, *, figures: bool = True) -> str:
+def _problem_of(write_page: Callable[[], object]) -> str:
     """Write the page; say why it cannot be written, if so."""
     try:
-        comparison.report(figures=figures)
+        write_page()
     except Exception as error:  # the outcome is worth more than its page
         return one_line(error)
     return ""
