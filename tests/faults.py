@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -193,6 +195,35 @@ def disturb(
         assert ended or parent.returncode == -signal.SIGKILL, errors
         check()
     return killed
+
+
+@contextmanager
+def dask_cluster(folder: Path, workers: int = 2) -> Iterator[tuple[str, subprocess.Popen]]:
+    """A scheduler with workers, which are restarted when they die: its address and its process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "scheduler.json"
+    local = ["--host", "127.0.0.1", "--no-dashboard"]
+    started = [_dask(folder, "scheduler", *local, "--port", "0", "--scheduler-file", str(file))]
+    try:
+        wait_until(lambda: file.exists() and file.read_text().endswith("}"), 60)
+        address = json.loads(file.read_text())["address"]
+        several = ["--nworkers", str(workers), "--nthreads", "1", "--death-timeout", "30"]
+        started.append(_dask(folder, "worker", address, *local, *several))
+        yield address, started[0]
+    finally:
+        for process in reversed(started):
+            process.terminate()
+            process.wait()
+
+
+def _dask(folder: Path, what: str, *arguments: str) -> subprocess.Popen:
+    with (folder / f"{what}.log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dask", what, *arguments],
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
 
 
 def workers_of(parent: int) -> list[int]:

@@ -6,6 +6,11 @@ Importing the package imports torch and nothing heavier; the lab is loaded at fi
 
 from typing import TYPE_CHECKING, Any
 
+from graphnorms import interrupts
+
+if interrupts.IS_COMMAND:  # torch takes seconds to load
+    interrupts.leave_at_once()
+
 from graphnorms.adjacency import Adjacency
 from graphnorms.dropin import Replacement, batch, convert_sync, replace_norms, resolve_norm
 from graphnorms.errors import BackendRefusedError, DatasetError, GraphnormsError, RunExistsError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import functools
 import hashlib
@@ -10,11 +11,17 @@ import importlib.metadata
 import importlib.util
 import inspect
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
+
+from graphnorms.errors import one_line
+from graphnorms.process_state import kept_state
 
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 _SPEC = re.compile(f"{_DOTTED}:{_DOTTED}")
@@ -45,7 +52,8 @@ def find(spec: str, makes: str) -> Callable[..., Any]:
     sys.path.insert(0, here)
     importlib.invalidate_caches()  # of folders that a file was just written to
     try:
-        found: Any = importlib.import_module(module_name)
+        with no_exit(f"importing {module_name}"):
+            found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if not f"{module_name}.".startswith(f"{error.name}."):
             raise _raised(module_name, error) from error
@@ -53,7 +61,8 @@ def find(spec: str, makes: str) -> Callable[..., Any]:
     except Exception as error:
         raise _raised(module_name, error) from error
     finally:
-        sys.path.remove(here)
+        if here in sys.path:  # the module may have changed it
+            sys.path.remove(here)
     for attribute in path.split("."):
         if not hasattr(found, attribute):
             raise ValueError(f"{spec}: {module_name} has no {path!r}")
@@ -106,10 +115,72 @@ def source_hash(function: Callable[..., Any], module: str = "") -> str:
     return digest.hexdigest()[:16]
 
 
+class ExitError(ValueError):
+    """Code of the user's wanted to end the program."""
+
+
+@contextmanager
+def no_exit(doing: str) -> Iterator[None]:
+    """Run code of the user's that is not to end, stop or change this program.
+
+    It sees none of this program's arguments, and finds streams that it cannot close; the working
+    folder, torch's defaults and the like are afterwards what they were.
+
+    Args:
+        doing: What the code does, for the message, e.g. `"importing my_models"`.
+
+    Raises:
+        ExitError: It called `sys.exit`, or raised `KeyboardInterrupt` without Ctrl-C.
+    """
+
+    def without_usage(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+        sys.exit(message)  # and no usage beside our line
+
+    usage = argparse.ArgumentParser.error
+    with kept_state(of_trials=False), interrupts() as pressed:
+        sys.argv = [""]
+        setattr(argparse.ArgumentParser, "error", without_usage)  # noqa: B010 - for mypy
+        try:
+            yield
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+            if pressed():
+                raise
+            raise ExitError(
+                f"{doing} raised {one_line(error)}; what a script does when it is run goes under "
+                'if __name__ == "__main__":'
+            ) from error
+        finally:
+            setattr(argparse.ArgumentParser, "error", usage)  # noqa: B010
+    if pressed():  # and the code has caught it
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Notice whether Ctrl-C is pressed, which code may also pretend or catch."""
+    handler = signal.getsignal(signal.SIGINT)
+    in_main = threading.current_thread() is threading.main_thread()
+    if not (in_main and callable(handler)):  # Ctrl-C does not come here
+        yield lambda: False
+        return
+    count = 0
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal count
+        count += 1
+        handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: count > 0
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 def _raised(module: str, error: Exception) -> ValueError:
-    lines = str(error).splitlines()
-    text = f"{type(error).__name__}{f': {lines[0]}' if lines else ''}"
-    return ValueError(f"importing {module} raised {text}")
+    if isinstance(error, ExitError):
+        return error
+    return ValueError(f"importing {module} raised {one_line(error)}")
 
 
 def _carried(function: FunctionType) -> str:

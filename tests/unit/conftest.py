@@ -34,7 +34,7 @@ def _run_here(patch: pytest.MonkeyPatch) -> list[str]:
         trained.append(config.key)
         return run_trial(config, dataset, on_epoch, **more)
 
-    def make_engine(name, trial, dataset, *, workers, scheduler=None):
+    def make_engine(name, trial, dataset, **options):
         return engines.ThisProcess(trial, dataset)
 
     patch.setattr(training, "run_trial", counted)

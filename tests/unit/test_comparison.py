@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from graphnorms import training
 from graphnorms.comparison import (
     Comparison,
     ComparisonInterrupted,
+    ReportError,
     compare,
     open_comparison,
     prepare,
@@ -21,10 +23,12 @@ from graphnorms.comparison import (
 )
 from graphnorms.data import load_dataset
 from graphnorms.errors import DatasetError, GraphnormsError, RunExistsError
+from graphnorms.lab import engines
+from graphnorms.lab import plan as plan_module
 from graphnorms.lab.choices import Choices
 from graphnorms.lab.journal import read_records
 from graphnorms.lab.runs import Run
-from graphnorms.training import load_model, score
+from graphnorms.training import Record, load_model, score
 
 SMALL = {
     "norms": ("none", "graph"), "folds": 3, "epochs": 2, "learning_rate": (0.003, 0.01),
@@ -132,7 +136,16 @@ def test_a_run_without_a_trial_can_be_opened(comparison, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"epochs": None}, "config.json"), ({"fingerprint": ...}, "'fingerprint' is missing")],
+    [
+        ({"epochs": None}, "config.json: epochs is None, expected an integer; the file is damaged"),
+        ({"epochs": True}, "epochs is True, expected an integer"),
+        ({"norms": 5}, "norms is 5, expected a list of texts"),
+        ({"norms": ["none", 5]}, "norms has 5 among them"),
+        ({"protocol": 5}, "protocol is 5, expected text"),
+        ({"reading": []}, "'reading' is "),
+        ({"architecture": "gin"}, "architecture is 'gin', expected names with values"),
+        ({"fingerprint": ...}, "'fingerprint' is missing"),
+    ],
 )
 def test_a_damaged_config_is_named(comparison, tmp_path, change, message):
     config = json.loads((comparison.folder / "config.json").read_text()) | change
@@ -220,6 +233,63 @@ def test_status_counts_and_learns_the_time_left(in_this_process, stub_page, tmp_
     assert statuses[-1].remaining == 0
     assert all(status.latest in status.records for status in statuses if status.latest)
     assert not statuses[-1].running
+
+
+def test_a_page_that_cannot_be_written_takes_nothing_with_it(
+    in_this_process, stub_page, tmp_path, monkeypatch
+):
+    def full(self, path=None, *, figures=True):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Comparison, "report", full)
+    with pytest.raises(ReportError, match=r"No space left .* graphnorms report .*run makes") as one:
+        compare("MUTAG", **SMALL, out=tmp_path / "run")
+    found = one.value.comparison
+    assert len(found.records) == PLANNED
+    assert found.verdict.score_sentence
+    assert "\n" not in str(one.value)
+    assert len(open_comparison(tmp_path / "run").records) == PLANNED
+
+
+@pytest.mark.parametrize("number", [40, 400])
+def test_a_record_is_told_without_going_through_the_plan(stub_page, tmp_path, monkeypatch, number):
+    """The work per record does not grow with the number of trials."""
+
+    def made(config, dataset, on_epoch=None):
+        return Record(
+            key=config.key, config=config.to_dict(), status="done",
+            outcome={"epoch": 1, "validation_score": 0.5, "test_score": 0.5},
+        )  # fmt: skip
+
+    class Instant(engines.ThisProcess):
+        def run(self, configs, on_progress=None, then=None):
+            for config in configs:
+                on_progress({config.key: 1})
+                record = made(config, None)
+                yield record
+                assert not then(record)
+
+    monkeypatch.setattr(
+        engines, "make_engine", lambda name, trial, data, **options: Instant(trial, data)
+    )
+    monkeypatch.setattr(Comparison, "report", lambda self, path=None, figures=True: None)
+    monkeypatch.setattr("graphnorms.lab.journal.os.fsync", lambda descriptor: None)
+    looked = Counter()
+    find = plan_module.Schedule._trial
+
+    def counted(self, *which):
+        looked["trial"] += 1
+        return find(self, *which)
+
+    monkeypatch.setattr(plan_module.Schedule, "_trial", counted)
+    statuses = []
+    choices = SMALL | {"folds": 2, "protocol": "paper", "learning_rate": 0.01, "runs": number // 4}
+    compare("MUTAG", **choices, out=tmp_path / "run", progress=statuses.append)
+    assert statuses[-1].ended == number
+    assert len(statuses) == 2 * number + 1
+    # At the beginning and for the comparison that is returned; not for any record.
+    assert looked["trial"] <= 4 * number
+    assert [len(statuses[n].records) for n in (0, 10, 2 * number)] == [0, 5, number]
 
 
 # What resume takes from the run.

@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from graphnorms import cli
+from graphnorms import cli, training
 from graphnorms.comparison import compare, open_comparison, prepare
 from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.errors import GraphnormsError, RunExistsError
 from graphnorms.lab.choices import Choices
+from graphnorms.lab.engines import make_engine
 from graphnorms.lab.estimate import estimate
 from graphnorms.training import load_model, score
 
@@ -237,3 +239,138 @@ def test_what_the_lab_cannot_choose_is_refused(
 
 def untimed(comparison: Any) -> list[dict[str, Any]]:
     return [record.without_timing() for record in comparison.records]
+
+
+POLLUTING = """
+import builtins, gc, locale, os, random, signal, sys, warnings
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    made = 0
+
+    def __init__(self, in_channels, out_channels, norm):
+        super().__init__()
+        kind = type(self)
+        kind.made += 1
+        builtins.seen = getattr(builtins, "seen", 0) + 1
+        here = os.getcwd() + os.environ.get("POLLUTED", "") + str(len(sys.path))
+        state = kind.made + builtins.seen + len(here) % 7 + torch.get_num_threads()
+        state += random.random() + np.random.rand() + len(warnings.filters) + len(sys.argv)
+        state += sys.getrecursionlimit() + 5 * torch.is_grad_enabled() + gc.isenabled()
+        state += 3 * torch.are_deterministic_algorithms_enabled() + len({"a", "b"}.pop() * 3)
+        state += ord(next(iter({"some", "words", "in", "an", "order"}))[0])
+        state += torch.backends.cudnn.benchmark + torch.is_autocast_enabled("cpu")
+        self.scale = 1 + 0.001 * state
+        self.lin = nn.Linear(in_channels, 8)
+        self.norm = norm(8)
+        self.head = nn.Linear(8, out_channels)
+
+    def forward(self, x, batch, batch_size):
+        x = self.norm(self.lin(x)) * self.scale * (1 + 0.1 * random.random())
+        out = self.head(x.new_zeros(batch_size, 8).index_add(0, batch, x))
+        if random.random() < 0.1:
+            pollute()
+        return out
+
+
+def pollute():
+    torch.set_default_dtype(torch.float64)
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(2)
+    torch.manual_seed(random.randrange(10**9))
+    torch.backends.cudnn.benchmark = True
+    torch.set_autocast_enabled("cpu", True)
+    torch.set_flush_denormal(True)
+    nn.Linear.bias_of_all = 1
+    np.random.seed(1)
+    np.seterr(all="raise")
+    warnings.simplefilter("error")
+    sys.stdout.close()
+    sys.stderr.close()
+    os.environ["POLLUTED"] = "yes"
+    os.chdir("/")
+    sys.path.append("/nowhere")
+    sys.argv.append("--polluted")
+    sys.setrecursionlimit(5000)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    locale.setlocale(locale.LC_ALL, "C")
+    gc.disable()
+"""
+
+
+@pytest.mark.parametrize(
+    ("trials", "workers"), [(4, (1, 2)), pytest.param(30, (1, 2, 3), marks=pytest.mark.slow)]
+)
+def test_a_record_does_not_depend_on_the_trials_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trials: int, workers: tuple[int, ...]
+) -> None:
+    """Models that change all they can, in another order and in other company each time."""
+    monkeypatch.chdir(tmp_path)
+    Path("polluting_nets.py").write_text(POLLUTING)
+    rates = tuple(0.001 * (1 + each) for each in range(trials // 2))
+    choices = Choices(
+        model="polluting_nets:Net", norms="none,graph", folds=2, epochs=2, learning_rate=rates,
+        protocol="paper",
+    )  # fmt: skip
+    plan, _ = prepare("MUTAG", choices=choices)
+    assert torch.get_default_dtype() == torch.float32
+    assert Path.cwd() == tmp_path
+    configs = plan.schedule.known(lambda key: None)[:trials]
+    found = []
+    for number in workers:
+        Random(number).shuffle(configs)
+        with make_engine(
+            "local", training.run_trial, plan.dataset, workers=number, fresh=True
+        ) as engine:
+            records = {record.key: record.without_timing() for record in engine.run(configs)}
+        assert {record["status"] for record in records.values()} == {"done"}, records
+        found.append(records)
+    assert all(records == found[0] for records in found)
+
+
+ENDS = {
+    "import": ("import sys; sys.exit(0)", "importing ends raised SystemExit: 0; "),
+    "factory": ("import sys\ndef Net(norm): sys.exit(0)", "ends:Net raised SystemExit: 0; "),
+    "constructor": (
+        "from torch import nn\nclass Net(nn.Module):\n"
+        "    def __init__(self, norm): raise SystemExit",
+        "ends:Net raised SystemExit; ",
+    ),
+    "first call": (
+        "import sys\nfrom torch import nn\nclass Net(nn.Linear):\n"
+        "    def __init__(self, norm): super().__init__(7, 2)\n"
+        "    def forward(self, x): sys.exit()",
+        "ends:Net raised SystemExit",
+    ),
+    "interrupts": ("raise KeyboardInterrupt", "importing ends raised KeyboardInterrupt; "),
+    "reads arguments": (
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('--data', required=True)\n"
+        "p.parse_args()",
+        "importing ends raised SystemExit: the following arguments are required: --data; ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "message"), ENDS.values(), ids=ENDS)
+def test_no_code_of_ones_own_ends_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd, source: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ends.py").write_text(source)
+    monkeypatch.setattr(sys, "argv", ["graphnorms", "compare", "--model", "ends:Net"])
+    sys.modules.pop("ends", None)
+    assert cli.main() == 2
+    output = capfd.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(f"graphnorms: {message}")
+    assert output.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir() if path.name[0] != "_"] == ["ends.py"]
+    monkeypatch.setattr(sys, "argv", ["graphnorms", "compare", "ends:Net"])
+    sys.modules.pop("ends", None)
+    if "norm" not in source:
+        assert cli.main() == 2
+        assert capfd.readouterr().err.startswith(f"graphnorms: {message}")

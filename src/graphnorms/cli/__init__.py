@@ -7,8 +7,21 @@ import io
 import os
 import sys
 
+from graphnorms.interrupts import INTERRUPTED, IS_COMMAND
+
 
 def main() -> int:
+    """Run the command line and return its exit code, see `_main`."""
+    code = _main()
+    if code == INTERRUPTED and IS_COMMAND:
+        # Where Ctrl-C met code that Python ran from text, a dataclass being made say, Python would
+        # end with another code than this.
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def _main() -> int:
     """Run the command line and return its exit code.
 
     0: done; 1: no trial was completed, or nobody reads the output; 2: bad input; 3: a fault of
@@ -21,7 +34,7 @@ def main() -> int:
             return 2
     import typer
 
-    from graphnorms.cli.app import app
+    from graphnorms.cli.app import Interrupted, app
     from graphnorms.errors import GraphnormsError
 
     # An output that knows no "±" gets a "?" for it.
@@ -31,9 +44,9 @@ def main() -> int:
         code = app(standalone_mode=False, prog_name="graphnorms")
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         complain("interrupted")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # Python flushes once more at its end; let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -72,4 +85,6 @@ def _with_hint(error: Exception) -> str:
 
 def complain(message: str) -> None:
     """Say something on standard error, in one line."""
-    print(f"graphnorms: {message}", file=sys.stderr)
+    from graphnorms.errors import printable
+
+    print(f"graphnorms: {printable(message)}", file=sys.stderr)

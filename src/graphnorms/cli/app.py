@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+import typer.core
 from rich.table import Table
 
+from graphnorms import interrupts
 from graphnorms.cli import completion
 from graphnorms.cli.bench import bench
 from graphnorms.cli.compare import compare
 from graphnorms.cli.report import report
 from graphnorms.cli.shelf import runs, show
 from graphnorms.cli.study import study
+from graphnorms.cli.terminal import terminal
+
+
+class Interrupted(Exception):
+    """Ctrl-C in a command that says nothing of its own to it; typer would end without a word."""
+
+
+class _Commands(typer.core.TyperGroup):
+    def invoke(self, context: Any) -> Any:
+        try:
+            interrupts.interrupt_again()
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
 
 app = typer.Typer(
+    cls=_Commands,
     name="graphnorms",
     help="Normalization for graph neural networks: which one suits your graphs, and by how much.",
     no_args_is_help=False,
@@ -69,7 +86,7 @@ def start(
         examples.add_column()
         for arguments, effect in EXAMPLES.items():
             examples.add_row(f"graphnorms {arguments}", effect)
-        console = Console(highlight=False)
+        console = terminal(highlight=False)
         console.print(INTRODUCTION)
         console.print(examples)
 
@@ -89,7 +106,7 @@ def norms(
     from graphnorms.layers import CATALOG
     from graphnorms.layers.factory import lookup, settings_of
 
-    console = Console(highlight=False)
+    console = terminal(highlight=False)
     if name is None:
         table = _table("name", "statistics of")
         for row in CATALOG.values():
@@ -125,7 +142,7 @@ def backends() -> None:
     """Say which kernels run on this machine, in the order in which they are tried."""
     from graphnorms.kernels import backends as list_backends
 
-    console = Console(highlight=False)
+    console = terminal(highlight=False)
     for backend in list_backends():
         verb = "runs" if backend.available else "does not run"
         console.print(f"{backend.name} {verb}: {backend.detail}", soft_wrap=True, markup=False)

@@ -6,10 +6,11 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from graphnorms import interrupts
 from graphnorms.cli import complain, completion
 from graphnorms.cli.completion import one_of
+from graphnorms.cli.terminal import terminal
 from graphnorms.lab.budgets import BUDGETS
 from graphnorms.lab.choices import DEFAULT_NORMS
 from graphnorms.lab.protocol import PROTOCOLS
@@ -173,6 +174,13 @@ def compare(
             show_default="auto: several on a GPU",
         ),
     ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds that a trial may take; one that takes longer has failed.",
+            show_default="no limit",
+        ),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -199,9 +207,11 @@ def compare(
     test data, with fresh seeds. What is done is kept in the run's folder: the same command, or
     --resume, goes on after an interruption.
     """
-    from graphnorms.cli.display import Display
-    from graphnorms.comparison import ComparisonInterrupted
-    from graphnorms.comparison import compare as run
+    with interrupts.loading():
+        import graphnorms.training  # noqa: F401 - what follows loads it, and all else there is
+        from graphnorms.cli.display import Display
+        from graphnorms.comparison import ComparisonInterrupted, ReportError
+        from graphnorms.comparison import compare as run
 
     choices: dict[str, Any] = {
         "norms": norms, "protocol": protocol, "budget": budget, "model": model, "preset": preset,
@@ -212,24 +222,26 @@ def compare(
     }  # fmt: skip
     where: dict[str, Any] = {
         "task": task, "features": features, "edge_features": edge_features, "engine": engine,
-        "scheduler": scheduler, "workers": workers, "stack": stack, "out": out, "resume": resume,
+        "scheduler": scheduler, "workers": workers, "stack": stack, "timeout": timeout,
+        "out": out, "resume": resume,
     }  # fmt: skip
     if dry_run:
         _show_plan(dataset, choices, where, as_json=as_json)
         return 0
-    with Display(Console(stderr=as_json), quiet_in_pipes=as_json) as display:
-        interruption = None
+    with Display(terminal(stderr=as_json), quiet_in_pipes=as_json) as display:
+        problem, code = "", 0
         try:
             comparison = run(dataset, **choices, **where, progress=display)
-        except ComparisonInterrupted as caught:
-            comparison, interruption = caught.comparison, str(caught)
+        except (ComparisonInterrupted, ReportError) as caught:
+            comparison, problem = caught.comparison, str(caught)
+            code = interrupts.INTERRUPTED if isinstance(caught, ComparisonInterrupted) else 1
     if as_json:
         print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
     else:
         display.show_outcome(comparison)
-    if interruption:
-        complain(interruption)
-        return 130
+    if problem:
+        complain(problem)
+        return code
     return 0 if any(record.status == "done" for record in comparison.records) else 1
 
 
@@ -256,7 +268,7 @@ def _show_plan(
         }
         print(json.dumps(outcome, indent=2, allow_nan=False))
         return
-    console = Console(highlight=False)
+    console = terminal(highlight=False)
     console.print("\n".join(plan_lines(plan)), markup=False)
     found = estimate(plan)
     console.print(

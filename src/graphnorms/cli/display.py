@@ -6,7 +6,6 @@ do that, one line per trial.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from graphnorms.cli.plan import plan_lines
 from graphnorms.cli.stopwatch import duration
+from graphnorms.comparison.progress import Tally, score_of
 from graphnorms.lab.engines import is_settled
 from graphnorms.lab.runs import RECORDS, REPORT
 from graphnorms.lab.scale import Scale
@@ -93,7 +93,7 @@ class Display:
         if lost:
             self._print(
                 f"{lost} {'trial' if lost == 1 else 'trials'} lost the worker process or ran out "
-                "of memory; the same command tries again.\n"
+                "of memory or time; the same command tries again.\n"
             )
         report = comparison.folder / REPORT
         if report.exists():
@@ -122,7 +122,7 @@ def trial_line(status: Status, record: Record) -> str:
         outcome = shown.format(kind)
     left = "" if status.remaining is None else f"  {duration(status.remaining)} left"
     return (
-        f"{len(status.records):{len(str(total))}}/{total}  {config['stage']:6}  {fold}"
+        f"{status.ended:{len(str(total))}}/{total}  {config['stage']:6}  {fold}"
         f"run {config['run']}  lr {config['learning_rate']:<{max(map(len, rates))}g}  "
         f"{config['norm']:{max(map(len, settings.norms))}}  {outcome}{left}"
     )
@@ -131,9 +131,6 @@ def trial_line(status: Status, record: Record) -> str:
 def progress_table(status: Status, width: int) -> Group:
     """Draw a row per norm (how far it is, its mean score so far) and a line of times."""
     settings = status.plan.settings
-    records: dict[str, list[Record]] = defaultdict(list)
-    for record in status.records:
-        records[record.config["norm"]].append(record)
     per_norm = settings.planned // len(settings.norms)
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("norm")
@@ -145,36 +142,23 @@ def progress_table(status: Status, width: int) -> Group:
         justify="right",
     )
     for norm in settings.norms:
-        ended = records[norm]
+        tally = status.tallies.get(norm, Tally())
         cells: list[Text | ProgressBar] = [Text(norm, style=f"bold {style_of(norm).color}")]
         if width >= _ROOM_FOR_BARS:
             color = style_of(norm).color
             cells.append(
                 ProgressBar(
                     total=settings.epochs * per_norm,
-                    completed=settings.epochs * len(ended) + status.running.get(norm, 0),
+                    completed=settings.epochs * tally.ended + status.running.get(norm, 0),
                     complete_style=color,
                     finished_style=color,
                 )
             )
-        reported = [record for record in ended if record.config["stage"] != "select"]
-        scores = [value for value in map(score_of, reported) if value is not None]
-        mean = sum(scores) / len(scores) if scores else None
-        failed = sum(record.status == "failed" for record in ended)
-        cells.append(Text(f"{len(ended)}/{per_norm}"))
-        text = "–" if mean is None else _scale(status, mean).score(mean)
-        cells.append(Text(text + (f", {failed} failed" if failed else "")))
+        cells.append(Text(f"{tally.ended}/{per_norm}"))
+        text = "–" if tally.mean is None else _scale(status, tally.mean).score(tally.mean)
+        cells.append(Text(text + (f", {tally.failed} failed" if tally.failed else "")))
         table.add_row(*cells)
     return Group(table, Text(_times(status), style="dim"))
-
-
-def score_of(record: Record) -> float | None:
-    """The score of a trial: on test data if that is what it is for, else on validation data."""
-    if record.status != "done":
-        return None
-    return record.outcome.get(
-        "test_score" if record.config["stage"] == "final" else "validation_score"
-    )
 
 
 def _scale(status: Status, value: float) -> Scale:
@@ -183,14 +167,14 @@ def _scale(status: Status, value: float) -> Scale:
 
 
 def _kept(status: Status) -> list[str]:
-    done, total = len(status.records), status.plan.settings.planned
+    done, total = status.ended, status.plan.settings.planned
     if done == total:
         return [f"All {total} trials are done already."]
     return [f"{done} of the {total} trials are done already and are kept."] if done else []
 
 
 def _times(status: Status) -> str:
-    done, total = len(status.records), status.plan.settings.planned
+    done, total = status.ended, status.plan.settings.planned
     if done == total:
         return f"{total} trials in {duration(status.elapsed)}; writing the report"
     left = "measuring the speed"

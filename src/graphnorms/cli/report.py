@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from graphnorms.cli import completion
 from graphnorms.cli.shelf import folder_of
+from graphnorms.cli.terminal import terminal
 
 
 def report(
@@ -40,7 +40,7 @@ def report(
     from graphnorms.report.pictures import folder_beside
 
     comparisons = [open_comparison(folder_of(run)) for run in runs]
-    console = Console(highlight=False)
+    console = terminal(highlight=False)
     if len(comparisons) == 1:
         page = comparisons[0].report(out, figures=figures)
     elif out is None:

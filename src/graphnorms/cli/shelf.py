@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from graphnorms.cli import completion
+from graphnorms.cli.terminal import terminal
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.runs import CONFIG, RUNS
 
@@ -34,7 +34,7 @@ def runs(
     if as_json:
         print(json.dumps([run.to_dict() for run in found], indent=2, allow_nan=False))
         return 0
-    console = Console(highlight=False)
+    console = terminal(highlight=False)
     if not found:
         console.print(f"no runs in {folder}; graphnorms compare makes one", markup=False)
         return 0
@@ -89,7 +89,7 @@ def show(
     if as_json:
         print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
     else:
-        console = Console()
+        console = terminal()
         done, planned = len(comparison.records), comparison.planned
         console.print(comparison.command, markup=False, highlight=False, soft_wrap=True)
         if done < planned:
@@ -100,7 +100,7 @@ def show(
         written.append(f"trials:  {comparison.to_parquet(parquet)}")
     if export is not None:
         written.append(f"model:   {comparison.export(export, norm)}")
-    console = Console(stderr=as_json)
+    console = terminal(stderr=as_json)
     for line in written:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -18,6 +18,8 @@ from rich.text import Text
 
 from graphnorms.cli import complain
 from graphnorms.cli.stopwatch import duration
+from graphnorms.cli.terminal import terminal
+from graphnorms.interrupts import INTERRUPTED
 from graphnorms.studies.catalog import NAMES, TOPICS, study_named
 from graphnorms.studies.results import PNG, RESULT, STUDIES, SVG
 
@@ -37,8 +39,6 @@ COLORS: dict[Verdict, str] = {
 }
 
 GALLERY = "index.html"
-INTERRUPTED = 130
-
 Seed = Annotated[int, typer.Option(help="Other seeds give other numbers.")]
 Full = Annotated[bool, typer.Option("--full", help="At the scale of the paper: takes long.")]
 Tiny = Annotated[
@@ -122,7 +122,7 @@ def _run(
             if redraw:
                 result = redraw_study(each, folder)
             else:
-                with _Display(Console(stderr=as_json), each, quiet=as_json) as display:
+                with _Display(terminal(stderr=as_json), each, quiet=as_json) as display:
                     result = run_study(
                         each, settings, folder, workers=number, command=typed, on_progress=display
                     )
@@ -138,7 +138,7 @@ def _run(
             continue
         results.append(result)
         if not as_json:
-            show_result(Console(highlight=False), result, folder)
+            show_result(terminal(highlight=False), result, folder)
     if as_json:
         outcome = [json.loads(result.to_json()) for result in results]
         print(json.dumps(outcome[0] if len(chosen) == 1 else outcome, indent=2, allow_nan=False))
@@ -259,7 +259,7 @@ def list_(
         ]
         print(json.dumps(listed, indent=2, ensure_ascii=False, allow_nan=False))
         return 0
-    console = Console(highlight=False)
+    console = terminal(highlight=False)
     table = _table("study", "claim", "cost", f"last verdict in {out}")
     for each in studies:
         last = Text("")
@@ -312,7 +312,7 @@ def _write_gallery(page: Path, folder: Path, *, quiet: bool = False) -> None:
 
 
 def _say(line: str) -> None:
-    Console(highlight=False).print(line, markup=False, soft_wrap=True)
+    terminal(highlight=False).print(line, markup=False, soft_wrap=True)
 
 
 for _name in NAMES:

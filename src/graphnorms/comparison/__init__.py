@@ -5,13 +5,19 @@ print(comparison)
 """
 
 from graphnorms.comparison.facade import compare, prepare
-from graphnorms.comparison.outcome import Comparison, ComparisonInterrupted, open_comparison
+from graphnorms.comparison.outcome import (
+    Comparison,
+    ComparisonInterrupted,
+    ReportError,
+    open_comparison,
+)
 from graphnorms.comparison.progress import Status
 from graphnorms.comparison.several import report_several
 
 __all__ = [
     "Comparison",
     "ComparisonInterrupted",
+    "ReportError",
     "Status",
     "compare",
     "open_comparison",

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from graphnorms.comparison.outcome import Comparison, ComparisonInterrupted
-from graphnorms.comparison.progress import Clock, Status
+from graphnorms.comparison.outcome import Comparison, ComparisonInterrupted, ReportError
+from graphnorms.comparison.progress import Clock, Outcomes, Status
 from graphnorms.comparison.repeat import choices_of, command_of
 from graphnorms.comparison.sources import Dataset, load_again, load_source
-from graphnorms.errors import GraphnormsError
+from graphnorms.errors import GraphnormsError, one_line
 from graphnorms.lab import engines
 from graphnorms.lab.choices import (
     DEFAULT_PRESET,
@@ -27,8 +27,9 @@ from graphnorms.lab.choices import (
     said,
 )
 from graphnorms.lab.plan import Plan, Schedule, code_versions, require_possible
-from graphnorms.lab.protocol import CompareSettings, require_integer
+from graphnorms.lab.protocol import CompareSettings, require_integer, require_number
 from graphnorms.lab.runs import Run, default_folder, read_config
+from graphnorms.lab.shelf import settings_of
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
@@ -65,6 +66,7 @@ def compare(
     scheduler: str | None = None,
     workers: int | None = None,
     stack: str | int | None = None,
+    timeout: float | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     progress: Callable[[Status], None] | None = None,
@@ -73,9 +75,10 @@ def compare(
 
     Every norm gets the same splits, seeds, learning rates and budget; its learning rate is chosen
     on validation data and its score taken on test data with fresh seeds. Trials run in worker
-    processes with one thread each. What is done is kept in the run's folder: the same call after
-    an interruption continues there, and after the end it trains nothing and gives the same
-    answer.
+    processes with one thread each; those of a model of your own in a new process each, so that
+    none finds what another has left behind. What is done is kept in the run's folder: the same
+    call after an interruption continues there, and after the end it trains nothing and gives the
+    same answer.
 
     Args:
         dataset: Name of an embedded set (MUTAG if nothing is said, nci5k) or of a TUDataset, the
@@ -120,6 +123,8 @@ def compare(
         stack: Trials of one worker at a time, trained at once with their channels side by side:
             `"auto"` (default: several on a GPU, one on a CPU, where nothing is gained), `"off"`, or
             how many. Records are the same up to rounding, measured times aside.
+        timeout: Seconds that a trial may take; one that takes longer is ended and has failed, and
+            is tried again when the run is continued. None: as many as it needs.
         out: The run's folder; None is `runs/<dataset>-<model>`.
         resume: Continue the run in that folder, with its settings where nothing else is said.
         progress: Called with a `Status` before anything is trained, a few times per second from
@@ -129,12 +134,15 @@ def compare(
         ValueError: A value is not possible, a name is not known, the data set is malformed
             (`DatasetError`), or `out` holds a run with other settings (`RunExistsError`).
         GraphnormsError: There is no run to resume, or no worker process can be started.
+        ReportError: Everything is done and kept, but the page cannot be written; it knows the
+            comparison.
         ComparisonInterrupted: Ctrl-C; a `KeyboardInterrupt` that knows what was done.
         OSError: The run's folder cannot be written.
     """
     plan, config = prepare(
         dataset, task=task, features=features, edge_features=edge_features, engine=engine,
-        scheduler=scheduler, workers=workers, stack=stack, out=out, resume=resume,
+        scheduler=scheduler, workers=workers, stack=stack, timeout=timeout, out=out,
+        resume=resume,
         choices=Choices(
             norms=norms, protocol=protocol, budget=budget, model=model, preset=preset,
             norm_place=norm_place, residual=residual, layers=layers, hidden=hidden,
@@ -148,12 +156,24 @@ def compare(
             _train(plan, run, scheduler, progress or _say_nothing)
         except KeyboardInterrupt:
             comparison = _comparison(plan, run)
+            problem = ""
             if comparison.judgeable:
-                comparison.report(figures=False)  # whoever presses Ctrl-C does not want to wait
-            raise ComparisonInterrupted(comparison) from None
+                # Whoever presses Ctrl-C does not want to wait for figures.
+                problem = _problem_of(lambda: comparison.report(figures=False))
+            raise ComparisonInterrupted(comparison, problem) from None
         comparison = _comparison(plan, run)
-        comparison.report()
+    if problem := _problem_of(comparison.report):
+        raise ReportError(comparison, problem)
     return comparison
+
+
+def _problem_of(write_page: Callable[[], object]) -> str:
+    """Write the page; say why it cannot be written, if so."""
+    try:
+        write_page()
+    except Exception as error:  # the outcome is worth more than its page
+        return one_line(error)
+    return ""
 
 
 def prepare(
@@ -167,6 +187,7 @@ def prepare(
     scheduler: str | None = None,
     workers: int | None = None,
     stack: str | int | None = None,
+    timeout: float | None = None,
     out: str | Path | None = None,
     resume: bool = False,
 ) -> tuple[Plan, dict[str, Any]]:
@@ -180,9 +201,26 @@ def prepare(
     """
     from graphnorms.models import ModelFactory
 
+    for name in _TEXTS:
+        _require_kind(name, getattr(choices, name), str, "a text")
+    for name, text in (
+        ("engine", engine), ("scheduler", scheduler), ("task", task), ("features", features),
+        ("edge_features", edge_features),
+    ):  # fmt: skip
+        _require_kind(name, text, str, "a text")
+    _require_kind("out", out, (str, Path), "a folder")
+    norms = choices.norms
+    _require_kind("norms", norms, (str, Sequence), "a text, or a list of texts")
+    for norm in norms or ():
+        _require_kind("a norm", norm, str, "a text, such as 'graph' or 'pair:scale=2'")
+    if choices.model is not None and not callable(choices.model):
+        kinds = (str, ModelFactory)
+        _require_kind("model", choices.model, kinds, "a name, or a function that makes a model")
     engines.check_engine(engine, scheduler)
     if workers is not None:
         require_integer("workers", workers, at_least=1)
+    if timeout is not None:
+        require_number("timeout", timeout, "a number > 0, in seconds", lambda value: value > 0)
     choices = replace(choices, model=chosen_model(choices))
     asked = _given(task=task, features=features, edge_features=edge_features)
     folder = None if out is None else Path(out)
@@ -195,7 +233,7 @@ def prepare(
                 f"the run in {folder} trains a model made by a function in memory; call compare() "
                 "with it"
             )
-        choices = _continued(choices, CompareSettings.from_dict(stored))
+        choices = _continued(choices, settings_of(stored, folder))
         choices = replace(choices, model=chosen_model(choices))
         source = load_again(stored, folder, dataset, asked)
     else:
@@ -217,6 +255,7 @@ def prepare(
         ),
         factory=factory,
         stack=engines.stack_size(stack, settings.device),
+        timeout=timeout,
     )
     require_possible(plan)
     data = {
@@ -226,6 +265,17 @@ def prepare(
         **({"model_in_memory": True} if model_in_memory else {}),
     }
     return plan, settings.to_dict() | versions | data
+
+
+_TEXTS: Final = (
+    "protocol", "budget", "preset", "norm_place", "residual", "metric", "split", "device",
+)  # fmt: skip
+"""Choices that are texts."""
+
+
+def _require_kind(name: str, value: object, kind: Any, expected: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(f"{name} is {value!r:.100}, expected {expected}")
 
 
 def _folder_of(graphs: GraphSet, choices: Choices) -> Path:
@@ -250,23 +300,36 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
 
     schedule, find = plan.schedule, run.journal.get
     known = schedule.known(find)
-    total = plan.settings.planned - sum(find(config.key) is not None for config in known)
+    norms = {config.key: config.norm for config in known}
+    outcomes = Outcomes(record for config in known if (record := find(config.key)) is not None)
+    total = plan.settings.planned - len(outcomes)
     clock = Clock(epochs=plan.settings.epochs * total)
     running: Mapping[str, int] = {}  # by key
     ended = 0
 
     def tell(latest: Record | None = None) -> None:
+        # Told often: nothing here may take the longer the more trials there are.
         clock.note(plan.settings.epochs * ended + sum(running.values()))
+        by_norm: Counter[str] = Counter()
+        for key, epochs in running.items():
+            by_norm[norms[key]] += epochs
         progress(
             Status(
                 plan=plan,
-                records=tuple(schedule.records(find)),
+                outcomes=outcomes,
+                ended=len(outcomes),
+                tallies=dict(outcomes.tallies),
                 latest=latest,
-                running=_by_norm(running, schedule.known(find)),
+                running=by_norm,
                 elapsed=clock.elapsed,
                 remaining=clock.remaining,
             )
         )
+
+    def following(record: Record) -> list[TrialConfig]:
+        found = schedule.following(record, find)
+        norms.update((config.key, config.norm) for config in found)
+        return found
 
     def on_progress(epochs: Mapping[str, int]) -> None:
         nonlocal running
@@ -282,25 +345,25 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
     if plan.stack > 1:
         trial = functools.partial(engines.run_stacked, trial)
     engine = engines.make_engine(
-        plan.engine, trial, plan.dataset, workers=min(plan.workers, total), scheduler=scheduler
+        plan.engine,
+        trial,
+        plan.dataset,
+        workers=min(plan.workers, total),
+        scheduler=scheduler,
+        timeout=plan.timeout,
+        # Nobody knows what code of the user's leaves behind in a process.
+        fresh=plan.factory is not None,
     )
     if plan.stack > 1:
         engine = engines.Stacking(engine, plan.stack)
     with engine, closing(
-        run.complete(engine, known, on_progress, lambda record: schedule.following(record, find))
+        run.complete(engine, known, on_progress, following)
     ) as records:  # fmt: skip
         for record in records:
             ended += 1
+            outcomes.add(record)
             running = {key: epochs for key, epochs in running.items() if key != record.key}
             tell(record)
-
-
-def _by_norm(epochs: Mapping[str, int], configs: Iterable[TrialConfig]) -> dict[str, int]:
-    sums: Counter[str] = Counter()
-    for config in configs:
-        if config.key in epochs:
-            sums[config.norm] += epochs[config.key]
-    return sums
 
 
 def _comparison(plan: Plan, run: Run) -> Comparison:

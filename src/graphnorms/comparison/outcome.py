@@ -16,8 +16,8 @@ from graphnorms.errors import GraphnormsError
 from graphnorms.files import require_suffix
 from graphnorms.lab.plan import CodeVersions, Schedule
 from graphnorms.lab.protocol import CompareSettings
-from graphnorms.lab.runs import CONFIG, REPORT, read_config
-from graphnorms.lab.shelf import open_run
+from graphnorms.lab.runs import REPORT, read_config
+from graphnorms.lab.shelf import open_run, settings_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -261,21 +261,15 @@ def open_comparison(folder: str | Path) -> Comparison:
     """
     folder = Path(folder)
     config, records = open_run(folder)
-    try:
-        settings = CompareSettings.from_dict(config)
-    except (TypeError, ValueError) as error:
-        raise GraphnormsError(f"{folder / CONFIG}: {error}") from None
-    try:
-        schedule = Schedule(
-            settings=settings,
-            fingerprint=config["fingerprint"],
-            versions=CodeVersions(
-                graphnorms_version=config["graphnorms_version"],
-                torch_version=config["torch_version"],
-            ),
-        )
-    except KeyError as error:
-        raise GraphnormsError(f"{folder / CONFIG}: {error} is missing") from None
+    settings = settings_of(config, folder)
+    schedule = Schedule(
+        settings=settings,
+        fingerprint=config["fingerprint"],
+        versions=CodeVersions(
+            graphnorms_version=config["graphnorms_version"],
+            torch_version=config["torch_version"],
+        ),
+    )
     journal = {record.key: record for record in records}
     return Comparison(
         settings=settings,
@@ -295,11 +289,29 @@ class ComparisonInterrupted(KeyboardInterrupt):
 
     Args:
         comparison: What there is; its `records` may be empty.
+        problem: Why the page of what there is cannot be written, if so.
     """
 
-    def __init__(self, comparison: Comparison) -> None:
+    def __init__(self, comparison: Comparison, problem: str = "") -> None:
         done, planned = len(comparison.records), comparison.planned
+        page = f"; the report could not be written ({problem})" if problem else ""
         super().__init__(
-            f"interrupted: {done} of {planned} trials; run the same command again to continue"
+            f"interrupted: {done} of {planned} trials; run the same command again to continue{page}"
+        )
+        self.comparison = comparison
+
+
+class ReportError(GraphnormsError):
+    """A comparison is done and kept, but its page could not be written.
+
+    Args:
+        comparison: What was found.
+        problem: Why there is no page.
+    """
+
+    def __init__(self, comparison: Comparison, problem: str) -> None:
+        super().__init__(
+            f"the report could not be written ({problem}); all trials are kept, and "
+            f"graphnorms report {comparison.folder} makes it again"
         )
         self.comparison = comparison

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -56,6 +56,11 @@ def load_source(dataset: Dataset, reading: Mapping[str, Any]) -> Source:
                 "make it as it is wanted"
             )
         return Source(graphs=dataset, name=dataset.name, in_memory=True)
+    if not isinstance(dataset, Iterable):
+        raise ValueError(
+            f"dataset is {dataset!r:.100}, expected a name, a path, a GraphSet or a list of PyG's "
+            "Data"
+        )
     graphs = from_pyg(dataset, **reading)
     return Source(graphs=graphs, name=graphs.name, reading=reading, in_memory=True)
 

@@ -9,9 +9,8 @@ from graphnorms.data.features import EdgeFeatures, Features
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.pyg import from_pyg
 from graphnorms.data.targets import TaskKind
-from graphnorms.data.text import in_one_line
-from graphnorms.errors import DatasetError
-from graphnorms.user_code import find
+from graphnorms.errors import DatasetError, one_line
+from graphnorms.user_code import ExitError, find, no_exit
 
 
 def call_factory(
@@ -58,6 +57,9 @@ def call_factory(
 
 def _call(spec: str, factory: Any) -> Any:
     try:
-        return factory()
+        with no_exit(spec):
+            return factory()
+    except ExitError as error:
+        raise DatasetError(str(error)) from error
     except Exception as error:
-        raise DatasetError(f"{spec} raised {in_one_line(error)}") from error
+        raise DatasetError(f"{spec} raised {one_line(error)}") from error

@@ -243,7 +243,10 @@ def _rates(given: float | Sequence[float] | None, grid: tuple[float, ...]) -> tu
 
 def _as_float(value: Any) -> Any:
     """A number as a plain float, for 1 and 1.0 to be one setting; anything else as it is."""
-    return float(value) if is_number(value) else value
+    try:
+        return float(value) if is_number(value) else value
+    except OverflowError:  # an integer that the check of the settings will refuse
+        return value
 
 
 def require_device(device: str) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from graphnorms.lab.engines.attempt import reason_of
 
 if TYPE_CHECKING:
     from graphnorms.lab.plan import Plan
     from graphnorms.training import Pace
+
+_START_OF_A_PROCESS: Final = 2.0  # seconds: Python, torch and graphnorms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,7 @@ def estimate(plan: Plan) -> Expectation:
     how many there are: the true time can be half as long again.
     """
     from graphnorms.training import measure_pace, threads
+    from graphnorms.user_code import no_exit
 
     settings = plan.settings
     configs = {config.norm: config for config in plan.schedule.known(lambda key: None)}
@@ -47,13 +50,16 @@ def estimate(plan: Plan) -> Expectation:
     with threads(1):  # as in a worker
         for norm, config in configs.items():
             try:
-                paces[norm] = measure_pace(config, plan.dataset, factory=plan.function)
+                with no_exit(settings.model):
+                    paces[norm] = measure_pace(config, plan.dataset, factory=plan.function)
             except Exception as error:
                 if plan.factory is None or len(failing) + 1 == len(configs):
                     raise
                 failing[norm] = reason_of(error)
     per_norm = settings.planned // len(settings.norms)
     total = per_norm * sum(pace.trial(settings.epochs) for pace in paces.values())
+    if plan.factory is not None:  # each trial has a process of its own
+        total += settings.planned * _START_OF_A_PROCESS
     return Expectation(
         seconds=total / plan.workers,
         failing=failing,

@@ -198,7 +198,8 @@ def _parse(content: bytes, path: Path) -> Iterator[Record]:
             yield _record(line)
         except ValueError as error:
             raise GraphnormsError(
-                f"{path}, line {number}: {error}; the file was changed by something else"
+                f"{path}, line {number}: {error}; the file was changed by something else: restore "
+                "it, or delete that line, and its trial is run again when the run is continued"
             ) from None
 
 
@@ -217,7 +218,7 @@ def _record(line: bytes) -> Record:
             raise ValueError("a trial record that is not as it was written")
     try:
         record = Record.from_json(line.decode())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("not a trial record") from None
     try:
         key = content_hash(record.config)

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from graphnorms.errors import one_line
 from graphnorms.lab.protocol import CompareSettings
 from graphnorms.lab.selection import best_rate
 
@@ -180,6 +181,7 @@ class Plan:
         command: What repeats the comparison.
         factory: What makes the model, if it is the user's own.
         stack: Trials that are trained at once, at most; see `graphnorms.lab.engines.stack_size`.
+        timeout: Seconds that a trial may take; None: as many as it needs.
     """
 
     schedule: Schedule
@@ -190,6 +192,7 @@ class Plan:
     command: str
     factory: ModelFactory | None = None
     stack: int = 1
+    timeout: float | None = None
 
     @property
     def settings(self) -> CompareSettings:
@@ -209,11 +212,12 @@ def require_possible(plan: Plan) -> None:
         ValueError: The data cannot be divided so, or a model cannot be built for them.
     """
     from graphnorms.data import split_items
+    from graphnorms.training.items import require_several
     from graphnorms.training.models import build_model
 
     settings, graphs = plan.settings, plan.dataset
     _require_targets(graphs)
-    split_items(graphs, plan.schedule.split(0))
+    require_several(split_items(graphs, plan.schedule.split(0)).train, graphs)
     if plan.factory is not None:
         _require_one(plan, plan.factory)
         return
@@ -254,21 +258,26 @@ def _require_one(plan: Plan, factory: ModelFactory) -> None:
 
     from graphnorms.training.models import build_model
     from graphnorms.training.predictor import apply
+    from graphnorms.user_code import no_exit
 
     architecture, graphs = plan.settings.architecture, plan.dataset
     batch = graphs.batch(torch.arange(min(2, len(graphs))))
     first: Exception | None = None
     for norm in plan.settings.norms:
         try:
-            model = build_model(architecture, norm, graphs, seed=0, factory=factory.function)
-            with torch.no_grad():
-                apply(model.eval(), batch)
+            with no_exit(factory.name):
+                model = build_model(architecture, norm, graphs, seed=0, factory=factory.function)
+                with torch.no_grad():
+                    apply(model.eval(), batch)
             return
         except Exception as error:  # what the user's code does, nobody knows
             first = first or error
-    text = " ".join(str(first).split())
-    if not isinstance(first, ValueError):
-        text = f"{factory.name} raised {type(first).__name__}: {text}"
+    assert first is not None
+    text = one_line(first)
+    if isinstance(first, ValueError):
+        text = text.removeprefix(f"{type(first).__name__}: ")
+    else:
+        text = f"{factory.name} raised {text}"
     raise ValueError(text) from first
 
 

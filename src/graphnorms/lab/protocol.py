@@ -13,10 +13,10 @@ norms therefore differ, pair by pair, in the normalization and in nothing else.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, ClassVar, Final
 
 from graphnorms.errors import is_number, unknown_name
 from graphnorms.lab.budgets import BUDGETS
@@ -86,6 +86,9 @@ class CompareSettings:
     device: str
     dtype: str = "float32"
 
+    required: ClassVar[frozenset[str]]
+    """The settings that have no default."""
+
     def __post_init__(self) -> None:
         for kind, given, known in (
             ("protocol", self.protocol, PROTOCOLS),
@@ -107,13 +110,13 @@ class CompareSettings:
         if not self.learning_rates:
             raise ValueError("no learning rate; name at least one, e.g. 0.01")
         for rate in self.learning_rates:
-            _require("learning rate", rate, "a number > 0", lambda value: value > 0)
+            require_number("learning rate", rate, "a number > 0", lambda value: value > 0)
             if self.learning_rates.count(rate) > 1:
                 raise ValueError(f"learning rate {rate:g} is named more than once")
-        _require("weight decay", self.weight_decay, "a number ≥ 0", lambda value: value >= 0)
-        _require("holdout", self.holdout, "between 0 and 1/2", lambda value: 0 < value < 0.5)
+        require_number("weight decay", self.weight_decay, "a number ≥ 0", lambda value: value >= 0)
+        require_number("holdout", self.holdout, "between 0 and 1/2", lambda value: 0 < value < 0.5)
         if self.margin is not None:
-            _require("margin", self.margin, "a number > 0", lambda value: value > 0)
+            require_number("margin", self.margin, "a number > 0", lambda value: value > 0)
 
     @property
     def selects(self) -> bool:
@@ -146,15 +149,38 @@ class CompareSettings:
         """Read what `to_dict` wrote; entries that are no settings are left out.
 
         Raises:
-            ValueError: A setting is missing.
+            ValueError: A setting is missing, or is not of its type.
         """
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        for name in ("norms", "learning_rates"):
+        for name, value in known.items():
+            kind, what = _KINDS[cls.__dataclass_fields__[name].type]
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ValueError(f"{name.replace('_', ' ')} is {value!r:.100}, expected {what}")
+        for name, kind in (("norms", str), ("learning_rates", int | float)):
             known[name] = tuple(known.get(name, ()))
+            for each in known[name]:
+                if not isinstance(each, kind):
+                    raise ValueError(f"{name.replace('_', ' ')} has {each!r:.100} among them")
         try:
             return cls(**known)
         except TypeError as error:
             raise ValueError(f"not the settings of a comparison: {error}") from None
+
+
+CompareSettings.required = frozenset(
+    each.name for each in fields(CompareSettings) if each.default is MISSING
+)
+
+_KINDS: Final[dict[Any, tuple[Any, str]]] = {
+    "str": (str, "text"),
+    "int": (int, "an integer"),
+    "float": (int | float, "a number"),
+    "float | None": (int | float | None, "a number, or null"),
+    "dict[str, Any]": (dict, "names with values"),
+    "tuple[str, ...]": (list | tuple, "a list of texts"),
+    "tuple[float, ...]": (list | tuple, "a list of numbers"),
+}
+"""Of what is read from a file, by what the settings are annotated with."""
 
 
 def require_integer(name: str, value: object, *, at_least: int) -> None:
@@ -163,6 +189,9 @@ def require_integer(name: str, value: object, *, at_least: int) -> None:
         raise ValueError(f"{name} must be an integer ≥ {at_least}; got {value!r}")
 
 
-def _require(name: str, value: object, expected: str, right: Callable[[float], bool]) -> None:
-    if not is_number(value) or not math.isfinite(value) or not right(value):  # type: ignore[arg-type]
-        raise ValueError(f"{name} must be {expected}; got {value!r}")
+def require_number(name: str, value: object, expected: str, right: Callable[[float], bool]) -> None:
+    """Raise a `ValueError` unless `value` is a finite number that is right."""
+    largest = sys.float_info.max
+    finite = is_number(value) and -largest <= value <= largest  # type: ignore[operator]
+    if not finite or not right(value):  # type: ignore[arg-type]
+        raise ValueError(f"{name} must be {expected}; got {value!r:.100}")

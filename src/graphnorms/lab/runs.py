@@ -10,6 +10,7 @@ A folder belongs to one set of settings: the same settings continue it, others a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -32,6 +33,7 @@ RUNS = Path("runs")
 CONFIG = "config.json"
 RECORDS = "records.jsonl"
 REPORT = "report.html"
+_LONGEST_NAME = 100  # bytes; file systems take 255, and other names are made of this one
 
 
 class Run:
@@ -152,14 +154,20 @@ def default_folder(
     """Return where a run goes when nothing is said: `runs/MUTAG-gin`.
 
     Args:
-        dataset: Name of the data set; what is unsafe in a file name becomes `_`.
+        dataset: Name of the data set; what is unsafe in a file name becomes `_`, and what is too
+            long for one is cut, with a hash of the whole.
         model: `"gin"` or `"gcn"`.
         preset, protocol: Named as well unless they are the defaults.
     """
     parts = [dataset, model]
     parts += [preset] if preset != "default" else []
     parts += [protocol] if protocol != "nested" else []
-    name = re.sub(r"[^\w.-]+", "_", "-".join(parts)).lstrip(".")
+    whole = "-".join(parts)
+    name = re.sub(r"[^\w.-]+", "_", whole).lstrip(".")
+    if len(name.encode()) > _LONGEST_NAME:
+        digest = hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()[:8]
+        start = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+        name = f"{start}-{digest}"
     return RUNS / name
 
 
@@ -181,10 +189,13 @@ def _config_or_none(folder: Path) -> dict[str, Any] | None:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError:
-        raise GraphnormsError(f"{path}: not the config of a run") from None
+    except (ValueError, RecursionError):
+        config = None
     if not isinstance(config, dict):
-        raise GraphnormsError(f"{path}: not the config of a run")
+        raise GraphnormsError(
+            f"{path}: not the config of a run, the file is damaged; restore it, or begin a run in "
+            "another folder"
+        )
     return config
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.journal import read_records
+from graphnorms.lab.protocol import CompareSettings
 from graphnorms.lab.runs import CONFIG, RECORDS, read_config
 
 if TYPE_CHECKING:
@@ -83,19 +84,26 @@ def summarize(folder: Path) -> RunSummary:
         config = read_config(folder)
     except (GraphnormsError, OSError) as error:
         return RunSummary(folder=folder, problem=_one_line(error, folder))
+    planned, problem = None, ""
+    try:
+        planned = CompareSettings.from_dict(config).planned
+    except ValueError as error:
+        if CompareSettings.required <= config.keys():  # else it is of another version
+            problem = f"{CONFIG}: {error}; the file is damaged"
     known = {name: _text(config.get(name)) for name in ("dataset", "model", "protocol", "budget")}
     norms = config.get("norms")
     summary: dict[str, Any] = {
         **known,
         "folder": folder,
         "norms": tuple(map(_text, norms)) if isinstance(norms, list) else (),
-        "planned": _planned(config),
+        "planned": planned,
+        "problem": problem,
         "written": _written(folder),
     }
     try:
         records = _records(folder)
     except (GraphnormsError, OSError) as error:
-        return RunSummary(**summary, problem=_one_line(error, folder))
+        return RunSummary(**summary | {"problem": problem or _one_line(error, folder)})
     done = sum(record.status == "done" for record in records)
     return RunSummary(**summary, done=done, failed=len(records) - done)
 
@@ -121,13 +129,24 @@ def _records(folder: Path) -> list[Record]:
         return []
 
 
-def _planned(config: Mapping[str, Any]) -> int | None:
-    from graphnorms.lab.protocol import CompareSettings
+def settings_of(config: Mapping[str, Any], folder: Path) -> CompareSettings:
+    """Return the settings that a run's config keeps, all of it checked.
 
+    Raises:
+        GraphnormsError: Something is missing, or not of its type.
+    """
     try:
-        return CompareSettings.from_dict(dict(config)).planned
-    except (ValueError, TypeError, KeyError):  # of another version, or for a device not here
-        return None
+        for name in ("fingerprint", "graphnorms_version", "torch_version"):
+            if not isinstance(config.get(name), str):
+                raise ValueError(f"{name!r} is missing, or no text")
+        for name, kind in (("reading", dict), ("in_memory", bool), ("model_in_memory", bool)):
+            if not isinstance(config.get(name, kind()), kind):
+                raise ValueError(f"{name!r} is {config[name]!r:.100}")
+        return CompareSettings.from_dict(dict(config))
+    except ValueError as error:
+        raise GraphnormsError(
+            f"{folder / CONFIG}: {error}; the file is damaged, or of another version"
+        ) from None
 
 
 def _written(folder: Path) -> datetime | None:

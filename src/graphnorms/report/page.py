@@ -52,7 +52,8 @@ def write_page(
     """
     page = render_page(records, verdict, settings, command)
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        # A name or an exception may hold what no encoding knows.
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def render_page(

@@ -30,7 +30,8 @@ class TrialConfig:
         run: Number of the seed within the stage. Trials of one stage, split and run are paired.
         metric: Name of the score, see `graphnorms.training.METRICS`.
         epochs: Passes over the training graphs.
-        batch_size: Graphs in a minibatch; one graph is always trained as a whole.
+        batch_size: Graphs in a minibatch; a last one of a single graph joins the one before it,
+            and one graph is always trained as a whole.
         learning_rate: Adam's step size in the first epoch.
         schedule: `"linear"`: falls linearly to 0 over the epochs; `"constant"`.
         weight_decay: Adam's L2 penalty.

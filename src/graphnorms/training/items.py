@@ -104,6 +104,40 @@ class Items:
             yield self.minibatch(graph_ids)
 
 
+def batch_sizes(graphs: int, batch_size: int) -> list[int]:
+    """Return how many graphs each minibatch of an epoch has.
+
+    A single graph that would be left over joins the minibatch before it: alone, it is nothing
+    that a norm behind the readout could normalize, nor one in front of it if it has one node.
+    Batches of one that are asked for stay.
+    """
+    full, rest = divmod(graphs, batch_size)
+    sizes = [batch_size] * full
+    if rest == 1 and full:
+        sizes[-1] += 1
+    elif rest:
+        sizes.append(rest)
+    return sizes
+
+
+def require_several(train: Tensor, graphs: GraphSet) -> None:
+    """Refuse to train on one item, from which nothing can be learned.
+
+    Args:
+        train: Ids of the training items.
+        graphs: The set.
+
+    Raises:
+        ValueError: It is one, or none.
+    """
+    if train.shape[0] < 2:
+        what = "graph" if graphs.task.level == "graph" else "labelled node"
+        raise ValueError(
+            f"{graphs.name} leaves {train.shape[0] or 'no'} {what} to train on, expected two or "
+            "more; give more data, or choose another split or fewer folds"
+        )
+
+
 def factors_of(graphs: GraphSet) -> Tensor:
     """Return the subgraph factors of all nodes of a set, `(nodes,)`, worked out on the host."""
     parts = torch.arange(len(graphs)).split(_FACTORS_GRAPHS)

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from graphnorms.data import GraphSet
+from graphnorms.process_state import known_state
 from graphnorms.training.config import TrialConfig
 from graphnorms.training.models import Factory
 from graphnorms.training.trial import Training
@@ -46,15 +47,16 @@ def measure_pace(
     Raises:
         ValueError: As `run_trial` does.
     """
-    begin = time.perf_counter()
-    training = Training(config, dataset, factory)
-    started = time.perf_counter()
-    training.train_epoch(0, config.learning_rate, at_most=steps)
-    warm = time.perf_counter()
-    training.train_epoch(0, config.learning_rate, at_most=steps)
-    trained = time.perf_counter()
-    training.validate()
-    evaluated = time.perf_counter()
+    with known_state(config.seed):
+        begin = time.perf_counter()
+        training = Training(config, dataset, factory)
+        started = time.perf_counter()
+        training.train_epoch(0, config.learning_rate, at_most=steps)
+        warm = time.perf_counter()
+        training.train_epoch(0, config.learning_rate, at_most=steps)
+        trained = time.perf_counter()
+        training.validate()
+        evaluated = time.perf_counter()
     per_epoch = training.counts()["steps_per_epoch"]
     measured = min(steps, per_epoch)
     return Pace(

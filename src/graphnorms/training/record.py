@@ -55,9 +55,14 @@ class Record:
         """
         data = json.loads(line)
         try:
-            return cls(**data)
+            record = cls(**data)
         except TypeError as error:
             raise ValueError(f"not a trial record: {error}") from None
+        for name, value in vars(record).items():
+            kind = str if name in ("key", "status", "reason") else dict
+            if not isinstance(value, kind):
+                raise ValueError(f"not a trial record: {name} is of type {type(value).__name__}")
+        return record
 
     def without_timing(self) -> dict[str, Any]:
         """Everything that is the same on every run of the config."""

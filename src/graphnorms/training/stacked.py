@@ -13,6 +13,7 @@ from graphnorms.data import GraphSet
 from graphnorms.layers.factory import lookup
 from graphnorms.models import GNN
 from graphnorms.models.stacked import StackedGNN, is_stackable
+from graphnorms.process_state import known_state
 from graphnorms.training.config import TrialConfig, content_hash
 from graphnorms.training.course import Course, Judged
 from graphnorms.training.items import Minibatch
@@ -81,6 +82,17 @@ def train_stack(
         configs, dataset, on_epoch, merged: Those of `run_stack`.
         keep: The key of that trial; there is no model of it if it fails.
     """
+    with known_state(configs[0].seed):
+        return _train_stack(configs, dataset, on_epoch, keep, merged)
+
+
+def _train_stack(
+    configs: Sequence[TrialConfig],
+    dataset: GraphSet,
+    on_epoch: Callable[[], None] | None,
+    keep: str | None,
+    merged: bool | None,
+) -> tuple[list[Record], Predictor | None]:
     started = time.perf_counter()
     order = sorted(range(len(configs)), key=lambda place: configs[place].norm)
     trial = StackedTraining([configs[place] for place in order], dataset, merged=merged)

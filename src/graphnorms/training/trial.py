@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from graphnorms.data import GraphSet, SplitConfig, split_items
 from graphnorms.layers.factory import lookup
 from graphnorms.models.initialize import derive_seed, seed_draws
+from graphnorms.process_state import known_state
 from graphnorms.training.config import TrialConfig
 from graphnorms.training.course import Course, Judged
-from graphnorms.training.items import Items, Minibatch, factors_of
+from graphnorms.training.items import Items, Minibatch, batch_sizes, factors_of, require_several
 from graphnorms.training.metrics import metric_named, score
 from graphnorms.training.models import Factory, Model, build_model
 from graphnorms.training.objective import Objective
@@ -39,7 +40,10 @@ def run_trial(
     """Train one model on one split and return what happened.
 
     Weights, batch order and dropout masks come from the seed, each from a stream of its own, so
-    that trials that differ in the norm only see the same of all three. Where the set is a single
+    that trials that differ in the norm only see the same of all three; global random numbers of
+    Python, NumPy and torch are seeded too. What the process has set (the default dtype, say) does
+    not count, and is left as it was. A last minibatch of a single graph, on which a norm behind
+    the readout has no variance, joins the one before it. Where the set is a single
     graph an epoch is one step on all of it. After each epoch the validation items are evaluated
     in eval mode, and in stage `"final"` the test items where that is the best epoch so far; the
     training loss and score are of what training computed anyway. A loss that is not finite ends
@@ -79,6 +83,17 @@ def train(
         config, dataset, on_epoch, factory: Those of `run_trial`.
         keep: Whether to keep the model; there is none either if the trial fails.
     """
+    with known_state(config.seed):
+        return _train(config, dataset, on_epoch, keep, factory)
+
+
+def _train(
+    config: TrialConfig,
+    dataset: GraphSet,
+    on_epoch: Callable[[], None] | None,
+    keep: bool,
+    factory: Factory | None,
+) -> tuple[Record, Predictor | None]:
     started = time.perf_counter()
     trial = Training(config, dataset, factory)
     course = Course(config, trial.metric)
@@ -135,6 +150,7 @@ class Loop(ABC, Generic[T]):
         self.device = torch.device(config.device)
         self.dtype: torch.dtype = getattr(torch, config.dtype)
         split = split_items(dataset, SplitConfig(**config.split))
+        require_several(split.train, dataset)
         graphs = dataset.to(self.device)
         # Where there is one graph, training and all evaluations share its batch.
         whole = graphs.batch(torch.zeros(1, dtype=torch.int64)) if len(graphs) == 1 else None
@@ -174,8 +190,8 @@ class Loop(ABC, Generic[T]):
         graph_ids = self.training.graph_ids
         order = torch.randperm(graph_ids.shape[0], generator=self._order)
         outputs, targets = [], []
-        batches = graph_ids[order].split(self.config.batch_size)[:at_most]
-        for step, ids in enumerate(batches):
+        batches = graph_ids[order].split(batch_sizes(len(order), self.config.batch_size))
+        for step, ids in enumerate(batches[:at_most]):
             self._seed_step(epoch, step)
             minibatch = self.training.minibatch(ids)
             for parameter in self._parameters:
@@ -218,7 +234,7 @@ class Loop(ABC, Generic[T]):
             "train_items": len(self.training),
             "validation_items": len(self.validation),
             "test_items": 0 if self.test is None else len(self.test),
-            "steps_per_epoch": -(-graphs // self.config.batch_size),
+            "steps_per_epoch": len(batch_sizes(graphs, self.config.batch_size)),
         }
 
     def _evaluate(self, batches: list[Minibatch]) -> tuple[Tensor, T]:

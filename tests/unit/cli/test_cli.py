@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from random import Random
 
@@ -14,8 +16,9 @@ import pytest
 from tests.faults import wait_until
 
 from graphnorms import cli
-from graphnorms.comparison import compare
+from graphnorms.comparison import compare, open_comparison
 from graphnorms.data import load_dataset, save_npz
+from graphnorms.errors import GraphnormsError
 from graphnorms.lab import estimate
 from graphnorms.lab.estimate import Expectation
 from graphnorms.lab.journal import read_records
@@ -255,6 +258,8 @@ BAD_INPUT = {
     "margin": (["--margin", "0"], "margin must be a number > 0; got 0"),
     "batch size": (["--batch-size", "0"], "batch size must be an integer ≥ 1; got 0"),
     "workers": (["--workers", "0"], "workers must be an integer ≥ 1; got 0"),
+    "timeout": (["--timeout", "0"], "timeout must be a number > 0, in seconds; got 0"),
+    "timeout in words": (["--timeout", "soon"], "Invalid value for '--timeout'"),
     "engine": (["--engine", "cloud"], "unknown engine 'cloud'; known: local, dask"),
     "no scheduler": (["--engine", "dask"], "the dask engine needs the address of a scheduler"),
     "device": (["--device", "toaster"], "device 'toaster' cannot be used"),
@@ -279,6 +284,91 @@ def test_bad_input_is_one_line_on_stderr(run, tmp_path, no_estimate, arguments, 
     assert err.startswith("graphnorms: ")
     assert message in err
     assert [path.name for path in tmp_path.iterdir()] == ["here"], "nothing was begun"
+
+
+WRONG_CALLS = {
+    "data of no kind": ({"dataset": 5}, "dataset is 5, expected a name, a path, a GraphSet"),
+    "no data": ({"dataset": []}, "the list of graphs is empty, expected at"),
+    "norms of no kind": ({"norms": 5}, "norms is 5, expected"),
+    "a norm of no kind": ({"norms": ["none", 5]}, "a norm is 5, expected a text, such as"),
+    "folds of another kind": ({"folds": 2.0}, "folds must be an integer ≥ 2; got 2.0"),
+    "folds true": ({"folds": True}, "folds must be an integer ≥ 2; got True"),
+    "epochs in words": ({"epochs": "3"}, "epochs must be an integer ≥ 1; got '3'"),
+    "a seed below 0": ({"seed": -1}, "seed must be an integer ≥ 0; got -1"),
+    "a seed in words": ({"seed": "x"}, "seed must be an integer ≥ 0; got 'x'"),
+    "batch size true": ({"batch_size": True}, "batch size must be an integer ≥ 1; got True"),
+    "batch size 2.0": ({"batch_size": 2.0}, "batch size must be an integer ≥ 1; got 2.0"),
+    "rates in words": ({"learning_rate": "0.1"}, "learning rate must be a number > 0; got '0.1'"),
+    "margin beyond numbers": ({"margin": 10**400}, "margin must be a number > 0"),
+    "workers in words": ({"workers": "2"}, "workers must be an integer ≥ 1; got '2'"),
+    "timeout in words": ({"timeout": "60"}, "timeout must be a number > 0, in seconds; got '60'"),
+    "timeout nan": ({"timeout": float("nan")}, "timeout must be a number > 0, in seconds; got nan"),
+    "stack": ({"stack": -2}, "stack is -2, expected auto, off or a number of trials"),
+    "model of no kind": ({"model": 5}, "model is 5, expected"),
+    "protocol of no kind": ({"protocol": 5}, "protocol is 5, expected"),
+    "device of no kind": ({"device": 1.5}, "device is 1.5, expected"),
+    "preset of no kind": ({"preset": 3}, "preset is 3, expected"),
+    "scheduler for local": ({"scheduler": "tcp://x:1"}, "the engine is local"),
+    "a folder of no kind": ({"out": 5}, "out is 5, expected"),
+}
+
+
+@pytest.mark.parametrize(("choices", "message"), WRONG_CALLS.values(), ids=WRONG_CALLS)
+def test_wrong_calls_are_one_line(tmp_path, monkeypatch, choices, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ValueError, GraphnormsError)) as caught:
+        compare(**{"dataset": "MUTAG", "epochs": 1} | choices)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == [], "nothing was begun"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the signals of POSIX")
+@pytest.mark.parametrize("tries", [3, pytest.param(40, marks=pytest.mark.slow)])
+def test_ctrl_c_in_the_first_seconds_is_one_line(tmp_path, tries):
+    """While Python's modules, torch and the data are loaded, and while workers start."""
+    installed = str(Path(sys.executable).with_name("graphnorms"))
+    commands = [[installed]] * Path(installed).exists() + [COMMAND]
+    random = Random(tries)
+    for number in range(tries):
+        process = subprocess.Popen(
+            [*random.choice(commands), "compare", "--epochs", "5000", "--workers", "2"],
+            cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            # Python itself takes a moment; from there to the first trials.
+            time.sleep(0.4 + 8 * (number + random.random()) / tries)
+            os.killpg(process.pid, signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        assert errors.startswith("graphnorms: interrupted"), errors
+        assert errors.count("\n") == 1
+        assert process.returncode == 130
+
+
+def test_names_steer_no_terminal(run, tmp_path, in_this_process, stub_page):
+    name = "runs/\x1b[31mred\x07"
+    compare("MUTAG", norms="graph", folds=2, epochs=1, learning_rate=0.01, out=name)
+    for command in (["runs"], ["show", name], ["show", "\x1b]0;none\x07"]):
+        code, out, err = run(*command)
+        assert code == (2 if "none" in command[-1] else 0)
+        assert not set("\x1b\x07") & set(out + err)
+        assert "x1b" in out + err
+
+
+def test_an_outcome_is_shown_though_its_page_cannot_be_written(run, monkeypatch, in_this_process):
+    def full(self, path=None, *, figures=True):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("graphnorms.comparison.Comparison.report", full)
+    code, out, err = run("compare", *SMALL)
+    assert code == 1
+    assert flat(open_comparison("runs/MUTAG-gin").verdict.score_sentence) in flat(out)
+    assert "records: runs/MUTAG-gin/records.jsonl" in out
+    assert err.count("\n") == 1
+    assert err.startswith("graphnorms: the report could not be written (OSError: [Errno 28] No sp")
 
 
 def test_an_unknown_command_is_one_line(run):

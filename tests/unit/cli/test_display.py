@@ -14,6 +14,7 @@ from graphnorms.cli.display import Display, progress_table, trial_line
 from graphnorms.cli.plan import plan_lines
 from graphnorms.cli.stopwatch import duration
 from graphnorms.comparison import ComparisonInterrupted, compare
+from graphnorms.comparison.progress import Outcomes
 from graphnorms.data import load_dataset
 
 SMALL = {
@@ -151,7 +152,8 @@ def test_lines_of_a_split_and_of_numbers(shown):
 def test_a_failure_is_counted_in_the_table(shown):
     _, statuses = shown(Console(file=io.StringIO(), width=80))
     failed = [replace(r, status="failed", reason="no", outcome={}) for r in statuses[-1].records]
-    status = replace(statuses[-1], records=tuple(failed))
+    outcomes = Outcomes(failed)
+    status = replace(statuses[-1], outcomes=outcomes, tallies=outcomes.tallies)
     console = Console(file=io.StringIO(), width=60)
     console.print(progress_table(status, 60))
     assert console.file.getvalue().count("–, 6 failed") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from dataclasses import replace
 
@@ -149,7 +150,7 @@ def test_list(run, fakes):
 
 def test_ctrl_c(run, fakes, monkeypatch):
     def interrupted(measurements, settings):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     fakes["gradient-flow"] = make_study(measure=interrupted)
     code, _, err = run("study", "gradient-flow", "--workers", "0")

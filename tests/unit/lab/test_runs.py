@@ -187,3 +187,13 @@ def test_the_folder_is_named_after_data_and_model():
     assert default_folder("MUTAG", "gin").as_posix() == "runs/MUTAG-gin"
     assert default_folder("MUTAG", "gcn", "graphnorm-paper").name == "MUTAG-gcn-graphnorm-paper"
     assert default_folder("../my set", "gin").name == "_my_set-gin"
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "漢"])
+def test_names_that_are_too_long_for_a_folder_are_cut_and_told_apart(tmp_path, letter):
+    one, other = default_folder(300 * letter, "gin"), default_folder(301 * letter, "gin")
+    assert one != other
+    assert default_folder(300 * letter, "gin") == one
+    assert len(one.name.encode()) < 128
+    (tmp_path / one.name).mkdir()
+    assert default_folder("a/\x1b[31m", "gin").name == "a_31m-gin"

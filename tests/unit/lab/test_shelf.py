@@ -79,13 +79,18 @@ def test_what_is_damaged_or_no_run_breaks_nothing(tmp_path):
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "note.txt").write_text("buy milk")
 
+    damaged = (
+        "config.json: not the config of a run, the file is damaged; restore it, or begin a run in "
+        "another folder"
+    )
     runs = {run.folder.name: run for run in list_runs(tmp_path)}
     assert {name: run.problem for name, run in runs.items() if run.problem} == {
         "changed": "records.jsonl, line 1: a trial record that is not as it was written; "
-        "the file was changed by something else",
-        "half": "config.json: not the config of a run",
-        "list": "config.json: not the config of a run",
-        "bytes": "config.json: not the config of a run",
+        "the file was changed by something else: restore it, or delete that line, and its trial is "
+        "run again when the run is continued",
+        "half": damaged,
+        "list": damaged,
+        "bytes": damaged,
         "empty": "holds no run (config.json is missing)",
         "thesis": "holds no run (config.json is missing)",
         "folder": "config.json: Is a directory",
@@ -96,6 +101,32 @@ def test_what_is_damaged_or_no_run_breaks_nothing(tmp_path):
     assert set(runs) == {
         "good", "changed", "torn", "half", "list", "other", "empty", "thesis", "bytes", "folder"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"protocol": 5}, "protocol is 5, expected text"),
+        ({"learning_rates": ["a"]}, "learning rates has 'a' among them"),
+        ({"norms": {"none": 1}}, "norms is {'none': 1}, expected a list of texts"),
+        ({"folds": 1e400}, "folds is inf, expected an integer"),
+        ({"dataset": None}, "dataset is None, expected text"),
+    ],
+)
+def test_one_damaged_config_is_listed_as_damaged_and_hides_no_other(tmp_path, change, problem):
+    make_run(tmp_path / "good")
+    make_run(tmp_path / "bad", config=CONFIG | change)
+    runs = {run.folder.name: run for run in list_runs(tmp_path)}
+    assert runs["bad"].problem == f"config.json: {problem}; the file is damaged"
+    assert runs["good"].problem == ""
+    assert runs["good"].done == 2
+
+
+def test_a_config_that_is_nested_without_end_is_damaged(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "config.json").write_text("[" * 100_000)
+    (found,) = list_runs(tmp_path)
+    assert "not the config of a run" in found.problem
 
 
 def test_no_folder_is_one_error(tmp_path):

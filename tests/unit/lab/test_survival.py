@@ -19,6 +19,7 @@ from tests.faults import (
     SETTINGS,
     command,
     complete,
+    dask_cluster,
     disturb,
     make_trial,
     wait_until,
@@ -106,6 +107,48 @@ def test_200_kills_at_random_moments_change_nothing(tmp_path, undisturbed):
         seed += 1
     print(f"{dict(killed)} in {seed - 1} runs")
     assert min(killed["parent"], killed["worker"]) > 40
+
+
+@pytest.mark.parametrize(
+    "kills", [2, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+)
+def test_kills_of_the_dask_scheduler_lose_and_fail_no_trial(tmp_path, undisturbed, kills):
+    pytest.importorskip("distributed")
+    random, number, killed, rounds = Random(kills), 0, 0, 0
+    watch = Watch(tmp_path / "run-0", tmp_path / "notes-0")
+    while killed < kills:
+        rounds += 1
+        with dask_cluster(tmp_path / f"dask-{rounds}") as (address, scheduler):
+            folder = watch.journal.parent
+            parent = subprocess.Popen(
+                command(folder, watch.notes, "--scheduler", address, "--seconds", "0.3"),
+                cwd=ROOT, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            try:
+                wait_for_a_trial(parent, watch.notes)
+                time.sleep(random.uniform(0, 4))
+                if parent.poll() is None:
+                    scheduler.kill()
+                    killed += 1
+                _, errors = parent.communicate(timeout=60)
+            finally:
+                parent.kill()
+        watch()
+        assert WORKER_DIED not in watch.journal.read_text()
+        if parent.returncode == 0:
+            assert finish(folder, watch.notes) == undisturbed
+            number += 1
+            watch = Watch(tmp_path / f"run-{number}", tmp_path / f"notes-{number}")
+        else:
+            assert "lost the dask scheduler" in errors.splitlines()[-1], errors
+    assert finish(watch.journal.parent, watch.notes) == undisturbed
+    print(f"{killed} kills in {rounds} rounds, {number} runs came to their end")
+
+
+def wait_for_a_trial(parent: subprocess.Popen, notes: Path) -> None:
+    """Wait until a process has begun a trial, or has ended."""
+    before = executions(notes).total()
+    wait_until(lambda: executions(notes).total() > before or parent.poll() is not None, 60)
 
 
 @pytest.mark.parametrize("space", [100, 3000])

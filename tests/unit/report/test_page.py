@@ -65,6 +65,14 @@ def embedded(html: str) -> dict:
     return json.loads(found[1])
 
 
+def test_what_no_encoding_knows_is_written_all_the_same(make_records: Make, tmp_path: Path) -> None:
+    """As in the reason of a failure, or the name of a file."""
+    records = make_records(failed=lambda norm, fold: fold == 0, reason="no file \udcff")
+    verdict = judge(records, protocol="nested")
+    write_page(tmp_path / "report.html", records, verdict, SETTINGS | {"dataset": "\udcff"}, "c")
+    assert "no file " in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_it_is_written_whole_under_its_name(make_records: Make, tmp_path: Path) -> None:
     records = make_records()
     verdict = judge(records, protocol="nested")

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from graphnorms.data import GraphSet, SplitConfig, random_graphs, split_items
 from graphnorms.layers.super_norm import subgraph_factors
-from graphnorms.models import GNN, ModelConfig
+from graphnorms.models import GNN, ModelConfig, derive_seed
+from graphnorms.models.own import OwnModelConfig
 from graphnorms.training import TrialConfig, run_trial
+from graphnorms.training.items import batch_sizes
 from graphnorms.training.trial import Training
 from tests import waiting
 
-from .conftest import ANSWERS, config_of, set_of, with_targets
+from .conftest import ANSWERS, CLASSES, NUMBERS, config_of, set_of, with_targets
 
 MUTABLE = ("classes", "numbers", "node-one")
 
@@ -128,8 +130,116 @@ def test_counts_and_epochs_reported(graphs: GraphSet, config: TrialConfig) -> No
     record = run_trial(config, graphs, lambda: calls.append(1))
     assert len(calls) == 3
     split = split_items(graphs, SplitConfig(**config.split))
-    training_graphs = len(graphs) if graphs.task.level == "node" else len(split.train)
-    assert record.counts["steps_per_epoch"] == math.ceil(training_graphs / 16)
+    training_graphs = len(split.train)
+    if graphs.task.level == "node":
+        training_graphs = len(torch.bucketize(split.train, graphs.ptr[1:], right=True).unique())
+    full, rest = divmod(training_graphs, 16)
+    # A last graph that is alone is in the batch before it.
+    assert record.counts["steps_per_epoch"] == max(1, full + (rest > 1))
+
+
+@pytest.mark.parametrize(
+    ("graphs", "size", "expected"),
+    [
+        (33, 16, [16, 17]),
+        (32, 16, [16, 16]),
+        (34, 16, [16, 16, 2]),
+        (17, 16, [17]),
+        (5, 16, [5]),
+        (1, 16, [1]),
+        (3, 1, [1, 1, 1]),
+        (3, 2, [3]),
+    ],
+)
+def test_a_last_graph_alone_joins_the_batch_before_it(graphs, size, expected) -> None:
+    assert batch_sizes(graphs, size) == expected
+
+
+class PooledNorm(torch.nn.Module):
+    """A model with a BatchNorm behind the readout, which takes no single graph."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm) -> None:
+        super().__init__()
+        self.lin = torch.nn.Linear(in_channels, 8)
+        self.norm = norm(8)
+        self.pooled = torch.nn.BatchNorm1d(8)
+        self.head = torch.nn.Linear(8, out_channels)
+
+    def forward(self, x, batch, batch_size):
+        x = self.norm(self.lin(x), batch, batch_size)
+        pooled = x.new_zeros(batch_size, 8).index_add(0, batch, x)
+        SEEN.append((self.training, batch_size, len(x)))
+        return self.head(self.pooled(pooled))
+
+
+SEEN: list[tuple[bool, int, int]] = []
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "graph", "instance"])
+def test_models_with_a_norm_behind_the_readout_are_trained_on_any_number(norm: str) -> None:
+    graphs = set_of("classes")
+    own = OwnModelConfig(name="tests:PooledNorm", source="0" * 16)
+    split = SplitConfig(kind="fold", folds=4).to_dict()
+    config = config_of(graphs, norm=norm, model=own.to_dict(), epochs=1, split=split, batch_size=7)
+    SEEN.clear()
+    record = run_trial(config, graphs, factory=PooledNorm)
+    assert (record.status, record.reason) == ("done", "")
+    number = len(split_items(graphs, SplitConfig(**config.split)).train)
+    sizes = [batch_size for training, batch_size, _ in SEEN if training]
+    assert number == 29
+    assert sizes == [7, 7, 7, 8]
+    # All norms see the same graphs: nodes of each batch, worked out by hand from the seed.
+    order = torch.randperm(
+        number, generator=torch.Generator().manual_seed(derive_seed(config.seed, "order"))
+    )
+    train = split_items(graphs, SplitConfig(**config.split)).train[order]
+    counts = graphs.ptr.diff()[train]
+    expected = [int(part.sum()) for part in counts.split(sizes)]
+    assert [nodes for training, _, nodes in SEEN if training] == expected
+
+
+def test_a_last_graph_of_one_node_kills_no_trial_with_batch_norm() -> None:
+    few = random_graphs(9, 6, 5)
+    counts = few.ptr.diff()
+    keep = torch.cat([torch.tensor([int(few.ptr[i])]) for i in range(9)])  # a node of each
+    assert int(counts.min()) >= 1
+    graphs = GraphSet(
+        name="single nodes", x=few.x[keep], ptr=torch.arange(10), edge_ptr=torch.zeros(10).long(),
+        edge_index=torch.zeros(0, dtype=torch.int64), y=torch.arange(9) % 2,
+        task=replace(CLASSES, targets=("a", "b")), features="made up",
+    )  # fmt: skip
+    split = SplitConfig(kind="fold", folds=3)
+    assert len(split_items(graphs, split).train) == 5
+    config = config_of(graphs, norm="batch", split=split.to_dict(), batch_size=2)
+    record = run_trial(config, graphs)
+    assert (record.status, record.reason) == ("done", "")
+
+
+def test_one_graph_to_train_on_is_refused_in_one_line() -> None:
+    graphs = set_of("numbers").subset(torch.arange(4))
+    graphs = with_targets(graphs, NUMBERS, graphs.y, torch.tensor([0, 1, 2, 2]).to(torch.int8))
+    config = config_of(graphs, split=SplitConfig(kind="given").to_dict())
+    with pytest.raises(ValueError, match=r"leaves 1 graph to train on, expected two or more; give"):
+        run_trial(config, graphs)
+
+
+def test_what_the_process_has_set_does_not_count() -> None:
+    graphs = set_of("classes")
+    config = config_of(graphs)
+    before = run_trial(config, graphs)
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    torch.set_autocast_enabled("cpu", True)
+    try:
+        after = run_trial(config, graphs)
+        assert torch.get_default_dtype() == torch.float64, "it is left as it was"
+        assert not torch.is_grad_enabled()
+        assert torch.is_autocast_enabled("cpu")
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_grad_enabled(True)
+        torch.set_autocast_enabled("cpu", False)
+    assert after.without_timing() == before.without_timing()
 
 
 def test_the_outcome_is_that_of_the_best_epoch(graphs: GraphSet, config: TrialConfig) -> None:

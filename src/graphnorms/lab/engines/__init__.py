@@ -34,7 +34,14 @@ __all__ = [
 
 
 def make_engine(
-    name: str, trial: Trial, dataset: Any, *, workers: int, scheduler: str | None = None
+    name: str,
+    trial: Trial,
+    dataset: Any,
+    *,
+    workers: int,
+    scheduler: str | None = None,
+    timeout: float | None = None,
+    fresh: bool = False,
 ) -> Engine:
     """Return an engine; it starts nothing before its first trial.
 
@@ -45,6 +52,11 @@ def make_engine(
         workers: Local processes; 0 runs trials in this one, which a debugger can follow. A
             process that is killed, by a lack of memory say, then takes the run with it.
         scheduler: Address of the dask scheduler, as `tcp://host:8786`.
+        timeout: Seconds that a trial may take; one that takes longer is ended and has failed.
+            Where trials run in this process that is looked at after each epoch. None: as many as
+            it needs.
+        fresh: Whether every trial has a process of its own, as code needs that is not known to
+            leave nothing behind. Where trials run in this process they share it.
 
     Raises:
         ValueError: There is no such engine, or the scheduler is missing or not wanted.
@@ -54,8 +66,10 @@ def make_engine(
     if scheduler is not None:
         from graphnorms.lab.engines.dask import DaskWorkers
 
-        return DaskWorkers(trial, dataset, scheduler)
-    return WorkerProcesses(trial, dataset, workers) if workers else ThisProcess(trial, dataset)
+        return DaskWorkers(trial, dataset, scheduler, timeout=timeout, fresh=fresh)
+    if not workers:
+        return ThisProcess(trial, dataset, timeout)
+    return WorkerProcesses(trial, dataset, workers, timeout=timeout, fresh=fresh)
 
 
 def check_engine(name: str, scheduler: str | None) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import re
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from graphnorms.errors import GraphnormsError, one_line
 
 if TYPE_CHECKING:
     from graphnorms.training import Record, TrialConfig
@@ -19,6 +23,12 @@ WORKER_DIED = "its worker process died"
 OUT_OF_MEMORY = "out of memory"
 """How the reason of a trial begins that found too little memory."""
 
+FETCHES = 3
+"""How often a trial is run whose record gets lost on its way, which is no fault of its own."""
+
+TIMED_OUT = "over the time limit"
+"""How the reason of a trial begins that took longer than it was given."""
+
 # Beside the exceptions that are made for it: torch's CPU allocator, and libraries of CUDA, raise
 # a plain RuntimeError.
 _MEMORY_ERRORS = ("MemoryError", "OutOfMemoryError")
@@ -26,13 +36,30 @@ _MEMORY_MESSAGES = ("DefaultCPUAllocator: ", "CUDA out of memory", "_ALLOC_FAILE
 _AMOUNT = re.compile(r"tried to allocate ([\d.]+ ?[KMGT]?i?B(?:ytes)?)", re.IGNORECASE)
 
 
+class NotTheTrialError(BaseException):
+    """Ends a trial for a reason that is not its own; not an `Exception`, which trials may catch."""
+
+
 def attempt(
     trial: Trial, config: TrialConfig, dataset: Any, on_epoch: Callable[..., None]
 ) -> Record:
-    """Run a trial; whatever it raises becomes a failed record."""
+    """Run a trial; whatever it raises becomes a failed record, and so does one that cannot be sent.
+
+    What it changes of the process is undone.
+
+    `KeyboardInterrupt` and `GeneratorExit` as well: Ctrl-C does not reach the processes that
+    trials run in, and where they run in the user's own the engine knows whether it was pressed.
+    """
+    from graphnorms.process_state import kept_state
+
     try:
-        return trial(config, dataset, on_epoch)
-    except (Exception, SystemExit) as error:
+        with kept_state():
+            record = trial(config, dataset, on_epoch)
+        pickle.dumps(record)
+        return record
+    except NotTheTrialError:
+        raise
+    except BaseException as error:
         reason = reason_of(error)
     if reason.startswith(OUT_OF_MEMORY):
         _give_memory_back()
@@ -56,31 +83,45 @@ def died_twice(config: TrialConfig, how: str) -> Record:
     return failed(config, f"{WORKER_DIED} twice ({how})")
 
 
+def timed_out(config: TrialConfig, timeout: float) -> Record:
+    """Return the record of a trial that took longer than `timeout` seconds."""
+    return failed(config, f"{TIMED_OUT} of {timeout:g} s")
+
+
+def too_often_lost(config: TrialConfig, error: BaseException) -> GraphnormsError:
+    """Return the error for a trial whose record got lost on its way again and again.
+
+    Args:
+        config: The trial.
+        error: What was raised the last time.
+    """
+    return GraphnormsError(
+        f"the record of trial {config.key} could not be fetched {FETCHES} times "
+        f"({one_line(error)}); what is done is kept: run the same command again to continue"
+    )
+
+
 def is_settled(record: Record | None) -> bool:
     """Whether a trial with this record, or none, needs no further run.
 
     A trial that failed by itself would fail again. One whose process died, or that found too
-    little memory, may have done nothing wrong, and is tried again whenever the run is continued.
+    little memory or time, may have done nothing wrong, and is tried again whenever the run is
+    continued.
     """
     if record is None:
         return False
-    return record.status == "done" or not record.reason.startswith((WORKER_DIED, OUT_OF_MEMORY))
+    lost = (WORKER_DIED, OUT_OF_MEMORY, TIMED_OUT)
+    return record.status == "done" or not record.reason.startswith(lost)
 
 
 def reason_of(error: BaseException) -> str:
     """Return why a trial failed, on one line."""
     names = {kind.__name__ for kind in type(error).__mro__}
-    text = str(error)
+    text = one_line(error)
     if names.isdisjoint(_MEMORY_ERRORS) and not any(part in text for part in _MEMORY_MESSAGES):
-        return one_line(error)
+        return text
     amount = _AMOUNT.search(text)
     return f"{OUT_OF_MEMORY} (tried to allocate {amount[1]})" if amount else OUT_OF_MEMORY
-
-
-def one_line(error: BaseException) -> str:
-    """Return what an exception says on one line, its kind in front of it."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def pack(trial: Trial, dataset: Any) -> bytes:
@@ -93,6 +134,21 @@ def pack(trial: Trial, dataset: Any) -> bytes:
 
     packed: bytes = cloudpickle.dumps((trial, dataset))
     return packed
+
+
+def how_ended(code: int) -> str:
+    """Say how a process ended, e.g. `SIGKILL(-9), out of memory?`."""
+    if code >= 0:
+        return f"EXIT({code})"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "signal"
+    return f"{name}({code}){', out of memory?' if name == 'SIGKILL' else ''}"
+
+
+class TrialDiedError(Exception):
+    """The process of a trial died, in words how."""
 
 
 class StartError(Exception):

@@ -15,20 +15,23 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from graphnorms.errors import GraphnormsError
+from graphnorms.errors import GraphnormsError, one_line
 from graphnorms.lab.engines.attempt import (
+    FETCHES,
     NothingUnpackedError,
+    NotTheTrialError,
     StartError,
     Trial,
+    TrialDiedError,
     attempt,
     died_twice,
-    failed,
-    one_line,
     pack,
+    too_often_lost,
 )
+from graphnorms.lab.engines.child import run_in_child
 from graphnorms.lab.engines.engine import RETRIES, TICK, Engine, OnProgress, Queue, Then
 
 if TYPE_CHECKING:
@@ -44,19 +47,31 @@ _POLL = 1.0  # seconds between two looks at who is there
 class DaskWorkers(Engine):
     """Run trials on every worker process that a dask scheduler has, those included that join.
 
-    A trial whose process died is run once more. A process with another version of graphnorms or
-    torch is an error at the start; one that joins later is left alone.
+    A trial whose process died is run once more. Where the scheduler is lost the run ends, and what
+    was running has no record: that is no fault of the trials. A process with another version of
+    graphnorms or torch is an error at the start; one that joins later is left alone.
 
     Args:
         trial: The trial function.
         dataset: Its second argument; sent to each process once.
         scheduler: Address of the scheduler.
+        timeout: Seconds that a trial may take, see `make_engine`.
+        fresh: Whether every trial has a process of its own. A worker then starts one for it, as it
+            does where there is a time limit.
 
     Raises:
         ImportError: dask.distributed is not installed.
     """
 
-    def __init__(self, trial: Trial, dataset: Any, scheduler: str) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        dataset: Any,
+        scheduler: str,
+        *,
+        timeout: float | None = None,
+        fresh: bool = False,
+    ) -> None:
         try:
             import distributed  # noqa: F401
         except ImportError:
@@ -64,6 +79,8 @@ class DaskWorkers(Engine):
         self._trial = trial
         self._dataset = dataset
         self._scheduler = scheduler
+        self._timeout = timeout
+        self._apart = fresh or timeout is not None
         self._token = uuid.uuid4().hex
         self._client: Client | None = None
         self._packed = b""
@@ -98,14 +115,15 @@ class DaskWorkers(Engine):
         client = self._connected()
         running: dict[Future[Any], _Try] = {}
         ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-        deaths: Counter[str] = Counter()
+        ends = _Ends()
         look = 0.0
         alone_since = time.monotonic()
 
         def start() -> None:
             for address in self._ready - {trial.address for trial in running.values()}:
                 if waiting:
-                    future, trial = self._start(client, waiting.next(), address)
+                    with self._asking():
+                        future, trial = self._start(client, waiting.next(), address)
                     running[future] = trial
                     future.add_done_callback(ended.put)
 
@@ -113,7 +131,8 @@ class DaskWorkers(Engine):
             while waiting or running:
                 if time.monotonic() >= look:
                     present = self._present(client)
-                    self._prepare(client, present)
+                    with self._asking():
+                        self._prepare(client, present)
                     look = time.monotonic() + _POLL
                     for future, trial in running.items():
                         if trial.address not in present and not future.done():
@@ -130,7 +149,7 @@ class DaskWorkers(Engine):
                     if future not in running:  # one that was lost, and then cancelled
                         continue
                     trial = running[future]
-                    record = self._record_or_none(client, future, trial, deaths)
+                    record = self._record_or_none(client, future, trial, ends)
                     del running[future]
                     del self._epochs[trial.id]
                     if record is None:
@@ -184,11 +203,22 @@ class DaskWorkers(Engine):
         if told["id"] in self._epochs:
             self._epochs[told["id"]] = told["epochs"]
 
-    def _present(self, client: Client) -> set[str]:
+    @contextmanager
+    def _asking(self) -> Generator[None, None, None]:
+        """Ask the scheduler for something; when it goes, dask raises many kinds of things."""
         try:
+            yield
+        except GraphnormsError:
+            raise
+        except Exception as error:
+            raise GraphnormsError(
+                f"lost the dask scheduler {self._scheduler} ({one_line(error)}); what is done is "
+                "kept: start it again, and run the same command to continue"
+            ) from error
+
+    def _present(self, client: Client) -> set[str]:
+        with self._asking():
             return set(client.nthreads())
-        except (OSError, TimeoutError):
-            raise GraphnormsError(f"lost the dask scheduler {self._scheduler}") from None
 
     def _prepare(self, client: Client, present: set[str]) -> None:
         """Give the data to the processes that are new, if they fit."""
@@ -204,7 +234,8 @@ class DaskWorkers(Engine):
             raise GraphnormsError(misfits[min(misfits)])
         if not self._packed:
             self._packed = pack(self._trial, self._dataset)
-        answers = _answers(client, _unpack, new - self._unfit, self._token, self._packed)
+        keep = _keep if self._apart else _unpack
+        answers = _answers(client, keep, new - self._unfit, self._token, self._packed)
         for address, answer in answers.items():
             if isinstance(answer, StartError):
                 raise GraphnormsError(f"dask worker {address} cannot start: {answer}")
@@ -219,6 +250,7 @@ class DaskWorkers(Engine):
             config,
             self._token,
             trial.id,
+            self._timeout,
             key=f"graphnorms-{trial.id}",
             workers=[address],
             pure=False,
@@ -227,36 +259,47 @@ class DaskWorkers(Engine):
         return future, trial
 
     def _record_or_none(
-        self, client: Client, future: Future[Any], trial: _Try, deaths: Counter[str]
+        self, client: Client, future: Future[Any], trial: _Try, ends: _Ends
     ) -> Record | None:
         """Return the record of a trial that ended, or None when it is to be run once more."""
-        from distributed import CancelledError, KilledWorker
+        from distributed import KilledWorker
 
         config, address = trial.config, trial.address
+        how = f"dask worker {address}"
+        lost: BaseException | None = None
         try:
             while True:
                 try:
                     record: Record = future.result(timeout=_POLL)
                     return record
-                except TimeoutError:
+                except TimeoutError as error:
                     # Its process is gone, or is so busy that the record takes a while.
                     if address not in self._present(client):
+                        # With its scheduler, or alone?
+                        lost = error if future.status in ("cancelled", "lost") else None
                         break
+        except StartError as error:
+            raise GraphnormsError(f"dask worker {address} cannot start: {error}") from None
         except NothingUnpackedError:
             self._ready.discard(address)  # another process with the same address
             if self._epochs[trial.id] < 0:
                 return None
-        except (CancelledError, KilledWorker):
+        except TrialDiedError as error:
+            return ends.died(config, f"{error}, on {how}")
+        except KilledWorker:
+            pass
+        except (GraphnormsError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # of whatever carries the record, not of the trial
             self._present(client)
-        except Exception as error:  # the record could not be sent
-            return failed(config, one_line(error))
+            lost = error
         with suppress(Exception):
             client.cancel([future], force=True)
         self._ready.discard(address)
-        deaths[config.key] += 1
-        if deaths[config.key] <= RETRIES:
-            return None
-        return died_twice(config, f"dask worker {address}")
+        if lost is None:
+            return ends.died(config, how)
+        ends.lost(config, lost)
+        return None
 
     def _stop(self, client: Client, running: dict[Future[Any], _Try]) -> None:
         self._epochs.clear()
@@ -269,6 +312,29 @@ class DaskWorkers(Engine):
             client.run(
                 _cancel, [trial.id for trial in running.values()], workers=busy, on_error="ignore"
             )
+
+
+class _Ends:
+    """What has ended so far without a record, and what follows from it."""
+
+    def __init__(self) -> None:
+        self._deaths: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()
+
+    def died(self, config: TrialConfig, how: str) -> Record | None:
+        """Take notice of a process that died; None when its trial is to be run once more."""
+        self._deaths[config.key] += 1
+        return None if self._deaths[config.key] <= RETRIES else died_twice(config, how)
+
+    def lost(self, config: TrialConfig, error: BaseException) -> None:
+        """Take notice of a record that did not arrive.
+
+        Raises:
+            GraphnormsError: Once too often.
+        """
+        self._losses[config.key] += 1
+        if self._losses[config.key] >= FETCHES:
+            raise too_often_lost(config, error) from error
 
 
 class _Try:
@@ -341,21 +407,31 @@ def _version_of_worker() -> Callable[[], dict[str, str]]:
 
 _KEPT = 4
 _one_at_a_time = threading.Lock()
-_work: dict[str, tuple[Trial, Any]] = {}
-"""Trial function and data of the engines that came last: one that was killed cannot clean up."""
+_work: dict[str, tuple[Trial, Any] | bytes] = {}
+"""Trial function and data of the engines that came last: one that was killed cannot clean up.
+
+As they were sent, where trials have processes of their own."""
 _cancelled: set[str] = set()
 
 
-class _CancelledError(BaseException):
-    """Nobody waits for the record any more; not an `Exception`, which would become one."""
+class _CancelledError(NotTheTrialError):
+    """Nobody waits for the record any more."""
 
 
 def _unpack(token: str, packed: bytes) -> None:
     """Keep trial function and data."""
+    from graphnorms.user_code import no_exit
+
     try:
-        _work[token] = pickle.loads(packed)
+        with no_exit("unpacking the data"):
+            work = pickle.loads(packed)
     except Exception as error:
         raise StartError(one_line(error)) from None
+    _keep(token, work)
+
+
+def _keep(token: str, work: tuple[Trial, Any] | bytes) -> None:
+    _work[token] = work
     while len(_work) > _KEPT:
         del _work[next(iter(_work))]
 
@@ -368,14 +444,14 @@ def _cancel(ids: list[str]) -> None:
     _cancelled.update(ids)
 
 
-def _run_in_worker(config: TrialConfig, token: str, trial_id: str) -> Record:
+def _run_in_worker(config: TrialConfig, token: str, trial_id: str, timeout: float | None) -> Record:
     from distributed import get_worker
 
     from graphnorms.training import threads
 
     if token not in _work:
         raise NothingUnpackedError
-    trial, dataset = _work[token]
+    work = _work[token]
     worker = get_worker()
     epochs, told = 0, 0.0
 
@@ -395,4 +471,6 @@ def _run_in_worker(config: TrialConfig, token: str, trial_id: str) -> Record:
 
     with _one_at_a_time, threads(1):
         tell()
-        return attempt(trial, config, dataset, on_epoch)
+        if isinstance(work, bytes):
+            return run_in_child(work, config, on_epoch, timeout)
+        return attempt(work[0], config, work[1], on_epoch)

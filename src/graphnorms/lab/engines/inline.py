@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
-from graphnorms.lab.engines.attempt import Trial, attempt
+from graphnorms.lab.engines.attempt import NotTheTrialError, Trial, attempt, timed_out
 from graphnorms.lab.engines.engine import TICK, Engine, OnProgress, Queue, Then
 
 if TYPE_CHECKING:
@@ -16,16 +17,20 @@ if TYPE_CHECKING:
 class ThisProcess(Engine):
     """Run trials one after the other in this process, with one thread as a worker has.
 
-    A trial that raises is recorded; one that is killed takes this process with it.
+    A trial that raises is recorded; one that is killed takes this process with it. What modules
+    keep, as classes of the user's own do, goes from one trial to the next.
 
     Args:
         trial: The trial function.
         dataset: Its second argument.
+        timeout: Seconds that a trial may take, looked at after each epoch; None: as many as it
+            needs.
     """
 
-    def __init__(self, trial: Trial, dataset: Any) -> None:
+    def __init__(self, trial: Trial, dataset: Any, timeout: float | None = None) -> None:
         self._trial = trial
         self._dataset = dataset
+        self._timeout = timeout
 
     @property
     def workers(self) -> int:
@@ -40,21 +45,31 @@ class ThisProcess(Engine):
     ) -> Generator[Record, None, None]:
         """See `Engine.run`."""
         from graphnorms.training import threads
+        from graphnorms.user_code import interrupts
 
         waiting = Queue(configs)
         while waiting:
             config = waiting.next()
-            counting = _Counting(config, on_progress)
-            with threads(1):
-                record = attempt(self._trial, config, self._dataset, counting)
+            counting = _Counting(config, on_progress, self._timeout)
+            with threads(1), interrupts() as pressed:
+                try:
+                    record = attempt(self._trial, config, self._dataset, counting)
+                except _OverTimeError:
+                    record = timed_out(config, self._timeout or 0)
             if counting.error is not None:
                 raise counting.error
+            if pressed():
+                raise KeyboardInterrupt
             yield record
             if then is not None:
                 waiting.put_first(then(record))
 
     def close(self) -> None:
         """See `Engine.close`; there is nothing to end."""
+
+
+class _OverTimeError(NotTheTrialError):
+    """The trial has had its time."""
 
 
 class _Counting:
@@ -64,16 +79,21 @@ class _Counting:
     `error` for the engine to raise.
     """
 
-    def __init__(self, config: TrialConfig, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self, config: TrialConfig, on_progress: OnProgress | None, timeout: float | None
+    ) -> None:
         self.error: BaseException | None = None
         self._config = config
         self._on_progress = on_progress
         self._epochs = 0
         self._told = time.monotonic()
+        self._deadline = math.inf if timeout is None else self._told + timeout
 
     def __call__(self) -> None:
         self._epochs += 1
         now = time.monotonic()
+        if now > self._deadline:
+            raise _OverTimeError
         if self._on_progress is None or now - self._told < TICK:
             return
         self._told = now

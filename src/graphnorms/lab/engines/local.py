@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.engines.attempt import (
+    FETCHES,
     NothingUnpackedError,
     StartError,
     Trial,
     died_twice,
-    failed,
-    one_line,
     pack,
+    timed_out,
+    too_often_lost,
 )
 from graphnorms.lab.engines.engine import RETRIES, TICK, Engine, OnProgress, Queue, Then
 from graphnorms.lab.engines.worker import Worker, interrupts_held_back
@@ -34,19 +35,32 @@ class WorkerProcesses(Engine):
 
     Every worker is a loky pool of its own with one process. When a process dies, it is then known
     which trial it had and no other trial is disturbed; in one shared pool a single death fails
-    everything that is running. A trial whose process died is run once more. A process starts with
-    the first trial that needs it.
+    everything that is running. A trial whose process died is run once more; so is one whose record
+    got lost on its way, and if that happens again and again the run ends. A process starts with the
+    first trial that needs it.
 
     Args:
         trial: The trial function.
         dataset: Its second argument; sent to each process once.
         workers: The number of processes.
+        timeout: Seconds that a trial may take, see `make_engine`.
+        fresh: Whether every trial has a process of its own.
     """
 
-    def __init__(self, trial: Trial, dataset: Any, workers: int) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        dataset: Any,
+        workers: int,
+        *,
+        timeout: float | None = None,
+        fresh: bool = False,
+    ) -> None:
         self._trial = trial
         self._dataset = dataset
         self._number = workers
+        self._timeout = timeout
+        self._fresh = fresh
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._workers: list[Worker] = []
 
@@ -82,10 +96,16 @@ class WorkerProcesses(Engine):
             while waiting or running:
                 start()
                 ended, _ = wait(running, timeout=TICK, return_when=FIRST_COMPLETED)
-                for future in ended:
+                late = [future for future in running if self._is_late(*running[future])]
+                for future in {*ended, *late}:
                     config, worker = running.pop(future)
                     idle.append(worker)
-                    record = deaths.record_or_none(future, config, worker)
+                    if future in ended:
+                        record = deaths.record_or_none(future, config, worker)
+                    else:
+                        record = timed_out(config, self._timeout or 0)
+                    if self._fresh or future not in ended:
+                        worker.kill()
                     if record is None:
                         waiting.again(config)
                         continue
@@ -111,6 +131,9 @@ class WorkerProcesses(Engine):
                 self._folder.cleanup()
                 self._folder = None
 
+    def _is_late(self, config: TrialConfig, worker: Worker) -> bool:
+        return self._timeout is not None and worker.seconds(config) > self._timeout
+
     def _open(self) -> list[Worker]:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(
@@ -127,12 +150,13 @@ class _Deaths:
     def __init__(self) -> None:
         self._of_trial: Counter[str] = Counter()
         self._at_start = 0  # in a row
+        self._lost: Counter[str] = Counter()  # by trial
 
     def record_or_none(
         self, future: Future[Record], config: TrialConfig, worker: Worker
     ) -> Record | None:
         """Return the record of a trial that ended, or None when it is to be run once more."""
-        from loky.process_executor import BrokenProcessPool
+        from loky.process_executor import TerminatedWorkerError
 
         try:
             record = future.result()
@@ -143,7 +167,7 @@ class _Deaths:
         except NothingUnpackedError:
             worker.kill()
             return None
-        except BrokenProcessPool as error:
+        except TerminatedWorkerError as error:
             begun = worker.begun(config)
             worker.kill()  # makes room for the next process
             if not begun:
@@ -158,8 +182,12 @@ class _Deaths:
             if self._of_trial[config.key] <= RETRIES:
                 return None
             return died_twice(config, _exit_code(error))
-        except Exception as error:  # the record could not be sent
-            return failed(config, one_line(error))
+        except Exception as error:  # of whatever carries the record, not of the trial
+            worker.kill()
+            self._lost[config.key] += 1
+            if self._lost[config.key] >= FETCHES:
+                raise too_often_lost(config, error) from error
+            return None
 
 
 def _exit_code(error: BaseException) -> str:

@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from graphnorms.errors import one_line
 from graphnorms.lab.engines.attempt import (
     NothingUnpackedError,
     StartError,
     Trial,
     attempt,
-    one_line,
 )
 
 if TYPE_CHECKING:
@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 
     from graphnorms.training import Record, TrialConfig
 
-_ENVIRONMENT = {
+ENVIRONMENT: Final = {
     **dict.fromkeys(
         ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"],
         "1",
     ),
+    # The order of a set of strings is that of every process.
+    "PYTHONHASHSEED": "0",
     # Where psutil is installed loky ends a process that has grown by 300 MB since its first call.
     # The libraries that the first trial loads are more than that: each trial would load them anew.
     "LOKY_MAX_MEMORY_LEAK_SIZE": "1e15",
@@ -55,12 +57,13 @@ class Worker:
         self._packed = packed
         self._folder = folder
         self._pool: ProcessPoolExecutor | None = None
+        self._began: float | None = None
 
     def start(self, config: TrialConfig) -> Future[Record]:
         """Begin a trial, in a new process if there is none."""
         from loky.process_executor import BrokenProcessPool
 
-        path = self._epochs_file(config)
+        path, self._began = self._epochs_file(config), None
         path.unlink(missing_ok=True)
         with interrupts_held_back():
             if self._pool is not None:
@@ -77,6 +80,13 @@ class Worker:
     def begun(self, config: TrialConfig) -> bool:
         """Whether the process came as far as the trial."""
         return self._epochs_file(config).exists()
+
+    def seconds(self, config: TrialConfig) -> float:
+        """Return how long the trial has been running; the start of its process is no part of it."""
+        now = time.monotonic()
+        if self._began is None and self.begun(config):
+            self._began = now
+        return 0.0 if self._began is None else now - self._began
 
     def epochs(self, config: TrialConfig) -> int:
         """Epochs that the trial has done."""
@@ -105,7 +115,7 @@ class Worker:
             max_workers=1,
             initializer=_prepare_process,
             initargs=(os.getpid(), self._folder),
-            env=_ENVIRONMENT,
+            env=ENVIRONMENT,
         )
 
 
@@ -166,8 +176,12 @@ def _prepare_process(parent: int, folder: Path) -> None:
 def _unpack(packed: bytes) -> None:
     """Unpack trial function and data, once per process."""
     global _work
+    from graphnorms.user_code import no_exit
+
     try:
-        _work = pickle.loads(packed)
+        # A module of the user's may be imported here.
+        with no_exit("unpacking the data"):
+            _work = pickle.loads(packed)
         import torch
 
         torch.set_num_threads(1)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -14,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.faults import make_config, wait_until
+from tests.faults import alive, dask_cluster, make_config, wait_until
 
 import graphnorms
 from graphnorms.comparison import compare
@@ -35,33 +32,8 @@ SMALL = {
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory):
     """The address of a scheduler with two workers, which are restarted when they die."""
-    folder = tmp_path_factory.mktemp("dask")
-    file = folder / "scheduler.json"
-    local = ["--host", "127.0.0.1", "--no-dashboard"]
-    scheduler = _dask(folder, "scheduler", *local, "--port", "0", "--scheduler-file", str(file))
-    workers = None
-    try:
-        wait_until(lambda: file.exists() and file.read_text().endswith("}"))
-        address = json.loads(file.read_text())["address"]
-        two = ["--nworkers", "2", "--nthreads", "1", "--death-timeout", "30"]
-        workers = _dask(folder, "worker", address, *local, *two)
+    with dask_cluster(tmp_path_factory.mktemp("dask")) as (address, _):
         yield address
-    finally:
-        for process in (workers, scheduler):
-            if process is not None:
-                process.terminate()
-                process.wait()
-
-
-def _dask(folder: Path, what: str, *arguments: str) -> subprocess.Popen:
-    log = (folder / f"{what}.log").open("w")
-    with log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "dask", what, *arguments],
-            cwd=folder,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
 
 
 class Data:
@@ -96,6 +68,8 @@ def make_trial(faults: dict[int, str]):
         fault = faults.get(config.run)
         for epoch in range(config.epochs):
             time.sleep(0.02)
+            if epoch == 1 and fault == "hang":
+                time.sleep(600)
             if epoch == 1 and fault == "raise":
                 raise RuntimeError("the loss\nis not finite")
             first_try = len(list(folder.glob(f"begun-{config.run}-*"))) == 1
@@ -114,9 +88,9 @@ def make_trial(faults: dict[int, str]):
     return trial
 
 
-def engine(scheduler: str, folder: Path, faults=()):
+def engine(scheduler: str, folder: Path, faults=(), **options):
     return make_engine(
-        "dask", make_trial(dict(faults)), Data(folder), workers=1, scheduler=scheduler
+        "dask", make_trial(dict(faults)), Data(folder), workers=1, scheduler=scheduler, **options
     )
 
 
@@ -156,6 +130,41 @@ def test_faults_stop_nobody_else(scheduler, tmp_path):
     assert not is_settled(records[3]), "a later call tries it again"
     begun = Counter(path.name.split("-")[1] for path in tmp_path.glob("begun-*"))
     assert begun == {"0": 1, "1": 1, "2": 2, "3": 2, "4": 1, "5": 1}
+
+
+def test_with_a_time_limit_every_trial_has_a_process_of_its_own(scheduler, tmp_path):
+    faults = {1: "raise", 2: "kill once", 3: "kill", 4: "hang"}
+    with engine(scheduler, tmp_path, faults, timeout=4.0, fresh=True) as dask:
+        records = {
+            record.config["run"]: record
+            for record in dask.run([make_config(run) for run in range(6)])
+        }
+    reasons = [records[run].reason for run in range(6)]
+    assert reasons[:3] == ["", "RuntimeError: the loss is not finite", ""]
+    assert reasons[3].startswith("its worker process died twice (SIGKILL(-9), out of memory?, on ")
+    assert reasons[4:] == ["over the time limit of 4 s", ""]
+    processes = [records[run].environment["process"] for run in (0, 2, 5)]
+    assert len(set(processes)) == 3
+    assert records[0].environment["threads"] == 1
+    for path in tmp_path.glob("begun-*"):
+        assert not alive(int(path.name.split("-")[2]))
+
+
+def test_a_record_that_is_lost_on_its_way_is_fetched_again(scheduler, tmp_path, monkeypatch):
+    result, lost = distributed.Future.result, []
+
+    def losing(future, timeout=None):
+        found = result(future, timeout)
+        if len(lost) < 2:
+            lost.append(found)
+            raise OSError("the connection was reset")
+        return found
+
+    monkeypatch.setattr(distributed.Future, "result", losing)
+    with engine(scheduler, tmp_path) as dask:
+        records = list(dask.run([make_config(0)]))
+    assert [record.status for record in records] == ["done"]
+    assert len(lost) == 2
 
 
 def test_a_worker_killed_from_outside_costs_one_more_try(scheduler, tmp_path):

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.faults import alive, make_config, wait_until
@@ -395,3 +396,174 @@ def test_the_engine_is_chosen_by_name():
     assert default_workers("cpu") >= 1
     assert 1 <= default_workers("cuda") <= 4
     assert not is_settled(None)
+
+
+def make_odd_trial():
+    """A trial that ends in a way of its own, by its run."""
+
+    def trial(config, dataset, on_epoch):
+        import os
+        import time
+
+        class Mute(Exception):
+            def __str__(self):
+                raise RuntimeError("not even this")
+
+        on_epoch()
+        environment = {"process": os.getpid()}
+        if config.run == 0:
+            raise KeyboardInterrupt
+        if config.run == 1:
+            raise GeneratorExit
+        if config.run == 2:
+            raise ValueError("long " * 30_000)
+        if config.run == 3:
+            raise ValueError("\udcff\x1b[31m")
+        if config.run == 4:
+            raise Mute
+        if config.run == 5:
+            environment["not data"] = lambda: None
+        if config.run == 6:
+            for _ in range(600):
+                time.sleep(0.1)
+                on_epoch()
+        return Record(
+            key=config.key, config=config.to_dict(), status="done", environment=environment
+        )
+
+    return trial
+
+
+REASONS = {
+    0: "KeyboardInterrupt",
+    1: "GeneratorExit",
+    2: f"ValueError: {('long ' * 30_000)[:2000]}… (cut; 149999 characters)",
+    3: r"ValueError: \udcff\x1b[31m",
+    4: "Mute: its text cannot be read",
+    6: "over the time limit of 1.5 s",
+    7: "",
+}
+
+
+@BOTH_ENGINES
+def test_whatever_a_trial_does_is_its_own_failure_in_one_line(workers):
+    with make_engine("local", make_odd_trial(), None, workers=workers, timeout=1.5) as engine:
+        records = {
+            record.config["run"]: record
+            for record in engine.run([make_config(run) for run in range(8)])
+        }
+    assert {run: records[run].reason for run in REASONS} == REASONS
+    assert records[5].status == "failed"
+    assert "ickle" in records[5].reason
+    assert is_settled(records[0])
+    assert not is_settled(records[6]), "with more time it may be done"
+
+
+def test_every_trial_has_a_process_of_its_own_where_that_is_asked_for():
+    configs = [make_config(run) for run in (7, 8, 9)]
+    with make_engine("local", make_odd_trial(), None, workers=1, fresh=True) as engine:
+        processes = [record.environment["process"] for record in engine.run(configs)]
+    assert len(set(processes)) == 3
+
+
+def test_a_real_ctrl_c_stops_trials_in_this_process():
+    def trial(config, dataset, on_epoch):
+        with suppress(KeyboardInterrupt):  # as code may that catches everything
+            signal.raise_signal(signal.SIGINT)
+        return Record(key=config.key, config=config.to_dict(), status="done")
+
+    with ThisProcess(trial, None) as engine, pytest.raises(KeyboardInterrupt):
+        list(engine.run([make_config(0)]))
+
+
+class Lost:
+    """A future whose record gets lost on its way, as many times as it says."""
+
+    def __init__(self, times):
+        self.times = times
+
+    def result(self):
+        self.times -= 1
+        if self.times >= 0:
+            raise OSError("the pipe is broken")
+        return "the record"
+
+
+def test_a_record_that_is_lost_on_its_way_is_no_failure_of_its_trial():
+    worker = SimpleNamespace(kill=lambda: None)
+    deaths = local._Deaths()
+    future = Lost(2)
+    found = [deaths.record_or_none(future, make_config(0), worker) for _ in range(3)]
+    assert found == [None, None, "the record"]
+    deaths, future = local._Deaths(), Lost(9)
+    assert deaths.record_or_none(future, make_config(0), worker) is None
+    assert deaths.record_or_none(future, make_config(0), worker) is None
+    with pytest.raises(GraphnormsError, match=r"fetched 3 times \(OSError: the pipe.*run the same"):
+        deaths.record_or_none(future, make_config(0), worker)
+
+
+def test_what_a_trial_changes_of_its_process_is_undone():
+    def trial(config, dataset, on_epoch):
+        import gc
+        import locale
+        import os
+        import random
+        import signal
+        import sys
+        import warnings
+
+        import numpy as np
+        import torch
+
+        found = {
+            "dtype": str(torch.get_default_dtype()),
+            "device": str(torch.get_default_device()),
+            "grad": torch.is_grad_enabled(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "autocast": torch.is_autocast_enabled("cpu"),
+            "threads": torch.get_num_threads(),
+            "benchmark": torch.backends.cudnn.benchmark,
+            "random": [
+                random.random(),
+                np.random.rand(),  # noqa: NPY002 - what models may use
+                float(torch.rand(1, device="cpu")),
+            ],
+            "numpy": np.geterr(),
+            "warnings": len(warnings.filters),
+            "closed": [sys.stdout.closed, sys.stderr.closed],
+            "environment": os.environ.get("POLLUTED"),
+            "folder": os.getcwd(),
+            "path": list(sys.path),
+            "argv": list(sys.argv),
+            "recursion": sys.getrecursionlimit(),
+            "handler": str(signal.getsignal(signal.SIGTERM)),
+            "locale": locale.setlocale(locale.LC_ALL),
+            "gc": [gc.isenabled(), gc.get_threshold()],
+        }
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        torch.set_grad_enabled(False)
+        torch.use_deterministic_algorithms(True)
+        torch.set_autocast_enabled("cpu", True)
+        torch.set_num_threads(2)
+        torch.backends.cudnn.benchmark = True
+        np.seterr(all="raise")
+        warnings.simplefilter("error")
+        sys.stdout.close()
+        sys.stderr.close()
+        os.environ["POLLUTED"] = "yes"
+        os.chdir("/")
+        sys.path.append("/nowhere")
+        sys.argv.append("--polluted")
+        sys.setrecursionlimit(5000)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        locale.setlocale(locale.LC_ALL, "C")
+        gc.disable()
+        gc.set_threshold(1, 1, 1)
+        return Record(key=config.key, config=config.to_dict(), status="done", environment=found)
+
+    found = run_all(trial, [make_config(run) for run in range(3)], 1)
+    assert [found[run].reason for run in range(3)] == [""] * 3
+    assert found[0].environment["dtype"] == "torch.float32"
+    assert found[1].environment == found[0].environment
+    assert found[2].environment == found[0].environment

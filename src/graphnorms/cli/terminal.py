@@ -1,0 +1,40 @@
+"""What the command line prints on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
+from rich.segment import Segment
+
+from graphnorms.errors import printable
+
+
+def terminal(**options: Any) -> Console:
+    """Make a console on which names and messages steer nothing, whatever they contain.
+
+    Args:
+        options: Those of rich's `Console`.
+    """
+    console = Console(**options)
+    console.push_render_hook(_Escape())
+    return console
+
+
+class _Escape(RenderHook):
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Wrap what is to be printed."""
+        return [_Escaped(each) for each in renderables]
+
+
+class _Escaped:
+    def __init__(self, content: ConsoleRenderable) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self._content, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
