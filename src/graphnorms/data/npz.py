@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +24,7 @@ from graphnorms.data.raw import Integers, RawGraphs
 from graphnorms.data.targets import TaskKind, check_task
 from graphnorms.data.task import LEVELS
 from graphnorms.errors import DatasetError
+from graphnorms.files import replacing
 
 
 def read_npz(
@@ -120,7 +120,8 @@ def read_npz(
 def save_npz(graphs: GraphSet, path: str | os.PathLike[str]) -> None:
     """Write a graph set as a `.npz` file that `read_npz` makes the same set of.
 
-    The file is written beside `path` and renamed, so that there is never half of one.
+    The file is written beside `path` and renamed, so that there is never half of one. The folder
+    is made if it is not there.
 
     Args:
         graphs: The set, on any device.
@@ -150,17 +151,8 @@ def save_npz(graphs: GraphSet, path: str | os.PathLike[str]) -> None:
     if graphs.split is not None:
         named = graphs.split_name.isidentifier() and graphs.split_name != "given"
         arrays[f"{graphs.split_name}_split" if named else "split"] = graphs.split.numpy()
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".npz", delete=False
-    ) as file:
-        try:
-            np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _kept(name: str, features: torch.Tensor | OneHot | None) -> dict[str, Any]:

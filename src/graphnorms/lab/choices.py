@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import is_number, unknown_name
@@ -156,7 +157,7 @@ def chosen_model(choices: Choices) -> str | ModelFactory | None:
         return model
     file, colon, function = model.partition(":")
     if colon and file.endswith(".py"):
-        module = file.removesuffix(".py").replace("/", ".")
+        module = ".".join(Path(file).with_suffix("").parts)
         raise ValueError(f"model {model!r} names a file, expected its module: {module}:{function}")
     if not is_spec(model):
         raise ValueError(
