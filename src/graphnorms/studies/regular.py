@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from graphnorms.data import GraphSet
 from graphnorms.data.features import Features
 from graphnorms.data.raw import RawGraphs
+from graphnorms.data.reading import Reading
 
 DEGREES: Final = (3, 4, 5, 6)
 SIZES: Final = (6, 9, 12, 15)
@@ -85,4 +86,4 @@ def _packed(name: str, graphs: Sequence[Graph], features: Features) -> GraphSet:
         source=np.concatenate((one, other)),
         target=np.concatenate((other, one)),
         y=np.arange(len(graphs)) % 4,
-    ).pack(features)
+    ).pack(Reading(features=features))
