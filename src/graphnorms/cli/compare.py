@@ -107,6 +107,29 @@ def compare(
         str | None,
         typer.Option(help="labels, attributes or none.", show_default=_OF_DATA),
     ] = None,
+    keep_loops: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-loops/--drop-loops",
+            help="Edges from a node to itself.",
+            show_default="dropped of TU folders, as in PyG",
+        ),
+    ] = None,
+    keep_repeats: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-repeats/--merge-repeats",
+            help="Edges that are listed again.",
+            show_default="merged in TU folders, as in PyG",
+        ),
+    ] = None,
+    drop_empty: Annotated[
+        bool, typer.Option("--drop-empty", help="Leave out graphs without nodes.")
+    ] = False,
+    drop_rare: Annotated[
+        int | None,
+        typer.Option(help="Leave out classes of fewer items than this.", show_default="none"),
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -210,17 +233,22 @@ def compare(
         "learning_rate": None if lr is None else _rates(lr), "weight_decay": weight_decay,
         "batch_size": batch_size, "margin": margin, "seed": seed, "device": device,
     }  # fmt: skip
+    reading: dict[str, Any] = {
+        "task": task, "features": features, "edge_features": edge_features,
+        "keep_loops": keep_loops, "keep_repeats": keep_repeats,
+        "drop_empty": drop_empty or None, "drop_rare": drop_rare,
+    }  # fmt: skip
     where: dict[str, Any] = {
-        "task": task, "features": features, "edge_features": edge_features, "engine": engine,
-        "scheduler": scheduler, "workers": workers, "stack": stack, "out": out, "resume": resume,
+        "engine": engine, "scheduler": scheduler, "workers": workers, "stack": stack, "out": out,
+        "resume": resume,
     }  # fmt: skip
     if dry_run:
-        _show_plan(dataset, choices, where, as_json=as_json)
+        _show_plan(dataset, choices, {**where, **reading}, as_json=as_json)
         return 0
     with Display(Console(stderr=as_json), quiet_in_pipes=as_json) as display:
         interruption = None
         try:
-            comparison = run(dataset, **choices, **where, progress=display)
+            comparison = run(dataset, **choices, **reading, **where, progress=display)
         except ComparisonInterrupted as caught:
             comparison, interruption = caught.comparison, str(caught)
     if as_json:

@@ -50,6 +50,10 @@ def compare(
     task: str | None = None,
     features: str | None = None,
     edge_features: str | None = None,
+    keep_loops: bool | None = None,
+    keep_repeats: bool | None = None,
+    drop_empty: bool | None = None,
+    drop_rare: int | None = None,
     metric: str | None = None,
     split: str | None = None,
     folds: int | None = None,
@@ -102,6 +106,10 @@ def compare(
         features: What node features are made of: `"labels"`, `"attributes"`, `"degree"`,
             `"constant"`, or by default whatever the data suggest.
         edge_features: Likewise of edges: `"labels"`, `"attributes"` or `"none"`.
+        keep_loops, keep_repeats: Whether self loops and edges listed again stay; default: as
+            the format is read elsewhere, see `graphnorms.data.Reading`.
+        drop_empty: Leave out graphs without nodes, which are an error otherwise.
+        drop_rare: Leave out classes of fewer items than this.
         metric: The score compared, see `graphnorms.training.METRICS`; default: accuracy, ROC-AUC
             or MAE, by the task.
         split: `"given"` or `"random"`, for the protocol `"split"`.
@@ -133,8 +141,10 @@ def compare(
         OSError: The run's folder cannot be written.
     """
     plan, config = prepare(
-        dataset, task=task, features=features, edge_features=edge_features, engine=engine,
-        scheduler=scheduler, workers=workers, stack=stack, out=out, resume=resume,
+        dataset, task=task, features=features, edge_features=edge_features,
+        keep_loops=keep_loops, keep_repeats=keep_repeats, drop_empty=drop_empty,
+        drop_rare=drop_rare, engine=engine, scheduler=scheduler, workers=workers, stack=stack,
+        out=out, resume=resume,
         choices=Choices(
             norms=norms, protocol=protocol, budget=budget, model=model, preset=preset,
             norm_place=norm_place, residual=residual, layers=layers, hidden=hidden,
@@ -160,15 +170,13 @@ def prepare(
     dataset: Dataset = None,
     *,
     choices: Choices,
-    task: str | None = None,
-    features: str | None = None,
-    edge_features: str | None = None,
     engine: str = "local",
     scheduler: str | None = None,
     workers: int | None = None,
     stack: str | int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    **reading: Any,
 ) -> tuple[Plan, dict[str, Any]]:
     """Resolve what `compare` was asked for, without touching the run's folder.
 
@@ -184,7 +192,7 @@ def prepare(
     if workers is not None:
         require_integer("workers", workers, at_least=1)
     choices = replace(choices, model=chosen_model(choices))
-    asked = _given(task=task, features=features, edge_features=edge_features)
+    asked = _given(**reading)
     folder = None if out is None else Path(out)
     if resume:
         if folder is None:
@@ -314,7 +322,7 @@ def _comparison(plan: Plan, run: Run) -> Comparison:
     )
 
 
-def _given(**options: str | None) -> dict[str, Any]:
+def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from graphnorms.lab.choices import Choices, said
 from graphnorms.lab.protocol import CompareSettings
 
+_NO = {"keep_loops": "--drop-loops", "keep_repeats": "--merge-repeats"}
+
 
 def choices_of(settings: CompareSettings) -> Choices:
     """Return choices that resolve to these settings, whatever the defaults are one day."""
@@ -65,7 +67,10 @@ def command_of(
     words = ["graphnorms", "compare", settings.dataset]
     for name, value in options.items():
         option = "lr" if name == "learning_rate" else name.replace("_", "-")
-        words += [f"--{option}", _text(value)]
+        if isinstance(value, bool):
+            words += [f"--{option}"] if value else [_NO[name]] if name in _NO else []
+        else:
+            words += [f"--{option}", _text(value)]
     return shlex.join(words)
 
 

@@ -111,7 +111,8 @@ class Arrays:
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(file)
         stated = math.prod(shape) * dtype.itemsize
-        if not dtype.hasobject and stated > min(info.file_size, _DEFLATED * info.compress_size):
+        room = min(info.file_size, _DEFLATED * info.compress_size) - file.tell()
+        if not dtype.hasobject and stated > room:
             raise ValueError(f"it states {stated} bytes, and the file is too small for them")
 
     def error(self, name: str, message: str) -> DatasetError:

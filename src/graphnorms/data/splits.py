@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -107,7 +108,8 @@ def split_items(graphs: GraphSet, config: SplitConfig) -> Split:
     units = torch.unique(unit_of_item) if nodes_of_many else items
     strata = None if nodes_of_many else _strata(graphs, items)
     noun = "graphs" if nodes_of_many else f"{graphs.task.level}s"
-    places = _divide(len(units), strata, config, noun)
+    names = graphs.class_names or ("no", "yes")
+    places = _divide(len(units), strata, config, noun, names)
     chosen = [units[torch.from_numpy(place)] for place in places]
     if nodes_of_many:
         chosen = [items[torch.isin(unit_of_item, part)] for part in chosen]
@@ -160,7 +162,7 @@ def _given(graphs: GraphSet, items: Tensor, config: SplitConfig) -> Split:
 
 
 def _divide(
-    number: int, strata: Integers | None, config: SplitConfig, noun: str
+    number: int, strata: Integers | None, config: SplitConfig, noun: str, names: Sequence[str]
 ) -> tuple[Integers, Integers, Integers]:
     """The places of the training, validation and test units among `number` of them."""
     everyone = np.arange(number)
@@ -173,7 +175,7 @@ def _divide(
     if strata is None:
         folds = shuffled_folds(number, config.folds, config.seed, noun=noun)
     else:
-        folds = stratified_folds(torch.from_numpy(strata), config.folds, config.seed)
+        folds = stratified_folds(torch.from_numpy(strata), config.folds, config.seed, names=names)
     rest, held_out_fold = (part.numpy() for part in folds[config.fold])
     if config.kind == "paper":
         return rest, held_out_fold, everyone[:0]

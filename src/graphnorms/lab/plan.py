@@ -213,6 +213,11 @@ def require_possible(plan: Plan) -> None:
 
     settings, graphs = plan.settings, plan.dataset
     _require_targets(graphs)
+    if graphs.same_inputs:
+        raise ValueError(
+            f"all {len(graphs)} graphs of {graphs.name} have the same input ({graphs.features}), "
+            "so there is nothing to learn from; choose other features"
+        )
     split_items(graphs, plan.schedule.split(0))
     if plan.factory is not None:
         _require_one(plan, plan.factory)

@@ -8,10 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from graphnorms.data import GraphSet
-from graphnorms.data.features import Features
+from graphnorms.data import Features, GraphSet, Reading
 from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Reading
 
 DEGREES: Final = (3, 4, 5, 6)
 SIZES: Final = (6, 9, 12, 15)
