@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+from typing import Final
+
+_LONGEST: Final = 2000
+"""Characters that are kept of what other code says."""
 
 
 class GraphnormsError(Exception):
@@ -20,6 +25,33 @@ class DatasetError(GraphnormsError, ValueError):
 
 class RunExistsError(GraphnormsError, ValueError):
     """The output folder holds a run made with other settings."""
+
+
+def printable(text: str) -> str:
+    r"""Write control characters, and what no encoding knows, as escapes such as `\x1b`.
+
+    What a name or an exception contains must not steer a terminal. Lines stay lines.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs") and character != "\n"
+        else character
+        for character in text
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an exception says on one line, its kind in front of it, long ones cut."""
+    name = type(error).__name__
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # of the exception's own __str__
+        text = "its text cannot be read"
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}… (cut; {len(text)} characters)"
+    return printable(f"{name}: {text}" if text else name)
 
 
 def is_number(value: object) -> bool:

@@ -21,7 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
-        with temporary.open("r+b") as file:  # Windows writes back only what is open for writing
+        with temporary.open("r+b") as file:  # Windows syncs nothing that is only read
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)

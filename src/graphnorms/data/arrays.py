@@ -15,8 +15,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from graphnorms.data.guess import what_it_seems
-from graphnorms.data.text import in_one_line, printable
-from graphnorms.errors import DatasetError, unknown_name
+from graphnorms.data.text import as_name
+from graphnorms.errors import DatasetError, one_line, unknown_name
 
 Integers = NDArray[np.int64]
 
@@ -51,7 +51,7 @@ class Arrays:
             why = what_it_seems(self.path) if self.path.is_file() else ""
             raise DatasetError(
                 f"{self.path}: not a .npz file of arrays, but "
-                f"{why or f'damaged or something else ({in_one_line(error)})'}"
+                f"{why or f'damaged or something else ({one_line(error)})'}"
             ) from None
         self._members = {
             name.removesuffix(".npy"): name
@@ -83,13 +83,13 @@ class Arrays:
             DatasetError: It is missing or cannot be read.
         """
         if name not in self:
-            there = ", ".join(map(printable, self)) or "no arrays"
+            there = ", ".join(map(as_name, self)) or "no arrays"
             raise self.error(name, f"is missing; the file holds {there}")
         if name not in self._read:
             try:
                 self._read[name] = self._take(self._members[name])
             except Exception as error:  # whatever NumPy and zipfile make of changed bytes
-                raise self.error(name, f"cannot be read ({in_one_line(error)})") from None
+                raise self.error(name, f"cannot be read ({one_line(error)})") from None
         return self._read[name]
 
     def _take(self, member: str) -> NDArray[Any]:
@@ -117,7 +117,7 @@ class Arrays:
 
     def error(self, name: str, message: str) -> DatasetError:
         """Build the error that names the file and an array."""
-        return DatasetError(f"{self.path}, array {printable(name)}: {message}")
+        return DatasetError(f"{self.path}, array {as_name(name)}: {message}")
 
     def check_stated(self, name: str, stated: int, held: Iterable[str]) -> None:
         """Raise the error for a stated size beside which the arrays `held` are far too small.
@@ -163,7 +163,7 @@ class Arrays:
         array = self[name]
         if array.dtype.kind != "U" or array.ndim != 1:
             raise self.error(name, f"is {array.dtype} of shape {array.shape}, expected texts")
-        return tuple(map(printable, array.tolist()))
+        return tuple(map(as_name, array.tolist()))
 
     def text(self, name: str) -> str:
         """Take a text; empty if the file has none."""
@@ -172,7 +172,7 @@ class Arrays:
         array = self[name]
         if array.dtype.kind != "U" or array.ndim != 0:
             raise self.error(name, f"is {array.dtype} of shape {array.shape}, expected a text")
-        return printable(str(array))
+        return as_name(str(array))
 
     def one_of(self, name: str, text: str, known: tuple[str, ...]) -> str:
         """Return a text that has to be one of some."""

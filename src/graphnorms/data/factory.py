@@ -8,8 +8,7 @@ from typing import Any, Unpack
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.pyg import from_pyg
 from graphnorms.data.reading import Features, Reading, ReadOptions
-from graphnorms.data.text import in_one_line
-from graphnorms.errors import DatasetError
+from graphnorms.errors import DatasetError, one_line
 from graphnorms.user_code import find
 
 
@@ -57,4 +56,4 @@ def _call(spec: str, factory: Any) -> Any:
     try:
         return factory()
     except Exception as error:
-        raise DatasetError(f"{spec} raised {in_one_line(error)}") from error
+        raise DatasetError(f"{spec} raised {one_line(error)}") from error

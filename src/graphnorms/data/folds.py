@@ -48,11 +48,13 @@ def stratified_folds(
     rare = np.flatnonzero(counts < folds)
     if len(rare):
         few = some(f"{counts[at]} of {names[kinds[at]] if names else kinds[at]}" for at in rare)
-        fewer = f"at most {counts.min()} folds, " if counts.min() > 1 else ""
+        ways = [f"at most {counts.min()} folds"] if counts.min() > 1 else []
+        ways.append("a random split (--protocol split --split random)")
+        if len(counts) - len(rare) > 1:
+            ways.append(f"the other classes alone (--drop-rare {folds})")
         raise ValueError(
             f"{folds} folds need {folds} or more members of every class, and there are {few}: ask "
-            f"for {fewer}a split (--protocol split), or leave rare classes out "
-            f"(--drop-rare {folds})"
+            f"for {' or '.join(ways)}"
         )
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     return [

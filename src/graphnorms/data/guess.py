@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from graphnorms.data.text import printable
+from graphnorms.data.text import as_name
 
 ACCEPTED = (
     "a data set is a name, a folder in TU format, a .npz file, a powerful-gnns text file "
@@ -131,5 +131,5 @@ def _said(kind: str, way: str) -> str:
 
 
 def _shown(line: bytes) -> str:
-    text = printable(line.decode("utf-8", errors="replace"))
+    text = as_name(line.decode("utf-8", errors="replace"))
     return repr(text if len(text) <= 40 else text[:40] + "…")

@@ -16,7 +16,7 @@ from graphnorms.data.guess import ACCEPTED, what_it_seems
 from graphnorms.data.npz import read_npz
 from graphnorms.data.powerful_gnns import read_powerful_gnns
 from graphnorms.data.reading import Features, Reading, ReadOptions
-from graphnorms.data.text import printable
+from graphnorms.data.text import as_name
 from graphnorms.data.tu import is_tu_folder, read_tu
 from graphnorms.errors import DatasetError, unknown_name
 from graphnorms.user_code import is_spec
@@ -105,7 +105,7 @@ def _check_name(path: Path) -> None:
         if error.errno == errno.ENAMETOOLONG:
             raise DatasetError(f"{str(path)[:40]}…: a name of {len(str(path))} letters") from None
     except ValueError:  # a character that no name has
-        raise DatasetError(f"{printable(str(path))!r}: no name of a file; {ACCEPTED}") from None
+        raise DatasetError(f"{as_name(str(path))!r}: no name of a file; {ACCEPTED}") from None
 
 
 def _check_folder(folder: Path) -> None:

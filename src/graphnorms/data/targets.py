@@ -12,7 +12,7 @@ from torch import Tensor
 from graphnorms.data.features import as_float32
 from graphnorms.data.reading import Reading, TaskKind
 from graphnorms.data.task import Task
-from graphnorms.data.text import printable
+from graphnorms.data.text import as_name
 from graphnorms.errors import DatasetError
 
 ClassOrder = Literal["ascending", "first appearance"]
@@ -182,8 +182,8 @@ def _classes(
 def _class_name(kind: Any) -> str:
     """What a class is called: its text, or its integer to the last digit."""
     if isinstance(kind, bytes):
-        return printable(kind.decode("utf-8", errors="replace"))
-    return printable(kind) if isinstance(kind, str) else str(int(kind))
+        return as_name(kind.decode("utf-8", errors="replace"))
+    return as_name(kind) if isinstance(kind, str) else str(int(kind))
 
 
 def _answers(name: str, numbers: Array) -> Array:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from graphnorms.errors import DatasetError
+from graphnorms.errors import DatasetError, printable
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -168,12 +168,6 @@ def some(items: Iterable[object], few: int = 8) -> str:
     return ", ".join(texts[:few] + more)
 
 
-def printable(text: str) -> str:
-    """Write a text of a file so that a terminal shows it and obeys nothing in it."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-
-
-def in_one_line(error: Exception) -> str:
-    """Write an exception of other code as its type and its first line."""
-    lines = str(error).splitlines()
-    return printable(f"{type(error).__name__}{f': {lines[0]}' if lines else ''}")
+def as_name(text: str) -> str:
+    """Write a text that a file calls something by in one line, which steers no terminal."""
+    return printable(" ".join(text.split()))
