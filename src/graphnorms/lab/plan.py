@@ -121,8 +121,12 @@ class Schedule:
 
         settings = self.settings
         if settings.protocol == "split":
+            of_several = {"folds": settings.folds, "fold": fold} if settings.folds > 1 else {}
             return SplitConfig(
-                kind=settings.split, seed=settings.split_seed, holdout=settings.holdout
+                kind=settings.split,
+                seed=settings.split_seed,
+                holdout=settings.holdout,
+                **of_several,
             )
         kind = "paper" if settings.protocol == "paper" else "fold"
         return SplitConfig(
@@ -218,7 +222,8 @@ def require_possible(plan: Plan) -> None:
             f"all {len(graphs)} graphs of {graphs.name} have the same input ({graphs.features}), "
             "so there is nothing to learn from; choose other features"
         )
-    split_items(graphs, plan.schedule.split(0))
+    for fold in range(settings.folds if settings.split == "given" else 1):
+        split_items(graphs, plan.schedule.split(fold))
     if plan.factory is not None:
         _require_one(plan, plan.factory)
         return
