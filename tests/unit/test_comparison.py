@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -369,6 +370,28 @@ def test_graphs_of_pyg_are_read_as_asked_also_when_resumed(begun):
     assert plan.dataset.features == "one-hot degree"
     assert "task='regression', features='degree'" in plan.command
     assert open_comparison(folder).command == plan.command
+
+
+def test_how_data_are_read_is_part_of_the_command(tmp_path):
+    lines = {
+        "A": "1, 2\n2, 1\n1, 1\n3, 4\n4, 3\n4, 3\n",
+        "graph_indicator": "1\n1\n3\n3\n" + "".join(f"{n}\n" for n in range(4, 24)),
+        "graph_labels": "7\n8\n" + "8\n7\n" * 10 + "9\n",
+    }
+    for part, text in lines.items():
+        (tmp_path / f"DS_{part}.txt").write_text(text)
+    reading = {
+        "keep_loops": True, "keep_repeats": False, "drop_empty": True, "drop_rare": 2,
+        "features": "degree",
+    }  # fmt: skip
+    plan, config = planned(tmp_path, **reading, folds=2)
+    assert config["reading"] == reading
+    assert (len(plan.dataset), plan.dataset.class_names) == (22, ("7", "8"))
+    words = shlex.split(plan.command)
+    assert {"--keep-loops", "--merge-repeats", "--drop-empty"} <= set(words)
+    assert words[words.index("--drop-rare") + 1] == "2"
+    with pytest.raises(DatasetError, match="1 of 23 graphs has no nodes"):
+        planned(tmp_path)
 
 
 def test_a_data_set_that_is_not_there_is_named(tmp_path):

@@ -283,6 +283,16 @@ def test_what_no_trial_could_do_is_refused_beforehand(make, mutag, tmp_path, cho
         require_possible(plan)
 
 
+def test_inputs_that_are_all_the_same_are_refused(mutag, make, tmp_path):
+    """As of SYNTHETIC, of whose graphs only the attributes differ, by its labels alone."""
+    same = mutag.subset([0] * 188)._with(y=mutag.y)
+    plan = Plan(
+        schedule=make(), dataset=same, workers=0, engine="inline", folder=tmp_path, command=""
+    )
+    with pytest.raises(ValueError, match="all 188 graphs of MUTAG have the same input"):
+        require_possible(plan)
+
+
 def test_targets_that_are_all_the_same_are_refused(mutag, make, tmp_path):
     ones = mutag._with(y=torch.ones_like(mutag.y))
     plan = Plan(
