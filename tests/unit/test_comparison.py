@@ -394,6 +394,27 @@ def test_how_data_are_read_is_part_of_the_command(tmp_path):
         planned(tmp_path)
 
 
+def test_a_split_by_scaffold_is_part_of_the_reading(begun, monkeypatch):
+    data = pytest.importorskip("torch_geometric.data")
+    monkeypatch.setattr(
+        "graphnorms.data.ScaffoldSplit.scaffolds", lambda self, smiles: list(smiles)
+    )
+    items = [
+        data.Data(edge_index=torch.empty(2, 0).long(), num_nodes=1 + n, y=float(n), smiles=f"C{n}")
+        for n in range(20)
+    ]
+    name = "scaffold:balanced:0,1,2"
+    folder = begun(items, protocol="split", folds=None, split=name)
+    plan, config = planned(items, resume=True, out=folder)
+    assert (config["split"], config["folds"]) == ("given", 3)
+    assert config["reading"] == {"split_by": name}
+    assert plan.dataset.split_name == name
+    assert f"split='{name}'" in plan.command
+    assert "split_by" not in plan.command
+    with pytest.raises(ValueError, match="unknown split 'scaffold:none'; did you mean scaffold:"):
+        planned(items, protocol="split", split="scaffold:none")
+
+
 def test_a_data_set_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DatasetError, match="unknown data set 'MUTTAG'"):
         compare("MUTTAG", out=tmp_path / "run")

@@ -141,7 +141,9 @@ def compare(
     split: Annotated[
         str | None,
         typer.Option(
-            help="given or random, for protocol split.", show_default="given, if there is one"
+            help="given, random, or for molecules scaffold:hashed, scaffold:balanced:0,1,2, "
+            "scaffold:deepchem; for protocol split.",
+            show_default="given, if there is one",
         ),
     ] = None,
     folds: Annotated[

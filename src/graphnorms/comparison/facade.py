@@ -112,7 +112,8 @@ def compare(
         drop_rare: Leave out classes of fewer items than this.
         metric: The score compared, see `graphnorms.training.METRICS`; default: accuracy, ROC-AUC
             or MAE, by the task.
-        split: `"given"` or `"random"`, for the protocol `"split"`.
+        split: `"given"`, `"random"`, or for molecules with SMILES `"scaffold:hashed"` or another
+            rule of `graphnorms.data.ScaffoldSplit`; for the protocol `"split"`.
         folds: Folds of a cross-validation.
         runs: Trials that are reported per fold, or on one split the seeds; default by the budget.
         epochs: Passes over the training data.
@@ -192,6 +193,10 @@ def prepare(
     if workers is not None:
         require_integer("workers", workers, at_least=1)
     choices = replace(choices, model=chosen_model(choices))
+    if choices.split is not None and choices.split.startswith("scaffold"):
+        # How data are divided by scaffold is how they are read: the lab finds a given split.
+        reading["split_by"] = choices.split
+        choices = replace(choices, split="given")
     asked = _given(**reading)
     folder = None if out is None else Path(out)
     if resume:

@@ -57,6 +57,8 @@ def command_of(
         model_in_memory: Whether the model is made by a function that came as an object.
     """
     options = {**reading, **said(choices_of(settings))}
+    if (split_by := options.pop("split_by", None)) is not None:
+        options["split"] = split_by
     if in_memory or model_in_memory:
         texts = {name: repr(value) for name, value in options.items()}
         if model_in_memory:

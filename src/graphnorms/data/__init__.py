@@ -9,6 +9,7 @@ from graphnorms.data.npz import read_npz, save_npz
 from graphnorms.data.powerful_gnns import read_powerful_gnns
 from graphnorms.data.pyg import from_pyg
 from graphnorms.data.reading import EdgeFeatures, Features, Reading, ReadOptions, TaskKind
+from graphnorms.data.scaffolds import ScaffoldSplit
 from graphnorms.data.splits import Split, SplitConfig, split_items
 from graphnorms.data.synthetic import random_graphs
 from graphnorms.data.task import Task
@@ -21,6 +22,7 @@ __all__ = [
     "GraphSet",
     "ReadOptions",
     "Reading",
+    "ScaffoldSplit",
     "Split",
     "SplitConfig",
     "Task",

@@ -11,8 +11,9 @@ from graphnorms.data.text import count, some
 
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet
+    from graphnorms.data.task import Task
 
-_PARTS = ("training", "validation", "test")
+PARTS = ("training", "validation", "test")
 _FEW = 8  # questions are listed
 _MANY = 512  # columns of labels are remarked on
 
@@ -79,6 +80,18 @@ def _numbers(graphs: GraphSet) -> str:
     return f"{details}, {missing:.1%} missing" if missing else details
 
 
+def target_words(y: torch.Tensor, task: Task) -> str:
+    """Say in a few words what the targets of some items are."""
+    if task.kind == "regression":
+        return f"mean {float(y.double().nanmean()):.4g}"
+    if task.kind == "binary":
+        return f"{float(y.nanmean()):.1%} yes"
+    counts = torch.bincount(y[y >= 0], minlength=task.outputs)
+    shares = counts.double() / counts.sum()
+    named = zip(task.targets, shares.tolist(), strict=True)
+    return some((f"{name} {share:.1%}" for name, share in named), few=4)
+
+
 def _inputs(graphs: GraphSet) -> str:
     edge = "none"
     if graphs.kept_edge_features is not None:
@@ -88,7 +101,7 @@ def _inputs(graphs: GraphSet) -> str:
     split = "none given"
     if graphs.split is not None:
         first = graphs.split if graphs.split.dim() == 1 else graphs.split[:, 0]
-        counts = [f"{int((first == part).sum())} {_PARTS[part]}" for part in range(3)]
+        counts = [f"{int((first == part).sum())} {PARTS[part]}" for part in range(3)]
         several = f"{graphs.num_splits} splits, the first: " if graphs.num_splits > 1 else ""
         split = f"{graphs.split_name} ({several}{', '.join(counts)})"
     return (

@@ -34,8 +34,9 @@ def read_embedded(
 
     nci5k: the first 4991 compounds of the open NCI database that RDKit parses, 81986 atoms with
     nine labels, 84317 bonds with three; the number to predict is Crippen's logP, computed by
-    RDKit 2026.09.1, and there is a scaffold split. `scripts/make_nci5k.py` made the file and says
-    what the labels are. Of RDKit's data, BSD 3-clause; see `files/LICENSE-nci5k`.
+    RDKit 2026.09.1, and there is a scaffold split, by a rule of its own.
+    `scripts/make_nci5k.py` made the file and says what the labels and the rule are. Of RDKit's
+    data, BSD 3-clause; see `files/LICENSE-nci5k`.
 
     Args:
         name: One of `embedded_names()`, in any case.

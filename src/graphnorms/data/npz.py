@@ -46,6 +46,8 @@ def read_npz(
     | `class_names` | `(classes,)` | text: what the classes 0, 1, … are called; `y` is then -1 where unknown |
     | `target_names` | `(targets,)` | text: what questions or numbers are called |
     | `name`, `task`, `level`, `unit`, `features` | `()` | text: of the set, the kind of its task, whether `graph` or `node` has targets, the unit of numbers, and what `x` is; where missing the file's name, or what `y` and `x` look like |
+    | `split_name` | `()` | text: what made the split |
+    | `smiles` | `(graphs,)` | text: the molecules, for splits by scaffold |
     | `notes` | `(notes,)` | text: what a user should be told of the set |
     | `x_width`, `edge_attr_width` | `()` | `x` or `edge_attr` is encoded already: the columns of that many in which a row is 1 |
 
@@ -95,6 +97,9 @@ def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
     level = _level(arrays, y_name, len(y), ptr)
     class_names, target_names = arrays.texts("class_names"), arrays.texts("target_names")
     split, split_name = _split(arrays, len(y))
+    smiles = arrays.texts("smiles")
+    if smiles and len(smiles) != len(ptr) - 1:
+        raise arrays.error("smiles", f"has {len(smiles)} entries, expected {len(ptr) - 1}")
     task: TaskKind = "classification" if class_names else "auto"
     if kind := arrays.text("task"):
         task = cast(TaskKind, arrays.one_of("task", kind, KINDS))
@@ -115,6 +120,7 @@ def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
         unknown=-1 if class_names or level == "node" else None,
         split=split,
         split_name=split_name,
+        smiles=smiles or None,
         repeats="edge_index" in arrays,
         notes=arrays.texts("notes"),
     )
@@ -215,6 +221,8 @@ def save_npz(graphs: GraphSet, path: str | os.PathLike[str]) -> None:
         arrays["notes"] = list(graphs.notes)
     if graphs.split is not None:
         named = graphs.split_name.isidentifier() and graphs.split_name != "given"
+        if not named and graphs.split_name != "given":
+            arrays["split_name"] = graphs.split_name
         arrays[f"{graphs.split_name}_split" if named else "split"] = graphs.split.numpy()
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
@@ -389,6 +397,7 @@ def _split(arrays: Arrays, items: int) -> tuple[NDArray[np.int8] | None, str]:
     if len(names) > 1:
         raise arrays.error(names[1], f"a second split beside {names[0]}; expected one at most")
     name = names[0]
+    by = arrays.text("split_name") or name.removesuffix("split").rstrip("_")
     split = arrays.integers(name, (1, 2))
     if len(split) != items or (split.ndim == 2 and not split.shape[1]):
         raise arrays.error(name, f"has shape {split.shape}, expected {items} rows, as y has")
@@ -398,7 +407,7 @@ def _split(arrays: Arrays, items: int) -> tuple[NDArray[np.int8] | None, str]:
             name,
             f"holds {wrong[0]}, expected 0 (training), 1 (validation), 2 (test) or -1 (unused)",
         )
-    return split.astype(np.int8), name.removesuffix("split").rstrip("_")
+    return split.astype(np.int8), by
 
 
 def _mask_name(arrays: Arrays, part: str) -> str | None:

@@ -106,6 +106,7 @@ def from_pyg(
         unknown=-1 if level == "node" else None,
         split=None if parts is None else _split(name, parts, len(y)),
         split_name=split_name,
+        smiles=_smiles(items),
         notes=tuple(notes),
     ).pack(reading)
 
@@ -124,6 +125,12 @@ def _present(name: str, items: list[Any], reading: Reading) -> tuple[list[Any], 
     if len(absent) == len(items):
         raise DatasetError(f"{name}: all {len(items)} items are None, expected graphs")
     return [item for item in items if item is not None], [f"{share} left out, for they are None"]
+
+
+def _smiles(items: list[Any]) -> list[str] | None:
+    """The SMILES of molecules, if all have them."""
+    smiles = [text for item in items if isinstance(text := getattr(item, "smiles", None), str)]
+    return smiles if len(smiles) == len(items) else None
 
 
 def _hidden(graphs: Any, first: Any) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphnorms.data.describe import PARTS, target_words
 from graphnorms.data.features import (
     Attributes,
     Labels,
@@ -20,6 +24,7 @@ from graphnorms.data.features import (
 )
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.reading import Reading
+from graphnorms.data.scaffolds import ScaffoldSplit, told
 from graphnorms.data.targets import ClassOrder, make_targets
 from graphnorms.data.task import Task
 from graphnorms.data.text import count, some
@@ -47,6 +52,7 @@ class RawGraphs:
         split: The part of each item, `(items,)`, or of each in several splits,
             `(items, splits)`, or None.
         split_name: What made the split.
+        smiles: Of each graph, where it is a molecule.
         loops, repeats: Whether edges from a node to itself, and edges listed again, stay where
             `Reading` does not say.
         first: The number of the first graph, as the messages count.
@@ -70,6 +76,7 @@ class RawGraphs:
     classes: ClassOrder = "ascending"
     split: NDArray[np.int8] | None = None
     split_name: str = ""
+    smiles: Sequence[str] | None = None
     loops: bool = True
     repeats: bool = True
     first: int = 0
@@ -110,6 +117,7 @@ class RawGraphs:
             self,
             ptr=np.concatenate(([0], np.cumsum(sizes[kept]))),
             y=self.y[kept] if of_graphs else self.y,
+            smiles=None if self.smiles is None else list(compress(self.smiles, kept)),
             split=self.split[kept] if of_graphs and self.split is not None else self.split,
             notes=(*self.notes, f"{share} left out, for they have no nodes"),
         )
@@ -157,6 +165,9 @@ class RawGraphs:
         )
         if reading.drop_rare:
             y, task = _without_rare(y, task, reading.drop_rare, self.name, notes)
+        split, split_name = self.split, self.split_name
+        if reading.split_by:
+            split, split_name = self._split_by(reading.split_by, y, task, notes), reading.split_by
         return GraphSet(
             name=self.name,
             x=x,
@@ -167,13 +178,36 @@ class RawGraphs:
             task=task,
             features=description,
             edge_features=edge_features,
-            split=None if self.split is None else torch.from_numpy(self.split),
-            split_name=self.split_name,
+            split=None if split is None else torch.from_numpy(split),
+            split_name=split_name,
             transpose_ptr=None if symmetric else torch.from_numpy(transpose[0]),
             transpose_index=None if symmetric else torch.from_numpy(transpose[1]),
             notes=tuple(notes),
             validate=False,
         )
+
+    def _split_by(self, name: str, y: Tensor, task: Task, notes: list[str]) -> NDArray[np.int8]:
+        """The parts of the molecules by a rule; what they hold is noted."""
+        where = f"data set {self.name!r}: split {name}"
+        if self.smiles is None or task.level != "graph":
+            raise DatasetError(
+                f"{where} takes the SMILES of each graph: attribute smiles of PyG's Data, or array "
+                "smiles of a .npz file"
+            )
+        rule = ScaffoldSplit.named(name)
+        scaffolds = rule.scaffolds(self.smiles)
+        split = rule.divide(scaffolds)
+        columns = split.reshape(len(split), -1)  # (molecules, splits)
+        for column, part in itertools.product(columns.T, range(3)):
+            if task.kind != "regression" and _of_one_class(y, torch.from_numpy(column == part)):
+                raise DatasetError(
+                    f"{where}: the {PARTS[part]} part has one class only, by which nothing can be "
+                    "scored; choose another rule or seed"
+                )
+        several = "of the first, " if columns.shape[1] > 1 else ""
+        words = told(columns[:, 0], scaffolds, lambda chosen: target_words(y[chosen], task))
+        notes.append(f"{name}, {several}{words}")
+        return split
 
     def _numbers(self, reading: Reading, noun: str) -> NDArray[Any] | None:
         """Attributes of the nodes or edges, all finite where they may be used."""
@@ -206,6 +240,13 @@ class RawGraphs:
             # NumPy's places are those of the first of each.
             kept = kept if keep else kept[np.sort(np.unique(keys, return_index=True)[1])]
         return kept
+
+
+def _of_one_class(y: Tensor, chosen: Tensor) -> bool:
+    """Whether some items are of one class, or have one answer to every question."""
+    columns = y[chosen].double().view(int(chosen.sum()), -1).T
+    known = [column[(column >= 0)] for column in columns]  # -1 and NaN are not
+    return all(len(column.unique()) < 2 for column in known)
 
 
 def _without_rare(

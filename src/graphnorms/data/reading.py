@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
 
+from graphnorms.data.scaffolds import ScaffoldSplit
 from graphnorms.errors import unknown_name
 
 Features = Literal["auto", "labels", "attributes", "degree", "constant"]
@@ -21,6 +22,7 @@ class ReadOptions(TypedDict, total=False):
     keep_repeats: bool | None
     drop_empty: bool
     drop_rare: int
+    split_by: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,8 @@ class Reading:
         drop_empty: Leave out graphs without nodes, and items of a list that are None, which are
             an error otherwise.
         drop_rare: Leave out classes of fewer items than this: their items then have no target.
+        split_by: Divide molecules anew by a rule, such as `"scaffold:hashed"`, in place of the
+            split that is given; see `ScaffoldSplit`. It takes their SMILES.
 
     Raises:
         ValueError: A word or a value is not possible.
@@ -53,6 +57,7 @@ class Reading:
     keep_repeats: bool | None = None
     drop_empty: bool = False
     drop_rare: int = 0
+    split_by: str = ""
 
     def __post_init__(self) -> None:
         words: tuple[tuple[str, str, Any], ...] = (
@@ -65,6 +70,8 @@ class Reading:
                 raise unknown_name(what, given, get_args(known))
         if type(self.drop_rare) is not int or self.drop_rare < 0:
             raise ValueError(f"drop_rare is {self.drop_rare!r}, expected an integer ≥ 0")
+        if self.split_by:
+            ScaffoldSplit.named(self.split_by)
 
     def needs(self, kind: str, *, of_edges: bool = False) -> bool:
         """Whether the `"labels"` or `"attributes"` of the nodes, or of the edges, may be used.
