@@ -80,9 +80,8 @@ def what_it_seems(path: Path) -> str:
             inside = zlib.decompressobj(31).decompress(head, 1 << 16)
         except zlib.error:
             return ""  # the reader says how it is damaged
-        return _by_content(inside, Path(path.name.lower().removesuffix(".gz"))) and (
-            "packed by gzip, and inside " + _by_content(inside, Path(path.stem))
-        )
+        seems = _by_content(inside, Path(path.name.lower().removesuffix(".gz")))
+        return f"packed by gzip, and inside {seems}" if seems else ""
     return _by_content(head, path)
 
 

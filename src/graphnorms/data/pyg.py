@@ -120,7 +120,7 @@ def _present(name: str, items: list[Any], reading: Reading) -> tuple[list[Any], 
     if not reading.drop_empty:
         raise DatasetError(
             f"{name}: {share} {'is' if len(absent) == 1 else 'are'} None ({some(absent)}), "
-            "expected graphs; drop_empty leaves them out"
+            "expected graphs; drop_empty (--drop-empty) leaves them out"
         )
     if len(absent) == len(items):
         raise DatasetError(f"{name}: all {len(items)} items are None, expected graphs")

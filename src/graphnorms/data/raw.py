@@ -107,7 +107,7 @@ class RawGraphs:
         if not reading.drop_empty:
             raise DatasetError(
                 f"data set {self.name!r}: {share} {'has' if len(empty) == 1 else 'have'} no nodes "
-                f"({some(empty + self.first)}); drop_empty leaves them out"
+                f"({some(empty + self.first)}); drop_empty (--drop-empty) leaves them out"
             )
         if len(empty) == len(sizes):
             raise DatasetError(f"data set {self.name!r}: no graph has any nodes")
@@ -199,10 +199,12 @@ class RawGraphs:
         split = rule.divide(scaffolds)
         columns = split.reshape(len(split), -1)  # (molecules, splits)
         for column, part in itertools.product(columns.T, range(3)):
-            if task.kind != "regression" and _of_one_class(y, torch.from_numpy(column == part)):
+            chosen = torch.from_numpy(column == part)
+            if not chosen.any() or (task.kind != "regression" and _of_one_class(y[chosen])):
+                has = "one class only" if chosen.any() else "no molecules"
                 raise DatasetError(
-                    f"{where}: the {PARTS[part]} part has one class only, by which nothing can be "
-                    "scored; choose another rule or seed"
+                    f"{where}: the {PARTS[part]} part has {has}, by which nothing can be scored; "
+                    "choose another rule or seed"
                 )
         several = "of the first, " if columns.shape[1] > 1 else ""
         words = told(columns[:, 0], scaffolds, lambda chosen: target_words(y[chosen], task))
@@ -242,11 +244,10 @@ class RawGraphs:
         return kept
 
 
-def _of_one_class(y: Tensor, chosen: Tensor) -> bool:
-    """Whether some items are of one class, or have one answer to every question."""
-    columns = y[chosen].double().view(int(chosen.sum()), -1).T
-    known = [column[(column >= 0)] for column in columns]  # -1 and NaN are not
-    return all(len(column.unique()) < 2 for column in known)
+def _of_one_class(y: Tensor) -> bool:
+    """Whether some items are of one class, or have one answer to each question."""
+    # What is not known is -1 or NaN.
+    return all(len(column[column >= 0].unique()) < 2 for column in y.view(len(y), -1).T)
 
 
 def _without_rare(

@@ -68,6 +68,11 @@ class Reading:
         for what, given, known in words:
             if given not in get_args(known):
                 raise unknown_name(what, given, get_args(known))
+        for name in ("keep_loops", "keep_repeats", "drop_empty"):
+            if type(value := getattr(self, name)) is not bool and (
+                value is not None or "drop" in name
+            ):
+                raise ValueError(f"{name} is {value!r}, expected True or False")
         if type(self.drop_rare) is not int or self.drop_rare < 0:
             raise ValueError(f"drop_rare is {self.drop_rare!r}, expected an integer ≥ 0")
         if self.split_by:

@@ -163,7 +163,7 @@ def test_features_can_be_chosen(tmp_path: Path) -> None:
         ({"node_ptr": np.array([0, 6, 5])}, "array node_ptr: does not ascend: 6 is followed by 5"),
         (
             {"node_ptr": np.array([0, 5, 5]), "edge_ptr": np.array([0, 6, 6])},
-            "1 of 2 graphs has no nodes (1); drop_empty leaves them out",
+            "1 of 2 graphs has no nodes (1); drop_empty (--drop-",
         ),
         ({"node_ptr": np.array([0.0, 3, 5])}, "array node_ptr: is float64, expected integers"),
         ({"node_ptr": np.array([0])}, "array node_ptr: 1 entries, expected offsets from 0 to 5"),

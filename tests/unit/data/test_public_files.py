@@ -202,7 +202,7 @@ def test_empty_graphs(tmp_path: Path, pyg_data: ModuleType) -> None:
         graph_labels="1\n2\n3\n4\n2\n4\n",
     )  # fmt: skip
     with pytest.raises(
-        DatasetError, match=r"'DS': 3 of 6 graphs have no nodes \(1, 3, 6\); drop_empty leaves"
+        DatasetError, match=r"'DS': 3 of 6 graphs have no nodes \(1, 3, 6\); drop_empty .--drop-"
     ):
         read_tu(folder)
     graphs = read_tu(folder, drop_empty=True)
@@ -283,6 +283,9 @@ def test_rare_classes_have_the_names_of_the_file(tmp_path: Path) -> None:
     assert sorted(every.tolist()) == [0, 1, 2, 3, 5, 6]
     with pytest.raises(DatasetError, match="no class has 9 graphs or more"):
         read_tu(rare(tmp_path, "5 5 6"), drop_rare=9)
+    for wrong in ({"keep_loops": "no"}, {"drop_empty": None}, {"keep_repeats": 1}):
+        with pytest.raises(ValueError, match=r"(keep|drop)_[a-z]+ is .*, expected True or False"):
+            read_tu(tmp_path, **wrong)
     with pytest.raises(ValueError, match="drop_rare is -1, expected an integer ≥ 0"):
         read_tu(tmp_path, drop_rare=-1)
 

@@ -190,7 +190,10 @@ def test_tu_without_edges_and_with_windows_line_ends(tmp_path: Path) -> None:
         ({"graph_indicator": "0\n0\n1\n1\n"}, "line 1: the first graph is 0, expected 1"),
         ({"graph_indicator": "\n"}, "graph_indicator.txt: the file is empty"),
         ({"graph_indicator": "1\n1 1\n"}, "graph_indicator.txt, line 2: 2 numbers, expected 1"),
-        ({"graph_labels": "1\n1\n1\n"}, "'DS': 1 of 3 graphs has no nodes .3.; drop_empty leaves"),
+        (
+            {"graph_labels": "1\n1\n1\n"},
+            "'DS': 1 of 3 graphs has no nodes .3.; drop_empty .--drop-",
+        ),
         (
             {"graph_labels": "1\n"},
             "indicator.txt, line 4: graph 2, but DS_graph_labels.txt has 1 line, one for",
@@ -412,7 +415,7 @@ def test_pyg_x_of_one_dimension_and_of_integers(pyg_data: ModuleType) -> None:
         ({"edge_index": torch.tensor([[0], [2]])}, "graph 1: an edge to node 2, .* 0 … 1"),
         (
             {"x": torch.ones(0, 3), "edge_index": torch.empty(2, 0).long()},
-            "1 of 2 graphs has no nodes .1.; drop_empty leaves them out",
+            "1 of 2 graphs has no nodes .1.; drop_empty .--drop-",
         ),
         ({"x": torch.ones(0, 3)}, "graph 1: an edge, but no nodes"),
         ({"x": torch.ones(2, 3, 1)}, r"graph 1: x is of shape \(2, 3, 1\), expected a tensor"),

@@ -161,6 +161,8 @@ def test_a_part_of_one_class_is_refused(pyg_data: ModuleType) -> None:
     y = [place % 2 for place in range(12)] + [1, 1] + [0, 1] * 3
     with pytest.raises(DatasetError, match="split scaffold:deepchem: the test part has one class"):
         from_pyg(molecules(pyg_data, smiles, y), split_by="scaffold:deepchem")
+    with pytest.raises(DatasetError, match="the training part has no molecules"):
+        from_pyg(molecules(pyg_data, ["a", "a"], [0, 1]), split_by="scaffold:hashed")
 
 
 def test_what_has_no_smiles_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
