@@ -47,13 +47,15 @@ def stratified_folds(
         raise ValueError(f"{folds} folds of no items: y is empty")
     rare = np.flatnonzero(counts < folds)
     if len(rare):
-        few = some(f"{counts[at]} of {names[kinds[at]] if names else kinds[at]}" for at in rare)
+        few = some(
+            f"class {names[kinds[at]] if names else kinds[at]} has {counts[at]}" for at in rare
+        )
         ways = [f"at most {counts.min()} folds"] if counts.min() > 1 else []
         ways.append("a random split (--protocol split --split random)")
         if len(counts) - len(rare) > 1:
             ways.append(f"the other classes alone (--drop-rare {folds})")
         raise ValueError(
-            f"{folds} folds need {folds} or more members of every class, and there are {few}: ask "
+            f"{folds} folds need {folds} or more members of every class, and {few}: ask "
             f"for {' or '.join(ways)}"
         )
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)

@@ -50,7 +50,7 @@ def test_seeds_and_lists() -> None:
     ("y", "folds", "message"),
     [
         ([0, 0, 1, 1], 1, "folds is 1, expected an integer ≥ 2"),
-        ([0, 0, 0, 1, 1], 3, "3 folds need 3 or more members of every class, and there are 2 of 1"),
+        ([0, 0, 0, 1, 1], 3, "3 folds need 3 or more members of every class, and class 1 has 2"),
         ([], 2, "2 folds of no items: y is empty"),
         ([[0, 1]], 2, r"y has shape \(1, 2\), expected \(graphs,\)"),
     ],

@@ -259,17 +259,18 @@ def rare(folder: Path, classes: str) -> Path:
 def test_rare_classes_have_the_names_of_the_file(tmp_path: Path) -> None:
     graphs = read_tu(rare(tmp_path, "5 5 5 5 11 12 12 14"))
     for folds in (2, 3):
-        with pytest.raises(ValueError, match="1 of 11") as caught:
+        with pytest.raises(ValueError, match="class 11 has 1") as caught:
             split_items(graphs, SplitConfig(kind="fold", folds=folds))
-        few = "1 of 11, 1 of 14" if folds == 2 else "1 of 11, 2 of 12, 1 of 14"
+        also_few = "" if folds == 2 else "class 12 has 2, "
+        few = f"class 11 has 1, {also_few}class 14 has 1"
         # With three folds one class alone would be left.
         also = " or the other classes alone (--drop-rare 2)" if folds == 2 else ""
         assert str(caught.value) == (
-            f"{folds} folds need {folds} or more members of every class, and there are {few}: ask "
+            f"{folds} folds need {folds} or more members of every class, and {few}: ask "
             f"for a random split (--protocol split --split random){also}"
         )
     # Fewer folds are advised only where they help.
-    with pytest.raises(ValueError, match="there are 2 of 1: ask for at most 2 folds or a random"):
+    with pytest.raises(ValueError, match="class 1 has 2: ask for at most 2 folds or a random"):
         stratified_folds([0, 0, 0, 1, 1], 3, 0)
     kept = read_tu(rare(tmp_path, "5 5 5 5 11 12 12 14"), drop_rare=2)
     check_graph_set(kept)
