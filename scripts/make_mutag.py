@@ -35,7 +35,7 @@ def main() -> None:
         if not members:
             parser.error(f"{arguments.wheel} has no {MEMBERS}; use the wheel of grakel 0.1.11")
         wheel.extractall(folder, members)
-        mutag = read_tu(Path(folder) / MEMBERS)
+        mutag = read_tu(Path(folder) / MEMBERS, edge_features="none")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(arguments.out, **arrays_of(mutag))
     print(f"{arguments.out}: {arguments.out.stat().st_size} bytes, fingerprint {mutag.fingerprint}")

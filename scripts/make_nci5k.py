@@ -15,8 +15,10 @@ between octanol and water, as Wildman and Crippen's atom contributions add up to
 Comput. Sci. 1999).
 
 `scaffold_split` has 80, 10 and 10 percent of the molecules: those with one Bemis-Murcko scaffold
-are in one part, and the scaffolds with most molecules are trained on, as MoleculeNet splits.
-Molecules that the list holds twice have one scaffold, so that no part sees another's.
+are in one part, and the scaffolds with most molecules are trained on, of equally frequent ones
+those that are listed first (MoleculeNet takes the last: its test molecules are others). The 1149
+molecules without a ring have one scaffold and are trained on. Molecules that the list
+holds twice have one scaffold, so that no part sees another's.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -427,8 +428,8 @@ def test_graphs_of_pyg_are_read_as_asked_also_when_resumed(begun):
     data = pytest.importorskip("torch_geometric.data")
     items = [
         data.Data(
-            edge_index=torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), y=torch.tensor(float(n % 2)),
-            x=torch.ones(3, 2) * n,
+            edge_index=torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])[:, : 2 + n % 2 * 2],
+            y=torch.tensor(float(n % 2)), x=torch.ones(3, 2) * n,
         )
         for n in range(12)
     ]  # fmt: skip
@@ -439,6 +440,49 @@ def test_graphs_of_pyg_are_read_as_asked_also_when_resumed(begun):
     assert plan.dataset.features == "one-hot degree"
     assert "task='regression', features='degree'" in plan.command
     assert open_comparison(folder).command == plan.command
+
+
+def test_how_data_are_read_is_part_of_the_command(tmp_path):
+    lines = {
+        "A": "1, 2\n2, 1\n1, 1\n3, 4\n4, 3\n4, 3\n",
+        "graph_indicator": "1\n1\n3\n3\n" + "".join(f"{n}\n" for n in range(4, 24)),
+        "graph_labels": "7\n8\n" + "8\n7\n" * 10 + "9\n",
+    }
+    for part, text in lines.items():
+        (tmp_path / f"DS_{part}.txt").write_text(text)
+    reading = {
+        "keep_loops": True, "keep_repeats": False, "drop_empty": True, "drop_rare": 2,
+        "features": "degree",
+    }  # fmt: skip
+    plan, config = planned(tmp_path, **reading, folds=2)
+    assert config["reading"] == reading
+    assert (len(plan.dataset), plan.dataset.class_names) == (22, ("7", "8"))
+    words = shlex.split(plan.command)
+    assert {"--keep-loops", "--merge-repeats", "--drop-empty"} <= set(words)
+    assert words[words.index("--drop-rare") + 1] == "2"
+    with pytest.raises(DatasetError, match="1 of 23 graphs has no nodes"):
+        planned(tmp_path)
+
+
+def test_a_split_by_scaffold_is_part_of_the_reading(begun, monkeypatch):
+    data = pytest.importorskip("torch_geometric.data")
+    monkeypatch.setattr(
+        "graphnorms.data.ScaffoldSplit.scaffolds", lambda self, smiles: list(smiles)
+    )
+    items = [
+        data.Data(edge_index=torch.empty(2, 0).long(), num_nodes=1 + n, y=float(n), smiles=f"C{n}")
+        for n in range(20)
+    ]
+    name = "scaffold:balanced:0,1,2"
+    folder = begun(items, protocol="split", folds=None, split=name)
+    plan, config = planned(items, resume=True, out=folder)
+    assert (config["split"], config["folds"]) == ("given", 3)
+    assert config["reading"] == {"split_by": name}
+    assert plan.dataset.split_name == name
+    assert f"split='{name}'" in plan.command
+    assert "split_by" not in plan.command
+    with pytest.raises(ValueError, match="unknown split 'scaffold:none'; did you mean scaffold:"):
+        planned(items, protocol="split", split="scaffold:none")
 
 
 def test_a_data_set_that_is_not_there_is_named(tmp_path):

@@ -108,6 +108,29 @@ def compare(
         str | None,
         typer.Option(help="labels, attributes or none.", show_default=_OF_DATA),
     ] = None,
+    keep_loops: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-loops/--drop-loops",
+            help="Edges from a node to itself.",
+            show_default="dropped of TU folders, as in PyG",
+        ),
+    ] = None,
+    keep_repeats: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-repeats/--merge-repeats",
+            help="Edges that are listed again.",
+            show_default="merged in TU folders, as in PyG",
+        ),
+    ] = None,
+    drop_empty: Annotated[
+        bool, typer.Option("--drop-empty", help="Leave out graphs without nodes.")
+    ] = False,
+    drop_rare: Annotated[
+        int | None,
+        typer.Option(help="Leave out classes of fewer items than this.", show_default="none"),
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -119,7 +142,9 @@ def compare(
     split: Annotated[
         str | None,
         typer.Option(
-            help="given or random, for protocol split.", show_default="given, if there is one"
+            help="given, random, or for molecules scaffold:hashed, scaffold:balanced:0,1,2, "
+            "scaffold:deepchem; for protocol split.",
+            show_default="given, if there is one",
         ),
     ] = None,
     folds: Annotated[
@@ -220,18 +245,22 @@ def compare(
         "learning_rate": None if lr is None else _rates(lr), "weight_decay": weight_decay,
         "batch_size": batch_size, "margin": margin, "seed": seed, "device": device,
     }  # fmt: skip
+    reading: dict[str, Any] = {
+        "task": task, "features": features, "edge_features": edge_features,
+        "keep_loops": keep_loops, "keep_repeats": keep_repeats,
+        "drop_empty": drop_empty or None, "drop_rare": drop_rare,
+    }  # fmt: skip
     where: dict[str, Any] = {
-        "task": task, "features": features, "edge_features": edge_features, "engine": engine,
-        "scheduler": scheduler, "workers": workers, "stack": stack, "timeout": timeout,
-        "out": out, "resume": resume,
+        "engine": engine, "scheduler": scheduler, "workers": workers, "stack": stack,
+        "timeout": timeout, "out": out, "resume": resume,
     }  # fmt: skip
     if dry_run:
-        _show_plan(dataset, choices, where, as_json=as_json)
+        _show_plan(dataset, choices, {**where, **reading}, as_json=as_json)
         return 0
     with Display(terminal(stderr=as_json), quiet_in_pipes=as_json) as display:
         problem, code = "", 0
         try:
-            comparison = run(dataset, **choices, **where, progress=display)
+            comparison = run(dataset, **choices, **reading, **where, progress=display)
         except (ComparisonInterrupted, ReportError) as caught:
             comparison, problem = caught.comparison, str(caught)
             code = interrupts.INTERRUPTED if isinstance(caught, ComparisonInterrupted) else 1

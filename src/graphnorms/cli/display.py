@@ -111,7 +111,7 @@ def trial_line(status: Status, record: Record) -> str:
     """Say on one line how a trial ended, for outputs that are not drawn anew."""
     settings, config = status.plan.settings, record.config
     total = settings.planned
-    fold = f"fold {config['split']['fold']:2}  " if settings.protocol != "split" else ""
+    fold = f"fold {config['split']['fold']:2}  " if settings.folds > 1 else ""
     rates = (f"{rate:g}" for rate in settings.learning_rates)
     kind = "test" if config["stage"] == "final" else "validation"
     value = score_of(record)

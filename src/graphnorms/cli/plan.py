@@ -33,11 +33,14 @@ def plan_lines(plan: Plan) -> list[str]:
 
 def _design(settings: CompareSettings, graphs: GraphSet) -> str:
     """Say which difference the comparison can show."""
-    items = len(graphs) if graphs.task.level == "graph" else graphs.num_nodes
-    tested = items / settings.folds
+    tested = graphs.num_items / settings.folds
     held_out = settings.holdout if settings.protocol == "nested" else 0.0
-    trained = (items - tested) * (1 - held_out)
-    pairs = settings.runs if settings.protocol == "split" else settings.folds
+    trained = (graphs.num_items - tested) * (1 - held_out)
+    pairs = settings.folds
+    if settings.protocol == "split" and graphs.split is not None and settings.folds > 1:
+        tested, trained = (int((graphs.split == part).sum()) / settings.folds for part in (2, 0))
+    elif settings.protocol == "split":
+        tested, trained, pairs = 0.0, 0.0, settings.runs
     common: dict[str, Any] = {
         "protocol": settings.protocol,
         "metric": settings.metric,
@@ -46,7 +49,9 @@ def _design(settings: CompareSettings, graphs: GraphSet) -> str:
     }
     return wording.design(
         **common,
-        detectable=expected_detectable(**common, test_items=tested, train_items=trained),
+        detectable=expected_detectable(
+            **common, test_items=tested, train_items=trained, splits=settings.folds
+        ),
         test_ratio=tested / trained if trained else 0.0,
         unit=settings.unit,
     )
@@ -89,6 +94,12 @@ def _protocol(settings: CompareSettings) -> str:
             f"chosen by the same {metric} that is reported, as in the GIN and GraphNorm papers"
         )
     if settings.protocol == "split":
+        if settings.folds > 1:
+            return (
+                f"Protocol split, budget {settings.budget}: the {settings.folds} splits of the "
+                f"data; epoch by validation {metric}, learning rate {chosen}; "
+                f"{_count(settings.runs, 'fresh seed')} a split tested"
+            )
         how = "the split of the data" if settings.split == "given" else (
             f"one random split ({share} to validate, {share} to test)"
         )  # fmt: skip

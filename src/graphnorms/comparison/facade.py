@@ -51,6 +51,10 @@ def compare(
     task: str | None = None,
     features: str | None = None,
     edge_features: str | None = None,
+    keep_loops: bool | None = None,
+    keep_repeats: bool | None = None,
+    drop_empty: bool | None = None,
+    drop_rare: int | None = None,
     metric: str | None = None,
     split: str | None = None,
     folds: int | None = None,
@@ -105,9 +109,14 @@ def compare(
         features: What node features are made of: `"labels"`, `"attributes"`, `"degree"`,
             `"constant"`, or by default whatever the data suggest.
         edge_features: Likewise of edges: `"labels"`, `"attributes"` or `"none"`.
+        keep_loops, keep_repeats: Whether self loops and edges listed again stay; default: as
+            the format is read elsewhere, see `graphnorms.data.Reading`.
+        drop_empty: Leave out graphs without nodes, which are an error otherwise.
+        drop_rare: Leave out classes of fewer items than this.
         metric: The score compared, see `graphnorms.training.METRICS`; default: accuracy, ROC-AUC
             or MAE, by the task.
-        split: `"given"` or `"random"`, for the protocol `"split"`.
+        split: `"given"`, `"random"`, or for molecules with SMILES `"scaffold:hashed"` or another
+            rule of `graphnorms.data.ScaffoldSplit`; for the protocol `"split"`.
         folds: Folds of a cross-validation.
         runs: Trials that are reported per fold, or on one split the seeds; default by the budget.
         epochs: Passes over the training data.
@@ -140,9 +149,10 @@ def compare(
         OSError: The run's folder cannot be written.
     """
     plan, config = prepare(
-        dataset, task=task, features=features, edge_features=edge_features, engine=engine,
-        scheduler=scheduler, workers=workers, stack=stack, timeout=timeout, out=out,
-        resume=resume,
+        dataset, task=task, features=features, edge_features=edge_features,
+        keep_loops=keep_loops, keep_repeats=keep_repeats, drop_empty=drop_empty,
+        drop_rare=drop_rare, engine=engine, scheduler=scheduler, workers=workers, stack=stack,
+        timeout=timeout, out=out, resume=resume,
         choices=Choices(
             norms=norms, protocol=protocol, budget=budget, model=model, preset=preset,
             norm_place=norm_place, residual=residual, layers=layers, hidden=hidden,
@@ -180,9 +190,6 @@ def prepare(
     dataset: Dataset = None,
     *,
     choices: Choices,
-    task: str | None = None,
-    features: str | None = None,
-    edge_features: str | None = None,
     engine: str = "local",
     scheduler: str | None = None,
     workers: int | None = None,
@@ -190,6 +197,7 @@ def prepare(
     timeout: float | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    **reading: Any,
 ) -> tuple[Plan, dict[str, Any]]:
     """Resolve what `compare` was asked for, without touching the run's folder.
 
@@ -204,8 +212,8 @@ def prepare(
     for name in _TEXTS:
         _require_kind(name, getattr(choices, name), str, "a text")
     for name, text in (
-        ("engine", engine), ("scheduler", scheduler), ("task", task), ("features", features),
-        ("edge_features", edge_features),
+        ("engine", engine), ("scheduler", scheduler),
+        *((name, reading.get(name)) for name in ("task", "features", "edge_features")),
     ):  # fmt: skip
         _require_kind(name, text, str, "a text")
     _require_kind("out", out, (str, Path), "a folder")
@@ -222,7 +230,11 @@ def prepare(
     if timeout is not None:
         require_number("timeout", timeout, "a number > 0, in seconds", lambda value: value > 0)
     choices = replace(choices, model=chosen_model(choices))
-    asked = _given(task=task, features=features, edge_features=edge_features)
+    if choices.split is not None and choices.split.startswith("scaffold"):
+        # How data are divided by scaffold is how they are read: the lab finds a given split.
+        reading["split_by"] = choices.split
+        choices = replace(choices, split="given")
+    asked = _given(**reading)
     folder = None if out is None else Path(out)
     if resume:
         if folder is None:
@@ -377,7 +389,7 @@ def _comparison(plan: Plan, run: Run) -> Comparison:
     )
 
 
-def _given(**options: str | None) -> dict[str, Any]:
+def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from graphnorms.lab.choices import Choices, said
 from graphnorms.lab.protocol import CompareSettings
 
+_NO = {"keep_loops": "--drop-loops", "keep_repeats": "--merge-repeats"}
+
 
 def choices_of(settings: CompareSettings) -> Choices:
     """Return choices that resolve to these settings, whatever the defaults are one day."""
@@ -55,6 +57,8 @@ def command_of(
         model_in_memory: Whether the model is made by a function that came as an object.
     """
     options = {**reading, **said(choices_of(settings))}
+    if (split_by := options.pop("split_by", None)) is not None:
+        options["split"] = split_by
     if in_memory or model_in_memory:
         texts = {name: repr(value) for name, value in options.items()}
         if model_in_memory:
@@ -65,7 +69,10 @@ def command_of(
     words = ["graphnorms", "compare", settings.dataset]
     for name, value in options.items():
         option = "lr" if name == "learning_rate" else name.replace("_", "-")
-        words += [f"--{option}", _text(value)]
+        if isinstance(value, bool):
+            words += [f"--{option}"] if value else [_NO[name]] if name in _NO else []
+        else:
+            words += [f"--{option}", _text(value)]
     return shlex.join(words)
 
 

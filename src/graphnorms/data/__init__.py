@@ -2,16 +2,16 @@
 
 from graphnorms.data.batches import GraphBatch
 from graphnorms.data.embedded import embedded_names
-from graphnorms.data.features import EdgeFeatures, Features
 from graphnorms.data.folds import stratified_folds
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.load import load_dataset
 from graphnorms.data.npz import read_npz, save_npz
 from graphnorms.data.powerful_gnns import read_powerful_gnns
 from graphnorms.data.pyg import from_pyg
+from graphnorms.data.reading import EdgeFeatures, Features, Reading, ReadOptions, TaskKind
+from graphnorms.data.scaffolds import ScaffoldSplit
 from graphnorms.data.splits import Split, SplitConfig, split_items
 from graphnorms.data.synthetic import random_graphs
-from graphnorms.data.targets import TaskKind
 from graphnorms.data.task import Task
 from graphnorms.data.tu import read_tu
 
@@ -20,6 +20,9 @@ __all__ = [
     "Features",
     "GraphBatch",
     "GraphSet",
+    "ReadOptions",
+    "Reading",
+    "ScaffoldSplit",
     "Split",
     "SplitConfig",
     "Task",

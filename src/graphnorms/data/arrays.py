@@ -2,76 +2,135 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any, Self
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from graphnorms.data.text import in_one_line
-from graphnorms.errors import DatasetError, unknown_name
+from graphnorms.data.guess import what_it_seems
+from graphnorms.data.text import as_name
+from graphnorms.errors import DatasetError, one_line, unknown_name
 
 Integers = NDArray[np.int64]
 
+# Deflate makes a byte of 1032 at best; what a file states beyond that it cannot hold.
+_DEFLATED = 1032
+# How many nodes, or entries of features, a file may state: so many, and more of each it holds.
+_PLAIN, _PER_ENTRY = 1 << 22, 1 << 13
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(eq=False)
 class Arrays:
-    """What a file holds. Iterates over the names.
+    """What a file holds, read as it is asked for: whatever is not may be malformed.
+
+    Iterates over the names. To be used in a `with` statement, which closes the file.
 
     Args:
-        path: The file, for the messages.
-        values: The arrays by name.
+        path: The file.
+
+    Raises:
+        DatasetError: The file is missing, cannot be read, or is not such a file.
     """
 
     path: Path
-    values: Mapping[str, NDArray[Any]]
 
-    @classmethod
-    def read(cls, path: Path) -> Arrays:
-        """Read all arrays of a file, none of which may be pickled objects.
-
-        Raises:
-            DatasetError: The file is missing, cannot be read, or is not such a file.
-        """
-        values: dict[str, NDArray[Any]] = {}
-        name = ""
+    def __post_init__(self) -> None:
+        self._read: dict[str, NDArray[Any]] = {}
         try:
-            with path.open("rb") as file:  # which NumPy leaves open where it fails
-                stored = np.load(file, allow_pickle=False)
-                if not isinstance(stored, np.lib.npyio.NpzFile):
-                    raise DatasetError(f"{path}: holds one array, expected a .npz file of several")
-                for name in stored.files:
-                    values[name] = stored[name]
+            self._zip = zipfile.ZipFile(self.path)
         except FileNotFoundError:
-            raise DatasetError(f"{path}: no such file") from None
-        except DatasetError:
-            raise
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            where = f", array {name}" if name else ""
+            raise DatasetError(f"{self.path}: no such file") from None
+        except Exception as error:  # whatever zipfile makes of a file that was changed
+            why = what_it_seems(self.path) if self.path.is_file() else ""
             raise DatasetError(
-                f"{path}{where}: not a .npz file of arrays ({in_one_line(error)})"
+                f"{self.path}: not a .npz file of arrays, but "
+                f"{why or f'damaged or something else ({one_line(error)})'}"
             ) from None
-        return cls(path, values)
+        self._members = {
+            name.removesuffix(".npy"): name
+            for name in self._zip.namelist()
+            if name.endswith(".npy")
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._zip.close()
 
     def __contains__(self, name: str) -> bool:
-        return name in self.values
+        return name in self._members
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.values)
+        return iter(self._members)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Read an array, which must not be of pickled objects.
+
+        Raises:
+            DatasetError: It is missing or cannot be read.
+        """
+        if name not in self:
+            there = ", ".join(map(as_name, self)) or "no arrays"
+            raise self.error(name, f"is missing; the file holds {there}")
+        if name not in self._read:
+            try:
+                self._read[name] = self._take(self._members[name])
+            except Exception as error:  # whatever NumPy and zipfile make of changed bytes
+                raise self.error(name, f"cannot be read ({one_line(error)})") from None
+        return self._read[name]
+
+    def _take(self, member: str) -> NDArray[Any]:
+        info = self._zip.getinfo(member)
+        if info.flag_bits & 1:
+            raise ValueError("it is encrypted; store it without a password")
+        with self._zip.open(info) as file:
+            self._require_room(file, info)
+        with self._zip.open(info) as file:
+            array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
+            if file.read(1):
+                raise ValueError("more bytes than its shape takes")
+        return array
+
+    @staticmethod
+    def _require_room(file: IO[bytes], info: zipfile.ZipInfo) -> None:
+        """Refuse a size that the file states and cannot hold, before memory is asked for."""
+        version = npy.read_magic(file)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read(file)
+        stated = math.prod(shape) * dtype.itemsize
+        room = min(info.file_size, _DEFLATED * info.compress_size) - file.tell()
+        if not dtype.hasobject and stated > room:
+            raise ValueError(f"it states {stated} bytes, and the file is too small for them")
 
     def error(self, name: str, message: str) -> DatasetError:
         """Build the error that names the file and an array."""
-        return DatasetError(f"{self.path}, array {name}: {message}")
+        return DatasetError(f"{self.path}, array {as_name(name)}: {message}")
+
+    def check_stated(self, name: str, stated: int, held: Iterable[str]) -> None:
+        """Raise the error for a stated size beside which the arrays `held` are far too small.
+
+        A set may have some isolated nodes and unused columns, and not a memory full of them.
+        """
+        entries = sum(self[other].size for other in held if other in self)
+        if stated > _PLAIN + _PER_ENTRY * entries:
+            raise self.error(name, f"states a size of {stated}, beside {entries} entries")
 
     def numbers(self, name: str, dimensions: tuple[int, ...]) -> NDArray[Any]:
         """Take an array of numbers with one of some numbers of dimensions."""
-        if name not in self.values:
-            raise self.error(name, f"is missing; the file holds {', '.join(self.values)}")
-        array = self.values[name]
+        array = self[name]
         if array.dtype.kind not in "biuf" or array.ndim not in dimensions:
             expected = " or ".join(str(number) for number in dimensions)
             raise self.error(
@@ -86,6 +145,8 @@ class Arrays:
         array = self.numbers(name, dimensions)
         if array.dtype.kind == "f":
             raise self.error(name, f"is {array.dtype}, expected integers")
+        if array.size and array.dtype.kind == "u" and int(array.max()) >= 2**63:
+            raise self.error(name, f"holds {array.max()}, expected integers below 2^63")
         return array.astype(np.int64)
 
     def scalar(self, name: str) -> int:
@@ -97,21 +158,21 @@ class Arrays:
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Take a list of texts; empty if the file has none."""
-        if name not in self.values:
+        if name not in self:
             return ()
-        array = self.values[name]
+        array = self[name]
         if array.dtype.kind != "U" or array.ndim != 1:
             raise self.error(name, f"is {array.dtype} of shape {array.shape}, expected texts")
-        return tuple(array.tolist())
+        return tuple(map(as_name, array.tolist()))
 
     def text(self, name: str) -> str:
         """Take a text; empty if the file has none."""
-        if name not in self.values:
+        if name not in self:
             return ""
-        array = self.values[name]
+        array = self[name]
         if array.dtype.kind != "U" or array.ndim != 0:
             raise self.error(name, f"is {array.dtype} of shape {array.shape}, expected a text")
-        return str(array)
+        return as_name(str(array))
 
     def one_of(self, name: str, text: str, known: tuple[str, ...]) -> str:
         """Return a text that has to be one of some."""

@@ -51,7 +51,7 @@ def check_graph_set(graphs: GraphSet) -> None:
         _check_features("edge_features", edge_features)
         _check_rows("edge_features", edge_features.shape[0], graphs.num_edges, "edges")
     if (split := graphs.split) is not None:
-        check_tensor("split", split, torch.int8, 1)
+        check_tensor("split", split, torch.int8, 2 if split.dim() == 2 else 1)
         _check_rows("split", split.shape[0], graphs.num_items, "items")
         wrong = split[(split < -1) | (split > 2)]
         if wrong.shape[0]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import Unpack
 
-from graphnorms.data.features import EdgeFeatures, Features
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.targets import TaskKind
+from graphnorms.data.reading import Features, ReadOptions
 from graphnorms.data.tu import is_tu_folder, read_tu
 from graphnorms.errors import DatasetError
 
@@ -49,9 +49,7 @@ def read_collection(
     name: str,
     root: str | os.PathLike[str] = "data",
     features: Features = "auto",
-    *,
-    task: TaskKind = "auto",
-    edge_features: EdgeFeatures = "auto",
+    **options: Unpack[ReadOptions],
 ) -> GraphSet:
     """Read a set of the TU collection from `root/NAME`, or `root/NAME/raw` as PyG leaves it.
 
@@ -62,8 +60,7 @@ def read_collection(
         name: As the collection writes it.
         root: The folder that holds the sets.
         features: What the node features are made of, see `make_features`.
-        task: What the targets are, see `make_targets`.
-        edge_features: What the edge features are made of, see `read_tu`.
+        options: See `Reading`.
 
     Raises:
         DatasetError: The files are not there and cannot be had, and the message says which to
@@ -79,7 +76,7 @@ def read_collection(
                 f"{name}_node_labels.txt and {name}_node_attributes.txt of {_HOME}/{name}.zip "
                 f"into {folder / 'raw'}"
             )
-    return read_tu(folder, features=features, task=task, edge_features=edge_features)
+    return read_tu(folder, features=features, **options)
 
 
 def _download(name: str, root: str | os.PathLike[str]) -> str:

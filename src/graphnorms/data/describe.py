@@ -4,44 +4,92 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.text import count
+from graphnorms.data.text import count, some
 
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet
+    from graphnorms.data.task import Task
 
-_PARTS = ("training", "validation", "test")
-_FEW = 8  # classes are listed
+PARTS = ("training", "validation", "test")
+_FEW = 8  # questions are listed
+_MANY = 512  # columns of labels are remarked on
 
 
 def describe(graphs: GraphSet) -> str:
-    """Say in two lines what is to be predicted, and from what."""
-    return f"{_targets(graphs)}\n{_inputs(graphs)}"
+    """Say in two lines what is to be predicted, and from what; in a third any notes."""
+    notes = [*graphs.notes, *_remarks(graphs)]
+    lines = [_targets(graphs), _inputs(graphs)]
+    return "\n".join([*lines, f"note: {'; '.join(notes)}"] if notes else lines)
 
 
 def _targets(graphs: GraphSet) -> str:
     task, y = graphs.task, graphs.y
     if task.kind == "classification":
-        pairs = zip(task.targets, graphs.class_counts, strict=True)
-        counts = [f"{name}: {count}" for name, count in pairs]
-        more = [f"{len(counts) - _FEW} more"] if len(counts) > _FEW else []
-        details = ", ".join(counts[:_FEW] + more)
+        counts = graphs.class_counts
+        most = max(range(len(counts)), key=counts.__getitem__)
+        named = [f"{name}: {number}" for name, number in zip(task.targets, counts, strict=True)]
+        details = (
+            f"{some(named)}; "
+            f"most frequent: {task.targets[most]}, {counts[most] / max(1, sum(counts)):.1%}"
+        )
     elif task.kind == "binary":
         answers = int((~y.isnan()).sum())
-        details = f"{float(y.nansum()) / max(answers, 1):.1%} yes"
+        shares = y.nanmean(0).tolist()  # (questions,)
+        if len(shares) == 1:
+            details = f"{shares[0]:.1%} yes"
+        elif len(shares) <= _FEW:
+            pairs = zip(task.targets, shares, strict=True)
+            details = ", ".join(f"{name}: {share:.1%} yes" for name, share in pairs)
+        else:
+            low, high = (pick(range(len(shares)), key=shares.__getitem__) for pick in (min, max))
+            details = (
+                f"from {shares[low]:.1%} yes in {task.targets[low]} to {shares[high]:.1%} in "
+                f"{task.targets[high]}"
+            )
         if answers < y.numel():
             details += f", {1 - answers / y.numel():.1%} of the answers missing"
     else:
-        numbers = y[~y.isnan()].double()
-        mean, deviation = numbers.mean().item(), numbers.std(correction=0).item()
-        named = f"{task.targets[0]}: " if task.targets != ("target",) else ""
-        several = task.outputs > 1
-        details = f"{'' if several else named}mean {mean:.4g}, standard deviation {deviation:.4g}"
-        if numbers.numel() < y.numel():
-            details += f", {1 - numbers.numel() / y.numel():.1%} missing"
+        details = _numbers(graphs)
     unknown = graphs.num_items - int(graphs.known.sum())
     left_out = f"; {unknown} {task.level}s without a target" if unknown else ""
     return f"task: {task} ({details}){left_out}"
+
+
+def _numbers(graphs: GraphSet) -> str:
+    """Mean and standard deviation of each target, if they are few, else their ranges."""
+    y, task = graphs.y.double(), graphs.task
+    means = y.nanmean(0)
+    deviations = ((y - means) ** 2).nanmean(0).sqrt()
+    if len(means) <= _FEW:
+        details = ", ".join(
+            ("" if task.targets == ("target",) else f"{name}: ")
+            + f"mean {mean:.4g}, standard deviation {deviation:.4g}"
+            for name, mean, deviation in zip(
+                task.targets, means.tolist(), deviations.tolist(), strict=True
+            )
+        )
+    else:
+        details = (
+            f"means {means.min().item():.4g} to {means.max().item():.4g}, standard deviations "
+            f"{deviations.min().item():.4g} to {deviations.max().item():.4g}"
+        )
+    missing = float(y.isnan().double().mean())
+    return f"{details}, {missing:.1%} missing" if missing else details
+
+
+def target_words(y: torch.Tensor, task: Task) -> str:
+    """Say in a few words what the targets of some items are."""
+    if task.kind == "regression":
+        return f"mean {float(y.double().nanmean()):.4g}"
+    if task.kind == "binary":
+        return f"{float(y.nanmean()):.1%} yes"
+    counts = torch.bincount(y[y >= 0], minlength=task.outputs)
+    shares = counts.double() / counts.sum()
+    named = zip(task.targets, shares.tolist(), strict=True)
+    return some((f"{name} {share:.1%}" for name, share in named), few=4)
 
 
 def _inputs(graphs: GraphSet) -> str:
@@ -52,9 +100,26 @@ def _inputs(graphs: GraphSet) -> str:
         edge = f"{words} ({count(graphs.num_edge_features, 'column')})"
     split = "none given"
     if graphs.split is not None:
-        counts = [f"{int((graphs.split == part).sum())} {_PARTS[part]}" for part in range(3)]
-        split = f"{graphs.split_name} ({', '.join(counts)})"
+        first = graphs.split if graphs.split.dim() == 1 else graphs.split[:, 0]
+        counts = [f"{int((first == part).sum())} {PARTS[part]}" for part in range(3)]
+        several = f"{graphs.num_splits} splits, the first: " if graphs.num_splits > 1 else ""
+        split = f"{graphs.split_name} ({several}{', '.join(counts)})"
     return (
         f"node features: {graphs.features} ({count(graphs.num_features, 'column')}); "
         f"edge features: {edge}; split: {split}"
     )
+
+
+def _remarks(graphs: GraphSet) -> list[str]:
+    """What is seen of the set itself that a user should know."""
+    remarks = []
+    if graphs.same_inputs:
+        remarks.append(f"ALL {len(graphs)} GRAPHS HAVE THE SAME INPUT, so nothing can be learned")
+    x = graphs.kept_x
+    if isinstance(x, OneHot) and x.width > _MANY:
+        rows = torch.bincount(x.columns.flatten().long(), minlength=x.width)
+        remarks.append(
+            f"{x.width} columns of node features, {int((rows == 1).sum())} of them of one node "
+            "each, make the model large and slow: features degree or constant are small"
+        )
+    return remarks

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from importlib.resources import as_file, files
+from typing import Unpack
 
 import numpy as np
 
-from graphnorms.data.features import EdgeFeatures, Features, check_edge_policy, check_policy
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.npz import read_npz
 from graphnorms.data.raw import RawGraphs
-from graphnorms.data.targets import TaskKind, check_task
+from graphnorms.data.reading import Features, Reading, ReadOptions
 from graphnorms.errors import unknown_name
 
 _NAMES = ("MUTAG", "nci5k")
@@ -24,9 +24,7 @@ def embedded_names() -> tuple[str, ...]:
 def read_embedded(
     name: str,
     features: Features = "auto",
-    *,
-    task: TaskKind = "auto",
-    edge_features: EdgeFeatures = "auto",
+    **options: Unpack[ReadOptions],
 ) -> GraphSet:
     """Read a graph set that the package carries.
 
@@ -36,14 +34,14 @@ def read_embedded(
 
     nci5k: the first 4991 compounds of the open NCI database that RDKit parses, 81986 atoms with
     nine labels, 84317 bonds with three; the number to predict is Crippen's logP, computed by
-    RDKit 2026.09.1, and there is a scaffold split. `scripts/make_nci5k.py` made the file and says
-    what the labels are. Of RDKit's data, BSD 3-clause; see `files/LICENSE-nci5k`.
+    RDKit 2026.09.1, and there is a scaffold split, by a rule of its own.
+    `scripts/make_nci5k.py` made the file and says what the labels and the rule are. Of RDKit's
+    data, BSD 3-clause; see `files/LICENSE-nci5k`.
 
     Args:
         name: One of `embedded_names()`, in any case.
         features: What the node features are made of, see `make_features`.
-        task: What the targets are, see `make_targets`.
-        edge_features: What the edge features are made of, see `make_edge_features`.
+        options: See `Reading`.
 
     Raises:
         ValueError: The name is unknown.
@@ -52,16 +50,14 @@ def read_embedded(
     Source: Debnath et al., J. Med. Chem. 1991; TU collection, Morris et al. 2020. Wildman and
     Crippen, J. Chem. Inf. Comput. Sci. 1999; RDKit, https://www.rdkit.org.
     """
-    check_policy(features)
-    check_edge_policy(edge_features)
-    check_task(task)
+    reading = Reading(features=features, **options)
     known = {known.lower(): known for known in _NAMES}
     if name.lower() not in known:
         raise unknown_name("embedded data set", name, known)
     name = known[name.lower()]
     with as_file(files("graphnorms.data") / "files" / f"{name.lower()}.npz") as path:
         if name != "MUTAG":
-            return read_npz(path, name, features, task=task, edge_features=edge_features)
+            return read_npz(path, name, features, **options)
         with np.load(path, allow_pickle=False) as stored:
             arrays = {key: stored[key].astype(np.int64) for key in stored.files}
     ptr = np.concatenate(([0], np.cumsum(arrays["node_counts"])))  # (graphs + 1,)
@@ -74,4 +70,4 @@ def read_embedded(
         target=np.concatenate((bonds[1], bonds[0])),
         y=arrays["graph_labels"],
         labels=arrays["node_labels"][:, None],
-    ).pack(features, task=task, edge_features=edge_features)
+    ).pack(reading)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Unpack
 
-from graphnorms.data.features import EdgeFeatures, Features
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.pyg import from_pyg
-from graphnorms.data.targets import TaskKind
+from graphnorms.data.reading import Features, Reading, ReadOptions
 from graphnorms.errors import DatasetError, one_line
 from graphnorms.user_code import ExitError, find, no_exit
 
@@ -16,9 +15,7 @@ from graphnorms.user_code import ExitError, find, no_exit
 def call_factory(
     spec: str,
     features: Features = "auto",
-    *,
-    task: TaskKind = "auto",
-    edge_features: EdgeFeatures = "auto",
+    **options: Unpack[ReadOptions],
 ) -> GraphSet:
     """Import a module, call a function of it without arguments, and take what it returns.
 
@@ -27,8 +24,8 @@ def call_factory(
 
     Args:
         spec: `module:factory`; both may have dots.
-        features, task, edge_features: Of `from_pyg`; a `GraphSet` is made already, and has none
-            of these chosen.
+        features, options: Of `from_pyg`; a `GraphSet` is made already, and has none of these
+            chosen.
 
     Raises:
         DatasetError: There is no such module or function, it raises an exception, or what it
@@ -40,7 +37,7 @@ def call_factory(
         raise DatasetError(str(error)) from error.__cause__
     result = _call(spec, factory)
     if isinstance(result, GraphSet):
-        if (features, task, edge_features) != ("auto", "auto", "auto"):
+        if Reading(features=features, **options) != Reading():
             raise DatasetError(
                 f"{spec} returns a GraphSet, whose features and task are made already: choose "
                 "them where it is made"
@@ -52,7 +49,7 @@ def call_factory(
             "list of PyG Data or a PyG Dataset"
         )
     name = spec.rpartition(":")[2].rpartition(".")[2]
-    return from_pyg(result, name, features, task=task, edge_features=edge_features)
+    return from_pyg(result, name, features, **options)
 
 
 def _call(spec: str, factory: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,10 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphnorms.data.onehot import OneHot
-from graphnorms.errors import DatasetError, unknown_name
-
-Features = Literal["auto", "labels", "attributes", "degree", "constant"]
-EdgeFeatures = Literal["auto", "labels", "attributes", "none"]
+from graphnorms.data.reading import EdgeFeatures, Features, Reading
+from graphnorms.errors import DatasetError
 
 #: `"auto"` makes no one-hot of more degrees than this. It lies between COLLAB's 367, which the
 #: literature does encode, and REDDIT-BINARY's 566, which it does not (1.9 GB of zeros).
@@ -22,7 +21,8 @@ MAX_DEGREES = 512
 _COUNTED = 1 << 16
 
 Integers = NDArray[np.int64]
-Attributes = NDArray[np.float32]
+#: Of floats, `(rows, columns)`; or of integers, to be taken for such.
+Attributes = NDArray[Any]
 #: Of any integer type, `(rows, columns)`; or encoded already.
 Labels = NDArray[Any] | OneHot
 
@@ -44,12 +44,13 @@ def make_features(
       count a self loop added to every node; that raises all degrees by one and leaves these
       columns as they are.
     - `"constant"`: a single column of ones.
-    - `"auto"`: labels if they take more than one value or come encoded, else attributes if there
-      are any, else the degree, unless it takes more than `MAX_DEGREES` values or only one: then
-      a constant.
-      On the papers' graph sets this is the papers' choice.
+    - `"auto"`: attributes and labels, side by side in this order as in PyG, of those that there
+      are (of labels only such as take more than one value or come encoded); where there are
+      none, the degree, unless it takes more than `MAX_DEGREES` values or only one: then a
+      constant.
 
-    All but the attributes are kept as the columns of their ones: a byte or two per node.
+    Where there are no attributes they are kept as the columns of their ones: a byte or two per
+    node.
 
     Shapes: the result is `(nodes, features)` float32, or stands for it.
 
@@ -64,9 +65,12 @@ def make_features(
         ValueError: The policy is unknown.
         DatasetError: It asks for labels or attributes that the set does not have.
     """
-    check_policy(policy)
+    Reading(features=policy)
     if policy == "auto":
-        policy = _choose(degree, labels, attributes)
+        made = _present("node", labels, attributes)
+        if made is not None:
+            return made
+        policy = "degree" if 1 < len(np.unique(degree)) <= MAX_DEGREES else "constant"
     if policy == "labels":
         if labels is None:
             raise _missing("labels", name, attributes is not None)
@@ -74,7 +78,7 @@ def make_features(
     if policy == "attributes":
         if attributes is None:
             raise _missing("attributes", name, labels is not None)
-        return torch.from_numpy(np.ascontiguousarray(attributes)), "node attributes"
+        return _tensor(attributes), "node attributes"
     if policy == "degree":
         return OneHot.from_blocks([_one_hot(degree)]), "one-hot degree"
     return OneHot.from_blocks([(torch.zeros(len(degree)), 1)]), "constant"
@@ -85,8 +89,8 @@ def make_edge_features(
 ) -> Tensor | OneHot | None:
     """Make the edge features, if there are to be any.
 
-    `"labels"` and `"attributes"` are as for nodes, `"none"` makes none; `"auto"` takes labels,
-    else attributes, else none.
+    `"labels"` and `"attributes"` are as for nodes, `"none"` makes none; `"auto"` takes what there
+    is of both, as for nodes, else none.
 
     Args:
         policy: One of the above.
@@ -98,11 +102,10 @@ def make_edge_features(
         ValueError: The policy is unknown.
         DatasetError: It asks for labels or attributes that the set does not have.
     """
-    check_edge_policy(policy)
+    Reading(edge_features=policy)
     if policy == "auto":
-        policy = "none"
-        if labels is not None or attributes is not None:
-            policy = "attributes" if labels is None else "labels"
+        made = _present("edge", labels, attributes)
+        return None if made is None else made[0]
     if policy == "none":
         return None
     values = labels if policy == "labels" else attributes
@@ -113,44 +116,81 @@ def make_edge_features(
             f"data set {name!r} has no edge {policy}: "
             f"ask for edge features {'' if other is None else also}none or auto"
         )
-    if policy == "labels":
-        return _encoded(values)
-    assert not isinstance(values, OneHot)
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+    return _encoded(values) if policy == "labels" else _tensor(values)
 
 
 def labels_or_attributes(
     values: NDArray[Any] | None, policy: str
 ) -> tuple[Labels | None, Attributes | None]:
-    """Tell what columns of numbers are by their type: integers are labels, floats attributes.
+    """Tell what columns of numbers are: integers are labels, and so are floats that are one-hot.
 
-    Integers are taken as attributes too where a policy asks for them.
+    Other floats are attributes, and so is yes or no, as 1 and 0. Where a policy asks for labels
+    or attributes it is followed, as far as it can be. No columns are no features.
     """
-    if values is None:
+    if values is None or not values.shape[1]:
         return None, None
-    if values.dtype.kind in "biu" and policy != "attributes":
+    if values.dtype.kind == "b":
+        values = values.astype(np.uint8 if policy == "labels" else np.float32)
+    if policy == "attributes":
+        return None, values
+    if values.dtype.kind in "iu":
         return values, None
-    return None, values.astype(np.float32)
+    one_hot = _columns_of_ones(values)
+    return (None, values) if one_hot is None else (one_hot, None)
 
 
-def check_policy(policy: str) -> None:
-    """Raise the error for a policy that does not exist."""
-    if policy not in get_args(Features):
-        raise unknown_name("features", policy, get_args(Features))
-
-
-def check_edge_policy(policy: str) -> None:
-    """Raise the error for a policy for edges that does not exist."""
-    if policy not in get_args(EdgeFeatures):
-        raise unknown_name("edge features", policy, get_args(EdgeFeatures))
-
-
-def _choose(degree: Integers, labels: Labels | None, attributes: Attributes | None) -> Features:
+def _present(
+    noun: str, labels: Labels | None, attributes: Attributes | None
+) -> tuple[Tensor | OneHot, str] | None:
+    """Attributes and labels side by side, as far as there are any that say something."""
+    one_hot = None
     if isinstance(labels, OneHot) or (labels is not None and (labels != labels[:1]).any()):
-        return "labels"
-    if attributes is not None:
-        return "attributes"
-    return "degree" if 1 < len(np.unique(degree)) <= MAX_DEGREES else "constant"
+        one_hot = _encoded(labels)
+    if attributes is None:
+        return None if one_hot is None else (one_hot, f"one-hot {noun} labels")
+    numbers = _tensor(attributes)
+    if one_hot is None:
+        return numbers, f"{noun} attributes"
+    return torch.cat((numbers, one_hot.dense()), 1), f"{noun} attributes and one-hot labels"
+
+
+def _tensor(values: Any) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+
+
+def as_float32(
+    values: NDArray[Any], what: Callable[[int], str], *, nan_allowed: bool = False
+) -> NDArray[np.float32]:
+    """Numbers as float32.
+
+    Args:
+        values: `(rows, columns)`.
+        what: Says what a row is, for the message.
+        nan_allowed: Whether a number may be missing.
+
+    Raises:
+        DatasetError: One of them is not finite, or beyond float32.
+    """
+    # Compared as they are: what is beyond float32 becomes an infinity there.
+    wrong = ~(np.abs(values) <= np.finfo(np.float32).max)
+    if nan_allowed:
+        wrong &= values == values
+    if wrong.any():
+        row, column = (int(place[0]) for place in np.nonzero(wrong))
+        number = values[row, column]
+        how = "is beyond float32 (3.4e38): rescale it" if np.isfinite(number) else "is not finite"
+        raise DatasetError(f"{what(row)} holds {number:g} in column {column}, which {how}")
+    return values.astype(np.float32)
+
+
+def _columns_of_ones(values: NDArray[Any]) -> OneHot | None:
+    """Floats as one-hot labels, if that is what they are."""
+    width = values.shape[1]
+    if width < 2 or not len(values) or not (((values == 0) | (values == 1)).all()):
+        return None
+    if not (values.sum(1) == 1).all():
+        return None
+    return OneHot.from_columns(torch.from_numpy(values.argmax(1)[:, None]), width)
 
 
 def _encoded(labels: Labels) -> OneHot:
@@ -163,6 +203,7 @@ def _encoded(labels: Labels) -> OneHot:
 def _one_hot(values: NDArray[Any]) -> tuple[Tensor, int]:
     """The column of each row, `(rows,)`, and the number of values that occur."""
     if len(values) and values.min() >= 0 and values.max() < _COUNTED:
+        values = values.astype(np.int64)  # of unsigned ones NumPy makes no counts
         occurs = np.bincount(values) > 0  # no sort, where the values are few
         return torch.from_numpy((np.cumsum(occurs) - 1)[values]), int(occurs.sum())
     kinds, column = np.unique(values, return_inverse=True)

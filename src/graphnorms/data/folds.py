@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphnorms.data.text import some
+
 
 def stratified_folds(
-    y: Tensor | Sequence[int], folds: int, seed: int
+    y: Tensor | Sequence[int], folds: int, seed: int, *, names: Sequence[str] = ()
 ) -> list[tuple[Tensor, Tensor]]:
     """Split graphs into folds in which the classes are about as frequent as in the whole.
 
@@ -22,6 +24,7 @@ def stratified_folds(
         y: Class of each graph, `(graphs,)`.
         folds: How many folds; each is held out once.
         seed: Seeds the shuffle.
+        names: What the classes 0, 1, … are called, for the message.
 
     Returns:
         For each fold the ids of the graphs to train on and of those held out, both ascending,
@@ -37,16 +40,23 @@ def stratified_folds(
     labels = torch.as_tensor(y).cpu().numpy()
     if labels.ndim != 1:
         raise ValueError(f"y has shape {labels.shape}, expected (graphs,): a class for each graph")
-    if folds < 2:
-        raise ValueError(f"folds is {folds}, expected 2 or more")
+    if type(folds) is not int or folds < 2:
+        raise ValueError(f"folds is {folds!r}, expected an integer ≥ 2")
     kinds, counts = np.unique(labels, return_counts=True)
-    if not len(counts) or folds > counts.min():
-        fewest = (
-            f"class {kinds[counts.argmin()]} has {counts.min()}" if len(counts) else "y is empty"
+    if not len(counts):
+        raise ValueError(f"{folds} folds of no items: y is empty")
+    rare = np.flatnonzero(counts < folds)
+    if len(rare):
+        few = some(
+            f"class {names[kinds[at]] if names else kinds[at]} has {counts[at]}" for at in rare
         )
+        ways = [f"at most {counts.min()} folds"] if counts.min() > 1 else []
+        ways.append("a random split (--protocol split --split random)")
+        if len(counts) - len(rare) > 1:
+            ways.append(f"the other classes alone (--drop-rare {folds})")
         raise ValueError(
-            f"{folds} folds need {folds} or more members of every class, but {fewest}; "
-            "ask for fewer folds"
+            f"{folds} folds need {folds} or more members of every class, and {few}: ask "
+            f"for {' or '.join(ways)}"
         )
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     return [

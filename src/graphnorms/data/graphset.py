@@ -40,8 +40,8 @@ class GraphSet:
 
     Shapes: `x` `(nodes, features)` and `edge_features` `(edges, edge features)`, float32; `ptr`
     `(graphs + 1,)`, `edge_ptr` `(nodes + 1,)` and `edge_index` `(edges,)`, int64; `y` as `Task`
-    says and `split` `(items,)` int8, where the items are the graphs or, if the task is about
-    nodes, the nodes; one device.
+    says and `split` `(items,)`, or `(items, splits)` of several, int8, where the items are the
+    graphs or, if the task is about nodes, the nodes; one device.
 
     Args:
         name: What to call the set.
@@ -53,8 +53,10 @@ class GraphSet:
         task: What the targets are. Classes are named also where no item of a subset has them.
         features: What the columns of `x` are, in words.
         edge_features: Row k belongs to the edge at place k of `edge_index`; dense or `OneHot`.
-        split: The part that each item is in: 0 training, 1 validation, 2 test, -1 unused.
+        split: The part that each item is in: 0 training, 1 validation, 2 test, -1 unused; a
+            column for each of several splits.
         split_name: What made the split, e.g. `"scaffold"`; `"given"` if nothing says.
+        notes: What the user should be told of how the set was made.
         transpose_ptr, transpose_index: The same edges by source; neither says symmetric.
         validate: Check the contents of the tensors too, symmetry included.
 
@@ -78,6 +80,7 @@ class GraphSet:
         split_name: str = "",
         transpose_ptr: Tensor | None = None,
         transpose_index: Tensor | None = None,
+        notes: Sequence[str] = (),
         validate: bool = True,
     ) -> None:
         if (transpose_ptr is None) != (transpose_index is None):
@@ -96,8 +99,9 @@ class GraphSet:
         self.task = task
         self.features = features
         self.kept_edge_features = None if edge_features is None else edge_features.contiguous()
-        self.split = split
+        self.split = split[:, 0] if split is not None and split.shape[1:] == (1,) else split
         self.split_name = "" if split is None else split_name or "given"
+        self.notes = tuple(notes)
         if validate:
             check_graph_set(self)
 
@@ -141,6 +145,13 @@ class GraphSet:
         return 0 if self.kept_edge_features is None else self.kept_edge_features.shape[1]
 
     @property
+    def num_splits(self) -> int:
+        """Number of given splits."""
+        if self.split is None:
+            return 0
+        return 1 if self.split.dim() == 1 else self.split.shape[1]
+
+    @property
     def num_outputs(self) -> int:
         """Results of a model per item."""
         return self.task.outputs
@@ -179,6 +190,21 @@ class GraphSet:
         if self.task.kind == "classification":
             return self.y >= 0
         return ~self.y.isnan().all(1)
+
+    @cached_property
+    def same_inputs(self) -> bool:
+        """Whether all graphs are the same but for their targets, so that nothing can be learned."""
+        if len(self) < 2 or self.task.level == "node":
+            return False
+        x, edges = self.kept_x, self.kept_edge_features
+        parts = [
+            self.ptr.diff(),
+            self.edge_ptr.diff(),
+            self.edge_index,
+            x.columns if isinstance(x, OneHot) else x,
+            edges.columns if isinstance(edges, OneHot) else edges,
+        ]
+        return all(part is None or _repeats(part, len(self)) for part in parts)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -281,7 +307,7 @@ class GraphSet:
         return self._batcher.batch(graph_ids)
 
     def describe(self) -> str:
-        """Say in two lines what is to be predicted, and from what."""
+        """Say in two lines what is to be predicted, and from what; in a third any notes."""
         return describe(self)
 
     @cached_property
@@ -330,8 +356,17 @@ class GraphSet:
             "edge_features": self.kept_edge_features,
             "split": self.split,
             "split_name": self.split_name,
+            "notes": self.notes,
         }
         return GraphSet(**(arguments | changes), validate=False)
+
+
+def _repeats(rows: Tensor, times: int) -> bool:
+    """Whether some rows are so many times the same rows."""
+    if len(rows) % times:
+        return False
+    parts = rows.view(times, -1)
+    return bool((parts == parts[:1]).all())
 
 
 def _moved(features: Tensor | OneHot | None, device: torch.device | str) -> Tensor | OneHot | None:

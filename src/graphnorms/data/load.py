@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 from pathlib import Path
+from typing import Unpack
 
 from graphnorms.data.collection import collection_names, find_in_collection, read_collection
 from graphnorms.data.embedded import embedded_names, read_embedded
 from graphnorms.data.factory import call_factory
-from graphnorms.data.features import EdgeFeatures, Features, check_edge_policy, check_policy
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.guess import ACCEPTED, what_it_seems
 from graphnorms.data.npz import read_npz
 from graphnorms.data.powerful_gnns import read_powerful_gnns
-from graphnorms.data.targets import TaskKind, check_task
+from graphnorms.data.reading import Features, Reading, ReadOptions
+from graphnorms.data.text import as_name
 from graphnorms.data.tu import is_tu_folder, read_tu
 from graphnorms.errors import DatasetError, unknown_name
 from graphnorms.user_code import is_spec
-
-_ALSO = (
-    "a data set is a name, a folder in TU format, a .npz file, a powerful-gnns text file "
-    "(.gz or not), or module:factory"
-)
 
 
 def load_dataset(
     spec: str | os.PathLike[str],
     features: Features = "auto",
     *,
-    task: TaskKind = "auto",
-    edge_features: EdgeFeatures = "auto",
     root: str | os.PathLike[str] = "data",
+    **options: Unpack[ReadOptions],
 ) -> GraphSet:
     """Load a graph set by name, from disk, or from the user's own code.
 
@@ -46,34 +43,32 @@ def load_dataset(
             - `module:factory`, see `call_factory`;
             - the name of a set of the TU collection, see `read_collection`.
         features: What the node features are made of, see `make_features`.
-        task: What the targets are, see `make_targets`.
-        edge_features: What the edge features are made of, see `make_edge_features`.
         root: The folder that sets of the TU collection lie in, and are downloaded to.
+        options: See `Reading`.
 
     Raises:
-        ValueError: `features`, `task` or `edge_features` is no policy.
+        ValueError: `features` or an option is not possible.
         DatasetError: Nothing is called `spec`, and the nearest names are given; what is there
             is malformed, and the file and line or array are named; or it does not have what is
             asked for.
     """
-    check_policy(features)
-    check_edge_policy(edge_features)
-    check_task(task)
+    Reading(features=features, **options)  # before anything is read
     text = os.fspath(spec)
     if text.lower() in (name.lower() for name in embedded_names()):
-        return read_embedded(text, features, task=task, edge_features=edge_features)
+        return read_embedded(text, features, **options)
     path = Path(text).expanduser()
     if not text:
-        raise DatasetError(f"the name of the data set is empty; {_ALSO}")
+        raise DatasetError(f"the name of the data set is empty; {ACCEPTED}")
+    _check_name(path)
     if path.is_dir():
         _check_folder(path)
-        return read_tu(path, features=features, task=task, edge_features=edge_features)
+        return read_tu(path, features=features, **options)
     if path.is_file() and path.suffix != ".py":
-        return _read_file(path, features, task, edge_features)
+        return _read_file(path, features, **options)
     if is_spec(text):
-        return call_factory(text, features, task=task, edge_features=edge_features)
+        return call_factory(text, features, **options)
     if (name := find_in_collection(text, root)) is not None:
-        return read_collection(name, root, features, task=task, edge_features=edge_features)
+        return read_collection(name, root, features, **options)
     if path.with_suffix(".py").is_file():
         module = ".".join(path.with_suffix("").parts)
         raise DatasetError(
@@ -81,23 +76,36 @@ def load_dataset(
             f"{module}:function"
         )
     if path.suffix or path.name != text:  # meant as a path
-        raise DatasetError(f"{text!r}: no such file or folder; {_ALSO}")
+        raise DatasetError(f"{text!r}: no such file or folder; {ACCEPTED}")
     embedded = [name.lower() for name in embedded_names()]
     names = dict.fromkeys([*embedded, *(name.lower() for name in collection_names())])
     near = difflib.get_close_matches(text.lower(), names, cutoff=0.5)
-    raise DatasetError(f"{unknown_name('data set', text, near or embedded)} ({_ALSO})")
+    raise DatasetError(f"{unknown_name('data set', text, near or embedded)} ({ACCEPTED})")
 
 
-def _read_file(
-    path: Path, features: Features, task: TaskKind, edge_features: EdgeFeatures
-) -> GraphSet:
-    with path.open("rb") as file:
-        is_archive = file.read(4) == b"PK\x03\x04"
-    if is_archive or path.suffix in (".npz", ".npy"):
-        return read_npz(path, features=features, task=task, edge_features=edge_features)
-    if edge_features in ("labels", "attributes"):
-        raise DatasetError(f"{path}: powerful-gnns text files have no edge {edge_features}")
-    return read_powerful_gnns(path, features=features, task=task)
+def _read_file(path: Path, features: Features, **options: Unpack[ReadOptions]) -> GraphSet:
+    try:
+        with path.open("rb") as file:
+            is_archive = file.read(4) == b"PK\x03\x04"
+        seems = what_it_seems(path)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if seems:
+        raise DatasetError(f"{path}: seems to be {seems} ({ACCEPTED})")
+    if is_archive or path.suffix == ".npz":
+        return read_npz(path, features=features, **options)
+    return read_powerful_gnns(path, features=features, **options)
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a name that no file system takes, before one is asked."""
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise DatasetError(f"{str(path)[:40]}…: a name of {len(str(path))} letters") from None
+    except ValueError:  # a character that no name has
+        raise DatasetError(f"{as_name(str(path))!r}: no name of a file; {ACCEPTED}") from None
 
 
 def _check_folder(folder: Path) -> None:

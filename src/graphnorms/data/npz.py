@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import os
-import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from graphnorms.data.arrays import Arrays
-from graphnorms.data.features import (
-    EdgeFeatures,
-    Features,
-    check_edge_policy,
-    check_policy,
-    labels_or_attributes,
-)
+from graphnorms.data.features import labels_or_attributes
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.raw import Integers, RawGraphs
-from graphnorms.data.targets import TaskKind, check_task
-from graphnorms.data.task import LEVELS
-from graphnorms.errors import DatasetError
+from graphnorms.data.reading import Features, Reading, ReadOptions, TaskKind
+from graphnorms.data.splits import split_of_masks
+from graphnorms.data.task import KINDS, LEVELS
+from graphnorms.data.text import some
+from graphnorms.files import replacing
 
 
 def read_npz(
     path: str | os.PathLike[str],
     name: str | None = None,
     features: Features = "auto",
-    *,
-    task: TaskKind = "auto",
-    edge_features: EdgeFeatures = "auto",
+    **options: Unpack[ReadOptions],
 ) -> GraphSet:
     """Read a `.npz` file, as `numpy.savez_compressed` writes it, of these arrays.
 
@@ -42,85 +36,161 @@ def read_npz(
     | `node_ptr` | `(graphs + 1,)` | where each graph's nodes begin, and where the last one's end; a file without it is one graph |
     | `edge_ptr` | `(graphs + 1,)` | the same of the edges, where there is `node_ptr` |
     | `edge_index` | `(2, edges)` | sources above targets, counted from 0 within their graph |
-    | `edges` | `(pairs, 2)` | in a file of one graph, in place of `edge_index`: undirected edges, each once |
-    | `x` | `(nodes, columns)` | integers are labels, made one-hot column by column; floats are attributes |
+    | `edges` | `(pairs, 2)` | in a file of one graph, in place of `edge_index`: undirected edges; those listed again, in either direction, are merged |
+    | `x` | `(nodes, columns)` | integers are labels, made one-hot column by column, and so are floats that are one-hot; other floats are attributes |
     | `x_ptr`, `x_ind`, `x_dim` | `(nodes + 1,)`, `(ones,)`, `()` | in place of `x`: attributes of 0 and 1, the columns of node i's ones being `x_ind[x_ptr[i]:x_ptr[i + 1]]` of `x_dim` |
     | `edge_attr` | `(edges, columns)` | as `x`, row k for the edge k of `edge_index` or `edges` |
     | `y` | `(items,)` or `(items, targets)` | the targets of the graphs or of the nodes, see `make_targets` |
-    | `split` or `NAME_split` | `(items,)` | 0 training, 1 validation, 2 test, -1 unused |
+    | `split` or `NAME_split` | `(items,)` or `(items, splits)` | 0 training, 1 validation, 2 test, -1 unused |
+    | `train_mask`, `val_mask`, `test_mask` | `(items,)` or `(items, splits)` | in place of `split` |
     | `class_names` | `(classes,)` | text: what the classes 0, 1, … are called; `y` is then -1 where unknown |
     | `target_names` | `(targets,)` | text: what questions or numbers are called |
     | `name`, `task`, `level`, `unit`, `features` | `()` | text: of the set, the kind of its task, whether `graph` or `node` has targets, the unit of numbers, and what `x` is; where missing the file's name, or what `y` and `x` look like |
+    | `split_name` | `()` | text: what made the split |
+    | `smiles` | `(graphs,)` | text: the molecules, for splits by scaffold |
+    | `notes` | `(notes,)` | text: what a user should be told of the set |
     | `x_width`, `edge_attr_width` | `()` | `x` or `edge_attr` is encoded already: the columns of that many in which a row is 1 |
 
     `node_ptr`, `edge_index` (or `edges`) and `y` are needed, other arrays are ignored. Numbers
-    may be of any type that holds them. There are as many targets as graphs or as nodes; for one
-    graph, and where both fit, `level` decides, without it the nodes of a single graph and else
-    the graphs. Of node targets an integer of -1 says that the class is not known. Nothing that
-    executes code when it is loaded is accepted (`allow_pickle=False`).
+    may be of any type that holds them, and `y` may be texts, the names of the classes. There are
+    as many targets as graphs or as nodes; for one graph, and where both fit, `level` decides,
+    without it the nodes of a single graph and else the graphs. Of node targets an integer of -1
+    says that the class is not known. Nothing that executes code when it is loaded is accepted
+    (`allow_pickle=False`).
+
+    Two public layouts of one graph are read as well: that of the heterophilous sets
+    (`node_features`, `node_labels`, `edges`, `train_masks`, `val_masks`, `test_masks`, a row for
+    each split), and that of gnn-benchmark, where `adj_indptr`, `adj_indices` and `adj_shape` are a
+    sparse matrix, `attr_…` are another (1 where it is not 0) or `attr_matrix` is a dense one, and
+    `labels` are the classes. As in PyG its edges are made undirected, and self loops dropped.
 
     Args:
         path: The file.
         name: What to call the set.
         features: What the node features are made of, see `make_features`.
-        task: What the targets are, see `make_targets`; `"auto"` takes the file's word first.
-        edge_features: What the edge features are made of, see `make_edge_features`.
+        options: See `Reading`; the task `"auto"` takes the file's word first.
 
     Raises:
         DatasetError: The file is missing or malformed; one line that names file and array.
+
+    Source: of the public layouts, Platonov et al. 2023, https://arxiv.org/abs/2302.11640; Shchur
+    et al. 2018, https://arxiv.org/abs/1811.05868.
     """  # noqa: E501
-    check_policy(features)
-    check_edge_policy(edge_features)
-    check_task(task)
-    arrays = Arrays.read(Path(path))
-    set_name = name or arrays.text("name") or Path(path).name.removesuffix(".npz")
-    x = _node_features(arrays)
-    labels, attributes = (x, None) if isinstance(x, OneHot) else labels_or_attributes(x, features)
-    ptr = _node_ptr(arrays, None if x is None else x.shape[0])
-    source, target, edge_values = _edges(arrays, ptr)
-    edge_labels, edge_attributes = (
-        (edge_values, None)
-        if isinstance(edge_values, OneHot)
-        else labels_or_attributes(edge_values, edge_features)
-    )
-    y = arrays.numbers("y", dimensions=(1, 2))
-    level = _level(arrays, len(y), ptr)
+    reading = Reading(features=features, **options)
+    with Arrays(Path(path)) as arrays:
+        raw, task = _matrices(arrays, reading) if "adj_indptr" in arrays else _raw(arrays, reading)
+        if reading.task == "auto":
+            reading = replace(reading, task=task)
+        graphs = replace(raw, name=name or raw.name, file=arrays.path).pack(reading)
+        words = arrays.text("features")
+    return graphs._with(features=words) if words and features == "auto" else graphs
+
+
+def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
+    """The graphs of a file, and the task by the file's word."""
+    public = "node_labels" in arrays and "y" not in arrays
+    x_name, y_name = ("node_features", "node_labels") if public else ("x", "y")
+    labels, attributes, rows = _node_features(arrays, x_name, reading)
+    ptr = _node_ptr(arrays, x_name, rows)
+    source, target, edge_labels, edge_attributes = _edges(arrays, ptr, reading)
+    y = _targets(arrays, y_name)
+    level = _level(arrays, y_name, len(y), ptr)
     class_names, target_names = arrays.texts("class_names"), arrays.texts("target_names")
     split, split_name = _split(arrays, len(y))
-    if task == "auto" and (kind := arrays.text("task")):
-        task = cast(
-            TaskKind, arrays.one_of("task", kind, ("classification", "binary", "regression"))
-        )
-    elif task == "auto" and class_names:
-        task = "classification"
-    try:
-        graphs = RawGraphs(
-            name=set_name,
-            ptr=ptr,
-            source=source,
-            target=target,
-            y=y,
-            labels=labels,
-            attributes=attributes,
-            edge_labels=edge_labels,
-            edge_attributes=edge_attributes,
-            level=level,
-            target_names=class_names if task == "classification" else target_names,
-            unit=arrays.text("unit"),
-            unknown=-1 if class_names or level == "node" else None,
-            split=split,
-            split_name=split_name,
-        ).pack(features, task=task, edge_features=edge_features)
-    except DatasetError as error:
-        raise DatasetError(f"{arrays.path}: {error}") from None
-    words = arrays.text("features")
-    return graphs._with(features=words) if words and features == "auto" else graphs
+    smiles = arrays.texts("smiles")
+    if smiles and len(smiles) != len(ptr) - 1:
+        raise arrays.error("smiles", f"has {len(smiles)} entries, expected {len(ptr) - 1}")
+    task: TaskKind = "classification" if class_names else "auto"
+    if kind := arrays.text("task"):
+        task = cast(TaskKind, arrays.one_of("task", kind, KINDS))
+    final = task if reading.task == "auto" else reading.task
+    raw = RawGraphs(
+        name=arrays.text("name") or arrays.path.name.removesuffix(".npz"),
+        ptr=ptr,
+        source=source,
+        target=target,
+        y=y,
+        labels=labels,
+        attributes=attributes,
+        edge_labels=edge_labels,
+        edge_attributes=edge_attributes,
+        level=level,
+        target_names=class_names if final == "classification" else target_names,
+        unit=arrays.text("unit"),
+        unknown=-1 if class_names or level == "node" else None,
+        split=split,
+        split_name=split_name,
+        smiles=smiles or None,
+        repeats="edge_index" in arrays,
+        notes=arrays.texts("notes"),
+    )
+    return raw, task
+
+
+def _matrices(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
+    """A graph in the layout of gnn-benchmark."""
+    row, column, nodes, width = _sparse(arrays, "adj")
+    if nodes != width:
+        raise arrays.error("adj_shape", f"is {nodes} × {width}, expected a square")
+    y = arrays.numbers("labels", (1, 2))
+    if len(y) != nodes:
+        raise arrays.error("labels", f"has {len(y)} rows, expected {nodes}, one for each node")
+    keys = np.unique(np.concatenate((row * nodes + column, column * nodes + row)))
+    notes = ["edges made undirected"] if len(keys) > len(np.unique(row * nodes + column)) else []
+    attributes = None
+    if reading.needs("attributes") and "attr_matrix" in arrays:
+        attributes = arrays.numbers("attr_matrix", (2,))
+    elif reading.needs("attributes") and "attr_indptr" in arrays:
+        of_row, ones, rows, width = _sparse(arrays, "attr")
+        attributes = np.zeros((rows, width), dtype=np.float32)
+        attributes[of_row, ones] = 1
+    if attributes is not None and len(attributes) != nodes:
+        raise arrays.error("attr_shape", f"{len(attributes)} rows, expected {nodes}, as of adj")
+    split, split_name = _split(arrays, nodes)
+    raw = RawGraphs(
+        name=arrays.path.name.removesuffix(".npz"),
+        ptr=np.array([0, nodes]),
+        source=keys // nodes,
+        target=keys % nodes,
+        y=y,
+        attributes=attributes,
+        level="node",
+        unknown=-1,
+        split=split,
+        split_name=split_name,
+        loops=False,
+        notes=tuple(notes),
+    )
+    return raw, "auto"
+
+
+def _sparse(arrays: Arrays, name: str) -> tuple[Integers, Integers, int, int]:
+    """The entries of a CSR matrix that are not 0, `(entries,)` rows and columns, and its shape."""
+    ptr = arrays.integers(f"{name}_indptr", (1,))
+    columns = arrays.integers(f"{name}_indices", (1,))
+    shape = arrays.integers(f"{name}_shape", (1,))
+    if len(shape) != 2 or shape.min() < 1:
+        raise arrays.error(f"{name}_shape", f"is {shape.tolist()}, expected two sizes")
+    height, width = shape.tolist()
+    if len(ptr) != height + 1:
+        raise arrays.error(f"{name}_indptr", f"has {len(ptr)} entries, expected {height + 1}")
+    arrays.check_offsets(f"{name}_indptr", ptr, len(columns), f"entries of {name}_indices")
+    arrays.check_range(f"{name}_indices", columns, width, f"{name}_shape")
+    arrays.check_stated(f"{name}_shape", width, [f"{name}_indices", f"{name}_indptr"])
+    rows = np.repeat(np.arange(height), np.diff(ptr))
+    if f"{name}_data" in arrays:
+        data = arrays.numbers(f"{name}_data", (1,))
+        if len(data) != len(columns):
+            raise arrays.error(f"{name}_data", f"has {len(data)} entries, expected {len(columns)}")
+        rows, columns = rows[data != 0], columns[data != 0]
+    return rows, columns, height, width
 
 
 def save_npz(graphs: GraphSet, path: str | os.PathLike[str]) -> None:
     """Write a graph set as a `.npz` file that `read_npz` makes the same set of.
 
-    The file is written beside `path` and renamed, so that there is never half of one.
+    The file is written beside `path` and renamed, so that there is never half of one. The folder
+    is made if it is not there.
 
     Args:
         graphs: The set, on any device.
@@ -147,20 +217,15 @@ def save_npz(graphs: GraphSet, path: str | os.PathLike[str]) -> None:
     }
     if graphs.task.unit:
         arrays["unit"] = graphs.task.unit
+    if graphs.notes:
+        arrays["notes"] = list(graphs.notes)
     if graphs.split is not None:
         named = graphs.split_name.isidentifier() and graphs.split_name != "given"
+        if not named and graphs.split_name != "given":
+            arrays["split_name"] = graphs.split_name
         arrays[f"{graphs.split_name}_split" if named else "split"] = graphs.split.numpy()
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".npz", delete=False
-    ) as file:
-        try:
-            np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _kept(name: str, features: torch.Tensor | OneHot | None) -> dict[str, Any]:
@@ -178,18 +243,30 @@ def _narrow(tensor: torch.Tensor) -> NDArray[Any]:
     return array.astype(np.result_type(np.min_scalar_type(low), np.min_scalar_type(high)))
 
 
-def _node_features(arrays: Arrays) -> NDArray[Any] | OneHot | None:
-    if "x" in arrays:
-        return _columns(arrays, "x", None)
+def _node_features(
+    arrays: Arrays, name: str, reading: Reading
+) -> tuple[Any, NDArray[Any] | None, int | None]:
+    """Labels and attributes of the nodes, and how many nodes they tell of, where they are there."""
+    if not reading.needs("labels") and not reading.needs("attributes") and "node_ptr" in arrays:
+        return None, None, None
+    if name in arrays:
+        values = _columns(arrays, name, None)
+        return *_kinds(values, reading.features), values.shape[0]
     if "x_ptr" not in arrays:
-        return None
+        return None, None, None
     ptr, columns = arrays.integers("x_ptr", (1,)), arrays.integers("x_ind", (1,))
-    width = arrays.scalar("x_dim")
+    width, rows = arrays.scalar("x_dim"), max(0, len(ptr) - 1)
     arrays.check_offsets("x_ptr", ptr, len(columns), "entries of x_ind")
     arrays.check_range("x_ind", columns, width, "x_dim")
-    x = np.zeros((len(ptr) - 1, width), dtype=np.float32)
-    x[np.repeat(np.arange(len(x)), np.diff(ptr)), columns] = 1
-    return x
+    arrays.check_stated("x_dim", rows * width, ["x_ptr", "x_ind"])
+    x = np.zeros((rows, width), dtype=np.float32)
+    x[np.repeat(np.arange(rows), np.diff(ptr)), columns] = 1
+    return None, x, rows
+
+
+def _kinds(values: NDArray[Any] | OneHot, policy: str) -> tuple[Any, NDArray[Any] | None]:
+    """Labels and attributes."""
+    return (values, None) if isinstance(values, OneHot) else labels_or_attributes(values, policy)
 
 
 def _columns(arrays: Arrays, name: str, rows: int | None) -> NDArray[Any] | OneHot:
@@ -199,34 +276,42 @@ def _columns(arrays: Arrays, name: str, rows: int | None) -> NDArray[Any] | OneH
     if rows is not None and len(values) != rows:
         raise arrays.error(name, f"{len(values)} rows, expected {rows}, one for each edge")
     if f"{name}_width" not in arrays:
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise arrays.error(name, "holds values that are not finite")
         return values
     width = arrays.scalar(f"{name}_width")
     values = arrays.integers(name, (1, 2)).reshape(values.shape)
     arrays.check_range(name, values, width, f"{name}_width")
+    arrays.check_stated(f"{name}_width", width, [name])
     return OneHot.from_columns(torch.from_numpy(values), width)
 
 
-def _node_ptr(arrays: Arrays, rows: int | None) -> Integers:
+def _node_ptr(arrays: Arrays, x_name: str, rows: int | None) -> Integers:
     if "node_ptr" in arrays:
         ptr = arrays.integers("node_ptr", (1,))
-        arrays.check_offsets("node_ptr", ptr, rows, "rows of x")
-        empty = np.flatnonzero(np.diff(ptr) == 0)
-        if len(empty):
-            raise arrays.error("node_ptr", f"graph {empty[0]} has no nodes, expected 1 or more")
+        arrays.check_offsets("node_ptr", ptr, rows, f"rows of {x_name}")
+        if rows is None:
+            arrays.check_stated("node_ptr", int(ptr[-1]), ["node_ptr", "edge_index", "y"])
         return ptr
     if rows is None:
-        raise arrays.error("node_ptr", "is missing, and so is x: how many nodes are there?")
+        raise arrays.error(
+            "node_ptr", f"is missing, and so is {x_name}: how many nodes are there? The file holds "
+            f"{some(arrays)}",
+        )  # fmt: skip
     return np.array([0, rows], dtype=np.int64)
 
 
+def _targets(arrays: Arrays, name: str) -> NDArray[Any]:
+    """Numbers, or the texts that classes are called."""
+    if name in arrays and arrays[name].dtype.kind in "US" and arrays[name].ndim == 1:
+        return arrays[name]
+    return arrays.numbers(name, dimensions=(1, 2))
+
+
 def _edges(
-    arrays: Arrays, ptr: Integers
-) -> tuple[Integers, Integers, NDArray[Any] | OneHot | None]:
-    """The edges as ids through the set, and their features."""
+    arrays: Arrays, ptr: Integers, reading: Reading
+) -> tuple[Integers, Integers, Any, NDArray[Any] | None]:
+    """The edges as ids through the set, their labels and their attributes."""
     if "edge_index" not in arrays and "edges" in arrays:
-        return _undirected(arrays, ptr)
+        return _undirected(arrays, ptr, reading)
     edges = arrays.integers("edge_index", (2,))
     if edges.shape[0] != 2:
         raise arrays.error("edge_index", f"has shape {edges.shape}, expected (2, edges)")
@@ -249,13 +334,18 @@ def _edges(
             f"has {sizes[at]} nodes, counted from 0",
         )
     source, target = edges + ptr[graph]
-    values = _columns(arrays, "edge_attr", edges.shape[1]) if "edge_attr" in arrays else None
-    return source, target, values
+    return source, target, *_edge_features(arrays, edges.shape[1], reading)
+
+
+def _edge_features(arrays: Arrays, edges: int, reading: Reading) -> tuple[Any, NDArray[Any] | None]:
+    if "edge_attr" not in arrays or reading.edge_features == "none":
+        return None, None
+    return _kinds(_columns(arrays, "edge_attr", edges), reading.edge_features)
 
 
 def _undirected(
-    arrays: Arrays, ptr: Integers
-) -> tuple[Integers, Integers, NDArray[Any] | OneHot | None]:
+    arrays: Arrays, ptr: Integers, reading: Reading
+) -> tuple[Integers, Integers, Any, NDArray[Any] | None]:
     edges = arrays.integers("edges", (2,))
     if edges.shape[1] != 2:
         raise arrays.error("edges", f"has shape {edges.shape}, expected (pairs, 2)")
@@ -264,31 +354,32 @@ def _undirected(
     arrays.check_range("edges", edges, int(ptr[-1]), "the number of nodes")
     again = np.flatnonzero(edges[:, 0] != edges[:, 1])  # a loop is its own way back
     both = np.concatenate((edges, edges[again, ::-1]))
-    values = _columns(arrays, "edge_attr", len(edges)) if "edge_attr" in arrays else None
-    if values is not None:
-        rows = np.concatenate((np.arange(len(edges)), again))
-        values = (
-            values.index_select(0, torch.from_numpy(rows))
-            if isinstance(values, OneHot)
-            else values[rows]
-        )
-    return both[:, 0].copy(), both[:, 1].copy(), values
+    labels, attributes = _edge_features(arrays, len(edges), reading)
+    rows = np.concatenate((np.arange(len(edges)), again))
+    if isinstance(labels, OneHot):
+        labels = labels.index_select(0, torch.from_numpy(rows))
+    elif labels is not None:
+        labels = labels[rows]
+    attributes = None if attributes is None else attributes[rows]
+    return both[:, 0].copy(), both[:, 1].copy(), labels, attributes
 
 
-def _level(arrays: Arrays, items: int, ptr: Integers) -> str:
+def _level(arrays: Arrays, name: str, items: int, ptr: Integers) -> str:
     graphs, nodes = len(ptr) - 1, int(ptr[-1])
     counts = {"graph": graphs, "node": nodes}
     if level := arrays.text("level"):
         arrays.one_of("level", level, LEVELS)
     elif items not in counts.values():
         raise arrays.error(
-            "y",
+            name,
             f"has {items} rows, expected {graphs}, one for each graph, or {nodes}, for each node",
         )
     else:
         level = "node" if items == nodes and (graphs == 1 or items != graphs) else "graph"
     if items != counts[level]:
-        raise arrays.error("y", f"has {items} rows, expected {counts[level]}, one for each {level}")
+        raise arrays.error(
+            name, f"has {items} rows, expected {counts[level]}, one for each {level}"
+        )
     return level
 
 
@@ -296,18 +387,37 @@ def _split(arrays: Arrays, items: int) -> tuple[NDArray[np.int8] | None, str]:
     names = [name for name in arrays if name.endswith("_split")]
     if "split" in arrays:
         names = ["split"]
+    masks = [_mask_name(arrays, part) for part in ("train", "val", "test")]
+    if not names and None not in masks:
+        return split_of_masks(
+            *(_mask(arrays, name, items) for name in masks if name), where=str(arrays.path)
+        ), ""
     if not names:
         return None, ""
     if len(names) > 1:
         raise arrays.error(names[1], f"a second split beside {names[0]}; expected one at most")
     name = names[0]
-    split = arrays.integers(name, (1,))
-    if len(split) != items:
-        raise arrays.error(name, f"has {len(split)} entries, expected {items}, as y has")
+    by = arrays.text("split_name") or name.removesuffix("split").rstrip("_")
+    split = arrays.integers(name, (1, 2))
+    if len(split) != items or (split.ndim == 2 and not split.shape[1]):
+        raise arrays.error(name, f"has shape {split.shape}, expected {items} rows, as y has")
     wrong = split[(split < -1) | (split > 2)]
     if len(wrong):
         raise arrays.error(
             name,
             f"holds {wrong[0]}, expected 0 (training), 1 (validation), 2 (test) or -1 (unused)",
         )
-    return split.astype(np.int8), name.removesuffix("split").rstrip("_")
+    return split.astype(np.int8), by
+
+
+def _mask_name(arrays: Arrays, part: str) -> str | None:
+    return next((name for name in (f"{part}_mask", f"{part}_masks") if name in arrays), None)
+
+
+def _mask(arrays: Arrays, name: str, items: int) -> NDArray[Any]:
+    """A mask of the items, `(items, splits)`; `…_masks` of public files are the other way round."""
+    mask: NDArray[Any] = arrays.integers(name, (1, 2)) != 0
+    mask = mask[:, None] if mask.ndim == 1 else mask.T if name.endswith("s") else mask
+    if len(mask) != items:
+        raise arrays.error(name, f"is of {len(mask)} items, expected {items}, as y has")
+    return mask

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
-from graphnorms.data.features import Features, check_policy
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.raw import Integers, RawGraphs
-from graphnorms.data.targets import TaskKind, check_task
+from graphnorms.data.reading import Features, Reading, ReadOptions
 from graphnorms.data.text import NumberFile, count, read_numbers
 from graphnorms.errors import DatasetError
 
@@ -19,8 +19,7 @@ def read_powerful_gnns(
     path: str | os.PathLike[str],
     name: str | None = None,
     features: Features = "auto",
-    *,
-    task: TaskKind = "auto",
+    **options: Unpack[ReadOptions],
 ) -> GraphSet:
     """Read a text file of the GIN code, plain or gzip.
 
@@ -30,23 +29,25 @@ def read_powerful_gnns(
     code; either all nodes have them, and equally many, or none. Tags are the node labels.
 
     The graphs are undirected: an edge listed at one end only is an error. (The GIN code would
-    add the other end, in silence.) So is a graph without nodes. The classes are numbered in the
-    order of their first appearance, as the GIN and the GraphNorm code number them.
+    add the other end, in silence.) Neighbours listed again are merged, as in the GIN code. A
+    graph without nodes is an error, unless `drop_empty` says to leave it out. The classes are
+    numbered in the order of their first appearance, as the GIN and the GraphNorm code number them.
 
     Args:
         path: The file.
         name: What to call the set; the file's name without its endings if not given.
         features: What the node features are made of, see `make_features`.
-        task: What the targets are, see `make_targets`; the labels are integers.
+        options: See `Reading`. The format has no edge features; its targets are integers.
 
     Raises:
         DatasetError: The file is missing or malformed; one line that names the line in it.
 
     Source: Xu et al., ICLR 2019, https://github.com/weihua916/powerful-gnns.
     """
-    check_policy(features)
-    check_task(task)
+    reading = Reading(features=features, **options)
     path = Path(path)
+    if reading.edge_features in ("labels", "attributes"):
+        raise DatasetError(f"{path}: powerful-gnns text files have no edge {reading.edge_features}")
     file = read_numbers(path)
     headers, sizes, y = _read_headers(file)
     is_node = np.ones(file.rows, dtype=bool)
@@ -58,9 +59,11 @@ def read_powerful_gnns(
     short = np.flatnonzero(file.length[rows] < 2)
     if len(short):
         raise file.error(int(rows[short[0]]), "expected a node: 'tag degree neighbour …'")
-    tags = file.integers(file.first[rows], "a node's tag")
     degrees = file.integers(file.first[rows] + 1, "a node's degree")
     extra = _check_lengths(file, rows, degrees)
+    tags = None
+    if reading.needs("labels") or (reading.needs("attributes") and not extra):
+        tags = file.integers(file.first[rows], "a node's tag")[:, None]
 
     target = np.repeat(np.arange(len(rows)), degrees)  # (edges,)
     edge_ptr = np.cumsum(degrees) - degrees  # (nodes,), each node's first edge
@@ -81,16 +84,20 @@ def read_powerful_gnns(
     attributes = None
     if extra:
         columns = (file.first + file.length)[rows][:, None] + np.arange(-extra, 0)
-        attributes = file.values[columns].astype(np.float32)  # (nodes, extra)
+        attributes = file.values[columns]  # (nodes, extra)
     return RawGraphs(
         name=name or path.name.removesuffix(".gz").removesuffix(".txt"),
         ptr=ptr,
         source=source,
         target=target,
         y=y,
-        labels=tags[:, None],
+        labels=tags,
         attributes=attributes,
-    ).pack(features, task=task, classes="first appearance")
+        classes="first appearance",
+        repeats=False,
+        first=1,
+        file=path,
+    ).pack(reading)
 
 
 def _read_headers(file: NumberFile) -> tuple[Integers, Integers, Integers]:
@@ -101,6 +108,12 @@ def _read_headers(file: NumberFile) -> tuple[Integers, Integers, Integers]:
     num_graphs = int(file.integers(file.first[:1], what)[0])
     if file.length[0] != 1 or num_graphs < 1:
         raise file.error(0, f"expected {what}")
+    if num_graphs >= file.rows:  # before memory is asked for
+        raise file.error(
+            file.rows - 1,
+            f"the file ends after {count(file.rows, 'line')}, expected {num_graphs} graphs by its "
+            "first line",
+        )
     headers = np.empty(num_graphs, dtype=np.int64)
     sizes = np.empty(num_graphs, dtype=np.int64)
     row, what = 1, "a graph: 'nodes label'"
@@ -118,8 +131,8 @@ def _read_headers(file: NumberFile) -> tuple[Integers, Integers, Integers]:
                 f"expected graph {graph + 1} as 'nodes label'",
             )
         size = int(file.integers(file.first[row : row + 1], what)[0])
-        if size < 1:
-            raise file.error(row, f"graph {graph + 1} has {size} nodes, expected 1 or more")
+        if size < 0:
+            raise file.error(row, f"graph {graph + 1} has {size} nodes, expected 0 or more")
         if row + size >= file.rows:
             raise file.error(
                 file.rows - 1,
@@ -144,7 +157,7 @@ def _check_lengths(file: NumberFile, rows: Integers, degrees: Integers) -> int:
             f"degree {degrees[at]}, followed by "
             f"{count(int(file.length[rows[at]]) - 2, 'neighbour')}",
         )
-    wrong = np.flatnonzero(extra != extra[0])
+    wrong = np.flatnonzero(extra != extra[:1])
     if len(wrong):
         at = int(wrong[0])
         raise file.error(
@@ -152,7 +165,7 @@ def _check_lengths(file: NumberFile, rows: Integers, degrees: Integers) -> int:
             f"{count(int(extra[at]), 'number')} after the neighbours, and {extra[0]} at the first "
             "node: they are attributes, of which every node must have as many",
         )
-    return int(extra[0])
+    return int(extra[0]) if len(extra) else 0
 
 
 def _check_undirected(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -11,16 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from graphnorms.data.features import (
-    EdgeFeatures,
-    Features,
-    check_edge_policy,
-    check_policy,
-    labels_or_attributes,
-)
+from graphnorms.data.features import labels_or_attributes
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.raw import RawGraphs
-from graphnorms.data.targets import TaskKind, check_task
+from graphnorms.data.reading import Features, Reading, ReadOptions
+from graphnorms.data.splits import split_of_masks
+from graphnorms.data.text import count, some
 from graphnorms.errors import DatasetError
 
 _MASKS = ("train_mask", "val_mask", "test_mask")
@@ -31,66 +27,70 @@ def from_pyg(
     name: str = "graphs",
     features: Features = "auto",
     *,
-    task: TaskKind = "auto",
-    edge_features: EdgeFeatures = "auto",
     split: Tensor | Sequence[int] | None = None,
     split_name: str = "",
+    **options: Unpack[ReadOptions],
 ) -> GraphSet:
     """Pack a list of PyG `Data`, a PyG `Dataset` of them, or a single one.
 
     Of each graph, `edge_index` (sources above targets), `y`, and `x` and `edge_attr` if there are
     any are used; everything else but the masks below is ignored. `x` and `edge_attr` of integers
-    are labels, made one-hot column by column, and of floats attributes; where there is no `x`,
+    are labels, made one-hot column by column, and so are floats that are one-hot; other floats
+    are attributes, and so is yes or no, as 1 and 0. Where there is no `x`, or one without columns,
     `"auto"` makes features of the degree.
 
     `y` belongs to the graph if it is one number or `(1, targets)` in every graph, and to the
     nodes if it is `(nodes,)` or `(nodes, targets)`; see `make_targets`. Classes are numbered in
     ascending order, so that labels `0 … classes - 1` stay what they are; of nodes -1 says that
-    the class is not known. NaN says that an answer or a number is missing.
+    the class is not known. NaN says that an answer or a number is missing. A text is the name of
+    a class.
 
     Node targets are split by `train_mask`, `val_mask` and `test_mask` if all graphs have the
-    three of them; of masks with several columns, which are several splits, by the first.
+    three of them; masks with several columns are several splits.
 
     Args:
         graphs: The graphs.
         name: What to call the set.
         features: What the node features are made of, see `make_features`.
-        task: What the targets are, see `make_targets`.
-        edge_features: What the edge features are made of, see `make_edge_features`.
-        split: The part of each item: 0 training, 1 validation, 2 test, -1 unused.
+        split: The part of each item: 0 training, 1 validation, 2 test, -1 unused; of several
+            splits a column each.
         split_name: What made the split.
+        options: See `Reading`.
 
     Raises:
         DatasetError: There are no graphs, or one lacks `edge_index` or `y`, has no nodes, an
             edge to a node that does not exist, or features or targets that do not fit; the
             message says which graph, counted from 0.
     """
-    check_policy(features)
-    check_edge_policy(edge_features)
-    check_task(task)
+    reading = Reading(features=features, **options)
     # A Dataset of PyG answers for the attributes of its only graph, and a Data can be iterated.
     many = isinstance(graphs, (Sequence, Dataset)) or not hasattr(graphs, "edge_index")
     items = list(graphs) if many else [graphs]
     if not items:
         raise DatasetError("the list of graphs is empty, expected at least one PyG Data")
+    items, notes = _present(name, items, reading)
+    notes += _hidden(graphs, items[0])
     edges, sizes, rows, edge_rows = [], [], [], []
     offset = 0
     for position, item in enumerate(items):
         where = f"{name}, graph {position}"
-        x = _columns(where, "x", "nodes", getattr(item, "x", None))
-        size = _num_nodes(where, item, x)
+        size = _num_nodes(where, item)
+        x = None
+        if reading.needs("labels") or reading.needs("attributes"):
+            x = _columns(where, "x", "nodes", getattr(item, "x", None))
         edge_index = _edges(where, item, size)
         edges.append(edge_index + offset)
         rows.append(x)
-        edge_rows.append(_edge_features(where, item, edge_index.shape[1]))
+        wanted = reading.edge_features != "none"
+        edge_rows.append(_edge_features(where, item, edge_index.shape[1]) if wanted else None)
         sizes.append(size)
         offset += size
     source, target = torch.cat(edges, dim=1).numpy()  # (edges,) each
     y, level = _targets(name, items, sizes)
     parts = _masks(name, items, sizes) if level == "node" and split is None else split
-    labels, attributes = labels_or_attributes(_stack(name, "x", rows), features)
+    labels, attributes = labels_or_attributes(_stack(name, "x", rows), reading.features)
     edge_labels, edge_attributes = labels_or_attributes(
-        _stack(name, "edge_attr", edge_rows), edge_features
+        _stack(name, "edge_attr", edge_rows), reading.edge_features
     )
     return RawGraphs(
         name=name,
@@ -106,7 +106,45 @@ def from_pyg(
         unknown=-1 if level == "node" else None,
         split=None if parts is None else _split(name, parts, len(y)),
         split_name=split_name,
-    ).pack(features, task=task, edge_features=edge_features)
+        smiles=_smiles(items),
+        notes=tuple(notes),
+    ).pack(reading)
+
+
+def _present(name: str, items: list[Any], reading: Reading) -> tuple[list[Any], list[str]]:
+    """The items that are graphs; None stands for one that could not be made."""
+    absent = [position for position, item in enumerate(items) if item is None]
+    if not absent:
+        return items, []
+    share = f"{len(absent)} of {count(len(items), 'item')}"
+    if not reading.drop_empty:
+        raise DatasetError(
+            f"{name}: {share} {'is' if len(absent) == 1 else 'are'} None ({some(absent)}), "
+            "expected graphs; drop_empty (--drop-empty) leaves them out"
+        )
+    if len(absent) == len(items):
+        raise DatasetError(f"{name}: all {len(items)} items are None, expected graphs")
+    return [item for item in items if item is not None], [f"{share} left out, for they are None"]
+
+
+def _smiles(items: list[Any]) -> list[str] | None:
+    """The SMILES of molecules, if all have them."""
+    smiles = [text for item in items if isinstance(text := getattr(item, "smiles", None), str)]
+    return smiles if len(smiles) == len(items) else None
+
+
+def _hidden(graphs: Any, first: Any) -> list[str]:
+    """What a `TUDataset` was told to leave out, where nothing else is left."""
+    notes = []
+    for noun, name in (("node", "x"), ("edge", "edge_attr")):
+        values, hidden = getattr(first, name, None), getattr(graphs, f"num_{noun}_attributes", 0)
+        if isinstance(values, Tensor) and values.dim() == 2 and not values.shape[1] and hidden:
+            notes.append(
+                f"{name} has no columns, but the data set has "
+                f"{count(hidden, f'{noun} attribute')}: TUDataset(…, use_{noun}_attr=True) "
+                "gives them"
+            )
+    return notes
 
 
 def _columns(where: str, name: str, noun: str, values: Any) -> Tensor | None:
@@ -120,20 +158,20 @@ def _columns(where: str, name: str, noun: str, values: Any) -> Tensor | None:
         )
         raise DatasetError(f"{where}: {name} is {given}, expected a tensor ({noun}, features)")
     rows: Tensor = values.detach().cpu()
-    if rows.is_floating_point():
-        rows = rows.float()
-        if not torch.isfinite(rows).all():
-            raise DatasetError(f"{where}: {name} holds values that are not finite")
+    rows = rows.to_dense() if rows.layout != torch.strided else rows
+    if rows.is_floating_point() and rows.dtype != torch.float64:
+        rows = rows.float()  # NumPy has no bfloat16
     return rows[:, None] if rows.dim() == 1 else rows
 
 
-def _num_nodes(where: str, item: Any, x: Tensor | None) -> int:
-    size = x.shape[0] if x is not None else getattr(item, "num_nodes", None)
+def _num_nodes(where: str, item: Any) -> int:
+    x = getattr(item, "x", None)
+    size = x.shape[0] if isinstance(x, Tensor) and x.dim() else getattr(item, "num_nodes", None)
     if size is None:
         raise DatasetError(f"{where}: neither x nor num_nodes says how many nodes it has")
-    if size < 1:
-        raise DatasetError(f"{where}: the graph has no nodes, expected 1 or more; leave it out")
-    return int(size)
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise DatasetError(f"{where}: num_nodes is {size!r}, expected an integer ≥ 0")
+    return size
 
 
 def _edges(where: str, item: Any, size: int) -> Tensor:
@@ -142,7 +180,8 @@ def _edges(where: str, item: Any, size: int) -> Tensor:
         raise DatasetError(
             f"{where}: no edge_index; give (2, 0) integers for a graph without edges"
         )
-    if edges.dim() != 2 or edges.shape[0] != 2 or edges.is_floating_point():
+    integers = not (edges.is_floating_point() or edges.is_complex() or edges.dtype == torch.bool)
+    if edges.dim() != 2 or edges.shape[0] != 2 or not integers:
         raise DatasetError(
             f"{where}: edge_index is {edges.dtype} of shape {tuple(edges.shape)}, "
             "expected integers (2, edges)"
@@ -153,6 +192,8 @@ def _edges(where: str, item: Any, size: int) -> Tensor:
         raise DatasetError(
             f"{where}: an edge to node {int(outside[0])}, which does not exist: "
             f"nodes are 0 … {size - 1}"
+            if size
+            else f"{where}: an edge, but no nodes"
         )
     return edges
 
@@ -172,10 +213,10 @@ def _targets(name: str, items: list[Any], sizes: list[int]) -> tuple[NDArray[Any
     for position, item in enumerate(items):
         if (y := getattr(item, "y", None)) is None:
             raise DatasetError(f"{name}, graph {position}: no y, expected what is to be predicted")
-        targets.append(torch.as_tensor(y).detach().cpu())
-    of_graph = [y.numel() == 1 or (y.dim() == 2 and y.shape[0] == 1) for y in targets]
+        targets.append(_as_array(f"{name}, graph {position}", y))
+    of_graph = [y.size == 1 or (y.ndim == 2 and y.shape[0] == 1) for y in targets]
     of_nodes = [
-        y.dim() in (1, 2) and y.shape[0] == size for y, size in zip(targets, sizes, strict=True)
+        y.ndim in (1, 2) and y.shape[0] == size for y, size in zip(targets, sizes, strict=True)
     ]
     level = "graph" if all(of_graph) else "node" if all(of_nodes) else ""
     if not level:
@@ -188,38 +229,53 @@ def _targets(name: str, items: list[Any], sizes: list[int]) -> tuple[NDArray[Any
         )
     if level == "graph":
         targets = [y.reshape(1, -1) for y in targets]
-    widths = [y[0].numel() for y in targets]
+    widths = [y.shape[1] if y.ndim == 2 else 1 for y in targets]
     if len(set(widths)) > 1:
         at = next(at for at, width in enumerate(widths) if width != widths[0])
         raise DatasetError(
             f"{name}, graph {at}: y has {widths[at]} targets, and graph 0 has {widths[0]}"
         )
-    return torch.cat([y.reshape(-1, widths[0]) for y in targets]).numpy(), level
+    return np.concatenate([y.reshape(-1, widths[0]) for y in targets]), level
 
 
-def _masks(name: str, items: list[Any], sizes: list[int]) -> Tensor | None:
+def _as_array(where: str, y: Any) -> NDArray[Any]:
+    """Targets of one graph, numbers or texts, exactly as they are."""
+    if isinstance(y, Tensor):
+        values = y.detach().cpu()
+        narrow = values.dtype in (torch.float16, torch.bfloat16)
+        y = (values.float() if narrow else values).numpy()  # NumPy has no bfloat16
+    array = np.asarray(y)
+    if array.dtype.kind not in "biufUS":
+        raise DatasetError(f"{where}: y is {type(y).__name__}, expected numbers or texts")
+    return array
+
+
+def _masks(name: str, items: list[Any], sizes: list[int]) -> NDArray[np.int8] | None:
     """The part of each node by the masks of the graphs, if all have them."""
     if any(getattr(item, mask, None) is None for item in items for mask in _MASKS):
         return None
     parts = []
     for position, (item, size) in enumerate(zip(items, sizes, strict=True)):
-        split = torch.full((size,), -1, dtype=torch.int8)
-        for part, mask_name in enumerate(_MASKS):
+        where, masks = f"{name}, graph {position}", []
+        for mask_name in _MASKS:
             mask = torch.as_tensor(getattr(item, mask_name)).cpu().bool()
-            mask = mask[:, 0] if mask.dim() == 2 else mask
-            where = f"{name}, graph {position}: {mask_name}"
-            if mask.shape != (size,):
-                raise DatasetError(f"{where} has shape {tuple(mask.shape)}, expected ({size},)")
-            if (split[mask] >= 0).any():
-                raise DatasetError(f"{where} holds a node that another mask holds too")
-            split[mask] = part
-        parts.append(split)
-    return torch.cat(parts)
+            mask = mask[:, None] if mask.dim() == 1 else mask
+            if mask.dim() != 2 or mask.shape[0] != size:
+                raise DatasetError(
+                    f"{where}: {mask_name} has shape {tuple(mask.shape)}, expected ({size},), or "
+                    f"({size}, splits)"
+                )
+            masks.append(mask.numpy())
+        parts.append(split_of_masks(*masks, where=where))
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise DatasetError(f"{name}: the masks of the graphs are of different numbers of splits")
+    return np.concatenate(parts)
 
 
-def _split(name: str, split: Tensor | Sequence[int], items: int) -> NDArray[np.int8]:
+def _split(name: str, split: Any, items: int) -> NDArray[np.int8]:
     values = torch.as_tensor(split).cpu()
-    if values.shape != (items,) or not ((values >= -1) & (values <= 2)).all():
+    fits = values.dim() in (1, 2) and values.shape[0] == items and values.numel() >= items
+    if not fits or not ((values >= -1) & (values <= 2)).all():
         raise DatasetError(
             f"{name}: split is of shape {tuple(values.shape)}, expected ({items},): 0 (training), "
             "1 (validation), 2 (test) or -1 (unused) for each item"

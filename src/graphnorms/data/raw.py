@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from graphnorms.data.describe import PARTS, target_words
 from graphnorms.data.features import (
     Attributes,
-    EdgeFeatures,
-    Features,
     Labels,
+    as_float32,
     make_edge_features,
     make_features,
 )
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.onehot import OneHot
-from graphnorms.data.targets import ClassOrder, TaskKind, make_targets
+from graphnorms.data.reading import Reading
+from graphnorms.data.scaffolds import ScaffoldSplit, told
+from graphnorms.data.targets import ClassOrder, make_targets
+from graphnorms.data.task import Task
+from graphnorms.data.text import count, some
+from graphnorms.errors import DatasetError
 
 Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RawGraphs:
-    """Graphs as a reader delivers them, checked by it: the ids are right, no graph is empty.
+    """Graphs as a reader delivers them, checked by it: the ids are right.
 
     Args:
         name: The data set.
@@ -39,8 +48,16 @@ class RawGraphs:
         edge_labels, edge_attributes: The same of the edges, in the order of `source`.
         level: Whether `"graph"` or `"node"` has the targets.
         target_names, unit, unknown: What is known of the targets, see `make_targets`.
-        split: The part of each item, `(items,)`, or None.
+        classes: In which order the classes are numbered from 0.
+        split: The part of each item, `(items,)`, or of each in several splits,
+            `(items, splits)`, or None.
         split_name: What made the split.
+        smiles: Of each graph, where it is a molecule.
+        loops, repeats: Whether edges from a node to itself, and edges listed again, stay where
+            `Reading` does not say.
+        first: The number of the first graph, as the messages count.
+        notes: What the reader has to say.
+        file: The file or folder, to be named in the messages.
     """
 
     name: str
@@ -56,64 +73,101 @@ class RawGraphs:
     target_names: tuple[str, ...] = ()
     unit: str = ""
     unknown: int | None = None
+    classes: ClassOrder = "ascending"
     split: NDArray[np.int8] | None = None
     split_name: str = ""
+    smiles: Sequence[str] | None = None
+    loops: bool = True
+    repeats: bool = True
+    first: int = 0
+    notes: tuple[str, ...] = ()
+    file: Path | None = None
 
-    def pack(
-        self,
-        features: Features,
-        *,
-        task: TaskKind = "auto",
-        edge_features: EdgeFeatures = "auto",
-        classes: ClassOrder = "ascending",
-    ) -> GraphSet:
+    def pack(self, reading: Reading) -> GraphSet:
         """Pack the graphs, the neighbours of each node in ascending order.
 
         The same graphs give the same tensors, and so the same fingerprint, in whatever order
         the file lists their edges (but for the features of parallel edges, which keep it).
 
-        Args:
-            features: What the features are made of, see `make_features`.
-            task: What the targets are, see `make_targets`.
-            edge_features: What the edge features are made of, see `make_edge_features`.
-            classes: In which order the classes are numbered from 0.
-
         Raises:
             DatasetError: The graphs do not have what is asked for.
         """
+        try:
+            return self._without_empty(reading)._packed(reading)
+        except DatasetError as error:
+            raise DatasetError(f"{self.file}: {error}" if self.file else str(error)) from None
+
+    def _without_empty(self, reading: Reading) -> RawGraphs:
+        """The graphs that have nodes; an error where others are not to be left out."""
+        sizes = np.diff(self.ptr)
+        empty = np.flatnonzero(sizes == 0)
+        if not len(empty):
+            return self
+        share = f"{len(empty)} of {count(len(sizes), 'graph')}"
+        if not reading.drop_empty:
+            raise DatasetError(
+                f"data set {self.name!r}: {share} {'has' if len(empty) == 1 else 'have'} no nodes "
+                f"({some(empty + self.first)}); drop_empty (--drop-empty) leaves them out"
+            )
+        if len(empty) == len(sizes):
+            raise DatasetError(f"data set {self.name!r}: no graph has any nodes")
+        kept = sizes > 0
+        of_graphs = self.level == "graph"
+        return replace(
+            self,
+            ptr=np.concatenate(([0], np.cumsum(sizes[kept]))),
+            y=self.y[kept] if of_graphs else self.y,
+            smiles=None if self.smiles is None else list(compress(self.smiles, kept)),
+            split=self.split[kept] if of_graphs and self.split is not None else self.split,
+            notes=(*self.notes, f"{share} left out, for they have no nodes"),
+        )
+
+    def _packed(self, reading: Reading) -> GraphSet:
         num_nodes = int(self.ptr[-1])
         first = np.repeat(self.ptr[:-1], np.diff(self.ptr))  # (nodes,), the graph's first node
-        edge_labels, edge_attributes = self.edge_labels, self.edge_attributes
-        keys = self.target * num_nodes + self.source  # (edges,)
-        if edge_labels is not None or edge_attributes is not None:
+        notes = [*self.notes]
+        edge_features = make_edge_features(
+            reading.edge_features,
+            name=self.name,
+            labels=self.edge_labels,
+            attributes=self._numbers(reading, "edge"),
+        )
+        kept = self._kept_edges(reading, num_nodes, notes)
+        source, target = self.source[kept], self.target[kept]
+        keys = target * num_nodes + source  # (edges,)
+        if edge_features is not None:
             order = np.argsort(keys, kind="stable")
             keys = keys[order]
-            edge_labels, edge_attributes = (
-                _rows(values, order) for values in (edge_labels, edge_attributes)
-            )
+            edge_features = edge_features.index_select(0, torch.from_numpy(kept[order]))
         else:
             keys = np.sort(keys)
-        transpose_keys = np.sort(self.source * num_nodes + self.target)
+        transpose_keys = np.sort(source * num_nodes + target)
         symmetric = np.array_equal(keys, transpose_keys)
         ptr, index = _csr(keys, first, num_nodes)
         transpose = _csr(transpose_keys, first, num_nodes)
         x, description = make_features(
-            features,
+            reading.features,
             name=self.name,
             degree=np.diff(ptr),
             labels=self.labels,
-            attributes=self.attributes,
+            attributes=self._numbers(reading, "node"),
         )
-        y, made_task = make_targets(
-            task,
+        y, task = make_targets(
+            reading.task,
             name=self.name,
             y=self.y,
             level=self.level,
             names=self.target_names,
             unit=self.unit,
             unknown=self.unknown,
-            classes=classes,
+            classes=self.classes,
+            notes=notes,
         )
+        if reading.drop_rare:
+            y, task = _without_rare(y, task, reading.drop_rare, self.name, notes)
+        split, split_name = self.split, self.split_name
+        if reading.split_by:
+            split, split_name = self._split_by(reading.split_by, y, task, notes), reading.split_by
         return GraphSet(
             name=self.name,
             x=x,
@@ -121,17 +175,102 @@ class RawGraphs:
             edge_ptr=torch.from_numpy(ptr),
             edge_index=torch.from_numpy(index),
             y=y,
-            task=made_task,
+            task=task,
             features=description,
-            edge_features=make_edge_features(
-                edge_features, name=self.name, labels=edge_labels, attributes=edge_attributes
-            ),
-            split=None if self.split is None else torch.from_numpy(self.split),
-            split_name=self.split_name,
+            edge_features=edge_features,
+            split=None if split is None else torch.from_numpy(split),
+            split_name=split_name,
             transpose_ptr=None if symmetric else torch.from_numpy(transpose[0]),
             transpose_index=None if symmetric else torch.from_numpy(transpose[1]),
+            notes=tuple(notes),
             validate=False,
         )
+
+    def _split_by(self, name: str, y: Tensor, task: Task, notes: list[str]) -> NDArray[np.int8]:
+        """The parts of the molecules by a rule; what they hold is noted."""
+        where = f"data set {self.name!r}: split {name}"
+        if self.smiles is None or task.level != "graph":
+            raise DatasetError(
+                f"{where} takes the SMILES of each graph: attribute smiles of PyG's Data, or array "
+                "smiles of a .npz file"
+            )
+        rule = ScaffoldSplit.named(name)
+        scaffolds = rule.scaffolds(self.smiles)
+        split = rule.divide(scaffolds)
+        columns = split.reshape(len(split), -1)  # (molecules, splits)
+        for column, part in itertools.product(columns.T, range(3)):
+            chosen = torch.from_numpy(column == part)
+            if not chosen.any() or (task.kind != "regression" and _of_one_class(y[chosen])):
+                has = "one class only" if chosen.any() else "no molecules"
+                raise DatasetError(
+                    f"{where}: the {PARTS[part]} part has {has}, by which nothing can be scored; "
+                    "choose another rule or seed"
+                )
+        several = "of the first, " if columns.shape[1] > 1 else ""
+        words = told(columns[:, 0], scaffolds, lambda chosen: target_words(y[chosen], task))
+        notes.append(f"{name}, {several}{words}")
+        return split
+
+    def _numbers(self, reading: Reading, noun: str) -> NDArray[Any] | None:
+        """Attributes of the nodes or edges, all finite where they may be used."""
+        values = self.attributes if noun == "node" else self.edge_attributes
+        if values is None or not reading.needs("attributes", of_edges=noun == "edge"):
+            return values
+
+        def where(row: int) -> str:
+            node = row if noun == "node" else int(self.source[row])
+            graph = int(np.searchsorted(self.ptr, node, side="right")) - 1
+            within = f"node {node - self.ptr[graph]}"
+            if noun == "edge":
+                within = f"the edge from {within} to {self.target[row] - self.ptr[graph]}"
+            return f"data set {self.name!r}: {within} (from 0) of graph {graph + self.first}"
+
+        return as_float32(values, where)
+
+    def _kept_edges(self, reading: Reading, num_nodes: int, notes: list[str]) -> Integers:
+        """The places of the edges that stay, `(edges,)`, ascending; what was done is noted."""
+        kept = np.arange(len(self.source))
+        loops = self.source == self.target
+        if number := int(loops.sum()):
+            keep = self.loops if reading.keep_loops is None else reading.keep_loops
+            notes.append(f"{count(number, 'self loop')} {'kept' if keep else 'dropped'}")
+            kept = kept if keep else kept[~loops]
+        keys = self.target[kept] * num_nodes + self.source[kept]
+        if number := int((np.diff(np.sort(keys)) == 0).sum()):
+            keep = self.repeats if reading.keep_repeats is None else reading.keep_repeats
+            notes.append(f"{count(number, 'repeated edge')} {'kept' if keep else 'merged'}")
+            # NumPy's places are those of the first of each.
+            kept = kept if keep else kept[np.sort(np.unique(keys, return_index=True)[1])]
+        return kept
+
+
+def _of_one_class(y: Tensor) -> bool:
+    """Whether some items are of one class, or have one answer to each question."""
+    # What is not known is -1 or NaN.
+    return all(len(column[column >= 0].unique()) < 2 for column in y.view(len(y), -1).T)
+
+
+def _without_rare(
+    y: Tensor, task: Task, least: int, name: str, notes: list[str]
+) -> tuple[Tensor, Task]:
+    """Classes of `least` items or more; the items of others have no target."""
+    if task.kind != "classification":
+        raise DatasetError(f"data set {name!r}: drop_rare is {least}, but the task is {task}")
+    counts = torch.bincount(y + 1, minlength=task.outputs + 1)[1:]  # (classes,)
+    rare = counts < least
+    if rare.all():
+        raise DatasetError(f"data set {name!r}: no class has {count(least, task.level)} or more")
+    if rare.any():
+        named = [name for name, is_rare in zip(task.targets, rare.tolist(), strict=True) if is_rare]
+        notes.append(
+            f"{count(len(named), 'class', 'classes')} of fewer than {least} {task.level}s left "
+            f"out ({some(named)}): {count(int(counts[rare].sum()), task.level)} without a target"
+        )
+    number = torch.where(rare, -1, (~rare).cumsum(0) - 1)  # (classes,)
+    targets = tuple(
+        name for name, is_rare in zip(task.targets, rare.tolist(), strict=True) if not is_rare
+    )
+    return torch.where(y < 0, -1, number[y.clamp(min=0)]), replace(task, targets=targets)
 
 
 def _csr(keys: Integers, first: Integers, num_nodes: int) -> tuple[Integers, Integers]:
@@ -140,10 +279,3 @@ def _csr(keys: Integers, first: Integers, num_nodes: int) -> tuple[Integers, Int
     ptr = np.zeros(num_nodes + 1, dtype=np.int64)
     np.cumsum(np.bincount(row, minlength=num_nodes), out=ptr[1:])
     return ptr, column - first[column]
-
-
-def _rows(values: Any, order: Integers) -> Any:
-    """Labels or attributes of the edges in another order."""
-    if isinstance(values, OneHot):
-        return values.index_select(0, torch.from_numpy(order))
-    return None if values is None else values[order]

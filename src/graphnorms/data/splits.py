@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from graphnorms.data.folds import shuffled_folds, stratified_folds
 from graphnorms.data.graphset import GraphSet
-from graphnorms.errors import DatasetError, unknown_name
+from graphnorms.data.text import count
+from graphnorms.errors import DatasetError, is_number, unknown_name
 
 Integers = NDArray[np.int64]
 
@@ -27,7 +29,7 @@ class SplitConfig:
     | kind | test | validation | training |
     |---|---|---|---|
     | `"fold"` | fold number `fold` of `folds` | a share `holdout` of the rest | what is left |
-    | `"given"` | as the set says | as the set says | as the set says |
+    | `"given"` | as the set says; of `folds` splits, number `fold` | likewise | likewise |
     | `"random"` | a share `holdout` | as large | what is left |
     | `"paper"` | nothing | fold number `fold` of `folds` | what is left |
 
@@ -36,7 +38,7 @@ class SplitConfig:
 
     Args:
         kind: One of the above.
-        folds, fold: How many folds, and which is held out.
+        folds, fold: How many folds, and which is held out; or how many given splits, if several.
         seed: Seeds the shuffling; the folds of one seed are one cross-validation.
         holdout: A share, between 0 and 1/2.
 
@@ -53,11 +55,16 @@ class SplitConfig:
     def __post_init__(self) -> None:
         if self.kind not in SPLITS:
             raise unknown_name("split", self.kind, SPLITS)
+        for name in ("folds", "fold", "seed"):
+            if type(getattr(self, name)) is not int:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected an integer")
         if self.kind in ("fold", "paper") and not (self.folds >= 2 and 0 <= self.fold < self.folds):
             raise ValueError(
                 f"fold {self.fold} of {self.folds}: expected two folds or more, counted from 0"
             )
-        if not 0 < self.holdout < 0.5:
+        if self.kind == "given" and not 0 <= self.fold < max(1, self.folds):
+            raise ValueError(f"split {self.fold} of {self.folds}: splits count from 0")
+        if not is_number(self.holdout) or not 0 < self.holdout < 0.5:
             raise ValueError(f"holdout is {self.holdout}, expected a share between 0 and 1/2")
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,30 +101,68 @@ def split_items(graphs: GraphSet, config: SplitConfig) -> Split:
     """
     items = graphs.known.nonzero()[:, 0].cpu()  # (known,)
     if config.kind == "given":
-        return _given(graphs, items)
+        return _given(graphs, items, config)
     nodes_of_many = graphs.task.level == "node" and len(graphs) > 1
     # What is divided: the items, or the graphs with all their items.
     unit_of_item = _graph_of_node(graphs)[items] if nodes_of_many else items
     units = torch.unique(unit_of_item) if nodes_of_many else items
     strata = None if nodes_of_many else _strata(graphs, items)
     noun = "graphs" if nodes_of_many else f"{graphs.task.level}s"
-    places = _divide(len(units), strata, config, noun)
+    names = graphs.class_names or ("no", "yes")
+    places = _divide(len(units), strata, config, noun, names)
     chosen = [units[torch.from_numpy(place)] for place in places]
     if nodes_of_many:
         chosen = [items[torch.isin(unit_of_item, part)] for part in chosen]
     return _checked(graphs, config.kind, *chosen)
 
 
-def _given(graphs: GraphSet, items: Tensor) -> Split:
+def split_of_masks(
+    train: NDArray[Any], validation: NDArray[Any], test: NDArray[Any], *, where: str
+) -> NDArray[np.int8]:
+    """The part of each item by masks, `(items,)` or, where they are several splits, of each.
+
+    Args:
+        train, validation, test: Which items each part has, `(items, splits)`, not 0 for yes.
+        where: What they are of, for the message.
+
+    Raises:
+        DatasetError: They are not of as many splits, or an item is in two parts of one.
+    """
+    masks = [mask != 0 for mask in (train, validation, test)]
+    widths = [mask.shape[1] for mask in masks]
+    if len({*widths} - {1}) > 1 or 0 in widths:
+        raise DatasetError(
+            f"{where}: masks of {', '.join(map(str, widths))} splits for training, validation and "
+            "test, expected as many each, or one for all"
+        )
+    masks = [np.broadcast_to(mask, (len(mask), max(widths))) for mask in masks]
+    twice = np.argwhere(sum(mask.astype(np.int8) for mask in masks) > 1)
+    if len(twice):
+        raise DatasetError(
+            f"{where}: item {twice[0][0]} is in two of the masks for training, validation and test"
+        )
+    split = np.full(masks[0].shape, -1, dtype=np.int8)
+    for part, mask in enumerate(masks):
+        split[mask] = part
+    return split[:, 0] if split.shape[1] == 1 else split
+
+
+def _given(graphs: GraphSet, items: Tensor, config: SplitConfig) -> Split:
     if graphs.split is None:
         others = ", ".join(kind for kind in SPLITS if kind != "given")
         raise DatasetError(f"{graphs.name} has no given split; ask for one of {others}")
-    part = graphs.split.cpu()[items]
+    if graphs.num_splits != max(1, config.folds):
+        raise DatasetError(
+            f"{graphs.name} has {count(graphs.num_splits, 'given split')}: ask for folds "
+            f"{graphs.num_splits} and the fold, counted from 0"
+        )
+    splits = graphs.split.cpu().view(len(graphs.split), -1)  # (items, splits)
+    part = splits[items, config.fold]
     return _checked(graphs, "given", *(items[part == number] for number in range(3)))
 
 
 def _divide(
-    number: int, strata: Integers | None, config: SplitConfig, noun: str
+    number: int, strata: Integers | None, config: SplitConfig, noun: str, names: Sequence[str]
 ) -> tuple[Integers, Integers, Integers]:
     """The places of the training, validation and test units among `number` of them."""
     everyone = np.arange(number)
@@ -130,7 +175,7 @@ def _divide(
     if strata is None:
         folds = shuffled_folds(number, config.folds, config.seed, noun=noun)
     else:
-        folds = stratified_folds(torch.from_numpy(strata), config.folds, config.seed)
+        folds = stratified_folds(torch.from_numpy(strata), config.folds, config.seed, names=names)
     rest, held_out_fold = (part.numpy() for part in folds[config.fold])
     if config.kind == "paper":
         return rest, held_out_fold, everyone[:0]

@@ -6,6 +6,7 @@ import numpy as np
 
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.raw import RawGraphs
+from graphnorms.data.reading import Reading
 
 _BONDS = 1.08  # per atom, as in NCI1
 _LIGHTEST = 3  # atoms
@@ -72,4 +73,4 @@ def random_graphs(
         target=np.concatenate((other, one)),
         y=draw.permutation(np.arange(num_graphs) % num_classes),
         attributes=attributes,
-    ).pack("attributes")
+    ).pack(Reading(features="attributes"))

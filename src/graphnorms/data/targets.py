@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphnorms.data.features import as_float32
+from graphnorms.data.reading import Reading, TaskKind
 from graphnorms.data.task import Task
-from graphnorms.errors import DatasetError, unknown_name
+from graphnorms.data.text import as_name
+from graphnorms.errors import DatasetError
 
-TaskKind = Literal["auto", "classification", "binary", "regression"]
 ClassOrder = Literal["ascending", "first appearance"]
 
 Array = NDArray[Any]
@@ -28,48 +30,66 @@ def make_targets(
     unit: str = "",
     unknown: int | None = None,
     classes: ClassOrder = "ascending",
+    notes: list[str] | None = None,
 ) -> tuple[Tensor, Task]:
     """Make the targets as a `Task` of some kind has them, and the task.
 
-    - `"classification"`: integers are classes. Without `names` every value that occurs is one.
-    - `"binary"`: 0 is no and 1 is yes; of another two values in a single column the lower is no.
+    - `"classification"`: integers are classes, and so are texts. Without `names` every value that
+      occurs is one; an empty text says that the class is not known.
+    - `"binary"`: 0 is no and 1 is yes; beside both of them -1 says that the answer is missing. Of
+      another two values in a single column the lower is no.
     - `"regression"`: numbers as they are.
-    - `"auto"`: integers are classes, or answers where there are several columns of only 0 and 1;
-      floats are answers where they hold only 0, 1 and NaN, else numbers. (A single column of the
-      floats 0 and 1 is a question, not two classes: it is scored by ROC-AUC.)
+    - `"auto"`: integers and texts are classes, or answers where there are several columns of only
+      0 and 1; floats are answers where they hold only 0, 1 and NaN, else numbers. (A single
+      column of the floats 0 and 1 is a question, not two classes: it is scored by ROC-AUC.)
+      Several columns, or floats, of only -1, 0 and 1 may be read in three ways, and are not.
 
     Args:
         kind: One of the above.
         name: The data set, for the messages.
-        y: The targets as the file has them, numbers of any type, `(items,)` or
+        y: The targets as the file has them, numbers of any type or texts, `(items,)` or
             `(items, targets)`; NaN where one is missing.
         level: What the items are, `"graph"` or `"node"`.
         names: What the classes, from 0, or the questions or numbers are called, if known.
         unit: Unit of the numbers, if known.
         unknown: The integer that says that the class is not known, if one does.
         classes: In which order classes without names are numbered.
+        notes: Takes what the user should be told of how `y` was read.
 
     Raises:
         ValueError: The kind is unknown.
-        DatasetError: The targets do not fit the kind or the names, or are not finite.
+        DatasetError: The targets do not fit the kind or the names, are not finite, or could be
+            read in several ways.
     """
-    check_task(kind)
-    y = y.astype(np.int64) if y.dtype.kind in "biu" else y
+    Reading(task=kind)
+    notes = [] if notes is None else notes
+    if y.dtype.kind == "b":
+        y = y.astype(np.int64)
     if not y.size:
         raise DatasetError(f"data set {name!r}: y holds no targets")
     if kind == "auto":
-        kind = _choose(y)
+        kind = _choose(name, y, unknown)
+        if kind == "classification" and unknown is None and _minus_one_beside_zero_and_one(y):
+            notes.append("-1 is a class of its own; task binary takes it for a missing answer")
+    if y.dtype.kind in "US" and kind != "classification":
+        raise DatasetError(f"data set {name!r}: y holds texts, which are classes, not {kind}")
     if kind == "classification":
         column, known = _class_column(name, y, unknown)
         values, targets = _classes(name, column, known, names, classes)
         return torch.from_numpy(values), Task(kind=kind, level=level, targets=targets)
-    numbers = y.astype(np.float32).reshape(len(y), -1)  # (items, targets)
+    numbers = as_float32(
+        y.reshape(len(y), -1),
+        lambda row: f"data set {name!r}: y of {level} {row}",
+        nan_allowed=True,
+    )
     if kind == "binary":
-        if unknown is not None and y.dtype == np.int64:
-            numbers[y.reshape(numbers.shape) == unknown] = np.nan
+        missing = -1 if _minus_one_beside_zero_and_one(y) else None
+        if y.dtype.kind in "iu":
+            missing = unknown if missing is None else missing
+        if missing is not None and (numbers == missing).any():
+            notes.append(f"{missing} says that an answer is missing")
+            numbers[numbers == missing] = np.nan
         numbers = _answers(name, numbers)
-    elif np.isinf(numbers).any():
-        raise DatasetError(f"data set {name!r}: y holds a number that is not finite")
     width = numbers.shape[1]
     if names and len(names) != width:
         raise DatasetError(
@@ -84,39 +104,53 @@ def make_targets(
     return torch.from_numpy(np.ascontiguousarray(numbers)), task
 
 
-def check_task(kind: str) -> None:
-    """Raise the error for a kind of task that does not exist."""
-    if kind not in get_args(TaskKind):
-        raise unknown_name("task", kind, get_args(TaskKind))
-
-
-def _choose(y: Array) -> TaskKind:
+def _choose(name: str, y: Array, unknown: int | None) -> TaskKind:
+    if y.dtype.kind in "US":
+        return "classification"
     several = y.ndim == 2 and y.shape[1] > 1
-    yes_or_no = bool(((y == 0) | (y == 1) | (y != y)).all())
-    if y.dtype == np.int64:
-        return "classification" if not several else "binary" if yes_or_no else "regression"
-    return "binary" if yes_or_no else "regression"
+    if y.dtype.kind in "iu" and not several:
+        return "classification"
+    if unknown is None and _minus_one_beside_zero_and_one(y):
+        raise DatasetError(
+            f"data set {name!r}: y holds only -1, 0 and 1: ask for task binary, where -1 says that "
+            "an answer is missing, or regression, where it is a number; where -1 means no and 0 "
+            "that the answer is missing, give 0, 1 and NaN"
+        )
+    yes_or_no = (y == 0) | (y == 1) | (y != y)
+    if unknown is not None and y.dtype.kind in "iu":
+        yes_or_no |= y == unknown
+    return "binary" if yes_or_no.all() else "regression"
+
+
+def _minus_one_beside_zero_and_one(y: Array) -> bool:
+    """Whether -1 stands among yes and no, where it may say that there is no answer."""
+    if y.dtype.kind not in "if":
+        return False
+    each = [y == value for value in (-1, 0, 1)]
+    return all(found.any() for found in each) and bool((sum(each) + (y != y)).all())
 
 
 def _class_column(name: str, y: Array, unknown: int | None) -> tuple[Array, Array]:
-    """The class of each item as an integer, and whether it is known, `(items,)` both."""
+    """The class of each item as in the file, and whether it is known, `(items,)` both."""
     if y.ndim == 2 and y.shape[1] != 1:
         raise DatasetError(
             f"data set {name!r}: {y.shape[1]} targets each, expected one class; ask for task "
             "binary or regression"
         )
     y = y.reshape(-1)
-    if y.dtype == np.int64:
+    if y.dtype.kind in "US":
+        return y, y != y.dtype.type()
+    if y.dtype.kind in "iu":
         return y, np.ones(len(y), dtype=bool) if unknown is None else y != unknown
     known = ~np.isnan(y)
     column = np.where(known, y, 0)
-    wrong = column[column != np.rint(column)]
+    wrong = column[~np.isfinite(column) | (column != np.rint(column))]
     if len(wrong):
         raise DatasetError(
             f"data set {name!r}: y holds {wrong[0]:g}, expected classes, which are integers; ask "
             "for task regression"
         )
-    return column.astype(np.int64), known
+    return column, known
 
 
 def _classes(
@@ -125,6 +159,9 @@ def _classes(
     """The number of each item's class, -1 where it is not known, and what classes are called."""
     if not known.any():
         raise DatasetError(f"data set {name!r}: the class of no item is known")
+    if names and column.dtype.kind in "US":
+        place = {text: number for number, text in enumerate(names)}
+        column = np.array([place.get(_class_name(text), len(names)) for text in column])
     if names:
         wrong = column[known & ((column < 0) | (column >= len(names)))]
         if len(wrong):
@@ -132,14 +169,21 @@ def _classes(
                 f"data set {name!r}: y holds class {wrong[0]}, expected 0 … {len(names) - 1}, for "
                 f"there are {len(names)} class_names, or -1"
             )
-        return np.where(known, column, -1), names
+        return np.where(known, column, 0).astype(np.int64) - ~known, names
     kinds, first, number = np.unique(column[known], return_index=True, return_inverse=True)
     if order == "first appearance":
         rank = np.argsort(first)  # (classes,), which class comes at each place
         kinds, number = kinds[rank], np.argsort(rank)[number]
     values = np.full(len(column), -1, dtype=np.int64)
     values[known] = number
-    return values, tuple(str(kind) for kind in kinds)
+    return values, tuple(_class_name(kind) for kind in kinds)
+
+
+def _class_name(kind: Any) -> str:
+    """What a class is called: its text, or its integer to the last digit."""
+    if isinstance(kind, bytes):
+        return as_name(kind.decode("utf-8", errors="replace"))
+    return as_name(kind) if isinstance(kind, str) else str(int(kind))
 
 
 def _answers(name: str, numbers: Array) -> Array:

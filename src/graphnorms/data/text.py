@@ -5,18 +5,20 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphnorms.errors import DatasetError
+from graphnorms.errors import DatasetError, printable
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# Every integer up to here is a float64, so that integers may be parsed as floats.
+# Every integer below is a float64 that no other one is rounded to, so that integers may be parsed
+# as floats.
 _EXACT = 2**53
 
 
@@ -62,12 +64,12 @@ class NumberFile:
             DatasetError: One of them is not an integer.
         """
         values = self.values[positions]
-        wrong = (values != np.rint(values)) | (np.abs(values) > _EXACT)
+        wrong = (values != np.rint(values)) | (np.abs(values) >= _EXACT)
         if wrong.any():
             at = int(positions[wrong].min())
-            raise self.error(
-                self.row_of(at), f"{self.values[at]:g} is not an integer, expected {what}"
-            )
+            large = abs(self.values[at]) >= _EXACT
+            how = "is too large (2^53 or more)" if large else "is not an integer"
+            raise self.error(self.row_of(at), f"{self.values[at]:g} {how}, expected {what}")
         return values.astype(np.int64)
 
     def table(self, columns: int | None, what: str) -> Integers:
@@ -128,7 +130,7 @@ def _parse(tokens: list[bytes]) -> Floats | None:
 def _not_a_number(path: Path, tokens: list[bytes], line_of: Integers) -> DatasetError:
     at = next(at for at, token in enumerate(tokens) if not _is_number(token))
     text = tokens[at].decode("utf-8", errors="replace")
-    text = text if len(text) <= 40 else text[:40] + "…"
+    text = text if len(text) <= 40 else text[:40] + "…"  # repr() shows what is not printable
     return DatasetError(f"{path}, line {line_of[at]}: {text!r} is not a finite number")
 
 
@@ -154,12 +156,18 @@ def _read_bytes(path: Path) -> bytes:
         raise DatasetError(f"{path}: damaged gzip file: {error}") from None
 
 
-def count(number: int, noun: str) -> str:
+def count(number: int, noun: str, plural: str = "") -> str:
     """Write a number with its noun in the right number: `1 line`, `2 lines`."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
-def in_one_line(error: Exception) -> str:
-    """Write an exception of other code as its type and its first line."""
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}{f': {lines[0]}' if lines else ''}"
+def some(items: Iterable[object], few: int = 8) -> str:
+    """List the first few of some items, and how many more there are."""
+    texts = [str(item) for item in items]
+    more = [f"{len(texts) - few} more"] if len(texts) > few else []
+    return ", ".join(texts[:few] + more)
+
+
+def as_name(text: str) -> str:
+    """Write a text that a file calls something by in one line, which steers no terminal."""
+    return printable(" ".join(text.split()))

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
-from graphnorms.data.features import (
-    Attributes,
-    EdgeFeatures,
-    Features,
-    check_edge_policy,
-    check_policy,
-)
+from graphnorms.data.features import Attributes
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.raw import Integers, RawGraphs
-from graphnorms.data.targets import TaskKind, check_task
+from graphnorms.data.reading import Features, Reading, ReadOptions, TaskKind
 from graphnorms.data.text import NumberFile, count, read_numbers
 from graphnorms.errors import DatasetError
 
+_KINDS = ("labels", "attributes")
 _FORMAT = "a folder in TU format has NAME_A.txt, NAME_graph_indicator.txt, NAME_graph_labels.txt"
 
 
@@ -27,31 +23,30 @@ def read_tu(
     folder: str | os.PathLike[str],
     name: str | None = None,
     features: Features = "auto",
-    *,
-    task: TaskKind = "auto",
-    edge_features: EdgeFeatures = "auto",
+    **options: Unpack[ReadOptions],
 ) -> GraphSet:
     """Read a folder in TU format.
 
     `NAME_A.txt` has an edge `source, target` per line; `NAME_graph_indicator.txt` the graph of
     each node, from 1 and ascending; `NAME_graph_labels.txt` the class of each graph, or, where
     it is missing or the task is a regression, `NAME_graph_attributes.txt` its numbers.
-    `NAME_node_labels.txt` and `NAME_node_attributes.txt` are read if they are there;
-    `NAME_edge_labels.txt` and `NAME_edge_attributes.txt`, in the order of the edges, only if
-    `edge_features` asks for them, for the literature's results on these sets are without. Other
-    files are ignored. Node ids count from 1 through the whole set. The classes are numbered in
-    ascending order of their labels.
+    `NAME_node_labels.txt`, `NAME_node_attributes.txt`, `NAME_edge_labels.txt` and
+    `NAME_edge_attributes.txt`, the latter two in the order of the edges, are read if they are
+    there and asked for; other files are ignored. Node ids count from 1 through the whole set. The
+    classes are numbered in ascending order of their labels.
+
+    Repeated edges are merged and self loops dropped, as PyG's `TUDataset` does, which then adds
+    up the features of repeated edges, where here the first one's count.
 
     The files may also lie in a folder `raw` inside `folder`, as PyG's `TUDataset` leaves them.
-    A graph without nodes is an error: it has nothing to classify it by.
+    A graph without nodes is an error, unless `drop_empty` says to leave it out: it has nothing
+    to classify it by.
 
     Args:
         folder: The folder.
         name: The prefix of the files; found if the folder has one `*_A.txt`.
         features: What the node features are made of, see `make_features`.
-        task: What the targets are, see `make_targets`.
-        edge_features: What the edge features are made of, see `make_edge_features`; `"auto"` is
-            `"none"`.
+        options: See `Reading`.
 
     Raises:
         DatasetError: The folder or a file is missing or malformed; one line that names the
@@ -59,26 +54,37 @@ def read_tu(
 
     Source: Morris et al. 2020, https://arxiv.org/abs/2007.08663, https://chrsmrrs.github.io/datasets.
     """
-    check_policy(features)
-    check_edge_policy(edge_features)
-    check_task(task)
+    reading = Reading(features=features, **options)
     folder, name = _find(Path(folder), name)
 
     indicator = _read_required(folder, name, "graph_indicator")
     graph = _read_indicator(indicator)  # (nodes,), from 0
-    num_nodes, num_graphs = len(graph), int(graph[-1]) + 1
+    num_nodes = len(graph)
 
-    y = _read_targets(folder, name, num_graphs, indicator.path, task)
+    counted_by, y = _read_targets(folder, name, reading.task)
+    num_graphs = len(y)
+    if graph[-1] >= num_graphs:
+        raise indicator.error(
+            int(np.searchsorted(graph, num_graphs)),
+            f"graph {graph[np.searchsorted(graph, num_graphs)] + 1}, but {counted_by.name} has "
+            f"{count(num_graphs, 'line')}, one for each graph",
+        )
     edges = _read_required(folder, name, "A")
     source, target = _read_edges(edges, graph)
 
-    labels = _read_labels(folder, name, "node", num_nodes, indicator.path)
-    attributes = _read_attributes(folder, name, "node", num_nodes, indicator.path)
-    edge_labels, edge_attributes = None, None
-    if edge_features in ("labels", "attributes"):
-        edge_labels = _read_labels(folder, name, "edge", len(source), edges.path)
-        edge_attributes = _read_attributes(folder, name, "edge", len(source), edges.path)
+    def parts(noun: str, rows: int, by: Path) -> list[Integers | Attributes | None]:
+        """Labels and attributes, as far as they are there and asked for."""
+        there = [(folder / f"{name}_{noun}_{kind}.txt").is_file() for kind in _KINDS]
+        wanted = [reading.needs(kind, of_edges=noun == "edge") for kind in _KINDS]
+        if any(wanted) and not any(np.logical_and(there, wanted)):
+            wanted = [True, True]  # for the message to say what there is instead
+        return [
+            _read_part(folder, name, noun, kind, rows, by) if is_there and is_wanted else None
+            for kind, is_there, is_wanted in zip(_KINDS, there, wanted, strict=True)
+        ]
 
+    labels, attributes = parts("node", num_nodes, indicator.path)
+    edge_labels, edge_attributes = parts("edge", len(source), edges.path)
     return RawGraphs(
         name=name,
         ptr=np.searchsorted(graph, np.arange(num_graphs + 1)),
@@ -89,7 +95,11 @@ def read_tu(
         attributes=attributes,
         edge_labels=edge_labels,
         edge_attributes=edge_attributes,
-    ).pack(features, task=task, edge_features=edge_features)
+        loops=False,
+        repeats=False,
+        first=1,
+        file=folder,
+    ).pack(reading)
 
 
 def is_tu_folder(folder: Path) -> bool:
@@ -127,68 +137,51 @@ def _read_required(folder: Path, name: str, part: str) -> NumberFile:
     return read_numbers(path, separator=b",")
 
 
-def _read_optional(folder: Path, name: str, part: str) -> NumberFile | None:
-    path = folder / f"{name}_{part}.txt"
-    return read_numbers(path, separator=b",") if path.is_file() else None
-
-
 def _read_indicator(file: NumberFile) -> Integers:
     if not file.rows:
         raise DatasetError(f"{file.path}: the file is empty, expected the graph of every node")
     what = "the graph of a node"
     graph = file.integers(file.table(1, what), what)[:, 0]
-    if graph[0] != 1:
+    if graph[0] < 1:
         raise file.error(0, f"the first graph is {graph[0]}, expected 1")
-    steps = np.diff(graph)
-    wrong = np.flatnonzero((steps < 0) | (steps > 1))
+    wrong = np.flatnonzero(np.diff(graph) < 0)
     if len(wrong):
         before, after = graph[wrong[0]], graph[wrong[0] + 1]
         raise file.error(
-            int(wrong[0]) + 1,
-            f"graph {after} after graph {before}: the graph ids must ascend"
-            if after < before
-            else f"graph {after} after graph {before}: graph {before + 1} has no nodes; "
-            "graph ids must not skip a number",
+            int(wrong[0]) + 1, f"graph {after} after graph {before}: the graph ids must ascend"
         )
     return graph - 1
 
 
-def _read_targets(
-    folder: Path, name: str, num_graphs: int, indicator: Path, task: TaskKind
-) -> Integers | Attributes:
+def _read_targets(folder: Path, name: str, task: TaskKind) -> tuple[Path, Integers | Attributes]:
     """The classes, or the numbers where there are no classes or numbers are asked for."""
-    has_classes = (folder / f"{name}_graph_labels.txt").is_file()
-    if task == "regression" or not has_classes:
-        numbers = _read_attributes(folder, name, "graph", num_graphs, indicator)
-        if numbers is not None:
-            return numbers
+    classes, numbers = (folder / f"{name}_graph_{part}.txt" for part in ("labels", "attributes"))
+    if numbers.is_file() and (task == "regression" or not classes.is_file()):
+        return numbers, _table(read_numbers(numbers, separator=b","), "attributes", "graph")
     file = _read_required(folder, name, "graph_labels")
-    y = file.integers(file.table(1, "the class of a graph"), "the class of a graph")[:, 0]
-    _check_rows(file, num_graphs, "graph", indicator)
-    return y
+    return file.path, file.integers(file.table(1, "the class of a graph"), "the class of a graph")
 
 
-def _read_labels(
-    folder: Path, name: str, noun: str, rows: int, counted_by: Path
-) -> Integers | None:
-    file = _read_optional(folder, name, f"{noun}_labels")
-    if file is None:
-        return None
-    table = file.table(None, f"as many labels as the first {noun}")
-    labels = file.integers(table, f"{'an' if noun == 'edge' else 'a'} {noun} label")
-    _check_rows(file, rows, noun, counted_by)
-    return labels
+def _read_part(
+    folder: Path, name: str, noun: str, kind: str, rows: int, counted_by: Path
+) -> Integers | Attributes:
+    """The labels or attributes of the nodes or edges, a row each."""
+    file = read_numbers(folder / f"{name}_{noun}_{kind}.txt", separator=b",")
+    values = _table(file, kind, noun)
+    if file.rows != rows:
+        where = file.line[rows] if file.rows > rows else file.line[-1] if file.rows else 1
+        raise DatasetError(
+            f"{file.path}, line {where}: {count(file.rows, 'line')}, expected {rows}, "
+            f"one for each {noun} of {counted_by.name}"
+        )
+    return values
 
 
-def _read_attributes(
-    folder: Path, name: str, noun: str, rows: int, counted_by: Path
-) -> Attributes | None:
-    file = _read_optional(folder, name, f"{noun}_attributes")
-    if file is None:
-        return None
-    table = file.table(None, f"as many attributes as the first {noun}")
-    _check_rows(file, rows, noun, counted_by)
-    return file.values[table].astype(np.float32)
+def _table(file: NumberFile, kind: str, noun: str) -> Integers | Attributes:
+    table = file.table(None, f"as many {kind} as the first {noun}")
+    if kind == "attributes":
+        return file.values[table]
+    return file.integers(table, f"{'an' if noun == 'edge' else 'a'} {noun} label")
 
 
 def _read_edges(file: NumberFile, graph: Integers) -> tuple[Integers, Integers]:
@@ -212,12 +205,3 @@ def _read_edges(file: NumberFile, graph: Integers) -> tuple[Integers, Integers]:
             f"{graph[source[row]] + 1}, node {target[row] + 1} in graph {graph[target[row]] + 1}",
         )
     return source, target
-
-
-def _check_rows(file: NumberFile, expected: int, noun: str, counted_by: Path) -> None:
-    if file.rows != expected:
-        where = file.line[expected] if file.rows > expected else file.line[-1] if file.rows else 1
-        raise DatasetError(
-            f"{file.path}, line {where}: {count(file.rows, 'line')}, expected {expected}, "
-            f"one for each {noun} of {counted_by.name}"
-        )

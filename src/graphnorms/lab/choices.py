@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import is_number, unknown_name
@@ -92,13 +93,16 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
     epochs = max(1, round(defaults.epochs * budget.epochs))
     metric = choices.metric or DEFAULT_METRICS[graphs.task.kind]
     on_a_split = protocol == "split"
+    split = _split_kind(graphs, choices) if on_a_split else "fold"
+    splits = graphs.num_splits if split == "given" else 1
     if choices.split is not None and not on_a_split:
         raise ValueError(
             f"split {choices.split!r} goes with protocol split; the protocol is {protocol}"
         )
     if on_a_split and choices.folds is not None:
         raise ValueError(f"folds is {choices.folds}, but protocol split has none; leave it out")
-    runs = budget.seeds if on_a_split else budget.runs if protocol == "nested" else 1
+    on_one_split = on_a_split and splits == 1
+    runs = budget.seeds if on_one_split else 1 if protocol == "paper" else budget.runs
     return CompareSettings(
         dataset=dataset,
         protocol=protocol,
@@ -109,10 +113,10 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         architecture=_architecture(graphs, model, preset, choices),
         metric=metric_named(metric, graphs.task.kind).name,
         unit=graphs.task.unit,
-        split=_split_kind(graphs, choices) if on_a_split else "fold",
-        folds=1 if on_a_split else 10 if choices.folds is None else choices.folds,
+        split=split,
+        folds=splits if on_a_split else 10 if choices.folds is None else choices.folds,
         runs=runs if choices.runs is None else choices.runs,
-        selection_runs=budget.selection_runs if on_a_split else 1,
+        selection_runs=budget.selection_runs if on_one_split else 1,
         holdout=HOLDOUT,
         split_seed=defaults.split_seed,
         seed=choices.seed or 0,
@@ -156,7 +160,7 @@ def chosen_model(choices: Choices) -> str | ModelFactory | None:
         return model
     file, colon, function = model.partition(":")
     if colon and file.endswith(".py"):
-        module = file.removesuffix(".py").replace("/", ".")
+        module = ".".join(Path(file).with_suffix("").parts)
         raise ValueError(f"model {model!r} names a file, expected its module: {module}:{function}")
     if not is_spec(model):
         raise ValueError(

@@ -32,11 +32,13 @@ class Design:
     | protocol | one value per | interval | test |
     |---|---|---|---|
     | `"nested"`, `"paper"` | fold: the mean over its runs | Nadeau & Bengio | corrected paired t |
-    | `"split"` | run | bootstrap (BCa) | sign flip |
+    | `"split"`, several given | split: the mean over its runs | Nadeau & Bengio | corrected t |
+    | `"split"`, one | run | bootstrap (BCa) | sign flip |
 
     Args:
         protocol: One of `PROTOCOLS`.
-        test_ratio: n_test / n_train of a fold; 0 for runs on one split, which are independent.
+        test_ratio: n_test / n_train of a fold, or of one of several given splits; 0 for runs on
+            one split, which are independent.
 
     Raises:
         ValueError: There is no such protocol.
@@ -51,8 +53,8 @@ class Design:
 
     @property
     def by_fold(self) -> bool:
-        """Whether folds are compared, and not seeds on one split."""
-        return self.protocol != "split"
+        """Whether folds, or several given splits, are compared, and not seeds on one split."""
+        return self.protocol != "split" or self.test_ratio > 0
 
     @property
     def optimistic(self) -> bool:
@@ -60,8 +62,10 @@ class Design:
         return self.protocol == "paper"
 
     def count(self, pairs: int) -> str:
-        """Say how many: `10 folds`, `1 seed`."""
-        return several(pairs, "fold" if self.by_fold else "seed")
+        """Say how many: `10 folds`, `10 splits`, `1 seed`."""
+        return several(
+            pairs, "seed" if not self.by_fold else "split" if self.protocol == "split" else "fold"
+        )
 
     def values(self, scores: Mapping[Pair, float]) -> NDArray[np.float64]:
         """Return the values that are one each for a norm: per fold the mean, or per run."""
@@ -90,14 +94,14 @@ class Design:
             comparisons: Pairs of norms, which share the level.
         """
         comparisons = max(1, comparisons)
-        if self.by_fold:
+        if self.protocol in _TRAINED:
             return power.least_cross_validation(comparisons, _TRAINED[self.protocol])
-        return power.minimum_flips(comparisons)
+        return self.minimum(comparisons)
 
     @property
     def folds(self) -> int:
-        """Into how many folds the data were cut, by the size of one; 0 for runs on one split."""
-        if not self.test_ratio:
+        """Into how many folds the data were cut, by the size of one; 0 where they were not."""
+        if not self.test_ratio or self.protocol not in _TRAINED:
             return 0
         return 1 + round(1 / (self.test_ratio * _TRAINED[self.protocol]))
 

@@ -23,6 +23,7 @@ def expected_detectable(
     pairs: int,
     test_items: float = 0.0,
     train_items: float = 0.0,
+    splits: int = 1,
     deviation: float | None = None,
 ) -> float:
     """Say before a run which difference it can show.
@@ -39,10 +40,12 @@ def expected_detectable(
         metric: Name of the score.
         norms: Norms compared.
         pairs: Folds, or seeds.
-        test_items, train_items: Graphs or nodes per fold that are tested, and trained on.
+        test_items, train_items: Graphs or nodes per fold, or per given split, that are tested,
+            and trained on.
+        splits: Given splits, of protocol `"split"`.
         deviation: Standard deviation of the paired differences, if something is known of it.
     """
-    ratio = test_items / train_items if train_items and protocol != "split" else 0.0
+    ratio = test_items / train_items if train_items and (protocol != "split" or splits > 1) else 0.0
     design = Design(protocol=protocol, test_ratio=ratio)
     if pairs < 2 or norms < 2:
         return math.nan
@@ -104,6 +107,7 @@ def detectable_before(trials: Mapping[str, Trials], design: Design, planned: int
         pairs=folds if design.by_fold else planned,
         test_items=max(record.counts.get(held_out, 0) for record in records),
         train_items=max(record.counts.get("train_items", 0) for record in records),
+        splits=folds,
     )
     # What formulas do not say, the trials that chose the learning rate do.
     if math.isnan(value) and not design.optimistic:

@@ -146,7 +146,7 @@ def judge(
 
 def _test_ratio(trials: Mapping[str, Trials], protocol: str) -> float:
     """Return n_test / n_train over the records that count them, else 1 / (folds − 1)."""
-    if protocol == "split":
+    if protocol == "split" and len(_splits(trials)) < 2:
         return 0.0
     held_out = "validation_items" if protocol == "paper" else "test_items"
     records = [record for of_norm in trials.values() for record in of_norm.records()]
@@ -159,12 +159,17 @@ def _test_ratio(trials: Mapping[str, Trials], protocol: str) -> float:
 
 
 def _require_one_split(trials: Mapping[str, Trials], design: Design) -> None:
-    splits = {pair[:2] for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
-    if not design.by_fold and len(splits) > 1:
+    seeds = {seed for seed, _ in _splits(trials)}
+    if design.protocol == "split" and len(seeds) > 1:
         raise ValueError(
-            f"protocol 'split' judges seeds on one split, and these trials have {len(splits)} "
-            "splits; judge the records of one comparison at a time"
+            f"protocol 'split' judges seeds on one split, or given splits, and these trials have "
+            f"{len(seeds)} splits of other seeds; judge the records of one comparison at a time"
         )
+
+
+def _splits(trials: Mapping[str, Trials]) -> set[tuple[int, int]]:
+    """The seed and the number of each split."""
+    return {pair[:2] for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
 
 
 def _rank(

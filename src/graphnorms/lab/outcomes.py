@@ -140,7 +140,7 @@ def group_trials(
             (of_norm.done if done else of_norm.failed)[pair] = record
     if protocol == "paper":
         return {norm: _select(of_norm) for norm, of_norm in trials.items()}
-    _fail_where_no_rate_worked(trials, by_fold=protocol == "nested")
+    _fail_where_no_rate_worked(trials)
     return trials
 
 
@@ -204,13 +204,13 @@ def _at_rate(records: Mapping[tuple[float, Pair], Record], chosen: float) -> dic
     return {pair: record for (rate, pair), record in records.items() if rate == chosen}
 
 
-def _fail_where_no_rate_worked(trials: Mapping[str, Trials], *, by_fold: bool) -> None:
+def _fail_where_no_rate_worked(trials: Mapping[str, Trials]) -> None:
     """Count as failed the trials that could not be run, as every learning rate had failed."""
     every = {pair for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
     grid = {r for of_norm in trials.values() for r, _ in (*of_norm.tried, *of_norm.tried_failed)}
 
     def same(pair: Pair, other: Pair) -> bool:
-        return not by_fold or pair[:2] == other[:2]
+        return pair[:2] == other[:2]
 
     for of_norm in trials.values():
         for pair in sorted(every - of_norm.done.keys() - of_norm.failed.keys()):

@@ -122,8 +122,12 @@ class Schedule:
 
         settings = self.settings
         if settings.protocol == "split":
+            of_several = {"folds": settings.folds, "fold": fold} if settings.folds > 1 else {}
             return SplitConfig(
-                kind=settings.split, seed=settings.split_seed, holdout=settings.holdout
+                kind=settings.split,
+                seed=settings.split_seed,
+                holdout=settings.holdout,
+                **of_several,
             )
         kind = "paper" if settings.protocol == "paper" else "fold"
         return SplitConfig(
@@ -217,7 +221,13 @@ def require_possible(plan: Plan) -> None:
 
     settings, graphs = plan.settings, plan.dataset
     _require_targets(graphs)
-    require_several(split_items(graphs, plan.schedule.split(0)).train, graphs)
+    if graphs.same_inputs:
+        raise ValueError(
+            f"all {len(graphs)} graphs of {graphs.name} have the same input ({graphs.features}), "
+            "so there is nothing to learn from; choose other features"
+        )
+    for fold in range(settings.folds if settings.split == "given" else 1):
+        require_several(split_items(graphs, plan.schedule.split(fold)).train, graphs)
     if plan.factory is not None:
         _require_one(plan, plan.factory)
         return

@@ -7,7 +7,7 @@ norms therefore differ, pair by pair, in the normalization and in nothing else.
 | protocol | learning rate chosen | reported |
 |---|---|---|
 | `"nested"` | in each fold, on validation data out of its training part | test folds, fresh seeds |
-| `"split"` | on the validation part of one split | its test part, fresh seeds |
+| `"split"` | on the validation part of one split, or of each given | its test part, fresh seeds |
 | `"paper"` | by the reported score itself, as the epoch is: *optimistic* | validation folds |
 """
 

@@ -79,7 +79,7 @@ def design(
     """
     plan = Design(protocol=protocol, test_ratio=test_ratio)
     about = metric_named(metric)
-    note = " " + PROTOCOL_NOTES[protocol] if protocol in PROTOCOL_NOTES else ""
+    note = " " + protocol_note(plan) if protocol_note(plan) else ""
     if norms < 2:
         return "There is one norm, so nothing can be compared." + note
     comparisons = math.comb(norms, 2)
@@ -114,6 +114,13 @@ PROTOCOL_NOTES = {
 """What has to be said with every result of a protocol."""
 
 
+def protocol_note(design: Design) -> str:
+    """Say what has to be said with every result of a design."""
+    if design.protocol == "split" and design.by_fold:
+        return "This speaks about splits such as the given ones."
+    return PROTOCOL_NOTES.get(design.protocol, "")
+
+
 def label(verdict: Verdict) -> str:
     """Say what the score is: `Test accuracy`, `Test MAE (lower is better)`, `Optimistic …`."""
     metric = verdict.scale.metric
@@ -132,7 +139,7 @@ def margin(verdict: Verdict) -> str:
 
 
 def _protocol(verdict: Verdict, name: Name) -> str:
-    note = PROTOCOL_NOTES.get(verdict.protocol, "")
+    note = protocol_note(verdict.design)
     lasts = [(row.norm, row.last) for row in verdict.rows if row.last is not None]
     if not verdict.optimistic or not lasts:
         return note
@@ -190,10 +197,12 @@ def _inconclusive(verdict: Verdict, best: NormSummary, name: Name) -> str:
     most = max((test.pairs for test in verdict.differences), default=0)
     minimum, design = verdict.minimum, verdict.design
     shared = f"inconclusive. No two norms share more than {count(most)}, and to judge "
-    if design.by_fold and minimum > design.folds:
+    if design.folds and minimum > design.folds:
         # More folds of this size there are none: the data would have to be cut into more.
         least = design.least(math.comb(len(verdict.rows), 2))
         return f"{shared}{len(verdict.rows)} norms takes {least} at least: ask for {least} folds."
+    if design.protocol == "split" and design.by_fold:
+        return f"{shared}{len(verdict.rows)} norms takes {minimum} at least, which are not given."
     return (
         f"{shared}{len(verdict.rows)} norms takes {minimum} at least: {count(minimum - most)} more "
         "of each."

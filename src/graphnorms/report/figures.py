@@ -157,13 +157,13 @@ def _pair_points(
 ) -> GlyphRenderer[Any]:
     pairs = [pair for pair in lanes if pair in values]
     several = len({run for _, _, run in lanes}) > 1
-    by_fold = verdict.design.by_fold
+    by_fold, noun = verdict.design.by_fold, verdict.design.count(1).split()[1]
     source = marks.source(
         {
             "x": [values[pair] for pair in pairs],
             "y": [lanes[pair] - place for pair in pairs],
             "pair": [
-                f"fold {fold}{f', run {run}' if several else ''}" if by_fold else f"seed {run}"
+                f"{noun} {fold}{f', run {run}' if several else ''}" if by_fold else f"seed {run}"
                 for _, fold, run in pairs
             ],
             "norm": [display_name(norm)] * len(pairs),

@@ -178,7 +178,7 @@ def _subtitle(
     folds = max((record.config["split"].get("folds", 0) for record in records), default=0)
     if verdict.design.by_fold:
         runs = len({run for _, _, run in pairs})
-        parts.append(f"{folds} folds{f' × {runs} runs' if runs > 1 else ''}")
+        parts.append(f"{verdict.design.count(folds)}{f' × {runs} runs' if runs > 1 else ''}")
     else:
         parts.append(f"{verdict.design.count(verdict.planned)} on one split")
     rates = {record.config["learning_rate"] for record in records}

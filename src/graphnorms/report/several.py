@@ -42,7 +42,9 @@ class Part:
 
 def names_of(datasets: Sequence[str], folders: Sequence[Path]) -> list[str]:
     """Name comparisons by their data, or by their folders where they share the data."""
-    names = [Path(dataset).stem if "/" in dataset else dataset for dataset in datasets]
+    names = [
+        Path(dataset).stem if Path(dataset).name != dataset else dataset for dataset in datasets
+    ]
     counts = Counter(names)
     return [
         name if counts[name] == 1 else str(folder)

@@ -129,7 +129,8 @@ def ascii_only(text: str) -> str:
 
 def _caption(verdict: Verdict, columns: Container[str]) -> list[str]:
     scale, metric, target = verdict.scale, verdict.scale.metric, verdict.target
-    kind = "folds" if verdict.design.by_fold else "seeds on this one split"
+    kind = verdict.design.count(2).split()[1]
+    kind += "" if verdict.design.by_fold else " on this one split"
     what = f"{metric.title}{f' in {scale.unit}' if scale.unit else ''}"
     way = "" if metric.higher_is_better else ", lower is better"
     if verdict.optimistic:

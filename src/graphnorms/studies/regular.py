@@ -8,8 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from graphnorms.data import GraphSet
-from graphnorms.data.features import Features
+from graphnorms.data import Features, GraphSet, Reading
 from graphnorms.data.raw import RawGraphs
 
 DEGREES: Final = (3, 4, 5, 6)
@@ -85,4 +84,4 @@ def _packed(name: str, graphs: Sequence[Graph], features: Features) -> GraphSet:
         source=np.concatenate((one, other)),
         target=np.concatenate((other, one)),
         y=np.arange(len(graphs)) % 4,
-    ).pack(features)
+    ).pack(Reading(features=features))

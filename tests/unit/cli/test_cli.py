@@ -164,6 +164,10 @@ ROUNDS = {
         "--layers", "3", "--hidden", "5", "--epochs", "9", "--device", "cpu",
     ],
     "spaces in the path": ["my data/it's one.npz", "--folds", "3"],
+    "reading": [
+        "my data/it's one.npz", "--folds", "3", "--drop-loops", "--keep-repeats", "--drop-empty",
+        "--drop-rare", "2", "--features", "degree",
+    ],
     "a factory": ["my_graphs:make", "--folds", "3"],
 }  # fmt: skip
 

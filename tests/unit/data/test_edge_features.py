@@ -19,6 +19,7 @@ from graphnorms.data import GraphSet, random_graphs
 from graphnorms.data.checks import check_graph_set
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.raw import RawGraphs
+from graphnorms.data.reading import Reading
 from graphnorms.kernels.cpu import extension
 
 
@@ -47,7 +48,7 @@ def directed(graphs: GraphSet) -> GraphSet:
     return RawGraphs(
         name="directed", ptr=graphs.ptr.numpy(), source=np.repeat(source, keep),
         target=np.repeat(target, keep), y=graphs.y.numpy(), attributes=graphs.x.numpy(),
-    ).pack("attributes")  # fmt: skip
+    ).pack(Reading(features="attributes"))  # fmt: skip
 
 
 @pytest.fixture(params=["symmetric", "directed"])

@@ -17,7 +17,7 @@ ATTRIBUTES = np.array([[0.5], [1], [2], [3]], dtype=np.float32)
 def made(policy: Features, **parts: np.ndarray) -> tuple[list[list[float]], str]:
     given = {"degree": DEGREE, "labels": None, "attributes": None} | parts
     x, description = make_features(policy, name="ds", **given)
-    assert isinstance(x, OneHot) == (policy != "attributes" and description != "node attributes")
+    assert isinstance(x, OneHot) == ("attributes" not in description)
     x = x.dense() if isinstance(x, OneHot) else x
     assert x.dtype == torch.float32
     return x.tolist(), description
@@ -33,7 +33,10 @@ def test_each_policy() -> None:
         "one-hot degree",
     )
     assert made("constant", **parts) == ([[1]] * 4, "constant")
-    assert made("auto", **parts) == (one_hot_labels, "one-hot node labels")
+    assert made("auto", **parts) == (
+        [[0.5, 1, 0], [1, 0, 1], [2, 1, 0], [3, 1, 0]],
+        "node attributes and one-hot labels",
+    )
 
 
 def test_a_self_loop_on_every_node_changes_no_column() -> None:

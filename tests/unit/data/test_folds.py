@@ -49,9 +49,9 @@ def test_seeds_and_lists() -> None:
 @pytest.mark.parametrize(
     ("y", "folds", "message"),
     [
-        ([0, 0, 1, 1], 1, "folds is 1, expected 2 or more"),
-        ([0, 0, 0, 1, 1], 3, "3 folds need 3 or more members of every class, but class 1 has 2"),
-        ([], 2, "2 folds need 2 or more members of every class, but y is empty"),
+        ([0, 0, 1, 1], 1, "folds is 1, expected an integer ≥ 2"),
+        ([0, 0, 0, 1, 1], 3, "3 folds need 3 or more members of every class, and class 1 has 2"),
+        ([], 2, "2 folds of no items: y is empty"),
         ([[0, 1]], 2, r"y has shape \(1, 2\), expected \(graphs,\)"),
     ],
 )

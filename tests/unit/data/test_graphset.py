@@ -19,6 +19,7 @@ from graphnorms.data import GraphBatch, GraphSet, Task, random_graphs
 from graphnorms.data.checks import check_graph_set
 from graphnorms.data.gather import send
 from graphnorms.data.raw import RawGraphs
+from graphnorms.data.reading import Reading
 from graphnorms.kernels.cpu import extension
 
 
@@ -56,7 +57,7 @@ def pack_by_hand(graphs: list[Hand], features: int = 2) -> tuple[GraphSet, list[
         y=np.arange(len(graphs)) % 3,
         attributes=x.numpy(),
     )
-    return raw.pack("attributes"), list(x.split(sizes))
+    return raw._packed(Reading(features="attributes")), list(x.split(sizes))
 
 
 def batch_by_hand(graphs: list[Hand], rows: list[Tensor], ids: list[int]) -> dict[str, Any]:

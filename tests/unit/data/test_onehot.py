@@ -13,6 +13,7 @@ from graphnorms.data import onehot as module
 from graphnorms.data.checks import check_graph_set
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.raw import RawGraphs
+from graphnorms.data.reading import Reading
 
 
 def with_dense(graphs: GraphSet) -> GraphSet:
@@ -68,7 +69,7 @@ def test_several_label_columns() -> None:
         name="two", ptr=np.array([0, 3]), source=np.array([0, 1]), target=np.array([1, 0]),
         y=np.array([0]), labels=np.array([[4, 1], [9, 1], [4, 2]]),
     )  # fmt: skip
-    graphs = raw.pack("labels")
+    graphs = raw.pack(Reading(features="labels"))
     assert graphs.x.tolist() == [[1, 0, 1, 0], [0, 1, 1, 0], [1, 0, 0, 1]]
     assert graphs.batch(torch.tensor([0])).x.tolist() == graphs.x.tolist()
 

@@ -99,7 +99,7 @@ def test_pyg_reads_mutag(
     ]
     graphs = from_pyg(items, name="mine")
     assert graphs.name == "mine"
-    assert graphs.features == "node attributes"
+    assert graphs.features == "one-hot node labels"
     assert graphs.class_names == ("0", "1")
     assert torch.equal(graphs.y, mutag.y)
     assert graphs.fingerprint == mutag.fingerprint
@@ -153,12 +153,15 @@ def test_tu_several_label_columns_and_attributes(tmp_path: Path) -> None:
         node_attributes="0.5, 1e2\n-1,2\n0,0\n 1 , 3\n",
         edge_labels="whatever",
     )
-    labels = read_tu(folder)
+    labels = read_tu(folder, features="labels", edge_features="none")
     assert labels.features == "one-hot node labels"
     assert labels.x.tolist() == [[1, 0, 1, 0], [0, 1, 1, 0], [1, 0, 0, 1], [1, 0, 1, 0]]
-    attributes = read_tu(folder, features="attributes")
+    attributes = read_tu(folder, features="attributes", edge_features="none")
     assert attributes.features == "node attributes"
     assert attributes.x.tolist() == [[0.5, 100], [-1, 2], [0, 0], [1, 3]]
+    both = read_tu(folder, edge_features="none")
+    assert both.features == "node attributes and one-hot labels"
+    assert torch.equal(both.x, torch.cat((attributes.x, labels.x), 1))
 
 
 def test_tu_without_edges_and_with_windows_line_ends(tmp_path: Path) -> None:
@@ -182,17 +185,20 @@ def test_tu_without_edges_and_with_windows_line_ends(tmp_path: Path) -> None:
         ({"graph_indicator": "1\n1\n2\n1\n"}, "indicator.txt, line 4: graph 1 after graph 2: the"),
         (
             {"graph_indicator": "1\n1\n3\n3\n"},
-            "line 3: graph 3 after graph 1: graph 2 has no nodes",
+            "indicator.txt, line 3: graph 3, but DS_graph_labels.txt has 2 lines, one for each gr",
         ),
         ({"graph_indicator": "0\n0\n1\n1\n"}, "line 1: the first graph is 0, expected 1"),
         ({"graph_indicator": "\n"}, "graph_indicator.txt: the file is empty"),
         ({"graph_indicator": "1\n1 1\n"}, "graph_indicator.txt, line 2: 2 numbers, expected 1"),
-        ({"graph_labels": "1\n1\n1\n"}, "labels.txt, line 3: 3 lines, expected 2, one for each gr"),
+        (
+            {"graph_labels": "1\n1\n1\n"},
+            "'DS': 1 of 3 graphs has no nodes .3.; drop_empty .--drop-",
+        ),
         (
             {"graph_labels": "1\n"},
-            "graph_labels.txt, line 1: 1 line, expected 2, one for each graph",
+            "indicator.txt, line 4: graph 2, but DS_graph_labels.txt has 1 line, one for",
         ),
-        ({"graph_labels": ""}, "graph_labels.txt, line 1: 0 lines, expected 2"),
+        ({"graph_labels": ""}, "line 1: graph 1, but DS_graph_labels.txt has 0 lines"),
         ({"graph_labels": "1\n0.5\n"}, "line 2: 0.5 is not an integer, expected the class of"),
         ({"graph_labels": "1\nmutagenic\n"}, "graph_labels.txt, line 2: 'mutagenic' is not a"),
         (
@@ -280,7 +286,11 @@ def test_powerful_gnns_attributes_after_the_neighbours(tmp_path: Path) -> None:
 def test_powerful_gnns_loops_and_parallel_edges(tmp_path: Path) -> None:
     path = tmp_path / "two.txt"
     path.write_text("1\n2 0\n0 3 1 1 0\n0 2 0 0\n")
-    assert read_powerful_gnns(path).edge_index.tolist() == [0, 1, 1, 0, 0]
+    merged = read_powerful_gnns(path)  # as the GIN code does, by way of networkx
+    assert merged.edge_index.tolist() == [0, 1, 0]
+    assert merged.notes == ("1 self loop kept", "2 repeated edges merged")
+    kept = read_powerful_gnns(path, keep_repeats=True)
+    assert kept.edge_index.tolist() == [0, 1, 1, 0, 0]
 
 
 def test_order_of_the_classes(tmp_path: Path) -> None:
@@ -312,7 +322,7 @@ def test_order_of_the_classes(tmp_path: Path) -> None:
         (TEXT.replace("2\n3", "3\n3", 1), "line 7: the file ends after 2 graphs, expected 3 by"),
         (TEXT.replace("2\n3", "1\n3", 1), "line 6: expected the end of the file after 1 graph"),
         (TEXT.replace("1 -3", "2 -3"), "line 7: the file ends within graph 2 of 2: 1 of its 2 no"),
-        (TEXT.replace("1 -3", "0 -3"), "line 6: graph 2 has 0 nodes, expected 1 or more"),
+        (TEXT.replace("1 -3", "0 -3"), "line 7: expected the end of the file after 2 graphs"),
         (TEXT.replace("3 7", "3"), "line 2: 1 number, expected graph 1 as 'nodes label'"),
         (TEXT.replace("3 7", "2 7"), "line 5: 3 numbers, expected graph 2 as 'nodes label'"),
         (TEXT.replace("3 7", "3 7.5"), "line 2: 7.5 is not an integer, expected a graph's label"),
@@ -403,9 +413,16 @@ def test_pyg_x_of_one_dimension_and_of_integers(pyg_data: ModuleType) -> None:
         ({"edge_index": torch.tensor([0, 1])}, r"edge_index is torch.int64 of shape \(2,\)"),
         ({"edge_index": torch.zeros(2, 1)}, "graph 1: edge_index is torch.float32"),
         ({"edge_index": torch.tensor([[0], [2]])}, "graph 1: an edge to node 2, .* 0 … 1"),
-        ({"x": torch.ones(0, 3)}, "graph 1: the graph has no nodes, expected 1 or more"),
+        (
+            {"x": torch.ones(0, 3), "edge_index": torch.empty(2, 0).long()},
+            "1 of 2 graphs has no nodes .1.; drop_empty .--drop-",
+        ),
+        ({"x": torch.ones(0, 3)}, "graph 1: an edge, but no nodes"),
         ({"x": torch.ones(2, 3, 1)}, r"graph 1: x is of shape \(2, 3, 1\), expected a tensor"),
-        ({"x": torch.tensor([[1, 2, float("inf")]] * 2)}, "graph 1: x holds values that are not"),
+        (
+            {"x": torch.tensor([[1, 2, float("inf")]] * 2)},
+            "node 0 .from 0. of graph 1 holds inf in column 2",
+        ),
         ({"x": torch.ones(2, 4)}, "graph 1: x of 4 columns, and graph 0 has x of 3 columns"),
         ({"x": None, "num_nodes": 2}, "graph 1: no x, and graph 0 has x of 3 columns"),
     ],

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.error import URLError
 
 import pytest
+import torch
 
 from graphnorms.data import GraphSet, load_dataset, read_tu
 from graphnorms.errors import DatasetError
@@ -197,7 +198,9 @@ def test_edges_and_numbers_of_tu_folders(tmp_path: Path) -> None:
         edge_attributes="0.1,1\n0.2,1\n0.3,1\n0.4,1\n0.5,1\n0.6,1\n",
         graph_attributes="0.5, 2\n1.5, 3\n",
     )
-    assert load_dataset(folder).edge_features is None  # as in the literature
+    both = load_dataset(folder).edge_features
+    assert both is not None
+    assert load_dataset(folder, edge_features="none").edge_features is None
     labels = load_dataset(folder, edge_features="labels").edge_features
     assert labels is not None
     assert labels.argmax(1).tolist() == [0, 0, 1, 1, 0, 0]
@@ -205,6 +208,7 @@ def test_edges_and_numbers_of_tu_folders(tmp_path: Path) -> None:
     assert attributes is not None
     # Of 2→1, 1→2, 3→2, 2→3, 5→4 and 4→5.
     assert [round(float(row[0]), 3) for row in attributes] == [0.2, 0.1, 0.4, 0.3, 0.6, 0.5]
+    assert torch.equal(both, torch.cat((attributes, labels), 1))
     assert load_dataset(folder).task.kind == "classification"
     numbers = load_dataset(folder, task="regression")
     assert numbers.y.tolist() == [[0.5, 2], [1.5, 3]]

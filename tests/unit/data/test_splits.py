@@ -206,7 +206,7 @@ def test_given_splits() -> None:
         (
             graph_set(),
             {"kind": "fold", "folds": 31},
-            "31 folds need 31 or more members of every class, but class 0 has 30",
+            "31 folds need 31 or more members of every class, and class 0 has 30, class 1 has 30",
         ),
         (
             graph_set(5, **numbers(torch.zeros(5, 1))),

@@ -112,6 +112,8 @@ def test_words() -> None:
     lines = graphs.describe().splitlines()
     counts = ", ".join(f"{number}: {count}" for number, count in enumerate(graphs.class_counts))
     unknown = int((graphs.y < 0).sum())
+    most = max(range(3), key=graphs.class_counts.__getitem__)
+    counts += f"; most frequent: {most}, {max(graphs.class_counts) / sum(graphs.class_counts):.1%}"
     assert lines[0] == (
         f"task: node classification, 3 classes ({counts}); {unknown} nodes without a target"
     )

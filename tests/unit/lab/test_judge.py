@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from graphnorms.lab import wording
 from graphnorms.lab.design import Design
@@ -292,6 +293,25 @@ def test_the_minimum_of_seeds_rises_with_the_norms() -> None:
     assert "to judge 5 norms takes 9 at least: 1 seed more of each" in few.score_sentence
     assert few.recommendation is None
     assert verdict(9).conclusive
+
+
+def test_several_given_splits_are_judged_by_the_corrected_test() -> None:
+    """Ten splits of one set share their nodes: ten tests of a norm are not independent."""
+    more = np.array([0.02, 0.05, 0.01, -0.01, 0.04, 0.03, 0.0, 0.06, 0.02, 0.03])
+    records = [*trials("none", 0.7, noise=0), *trials("graph", 0.7, noise=0)]
+    for record in records:
+        record.config["split"]["kind"] = "given"
+        if record.config["norm"] == "graph":
+            record.outcome["test_score"] += more[record.config["split"]["fold"]]
+    verdict = judge(records, protocol="split")
+    [test] = verdict.differences
+    # Nadeau & Bengio, with the 10 tested and 81 trained on of each split.
+    error = more.std(ddof=1) * math.sqrt(1 / 10 + 10 / 81)
+    assert test.p_value == pytest.approx(2 * stats.t.sf(more.mean() / error, 9), rel=1e-9)
+    assert verdict.design.folds == 0  # no other number of them can be asked for
+    assert verdict.design.count(10) == "10 splits"
+    assert verdict.closing.count("splits such as the given ones") == 1
+    assert "one split only" not in verdict.closing
 
 
 def test_several_splits_are_no_split() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
+from graphnorms.comparison.repeat import choices_of
 from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.lab.choices import Choices, resolve
 from graphnorms.lab.engines import ThisProcess
@@ -281,6 +283,16 @@ def test_what_no_trial_could_do_is_refused_beforehand(make, mutag, tmp_path, cho
         require_possible(plan)
 
 
+def test_inputs_that_are_all_the_same_are_refused(mutag, make, tmp_path):
+    """As of SYNTHETIC, of whose graphs only the attributes differ, by its labels alone."""
+    same = mutag.subset([0] * 188)._with(y=mutag.y)
+    plan = Plan(
+        schedule=make(), dataset=same, workers=0, engine="inline", folder=tmp_path, command=""
+    )
+    with pytest.raises(ValueError, match="all 188 graphs of MUTAG have the same input"):
+        require_possible(plan)
+
+
 def test_targets_that_are_all_the_same_are_refused(mutag, make, tmp_path):
     ones = mutag._with(y=torch.ones_like(mutag.y))
     plan = Plan(
@@ -288,3 +300,33 @@ def test_targets_that_are_all_the_same_are_refused(mutag, make, tmp_path):
     )
     with pytest.raises(ValueError, match=r"every target of MUTAG is .*, so there is nothing"):
         require_possible(plan)
+
+
+def test_several_given_splits_are_replicates(mutag):
+    """Ten splits, as the heterophilous sets have them: each one a fold of its own."""
+    part = torch.stack([torch.arange(188).roll(shift).remainder(3) for shift in range(10)], 1).to(
+        torch.int8
+    )
+    graphs = mutag._with(split=part)
+    choices = Choices(norms=NORMS, protocol="split", learning_rate=RATES, epochs=3)
+    settings = resolve(graphs, "MUTAG", choices)
+    assert (settings.split, settings.folds, settings.runs) == ("given", 10, 1)
+    # A rate is chosen in each split: three norms, two rates, then one reported trial.
+    assert settings.planned == 3 * 10 * 2 + 3 * 10
+    schedule = Schedule(settings=settings, fingerprint=graphs.fingerprint, versions=code_versions())
+    records = run_through(schedule, prefer({("graph", 7): RATES[1]}))
+    assert len(records) == settings.planned
+    chosen = {
+        (norm, fold): rate for norm, stage, fold, _, rate in map(facts, records) if stage == "final"
+    }
+    assert chosen == {
+        (norm, fold): RATES[(norm, fold) == ("graph", 7)] for norm in NORMS for fold in range(10)
+    }
+    for fold in range(10):
+        split = split_items(graphs, schedule.split(fold))
+        assert split.test.tolist() == (part[:, fold] == 2).nonzero()[:, 0].tolist()
+    assert settings == resolve(graphs, "MUTAG", choices_of(settings))
+    # At random there is one split, and so there is where one is given.
+    assert resolve(graphs, "MUTAG", replace(choices, split="random")).folds == 1
+    one = resolve(mutag._with(split=part[:, 0]), "MUTAG", choices)
+    assert (one.folds, one.runs) == (1, 10)

@@ -26,8 +26,9 @@ def kernels() -> ModuleType:
     """
     module = importlib.import_module("graphnorms.kernels.cpu._kernels")
     module.use_exchange(Tensor)
-    # After a fork GNU's OpenMP hangs when it is asked for the threads of the parent.
-    os.register_at_fork(after_in_child=module.after_fork_in_child)
+    if hasattr(os, "register_at_fork"):  # Windows has no fork
+        # After a fork GNU's OpenMP hangs when it is asked for the threads of the parent.
+        os.register_at_fork(after_in_child=module.after_fork_in_child)
     return module
 
 

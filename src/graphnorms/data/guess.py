@@ -1,0 +1,134 @@
+"""What a file seems to be that no reader takes, and how to get from there to one that does."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from pathlib import Path
+
+from graphnorms.data.text import as_name
+
+ACCEPTED = (
+    "a data set is a name, a folder in TU format, a .npz file, a powerful-gnns text file "
+    "(.gz or not), or module:factory"
+)
+_FACTORY = "read it in a function that returns a list of PyG Data, and give module:function"
+_UNPACK = "unpack it and give the file or folder in it"
+
+# What a file begins with, what it is then, and what to do.
+_MAGIC = (
+    (b"version https://git-lfs", "a Git-LFS pointer, not the data", "fetch them with git lfs pull"),
+    (b"PAR1", "a Parquet table", _FACTORY),
+    (b"\x93NUMPY", "a single NumPy array; it holds one array", "save all of them by numpy.savez"),
+    (b"\x89HDF", "an HDF5 file", _FACTORY),
+    (b"MATLAB", "a MATLAB file", _FACTORY),
+    (b"\x80\x02", "a pickle, which may be one of torch.save", _FACTORY),
+    (b"\x80\x03", "a pickle", _FACTORY),
+    (b"\x80\x04", "a pickle", _FACTORY),
+    (b"\x80\x05", "a pickle", _FACTORY),
+    (b"ARROW1", "an Arrow table", _FACTORY),
+    (b"SQLite format 3", "an SQLite database", _FACTORY),
+    (b"BZh", "packed by bzip2", _UNPACK),
+    (b"\xfd7zXZ", "packed by xz", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "packed by Zstandard", _UNPACK),
+    (b"7z\xbc\xaf", "a 7z archive", _UNPACK),
+    (b"\x1f\x8b", "packed by gzip, and what is in it is not text of numbers", _UNPACK),
+    (b"%PDF", "a PDF", "give the data"),
+    (b"\x89PNG", "a picture", "give the data"),
+)
+# By the first text in it.
+_TEXT = (
+    (rb"<!doctype html|<html", "a web page, as of a download that failed", "download it again"),
+    (rb"<\?xml|<graphml|<gexf", "GraphML or other XML", _FACTORY),
+    (rb"[{\[]", "JSON", _FACTORY),
+    (rb"graph\s*\[", "GML", _FACTORY),
+    (rb"(strict\s+)?(di)?graph\s*\w*\s*\{", "a DOT file", _FACTORY),
+    (rb"%%matrixmarket", "a Matrix Market file", _FACTORY),
+    (rb"\*vertices", "a Pajek file", _FACTORY),
+)
+_NAMES = {
+    ".csv": "a table with commas",
+    ".tsv": "a table with tabs",
+    ".tab": "a table with tabs",
+    ".smi": "a list of SMILES",
+    ".sdf": "molecules in SDF",
+    ".mol": "a molecule",
+    ".mol2": "molecules",
+    ".xyz": "atoms in XYZ",
+    ".pdb": "a protein",
+    ".cif": "a crystal",
+    ".g6": "graphs in graph6",
+    ".edgelist": "a list of edges",
+    ".yaml": "YAML",
+    ".yml": "YAML",
+}
+
+
+def what_it_seems(path: Path) -> str:
+    """Say what a file seems to be and what to do with it; empty for text that begins with a number.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _said(*_archive(path))
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            inside = zlib.decompressobj(31).decompress(head, 1 << 16)
+        except zlib.error:
+            return ""  # the reader says how it is damaged
+        seems = _by_content(inside, Path(path.name.lower().removesuffix(".gz")))
+        return f"packed by gzip, and inside {seems}" if seems else ""
+    return _by_content(head, path)
+
+
+def _by_content(head: bytes, path: Path) -> str:
+    for magic, kind, way in _MAGIC:
+        if head.startswith(magic):
+            return _said(kind, way)
+    if head[257:262] == b"ustar":
+        return _said("a tar archive", _UNPACK)
+    if b"\0" in head:
+        return _said("no text", _FACTORY)
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for pattern, kind, way in _TEXT:
+        if re.match(pattern, start, re.IGNORECASE):
+            return _said(kind, way)
+    line = start.split(b"\n", 1)[0].strip()
+    if re.fullmatch(rb"\d+", line):
+        return ""  # the number of graphs
+    if (suffix := path.suffix.lower()) in _NAMES:
+        return _said(_NAMES[suffix], _FACTORY)
+    fields = [line.count(mark) for mark in (b",", b"\t", b";")]
+    if any(fields) and not re.fullmatch(rb"[-+.\deE,;\s]*", line):
+        return _said("a table, whose first line is " + _shown(line), _FACTORY)
+    if re.match(rb"[A-Za-z]", line):
+        return _said("text that begins with " + _shown(line), _FACTORY)
+    return ""
+
+
+def _archive(path: Path) -> tuple[str, str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception:  # damaged: the reader of .npz files says how
+        return "", ""
+    if any(name.endswith("data.pkl") for name in names):
+        return "a file of torch.save", "load it in a function and give module:function"
+    if any(name.endswith(".npy") for name in names):
+        return "", ""
+    if any(name.startswith("xl/") for name in names):
+        return "an Excel sheet", _FACTORY
+    return f"a zip archive of {len(names)} files", _UNPACK
+
+
+def _said(kind: str, way: str) -> str:
+    return f"{kind}; {way}" if kind else ""
+
+
+def _shown(line: bytes) -> str:
+    text = as_name(line.decode("utf-8", errors="replace"))
+    return repr(text if len(text) <= 40 else text[:40] + "…")
