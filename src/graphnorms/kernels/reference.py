@@ -42,7 +42,8 @@ def _silu_curvature(z: Tensor) -> Tensor:
 
 
 def _gelu_slope(z: Tensor) -> Tensor:
-    return torch.special.ndtr(z) + z * _density(z)
+    slope: Tensor = torch.special.ndtr(z) + z * _density(z)
+    return slope
 
 
 def _gelu_curvature(z: Tensor) -> Tensor:

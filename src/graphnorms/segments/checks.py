@@ -25,8 +25,8 @@ def check_integer_vector(name: str, vector: Tensor) -> None:
         raise ValueError(f"{name} is {given}, expected a vector of integers")
 
 
-def check_size(name: str, size: Any) -> int | None:
-    """Return a number of segments as an int, and refuse what is none."""
+def check_size(name: str, size: Any) -> Any:
+    """Return a number of segments as an int, `None` as it is, and refuse anything else."""
     if size is None or type(size) is int or isinstance(size, torch.SymInt):
         return size
     try:

@@ -89,9 +89,8 @@ class Segments:
         ptr = ptr.to(torch.int64, copy=True)  # what is written to it later does not change it here
         if validate or (validate is None and ptr.is_cpu and not is_traced()):
             check_offsets(ptr, num_rows)
-        if num_rows is None:
-            num_rows = ptr[-1].item()
-        return cls(ptr, None, num_rows, longest=longest)
+        rows: Any = ptr[-1].item() if num_rows is None else num_rows
+        return cls(ptr, None, rows, longest=longest)
 
     @classmethod
     def from_counts(cls, counts: Tensor) -> Segments:
@@ -284,7 +283,7 @@ _kept_single = functools.lru_cache(maxsize=64)(_single)
 def _from_batch_without_reading(
     cls: type[Segments],
     batch: Tensor,
-    num_segments: int | None,
+    num_segments: Any,
     is_sorted: bool,
     names: tuple[str, str],
 ) -> Segments:
