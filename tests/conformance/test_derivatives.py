@@ -492,3 +492,19 @@ def test_third_and_fourth_order(whole_net: Net) -> None:
             total = (slope * given["force"]).sum()
         found.append(orders)
     assert [relative(a, b) < TOLERANCE for a, b in zip(*found, strict=True)] == [True] * 4
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.parametrize("options", [{}, {"fullgraph": True}])
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_torch_itself_refuses(inside: bool, options: dict[str, Any]) -> None:
+    """A force outside of the compiled model, or inside without `trace_autograd_ops`: never silent."""
+    own = Net(["graph", "layer"])
+
+    def loss_of(given: Data) -> tuple[Tensor, Tensor]:
+        model = own if inside else torch.compile(own, backend="aot_eager", **options)
+        return energy_and_loss(model, given)
+
+    run = torch.compile(loss_of, backend="aot_eager", **options) if inside else loss_of
+    with pytest.raises(Exception, match=r"double backward|trace_autograd_ops"):
+        step_of(own, run, data(SIZES[0]))
