@@ -329,14 +329,14 @@ def test_first_gradient(whole_net: Net, create_graph: bool) -> None:
         assert violations(*results) == {}
 
 
-def test_force_inside_a_compiled_region(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch._dynamo.config, "trace_autograd_ops", True)
+@torch._dynamo.config.patch(trace_autograd_ops=True)
+def test_force_inside_a_compiled_region(net: Net) -> None:
     own = net.on("auto")
     check(own, compiled(lambda given: energy_and_loss(own, given)))
 
 
-def test_whole_step_inside_a_compiled_region(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch._dynamo.config, "trace_autograd_ops", True)
+@torch._dynamo.config.patch(trace_autograd_ops=True)
+def test_whole_step_inside_a_compiled_region(net: Net) -> None:
     own = net.on("auto")
     parameters = list(own.parameters())
 

@@ -182,24 +182,49 @@ class _Normalize(torch.autograd.Function):
         grad_y = grads[0]
         if grad_y is None:
             return (None,) * 6
-        needs_x, needs_residual, *needs_parameters, _ = ctx.needs_input_grad
-        needs = [needs_x, *needs_parameters]
-        inputs = ctx.saved_tensors
+        needs_x, needs_residual, needs_scale, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        needs = [needs_x, needs_scale, needs_weight, needs_bias]
+        x, mean_scale, weight, bias = ctx.saved_tensors
         ptr, order, seed, choices, _, kernels = ctx.rest
-        x, *parameters = inputs
-        interpreted = kernels is triton and x.is_cpu
-        differentiable = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        found: Any
-        if torch._C._are_functorch_transforms_active() or (interpreted and differentiable):
-            # Neither a transform of torch.func nor the interpreter has the operator.
-            named = _named(x, parameters, ptr, order, seed, choices)
-            found = reference.backward(grad_y, x, **named)
+        if torch.is_grad_enabled() or not is_plain(grad_y):
+            run = _slow_backward(grad_y, kernels)
         else:
-            direct = is_plain(grad_y) and not differentiable
-            run = kernels.normalize_backward if direct else _normalize_backward
-            found = run(grad_y, x, ptr, order, seed, *parameters, ctx.kept, *choices, needs)
-        grad_x, *of_parameters = _as_asked(found, inputs, needs)
-        return grad_x, grad_y if needs_residual else None, *of_parameters, None
+            run = kernels.normalize_backward
+        grad_x, grad_scale, grad_weight, grad_bias = run(
+            grad_y, x, ptr, order, seed, mean_scale, weight, bias, ctx.kept, *choices, needs
+        )
+        return (
+            grad_x if needs_x else None,
+            grad_y if needs_residual else None,
+            _in_dtype_of(mean_scale, grad_scale) if needs_scale else None,
+            _in_dtype_of(weight, grad_weight) if needs_weight else None,
+            _in_dtype_of(bias, grad_bias) if needs_bias else None,
+            None,
+        )
+
+
+def _slow_backward(grad_y: Tensor, kernels: ModuleType) -> Any:
+    """Return what computes gradients that are watched, or differentiated again."""
+    if torch.compiler.is_compiling():
+        return _normalize_backward
+    interpreted = kernels is triton and grad_y.is_cpu
+    if torch._C._are_functorch_transforms_active() or (interpreted and torch.is_grad_enabled()):
+        # Neither a transform of torch.func nor the interpreter has the operator.
+        return _in_plain_torch
+    return _normalize_backward
+
+
+def _in_plain_torch(
+    grad_y: Tensor, x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
+    mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, statistics: Tensor,
+    *choices_and_needs: Any,
+) -> tuple[Tensor | None, ...]:  # fmt: skip
+    parameters, choices = (mean_scale, weight, bias), choices_and_needs[:-1]
+    return reference.backward(grad_y, x, **_named(x, parameters, ptr, order, seed, choices))
+
+
+def _in_dtype_of(parameter: Tensor, grad: Tensor) -> Tensor:
+    return grad if grad.dtype == parameter.dtype else grad.to(parameter.dtype)
 
 
 # `Function.apply` without what it does for `torch.func`, which takes a quarter of its time.
@@ -267,14 +292,14 @@ for _name, _formula, _setup in (
 def _as_asked(found: Any, inputs: Any, needs: list[bool]) -> list[Tensor | None]:
     """Gradients in the dtypes of their inputs; `None` for what was not asked for."""
     return [
-        (grad if grad.dtype == tensor.dtype else grad.to(tensor.dtype)) if needed else None
+        _in_dtype_of(tensor, grad) if needed else None
         for grad, tensor, needed in zip(found, inputs, needs, strict=True)
     ]
 
 
 def _named(
     x: Tensor, parameters: Any, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
-    choices: _Choices,
+    choices: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """The arguments of an operator, as those of the reference."""
     center, scale, groups, eps, activation, dropout, _, masked = choices

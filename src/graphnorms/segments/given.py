@@ -52,7 +52,8 @@ def as_segments(
     elif is_traced():
         segments = Segments.from_batch(batch, num_segments, names=names)
     else:
-        num_segments = check_size(names[1], num_segments)
+        if num_segments is not None and type(num_segments) is not int:
+            num_segments = check_size(names[1], num_segments)
         found = memory.find(batch, num_segments)
         segments = _derive(batch, num_segments, names) if found is None else found
     if segments.num_rows != rows:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import sys
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ class Seen:
     where a comparison would wait for the device, the counter decides alone.
     """
 
-    __slots__ = ("content", "vector", "version")
+    __slots__ = ("address", "content", "size", "vector", "version")
 
     def __init__(
         self, vector: Tensor, forget: Callable[[weakref.ref[Tensor]], None] | None = None
@@ -34,14 +33,37 @@ class Seen:
         self.vector = weakref.ref(vector, forget)
         self.version = vector._version
         self.content = vector.detach().clone() if vector.is_cpu else None
+        self.size = vector.nbytes
+        comparable = self.content is not None and vector.is_contiguous()
+        self.address = self.content.data_ptr() if self.content is not None and comparable else 0
 
     def is_still(self, vector: Tensor) -> bool:
         """Whether a vector is this one and has not changed."""
-        return (
-            self.vector() is vector
-            and self.version == vector._version
-            and (self.content is None or _are_equal(vector, self.content))
-        )
+        if self.version != vector._version or self.vector() is not vector:
+            return False
+        if self.content is None:
+            return True
+        if self.address and _memcmp is not None and vector.nbytes == self.size:
+            # A twentieth of the time of `torch.equal`. Freed memory has no address: what is
+            # derived anew then says so.
+            first = vector.data_ptr()
+            return first != 0 and _memcmp(first, self.address, self.size) == 0
+        return torch.equal(vector, self.content)
+
+
+def _find_memcmp() -> Callable[[int, int, int], int] | None:
+    try:
+        library: Any = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
+        function = library.memcmp
+    except (AttributeError, OSError):
+        return None
+    function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+    function.restype = ctypes.c_int
+    compare: Callable[[int, int, int], int] = function
+    return compare
+
+
+_memcmp: Final = _find_memcmp()
 
 
 class Memory:
@@ -56,12 +78,10 @@ class Memory:
         Nothing while a CUDA graph is recorded: it is replayed when the vector holds another batch,
         and must derive anew what follows from it.
         """
-        if tracing.is_recorded(batch):
+        if not batch.is_cpu and tracing.is_recorded(batch):
             return None
         entry = self.entries.get((id(batch), num_segments))
-        if entry is None or not entry[0].is_still(batch):
-            return None
-        return entry[1]
+        return entry[1] if entry is not None and entry[0].is_still(batch) else None
 
     def keep(self, batch: Tensor, num_segments: int | None, segments: Segments) -> None:
         """Keep Segments as long as the vector lives."""
@@ -77,26 +97,3 @@ class Memory:
 
 
 memory = Memory()
-
-
-def _are_equal(a: Tensor, b: Tensor) -> bool:
-    """`torch.equal` of vectors of one dtype and length, at a twentieth of its time."""
-    compare = _memcmp()
-    if compare is None or not a.is_contiguous() or a.shape != b.shape:
-        return torch.equal(a, b)
-    first = a.data_ptr()
-    # Freed memory has no address: what is derived anew then says so.
-    return not a.nbytes or (first != 0 and compare(first, b.data_ptr(), a.nbytes) == 0)
-
-
-@functools.cache
-def _memcmp() -> Callable[[int, int, int], int] | None:
-    try:
-        library: Any = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
-        function = library.memcmp
-    except (AttributeError, OSError):
-        return None
-    function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-    function.restype = ctypes.c_int
-    compare: Callable[[int, int, int], int] = function
-    return compare

@@ -310,7 +310,11 @@ def a_zip_of_text(path: Path) -> None:
     [
         ("mols.csv", b"smiles,y\nCCO,1\n", "a table with commas; read it in a function"),
         ("mols.txt", b"smiles,y\nCCO,1\n", "a table, whose first line is 'smiles,y'; read it"),
-        ("mols.csv.gz", gzip.compress(b"smiles,y\nCCO,1\n", mtime=0), "packed by gzip, and inside a table"),
+        (
+            "mols.csv.gz",
+            gzip.compress(b"smiles,y\nCCO,1\n", mtime=0),
+            "packed by gzip, and inside a table",
+        ),
         ("mols.smi", b"CCO 1\n", "a list of SMILES; read it in a function"),
         ("graphs.json", b'{"nodes": []}', "JSON; read it in a function"),
         ("graphs", b"\n [1, 2]", "JSON; read it"),
