@@ -37,8 +37,7 @@ def is_watched() -> bool:
 
 def is_recorded(of: Tensor | torch.device | None) -> bool:
     """Whether operations on a tensor or device are now recorded in a CUDA graph."""
-    device = of.device if isinstance(of, Tensor) else of
-    on_gpu = device is not None and device.type == "cuda"
+    on_gpu = of.is_cuda if isinstance(of, Tensor) else of is not None and of.type == "cuda"
     return on_gpu and torch.cuda.is_current_stream_capturing()
 
 

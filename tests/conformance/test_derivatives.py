@@ -498,7 +498,7 @@ def test_third_and_fourth_order(whole_net: Net) -> None:
 @pytest.mark.parametrize("options", [{}, {"fullgraph": True}])
 @pytest.mark.parametrize("inside", [False, True])
 def test_what_torch_itself_refuses(inside: bool, options: dict[str, Any]) -> None:
-    """A force outside of the compiled model, or inside without `trace_autograd_ops`: never silent."""
+    """A force outside of the compiled model, or inside without `trace_autograd_ops`."""
     own = Net(["graph", "layer"])
 
     def loss_of(given: Data) -> tuple[Tensor, Tensor]:

@@ -78,7 +78,7 @@ class Memory:
         Nothing while a CUDA graph is recorded: it is replayed when the vector holds another batch,
         and must derive anew what follows from it.
         """
-        if not batch.is_cpu and tracing.is_recorded(batch):
+        if tracing.is_recorded(batch):
             return None
         entry = self.entries.get((id(batch), num_segments))
         return entry[1] if entry is not None and entry[0].is_still(batch) else None
