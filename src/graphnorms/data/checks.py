@@ -72,7 +72,8 @@ def _check_targets(graphs: GraphSet) -> None:
                 f"{task.outputs} classes, or -1 where it is not known"
             )
     else:
-        check_tensor("y", y, torch.float32, 2)
+        wide = task.kind == "regression" and y.dtype == torch.float64
+        check_tensor("y", y, torch.float64 if wide else torch.float32, 2)
         if y.shape[1] != task.outputs:
             raise ValueError(
                 f"y has {y.shape[1]} columns, expected {task.outputs}: one for each target"

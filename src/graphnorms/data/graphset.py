@@ -18,6 +18,7 @@ from graphnorms.data.gather import GatherTable
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.task import Task
 from graphnorms.data.text import count
+from graphnorms.kernels.problem import widest_float
 
 
 class GraphSet:
@@ -206,10 +207,14 @@ class GraphSet:
         )
 
     def to(self, device: torch.device | str) -> GraphSet:
-        """Return the set on `device`; itself if it is there already."""
+        """Return the set on `device`; itself if it is there already.
+
+        Targets in float64 are rounded to float32 for a device that has no float64.
+        """
         x = self.kept_x.to(device)
         if x is self.kept_x:
             return self
+        y = self.y.to(widest_float(x.device)) if self.y.dtype == torch.float64 else self.y
         return self._with(
             x=x,
             ptr=self.ptr.to(device),
@@ -217,10 +222,14 @@ class GraphSet:
             edge_index=self.edge_index.to(device),
             transpose_ptr=None if self.symmetric else self.transpose_ptr.to(device),
             transpose_index=None if self.symmetric else self.transpose_index.to(device),
-            y=self.y.to(device),
+            y=y.to(device),
             edge_features=_moved(self.kept_edge_features, device),
             split=None if self.split is None else self.split.to(device),
         )
+
+    def with_targets(self, y: Tensor) -> GraphSet:
+        """Return the same graphs with other targets, which the task describes as well."""
+        return self._with(y=y.to(self.device))
 
     def subset(self, graph_ids: Tensor | Sequence[int]) -> GraphSet:
         """Return a set of the graphs asked for, in that order; all classes keep their number.

@@ -33,7 +33,8 @@ def make_targets(
 
     - `"classification"`: integers are classes. Without `names` every value that occurs is one.
     - `"binary"`: 0 is no and 1 is yes; of another two values in a single column the lower is no.
-    - `"regression"`: numbers as they are.
+    - `"regression"`: numbers as they are: float32 where that holds all of them exactly, else
+      float64, so that energies of 1e8 keep their differences.
     - `"auto"`: integers are classes, or answers where there are several columns of only 0 and 1;
       floats are answers where they hold only 0, 1 and NaN, else numbers. (A single column of the
       floats 0 and 1 is a question, not two classes: it is scored by ROC-AUC.)
@@ -63,13 +64,18 @@ def make_targets(
         column, known = _class_column(name, y, unknown)
         values, targets = _classes(name, column, known, names, classes)
         return torch.from_numpy(values), Task(kind=kind, level=level, targets=targets)
-    numbers = y.astype(np.float32).reshape(len(y), -1)  # (items, targets)
+    with np.errstate(over="ignore"):  # what is beyond float32 stays float64
+        numbers = y.astype(np.float32).reshape(len(y), -1)  # (items, targets)
     if kind == "binary":
         if unknown is not None and y.dtype == np.int64:
             numbers[y.reshape(numbers.shape) == unknown] = np.nan
         numbers = _answers(name, numbers)
-    elif np.isinf(numbers).any():
-        raise DatasetError(f"data set {name!r}: y holds a number that is not finite")
+    else:
+        wide = y.astype(np.float64).reshape(numbers.shape)
+        if np.isinf(wide).any():
+            raise DatasetError(f"data set {name!r}: y holds a number that is not finite")
+        if not np.array_equal(numbers, wide, equal_nan=True):
+            numbers = wide
     width = numbers.shape[1]
     if names and len(names) != width:
         raise DatasetError(

@@ -18,7 +18,7 @@ class Pace:
     Args:
         start: From the config to the first step: model and data.
         step: One training step.
-        evaluation: Of the validation items.
+        evaluation: Of the validation items, and of the training items where a trial scores them.
         steps: How many steps were measured.
         steps_per_epoch: How many an epoch has.
     """
@@ -53,7 +53,9 @@ def measure_pace(
     warm = time.perf_counter()
     training.train_epoch(0, config.learning_rate, at_most=steps)
     trained = time.perf_counter()
-    training.validate()
+    _, outputs = training.validate()
+    if config.scores_training:
+        training.judge_training(outputs)
     evaluated = time.perf_counter()
     per_epoch = training.counts()["steps_per_epoch"]
     measured = min(steps, per_epoch)
