@@ -227,9 +227,9 @@ class GraphSet:
             split=None if self.split is None else self.split.to(device),
         )
 
-    def with_targets(self, y: Tensor) -> GraphSet:
-        """Return the same graphs with other targets, which the task describes as well."""
-        return self._with(y=y.to(self.device))
+    def with_targets(self, y: Tensor, task: Task | None = None) -> GraphSet:
+        """Return the same graphs with other targets, of the same task or of another."""
+        return self._with(y=y.to(self.device), task=task or self.task)
 
     def subset(self, graph_ids: Tensor | Sequence[int]) -> GraphSet:
         """Return a set of the graphs asked for, in that order; all classes keep their number.
