@@ -103,7 +103,7 @@ def compare(
             `"constant"`, or by default whatever the data suggest.
         edge_features: Likewise of edges: `"labels"`, `"attributes"` or `"none"`.
         metric: The score compared, see `graphnorms.training.METRICS`; default: accuracy, ROC-AUC
-            or MAE, by the task.
+            or MAE, by the task; of several numbers the mean of MAE/σ.
         split: `"given"` or `"random"`, for the protocol `"split"`.
         folds: Folds of a cross-validation.
         runs: Trials that are reported per fold, or on one split the seeds; default by the budget.

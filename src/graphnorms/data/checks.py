@@ -78,7 +78,9 @@ def _check_targets(graphs: GraphSet) -> None:
             raise ValueError(
                 f"y has {y.shape[1]} columns, expected {task.outputs}: one for each target"
             )
-        wrong = y[((y != 0) & (y != 1) if task.kind == "binary" else y.isinf()) & ~y.isnan()]
+        wrong = y[
+            ((y != 0) & (y != 1) if task.kind == "binary" else y.float().isinf()) & ~y.isnan()
+        ]
         if wrong.shape[0]:
             expected = "0, 1 or NaN" if task.kind == "binary" else "finite numbers or NaN"
             raise ValueError(f"y holds {float(wrong[0]):g}, expected {expected}")

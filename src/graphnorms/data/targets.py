@@ -64,16 +64,16 @@ def make_targets(
         column, known = _class_column(name, y, unknown)
         values, targets = _classes(name, column, known, names, classes)
         return torch.from_numpy(values), Task(kind=kind, level=level, targets=targets)
-    with np.errstate(over="ignore"):  # what is beyond float32 stays float64
+    with np.errstate(over="ignore"):  # beyond float32 is not finite, see below
         numbers = y.astype(np.float32).reshape(len(y), -1)  # (items, targets)
     if kind == "binary":
         if unknown is not None and y.dtype == np.int64:
             numbers[y.reshape(numbers.shape) == unknown] = np.nan
         numbers = _answers(name, numbers)
+    elif np.isinf(numbers).any():
+        raise DatasetError(f"data set {name!r}: y holds a number that is not finite in float32")
     else:
         wide = y.astype(np.float64).reshape(numbers.shape)
-        if np.isinf(wide).any():
-            raise DatasetError(f"data set {name!r}: y holds a number that is not finite")
         if not np.array_equal(numbers, wide, equal_nan=True):
             numbers = wide
     width = numbers.shape[1]
