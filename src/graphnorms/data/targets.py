@@ -65,7 +65,7 @@ def make_targets(
         values, targets = _classes(name, column, known, names, classes)
         return torch.from_numpy(values), Task(kind=kind, level=level, targets=targets)
     with np.errstate(over="ignore"):  # beyond float32 is not finite, see below
-        numbers = y.astype(np.float32).reshape(len(y), -1)  # (items, targets)
+        numbers: Array = y.astype(np.float32).reshape(len(y), -1)  # (items, targets)
     if kind == "binary":
         if unknown is not None and y.dtype == np.int64:
             numbers[y.reshape(numbers.shape) == unknown] = np.nan
