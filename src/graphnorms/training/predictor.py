@@ -61,7 +61,8 @@ class Predictor(nn.Module):
         return objective.predictions(apply(self.model, batch))
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Predictor:
-        # The unit stays float64 whatever precision the model is given.
+        # They stay float64 whatever precision the model is given, and a device without float64
+        # must not be asked for it.
         mean, std = self.mean, self.std
         self.mean = self.std = None
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
