@@ -214,7 +214,6 @@ class GraphSet:
         x = self.kept_x.to(device)
         if x is self.kept_x:
             return self
-        y = self.y.to(widest_float(x.device)) if self.y.dtype == torch.float64 else self.y
         return self._with(
             x=x,
             ptr=self.ptr.to(device),
@@ -222,14 +221,14 @@ class GraphSet:
             edge_index=self.edge_index.to(device),
             transpose_ptr=None if self.symmetric else self.transpose_ptr.to(device),
             transpose_index=None if self.symmetric else self.transpose_index.to(device),
-            y=y.to(device),
+            y=_targets_on(x.device, self.y),
             edge_features=_moved(self.kept_edge_features, device),
             split=None if self.split is None else self.split.to(device),
         )
 
     def with_targets(self, y: Tensor, task: Task | None = None) -> GraphSet:
         """Return the same graphs with other targets, of the same task or of another."""
-        return self._with(y=y.to(self.device), task=task or self.task)
+        return self._with(y=_targets_on(self.device, y), task=task or self.task)
 
     def subset(self, graph_ids: Tensor | Sequence[int]) -> GraphSet:
         """Return a set of the graphs asked for, in that order; all classes keep their number.
@@ -341,6 +340,10 @@ class GraphSet:
             "split_name": self.split_name,
         }
         return GraphSet(**(arguments | changes), validate=False)
+
+
+def _targets_on(device: torch.device, y: Tensor) -> Tensor:
+    return y.to(device, widest_float(device) if y.dtype == torch.float64 else y.dtype)
 
 
 def _moved(features: Tensor | OneHot | None, device: torch.device | str) -> Tensor | OneHot | None:
