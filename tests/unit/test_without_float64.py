@@ -70,16 +70,15 @@ def test_targets_of_a_regression() -> None:
     assert predictions.item() == 1000002.5
 
 
-def test_targets_are_rounded_for_such_a_device_only() -> None:
+def test_targets_are_rounded_for_such_a_device_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problem, "WITHOUT_FLOAT64", ("meta",))
     y = torch.tensor([[16777216.0], [16777217.0]], dtype=torch.float64)
-    graphs = random_graphs(2, 3)
     task = Task(kind="regression", targets=("energy",))
-    far = graphs.with_targets(y, task)
+    far = random_graphs(2, 3).with_targets(y, task)
     assert torch.equal(far.y, y)
+    assert far.to("meta").y.dtype == torch.float32
+    monkeypatch.setattr(problem, "WITHOUT_FLOAT64", ())
     assert far.to("meta").y.dtype == torch.float64
-    with pytest.MonkeyPatch.context() as lacking:
-        lacking.setattr(problem, "WITHOUT_FLOAT64", ("meta",))
-        assert far.to("meta").y.dtype == torch.float32
 
 
 def test_probes() -> None:
