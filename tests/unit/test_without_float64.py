@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
-from graphnorms.data import Task
+from graphnorms.data import Task, random_graphs
 from graphnorms.kernels import problem
 from graphnorms.probes.batch_noise import batch_noise
 from graphnorms.probes.batch_norm_gradient import batch_norm_gradient
@@ -58,11 +58,27 @@ def test_scores() -> None:
 def test_targets_of_a_regression() -> None:
     targets = 1e6 + torch.arange(6.0).view(6, 1)
     task = Task(kind="regression", targets=("energy",))
-    objective = Objective.of(task, there(targets), torch.float32)
+    objective = Objective.of(task, there(targets))
     assert objective.mean is not None
     assert objective.std is not None
     assert objective.mean.item() == 1000002.5
-    assert objective.std.item() == pytest.approx(np.arange(6).std(), rel=1e-6)
+    assert objective.std.item() == pytest.approx(np.arange(6).std(), rel=1e-12)
+    z = (targets.double() - 1000002.5) / objective.std
+    judged = objective.judge("mae", there(z.float() + 1), there(z.float()))
+    assert judged.score == pytest.approx(np.arange(6).std(), rel=1e-6)
+    predictions = objective.predictions(there(torch.zeros(1, 1)))
+    assert predictions.item() == 1000002.5
+
+
+def test_targets_are_rounded_for_such_a_device_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problem, "WITHOUT_FLOAT64", ("meta",))
+    y = torch.tensor([[16777216.0], [16777217.0]], dtype=torch.float64)
+    task = Task(kind="regression", targets=("energy",))
+    far = random_graphs(2, 3).with_targets(y, task)
+    assert torch.equal(far.y, y)
+    assert far.to("meta").y.dtype == torch.float32
+    monkeypatch.setattr(problem, "WITHOUT_FLOAT64", ())
+    assert far.to("meta").y.dtype == torch.float64
 
 
 def test_probes() -> None:

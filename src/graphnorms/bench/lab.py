@@ -71,8 +71,8 @@ def measure(session: Session) -> Iterator[Case]:
 
     All sides run in the same engine, on processes that have loaded everything before. PyG's is
     written as in its examples, and once more with torch's fused Adam, which ours uses. Dropout
-    is off. Every side evaluates no more than it must: the validation graphs after each epoch,
-    the test graphs where that was the best so far, and never those that it trains on.
+    is off. Every side evaluates the same: the training and validation graphs after each epoch,
+    the test graphs where that was the best so far.
 
     Raises:
         GraphnormsError: PyG is not installed.

@@ -97,7 +97,9 @@ def pyg_trial(
         generator=torch.Generator().manual_seed(config.seed),
     )  # fmt: skip
     # Each in one batch: that is the quickest.
-    validation, test = (loader([data.items[graph] for graph in ids], len(ids)) for ids in held_out)
+    trained_on, validation, test = (
+        loader([data.items[graph] for graph in ids], len(ids)) for ids in (train_ids, *held_out)
+    )
 
     def outputs_of(batch: Any) -> tuple[Tensor, Tensor]:
         batch = batch.to(device)
@@ -117,20 +119,23 @@ def pyg_trial(
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * (1 - epoch / config.epochs)
         model.train()
-        outputs, targets = [], []
+        losses, graphs = [], []
         for batch in training:
             optimizer.zero_grad()
             logits, y = outputs_of(batch)
-            F.cross_entropy(logits, y).backward()
+            mean_loss = F.cross_entropy(logits, y)
+            mean_loss.backward()
             optimizer.step()
-            outputs.append(logits.detach())
-            targets.append(y)
-        trained = _judge(torch.cat(outputs), torch.cat(targets))
+            losses.append(mean_loss.detach())
+            graphs.append(len(y))
+        weights = torch.tensor(graphs, device=device, dtype=dtype) / sum(graphs)
+        trained = float((torch.stack(losses) * weights).sum())
         loss, score = evaluate(validation)
         if (score, -loss) > best:
             best = (score, -loss)
             outcome = dict(zip(("test_loss", "test_score"), evaluate(test), strict=True))
-        for name, value in zip(names, (*trained, loss, score), strict=True):
+        reached = evaluate(trained_on)[1]
+        for name, value in zip(names, (trained, reached, loss, score), strict=True):
             history[name].append(value)
         if on_epoch is not None:
             on_epoch()

@@ -134,7 +134,7 @@ def compare(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="accuracy, roc_auc, average_precision, mae or rmse.",
+            help="accuracy, roc_auc, average_precision, mae, rmse, std_mae or std_rmse.",
             show_default="the task's",
             autocompletion=one_of(*METRICS),
         ),

@@ -114,7 +114,7 @@ def compare(
         drop_empty: Leave out graphs without nodes, which are an error otherwise.
         drop_rare: Leave out classes of fewer items than this.
         metric: The score compared, see `graphnorms.training.METRICS`; default: accuracy, ROC-AUC
-            or MAE, by the task.
+            or MAE, by the task; of several numbers the mean of MAE/σ.
         split: `"given"`, `"random"`, or for molecules with SMILES `"scaffold:hashed"` or another
             rule of `graphnorms.data.ScaffoldSplit`; for the protocol `"split"`.
         folds: Folds of a cross-validation.

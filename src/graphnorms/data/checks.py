@@ -72,12 +72,15 @@ def _check_targets(graphs: GraphSet) -> None:
                 f"{task.outputs} classes, or -1 where it is not known"
             )
     else:
-        check_tensor("y", y, torch.float32, 2)
+        wide = task.kind == "regression" and y.dtype == torch.float64
+        check_tensor("y", y, torch.float64 if wide else torch.float32, 2)
         if y.shape[1] != task.outputs:
             raise ValueError(
                 f"y has {y.shape[1]} columns, expected {task.outputs}: one for each target"
             )
-        wrong = y[((y != 0) & (y != 1) if task.kind == "binary" else y.isinf()) & ~y.isnan()]
+        wrong = y[
+            ((y != 0) & (y != 1) if task.kind == "binary" else y.float().isinf()) & ~y.isnan()
+        ]
         if wrong.shape[0]:
             expected = "0, 1 or NaN" if task.kind == "binary" else "finite numbers or NaN"
             raise ValueError(f"y holds {float(wrong[0]):g}, expected {expected}")

@@ -18,6 +18,7 @@ from graphnorms.data.gather import GatherTable
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.task import Task
 from graphnorms.data.text import count
+from graphnorms.kernels.problem import widest_float
 
 
 class GraphSet:
@@ -232,7 +233,10 @@ class GraphSet:
         )
 
     def to(self, device: torch.device | str) -> GraphSet:
-        """Return the set on `device`; itself if it is there already."""
+        """Return the set on `device`; itself if it is there already.
+
+        Targets in float64 are rounded to float32 for a device that has no float64.
+        """
         x = self.kept_x.to(device)
         if x is self.kept_x:
             return self
@@ -243,10 +247,14 @@ class GraphSet:
             edge_index=self.edge_index.to(device),
             transpose_ptr=None if self.symmetric else self.transpose_ptr.to(device),
             transpose_index=None if self.symmetric else self.transpose_index.to(device),
-            y=self.y.to(device),
+            y=_targets_on(x.device, self.y),
             edge_features=_moved(self.kept_edge_features, device),
             split=None if self.split is None else self.split.to(device),
         )
+
+    def with_targets(self, y: Tensor, task: Task | None = None) -> GraphSet:
+        """Return the same graphs with other targets, of the same task or of another."""
+        return self._with(y=_targets_on(self.device, y), task=task or self.task)
 
     def subset(self, graph_ids: Tensor | Sequence[int]) -> GraphSet:
         """Return a set of the graphs asked for, in that order; all classes keep their number.
@@ -367,6 +375,10 @@ def _repeats(rows: Tensor, times: int) -> bool:
         return False
     parts = rows.view(times, -1)
     return bool((parts == parts[:1]).all())
+
+
+def _targets_on(device: torch.device, y: Tensor) -> Tensor:
+    return y.to(device, widest_float(device) if y.dtype == torch.float64 else y.dtype)
 
 
 def _moved(features: Tensor | OneHot | None, device: torch.device | str) -> Tensor | OneHot | None:

@@ -38,7 +38,8 @@ def make_targets(
       occurs is one; an empty text says that the class is not known.
     - `"binary"`: 0 is no and 1 is yes; beside both of them -1 says that the answer is missing. Of
       another two values in a single column the lower is no.
-    - `"regression"`: numbers as they are.
+    - `"regression"`: numbers as they are: float32 where that holds all of them exactly, else
+      float64, so that energies of 1e8 keep their differences.
     - `"auto"`: integers and texts are classes, or answers where there are several columns of only
       0 and 1; floats are answers where they hold only 0, 1 and NaN, else numbers. (A single
       column of the floats 0 and 1 is a question, not two classes: it is scored by ROC-AUC.)
@@ -90,6 +91,10 @@ def make_targets(
             notes.append(f"{missing} says that an answer is missing")
             numbers[numbers == missing] = np.nan
         numbers = _answers(name, numbers)
+    else:
+        wide = y.astype(np.float64).reshape(numbers.shape)
+        if not np.array_equal(numbers, wide, equal_nan=True):
+            numbers = wide
     width = numbers.shape[1]
     if names and len(names) != width:
         raise DatasetError(

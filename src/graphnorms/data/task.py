@@ -19,7 +19,7 @@ class Task:
     |---|---|---|
     | `"classification"` | a class, `(items,)` int64 | a logit per class |
     | `"binary"` | questions of yes or no, `(items, questions)` float32 | a logit per question |
-    | `"regression"` | numbers, `(items, numbers)` float32 | a number each |
+    | `"regression"` | numbers, `(items, numbers)` float32 or float64 | a number each |
 
     A class is -1 where it is not known; an answer (1 for yes, 0 for no) or a number is NaN.
 

@@ -81,7 +81,7 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
     Raises:
         ValueError: A value is not possible, a name is not known, or the device is not there.
     """
-    from graphnorms.training import DEFAULT_METRICS, metric_named, training_defaults
+    from graphnorms.training import DEFAULT_METRICS, metric_for, training_defaults
 
     protocol, budget = choices.protocol or DEFAULT_PROTOCOL, budget_named(choices.budget or QUICK)
     if protocol not in PROTOCOLS:
@@ -111,7 +111,7 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         model=name_of(model),
         preset=preset,
         architecture=_architecture(graphs, model, preset, choices),
-        metric=metric_named(metric, graphs.task.kind).name,
+        metric=metric_for(metric, graphs.task).name,
         unit=graphs.task.unit,
         split=split,
         folds=splits if on_a_split else 10 if choices.folds is None else choices.folds,

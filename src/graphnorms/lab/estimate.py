@@ -56,8 +56,11 @@ def estimate(plan: Plan) -> Expectation:
                 if plan.factory is None or len(failing) + 1 == len(configs):
                     raise
                 failing[norm] = reason_of(error)
-    per_norm = settings.planned // len(settings.norms)
-    total = per_norm * sum(pace.trial(settings.epochs) for pace in paces.values())
+    total = sum(
+        settings.selection_trials * pace.trial(settings.epochs, reported=False)
+        + settings.reported_trials * pace.trial(settings.epochs)
+        for pace in paces.values()
+    )
     if plan.factory is not None:  # each trial has a process of its own
         total += settings.planned * _START_OF_A_PROCESS
     return Expectation(

@@ -47,8 +47,8 @@ def records_to_frame(records: Iterable[Record]) -> pd.DataFrame:
     `learning_rate`, `status`, `reason`, `metric`), the outcome at the chosen epoch (`epoch`,
     `validation_score`, `validation_loss`, `test_score`, `test_loss`), then times in seconds,
     counts and the other settings, at last `split_…`, `model_…` and `environment_…`, as the
-    records have them. They are there, with their types, also if there are no records. What is
-    not known is missing.
+    records have them, and of several regression targets `validation_score_…` and `test_score_…`.
+    They are there, with their types, also if there are no records. What is not known is missing.
 
     Raises:
         ImportError: pandas is not installed.
@@ -124,6 +124,8 @@ def _row(record: Record) -> dict[str, Any]:
         "evaluation_seconds": _sum(timing.get("evaluation")),
     }
     row.pop("model", None)
+    for part, errors in record.target_scores.items():
+        row |= {f"{part}_score_{name}": error for name, error in errors.items()}
     parts = {"split": split, "model": config.get("model") or {}, "environment": record.environment}
     for part, values in parts.items():
         row |= {f"{part}_{name}": value for name, value in values.items()}

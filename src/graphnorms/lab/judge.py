@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from statistics import median
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from graphnorms.lab import speed, wording
@@ -261,6 +261,7 @@ def _summarize(
         score_std=float(values.std()) if values.size else None,
         validation=estimate(of_norm.outcome("validation_score")),
         train=estimate(of_norm.last("train_score")),
+        targets=_targets(of_norm),
         last=estimate(of_norm.last("validation_score")) if paper else None,
         selected_epoch=of_norm.selected[1] if of_norm.selected is not None else None,
         difference=difference,
@@ -270,6 +271,14 @@ def _summarize(
         step_seconds=_step_seconds(of_norm),
         sensitivity=sensitivity if sensitivity.rates else None,
     )
+
+
+def _targets(of_norm: Trials) -> tuple[tuple[str, float], ...]:
+    """Return the mean test error of each target over the trials where it is known."""
+    tested = [record.target_scores.get("test", {}) for record in of_norm.done.values()]
+    known = [(name, error) for each in tested for name, error in each.items() if error is not None]
+    names = dict.fromkeys(name for name, _ in known)
+    return tuple((name, fmean(error for other, error in known if other == name)) for name in names)
 
 
 def _reasons(failed: Iterable[Record]) -> tuple[tuple[str, int], ...]:

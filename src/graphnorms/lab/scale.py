@@ -33,10 +33,12 @@ class Scale:
         Args:
             metric: What the scores are.
             reference: A typical score; None where there is none yet.
-            unit: Unit of scores that are not fractions.
+            unit: Unit of the target; standardized scores have none.
         """
         if metric.fraction:
             return cls(metric=metric)
+        if metric.standardized:
+            unit = ""
         if not reference or not math.isfinite(reference):
             return cls(metric=metric, unit=unit, decimals=DIGITS)
         decimals = DIGITS - 1 - math.floor(math.log10(abs(reference)))

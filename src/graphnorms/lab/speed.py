@@ -23,7 +23,7 @@ REACHED_BY = 0.75
 
 @dataclass(frozen=True)
 class Target:
-    """A training score that all norms are timed to, and the rule that gave it.
+    """A score of the training items in eval mode that all norms are timed to, and its rule.
 
     Args:
         score: In the unit of the metric.

@@ -37,11 +37,12 @@ class NormSummary:
             *Optimistic* in protocol `"paper"`, see `graphnorms.lab.outcomes.Trials.scores`.
         score_std: Standard deviation (over J) over folds or seeds there.
         validation: The validation score that chose the epoch. *Optimistic*.
-        train: Training score of the last epoch.
+        train: Score of the training items in eval mode, after the last epoch.
+        targets: Of several regression targets the mean test error of each, in its own unit.
         last: Protocol `"paper"` only: the validation score of the last epoch.
         selected_epoch: Protocol `"paper"` only: the epoch (from 1) that `score` is from.
         difference: Of scores, to the best norm, paired; None for the best itself.
-        reached: Trials whose training score reached the target.
+        reached: Trials whose training score, in eval mode, reached the target.
         steps_to_target, seconds_to_target: Median over trials, a miss counting as later than any
             other; None if half or more miss. Evaluation is not in the seconds.
         step_seconds: Median over trials of the training seconds per optimizer step.
@@ -65,6 +66,7 @@ class NormSummary:
     score_std: float | None = None
     validation: Estimate | None = None
     train: Estimate | None = None
+    targets: tuple[tuple[str, float], ...] = ()
     last: Estimate | None = None
     selected_epoch: int | None = None
     difference: PairedTest | None = None

@@ -73,6 +73,8 @@ def render_page(
         title=_title(settings, records),
         subtitle=_subtitle(settings, records, verdict),
         verdict=verdict,
+        scale=scale,
+        targets=list(dict.fromkeys(name for row in verdict.rows for name, _ in row.targets)),
         sentences=wording.describe(verdict, display_name),
         norms=norms,
         figures=plots,

@@ -146,6 +146,8 @@ def _caption(verdict: Verdict, columns: Container[str]) -> list[str]:
         whose = f"{target.source!r} gets" if target.source else "all norms get"
         times = "steps, seconds" if "seconds" in columns else "steps"
         lines.append(f"{times}: median to {goal(verdict)}, which {whose} to")
+    if "train" in columns:
+        lines.append("train: training items, in eval mode")
     if "p" in columns:
         lines.append("p: of the difference to the best, paired, Holm-adjusted over all pairs")
     if "last" in columns and not verdict.optimistic and _has_grid(verdict):

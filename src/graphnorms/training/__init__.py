@@ -2,7 +2,14 @@
 
 from graphnorms.training.config import TrialConfig, content_hash
 from graphnorms.training.defaults import TrainingDefaults, training_defaults
-from graphnorms.training.metrics import DEFAULT_METRICS, METRICS, Metric, metric_named, score
+from graphnorms.training.metrics import (
+    DEFAULT_METRICS,
+    METRICS,
+    Metric,
+    metric_for,
+    metric_named,
+    score,
+)
 from graphnorms.training.pace import Pace, measure_pace
 from graphnorms.training.predictor import Predictor, load_model, save_checkpoint
 from graphnorms.training.record import Record
@@ -22,6 +29,7 @@ __all__ = [
     "content_hash",
     "load_model",
     "measure_pace",
+    "metric_for",
     "metric_named",
     "run_stack",
     "run_trial",

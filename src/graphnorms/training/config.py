@@ -28,7 +28,8 @@ class TrialConfig:
         stage: `"select"`: one learning rate is tried on validation data; `"final"`: the chosen
             one is trained anew and tested; `"paper"`: no test data, see the protocol.
         run: Number of the seed within the stage. Trials of one stage, split and run are paired.
-        metric: Name of the score, see `graphnorms.training.METRICS`.
+        metric: Name of the score, see `graphnorms.training.METRICS`; of several numbers `"mae"`
+            and `"rmse"` are what `"std_mae"` and `"std_rmse"` are.
         epochs: Passes over the training graphs.
         batch_size: Graphs in a minibatch; a last one of a single graph joins the one before it,
             and one graph is always trained as a whole.
@@ -62,6 +63,15 @@ class TrialConfig:
     graphnorms_version: str
     torch_version: str
     order_seed: int | None = None
+
+    @property
+    def scores_training(self) -> bool:
+        """Whether the training items are scored after every epoch: not to choose a rate.
+
+        It is a forward pass over all of them in eval mode, about a third of what training costs,
+        and only trials that are reported have a use for it.
+        """
+        return self.stage != "select"
 
     @property
     def seed_of_order(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,20 @@ from graphnorms.training.record import Record
 _HISTORY: Final = (
     "train_loss", "train_score", "validation_loss", "validation_score", "learning_rate",
 )  # fmt: skip
-Judged = tuple[float, float]
-"""Loss and score."""
+
+
+class Judged(NamedTuple):
+    """How well some items are predicted.
+
+    Args:
+        loss: The mean loss.
+        score: By the metric of the trial.
+        targets: Of several numbers the error of each, in its own unit.
+    """
+
+    loss: float
+    score: float
+    targets: dict[str, float] | None = None
 
 
 class Course:
@@ -37,9 +49,12 @@ class Course:
         self.reason = ""
         self.state: dict[str, Tensor] = {}
         self._metric = metric
-        self._history: dict[str, list[float]] = {name: [] for name in _HISTORY}
+        self._history: dict[str, list[float]] = {
+            name: [] for name in _HISTORY if name != "train_score" or config.scores_training
+        }
         self._timing: dict[str, Any] = {"train": [], "evaluation": []}
         self._best: dict[str, float] = {}
+        self._targets: dict[str, dict[str, float]] = {}
 
     def rate(self, epoch: int) -> float:
         """Return the step size of an epoch: falling linearly to 0 after the last, or constant."""
@@ -48,9 +63,9 @@ class Course:
             return config.learning_rate * (1 - epoch / config.epochs)
         return config.learning_rate
 
-    def goes_on(self, epoch: int, trained: Judged, validated: Judged) -> bool:
+    def goes_on(self, epoch: int, trained: float, validated: Judged) -> bool:
         """Whether both losses of an epoch are finite; if not, the trial has failed."""
-        for which, (loss, _) in (("training", trained), ("validation", validated)):
+        for which, loss in (("training", trained), ("validation", validated.loss)):
             if not math.isfinite(loss):
                 self.reason = f"the {which} loss was not finite in epoch {epoch + 1}"
                 return False
@@ -58,7 +73,7 @@ class Course:
 
     def improves(self, validated: Judged) -> bool:
         """Whether a validation is better than the best so far: by score, then by loss."""
-        loss, value = validated
+        loss, value = validated.loss, validated.score
         best = self._best
         if not best or value == best["validation_score"]:
             return not best or loss < best["validation_loss"]
@@ -66,21 +81,35 @@ class Course:
 
     def note_best(self, epoch: int, validated: Judged, tested: Judged | None) -> None:
         """Take an epoch as the best so far."""
-        self._best = {"epoch": epoch + 1, "validation_score": validated[1]}
-        self._best["validation_loss"] = validated[0]
-        if tested is not None:
-            self._best["test_loss"], self._best["test_score"] = tested
+        self._best = {"epoch": epoch + 1}
+        for part, judged in (("validation", validated), ("test", tested)):
+            if judged is not None:
+                self._best |= {f"{part}_score": judged.score, f"{part}_loss": judged.loss}
+                if judged.targets:
+                    self._targets[part] = judged.targets
 
     def keep(self, model: nn.Module) -> None:
         """Keep the weights as they are now."""
         self.state = {name: value.clone() for name, value in model.state_dict().items()}
 
     def note(
-        self, trained: Judged, validated: Judged, rate: float, training: float, evaluation: float
+        self, trained: float, train_score: float | None, validated: Judged, rate: float
     ) -> None:
-        """Add an epoch to the history, and its seconds."""
-        for name, value in zip(_HISTORY, (*trained, *validated, rate), strict=True):
-            self._history[name].append(value)
+        """Add an epoch to the history.
+
+        Args:
+            trained: The training loss.
+            train_score: Of the training items in eval mode, where it was evaluated.
+            validated: Of the validation items.
+            rate: The step size.
+        """
+        values = (trained, train_score, validated.loss, validated.score, rate)
+        for name, value in zip(_HISTORY, values, strict=True):
+            if value is not None:
+                self._history.setdefault(name, []).append(value)
+
+    def took(self, training: float, evaluation: float) -> None:
+        """Add the seconds of an epoch."""
         self._timing["train"].append(training)
         self._timing["evaluation"].append(evaluation)
 
@@ -100,6 +129,7 @@ class Course:
             reason=self.reason,
             history=self._history,
             outcome={} if self.reason else self._best,
+            target_scores={} if self.reason else self._targets,
             counts=counts,
             environment=_environment(config),
             timing={**self._timing, "total": seconds, **timing},

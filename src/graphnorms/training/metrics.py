@@ -10,6 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from graphnorms.data import Task
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.problem import in_float64
 
@@ -23,8 +24,10 @@ class Metric:
         title: As text calls it, e.g. "accuracy".
         higher_is_better: Which way is better.
         fraction: Whether it is a share from 0 to 1, shown as percent and differences of it as
-            points; other scores are in the unit of the target.
+            points; other scores are in the unit of the target, unless standardized.
         kinds: The tasks that it can score.
+        standardized: Whether it is the mean over the targets of each one's error divided by its
+            standard deviation over the training items, a number without a unit.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Metric:
     higher_is_better: bool
     fraction: bool
     kinds: tuple[str, ...]
+    standardized: bool = False
 
     def better(self, first: float, second: float) -> bool:
         """Whether `first` is strictly better than `second`."""
@@ -61,6 +65,14 @@ METRICS: Final = {
             name="rmse", title="RMSE", higher_is_better=False, fraction=False,
             kinds=("regression",),
         ),
+        Metric(
+            name="std_mae", title="mean MAE/σ", higher_is_better=False, fraction=False,
+            kinds=("regression",), standardized=True,
+        ),
+        Metric(
+            name="std_rmse", title="mean RMSE/σ", higher_is_better=False, fraction=False,
+            kinds=("regression",), standardized=True,
+        ),
     )
 }  # fmt: skip
 DEFAULT_METRICS: Final = {"classification": "accuracy", "binary": "roc_auc", "regression": "mae"}
@@ -85,7 +97,23 @@ def metric_named(name: str, kind: str | None = None) -> Metric:
     return metric
 
 
-def score(name: str, kind: str, outputs: Tensor, targets: Tensor) -> float:
+def metric_for(name: str, task: Task) -> Metric:
+    """Return what a metric is for a task: of several numbers, `mae` and `rmse` are standardized.
+
+    The numbers may be of different units, so that no mean of their errors means anything.
+
+    Raises:
+        ValueError: There is no such metric, or it does not score tasks of this kind.
+    """
+    metric = metric_named(name, task.kind)
+    if task.kind == "regression" and task.outputs > 1 and not metric.standardized:
+        return METRICS[f"std_{name}"]
+    return metric
+
+
+def score(
+    name: str, kind: str, outputs: Tensor, targets: Tensor, std: Tensor | None = None
+) -> float:
     """Score the outputs of a model, all items at once.
 
     Args:
@@ -94,14 +122,17 @@ def score(name: str, kind: str, outputs: Tensor, targets: Tensor) -> float:
         outputs: Logits, or numbers in the unit of the targets, `(items, outputs)`.
         targets: As `Task` says; what is missing in them does not count. On the device of
             `outputs`, from which the score is read back.
+        std: The standard deviation of each number over the training items, `(numbers,)`; of
+            standardized metrics only. A number whose is 0 or NaN does not count.
 
     Returns:
         The score; NaN where no target says anything.
 
     Raises:
-        ValueError: There is no such metric, or it does not score tasks of this kind.
+        ValueError: There is no such metric, or it does not score tasks of this kind; several
+            numbers are to share an error, or `std` is missing.
     """
-    metric_named(name, kind)
+    metric = metric_named(name, kind)
     if kind == "classification":
         return _shares_right(outputs.argmax(1) == targets, targets >= 0)
     present = ~targets.isnan()
@@ -115,11 +146,37 @@ def score(name: str, kind: str, outputs: Tensor, targets: Tensor) -> float:
         ]
         known = [value for value in values if not math.isnan(value)]
         return sum(known) / len(known) if known else math.nan
-    error = in_float64(outputs) - in_float64(targets)
-    error = error[present.to(error.device)]
-    if name == "mae":
-        return float(error.abs().mean())
-    return float(error.square().mean().sqrt())
+    errors = errors_of(name, outputs, targets)
+    if metric.standardized:
+        if std is None:
+            raise ValueError(f"metric {name!r} needs std, the deviation of each target")
+        std = in_float64(std).cpu()
+        counts = present.any(0).cpu() & (std > 0)
+        return float((errors / std)[counts].mean())
+    if errors.shape[0] != 1:
+        raise ValueError(
+            f"{errors.shape[0]} targets have no {metric.title} in common, as their units may "
+            f"differ; use the metric 'std_{name}'"
+        )
+    return float(errors[0])
+
+
+def errors_of(name: str, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean absolute error, or the root mean square one, of each number.
+
+    Args:
+        name: A metric of regression; a standardized one gives the errors before they are.
+        outputs, targets: As `score` takes them.
+
+    Returns:
+        `(numbers,)` in float64 on the host; NaN for a number without targets.
+    """
+    wanted = in_float64(targets)
+    present = ~wanted.isnan()
+    error = torch.where(present, in_float64(outputs) - wanted, 0.0)
+    squared = name.endswith("rmse")
+    means = (error.square() if squared else error.abs()).sum(0) / present.sum(0)
+    return (means.sqrt() if squared else means).cpu()
 
 
 def _shares_right(right: Tensor, present: Tensor) -> float:

@@ -22,6 +22,7 @@ class Pace:
         evaluation: Of the validation items.
         steps: How many steps were measured.
         steps_per_epoch: How many an epoch has.
+        scoring: Of the training items, in trials that are reported.
     """
 
     start: float
@@ -29,10 +30,12 @@ class Pace:
     evaluation: float
     steps: int
     steps_per_epoch: int
+    scoring: float = 0.0
 
-    def trial(self, epochs: int) -> float:
-        """Return how long a trial of so many epochs would take."""
-        return self.start + epochs * (self.steps_per_epoch * self.step + self.evaluation)
+    def trial(self, epochs: int, *, reported: bool = True) -> float:
+        """Return how long a trial of so many epochs would take, reported or choosing a rate."""
+        evaluation = self.evaluation + (self.scoring if reported else 0.0)
+        return self.start + epochs * (self.steps_per_epoch * self.step + evaluation)
 
 
 def measure_pace(
@@ -55,14 +58,17 @@ def measure_pace(
         warm = time.perf_counter()
         training.train_epoch(0, config.learning_rate, at_most=steps)
         trained = time.perf_counter()
-        training.validate()
+        _, outputs = training.validate()
         evaluated = time.perf_counter()
+        training.judge_training(outputs)
+        scored = time.perf_counter()
     per_epoch = training.counts()["steps_per_epoch"]
     measured = min(steps, per_epoch)
     return Pace(
         start=started - begin,
         step=(trained - warm) / measured,
         evaluation=evaluated - trained,
+        scoring=scored - evaluated,
         steps=measured,
         steps_per_epoch=per_epoch,
     )

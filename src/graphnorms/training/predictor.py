@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from graphnorms.data import GraphBatch, Task
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
+from graphnorms.kernels.problem import widest_float
 from graphnorms.models.own import ModelFactory
 from graphnorms.models.stacked import StackedGNN
 from graphnorms.training.config import TrialConfig
@@ -46,16 +47,36 @@ class Predictor(nn.Module):
         self.model = model
         self.task = task
         self.config = config
-        self.register_buffer("mean", objective.mean)
-        self.register_buffer("std", objective.std)
+        self.register_buffer("mean", None)
+        self.register_buffer("std", None)
+        self._place(objective.mean, objective.std)
 
     def forward(self, batch: GraphBatch) -> Tensor:
         """Predict for the items of a batch, `(items, outputs)`.
 
-        Logits of the classes or questions, or numbers in the unit of the targets.
+        Logits of the classes or questions, or numbers in the unit of the targets; those in
+        float64, on the host where the device has none.
         """
         objective = Objective(self.task, self.mean, self.std)
         return objective.predictions(apply(self.model, batch))
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Predictor:
+        # They stay float64 whatever precision the model is given, and a device without float64
+        # must not be asked for it.
+        mean, std = self.mean, self.std
+        self.mean = self.std = None
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._place(mean, std)
+        return self
+
+    def _place(self, mean: Tensor | None, std: Tensor | None) -> None:
+        """Take mean and deviation of the targets to where predictions are worked out."""
+        if mean is None or std is None:
+            return
+        device = next(self.model.parameters()).device
+        if widest_float(device) != torch.float64:
+            device = torch.device("cpu")
+        self.mean, self.std = (each.to(device, torch.float64) for each in (mean, std))
 
 
 def apply(model: Model | StackedGNN, batch: GraphBatch, factors: Tensor | None = None) -> Tensor:

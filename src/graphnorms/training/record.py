@@ -16,13 +16,15 @@ class Record:
         config: `TrialConfig.to_dict()`.
         status: `"done"`, or `"failed"` with the cause in `reason`.
         reason: One line, empty when the trial was done. A loss that is not finite is a failure.
-        history: One list per quantity, one entry per epoch finished: `train_loss` and
-            `train_score` (over the epoch, in training mode, from what training computes anyway;
-            in stage `"paper"` the score is evaluated anew after the epoch, in eval mode),
-            `validation_loss`, `validation_score`, `learning_rate`. Scores by `config["metric"]`.
+        history: One list per quantity, one entry per epoch finished: `train_loss` (averaged over
+            the epoch, in training mode), `train_score` (of the training items after the epoch, in
+            eval mode; not in stage `"select"`), `validation_loss`, `validation_score`,
+            `learning_rate`. Scores by `config["metric"]`.
         outcome: `epoch` (from 1), the one with the best validation score, of equals that with the
             lowest validation loss; and there `validation_score`, `validation_loss`, and in stage
             `"final"` `test_score` and `test_loss`.
+        target_scores: Of several regression targets the MAE or RMSE of each by name, in its own
+            unit, under `"validation"` and, in stage `"final"`, `"test"`; at the same epoch.
         counts: `parameters`, `train_items`, `validation_items`, `test_items`, `steps_per_epoch`.
             Items are graphs, or labelled nodes where nodes are what is predicted; those of the
             test count in stage `"final"` only.
@@ -38,6 +40,7 @@ class Record:
     reason: str = ""
     history: dict[str, list[float]] = field(default_factory=dict)
     outcome: dict[str, float] = field(default_factory=dict)
+    target_scores: dict[str, dict[str, float]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     timing: dict[str, Any] = field(default_factory=dict)

@@ -98,7 +98,6 @@ def _train_stack(
     trial = StackedTraining([configs[place] for place in order], dataset, merged=merged)
     courses = [Course(config, trial.metric) for config in trial.configs]
     count = len(courses)
-    stage = trial.config.stage
     for epoch in range(trial.config.epochs):
         begin = time.perf_counter()
         rates = [course.rate(epoch) for course in courses]
@@ -112,9 +111,6 @@ def _train_stack(
         ]
         if not running:
             break
-        if stage == "paper":
-            scores = [score for _, score in trial.judge_training()]
-            trained = [(loss, score) for (loss, _), score in zip(trained, scores, strict=True)]
         better = [place for place in running if courses[place].improves(validated[place])]
         tested: Sequence[Judged | None] = [None] * count
         if better and trial.test is not None:
@@ -124,9 +120,13 @@ def _train_stack(
             if trial.configs[place].key == keep:
                 trial.model.write_back()
                 courses[place].keep(trial.model.models[place])
+        reached: Sequence[float | None] = [None] * count
+        if trial.config.scores_training:
+            reached = [judged.score for judged in trial.judge_training(outputs)]
         seconds = (between - begin) / count, (time.perf_counter() - between) / count
         for place in running:
-            courses[place].note(trained[place], validated[place], rates[place], *seconds)
+            courses[place].note(trained[place], reached[place], validated[place], rates[place])
+            courses[place].took(*seconds)
         if on_epoch is not None:
             on_epoch()
     total = (time.perf_counter() - started) / count
@@ -143,7 +143,7 @@ def _train_stack(
     return [records[config.key] for config in configs], predictor
 
 
-class StackedTraining(Loop[list[Judged]]):
+class StackedTraining(Loop[list[Judged], list[float]]):
     """Models, optimizer and data of several trials.
 
     Args:
@@ -188,8 +188,10 @@ class StackedTraining(Loop[list[Judged]]):
 
     def train_epoch(
         self, epoch: int, rates: Sequence[float], *, at_most: int | None = None
-    ) -> list[Judged]:
-        """Train all models on all training items; on a GPU nothing is read back before the end.
+    ) -> list[float]:
+        """Train all models on all training items, and return the mean loss of each.
+
+        On a GPU nothing is read back before the end.
 
         Args:
             epoch: From 0.
@@ -214,6 +216,9 @@ class StackedTraining(Loop[list[Judged]]):
         complete = self.training.complete
         losses = [self.objective.loss(each, targets, complete=complete) for each in output]
         return torch.stack(losses).sum()
+
+    def _mean_loss(self, outputs: Tensor, targets: Tensor) -> list[float]:
+        return [float(self.objective.loss(each, targets)) for each in outputs]
 
     def _judge(self, outputs: Tensor, targets: Tensor) -> list[Judged]:
         return [self.objective.judge(self.metric.name, each, targets) for each in outputs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -19,7 +19,7 @@ from graphnorms.process_state import known_state
 from graphnorms.training.config import TrialConfig
 from graphnorms.training.course import Course, Judged
 from graphnorms.training.items import Items, Minibatch, batch_sizes, factors_of, require_several
-from graphnorms.training.metrics import metric_named, score
+from graphnorms.training.metrics import metric_for
 from graphnorms.training.models import Factory, Model, build_model
 from graphnorms.training.objective import Objective
 from graphnorms.training.predictor import Predictor, apply, save_checkpoint
@@ -27,6 +27,9 @@ from graphnorms.training.record import Record
 
 T = TypeVar("T")
 """What a pass over items is judged by: `Judged`, or one for each of several models."""
+
+L = TypeVar("L")
+"""The loss of an epoch of training, or one for each of several models."""
 
 
 def run_trial(
@@ -45,9 +48,11 @@ def run_trial(
     not count, and is left as it was. A last minibatch of a single graph, on which a norm behind
     the readout has no variance, joins the one before it. Where the set is a single
     graph an epoch is one step on all of it. After each epoch the validation items are evaluated
-    in eval mode, and in stage `"final"` the test items where that is the best epoch so far; the
-    training loss and score are of what training computed anyway. A loss that is not finite ends
-    the trial as failed, with the epochs before it kept.
+    in eval mode, and in stage `"final"` the test items where that is the best epoch so far. The
+    training score is that of the training items in eval mode too, after each epoch; a trial that
+    only chooses a learning rate has none (`TrialConfig.scores_training`). The training loss is
+    that of the steps. A loss that is not finite ends the trial as failed, with the epochs before
+    it kept.
 
     Args:
         config: Everything that the outcome depends on.
@@ -105,14 +110,14 @@ def _train(
         validated, outputs = trial.validate()
         if not course.goes_on(epoch, trained, validated):
             break
-        if config.stage == "paper":
-            trained = (trained[0], trial.evaluate_training())
         if course.improves(validated):
             tested = None if trial.test is None else trial.judge_test(outputs)
             course.note_best(epoch, validated, tested)
             if keep:
                 course.keep(trial.model)
-        course.note(trained, validated, rate, between - begin, time.perf_counter() - between)
+        reached = trial.judge_training(outputs).score if config.scores_training else None
+        course.note(trained, reached, validated, rate)
+        course.took(between - begin, time.perf_counter() - between)
         if on_epoch is not None:
             on_epoch()
     predictor = None
@@ -122,7 +127,7 @@ def _train(
     return course.record(trial.counts(), time.perf_counter() - started), predictor
 
 
-class Loop(ABC, Generic[T]):
+class Loop(ABC, Generic[T, L]):
     """The data of a trial, and the passes over it.
 
     Args:
@@ -146,12 +151,13 @@ class Loop(ABC, Generic[T]):
             )
         task = dataset.task
         self.config = config
-        self.metric = metric_named(config.metric, task.kind)
+        self.metric = metric_for(config.metric, task)
         self.device = torch.device(config.device)
         self.dtype: torch.dtype = getattr(torch, config.dtype)
         split = split_items(dataset, SplitConfig(**config.split))
         require_several(split.train, dataset)
-        graphs = dataset.to(self.device)
+        self.objective = Objective.of(task, dataset.y.cpu()[split.train])
+        graphs = self.objective.standardized(dataset).to(self.device)
         # Where there is one graph, training and all evaluations share its batch.
         whole = graphs.batch(torch.zeros(1, dtype=torch.int64)) if len(graphs) == 1 else None
         known = factors_of(dataset).to(self.device) if factors else None
@@ -160,14 +166,9 @@ class Loop(ABC, Generic[T]):
         # What chooses the learning rate does not look at the test items.
         tested = config.stage == "final" and split.test.shape[0] > 0
         self.test = Items(graphs, split.test, whole, known) if tested else None
-        self._require_judgeable(task.kind, task.outputs)
-        self.objective = Objective.of(task, self.training.targets, self.dtype)
+        self._require_judgeable(dataset.y.cpu()[split.validation], task.outputs)
         self._order = torch.Generator().manual_seed(derive_seed(config.seed_of_order, "order"))
         self._validation_batches = list(self.validation.minibatches())
-        self._training_batches: list[Minibatch] = []
-        self._test_is_seen = self.test is not None and torch.equal(
-            self.test.graph_ids, self.validation.graph_ids
-        )
 
     @abstractmethod
     def _apply(self, minibatch: Minibatch) -> Tensor:
@@ -182,10 +183,14 @@ class Loop(ABC, Generic[T]):
         """Return loss and score; reads the device."""
 
     @abstractmethod
+    def _mean_loss(self, outputs: Tensor, targets: Tensor) -> L:
+        """Return the mean loss; reads the device."""
+
+    @abstractmethod
     def _seed_step(self, epoch: int, step: int) -> None:
         """Seed what a training step draws."""
 
-    def _train_epoch(self, epoch: int, at_most: int | None) -> T:
+    def _train_epoch(self, epoch: int, at_most: int | None) -> L:
         self.model.train()
         graph_ids = self.training.graph_ids
         order = torch.randperm(graph_ids.shape[0], generator=self._order)
@@ -201,30 +206,31 @@ class Loop(ABC, Generic[T]):
             self._optimizer.step()
             outputs.append(output.detach())
             targets.append(minibatch.targets)
-        return self._judge(torch.cat(outputs, -2), torch.cat(targets))
+        return self._mean_loss(torch.cat(outputs, -2), torch.cat(targets))
 
     def validate(self) -> tuple[T, Tensor]:
         """Return loss and score of the validation items in eval mode, and the model's outputs."""
-        outputs, judged = self._evaluate(self._validation_batches)
-        return judged, outputs
+        outputs = self._evaluate(self._validation_batches)
+        return self._judge(outputs, self.validation.minibatch_targets), outputs
 
-    def judge_training(self) -> T:
-        """Return loss and score of the training items in eval mode."""
-        if not self._training_batches:
-            self._training_batches = list(self.training.minibatches())
-        return self._evaluate(self._training_batches)[1]
+    def judge_training(self, validation_outputs: Tensor) -> T:
+        """Return loss and score of the training items in eval mode, see `judge_test`."""
+        return self._judge_part(self.training, validation_outputs)
 
     def judge_test(self, validation_outputs: Tensor) -> T:
         """Return loss and score of the test items in eval mode.
 
         Args:
             validation_outputs: What `validate` computed; enough where nodes of the same graphs
-                validate and test.
+                are of both parts.
         """
         assert self.test is not None
-        if self._test_is_seen:
-            return self._judge(validation_outputs, self.test.minibatch_targets)
-        return self._evaluate(list(self.test.minibatches()))[1]
+        return self._judge_part(self.test, validation_outputs)
+
+    def _judge_part(self, items: Items, validation_outputs: Tensor) -> T:
+        if torch.equal(items.graph_ids, self.validation.graph_ids):
+            return self._judge(validation_outputs, items.minibatch_targets)
+        return self._judge(self._evaluate(items.minibatches()), items.minibatch_targets)
 
     def _counts(self, parameters: int) -> dict[str, int]:
         """Return the counts of the record of a model with so many parameters."""
@@ -237,17 +243,18 @@ class Loop(ABC, Generic[T]):
             "steps_per_epoch": len(batch_sizes(graphs, self.config.batch_size)),
         }
 
-    def _evaluate(self, batches: list[Minibatch]) -> tuple[Tensor, T]:
+    def _evaluate(self, batches: Iterable[Minibatch]) -> Tensor:
+        """Return what the model gives for some minibatches in eval mode."""
         self.model.eval()
         with torch.no_grad():
-            outputs = torch.cat([self._apply(each) for each in batches], -2)
-        return outputs, self._judge(outputs, torch.cat([each.targets for each in batches]))
+            return torch.cat([self._apply(each) for each in batches], -2)
 
-    def _require_judgeable(self, kind: str, outputs: int) -> None:
+    def _require_judgeable(self, targets: Tensor, outputs: int) -> None:
         """Refuse a split that leaves nothing to choose an epoch by."""
         zeros = torch.zeros(len(self.validation), outputs, device=self.device)
-        if math.isnan(score(self.metric.name, kind, zeros, self.validation.targets)):
-            targets = torch.unique(self.validation.targets)
+        judged = self.objective.judge(self.metric.name, zeros, self.validation.targets)
+        if math.isnan(judged.score):
+            targets = torch.unique(targets)
             are = f", which are all {targets[0]:g}" if targets.shape[0] == 1 else ""
             raise ValueError(
                 f"{self.metric.title} says nothing on the {len(self.validation)} validation items "
@@ -255,7 +262,7 @@ class Loop(ABC, Generic[T]):
             )
 
 
-class Training(Loop[Judged]):
+class Training(Loop[Judged, float]):
     """Model, optimizer and data of one trial.
 
     Args:
@@ -273,8 +280,10 @@ class Training(Loop[Judged]):
             self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
 
-    def train_epoch(self, epoch: int, rate: float, *, at_most: int | None = None) -> Judged:
-        """Train on all training items; on a GPU nothing is read back before the end.
+    def train_epoch(self, epoch: int, rate: float, *, at_most: int | None = None) -> float:
+        """Train on all training items, and return the mean loss.
+
+        On a GPU nothing is read back before the end.
 
         Args:
             epoch: From 0.
@@ -284,10 +293,6 @@ class Training(Loop[Judged]):
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         return self._train_epoch(epoch, at_most)
-
-    def evaluate_training(self) -> float:
-        """Return the score of the training items in eval mode, as the codes of the papers do."""
-        return self.judge_training()[1]
 
     def counts(self) -> dict[str, int]:
         """Return the counts of the record."""
@@ -301,6 +306,9 @@ class Training(Loop[Judged]):
 
     def _loss(self, output: Tensor, targets: Tensor) -> Tensor:
         return self.objective.loss(output, targets, complete=self.training.complete)
+
+    def _mean_loss(self, outputs: Tensor, targets: Tensor) -> float:
+        return float(self.objective.loss(outputs, targets))
 
     def _judge(self, outputs: Tensor, targets: Tensor) -> Judged:
         return self.objective.judge(self.metric.name, outputs, targets)

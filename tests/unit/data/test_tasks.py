@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from graphnorms.data import GraphSet, Task, random_graphs
+from graphnorms.data import GraphSet, Task, random_graphs, read_npz, save_npz
+from graphnorms.data.checks import check_graph_set
+from graphnorms.data.targets import make_targets
+from graphnorms.errors import DatasetError
 from graphnorms.kernels.cpu import extension
 
 NAN = float("nan")
@@ -175,3 +180,28 @@ def test_tensors_that_do_not_fit(kind: str, change: dict[str, Any], message: str
     check_graph_set(made(kind))
     with pytest.raises(ValueError, match=message):
         check_graph_set(made(kind, **change))
+
+
+@pytest.mark.parametrize("y", [[16777216.0, 16777217.0], [1e8 + 1, 1e8 + 2], [0.1, 1e30]])
+def test_numbers_keep_what_float32_does_not_hold(y: list[float], tmp_path: Path) -> None:
+    """Through a reader, a file and every operation on the set."""
+    values, task = make_targets("regression", name="energies", y=np.array(y), level="graph")
+    assert values.tolist() == [[number] for number in y]
+    graphs = random_graphs(2, 3).with_targets(values, task)
+    check_graph_set(graphs)
+    save_npz(graphs, tmp_path / "set.npz")
+    again = read_npz(tmp_path / "set.npz")
+    assert torch.equal(again.y, values)
+    assert again.fingerprint == graphs.fingerprint
+    assert graphs.batch(torch.tensor([1])).y.tolist() == [[y[1]]]
+    assert graphs.subset([1, 0]).y.tolist() == [[y[1]], [y[0]]]
+
+
+def test_numbers_that_float32_holds_are_as_before() -> None:
+    y = np.array([[0.5, np.nan], [16777216.0, -3.0]])
+    values, _ = make_targets("regression", name="numbers", y=y, level="graph")
+    assert values.dtype == torch.float32
+    np.testing.assert_array_equal(values.numpy(), y)
+    for number in (np.inf, 1e300):
+        with pytest.raises(DatasetError, match="not finite"):
+            make_targets("regression", name="numbers", y=np.array([1.0, number]), level="graph")

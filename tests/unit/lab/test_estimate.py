@@ -43,7 +43,7 @@ def paces(monkeypatch):
         measured.append(config)
         assert torch.get_num_threads() == 1, "as in a worker"
         step = {"none": 0.5, "graph": 0.25}[config.norm]
-        return Pace(start=2.0, step=step, evaluation=1.0, steps=3, steps_per_epoch=4)
+        return Pace(start=2.0, step=step, evaluation=1.0, steps=3, steps_per_epoch=4, scoring=0.125)
 
     monkeypatch.setattr(training, "measure_pace", measure)
     return measured
@@ -52,8 +52,9 @@ def paces(monkeypatch):
 def test_the_trials_of_every_norm_are_added_up(make, paces):
     plan = make(epochs=10)
     found = estimate(plan)
-    trials = 3 * 2 + 3  # selecting and reported
-    assert found.seconds == trials * (2 + 10 * (4 * 0.5 + 1)) + trials * (2 + 10 * (4 * 0.25 + 1))
+    trials = 3 * 2 + 3  # selecting and reported; the latter score their training items
+    steps = trials * (2 + 10 * (4 * 0.5 + 1)) + trials * (2 + 10 * (4 * 0.25 + 1))
+    assert found.seconds == steps + 2 * 3 * 10 * 0.125
     assert (found.steps, found.quickest, found.slowest) == (3, 0.25, 0.5)
     assert sorted(config.norm for config in paces) == ["graph", "none"], "each norm once"
     assert {config.epochs for config in paces} == {10}
@@ -66,7 +67,8 @@ def test_the_trials_of_every_norm_are_added_up(make, paces):
 def test_every_protocol_has_an_estimate(make, paces, choices):
     plan = make(epochs=1, **choices)
     found = estimate(plan)
-    assert found.seconds == plan.settings.planned / 2 * ((2 + 4 * 0.5 + 1) + (2 + 4 * 0.25 + 1))
+    steps = plan.settings.planned / 2 * ((2 + 4 * 0.5 + 1) + (2 + 4 * 0.25 + 1))
+    assert found.seconds == steps + 2 * plan.settings.reported_trials * 0.125
 
 
 def test_a_measurement_leaves_threads_and_disk_as_they_were(make, threads, tmp_path):

@@ -14,6 +14,8 @@ from graphnorms.data import GraphSet, load_dataset, random_graphs
 from graphnorms.lab.budgets import BUDGETS
 from graphnorms.lab.choices import DEFAULT_NORMS, Choices, resolve
 from graphnorms.lab.protocol import CompareSettings
+from graphnorms.lab.scale import Scale
+from graphnorms.training import metric_named
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,16 @@ def test_the_default_model_and_metric_suit_the_task(mutag, nci5k):
     nodes = of_nodes(mutag)
     assert settings(nodes).model == "gcn"
     assert settings(nodes).architecture["head"] == "node"
+
+
+def test_several_numbers_are_scored_in_their_deviations(nci5k):
+    """They may have different units, so that one MAE of them means nothing."""
+    task = replace(nci5k.task, targets=("a", "b"))
+    both = nci5k.with_targets(torch.cat((nci5k.y, 1e6 * nci5k.y), 1), task)
+    assert settings(both).metric == "std_mae"
+    assert settings(both, metric="rmse").metric == "std_rmse"
+    assert settings(nci5k, metric="std_mae").metric == "std_mae"
+    assert Scale.fitting(metric_named("std_mae"), 0.5, "eV").score(0.5) == "0.500"
 
 
 def of_nodes(graphs: GraphSet) -> GraphSet:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -275,3 +276,18 @@ def test_equal_arguments_give_equal_bytes(make_records: Make) -> None:
     first = rendered(records)
     assert rendered(records) == first
     assert rendered(records[::-1]) == first
+
+
+def test_each_of_several_targets_has_its_error(make_records: Make) -> None:
+    records = [
+        replace(record, target_scores={"test": {"gap": 0.5 + place % 2, "energy": 2e6}})
+        for place, record in enumerate(make_records(metric="std_mae", rates=(0.01,)))
+        if record.config["stage"] == "final"
+    ]
+    verdict = judge(records, protocol="nested", unit="eV")
+    assert dict(verdict.rows[0].targets) == {"gap": 1.0, "energy": 2e6}
+    assert verdict.scale.score_unit == "", "MAE/σ has no unit"
+    assert "mean MAE/σ" in verdict.score_sentence
+    text = render_page(records, verdict, SETTINGS, COMMAND)
+    assert "Error of each target" in text
+    assert "<td>2e+06</td>" in text

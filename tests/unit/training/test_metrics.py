@@ -10,7 +10,8 @@ import torch
 from sklearn import metrics as oracle
 from torch import Tensor
 
-from graphnorms.training.metrics import DEFAULT_METRICS, METRICS, metric_named, score
+from graphnorms.data import Task
+from graphnorms.training.metrics import DEFAULT_METRICS, METRICS, metric_for, metric_named, score
 
 
 def draw(items: int, outputs: int, seed: int = 0) -> Tensor:
@@ -66,7 +67,7 @@ def test_a_question_with_one_answer_says_nothing(name: str, answer: float) -> No
 
 
 def test_errors_of_numbers() -> None:
-    outputs, y = draw(30, 2).double(), draw(30, 2, seed=1) + 100
+    outputs, y = draw(30, 1).double(), draw(30, 1, seed=1) + 100
     y[::3, 0] = torch.nan
     known = ~y.isnan()
     pair = (y[known], outputs[known])
@@ -82,9 +83,68 @@ def test_errors_of_numbers() -> None:
     ("name", "kind"), [(m.name, kind) for m in METRICS.values() for kind in m.kinds]
 )
 def test_nothing_known_is_no_number(name: str, kind: str) -> None:
-    classes = kind == "classification"
-    y = torch.full((4,), -1) if classes else torch.full((4, 2), torch.nan)
-    assert math.isnan(score(name, kind, draw(4, 2), y))
+    outputs = 1 if kind == "regression" else 2
+    y = torch.full((4,), -1) if kind == "classification" else torch.full((4, outputs), torch.nan)
+    assert math.isnan(score(name, kind, draw(4, outputs), y, torch.ones(outputs)))
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [("std_mae", oracle.mean_absolute_error), ("std_rmse", oracle.root_mean_squared_error)],
+)
+def test_errors_of_several_numbers_count_in_their_deviations(name: str, function: object) -> None:
+    """A number counts as much as another, whatever its unit and however many of it are missing."""
+    unit = torch.tensor([1.0, 1e6, 1e-9])
+    y, outputs = draw(30, 3).double() * unit, draw(30, 3, seed=1).double() * unit
+    y[::2, 0] = torch.nan
+    std = np.array([2.0, 3e6, 0.5e-9])
+    expected = []
+    for number in range(3):
+        known = ~y[:, number].isnan()
+        error = function(y[known, number], outputs[known, number])  # type: ignore[operator]
+        expected.append(error / std[number])
+    found = score(name, "regression", outputs, y, torch.from_numpy(std))
+    assert found == pytest.approx(np.mean(expected), rel=1e-12)
+
+
+def test_a_useless_number_is_not_hidden_behind_a_large_one() -> None:
+    """y is off by 0.1% in the second number, or by all there is in the first."""
+    y = torch.tensor([[1.0, 1e6], [2.0, 2e6], [3.0, 3e6]])
+    std = y.double().std(0, correction=0)
+    near, useless = y.clone(), y.clone()
+    near[:, 1] += 1000
+    useless[:, 0] = 2
+    found = [score("std_mae", "regression", outputs, y, std) for outputs in (near, useless)]
+    deviation = math.sqrt(2 / 3)
+    assert found == pytest.approx([0.001 / deviation / 2, (2 / 3) / deviation / 2], rel=1e-12)
+
+
+def test_numbers_that_are_missing_or_do_not_vary_are_left_out() -> None:
+    y = torch.tensor([[1.0, math.nan, 5.0], [2.0, math.nan, 5.0]])
+    std = torch.tensor([0.5, 1.0, 0.0])
+    assert score("std_mae", "regression", y + 1, y, std) == 2.0
+    assert math.isnan(score("std_mae", "regression", y.new_full((2, 3), math.nan), y, std))
+    assert math.isnan(score("std_mae", "regression", y, y, torch.zeros(3)))
+
+
+def test_numbers_of_different_units_have_no_error_in_common() -> None:
+    y = draw(5, 2)
+    with pytest.raises(ValueError, match=r"2 targets have no MAE in common.*'std_mae'"):
+        score("mae", "regression", y, y)
+    with pytest.raises(ValueError, match="'std_rmse' needs std"):
+        score("std_rmse", "regression", y, y)
+    several = Task(kind="regression", targets=("a", "b"))
+    assert metric_for("mae", several) is METRICS["std_mae"] is metric_for("std_mae", several)
+    assert metric_for("rmse", several) is METRICS["std_rmse"]
+    assert metric_for("mae", Task(kind="regression", targets=("a",))) is METRICS["mae"]
+    questions = Task(kind="binary", targets=("a", "b"))
+    assert metric_for("accuracy", questions) is METRICS["accuracy"]
+
+
+def test_errors_of_large_numbers_keep_their_differences() -> None:
+    y = torch.tensor([[16777216.0], [16777217.0]], dtype=torch.float64)
+    assert score("mae", "regression", torch.full_like(y, 16777216.0), y) == 0.5
+    assert score("rmse", "regression", y + 1e-3, y) == pytest.approx(1e-3, rel=1e-5)
 
 
 def test_directions() -> None:

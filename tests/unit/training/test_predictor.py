@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,14 @@ from graphnorms.errors import GraphnormsError
 from graphnorms.training import (
     TrialConfig,
     load_model,
+    metric_for,
     run_trial,
     save_checkpoint,
     score,
     train,
 )
 
-from .conftest import config_of, set_of
+from .conftest import config_of, set_of, with_targets
 
 
 def test_the_model_on_file_has_the_scores_of_the_record(
@@ -37,9 +39,10 @@ def test_the_model_on_file_has_the_scores_of_the_record(
     with torch.no_grad():
         predictions = predictor(graphs.batch(torch.arange(len(graphs))))
     split = split_items(graphs, SplitConfig(**config.split))
+    metric = metric_for(config.metric, graphs.task).name
     for part in ("validation", "test"):
         ids = getattr(split, part)
-        found = score(config.metric, graphs.task.kind, predictions[ids], graphs.y[ids])
+        found = score(metric, graphs.task.kind, predictions[ids], graphs.y[ids], predictor.std)
         assert found == pytest.approx(record.outcome[f"{part}_score"], rel=1e-5)
     if record.outcome["epoch"] < 8 and graphs.task.kind == "regression":
         assert record.outcome["validation_score"] < record.history["validation_score"][-1]
@@ -54,6 +57,23 @@ def test_round_trip_is_exact(graphs: GraphSet, config: TrialConfig, tmp_path: Pa
     assert torch.equal(predictor(batch), again(batch))
     save_checkpoint(tmp_path / "b", again)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_model_in_half_precision_keeps_the_unit(tmp_path: Path) -> None:
+    """Mean and deviation of the targets stay float64: bfloat16 makes 99614720 of 1e8."""
+    graphs = set_of("numbers")
+    y = (graphs.y.double() + 1e8)[:, :1]
+    far = with_targets(graphs, replace(graphs.task, targets=("energy",)), y)
+    _, predictor = train(config_of(far), far)
+    assert predictor is not None
+    batch = far.batch(torch.arange(60))
+    with torch.no_grad():
+        whole, half = predictor(batch), predictor.bfloat16()(batch)
+    assert whole.dtype == half.dtype == torch.float64
+    assert predictor.model.dtype == torch.bfloat16
+    std = float(y[~y.isnan()].std())
+    assert 0 < (whole - half).abs().max() < std
+    assert predictor.to("meta").mean.is_meta  # type: ignore[union-attr]
 
 
 def test_keeping_the_model_changes_nothing_in_the_record() -> None:

@@ -226,6 +226,6 @@ def test_no_step_waits_for_a_gpu() -> None:
     config = config_of(graphs, device="cuda")
     trial = StackedTraining([replace(config, learning_rate=rate) for rate in RATES], graphs)
     trial.train_epoch(0, RATES)
-    trial._judge = waiting.allowed()(trial._judge)  # type: ignore[method-assign]
+    trial._mean_loss = waiting.allowed()(trial._mean_loss)  # type: ignore[method-assign]
     with waiting.refused():
         trial.train_epoch(1, RATES)

@@ -13,8 +13,9 @@ from graphnorms.data import GraphSet, SplitConfig, random_graphs, split_items
 from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models import GNN, ModelConfig, derive_seed
 from graphnorms.models.own import OwnModelConfig
-from graphnorms.training import TrialConfig, run_trial
+from graphnorms.training import TrialConfig, run_trial, train
 from graphnorms.training.items import batch_sizes
+from graphnorms.training.objective import Objective
 from graphnorms.training.trial import Training
 from tests import waiting
 
@@ -78,8 +79,9 @@ def judged_by_hand(graphs: GraphSet, outputs: Tensor, ids: Tensor, train: Tensor
         return torch.tensor([losses[known].mean(), np.mean(scores)])
     of_training = graphs.y[train].double().numpy()
     mean, std = (torch.from_numpy(f(of_training, 0)) for f in (np.nanmean, np.nanstd))
-    errors = z * std + mean - y
-    return torch.tensor([(errors / std)[known].square().mean(), errors[known].abs().mean()])
+    errors = (z * std + mean - y) / std
+    of_each = [errors[known[:, k], k].abs().mean() for k in range(y.shape[1])]
+    return torch.tensor([errors[known].square().mean(), np.mean(of_each)])
 
 
 def test_losses_and_scores_are_those_of_the_definition(
@@ -271,13 +273,51 @@ def test_test_items_are_evaluated_when_the_validation_improves(
     assert len(epochs) < 12
 
 
-def test_only_the_papers_stage_evaluates_the_training_items_anew() -> None:
-    """In eval mode, without dropout; other stages take what training computed with it."""
+@pytest.mark.parametrize("stage", ["final", "paper"])
+def test_training_scores_are_those_of_eval_mode(stage: str) -> None:
+    """Where the order of two norms is another while they train: dropout, statistics of batches."""
+    graphs = set_of("classes")
+    edges = graphs.edge_ptr[graphs.ptr].diff()
+    y = (graphs.ptr.diff() > 9).long() + (edges > 16).long()
+    graphs = with_targets(graphs, CLASSES, y)
+    ids = split_items(graphs, SplitConfig(kind="fold", folds=5)).train
+    found, evaluated, training = {}, {}, {}
+    for norm in ("batch", "graph"):
+        config = config_of(graphs, norm=norm, schedule="constant", stage=stage, epochs=2)
+        config = replace(config, model={**config.model, "dropout": 0.3})
+        found[norm] = run_trial(config, graphs).history["train_score"]
+        trial = Training(config, graphs)
+        batch, shares = graphs.batch(ids), []
+        trial._mean_loss = lambda z, y, to=shares: to.append((z.argmax(1) == y).double().mean())  # type: ignore[method-assign]
+        evaluated[norm] = []
+        for epoch in range(2):
+            trial.train_epoch(epoch, 0.01)
+            with torch.no_grad():
+                z = trial.model.eval()(batch.x, batch.adjacency, batch.segments)
+            evaluated[norm].append(float((z.argmax(1) == y[ids]).double().mean()))
+        training[norm] = [float(share) for share in shares]
+    assert found == evaluated
+    assert evaluated["batch"][1] < evaluated["graph"][1] - 0.1
+    assert training["batch"][1] > training["graph"][1] + 0.1
+
+
+@pytest.mark.parametrize("name", ["node-one", "numbers"])
+def test_training_items_among_those_validated_are_not_computed_again(name: str) -> None:
+    graphs = set_of(name)
+    trial = Training(config_of(graphs), graphs)
+    trial.train_epoch(0, 0.01)
+    _, outputs = trial.validate()
+    calls = []
+    trial.model.register_forward_hook(lambda *_: calls.append(1))
+    trial.judge_training(outputs)
+    assert len(calls) == (name == "numbers")
+
+
+def test_what_chooses_a_learning_rate_does_not_score_training_items() -> None:
     graphs = set_of("numbers")
-    half = config_of(graphs, learning_rate=1e-30, epochs=1, norm="none")
-    expected = run_trial(without_dropout(half), graphs).history["train_score"]
-    assert run_trial(replace(half, stage="paper"), graphs).history["train_score"] == expected
-    assert run_trial(half, graphs).history["train_score"] != expected
+    select = run_trial(config_of(graphs, stage="select"), graphs)
+    assert "train_score" not in select.history
+    assert len(select.history["train_loss"]) == 3
 
 
 def test_what_chooses_the_learning_rate_sees_no_test_items() -> None:
@@ -286,6 +326,8 @@ def test_what_chooses_the_learning_rate_sees_no_test_items() -> None:
     select = run_trial(config_of(graphs, stage="select"), graphs)
     assert select.counts["test_items"] == 0 < final.counts["test_items"]
     assert set(select.outcome) == {"epoch", "validation_score", "validation_loss"}
+    scored = final.history.pop("train_score")
+    assert len(scored) == 3
     assert select.history == final.history, "and is trained alike"
 
 
@@ -372,6 +414,64 @@ def test_numbers_that_are_all_the_same() -> None:
     assert record.status == "done"
 
 
+def test_numbers_that_are_all_the_same_have_no_deviation() -> None:
+    """The mean of three times 0.1 is rounded: it is not their spread that is left."""
+    task = replace(NUMBERS, targets=("one", "other"))
+    y = torch.tensor([[0.1, 1.0], [0.1, 2.0], [0.1, torch.nan]], dtype=torch.float64)
+    assert (y[:, 0].mean() - 0.1).abs() > 0
+    objective = Objective.of(task, y)
+    assert objective.std is not None
+    assert objective.std.tolist() == [1.0, 0.5]
+    judged = objective.judge("std_mae", torch.zeros(1, 2), torch.tensor([[3.0, 0.5]]))
+    assert judged.score == 0.5, "that of the number that varies"
+    assert judged.targets == {"one": 3.0, "other": 0.25}
+
+
+@pytest.mark.parametrize("metric", ["mae", "rmse"])
+def test_numbers_count_alike_whatever_their_unit(metric: str) -> None:
+    """Epochs and weights are the same in other units, and so is the score that chooses."""
+    graphs = set_of("numbers")
+    other = with_targets(graphs, graphs.task, graphs.y.double() * torch.tensor([1e-6, 1e9]))
+    records = [
+        run_trial(config_of(each, epochs=8, norm="none", metric=metric), each)
+        for each in (graphs, other)
+    ]
+    histories = [record.history for record in records]
+    for name, values in histories[0].items():
+        assert histories[1][name] == pytest.approx(values, rel=1e-4), name
+    assert records[0].outcome["epoch"] == records[1].outcome["epoch"]
+    for part in ("validation", "test"):
+        first, second = (record.target_scores[part] for record in records)
+        assert second["size"] == pytest.approx(1e-6 * first["size"], rel=1e-4)
+        assert second["edges"] == pytest.approx(1e9 * first["edges"], rel=1e-4)
+        train = split_items(graphs, SplitConfig(kind="fold", folds=5)).train
+        std = np.nanstd(graphs.y[train].double().numpy(), 0)
+        mean = (first["size"] / std[0] + first["edges"] / std[1]) / 2
+        assert records[0].outcome[f"{part}_score"] == pytest.approx(mean, rel=1e-9)
+
+
+@pytest.mark.parametrize("offset", [16777216.0, 1e8, 1e12])
+def test_an_offset_of_the_numbers_changes_nothing(offset: float) -> None:
+    """Total energies differ by little of themselves; float32 keeps multiples of 8 of 1e8."""
+    graphs = set_of("numbers")
+    task = replace(NUMBERS, targets=("energy",))
+    y = torch.arange(60.0, dtype=torch.float64).remainder(2).view(-1, 1)
+    y[7] = torch.nan
+    near, far = (with_targets(graphs, task, y + shift) for shift in (0.0, offset))
+    assert near.fingerprint != far.fingerprint
+    records = []
+    for each in (near, far):
+        record, predictor = train(config_of(each, norm="none"), each)
+        assert predictor is not None
+        batch = each.batch(torch.arange(60))
+        records.append((record, predictor(batch) - (offset if each is far else 0.0)))
+    (first, one), (second, other) = records
+    assert first.outcome["test_score"] == pytest.approx(second.outcome["test_score"], rel=1e-3)
+    assert 0.1 < first.outcome["test_score"] < 1
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-3)
+    assert first.target_scores == {}
+
+
 def test_all_parts_share_the_batch_of_a_single_graph() -> None:
     graphs = set_of("node-one")
     trial = Training(config_of(graphs), graphs)
@@ -384,6 +484,6 @@ def test_all_parts_share_the_batch_of_a_single_graph() -> None:
 def test_no_step_waits_for_a_gpu(graphs: GraphSet) -> None:
     trial = Training(config_of(graphs, device="cuda"), graphs)
     trial.train_epoch(0, 0.01)
-    trial._judge = waiting.allowed()(trial._judge)  # type: ignore[method-assign]
+    trial._mean_loss = waiting.allowed()(trial._mean_loss)  # type: ignore[method-assign]
     with waiting.refused():
         trial.train_epoch(1, 0.01)
