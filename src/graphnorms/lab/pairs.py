@@ -105,7 +105,9 @@ def compare_all(
     tests: list[PairedTest] = []
     for first, second in itertools.combinations(known, 2):
         one, other = scores[first], scores[second]
-        differences = design.values({p: one[p] - other[p] for p in one.keys() & other.keys()})
+        differences = design.values(
+            {p: _difference(one[p], other[p]) for p in one.keys() & other.keys()}
+        )
         if not differences.size:
             continue
         outcome = design.difference(differences)
@@ -150,6 +152,11 @@ def not_told_apart(leader: str | None, tests: Sequence[PairedTest]) -> tuple[str
     if leader is None or not judged:
         return ()
     return (leader, *(test.other(leader) for test in judged if not test.told_apart))
+
+
+def _difference(first: float, second: float) -> float:
+    """Return first − second, and exactly 0 where only rounding is left of it."""
+    return 0.0 if math.isclose(first, second, rel_tol=1e-12) else first - second
 
 
 def _holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from graphnorms.lab.protocol import CompareSettings
 from graphnorms.lab.selection import best_rate
+from graphnorms.lab.trivial import Trivial, trivial_scores
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet, SplitConfig
@@ -195,6 +196,11 @@ class Plan:
     def settings(self) -> CompareSettings:
         """Everything that was asked for, resolved."""
         return self.schedule.settings
+
+    @cached_property
+    def trivial(self) -> Trivial:
+        """What a predictor scores that looks at no graph."""
+        return trivial_scores(self.dataset, self.schedule)
 
     @property
     def function(self) -> Callable[..., Any] | None:
