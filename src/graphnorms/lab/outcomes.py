@@ -210,7 +210,7 @@ def _fail_where_no_rate_worked(trials: Mapping[str, Trials], *, by_fold: bool) -
     grid = {r for of_norm in trials.values() for r, _ in (*of_norm.tried, *of_norm.tried_failed)}
 
     def same(pair: Pair, other: Pair) -> bool:
-        return not by_fold or pair[:2] == other[:2]
+        return pair[:2] == other[:2] if by_fold else pair == other
 
     for of_norm in trials.values():
         for pair in sorted(every - of_norm.done.keys() - of_norm.failed.keys()):

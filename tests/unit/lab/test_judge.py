@@ -455,6 +455,22 @@ def test_where_no_learning_rate_worked_the_trial_counts_as_failed() -> None:
     assert (verdict.row("graph").done, verdict.row("graph").failed) == (8, 0)
 
 
+def test_on_a_split_a_seed_fails_where_none_of_its_own_rates_worked() -> None:
+    select = [
+        trial(norm, seed, stage="select", rate=rate, protocol="split",
+              failed="boom" if (norm, seed) == ("graph", 3) else "")
+        for seed in range(10)
+        for rate in (0.01, 0.1)
+        for norm in ("none", "graph")
+    ]  # fmt: skip
+    graph = trials("graph", 0.9, protocol="split")
+    del graph[3]
+    none = trials("none", 0.7, protocol="split")
+    row = judge([*none, *graph, *select], protocol="split").row("graph")
+    assert (row.done, row.failed) == (9, 1)
+    assert row.reasons == (("no learning rate worked: boom", 1),)
+
+
 def test_a_diverged_norm_does_not_take_the_others_with_it() -> None:
     diverged = [trial("batch", fold, failed="loss is not finite") for fold in range(10)]
     verdict = nested([*diverged, *trials("none", 0.7), *trials("graph", 0.9, reaches=5)])
