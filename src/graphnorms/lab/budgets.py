@@ -29,8 +29,8 @@ QUICK: Final = "quick"
 """The budget that is meant when none is named."""
 
 # The grids surround the 3e-3 to 5e-3 at which Adam trains small graph networks, widely enough that
-# the best rate is seldom the last. Ten seeds are the fewest that can tell five norms apart: a
-# sign-flip test over their 10 pairs needs nine.
+# the best rate is seldom the last. Six seeds are the fewest that can tell norms apart at all; with
+# ten a difference of five points is seldom missed (docs/statistics.md).
 BUDGETS: Final = {
     "quick": Budget(learning_rates=(1e-3, 5e-3, 2e-2), epochs=0.5, runs=1, seeds=10),
     "standard": Budget(learning_rates=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2), epochs=1.0, runs=3, seeds=15),
