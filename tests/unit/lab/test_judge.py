@@ -696,6 +696,46 @@ def test_practically_equal_is_shown_and_not_assumed() -> None:
     assert nested(near, margin=0.0001).differences[0].practically_equal is False
 
 
+def test_intervals_stay_within_the_scores_that_there_are() -> None:
+    """Scores of 40 and 100% in turns: the mean is 70, the t-interval reaches from 36 to 104%."""
+    half = [trial("graph", fold, score=0.4 + 0.6 * (fold % 2)) for fold in range(10)]
+    score = nested(half).row("graph").score
+    error = 0.3 * math.sqrt(10 / 9) * math.sqrt(1 / 10 + 10 / 81)
+    assert score is not None
+    assert 0.7 + 2.262157 * error > 1
+    assert (score.low, score.high) == (pytest.approx(0.7 - 2.262157 * error, rel=1e-5), 1.0)
+    assert score.half_width == pytest.approx(2.262157 * error, rel=1e-5)
+    errors = [trial("graph", fold, score=3.0 * (fold % 2), metric="mae") for fold in range(10)]
+    score = nested(errors).row("graph").score
+    assert score is not None
+    assert score.low == 0.0
+    assert score.high > 3.0
+
+
+def test_a_margin_of_one_percent_of_nothing_is_not_claimed() -> None:
+    records = [trial("none", fold, score=0.0, metric="mae") for fold in range(10)]
+    records += trials("graph", 0.5, metric="mae")
+    verdict = nested(records)
+    assert (verdict.margin, verdict.margin_source) == (0.01, "the MAE of 'none' is 0")
+
+
+@pytest.mark.parametrize("protocol", ["nested", "split"])
+def test_scores_that_differ_by_rounding_are_equal(protocol: str) -> None:
+    """0.1 + 0.2 against 0.3, in every fold with the same sign: nothing is told apart."""
+    records = [
+        trial(norm, place, score=score, protocol=protocol)
+        for place in range(10)
+        for norm, score in (("layer", 0.1 + 0.2), ("batch", 0.3))
+    ]
+    verdict = judge(records, protocol=protocol)
+    [test] = verdict.differences
+    assert (test.estimate.mean, test.p_value, test.adjusted_p) == (0.0, 1.0, 1.0)
+    assert row_order(verdict) == ["batch", "layer"]
+    assert verdict.recommendation is not None
+    assert verdict.recommendation.decided_by == "name"
+    assert "the alphabet decided" in verdict.advice_sentence
+
+
 def test_the_trials_needed_are_said() -> None:
     records = [*trials("none", 0.8, noise=0.03), *trials("graph", 0.802, noise=0.03)]
     verdict = nested(records)
