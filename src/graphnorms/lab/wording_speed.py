@@ -32,7 +32,7 @@ def _order(verdict: Verdict, name: Name) -> str:
     tests = [test for test in verdict.speed_differences if test.involves(first.norm)]
     if not any(test.adjusted_p is not None for test in tests):
         few = verdict.design.count(2).split()[1]
-        why = "" if len(verdict.rows) == 1 else f"; too few {few} to judge the order"
+        why = "" if len(verdict.speed_order) == 1 else f"; too few {few} to judge the order"
         return f"Speed: {soonest}{why}."
     later = [test for test in tests if test.told_apart]
     tied = listing(map(name, verdict.speed_tied[1:]))
