@@ -1,27 +1,32 @@
-"""How often the judgement raises a false alarm, and how often it sees a difference that is there.
+"""How often the judgement raises a false alarm, sees a true difference, and recommends well.
 
 Learners are really trained on data drawn anew for every comparison, and their records are judged
-by `graphnorms.lab.judge.judge`, as those of a comparison of norms are. Writes the tables of
-docs/statistics.md, a line each:
+by the functions that judge a comparison of norms. Writes the tables of docs/statistics.md, a line
+each:
 
-    python scripts/simulate_judgement.py null       # false alarms: 4 × 1000 comparisons
+    python scripts/simulate_judgement.py null       # false alarms over folds: 2 × 1000 comparisons
+    python scripts/simulate_judgement.py choice     # over seeds, with the choice: 6 × 1000
+    python scripts/simulate_judgement.py flips      # max-t beside Holm, on drawn numbers
     python scripts/simulate_judgement.py power      # true differences: 300 comparisons each
+    python scripts/simulate_judgement.py recommend  # how good the recommended norm is
     python scripts/simulate_judgement.py coverage   # of the bootstrap intervals
 
 Two classes lie in a space of several blocks of coordinates, all blocks alike in distribution. A
-learner lifts coordinates by random ReLU features, drawn from its seed, and fits a ridge regression.
+learner lifts coordinates by random ReLU features, drawn from its seed, and fits a linear model.
 
 - Over folds, learner j sees block j only. Which block is the better one in a sample is chance, so
   that the learners are equal in expectation over samples, the null hypothesis of
-  cross-validation; the folds of one sample share it, through training sets that overlap. The
+  cross-validation; the folds of one sample share it, through training sets that overlap. A ridge
   penalty is chosen per fold on held-out data and the learner trained anew from a fresh seed, as
   in protocol "nested".
 - On one split every learner sees all coordinates and differs by its random features only: equal
-  in expectation over seeds, on that split. All learners of a seed train on the same resample of
-  the training set, as norms share the order of the batches.
+  in expectation over seeds, on that split. It is trained by gradient descent; the rate is chosen
+  on the validation part from trials of another seed, the epoch as well, as in protocol "split".
+  All learners of a seed train on the same resample of the training set, as norms share the order
+  of the batches.
 
-A true difference of δ is made by flipping the first learner's predictions with the probability
-that costs it δ in expectation.
+A true difference of δ is made by flipping a learner's predictions with the probability that costs
+it δ in expectation.
 """
 
 from __future__ import annotations
@@ -35,14 +40,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from graphnorms.lab.judge import judge
-from graphnorms.lab.resampling import bootstrap_interval
+from graphnorms.lab import speed
+from graphnorms.lab.budgets import BUDGETS
+from graphnorms.lab.judge import MARGIN, judge
+from graphnorms.lab.outcomes import group_trials
+from graphnorms.lab.resampling import bootstrap_interval, joint_sign_flips, sign_flip
 from graphnorms.lab.statistics import holm, paired_difference
 from graphnorms.lab.verdict import Verdict
 from graphnorms.training.record import Record
 
 BLOCK, FEATURES, SIGNAL = 6, 24, 0.35
 PENALTIES = (0.1, 10.0, 1000.0)
+RATES = {3: (0.05, 0.2, 0.8), 5: (0.02, 0.06, 0.2, 0.6, 1.8)}
+"""Steps of gradient descent in units of the inverse largest curvature, by the size of the grid."""
+EPOCHS = 12
+ONCE = {"quick": 1, "standard": 2, "full": 3}
+"""Seeds per rate that chose one rate for all seeds, in the design that this one replaced."""
 FOLDS, HOLDOUT = 10, 0.1
 NAMES = ("none", "batch", "layer", "instance", "graph")
 
@@ -116,19 +129,99 @@ def over_folds(rng: np.random.Generator, items: int, learners: int) -> Correct:
     return np.stack([correct[:, :least] for correct in found], axis=1)
 
 
-def on_one_split(rng: np.random.Generator, items: int, learners: int, seeds: int) -> Correct:
-    """Train all learners from several seeds on one split."""
-    x, labels = draw_sample(rng, items, 1)
-    everything = np.broadcast_to(x, (learners, items, BLOCK))
-    half = items // 2
+def descend(
+    rng: np.random.Generator,
+    x: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    learners: int,
+    rates: NDArray[np.float64],
+    parts: Sequence[str],
+) -> list[Correct]:
+    """Train learners from a fresh seed by gradient descent, at every rate of a row.
+
+    A third of the items is trained on (resampled, the same for all), one validates, one tests.
+    The squared loss of a linear model is quadratic, so that epoch t is known in closed form.
+
+    Args:
+        rng: Draws the resample and the random features.
+        x: Coordinates, `(items, BLOCK)`.
+        labels: `(items,)`.
+        learners: How many.
+        rates: `(learners, rates)`.
+        parts: Of `"train"`, `"validation"` and `"test"`, those whose items are predicted.
+
+    Returns:
+        For each part which predictions are right, `(learners, rates, epochs, items)`.
+    """
+    third = len(labels) // 3
+    train = rng.choice(third, third)
+    weight = rng.standard_normal((learners, BLOCK, FEATURES)) / np.sqrt(BLOCK)
+    bias = rng.standard_normal((learners, 1, FEATURES))
+    lifted = np.maximum(x @ weight + bias, 0)  # (learners, items, FEATURES)
+    lifted -= lifted[:, train].mean(axis=1, keepdims=True)
+    z, target = lifted[:, train], 2.0 * labels[train] - 1
+    curvature, basis = np.linalg.eigh(z.transpose(0, 2, 1) @ z / third)
+    curvature = np.maximum(curvature, 1e-9)[:, None, None]  # (learners, 1, 1, FEATURES)
+    pull = (z @ basis).transpose(0, 2, 1) @ (target - target.mean()) / third
+    step = rates[..., None, None] / curvature[..., -1:]  # (learners, rates, 1, 1)
+    done = 1 - (1 - step * curvature) ** np.arange(1, EPOCHS + 1)[:, None]
+    solution = done / curvature * pull[:, None, None]  # (learners, rates, epochs, FEATURES)
+    weights = basis @ solution.reshape(learners, -1, FEATURES).transpose(0, 2, 1)
+    where = {
+        "train": train,
+        "validation": np.arange(third, 2 * third),
+        "test": np.arange(2 * third, len(labels)),
+    }
     found = []
+    for part in parts:
+        outputs = lifted[:, where[part]] @ weights + target.mean()  # (learners, items, …)
+        right = (outputs > 0) == (labels[where[part]] == 1)[:, None]
+        found.append(right.transpose(0, 2, 1).reshape(*solution.shape[:3], -1))
+    return found
+
+
+def on_one_split(
+    rng: np.random.Generator,
+    items: int,
+    learners: int,
+    seeds: int,
+    rates: int = 3,
+    once: int = 0,
+) -> tuple[Correct, NDArray[np.float64]]:
+    """Train all learners from several seeds on one split.
+
+    Args:
+        rng: Draws everything.
+        items: Trained on, validated and tested with, a third each.
+        learners, seeds: How many.
+        rates: Size of the grid of rates.
+        once: Choose one rate for all seeds, from so many seeds. 0: for every seed anew, from one.
+
+    Returns:
+        Which predictions are right at the epoch chosen, and the training scores
+        `(learners, seeds, epochs)`.
+    """
+    x, labels = draw_sample(rng, items, 1)
+    grid = np.broadcast_to(RATES[rates], (learners, rates))
+    everyone = np.arange(learners)
+
+    def chosen(trials: int) -> NDArray[np.float64]:
+        tried = [
+            descend(rng, x[0], labels, learners, grid, ["validation"])[0] for _ in range(trials)
+        ]
+        means = np.mean([right.mean(axis=3).max(axis=2) for right in tried], axis=0)
+        return grid[everyone, means.argmax(axis=1)][:, None]  # (learners, 1)
+
+    for_all = chosen(once) if once else None
+    found, curves = [], []
     for _ in range(seeds):
-        train = rng.choice(half, half)
-        test = np.arange(half, items)
-        found.append(
-            fit_and_predict(rng, everything, labels, train, [test], np.full(learners, 10.0))[0]
-        )
-    return np.stack(found, axis=1)
+        rate = chosen(1) if for_all is None else for_all
+        parts = ["train", "validation", "test"]
+        train, validation, test = descend(rng, x[0], labels, learners, rate, parts)
+        epoch = validation[:, 0].mean(axis=2).argmax(axis=1)
+        found.append(test[everyone, 0, epoch])
+        curves.append(train[:, 0].mean(axis=2))
+    return np.stack(found, axis=1), np.stack(curves, axis=1)
 
 
 def worsen(rng: np.random.Generator, correct: Correct, difference: float) -> Correct:
@@ -140,8 +233,13 @@ def worsen(rng: np.random.Generator, correct: Correct, difference: float) -> Cor
     return result
 
 
-def records_of(correct: Correct, protocol: str, train_items: int) -> list[Record]:
-    """Write the outcomes down as the records of final trials."""
+def records_of(
+    correct: Correct,
+    protocol: str,
+    train_items: int,
+    curves: NDArray[np.float64] | None = None,
+) -> list[Record]:
+    """Write the outcomes, and training scores if there are any, down as records of final trials."""
     records = []
     learners, pairs, tested = correct.shape
     for learner in range(learners):
@@ -159,9 +257,10 @@ def records_of(correct: Correct, protocol: str, train_items: int) -> list[Record
                         "run": 0 if nested else pair,
                         "metric": "accuracy",
                         "learning_rate": 0.01,
-                        "epochs": 1,
+                        "epochs": EPOCHS,
                     },
                     status="done",
+                    history={} if curves is None else {"train_score": [*curves[learner, pair]]},
                     outcome={"test_score": float(correct[learner, pair].mean())},
                     counts={"train_items": train_items, "test_items": tested},
                 )
@@ -176,7 +275,7 @@ def simulate(
     rng = np.random.default_rng([seed, items, learners, seeds])
     if protocol == "nested":
         return over_folds(rng, items, learners), round(items * (1 - 1 / FOLDS) * (1 - HOLDOUT))
-    return on_one_split(rng, items, learners, seeds), items // 2
+    return on_one_split(rng, items, learners, seeds)[0], items // 3
 
 
 def false_alarm(verdict: Verdict) -> bool:
@@ -207,6 +306,45 @@ def count_false_alarms(
     return judged, naive
 
 
+def paired(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the differences of all pairs of rows, `(learners, n) -> (pairs, n)`."""
+    return np.stack([values[i] - values[j] for i in range(len(values)) for j in range(i)])
+
+
+def log_steps(curves: NDArray[np.float64], correct: Correct) -> NDArray[np.float64]:
+    """Return the logarithms of the steps to the common target, `(learners, seeds)`."""
+    trials = group_trials(records_of(correct, "split", 1, curves), protocol="split")
+    times = speed.times_to_target(trials, speed.common_target(trials, NAMES[0]))
+    return np.array([[*times[norm].log_steps().values()] for norm in NAMES[: len(correct)]])
+
+
+def count_alarms_by_seeds(
+    budget: str, *, learners: int, rounds: int, anew: bool = True, first: int = 0
+) -> tuple[int, int]:
+    """Count comparisons of equal learners on a split with a false alarm: of score, and of time.
+
+    The tests are those of the verdict; what else `judge` computes is left out, for speed.
+    """
+    about = BUDGETS[budget]
+    found = np.zeros(2, dtype=int)
+    for seed in range(first, first + rounds):
+        rng = np.random.default_rng([seed, learners, about.seeds])
+        correct, curves = on_one_split(
+            rng, 240, learners, about.seeds, len(about.learning_rates), 0 if anew else ONCE[budget]
+        )
+        for place, values in enumerate((correct.mean(axis=2), log_steps(curves, correct))):
+            found[place] += min(joint_sign_flips(paired(values))) <= 0.05
+    return int(found[0]), int(found[1])
+
+
+def told_by_seeds(values: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which pairs max-t over joint flips tells apart, and which Holm on flips does."""
+    differences = paired(values)
+    joint = np.array(joint_sign_flips(differences))
+    alone = np.array(holm([sign_flip(row) for row in differences]))
+    return joint <= 0.05, alone <= 0.05
+
+
 def count_detections(
     protocol: str,
     *,
@@ -216,8 +354,13 @@ def count_detections(
     differences: Sequence[float],
     rounds: int,
 ) -> NDArray[np.int64]:
-    """Count comparisons that tell the worse learner from the second: `(learners, differences)`."""
-    found = np.zeros((len(learners), len(differences)), dtype=np.int64)
+    """Count comparisons in which the first learner is told from the second.
+
+    Returns:
+        Counts `(2, number of learners, differences)`: with the adjustment of the verdict, and,
+        over seeds, with Holm's.
+    """
+    found = np.zeros((2, len(learners), len(differences)), dtype=np.int64)
     for seed in range(rounds):
         correct, train = simulate(
             protocol, items=items, learners=max(learners), seeds=seeds, seed=100_000 + seed
@@ -226,36 +369,101 @@ def count_detections(
         for column, difference in enumerate(differences):
             worse = worsen(rng, correct, difference)
             for row, count in enumerate(learners):
+                if protocol == "split":  # the pair of the first two is the first of all pairs
+                    told = told_by_seeds(worse[:count].mean(axis=2))
+                    found[:, row, column] += told[0][0], told[1][0]
+                    continue
                 verdict = judge(records_of(worse[:count], protocol, train), protocol=protocol)
-                found[row, column] += any(
+                found[0, row, column] += any(
                     test.told_apart and test.involves(*NAMES[:2]) for test in verdict.differences
                 )
     return found
 
 
+def recommended_losses(protocol: str, *, items: int, seeds: int, rounds: int) -> list[float]:
+    """Recommend one of five learners of known truth; return how far it is from the best.
+
+    Each of the five is made worse by 0, 0.3, 1, 2 and 5 points, in an order drawn anew. NaN where
+    nothing is recommended.
+    """
+    losses = []
+    for seed in range(rounds):
+        correct, train = simulate(
+            protocol, items=items, learners=len(NAMES), seeds=seeds, seed=200_000 + seed
+        )
+        rng = np.random.default_rng([seed, 8])
+        handicap = rng.permutation([0.0, 0.003, 0.01, 0.02, 0.05])
+        for place, difference in enumerate(handicap):
+            order = np.roll(np.arange(len(NAMES)), -place)
+            correct[order] = worsen(rng, correct[order], difference)
+        found = judge(records_of(correct, protocol, train), protocol=protocol).recommendation
+        losses.append(math.nan if found is None else handicap[NAMES.index(found.norm)])
+    return losses
+
+
 def null_table(rounds: int) -> None:
-    """Print the rates of false alarms."""
+    """Print the rates of false alarms over folds."""
     print("| design | norms | false alarms, % | ordinary paired t-tests, % |")
     print("|---|---:|---:|---:|")
-    for protocol, name in (("nested", "10 folds of 150 items"), ("split", "10 seeds on a split")):
+    for learners in (2, 5):
+        start = time.monotonic()
+        judged, naive = count_false_alarms("nested", items=150, learners=learners, rounds=rounds)
+        rates = f"{100 * judged / rounds:.1f} | {100 * naive / rounds:.1f}"
+        print(f"| 10 folds of 150 items | {learners} | {rates} |", flush=True)
+        print(f"<!-- {rounds} comparisons, {time.monotonic() - start:.0f} s -->", flush=True)
+
+
+def choice_table(rounds: int) -> None:
+    """Print the rates of false alarms over seeds, where every seed has a rate of its own.
+
+    And beside them those with one rate for all seeds, from a fifth of the comparisons.
+    """
+    print("| budget | norms | score, % | time to target, % | one rate: score, % | time, % |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for budget, about in BUDGETS.items():
         for learners in (2, 5):
             start = time.monotonic()
-            items = 150 if protocol == "nested" else 600
-            judged, naive = count_false_alarms(
-                protocol, items=items, learners=learners, rounds=rounds
-            )
-            rates = f"{100 * judged / rounds:.1f} | {100 * naive / rounds:.1f}"
-            print(f"| {name} | {learners} | {rates} |", flush=True)
+            alarms = []
+            for anew, times in ((True, rounds), (False, max(1, rounds // 5))):
+                found = count_alarms_by_seeds(budget, learners=learners, rounds=times, anew=anew)
+                alarms += [f"{100 * count / times:.{1 if anew else 0}f}" for count in found]
+            cells = " | ".join(alarms)
+            print(f"| {budget}, {about.seeds} seeds | {learners} | {cells} |", flush=True)
             print(f"<!-- {rounds} comparisons, {time.monotonic() - start:.0f} s -->", flush=True)
 
 
+def flips_table(rounds: int) -> None:
+    """Print false alarms and power of max-t and of Holm, on drawn scores of equal spread.
+
+    One norm is better by 1 or 2 standard deviations of a score; seen is its pair with the second.
+    """
+    print("| norms | seeds | alarms: max-t, % | Holm, % | one skewed: max-t, % | Holm, % | "
+          "1 sd seen: max-t, % | Holm, % | 2 sd: max-t, % | Holm, % |")  # fmt: skip
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for norms in (2, 5, 12):
+        for seeds in (6, 10, 15):
+            counts = np.zeros((4, 2), dtype=int)
+            for seed in range(rounds):
+                rng = np.random.default_rng([seed, norms, seeds])
+                scores = rng.standard_normal((norms, seeds))
+                skewed = scores.copy()
+                skewed[0] = rng.standard_exponential(seeds) - 1
+                for row, (values, shift) in enumerate(
+                    ((scores, 0.0), (skewed, 0.0), (scores, 1.0), (scores, 2.0))
+                ):
+                    told = told_by_seeds(values + shift * (np.arange(norms) == 0)[:, None])
+                    counts[row] += [one[0] if shift else one.any() for one in told]
+            cells = " | ".join(f"{100 * count / rounds:.1f}" for count in counts.ravel())
+            print(f"| {norms} | {seeds} | {cells} |", flush=True)
+
+
 def power_table(rounds: int) -> None:
-    """Print how often differences are seen."""
+    """Print how often differences are seen; over seeds, also with Holm's adjustment."""
     differences = (0.01, 0.02, 0.05, 0.1)
     print("| design | norms | 1 point | 2 points | 5 points | 10 points |")
     print("|---|---:|---:|---:|---:|---:|")
     designs = [("nested", items, 0, f"10 folds of {items} items") for items in (200, 1000, 4000)]
-    designs += [("split", 1000, n, f"{n} seeds, 500 items tested") for n in (6, 10, 15, 30)]
+    designs += [("split", 1500, n, f"{n} seeds, 500 items tested") for n in (6, 10, 15, 30)]
     for protocol, items, seeds, name in designs:
         found = count_detections(
             protocol,
@@ -265,9 +473,30 @@ def power_table(rounds: int) -> None:
             differences=differences,
             rounds=rounds,
         )
-        for learners, row in zip((2, 5), found, strict=True):
-            cells = " | ".join(f"{100 * count / rounds:.0f}" for count in row)
-            print(f"| {name} | {learners} | {cells} |", flush=True)
+        for place, learners in enumerate((2, 5)):
+            for kind in range(2 if protocol == "split" and learners > 2 else 1):
+                cells = " | ".join(f"{100 * count / rounds:.0f}" for count in found[kind, place])
+                print(f"| {name}{', Holm' * kind} | {learners} | {cells} |", flush=True)
+
+
+def recommend_table(rounds: int) -> None:
+    """Print how far the recommended learner is from the best of five."""
+    print("| design | recommended, % | within the margin, % | the best, % | mean loss, points |")
+    print("|---|---:|---:|---:|---:|")
+    for protocol, items, seeds, name in (
+        ("nested", 200, 0, "10 folds of 200 items"),
+        ("nested", 1000, 0, "10 folds of 1000 items"),
+        ("split", 1500, 6, "6 seeds, 500 items tested"),
+        ("split", 1500, 10, "10 seeds, 500 items tested"),
+        ("split", 1500, 30, "30 seeds, 500 items tested"),
+    ):
+        losses = np.array(recommended_losses(protocol, items=items, seeds=seeds, rounds=rounds))
+        known = losses[~np.isnan(losses)]
+        shares = [
+            len(known) / rounds, (known <= MARGIN * (1 + 1e-9)).mean(), (known == 0).mean(),
+        ]  # fmt: skip
+        cells = " | ".join(f"{100 * share:.0f}" for share in shares)
+        print(f"| {name} | {cells} | {100 * known.mean():.2f} |", flush=True)
 
 
 def coverage_table(rounds: int) -> None:
@@ -291,8 +520,11 @@ def coverage_table(rounds: int) -> None:
 
 def main() -> None:
     """Print one of the tables."""
-    tables = {"null": (null_table, 1000), "power": (power_table, 300)}
-    tables["coverage"] = coverage_table, 4000
+    tables = {
+        "null": (null_table, 1000), "choice": (choice_table, 1000), "flips": (flips_table, 1000),
+        "power": (power_table, 300), "recommend": (recommend_table, 300),
+        "coverage": (coverage_table, 4000),
+    }  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("table", choices=tables)
     parser.add_argument("--rounds", type=int, help="comparisons per line")

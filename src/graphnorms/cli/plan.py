@@ -87,7 +87,10 @@ def _model(settings: CompareSettings, graphs: GraphSet) -> str:
 def _protocol(settings: CompareSettings) -> str:
     share = f"{settings.holdout:.0%}"
     metric = settings.metric
-    chosen = "chosen there, for each norm" if settings.selects else "as given"
+    chosen = "as given"
+    if settings.selects:
+        each = "norm and seed" if settings.protocol == "split" else "norm"
+        chosen = f"chosen there, for each {each}"
     if settings.protocol == "paper":
         return (
             f"Protocol paper, OPTIMISTIC: {settings.folds} folds; epoch and learning rate are "

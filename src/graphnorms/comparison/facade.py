@@ -274,6 +274,7 @@ def prepare(
         "reading": source.reading,
         "in_memory": source.in_memory,
         "fingerprint": graphs.fingerprint,
+        "trivial": plan.trivial.to_dict(),
         **({"model_in_memory": True} if model_in_memory else {}),
     }
     return plan, settings.to_dict() | versions | data
@@ -386,6 +387,7 @@ def _comparison(plan: Plan, run: Run) -> Comparison:
         command=plan.command,
         dataset=plan.dataset,
         factory=plan.function,
+        trivial=plan.trivial,
     )
 
 

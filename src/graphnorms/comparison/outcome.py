@@ -16,8 +16,9 @@ from graphnorms.errors import GraphnormsError
 from graphnorms.files import require_suffix
 from graphnorms.lab.plan import CodeVersions, Schedule
 from graphnorms.lab.protocol import CompareSettings
-from graphnorms.lab.runs import REPORT, read_config
+from graphnorms.lab.runs import CONFIG, REPORT, read_config
 from graphnorms.lab.shelf import open_run, settings_of
+from graphnorms.lab.trivial import Trivial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +41,7 @@ class Comparison:
         command: What repeats it.
         dataset: The graphs, where they are at hand.
         factory: What makes the model, where that is a function in memory.
+        trivial: The scores of the trivial predictor, where the run has kept them.
     """
 
     settings: CompareSettings
@@ -48,6 +50,7 @@ class Comparison:
     command: str
     dataset: GraphSet | None = field(default=None, repr=False)
     factory: Callable[..., Any] | None = field(default=None, repr=False)
+    trivial: Trivial | None = field(default=None, repr=False)
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -66,6 +69,7 @@ class Comparison:
             margin=settings.margin,
             planned=settings.reported_trials,
             unit=settings.unit,
+            trivial=self.trivial,
         )
 
     @property
@@ -262,6 +266,10 @@ def open_comparison(folder: str | Path) -> Comparison:
     folder = Path(folder)
     config, records = open_run(folder)
     settings = settings_of(config, folder)
+    try:
+        trivial = Trivial(**config["trivial"]) if "trivial" in config else None
+    except (TypeError, ValueError) as error:
+        raise GraphnormsError(f"{folder / CONFIG}: {error}") from None
     schedule = Schedule(
         settings=settings,
         fingerprint=config["fingerprint"],
@@ -281,6 +289,7 @@ def open_comparison(folder: str | Path) -> Comparison:
             in_memory=config.get("in_memory", False),
             model_in_memory=config.get("model_in_memory", False),
         ),
+        trivial=trivial,
     )
 
 

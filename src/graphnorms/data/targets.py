@@ -78,7 +78,7 @@ def make_targets(
         column, known = _class_column(name, y, unknown)
         values, targets = _classes(name, column, known, names, classes)
         return torch.from_numpy(values), Task(kind=kind, level=level, targets=targets)
-    numbers = as_float32(
+    numbers: Array = as_float32(
         y.reshape(len(y), -1),
         lambda row: f"data set {name!r}: y of {level} {row}",
         nan_allowed=True,

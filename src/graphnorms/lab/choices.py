@@ -116,7 +116,6 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         split=split,
         folds=splits if on_a_split else 10 if choices.folds is None else choices.folds,
         runs=runs if choices.runs is None else choices.runs,
-        selection_runs=budget.selection_runs if on_one_split else 1,
         holdout=HOLDOUT,
         split_seed=defaults.split_seed,
         seed=choices.seed or 0,

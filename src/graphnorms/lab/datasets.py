@@ -244,19 +244,24 @@ def friedman(places: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def signed_ranks(differences: NDArray[np.float64]) -> float:
-    """Return the two-sided p-value of Wilcoxon's signed-rank test; zeros are left out.
+    """Return the two-sided p-value of Wilcoxon's signed-rank test; zeros are split evenly.
 
-    Exact for up to 20 differences, also where sizes are equal: the signs of their ranks are
-    flipped. 1 if all differences are zero.
+    Zeros share the lowest ranks, half of which count for either side; of an odd number of zeros
+    one is left out. Exact for up to 20 differences, also where sizes are equal: the signs of their
+    ranks are flipped. 1 if all differences are zero.
 
-    Source: Wilcoxon, Biometrics Bulletin 1, 1945.
+    Source: Wilcoxon, Biometrics Bulletin 1, 1945; Demšar, JMLR 7, 2006, §3.1.3, for the zeros.
     """
     # Equal up to rounding is equal: scores are often fractions of small integers.
     sizes = np.array([float(f"{abs(value):.12g}") for value in differences])
-    kept = sizes > 1e-12
-    if not kept.any():
+    zero = sizes <= 1e-12
+    if zero.all():
         return 1.0
-    return sign_flip(np.sign(differences[kept]) * stats.rankdata(sizes[kept]))
+    sizes[zero] = 0.0
+    ranks = stats.rankdata(sizes)
+    if zero.sum() % 2:
+        ranks -= 1  # one zero less in front of all others
+    return sign_flip(np.where(zero, 0.0, np.sign(differences) * ranks))
 
 
 def _groups(ranks: Mapping[str, float], critical: float) -> tuple[tuple[str, ...], ...]:

@@ -29,11 +29,11 @@ _TRAINED = {"nested": 1 - HOLDOUT, "paper": 1.0}
 class Design:
     """How trials are paired, and how their differences are judged.
 
-    | protocol | one value per | interval | test |
-    |---|---|---|---|
-    | `"nested"`, `"paper"` | fold: the mean over its runs | Nadeau & Bengio | corrected paired t |
-    | `"split"`, several given | split: the mean over its runs | Nadeau & Bengio | corrected t |
-    | `"split"`, one | run | bootstrap (BCa) | sign flip |
+    | protocol | one value per | interval | test | all pairs |
+    |---|---|---|---|---|
+    | `"nested"`, `"paper"` | fold: the mean over its runs | Nadeau & Bengio | corrected t | Holm |
+    | `"split"`, several given | split: the mean over runs | Nadeau & Bengio | corrected t | Holm |
+    | `"split"`, one | run | bootstrap (BCa) | sign flip | max-t over joint flips |
 
     Args:
         protocol: One of `PROTOCOLS`.
@@ -85,7 +85,7 @@ class Design:
         comparisons = max(1, comparisons)
         if self.by_fold:
             return power.minimum_folds(self.test_ratio, comparisons)
-        return power.minimum_flips(comparisons)
+        return power.minimum_flips(1)  # joint flips have no p-value below 2 / 2ⁿ either
 
     def least(self, comparisons: int) -> int:
         """Return how many folds, or seeds, to ask for at least, for a run that is judged.
@@ -122,6 +122,21 @@ class Design:
             differences.size,
             resampling.sign_flip(differences) if differences.size > 1 else math.nan,
         )
+
+    def adjusted(
+        self, p_values: Sequence[float], differences: Sequence[Mapping[Pair, float]]
+    ) -> list[float]:
+        """Adjust p-values for all pairs of norms.
+
+        Args:
+            p_values: One per pair of norms.
+            differences: What each of them comes from.
+        """
+        if self.by_fold or not differences:
+            return statistics.holm(p_values)
+        every = sorted(set[Pair]().union(*differences))
+        table = [[of_pair.get(pair, math.nan) for pair in every] for of_pair in differences]
+        return resampling.joint_sign_flips(np.array(table))
 
     def equivalence(self, differences: NDArray[np.float64], margin: float) -> float:
         """Return the p-value for "practically equal", see `graphnorms.lab.equivalence`."""

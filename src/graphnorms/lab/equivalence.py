@@ -10,11 +10,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
 from graphnorms.lab.resampling import sign_flip
 from graphnorms.lab.statistics import spread, standard_error, without_nan
+
+ROUNDING = 1e-9
+"""Share of the margin that a difference may miss it by and be called equal to it."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ def equivalence_by_t(differences: ArrayLike, margin: float, *, test_ratio: float
     interval of confidence 1 − 2α lies within ± `margin`.
 
     Special cases: fewer than two pairs give NaN. Equal differences inside the margin give
-    2^(−J), the smallest one-sided p of the sign test; outside, 1.
+    2^(−J), the smallest one-sided p of the sign test; outside, and on the margin up to rounding,
+    1, as the sign flips do.
 
     Args:
         differences: One per fold; NaN is left out.
@@ -47,17 +52,20 @@ def equivalence_by_t(differences: ArrayLike, margin: float, *, test_ratio: float
         return math.nan
     mean = float(values.mean())
     if spread(values) == 0:
-        return 2.0**-values.size if abs(mean) < margin else 1.0
+        return 2.0**-values.size if abs(mean) < margin * (1 - ROUNDING) else 1.0
     statistic = (margin - abs(mean)) / standard_error(values, test_ratio)
     return float(stats.t.sf(statistic, values.size - 1))
 
 
 def equivalence_by_flips(differences: ArrayLike, margin: float) -> float:
-    """Do the same with two one-sided sign-flip tests, around `margin` and around `−margin`."""
+    """Do the same with two one-sided sign-flip tests, around `margin` and around `−margin`.
+
+    A difference that is the margin up to rounding is the margin, and says nothing for either side.
+    """
     values = without_nan(differences)
-    return max(
-        sign_flip(margin - values, side="greater"), sign_flip(margin + values, side="greater")
-    )
+    room = np.stack((margin - values, margin + values))
+    room[np.abs(room) <= ROUNDING * margin] = 0.0
+    return max(sign_flip(side, side="greater") for side in room)
 
 
 def probabilities(
@@ -85,9 +93,8 @@ def probabilities(
         return None
     mean = float(values.mean())
     if spread(values) == 0:
-        return Probabilities(
-            float(mean > margin), float(abs(mean) <= margin), float(mean < -margin)
-        )
+        edge = margin * (1 + ROUNDING)
+        return Probabilities(float(mean > edge), float(abs(mean) <= edge), float(mean < -edge))
     posterior = stats.t(values.size - 1, mean, standard_error(values, test_ratio))
     first, second = float(posterior.sf(margin)), float(posterior.cdf(-margin))
     return Probabilities(first, max(0.0, 1.0 - first - second), second)

@@ -3,8 +3,9 @@
 The score of a norm comes from data that chose nothing (but in protocol `"paper"`, which every
 output calls optimistic); speed of training is judged separately, by the steps to one common
 training score. Both compare every pair of norms on the same folds or seeds, with the tests of
-`graphnorms.lab.design` and Holm's adjustment over *all* pairs, because which norm leads is not
-known beforehand. The verdict is the set of norms that cannot be told apart from the leader.
+`graphnorms.lab.design`, adjusted over *all* pairs, because which norm leads is not known
+beforehand. Ranks, intervals and tests use one set of trials: those that every contender
+completed. The verdict is the set of norms that cannot be told apart from the leader.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from graphnorms.lab.expectations import detectable_before
 from graphnorms.lab.outcomes import Trials, group_trials
 from graphnorms.lab.pairs import PairedTest, compare_all, not_told_apart
 from graphnorms.lab.rates import NEAR, Sensitivity, sensitivities
-from graphnorms.lab.recommendation import recommend
+from graphnorms.lab.recommendation import MOST_FAILED, recommend
 from graphnorms.lab.scale import Scale
 from graphnorms.lab.statistics import Estimate
+from graphnorms.lab.trivial import Trivial, beats
 from graphnorms.lab.verdict import NormSummary, Verdict
 from graphnorms.layers.factory import lookup
 from graphnorms.training.metrics import Metric, metric_named
@@ -45,12 +47,15 @@ def judge(
     margin: float | None = None,
     planned: int | None = None,
     unit: str = "",
+    trivial: Trivial | None = None,
 ) -> Verdict:
     """Judge the records of one comparison.
 
-    Failed trials are left out of the scores, counted and named; a paired difference uses the
-    folds and runs that both norms have. The leader is the norm with the best mean over the folds
-    that all judged norms share (over its own where they share less than half).
+    Failed trials are left out of the scores, counted and named. The contenders are the norms with
+    enough trials of which at most `MOST_FAILED` failed, or, where there is none, the best there
+    are. Scores count on the trials that every contender completed: there the leader has the best
+    mean, and there every pair is tested, so that the sign of a paired difference is that of the
+    ranks. A norm that is no contender is ranked behind them, on what it has of those trials.
 
     Args:
         records: Outcomes, in any order; trials may be missing.
@@ -62,6 +67,8 @@ def judge(
             point). None is one point, or 1% of the baseline's mean score.
         planned: Trials per norm that give scores; None takes what the records show.
         unit: Unit of the target, of scores that are not fractions.
+        trivial: What a predictor scores that looks at no graph. None: not known, and only a
+            ROC-AUC, where it is 1/2, is held against it.
 
     Raises:
         ValueError: There are no records, they mix different settings, the protocol is unknown,
@@ -76,10 +83,18 @@ def judge(
     metric = metric_named(records[0].config["metric"])
     design = Design(protocol=protocol, test_ratio=_test_ratio(trials, protocol))
     _require_one_split(trials, design)
-    scores = {norm: of_norm.scores() for norm, of_norm in trials.items()}
-    minimum = design.minimum(math.comb(sum(map(bool, scores.values())), 2))
-    ranking = _rank(scores, design, metric, minimum)
+    every = {norm: of_norm.scores() for norm, of_norm in trials.items()}
+    minimum = design.minimum(math.comb(sum(map(bool, every.values())), 2))
+    contenders = _contenders(trials, every, design, minimum)
+    completed = [set(every[norm]) for norm in contenders]
+    shared = set.intersection(*completed) if completed else set[Pair]()
+    scores = {
+        norm: {pair: score for pair, score in of_norm.items() if pair in shared}
+        for norm, of_norm in every.items()
+    }
+    ranking = _rank(scores, contenders, design, metric)
     best = ranking[0] if scores[ranking[0]] else None
+    level = _level(trivial, metric, "held_out", shared, design)
     typical = {
         norm: float(design.values(of_norm).mean()) for norm, of_norm in scores.items() if of_norm
     }
@@ -88,25 +103,34 @@ def judge(
     differences = compare_all(
         scores, ranking, design=design, margin=width, higher_is_better=metric.higher_is_better
     )
-    target = speed.common_target(trials, baseline)
+    above = {
+        norm: of_norm
+        for norm, of_norm in trials.items()
+        if norm not in typical or beats(metric, typical[norm], level)
+    }
+    target = speed.common_target(above, baseline, _level(trivial, metric, "train", shared, design))
     times = speed.times_to_target(trials, target)
-    speed_order, speed_differences = speed.compare_speeds(times, design=design)
-    rates = sensitivities(trials, NEAR * width)
+    speed_order, speed_differences = speed.compare_speeds(
+        {norm: times[norm] for norm in above} if target is not None else {}, design=design
+    )
+    rates = sensitivities(trials, NEAR * width, best)
     if planned is None:
         planned = _planned(trials)
     rows = tuple(
         _summarize(
             trials[norm],
+            scores[norm],
             planned,
             design,
             minimum,
-            times[norm],
+            times[norm] if norm in above else speed.TimesToTarget(),
             rates[norm],
             _to_best(norm, best, differences),
+            _against_trivial(scores[norm], trivial, metric, design),
         )
         for norm in ranking
     )
-    tied = not_told_apart(best, differences)
+    tied = tuple(norm for norm in not_told_apart(best, differences) if norm in contenders)
     deviation, pairs, comparisons = _spread(differences)
     after = design.detectable(deviation, pairs, comparisons) if comparisons else math.nan
     verdict = Verdict(
@@ -119,6 +143,10 @@ def judge(
         minimum=minimum,
         rows=rows,
         best=best,
+        contenders=tuple(norm for norm in ranking if norm in contenders),
+        shared=len(shared),
+        completed=len(set[Pair]().union(*completed)),
+        trivial=level,
         tied=tied,
         differences=differences,
         target=target,
@@ -128,8 +156,9 @@ def judge(
         detectable_before=detectable_before(trials, design, planned),
         detectable_after=None if math.isnan(after) else after,
         needed_for_margin=design.needed(width, deviation, comparisons) if comparisons else None,
-        recommendation=recommend(rows, tied, speed_order, speed_differences, baseline),
+        recommendation=None,
     )
+    verdict = replace(verdict, recommendation=recommend(verdict))
     sentences = wording.describe(verdict)
     return replace(
         verdict,
@@ -172,30 +201,62 @@ def _splits(trials: Mapping[str, Trials]) -> set[tuple[int, int]]:
     return {pair[:2] for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
 
 
-def _rank(
-    scores: Mapping[str, Mapping[Pair, float]], design: Design, metric: Metric, minimum: int
+def _contenders(
+    trials: Mapping[str, Trials],
+    scores: Mapping[str, Mapping[Pair, float]],
+    design: Design,
+    minimum: int,
 ) -> list[str]:
-    """Order norms: those with enough pairs, the others, those with none; each by their mean."""
+    """Return the norms that may lead: enough pairs and few failures, as far as there are any."""
 
-    def group(norm: str) -> int:
-        size = design.values(scores[norm]).size
-        return 0 if size >= minimum else 1 if size else 2
+    def group(norm: str) -> tuple[bool, bool]:
+        return (
+            design.values(scores[norm]).size < minimum,
+            len(trials[norm].failed) > MOST_FAILED * len(trials[norm].records()),
+        )
 
-    leading = min(map(group, scores))
-    peers = [scores[norm] for norm in scores if group(norm) == leading]
-    shared = set.intersection(*(set(of_norm) for of_norm in peers))
-    # A norm whose trials fail on the hard folds must not lead because of that.
-    comparable = 2 * len(shared) >= min(map(len, peers))
+    known = [norm for norm in scores if scores[norm]]
+    leading = min(map(group, known), default=None)
+    return [norm for norm in known if group(norm) == leading]
 
-    def loss(norm: str) -> float:
-        own = scores[norm]
-        of_peers = comparable and group(norm) == leading
-        values = design.values({p: own[p] for p in own if not of_peers or p in shared})
+
+def _rank(
+    scores: Mapping[str, Mapping[Pair, float]],
+    contenders: Sequence[str],
+    design: Design,
+    metric: Metric,
+) -> list[str]:
+    """Order norms: the contenders, the others, those without a score; each by their mean."""
+
+    def place(norm: str) -> tuple[bool, float, str]:
+        values = design.values(scores[norm])
         if not values.size:
-            return math.inf
-        return -float(values.mean()) if metric.higher_is_better else float(values.mean())
+            return True, math.inf, norm
+        mean = float(f"{values.mean():.12g}")  # what differs by rounding is equal
+        return norm not in contenders, -mean if metric.higher_is_better else mean, norm
 
-    return sorted(scores, key=lambda norm: (group(norm), loss(norm), norm))
+    return sorted(scores, key=place)
+
+
+def _level(
+    trivial: Trivial | None, metric: Metric, part: str, shared: Iterable[Pair], design: Design
+) -> float | None:
+    """Return the trivial predictor's score over the folds that scores come from."""
+    if metric.name == "roc_auc":
+        return 0.5
+    if trivial is None:
+        return None
+    return trivial.mean(part, sorted({pair[1] for pair in shared}) if design.by_fold else [0])
+
+
+def _against_trivial(
+    scores: Mapping[Pair, float], trivial: Trivial | None, metric: Metric, design: Design
+) -> float | None:
+    """Return the p-value of the paired differences of a norm and the trivial predictor."""
+    levels = {pair: _level(trivial, metric, "held_out", [pair], design) for pair in scores}
+    known = {pair: scores[pair] - level for pair, level in levels.items() if level is not None}
+    values = design.values(known)
+    return design.difference(values).p_value if values.size > 1 else None
 
 
 def _margin(
@@ -213,9 +274,9 @@ def _margin(
     if not typical:
         return MARGIN, "no score is known yet"
     whose = baseline if baseline in typical else min(typical)
-    return MARGIN * abs(
-        typical[whose]
-    ) or MARGIN, f"{MARGIN:.0%} of the {metric.title} of {whose!r}"
+    if not typical[whose]:
+        return MARGIN, f"the {metric.title} of {whose!r} is 0"
+    return MARGIN * abs(typical[whose]), f"{MARGIN:.0%} of the {metric.title} of {whose!r}"
 
 
 def _planned(trials: Mapping[str, Trials]) -> int:
@@ -229,19 +290,22 @@ def _planned(trials: Mapping[str, Trials]) -> int:
 
 def _summarize(
     of_norm: Trials,
+    scores: Mapping[Pair, float],
     planned: int,
     design: Design,
     minimum: int,
     times: speed.TimesToTarget,
     sensitivity: Sensitivity,
     difference: PairedTest | None,
+    trivial_p: float | None,
 ) -> NormSummary:
     parameters = [r.counts["parameters"] for r in of_norm.records() if "parameters" in r.counts]
-    values = design.values(of_norm.scores())
+    values = design.values(scores)
+    most = 1.0 if of_norm.metric.fraction else math.inf
     paper = of_norm.selected is not None
 
     def estimate(scores: Mapping[Pair, float]) -> Estimate | None:
-        return design.estimate(design.values(scores)) if scores else None
+        return design.estimate(design.values(scores)).within(0.0, most) if scores else None
 
     return NormSummary(
         norm=of_norm.norm,
@@ -257,7 +321,7 @@ def _summarize(
         parameters=parameters[0] if parameters else None,
         needs=_needs(of_norm.norm),
         learning_rates=sensitivity.chosen,
-        score=estimate(of_norm.scores()),
+        score=estimate(scores),
         score_std=float(values.std()) if values.size else None,
         validation=estimate(of_norm.outcome("validation_score")),
         train=estimate(of_norm.last("train_score")),
@@ -265,6 +329,7 @@ def _summarize(
         last=estimate(of_norm.last("validation_score")) if paper else None,
         selected_epoch=of_norm.selected[1] if of_norm.selected is not None else None,
         difference=difference,
+        trivial_p=trivial_p,
         reached=times.reached,
         steps_to_target=times.median_steps(),
         seconds_to_target=times.median_seconds(),

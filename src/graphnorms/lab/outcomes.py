@@ -140,7 +140,8 @@ def group_trials(
             (of_norm.done if done else of_norm.failed)[pair] = record
     if protocol == "paper":
         return {norm: _select(of_norm) for norm, of_norm in trials.items()}
-    _fail_where_no_rate_worked(trials)
+    places = {pair[:2] for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
+    _fail_where_no_rate_worked(trials, by_seed=protocol == "split" and len(places) < 2)
     return trials
 
 
@@ -204,13 +205,13 @@ def _at_rate(records: Mapping[tuple[float, Pair], Record], chosen: float) -> dic
     return {pair: record for (rate, pair), record in records.items() if rate == chosen}
 
 
-def _fail_where_no_rate_worked(trials: Mapping[str, Trials]) -> None:
+def _fail_where_no_rate_worked(trials: Mapping[str, Trials], *, by_seed: bool) -> None:
     """Count as failed the trials that could not be run, as every learning rate had failed."""
     every = {pair for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
     grid = {r for of_norm in trials.values() for r, _ in (*of_norm.tried, *of_norm.tried_failed)}
 
     def same(pair: Pair, other: Pair) -> bool:
-        return pair[:2] == other[:2]
+        return pair == other if by_seed else pair[:2] == other[:2]
 
     for of_norm in trials.values():
         for pair in sorted(every - of_norm.done.keys() - of_norm.failed.keys()):

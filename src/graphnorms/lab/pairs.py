@@ -27,7 +27,7 @@ class PairedTest:
         censored: Of these, in how many one or both missed the target, so that the ratio is a
             bound (the truth is further from 1); 0 for scores.
         p_value: Two-sided; None with fewer pairs than `Design.minimum`.
-        adjusted_p: The same after Holm's adjustment over all pairs.
+        adjusted_p: The same, adjusted over all pairs, see `Design.adjusted`.
         equivalence_p: Small where the difference lies within the margin; None as `p_value`, and
             where no margin was given.
         adjusted_equivalence_p: The same after Holm's adjustment over all pairs.
@@ -103,9 +103,11 @@ def compare_all(
     comparisons = math.comb(len(known), 2)
     minimum = design.minimum(comparisons)
     tests: list[PairedTest] = []
+    judged: dict[int, dict[Pair, float]] = {}
     for first, second in itertools.combinations(known, 2):
         one, other = scores[first], scores[second]
-        differences = design.values({p: one[p] - other[p] for p in one.keys() & other.keys()})
+        paired = {p: _difference(one[p], other[p]) for p in one.keys() & other.keys()}
+        differences = design.values(paired)
         if not differences.size:
             continue
         outcome = design.difference(differences)
@@ -118,6 +120,7 @@ def compare_all(
         )
         if outcome.pairs >= minimum:
             test = replace(test, p_value=outcome.p_value)
+            judged[len(tests)] = paired
             if margin is not None:
                 signed = differences if higher_is_better else -differences
                 test = replace(
@@ -129,11 +132,12 @@ def compare_all(
             needed = design.needed(outcome.estimate.mean, outcome.deviation, comparisons)
             test = replace(test, needed=needed)
         tests.append(test)
-    adjusted = _holm([test.p_value for test in tests])
+    p_values = [tests[place].p_value or 0.0 for place in judged]
+    adjusted = dict(zip(judged, design.adjusted(p_values, list(judged.values())), strict=True))
     equal = _holm([test.equivalence_p for test in tests])
     return tuple(
-        replace(test, adjusted_p=p, adjusted_equivalence_p=q)
-        for test, p, q in zip(tests, adjusted, equal, strict=True)
+        replace(test, adjusted_p=adjusted.get(place), adjusted_equivalence_p=q)
+        for place, (test, q) in enumerate(zip(tests, equal, strict=True))
     )
 
 
@@ -150,6 +154,11 @@ def not_told_apart(leader: str | None, tests: Sequence[PairedTest]) -> tuple[str
     if leader is None or not judged:
         return ()
     return (leader, *(test.other(leader) for test in judged if not test.told_apart))
+
+
+def _difference(first: float, second: float) -> float:
+    """Return first − second, and exactly 0 where only rounding is left of it."""
+    return 0.0 if math.isclose(first, second, rel_tol=1e-12) else first - second
 
 
 def _holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from graphnorms.errors import one_line
 from graphnorms.lab.protocol import CompareSettings
 from graphnorms.lab.selection import best_rate
+from graphnorms.lab.trivial import Trivial, trivial_scores
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet, SplitConfig
@@ -33,10 +34,11 @@ class CodeVersions(TypedDict):
 class Schedule:
     """The trials of a comparison, as a function of its settings.
 
-    Trials come fold by fold: in a fold those that choose the learning rates, then, all norms'
-    rates being known, those that are reported; run by run, and in a run norm by norm. Whenever a
-    comparison is interrupted, every fold before the last ones is complete, and the norms have
-    been tried equally often but for the trials that were running.
+    Trials come choice by choice, which is fold by fold, and on a split seed by seed: first those
+    that choose the learning rates, then, all norms' rates being known, those that are reported;
+    run by run, and in a run norm by norm. Whenever a comparison is interrupted, every fold (seed)
+    before the last ones is complete, and the norms have been tried equally often but for the
+    trials that were running.
 
     Args:
         settings: Everything that was asked for, resolved.
@@ -48,39 +50,43 @@ class Schedule:
     fingerprint: str
     versions: CodeVersions
 
-    def selection(self, fold: int) -> list[TrialConfig]:
-        """List the trials that choose learning rates; empty where there is nothing to choose."""
+    def selection(self, choice: int) -> list[TrialConfig]:
+        """List the trials that choose learning rates; empty where there is nothing to choose.
+
+        Args:
+            choice: The fold, or on a split the run, that the rates are for.
+        """
         settings = self.settings
         if not settings.selects:
             return []
-        grid = itertools.product(range(settings.selection_runs), settings.learning_rates)
         return [
-            self._trial(norm, "select", fold, run, rate)
-            for run, rate in grid
+            self._tried(norm, choice, rate)
+            for rate in settings.learning_rates
             for norm in settings.norms
         ]
 
-    def reported(self, fold: int, find: Find) -> list[TrialConfig]:
+    def reported(self, choice: int, find: Find) -> list[TrialConfig]:
         """List the trials that scores come from; empty until all norms' rates are known.
 
         Args:
-            fold: Where.
+            choice: The fold, or on a split the run.
             find: Gives the records there are.
         """
         settings = self.settings
         if settings.protocol == "paper":
             grid = itertools.product(range(settings.runs), settings.learning_rates)
             return [
-                self._trial(norm, "paper", fold, run, rate)
+                self._trial(norm, "paper", choice, run, rate)
                 for run, rate in grid
                 for norm in settings.norms
             ]
-        rates = {norm: self.rate(norm, fold, find) for norm in settings.norms}
+        rates = {norm: self.rate(norm, choice, find) for norm in settings.norms}
         if None in rates.values():
             return []
+        places = [(choice, run) for run in range(settings.runs)]
         return [
             self._trial(norm, "final", fold, run, rate)
-            for run in range(settings.runs)
+            for fold, run in ([(0, choice)] if settings.by_seed else places)
             for norm, rate in rates.items()
             if rate is not None
         ]
@@ -89,15 +95,20 @@ class Schedule:
         """List the trials that are to be run because of a record and of the others there are."""
         if record.config["stage"] != "select":
             return []
-        return self.reported(record.config["split"]["fold"], find)
+        config = record.config
+        by_seed = self.settings.by_seed
+        return self.reported(config["run"] if by_seed else config["split"]["fold"], find)
 
-    def rate(self, norm: str, fold: int, find: Find) -> float | None:
-        """Return the learning rate that a norm gets in a fold; None while it is not known."""
+    def rate(self, norm: str, choice: int, find: Find) -> float | None:
+        """Return the learning rate that a norm gets in a fold, or on a split for a run.
+
+        None while it is not known.
+        """
         settings = self.settings
         if not settings.selects:
             return settings.learning_rates[0]
-        grid = itertools.product(range(settings.selection_runs), settings.learning_rates)
-        tried = [find(self._trial(norm, "select", fold, run, rate).key) for run, rate in grid]
+        rates = settings.learning_rates
+        tried = [find(self._tried(norm, choice, rate).key) for rate in rates]
         known = [record for record in tried if record is not None]
         return best_rate(known) if len(known) == len(tried) else None
 
@@ -105,8 +116,8 @@ class Schedule:
         """List every trial that is known so far, in the order in which they should run."""
         return [
             config
-            for fold in range(self.settings.folds)
-            for config in (*self.selection(fold), *self.reported(fold, find))
+            for choice in range(self.settings.rate_choices)
+            for config in (*self.selection(choice), *self.reported(choice, find))
         ]
 
     def records(self, find: Find) -> Iterator[Record]:
@@ -134,6 +145,11 @@ class Schedule:
             kind=kind, folds=settings.folds, fold=fold, seed=settings.split_seed,
             holdout=settings.holdout,
         )  # fmt: skip
+
+    def _tried(self, norm: str, choice: int, rate: float) -> TrialConfig:
+        """Return the trial that tells how good a rate is for a fold, or on a split for a run."""
+        fold, run = (0, choice) if self.settings.by_seed else (choice, 0)
+        return self._trial(norm, "select", fold, run, rate)
 
     def _trial(self, norm: str, stage: str, fold: int, run: int, rate: float) -> TrialConfig:
         which = (norm, stage, fold, run, rate)
@@ -202,6 +218,11 @@ class Plan:
     def settings(self) -> CompareSettings:
         """Everything that was asked for, resolved."""
         return self.schedule.settings
+
+    @cached_property
+    def trivial(self) -> Trivial:
+        """What a predictor scores that looks at no graph."""
+        return trivial_scores(self.dataset, self.schedule)
 
     @property
     def function(self) -> Callable[..., Any] | None:

@@ -38,8 +38,9 @@ def detectable_difference(
     tests at that level, so with `comparisons` over 1 the result errs to the large side.
 
     Usable before a run, with the deviation that `expected_deviation` gives, and after it, with
-    the one seen. NaN for fewer than two pairs. For the sign-flip test it is an approximation,
-    whose error is below a tenth from about 10 pairs on.
+    the one seen. NaN for fewer than two pairs. For the sign-flip test of one pair it is an
+    approximation, whose error is below a tenth from about 10 pairs on; for joint flips of several
+    it errs to the large side, the more so the fewer pairs there are.
 
     Args:
         deviation: Standard deviation of the paired differences.

@@ -7,8 +7,15 @@ norms therefore differ, pair by pair, in the normalization and in nothing else.
 | protocol | learning rate chosen | reported |
 |---|---|---|
 | `"nested"` | in each fold, on validation data out of its training part | test folds, fresh seeds |
-| `"split"` | on the validation part of one split, or of each given | its test part, fresh seeds |
+| `"split"`, several given | in each split, on its validation part | test parts, fresh seeds |
+| `"split"`, one | for each reported seed anew, on the validation part | its test part |
 | `"paper"` | by the reported score itself, as the epoch is: *optimistic* | validation folds |
+
+What is repeated to learn how much chance there is has to contain the choice of the rate. Chosen
+once for all seeds, two equal norms get different rates by noise, and every further seed makes the
+difference between the rates more significant. So the choice is made anew wherever a value comes
+from: for every fold, and on a split for every seed, from one trial per rate whose seed is never
+the reported one.
 """
 
 from __future__ import annotations
@@ -45,7 +52,6 @@ class CompareSettings:
         split: On a split: `"given"` by the data, or `"random"`; else `"fold"`.
         folds: Folds of a cross-validation; 1 on a split.
         runs: Trials with the chosen rate, per fold, each from a fresh seed.
-        selection_runs: Trials per fold and learning rate.
         holdout: Share of validation data: of what is not the test fold, or of a random split.
         split_seed: Seeds the shuffling before items are dealt to the parts.
         seed: Seeds weights, batch order and dropout.
@@ -73,7 +79,6 @@ class CompareSettings:
     split: str
     folds: int
     runs: int
-    selection_runs: int
     holdout: float
     split_seed: int
     seed: int
@@ -103,7 +108,7 @@ class CompareSettings:
         if len(self.norms) < 2:
             raise ValueError("nothing to compare with 'none'; name a norm, e.g. graph")
         require_integer("folds", self.folds, at_least=1 if self.protocol == "split" else 2)
-        for name in ("runs", "selection_runs", "epochs", "batch_size"):
+        for name in ("runs", "epochs", "batch_size"):
             require_integer(name.replace("_", " "), getattr(self, name), at_least=1)
         require_integer("seed", self.seed, at_least=0)
         require_integer("split seed", self.split_seed, at_least=0)
@@ -125,8 +130,18 @@ class CompareSettings:
 
     @property
     def selection_trials(self) -> int:
-        """Trials of one norm that choose its learning rate."""
-        return self.folds * self.selection_runs * len(self.learning_rates) if self.selects else 0
+        """Trials of one norm that choose its learning rates."""
+        return self.rate_choices * len(self.learning_rates) if self.selects else 0
+
+    @property
+    def rate_choices(self) -> int:
+        """How often a norm's learning rate is chosen: in every fold, or for every seed."""
+        return self.runs if self.by_seed else self.folds
+
+    @property
+    def by_seed(self) -> bool:
+        """Whether a learning rate is chosen for every seed: on one split."""
+        return self.protocol == "split" and self.folds == 1
 
     @property
     def reported_trials(self) -> int:
@@ -149,8 +164,15 @@ class CompareSettings:
         """Read what `to_dict` wrote; entries that are no settings are left out.
 
         Raises:
-            ValueError: A setting is missing, or is not of its type.
+            ValueError: A setting is missing or not of its type, or the run is of a version that
+                chose one rate for all seeds of a split.
         """
+        several = len(data.get("learning_rates", ())) > 1
+        if several and data.get("protocol") == "split" and "selection_runs" in data:
+            raise ValueError(
+                "this run chose one learning rate for all seeds, which tells equal norms apart in "
+                "one comparison out of four; run it again into another folder"
+            )
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         for name, value in known.items():
             kind, what = _KINDS[cls.__dataclass_fields__[name].type]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphnorms.lab.design import Pair
 from graphnorms.lab.outcomes import Trials
+from graphnorms.training.metrics import Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +24,9 @@ class Sensitivity:
         scores: Mean validation score per rate; None where no trial of it was done.
         done, failed: Trials per rate.
         best: The rate with the best mean, among those with the most trials done.
-        near: Rates whose mean is within the tolerance (`NEAR` margins) of the best and none of
-            whose trials failed; the best counts.
+        near: Rates whose mean is within the tolerance (`NEAR` margins) of the *leader's* best, or
+            better, and none of whose trials failed. Of a norm that learns nothing every rate is
+            near its own best.
         neighbour_loss: How much worse the rates next to the best are, on average, in the unit of
             the score; None if there is none with a score.
         grid_loss: The same over the whole grid but the best.
@@ -57,21 +59,42 @@ class Sensitivity:
 
 
 NEAR = 2.0
-"""Margins from the best within which a learning rate is called near: grids are coarse."""
+"""Margins from the leader's best within which a learning rate is called near: grids are coarse."""
 
 
-def sensitivities(trials: Mapping[str, Trials], tolerance: float) -> dict[str, Sensitivity]:
+def sensitivities(
+    trials: Mapping[str, Trials], tolerance: float, leader: str | None = None
+) -> dict[str, Sensitivity]:
     """Describe every norm's dependence on the learning rate, over one grid for all.
 
     Args:
         trials: Trials per norm.
         tolerance: What counts as near the best, in the unit of the score.
+        leader: The norm whose best is meant; None: each norm's own.
     """
     grid = tuple(sorted({rate for of_norm in trials.values() for rate, _ in _all(of_norm)}))
-    return {norm: _sensitivity(of_norm, grid, tolerance) for norm, of_norm in trials.items()}
+    found = {norm: _sensitivity(of_norm, grid) for norm, of_norm in trials.items()}
+    return {
+        norm: replace(one, near=_near(one, found[leader or norm], trials[norm].metric, tolerance))
+        for norm, one in found.items()
+    }
 
 
-def _sensitivity(of_norm: Trials, grid: tuple[float, ...], tolerance: float) -> Sensitivity:
+def _near(one: Sensitivity, leader: Sensitivity, metric: Metric, tolerance: float) -> int:
+    """Count the rates without failures at which a norm comes near the leader's best."""
+    if leader.best is None:
+        return 0
+    best = leader.scores[leader.rates.index(leader.best)] or 0.0
+    sign = 1 if metric.higher_is_better else -1
+    # Up to the rounding of means of fractions.
+    most = tolerance + 1e-9 * max(abs(best), tolerance)
+    return sum(
+        score is not None and not failed and sign * (best - score) <= most
+        for score, failed in zip(one.scores, one.failed, strict=True)
+    )
+
+
+def _sensitivity(of_norm: Trials, grid: tuple[float, ...]) -> Sensitivity:
     higher = of_norm.metric.higher_is_better
     found: dict[float, list[float]] = {rate: [] for rate in grid}
     for (rate, _), record in of_norm.tried.items():
@@ -107,20 +130,11 @@ def _sensitivity(of_norm: Trials, grid: tuple[float, ...], tolerance: float) -> 
     losses = {place: loss(place, best) for place in range(len(grid)) if place != best}
     known = {place: amount for place, amount in losses.items() if amount is not None}
     beside = [known[place] for place in (best - 1, best + 1) if place in known]
-    # Loss within the tolerance, up to the rounding of means of fractions.
-    within = [place for place, amount in known.items() if amount <= tolerance * (1 + 1e-9)]
-    near = sum(not failed[grid[place]] for place in within)
-    return Sensitivity(
-        norm=result.norm,
-        rates=grid,
-        scores=scores,
-        done=result.done,
-        failed=result.failed,
+    return replace(
+        result,
         best=grid[best],
-        near=near + 1,
         neighbour_loss=sum(beside) / len(beside) if beside else None,
         grid_loss=sum(known.values()) / len(known) if known else None,
-        chosen=result.chosen,
         at_edge=len(grid) > 1 and best in (0, len(grid) - 1),
     )
 

@@ -12,6 +12,7 @@ from graphnorms.lab.design import Design, Pair
 from graphnorms.lab.outcomes import Trials
 from graphnorms.lab.pairs import PairedTest, compare_all
 from graphnorms.lab.statistics import Estimate
+from graphnorms.lab.trivial import beats
 from graphnorms.training.metrics import Metric
 
 HIGHEST_TARGET = 0.99
@@ -66,30 +67,35 @@ class TimesToTarget:
         return {pair: math.log(min(steps, self.bounds[pair])) for pair, steps in self.steps.items()}
 
 
-def common_target(trials: Mapping[str, Trials], baseline: str) -> Target | None:
+def common_target(
+    trials: Mapping[str, Trials], baseline: str, level: float | None = None
+) -> Target | None:
     """Fix the training score that all norms are timed to.
 
     The best that three quarters of the baseline's trials reach at some epoch, rounded to the easy
     side: fractions down to a percent and at most 0.99, other scores to two significant digits.
     The rule does not look at the norms that compete: it asks how soon each gets to where training
     without normalization gets at all within the budget, and leaves the baseline itself a median.
-    Without a done trial of the baseline, the worst of the same quantity over all norms. None if
-    no trial was done.
+    Without a done trial of the baseline, or where it gets no better than the trivial predictor,
+    the worst of the same quantity over the norms that do. None if there is no such norm.
 
     Args:
         trials: Trials per norm.
         baseline: Name of the norm that sets the target.
+        level: Training score of the trivial predictor, if it is known.
     """
-    attained = {norm: _attained(of_norm) for norm, of_norm in trials.items()}
-    known = {norm: value for norm, value in attained.items() if math.isfinite(value)}
+    eased = {
+        norm: _eased(attained, of_norm.metric)
+        for norm, of_norm in trials.items()
+        if math.isfinite(attained := _attained(of_norm))
+    }
+    known = {norm: at for norm, at in eased.items() if beats(trials[norm].metric, at, level)}
     if not known:
         return None
-    metric = next(iter(trials.values())).metric
-    source = baseline if baseline in known else None
-    worst = min if metric.higher_is_better else max
-    return Target(
-        _eased(known[source] if source is not None else worst(known.values()), metric), source
-    )
+    if baseline in known:
+        return Target(known[baseline], baseline)
+    worst = min if next(iter(trials.values())).metric.higher_is_better else max
+    return Target(worst(known.values()), None)
 
 
 def times_to_target(
@@ -137,14 +143,22 @@ def compare_speeds(
     two norms are alike, d stays symmetric around 0 with that substitution. A rank test would
     not need it, but ignores that the folds' training sets overlap.
 
-    Norms with too few trials to be judged come last; norms without trials are left out.
+    As with scores, order and tests use the trials that every norm has an outcome of, norms with
+    too few to be judged left aside: these come last. Norms without trials are left out.
     """
-    logs = {norm: of_norm.log_steps() for norm, of_norm in times.items() if of_norm.steps}
-    minimum = design.minimum(math.comb(len(logs), 2))
+    every = {norm: of_norm.log_steps() for norm, of_norm in times.items() if of_norm.steps}
+    minimum = design.minimum(math.comb(len(every), 2))
+    few = {norm for norm, of_norm in every.items() if design.values(of_norm).size < minimum}
+    peers = [set(every[norm]) for norm in (every.keys() - few or every.keys())]
+    shared = set.intersection(*peers) if peers else set[Pair]()
+    logs = {
+        norm: {pair: steps for pair, steps in of_norm.items() if pair in shared}
+        for norm, of_norm in every.items()
+    }
 
     def place(norm: str) -> tuple[bool, float, str]:
         values = design.values(logs[norm])
-        return values.size < minimum, float(values.mean()), norm
+        return norm in few, float(f"{values.mean():.12g}") if values.size else math.inf, norm
 
     order = sorted(logs, key=place)
     tests = compare_all(logs, order, design=design)

@@ -39,8 +39,13 @@ class Estimate:
 
     @property
     def half_width(self) -> float:
-        """Half the length of the interval."""
-        return (self.high - self.low) / 2
+        """How far the interval reaches from the value, on its longer side."""
+        return max(self.high - self.mean, self.mean - self.low)
+
+    def within(self, least: float, most: float) -> Estimate:
+        """Return the estimate with its interval cut to the scores that there are."""
+        low, high = (min(max(end, least), most) for end in (self.low, self.high))
+        return Estimate(self.mean, low, high)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 from graphnorms.lab.design import Design
 from graphnorms.lab.pairs import PairedTest
 from graphnorms.lab.rates import Sensitivity
-from graphnorms.lab.recommendation import Recommendation
+from graphnorms.lab.recommendation import MOST_FAILED, Recommendation
 from graphnorms.lab.scale import Scale
 from graphnorms.lab.speed import Target
 from graphnorms.lab.statistics import Estimate
@@ -42,6 +42,8 @@ class NormSummary:
         last: Protocol `"paper"` only: the validation score of the last epoch.
         selected_epoch: Protocol `"paper"` only: the epoch (from 1) that `score` is from.
         difference: Of scores, to the best norm, paired; None for the best itself.
+        trivial_p: Of the paired difference to the trivial predictor, two-sided and not adjusted;
+            None if that is not known.
         reached: Trials whose training score, in eval mode, reached the target.
         steps_to_target, seconds_to_target: Median over trials, a miss counting as later than any
             other; None if half or more miss. Evaluation is not in the seconds.
@@ -70,6 +72,7 @@ class NormSummary:
     last: Estimate | None = None
     selected_epoch: int | None = None
     difference: PairedTest | None = None
+    trivial_p: float | None = None
     reached: int = 0
     steps_to_target: float | None = None
     seconds_to_target: float | None = None
@@ -80,6 +83,11 @@ class NormSummary:
     def trials(self) -> int:
         """Trials with an outcome, those that choose the rate not counted."""
         return self.done + self.failed
+
+    @property
+    def unreliable(self) -> bool:
+        """Whether more of its trials failed than a norm to be recommended may lose."""
+        return self.failed > MOST_FAILED * self.trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +104,12 @@ class Verdict:
         minimum: Folds, or seeds, below which nothing is judged; it rises with the norms.
         rows: One per norm, best first; then those with too few trials, then those with none.
         best: The norm with the best mean score; None if no trial was done.
+        contenders: The norms that were ranked, best first: those with enough trials and few
+            failures, see `judge`. The others stand behind them.
+        shared, completed: Trials per norm that every contender completed, which scores and tests
+            use, and trials that one of them did.
+        trivial: Score of the predictor that looks at no graph, over the same folds; None if the
+            run does not say.
         tied: Norms that cannot be told apart from `best` by score, `best` included and first;
             empty if nothing could be judged.
         differences: Of scores, all pairs; the better of `rows` is `first`.
@@ -108,7 +122,7 @@ class Verdict:
         detectable_after: The same from the spread of the paired differences seen.
         needed_for_margin: Folds, or seeds, that would find a difference as large as the margin;
             None if no number would, or nothing is known of the spread.
-        recommendation: Which norm to use; None if nothing could be judged.
+        recommendation: Which norm to use; None if nothing could be judged, or nothing deserves it.
         score_sentence, power_sentence, equal_sentence, speed_sentence, rates_sentence,
             advice_sentence, protocol_sentence, failure_sentence: In plain words, with catalogue
             names; `wording.describe` gives them with other names. Some may be empty.
@@ -123,6 +137,10 @@ class Verdict:
     minimum: int
     rows: tuple[NormSummary, ...]
     best: str | None
+    contenders: tuple[str, ...]
+    shared: int
+    completed: int
+    trivial: float | None
     tied: tuple[str, ...]
     differences: tuple[PairedTest, ...]
     target: Target | None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from graphnorms.lab.design import Design
 from graphnorms.lab.pairs import PairedTest
-from graphnorms.lab.phrases import MOST_NAMED, Name, be, called_by, listing, rough
+from graphnorms.lab.phrases import MOST_NAMED, Name, be, called_by, listing, percent, rough
+from graphnorms.lab.recommendation import MOST_FAILED
 from graphnorms.lab.scale import Scale
 from graphnorms.lab.wording_choice import advice, rates
 from graphnorms.lab.wording_failures import failures
@@ -149,12 +150,38 @@ def _protocol(verdict: Verdict, name: Name) -> str:
 
 def _score(verdict: Verdict, name: Name) -> str:
     if verdict.best is None:
+        if verdict.completed:
+            return "inconclusive: no trial was completed by every norm."
         return "no trial was completed, so there is nothing to judge."
     best = verdict.row(verdict.best)
     if not verdict.conclusive:
         return _inconclusive(verdict, best, name)
+    return f"{_ranked(verdict, best, name)}{_which_trials(verdict, name)}"
+
+
+def _which_trials(verdict: Verdict, name: Name) -> str:
+    """Say on which trials the norms were compared, and which norms were not."""
+    text = ""
+    if verdict.shared < verdict.completed:
+        text = (
+            f" Compared on the {verdict.shared} of {verdict.completed} trials that every norm "
+            "ranked here completed."
+        )
+    failing = [
+        f"{name(row.norm)} ({row.failed} of {row.trials} trials failed)"
+        for row in verdict.rows
+        if row.unreliable and row.norm not in verdict.contenders
+    ]
+    if failing:
+        text += f" Not ranked, as more than {percent(MOST_FAILED, 0)} failed: {listing(failing)}."
+    return text
+
+
+def _ranked(verdict: Verdict, best: NormSummary, name: Name) -> str:
     against = [test for test in verdict.differences if test.involves(best.norm)]
-    worse = [test for test in against if test.told_apart]
+    worse = [
+        test for test in against if test.told_apart and test.other(best.norm) in verdict.contenders
+    ]
     losses = _losses(verdict, worse, name)
     here = f"on {'these' if best.pairs > 1 else 'this'} {verdict.design.count(best.pairs)}"
     # "Of all pairs" matters: of norms tied with the best, two can still differ from each other.
@@ -196,7 +223,7 @@ def _inconclusive(verdict: Verdict, best: NormSummary, name: Name) -> str:
         )
     most = max((test.pairs for test in verdict.differences), default=0)
     minimum, design = verdict.minimum, verdict.design
-    shared = f"inconclusive. No two norms share more than {count(most)}, and to judge "
+    shared = f"inconclusive. The norms share no more than {count(most)}, and to judge "
     if design.folds and minimum > design.folds:
         # More folds of this size there are none: the data would have to be cut into more.
         least = design.least(math.comb(len(verdict.rows), 2))
@@ -272,10 +299,7 @@ def _at(verdict: Verdict, row: NormSummary) -> str:
         return ""
     interval = ""
     if not math.isnan(score.low):
-        low, high = score.low, score.high
-        if scale.metric.fraction:
-            low, high = max(0.0, low), min(1.0, high)
-        interval = f" ({scale.number(low)} to {scale.score(high)})"
+        interval = f" ({scale.number(score.low)} to {scale.score(score.high)})"
     return f" with {scale.score(score.mean)}{interval}"
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphnorms.lab.phrases import MOST_NAMED, Name, listing, several
+from graphnorms.lab.phrases import MOST_NAMED, Name, listing, percent, several
 from graphnorms.lab.rates import NEAR
+from graphnorms.lab.recommendation import MOST_FAILED
+from graphnorms.lab.trivial import trivial_name
 
 if TYPE_CHECKING:
+    from graphnorms.lab.recommendation import Recommendation
     from graphnorms.lab.verdict import Verdict
 
 
@@ -29,7 +32,7 @@ def rates(verdict: Verdict, name: Name) -> str:
         )
     else:
         counts = f"{listing(f'{name(one.norm)} {one.near}' for one in judged)} of {len(grid)}"
-    sentence = f"Learning rates within {_near(verdict)} of the norm's best: {counts}."
+    sentence = f"Learning rates within {_near(verdict)} of {_best(verdict, name)}: {counts}."
     edge = [one for one in judged if one.at_edge]
     if edge:
         named = listing(f"{name(one.norm)} ({one.best:g})" for one in edge[:MOST_NAMED])
@@ -42,12 +45,12 @@ def advice(verdict: Verdict, name: Name) -> str:
     """Say which norm to use, and by which numbers."""
     found = verdict.recommendation
     if found is None:
-        return ""
+        return _nothing(verdict, name)
     others = len(found.among) - 1
     rivals = [name(norm) for norm in found.soonest if norm != found.norm]
     reasons = []
     if not others:
-        reasons.append("no other can be called as good")
+        reasons.append(_standing(found, name))
     elif found.steps_to_target is not None:
         when = f"reaches the target in {several(found.steps_to_target, 'step')}"
         if rivals and len(rivals) <= MOST_NAMED:
@@ -56,11 +59,13 @@ def advice(verdict: Verdict, name: Name) -> str:
             reasons.append(when)
         else:
             reasons.append(f"{when}, sooner than the others")
+    if found.failed:
+        reasons.append(f"{found.failed} of its {found.trials} trials failed")
     if found.rates > 1:
         verb = "comes" if found.near == 1 else "come"
+        best = "its best" if found.norm == verdict.best else _best(verdict, name)
         reasons.append(
-            f"{found.near} of {found.rates} learning rates {verb} within {_near(verdict)} of its "
-            "best"
+            f"{found.near} of {found.rates} learning rates {verb} within {_near(verdict)} of {best}"
         )
     if found.extra_parameters is not None:
         reasons.append(
@@ -70,22 +75,63 @@ def advice(verdict: Verdict, name: Name) -> str:
         )
     if found.needs:
         reasons.append(f"it needs {listing(found.needs)} besides")
-    among = f"of the {len(found.among)} that cannot be told from the best, " if others else ""
+    among = f"of the {len(found.among)} shown to be practically equal in score, " if others else ""
     caveat = ", as far as optimistic scores allow" if verdict.optimistic else ""
     head = f"Recommended{caveat}: {name(found.norm)}"
-    if not reasons:
-        return f"{head}."
     if others and found.steps_to_target is not None:
         reasons[0] = f"it {reasons[0]}"
-    return f"{head}; {among}{'; '.join(reasons)}{_decided(found.decided_by)}."
+    body = f"{among}{'; '.join(reasons)}"
+    limits = ""
+    if others and found.unproven:
+        limits = f" {name(found.among[0])} has {_standing(found, name)}."
+    return f"{head}; {body}{_decided(found.decided_by)}.{limits}{_against_chance(verdict, found)}"
+
+
+def _standing(found: Recommendation, name: Name) -> str:
+    """Say what is shown of the leader, and what is not."""
+    if not found.unproven:
+        return "shown to be better than every other norm that was ranked"
+    if len(found.unproven) > MOST_NAMED:
+        return f"the best mean, not shown to be better than {len(found.unproven)} others"
+    return f"the best mean, not shown to be better than {listing(map(name, found.unproven))}"
+
+
+def _against_chance(verdict: Verdict, found: Recommendation) -> str:
+    """Say how the recommended norm stands to the trivial predictor, unless it clearly wins."""
+    trivial = trivial_name(verdict.scale.metric)
+    if verdict.trivial is None:
+        return f" Not compared with {trivial}: the run does not say how good that is."
+    score = verdict.scale.score(verdict.trivial)
+    if found.above_trivial:
+        return ""
+    return f" It is not shown to be better than {trivial} ({score})."
+
+
+def _nothing(verdict: Verdict, name: Name) -> str:
+    """Say why no norm is recommended, where norms were judged."""
+    if verdict.best is None or not verdict.tied:
+        return ""
+    best = verdict.row(verdict.best)
+    if best.unreliable:
+        why = f"more than {percent(MOST_FAILED, 0)} of the trials of every norm failed"
+    else:
+        score = "" if verdict.trivial is None else f" ({verdict.scale.score(verdict.trivial)})"
+        trivial = trivial_name(verdict.scale.metric)
+        why = f"{name(best.norm)}, the best, is no better than {trivial}{score}"
+    return f"No norm is recommended: {why}."
 
 
 def _decided(by: str) -> str:
     return {
-        "robustness": " (the learning rate decided)",
+        "robustness": " (failures and learning rates decided)",
         "simplicity": " (its simplicity decided)",
-        "order": " (nothing told these apart: the better mean decided)",
+        "mean": " (nothing else told these apart: the better mean decided)",
+        "name": " (nothing told these apart, not even the mean: the alphabet decided)",
     }.get(by, "")
+
+
+def _best(verdict: Verdict, name: Name) -> str:
+    return "the norm's best" if verdict.best is None else f"the best of {name(verdict.best)}"
 
 
 def _near(verdict: Verdict) -> str:

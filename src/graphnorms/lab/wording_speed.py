@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from graphnorms.lab.phrases import MOST_NAMED, Name, be, listing, percent, seconds, several
+from graphnorms.lab.trivial import trivial_name
 
 if TYPE_CHECKING:
     from graphnorms.lab.pairs import PairedTest
@@ -14,8 +15,15 @@ if TYPE_CHECKING:
 
 def speed(verdict: Verdict, name: Name) -> str:
     """Say which norm reaches the target soonest, and which cannot be told apart from it."""
+    return f"{_order(verdict, name)}{_untimed(verdict, name)}"
+
+
+def _order(verdict: Verdict, name: Name) -> str:
     target = verdict.target
     if target is None or not verdict.speed_order:
+        if verdict.best is not None and verdict.trivial is not None:
+            trivial = trivial_name(verdict.scale.metric)
+            return f"Speed: not timed, as no norm trains and tests better than {trivial}."
         return "Speed: no trial was completed, so there is nothing to judge."
     first = verdict.row(verdict.speed_order[0])
     if first.reached == 0:
@@ -24,7 +32,7 @@ def speed(verdict: Verdict, name: Name) -> str:
     tests = [test for test in verdict.speed_differences if test.involves(first.norm)]
     if not any(test.adjusted_p is not None for test in tests):
         few = verdict.design.count(2).split()[1]
-        why = "" if len(verdict.rows) == 1 else f"; too few {few} to judge the order"
+        why = "" if len(verdict.speed_order) == 1 else f"; too few {few} to judge the order"
         return f"Speed: {soonest}{why}."
     later = [test for test in tests if test.told_apart]
     tied = listing(map(name, verdict.speed_tied[1:]))
@@ -39,6 +47,15 @@ def speed(verdict: Verdict, name: Name) -> str:
     if tied:
         sentence += f"; {tied} cannot be told apart from it"
     return f"Speed: {sentence}."
+
+
+def _untimed(verdict: Verdict, name: Name) -> str:
+    """Name the norms that are not timed because they do not beat the trivial predictor."""
+    left = [row.norm for row in verdict.rows if row.score and row.norm not in verdict.speed_order]
+    if verdict.target is None or not left:
+        return ""
+    trivial = trivial_name(verdict.scale.metric)
+    return f" Not timed, as no better than {trivial}: {listing(map(name, left))}."
 
 
 def goal(verdict: Verdict) -> str:

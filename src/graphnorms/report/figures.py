@@ -235,7 +235,7 @@ def _forest(
         [
             ("", "@pair"),
             ("95%", value),
-            ("p (Holm)", "@p"),
+            ("p (adjusted)", "@p"),
             ("better, equal, worse", "@odds"),
             ("pairs", "@pairs"),
         ],

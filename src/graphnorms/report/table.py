@@ -139,20 +139,20 @@ def _caption(verdict: Verdict, columns: Container[str]) -> list[str]:
             "the folds that then measure them; mean of folds ± half the 95% interval",
         ]
     else:
-        lines = [f"test: {what}{way}; mean of {kind}", "± half the 95% interval"]
+        lines = [f"test: {what}{way}; mean of {kind}", "± the longer side of the 95% interval"]
         if len(", ".join(lines)) <= CAPTION_WIDTH:
             lines = [" ".join(lines)]
     if target is not None and "steps" in columns:
-        whose = f"{target.source!r} gets" if target.source else "all norms get"
+        whose = f"{target.source!r} gets" if target.source else "all norms timed get"
         times = "steps, seconds" if "seconds" in columns else "steps"
         lines.append(f"{times}: median to {goal(verdict)}, which {whose} to")
     if "train" in columns:
         lines.append("train: training items, in eval mode")
     if "p" in columns:
-        lines.append("p: of the difference to the best, paired, Holm-adjusted over all pairs")
+        lines.append("p: of the difference to the best, paired, adjusted over all pairs")
     if "last" in columns and not verdict.optimistic and _has_grid(verdict):
         near = scale.difference(NEAR * verdict.margin)
-        lines.append(f"rates near: learning rates within {near} of the norm's best one")
+        lines.append(f"rates near: learning rates within {near} of the leader's best")
     return lines
 
 

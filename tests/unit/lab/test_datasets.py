@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -91,11 +92,25 @@ def test_wilcoxon_is_scipys_and_adjusted_by_holm() -> None:
     assert [test.adjusted_p for test in tests] == pytest.approx(list(adjusted))
 
 
-def test_equal_sizes_are_ranked_alike_and_zeros_left_out() -> None:
+def test_equal_sizes_are_ranked_alike_and_a_single_zero_is_left_out() -> None:
     # Ranks 1.5, 1.5, 3 with all signs equal: two of eight ways are as extreme.
     assert signed_ranks(np.array([0.1, 0.1, 0.3, 0.0])) == 2 / 8
     assert signed_ranks(np.zeros(4)) == 1.0
     assert signed_ranks(np.array([0.3 - 0.2, 0.2 - 0.1, 0.3])) == 2 / 8
+
+
+def test_zeros_are_split_as_in_demsars_example() -> None:
+    """His table 2: two zeros share rank 1.5, so that R+ is 93 and R− is 12."""
+    thousandths = np.array([5, -8, 17, 33, 6, -5, 7, 0, 63, 0, 22, 47, 9, 21])
+    ranks = np.array([3.5, 7, 9, 12, 5, 3.5, 6, 14, 11, 13, 8, 10])  # of those that are not 0
+    sums = [abs(ranks @ signs) for signs in itertools.product((1, -1), repeat=12)]
+    right = float(np.mean(np.array(sums) >= 93 - 12))
+    assert signed_ranks(thousandths / 1000) == pytest.approx(right)
+    # Without the zeros the ranks are lower, and the p-value is another.
+    alone = signed_ranks(thousandths[thousandths != 0] / 1000)
+    assert alone != pytest.approx(right)
+    # Of three zeros one is left out.
+    assert signed_ranks(np.append(thousandths, 0) / 1000) == pytest.approx(right)
 
 
 def test_lower_is_better_turns_the_ranks_round() -> None:

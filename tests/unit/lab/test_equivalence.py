@@ -80,3 +80,20 @@ def test_equivalence_in_degenerate_cases() -> None:
     certain = probabilities([0.1] * 4, 0.2)
     assert certain is not None
     assert (certain.first, certain.equal, certain.second) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("noise", [0.0, 1e-16, 1e-13])
+def test_on_the_edge_up_to_rounding_both_tests_say_not_equal(sign: int, noise: float) -> None:
+    """0.81 − 0.80 is 0.010000000000000009, and 0.80 − 0.79 is 0.010000000000000009 too."""
+    scores = np.linspace(0.6, 0.9, 10)
+    wobble = noise * np.array([1, -1] * 5)
+    differences = sign * ((scores + 0.01 + wobble) - scores)
+    assert equivalence_by_t(differences, 0.01, test_ratio=10 / 81) == 1.0
+    assert equivalence_by_flips(differences, 0.01) == 1.0
+    found = probabilities(differences, 0.01)
+    assert found is not None
+    assert (found.first, found.equal, found.second) == (0.0, 1.0, 0.0)
+    # A thousandth inside the margin all signs agree, for both.
+    inside = 0.999 * differences
+    assert equivalence_by_t(inside, 0.01) == equivalence_by_flips(inside, 0.01) == 2.0**-10

@@ -117,7 +117,8 @@ def test_every_norm_and_rate_of_a_fold_has_the_same_seed_and_no_two_folds_runs_o
                 # Fold 0 of a cross-validation and a given split are never in one comparison.
                 seeds.setdefault(record.config["seed"], set()).add((seed, stage, fold, run))
     assert all(len(users) == 1 for users in seeds.values())
-    assert len(seeds) == 3 * (10 * (1 + 5) + 30 - 5)
+    # On a split 30 seeds choose and 30 are reported; the first of those are fold 0's.
+    assert len(seeds) == 3 * (10 * (1 + 5) + (30 - 1) + (30 - 5))
 
 
 def test_final_seeds_are_never_those_that_chose_the_rate(make):
@@ -170,17 +171,41 @@ def test_each_norm_gets_in_each_fold_the_rate_that_was_best_there(make):
     assert rates == {place: {rate} for place, rate in best.items()}
 
 
-def test_on_a_split_each_norm_gets_one_rate_over_all_seeds(make):
-    schedule = make(protocol="split", budget="standard", runs=15)
-    assert schedule.settings.selection_runs == 2
+def test_on_a_split_the_rate_is_chosen_anew_for_every_norm_and_seed(make):
+    schedule = make(protocol="split", runs=6)
+    best = {(norm, run): RATES[(place + run) % 2] for run in range(6) for place, norm in
+            enumerate(NORMS)}  # fmt: skip
 
     def trial(config, dataset=None, on_epoch=None):
-        scores = {(0, RATES[0]): 0.9, (0, RATES[1]): 0.8, (1, RATES[0]): 0.5, (1, RATES[1]): 0.7}
-        return outcome(config, scores.get((config.run, config.learning_rate), 0.0))
+        return outcome(config, float(config.learning_rate == best[config.norm, config.run]))
 
-    finals = [r for r in run_through(schedule, trial) if r.config["stage"] == "final"]
-    assert {record.config["learning_rate"] for record in finals} == {RATES[1]}, "best on average"
-    assert Counter(record.config["norm"] for record in finals) == dict.fromkeys(NORMS, 15)
+    records = run_through(schedule, trial)
+    finals = [facts(record) for record in records if record.config["stage"] == "final"]
+    assert {(norm, run): rate for norm, _, _, run, rate in finals} == best
+    seeds = {
+        stage: [record.config["seed"] for record in records if record.config["stage"] == stage]
+        for stage in ("select", "final")
+    }
+    assert not set(seeds["select"]) & set(seeds["final"])
+    # Six seeds of each kind: shared by the norms, and by the rates that are tried.
+    assert Counter(seeds["select"]) == dict.fromkeys(set(seeds["select"]), 3 * len(RATES))
+    assert (len(set(seeds["select"])), len(set(seeds["final"]))) == (6, 6)
+
+
+def test_on_a_split_a_seed_is_complete_before_the_next_begins(make):
+    records = run_through(make(protocol="split", runs=4), prefer({}))
+    runs = [facts(record)[3] for record in records]
+    assert runs == sorted(runs)
+    assert [facts(record)[1] for record in records[:9]] == ["select"] * 6 + ["final"] * 3
+
+
+def test_a_run_with_one_rate_for_all_seeds_is_not_read(make):
+    settings = make(protocol="split").settings.to_dict()
+    assert make().settings.from_dict(settings).to_dict() == settings
+    with pytest.raises(ValueError, match="one learning rate for all seeds"):
+        make().settings.from_dict(settings | {"selection_runs": 1})
+    one_rate = settings | {"selection_runs": 1, "learning_rates": [0.01]}
+    assert make().settings.from_dict(one_rate).learning_rates == (0.01,)
 
 
 def test_reported_trials_are_known_once_all_rates_of_their_fold_are_and_not_before(make):

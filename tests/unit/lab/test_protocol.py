@@ -37,7 +37,7 @@ def test_what_is_not_said_comes_from_data_preset_and_budget(mutag):
     assert (found.protocol, found.budget, found.preset) == ("nested", "quick", "default")
     assert (found.model, found.metric, found.unit) == ("gin", "accuracy", "")
     assert found.norms == DEFAULT_NORMS
-    assert (found.folds, found.runs, found.selection_runs, found.split) == (10, 1, 1, "fold")
+    assert (found.folds, found.runs, found.split) == (10, 1, "fold")
     assert (found.epochs, found.batch_size, found.weight_decay) == (50, 32, 0.0)
     assert found.learning_rates == (0.001, 0.005, 0.02)
     assert (found.seed, found.split_seed, found.device) == (0, 0, "cpu")
@@ -87,7 +87,7 @@ def test_a_budget_is_the_same_for_every_norm(mutag, budget, protocol):
     rates = len(about.learning_rates)
     selecting, reported = {
         "nested": (10 * rates, 10 * about.runs),
-        "split": (about.selection_runs * rates, about.seeds),
+        "split": (about.seeds * rates, about.seeds),
         "paper": (0, 10 * rates),
     }[protocol]
     assert found.selection_trials == selecting

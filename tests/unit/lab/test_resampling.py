@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from graphnorms.lab.resampling import MOST_EXACT, bootstrap_interval, expanded, sign_flip
+from graphnorms.lab.resampling import (
+    MOST_EXACT,
+    bootstrap_interval,
+    expanded,
+    joint_sign_flips,
+    sign_flip,
+)
 
 DIFFERENCES = np.array([0.031, 0.012, -0.007, 0.044, 0.02, 0.015, -0.002, 0.027])
 
@@ -58,6 +65,54 @@ def test_the_sign_flip_test_keeps_its_level_where_t_does_not_promise_to() -> Non
     draws = rng.standard_normal((2000, 10)) * rng.choice([0.01, 1.0], (2000, 10))
     rejected = np.mean([sign_flip(row) <= 0.05 for row in draws])
     assert rejected <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
+
+
+def test_joint_flips_of_one_pair_are_its_own() -> None:
+    for values in (DIFFERENCES, DIFFERENCES - 0.01, np.zeros(5)):
+        assert joint_sign_flips(values[None]) == [pytest.approx(sign_flip(values))]
+
+
+def test_joint_flips_are_the_step_down_of_westfall_and_young_by_enumeration() -> None:
+    """Every flip, every t-statistic and every maximum, one by one."""
+    scores = np.random.default_rng(4).normal(0, 1, (4, 7)) + np.array([[0], [0.3], [1], [2]])
+    d = np.stack([scores[i] - scores[j] for i, j in itertools.combinations(range(4), 2)])
+
+    def t(signs: tuple[int, ...], row: int) -> float:
+        values = np.array(signs) * d[row]
+        return abs(values.mean()) / (values.std(ddof=1) / math.sqrt(len(values)))
+
+    seen = [t((1,) * 7, row) for row in range(6)]
+    order = sorted(range(6), key=lambda row: -seen[row])
+    expected, largest = [0.0] * 6, 0.0
+    flips = list(itertools.product((1, -1), repeat=7))
+    for rank, row in enumerate(order):
+        hits = sum(
+            max(t(signs, other) for other in order[rank:]) >= seen[row] - 1e-9 for signs in flips
+        )
+        largest = max(largest, hits / len(flips))
+        expected[row] = largest
+    assert joint_sign_flips(d) == pytest.approx(expected)
+    assert joint_sign_flips(d[::-1]) == pytest.approx(expected[::-1])
+    # Adjusted p-values are no less than the pairs' own, and six seeds suffice for any number.
+    assert all(p >= sign_flip(row) for p, row in zip(joint_sign_flips(d), d, strict=True))
+    assert joint_sign_flips(np.ones((45, 6))) == [2 / 2**6] * 45
+
+
+def test_joint_flips_where_a_pair_lacks_a_seed() -> None:
+    d = np.array([[1.0, 2.0, 3.0, math.nan], [0.0, 0.0, 0.0, 0.0]])
+    first, second = joint_sign_flips(d)
+    assert (first, second) == (2 / 8, 1.0)
+
+
+def test_drawn_joint_flips_agree_with_the_exact_ones() -> None:
+    d = np.random.default_rng(2).normal(0.6, 1.0, (3, MOST_EXACT + 1))
+    drawn = joint_sign_flips(d)
+    assert drawn == joint_sign_flips(d)
+    from graphnorms.lab import resampling
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resampling, "MOST_EXACT", MOST_EXACT + 1)
+        assert joint_sign_flips(d) == pytest.approx(drawn, abs=0.003)
 
 
 @pytest.mark.parametrize("count", [6, 15, 40])

@@ -278,7 +278,7 @@ def test_failed_missing_and_diverged_trials_are_told(
         if config.stage == "final" and config.norm == "batch" and config.split["fold"] == 1:
             raise RuntimeError("out of luck")
         if len(in_this_process) == 40:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return run_trial(config, dataset, on_epoch, **more)
 
     monkeypatch.setattr(training, "run_trial", unlucky)

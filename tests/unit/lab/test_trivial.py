@@ -1,0 +1,79 @@
+"""What a predictor scores that looks at no graph, against scikit-learn's."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics
+
+from graphnorms.data import load_dataset, split_items
+from graphnorms.lab.choices import Choices, resolve
+from graphnorms.lab.plan import Schedule, code_versions
+from graphnorms.lab.trivial import Trivial, beats, trivial_score, trivial_scores
+from graphnorms.training.metrics import METRICS
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("metric", "kind", "targets", "right"),
+    [
+        ("accuracy", "classification", [0, 2, 2, 1, 2, -1], 3 / 5),
+        ("accuracy", "binary", [[1, 0], [1, NAN], [0, 0]], 4 / 5),
+        ("accuracy", "binary", [[1.0], [0.0]], 1 / 2),
+        ("roc_auc", "binary", [[1, 0], [0, 1], [0, NAN]], 1 / 2),
+        ("average_precision", "binary", [[1, 0], [0, 1], [0, 1], [0, NAN]], (1 / 4 + 2 / 3) / 2),
+        ("mae", "regression", [[1.0], [2.0], [6.0]], 2.0),
+        ("rmse", "regression", [[1.0], [2.0], [6.0]], math.sqrt(14 / 3)),
+    ],
+)
+def test_the_constant_answer_by_hand(metric, kind, targets, right) -> None:
+    dtype = torch.int64 if kind == "classification" else torch.float32
+    assert trivial_score(metric, kind, torch.tensor(targets, dtype=dtype)) == pytest.approx(right)
+
+
+def test_a_constant_has_the_curves_of_scikit_learn() -> None:
+    yes = np.random.default_rng(0).random(50) < 0.3
+    y = torch.tensor(yes, dtype=torch.float32)[:, None]
+    for metric, oracle in (
+        ("roc_auc", metrics.roc_auc_score), ("average_precision", metrics.average_precision_score),
+    ):  # fmt: skip
+        assert trivial_score(metric, "binary", y) == pytest.approx(oracle(yes, np.ones(50)))
+
+
+@pytest.mark.parametrize("protocol", ["nested", "split", "paper"])
+def test_every_fold_has_its_own(protocol: str) -> None:
+    mutag = load_dataset("MUTAG")
+    choices = Choices(norms=("none", "graph"), protocol=protocol, metric="accuracy")
+    schedule = Schedule(
+        settings=resolve(mutag, "MUTAG", choices), fingerprint="", versions=code_versions()
+    )
+    found = trivial_scores(mutag, schedule)
+    assert len(found.held_out) == len(found.train) == schedule.settings.folds
+    for fold in range(schedule.settings.folds):
+        split = split_items(mutag, schedule.split(fold))
+        held = split.validation if protocol == "paper" else split.test
+        for score, part in ((found.held_out[fold], held), (found.train[fold], split.train)):
+            share = mutag.y[part].double().mean().item()
+            assert score == pytest.approx(max(share, 1 - share))
+            assert 0.6 < score < 0.75
+    assert Trivial(**found.to_dict()).to_dict() == found.to_dict()
+
+
+def test_a_fold_without_a_score_leaves_the_mean_unknown() -> None:
+    known = Trivial(held_out=[0.6, 0.8, None], train=[0.5, 0.5, 0.5])
+    assert known.mean("held_out", [0, 1]) == pytest.approx(0.7)
+    assert known.mean("held_out", [0, 2]) is None
+    assert known.mean("held_out", [7]) is None
+    assert known.mean("held_out", []) is None
+
+
+def test_rounding_does_not_beat_chance() -> None:
+    assert not beats(METRICS["accuracy"], 0.1 + 0.2, 0.3)
+    assert beats(METRICS["accuracy"], 0.31, 0.3)
+    assert not beats(METRICS["mae"], 0.3, 0.1 + 0.2)
+    assert beats(METRICS["mae"], 0.29, 0.3)
+    assert beats(METRICS["accuracy"], 0.0, None)
