@@ -123,13 +123,18 @@ def across_verdicts(verdicts: Mapping[str, Verdict]) -> AcrossDatasets:
     """Compare norms over data sets, given the verdict on each.
 
     Args:
-        verdicts: By data set. Norms that lack a score in one of them are left out.
+        verdicts: By data set. Norms that are no contenders in one of them are left out: their
+            scores are those of other trials.
 
     Raises:
         ValueError: See `compare_datasets`.
     """
     scores = {
-        dataset: {row.norm: row.score.mean for row in verdict.rows if row.score is not None}
+        dataset: {
+            row.norm: row.score.mean
+            for row in verdict.rows
+            if row.score is not None and row.norm in verdict.contenders
+        }
         for dataset, verdict in verdicts.items()
     }
     metrics = {dataset: verdict.scale.metric for dataset, verdict in verdicts.items()}

@@ -167,8 +167,7 @@ def _all_signs(count: int) -> Iterator[NDArray[np.float64]]:
     ways = 1 << (count - 1)
     for start in range(0, ways, FLIPS // _PARTS):
         way = np.arange(start, min(ways, start + FLIPS // _PARTS))[:, None]
-        signs: NDArray[np.float64] = 1.0 - 2.0 * (way >> np.arange(count) & 1)
-        yield signs
+        yield 1.0 - 2.0 * (way >> np.arange(count) & 1).astype(np.float64)
 
 
 def _drawn_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:

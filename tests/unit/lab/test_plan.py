@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from graphnorms.cli.plan import plan_lines
 from graphnorms.comparison.repeat import choices_of
 from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.lab.choices import Choices, resolve
@@ -197,6 +198,16 @@ def test_on_a_split_a_seed_is_complete_before_the_next_begins(make):
     runs = [facts(record)[3] for record in records]
     assert runs == sorted(runs)
     assert [facts(record)[1] for record in records[:9]] == ["select"] * 6 + ["final"] * 3
+
+
+def test_the_dry_run_says_what_the_choice_costs(make, mutag, tmp_path):
+    plan = Plan(
+        schedule=make(protocol="split", runs=6), dataset=mutag, workers=1, engine="local",
+        folder=tmp_path, command="",
+    )  # fmt: skip
+    text = "\n".join(plan_lines(plan))
+    assert "learning rate chosen there, for each norm and seed; 6 seeds tested" in text
+    assert "3 norms (none, batch, graph) × (12 to choose the rate + 6) = 54 trials" in text
 
 
 def test_a_run_with_one_rate_for_all_seeds_is_not_read(make):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from graphnorms.lab.datasets import across_verdicts
 from graphnorms.lab.judge import judge
 from graphnorms.lab.trivial import Trivial
 from graphnorms.lab.verdict import Verdict
@@ -350,3 +351,12 @@ def test_rates_are_near_the_best_of_the_leader() -> None:
     near = {row.norm: row.sensitivity.near for row in verdict.rows if row.sensitivity}
     assert (near["none"], near["instance"]) == (2, 0)
     assert "within 2 points of the best of 'none'" in verdict.rates_sentence
+
+
+def test_over_data_sets_a_norm_that_fails_too_often_is_left_out() -> None:
+    failing = {
+        "none": Norm(mean=70), "batch": Norm(mean=75), "graph": Norm(mean=90, fails=(1, 3, 5)),
+    }  # fmt: skip
+    sound = {"none": Norm(mean=70), "batch": Norm(mean=75), "graph": Norm(mean=90)}
+    across = across_verdicts({"one": judged(failing), "other": judged(sound)})
+    assert across.ranks == {"batch": 1.0, "none": 2.0}

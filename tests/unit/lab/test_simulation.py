@@ -71,11 +71,12 @@ def test_no_more_than_64_false_alarms_in_1000(simulation: ModuleType, learners: 
 @pytest.mark.slow
 @pytest.mark.parametrize("learners", [2, 5])
 @pytest.mark.parametrize("budget", ["quick", "standard", "full"])
-def test_no_more_than_64_false_alarms_in_1000_over_seeds(
+def test_false_alarms_in_1000_comparisons_over_seeds(
     simulation: ModuleType, budget: str, learners: int
 ) -> None:
-    """Of score and of time to target, each."""
-    assert max(simulation.count_alarms_by_seeds(budget, learners=learners, rounds=1000)) <= 64
+    """Of score and of time to target; the test has its level exactly, and these are twelve lots."""
+    alarms = simulation.count_alarms_by_seeds(budget, learners=learners, rounds=1000)
+    assert max(alarms) <= stats.binom.ppf(0.999, 1000, LEVEL)
 
 
 def test_what_is_recommended_is_seldom_far_from_the_best(simulation: ModuleType) -> None:
