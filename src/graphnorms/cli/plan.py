@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graphnorms.lab import wording
-from graphnorms.lab.expectations import expected_detectable
+from graphnorms.lab.expectations import fold_sizes, planned_detectable
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
@@ -33,26 +33,14 @@ def plan_lines(plan: Plan) -> list[str]:
 
 def _design(settings: CompareSettings, graphs: GraphSet) -> str:
     """Say which difference the comparison can show."""
-    tested = graphs.num_items / settings.folds
-    held_out = settings.holdout if settings.protocol == "nested" else 0.0
-    trained = (graphs.num_items - tested) * (1 - held_out)
-    pairs = settings.folds
-    if settings.protocol == "split" and graphs.split is not None and settings.folds > 1:
-        tested, trained = (int((graphs.split == part).sum()) / settings.folds for part in (2, 0))
-    elif settings.protocol == "split":
-        tested, trained, pairs = 0.0, 0.0, settings.runs
-    common: dict[str, Any] = {
-        "protocol": settings.protocol,
-        "metric": settings.metric,
-        "norms": len(settings.norms),
-        "pairs": pairs,
-    }
+    parts = fold_sizes(settings, graphs)
     return wording.design(
-        **common,
-        detectable=expected_detectable(
-            **common, test_items=tested, train_items=trained, splits=settings.folds
-        ),
-        test_ratio=tested / trained if trained else 0.0,
+        protocol=settings.protocol,
+        metric=settings.metric,
+        norms=len(settings.norms),
+        pairs=parts.pairs,
+        detectable=planned_detectable(settings, graphs),
+        test_ratio=parts.tested / parts.trained if parts.trained else 0.0,
         unit=settings.unit,
     )
 

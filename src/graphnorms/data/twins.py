@@ -172,6 +172,10 @@ class _Packed:
         """A hash of the colours of each graph, `(graphs,)`."""
         return _segment_sums(_mix(colour), self.ptr)
 
+    def count(self, colour: Hashes) -> int:
+        """How many cells there are, of one colour in one graph each."""
+        return len(np.unique(_mix(colour + _OWN * self.graph.astype(np.uint64))))
+
     def cells(self, colour: Hashes) -> tuple[Integers, Integers]:
         """Nodes by graph and colour, `(nodes,)`, and where each cell of one colour begins."""
         order = np.lexsort((colour, self.graph))
@@ -230,10 +234,10 @@ class _Search:
 
     def refined(self, packed: _Packed, colour: Hashes) -> Hashes:
         """Refine colours until no cell divides any more."""
-        cells = len(packed.cells(colour)[1])
+        cells = packed.count(colour)
         while True:
             colour = self._step(packed, colour)
-            before, cells = cells, len(packed.cells(colour)[1])
+            before, cells = cells, packed.count(colour)
             if cells == before:
                 return colour
 
@@ -258,7 +262,7 @@ class _Search:
             if len(kept) < len(ids):
                 ids, (packed, nodes) = ids[kept], packed.take(kept)
                 colour = colour[nodes]
-            before, cells = cells, len(packed.cells(colour)[1]) if packed.work < self.left else -1
+            before, cells = cells, packed.count(colour)
             if cells == before and len(kept) == len(inverse):
                 break
             try:
