@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphnorms.lab import wording
+from graphnorms.lab import wording, wording_data
 from graphnorms.lab.expectations import fold_sizes, planned_detectable
+from graphnorms.lab.facts import CHEAP_EDGES, CHEAP_ITEMS, facts_of
 
 if TYPE_CHECKING:
+    from graphnorms.comparison.examine import Examination
     from graphnorms.data import GraphSet
     from graphnorms.lab.plan import Plan
     from graphnorms.lab.protocol import CompareSettings
@@ -23,12 +25,33 @@ def plan_lines(plan: Plan) -> list[str]:
     return [
         _data(plan.dataset),
         plan.dataset.describe(),
+        *_key_facts(plan),
         _model(settings, plan.dataset),
         _protocol(settings),
         f"{norms} norms ({', '.join(settings.norms)}) × {_trials(settings)} = "
         f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
         _design(settings, plan.dataset),
     ]
+
+
+def data_lines(found: Examination) -> list[str]:
+    """Say what a set holds, and what it allows a comparison to find."""
+    settings, graphs = found.settings, found.graphs
+    return [
+        _data(graphs),
+        graphs.describe(),
+        *wording_data.sentences(found.facts, graphs.task, settings.unit),
+        _design(settings, graphs),
+    ]
+
+
+def _key_facts(plan: Plan) -> list[str]:
+    """Say what any comparison on these data should be seen beside, if that is known at once."""
+    graphs = plan.dataset
+    if graphs.num_edges > CHEAP_EDGES or graphs.num_items > CHEAP_ITEMS:
+        return []
+    facts = facts_of(graphs, plan.schedule, ("constant", "size"))
+    return wording_data.key_facts(facts, graphs.task, plan.settings.unit)
 
 
 def _design(settings: CompareSettings, graphs: GraphSet) -> str:

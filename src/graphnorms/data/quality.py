@@ -1,4 +1,4 @@
-"""What a set of graphs holds, in numbers: what is degenerate, missing, there twice, contradictory."""
+"""What a set of graphs holds: what is degenerate, missing, there twice or contradictory."""
 
 from __future__ import annotations
 

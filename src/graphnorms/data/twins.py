@@ -37,7 +37,9 @@ Integers = NDArray[np.int64]
 _WORK = 1_000_000_000  # edges and nodes visited, some 20 seconds of one core
 _COPIES = 2_000_000  # nodes and edges of the copies of the graphs of one colouring
 
-_ODD, _OWN, _OUT = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA24BAED4963EE407))
+_ODD, _OWN, _OUT = (
+    np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA24BAED4963EE407)
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -345,12 +347,16 @@ class _Search:
             if len(done):
                 finished, nodes = packed.take(done)
                 texts: dict[int, bytes] = {}
-                for one, text in zip(owner[done], finished.certificates(colour[nodes]), strict=True):
+                for one, text in zip(
+                    owner[done], finished.certificates(colour[nodes]), strict=True
+                ):
                     texts[one] = min(texts.get(one, text), text)
                 for one, text in texts.items():
                     names[one] = (*names[one], text)
             copies = np.repeat(np.arange(len(owner)), size)
-            if (np.diff(packed.ptr)[copies] + np.diff(packed.edge_ptr[packed.ptr])[copies]).sum() > _COPIES:
+            if (
+                np.diff(packed.ptr)[copies] + np.diff(packed.edge_ptr[packed.ptr])[copies]
+            ).sum() > _COPIES:
                 raise _TooMuchError
             own = cells - packed.ptr[copies]  # the node of each copy, within its graph
             (packed, nodes), owner = packed.take(copies), owner[copies]

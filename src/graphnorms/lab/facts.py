@@ -1,9 +1,8 @@
-"""What the data allow a comparison to find: ceilings, leaks between the folds, and simple scores."""
+"""What the data allow a comparison to find: ceilings, twins across folds, what is simple."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from graphnorms.data import GraphSet, Split, split_items
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.quality import Groups, Quality, known_targets, quality_of
+from graphnorms.errors import GraphnormsError, one_line
 from graphnorms.lab.expectations import planned_detectable
 from graphnorms.training.metrics import score
 
@@ -27,14 +27,15 @@ Integers = NDArray[np.int64]
 MOST_TRAINED: Final = 5000
 """Items that a simple model is trained on; of more it gets a sample."""
 
-MOST_COLUMNS: Final = 1024
+MOST_COLUMNS: Final = 512
 """Columns of node features that a simple model sees: of more those that vary most."""
 
 MOST_FITTED: Final = 10
 """Folds, or given splits, that the simple models are trained in."""
 
-CHEAP_EDGES: Final = 500_000
-"""Directed edges up to which a comparison says the key facts of its data, in under a second."""
+CHEAP_EDGES: Final = 200_000
+CHEAP_ITEMS: Final = 5000
+"""Directed edges, and items, up to which a comparison says the key facts of its data first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,7 @@ class Facts:
         baselines: Simple models.
         detectable: The smallest difference that the plan detects; NaN if it is not known.
         sampled: What was left out of the simple models, in words; empty if nothing was.
+        problem: Why the data cannot be divided as planned; there are no simple models then.
     """
 
     quality: Quality
@@ -78,6 +80,7 @@ class Facts:
     baselines: tuple[Baseline, ...]
     detectable: float
     sampled: tuple[str, ...] = ()
+    problem: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return them as JSON-able data; what is not known is None."""
@@ -91,6 +94,7 @@ class Facts:
             "baselines": {each.name: _or_none(each.score) for each in self.baselines},
             "detectable": _or_none(self.detectable),
             "sampled": list(self.sampled),
+            "problem": self.problem,
         }
 
 
@@ -117,14 +121,18 @@ def facts_of(
     graphs = graphs.to("cpu")
     settings = schedule.settings
     groups = Groups.of(graphs)
-    splits = [split_items(graphs, schedule.split(fold)) for fold in range(settings.folds)]
+    splits, problem = [], ""
+    try:
+        splits = [split_items(graphs, schedule.split(fold)) for fold in range(settings.folds)]
+    except (ValueError, GraphnormsError) as error:
+        problem = one_line(error).partition(": ")[2]
     tested, leaked = _leaks(groups.twins, splits)
-    tables = _tables(graphs, baselines)
+    tables = _tables(graphs, baselines) if splits else {}
     fitted = splits[:MOST_FITTED]
     sampled = []
     if len(fitted) < len(splits):
         sampled.append(f"the first {len(fitted)} of {len(splits)} folds")
-    if max(len(split.train) for split in fitted) > MOST_TRAINED:
+    if max((len(split.train) for split in fitted), default=0) > MOST_TRAINED:
         sampled.append(f"{MOST_TRAINED} items to train on in each")
     if "features" in tables and graphs.num_features > MOST_COLUMNS:
         sampled.append(f"{MOST_COLUMNS} of {graphs.num_features} columns of features")
@@ -147,6 +155,7 @@ def facts_of(
         ),
         detectable=planned_detectable(settings, graphs),
         sampled=tuple(sampled) if len(tables) > 1 else (),
+        problem=problem,
     )  # fmt: skip
 
 
@@ -217,9 +226,7 @@ def _scored(graphs: GraphSet, metric: str, outputs: torch.Tensor, items: torch.T
     return score(metric, graphs.task.kind, outputs, graphs.y[items])
 
 
-def _score(
-    graphs: GraphSet, name: str, table: Floats, splits: list[Split], metric: str
-) -> float:
+def _score(graphs: GraphSet, name: str, table: Floats, splits: list[Split], metric: str) -> float:
     answers = _answers(graphs)
     draw = np.random.default_rng(0)
     scores = []
@@ -250,26 +257,36 @@ def _predict(name: str, metric: str, train: tuple[Floats, Floats], table: Floats
     if name == "constant":
         middle = np.median(answers, 0) if metric == "mae" else answers.mean(0)
         return np.tile(middle, (len(table), 1))
-    model: Any
     if name == "features":
-        from sklearn.linear_model import RidgeCV
+        return _ridge(inputs, answers, table)
+    from sklearn.tree import DecisionTreeRegressor
 
-        scale = inputs.std(0)
-        varies = scale > 0
-        inputs, table = ((x[:, varies] - inputs.mean(0)[varies]) / scale[varies] for x in (inputs, table))
-        if not varies.any():
-            return np.tile(answers.mean(0), (len(table), 1))
-        model = RidgeCV(alphas=np.logspace(-1, 4, 6))
-    else:
-        from sklearn.tree import DecisionTreeRegressor
-
-        # On ones and zeros the squared error is Gini's impurity.
-        leaf = max(5, len(inputs) // 100)
-        model = DecisionTreeRegressor(min_samples_leaf=leaf, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of features that depend on each other
-        model.fit(inputs, answers)
+    # On ones and zeros the squared error is Gini's impurity.
+    leaf = max(5, len(inputs) // 100)
+    model = DecisionTreeRegressor(min_samples_leaf=leaf, random_state=0).fit(inputs, answers)
     found: Floats = model.predict(table).reshape(len(table), -1)
+    return found
+
+
+def _ridge(inputs: Floats, answers: Floats, table: Floats) -> Floats:
+    """Ridge regression on standardized columns, its penalty chosen by generalized validation.
+
+    Source: Golub, Heath & Wahba, Technometrics 21, 1979.
+    """
+    center, scale = inputs.mean(0), inputs.std(0)
+    scale[scale < 1e-9] = np.inf  # constant columns say nothing
+    x, new = (inputs - center) / scale, (table - center) / scale
+    mean = answers.mean(0)
+    values, vectors = np.linalg.eigh(x.T @ x)
+    values = values.clip(min=0)
+    along = vectors.T @ (x.T @ (answers - mean))  # (columns, outputs)
+    scored = []
+    for penalty in len(x) * np.logspace(-4, 1, 6):
+        weights = vectors @ (along / (values + penalty)[:, None])
+        error = ((answers - mean - x @ weights) ** 2).sum()
+        freedom = 1 - ((values / (values + penalty)).sum() + 1) / len(x)
+        scored.append((error / max(freedom, 1e-9) ** 2, weights))
+    found: Floats = mean + new @ min(scored, key=lambda pair: pair[0])[1]
     return found
 
 
