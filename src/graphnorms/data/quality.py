@@ -73,8 +73,8 @@ class Quality:
         twins: Isomorphic graphs, features and all; None where the nodes have the targets.
         structure: The same, their features left out.
         alike: Items that message passing cannot tell apart, however deep.
-        undecided: Graphs of the same colours as others that it was too much work to compare:
-            with features, and without.
+        undecided: Items that may be like others, which it was too much work to find out: with
+            features, and without.
     """
 
     graphs: int
@@ -121,7 +121,11 @@ class Groups:
     def of(cls, graphs: GraphSet) -> Groups:
         """Find them."""
         if graphs.task.level == "node":
-            return cls(twins=None, structure=None, alike=node_colours(graphs))
+            colours = node_colours(graphs)
+            if colours is None:
+                nodes = graphs.num_nodes
+                return cls(twins=None, structure=None, alike=np.arange(nodes), undecided=(nodes, 0))
+            return cls(twins=None, structure=None, alike=colours)
         seen = find_twins(graphs)
         bare: Twins = find_twins(graphs, structure_only=True)
         return cls(

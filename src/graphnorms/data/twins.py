@@ -49,8 +49,8 @@ class Twins:
     Args:
         same: Isomorphic graphs have the same number here, that of the first of them, `(graphs,)`.
         alike: Likewise of graphs with the same colours: message passing cannot tell them apart.
-        undecided: Graphs with the same colours as others that it was too much work to compare.
-            Each counts as different from those, so that twins can only be more than told.
+        undecided: Graphs that may have a twin which it was too much work to find. They count as
+            different, so that there can only be more twins than told.
     """
 
     same: Integers
@@ -70,14 +70,17 @@ def find_twins(graphs: GraphSet, *, structure_only: bool = False) -> Twins:
     return _Search(packed).twins()
 
 
-def node_colours(graphs: GraphSet) -> Integers:
+def node_colours(graphs: GraphSet) -> Integers | None:
     """Number nodes so that those with one number look alike to all message passing, `(nodes,)`.
 
-    That is the stable colouring by refinement from the node features, through the whole set.
+    That is the stable colouring by refinement from the node features, through the whole set; None
+    where it is too much work.
     """
     packed = _Packed.of(graphs, structure_only=False)
-    colour = _Search(packed).refined(packed, packed.start)
-    return np.unique(colour, return_inverse=True)[1]
+    try:
+        return _first_of(_Search(packed).refined(packed, packed.start))
+    except _TooMuchError:
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +218,8 @@ class _Search:
     def twins(self) -> Twins:
         """Find them."""
         packed = self.packed
-        alike = _first_of(self._colour_classes())
+        colours, undecided = self._colour_classes()
+        alike = _first_of(colours)
         same = np.arange(len(packed))
         several = np.bincount(alike, minlength=len(packed)) > 1
         members = np.flatnonzero(several[alike])
@@ -227,7 +231,6 @@ class _Search:
         rivals: dict[int, list[list[int]]] = {}
         for (colours, _), group in groups.items():
             rivals.setdefault(colours, []).append(group)
-        undecided = 0
         for of_colours in rivals.values():
             for merged, decided in self._settle(of_colours, certificates, members):
                 same[merged] = min(merged)
@@ -252,8 +255,11 @@ class _Search:
             into = into + _OUT * _mix(out_of)
         return _mix(colour * _ODD + into)
 
-    def _colour_classes(self) -> Hashes:
-        """A number for each graph, other numbers for graphs of other colours."""
+    def _colour_classes(self) -> tuple[Hashes, int]:
+        """A number for each graph, other numbers for graphs of other colours.
+
+        Graphs that it was too much work to refine get a number each, and are counted.
+        """
         found = np.zeros(len(self.packed), np.uint64)
         ids, packed, colour = np.arange(len(self.packed)), self.packed, self.packed.start
         cells = -1
@@ -270,8 +276,9 @@ class _Search:
             try:
                 colour = self._step(packed, colour)
             except _TooMuchError:
-                break
-        return found
+                found[ids] = _mix(ids.astype(np.uint64))
+                return found, len(ids)
+        return found, 0
 
     def _greedy(self, members: Integers) -> list[bytes | None]:
         """What graphs hold in an order of their nodes; None where that was too much work."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from graphnorms.lab.facts import Facts
 
 _SIMPLE: Final = {
-    "size": "number of nodes and edges alone",
+    "size": "size (nodes and edges) alone",
     "degree": "degrees alone",
     "features": "node features without edges",
 }
@@ -32,10 +32,9 @@ def sentences(facts: Facts, task: Task, unit: str = "") -> list[str]:
 
 
 def key_facts(facts: Facts, task: Task, unit: str = "") -> list[str]:
-    """Say what a comparison should begin with: simple scores, and twins if there are any."""
-    found = [facts.quality.twins or facts.quality.alike]
-    twins = _twins(facts, task, unit)[:1] if any(each.contradicting for each in found) else []
-    return [line for line in (*twins, _folds(facts), _simple(facts, task, unit)) if line]
+    """Say what a comparison should be seen beside: ceilings and leaks, if any; simple scores."""
+    twins = [line for line in _twins(facts, task, unit) if "can score" in line]
+    return [line for line in (*twins[:1], _folds(facts), _simple(facts, task, unit)) if line]
 
 
 def _structure(facts: Facts) -> str:
@@ -63,40 +62,35 @@ def _missing(facts: Facts, task: Task) -> str:
 
 def _twins(facts: Facts, task: Task, unit: str) -> list[str]:
     it = facts.quality
-    lines = []
-    if it.twins is not None and it.structure is not None:
-        seen = _alike(it.twins, it.graphs, "isomorphic to another, features included")
-        bare = _alike(it.structure, it.graphs, "isomorphic by structure alone")
-        lines = [
-            f"twins: {seen}{_limit(facts, it.twins, 'twins', 'no model', unit)}",
-            f"twins: {bare}"
-            f"{_limit(facts, it.structure, 'structure', 'no model of the structure', unit)}",
-        ]
-        if any(it.undecided):
-            lines.append(
-                f"twins: not decided for {it.undecided[0]} graphs with features and "
-                f"{it.undecided[1]} without: too much work, so that there may be more"
-            )
-    if it.twins is None or it.alike != it.twins:
-        items = len_of(facts)
-        seen = _alike(it.alike, items, "not told from another by any depth of message passing",
-                      noun=task.level)  # fmt: skip
-        lines.append(f"twins: {seen}{_limit(facts, it.alike, 'alike', 'no GIN or GCN', unit)}")
+    items, noun = (it.nodes if it.twins is None else it.graphs), task.level
+    kinds: list[tuple[str, Likeness | None, str, str]] = [
+        ("twins", it.twins, "isomorphic to another, features included", "no model"),
+        ("structure", it.structure, "isomorphic by structure alone", "no model of that"),
+        ("alike", it.alike, "like another to message passing of any depth", "no GIN or GCN"),
+    ]
+    if it.structure == it.twins:
+        kinds[:2] = [("twins", it.twins, "isomorphic to another", "no model")]
+    if it.twins == it.alike:
+        del kinds[-1]
+    lines = [
+        f"twins: {_alike(likeness, count(items, noun), noun, how)}"
+        f"{_limit(facts, likeness, name, who, unit)}"
+        for name, likeness, how, who in kinds
+        if likeness is not None
+    ]
+    if any(it.undecided):
+        lines.append(
+            f"twins: not decided for {it.undecided[0]} {noun}s with features and "
+            f"{it.undecided[1]} without, which is too much work; there may be more"
+        )
     return lines
 
 
-def len_of(facts: Facts) -> int:
-    """Number of items, which are the nodes where there are no twins among the graphs."""
-    return facts.quality.nodes if facts.quality.twins is None else facts.quality.graphs
-
-
-def _alike(likeness: Likeness, items: int, how: str, *, noun: str = "graph") -> str:
+def _alike(likeness: Likeness, items: str, noun: str, how: str) -> str:
     if not likeness.items:
         return f"no {noun} is {how}"
-    text = f"{likeness.items} of {count(items, noun)} are {how}"
-    if likeness.contradicting:
-        return f"{text}, {likeness.contradicting} of them to one with another target"
-    return f"{text}, none of them to one with another target"
+    others = f"{likeness.contradicting or 'none'} of them with different targets"
+    return f"{likeness.items} of {items} are {how}, {others}"
 
 
 def _limit(facts: Facts, likeness: Likeness, name: str, who: str, unit: str) -> str:
@@ -106,7 +100,7 @@ def _limit(facts: Facts, likeness: Likeness, name: str, who: str, unit: str) -> 
     metric = metric_named(facts.metric)
     value = Scale.fitting(metric, facts.ceilings[name], unit).score(facts.ceilings[name])
     side = "above" if metric.higher_is_better else "below"
-    return f": {who} gets {side} {value} {metric.title} on all of them"
+    return f": {who} can score {side} {value} {metric.title} on all of them"
 
 
 def _folds(facts: Facts) -> str:
