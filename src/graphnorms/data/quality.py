@@ -126,8 +126,16 @@ class Groups:
                 nodes = graphs.num_nodes
                 return cls(twins=None, structure=None, alike=np.arange(nodes), undecided=(nodes, 0))
             return cls(twins=None, structure=None, alike=colours)
-        seen = find_twins(graphs)
-        bare: Twins = find_twins(graphs, structure_only=True)
+        bare = find_twins(graphs, structure_only=True)
+        seen = bare
+        if graphs.features not in ("one-hot degree", "constant") or graphs.num_edge_features:
+            # Only graphs of the same structure can be the same, features and all.
+            shared = np.bincount(bare.alike, minlength=len(graphs))[bare.alike] > 1
+            chosen = np.flatnonzero(shared | bool(bare.undecided))
+            among = find_twins(graphs.to("cpu").subset(torch.from_numpy(chosen)))
+            same, alike = np.arange(len(graphs)), np.arange(len(graphs))
+            same[chosen], alike[chosen] = chosen[among.same], chosen[among.alike]
+            seen = Twins(same=same, alike=alike, undecided=among.undecided)
         return cls(
             twins=seen.same,
             structure=bare.same,

@@ -179,7 +179,8 @@ class _Packed:
 
     def count(self, colour: Hashes) -> int:
         """How many cells there are, of one colour in one graph each."""
-        return len(np.unique(_mix(colour + _OWN * self.graph.astype(np.uint64))))
+        cells = np.sort(_mix(colour + _OWN * self.graph.astype(np.uint64)))
+        return int((cells[1:] != cells[:-1]).sum()) + bool(len(cells))
 
     def cells(self, colour: Hashes) -> tuple[Integers, Integers]:
         """Nodes by graph and colour, `(nodes,)`, and where each cell of one colour begins."""
