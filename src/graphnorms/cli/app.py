@@ -12,6 +12,7 @@ from graphnorms import interrupts
 from graphnorms.cli import completion
 from graphnorms.cli.bench import bench
 from graphnorms.cli.compare import compare
+from graphnorms.cli.data import data
 from graphnorms.cli.report import report
 from graphnorms.cli.shelf import runs, show
 from graphnorms.cli.study import study
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 
 app.command()(compare)
+app.command()(data)
 app.command()(runs)
 app.command()(show)
 app.command()(report)
@@ -56,6 +58,7 @@ EXAMPLES = {
     "compare nci5k --protocol split": "a regression on a given split",
     "compare PATH": "your graphs: TU folder, powerful-gnns text, .npz, module:factory",
     "compare DATA --model my_models:Net": "your own model, its norms exchanged",
+    "data PATH": "what your data hold and allow: twins, ceilings, what size alone scores",
     "compare --norms none,graph --dry-run": "what that would do, and for how long",
     "compare --resume": "go on where it was interrupted",
     "runs": "the comparisons there are",

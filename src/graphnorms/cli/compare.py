@@ -8,28 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from graphnorms import interrupts
-from graphnorms.cli import complain, completion
+from graphnorms.cli import complain, completion, reading
 from graphnorms.cli.completion import one_of
 from graphnorms.cli.terminal import terminal
 from graphnorms.lab.budgets import BUDGETS
 from graphnorms.lab.choices import DEFAULT_NORMS
-from graphnorms.lab.protocol import PROTOCOLS
 from graphnorms.models.config import MODELS, PRESETS
-from graphnorms.training.metrics import METRICS
 
-_OF_PRESET, _OF_BUDGET, _OF_DATA = "the preset's", "the budget's", "what the data suggest"
+_OF_PRESET, _OF_BUDGET = "the preset's", "the budget's"
 
 
 def compare(
-    dataset: Annotated[
-        str | None,
-        typer.Argument(
-            help="An embedded set (MUTAG, nci5k), a TUDataset's name, a folder in TU format, a "
-            "powerful-gnns text file, an .npz file, or module:factory.",
-            show_default="MUTAG",
-            autocompletion=completion.datasets,
-        ),
-    ] = None,
+    dataset: reading.Dataset = None,
     norms: Annotated[
         str | None,
         typer.Option(
@@ -38,16 +28,7 @@ def compare(
             autocompletion=completion.norms,
         ),
     ] = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            help="nested: cross-validation with validation data inside each fold. split: one "
-            "split, several seeds. paper: epoch and learning rate chosen by the reported score, "
-            "optimistic.",
-            show_default="nested",
-            autocompletion=one_of(*PROTOCOLS),
-        ),
-    ] = None,
+    protocol: reading.Protocol = None,
     budget: Annotated[
         str | None,
         typer.Option(
@@ -94,62 +75,16 @@ def compare(
     hidden: Annotated[
         int | None, typer.Option(help="Channels of each.", show_default=_OF_PRESET)
     ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(help="classification, binary or regression.", show_default=_OF_DATA),
-    ] = None,
-    features: Annotated[
-        str | None,
-        typer.Option(
-            help="Node features: labels, attributes, degree or constant.", show_default=_OF_DATA
-        ),
-    ] = None,
-    edge_features: Annotated[
-        str | None,
-        typer.Option(help="labels, attributes or none.", show_default=_OF_DATA),
-    ] = None,
-    keep_loops: Annotated[
-        bool | None,
-        typer.Option(
-            "--keep-loops/--drop-loops",
-            help="Edges from a node to itself.",
-            show_default="dropped of TU folders, as in PyG",
-        ),
-    ] = None,
-    keep_repeats: Annotated[
-        bool | None,
-        typer.Option(
-            "--keep-repeats/--merge-repeats",
-            help="Edges that are listed again.",
-            show_default="merged in TU folders, as in PyG",
-        ),
-    ] = None,
-    drop_empty: Annotated[
-        bool, typer.Option("--drop-empty", help="Leave out graphs without nodes.")
-    ] = False,
-    drop_rare: Annotated[
-        int | None,
-        typer.Option(help="Leave out classes of fewer items than this.", show_default="none"),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            help="accuracy, roc_auc, average_precision, mae, rmse, std_mae or std_rmse.",
-            show_default="the task's",
-            autocompletion=one_of(*METRICS),
-        ),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="given, random, or for molecules scaffold:hashed, scaffold:balanced:0,1,2, "
-            "scaffold:deepchem; for protocol split.",
-            show_default="given, if there is one",
-        ),
-    ] = None,
-    folds: Annotated[
-        int | None, typer.Option(help="Folds of the cross-validation.", show_default="10")
-    ] = None,
+    task: reading.Task = None,
+    features: reading.Features = None,
+    edge_features: reading.EdgeFeatures = None,
+    keep_loops: reading.KeepLoops = None,
+    keep_repeats: reading.KeepRepeats = None,
+    drop_empty: reading.DropEmpty = False,
+    drop_rare: reading.DropRare = None,
+    metric: reading.Metric = None,
+    split: reading.Split = None,
+    folds: reading.Folds = None,
     runs: Annotated[
         int | None,
         typer.Option(
@@ -245,7 +180,7 @@ def compare(
         "learning_rate": None if lr is None else _rates(lr), "weight_decay": weight_decay,
         "batch_size": batch_size, "margin": margin, "seed": seed, "device": device,
     }  # fmt: skip
-    reading: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "task": task, "features": features, "edge_features": edge_features,
         "keep_loops": keep_loops, "keep_repeats": keep_repeats,
         "drop_empty": drop_empty or None, "drop_rare": drop_rare,
@@ -255,12 +190,12 @@ def compare(
         "timeout": timeout, "out": out, "resume": resume,
     }  # fmt: skip
     if dry_run:
-        _show_plan(dataset, choices, {**where, **reading}, as_json=as_json)
+        _show_plan(dataset, choices, {**where, **asked}, as_json=as_json)
         return 0
     with Display(terminal(stderr=as_json), quiet_in_pipes=as_json) as display:
         problem, code = "", 0
         try:
-            comparison = run(dataset, **choices, **reading, **where, progress=display)
+            comparison = run(dataset, **choices, **asked, **where, progress=display)
         except (ComparisonInterrupted, ReportError) as caught:
             comparison, problem = caught.comparison, str(caught)
             code = interrupts.INTERRUPTED if isinstance(caught, ComparisonInterrupted) else 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from graphnorms.lab import wording
-from graphnorms.lab.expectations import expected_detectable
+from graphnorms.lab import wording, wording_data
+from graphnorms.lab.expectations import fold_sizes, planned_detectable
+from graphnorms.lab.facts import CHEAP_EDGES, CHEAP_ITEMS, facts_of
 
 if TYPE_CHECKING:
+    from graphnorms.comparison.examine import Examination
     from graphnorms.data import GraphSet
     from graphnorms.lab.plan import Plan
     from graphnorms.lab.protocol import CompareSettings
@@ -23,6 +25,7 @@ def plan_lines(plan: Plan) -> list[str]:
     return [
         _data(plan.dataset),
         plan.dataset.describe(),
+        *_key_facts(plan),
         _model(settings, plan.dataset),
         _protocol(settings),
         f"{norms} norms ({', '.join(settings.norms)}) × {_trials(settings)} = "
@@ -31,28 +34,36 @@ def plan_lines(plan: Plan) -> list[str]:
     ]
 
 
+def data_lines(found: Examination) -> list[str]:
+    """Say what a set holds, and what it allows a comparison to find."""
+    settings, graphs = found.settings, found.graphs
+    return [
+        _data(graphs),
+        graphs.describe(),
+        *wording_data.sentences(found.facts, graphs.task, settings.unit),
+        _design(settings, graphs),
+    ]
+
+
+def _key_facts(plan: Plan) -> list[str]:
+    """Say what any comparison on these data should be seen beside, if that is known at once."""
+    graphs = plan.dataset
+    if graphs.num_edges > CHEAP_EDGES or graphs.num_items > CHEAP_ITEMS:
+        return []
+    facts = facts_of(graphs, plan.schedule, ("constant", "size"))
+    return wording_data.key_facts(facts, graphs.task, plan.settings.unit)
+
+
 def _design(settings: CompareSettings, graphs: GraphSet) -> str:
     """Say which difference the comparison can show."""
-    tested = graphs.num_items / settings.folds
-    held_out = settings.holdout if settings.protocol == "nested" else 0.0
-    trained = (graphs.num_items - tested) * (1 - held_out)
-    pairs = settings.folds
-    if settings.protocol == "split" and graphs.split is not None and settings.folds > 1:
-        tested, trained = (int((graphs.split == part).sum()) / settings.folds for part in (2, 0))
-    elif settings.protocol == "split":
-        tested, trained, pairs = 0.0, 0.0, settings.runs
-    common: dict[str, Any] = {
-        "protocol": settings.protocol,
-        "metric": settings.metric,
-        "norms": len(settings.norms),
-        "pairs": pairs,
-    }
+    parts = fold_sizes(settings, graphs)
     return wording.design(
-        **common,
-        detectable=expected_detectable(
-            **common, test_items=tested, train_items=trained, splits=settings.folds
-        ),
-        test_ratio=tested / trained if trained else 0.0,
+        protocol=settings.protocol,
+        metric=settings.metric,
+        norms=len(settings.norms),
+        pairs=parts.pairs,
+        detectable=planned_detectable(settings, graphs),
+        test_ratio=parts.tested / parts.trained if parts.trained else 0.0,
         unit=settings.unit,
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from graphnorms.comparison.outcome import Comparison, ComparisonInterrupted, ReportError
 from graphnorms.comparison.progress import Clock, Outcomes, Status
 from graphnorms.comparison.repeat import choices_of, command_of
-from graphnorms.comparison.sources import Dataset, load_again, load_source
+from graphnorms.comparison.sources import Dataset, asked_of_data, load_again, load_source
 from graphnorms.errors import GraphnormsError, one_line
 from graphnorms.lab import engines
 from graphnorms.lab.choices import (
@@ -230,11 +230,7 @@ def prepare(
     if timeout is not None:
         require_number("timeout", timeout, "a number > 0, in seconds", lambda value: value > 0)
     choices = replace(choices, model=chosen_model(choices))
-    if choices.split is not None and choices.split.startswith("scaffold"):
-        # How data are divided by scaffold is how they are read: the lab finds a given split.
-        reading["split_by"] = choices.split
-        choices = replace(choices, split="given")
-    asked = _given(**reading)
+    choices, asked = asked_of_data(choices, reading)
     folder = None if out is None else Path(out)
     if resume:
         if folder is None:
@@ -389,10 +385,6 @@ def _comparison(plan: Plan, run: Run) -> Comparison:
         factory=plan.function,
         trivial=plan.trivial,
     )
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _say_nothing(status: Status) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -11,6 +11,7 @@ from graphnorms.errors import GraphnormsError
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
+    from graphnorms.lab.choices import Choices
 
 Dataset: TypeAlias = "str | Path | GraphSet | Sequence[Any] | None"
 DEFAULT_DATASET: Final = "MUTAG"
@@ -31,6 +32,18 @@ class Source:
     name: str
     reading: dict[str, Any] = field(default_factory=dict)
     in_memory: bool = False
+
+
+def asked_of_data(choices: Choices, reading: Mapping[str, Any]) -> tuple[Choices, dict[str, Any]]:
+    """Return what is left to choose, and how data are to be read, where anything is said of that.
+
+    How molecules are divided by scaffold is how they are read: the lab finds a given split.
+    """
+    asked = {name: value for name, value in reading.items() if value is not None}
+    if choices.split is not None and choices.split.startswith("scaffold"):
+        asked["split_by"] = choices.split
+        choices = replace(choices, split="given")
+    return choices, asked
 
 
 def load_source(dataset: Dataset, reading: Mapping[str, Any]) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from graphnorms.lab import power
 from graphnorms.lab.design import Design
@@ -12,6 +12,8 @@ from graphnorms.lab.outcomes import Trials, group_trials
 from graphnorms.lab.rates import sensitivities
 
 if TYPE_CHECKING:
+    from graphnorms.data import GraphSet
+    from graphnorms.lab.protocol import CompareSettings
     from graphnorms.training.record import Record
 
 
@@ -54,6 +56,43 @@ def expected_detectable(
             return math.nan
         deviation = power.expected_deviation(test_items)
     return design.detectable(deviation, pairs, math.comb(norms, 2))
+
+
+class FoldSizes(NamedTuple):
+    """Items that a planned fold, or given split, tests and trains on, and how many pairs there are.
+
+    `tested` and `trained` are 0 on one split, whose seeds are independent.
+    """
+
+    tested: float
+    trained: float
+    pairs: int
+
+
+def fold_sizes(settings: CompareSettings, graphs: GraphSet) -> FoldSizes:
+    """Say how large the parts of a planned comparison are, before anything is divided."""
+    if settings.protocol == "split":
+        if graphs.split is None or settings.folds == 1:
+            return FoldSizes(0.0, 0.0, settings.runs)
+        tested, trained = (int((graphs.split == part).sum()) / settings.folds for part in (2, 0))
+        return FoldSizes(tested, trained, settings.folds)
+    tested = graphs.num_items / settings.folds
+    held_out = settings.holdout if settings.protocol == "nested" else 0.0
+    return FoldSizes(tested, (graphs.num_items - tested) * (1 - held_out), settings.folds)
+
+
+def planned_detectable(settings: CompareSettings, graphs: GraphSet) -> float:
+    """Say which difference a planned comparison can show, see `expected_detectable`."""
+    sizes = fold_sizes(settings, graphs)
+    return expected_detectable(
+        protocol=settings.protocol,
+        metric=settings.metric,
+        norms=len(settings.norms),
+        pairs=sizes.pairs,
+        test_items=sizes.tested,
+        train_items=sizes.trained,
+        splits=settings.folds,
+    )
 
 
 def selection_deviation(records: Sequence[Record], *, protocol: str) -> float | None:

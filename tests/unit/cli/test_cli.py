@@ -687,3 +687,28 @@ def test_an_output_that_takes_ascii_alone_gets_ascii(run, in_this_process, stub_
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert "graph" in done.stdout.decode("ascii")
+
+
+def test_data_says_what_a_set_holds_and_allows(run):
+    code, out, err = run("data", "MUTAG", "--folds", "5", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["folds"] == 5
+    assert found["data"]["classes"] == {"-1": 63, "1": 125}
+    assert found["data"]["structure"] == {"items": 79, "groups": 30, "contradicting": 13}
+    assert 0.8 < found["baselines"]["size"] < 0.9
+    code, out, err = run("data", "MUTAG")
+    assert (code, err) == (0, "")
+    assert "79 of 188 graphs are isomorphic by structure alone" in flat(out)
+
+
+def test_data_takes_the_reading_options_of_compare(run):
+    code, out, _ = run("data", "MUTAG", "--features", "constant", "--protocol", "split", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["features"] == "constant"
+    assert found["data"]["twins"] == found["data"]["structure"]
+    assert (found["protocol"], found["folds"]) == ("split", 1)
+    code, _, err = run("data", "MUTAG", "--features", "nothing")
+    assert code == 2
+    assert "nothing" in err

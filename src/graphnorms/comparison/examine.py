@@ -1,0 +1,56 @@
+"""What data hold and allow, before anything is trained on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graphnorms.comparison.sources import Dataset, asked_of_data, load_source
+from graphnorms.lab.choices import Choices, resolve
+from graphnorms.lab.plan import Schedule, code_versions
+
+if TYPE_CHECKING:
+    from graphnorms.data import GraphSet
+    from graphnorms.lab.facts import Facts
+    from graphnorms.lab.protocol import CompareSettings
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Examination:
+    """A set of graphs, the comparison that is planned, and what is known of both."""
+
+    graphs: GraphSet
+    settings: CompareSettings
+    facts: Facts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        return {
+            "dataset": self.settings.dataset,
+            "task": str(self.graphs.task),
+            "features": self.graphs.features,
+            "notes": list(self.graphs.notes),
+            "protocol": self.settings.protocol,
+            **self.facts.to_dict(),
+        }
+
+
+def examine(dataset: Dataset = None, *, choices: Choices, **reading: Any) -> Examination:
+    """Read a set, and find what it holds and what it allows a comparison to find.
+
+    Args:
+        dataset: See `compare`.
+        choices: What is said of the comparison: protocol, split, folds, metric.
+        reading: How data are to be read, see `graphnorms.data.Reading`.
+
+    Raises:
+        ValueError: The graphs cannot be read, or a choice is not possible.
+    """
+    from graphnorms.lab.facts import facts_of
+
+    choices, asked = asked_of_data(choices, reading)
+    source = load_source(dataset, asked)
+    settings = resolve(source.graphs, source.name, choices)
+    schedule = Schedule(settings=settings, fingerprint="", versions=code_versions())
+    facts = facts_of(source.graphs, schedule)
+    return Examination(graphs=source.graphs, settings=settings, facts=facts)
