@@ -227,11 +227,11 @@ class _Search:
         certificates = self._greedy(members)
         groups: dict[tuple[int, bytes | int], list[int]] = {}
         for graph, certificate in zip(members.tolist(), certificates, strict=True):
-            key = graph if certificate is None else certificate
+            key: bytes | int = graph if certificate is None else certificate
             groups.setdefault((int(alike[graph]), key), []).append(graph)
         rivals: dict[int, list[list[int]]] = {}
-        for (colours, _), group in groups.items():
-            rivals.setdefault(colours, []).append(group)
+        for (first, _), group in groups.items():
+            rivals.setdefault(first, []).append(group)
         for of_colours in rivals.values():
             for merged, decided in self._settle(of_colours, certificates, members):
                 same[merged] = min(merged)

@@ -215,7 +215,7 @@ def _answers(graphs: GraphSet) -> Floats:
     targets = known_targets(graphs)
     if graphs.task.kind != "classification":
         return targets
-    ones = (targets == np.arange(graphs.num_outputs)).astype(np.float64)
+    ones: Floats = (targets == np.arange(graphs.num_outputs)).astype(np.float64)
     ones[np.isnan(targets[:, 0])] = np.nan
     return ones
 
