@@ -44,6 +44,8 @@ NAMES: Mapping[str, str] = {
     "accuracy": "naming the most frequent class for every item",
     "mae": "predicting the mean target for every item",
     "rmse": "predicting the mean target for every item",
+    "std_mae": "predicting the mean targets for every item",
+    "std_rmse": "predicting the mean targets for every item",
 }
 """What the trivial predictor does, by metric; of curves the order says nothing: guessing."""
 
@@ -60,7 +62,7 @@ def beats(metric: Metric, score: float, level: float | None) -> bool:
     return metric.better(score, level) and not math.isclose(score, level, rel_tol=1e-9)
 
 
-def trivial_score(metric: str, kind: str, targets: Tensor) -> float:
+def trivial_score(metric: str, kind: str, targets: Tensor, std: Tensor | None = None) -> float:
     """Score the constant answer that fits some targets: their frequent class, or their mean.
 
     Accuracy is the share of the most frequent class; ROC-AUC is 1/2; average precision is the
@@ -71,6 +73,7 @@ def trivial_score(metric: str, kind: str, targets: Tensor) -> float:
         metric: One of `graphnorms.training.METRICS`.
         kind: The kind of the task.
         targets: As `graphnorms.data.Task` says; NaN, or a negative class, is missing.
+        std: Of standardized metrics, the deviation of each number, see `score`.
     """
     from graphnorms.training.metrics import score
 
@@ -80,12 +83,13 @@ def trivial_score(metric: str, kind: str, targets: Tensor) -> float:
         constant = targets.double().nanmean(dim=0)  # (targets,)
         if kind == "binary":
             constant = constant - 0.5
-    return score(metric, kind, constant.expand(len(targets), -1), targets)
+    return score(metric, kind, constant.expand(len(targets), -1), targets, std)
 
 
 def trivial_scores(graphs: GraphSet, schedule: Schedule) -> Trivial:
     """Score the trivial predictor on every fold of a comparison."""
     from graphnorms.data import split_items
+    from graphnorms.training.objective import Objective
 
     y, metric, kind = graphs.y.cpu(), schedule.settings.metric, graphs.task.kind
     held_out: list[float | None] = []
@@ -93,7 +97,8 @@ def trivial_scores(graphs: GraphSet, schedule: Schedule) -> Trivial:
     for fold in range(schedule.settings.folds):
         split = split_items(graphs, schedule.split(fold))
         part = split.test if len(split.test) else split.validation
+        std = Objective.of(graphs.task, y[split.train]).deviations
         for scores, items in ((held_out, part), (train, split.train)):
-            value = trivial_score(metric, kind, y[items])
+            value = trivial_score(metric, kind, y[items], std)
             scores.append(value if math.isfinite(value) else None)
     return Trivial(held_out=held_out, train=train)

@@ -63,6 +63,13 @@ class Objective:
         varies = (wide.sort(0).values.diff(dim=0) > 0).any(0) & (std > 0)
         return cls(task, mean, torch.where(varies, std, 1.0), varies)
 
+    @property
+    def deviations(self) -> Tensor | None:
+        r"""$\sigma$, 0 for numbers that do not vary; `None` unless a regression."""
+        if self.std is None or self._varies is None:
+            return self.std
+        return torch.where(self._varies, self.std, 0)
+
     def standardized(self, graphs: GraphSet) -> GraphSet:
         r"""Return a set with $(y - \mu) / \sigma$ for targets; itself unless a regression."""
         if self.mean is None or self.std is None:
@@ -112,7 +119,7 @@ class Objective:
             return Judged(loss, score(metric, self.kind, outputs, targets))
         std = self.std.to(in_float64(outputs).device)
         scaled = std * in_float64(outputs), std * in_float64(targets)
-        counted = std if self._varies is None else torch.where(self._varies.to(std.device), std, 0)
+        counted = self.deviations
         value = score(metric, self.kind, *scaled, counted)
         if len(self._targets) == 1:
             return Judged(loss, value)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn import metrics
 
-from graphnorms.data import load_dataset, split_items
+from graphnorms.data import Task, load_dataset, random_graphs, split_items
 from graphnorms.lab.choices import Choices, resolve
 from graphnorms.lab.plan import Schedule, code_versions
 from graphnorms.lab.trivial import Trivial, beats, trivial_score, trivial_scores
@@ -33,6 +33,25 @@ NAN = math.nan
 def test_the_constant_answer_by_hand(metric, kind, targets, right) -> None:
     dtype = torch.int64 if kind == "classification" else torch.float32
     assert trivial_score(metric, kind, torch.tensor(targets, dtype=dtype)) == pytest.approx(right)
+
+
+def test_several_numbers_count_in_the_deviations_of_the_training_part() -> None:
+    graphs = random_graphs(40, seed=0)
+    numbers = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [1, 1e6]
+    )
+    graphs = graphs.with_targets(numbers, Task(kind="regression", targets=("small", "large")))
+    choices = Choices(norms=("none", "graph"), folds=4)
+    schedule = Schedule(
+        settings=resolve(graphs, "numbers", choices), fingerprint="", versions=code_versions()
+    )
+    found = trivial_scores(graphs, schedule)
+    for fold in range(4):
+        split = split_items(graphs, schedule.split(fold))
+        held = numbers[split.test].double().numpy()
+        spread = numbers[split.train].double().numpy().std(0)
+        right = (np.abs(held - held.mean(0)).mean(0) / spread).mean()
+        assert found.held_out[fold] == pytest.approx(right, rel=1e-6)
 
 
 def test_a_constant_has_the_curves_of_scikit_learn() -> None:
