@@ -126,6 +126,7 @@ def signature(thing: object) -> str:
     except NameError:  # an annotation of a module that is imported for type checking only
         text = str(inspect.signature(thing))  # type: ignore[arg-type]
     text = re.sub(r"\b(torch|graphnorms)\.([a-z_]+\.)*", "", text)
+    text = re.sub(r"\*<class '(\w+)'>", r"Unpack[\1]", text)  # keywords of a TypedDict
     text = re.sub(r": '([^']+)'", r": \1", text)  # an annotation that is written as a string
     return text if len(text) < 80 else text.replace(", ", ",\n    ").replace("(", "(\n    ", 1)
 
