@@ -125,9 +125,8 @@ def signature(thing: object) -> str:
         text = str(inspect.signature(thing, eval_str=True))  # type: ignore[arg-type]
     except NameError:  # an annotation of a module that is imported for type checking only
         text = str(inspect.signature(thing))  # type: ignore[arg-type]
-    # Keywords that a TypedDict names: `**options: *<class '….ReadOptions'>`.
-    text = re.sub(r"\*<class '(?:[\w.]*\.)?(\w+)'>", r"Unpack[\1]", text)
     text = re.sub(r"\b(torch|graphnorms)\.([a-z_]+\.)*", "", text)
+    text = re.sub(r"\*<class '(\w+)'>", r"Unpack[\1]", text)  # keywords of a TypedDict
     text = re.sub(r": '([^']+)'", r": \1", text)  # an annotation that is written as a string
     return text if len(text) < 80 else text.replace(", ", ",\n    ").replace("(", "(\n    ", 1)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Hashes = NDArray[np.uint64]
 Integers = NDArray[np.int64]
 
-_WORK = 1_000_000_000  # edges and nodes visited, some 20 seconds of one core
+_WORK = 500_000_000  # edges and nodes visited, some 20 seconds of one core
 _COPIES = 2_000_000  # nodes and edges of the copies of the graphs of one colouring
 
 _ODD, _OWN, _OUT = (
@@ -219,12 +219,13 @@ class _Search:
     def twins(self) -> Twins:
         """Find them."""
         packed = self.packed
-        colours, undecided = self._colour_classes()
+        colours, members, among, colour = self._colour_classes()
         alike = _first_of(colours)
         same = np.arange(len(packed))
-        several = np.bincount(alike, minlength=len(packed)) > 1
-        members = np.flatnonzero(several[alike])
-        certificates = self._greedy(members)
+        undecided = 0
+        if among is None:
+            undecided, members = len(members), members[:0]
+        certificates = self._greedy(among, colour) if among is not None else []
         groups: dict[tuple[int, bytes | int], list[int]] = {}
         for graph, certificate in zip(members.tolist(), certificates, strict=True):
             key: bytes | int = graph if certificate is None else certificate
@@ -256,10 +257,13 @@ class _Search:
             into = into + _OUT * _mix(out_of)
         return _mix(colour * _ODD + into)
 
-    def _colour_classes(self) -> tuple[Hashes, int]:
-        """A number for each graph, other numbers for graphs of other colours.
+    def _colour_classes(self) -> tuple[Hashes, Integers, _Packed | None, Hashes]:
+        """Tell graphs of other colours apart.
 
-        Graphs that it was too much work to refine get a number each, and are counted.
+        Returns:
+            A number for each graph, other numbers for graphs of other colours; the graphs that
+            have the colours of another; those packed; and their stable colours. Where there are
+            none packed it was too much work to refine these graphs, which have a number each.
         """
         found = np.zeros(len(self.packed), np.uint64)
         ids, packed, colour = np.arange(len(self.packed)), self.packed, self.packed.start
@@ -278,17 +282,16 @@ class _Search:
                 colour = self._step(packed, colour)
             except _TooMuchError:
                 found[ids] = _mix(ids.astype(np.uint64))
-                return found, len(ids)
-        return found, 0
+                return found, ids, None, colour
+        return found, ids, packed, colour
 
-    def _greedy(self, members: Integers) -> list[bytes | None]:
+    def _greedy(self, packed: _Packed, colour: Hashes) -> list[bytes | None]:
         """What graphs hold in an order of their nodes; None where that was too much work."""
-        found: list[bytes | None] = [None] * len(members)
-        ids, (packed, _) = np.arange(len(members)), self.packed.take(members)
-        colour = packed.start
+        found: list[bytes | None] = [None] * len(packed)
+        ids = np.arange(len(packed))
         try:
             if len(ids):
-                colour = _ranked(packed, self.refined(packed, colour))
+                colour = _ranked(packed, colour)
             while len(ids):
                 colour = self.refined(packed, colour)
                 chosen = _chosen_cell(packed, colour)

@@ -41,12 +41,18 @@ def _structure(facts: Facts) -> str:
     it = facts.quality
     parts = [
         "each edge in both directions" if it.symmetric else "edges in one direction",
-        *(count(number, noun) for number, noun in (
-            (it.loops, "self loop"), (it.repeats, "repeated edge"), (it.empty, "empty graph"),
-            (it.one_node, "graph of one node"), (it.edgeless, "graph without edges"),
-        ) if number),
-    ]  # fmt: skip
-    parts = [part.replace("graph of one nodes", "graphs of one node") for part in parts]
+        *(
+            count(number, *nouns)
+            for number, *nouns in (
+                (it.loops, "self loop"),
+                (it.repeats, "repeated edge"),
+                (it.empty, "empty graph"),
+                (it.one_node, "graph of one node", "graphs of one node"),
+                (it.edgeless, "graph without edges", "graphs without edges"),
+            )
+            if number
+        ),
+    ]
     if it.isolated:
         parts.append(f"{count(it.isolated, 'isolated node')} in {count(it.isolated_in, 'graph')}")
     parts.append(f"{it.constant} of {count(it.columns, 'column')} of node features constant")
@@ -65,7 +71,7 @@ def _twins(facts: Facts, task: Task, unit: str) -> list[str]:
     items, noun = (it.nodes if it.twins is None else it.graphs), task.level
     kinds: list[tuple[str, Likeness | None, str, str]] = [
         ("twins", it.twins, "isomorphic to another, features included", "no model"),
-        ("structure", it.structure, "isomorphic by structure alone", "no model of that"),
+        ("structure", it.structure, "isomorphic by structure alone", "no model of it"),
         ("alike", it.alike, "like another to message passing of any depth", "no GIN or GCN"),
     ]
     if it.structure == it.twins:
@@ -99,6 +105,8 @@ def _limit(facts: Facts, likeness: Likeness, name: str, who: str, unit: str) -> 
         return ""
     metric = metric_named(facts.metric)
     value = Scale.fitting(metric, facts.ceilings[name], unit).score(facts.ceilings[name])
+    if value == "100.0%":  # by rounding
+        return ""
     side = "above" if metric.higher_is_better else "below"
     return f": {who} can score {side} {value} {metric.title} on all of them"
 

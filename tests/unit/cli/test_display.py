@@ -166,6 +166,15 @@ def test_plans_name_what_the_data_are(shown):
     assert not any(line != line.strip() or "  " in line for line in lines)
 
 
+def test_plans_begin_with_what_the_data_allow(shown, monkeypatch):
+    _, statuses = shown(Console(file=io.StringIO(), width=80), stop_after=0)
+    lines = plan_lines(statuses[0].plan)
+    assert any("twin" in line or "isomorphic" in line for line in lines)
+    assert sum("size (nodes and edges) alone" in line for line in lines) == 1
+    monkeypatch.setattr("graphnorms.cli.plan.CHEAP_EDGES", 10)
+    assert not any("alone" in line for line in plan_lines(statuses[0].plan))
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0:00"), (65, "1:05"), (59.6, "1:00"), (3600, "1:00:00"), (90061, "25:01:01")],

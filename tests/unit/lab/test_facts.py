@@ -160,3 +160,33 @@ def test_a_sample_is_told(monkeypatch):
     assert found.sampled == (
         "the first 2 of 10 folds", "50 items to train on in each", "5 of 7 columns of features",
     )  # fmt: skip
+
+
+def test_graphs_without_nodes_or_edges_are_counted_and_said():
+    graphs = GraphSet(
+        name="bare", x=torch.zeros(2, 1), ptr=torch.tensor([0, 0, 0, 1, 2]),
+        edge_ptr=torch.zeros(3, dtype=torch.long), edge_index=torch.zeros(0, dtype=torch.long),
+        y=torch.tensor([0, 1, 0, 1]), task=Task(kind="classification", targets=("a", "b")),
+        features="zeros",
+    )  # fmt: skip
+    found = facts(graphs, folds=2)
+    assert found.ceilings["twins"] == 0.5  # two empty graphs, and two of one node, of both classes
+    said = sentences(found, graphs.task)
+    assert "2 empty graphs, 2 graphs of one node, 2 graphs without edges" in said[0]
+    assert "4 of 4 graphs are isomorphic to another, 4 of them with different targets" in said[1]
+
+
+def test_message_passing_has_a_ceiling_of_its_own():
+    # Two triangles side by side against a hexagon: other graphs, the same colours.
+    ring = np.arange(6)
+    pair = np.array([1, 2, 0, 4, 5, 3])
+    target = np.concatenate([6 * at + (pair if at % 2 else (ring + 1) % 6) for at in range(20)])
+    source = np.arange(120)
+    graphs = RawGraphs(
+        name="hard", ptr=np.arange(0, 121, 6), source=np.concatenate((source, target)),
+        target=np.concatenate((target, source)), y=np.arange(20) % 2,
+    ).pack(Reading())  # fmt: skip
+    found = facts(graphs, folds=5)
+    assert found.ceilings == {"twins": 1.0, "structure": 1.0, "alike": 0.5}
+    said = " ".join(key_facts(found, graphs.task))
+    assert "no GIN or GCN can score above 50.0% accuracy" in said
