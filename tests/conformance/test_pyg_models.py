@@ -179,9 +179,11 @@ def watch(model: nn.Module) -> list[tuple[nn.Module, Tensor, Tensor]]:
     def note(module: nn.Module, args: Any, y: Tensor) -> None:
         calls.append((module, args[0].detach(), y.detach()))
 
-    for module in model.modules():
-        if type(module).__module__.startswith("graphnorms"):
-            module.register_forward_hook(note)
+    norms = [m for m in model.modules() if type(m).__module__.startswith("graphnorms")]
+    inside = {id(part) for norm in norms for part in norm.modules() if part is not norm}
+    for norm in norms:
+        if id(norm) not in inside:
+            norm.register_forward_hook(note)
     return calls
 
 

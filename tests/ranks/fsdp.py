@@ -96,12 +96,14 @@ def refusals() -> dict[str, str]:
 
 
 def norms_of(model: nn.Module) -> list[nn.Module]:
-    """The norms that have parameters."""
+    """The norms that have parameters, without what is inside them."""
     home = gn.BatchNorm.__module__.rsplit(".", 1)[0]
-    return [
+    norms = [
         module for module in model.modules()
         if type(module).__module__.startswith(home) and any(True for _ in module.parameters())
     ]  # fmt: skip
+    inside = {id(part) for norm in norms for part in norm.modules() if part is not norm}
+    return [norm for norm in norms if id(norm) not in inside]
 
 
 def run(rank: int, ranks: int, folder: Path) -> None:

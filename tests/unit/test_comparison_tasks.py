@@ -100,7 +100,7 @@ def test_every_task_from_data_to_model(case, in_this_process, tmp_path, request)
         assert "optimistic" in found.table().lower()
     again = open_comparison(found.folder)
     assert json.dumps(again.to_dict(), allow_nan=False) == json.dumps(found.to_dict())
-    page = (found.folder / "report.html").read_text()
+    page = (found.folder / "report.html").read_text(encoding="utf-8")
     assert case not in OWN_PAGE or page.lstrip().lower().startswith("<!doctype html>")
 
     # The model of the best trial predicts what its record says.

@@ -12,6 +12,10 @@ from graphnorms.interrupts import INTERRUPTED, IS_COMMAND
 
 def main() -> int:
     """Run the command line and return its exit code, see `_main`."""
+    # The process that looks after the workers' semaphores would have the last word of Ctrl-C.
+    asked = os.environ.get("PYTHONWARNINGS")
+    quiet = "ignore:resource_tracker:UserWarning"
+    os.environ["PYTHONWARNINGS"] = f"{asked},{quiet}" if asked else quiet
     code = _main()
     if code == INTERRUPTED and IS_COMMAND:
         # Where Ctrl-C met code that Python ran from text, a dataclass being made say, Python would

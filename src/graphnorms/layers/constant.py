@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphnorms.tracing import is_traced
+from graphnorms.tracing import is_watched
 
 _library = torch.library.Library("graphnorms", "FRAGMENT")
 _library.define("constant(Tensor x) -> Tensor")
@@ -27,7 +27,7 @@ def constant(x: Tensor) -> Tensor:
     `detach` is decomposed away by torch's `core_aten_decompositions`: the gradient of a graph that
     `make_fx` has traced with them would flow on. No table knows the operator that stands in for it.
     """
-    if not is_traced():
+    if not is_watched():
         return x.detach()
     y: Tensor = torch.ops.graphnorms.constant(x)
     return y

@@ -141,7 +141,7 @@ def test_lines_of_a_split_and_of_numbers(shown):
         Console(file=io.StringIO(), width=80), dataset=few, protocol="split", folds=None, runs=2
     )
     lines = [line for line in text.splitlines() if re.match(r" ?\d+/\d+  ", line)]
-    assert len(lines) == 8
+    assert len(lines) == 12  # two norms, two seeds: two rates to choose from, and the reported one
     assert all("fold" not in line and "%" not in line for line in lines)
     assert sum(line.split()[1] == "final" for line in lines) == 4
     console = Console(file=io.StringIO(), width=60)

@@ -184,12 +184,14 @@ def test_nothing_is_read_and_the_fakes_tell_the_truth(launches: list[Any]) -> No
         (None, None), (torch.empty(130, device="meta"), None),
         (None, torch.empty(130, 7, device="meta")),
     ):  # fmt: skip
-        rest = (ptr.long(), index.long(), index.long(), None, weight, features, 1.0)
-        assert like([triton_aggregate.aggregate(x, *rest)]) == like([ops.aggregate(x, *rest)])
+        edges_ = (ptr.long(), index.long(), index.long())
+        given_ = (None, weight, features, 1.0)
+        rest, both = (*edges_, *given_), (*edges_, *edges_, *given_)
+        assert like([triton_aggregate.aggregate(x, *rest)]) == like([ops.aggregate(x, *both)])
         if weight is not None or features is not None:
             for needs in ([True, True], [False, True], [True, False]):
                 mine = triton_aggregate.aggregate_backward(x, x, *rest, needs)
-                assert like(mine) == like(ops.aggregate_backward(x, x, *rest, needs))
+                assert like(mine) == like(ops.aggregate_backward(x, x, *both, needs))
 
 
 @pytest.mark.parametrize(
