@@ -118,7 +118,7 @@ class Primitive(nn.Module):
 
 def normalized(
     center: gn.Over | None, scale: gn.Over | None, *, own: bool = False, masked: bool = False,
-    activation: str | None = None, shift: bool = False,
+    activation: str | None = None, shift: bool = False, dropout: float = 0.0,
 ) -> Callable[[Tensor, Data, str], Tensor]:  # fmt: skip
     def call(x: Tensor, given: Data, backend: str) -> Tensor:
         segments = Segments.from_batch(given["unsorted"], GRAPHS)
@@ -129,7 +129,8 @@ def normalized(
         return gn.segment_normalize(
             x, segments, center=center, scale=scale, groups=2, weight=1 + torch.sin(wide),
             bias=torch.cos(wide), mean_scale=torch.tanh(of_graphs[0]) if shift else None,
-            activation=activation, residual=x * x, backend=backend,
+            activation=activation, residual=x * x, dropout=dropout,
+            seed=torch.full((), 5) if dropout else None, backend=backend,
         )  # fmt: skip
 
     return call
@@ -161,6 +162,9 @@ PRIMITIVES = {
     "centre alone": normalized(NODES, None, shift=True),
     "pair": normalized(NODES, BOTH, shift=True),
     "mask from x": normalized(NODES, NODES, masked=True, activation="silu"),
+    "mask from x, within rows": normalized(ROW, ROW, masked=True, activation="gelu"),
+    "mask from x, centre alone": normalized(NODES, None, masked=True, own=True, dropout=0.3),
+    "dropout": normalized(BOTH, BOTH, activation="gelu", dropout=0.3),
     "aggregate": summed(""),
     "aggregate by edge weights from x": summed("edge weights"),
     "aggregate by node scales from x": summed("node scales"),

@@ -98,80 +98,69 @@ def segment_normalize(
     return y.to(x.dtype), standard.mean, standard.moment
 
 
+class Equation(NamedTuple):
+    """All of a call but x and the residual, as `segment_normalize` takes it."""
+
+    segments: Segments
+    center: Over | None
+    scale: Over | None
+    groups: int
+    mean_scale: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+    eps: float
+    activation: str | None
+    dropout: float
+    seed: Tensor | None
+
+
 def backward(
-    grad_y: Tensor,
-    x: Tensor,
-    segments: Segments,
-    *,
-    center: Over | None,
-    scale: Over | None,
-    groups: int,
-    mean_scale: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    activation: str | None,
-    dropout: float,
-    seed: Tensor | None,
+    grad_y: Tensor, x: Tensor, equation: Equation
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Compute equations (4) to (6) of docs/maths.md.
+
+    Shapes: `grad_y` and `x` `(rows, channels)`.
 
     Returns:
         The gradients of x, mean_scale, weight and bias, those of parameters in the accumulation
         dtype; `None` for a parameter that is not there.
     """
-    first = _first_derivative(
-        grad_y, x, segments, center, scale, groups, mean_scale, weight, bias, eps, activation,
-        dropout, seed,
-    )  # fmt: skip
-    o_hat, g, d = first.standard.o_hat, first.g, first.d
+    segments, mean_scale = equation.segments, equation.mean_scale
+    first = _first_derivative(grad_y, x, equation)
+    o_hat, g, d = first.o_hat, first.g, first.d
     grad_x = d - first.centred(_times(d, mean_scale))
     if segments.masked:
         grad_x = torch.where(rows_that_count(segments), grad_x, grad_y.to(d.dtype))
     return (
         grad_x.to(x.dtype),
         None if mean_scale is None else -(first.mean * d).sum(0),
-        None if weight is None else _sum_like(weight, g * o_hat, segments),
-        None if bias is None else _sum_like(bias, g, segments),
+        _sum_like(equation.weight, g * o_hat, segments),
+        _sum_like(equation.bias, g, segments),
     )
 
 
 def double_backward(
-    cotangents: Sequence[Tensor | None],
-    grad_y: Tensor,
-    x: Tensor,
-    segments: Segments,
-    *,
-    center: Over | None,
-    scale: Over | None,
-    groups: int,
-    mean_scale: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    activation: str | None,
-    dropout: float,
-    seed: Tensor | None,
+    cotangents: Sequence[Tensor | None], grad_y: Tensor, x: Tensor, equation: Equation
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Compute the gradients of `backward`, equations (13) to (16) of docs/maths.md.
 
+    Shapes: `grad_y` and `x` `(rows, channels)`; the cotangents have those of the gradients.
+
     Args:
         cotangents: Those of the gradients of x, mean_scale, weight and bias; `None` for 0.
-        grad_y, x, mean_scale, weight, bias: What `backward` was given.
-        segments: The same.
-        center, scale, groups, eps, activation, dropout, seed: The same.
+        grad_y, x, equation: What `backward` was given.
 
     Returns:
         The gradients of grad_y, x, mean_scale, weight and bias, those of parameters in the
         accumulation dtype; `None` for a parameter that is not there.
     """
-    first = _first_derivative(
-        grad_y, x, segments, center, scale, groups, mean_scale, weight, bias, eps, activation,
-        dropout, seed,
+    segments, mean_scale, weight = equation.segments, equation.mean_scale, equation.weight
+    first = _first_derivative(grad_y, x, equation)
+    o_hat, factor, g, g_hat, d, z = (
+        first.o_hat, first.factor, first.g, first.g_hat, first.d, first.z,
     )  # fmt: skip
-    (o_hat, factor, _, _), g, d, z = first.standard, first.g, first.d, first.z
     u, t, p, q = (None if c is None else c.to(o_hat.dtype) for c in cotangents)
-    given = u
+    through_masked = 0 if u is None else u
     u = torch.zeros_like(o_hat) if u is None else counted(u, segments)
 
     # The tangent of the forward in the direction of the cotangents.
@@ -186,10 +175,10 @@ def double_backward(
         z_dot = z_dot + of_rows(p, segments, z) * o_hat
     if q is not None:
         z_dot = z_dot + of_rows(q, segments, z)
-    slope, curvature = ACTIVATION_DERIVATIVES[activation]
+    slope, curvature = ACTIVATION_DERIVATIVES[equation.activation]
     grad_grad_y = slope(z) * z_dot
-    if seed is not None:
-        grad_grad_y = drop(grad_grad_y, dropout, seed)
+    if equation.seed is not None:
+        grad_grad_y = drop(grad_grad_y, equation.dropout, equation.seed)
 
     # What the tangent depends on, from z back to x.
     h = first.grad_y * curvature(z) * z_dot
@@ -198,11 +187,9 @@ def double_backward(
         of_o_hat = of_o_hat + of_rows(p, segments, z) * g
     of_o = of_o_hat
     if factor is not None:
-        g_hat = _times_rows(g, weight, segments)
         of_o_hat = of_o_hat - factor * (g_hat * share_dot + o_dot * first.share)
-        of_o = factor * (
-            of_o_hat - o_hat * first.scaled(g_hat * o_hat_dot + of_o_hat * o_hat)
-        )  # fmt: skip
+        along = first.scaled(g_hat * o_hat_dot + of_o_hat * o_hat)
+        of_o = factor * (of_o_hat - o_hat * along)
     through_mean = _times(of_o, mean_scale)
     if t is not None:
         through_mean = through_mean + t * d
@@ -210,13 +197,13 @@ def double_backward(
     if segments.masked:
         counts = rows_that_count(segments)
         grad_x = torch.where(counts, grad_x, 0)
-        grad_grad_y = torch.where(counts, grad_grad_y, 0 if given is None else given)
+        grad_grad_y = torch.where(counts, grad_grad_y, through_masked)
     return (
         grad_grad_y.to(grad_y.dtype),
         grad_x.to(x.dtype),
         None if mean_scale is None else -(mean_dot * d + first.mean * of_o).sum(0),
-        None if weight is None else _sum_like(weight, h * o_hat + g * o_hat_dot, segments),
-        None if bias is None else _sum_like(bias, h, segments),
+        _sum_like(weight, h * o_hat + g * o_hat_dot, segments),
+        _sum_like(equation.bias, h, segments),
     )
 
 
@@ -252,18 +239,23 @@ def _standardize(
 
 
 class _FirstDerivative(NamedTuple):
-    """What the first and the second backward have in common, at every entry."""
+    """What the first and the second backward have in common, `(rows, channels)` each."""
 
-    standard: _Standardized
+    o_hat: Tensor
+    factor: Tensor | None
+    """1/sqrt(s² + eps) at every entry; `None` without a scale."""
     mean: Tensor
+    """Of the cell of the centre domain; 0 without one."""
     z: Tensor
     """The pre-activation."""
     grad_y: Tensor
     """Behind dropout, 0 in masked rows."""
     g: Tensor
     """The gradient of z."""
+    g_hat: Tensor
+    """The gradient of o_hat."""
     share: Tensor
-    """The mean of the gradient of o_hat times o_hat, over the cell of the scale domain."""
+    """The mean of g_hat o_hat over the cell of the scale domain."""
     d: Tensor
     """The gradient of o."""
     centred: Callable[[Tensor], Tensor]
@@ -272,13 +264,11 @@ class _FirstDerivative(NamedTuple):
     """The mean over the cell of the scale domain; 0 without one."""
 
 
-def _first_derivative(
-    grad_y: Tensor, x: Tensor, segments: Segments, center: Over | None, scale: Over | None,
-    groups: int, mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float,
-    activation: str | None, dropout: float, seed: Tensor | None,
-) -> _FirstDerivative:  # fmt: skip
-    standard = _standardize(x, segments, center, scale, groups, mean_scale, eps)
-    o_hat, factor, mean, _ = standard
+def _first_derivative(grad_y: Tensor, x: Tensor, equation: Equation) -> _FirstDerivative:
+    segments, center, scale, groups, mean_scale, weight, bias, eps, activation, dropout, seed = (
+        equation
+    )
+    o_hat, factor, mean, _ = _standardize(x, segments, center, scale, groups, mean_scale, eps)
 
     def mean_over(over: Over | None) -> Callable[[Tensor], Tensor]:
         if over is None:
@@ -291,13 +281,11 @@ def _first_derivative(
     z = transform(o_hat, segments, weight, bias)
     g = ACTIVATION_DERIVATIVES[activation][0](z) * grad_y
     g_hat = _times_rows(g, weight, segments)
-    scaled = mean_over(scale)
+    centred, scaled = mean_over(center), mean_over(scale)
     share = scaled(g_hat * o_hat)
     d = g_hat if factor is None else factor * (g_hat - o_hat * share)
     mean = torch.zeros_like(z) if center is None else spread(mean, segments, center, z)
-    return _FirstDerivative(
-        standard, mean, z, grad_y, g, share, d, mean_over(center), scaled
-    )  # fmt: skip
+    return _FirstDerivative(o_hat, factor, mean, z, grad_y, g, g_hat, share, d, centred, scaled)
 
 
 def rows_that_count(segments: Segments) -> Tensor:
@@ -319,8 +307,10 @@ def _times_rows(a: Tensor, weight: Tensor | None, segments: Segments) -> Tensor:
     return a if weight is None else a * of_rows(weight.to(a.dtype), segments, a)
 
 
-def _sum_like(parameter: Tensor, a: Tensor, segments: Segments) -> Tensor:
+def _sum_like(parameter: Tensor | None, a: Tensor, segments: Segments) -> Tensor | None:
     """Sum over all rows, or over those of each segment where it has a parameter of its own."""
+    if parameter is None:
+        return None
     return a.sum(0) if parameter.dim() == 1 else sum_of_segments(a, segments)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from graphnorms.kernels import reference
 from graphnorms.kernels.calls import check_memory
+from graphnorms.kernels.dropout import drop
 from graphnorms.kernels.merging import (
     Merged,
     measure,
@@ -261,11 +262,10 @@ class _Normalize(torch.autograd.Function):
         z, factor = _standardize(reference.counted(x, segments), call, mean_scale)
         grad = reference.counted(grad_y, segments)
         if call.activation is not None or call.seed is not None:
-            y = reference.transform(z, segments, weight, bias)
-            with torch.enable_grad():
-                y = y.detach().requires_grad_()
-                finished = reference.finish(y, call.activation, call.dropout, call.seed)
-                (grad,) = torch.autograd.grad(finished, y, grad)
+            if call.seed is not None:
+                grad = drop(grad, call.dropout, call.seed)
+            slope, _ = reference.ACTIVATION_DERIVATIVES[call.activation]
+            grad = slope(reference.transform(z, segments, weight, bias)) * grad
         sums = reference.sum_of_segments(torch.cat((grad, grad * z), 1), segments)
         grad_bias, grad_weight = sums.split(channels, 1)  # of the rank's own rows
         grad_x, grad_mean_scale = None, None
