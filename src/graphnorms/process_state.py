@@ -1,6 +1,6 @@
-"""What a process keeps from one piece of code to the next, and how that is undone.
+"""Global state of the process: set to known values for a trial, and restored after it.
 
-Whatever runs in a process can change what the next finds there: the default dtype, random
+Code that runs in a process can change what later code finds there: the default dtype, random
 numbers, streams, signal handlers. A trial is to depend on its config alone.
 """
 
@@ -24,7 +24,7 @@ import torch
 
 @dataclass(frozen=True)
 class _Setting:
-    """Something that a process has once.
+    """One piece of global state.
 
     Args:
         read, write: Get and set it.

@@ -1,4 +1,4 @@
-"""Who watches the operations of a call: a trace, a transform, a recorded CUDA graph, or nobody."""
+"""Whether operations are being traced, transformed or recorded, or simply run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from torch import Tensor
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether nobody watches the operators, so that kernels may be called without them.
+    """Whether a kernel may be called on x directly, without its operator.
 
-    Tracers watch, dispatch modes and tensor subclasses, and the vmap behind `is_grads_batched`. A
-    tensor that a transform of `torch.func` left behind cannot be read.
+    It may not where a tracer, a dispatch mode, a tensor subclass or the vmap behind
+    `is_grads_batched` has to see the operator. The memory of a tensor that a transform of
+    `torch.func` has wrapped cannot be read.
     """
     return (
         type(x) in (Tensor, torch.nn.Parameter)

@@ -20,7 +20,7 @@ from graphnorms.cli.terminal import terminal
 
 
 class Interrupted(Exception):
-    """Ctrl-C in a command that says nothing of its own to it; typer would end without a word."""
+    """Raised at Ctrl-C by commands without a message of their own: typer would exit silently."""
 
 
 class _Commands(typer.core.TyperGroup):

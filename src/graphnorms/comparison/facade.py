@@ -168,7 +168,7 @@ def compare(
             comparison = _comparison(plan, run)
             problem = ""
             if comparison.judgeable:
-                # Whoever presses Ctrl-C does not want to wait for figures.
+                # After Ctrl-C a user does not want to wait for figures.
                 problem = _problem_of(lambda: comparison.report(figures=False))
             raise ComparisonInterrupted(comparison, problem) from None
         comparison = _comparison(plan, run)
@@ -360,7 +360,7 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
         workers=min(plan.workers, total),
         scheduler=scheduler,
         timeout=plan.timeout,
-        # Nobody knows what code of the user's leaves behind in a process.
+        # The user's code may leave anything behind in its process.
         fresh=plan.factory is not None,
     )
     if plan.stack > 1:

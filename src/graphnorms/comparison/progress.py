@@ -104,9 +104,9 @@ class Status:
 
     @cached_property
     def records(self) -> tuple[Record, ...]:
-        """Outcomes so far, those of earlier calls included, in the order of the plan.
+        """All outcomes so far, also those of earlier calls, in the order of the plan.
 
-        Put together when asked for, which takes as long as there are trials in the plan.
+        Built at the first access, which goes through all trials of the plan.
         """
         return tuple(self.plan.schedule.records(self.outcomes.first(self.ended).get))
 

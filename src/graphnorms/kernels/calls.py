@@ -21,7 +21,7 @@ def check_features(x: Tensor) -> None:
 def check_memory(name: str, tensor: Tensor) -> None:
     """Raise the error for a tensor that has numbers, but no memory that holds them.
 
-    Tensors on the meta device, which say so by that, are nobody's mistake.
+    Tensors on the meta device have no memory by design, and pass.
     """
     try:
         if tensor.untyped_storage().data_ptr():

@@ -108,7 +108,7 @@ class Norm(RunningStatistics):
     def _call_inner(
         self, name: str, x: Tensor, mask: Tensor | None, compute: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Call the BatchNorm inside, whose part in the layer is `compute`, or what replaced it."""
+        """Call the inner BatchNorm, which then runs `compute`, or the module that replaced it."""
         inner = getattr(self, name)
         given: dict[str, Any] = {"compute": compute}
         if not isinstance(inner, InnerBatchNorm):

@@ -70,7 +70,7 @@ class InnerBatchNorm(RunningStatistics, nn.BatchNorm1d):
 
 
 def is_untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether nobody would notice that a module is not called: no hook, no other class."""
+    """Whether skipping the call of a module has no effect: it has no hook and its own class."""
     return (
         type(module) is kind
         and not (

@@ -24,7 +24,7 @@ OUT_OF_MEMORY = "out of memory"
 """How the reason of a trial begins that found too little memory."""
 
 FETCHES = 3
-"""How often a trial is run whose record gets lost on its way, which is no fault of its own."""
+"""How often a trial is run if its record cannot be fetched, which is not the trial's fault."""
 
 TIMED_OUT = "over the time limit"
 """How the reason of a trial begins that took longer than it was given."""
@@ -43,9 +43,9 @@ class NotTheTrialError(BaseException):
 def attempt(
     trial: Trial, config: TrialConfig, dataset: Any, on_epoch: Callable[..., None]
 ) -> Record:
-    """Run a trial; whatever it raises becomes a failed record, and so does one that cannot be sent.
+    """Run a trial; an exception, or a record that cannot be pickled, becomes a failed record.
 
-    What it changes of the process is undone.
+    Changes that the trial made to the process are undone.
 
     `KeyboardInterrupt` and `GeneratorExit` as well: Ctrl-C does not reach the processes that
     trials run in, and where they run in the user's own the engine knows whether it was pressed.
@@ -89,7 +89,7 @@ def timed_out(config: TrialConfig, timeout: float) -> Record:
 
 
 def too_often_lost(config: TrialConfig, error: BaseException) -> GraphnormsError:
-    """Return the error for a trial whose record got lost on its way again and again.
+    """Return the error for a trial whose record could not be fetched `FETCHES` times.
 
     Args:
         config: The trial.
