@@ -6,6 +6,7 @@ import pickle
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ WORKER_DIED = "its worker process died"
 
 OUT_OF_MEMORY = "out of memory"
 """How the reason of a trial begins that found too little memory."""
+
+RETRIES = 1
+"""How often a trial is run again whose process died."""
 
 FETCHES = 3
 """How often a trial is run if its record cannot be fetched, which is not the trial's fault."""
@@ -99,6 +103,29 @@ def too_often_lost(config: TrialConfig, error: BaseException) -> GraphnormsError
         f"the record of trial {config.key} could not be fetched {FETCHES} times "
         f"({one_line(error)}); what is done is kept: run the same command again to continue"
     )
+
+
+class Retries:
+    """How often trials have ended without a record, and whether they are run once more."""
+
+    def __init__(self) -> None:
+        self._deaths: Counter[str] = Counter()  # by the key of the trial
+        self._losses: Counter[str] = Counter()
+
+    def died(self, config: TrialConfig, how: str) -> Record | None:
+        """Count a process that died; return the failed record, or None for one more run."""
+        self._deaths[config.key] += 1
+        return None if self._deaths[config.key] <= RETRIES else died_twice(config, how)
+
+    def lost(self, config: TrialConfig, error: BaseException) -> None:
+        """Count a record that could not be fetched.
+
+        Raises:
+            GraphnormsError: It is the last of `FETCHES`.
+        """
+        self._losses[config.key] += 1
+        if self._losses[config.key] >= FETCHES:
+            raise too_often_lost(config, error) from error
 
 
 def is_settled(record: Record | None) -> bool:

@@ -8,31 +8,24 @@ first seen; a process that is restarted has lost them, says so, and is sent them
 
 from __future__ import annotations
 
-import pickle
 import queue
-import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import GraphnormsError, one_line
+from graphnorms.lab.engines import dask_worker
 from graphnorms.lab.engines.attempt import (
-    FETCHES,
     NothingUnpackedError,
-    NotTheTrialError,
+    Retries,
     StartError,
     Trial,
     TrialDiedError,
-    attempt,
-    died_twice,
     pack,
-    too_often_lost,
 )
-from graphnorms.lab.engines.child import run_in_child
-from graphnorms.lab.engines.engine import RETRIES, TICK, Engine, OnProgress, Queue, Then
+from graphnorms.lab.engines.engine import TICK, Engine, OnProgress, Queue, Then
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -115,7 +108,7 @@ class DaskWorkers(Engine):
         client = self._connected()
         running: dict[Future[Any], _Try] = {}
         ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-        ends = _Ends()
+        ends = Retries()
         look = 0.0
         alone_since = time.monotonic()
 
@@ -174,7 +167,10 @@ class DaskWorkers(Engine):
         try:
             if client.status == "running":
                 with suppress(Exception):  # whoever is gone has nothing to forget
-                    client.run(_forget, self._token, workers=list(self._ready), on_error="ignore")
+                    client.run(
+                        dask_worker.forget, self._token, workers=list(self._ready),
+                        on_error="ignore",
+                    )  # fmt: skip
         finally:
             self._ready.clear()
             self._unfit.clear()
@@ -234,7 +230,7 @@ class DaskWorkers(Engine):
             raise GraphnormsError(misfits[min(misfits)])
         if not self._packed:
             self._packed = pack(self._trial, self._dataset)
-        keep = _keep if self._apart else _unpack
+        keep = dask_worker.keep if self._apart else dask_worker.unpack
         answers = _answers(client, keep, new - self._unfit, self._token, self._packed)
         for address, answer in answers.items():
             if isinstance(answer, StartError):
@@ -246,7 +242,7 @@ class DaskWorkers(Engine):
         trial = _Try(config, address)
         self._epochs[trial.id] = -1
         future = client.submit(
-            _run_in_worker,
+            dask_worker.run,
             config,
             self._token,
             trial.id,
@@ -259,7 +255,7 @@ class DaskWorkers(Engine):
         return future, trial
 
     def _record_or_none(
-        self, client: Client, future: Future[Any], trial: _Try, ends: _Ends
+        self, client: Client, future: Future[Any], trial: _Try, ends: Retries
     ) -> Record | None:
         """Return the record of a trial that ended, or None when it is to be run once more."""
         from distributed import KilledWorker
@@ -308,33 +304,9 @@ class DaskWorkers(Engine):
         with suppress(Exception):
             client.cancel(list(running), force=True)
             # dask forgets a call that has begun, but does not end it.
-            busy = [trial.address for trial in running.values()]
-            client.run(
-                _cancel, [trial.id for trial in running.values()], workers=busy, on_error="ignore"
-            )
-
-
-class _Ends:
-    """What has ended so far without a record, and what follows from it."""
-
-    def __init__(self) -> None:
-        self._deaths: Counter[str] = Counter()
-        self._losses: Counter[str] = Counter()
-
-    def died(self, config: TrialConfig, how: str) -> Record | None:
-        """Take notice of a process that died; None when its trial is to be run once more."""
-        self._deaths[config.key] += 1
-        return None if self._deaths[config.key] <= RETRIES else died_twice(config, how)
-
-    def lost(self, config: TrialConfig, error: BaseException) -> None:
-        """Take notice of a record that did not arrive.
-
-        Raises:
-            GraphnormsError: Once too often.
-        """
-        self._losses[config.key] += 1
-        if self._losses[config.key] >= FETCHES:
-            raise too_often_lost(config, error) from error
+            tries = running.values()
+            ids, busy = [each.id for each in tries], [each.address for each in tries]
+            client.run(dask_worker.cancel, ids, workers=busy, on_error="ignore")
 
 
 class _Try:
@@ -401,76 +373,3 @@ def _version_of_worker() -> Callable[[], dict[str, str]]:
         return found
 
     return versions
-
-
-# What runs in the worker process.
-
-_KEPT = 4
-_one_at_a_time = threading.Lock()
-_work: dict[str, tuple[Trial, Any] | bytes] = {}
-"""Trial function and data of the engines that came last: one that was killed cannot clean up.
-
-As they were sent, where trials have processes of their own."""
-_cancelled: set[str] = set()
-
-
-class _CancelledError(NotTheTrialError):
-    """Nobody waits for the record any more."""
-
-
-def _unpack(token: str, packed: bytes) -> None:
-    """Keep trial function and data."""
-    from graphnorms.user_code import no_exit
-
-    try:
-        with no_exit("unpacking the data"):
-            work = pickle.loads(packed)
-    except Exception as error:
-        raise StartError(one_line(error)) from None
-    _keep(token, work)
-
-
-def _keep(token: str, work: tuple[Trial, Any] | bytes) -> None:
-    _work[token] = work
-    while len(_work) > _KEPT:
-        del _work[next(iter(_work))]
-
-
-def _forget(token: str) -> None:
-    _work.pop(token, None)
-
-
-def _cancel(ids: list[str]) -> None:
-    _cancelled.update(ids)
-
-
-def _run_in_worker(config: TrialConfig, token: str, trial_id: str, timeout: float | None) -> Record:
-    from distributed import get_worker
-
-    from graphnorms.training import threads
-
-    if token not in _work:
-        raise NothingUnpackedError
-    work = _work[token]
-    worker = get_worker()
-    epochs, told = 0, 0.0
-
-    def tell() -> None:
-        nonlocal told
-        if trial_id in _cancelled:
-            _cancelled.discard(trial_id)
-            raise _CancelledError
-        if time.monotonic() - told >= TICK:
-            told = time.monotonic()
-            worker.log_event(token, {"id": trial_id, "epochs": epochs})
-
-    def on_epoch() -> None:
-        nonlocal epochs
-        epochs += 1
-        tell()
-
-    with _one_at_a_time, threads(1):
-        tell()
-        if isinstance(work, bytes):
-            return run_in_child(work, config, on_epoch, timeout)
-        return attempt(work[0], config, work[1], on_epoch)

@@ -18,9 +18,6 @@ OnProgress = Callable[[Mapping[str, int]], None]
 Then = Callable[["Record"], "Iterable[TrialConfig]"]
 """Given the record of a trial, returns the trials that are to be run because of it, often none."""
 
-RETRIES = 1
-"""How often a trial is run again whose worker process died."""
-
 TICK = 0.2
 """Seconds between two calls of `OnProgress`."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
@@ -12,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.engines.attempt import (
-    FETCHES,
     NothingUnpackedError,
+    Retries,
     StartError,
     Trial,
-    died_twice,
     pack,
     timed_out,
-    too_often_lost,
 )
-from graphnorms.lab.engines.engine import RETRIES, TICK, Engine, OnProgress, Queue, Then
+from graphnorms.lab.engines.engine import TICK, Engine, OnProgress, Queue, Then
 from graphnorms.lab.engines.worker import Worker, interrupts_held_back
 
 if TYPE_CHECKING:
@@ -148,9 +145,8 @@ class _Deaths:
     """What has died so far, and what follows from it."""
 
     def __init__(self) -> None:
-        self._of_trial: Counter[str] = Counter()
+        self._retries = Retries()
         self._at_start = 0  # in a row
-        self._lost: Counter[str] = Counter()  # by trial
 
     def record_or_none(
         self, future: Future[Record], config: TrialConfig, worker: Worker
@@ -178,15 +174,10 @@ class _Deaths:
                     ) from None
                 return None
             self._at_start = 0
-            self._of_trial[config.key] += 1
-            if self._of_trial[config.key] <= RETRIES:
-                return None
-            return died_twice(config, _exit_code(error))
+            return self._retries.died(config, _exit_code(error))
         except Exception as error:  # of whatever carries the record, not of the trial
             worker.kill()
-            self._lost[config.key] += 1
-            if self._lost[config.key] >= FETCHES:
-                raise too_often_lost(config, error) from error
+            self._retries.lost(config, error)
             return None
 
 
