@@ -197,18 +197,20 @@ class _Aggregate(torch.autograd.Function):
         x, edge_weight, edge_features, node_scale = ctx.saved_tensors
         adjacency, self_weight, kernels = ctx.adjacency, ctx.self_weight, ctx.kernels
         transformed = torch._C._are_functorch_transforms_active()
-        plain = {"self_weight": self_weight, "node_scale": node_scale}
+        shared = {"self_weight": self_weight, "node_scale": node_scale}
         if x is None:
             weight = None if edge_weight is None else edge_weight.detach()
-            plain |= {"edge_weight": weight, "edge_features": None}
             if not transformed:
                 grad_x = _sum(
                     grad_y, adjacency, not ctx.reverse, node_scale, weight, self_weight, kernels
                 )
             elif ctx.reverse:
-                grad_x = reference.aggregate(grad_y, adjacency, **plain)
+                grad_x = reference.aggregate(grad_y, adjacency, **shared, edge_weight=weight)
             else:
-                grad_x, _ = reference.backward(grad_y, grad_y, adjacency, **plain)
+                # The sum is linear: it does not matter which x it was of.
+                grad_x, _ = reference.backward(
+                    grad_y, grad_y, adjacency, **shared, edge_weight=weight
+                )
             return grad_x, *(None,) * 7
         need_x, need_weight, need_features, *_ = ctx.needs_input_grad
         differentiable = torch.is_grad_enabled() and not torch.compiler.is_compiling()
@@ -218,8 +220,10 @@ class _Aggregate(torch.autograd.Function):
         rest = (node_scale, edge_weight, edge_features, self_weight)
         needs = [need_x, need_weight or need_features]
         if transformed or (interpreted and differentiable):
-            plain |= {"edge_weight": edge_weight, "edge_features": edge_features}
-            found = reference.backward(grad_y, x, adjacency, **plain)
+            found = reference.backward(
+                grad_y, x, adjacency, **shared, edge_weight=edge_weight,
+                edge_features=edge_features,
+            )  # fmt: skip
         elif is_plain(grad_y) and not differentiable:
             found = kernels.aggregate_backward(grad_y, x, *against, *rest, needs)
         else:

@@ -17,9 +17,9 @@ def aggregate(
     adjacency: Adjacency,
     *,
     self_weight: float,
-    node_scale: Tensor | None,
-    edge_weight: Tensor | None,
-    edge_features: Tensor | None,
+    node_scale: Tensor | None = None,
+    edge_weight: Tensor | None = None,
+    edge_features: Tensor | None = None,
 ) -> Tensor:
     """Sum over neighbours; see `graphnorms.kernels.aggregation.api.aggregate`."""
     dtype = accumulation_dtype(x.dtype)
@@ -41,11 +41,13 @@ def backward(
     adjacency: Adjacency,
     *,
     self_weight: float,
-    node_scale: Tensor | None,
-    edge_weight: Tensor | None,
-    edge_features: Tensor | None,
+    node_scale: Tensor | None = None,
+    edge_weight: Tensor | None = None,
+    edge_features: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Compute equations (10) and (12) of docs/maths.md.
+
+    Shapes: `grad_y` and `x` `(nodes, channels)`.
 
     Returns:
         The gradient of x; and that of the edges' weights, in the accumulation dtype, or of their
@@ -75,13 +77,15 @@ def double_backward(
     adjacency: Adjacency,
     *,
     self_weight: float,
-    node_scale: Tensor | None,
-    edge_weight: Tensor | None,
-    edge_features: Tensor | None,
+    node_scale: Tensor | None = None,
+    edge_weight: Tensor | None = None,
+    edge_features: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Compute the gradients of `backward`, which is linear in each of its tensors.
 
     With features of the edges it is linear in grad_y, and flat in the rest.
+
+    Shapes: `grad_y` and `x` `(nodes, channels)`; the cotangents have those of the gradients.
 
     Args:
         cotangents: Those of the gradients of x and of the edges; `None` for 0.
@@ -109,22 +113,18 @@ def double_backward(
     of_weight: Tensor | None = torch.zeros_like(edge_weight)
     if u is not None:
         of_grad_y = of_grad_y + aggregate(
-            u, adjacency, self_weight=self_weight, node_scale=node_scale,
-            edge_weight=edge_weight, edge_features=None,
-        )  # fmt: skip
+            u, adjacency, self_weight=self_weight, node_scale=node_scale, edge_weight=edge_weight
+        )
         _, of_weight = backward(
-            grad_y, u, adjacency, self_weight=self_weight, node_scale=node_scale,
-            edge_weight=edge_weight, edge_features=None,
-        )  # fmt: skip
+            grad_y, u, adjacency, self_weight=0.0, node_scale=node_scale, edge_weight=edge_weight
+        )
     if p is not None:
         of_grad_y = of_grad_y + aggregate(
-            x, adjacency, self_weight=0.0, node_scale=node_scale, edge_weight=p,
-            edge_features=None,
-        )  # fmt: skip
+            x, adjacency, self_weight=0.0, node_scale=node_scale, edge_weight=p
+        )
         of_x, _ = backward(
-            grad_y, x, adjacency, self_weight=0.0, node_scale=node_scale, edge_weight=p,
-            edge_features=None,
-        )  # fmt: skip
+            grad_y, x, adjacency, self_weight=0.0, node_scale=node_scale, edge_weight=p
+        )
     return of_grad_y, of_x, of_weight
 
 
