@@ -14,7 +14,7 @@ from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features, check_momentum
 from graphnorms.layers.node_types import as_types, check_types
-from graphnorms.layers.running import by_running, check_not_batched, running_dtype
+from graphnorms.layers.running import by_running, check_not_batched, reset_averages, running_dtype
 from graphnorms.segments import Segments
 
 
@@ -122,12 +122,9 @@ class HeteroBatchNorm(Norm):
 
     def reset_running_stats(self) -> None:
         """Set the running means to 0, the running variances to 1 and the counters to 0."""
-        if self.running_mean is not None and self.running_var is not None:
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-        for counter in (self.num_batches_tracked, self.batches_of_type):
-            if counter is not None:
-                counter.zero_()
+        reset_averages(self)
+        if self.batches_of_type is not None:
+            self.batches_of_type.zero_()
 
     def reset_parameters(self) -> None:
         """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from graphnorms.layers.running import RunningStatistics, running_dtype
+from graphnorms.layers.running import RunningStatistics, reset_averages, running_dtype
 
 
 class InnerBatchNorm(RunningStatistics, nn.BatchNorm1d):
@@ -49,12 +49,7 @@ class InnerBatchNorm(RunningStatistics, nn.BatchNorm1d):
 
     def reset_running_stats(self) -> None:
         """Set the running mean to 0, the running variance to 1 and the counter to 0."""
-        # Also where they are no longer tracked, unlike torch's.
-        if self.running_mean is not None and self.running_var is not None:
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.zero_()
+        reset_averages(self)  # also where they are no longer tracked, unlike torch's
 
     def forward(self, x: Tensor, *, compute: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Do what the norm computes with this module, or by itself what torch's does."""

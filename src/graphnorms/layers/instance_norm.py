@@ -15,7 +15,7 @@ from graphnorms.layers.checks import (
     check_features,
     check_momentum,
 )
-from graphnorms.layers.running import by_running, running_dtype, update_running
+from graphnorms.layers.running import by_running, reset_averages, running_dtype, update_running
 from graphnorms.segments import Segments, as_segments
 
 
@@ -118,11 +118,7 @@ class InstanceNorm(Norm):
 
     def reset_running_stats(self) -> None:
         """Set the running mean to 0, the running variance to 1 and the counter to 0."""
-        if self.running_mean is not None and self.running_var is not None:
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.zero_()
+        reset_averages(self)
 
     def reset_parameters(self) -> None:
         """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""

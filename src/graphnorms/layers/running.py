@@ -47,6 +47,15 @@ class RunningStatistics(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
 
+def reset_averages(norm: Any) -> None:
+    """Set the running mean to 0, the running variance to 1 and the counter to 0, if there are any."""
+    if norm.running_mean is not None and norm.running_var is not None:
+        norm.running_mean.zero_()
+        norm.running_var.fill_(1)
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.zero_()
+
+
 def running_dtype(dtype: torch.dtype | None) -> torch.dtype:
     """The dtype of the running statistics of a module made in `dtype`."""
     dtype = torch.get_default_dtype() if dtype is None else dtype
