@@ -48,7 +48,7 @@ class RunningStatistics(nn.Module):
 
 
 def reset_averages(norm: Any) -> None:
-    """Set the running mean to 0, the running variance to 1 and the counter to 0, if there are any."""
+    """Set the running mean to 0, the variance to 1 and the counter to 0, where there are any."""
     if norm.running_mean is not None and norm.running_var is not None:
         norm.running_mean.zero_()
         norm.running_var.fill_(1)
