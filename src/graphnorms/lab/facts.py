@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from graphnorms.data import GraphSet, Split, split_items
+from graphnorms.data import GraphSet, Split
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.quality import Groups, Quality, known_targets, quality_of
 from graphnorms.errors import GraphnormsError, one_line
 from graphnorms.lab.expectations import planned_detectable
+from graphnorms.lab.trivial import reported_part, trivial_scores
 from graphnorms.training.metrics import score
+from graphnorms.training.objective import Objective
 
 if TYPE_CHECKING:
     from graphnorms.lab.plan import Schedule
@@ -123,7 +126,7 @@ def facts_of(
     groups = Groups.of(graphs)
     splits, problem = [], ""
     try:
-        splits = [split_items(graphs, schedule.split(fold)) for fold in range(settings.folds)]
+        splits = schedule.splits(graphs)
     except (ValueError, GraphnormsError) as error:
         problem = one_line(error).partition(": ")[2]
     tested, leaked = _leaks(groups.twins, splits)
@@ -149,12 +152,9 @@ def facts_of(
         },
         tested=tested,
         leaked=leaked,
-        baselines=tuple(
-            Baseline(name=name, score=_score(graphs, name, table, fitted, settings.metric))
-            for name, table in tables.items()
-        ),
+        baselines=_baselines(graphs, baselines, tables, fitted, settings.metric),
         detectable=planned_detectable(settings, graphs),
-        sampled=tuple(sampled) if len(tables) > 1 else (),
+        sampled=tuple(sampled) if tables else (),
         problem=problem,
     )  # fmt: skip
 
@@ -170,10 +170,11 @@ def ceiling(graphs: GraphSet, group: Integers, metric: str) -> float:
     inverse = torch.from_numpy(np.unique(group, return_inverse=True)[1])
     targets = torch.from_numpy(_answers(graphs))
     columns = [
-        _middle(inverse, column) if metric == "mae" else _mean(inverse, column)
+        _middle(inverse, column) if metric.endswith("mae") else _mean(inverse, column)
         for column in targets.T
     ]
-    return _scored(graphs, metric, torch.stack(columns, 1), torch.arange(graphs.num_items))
+    items = torch.arange(graphs.num_items)
+    return _scored(graphs, metric, torch.stack(columns, 1), items, items)
 
 
 def _mean(group: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -199,15 +200,10 @@ def _leaks(twins: Integers | None, splits: list[Split]) -> tuple[int, int]:
     tested = leaked = 0
     for split in splits if twins is not None else ():
         assert twins is not None
-        held_out = twins[_reported(split).numpy()]
+        held_out = twins[reported_part(split).numpy()]
         tested += len(held_out)
         leaked += int(np.isin(held_out, twins[split.train.numpy()]).sum())
     return tested, leaked
-
-
-def _reported(split: Split) -> torch.Tensor:
-    """The items whose score is reported: of protocol paper those that choose the epoch too."""
-    return split.test if len(split.test) else split.validation
 
 
 def _answers(graphs: GraphSet) -> Floats:
@@ -220,19 +216,47 @@ def _answers(graphs: GraphSet) -> Floats:
     return ones
 
 
-def _scored(graphs: GraphSet, metric: str, outputs: torch.Tensor, items: torch.Tensor) -> float:
+def _scored(
+    graphs: GraphSet, metric: str, outputs: torch.Tensor, items: torch.Tensor, train: torch.Tensor
+) -> float:
+    """Score what a model gives for some items; `train` are those that it has learned from."""
     if graphs.task.kind == "binary":
         outputs = outputs - 0.5  # above 0 is yes
-    return score(metric, graphs.task.kind, outputs, graphs.y[items])
+    std = Objective.of(graphs.task, graphs.y[train]).deviations
+    return score(metric, graphs.task.kind, outputs, graphs.y[items], std)
 
 
-def _score(graphs: GraphSet, name: str, table: Floats, splits: list[Split], metric: str) -> float:
+def _baselines(
+    graphs: GraphSet, names: tuple[str, ...] | None, tables: dict[str, Floats],
+    splits: list[Split], metric: str,
+) -> tuple[Baseline, ...]:  # fmt: skip
+    """Score the simple models by the planned splits."""
+    if not splits:
+        return ()
+    found = []
+    if names is None or "constant" in names:
+        trivial = trivial_scores(graphs, metric, splits).held_out
+        found.append(Baseline(name="constant", score=_mean_of_known(trivial)))
+    for name, table in tables.items():
+        scores = _scores(graphs, name, table, splits, metric)
+        found.append(Baseline(name=name, score=_mean_of_known(scores)))
+    return tuple(found)
+
+
+def _mean_of_known(scores: Iterable[float | None]) -> float:
+    known = [value for value in scores if value is not None and not math.isnan(value)]
+    return fmean(known) if known else math.nan
+
+
+def _scores(
+    graphs: GraphSet, name: str, table: Floats, splits: list[Split], metric: str
+) -> list[float]:
     answers = _answers(graphs)
     draw = np.random.default_rng(0)
     scores = []
     for split in splits:
-        train, held_out = split.train.numpy(), _reported(split)
-        if len(train) > MOST_TRAINED and name != "constant":
+        train, held_out = split.train.numpy(), reported_part(split)
+        if len(train) > MOST_TRAINED:
             train = np.sort(draw.choice(train, MOST_TRAINED, replace=False))
         outputs = np.zeros((len(held_out), answers.shape[1]))
         # Columns that are known of the same items are learned together.
@@ -242,21 +266,16 @@ def _score(graphs: GraphSet, name: str, table: Floats, splits: list[Split], metr
             if here.any():
                 outputs[:, columns] = _predict(
                     name,
-                    metric,
                     (table[train][here], answers[train][here][:, columns]),
                     table[held_out.numpy()],
                 )
-        scores.append(_scored(graphs, metric, torch.from_numpy(outputs), held_out))
-    known_scores = [value for value in scores if not math.isnan(value)]
-    return sum(known_scores) / len(known_scores) if known_scores else math.nan
+        scores.append(_scored(graphs, metric, torch.from_numpy(outputs), held_out, split.train))
+    return scores
 
 
-def _predict(name: str, metric: str, train: tuple[Floats, Floats], table: Floats) -> Floats:
+def _predict(name: str, train: tuple[Floats, Floats], table: Floats) -> Floats:
     """What a simple model gives for the rows of a table, `(rows, outputs)`."""
     inputs, answers = train
-    if name == "constant":
-        middle = np.median(answers, 0) if metric == "mae" else answers.mean(0)
-        return np.tile(middle, (len(table), 1))
     if name == "features":
         return _ridge(inputs, answers, table)
     from sklearn.tree import DecisionTreeRegressor
@@ -294,7 +313,6 @@ def _tables(graphs: GraphSet, names: tuple[str, ...] | None) -> dict[str, Floats
     """What each simple model sees of each item, `(items, columns)`."""
     of_nodes = graphs.task.level == "node"
     makers: dict[str, Callable[[GraphSet], Floats]] = {
-        "constant": lambda graphs: np.zeros((graphs.num_items, 1)),
         **({} if of_nodes else {"size": _sizes}),
         "degree": _degrees_of_nodes if of_nodes else _degrees_of_graphs,
         "features": _features_of_nodes if of_nodes else _features_of_graphs,

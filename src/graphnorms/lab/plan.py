@@ -15,7 +15,7 @@ from graphnorms.lab.selection import best_rate
 from graphnorms.lab.trivial import Trivial, trivial_scores
 
 if TYPE_CHECKING:
-    from graphnorms.data import GraphSet, SplitConfig
+    from graphnorms.data import GraphSet, Split, SplitConfig
     from graphnorms.models import ModelFactory
     from graphnorms.training import Record, TrialConfig
 
@@ -146,6 +146,16 @@ class Schedule:
             holdout=settings.holdout,
         )  # fmt: skip
 
+    def splits(self, graphs: GraphSet) -> list[Split]:
+        """Divide the data as every fold does.
+
+        Raises:
+            ValueError: They cannot be divided so.
+        """
+        from graphnorms.data import split_items
+
+        return [split_items(graphs, self.split(fold)) for fold in range(self.settings.folds)]
+
     def _tried(self, norm: str, choice: int, rate: float) -> TrialConfig:
         """Return the trial that tells how good a rate is for a fold, or on a split for a run."""
         fold, run = (0, choice) if self.settings.by_seed else (choice, 0)
@@ -222,7 +232,8 @@ class Plan:
     @cached_property
     def trivial(self) -> Trivial:
         """What a predictor scores that looks at no graph."""
-        return trivial_scores(self.dataset, self.schedule)
+        splits = self.schedule.splits(self.dataset)
+        return trivial_scores(self.dataset, self.settings.metric, splits)
 
     @property
     def function(self) -> Callable[..., Any] | None:

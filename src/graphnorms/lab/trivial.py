@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from graphnorms.data import GraphSet
-    from graphnorms.lab.plan import Schedule
+    from graphnorms.data import GraphSet, Split
     from graphnorms.training.metrics import Metric
 
 
@@ -42,9 +41,9 @@ class Trivial:
 
 NAMES: Mapping[str, str] = {
     "accuracy": "naming the most frequent class for every item",
-    "mae": "predicting the mean target for every item",
+    "mae": "predicting the median target for every item",
     "rmse": "predicting the mean target for every item",
-    "std_mae": "predicting the mean targets for every item",
+    "std_mae": "predicting the median targets for every item",
     "std_rmse": "predicting the mean targets for every item",
 }
 """What the trivial predictor does, by metric; of curves the order says nothing: guessing."""
@@ -62,43 +61,58 @@ def beats(metric: Metric, score: float, level: float | None) -> bool:
     return metric.better(score, level) and not math.isclose(score, level, rel_tol=1e-9)
 
 
-def trivial_score(metric: str, kind: str, targets: Tensor, std: Tensor | None = None) -> float:
-    """Score the constant answer that fits some targets: their frequent class, or their mean.
+def constant_answer(metric: str, kind: str, targets: Tensor) -> Tensor:
+    """Return the one answer for all items that fits some targets, `(outputs,)`.
 
-    Accuracy is the share of the most frequent class; ROC-AUC is 1/2; average precision is the
-    share of positives; errors are those of the mean. The targets themselves choose the constant,
-    which is a little more than a predictor can know: the bar is rather too high than too low.
+    The most frequent class, as numbers of items; the share of yes, less a half; the median for an
+    absolute error, the mean for a squared one.
 
     Args:
         metric: One of `graphnorms.training.METRICS`.
         kind: The kind of the task.
         targets: As `graphnorms.data.Task` says; NaN, or a negative class, is missing.
+    """
+    if kind == "classification":
+        return targets[targets >= 0].bincount().double()
+    wide = targets.double()
+    if metric.endswith("mae"):
+        return wide.nanquantile(0.5, dim=0)
+    return wide.nanmean(dim=0) - (0.5 if kind == "binary" else 0.0)
+
+
+def trivial_score(
+    metric: str, kind: str, fitted: Tensor, targets: Tensor, std: Tensor | None = None
+) -> float:
+    """Score the constant answer that fits some targets on others.
+
+    Args:
+        metric, kind: As in `constant_answer`.
+        fitted: What the constant is fitted to: the targets of the training part.
+        targets: What it is scored on.
         std: Of standardized metrics, the deviation of each number, see `score`.
     """
     from graphnorms.training.metrics import score
 
-    if kind == "classification":
-        constant = targets[targets >= 0].bincount().double()  # (classes,)
-    else:
-        constant = targets.double().nanmean(dim=0)  # (targets,)
-        if kind == "binary":
-            constant = constant - 0.5
+    constant = constant_answer(metric, kind, fitted)
     return score(metric, kind, constant.expand(len(targets), -1), targets, std)
 
 
-def trivial_scores(graphs: GraphSet, schedule: Schedule) -> Trivial:
-    """Score the trivial predictor on every fold of a comparison."""
-    from graphnorms.data import split_items
+def reported_part(split: Split) -> Tensor:
+    """The items whose score is reported; protocol paper has no others than those to validate."""
+    return split.test if len(split.test) else split.validation
+
+
+def trivial_scores(graphs: GraphSet, metric: str, splits: Iterable[Split]) -> Trivial:
+    """Score the trivial predictor on every fold, or given split, of a comparison."""
     from graphnorms.training.objective import Objective
 
-    y, metric, kind = graphs.y.cpu(), schedule.settings.metric, graphs.task.kind
+    y, kind = graphs.y.cpu(), graphs.task.kind
     held_out: list[float | None] = []
     train: list[float | None] = []
-    for fold in range(schedule.settings.folds):
-        split = split_items(graphs, schedule.split(fold))
-        part = split.test if len(split.test) else split.validation
-        std = Objective.of(graphs.task, y[split.train]).deviations
-        for scores, items in ((held_out, part), (train, split.train)):
-            value = trivial_score(metric, kind, y[items], std)
+    for split in splits:
+        fitted = y[split.train]
+        std = Objective.of(graphs.task, fitted).deviations
+        for scores, items in ((held_out, reported_part(split)), (train, split.train)):
+            value = trivial_score(metric, kind, fitted, y[items], std)
             scores.append(value if math.isfinite(value) else None)
     return Trivial(held_out=held_out, train=train)

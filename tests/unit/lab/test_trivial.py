@@ -26,13 +26,22 @@ NAN = math.nan
         ("accuracy", "binary", [[1.0], [0.0]], 1 / 2),
         ("roc_auc", "binary", [[1, 0], [0, 1], [0, NAN]], 1 / 2),
         ("average_precision", "binary", [[1, 0], [0, 1], [0, 1], [0, NAN]], (1 / 4 + 2 / 3) / 2),
-        ("mae", "regression", [[1.0], [2.0], [6.0]], 2.0),
+        ("mae", "regression", [[1.0], [2.0], [6.0]], 5 / 3),
         ("rmse", "regression", [[1.0], [2.0], [6.0]], math.sqrt(14 / 3)),
     ],
 )
 def test_the_constant_answer_by_hand(metric, kind, targets, right) -> None:
     dtype = torch.int64 if kind == "classification" else torch.float32
-    assert trivial_score(metric, kind, torch.tensor(targets, dtype=dtype)) == pytest.approx(right)
+    given = torch.tensor(targets, dtype=dtype)
+    assert trivial_score(metric, kind, given, given) == pytest.approx(right)
+
+
+def test_the_constant_is_that_of_the_training_part() -> None:
+    train, test = torch.tensor([0, 0, 1]), torch.tensor([1, 1, 1, 0])
+    assert trivial_score("accuracy", "classification", train, test) == 1 / 4
+    train, test = torch.tensor([[0.0], [1.0], [8.0]]), torch.tensor([[1.0], [5.0]])
+    assert trivial_score("mae", "regression", train, test) == 2.0  # median 1
+    assert trivial_score("rmse", "regression", train, test) == 2.0  # mean 3
 
 
 def test_several_numbers_count_in_the_deviations_of_the_training_part() -> None:
@@ -45,12 +54,11 @@ def test_several_numbers_count_in_the_deviations_of_the_training_part() -> None:
     schedule = Schedule(
         settings=resolve(graphs, "numbers", choices), fingerprint="", versions=code_versions()
     )
-    found = trivial_scores(graphs, schedule)
+    found = trivial_scores(graphs, schedule.settings.metric, schedule.splits(graphs))
     for fold in range(4):
         split = split_items(graphs, schedule.split(fold))
-        held = numbers[split.test].double().numpy()
-        spread = numbers[split.train].double().numpy().std(0)
-        right = (np.abs(held - held.mean(0)).mean(0) / spread).mean()
+        held, train = (numbers[part].double().numpy() for part in (split.test, split.train))
+        right = (np.abs(held - np.median(train, 0)).mean(0) / train.std(0)).mean()
         assert found.held_out[fold] == pytest.approx(right, rel=1e-6)
 
 
@@ -60,7 +68,7 @@ def test_a_constant_has_the_curves_of_scikit_learn() -> None:
     for metric, oracle in (
         ("roc_auc", metrics.roc_auc_score), ("average_precision", metrics.average_precision_score),
     ):  # fmt: skip
-        assert trivial_score(metric, "binary", y) == pytest.approx(oracle(yes, np.ones(50)))
+        assert trivial_score(metric, "binary", y, y) == pytest.approx(oracle(yes, np.ones(50)))
 
 
 @pytest.mark.parametrize("protocol", ["nested", "split", "paper"])
@@ -70,7 +78,7 @@ def test_every_fold_has_its_own(protocol: str) -> None:
     schedule = Schedule(
         settings=resolve(mutag, "MUTAG", choices), fingerprint="", versions=code_versions()
     )
-    found = trivial_scores(mutag, schedule)
+    found = trivial_scores(mutag, schedule.settings.metric, schedule.splits(mutag))
     assert len(found.held_out) == len(found.train) == schedule.settings.folds
     for fold in range(schedule.settings.folds):
         split = split_items(mutag, schedule.split(fold))
