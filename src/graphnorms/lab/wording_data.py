@@ -128,7 +128,7 @@ def _simple(facts: Facts, task: Task, unit: str) -> str:
     first = facts.baselines[0].score
     scale = Scale.fitting(metric, first, unit)
     constant = {"classification": "most frequent class", "binary": "one answer for all"}.get(
-        task.kind, f"{'median' if facts.metric == 'mae' else 'mean'} target"
+        task.kind, f"{'median' if facts.metric.endswith('mae') else 'mean'} target"
     )
     scores = listing(
         f"{_SIMPLE.get(each.name, constant)} {scale.score(each.score)}" for each in facts.baselines
