@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from graphnorms.lab import speed, wording
 from graphnorms.lab.design import Design, Pair
 from graphnorms.lab.expectations import detectable_before
-from graphnorms.lab.outcomes import Trials, group_trials
+from graphnorms.lab.outcomes import Trials, group_trials, splits_of
 from graphnorms.lab.pairs import PairedTest, compare_all, not_told_apart
 from graphnorms.lab.rates import NEAR, Sensitivity, sensitivities
 from graphnorms.lab.recommendation import MOST_FAILED, recommend
@@ -175,7 +175,7 @@ def judge(
 
 def _test_ratio(trials: Mapping[str, Trials], protocol: str) -> float:
     """Return n_test / n_train over the records that count them, else 1 / (folds − 1)."""
-    if protocol == "split" and len(_splits(trials)) < 2:
+    if protocol == "split" and len(splits_of(trials)) < 2:
         return 0.0
     held_out = "validation_items" if protocol == "paper" else "test_items"
     records = [record for of_norm in trials.values() for record in of_norm.records()]
@@ -188,17 +188,12 @@ def _test_ratio(trials: Mapping[str, Trials], protocol: str) -> float:
 
 
 def _require_one_split(trials: Mapping[str, Trials], design: Design) -> None:
-    seeds = {seed for seed, _ in _splits(trials)}
+    seeds = {seed for seed, _ in splits_of(trials)}
     if design.protocol == "split" and len(seeds) > 1:
         raise ValueError(
             f"protocol 'split' judges seeds on one split, or given splits, and these trials have "
             f"{len(seeds)} splits of other seeds; judge the records of one comparison at a time"
         )
-
-
-def _splits(trials: Mapping[str, Trials]) -> set[tuple[int, int]]:
-    """The seed and the number of each split."""
-    return {pair[:2] for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
 
 
 def _contenders(

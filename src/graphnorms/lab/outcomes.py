@@ -140,8 +140,8 @@ def group_trials(
             (of_norm.done if done else of_norm.failed)[pair] = record
     if protocol == "paper":
         return {norm: _select(of_norm) for norm, of_norm in trials.items()}
-    places = {pair[:2] for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
-    _fail_where_no_rate_worked(trials, by_seed=protocol == "split" and len(places) < 2)
+    by_seed = protocol == "split" and len(splits_of(trials)) < 2
+    _fail_where_no_rate_worked(trials, by_seed=by_seed)
     return trials
 
 
@@ -203,6 +203,11 @@ def _select(of_norm: Trials) -> Trials:
 
 def _at_rate(records: Mapping[tuple[float, Pair], Record], chosen: float) -> dict[Pair, Record]:
     return {pair: record for (rate, pair), record in records.items() if rate == chosen}
+
+
+def splits_of(trials: Mapping[str, Trials]) -> set[tuple[int, int]]:
+    """Return the seed and the number of each split."""
+    return {pair[:2] for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
 
 
 def _fail_where_no_rate_worked(trials: Mapping[str, Trials], *, by_seed: bool) -> None:
