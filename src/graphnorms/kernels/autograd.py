@@ -220,7 +220,9 @@ def _in_plain_torch(
     *choices_and_needs: Any,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     parameters, choices = (mean_scale, weight, bias), choices_and_needs[:-1]
-    return reference.backward(grad_y, x, _equation(x, parameters, ptr, order, seed, choices))
+    return reference.backward(
+        grad_y, x, reference.Equation.of_call(x, parameters, ptr, order, seed, choices)
+    )
 
 
 def _in_dtype_of(parameter: Tensor, grad: Tensor) -> Tensor:
@@ -269,7 +271,7 @@ def _backward_formula(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
         cotangent if needed and tensor is not None else None
         for cotangent, needed, tensor in zip(cotangents, ctx.needs, (x, *parameters), strict=True)
     ]
-    equation = _equation(x, parameters, ptr, order, seed, ctx.choices)
+    equation = reference.Equation.of_call(x, parameters, ptr, order, seed, ctx.choices)
     found = reference.double_backward(given, grad_y, x, equation)
     needs = [*ctx.needs_input_grad[:2], *ctx.needs_input_grad[5:8]]
     grads = _as_asked(found, (grad_y, x, *parameters), needs)
@@ -294,25 +296,3 @@ def _as_asked(found: Any, inputs: Any, needs: list[bool]) -> list[Tensor | None]
         _in_dtype_of(tensor, grad) if needed else None
         for grad, tensor, needed in zip(found, inputs, needs, strict=True)
     ]
-
-
-def _equation(
-    x: Tensor, parameters: Any, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
-    choices: Any,
-) -> reference.Equation:  # fmt: skip
-    """The arguments of an operator, as the reference takes them."""
-    center, scale, groups, eps, activation, dropout, _, masked = choices
-    mean_scale, weight, bias = parameters
-    return reference.Equation(
-        segments=Segments(ptr, order, x.shape[0], masked=masked),
-        center=Over(center) if center else None,
-        scale=Over(scale) if scale else None,
-        groups=groups,
-        mean_scale=mean_scale,
-        weight=weight,
-        bias=bias,
-        eps=eps,
-        activation=ACTIVATIONS[activation],
-        dropout=dropout,
-        seed=seed,
-    )

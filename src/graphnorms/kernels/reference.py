@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphnorms.kernels.dropout import drop
-from graphnorms.kernels.problem import Over, accumulation_dtype
+from graphnorms.kernels.problem import ACTIVATIONS, Over, accumulation_dtype
 from graphnorms.segments import Segments
 
 ACTIVATION_FUNCTIONS: Final[dict[str | None, Callable[[Tensor], Tensor]]] = {
@@ -112,6 +112,34 @@ class Equation(NamedTuple):
     activation: str | None
     dropout: float
     seed: Tensor | None
+
+    @classmethod
+    def of_call(
+        cls, x: Tensor, parameters: Sequence[Tensor | None], ptr: Tensor, order: Tensor | None,
+        seed: Tensor | None, choices: Sequence[Any],
+    ) -> Equation:  # fmt: skip
+        """Read what the operators and kernels take.
+
+        Args:
+            x, ptr, order, seed: As they are given to them.
+            parameters: mean_scale, weight and bias.
+            choices: Centre, scale, groups, eps, activation, dropout, `longest` and `masked`.
+        """
+        center, scale, groups, eps, activation, dropout, _, masked = choices
+        mean_scale, weight, bias = parameters
+        return cls(
+            Segments(ptr, order, x.shape[0], masked=masked),
+            Over(center) if center else None,
+            Over(scale) if scale else None,
+            groups,
+            mean_scale,
+            weight,
+            bias,
+            eps,
+            ACTIVATIONS[activation],
+            dropout,
+            seed,
+        )
 
 
 def backward(
@@ -232,10 +260,24 @@ def _standardize(
         mean = pivot + relative
         o = subtract_mean(shifted, pivot, relative, segments, center, mean_scale)
     if scale is not None:
-        moment = mean_of_cells(o * o, segments, scale, groups)
-        factor = spread(torch.rsqrt(moment + eps), segments, scale, o)
-        o = o * factor
+        unit = _units(o.detach(), segments, scale, groups)
+        o = o * spread(unit, segments, scale, o)
+        squared = mean_of_cells(o * o, segments, scale, groups)
+        moment = squared / unit / unit
+        gain = torch.rsqrt(squared + eps * unit * unit)
+        factor = spread(gain * unit, segments, scale, o)
+        o = o * spread(gain, segments, scale, o)
     return _Standardized(o, factor, mean, moment)
+
+
+def _units(o: Tensor, segments: Segments, scale: Over, groups: int) -> Tensor:
+    """1 for most cells; for one of large entries a power of two that makes them about 1.
+
+    The square of such entries, and the derivative of 1/s, would leave float32.
+    """
+    size = mean_of_cells((o * 2.0**-80).square(), segments, scale, groups).sqrt()
+    power = torch.exp2(-80 - size.log2().floor())
+    return torch.where(size > 2.0**-60, power, 1.0).to(o.dtype)
 
 
 class _FirstDerivative(NamedTuple):

@@ -193,7 +193,8 @@ class HeteroBatchNorm(Norm):
                 weight = self.momentum
             else:
                 weight = 1 / batches.clamp(min=1).to(running.dtype)
-            running.add_(torch.where(seen, (value.to(running.dtype) - running) * weight, 0))
+            moved = running * (1 - weight) + value.to(running.dtype) * weight
+            running.copy_(torch.where(seen, moved, running))
 
     def _load_from_state_dict(self, *arguments: Any, **choices: Any) -> None:
         super()._load_from_state_dict(*arguments, **choices)

@@ -135,7 +135,7 @@ def update_running(
 ) -> None:
     r"""Move the running statistics towards those of a batch, in place and without gradient.
 
-    $r \leftarrow r + m (v - r)$ with $m$ the momentum, or the cumulative average
+    $r \leftarrow (1 - m) r + m v$ with $m$ the momentum, or the cumulative average
     ($m = 1 / \text{batches}$, a tensor, so that a compiled graph neither breaks nor recompiles)
     where it is `None`.
 
@@ -158,8 +158,9 @@ def update_running(
         weight = 1 / num_batches_tracked.clamp(min=1).to(running_mean.dtype)
     if any_rows is not None:
         weight = any_rows.to(running_mean.dtype) * weight
-    running_mean.add_((mean - running_mean) * weight)
-    running_var.add_((var - running_var) * weight)
+    for running, value in ((running_mean, mean), (running_var, var)):
+        # Not `running + weight (value - running)`, which is NaN once both are infinite.
+        running.mul_(1 - weight).add_(value * weight)
 
 
 def by_running(

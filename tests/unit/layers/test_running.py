@@ -232,3 +232,16 @@ def test_hetero_batch_norm_can_turn_to_the_plain_average() -> None:
     norm.momentum = None
     norm(torch.tensor([[1.5], [3.5]], dtype=torch.float64), types[:2])
     assert norm.running_mean.flatten().tolist() == [(0.5 + 2.5) / 2, 2.5]
+
+
+def test_a_variance_beyond_float32_stays_infinite() -> None:
+    """As torch's: not NaN, which one more batch would make of `r + m (v - r)`."""
+    x = torch.randn(20, 4, generator=torch.Generator().manual_seed(0)) * 1e20
+    ours, theirs = gn.BatchNorm(4), torch.nn.BatchNorm1d(4)
+    counted = gn.BatchNorm(4, momentum=None)
+    for _ in range(3):
+        for norm in (ours, theirs, counted):
+            norm(x)
+    torch.testing.assert_close(ours.module.running_mean, theirs.running_mean)
+    for norm in (theirs, ours.module, counted.module):
+        assert torch.equal(norm.running_var, torch.full((4,), torch.inf))

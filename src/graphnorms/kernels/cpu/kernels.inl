@@ -7,6 +7,7 @@
 // Sums are over fixed chunks, so results do not depend on the number of threads.
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #ifdef _OPENMP
 #include <omp.h>
 #endif

@@ -1,8 +1,12 @@
 // The normalization as functions of tensors: everything is checked here before an address is used.
 //
 // A call that does not fit, in whatever way, is answered with false, and kernels/cpu/normalize.py
-// then copies what can be made to fit and says in words what cannot.
+// then copies what can be made to fit and says in words what cannot. None is the answer where a
+// statistic has left the range of its dtype: the reference then takes the call.
 #include <array>
+#include <optional>
+
+#include <nanobind/stl/optional.h>
 
 #include "module.h"
 #include "tensors.h"
@@ -81,7 +85,16 @@ void check_positions(const Norm& n) {
     if (n.order) check_ids("order", n.order, n.rows, n.rows);
 }
 
-bool forward(nb::handle x_, nb::handle residual_, nb::handle ptr, nb::handle order, nb::handle seed,
+using Answer = std::optional<bool>;
+
+template <class Call> Answer answer(Call& call, void (*kernel)(const Call&)) {
+    std::atomic<bool> out_of_range = false;
+    call.out_of_range = &out_of_range;
+    kernel(call);
+    return out_of_range ? Answer() : Answer(true);
+}
+
+Answer forward(nb::handle x_, nb::handle residual_, nb::handle ptr, nb::handle order, nb::handle seed,
              nb::handle mean_scale, nb::handle weight, nb::handle bias, int center, int scale, int64_t groups,
              double eps, int activation, double dropout, bool with_moment, int threads, nb::handle y_,
              nb::handle statistics) {
@@ -99,11 +112,10 @@ bool forward(nb::handle x_, nb::handle residual_, nb::handle ptr, nb::handle ord
     p.y = y.data();
     nb::gil_scoped_release others_run;
     check_positions(p);
-    current.forward[x.dtype()](p);
-    return true;
+    return answer(p, current.forward[x.dtype()]);
 }
 
-bool backward(nb::handle grad_y_, nb::handle x_, nb::handle ptr, nb::handle order, nb::handle seed,
+Answer backward(nb::handle grad_y_, nb::handle x_, nb::handle ptr, nb::handle order, nb::handle seed,
               nb::handle mean_scale_, nb::handle weight_, nb::handle bias_, nb::handle statistics, int center,
               int scale, int64_t groups, double eps, int activation, double dropout, int threads,
               nb::handle grad_x_, nb::handle grad_mean_scale_, nb::handle grad_weight_, nb::handle grad_bias_) {
@@ -133,8 +145,7 @@ bool backward(nb::handle grad_y_, nb::handle x_, nb::handle ptr, nb::handle orde
     p.grad_bias = grad_bias.data();
     nb::gil_scoped_release others_run;
     check_positions(p);
-    current.backward[x.dtype()](p);
-    return true;
+    return answer(p, current.backward[x.dtype()]);
 }
 
 // Of x the first row is read, which the statistics are relative to.

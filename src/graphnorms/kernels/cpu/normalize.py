@@ -2,7 +2,9 @@
 
 The extension takes tensors, checks every size, stride, dtype and device, and answers a call that
 does not fit with false. Only then is it asked here what does not: strides and dtypes that the
-kernels do not have are copied, and for what cannot be made to fit the error is worded.
+kernels do not have are copied, and for what cannot be made to fit the error is worded. Where
+deviations are so large that their squares leave the accumulation dtype (from 1e19 on in float32)
+the answer is `None`, and the reference runs: it changes the unit for such cells.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from graphnorms.kernels import reference
 from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import (
     check_index,
@@ -89,7 +92,14 @@ def normalize_forward(
         if residual is not None:
             residual = rows_like("residual", residual, x)
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        if not run(x, residual, *inputs, *choices, y, statistics):
+        done = run(x, residual, *inputs, *choices, y, statistics)
+        if done is None:
+            equation = reference.Equation.of_call(
+                x, (mean_scale, weight, bias), ptr, order, seed,
+                (center, scale, groups, eps, activation, dropout, longest, masked),
+            )  # fmt: skip
+            y, _, _ = reference.segment_normalize(x, residual=residual, **equation._asdict())
+        elif not done:
             raise unreadable()
     return y, statistics
 
@@ -147,7 +157,20 @@ def normalize_backward(
             None if grads[1] is None else _room_for(inputs.weight, dtype),
             None if grads[2] is None else _room_for(inputs.bias, dtype),
         )
-        if not run(grad_y, x, *inputs, statistics, *choices, grad_x, *grads):
+        done = run(grad_y, x, *inputs, statistics, *choices, grad_x, *grads)
+        if done is None:
+            equation = reference.Equation.of_call(
+                x, (mean_scale, weight, bias), ptr, order, seed,
+                (center, scale, groups, eps, activation, dropout, longest, masked),
+            )  # fmt: skip
+            of_x, of_scale, of_weight, of_bias = reference.backward(grad_y, x, equation)
+            return (
+                of_x if needs_x else None,
+                of_scale if needs_scale else None,
+                of_weight if needs_weight else None,
+                of_bias if needs_bias else None,
+            )
+        if not done:
             raise unreadable()
     return grad_x, *grads
 

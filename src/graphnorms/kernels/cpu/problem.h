@@ -1,6 +1,7 @@
 // What a kernel is asked to do: plain addresses and sizes, no torch and no Python.
 // module_normalize.cpp has checked every size, stride, dtype and device.
 #pragma once
+#include <atomic>
 #include <cstdint>
 
 #include "aggregate.h"
@@ -29,6 +30,9 @@ struct Norm {
     void* shift;             // centre relative to the pivot, one per cell of the centre domain
     void* rstd;              // 1 / sqrt(s^2 + eps), one per cell of the scale domain
     void* moment;            // s^2, laid out as rstd, or null
+    // Set where s^2 leaves the accumulation dtype, backward: where 1 / (s^2 + eps) does. The
+    // result is then of no use, and the reference is asked.
+    std::atomic<bool>* out_of_range;
 };
 
 struct NormForward : Norm {
@@ -51,7 +55,7 @@ struct NormBackward : Norm {
     void* grad_bias;  // shaped as the parameters, in the accumulation dtype, or null
 };
 
-// Running averages of a batch's mean and unbiased variance: r += momentum (v - r).
+// Running averages of a batch's mean and unbiased variance: r = (1 - momentum) r + momentum v.
 struct Running {
     int64_t channels;
     int64_t rows;

@@ -114,6 +114,7 @@ template <class T> void row_forward(const NormForward& p) {
                         sum += o * o;
                     });
                     const A moment = horizontal_sum<A>(sum) / A(width);
+                    check_moments(p, &moment, 1);
                     if (p.moment) static_cast<A*>(p.moment)[i * G + g] = moment;
                     rstd = A(1) / std::sqrt(moment + A(p.eps));
                     static_cast<A*>(p.rstd)[i * G + g] = rstd;
@@ -227,6 +228,7 @@ template <class T> void row_backward(const NormBackward& p) {
                     ? RowCenter<A>{0, 0}
                     : row_center(first_entry(row + first), static_cast<const A*>(p.shift)[cell]);
                 const A rstd = p.scale == kNone ? A(1) : static_cast<const A*>(p.rstd)[cell];
+                check_rstds(p, &rstd, 1);
                 Vec<A> sum_g = {}, sum_go = {};
                 for_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
                     const Vec<A> o = ((get<Tail>(row + c, tail) - m.hi) - m.lo) * rstd;

@@ -8,7 +8,9 @@ template <class T> void update_running(const Running& p) {
     for_strips<A, 1>(p.channels, [&]<int K, bool Tail>(int64_t c, int tail) {
         const Vec<A> old_mean = get<Tail>(mean + c, tail), old_var = get<Tail>(var + c, tail);
         const Vec<A> new_mean = get<Tail>(pivot + c, tail) + get<Tail>(shift + c, tail);
-        put<Tail>(mean + c, old_mean + momentum * (new_mean - old_mean), tail);
-        put<Tail>(var + c, old_var + momentum * (get<Tail>(moment + c, tail) * unbiased - old_var), tail);
+        const Vec<A> new_var = get<Tail>(moment + c, tail) * unbiased;
+        // A sum of shares, not old + momentum (new - old): that is NaN once both are infinite.
+        put<Tail>(mean + c, (A(1) - momentum) * old_mean + momentum * new_mean, tail);
+        put<Tail>(var + c, (A(1) - momentum) * old_var + momentum * new_var, tail);
     });
 }

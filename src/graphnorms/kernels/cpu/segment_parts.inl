@@ -198,6 +198,19 @@ template <class A> inline A sum_of(const A* values, int64_t n) {
     return horizontal_sum<A>(sum);
 }
 
+// Whether s^2 is infinite, or 1 / (s^2 + eps) is not a normal number. NaN is neither: it is the
+// features' own.
+template <class A> inline void check_moments(const Norm& p, const A* moment, int64_t n) {
+    int64_t beyond = 0;
+    for (int64_t i = 0; i < n; ++i) beyond += moment[i] > std::numeric_limits<A>::max();
+    if (beyond) *p.out_of_range = true;
+}
+template <class A> inline void check_rstds(const Norm& p, const A* rstd, int64_t n) {
+    int64_t beyond = 0;
+    for (int64_t i = 0; i < n; ++i) beyond += rstd[i] * rstd[i] < std::numeric_limits<A>::min();
+    if (beyond) *p.out_of_range = true;
+}
+
 // What is known of a segment's centre: from the saved shift to hi and lo, in every domain.
 //
 // With p the pivot and e = m - p: hi = round(p + e), lo = e - (hi - p), exact by Sterbenz.
@@ -294,6 +307,7 @@ void forward_coefficients(const Norm& p, int64_t s, int64_t n, const A* mean, co
             const A distance = (mean[c] - (hi[c] - pivot[c])) - lo[c];
             second[c] = m2[c] * per_row + distance * distance;
         }
+        check_moments(p, second, C);
         if (p.scale == kNodes) {
             const A eps = A(p.eps);
 #pragma GCC ivdep
@@ -333,6 +347,7 @@ void backward_coefficients(const Norm& p, int64_t s, int64_t n, Channels<A>& w, 
     const A per_row = A(1) / A(n);
     const A *a = w.a, *rstd = w.rstd, *lo = w.lo;
     A *s1 = w.sum, *s2 = w.square, *grad_weight = grads.weight, *grad_bias = grads.bias;
+    check_rstds(p, rstd, C);
 #pragma GCC ivdep
     for (int64_t c = 0; c < C; ++c) {
         grad_weight[c] += s2[c] * rstd[c];
