@@ -62,7 +62,7 @@ class GNN(nn.Module):
         self.out_channels = out_channels
         self.edge_channels = edge_channels
         make = functools.partial(
-            NormSlot, norm, eps=config.norm_eps, place=config.norm_place,
+            NormSlot, norm, eps=config.eps_of(norm), place=config.norm_place,
             residual_place=config.residual_place, num_types=in_channels,
             condition_channels=in_channels,
         )  # fmt: skip

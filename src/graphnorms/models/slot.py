@@ -53,7 +53,7 @@ class NormSlot(nn.Module):
     Args:
         norm: The normalization as text: its catalogue name, arguments behind a colon.
         channels: Width of the features.
-        eps: Its ε, where it has one.
+        eps: Its ε, where it has one; `None` for the layer's own.
         place: `"before-activation"` or `"after-activation"`.
         residual_place: `"after-norm"` or `"before-norm"`.
         num_types: Number of node types, for normalizations that need them.
@@ -68,7 +68,7 @@ class NormSlot(nn.Module):
         norm: str,
         channels: int,
         *,
-        eps: float = 1e-5,
+        eps: float | None = None,
         place: str = "before-activation",
         residual_place: str = "after-norm",
         num_types: int | None = None,
@@ -82,7 +82,7 @@ class NormSlot(nn.Module):
             if given not in known:
                 raise unknown_name(kind, given, known)
         self.needs = lookup(norm).needs
-        arguments: dict[str, Any] = {"eps": eps}
+        arguments: dict[str, Any] = {} if eps is None else {"eps": eps}
         for need, argument, size in (
             ("types", "num_types", num_types),
             ("condition", "condition_channels", condition_channels),

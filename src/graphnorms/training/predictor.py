@@ -22,7 +22,7 @@ from graphnorms.training.models import Factory, Model, build_for, is_own
 from graphnorms.training.objective import Objective
 from graphnorms.user_code import is_spec
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _HEADER: Final = "graphnorms"
 """One entry: safetensors writes several in any order, and equal models should give equal files."""
 
