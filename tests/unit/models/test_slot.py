@@ -56,9 +56,9 @@ def test_every_norm_stands_in_every_model(model: str, norm: str) -> None:
 
 
 def test_the_arguments_of_a_text_arrive() -> None:
-    model = GNN(ModelConfig(name="gin", norm_eps=1e-3), "graph:eps=0.5", 5, 3, seed=0)
+    model = GNN(ModelConfig(name="gin", norm_eps={"graph": 1e-3}), "graph:eps=0.5", 5, 3, seed=0)
     assert {m.eps for m in model.modules() if isinstance(m, gn.GraphNorm)} == {0.5}
-    model = GNN(ModelConfig(name="gin", norm_eps=1e-3), "graph", 5, 3, seed=0)
+    model = GNN(ModelConfig(name="gin", norm_eps={"graph": 1e-3}), "graph", 5, 3, seed=0)
     assert {m.eps for m in model.modules() if isinstance(m, gn.GraphNorm)} == {1e-3}
 
 
