@@ -124,9 +124,7 @@ class ContraNorm(Norm):
         ends = None
         if adjacency is not None and self.mask_neighbours:
             itself = torch.arange(x.shape[0], device=x.device)
-            ends = (
-                torch.cat((targets(adjacency), itself)), torch.cat((adjacency.index, itself))
-            )  # fmt: skip
+            ends = torch.cat((targets(adjacency), itself)), torch.cat((adjacency.index, itself))
         # Products in half precision would lose what tells alike nodes apart.
         with without_autocast(x):
             padded, direction = blocks.pad(wide), blocks.pad(wide / length)

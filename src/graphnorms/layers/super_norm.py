@@ -47,9 +47,10 @@ class SuperNorm(Norm):
 
     As in the authors' code, a minibatch that is a single graph is standardized row by row first:
     $x_i \leftarrow (x_i - \mu_i) / \sqrt{\sigma_i^2 + \varepsilon}$ with mean and variance of
-    the channels of node $i$. Their tasks on nodes are such minibatches; one of their tasks on
-    graphs is one by chance, and a graph is then given other features than in company.
-    `standardize_rows` decides it by itself; models of the lab set it for tasks on nodes only.
+    the channels of node $i$. In tasks on nodes every minibatch is such a one; in tasks on graphs
+    one can be by chance, and its graph then comes out otherwise than among others. With
+    `standardize_rows` that does not depend on the minibatch; models of the lab standardize rows in
+    tasks on nodes, and in no others.
 
     Shapes: `x` and the result `(nodes, channels)`; `factors` $\xi$ `(nodes,)`; `weight`, `bias`,
     `calibration` $w_c$ and `enhancement` $w_e$ `(channels,)`. Precision: statistics and factors

@@ -36,7 +36,7 @@ class ModelConfig:
         head: `"graph"`: one result per graph; `"node"`: one per node, without a readout.
 
     Raises:
-        ValueError: A value is unknown or out of its range.
+        ValueError: A value is unknown, out of its range or of another kind.
     """
 
     name: str
@@ -68,6 +68,10 @@ class ModelConfig:
                 raise ValueError(f"{kind} is {number}, expected a positive number")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, expected a number from 0 to below 1")
+        if not isinstance(self.norm_eps, Mapping):
+            raise ValueError(
+                f"norm_eps is {self.norm_eps}, expected ε by norm, as in {{'graph': 1e-6}}"
+            )
         for norm in self.norm_eps:
             lookup(norm)
 

@@ -34,7 +34,7 @@ def for_steps(norm: str, steps: int) -> str:
     name, arguments = parse_spec(norm)
     if lookup(norm).layer is not PowerNorm or "warmup" in arguments:
         return norm
-    return format_spec(name, {**arguments, "warmup": steps // _WARMUP})
+    return format_spec(name, {**arguments, "warmup": max(1, steps // _WARMUP)})
 
 
 def build_model(

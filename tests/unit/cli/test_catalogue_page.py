@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import graphnorms.cli.app as cli
+from graphnorms import cli
 from graphnorms.layers import CATALOG
 from graphnorms.layers.factory import split_specs
 

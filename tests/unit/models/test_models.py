@@ -206,6 +206,7 @@ def test_initialize_leaves_the_global_random_state() -> None:
         (lambda: ModelConfig(name="gin", readout="maxx"), "unknown readout 'maxx'"),
         (lambda: ModelConfig(name="gin", layers=0), "layers is 0"),
         (lambda: ModelConfig(name="gin", norm_eps={"grapf": 1e-6}), "unknown norm 'grapf'"),
+        (lambda: ModelConfig(name="gin", norm_eps=1e-6), "norm_eps is 1e-06, expected ε by norm"),
         (lambda: ModelConfig(name="gin", dropout=1.0), r"dropout is 1\.0"),
         (
             lambda: GNN(preset("gin"), "grapf", 5, 3, seed=0),
