@@ -62,8 +62,8 @@ class SuperNorm(Norm):
         momentum: Weight of a batch in its running averages; `None` for the plain average.
         affine: Whether to learn $\gamma$ and $\beta$; without them
             $y = f(e^{w_e} \hat x)$.
-        standardize_rows: Whether rows are standardized first; `None`: where the minibatch (of the
-            rank) is a single graph.
+        standardize_rows: Whether rows are standardized first; `None`: where the minibatch is a
+            single graph, and no other ranks share it.
         activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
         dropout: Share of the entries to drop in training.
         device, dtype: Where and how the parameters are made.
@@ -182,7 +182,10 @@ class SuperNorm(Norm):
     def _standardized(self, x: Tensor, segments: Segments) -> Tensor:
         """Standardize every row over its channels, where that is to be done."""
         wanted: bool | Tensor | None = self.standardize_rows
-        if wanted is None:
+        ranks = self._ranks_of_parts()
+        if wanted is None and ranks is not None and ranks.size() > 1:
+            wanted = False
+        elif wanted is None:
             # A size that a trace does not know is no condition that it could branch on.
             ones = torch.ones_like(segments.counts)
             wanted = ones.sum() == 1 if is_traced() else segments.num_segments == 1

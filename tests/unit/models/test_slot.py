@@ -62,6 +62,34 @@ def test_the_arguments_of_a_text_arrive() -> None:
     assert {m.eps for m in model.modules() if isinstance(m, gn.GraphNorm)} == {1e-3}
 
 
+def test_contra_norm_is_given_the_edges() -> None:
+    x = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    layer = gn.ContraNorm(8, scale=1.0, activation="relu")
+    masked = layer(x, CONTEXT.segments, adjacency=CONTEXT.adjacency)
+    everybody = layer(x, CONTEXT.segments)
+    torch.testing.assert_close(NormSlot("contra", 8)(x, CONTEXT), masked)
+    transformers = NormSlot("contra:mask_neighbours=false", 8)
+    torch.testing.assert_close(transformers(x, CONTEXT), everybody)
+    assert not torch.allclose(masked, everybody)
+
+
+@pytest.mark.parametrize(
+    ("norm", "head", "standardized"),
+    [
+        ("super", "graph", False),
+        ("super", "node", True),
+        ("super:standardize_rows=false", "node", False),
+        ("super:standardize_rows=none", "graph", None),
+    ],
+)
+def test_super_norm_standardizes_rows_in_tasks_on_nodes(
+    norm: str, head: str, standardized: bool | None
+) -> None:
+    model = GNN(ModelConfig(name="gin", head=head), norm, 5, 3, seed=0)
+    found = {m.standardize_rows for m in model.modules() if isinstance(m, gn.SuperNorm)}
+    assert found == {standardized}
+
+
 def test_unknown_places_are_named() -> None:
     with pytest.raises(ValueError, match="unknown norm_place 'after'; known: before-act"):
         ModelConfig(name="gin", norm_place="after")
