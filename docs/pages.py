@@ -49,6 +49,7 @@ def norm_page(row: Normalization) -> str:
         ("Loses", row.loses),
         ("When to use it", row.use),
         ("Needs", ", ".join(row.needs)),
+        ("Makes use of", ", ".join(row.takes)),
         ("Time", _cost(row)),
         ("Parity with PyG", _parity(row)),
     )

@@ -35,9 +35,10 @@ def inputs_of(
     rows = x.shape[0]
     ring = torch.stack([torch.arange(rows), (torch.arange(rows) + 1) % max(rows, 1)])
     adjacency = gn.Adjacency.from_edge_index(ring, rows)
-    needs = lookup(norm).needs
+    row = lookup(norm)
+    needs = row.needs
     given: dict[str, Any] = {}
-    if "adjacency" in needs:
+    if "adjacency" in (*needs, *row.takes):
         given["adjacency"] = adjacency
     if "factors" in needs:
         given["factors"] = subgraph_factors(adjacency)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 
 import pytest
 import torch
@@ -81,3 +82,15 @@ def test_the_row_says_what_there_is_to_say(name: str) -> None:
 def test_what_is_needed_and_not_given_is_named(name: str) -> None:
     with pytest.raises((ValueError, TypeError), match=r"type_vec|adjacency|condition|factors|msg"):
         build_norm(name, 8)(torch.zeros(12, 8))
+
+
+@pytest.mark.parametrize("name", gn.CATALOG)
+def test_the_layer_says_what_was_followed(name: str) -> None:
+    """A paper, and the code at a commit; or torch's layer, or that there was none to read."""
+    layer = gn.CATALOG[name].layer
+    if layer in (gn.Identity, gn.CustomNorm):
+        return
+    source = " ".join((inspect.getdoc(layer) or "").partition("Source: ")[2].split())
+    assert "https://arxiv.org/abs/" in source
+    code = r"at [0-9a-f]{7}\b|torch_geometric 2\.8 \(726310a\)|`torch\.nn\.|no code of the authors"
+    assert re.search(code, source)

@@ -36,7 +36,7 @@ def _pair(x: Tensor) -> Tensor:
 
 def _contra(x: Tensor) -> Tensor:
     unit = x / x.norm(dim=1, keepdim=True)
-    return 1.1 * x - 0.1 * (unit @ unit.T).softmax(1) @ x
+    return 2 * x - (unit @ unit.T).softmax(1) @ x
 
 
 def _node(x: Tensor) -> Tensor:

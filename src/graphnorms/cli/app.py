@@ -121,13 +121,14 @@ def norms(
     console.print(f"[bold]{row.title}[/]  [dim]{row.name}[/]")
     console.print(f"{row.formula}\n", markup=False)
     table = _table()
-    needs = ", ".join(row.needs)
+    needs, takes = ", ".join(row.needs), ", ".join(row.takes)
     for what, words in (
         ("statistics of", row.summary),
         ("invariant to", row.invariant),
         ("loses", row.loses),
         ("use it", row.use),
         ("needs", f"{needs} besides the features and the graphs" if needs else ""),
+        ("makes use of", f"{takes} where it is given" if takes else ""),
         ("source", row.source),
     ):
         if words:

@@ -2,7 +2,8 @@
 
 Every norm meets the same splits, learning rates and budget, and within a split every norm starts
 from the same seed, which gives the initial weights, the batch order and the dropout masks. Two
-norms therefore differ, pair by pair, in the normalization and in nothing else.
+norms therefore differ, pair by pair, in the normalization and in nothing else; but for `granola`,
+whose random features are drawn from the stream of the masks.
 
 | protocol | learning rate chosen | reported |
 |---|---|---|

@@ -50,7 +50,8 @@ class AdaNorm(Norm):
         ValueError: `in_channels`, `scale` or `eps` is not positive, `k` is negative, or `x` is
             not `(nodes, in_channels)`.
 
-    Source: Xu et al., NeurIPS 2019, https://arxiv.org/abs/1911.07013, and the authors' code.
+    Source: Xu et al., NeurIPS 2019, https://arxiv.org/abs/1911.07013, and the mode `adanorm` in
+    `machine translation/fairseq/modules/layer_norm.py` of lancopku/AdaNorm at 546faea.
     """
 
     per_graph = False

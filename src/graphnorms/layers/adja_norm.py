@@ -29,7 +29,9 @@ class AdjaNorm(Norm):
     loop counts the node once more. There are no running statistics.
 
     The authors' code divides by $\sigma + \varepsilon$ with the unbiased $\sigma$; here it is
-    the variance of all entries, and $\varepsilon$ stands as in every layer.
+    the variance of all entries, and $\varepsilon$ stands as in every layer. In DGL, in which it is
+    written, a node in which no edge ends gets 0 for mean and spread, and so comes out as
+    $x_i / \varepsilon$, 100,000 times as large; here it is normalized alone.
 
     Shapes: `x` and the result `(nodes, channels)`; `weight` and `bias` `(channels,)`.
     Precision: statistics in float32 or wider, by the means and spreads of the rows, so that
@@ -49,8 +51,9 @@ class AdjaNorm(Norm):
             `adjacency` is missing or not that of the nodes.
 
     Source: Chen et al. 2020, *Learning graph normalization for graph neural networks*,
-    https://arxiv.org/abs/2009.11746, and the authors' code, from which it is that the node
-    itself belongs to its neighbourhood.
+    https://arxiv.org/abs/2009.11746, and `AdjaNodeNorm` in `norm/adjance_norm.py` of
+    cyh1112/GraphNormalization at d6f4231, from which it is that the node itself belongs to its
+    neighbourhood.
     """
 
     per_graph = False

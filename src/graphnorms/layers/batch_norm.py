@@ -64,8 +64,8 @@ class BatchNorm(Norm):
             `allow_single_element` without running averages, `x` is not `(nodes, in_channels)`,
             or has a single row in training.
 
-    Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167. Parameters and buffers are
-    named as in PyG, whose checkpoints load unchanged.
+    Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, as in torch_geometric 2.8
+    (726310a), by whose names parameters and buffers go and whose checkpoints load unchanged.
     """
 
     statistics_of = "batch"

@@ -56,6 +56,7 @@ class Normalization:
         source: The paper.
         needs: What its forward takes besides features and graphs: `"adjacency"`, `"types"`,
             `"condition"`, `"factors"` (of subgraphs) or `"message"`.
+        takes: What its forward makes use of where it is given.
         arguments: What the layer is built with unless told otherwise. They make the rows
             comparable: every normalization has learned parameters per channel.
     """
@@ -74,6 +75,7 @@ class Normalization:
     use: str
     source: str = ""
     needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -158,7 +160,7 @@ _ROWS: Final = (
         center=Over.NODES,
         scale=Over.NODES,
         invariant="scale of each channel within each graph; shift too where α = 1",
-        loses="the size of a channel that is constant in a graph; its sign is kept where α ≠ 1",
+        loses="the size of a channel that is constant in a graph; its sign too where α = 1",
         use="The first to try on sets of graphs, molecules above all.",
         source="Cai et al. 2021, arXiv:2009.03294",
     ),
@@ -331,19 +333,25 @@ _ROWS: Final = (
         formula="y = γ x / ψ + β,  ψ² a running mean of x²",
         invariant="nothing in a single call: the moment is a running one",
         loses="the size of a channel over the batches before",
-        use="As BatchNorm, where batches differ so much that their statistics are noise.",
+        use="As BatchNorm, where batches differ so much that their statistics are noise. While it "
+        "warms up it takes each batch's own moment: for 10000 batches, in the lab for a tenth of "
+        "the training steps.",
         source="Shen et al. 2020, arXiv:2003.07845",
     ),
     Normalization(
         name="contra",
         title="ContraNorm",
         layer=ContraNorm,
-        summary="no statistic: nodes of a graph repel those that are alike",
-        formula="y = (1 + s) x − s softmax(x̂ x̂ᵀ / τ) x",
+        summary="no statistic: nodes of a graph repel those that are alike, but for neighbours",
+        formula="y = (1 + s) x − s softmax(x̂ x̂ᵀ / τ) x,  over nodes that are no neighbours",
         invariant="nothing",
         loses="nothing; what nodes have in common stays",
-        use="Against oversmoothing; it costs the square of the nodes of a graph.",
+        use="Against oversmoothing; it costs the square of the nodes of a graph. Without edges all "
+        "nodes repel each other, as in transformers; there take scale=0.1.",
         source="Guo et al. 2023, arXiv:2303.06562",
+        takes=("adjacency",),
+        # On graphs; the layer's default is for transformers.
+        arguments=MappingProxyType({"scale": 1.0}),
     ),
     Normalization(
         name="adja",

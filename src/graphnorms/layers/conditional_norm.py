@@ -56,7 +56,8 @@ class ConditionalNorm(PointNorm):
 
     Source: De Vries et al., NeurIPS 2017, https://arxiv.org/abs/1707.00683 (changes of $\gamma$
     and $\beta$ predicted from a condition); Peebles & Xie, ICCV 2023,
-    https://arxiv.org/abs/2212.09748, and their code (the form $1 + \Delta\gamma$, from zero).
+    https://arxiv.org/abs/2212.09748, and `models.py` of facebookresearch/DiT at ed81ce2 (the form
+    $1 + \Delta\gamma$, from zero).
     """
 
     def __init__(

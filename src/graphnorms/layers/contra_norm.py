@@ -35,9 +35,11 @@ class ContraNorm(Norm):
     identity. A node alone in its graph comes out as it is. There are no parameters, and
     `train()` and `eval()` agree.
 
-    With an `adjacency` the neighbours of a node do not push it: the sums leave out the sources
-    of the edges that end in $i$, as in the authors' code for graphs. The node itself counts
-    unless it has a loop. Where none is left the second sum is 0.
+    That is the form for transformers. With an `adjacency` it is the form for graphs: neither a
+    node's neighbours nor itself push it, so that both sums leave out $i$ and the sources of the
+    edges that end in $i$. Where none is left the second sum is 0 (the authors' code gives NaN). The
+    authors try $s$ of 0.2 to 1 on graphs, the more the deeper the model, and 0.0001 to 0.2 in
+    transformers. They put a LayerNorm behind it; this layer does not.
 
     It takes time and memory of the sum of the squared sizes of the graphs, padded to the largest;
     in a compiled graph of the squared number of nodes.
@@ -49,6 +51,8 @@ class ContraNorm(Norm):
         in_channels: Number of channels.
         scale: $s$.
         temperature: $\tau$.
+        mask_neighbours: Whether an `adjacency` counts; `False` for the form of transformers,
+            whatever is given.
         activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
         dropout: Share of the entries to drop in training.
         device, dtype: Taken like every layer's; there are no parameters.
@@ -58,8 +62,9 @@ class ContraNorm(Norm):
             not `(nodes, in_channels)`, `batch` does not assign exactly the rows of `x`, or
             `adjacency` is not one of them.
 
-    Source: Guo et al., ICLR 2023, https://arxiv.org/abs/2303.06562; the form $(1 + s)$, the
-    unit length of $\hat x$ and $\tau$ are those of the authors' code.
+    Source: Guo et al., ICLR 2023, https://arxiv.org/abs/2303.06562, as in PKU-ML/ContraNorm at
+    c9bed6a: `gnn/layers.py` with an adjacency (which has every node's loop there), and without one
+    `ViT_imagenet/models.py` with `identity`.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class ContraNorm(Norm):
         in_channels: int,
         scale: float = 0.1,
         temperature: float = 1.0,
+        mask_neighbours: bool = True,
         *,
         activation: str | None = None,
         dropout: float = 0.0,
@@ -80,6 +86,7 @@ class ContraNorm(Norm):
             raise ValueError(f"temperature is {temperature}, expected a positive number")
         self.scale = scale
         self.temperature = temperature
+        self.mask_neighbours = mask_neighbours
 
     def reset_parameters(self) -> None:
         """Do nothing: there are none."""
@@ -101,7 +108,7 @@ class ContraNorm(Norm):
             batch, batch_size: The graph of every node and how many there are, or a `Segments`.
             residual: Added at the very end.
             mask: Which nodes count; the others, as padded ones, come out as they are.
-            adjacency: The edges whose ends leave each other alone; `None` for none.
+            adjacency: The edges, for the form of graphs; `None` for that of transformers.
         """
         check_features(x, self.in_channels)
         check_residual(residual, x)
@@ -114,7 +121,10 @@ class ContraNorm(Norm):
         blocks = _blocks(segments)
         wide = x.to(accumulation_dtype(x.dtype))
         length = wide.square().sum(1, keepdim=True).clamp(min=_SMALLEST_SQUARE).sqrt()
-        ends = None if adjacency is None else (targets(adjacency), adjacency.index)
+        ends = None
+        if adjacency is not None and self.mask_neighbours:
+            itself = torch.arange(x.shape[0], device=x.device)
+            ends = torch.cat((targets(adjacency), itself)), torch.cat((adjacency.index, itself))
         # Products in half precision would lose what tells alike nodes apart.
         with without_autocast(x):
             padded, direction = blocks.pad(wide), blocks.pad(wide / length)
@@ -126,7 +136,8 @@ class ContraNorm(Norm):
         return y.to(x.dtype)
 
     def _own_repr(self) -> str:
-        return f"{self.in_channels}, scale={self.scale}, temperature={self.temperature}"
+        everybody = "" if self.mask_neighbours else ", mask_neighbours=False"
+        return f"{self.in_channels}, scale={self.scale}, temperature={self.temperature}{everybody}"
 
 
 class _Blocks(NamedTuple):

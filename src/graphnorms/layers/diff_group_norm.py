@@ -73,8 +73,9 @@ class DiffGroupNorm(Norm):
         ValueError: `in_channels`, `groups` or `eps` is not positive, `momentum` is outside
             0 … 1, or `x` is not `(nodes, in_channels)`.
 
-    Source: Zhou et al., NeurIPS 2020, https://arxiv.org/abs/2006.06972. Parameters and buffers
-    are named as in PyG, whose checkpoints load unchanged.
+    Source: Zhou et al., NeurIPS 2020, https://arxiv.org/abs/2006.06972, as in torch_geometric 2.8
+    (726310a), by whose names parameters and buffers go and whose checkpoints load unchanged. The
+    authors' code (Kaixiong-Zhou/DGN at c47cba3) gives the assignment a bias, and momentum 0.3.
     """
 
     statistics_of = "batch"

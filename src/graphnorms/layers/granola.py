@@ -56,7 +56,8 @@ class Granola(Norm):
     Source: Eliasof et al., NeurIPS 2024, https://arxiv.org/abs/2404.13344: $\gamma$ and $\beta$
     of every node from a network on features, random features and edges. The layers of that
     network, GIN's with one linear map, and its initial values, by which $\gamma$ begins about 1
-    and $\beta$ about 0, are choices made here.
+    and $\beta$ about 0, are choices made here, after the paper alone: no code of the authors was
+    read.
     """
 
     per_graph = False

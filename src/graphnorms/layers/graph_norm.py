@@ -27,10 +27,12 @@ class GraphNorm(Norm):
 
     $s^2 = \mathrm{Var}(x) + (1 - \alpha)^2 \mu^2$: the variance only at $\alpha = 1$, where
     the layer is InstanceNorm. There are no running statistics: `train()` and `eval()` agree.
-    A channel that is constant within a graph keeps its sign but loses its size. A graph of one
-    node gives $\beta$ at $\alpha = 1$. Where every channel of every graph is constant (regular
-    graphs without features, complete ones) the output at $\alpha = 1$ is exactly $\beta$: a ReLU
-    behind it passes no gradient, and $\alpha$ stays where it begins; begin elsewhere then.
+    A channel that is constant within a graph loses its size: of $c$ is left
+    $\gamma \, \mathrm{sign}(c \, (1 - \alpha)) + \beta$, so its sign for $\alpha < 1$, the opposite
+    one for $\alpha > 1$, and none at $\alpha = 1$; a graph of one node is such a case. Where every
+    channel of every graph is constant (regular graphs without features, complete ones) the output
+    at $\alpha = 1$ is exactly $\beta$: a ReLU behind it passes no gradient, and $\alpha$ stays
+    where it begins; begin elsewhere then.
 
     Shapes: `x` and the result `(nodes, channels)`, or `(nodes, …, channels)`, where every
     position between is normalized alone; `weight` $\gamma$, `bias` $\beta$ and `mean_scale`
@@ -53,8 +55,10 @@ class GraphNorm(Norm):
         ValueError: `in_channels` or `eps` is not positive, `x` is not `(nodes, in_channels)`,
             or `batch` does not assign exactly the rows of `x`.
 
-    Source: Cai et al., ICML 2021, https://arxiv.org/abs/2009.03294. Parameters are named as in
-    PyG, whose `GraphNorm` checkpoints load unchanged.
+    Source: Cai et al., ICML 2021, https://arxiv.org/abs/2009.03294; `Norm` in
+    `GraphNorm_ws/gnn_ws/gnn_example/model/Norm/norm.py` of lsj2408/GraphNorm at 182d10a, and
+    torch_geometric 2.8 (726310a), by whose names parameters go and whose checkpoints load
+    unchanged.
     """
 
     statistics_of = "graph"

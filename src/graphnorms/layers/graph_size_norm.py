@@ -41,7 +41,8 @@ class GraphSizeNorm(Norm):
         ValueError: `x` is not `(nodes, channels)`, or `batch` does not assign exactly the rows
             of `x`.
 
-    Source: Dwivedi et al. 2020, https://arxiv.org/abs/2003.00982.
+    Source: Dwivedi et al. 2020, https://arxiv.org/abs/2003.00982, as in torch_geometric 2.8
+    (726310a).
     """
 
     statistics_of = "graph"

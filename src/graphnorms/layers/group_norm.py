@@ -46,8 +46,8 @@ class GroupNorm(NormOfGroups):
             `in_channels`, `mode` is unknown, `x` is not `(nodes, in_channels)`, or `batch` does
             not assign exactly the rows of `x`.
 
-    Source: Wu & He, ECCV 2018, https://arxiv.org/abs/1803.08494. Parameters are named as in
-    `torch.nn.GroupNorm`, whose checkpoints load unchanged.
+    Source: Wu & He, ECCV 2018, https://arxiv.org/abs/1803.08494, as
+    `torch.nn.GroupNorm` has it, whose checkpoints load unchanged.
     """
 
     def __init__(

@@ -65,8 +65,8 @@ class HeteroBatchNorm(Norm):
         ValueError: `in_channels`, `num_types` or `eps` is not positive, `momentum` is outside
             0 … 1, `x` is not `(nodes, in_channels)`, or not every node has one of the types.
 
-    Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, per type as in PyG, by whose
-    names parameters and buffers go and whose checkpoints load unchanged.
+    Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, per type as in torch_geometric
+    2.8 (726310a), by whose names parameters and buffers go and whose checkpoints load unchanged.
     """
 
     statistics_of = "batch"

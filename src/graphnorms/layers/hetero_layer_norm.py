@@ -50,8 +50,8 @@ class HeteroLayerNorm(Norm):
         ValueError: `in_channels`, `num_types` or `eps` is not positive, `mode` is unknown, `x` is
             not `(nodes, in_channels)`, or not every node has one of the types.
 
-    Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450, per type as in PyG, by whose names
-    parameters go and whose checkpoints load unchanged.
+    Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450, per type as in torch_geometric 2.8
+    (726310a), by whose names parameters go and whose checkpoints load unchanged.
     """
 
     per_graph = False

@@ -61,8 +61,8 @@ class InstanceNorm(Norm):
         ValueError: `in_channels` or `eps` is not positive, `momentum` is outside 0 … 1, `x` is
             not `(nodes, in_channels)`, or `batch` does not assign exactly the rows of `x`.
 
-    Source: Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022. Parameters and buffers are
-    named as in PyG, whose checkpoints load unchanged.
+    Source: Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022, as in torch_geometric 2.8
+    (726310a), by whose names parameters and buffers go and whose checkpoints load unchanged.
     """
 
     statistics_of = "graph"

@@ -47,8 +47,8 @@ class LayerNorm(NormOfGroups):
         ValueError: `in_channels` or `eps` is not positive, `mode` is unknown, `x` is not
             `(nodes, in_channels)`, or `batch` does not assign exactly the rows of `x`.
 
-    Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450. Parameters are named as in PyG,
-    whose checkpoints load unchanged.
+    Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450, as in torch_geometric 2.8 (726310a),
+    by whose names parameters go and whose checkpoints load unchanged.
     """
 
     def __init__(

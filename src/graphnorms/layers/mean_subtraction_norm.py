@@ -39,7 +39,7 @@ class MeanSubtractionNorm(Norm):
         ValueError: `x` is not `(nodes, channels)`, or `batch` does not assign exactly the rows
             of `x`.
 
-    Source: Yang et al. 2020, https://arxiv.org/abs/2003.13663.
+    Source: Yang et al. 2020, https://arxiv.org/abs/2003.13663, as in torch_geometric 2.8 (726310a).
     """
 
     statistics_of = "graph"

@@ -40,8 +40,9 @@ class MessageNorm(Norm):
         ValueError: `msg` or `x` is not `(nodes, channels)`, they have not the same nodes, or `p`
             is not positive.
 
-    Source: Li et al. 2020, https://arxiv.org/abs/2006.07739. The parameter is named as in PyG,
-    whose checkpoints load unchanged.
+    Source: Li et al. 2020, https://arxiv.org/abs/2006.07739; `MsgNorm` in
+    `gcn_lib/sparse/torch_message.py` of lightaime/deep_gcns_torch at 4f6681e, and torch_geometric
+    2.8 (726310a), by whose name the parameter goes and whose checkpoints load unchanged.
     """
 
     per_graph = False

@@ -59,8 +59,10 @@ class PairNorm(Norm):
         ValueError: `scale` or `eps` is not positive, both kinds of scaling are asked for, `x` is
             not `(nodes, channels)`, or `batch` does not assign exactly the rows of `x`.
 
-    Source: Zhao & Akoglu, ICLR 2020, https://arxiv.org/abs/1909.12223; `simultaneously` from
-    https://github.com/LingxiaoShawn/PairNorm.
+    Source: Zhao & Akoglu, ICLR 2020, https://arxiv.org/abs/1909.12223, as in torch_geometric 2.8
+    (726310a); `simultaneously` from `layers.py` of LingxiaoShawn/PairNorm at 62360d3. With
+    `scale_individually` that one has $\sqrt{\varepsilon + \lVert x_i - \mu \rVert^2}$ below, and
+    $\varepsilon = 10^{-6}$ in all three.
     """
 
     statistics_of = "graph"

@@ -43,8 +43,9 @@ class RMSNorm(Norm):
         ValueError: `in_channels` or `eps` is not positive, or `x` is not
             `(nodes, in_channels)`.
 
-    Source: Zhang & Sennrich, NeurIPS 2019, https://arxiv.org/abs/1910.07467. The parameter is
-    named as in `torch.nn.RMSNorm`, whose checkpoints load unchanged.
+    Source: Zhang & Sennrich, NeurIPS 2019, https://arxiv.org/abs/1910.07467, as
+    `torch.nn.RMSNorm` has it, whose checkpoints load unchanged; the authors' code
+    (bzhangGo/rmsnorm at 2e726f1) adds $\varepsilon$ to the root, not below it.
     """
 
     per_graph = False

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+from types import MappingProxyType
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
+from graphnorms.errors import unknown_name
 from graphnorms.kernels.problem import accumulation_dtype, check_residual
 from graphnorms.kernels.ranks import Group
 from graphnorms.layers.base import Norm
@@ -15,9 +18,13 @@ from graphnorms.layers.batch_norm import BatchNorm
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.neighbourhoods import targets
 from graphnorms.segments import Segments, as_segments, check_mask
+from graphnorms.tracing import is_traced
 
-_DECAY = 0.1
+_DECAY: Final = 0.01
 """What the authors weigh the terms of a factor with, one power for each."""
+
+_DIAGONALS: Final = MappingProxyType({"graph": 0.0, "node": 1e-3})
+"""What they add to the diagonal of a subgraph's adjacency matrix, by what a task is about."""
 
 
 class SuperNorm(Norm):
@@ -38,8 +45,12 @@ class SuperNorm(Norm):
     features do not, so that a network can tell apart graphs whose nodes all look alike. In
     `eval()` BatchNorm uses its running averages.
 
-    The authors' code scales rows to unit length first where the minibatch is a single graph;
-    this layer does not.
+    As in the authors' code, a minibatch that is a single graph is standardized row by row first:
+    $x_i \leftarrow (x_i - \mu_i) / \sqrt{\sigma_i^2 + \varepsilon}$ with mean and variance of
+    the channels of node $i$. In tasks on nodes every minibatch is such a one; in tasks on graphs
+    one can be by chance, and its graph then comes out otherwise than among others. With
+    `standardize_rows` that does not depend on the minibatch; models of the lab standardize rows in
+    tasks on nodes, and in no others.
 
     Shapes: `x` and the result `(nodes, channels)`; `factors` $\xi$ `(nodes,)`; `weight`, `bias`,
     `calibration` $w_c$ and `enhancement` $w_e$ `(channels,)`. Precision: statistics and factors
@@ -47,10 +58,12 @@ class SuperNorm(Norm):
 
     Args:
         in_channels: Number of channels.
-        eps: $\varepsilon$ of BatchNorm, in the squared unit of `x`.
+        eps: $\varepsilon$ of BatchNorm, and of rows, in the squared unit of `x`.
         momentum: Weight of a batch in its running averages; `None` for the plain average.
         affine: Whether to learn $\gamma$ and $\beta$; without them
             $y = f(e^{w_e} \hat x)$.
+        standardize_rows: Whether rows are standardized first; `None`: where the minibatch is a
+            single graph, and no other ranks share it.
         activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
         dropout: Share of the entries to drop in training.
         device, dtype: Where and how the parameters are made.
@@ -63,8 +76,9 @@ class SuperNorm(Norm):
             not `(nodes, in_channels)` or has a single row in training, `factors` is missing or
             not one number per node, or `batch` does not assign exactly the rows of `x`.
 
-    Source: Chen et al., KDD 2023, https://arxiv.org/abs/2305.19903; the formulas are those of
-    the authors' code.
+    Source: Chen et al., KDD 2023, https://arxiv.org/abs/2305.19903, as the authors' code has it
+    since its publication: `modules/norm/supernorm.py` of chenchkx/SuperNorm at 6660673 (December
+    2023; the code is that of June 2023).
     """
 
     statistics_of = "batch"
@@ -77,6 +91,7 @@ class SuperNorm(Norm):
         eps: float = 1e-5,
         momentum: float | None = 0.1,
         affine: bool = True,
+        standardize_rows: bool | None = None,
         *,
         activation: str | None = None,
         dropout: float = 0.0,
@@ -87,6 +102,7 @@ class SuperNorm(Norm):
     ) -> None:
         super().__init__(in_channels, activation, dropout, backend)
         self.affine = affine
+        self.standardize_rows = standardize_rows
         self.batch_norm = BatchNorm(
             in_channels, eps, momentum, affine=False, device=device, dtype=dtype, backend=backend
         )
@@ -146,7 +162,7 @@ class SuperNorm(Norm):
     def _by_subgraphs(
         self, x: Tensor, factors: Tensor, segments: Segments, mask: Tensor | None
     ) -> Tensor:
-        wide = x.to(accumulation_dtype(x.dtype))
+        wide = self._standardized(x.to(accumulation_dtype(x.dtype)), segments)
         factor = factors.to(wide.dtype).unsqueeze(1)  # (nodes, 1)
         if mask is not None:
             factor = torch.where(mask.unsqueeze(1), factor, 1)
@@ -163,47 +179,75 @@ class SuperNorm(Norm):
             y = gain * standard
         return y.to(x.dtype)
 
+    def _standardized(self, x: Tensor, segments: Segments) -> Tensor:
+        """Standardize every row over its channels, where that is to be done."""
+        wanted: bool | Tensor | None = self.standardize_rows
+        ranks = self._ranks_of_parts()
+        if wanted is None and ranks is not None and ranks.size() > 1:
+            wanted = False
+        elif wanted is None:
+            # A size that a trace does not know is no condition that it could branch on.
+            ones = torch.ones_like(segments.counts)
+            wanted = ones.sum() == 1 if is_traced() else segments.num_segments == 1
+        if wanted is False:
+            return x
+        centred = x - x.mean(1, keepdim=True)
+        variance = centred.square().mean(1, keepdim=True)
+        standard = centred * torch.rsqrt(variance + self.batch_norm.eps)
+        return torch.where(wanted, standard, x) if isinstance(wanted, Tensor) else standard
+
     def _own_repr(self) -> str:
-        return f"{self.in_channels}, affine={self.affine}"
+        given = self.standardize_rows
+        rows = "" if given is None else f", standardize_rows={given}"
+        return f"{self.in_channels}, affine={self.affine}{rows}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
-def subgraph_factors(adjacency: Adjacency, *, spectral: bool = True) -> Tensor:
+def subgraph_factors(adjacency: Adjacency, *, level: str = "graph") -> Tensor:
     r"""Measure the subgraph that each node spans with its neighbours.
 
-    With $n$ nodes, $m$ edges between them and $\sigma_1 \ge \sigma_2 \ge \dots$ the singular
-    values of its adjacency matrix,
+    With $n$ nodes, $m$ edges between them, its adjacency matrix $A$ and the singular values
+    $\sigma_1 \ge \sigma_2 \ge \dots$ of $A + \delta I$,
 
-    $$ \xi = \frac{2m}{n (n - 1)} \, n^2 + 10^{-2} \, n
-       + 10^{-1} \sum_{k \ge 1} 10^{1-k} \sigma_k, $$
+    $$ \xi = \frac{2m}{n (n - 1)} \, n^2 + p \sum_{k \ge 1} p^{k-1} \sigma_k + p^2 n,
+       \qquad p = 0.01, $$
 
-    and 1 for a node without neighbours. Edges count once, whatever their direction; loops do
-    not. It is worked out node by node on the host: do it once for each graph, and keep it with
+    and 1 for a node without neighbours; $\delta$ is 0 for tasks on graphs, and 0.001 for those on
+    nodes and edges. Edges count once, whatever their direction; loops do not. The authors take
+    directed graphs (ogbn-arxiv, ogbl-citation2) in one direction there, which halves the first
+    term. It is worked out node by node on the host: do it once for each graph, and keep it with
     the graph.
 
     Args:
         adjacency: The edges of a graph, or of a batch of graphs.
-        spectral: Whether to add the second and the third term, as the authors do for tasks on
-            graphs; for tasks on nodes and edges they do not.
+        level: What the task is about: `"graph"`, or `"node"` for nodes and edges.
 
     Returns:
         $\xi$, `(nodes,)`, float32, on the device of the adjacency.
 
-    Source: Chen et al., KDD 2023, https://arxiv.org/abs/2305.19903, after the authors' code.
+    Raises:
+        ValueError: `level` is neither.
+
+    Source: Chen et al., KDD 2023, https://arxiv.org/abs/2305.19903: `datasets/preprocess.py` of
+    chenchkx/SuperNorm at 6660673. Before June 2023 (1a3bc60) it had $p = 0.1$, and the first term
+    only for nodes.
     """
+    if level not in _DIAGONALS:
+        raise unknown_name("level", level, _DIAGONALS)
     around: list[set[int]] = [set() for _ in range(adjacency.num_nodes)]
     ends = zip(targets(adjacency).tolist(), adjacency.index.tolist(), strict=True)
     for i, j in ends:
         if i != j:
             around[i].add(j)
             around[j].add(i)
-    factors = [_factor(node, around, spectral) for node in range(adjacency.num_nodes)]
+    diagonal = _DIAGONALS[level]
+    factors = [_factor(node, around, diagonal) for node in range(adjacency.num_nodes)]
     return torch.tensor(factors, dtype=torch.float32, device=adjacency.device)
 
 
-def _factor(node: int, around: list[set[int]], spectral: bool) -> float:
+def _factor(node: int, around: list[set[int]], diagonal: float) -> float:
     nodes = sorted({node} | around[node])
     number = len(nodes)
     if number == 1:
@@ -212,21 +256,18 @@ def _factor(node: int, around: list[set[int]], spectral: bool) -> float:
     edges = frozenset(
         (place[other], place[near]) for other in nodes for near in around[other] & place.keys()
     )
-    return _factor_of(number, edges, spectral)
+    return _factor_of(number, edges, diagonal)
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _factor_of(number: int, edges: frozenset[tuple[int, int]], spectral: bool) -> float:
+def _factor_of(number: int, edges: frozenset[tuple[int, int]], diagonal: float) -> float:
     # A set of graphs, of molecules above all, has few subgraphs that differ.
-    factor = len(edges) * number / (number - 1)
-    if spectral:
-        matrix = torch.zeros(number, number, dtype=torch.float64)
-        for i, j in edges:
-            matrix[i, j] = 1
-        singular = torch.linalg.svdvals(matrix)
-        weights = _DECAY ** torch.arange(number, dtype=torch.float64)
-        factor += number * _DECAY**2 + _DECAY * float(singular @ weights)
-    return factor
+    matrix = diagonal * torch.eye(number, dtype=torch.float64)
+    for i, j in edges:
+        matrix[i, j] = 1
+    weights = _DECAY ** torch.arange(1, number + 1, dtype=torch.float64)
+    spectrum = float(torch.linalg.svdvals(matrix) @ weights)
+    return len(edges) * number / (number - 1) + spectrum + _DECAY**2 * number
 
 
 def _total(values: Tensor, segments: Segments) -> Tensor:

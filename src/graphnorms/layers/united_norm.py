@@ -56,8 +56,8 @@ class UnitedNorm(Norm):
             exactly the rows of `x`, or `adjacency` is missing or not that of the nodes.
 
     Source: Chen et al. 2020, *Learning graph normalization for graph neural networks*,
-    https://arxiv.org/abs/2009.11746; parts, softmax and initial values as in the authors' code
-    (`UnitedNormSoftmax`).
+    https://arxiv.org/abs/2009.11746; parts, softmax and initial values as in `UnitedNormSoftmax`,
+    `norm/united_norm_softmax.py` of cyh1112/GraphNormalization at d6f4231.
     """
 
     statistics_of = "batch"

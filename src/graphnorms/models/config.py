@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from graphnorms.errors import unknown_name
+from graphnorms.layers.factory import lookup, parse_spec
 from graphnorms.models.slot import NORM_PLACES, RESIDUAL_PLACES
 
 MODELS: Final = ("gin", "gcn", "gine")
@@ -27,13 +29,14 @@ class ModelConfig:
         readout: How a graph is read from its nodes: `"sum"`, `"mean"` or `"max"`.
         dropout: Share of entries dropped before the result.
         dropout_on: `"features"`: of what the last Linear sees; `"logits"`: of what it gives.
-        norm_eps: ε of every normalization.
+        norm_eps: ε of normalizations by their name in the catalogue; others, and those whose text
+            says it, have the one of their layer.
         norm_place: `"before-activation"`, straight behind W and Q, or `"after-activation"`.
         residual_place: Whether the residual is added `"after-norm"` or `"before-norm"`.
         head: `"graph"`: one result per graph; `"node"`: one per node, without a readout.
 
     Raises:
-        ValueError: A value is unknown or out of its range.
+        ValueError: A value is unknown, out of its range or of another kind.
     """
 
     name: str
@@ -44,7 +47,7 @@ class ModelConfig:
     readout: str = "sum"
     dropout: float = 0.5
     dropout_on: str = "features"
-    norm_eps: float = 1e-5
+    norm_eps: Mapping[str, float] = field(default_factory=dict, hash=False)
     norm_place: str = "before-activation"
     residual_place: str = "after-norm"
     head: str = "graph"
@@ -65,6 +68,16 @@ class ModelConfig:
                 raise ValueError(f"{kind} is {number}, expected a positive number")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, expected a number from 0 to below 1")
+        if not isinstance(self.norm_eps, Mapping):
+            raise ValueError(
+                f"norm_eps is {self.norm_eps}, expected ε by norm, as in {{'graph': 1e-6}}"
+            )
+        for norm in self.norm_eps:
+            lookup(norm)
+
+    def eps_of(self, norm: str) -> float | None:
+        """Return ε of a normalization given as text; None for that of its layer."""
+        return self.norm_eps.get(parse_spec(norm)[0])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the config as JSON-able data; `ModelConfig(**data)` reads it back."""
@@ -72,12 +85,14 @@ class ModelConfig:
 
 
 # GIN as the authors' code of GraphNorm trains it: (1 + eps) x + the neighbours, over a graph that
-# has self loops added, so that a node counts twice (eps = 0).
+# has self loops added, so that a node counts twice (eps = 0). Its GraphNorm has ε 1e-6, its
+# BatchNorm is torch's.
+_PAPER_EPS: Final = {"graph": 1e-6}
 _PAPER: Final = {
     "gin": ModelConfig(
-        name="gin", self_weight=2.0, residual=True, dropout_on="logits", norm_eps=1e-6
+        name="gin", self_weight=2.0, residual=True, dropout_on="logits", norm_eps=_PAPER_EPS
     ),
-    "gcn": ModelConfig(name="gcn", residual=True, dropout_on="logits", norm_eps=1e-6),
+    "gcn": ModelConfig(name="gcn", residual=True, dropout_on="logits", norm_eps=_PAPER_EPS),
 }
 _PRESETS: Final = {
     "default": {name: ModelConfig(name=name) for name in MODELS},
@@ -101,10 +116,11 @@ def preset(model: str, name: str = "default", *, node_labels: bool = True) -> Mo
     """Return the named preset of a model.
 
     `"default"`: four convolutions of 64 channels, sum readout, dropout before the last Linear.
-    `"graphnorm-paper"`: as the authors of GraphNorm trained them (Cai et al. 2021, their code):
-    residual connections but for the first convolution, dropout on the logits, norm ε 1e-6, in
-    GIN the doubled weight of the node itself; mean readout where nodes have no labels of their
-    own (social graphs), sum where they have (molecules and proteins). They trained no GINE.
+    `"graphnorm-paper"`: as the authors of GraphNorm trained them (Cai et al. 2021; `gnn_ws` of
+    lsj2408/GraphNorm at 182d10a): residual connections but for the first convolution, dropout on
+    the logits, ε 1e-6 in GraphNorm (1e-5 in BatchNorm), in GIN the doubled weight of the node
+    itself; mean readout where nodes have no labels of their own (social graphs), sum where they
+    have (molecules and proteins). They trained no GINE.
 
     Args:
         model: `"gin"`, `"gcn"` or `"gine"`.

@@ -9,12 +9,20 @@ from graphnorms.kernels import aggregate
 from graphnorms.models.slot import GraphContext, NormFactory
 
 
+class _GlorotLinear(nn.Linear):
+    """A Linear whose weights begin as Glorot's uniform numbers."""
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.weight)
+
+
 class GCNConv(nn.Module):
-    r"""GCN with normalization: $H' = \mathrm{ReLU}(\mathrm{Norm}(W H Q))$.
+    r"""GCN with normalization: $H' = \mathrm{ReLU}(\mathrm{Norm}(W H Q + b \mathbf 1^\top))$.
 
     $Q = D^{-1/2} (A + I) D^{-1/2}$ with $D$ the degrees of $A + I$. With weights of the edges
     $A$ holds them and $D$ their sums; a node whose sum is not positive has 0 in
-    $D^{-1/2}$.
+    $D^{-1/2}$. $W$ begins as Glorot's uniform numbers and $b$, which every node gets alike, as 0.
+    Both, as `linear.weight` and `bias`, are those of PyG's `GCNConv` (`lin.weight` and `bias`).
 
     Shapes: `x` `(nodes, in_channels)`, `edge_weight` `(edges,)`, the result
     `(nodes, out_channels)`.
@@ -23,13 +31,20 @@ class GCNConv(nn.Module):
         in_channels, out_channels: Width of the features before and after.
         norm: Makes the normalization with its ReLU, a `NormSlot`.
 
-    Source: Kipf & Welling 2017, https://arxiv.org/abs/1609.02907.
+    Source: Kipf & Welling 2017, https://arxiv.org/abs/1609.02907, and their code; PyG and DGL have
+    the same bias and initial weights.
     """
 
     def __init__(self, in_channels: int, out_channels: int, norm: NormFactory) -> None:
         super().__init__()
-        self.linear = nn.Linear(in_channels, out_channels)
+        self.linear = _GlorotLinear(in_channels, out_channels, bias=False)
+        self.bias = nn.Parameter(torch.empty(out_channels))
         self.norm = norm(out_channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the bias to 0; `linear` resets its weights."""
+        nn.init.zeros_(self.bias)
 
     def forward(
         self,
@@ -49,6 +64,7 @@ class GCNConv(nn.Module):
             scale = torch.where(degree > 0, degree, torch.inf).rsqrt()  # (nodes,)
         x = self.linear(x)
         x = aggregate(x, adjacency, self_weight=1.0, node_scale=scale, edge_weight=edge_weight)
+        x = x + self.bias.to(x.dtype)
         y: Tensor = self.norm(x, context, source=source, residual=residual)
         return y
 

@@ -62,9 +62,9 @@ class GNN(nn.Module):
         self.out_channels = out_channels
         self.edge_channels = edge_channels
         make = functools.partial(
-            NormSlot, norm, eps=config.norm_eps, place=config.norm_place,
+            NormSlot, norm, eps=config.eps_of(norm), place=config.norm_place,
             residual_place=config.residual_place, num_types=in_channels,
-            condition_channels=in_channels,
+            condition_channels=in_channels, level=config.head,
         )  # fmt: skip
         self.convolutions = nn.ModuleList()
         for layer in range(config.layers):
@@ -103,7 +103,7 @@ class GNN(nn.Module):
         """
         config = self.config
         if factors is None and "factors" in self.needs:
-            factors = subgraph_factors(adjacency)
+            factors = subgraph_factors(adjacency, level=config.head)
         context = GraphContext(
             adjacency, segments,
             types=x.argmax(1) if "types" in self.needs else None,

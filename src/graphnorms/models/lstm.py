@@ -148,7 +148,7 @@ class LSTMCell(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     def forward(
-        self, x: Tensor, batch_sizes: list[int], h: Tensor, c: Tensor
+        self, x: Tensor, batch_sizes: list[int], h: Tensor, c: Tensor, first_step: int = 0
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Run through the time steps.
 
@@ -156,6 +156,7 @@ class LSTMCell(nn.Module):
             x: The rows of all steps, one step after the other, `(rows, in_channels)`.
             batch_sizes: How many sequences each step has; the longest come first.
             h, c: The state at the start, `(sequences, hidden)`.
+            first_step: The number of the first step.
 
         Returns:
             h of every row, and the states in which the sequences ended.
@@ -164,7 +165,7 @@ class LSTMCell(nn.Module):
         if self.norm_ih.any_step:
             inputs = self.norm_ih(inputs, 0)
         outputs, ended = [], []
-        for step, gates in enumerate(inputs.split(batch_sizes)):
+        for step, gates in enumerate(inputs.split(batch_sizes), first_step):
             left = gates.shape[0]
             if left < h.shape[0]:
                 ended.append((h[left:], c[left:]))
@@ -232,12 +233,20 @@ class LSTM(nn.Module):
 
     @overload
     def forward(
-        self, x: PackedSequence, lengths: None = None, state: State | None = None
+        self,
+        x: PackedSequence,
+        lengths: None = None,
+        state: State | None = None,
+        first_step: int = 0,
     ) -> tuple[PackedSequence, State]: ...
 
     @overload
     def forward(
-        self, x: Tensor, lengths: Tensor | None = None, state: State | None = None
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        state: State | None = None,
+        first_step: int = 0,
     ) -> tuple[Tensor, State]: ...
 
     def forward(
@@ -245,6 +254,7 @@ class LSTM(nn.Module):
         x: PackedSequence | Tensor,
         lengths: Tensor | None = None,
         state: State | None = None,
+        first_step: int = 0,
     ) -> tuple[PackedSequence | Tensor, State]:
         """Run over the sequences.
 
@@ -253,22 +263,32 @@ class LSTM(nn.Module):
             lengths: How many steps of each row of an `x` that is not packed count,
                 `(sequences,)`; `None` for all.
             state: h and c at the start; `None` for 0.
+            first_step: How many steps came before, where `state` is that of earlier parts of the
+                same sequences: it says whose statistics are those of a step.
 
         Returns:
             h at every step, packed or `(sequences, steps, hidden)` (0 behind the end) as `x` is,
             and h and c where each sequence ends.
+
+        Raises:
+            ValueError: `first_step` is negative, or a training sequence has more steps, those
+                before included, than `statistics_steps`.
         """
+        if first_step < 0:
+            raise ValueError(f"first_step is {first_step}, expected no negative number of steps")
         if isinstance(x, PackedSequence):
-            return self._run(x, state)
+            return self._run(x, state, first_step)
         sequences, steps = x.shape[:2]
         if lengths is None:
             lengths = torch.full((sequences,), steps)
         packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        packed, state = self._run(packed, state)
+        packed, state = self._run(packed, state, first_step)
         padded, _ = pad_packed_sequence(packed, batch_first=True, total_length=steps)
         return padded, state
 
-    def _run(self, x: PackedSequence, state: State | None) -> tuple[PackedSequence, State]:
+    def _run(
+        self, x: PackedSequence, state: State | None, first_step: int
+    ) -> tuple[PackedSequence, State]:
         rows, batch_sizes = x.data, x.batch_sizes.tolist()
         if state is None:
             zeros = rows.new_zeros((len(self.cells), batch_sizes[0], self.hidden))
@@ -277,7 +297,7 @@ class LSTM(nn.Module):
             state = (state[0][:, x.sorted_indices], state[1][:, x.sorted_indices])
         ended = []
         for cell, h, c in zip(self.cells, *state, strict=True):
-            rows, last_h, last_c = cell(rows, batch_sizes, h, c)
+            rows, last_h, last_c = cell(rows, batch_sizes, h, c, first_step)
             ended.append((last_h, last_c))
         last_h, last_c = (torch.stack(parts) for parts in zip(*ended, strict=True))
         if x.unsorted_indices is not None:

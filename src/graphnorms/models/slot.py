@@ -53,11 +53,13 @@ class NormSlot(nn.Module):
     Args:
         norm: The normalization as text: its catalogue name, arguments behind a colon.
         channels: Width of the features.
-        eps: Its ε, where it has one.
+        eps: Its ε, where it has one; `None` for the layer's own.
         place: `"before-activation"` or `"after-activation"`.
         residual_place: `"after-norm"` or `"before-norm"`.
         num_types: Number of node types, for normalizations that need them.
         condition_channels: Width of the condition, for normalizations that need one.
+        level: Whether the task is about a `"graph"` or a `"node"`: for SuperNorm, whose rows are
+            standardized first where it is about nodes.
 
     Raises:
         ValueError: A name is unknown, or the normalization refuses its arguments.
@@ -68,11 +70,12 @@ class NormSlot(nn.Module):
         norm: str,
         channels: int,
         *,
-        eps: float = 1e-5,
+        eps: float | None = None,
         place: str = "before-activation",
         residual_place: str = "after-norm",
         num_types: int | None = None,
         condition_channels: int | None = None,
+        level: str = "graph",
     ) -> None:
         super().__init__()
         for kind, given, known in (
@@ -81,8 +84,14 @@ class NormSlot(nn.Module):
         ):
             if given not in known:
                 raise unknown_name(kind, given, known)
-        self.needs = lookup(norm).needs
-        arguments: dict[str, Any] = {"eps": eps}
+        row = lookup(norm)
+        self.needs = row.needs
+        self._given = tuple(
+            name
+            for name in ("adjacency", "condition", "factors")
+            if name in (*row.needs, *row.takes)
+        )
+        arguments: dict[str, Any] = {} if eps is None else {"eps": eps}
         for need, argument, size in (
             ("types", "num_types", num_types),
             ("condition", "condition_channels", condition_channels),
@@ -92,6 +101,8 @@ class NormSlot(nn.Module):
             if size is None:
                 raise ValueError(f"the norm {norm!r} needs {argument}, which is not given")
             arguments[argument] = size
+        if "factors" in self.needs:
+            arguments["standardize_rows"] = level == "node"
         self.after_activation = place == "after-activation"
         self.sum_first = residual_place == "before-norm"
         if not self.after_activation:
@@ -125,9 +136,8 @@ class NormSlot(nn.Module):
             second = context.types
         elif "message" in self.needs:
             first, second = source, x
-        for need in ("adjacency", "condition", "factors"):
-            if need in self.needs:
-                given[need] = getattr(context, need)
+        for name in self._given:
+            given[name] = getattr(context, name)
         y: Tensor = self.norm(first, second, **given)
         return y
 

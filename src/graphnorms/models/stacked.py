@@ -187,6 +187,13 @@ class StackedGNN(nn.Module):
         x = x.unflatten(1, (len(several), -1)) if layer else x
         x = self._linear([each.linear for each in several], x).flatten(1)
         x = aggregate(x, adjacency, self_weight=1.0, node_scale=scale)
+        # One by one where bits count: a sum over the rows of a wider tensor rounds otherwise.
+        biases = [each.bias.to(x.dtype) for each in several]
+        if self.merged:
+            x = x + torch.cat(biases)
+        else:
+            parts = _apart(x, len(several))
+            x = _beside([part + bias for part, bias in zip(parts, biases, strict=True)])
         y: Tensor = self._slots[f"{layer}-norm"](x, context, source, residual, shared=not layer)
         return y
 
@@ -203,10 +210,13 @@ class StackedGNN(nn.Module):
             together: Tensor = _beside(results).unflatten(1, (len(layers), -1))
             return together
         weight = torch.stack([layer.weight for layer in layers])  # (K, out, in)
-        bias = torch.stack([layer.bias for layer in layers])  # (K, out)
+        biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
+        bias = torch.stack(biases) if biases else None  # (K, out)
         if x.dim() == 2:
-            return F.linear(x, weight.flatten(0, 1), bias.flatten()).view(-1, *bias.shape)
-        y = torch.baddbmm(bias.unsqueeze(1), x.transpose(0, 1), weight.transpose(1, 2))
+            y = F.linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())
+            return y.view(-1, *weight.shape[:2])
+        x, weight = x.transpose(0, 1), weight.transpose(1, 2)
+        y = x @ weight if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight)
         return y.transpose(0, 1)
 
     def _dropped(self, x: Tensor) -> Tensor:
@@ -330,7 +340,7 @@ def _beside(parts: Sequence[Tensor]) -> Tensor:
 def _merged(norm: str, slots: list[NormSlot], config: ModelConfig) -> NormSlot:
     """Make one slot of the channels of several; its parameters are given in each call."""
     merged = NormSlot(
-        norm, len(slots) * config.hidden, eps=config.norm_eps, place=config.norm_place,
+        norm, len(slots) * config.hidden, eps=config.eps_of(norm), place=config.norm_place,
         residual_place=config.residual_place,
     )  # fmt: skip
     one, all_of_them = slots[0].norm, merged.norm

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.data import load_dataset
@@ -72,9 +72,6 @@ def measure(case: Case, settings: Settings) -> Values:
     config = ModelConfig(name="gcn", layers=depth, hidden=32, head="node", dropout=0.0)
     classes = int(nodes.y.max()) + 1
     model = GNN(config, str(case["norm"]), nodes.x.shape[1], classes, seed=seed)
-    # As in PyG's GCNConv; a random bias would set features apart that were smoothed away.
-    for convolution in model.convolutions:
-        nn.init.zeros_(convolution.get_parameter("linear.bias"))
     values: Values = {"data": nodes.name, "energy": _energy(model, nodes)}
     if case["train"]:
         shuffled = torch.randperm(len(nodes.y), generator=draw)

@@ -141,7 +141,10 @@ def require_several(train: Tensor, graphs: GraphSet) -> None:
 def factors_of(graphs: GraphSet) -> Tensor:
     """Return the subgraph factors of all nodes of a set, `(nodes,)`, worked out on the host."""
     parts = torch.arange(len(graphs)).split(_FACTORS_GRAPHS)
-    return torch.cat([subgraph_factors(graphs.batch(part).adjacency) for part in parts])
+    level = graphs.task.level
+    return torch.cat(
+        [subgraph_factors(graphs.batch(part).adjacency, level=level) for part in parts]
+    )
 
 
 def _missing(y: Tensor) -> Tensor:

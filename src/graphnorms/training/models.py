@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from graphnorms.data import GraphSet, Task
+from graphnorms.layers.factory import format_spec, lookup, parse_spec
+from graphnorms.layers.power_norm import PowerNorm
 from graphnorms.models import GNN, ModelConfig
 from graphnorms.models.own import OwnModel, OwnModelConfig, build_own
 
@@ -18,6 +20,21 @@ Factory = Callable[..., Any]
 def is_own(model: Mapping[str, Any]) -> bool:
     """Whether what a `TrialConfig` says of the model is about one of the user's own."""
     return "source" in model
+
+
+_WARMUP = 10  # training steps for each that PowerNorm warms up
+
+
+def for_steps(norm: str, steps: int) -> str:
+    """Return the text of a normalization for a training of so many steps.
+
+    That of PowerNorm, unless it says it, is given a warm-up of a tenth of them: its own of 10000
+    batches would not end within a comparison.
+    """
+    name, arguments = parse_spec(norm)
+    if lookup(norm).layer is not PowerNorm or "warmup" in arguments:
+        return norm
+    return format_spec(name, {**arguments, "warmup": max(1, steps // _WARMUP)})
 
 
 def build_model(

@@ -22,7 +22,7 @@ from graphnorms.training.models import Factory, Model, build_for, is_own
 from graphnorms.training.objective import Objective
 from graphnorms.user_code import is_spec
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _HEADER: Final = "graphnorms"
 """One entry: safetensors writes several in any order, and equal models should give equal files."""
 
@@ -35,18 +35,21 @@ class Predictor(nn.Module):
         objective: What it was trained with, for the unit of its results.
         task: What it predicts.
         config: The trial.
+        norm: The text of the normalization as it was built; `None` for that of the trial.
     """
 
     mean: Tensor | None
     std: Tensor | None
 
     def __init__(
-        self, model: Model, objective: Objective, task: Task, config: TrialConfig
+        self, model: Model, objective: Objective, task: Task, config: TrialConfig,
+        *, norm: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.model = model
         self.task = task
         self.config = config
+        self.norm = norm or config.norm
         self.register_buffer("mean", None)
         self.register_buffer("std", None)
         self._place(objective.mean, objective.std)
@@ -107,7 +110,7 @@ def save_checkpoint(path: Path, predictor: Predictor) -> None:
     model = predictor.model
     about = {
         "format": _FORMAT,
-        "norm": predictor.config.norm,
+        "norm": predictor.norm,
         "model": model.config.to_dict(),
         "in_channels": model.in_channels,
         "out_channels": model.out_channels,
@@ -186,7 +189,7 @@ def _restored(
             seed=config.seed, factory=factory,
         ).to(getattr(torch, config.dtype))  # fmt: skip
         objective = Objective(task, state.get("mean"), state.get("std"))
-        predictor = Predictor(built, objective, task, config)
+        predictor = Predictor(built, objective, task, config, norm=about["norm"])
         predictor.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         if factory is None:

@@ -136,10 +136,13 @@ def _train_stack(
         for place, (key, course) in enumerate(zip(keys, courses, strict=True))
     }
     predictor = None
-    for config, course, model in zip(trial.configs, courses, trial.model.models, strict=True):
+    for place, (config, course) in enumerate(zip(trial.configs, courses, strict=True)):
         if course.state and not course.reason:
+            model = trial.model.models[place]
             model.load_state_dict(course.state)
-            predictor = Predictor(model, trial.objective, dataset.task, config).eval()
+            predictor = Predictor(
+                model, trial.objective, dataset.task, config, norm=trial.norms[place]
+            ).eval()
     return [records[config.key] for config in configs], predictor
 
 
@@ -149,6 +152,9 @@ class StackedTraining(Loop[list[Judged], list[float]]):
     Args:
         configs, dataset, merged: Those of `run_stack`; trials with the same norm next to each
             other.
+
+    Attributes:
+        norms: The texts of the normalizations as they were built.
     """
 
     model: StackedGNN
@@ -163,18 +169,17 @@ class StackedTraining(Loop[list[Judged], list[float]]):
                 f"more than {', '.join(_OWN)}, or cannot be stacked; run them one by one"
             )
         self.configs = list(configs)
-        norms = [config.norm for config in configs]
-        super().__init__(
-            configs[0], dataset, factors=any("factors" in lookup(norm).needs for norm in norms)
-        )
+        factors = any("factors" in lookup(config.norm).needs for config in configs)
+        super().__init__(configs[0], dataset, factors=factors)
+        self.norms = [self._norm(config.norm) for config in configs]
         models: list[GNN] = []
-        for config in configs:
-            made = build_model(config.model, config.norm, dataset, seed=config.seed)
+        for config, norm in zip(configs, self.norms, strict=True):
+            made = build_model(config.model, norm, dataset, seed=config.seed)
             assert isinstance(made, GNN)
             models.append(made.to(self.device, self.dtype))
         if merged is None:
             merged = self.device.type != "cpu"
-        self.model = StackedGNN(models, norms, merged=merged)
+        self.model = StackedGNN(models, self.norms, merged=merged)
         self._parameters = [each for model in models for each in model.parameters()]
         groups: list[dict[str, Any]] = [
             {

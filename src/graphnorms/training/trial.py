@@ -20,7 +20,7 @@ from graphnorms.training.config import TrialConfig
 from graphnorms.training.course import Course, Judged
 from graphnorms.training.items import Items, Minibatch, batch_sizes, factors_of, require_several
 from graphnorms.training.metrics import metric_for
-from graphnorms.training.models import Factory, Model, build_model
+from graphnorms.training.models import Factory, Model, build_model, for_steps
 from graphnorms.training.objective import Objective
 from graphnorms.training.predictor import Predictor, apply, save_checkpoint
 from graphnorms.training.record import Record
@@ -43,7 +43,8 @@ def run_trial(
     """Train one model on one split and return what happened.
 
     Weights, batch order and dropout masks come from the seed, each from a stream of its own, so
-    that trials that differ in the norm only see the same of all three; global random numbers of
+    that trials that differ in the norm only see the same of all three (but for the masks behind a
+    `granola`, which draws from their stream); global random numbers of
     Python, NumPy and torch are seeded too. What the process has set (the default dtype, say) does
     not count, and is left as it was. A last minibatch of a single graph, on which a norm behind
     the readout has no variance, joins the one before it. Where the set is a single
@@ -123,7 +124,9 @@ def _train(
     predictor = None
     if course.state and not course.reason:
         trial.model.load_state_dict(course.state)
-        predictor = Predictor(trial.model, trial.objective, dataset.task, config).eval()
+        predictor = Predictor(
+            trial.model, trial.objective, dataset.task, config, norm=trial.norm
+        ).eval()
     return course.record(trial.counts(), time.perf_counter() - started), predictor
 
 
@@ -232,15 +235,22 @@ class Loop(ABC, Generic[T, L]):
             return self._judge(validation_outputs, items.minibatch_targets)
         return self._judge(self._evaluate(items.minibatches()), items.minibatch_targets)
 
+    @property
+    def _steps_per_epoch(self) -> int:
+        return len(batch_sizes(self.training.graph_ids.shape[0], self.config.batch_size))
+
+    def _norm(self, norm: str) -> str:
+        """Return the text of a normalization as it is built for this training."""
+        return for_steps(norm, self.config.epochs * self._steps_per_epoch)
+
     def _counts(self, parameters: int) -> dict[str, int]:
         """Return the counts of the record of a model with so many parameters."""
-        graphs = self.training.graph_ids.shape[0]
         return {
             "parameters": parameters,
             "train_items": len(self.training),
             "validation_items": len(self.validation),
             "test_items": 0 if self.test is None else len(self.test),
-            "steps_per_epoch": len(batch_sizes(graphs, self.config.batch_size)),
+            "steps_per_epoch": self._steps_per_epoch,
         }
 
     def _evaluate(self, batches: Iterable[Minibatch]) -> Tensor:
@@ -267,13 +277,17 @@ class Training(Loop[Judged, float]):
 
     Args:
         config, dataset, factory: Those of `run_trial`.
+
+    Attributes:
+        norm: The text of the normalization as it was built.
     """
 
     def __init__(
         self, config: TrialConfig, dataset: GraphSet, factory: Factory | None = None
     ) -> None:
         super().__init__(config, dataset, factors="factors" in lookup(config.norm).needs)
-        made = build_model(config.model, config.norm, dataset, seed=config.seed, factory=factory)
+        self.norm = self._norm(config.norm)
+        made = build_model(config.model, self.norm, dataset, seed=config.seed, factory=factory)
         self.model: Model = made.to(self.device, self.dtype)
         self._parameters = list(self.model.parameters())
         self._optimizer = torch.optim.Adam(

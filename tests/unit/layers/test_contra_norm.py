@@ -20,15 +20,22 @@ from tests.unit.layers.battery import (
 
 
 class TestWithoutEdges(NormBattery):
+    """The authors' form for transformers; with edges, that for graphs."""
+
+    masks = True
+
     def make(self, channels: int, **arguments: Any) -> nn.Module:
-        return ContraNorm(channels, scale=0.6, temperature=0.7, **arguments)
+        return ContraNorm(
+            channels, scale=0.6, temperature=0.7, mask_neighbours=self.masks, **arguments
+        )
 
     def oracle(
         self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
     ) -> Tensor:
         blocked = torch.zeros(x.shape[0], x.shape[0], dtype=torch.bool)
-        if "edges" in inputs:
+        if "edges" in inputs and self.masks:
             blocked[inputs["edges"][1], inputs["edges"][0]] = True
+            blocked.fill_diagonal_(True)
 
         def one(g: Tensor, number: int) -> Tensor:
             rows = graphs[number]
@@ -48,6 +55,10 @@ class TestWithoutEdges(NormBattery):
 class TestWithEdges(TestWithoutEdges):
     def inputs(self, batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
         return {"edges": edges_within(batch, rows)[:, ::3]}
+
+
+class TestWithEdgesThatDoNotCount(TestWithEdges):
+    masks = False
 
 
 class TestWithEveryEdge(TestWithoutEdges):
@@ -77,6 +88,19 @@ def test_one_large_graph_among_small_ones() -> None:
     assert not torch.allclose(near, y)
 
 
+def test_a_path_of_three_by_hand() -> None:
+    """The ends push each other, and nobody pushes the middle."""
+    x = torch.tensor([[3.0, 4.0], [1.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
+    path = Adjacency.from_edge_index(torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), 3)
+    y = ContraNorm(2, scale=1.0)(x, adjacency=path)
+    expected = torch.tensor([[6.0, 6.0], [2.0, 0.0], [-3.0, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(y, expected)
+    # All push all, the node itself too: each row of the softmax by hand.
+    cosines = torch.tensor([[1, 0.6, 0.8], [0.6, 1, 0], [0.8, 0, 1]], dtype=torch.float64)
+    shares = cosines.exp() / cosines.exp().sum(1, keepdim=True)
+    torch.testing.assert_close(ContraNorm(2, scale=1.0)(x), 2 * x - shares @ x)
+
+
 def test_edges_between_graphs_have_no_effect() -> None:
     batch, size = BATCHES["unsorted"]
     assert batch is not None
@@ -85,7 +109,8 @@ def test_edges_between_graphs_have_no_effect() -> None:
     cross = every[:, batch[every[0]] != batch[every[1]]]
     layer = ContraNorm(6)
     y = layer(x, batch, size, adjacency=Adjacency.from_edge_index(cross, 16))
-    torch.testing.assert_close(y, layer(x, batch, size))
+    none = Adjacency.from_edge_index(cross[:, :0], 16)
+    torch.testing.assert_close(y, layer(x, batch, size, adjacency=none))
 
 
 def test_a_node_alone_and_scale_zero_change_nothing() -> None:

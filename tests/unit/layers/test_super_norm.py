@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -36,6 +38,8 @@ class TestSuperNorm(NormBattery):
         self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
     ) -> Tensor:
         xi = inputs["factors"][:, None]
+        if len(graphs) == 1:
+            x = standardize(x, (1,))
         c = per_graph(xi, graphs, lambda g, _: g * g / g.sum())
         e = per_graph(c, graphs, lambda g, _: g / g.sum())
         mean = per_graph(x, graphs, lambda g, _: g.mean(0, True).expand_as(g))
@@ -73,17 +77,77 @@ def test_tells_apart_nodes_that_are_alike() -> None:
 def test_factors_of_known_subgraphs() -> None:
     # A node alone, an edge, a triangle with loops, twice-listed and one-way edges.
     edges = [(1, 2), (3, 4), (4, 5), (5, 3), (3, 4), (4, 4)]
-    found = subgraph_factors(adjacency(edges, 6), spectral=False)
-    assert found.tolist() == [1, 4, 4, 9, 9, 9]
     found = subgraph_factors(adjacency(edges, 6))
-    pair = 4 + 0.02 + 0.1 * (1 + 0.1)
-    triangle = 9 + 0.03 + 0.1 * (2 + 0.1 + 0.01)
-    torch.testing.assert_close(found, torch.tensor([1, pair, pair, *[triangle] * 3]))
+    pair = 4 + 0.01 * (1 + 0.01) + 0.0001 * 2
+    triangle = 9 + 0.01 * (2 + 0.01 + 0.0001) + 0.0001 * 3
+    exactly(found, [1, pair, pair, *[triangle] * 3])
     # A star of three leaves: the hub sees it all, a leaf one edge.
     found = subgraph_factors(adjacency([(0, 1), (0, 2), (0, 3)], 4))
-    hub = 6 / 12 * 16 + 0.04 + 0.1 * math.sqrt(3) * 1.1
-    torch.testing.assert_close(found, torch.tensor([hub, pair, pair, pair]))
+    hub = 6 / 12 * 16 + 0.01 * math.sqrt(3) * 1.01 + 0.0001 * 4
+    exactly(found, [hub, pair, pair, pair])
     assert subgraph_factors(adjacency([], 0)).shape == (0,)
+    with pytest.raises(ValueError, match="unknown level 'edge'"):
+        subgraph_factors(adjacency([], 0), level="edge")
+
+
+def exactly(found: Tensor, expected: list[float]) -> None:
+    """Up to the rounding of a factor to float32."""
+    wanted = torch.tensor(expected, dtype=torch.float64)
+    torch.testing.assert_close(found.double(), wanted, rtol=2**-23, atol=0)
+
+
+GRAPHS = {
+    "path": (5, [(0, 1), (1, 2), (2, 3), (3, 4)]),
+    "star and a node alone": (6, [(0, 1), (0, 2), (0, 3), (0, 4)]),
+    "complete": (5, list(itertools.combinations(range(5), 2))),
+    "triangle with a tail": (5, [(0, 1), (1, 2), (2, 0), (2, 3), (3, 4)]),
+    "ring with chords": (7, [*((i, (i + 1) % 7) for i in range(7)), (0, 2), (0, 3)]),
+}
+
+
+@pytest.mark.parametrize("level", ["graph", "node"])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_factors_are_those_of_the_published_code(name: str, level: str) -> None:
+    """Its three terms, node by node, with eigenvalues: a symmetric matrix has their sizes."""
+    nodes, edges = GRAPHS[name]
+    expected = []
+    for node in range(nodes):
+        around = sorted({node}.union(*({i, j} for i, j in edges if node in (i, j))))
+        inside = [(i, j) for i, j in edges if i in around and j in around]
+        n = len(around)
+        if n == 1:
+            expected.append(1.0)
+            continue
+        matrix = np.eye(n) * (0.001 if level == "node" else 0)
+        for i, j in inside:
+            matrix[around.index(i), around.index(j)] = matrix[around.index(j), around.index(i)] = 1
+        sizes = sorted(np.abs(np.linalg.eigvalsh(matrix)), reverse=True)
+        spectrum = sum(size * 0.01**k for k, size in enumerate(sizes))
+        dense = 2 * len(inside) / (n * (n - 1))
+        expected.append(dense * n * n + spectrum * 0.01 + n * 0.01**2)
+    exactly(subgraph_factors(adjacency(edges, nodes), level=level), expected)
+
+
+@pytest.mark.parametrize("mode", ["eager", "compiled"])
+def test_rows_are_standardized_where_the_minibatch_is_one_graph(mode: str) -> None:
+    x, factors = normal(6, 4, seed=0), normal(6, seed=1).abs() + 1
+    batch = torch.arange(6) // 3
+    always, never, layer = (
+        SuperNorm(4, momentum=0.0, standardize_rows=given, dtype=torch.float64)
+        for given in (True, False, None)
+    )
+    decides: Any = layer if mode == "eager" else torch.compile(layer, backend="eager")
+    rows = (x - x.mean(1, True)) / (x.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+    for training in (True, False):
+        for each in (always, never, layer):
+            each.train(training)
+        single = never(rows, factors=factors)
+        torch.testing.assert_close(decides(x, factors=factors), single)
+        torch.testing.assert_close(always(x, factors=factors), single)
+        several = never(x, batch, 2, factors=factors)
+        torch.testing.assert_close(decides(x, batch, 2, factors=factors), several)
+        assert not torch.allclose(always(x, batch, 2, factors=factors), several)
+    assert repr(never) == "SuperNorm(4, affine=True, standardize_rows=False)"
 
 
 def test_wrong_factors() -> None:

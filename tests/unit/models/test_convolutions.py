@@ -58,21 +58,58 @@ def both(mine: Any, theirs: Any) -> None:
     )
 
 
+def gcn_of_both(pyg: Any) -> tuple[Any, GCNConv]:
+    """PyG's GCN with a bias of random numbers, and ours with its weights."""
+    theirs = pyg.GCNConv(5, 4).double()
+    theirs.bias.data = draw(4, seed=3)
+    mine = GCNConv(5, 4, Nothing).double()
+    mine.load_state_dict({"linear.weight": theirs.lin.weight, "bias": theirs.bias})
+    return theirs, mine
+
+
 @pytest.mark.parametrize("learned", [False, True], ids=["given", "learned"])
 def test_gcn_on_a_weighted_graph_is_that_of_pyg(learned: bool, pyg: Any) -> None:
     """Through the degrees too, where the weights are learned."""
     edges = edge_index(loops=False)
-    theirs = pyg.GCNConv(5, 4).double()
-    mine = GCNConv(5, 4, Nothing).double()
-    mine.load_state_dict({"linear.weight": theirs.lin.weight, "linear.bias": torch.zeros(4)})
+    theirs, mine = gcn_of_both(pyg)
     x = draw(NODES, 5).requires_grad_()
     weight = draw(edges.shape[1], seed=1).abs().requires_grad_(learned)
     adjacency = gn.Adjacency.from_edge_index(edges, NODES)
     inputs = [x, weight] if learned else [x]
     both(
-        (mine(x, one_graph(adjacency), edge_weight=weight), [*inputs, mine.linear.weight]),
-        (theirs(x, edges, weight), [*inputs, theirs.lin.weight]),
+        (
+            mine(x, one_graph(adjacency), edge_weight=weight),
+            [*inputs, mine.bias, mine.linear.weight],
+        ),
+        (theirs(x, edges, weight), [*inputs, theirs.bias, theirs.lin.weight]),
     )
+
+
+def test_weights_of_pygs_gcn_give_its_results(pyg: Any) -> None:
+    theirs, mine = gcn_of_both(pyg)
+    edges, x = edge_index(loops=False), draw(NODES, 5).requires_grad_()
+    adjacency = gn.Adjacency.from_edge_index(edges, NODES)
+    both(
+        (mine(x, one_graph(adjacency)), [x, mine.bias, mine.linear.weight]),
+        (theirs(x, edges), [x, theirs.bias, theirs.lin.weight]),
+    )
+
+
+def test_gcn_adds_its_bias_behind_the_neighbours() -> None:
+    """A path of five nodes whose features are 0: each gives the bias, whatever its degree."""
+    path = torch.tensor([[0, 1, 1, 2, 2, 3, 3, 4], [1, 0, 2, 1, 3, 2, 4, 3]])
+    layer = GCNConv(3, 2, Nothing)
+    nn.init.constant_(layer.bias, -0.55)
+    y = layer(torch.zeros(5, 3), one_graph(gn.Adjacency.from_edge_index(path, 5)))
+    assert torch.equal(y, torch.full((5, 2), -0.55))
+
+
+def test_gcn_begins_with_glorots_weights_and_no_bias() -> None:
+    layer = GCNConv(200, 100, Nothing)
+    bound = (6 / 300) ** 0.5
+    assert 0.99 * bound < layer.linear.weight.abs().max() <= bound
+    assert layer.linear.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
+    assert not layer.bias.any()
 
 
 def test_gcn_with_weights_of_one_is_gcn() -> None:

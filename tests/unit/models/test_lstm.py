@@ -189,6 +189,26 @@ def test_steps_behind_the_last_take_its_averages() -> None:
     assert not torch.equal(norm(x, 0), norm(x, 1))
 
 
+def test_a_continued_sequence_keeps_its_count_of_steps() -> None:
+    """In parts, as in truncated backpropagation: what the whole gives, statistics too."""
+    x = torch.randn(5, 6, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    whole, parts = (made(norm="batch", statistics_steps=6) for _ in range(2))
+    for training in (True, False):
+        whole.train(training)
+        parts.train(training)
+        want, _ = whole(x)
+        first, state = parts(x[:, :2])
+        second, _ = parts(x[:, 2:], state=state, first_step=2)
+        torch.testing.assert_close(torch.cat((first, second), 1), want)
+    for name, buffer in whole.named_buffers():
+        torch.testing.assert_close(parts.get_buffer(name), buffer)
+    parts.train()
+    with pytest.raises(ValueError, match="a training sequence has more than 6 steps"):
+        parts(x, state=state, first_step=1)
+    with pytest.raises(ValueError, match="first_step is -1, expected no negative number"):
+        parts(x, first_step=-1)
+
+
 def test_longer_training_sequences_are_refused() -> None:
     model = LSTM(4, 6, norm="batch", statistics_steps=6).double()
     with pytest.raises(ValueError, match="more than 6 steps, for which statistics are kept; set"):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import Tensor
@@ -42,6 +44,7 @@ def linear(x: Tensor, layer: torch.nn.Linear) -> Tensor:
 def test_model_is_the_formula(name: str, preset_name: str, batch: GraphBatch) -> None:
     """F(Norm(W · H · Q)) with dense matrices, layer by layer, to the letter of the presets."""
     config = preset(name, preset_name)
+    eps = 1e-6 if preset_name == "graphnorm-paper" else 1e-5
     model = GNN(config, "graph", 5, 3, seed=0).double().eval()
     got = model(batch.x.double(), batch.adjacency, batch.segments)
 
@@ -52,14 +55,13 @@ def test_model_is_the_formula(name: str, preset_name: str, batch: GraphBatch) ->
         if name == "gin":
             # the authors add self loops to A and then (1 + 0) x: a node counts twice
             own = 2.0 if preset_name == "graphnorm-paper" else 1.0
-            y = torch.relu(
-                norm_by_hand(linear((a + own * eye) @ h, layer.linear), batch, config.norm_eps)
-            )
-            y = torch.relu(norm_by_hand(linear(y, layer.linear2), batch, config.norm_eps))
+            y = torch.relu(norm_by_hand(linear((a + own * eye) @ h, layer.linear), batch, eps))
+            y = torch.relu(norm_by_hand(linear(y, layer.linear2), batch, eps))
         else:
             d = (a + eye).sum(1).rsqrt()
             q = d.unsqueeze(1) * (a + eye) * d
-            y = torch.relu(norm_by_hand(q @ linear(h, layer.linear), batch, config.norm_eps))
+            y = q @ h @ layer.linear.weight.double().t() + layer.bias.double()
+            y = torch.relu(norm_by_hand(y, batch, eps))
         h = h + y if preset_name == "graphnorm-paper" and number else y
     pooled = torch.stack([h[batch.segments.index == g].sum(0) for g in range(batch.num_graphs)])
     assert torch.allclose(got, linear(pooled, model.head), rtol=1e-9, atol=1e-9)
@@ -68,9 +70,25 @@ def test_model_is_the_formula(name: str, preset_name: str, batch: GraphBatch) ->
 def test_paper_preset_is_the_authors_protocol() -> None:
     gin = preset("gin", "graphnorm-paper")
     assert (gin.layers, gin.hidden, gin.residual, gin.dropout) == (4, 64, True, 0.5)
-    assert (gin.dropout_on, gin.norm_eps, gin.readout) == ("logits", 1e-6, "sum")
+    assert (gin.dropout_on, gin.readout) == ("logits", "sum")
     assert preset("gin", "graphnorm-paper", node_labels=False).readout == "mean"
     assert preset("gcn", "graphnorm-paper").self_weight == 1.0
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps"),
+    [("graph", 1e-6), ("graph:eps=0.1", 0.1), ("batch", 1e-5), ("instance", 1e-5)],
+)
+def test_epsilon_of_the_paper_preset_is_graph_norms(norm: str, eps: float) -> None:
+    model = GNN(preset("gin", "graphnorm-paper"), norm, 5, 3, seed=0)
+    assert {slot.norm2.norm.eps for slot in model.convolutions} == {eps}
+
+
+def test_config_reads_back_what_it_says() -> None:
+    config = preset("gcn", "graphnorm-paper")
+    read = ModelConfig(**json.loads(json.dumps(config.to_dict())))
+    assert read == config
+    assert hash(read) == hash(config)
 
 
 @pytest.mark.parametrize("on", ["features", "logits"])
@@ -187,6 +205,8 @@ def test_initialize_leaves_the_global_random_state() -> None:
         (lambda: preset("gine", "graphnorm-paper"), "'graphnorm-paper' has no gine, expected gin"),
         (lambda: ModelConfig(name="gin", readout="maxx"), "unknown readout 'maxx'"),
         (lambda: ModelConfig(name="gin", layers=0), "layers is 0"),
+        (lambda: ModelConfig(name="gin", norm_eps={"grapf": 1e-6}), "unknown norm 'grapf'"),
+        (lambda: ModelConfig(name="gin", norm_eps=1e-6), "norm_eps is 1e-06, expected ε by norm"),
         (lambda: ModelConfig(name="gin", dropout=1.0), r"dropout is 1\.0"),
         (
             lambda: GNN(preset("gin"), "grapf", 5, 3, seed=0),

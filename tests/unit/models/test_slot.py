@@ -56,10 +56,38 @@ def test_every_norm_stands_in_every_model(model: str, norm: str) -> None:
 
 
 def test_the_arguments_of_a_text_arrive() -> None:
-    model = GNN(ModelConfig(name="gin", norm_eps=1e-3), "graph:eps=0.5", 5, 3, seed=0)
+    model = GNN(ModelConfig(name="gin", norm_eps={"graph": 1e-3}), "graph:eps=0.5", 5, 3, seed=0)
     assert {m.eps for m in model.modules() if isinstance(m, gn.GraphNorm)} == {0.5}
-    model = GNN(ModelConfig(name="gin", norm_eps=1e-3), "graph", 5, 3, seed=0)
+    model = GNN(ModelConfig(name="gin", norm_eps={"graph": 1e-3}), "graph", 5, 3, seed=0)
     assert {m.eps for m in model.modules() if isinstance(m, gn.GraphNorm)} == {1e-3}
+
+
+def test_contra_norm_is_given_the_edges() -> None:
+    x = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    layer = gn.ContraNorm(8, scale=1.0, activation="relu")
+    masked = layer(x, CONTEXT.segments, adjacency=CONTEXT.adjacency)
+    everybody = layer(x, CONTEXT.segments)
+    torch.testing.assert_close(NormSlot("contra", 8)(x, CONTEXT), masked)
+    transformers = NormSlot("contra:mask_neighbours=false", 8)
+    torch.testing.assert_close(transformers(x, CONTEXT), everybody)
+    assert not torch.allclose(masked, everybody)
+
+
+@pytest.mark.parametrize(
+    ("norm", "head", "standardized"),
+    [
+        ("super", "graph", False),
+        ("super", "node", True),
+        ("super:standardize_rows=false", "node", False),
+        ("super:standardize_rows=none", "graph", None),
+    ],
+)
+def test_super_norm_standardizes_rows_in_tasks_on_nodes(
+    norm: str, head: str, standardized: bool | None
+) -> None:
+    model = GNN(ModelConfig(name="gin", head=head), norm, 5, 3, seed=0)
+    found = {m.standardize_rows for m in model.modules() if isinstance(m, gn.SuperNorm)}
+    assert found == {standardized}
 
 
 def test_unknown_places_are_named() -> None:

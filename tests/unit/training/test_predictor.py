@@ -109,11 +109,11 @@ def test_other_files_are_refused_and_not_executed(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(GraphnormsError, match="not a model that graphnorms wrote"):
             load_model(path)
-    for header in ("[", "[1]", "{}", json.dumps({"format": 1, "trial": {"norm": "abort()"}})):
+    for header in ("[", "[1]", "{}", json.dumps({"format": 2, "trial": {"norm": "abort()"}})):
         for metadata in ({"graphnorms": header}, {"other": header}, None):
             save_file({"w": torch.zeros(2)}, path, metadata)
             with pytest.raises(GraphnormsError, match="not a model that graphnorms wrote"):
                 load_model(path)
-    save_file({"w": torch.zeros(2)}, path, {"graphnorms": '{"format": 2}'})
-    with pytest.raises(GraphnormsError, match="of format 2, expected 1"):
+    save_file({"w": torch.zeros(2)}, path, {"graphnorms": '{"format": 1}'})
+    with pytest.raises(GraphnormsError, match="of format 1, expected 2"):
         load_model(path)

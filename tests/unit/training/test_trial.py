@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from sklearn import metrics as oracle
 from torch import Tensor
 
 from graphnorms.data import GraphSet, SplitConfig, random_graphs, split_items
+from graphnorms.layers.power_norm import PowerNorm
 from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models import GNN, ModelConfig, derive_seed
 from graphnorms.models.own import OwnModelConfig
-from graphnorms.training import TrialConfig, run_trial, train
+from graphnorms.training import TrialConfig, load_model, run_trial, train
 from graphnorms.training.items import batch_sizes
 from graphnorms.training.objective import Objective
+from graphnorms.training.stacked import train_stack
 from graphnorms.training.trial import Training
 from tests import waiting
 
@@ -360,6 +363,24 @@ def test_norms_with_a_memory_or_needs_on_nodes_of_one_graph(norm: str) -> None:
     assert np.isfinite(list(record.outcome.values())).all()
 
 
+@pytest.mark.parametrize(("norm", "warmup"), [("power", 4), ("power:warmup=30", 30)])
+def test_power_norm_warms_up_for_a_tenth_of_the_steps(
+    norm: str, warmup: int, tmp_path: Path
+) -> None:
+    """Of 40."""
+    graphs = set_of("classes")
+    config = config_of(graphs, norm=norm, epochs=20)
+    assert Training(config, graphs).counts()["steps_per_epoch"] * 20 == 40
+    run_trial(config, graphs, checkpoint=tmp_path / "alone")
+    stack, predictor = train_stack([config], graphs, keep=config.key)
+    assert predictor is not None
+    loaded = load_model(tmp_path / "alone")
+    for each in (loaded, predictor):
+        norms = [module for module in each.modules() if isinstance(module, PowerNorm)]
+        assert [layer.warmup for layer in norms] == [warmup] * 4
+    assert stack[0].without_timing() == run_trial(config, graphs).without_timing()
+
+
 @pytest.mark.parametrize("name", ["answers", "node-one", "node-many"])
 def test_subgraph_factors_are_worked_out_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of a minibatch are its own, in its order, and no step works them out again."""
@@ -367,7 +388,7 @@ def test_subgraph_factors_are_worked_out_once(name: str, monkeypatch: pytest.Mon
     training = Training(config_of(graphs, norm="super"), graphs)
     ids = training.training.graph_ids.flip(0)[:20]
     batch, _, factors = training.training.minibatch(ids)
-    assert torch.equal(factors, subgraph_factors(batch.adjacency))
+    assert torch.equal(factors, subgraph_factors(batch.adjacency, level=graphs.task.level))
     monkeypatch.delattr("graphnorms.models.gnn.subgraph_factors")
     training.train_epoch(0, 0.01)
     training.validate()
