@@ -38,7 +38,8 @@ def _by_pairs(found: AcrossDatasets, name: Name) -> str:
         others = listing(
             f"{name(test.second)} (better in {test.losses}, worse in {test.wins})" for test in worse
         )
-        return f"{_ranks_best(found, name)}, better than {others}{_tied(found.tied[1:], name)}{_friedman(found)}"
+        also = f"{_tied(found.tied[1:], name)}{_friedman(found)}"
+        return f"{_ranks_best(found, name)}, better than {others}{also}"
     unknown = f"no norm can be told apart from {name(best)}, the best"
     if not differ:
         return f"{unknown}{_friedman(found)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,11 @@ import pytest
 from matplotlib.colors import to_hex
 
 from graphnorms.lab.judge import judge
+from graphnorms.lab.outcomes import group_trials
+from graphnorms.lab.trivial import Trivial
 from graphnorms.report.page import render_page
 from graphnorms.report.pictures import PICTURES, draw, folder_beside, write_pictures
+from graphnorms.report.series import differences_of, scores_of
 from graphnorms.report.style import display_name, style_of
 from graphnorms.training.record import Record
 
@@ -59,7 +63,7 @@ def test_every_axis_has_a_name_and_every_norm_its_look(name: str, records, verdi
         assert drawn <= colors | {"#8a8a8a"}
     if name.startswith("learning") or name == "rate_sensitivity":
         legend = [text.get_text() for text in figure.legends[0].get_texts()]
-        assert legend == ["none", "BatchNorm", "LayerNorm", "InstanceNorm", "GraphNorm"]
+        assert legend == ["★ GraphNorm", "InstanceNorm", "LayerNorm", "BatchNorm", "none"]
 
 
 def test_curves_are_the_means_over_trials(records, verdict) -> None:
@@ -72,7 +76,7 @@ def test_curves_are_the_means_over_trials(records, verdict) -> None:
         ("Training loss (nats)", "train_loss", 1),
         ("Validation loss (nats)", "validation_loss", 1),
     ):
-        (line,) = [line for line in lines[label] if line.get_label() == "GraphNorm"]
+        (line,) = [line for line in lines[label] if line.get_label() == "★ GraphNorm"]
         x, y = line.get_data()
         np.testing.assert_array_equal(x, np.arange(1, 7))
         expected = factor * np.mean([record.history[quantity] for record in of_graph], axis=0)
@@ -91,6 +95,70 @@ def test_every_trial_is_a_point(records, verdict) -> None:
     finals = [r for r in records if r.config["stage"] == "final"]
     expected = sorted(100 * record.outcome["test_score"] for record in finals)
     np.testing.assert_allclose(sorted(points), expected, rtol=1e-12)
+
+
+def test_every_difference_is_that_to_the_best_on_its_fold(records, verdict) -> None:
+    """Worked out from the records, which know neither verdicts nor figures."""
+    score = {(r.config["norm"], r.config["split"]["fold"]): r.outcome["test_score"] for r in records
+             if r.config["stage"] == "final"}  # fmt: skip
+    axis = draw("score_by_pair", records, verdict).axes[1]
+    assert axis.get_xlabel() == "Difference to GraphNorm (points)"
+    for norm in ("none", "batch", "layer", "instance"):
+        style = style_of(norm)
+        drawn = [x for line in axis.get_lines() if to_hex(line.get_color()) == style.color.lower()
+                 and line.get_marker() in "osD^X" for x in line.get_xdata()]  # fmt: skip
+        expected = [100 * (score[norm, fold] - score["graph", fold]) for fold in range(5)]
+        np.testing.assert_allclose(sorted(drawn), sorted(expected), atol=1e-9)
+
+
+def test_only_trials_that_count_have_a_difference(make_records: Make) -> None:
+    missing = {"missing": lambda norm, fold: norm == "batch" and fold == 3}
+    records = make_records(("none", "batch", "graph"), **{**SMALL, "folds": 8}, **missing)
+    verdict = judge(records, protocol="nested")
+    assert verdict.shared == 7
+    trials = group_trials(records, protocol="nested")
+    scores = scores_of(trials, verdict)
+    assert {norm: len(of_norm) for norm, of_norm in scores.items()} == {
+        "graph": 8, "batch": 7, "none": 8,
+    }  # fmt: skip
+    differences = differences_of(scores, verdict)
+    assert {norm: len(of_norm) for norm, of_norm in differences.items()} == {"batch": 7, "none": 7}
+    for norm, of_norm in differences.items():
+        test = verdict.row(norm).difference
+        assert test is not None
+        assert np.mean([*of_norm.values()]) == pytest.approx(100 * test.estimate.mean)
+
+
+def test_chance_is_drawn_and_named(records, make_records: Make) -> None:
+    def drawn(level: float):
+        trivial = Trivial(held_out=[level] * 5, train=[0.6] * 5)
+        verdict = judge(records, protocol="nested", trivial=trivial)
+        axis = draw("score_by_pair", records, verdict).axes[0]
+        names = [label.get_text() for label in axis.get_yticklabels()]
+        assert names[-1] == "chance: the most\nfrequent class"
+        lines = [line for line in axis.get_lines() if line.get_linestyle() == ":"]
+        return [text.get_text() for text in axis.texts], [x for line in lines for x in
+                                                          line.get_xdata()]  # fmt: skip
+
+    assert drawn(0.665) == (["66.5%"], [66.5, 66.5])
+    assert drawn(0.1) == (["◂ 10.0%"], []), "far off: it would take most of the axis"
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_numbers_of_an_axis_do_not_overlap(name: str, records, verdict) -> None:
+    figure = draw(name, records, verdict)
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        for of_axis in (axis.xaxis, axis.yaxis):
+            low, high = sorted(of_axis.get_view_interval())
+            boxes = [
+                tick.label1.get_window_extent()
+                for tick in of_axis.get_major_ticks()
+                if tick.label1.get_text() and tick.label1.get_visible()
+                and low <= tick.get_loc() <= high
+            ]  # fmt: skip
+            for one, other in itertools.combinations(boxes, 2):
+                assert not one.overlaps(other), (name, one, other)
 
 
 def test_there_are_the_figures_of_the_page(records, verdict) -> None:
