@@ -15,6 +15,7 @@ from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.lab.judge import judge
 from graphnorms.lab.trivial import trivial_scores
 from graphnorms.lab.wording_choice import near
+from graphnorms.layers.catalog import CATALOG
 from graphnorms.report.layout import ratios_by_score
 from graphnorms.report.page import render_page, write_page
 from graphnorms.report.style import display_name
@@ -227,7 +228,7 @@ def test_chance_is_that_of_the_most_frequent_class(make_records: Make) -> None:
     assert [one["attributes"]["text"] for one in figure["center"] if one["name"] == "Label"] == [
         "66.5%"
     ]
-    assert "the most frequent class" not in rendered(records), "the run does not say"
+    assert "<tfoot>" not in rendered(records), "the run does not say"
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "mae"])
@@ -238,7 +239,7 @@ def test_norms_stand_in_the_order_of_their_scores_everywhere(
     verdict = judge(records, protocol="nested")
     scores = {row.norm: row.score.mean for row in verdict.rows if row.score}
     order = sorted(scores, key=lambda norm: scores[norm], reverse=metric == "accuracy")
-    assert order == ["instance", "layer", "none", "graph", "batch"]
+    assert order != [norm for norm in CATALOG if norm in order]
     html = render_page(records, verdict, SETTINGS, COMMAND)
     assert [a["data-norm"] for _, a in Page(html).elements if "data-norm" in a] == order
     body = html.partition("<tbody>")[2].partition("</tbody>")[0]
@@ -256,12 +257,17 @@ def test_a_ratio_is_turned_with_its_pair(make_records: Make) -> None:
     verdict = judge(make_records(), protocol="nested")
     turned = [replace(test, first=test.second, second=test.first) for test in
               verdict.speed_differences]  # fmt: skip
+    # In half of the pairs the sooner norm is not the better one.
+    turned[::2] = verdict.speed_differences[::2]
     ratios = ratios_by_score(replace(verdict, speed_differences=tuple(turned[::-1])))
     assert [(one.first, one.second) for one in ratios] == [
         (test.first, test.second) for test in verdict.differences
     ]
     for one in ratios:
         (given,) = [test for test in turned if test.involves(one.first, one.second)]
+        if given.first == one.first:
+            assert one == given
+            continue
         assert one.estimate.mean == 1 / given.estimate.mean
         assert (one.estimate.low, one.estimate.high) == (
             1 / given.estimate.high, 1 / given.estimate.low,
@@ -280,7 +286,7 @@ def test_numbers_of_axes_never_overlap_and_figures_are_told_in_words(html: str) 
         assert plot["role"] == "img"
         assert len(str(plot["aria-label"])) > 30
     (scores,) = [a["aria-label"] for a in plots if a["id"] == "score_by_pair"]
-    assert "GraphNorm, InstanceNorm, LayerNorm, BatchNorm and none" in str(scores)
+    assert "InstanceNorm, GraphNorm, LayerNorm, BatchNorm and none" in str(scores)
 
 
 def test_page_table_and_sentence_say_the_same_of_rates(make_records: Make) -> None:

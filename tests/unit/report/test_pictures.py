@@ -21,6 +21,7 @@ from graphnorms.report.style import display_name, style_of
 from graphnorms.training.record import Record
 
 Make = Callable[..., list[Record]]
+NORMS = ("none", "batch", "layer", "instance", "graph")
 SMALL = {"folds": 5, "epochs": 6, "rates": (0.003, 0.01, 0.03)}
 
 
@@ -63,7 +64,7 @@ def test_every_axis_has_a_name_and_every_norm_its_look(name: str, records, verdi
         assert drawn <= colors | {"#8a8a8a"}
     if name.startswith("learning") or name == "rate_sensitivity":
         legend = [text.get_text() for text in figure.legends[0].get_texts()]
-        assert legend == ["★ GraphNorm", "InstanceNorm", "LayerNorm", "BatchNorm", "none"]
+        assert legend == [display_name(row.norm) for row in verdict.rows], "by score"
 
 
 def test_curves_are_the_means_over_trials(records, verdict) -> None:
@@ -76,7 +77,7 @@ def test_curves_are_the_means_over_trials(records, verdict) -> None:
         ("Training loss (nats)", "train_loss", 1),
         ("Validation loss (nats)", "validation_loss", 1),
     ):
-        (line,) = [line for line in lines[label] if line.get_label() == "★ GraphNorm"]
+        (line,) = [line for line in lines[label] if line.get_label() == "GraphNorm"]
         x, y = line.get_data()
         np.testing.assert_array_equal(x, np.arange(1, 7))
         expected = factor * np.mean([record.history[quantity] for record in of_graph], axis=0)
@@ -102,13 +103,27 @@ def test_every_difference_is_that_to_the_best_on_its_fold(records, verdict) -> N
     score = {(r.config["norm"], r.config["split"]["fold"]): r.outcome["test_score"] for r in records
              if r.config["stage"] == "final"}  # fmt: skip
     axis = draw("score_by_pair", records, verdict).axes[1]
-    assert axis.get_xlabel() == "Difference to GraphNorm (points)"
-    for norm in ("none", "batch", "layer", "instance"):
+    best = max(NORMS, key=lambda norm: np.mean([score[norm, fold] for fold in range(5)]))
+    assert axis.get_xlabel() == f"Difference to {display_name(best)} (points)"
+    for norm in set(NORMS) - {best}:
         style = style_of(norm)
         drawn = [x for line in axis.get_lines() if to_hex(line.get_color()) == style.color.lower()
                  and line.get_marker() in "osD^X" for x in line.get_xdata()]  # fmt: skip
-        expected = [100 * (score[norm, fold] - score["graph", fold]) for fold in range(5)]
+        expected = [100 * (score[norm, fold] - score[best, fold]) for fold in range(5)]
         np.testing.assert_allclose(sorted(drawn), sorted(expected), atol=1e-9)
+
+
+def test_the_recommended_norm_is_marked(make_records: Make) -> None:
+    records = make_records(epochs=3, rates=(0.003, 0.01))
+    verdict = judge(records, protocol="nested")
+    assert verdict.recommendation is not None
+    name = f"★ {display_name(verdict.recommendation.norm)}"
+    legend = [text.get_text() for text in
+              draw("learning_curves", records, verdict).legends[0].get_texts()]  # fmt: skip
+    for picture in ("score_by_pair", "time_to_target"):
+        axis = draw(picture, records, verdict).axes[0]
+        for names in ([label.get_text() for label in axis.get_yticklabels()], legend):
+            assert [text for text in names if "★" in text] == [name]
 
 
 def test_only_trials_that_count_have_a_difference(make_records: Make) -> None:
@@ -122,7 +137,8 @@ def test_only_trials_that_count_have_a_difference(make_records: Make) -> None:
         "graph": 8, "batch": 7, "none": 8,
     }  # fmt: skip
     differences = differences_of(scores, verdict)
-    assert {norm: len(of_norm) for norm, of_norm in differences.items()} == {"batch": 7, "none": 7}
+    assert differences.keys() == scores.keys() - {verdict.best}
+    assert {len(of_norm) for of_norm in differences.values()} == {7}
     for norm, of_norm in differences.items():
         test = verdict.row(norm).difference
         assert test is not None
