@@ -118,7 +118,7 @@ def _figures(records: Sequence[Record], verdict: Verdict) -> dict[str, figure]:
         return plots
     plots |= curves.learning_curves(trials, verdict)
     plots["score_by_pair"] = figures.score_by_pair(trials, verdict)
-    if len(verdict.contenders) > 1:
+    if verdict.differences:
         plots["difference_by_pair"] = figures.difference_by_pair(trials, verdict)
     if verdict.target is not None:
         times = speed.times_to_target(trials, verdict.target)

@@ -163,7 +163,7 @@ def _score_by_pair(trials: Mapping[str, Trials], verdict: Verdict) -> Figure:
     foot = labels.of_chance(verdict) if level is not None else ""
     height = row_height(len(lanes)) / 100 * (len(norms) + (FOOT if foot else 0.0))
     figure = _new(_MARGIN + height)
-    panels = figure.subplots(1, 2 if differences else 1, sharey=True, squeeze=False).ravel()
+    panels = figure.subplots(1, 2 if verdict.differences else 1, sharey=True, squeeze=False).ravel()
     axis = _rows(panels[0], names, foot)
     for place, norm in enumerate(norms):
         _points(axis, norm, place, scores[norm], lanes)
@@ -176,7 +176,7 @@ def _score_by_pair(trials: Mapping[str, Trials], verdict: Verdict) -> Figure:
         values = [value for of_norm in scores.values() for value in of_norm.values()]
         _chance(axis, scale.factor * level, values, foot_of(norms), scale.score(level))
     axis.set_xlabel(labels.of_scores(verdict))
-    if differences:
+    if verdict.differences:
         _rows(panels[1], names, foot)
         _differences(panels[1], norms, differences, lanes, verdict)
     return figure
