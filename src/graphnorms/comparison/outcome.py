@@ -67,7 +67,7 @@ class Comparison:
             protocol=settings.protocol,
             norms=settings.norms,
             margin=settings.margin,
-            planned=settings.reported_trials,
+            planned=settings.scored_trials,
             unit=settings.unit,
             trivial=self.trivial,
         )

@@ -14,14 +14,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from graphnorms.lab import statistics
-from graphnorms.lab.phrases import called_by, listing
+from graphnorms.lab import statistics, wording_datasets
+from graphnorms.lab.phrases import be, listing
 from graphnorms.lab.power import minimum_flips
 from graphnorms.lab.resampling import sign_flip
 from graphnorms.lab.verdict import Verdict
@@ -71,6 +71,7 @@ class AcrossDatasets:
         tests: All pairs, the better of `ranks` first.
         groups: The largest sets of norms, consecutive in rank, that Nemenyi's test leaves
             together; those of one norm are left out.
+        left_out: Data sets whose comparison is unfinished, and which nothing here counts.
     """
 
     datasets: tuple[str, ...]
@@ -83,11 +84,17 @@ class AcrossDatasets:
     minimum: int
     tests: tuple[RankTest, ...]
     groups: tuple[tuple[str, ...], ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> str:
+        """The norm with the best average rank."""
+        return next(iter(self.ranks))
 
     @property
     def tied(self) -> tuple[str, ...]:
         """The best in rank and all that Wilcoxon's test cannot tell from it; () if untested."""
-        best = next(iter(self.ranks))
+        best = self.best
         tests = [test for test in self.tests if test.first == best and test.adjusted_p is not None]
         if not tests:
             return ()
@@ -96,49 +103,36 @@ class AcrossDatasets:
     @property
     def sentence(self) -> str:
         """The outcome in plain words."""
-        name = called_by(str)
-        count = len(self.datasets)
-        best, rank = next(iter(self.ranks.items()))
-        if count < self.minimum:
-            return (
-                f"Over {count} data sets: inconclusive. To judge {len(self.ranks)} norms takes "
-                f"{self.minimum} at least; so far {name(best)} ranks best ({rank:.2f} on average)."
-            )
-        if len(self.tied) == len(self.ranks):
-            return f"Over {count} data sets no norm can be told apart from {name(best)}, the best."
-        worse = listing(
-            f"{name(test.second)} (better in {test.losses}, worse in {test.wins})"
-            for test in self.tests
-            if test.first == best and test.told_apart
-        )
-        tied = listing(map(name, self.tied[1:]))
-        also = f"; {tied} cannot be told apart from it" if tied else ""
-        return (
-            f"Over {count} data sets {name(best)} ranks best ({rank:.2f} on average), better than "
-            f"{worse}{also}."
-        )
+        return wording_datasets.across(self)
 
 
 def across_verdicts(verdicts: Mapping[str, Verdict]) -> AcrossDatasets:
     """Compare norms over data sets, given the verdict on each.
 
     Args:
-        verdicts: By data set. Norms that are no contenders in one of them are left out: their
-            scores are those of other trials.
+        verdicts: By data set. Those that are not finished are left out, and so are norms that are
+            no contenders in one of the others: their scores are those of other trials.
 
     Raises:
-        ValueError: See `compare_datasets`.
+        ValueError: Fewer than two are finished, or see `compare_datasets`.
     """
+    finished = {dataset: verdict for dataset, verdict in verdicts.items() if verdict.finished}
+    left_out = tuple(dataset for dataset in verdicts if dataset not in finished)
+    if left_out and len(finished) < 2:
+        raise ValueError(
+            f"ranks take two finished comparisons at least, and of these {len(verdicts)} only "
+            f"{len(finished)} {be(len(finished))}; finish {listing(left_out)} first"
+        )
     scores = {
         dataset: {
             row.norm: row.score.mean
             for row in verdict.rows
             if row.score is not None and row.norm in verdict.contenders
         }
-        for dataset, verdict in verdicts.items()
+        for dataset, verdict in finished.items()
     }
-    metrics = {dataset: verdict.scale.metric for dataset, verdict in verdicts.items()}
-    return compare_datasets(scores, metrics)
+    metrics = {dataset: verdict.scale.metric for dataset, verdict in finished.items()}
+    return replace(compare_datasets(scores, metrics), left_out=left_out)
 
 
 def compare_datasets(

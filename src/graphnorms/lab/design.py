@@ -123,6 +123,11 @@ class Design:
             resampling.sign_flip(differences) if differences.size > 1 else math.nan,
         )
 
+    @property
+    def adjustment(self) -> str:
+        """How p-values are adjusted for all pairs: `Holm` or `max-t`."""
+        return "Holm" if self.by_fold else "max-t"
+
     def adjusted(
         self, p_values: Sequence[float], differences: Sequence[Mapping[Pair, float]]
     ) -> list[float]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from graphnorms.lab import speed, wording
 from graphnorms.lab.design import Design, Pair
 from graphnorms.lab.expectations import detectable_before
-from graphnorms.lab.outcomes import Trials, group_trials, splits_of
+from graphnorms.lab.outcomes import Trials, completed_by_all, group_trials, splits_of
 from graphnorms.lab.pairs import PairedTest, compare_all, not_told_apart
 from graphnorms.lab.rates import NEAR, Sensitivity, sensitivities
 from graphnorms.lab.recommendation import MOST_FAILED, recommend
@@ -86,8 +86,7 @@ def judge(
     every = {norm: of_norm.scores() for norm, of_norm in trials.items()}
     minimum = design.minimum(math.comb(sum(map(bool, every.values())), 2))
     contenders = _contenders(trials, every, design, minimum)
-    completed = [set(every[norm]) for norm in contenders]
-    shared = set.intersection(*completed) if completed else set[Pair]()
+    shared = completed_by_all(every, contenders)
     scores = {
         norm: {pair: score for pair, score in of_norm.items() if pair in shared}
         for norm, of_norm in every.items()
@@ -145,7 +144,7 @@ def judge(
         best=best,
         contenders=tuple(norm for norm in ranking if norm in contenders),
         shared=len(shared),
-        completed=len(set[Pair]().union(*completed)),
+        completed=len(set[Pair]().union(*(every[norm] for norm in contenders))),
         trivial=level,
         tied=tied,
         differences=differences,

@@ -145,6 +145,12 @@ def group_trials(
     return trials
 
 
+def completed_by_all(scores: Mapping[str, Mapping[Pair, float]], norms: Iterable[str]) -> set[Pair]:
+    """Return the trials that all of some norms have a score of."""
+    found = [set(scores[norm]) for norm in norms]
+    return set.intersection(*found) if found else set()
+
+
 def pair_of(record: Record) -> Pair:
     """Return what pairs a trial with those of other norms."""
     split = record.config["split"]

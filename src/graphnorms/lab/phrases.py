@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TypeAlias
 
 from graphnorms.models.config import MODELS
@@ -11,6 +12,18 @@ Name: TypeAlias = Callable[[str], str]
 """What a norm is called in text, given its catalogue name."""
 
 MOST_NAMED = 6
+
+
+_LAYOUT = ("raw", "processed")
+"""Folders that say nothing of what is in them, as PyG names them."""
+
+
+def dataset_title(dataset: str) -> str:
+    """Call a data set as a person would, given its name or path: MUTAG for `data/MUTAG/raw`."""
+    path = Path(dataset)
+    if path.name in _LAYOUT and path.parent.name:
+        path = path.parent
+    return (path.stem if path.suffix.lower() in (".npz", ".txt") else path.name) or dataset
 
 
 def model_title(name: str) -> str:

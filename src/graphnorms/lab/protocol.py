@@ -151,6 +151,11 @@ class CompareSettings:
         return self.folds * self.runs * rates
 
     @property
+    def scored_trials(self) -> int:
+        """Of these, those of one learning rate, which the score is the mean of."""
+        return self.reported_trials // (len(self.learning_rates) if self.protocol == "paper" else 1)
+
+    @property
     def planned(self) -> int:
         """Trials of the whole comparison."""
         return len(self.norms) * (self.selection_trials + self.reported_trials)

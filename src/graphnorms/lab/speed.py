@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from graphnorms.lab.design import Design, Pair
-from graphnorms.lab.outcomes import Trials
+from graphnorms.lab.outcomes import Trials, completed_by_all
 from graphnorms.lab.pairs import PairedTest, compare_all
 from graphnorms.lab.statistics import Estimate
 from graphnorms.lab.trivial import beats
@@ -149,8 +149,7 @@ def compare_speeds(
     every = {norm: of_norm.log_steps() for norm, of_norm in times.items() if of_norm.steps}
     minimum = design.minimum(math.comb(len(every), 2))
     few = {norm for norm, of_norm in every.items() if design.values(of_norm).size < minimum}
-    peers = [set(every[norm]) for norm in (every.keys() - few or every.keys())]
-    shared = set.intersection(*peers) if peers else set[Pair]()
+    shared = completed_by_all(every, every.keys() - few or every.keys())
     logs = {
         norm: {pair: steps for pair, steps in of_norm.items() if pair in shared}
         for norm, of_norm in every.items()

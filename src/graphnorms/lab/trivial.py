@@ -39,19 +39,27 @@ class Trivial:
         return fmean(known) if known and len(known) == len(found) else None
 
 
-NAMES: Mapping[str, str] = {
-    "accuracy": "naming the most frequent class for every item",
-    "mae": "predicting the median target for every item",
-    "rmse": "predicting the mean target for every item",
-    "std_mae": "predicting the median targets for every item",
-    "std_rmse": "predicting the mean targets for every item",
+_ANSWERS: Mapping[str, str] = {
+    "accuracy": "the most frequent class",
+    "mae": "the median target",
+    "rmse": "the mean target",
+    "std_mae": "the median targets",
+    "std_rmse": "the mean targets",
 }
-"""What the trivial predictor does, by metric; of curves the order says nothing: guessing."""
+"""What the trivial predictor answers, by metric; of curves the order says nothing: guessing."""
+
+
+def trivial_answer(metric: Metric) -> str:
+    """Say what the trivial predictor answers: `the most frequent class`, or `guessing`."""
+    return _ANSWERS.get(metric.name, "guessing")
 
 
 def trivial_name(metric: Metric) -> str:
-    """Say what the trivial predictor does."""
-    return NAMES.get(metric.name, "guessing")
+    """Say what the trivial predictor does: `naming the most frequent class for every item`."""
+    if metric.name not in _ANSWERS:
+        return trivial_answer(metric)
+    verb = "naming" if metric.name == "accuracy" else "predicting"
+    return f"{verb} {trivial_answer(metric)} for every item"
 
 
 def beats(metric: Metric, score: float, level: float | None) -> bool:

@@ -85,6 +85,13 @@ class NormSummary:
         return self.done + self.failed
 
     @property
+    def finished(self) -> bool:
+        """Whether every trial has an outcome, those of all learning rates among them."""
+        found = self.sensitivity
+        tried = zip(found.done, found.failed, strict=True) if found is not None else ()
+        return self.trials >= self.planned and len({sum(of_rate) for of_rate in tried}) < 2
+
+    @property
     def unreliable(self) -> bool:
         """Whether more of its trials failed than a norm to be recommended may lose."""
         return self.failed > MOST_FAILED * self.trials
@@ -193,6 +200,16 @@ class Verdict:
     def closing(self) -> str:
         """The verdict in a few sentences."""
         return " ".join(self.paragraphs)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every trial of every norm has an outcome."""
+        return all(row.finished for row in self.rows)
+
+    @property
+    def recommended(self) -> str | None:
+        """The norm to use, if one is recommended."""
+        return self.recommendation.norm if self.recommendation is not None else None
 
     @property
     def conclusive(self) -> bool:

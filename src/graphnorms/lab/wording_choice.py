@@ -32,7 +32,7 @@ def rates(verdict: Verdict, name: Name) -> str:
         )
     else:
         counts = f"{listing(f'{name(one.norm)} {one.near}' for one in judged)} of {len(grid)}"
-    sentence = f"Learning rates within {_near(verdict)} of {_best(verdict, name)}: {counts}."
+    sentence = f"Learning rates within {near(verdict)} of {_best(verdict, name)}: {counts}."
     edge = [one for one in judged if one.at_edge]
     if edge:
         named = listing(f"{name(one.norm)} ({one.best:g})" for one in edge[:MOST_NAMED])
@@ -65,7 +65,7 @@ def advice(verdict: Verdict, name: Name) -> str:
         verb = "comes" if found.near == 1 else "come"
         best = "its best" if found.norm == verdict.best else _best(verdict, name)
         reasons.append(
-            f"{found.near} of {found.rates} learning rates {verb} within {_near(verdict)} of {best}"
+            f"{found.near} of {found.rates} learning rates {verb} within {near(verdict)} of {best}"
         )
     if found.extra_parameters is not None:
         reasons.append(
@@ -134,7 +134,8 @@ def _best(verdict: Verdict, name: Name) -> str:
     return "the norm's best" if verdict.best is None else f"the best of {name(verdict.best)}"
 
 
-def _near(verdict: Verdict) -> str:
+def near(verdict: Verdict) -> str:
+    """Say within what of the leader's best a learning rate is near it: `2 points`."""
     tolerance = NEAR * verdict.margin
     if verdict.scale.metric.fraction:
         return verdict.scale.difference(tolerance)

@@ -18,7 +18,6 @@ from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
 from graphnorms.lab.outcomes import Trials
-from graphnorms.lab.scale import Scale
 from graphnorms.report import labels, marks
 from graphnorms.report.series import CURVES, curve_columns
 from graphnorms.report.style import style_of
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from graphnorms.lab.verdict import Verdict
 
 
-def learning_curves(trials: Mapping[str, Trials], scale: Scale) -> dict[str, figure]:
+def learning_curves(trials: Mapping[str, Trials], verdict: Verdict) -> dict[str, figure]:
     """Draw the curves of all norms: a line for the mean over trials, a band for ± one deviation.
 
     The four figures share one source per norm, see `graphnorms.report.series`, whose columns
@@ -35,16 +34,17 @@ def learning_curves(trials: Mapping[str, Trials], scale: Scale) -> dict[str, fig
 
     Args:
         trials: Trials per norm; those without a done trial have no curve.
-        scale: How scores are shown.
+        verdict: Gives the order of the norms, and the one whose line is thicker: the recommended.
     """
+    scale = verdict.scale
     sources = {
-        norm: marks.source(
+        row.norm: marks.source(
             {name: x.astype(np.float32) for name, x in curve_columns(of_norm, scale).items()}
         )
-        for norm, of_norm in trials.items()
-        if of_norm.done
+        for row in verdict.rows
+        if (of_norm := trials[row.norm]).done
     }
-    return {quantity: _curves_of(quantity, sources, scale) for quantity in CURVES}
+    return {quantity: _curves_of(quantity, sources, verdict) for quantity in CURVES}
 
 
 def rate_sensitivity(verdict: Verdict) -> figure:
@@ -64,7 +64,7 @@ def rate_sensitivity(verdict: Verdict) -> figure:
     plot.xaxis.ticker = plot.xgrid.ticker = FixedTicker(ticks=list(grid))
     plot.xaxis.major_label_overrides = {rate: f"{rate:g}" for rate in grid}
     shown = []
-    for one in sorted(found, key=lambda one: one.norm):
+    for one in found:
         places = [place for place, score in enumerate(one.scores) if score is not None]
         style = style_of(one.norm)
         means = [scale.factor * (one.scores[place] or 0.0) for place in places]
@@ -72,7 +72,7 @@ def rate_sensitivity(verdict: Verdict) -> figure:
             x=[grid[place] for place in places],
             y=means,
             line_color=style.color,
-            line_width=2,
+            line_width=3 if one.norm == verdict.recommended else 2,
             line_dash=style.dash,
         )
         marks.tag(line, one.norm)
@@ -87,7 +87,7 @@ def rate_sensitivity(verdict: Verdict) -> figure:
                     + (f", {one.failed[place]} failed" if one.failed[place] else "")
                     for place in places
                 ],
-                "norm": [style.name] * len(places),
+                "norm": [labels.of_norm(one.norm, verdict)] * len(places),
                 "chosen": [dict(one.chosen).get(grid[place], 0) for place in places],
             }
         )
@@ -116,7 +116,8 @@ def rate_sensitivity(verdict: Verdict) -> figure:
     return plot
 
 
-def _curves_of(quantity: str, sources: Mapping[str, ColumnDataSource], scale: Scale) -> figure:
+def _curves_of(quantity: str, sources: Mapping[str, ColumnDataSource], verdict: Verdict) -> figure:
+    scale = verdict.scale
     is_loss = quantity.endswith("loss")
     label = labels.of_curve(quantity, scale)
     plot = marks.frame(x_label="Epoch", y_label=label, height=300, log_y=is_loss)
@@ -139,9 +140,9 @@ def _curves_of(quantity: str, sources: Mapping[str, ColumnDataSource], scale: Sc
             y=quantity,
             source=source,
             line_color=style.color,
-            line_width=2,
+            line_width=3 if norm == verdict.recommended else 2,
             line_dash=style.dash,
-            name=style.name,
+            name=labels.of_norm(norm, verdict),
         )
         lines.append(marks.tag(line, norm))
     form, unit = (

@@ -6,7 +6,6 @@ shown in percent, others in the target's unit.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,16 @@ from bokeh.plotting import figure
 from graphnorms.lab.design import Pair
 from graphnorms.lab.outcomes import Trials
 from graphnorms.report import labels, marks
-from graphnorms.report.layout import lanes_of, shown_pairs
+from graphnorms.report.layout import (
+    chance_mark,
+    foot_of,
+    lanes_of,
+    ratios_by_score,
+    row_height,
+    shown_ends,
+    shown_pairs,
+)
+from graphnorms.report.series import differences_of, scores_of
 from graphnorms.report.style import display_name, style_of
 
 if TYPE_CHECKING:
@@ -28,32 +36,18 @@ if TYPE_CHECKING:
 
 
 def score_by_pair(trials: Mapping[str, Trials], verdict: Verdict) -> figure:
-    """Draw the score of every trial, the same fold and run joined across norms."""
+    """Draw the score of every trial, each fold at its own height, and the trivial predictor's."""
     scale = verdict.scale
-    scores = {
-        row.norm: {pair: scale.factor * value for pair, value in of_norm.items()}
-        for row in verdict.rows
-        if (of_norm := trials[row.norm].scores())
-    }
+    scores = scores_of(trials, verdict)
     norms = list(scores)
-    what = "Optimistic validation" if verdict.optimistic else "Test"
-    plot = marks.rows(
-        [display_name(norm) for norm in norms],
-        x_label=labels.axis(f"{what} {scale.metric.title}", scale.score_unit, scale),
-        height=74,
-    )
     lanes = lanes_of({pair for of_norm in scores.values() for pair in of_norm})
-    for place, (upper, lower) in enumerate(itertools.pairwise(norms)):
-        shared = [pair for pair in lanes if pair in scores[upper] and pair in scores[lower]]
-        joined = plot.segment(
-            x0=[scores[upper][pair] for pair in shared],
-            y0=[lanes[pair] - place for pair in shared],
-            x1=[scores[lower][pair] for pair in shared],
-            y1=[lanes[pair] - place - 1 for pair in shared],
-            line_color=marks.NEUTRAL,
-            line_alpha=0.35,
-        )
-        marks.tag(joined, upper, lower)
+    level = verdict.trivial
+    plot = marks.rows(
+        [labels.of_norm(norm, verdict) for norm in norms],
+        x_label=labels.of_scores(verdict),
+        height=row_height(len(lanes)),
+        foot=labels.of_chance(verdict) if level is not None else "",
+    )
     shown = [
         _pair_points(plot, norm, place, scores[norm], lanes, verdict)
         for place, norm in enumerate(norms)
@@ -61,11 +55,59 @@ def score_by_pair(trials: Mapping[str, Trials], verdict: Verdict) -> figure:
     for place, norm in enumerate(norms):
         score = verdict.row(norm).score
         if score is not None:
-            high = min(1.0, score.high) if scale.metric.fraction else score.high
-            ends = (score.low, score.mean, high)
-            marks.summary(plot, norm, place, *(scale.factor * end for end in ends))
+            marks.summary(
+                plot,
+                norm,
+                place,
+                *(scale.factor * end for end in (score.low, score.mean, score.high)),
+            )
+    if level is not None:
+        values = [value for of_norm in scores.values() for value in of_norm.values()]
+        _chance(plot, scale.factor * level, values, foot_of(norms), scale.score(level))
     value = f"@x{labels.form(scale)}{labels.after(scale.score_unit)}"
     marks.hover(plot, shown, [("", "@norm, @pair"), (scale.metric.title, value)])
+    return plot
+
+
+def difference_by_pair(trials: Mapping[str, Trials], verdict: Verdict) -> figure:
+    """Draw each trial's difference to the best norm on the same fold, as a stem from the line."""
+    scale = verdict.scale
+    scores = scores_of(trials, verdict)
+    norms, differences = list(scores), differences_of(scores, verdict)
+    lanes = lanes_of({pair for of_norm in scores.values() for pair in of_norm})
+    plot = marks.rows(
+        [labels.of_norm(norm, verdict) for norm in norms],
+        x_label=labels.of_differences(verdict),
+        height=row_height(len(lanes)),
+        # As deep as the figure beside it, so that rows lie side by side.
+        foot=" " if verdict.trivial is not None else "",
+    )
+    _nothing(plot, 0.0)
+    shown = []
+    for place, norm in enumerate(norms):
+        of_norm = differences.get(norm, {})
+        heights = [lanes[pair] - place for pair in lanes if pair in of_norm]
+        stems = plot.segment(
+            x0=0.0,
+            x1=[of_norm[pair] for pair in lanes if pair in of_norm],
+            y0=heights,
+            y1=heights,
+            line_color=style_of(norm).color,
+            line_width=2,
+            line_alpha=0.45,
+        )
+        marks.tag(stems, norm)
+        shown.append(_pair_points(plot, norm, place, of_norm, lanes, verdict))
+        test = verdict.row(norm).difference
+        if norm == verdict.best:
+            marks.summary(plot, norm, place, 0.0, 0.0, 0.0)
+        elif test is not None:
+            ends = shown_ends(test)
+            marks.summary(plot, norm, place, *(scale.factor * end for end in ends))
+    form, unit = labels.form(scale, signed=True), labels.after(scale.difference_unit)
+    marks.hover(
+        plot, shown, [("", "@norm, @pair"), (labels.of_differences(verdict), f"@x{form}{unit}")]
+    )
     return plot
 
 
@@ -77,16 +119,19 @@ def time_to_target(times: Mapping[str, TimesToTarget], verdict: Verdict, unit: s
         verdict: Gives the order of the norms and their medians.
         unit: `"steps"`, where misses stand hollow behind the end of the budget, or `"seconds"`.
     """
-    norms = list(verdict.speed_order)
+    norms = [row.norm for row in verdict.rows if row.norm in verdict.speed_order]
     label = "Optimizer steps" if unit == "steps" else "Seconds of training"
     measured = {n: times[n].steps if unit == "steps" else times[n].seconds for n in norms}
-    plot = marks.rows(
-        [display_name(norm) for norm in norms],
-        x_label=f"{label} to the target (log)",
-        height=74,
-        log_values=[value for of_norm in measured.values() for value in of_norm.values()],
-    )
     lanes = lanes_of({pair for norm in norms for pair in times[norm].steps})
+    ends = [value for of_norm in measured.values() for value in of_norm.values()]
+    if unit == "steps" and math.inf in ends:
+        ends += [bound for norm in norms for bound in times[norm].bounds.values()]
+    plot = marks.rows(
+        [labels.of_norm(norm, verdict) for norm in norms],
+        x_label=f"{label} to the target (log)",
+        height=row_height(len(lanes)),
+        log_values=ends,
+    )
     shown = []
     for place, (norm, of_norm) in enumerate(measured.items()):
         reached = {pair: value for pair, value in of_norm.items() if 0 < value < math.inf}
@@ -136,9 +181,8 @@ def pairwise_score(verdict: Verdict) -> figure:
 
 def pairwise_speed(verdict: Verdict) -> figure:
     """Draw ratios of the steps to the target with their intervals."""
-    soonest = verdict.speed_order[0] if verdict.speed_order else None
     return _forest(
-        shown_pairs(verdict.speed_differences, soonest),
+        shown_pairs(ratios_by_score(verdict), verdict.best),
         x_label="Ratio of the steps to the target (log)",
         between=":",
         scale=1.0,
@@ -192,16 +236,11 @@ def _forest(
     plot = marks.rows(
         names, x_label=x_label, height=44, log_values=[1.0, *ends] if nothing > 0 else None
     )
-    plot.add_layout(
-        Span(location=nothing, dimension="height", line_color=marks.NEUTRAL, line_dash="dashed")
-    )
+    _nothing(plot, nothing)
     shown = []
     for place, test in enumerate(tests):
         judged = test.adjusted_p is not None
-        middle = scale * test.estimate.mean
-        # The interval of two or three folds would dwarf all others.
-        low = scale * test.estimate.low if judged else math.nan
-        high = scale * test.estimate.high if judged else math.nan
+        low, middle, high = (scale * end for end in shown_ends(test))
         color = style_of(test.first).color
         source = marks.source(
             {
@@ -241,6 +280,29 @@ def _forest(
         ],
     )
     return plot
+
+
+def _nothing(plot: figure, place: float) -> None:
+    """Draw the line at which there is no difference."""
+    line = Span(location=place, dimension="height", line_color=marks.NEUTRAL, line_dash="dashed")
+    plot.add_layout(line)
+
+
+def _chance(plot: figure, level: float, values: Sequence[float], height: float, text: str) -> None:
+    """Draw where the trivial predictor scores, or say on which side it lies far off."""
+    mark = chance_mark(level, values, text)
+    marks.note(plot, mark.x, height, mark.text, leftwards=mark.leftwards)
+    if not mark.inside:
+        return
+    plot.add_layout(
+        Span(location=level, dimension="height", line_color=marks.NEUTRAL, line_dash="dotted",
+             line_width=2)
+    )  # fmt: skip
+    tick = plot.scatter(
+        x=[level], y=[height], marker="dash", angle=math.pi / 2, size=14, line_width=3,
+        line_color=marks.NEUTRAL,
+    )  # fmt: skip
+    marks.tag(tick).tags = ["chance"]
 
 
 def _odds(test: PairedTest) -> str:

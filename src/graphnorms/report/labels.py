@@ -1,8 +1,54 @@
-"""How figures label scores."""
+"""How norms, scores and what is said of them are labelled."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from graphnorms.lab.scale import Scale
+from graphnorms.lab.trivial import trivial_answer
+from graphnorms.report.style import display_name
+
+if TYPE_CHECKING:
+    from graphnorms.lab.verdict import Verdict
+
+
+STAR = "★"
+"""Marks the norm that the verdict recommends, in tables, figures and legends."""
+
+
+def of_norm(norm: str, verdict: Verdict) -> str:
+    """Call a norm as figures do, with the mark of the recommended one: `★ GraphNorm`."""
+    name = display_name(norm)
+    return f"{STAR} {name}" if norm == verdict.recommended else name
+
+
+def of_chance(verdict: Verdict) -> str:
+    """Call the trivial predictor in words: `chance: the most frequent class`."""
+    return f"chance: {trivial_answer(verdict.scale.metric)}"
+
+
+def of_scores(verdict: Verdict) -> str:
+    """Label the axis of what norms are judged by: `Test accuracy (%)`."""
+    what = "Optimistic validation" if verdict.optimistic else "Test"
+    scale = verdict.scale
+    return axis(f"{what} {scale.metric.title}", scale.score_unit, scale)
+
+
+def of_differences(verdict: Verdict) -> str:
+    """Label the axis of differences to the best norm: `Difference to GraphNorm (points)`."""
+    name = display_name(verdict.best or "")
+    return axis(f"Difference to {name}", verdict.scale.difference_unit, verdict.scale)
+
+
+def subject(paragraph: str) -> tuple[str, str]:
+    """Divide a paragraph into what it is about, where it says so, and the rest."""
+    about, colon, rest = paragraph.partition(":")
+    if not colon or len(about) > _LONGEST_SUBJECT:
+        return "", paragraph
+    return about + colon, rest
+
+
+_LONGEST_SUBJECT = 30  # characters
 
 
 def axis(title: str, unit: str, scale: Scale) -> str:

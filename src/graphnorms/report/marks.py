@@ -11,17 +11,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from bokeh.models import (
+    AllLabels,
     Axis,
     BasicTickFormatter,
     ColumnDataSource,
     FixedTicker,
     HoverTool,
+    Label,
+    NoOverlap,
     Range1d,
 )
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
-from graphnorms.report.layout import SUMMARY_OFFSET, log_ticks
+from graphnorms.report.layout import FOOT, SUMMARY_OFFSET, foot_of, log_ticks, wrapped
 from graphnorms.report.style import style_of
 
 NEUTRAL = "#80858C"
@@ -70,7 +73,12 @@ def add_hidden_axis(plot: figure, axis: Axis, place: Literal["below", "left"]) -
 
 
 def rows(
-    labels: Sequence[str], *, x_label: str, height: int, log_values: Sequence[float] | None = None
+    labels: Sequence[str],
+    *,
+    x_label: str,
+    height: int,
+    log_values: Sequence[float] | None = None,
+    foot: str = "",
 ) -> figure:
     """Make a figure with one labelled row per item, the first at the top; row i lies at y = −i.
 
@@ -79,11 +87,13 @@ def rows(
         x_label: Quantity and unit of the horizontal axis.
         height: Of one row, in pixels.
         log_values: What the horizontal axis has to show, if it is to be logarithmic.
+        foot: Name of a lower row below all others, if there is one: at y = `foot_of`.
     """
+    depth = FOOT if foot else 0.0
     plot = frame(
         x_label=x_label,
         y_label=None,
-        height=height * len(labels) + 60,
+        height=round(height * (len(labels) + depth)) + 60,
         log_x=log_values is not None,
     )
     plot.toolbar_location = None
@@ -91,13 +101,28 @@ def rows(
         ticker = FixedTicker(ticks=log_ticks(log_values))
         plot.xaxis.ticker = plot.xgrid.ticker = ticker
         plot.xaxis.formatter = BasicTickFormatter(use_scientific=False)
-    plot.y_range = Range1d(start=0.5 - max(1, len(labels)), end=0.5)
-    plot.yaxis.ticker = FixedTicker(ticks=[-place for place in range(len(labels))])
-    plot.yaxis.major_label_overrides = {-place: label for place, label in enumerate(labels)}
+    plot.y_range = Range1d(start=0.5 - max(1, len(labels)) - depth, end=0.5)
+    names: dict[float, str] = {-place: label for place, label in enumerate(labels)}
+    if foot:
+        names[foot_of(labels)] = wrapped(foot)
+    plot.yaxis.ticker = FixedTicker(ticks=list(names))
+    plot.yaxis.major_label_overrides = names
+    plot.yaxis.major_label_policy = AllLabels()
     plot.yaxis.major_tick_line_color = None
     plot.yaxis.axis_line_color = None
-    plot.ygrid.grid_line_color = None
+    plot.ygrid.ticker = FixedTicker(ticks=[-place - 0.5 for place in range(len(labels))])
     return plot
+
+
+def note(plot: figure, x: float, y: float, text: str, *, leftwards: bool) -> None:
+    """Write a word or two beside a place of a figure."""
+    plot.add_layout(
+        Label(
+            x=x, y=y, text=text, text_font=FONT, text_font_size="12px", text_color=NEUTRAL,
+            text_baseline="middle", text_align="right" if leftwards else "left",
+            x_offset=-6 if leftwards else 6,
+        )
+    )  # fmt: skip
 
 
 def points(plot: figure, source: ColumnDataSource, norm: str) -> GlyphRenderer[Any]:
@@ -159,6 +184,7 @@ def _dress(axis: Axis) -> None:
         major_label_text_font=FONT,
         major_label_text_font_size="12px",
         major_label_text_color=NEUTRAL,
+        major_label_policy=NoOverlap(min_distance=6),
         axis_line_color=NEUTRAL,
         major_tick_line_color=NEUTRAL,
         minor_tick_line_color=None,

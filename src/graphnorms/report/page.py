@@ -16,11 +16,13 @@ from markupsafe import Markup
 from graphnorms.files import replacing
 from graphnorms.lab import phrases, speed, wording, wording_speed
 from graphnorms.lab.outcomes import group_trials, pair_of
-from graphnorms.lab.rates import NEAR
+from graphnorms.lab.trivial import trivial_answer, trivial_name
+from graphnorms.lab.wording_choice import near
 from graphnorms.report import curves, figures
 from graphnorms.report.layout import MOST_PAIRS
-from graphnorms.report.style import display_name, in_order
-from graphnorms.report.templating import raw, template
+from graphnorms.report.style import display_name
+from graphnorms.report.swatch import CHANCE
+from graphnorms.report.templating import chunks, raw, template
 
 if TYPE_CHECKING:
     from graphnorms.lab.verdict import Verdict
@@ -44,7 +46,8 @@ def write_page(
         path: Where the page goes; an older one is replaced.
         records: Outcomes of the comparison, in any order.
         verdict: What `graphnorms.lab.judge.judge` says of them.
-        settings: Shown as given; `dataset` and `model`, if there, also in the heading.
+        settings: Shown as given, the home folder as `~`; `dataset` and `model`, if there, also in
+            the heading, without their folders.
         command: The command line that repeats the comparison.
 
     Raises:
@@ -68,7 +71,6 @@ def render_page(
         "seconds": phrases.seconds,
     }
     plots = _figures(records, verdict)
-    norms = in_order(row.norm for row in verdict.rows)
     return template("page.html", filters).render(
         title=_title(settings, records),
         subtitle=_subtitle(settings, records, verdict),
@@ -76,8 +78,8 @@ def render_page(
         scale=scale,
         targets=list(dict.fromkeys(name for row in verdict.rows for name, _ in row.targets)),
         sentences=wording.describe(verdict, display_name),
-        norms=norms,
         figures=plots,
+        alternatives=_alternatives(verdict),
         embedded=_script_safe(_embed(plots)),
         bokeh=_bokeh(),
         css=raw("page.css"),
@@ -92,7 +94,11 @@ def render_page(
             "pair": verdict.design.count(1).split()[1],
             "goal": wording_speed.goal(verdict),
             "margin": wording.margin(verdict),
-            "near": scale.difference(NEAR * verdict.margin),
+            "near": near(verdict),
+            "chance": trivial_answer(scale.metric),
+            "line": CHANCE,
+            "trivial": trivial_name(scale.metric),
+            "adjusted": verdict.design.adjustment,
         },
         has_grid=any(row.sensitivity and row.sensitivity.judged for row in verdict.rows),
         pairs_left_out=len(verdict.differences) > MOST_PAIRS,
@@ -101,18 +107,19 @@ def render_page(
             *_flat(_agreed(record.environment for record in records)),
             *_cost(records),
         ],
-        command=command,
+        command=chunks(command),
     )
 
 
 def _figures(records: Sequence[Record], verdict: Verdict) -> dict[str, figure]:
     trials = group_trials(records, [row.norm for row in verdict.rows], protocol=verdict.protocol)
-    trials = {norm: trials[norm] for norm in in_order(trials)}
     plots: dict[str, figure] = {}
     if verdict.best is None:
         return plots
-    plots |= curves.learning_curves(trials, verdict.scale)
+    plots |= curves.learning_curves(trials, verdict)
     plots["score_by_pair"] = figures.score_by_pair(trials, verdict)
+    if verdict.differences:
+        plots["difference_by_pair"] = figures.difference_by_pair(trials, verdict)
     if verdict.target is not None:
         times = speed.times_to_target(trials, verdict.target)
         plots["steps_to_target"] = figures.time_to_target(times, verdict, "steps")
@@ -124,6 +131,28 @@ def _figures(records: Sequence[Record], verdict: Verdict) -> dict[str, figure]:
     if any(row.sensitivity is not None and row.sensitivity.judged for row in verdict.rows):
         plots["rate_sensitivity"] = curves.rate_sensitivity(verdict)
     return plots
+
+
+def _alternatives(verdict: Verdict) -> dict[str, str]:
+    """Say in words what each figure shows, for those who do not see it."""
+    norms = phrases.listing(display_name(row.norm) for row in verdict.rows)
+    title, best = verdict.scale.metric.title, display_name(verdict.best or "")
+    level = "" if verdict.trivial is None else f"; chance is {verdict.scale.score(verdict.trivial)}"
+    of_norms = f"one line for each of {norms}"
+    rows = f"one row for each of {norms}, the best first"
+    return {
+        "train_score": f"Training {title} by epoch, {of_norms}",
+        "validation_score": f"Validation {title} by epoch, {of_norms}",
+        "train_loss": f"Training loss by epoch, {of_norms}",
+        "validation_loss": f"Validation loss by epoch, {of_norms}",
+        "score_by_pair": f"{wording.label(verdict)} of every trial and mean, {rows}{level}",
+        "difference_by_pair": f"Difference of every trial to that of {best}, {rows}",
+        "rate_sensitivity": f"Validation {title} by learning rate, {of_norms}",
+        "steps_to_target": f"Optimizer steps to the target, a point per trial, {rows}",
+        "seconds_to_target": f"Seconds to the target, a point per trial, {rows}",
+        "pairwise_score": f"Differences in {title} of all pairs, with 95% intervals",
+        "pairwise_speed": "Ratios of the steps to the target of all pairs, with 95% intervals",
+    }
 
 
 def _embed(plots: Mapping[str, figure]) -> str:
@@ -164,7 +193,8 @@ def _script_safe(text: str) -> Markup:
 
 
 def _title(settings: Mapping[str, Any], records: Sequence[Record]) -> str:
-    return str(settings.get("dataset") or records[0].config.get("dataset") or "a data set")
+    dataset = settings.get("dataset") or records[0].config.get("dataset")
+    return phrases.dataset_title(str(dataset)) if dataset else "a data set"
 
 
 def _subtitle(

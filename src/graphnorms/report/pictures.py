@@ -7,7 +7,6 @@ state is changed.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,9 +17,21 @@ from graphnorms.lab import speed
 from graphnorms.lab.outcomes import Trials, group_trials
 from graphnorms.report import drawing, labels
 from graphnorms.report.drawing import literal, look_of, styled
-from graphnorms.report.layout import SUMMARY_OFFSET, lanes_of, log_ticks, shown_pairs
-from graphnorms.report.series import CURVES, curve_columns
-from graphnorms.report.style import display_name, in_order, style_of
+from graphnorms.report.layout import (
+    FOOT,
+    SUMMARY_OFFSET,
+    chance_mark,
+    foot_of,
+    lanes_of,
+    log_ticks,
+    ratios_by_score,
+    row_height,
+    shown_ends,
+    shown_pairs,
+    wrapped,
+)
+from graphnorms.report.series import CURVES, curve_columns, differences_of, scores_of
+from graphnorms.report.style import display_name, style_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +113,6 @@ def _drawers(records: Sequence[Record], verdict: Verdict) -> dict[str, Callable[
     if verdict.best is None:
         return {}
     trials = group_trials(records, [row.norm for row in verdict.rows], protocol=verdict.protocol)
-    trials = {norm: trials[norm] for norm in in_order(trials)}
     found: dict[str, Callable[[], Figure]] = {
         "learning_curves": lambda: _learning_curves(trials, verdict, "epoch"),
     }
@@ -123,11 +133,11 @@ def _learning_curves(trials: Mapping[str, Trials], verdict: Verdict, unit: str) 
     names = {"epoch": "Epoch", "seconds": "Seconds of training"}
     figure = _new(5.4)
     panels = figure.subplots(2, 2, sharex=True).ravel()
-    columns = {n: curve_columns(of_norm, verdict.scale) for n, of_norm in trials.items()
-               if of_norm.done}  # fmt: skip
+    columns = {row.norm: curve_columns(of_norm, verdict.scale) for row in verdict.rows
+               if (of_norm := trials[row.norm]).done}  # fmt: skip
     for axis, quantity in zip(panels, CURVES, strict=True):
         for norm, of_norm in columns.items():
-            x, look = of_norm[unit], look_of(norm)
+            x, look = of_norm[unit], _look(norm, verdict)
             axis.plot(x, of_norm[quantity], markevery=max(1, len(x) // 8), **look)
             axis.fill_between(
                 x, of_norm[f"{quantity}_low"], of_norm[f"{quantity}_high"],
@@ -144,33 +154,70 @@ def _learning_curves(trials: Mapping[str, Trials], verdict: Verdict, unit: str) 
 
 
 def _score_by_pair(trials: Mapping[str, Trials], verdict: Verdict) -> Figure:
-    """A point per trial, the same fold and run joined across norms; the mean below."""
-    scale = verdict.scale
-    scores = {
-        row.norm: {pair: scale.factor * value for pair, value in of_norm.items()}
-        for row in verdict.rows
-        if (of_norm := trials[row.norm].scores())
-    }
-    norms = list(scores)
-    figure = _new(_MARGIN + 1.4 * _ROW * len(norms))
-    axis = _rows(figure.subplots(), [display_name(norm) for norm in norms])
+    """The score of every trial and the means; beside it the differences to the best norm."""
+    scale, level = verdict.scale, verdict.trivial
+    scores = scores_of(trials, verdict)
+    norms, differences = list(scores), differences_of(scores, verdict)
     lanes = lanes_of({pair for of_norm in scores.values() for pair in of_norm})
-    for place, (upper, lower) in enumerate(itertools.pairwise(norms)):
-        for pair, lane in lanes.items():
-            if pair in scores[upper] and pair in scores[lower]:
-                axis.plot(
-                    [scores[upper][pair], scores[lower][pair]], [lane - place, lane - place - 1],
-                    color=_NEUTRAL, alpha=0.35, linewidth=0.7, zorder=1,
-                )  # fmt: skip
+    names = [labels.of_norm(norm, verdict) for norm in norms]
+    foot = labels.of_chance(verdict) if level is not None else ""
+    height = row_height(len(lanes)) / 100 * (len(norms) + (FOOT if foot else 0.0))
+    figure = _new(_MARGIN + height)
+    panels = figure.subplots(1, 2 if verdict.differences else 1, sharey=True, squeeze=False).ravel()
+    axis = _rows(panels[0], names, foot)
     for place, norm in enumerate(norms):
         _points(axis, norm, place, scores[norm], lanes)
         score = verdict.row(norm).score
         if score is not None:
-            high = min(1.0, score.high) if scale.metric.fraction else score.high
-            _summary(axis, norm, place, *(scale.factor * x for x in (score.low, score.mean, high)))
-    what = "Optimistic validation" if verdict.optimistic else "Test"
-    axis.set_xlabel(labels.axis(f"{what} {scale.metric.title}", scale.score_unit, scale))
+            _summary(
+                axis, norm, place, *(scale.factor * x for x in (score.low, score.mean, score.high))
+            )
+    if level is not None:
+        values = [value for of_norm in scores.values() for value in of_norm.values()]
+        _chance(axis, scale.factor * level, values, foot_of(norms), scale.score(level))
+    axis.set_xlabel(labels.of_scores(verdict))
+    if verdict.differences:
+        _rows(panels[1], names, foot)
+        _differences(panels[1], norms, differences, lanes, verdict)
     return figure
+
+
+def _differences(
+    axis: Axes,
+    norms: Sequence[str],
+    differences: Mapping[str, Mapping[Pair, float]],
+    lanes: Mapping[Pair, float],
+    verdict: Verdict,
+) -> None:
+    """Draw each trial's difference to the best norm on the same fold, as a stem from the line."""
+    axis.axvline(0.0, color=_NEUTRAL, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    for place, norm in enumerate(norms):
+        of_norm, test = differences.get(norm, {}), verdict.row(norm).difference
+        pairs = [pair for pair in lanes if pair in of_norm]
+        axis.hlines(
+            [lanes[pair] - place for pair in pairs], 0.0, [of_norm[pair] for pair in pairs],
+            color=style_of(norm).color, alpha=0.45, linewidth=1.2,
+        )  # fmt: skip
+        _points(axis, norm, place, of_norm, lanes)
+        if norm == verdict.best:
+            _summary(axis, norm, place, 0.0, 0.0, 0.0)
+        elif test is not None:
+            ends = (verdict.scale.factor * end for end in shown_ends(test))
+            _summary(axis, norm, place, *ends)
+    axis.set_xlabel(labels.of_differences(verdict))
+
+
+def _chance(axis: Axes, level: float, values: Sequence[float], height: float, text: str) -> None:
+    """Draw where the trivial predictor scores, or say on which side it lies far off."""
+    mark = chance_mark(level, values, text)
+    if mark.inside:
+        axis.axvline(level, color=_NEUTRAL, linewidth=1.3, linestyle=":", zorder=1)
+        axis.plot([level], [height], marker="|", color=_NEUTRAL, markersize=8, markeredgewidth=2)
+    axis.annotate(
+        mark.text, (mark.x, height), xytext=(-5 if mark.leftwards else 5, 0),
+        textcoords="offset points", ha="right" if mark.leftwards else "left", va="center",
+        fontsize=8, color="#5A5F66",
+    )  # fmt: skip
 
 
 def _rate_sensitivity(verdict: Verdict) -> Figure:
@@ -179,8 +226,8 @@ def _rate_sensitivity(verdict: Verdict) -> Figure:
     found = {row.norm: row.sensitivity for row in verdict.rows if row.sensitivity is not None}
     figure = _new(3.4)
     axis = figure.subplots()
-    for norm in in_order(found):
-        one, look = found[norm], look_of(norm)
+    for norm, one in found.items():
+        look = _look(norm, verdict)
         known = [
             (rate, scale.factor * score, failed)
             for rate, score, failed in zip(one.rates, one.scores, one.failed, strict=True)
@@ -207,12 +254,12 @@ def _rate_sensitivity(verdict: Verdict) -> Figure:
 def _time_to_target(trials: Mapping[str, Trials], verdict: Verdict) -> Figure:
     """When each trial reached the target: steps and seconds, misses hollow behind the end."""
     times = speed.times_to_target(trials, verdict.target)
-    norms = list(verdict.speed_order)
+    norms = [row.norm for row in verdict.rows if row.norm in verdict.speed_order]
     figure = _new(_MARGIN + 1.4 * _ROW * len(norms))
     panels = figure.subplots(1, 2, sharey=True)
     lanes = lanes_of({pair for norm in norms for pair in times[norm].steps})
     for axis, unit in zip(panels, ("steps", "seconds"), strict=True):
-        _rows(axis, [display_name(norm) for norm in norms])
+        _rows(axis, [labels.of_norm(norm, verdict) for norm in norms])
         every: list[float] = []
         for place, norm in enumerate(norms):
             measured = times[norm].steps if unit == "steps" else times[norm].seconds
@@ -241,8 +288,7 @@ def _pairwise(verdict: Verdict) -> Figure:
     """Paired differences in score, and ratios of the steps to the target, with intervals."""
     scale = verdict.scale
     tests = shown_pairs(verdict.differences, verdict.best)
-    soonest = verdict.speed_order[0] if verdict.speed_order else None
-    ratios = shown_pairs(verdict.speed_differences, soonest)
+    ratios = shown_pairs(ratios_by_score(verdict), verdict.best)
     rows = max(len(tests), len(ratios), 1)
     figure = _new(_MARGIN + 0.9 * _ROW * rows)
     panels = figure.subplots(1, 2 if ratios else 1, squeeze=False).ravel()
@@ -273,9 +319,8 @@ def _forest(
         color = style_of(test.first).color
         middle = factor * test.estimate.mean
         ends.append(middle)
-        # The interval of two or three folds would dwarf all others.
-        if test.adjusted_p is not None and math.isfinite(test.estimate.low):
-            low, high = factor * test.estimate.low, factor * test.estimate.high
+        low, _, high = (factor * end for end in shown_ends(test))
+        if math.isfinite(low):
             axis.plot([low, high], [-place, -place], color=color, zorder=2)
             ends += [low, high]
         axis.plot(
@@ -283,6 +328,12 @@ def _forest(
             markerfacecolor=color if test.told_apart else "white", zorder=3,
         )  # fmt: skip
     return ends
+
+
+def _look(norm: str, verdict: Verdict) -> dict[str, Any]:
+    """Return how a norm is drawn where it is a line: the recommended one marked and thicker."""
+    look = {**look_of(norm), "label": literal(labels.of_norm(norm, verdict))}
+    return look | ({"linewidth": 2.3} if norm == verdict.recommended else {})
 
 
 def _points(
@@ -303,10 +354,16 @@ def _summary(axis: Axes, norm: str, place: int, low: float, middle: float, high:
     axis.plot([middle], [y], marker="|", color=color, markersize=8, markeredgewidth=2)
 
 
-def _rows(axis: Axes, names: Sequence[str]) -> Axes:
-    """Give an axis one labelled row per item, the first at the top; row i lies at y = −i."""
-    axis.set_ylim(0.5 - max(1, len(names)), 0.5)
-    axis.set_yticks([-place for place in range(len(names))], list(map(literal, names)))
+def _rows(axis: Axes, names: Sequence[str], foot: str = "") -> Axes:
+    """Give an axis one labelled row per item, the first at the top; row i lies at y = −i.
+
+    A lower row below all others, `foot`, lies at `foot_of`.
+    """
+    axis.set_ylim(0.5 - max(1, len(names)) - (FOOT if foot else 0.0), 0.5)
+    named: dict[float, str] = {-place: literal(name) for place, name in enumerate(names)}
+    if foot:
+        named[foot_of(names)] = wrapped(foot)
+    axis.set_yticks(list(named), list(named.values()))
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     axis.grid(visible=False, axis="y")

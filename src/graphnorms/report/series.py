@@ -1,15 +1,20 @@
-"""The numbers behind learning curves: means and bands over trials, thinned for display."""
+"""The numbers behind figures: curves with their bands, thinned for display; scores by trial."""
 
 from __future__ import annotations
 
 import math
-from typing import Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphnorms.lab.outcomes import Trials, column_mean
+from graphnorms.lab.design import Pair
+from graphnorms.lab.outcomes import Trials, column_mean, completed_by_all
 from graphnorms.lab.scale import Scale
+
+if TYPE_CHECKING:
+    from graphnorms.lab.verdict import Verdict
 
 CURVES: Final = ("train_score", "validation_score", "train_loss", "validation_loss")
 """What has learning curves."""
@@ -53,6 +58,32 @@ def curve_columns(of_norm: Trials, scale: Scale) -> dict[str, NDArray[np.float64
         columns[f"{quantity}_low"] = _at(np.maximum(mean - deviation, least), kept)
         columns[f"{quantity}_high"] = _at(np.minimum(mean + deviation, most), kept)
     return columns
+
+
+def scores_of(trials: Mapping[str, Trials], verdict: Verdict) -> dict[str, dict[Pair, float]]:
+    """Return the score of every trial, as `scale` shows it; norms by score, the best first."""
+    return {
+        row.norm: {pair: verdict.scale.factor * score for pair, score in of_norm.items()}
+        for row in verdict.rows
+        if (of_norm := trials[row.norm].scores())
+    }
+
+
+def differences_of(
+    scores: Mapping[str, Mapping[Pair, float]], verdict: Verdict
+) -> dict[str, dict[Pair, float]]:
+    """Return, of every norm but the best, each trial's difference to the best one's on its fold.
+
+    Only of the trials that the verdict counts: those that every contender completed.
+    """
+    if verdict.best is None:
+        return {}
+    counted, best = completed_by_all(scores, verdict.contenders), scores[verdict.best]
+    return {
+        norm: {pair: score - best[pair] for pair, score in of_norm.items() if pair in counted}
+        for norm, of_norm in scores.items()
+        if norm != verdict.best
+    }
 
 
 def _at(values: NDArray[np.float64], kept: NDArray[np.int64]) -> NDArray[np.float64]:

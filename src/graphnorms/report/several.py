@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from graphnorms.files import replacing
-from graphnorms.lab import phrases, wording
+from graphnorms.lab import phrases, wording, wording_datasets
 from graphnorms.lab.datasets import AcrossDatasets, across_verdicts
 from graphnorms.report.critical_difference import critical_difference
 from graphnorms.report.drawing import as_bytes, styled, write
 from graphnorms.report.pictures import folder_beside
-from graphnorms.report.style import display_name, in_order
-from graphnorms.report.templating import raw, template
+from graphnorms.report.style import display_name
+from graphnorms.report.swatch import CHANCE
+from graphnorms.report.templating import chunks, raw, template
 
 if TYPE_CHECKING:
     from graphnorms.lab.verdict import Verdict
@@ -42,9 +43,7 @@ class Part:
 
 def names_of(datasets: Sequence[str], folders: Sequence[Path]) -> list[str]:
     """Name comparisons by their data, or by their folders where they share the data."""
-    names = [
-        Path(dataset).stem if Path(dataset).name != dataset else dataset for dataset in datasets
-    ]
+    names = list(map(phrases.dataset_title, datasets))
     counts = Counter(names)
     return [
         name if counts[name] == 1 else str(folder)
@@ -55,8 +54,9 @@ def names_of(datasets: Sequence[str], folders: Sequence[Path]) -> list[str]:
 def write_several(path: Path, parts: Sequence[Part], *, figures: bool = False) -> AcrossDatasets:
     """Write the page over several comparisons, one file that loads nothing.
 
-    With the picture of critical differences, as SVG inside the page. Norms that not every
-    comparison has a score for are left out of the ranks.
+    With the picture of critical differences, as SVG inside the page. Comparisons that are not
+    finished are shown, but do not count in the ranks; norms that not every finished one has a
+    score for are left out of them.
 
     Args:
         path: Where the page goes; an older one is replaced.
@@ -64,7 +64,7 @@ def write_several(path: Path, parts: Sequence[Part], *, figures: bool = False) -
         figures: Whether the picture is written beside the page as well, as SVG and PNG.
 
     Raises:
-        ValueError: There are fewer than two comparisons, or they share fewer than two norms.
+        ValueError: Fewer than two comparisons are finished, or they share fewer than two norms.
         ImportError: matplotlib is not installed.
         OSError: The file cannot be written.
     """
@@ -74,6 +74,7 @@ def write_several(path: Path, parts: Sequence[Part], *, figures: bool = False) -
     picture = as_bytes(figure, "svg").decode()
     page = template("several.html").render(
         across=across,
+        sentence=wording_datasets.across(across, display_name),
         parts=[
             {
                 "name": part.name,
@@ -82,16 +83,19 @@ def write_several(path: Path, parts: Sequence[Part], *, figures: bool = False) -
                 "optimistic": part.verdict.optimistic,
                 "sentences": wording.describe(part.verdict, display_name),
                 "scores": _scores(part.verdict),
-                "best": part.verdict.best,
-                "tied": part.verdict.tied,
-                "command": part.command,
+                "verdict": part.verdict,
+                "command": chunks(part.command),
             }
             for part in parts
         ],
         norms=list(across.ranks),
-        left_out=in_order(
-            {row.norm for part in parts for row in part.verdict.rows} - across.ranks.keys()
-        ),
+        chance=_levels(parts),
+        line=CHANCE,
+        left_out=[
+            norm
+            for norm in dict.fromkeys(row.norm for part in parts for row in part.verdict.rows)
+            if norm not in across.ranks
+        ],
         # From its first tag on: a page has no place for the declaration of an XML file.
         picture=Markup(picture[picture.index("<svg") :]),
         css=raw("page.css"),
@@ -113,12 +117,19 @@ def _scores(verdict: Verdict) -> dict[str, str]:
     }
 
 
+def _levels(parts: Sequence[Part]) -> list[str]:
+    """Return what the trivial predictor scores on each; empty if none of them says."""
+    known = [(part.verdict.trivial, part.verdict.scale) for part in parts]
+    levels = ["–" if trivial is None else scale.number(trivial) for trivial, scale in known]
+    return levels if any(trivial is not None for trivial, _ in known) else []
+
+
 def _about(part: Part) -> str:
     settings, verdict = part.settings, part.verdict
     pairs = max((row.pairs for row in verdict.rows), default=0)
     return " · ".join(
         (
-            str(settings["dataset"]),
+            phrases.dataset_title(str(settings["dataset"])),
             phrases.model_title(str(settings["model"])),
             f"protocol {settings['protocol']}",
             verdict.design.count(pairs),

@@ -1,4 +1,4 @@
-"""The look of a norm: its name, colour, marker and place, the same wherever it is shown.
+"""The look of a norm: its name, colour and marker, the same wherever it is shown.
 
 Colours are those of Okabe & Ito, which people with any of the common colour-vision
 deficiencies can tell apart; a marker and a dash pattern repeat what the colour says.
@@ -9,7 +9,6 @@ Source: Okabe & Ito, Color Universal Design, 2008, https://jfly.uni-koeln.de/col
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from graphnorms.layers.catalog import CATALOG
@@ -81,9 +80,3 @@ def display_name(norm: str) -> str:
         return lookup(norm).title
     except ValueError:  # of a version that had other norms
         return norm
-
-
-def in_order(norms: Iterable[str]) -> list[str]:
-    """Sort norms as lists show them: those of the catalogue in its order, then by name."""
-    places = {norm: place for place, norm in enumerate(CATALOG)}
-    return sorted(norms, key=lambda norm: (places.get(norm.partition(":")[0], len(places)), norm))

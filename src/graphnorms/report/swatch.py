@@ -28,6 +28,13 @@ _STROKES: Final = {
 _DASHES: Final = {"solid": "", "dashed": "5 3", "dotted": "1.5 2.5", "dotdash": "1.5 2.5 5 2.5"}
 
 
+CHANCE: Final = Markup(
+    '<svg class="swatch" viewBox="-13 -6 26 12" aria-hidden="true">'
+    '<path d="M-13 0H13" stroke="#80858C" stroke-width="2" stroke-dasharray="2 3"/></svg>'
+)
+"""The line of the trivial predictor, as figures draw it."""
+
+
 def swatch(norm: str) -> Markup:
     """Return the line and the marker of a norm as SVG."""
     style = style_of(norm)

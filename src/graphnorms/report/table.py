@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -13,8 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from graphnorms.lab import phrases
-from graphnorms.lab.rates import NEAR
+from graphnorms.lab.trivial import trivial_name
+from graphnorms.lab.wording_choice import near
 from graphnorms.lab.wording_speed import goal
+from graphnorms.report import labels
+from graphnorms.report.labels import STAR
 from graphnorms.report.style import style_of
 
 if TYPE_CHECKING:
@@ -24,12 +27,12 @@ if TYPE_CHECKING:
 
 CAPTION_WIDTH = 78
 
-_LONGEST_SUBJECT = 30  # characters
-
 _DROPPED_FIRST = ("last", "p", "seconds", "train", "steps")
 """Columns in the order in which they go when there is no room for them."""
 
-_ASCII = str.maketrans({"−": "-", "–": "-", "—": "-", "±": "+-", "×": "x", "…": "...", "≥": ">="})
+_ASCII = str.maketrans(
+    {"−": "-", "–": "-", "—": "-", "±": "+-", "×": "x", "…": "...", "≥": ">=", STAR: "<-"}
+)
 
 
 _PLAIN_BOX = box.Box(box.SIMPLE_HEAD.__str__().replace("─", "-"), ascii=True)
@@ -65,10 +68,8 @@ def closing(verdict: Verdict) -> Group:
     """Build the verdict in words, a paragraph for each thing that is said, its subject bold."""
     texts = []
     for paragraph in verdict.paragraphs:
-        subject, colon, rest = paragraph.partition(":")
-        if not colon or len(subject) > _LONGEST_SUBJECT:
-            subject, colon, rest = "", "", paragraph
-        texts.append(Text.assemble((subject + colon, "bold"), rest))
+        subject, rest = labels.subject(paragraph)
+        texts.append(Text.assemble((subject, "bold"), rest))
     return Group(*texts)
 
 
@@ -109,17 +110,42 @@ def _table(
         padding=0 if plain else (0, 0, 0, 1),
     )
     table.add_column("norm", overflow="fold", min_width=8)
-    for heading, _ in columns.values():
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in verdict.rows:
-        cells = [of_row(row) for _, of_row in columns.values()]
-        name = Text(row.norm, style=f"bold {style_of(row.norm).color}")
+    spelt = ascii_only if plain else str
+    chance = "" if verdict.trivial is None else verdict.scale.number(verdict.trivial)
+    body = []
+    for column, (heading, of_row) in columns.items():
+        cells = [*map(of_row, verdict.rows), chance if column == "score" else ""]
+        heading, *cells = _justified(heading, [spelt(cell) for cell in cells], spelt("±"))
+        table.add_column(heading, no_wrap=True)
+        body.append(cells)
+    *lines, last = zip(*body, strict=True)
+    for row, line in zip(verdict.rows, lines, strict=True):
+        name = Text(spelt(row.norm), style="" if plain else f"bold {style_of(row.norm).color}")
         if row.done < row.planned:
             name.append(f" {row.done}/{row.planned}", style="not bold dim")
-        if plain:
-            name, cells = Text(ascii_only(name.plain)), [ascii_only(cell) for cell in cells]
-        table.add_row(name, *map(Text, cells))
+        if row.norm == verdict.recommended:
+            name.append(spelt(f" {STAR}"))
+        table.add_row(name, *map(Text, line))
+    if chance:
+        table.add_section()
+        table.add_row(*(Text(cell, style="dim") for cell in ("chance", *last)))
     return table
+
+
+def _justified(heading: str, cells: Sequence[str], sign: str) -> list[str]:
+    """Bring heading and cells to one width, ± below ± and numbers without one below the means.
+
+    Done by hand: what trails a cell is taken off where a table puts it to the right.
+    """
+    tails = [cell[cell.find(sign) :] if sign in cell else "" for cell in cells]
+    longest = max(map(len, tails))
+    padded = [
+        cell + " " * (longest - len(tail)) if cell[-1:].isdigit() else cell
+        for cell, tail in zip(cells, tails, strict=True)
+    ]
+    lines = heading.split("\n")
+    width = max(map(len, (*padded, *lines)))
+    return ["\n".join(line.rjust(width) for line in lines), *(cell.rjust(width) for cell in padded)]
 
 
 def ascii_only(text: str) -> str:
@@ -142,6 +168,9 @@ def _caption(verdict: Verdict, columns: Container[str]) -> list[str]:
         lines = [f"test: {what}{way}; mean of {kind}", "± the longer side of the 95% interval"]
         if len(", ".join(lines)) <= CAPTION_WIDTH:
             lines = [" ".join(lines)]
+    marks = [f"{STAR} recommended"] if verdict.recommended is not None else []
+    marks += [f"chance: {trivial_name(metric)}"] if verdict.trivial is not None else []
+    lines += ["; ".join(marks)] if marks else []
     if target is not None and "steps" in columns:
         whose = f"{target.source!r} gets" if target.source else "all norms timed get"
         times = "steps, seconds" if "seconds" in columns else "steps"
@@ -151,8 +180,7 @@ def _caption(verdict: Verdict, columns: Container[str]) -> list[str]:
     if "p" in columns:
         lines.append("p: of the difference to the best, paired, adjusted over all pairs")
     if "last" in columns and not verdict.optimistic and _has_grid(verdict):
-        near = scale.difference(NEAR * verdict.margin)
-        lines.append(f"rates near: learning rates within {near} of the leader's best")
+        lines.append(f"rates near: learning rates within {near(verdict)} of the leader's best")
     return lines
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from graphnorms.report.labels import subject
 from graphnorms.report.style import display_name
 from graphnorms.report.swatch import swatch
 
@@ -20,22 +23,37 @@ def template(name: str, filters: Mapping[str, Callable[..., Any]] | None = None)
 
     Args:
         name: File of the template.
-        filters: Its own, beside `name` and `swatch` of a norm and `p` of a p-value.
+        filters: Its own, beside `name` and `swatch` of a norm, `p` of a p-value and `subject` of a
+            paragraph.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        # Of what is no markup: every value that comes from outside.
+        finalize=lambda value: without_home(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {
         "name": display_name,
+        "subject": subject,
         "swatch": swatch,
         "p": lambda p: "–" if p is None else "<.001" if p < 0.001 else f"{p:.3f}",
         **(filters or {}),
     }
     return environment.get_template(name)
+
+
+def without_home(text: str) -> str:
+    """Write `~` for the home folder: pages are handed on, and its name is nobody's business."""
+    home = os.path.expanduser("~").rstrip(os.sep)
+    return re.sub(rf"(?<![\w.~-]){re.escape(home)}(?![\w.-])", "~", text) if len(home) > 1 else text
+
+
+def chunks(command: str) -> list[str]:
+    """Divide a command, or a call, where a line may end: never inside an option and its value."""
+    return re.split(r" (?=--\w)|(?<=,) (?=\w+=)", command)
 
 
 def raw(name: str) -> Markup:

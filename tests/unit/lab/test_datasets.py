@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,13 +133,92 @@ def test_metrics_may_differ_between_data_sets() -> None:
     assert "graph ranks best (1.00 on average), better than 'none'" in across.sentence
 
 
+def agreeing(datasets: int, norms: tuple[str, ...] = NORMS) -> AcrossDatasets:
+    """Data sets that all put the norms in the same order, the last first."""
+    scores = {f"set {row}": {norm: 0.7 + 0.01 * place for place, norm in enumerate(norms)}
+              for row in range(datasets)}  # fmt: skip
+    return compare_datasets(scores, dict.fromkeys(scores, METRICS["accuracy"]))
+
+
 def test_too_few_data_sets_are_inconclusive() -> None:
-    across = compared(table(5))
+    across = compared(table(5, gain=0.0))
+    assert across.friedman_p > 0.05
     assert across.tied == ()
     assert all(test.adjusted_p is None for test in across.tests)
-    assert f"inconclusive. To judge 5 norms takes {across.minimum}" in across.sentence
+    assert "inconclusive: the ranks are not shown to differ (Friedman's test, p = ." in (
+        across.sentence
+    )
+    assert f"Wilcoxon's test of all pairs takes {across.minimum} data sets" in across.sentence
     with pytest.raises(ValueError, match="two of each"):
         compared(table(1))
+
+
+def test_where_friedmans_test_tells_it_is_not_inconclusive() -> None:
+    """By hand: 6 equal orders of 5 norms give χ² = 6 · 4 = 24, p = 8e-5; CD is 2.728 √(30/36)."""
+    across = agreeing(6)
+    assert across.friedman == pytest.approx(24)
+    assert across.friedman_p == pytest.approx(7.99e-5, rel=1e-3)
+    assert across.sentence == (
+        "Over 6 data sets the ranks differ (Friedman's test, p < .001): graph ranks best (1.00 on "
+        "average), better than batch (4.00) and 'none' (5.00) by more than Nemenyi's critical "
+        "difference of 2.49; instance and layer cannot be told apart from it; Wilcoxon's test of "
+        "all pairs takes 9 data sets."
+    )
+
+
+def test_ranks_that_differ_without_a_pair_to_name() -> None:
+    """Three norms on three sets: χ² = 6, p = .0498, and the ranks span 2, more than CD 1.91."""
+    across = agreeing(3, ("none", "batch", "graph"))
+    assert across.friedman_p == pytest.approx(math.exp(-3))
+    assert "better than 'none' (3.00) by more than Nemenyi's critical difference of 1.91" in (
+        across.sentence
+    )
+    assert "batch cannot be told apart from it" in across.sentence
+    far = replace(across, tests=tuple(replace(test, nemenyi_p=0.2) for test in across.tests))
+    assert "the ranks differ" in far.sentence
+    assert "but no other lies further off than Nemenyi's critical difference" in far.sentence
+
+
+def test_of_two_norms_a_sign_test_by_approximation_is_not_believed() -> None:
+    """Four of four: χ² says p = .0455, while one way in eight is as extreme."""
+    across = agreeing(4, ("none", "graph"))
+    assert across.friedman_p == pytest.approx(0.0455, abs=1e-4)
+    assert "inconclusive: Wilcoxon's test takes 6 data sets" in across.sentence
+
+
+def test_with_enough_data_sets_pairs_are_told_and_friedmans_test_beside_them() -> None:
+    sentence = agreeing(9).sentence
+    assert "graph ranks best (1.00 on average), better than" in sentence
+    assert "'none' (better in 0, worse in 9)" in sentence
+    assert "the ranks differ (Friedman's test, p < .001)" in sentence
+    assert "Nemenyi" not in sentence
+    close = compared(table(12, gain=0.0))
+    assert "no norm can be told apart from" in close.sentence
+    assert "the ranks are not shown to differ" in close.sentence
+    assert close.friedman_p > 0.05
+
+
+@pytest.mark.parametrize(
+    ("missing", "protocol", "finished"),
+    [
+        (lambda norm, place: False, "nested", True),
+        (lambda norm, place: False, "split", True),
+        (lambda norm, place: False, "paper", True),
+        (lambda norm, place: norm == "graph" and place == 9, "nested", False),
+        (lambda norm, place: norm == "graph" and place == 9, "split", False),
+    ],
+)
+def test_whether_a_comparison_is_finished(missing, protocol: str, finished: bool) -> None:
+    records = synthetic_records(protocol=protocol, missing=missing, epochs=3)
+    assert judge(records, protocol=protocol).finished == finished
+
+
+def test_a_learning_rate_without_its_trials_is_unfinished() -> None:
+    records = synthetic_records(protocol="paper", epochs=3)
+    best = max(record.config["learning_rate"] for record in records)
+    short = [r for r in records if (r.config["learning_rate"], r.config["split"]["fold"]) !=
+             (best, 9)]  # fmt: skip
+    assert not judge(short, protocol="paper").finished
 
 
 def test_norms_that_lack_a_score_are_left_out() -> None:

@@ -92,6 +92,7 @@ def test_a_budget_is_the_same_for_every_norm(mutag, budget, protocol):
     }[protocol]
     assert found.selection_trials == selecting
     assert found.reported_trials == reported
+    assert found.scored_trials == (10 if protocol == "paper" else reported)
     assert found.planned == 5 * (selecting + reported)
 
 

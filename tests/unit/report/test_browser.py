@@ -45,7 +45,7 @@ const marks = () => {
   const counts = {};
   for (const { model } of Object.values(figures))
     for (const mark of model.renderers)
-      for (const tag of mark.tags)
+      for (const tag of mark.tags.filter((tag) => tag.startsWith("norm:")))
         counts[tag.slice("norm:".length)] = (counts[tag.slice("norm:".length)] ?? 0) + mark.visible;
   return counts;
 };
@@ -102,7 +102,7 @@ def ask(browser: Browser, expression: str):
 
 
 def test_it_opens_and_every_figure_is_drawn(opened: Browser) -> None:
-    assert len(ask(opened, "Object.keys(figures)")) == 10
+    assert len(ask(opened, "Object.keys(figures)")) == 11
     assert min(ask(opened, "Object.values(figures).map(colours)")) > 10
 
 
@@ -249,6 +249,38 @@ def test_a_phone_scrolls_in_one_direction(opened: Browser, mutag: Comparison, da
     assert min(widths) > 180, "room for what is drawn"
     opened.click("button[data-norm=graph]")
     assert ask(opened, "marks()")["graph"] == 0
+
+
+@pytest.mark.parametrize("width", [1280, 600, 390])
+def test_the_command_breaks_inside_no_option(
+    opened: Browser, mutag: Comparison, width: int
+) -> None:
+    opened.size(width)
+    command = "document.querySelector('.command')"
+    pieces = opened.evaluate(
+        f"[...{command}.querySelectorAll('span')].map((piece) =>"
+        " [piece.innerText, piece.getClientRects().length])"
+    )
+    assert [lines for _, lines in pieces] == [1] * len(pieces)
+    assert " ".join(text for text, _ in pieces) == mutag.command
+    assert all(len(text.split()) == 2 for text, _ in pieces[1:]), "an option and its value"
+    assert opened.evaluate(f"{command}.scrollWidth <= {command}.clientWidth")
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_rows_of_the_two_figures_of_trials_lie_side_by_side(opened: Browser, width: int) -> None:
+    opened.size(width)
+    opened.settle()
+    names = ["score_by_pair", "difference_by_pair"]
+    frames = [ask(opened, f"figures.{name}.frame.bbox.height") for name in names]
+    assert frames[0] == pytest.approx(frames[1], abs=1)
+    ranges = [ask(opened, f"axesOf(figures.{name}).y") for name in names]
+    assert ranges[0] == ranges[1]
+    tops = opened.evaluate(
+        f"{names}.map((name) => document.getElementById(name).getBoundingClientRect().top)"
+    )
+    assert (tops[0] == tops[1]) == (width == 1280)
 
 
 @pytest.mark.usefixtures("in_this_process")

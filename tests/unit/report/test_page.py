@@ -8,10 +8,18 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.lab.judge import judge
+from graphnorms.lab.trivial import trivial_scores
+from graphnorms.lab.wording_choice import near
+from graphnorms.layers.catalog import CATALOG
+from graphnorms.report.layout import ratios_by_score
 from graphnorms.report.page import render_page, write_page
+from graphnorms.report.style import display_name
+from graphnorms.report.templating import chunks, without_home
 from graphnorms.training.record import Record
 
 Make = Callable[..., list[Record]]
@@ -66,6 +74,30 @@ def embedded(html: str) -> dict:
     return json.loads(found[1])
 
 
+def norms_of(mark: dict) -> list[str]:
+    """The norms that a mark of a figure belongs to."""
+    tags = mark["attributes"]["tags"]
+    return [tag.removeprefix("norm:") for tag in tags if tag.startswith("norm:")]
+
+
+def figures_of(html: str) -> dict[str, dict]:
+    """The figures by their places in the page."""
+    data = embedded(html)
+    places = {root["id"]: root["place"] for root in data["roots"]}
+    return {places[root["id"]]: root["attributes"] for root in data["document"]["roots"]}
+
+
+def rows_of(figure: dict) -> list[str]:
+    """What the rows of a figure are called, from the top."""
+    (axis,) = figure["left"]
+    overrides = axis["attributes"]["major_label_overrides"]["entries"]
+    return [name for _, name in sorted(overrides, key=lambda entry: -entry[0])]
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
 def test_what_no_encoding_knows_is_written_all_the_same(make_records: Make, tmp_path: Path) -> None:
     """As in the reason of a failure, or the name of a file."""
     records = make_records(failed=lambda norm, fold: fold == 0, reason="no file \udcff")
@@ -94,6 +126,184 @@ def test_verdict_first_then_numbers_settings_versions_and_command(html: str) -> 
     for name in ("GraphNorm", "InstanceNorm", "LayerNorm", "BatchNorm", "none"):
         assert name in text
     assert "optimistic" in text
+
+
+@pytest.mark.parametrize("path", ["/home/someone/data/MUTAG/raw", "C/data/MUTAG/raw", "MUTAG"])
+def test_the_headline_is_the_name_of_the_set(make_records: Make, path: str) -> None:
+    records = make_records(("none", "graph"), dataset=path)
+    for settings in ({"dataset": path}, {}):
+        text = render_page(records, judge(records, protocol="nested"), settings, COMMAND)
+        assert re.findall(r"<h1>(.*?)</h1>", text) == ["Normalizations on MUTAG"]
+        assert re.findall(r"<title>(.*?)</title>", text) == ["Normalizations on MUTAG · graphnorms"]
+
+
+def test_the_home_folder_is_nowhere_told(make_records: Make, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", "/home/some.one")
+    path = "/home/some.one/data/MUTAG/raw"
+    records = make_records(
+        dataset=path,
+        failed=lambda norm, fold: fold == 0,
+        reason=f"no file {path}, no /home/some.one",
+    )
+    settings = SETTINGS | {"dataset": path}
+    command = f"graphnorms compare {path} --model /home/some.one/my.py:Net"
+    html = render_page(records, judge(records, protocol="nested"), settings, command)
+    assert "/home/some.one" not in html
+    text = flat(Page(html).text)
+    assert "no file ~/data/MUTAG/raw, no ~" in text
+    assert "graphnorms compare ~/data/MUTAG/raw --model ~/my.py:Net" in text
+    # What only looks like it stays.
+    for other in ("/home/some.one2/x", "/mnt/home/some.one/x", "/home/someXone/x"):
+        assert without_home(f"a {other}") == f"a {other}"
+
+
+def test_a_command_may_break_between_options_only(html: str) -> None:
+    assert re.findall(r"<pre class=\"command\"><code>(.*?)</code></pre>", html) == [
+        "<span>graphnorms compare MUTAG</span> <span>--norms none,graph</span>"
+    ]
+    assert re.search(r"\.command span \{[^}]*white-space: nowrap", html)
+    words = "graphnorms compare 'a --b/c' --norms none,batch --keep-loops --lr 0.1,0.2 --seed 0"
+    assert chunks(words)[1:] == ["--b/c'", *["--norms none,batch", "--keep-loops"],
+                                 *["--lr 0.1,0.2", "--seed 0"]]  # fmt: skip
+    call = "graphnorms.compare(dataset, norms=('none', 'graph'), folds=10, model=Net)"
+    assert chunks(call) == ["graphnorms.compare(dataset,", "norms=('none', 'graph'),",
+                            "folds=10,", "model=Net)"]  # fmt: skip
+    assert " ".join(chunks(words)) == words
+    assert " ".join(chunks(call)) == call
+
+
+def test_the_recommended_norm_is_marked_in_table_legend_and_figures(
+    html: str, make_records: Make
+) -> None:
+    advice = judge(make_records(), protocol="nested").recommendation
+    assert advice is not None
+    name = display_name(advice.norm)
+    rows = re.findall(r'<tr class="recommended">\s*<th scope="row">(.*?)</th>', html, re.S)
+    assert len(rows) == 1
+    assert f"</svg>{name}<small" in rows[0]
+    assert "★ recommended" in rows[0]
+    assert html.count('class="recommended"') == html.count("★ recommended") == 1
+    buttons = dict(
+        re.findall(r'<button type="button" data-norm="(\w+)".*?</svg>(.*?)</button>', html)
+    )
+    assert [norm for norm, text in buttons.items() if "★" in text] == [advice.norm]
+    figures = figures_of(html)
+    for place in ("score_by_pair", "difference_by_pair", "steps_to_target", "seconds_to_target"):
+        starred = [row for row in rows_of(figures[place]) if "★" in row]
+        assert starred == [f"★ {name}"], place
+    for place in ("train_score", "validation_loss", "rate_sensitivity"):
+        lines = [mark["attributes"] for mark in figures[place]["renderers"]
+                 if mark["attributes"]["glyph"]["name"] == "Line"]  # fmt: skip
+        thick = [line for line in lines if line["glyph"]["attributes"]["line_width"] == 3]
+        assert [line["tags"] for line in thick] == [[f"norm:{advice.norm}"]]
+
+
+def test_where_nothing_is_recommended_nothing_is_marked(make_records: Make) -> None:
+    text = rendered(make_records(missing=lambda norm, fold: fold > 2))
+    assert "★" not in text.partition("bokeh")[0]
+    assert '<tr class="recommended">' not in text
+
+
+def test_chance_is_that_of_the_most_frequent_class(make_records: Make) -> None:
+    """Counted here by hand: the class that is most frequent in training, in each test fold."""
+    graphs = load_dataset("MUTAG")
+    splits = [split_items(graphs, SplitConfig(kind="fold", folds=10, fold=fold, seed=9,
+                                              holdout=0.1)) for fold in range(10)]  # fmt: skip
+    y = graphs.y.numpy()
+    by_hand = np.mean(
+        [np.mean(y[split.test] == np.bincount(y[split.train]).argmax()) for split in splits]
+    )
+    assert f"{100 * by_hand:.1f}" == "66.5"
+    records = make_records()
+    trivial = trivial_scores(graphs, "accuracy", splits)
+    verdict = judge(records, protocol="nested", trivial=trivial)
+    html = render_page(records, verdict, SETTINGS, COMMAND)
+    (foot,) = re.findall(r"<tfoot>(.*?)</tfoot>", html, re.S)
+    assert re.findall(r"<td>(.*?)</td>", foot) == ["66.5"]
+    assert "chance<small>the most frequent class</small>" in foot
+    figure = figures_of(html)["score_by_pair"]
+    assert rows_of(figure)[-1] == "chance: the most\nfrequent class"
+    (line,) = [one["attributes"] for one in figure["center"] if one["name"] == "Span"]
+    assert line["location"] == pytest.approx(100 * by_hand)
+    assert [one["attributes"]["text"] for one in figure["center"] if one["name"] == "Label"] == [
+        "66.5%"
+    ]
+    assert "<tfoot>" not in rendered(records), "the run does not say"
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "mae"])
+def test_norms_stand_in_the_order_of_their_scores_everywhere(
+    make_records: Make, metric: str
+) -> None:
+    records = make_records(("batch", "graph", "none", "layer", "instance"), metric=metric)
+    verdict = judge(records, protocol="nested")
+    scores = {row.norm: row.score.mean for row in verdict.rows if row.score}
+    order = sorted(scores, key=lambda norm: scores[norm], reverse=metric == "accuracy")
+    assert order != [norm for norm in CATALOG if norm in order]
+    html = render_page(records, verdict, SETTINGS, COMMAND)
+    assert [a["data-norm"] for _, a in Page(html).elements if "data-norm" in a] == order
+    body = html.partition("<tbody>")[2].partition("</tbody>")[0]
+    named = re.findall(r'<th scope="row"><svg.*?</svg>(\w+)', body)
+    assert named == list(map(display_name, order))
+    for place, figure in figures_of(html).items():
+        groups = dict.fromkeys(tuple(norms_of(mark)) for mark in figure["renderers"])
+        assert len(groups) > 1
+        places = [tuple(map(order.index, group)) for group in groups]
+        assert places == sorted(places), place
+        assert all(list(group) == sorted(group) for group in places), place
+
+
+def test_a_ratio_is_turned_with_its_pair(make_records: Make) -> None:
+    verdict = judge(make_records(), protocol="nested")
+    turned = [replace(test, first=test.second, second=test.first) for test in
+              verdict.speed_differences]  # fmt: skip
+    # In half of the pairs the sooner norm is not the better one.
+    turned[::2] = verdict.speed_differences[::2]
+    ratios = ratios_by_score(replace(verdict, speed_differences=tuple(turned[::-1])))
+    assert [(one.first, one.second) for one in ratios] == [
+        (test.first, test.second) for test in verdict.differences
+    ]
+    for one in ratios:
+        (given,) = [test for test in turned if test.involves(one.first, one.second)]
+        if given.first == one.first:
+            assert one == given
+            continue
+        assert one.estimate.mean == 1 / given.estimate.mean
+        assert (one.estimate.low, one.estimate.high) == (
+            1 / given.estimate.high, 1 / given.estimate.low,
+        )  # fmt: skip
+
+
+def test_numbers_of_axes_never_overlap_and_figures_are_told_in_words(html: str) -> None:
+    for place, figure in figures_of(html).items():
+        for axis in (*figure["below"], *figure["left"]):
+            rows = axis["attributes"].get("major_label_overrides") and axis in figure["left"]
+            policy = axis["attributes"]["major_label_policy"]["name"]
+            assert policy == ("AllLabels" if rows else "NoOverlap"), place
+    plots = [a for _, a in Page(html).elements if a.get("class") == "plot"]
+    assert len(plots) == 11
+    for plot in plots:
+        assert plot["role"] == "img"
+        assert len(str(plot["aria-label"])) > 30
+    (scores,) = [a["aria-label"] for a in plots if a["id"] == "score_by_pair"]
+    assert "InstanceNorm, GraphNorm, LayerNorm, BatchNorm and none" in str(scores)
+
+
+def test_page_table_and_sentence_say_the_same_of_rates(make_records: Make) -> None:
+    records = make_records(metric="mae")
+    verdict = judge(records, protocol="nested", unit="kcal/mol")
+    text = flat(Page(render_page(records, verdict, SETTINGS, COMMAND)).text)
+    amount = near(verdict)
+    assert f"within {amount} of that of the leader's best rate" in text
+    assert f"Learning rates within {amount} of the best of" in text
+
+
+def test_p_values_are_called_by_their_adjustment(make_records: Make) -> None:
+    folds = flat(Page(rendered(make_records())).text)
+    seeds = flat(Page(rendered(make_records(protocol="split"), "split")).text)
+    assert "pHolm" in folds
+    assert "pmax-t" in seeds
+    assert "max-t" not in folds
 
 
 def test_the_tied_norms_and_what_it_cost(html: str, make_records: Make) -> None:
@@ -141,9 +351,8 @@ def test_marks_belong_to_norms(html: str) -> None:
     assert norms == {"none", "batch", "layer", "instance", "graph"}
     for root in embedded(html)["document"]["roots"]:
         for mark in root["attributes"]["renderers"]:
-            tagged = [tag for tag in mark["attributes"]["tags"] if tag.startswith("norm:")]
-            assert {tag.removeprefix("norm:") for tag in tagged} <= norms
-            assert tagged
+            assert norms_of(mark)
+            assert set(norms_of(mark)) <= norms
 
 
 @pytest.mark.parametrize("name", [SCRIPT, "</script><!--", "a\"b'c&d", "{{ 7 * 7 }}"])

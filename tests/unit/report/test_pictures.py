@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,16 @@ import pytest
 from matplotlib.colors import to_hex
 
 from graphnorms.lab.judge import judge
+from graphnorms.lab.outcomes import group_trials
+from graphnorms.lab.trivial import Trivial
 from graphnorms.report.page import render_page
 from graphnorms.report.pictures import PICTURES, draw, folder_beside, write_pictures
+from graphnorms.report.series import differences_of, scores_of
 from graphnorms.report.style import display_name, style_of
 from graphnorms.training.record import Record
 
 Make = Callable[..., list[Record]]
+NORMS = ("none", "batch", "layer", "instance", "graph")
 SMALL = {"folds": 5, "epochs": 6, "rates": (0.003, 0.01, 0.03)}
 
 
@@ -59,7 +64,7 @@ def test_every_axis_has_a_name_and_every_norm_its_look(name: str, records, verdi
         assert drawn <= colors | {"#8a8a8a"}
     if name.startswith("learning") or name == "rate_sensitivity":
         legend = [text.get_text() for text in figure.legends[0].get_texts()]
-        assert legend == ["none", "BatchNorm", "LayerNorm", "InstanceNorm", "GraphNorm"]
+        assert legend == [display_name(row.norm) for row in verdict.rows], "by score"
 
 
 def test_curves_are_the_means_over_trials(records, verdict) -> None:
@@ -91,6 +96,85 @@ def test_every_trial_is_a_point(records, verdict) -> None:
     finals = [r for r in records if r.config["stage"] == "final"]
     expected = sorted(100 * record.outcome["test_score"] for record in finals)
     np.testing.assert_allclose(sorted(points), expected, rtol=1e-12)
+
+
+def test_every_difference_is_that_to_the_best_on_its_fold(records, verdict) -> None:
+    """Worked out from the records, which know neither verdicts nor figures."""
+    score = {(r.config["norm"], r.config["split"]["fold"]): r.outcome["test_score"] for r in records
+             if r.config["stage"] == "final"}  # fmt: skip
+    axis = draw("score_by_pair", records, verdict).axes[1]
+    best = max(NORMS, key=lambda norm: np.mean([score[norm, fold] for fold in range(5)]))
+    assert axis.get_xlabel() == f"Difference to {display_name(best)} (points)"
+    for norm in set(NORMS) - {best}:
+        style = style_of(norm)
+        drawn = [x for line in axis.get_lines() if to_hex(line.get_color()) == style.color.lower()
+                 and line.get_marker() in "osD^X" for x in line.get_xdata()]  # fmt: skip
+        expected = [100 * (score[norm, fold] - score[best, fold]) for fold in range(5)]
+        np.testing.assert_allclose(sorted(drawn), sorted(expected), atol=1e-9)
+
+
+def test_the_recommended_norm_is_marked(make_records: Make) -> None:
+    records = make_records(epochs=3, rates=(0.003, 0.01))
+    verdict = judge(records, protocol="nested")
+    assert verdict.recommendation is not None
+    name = f"★ {display_name(verdict.recommendation.norm)}"
+    legend = [text.get_text() for text in
+              draw("learning_curves", records, verdict).legends[0].get_texts()]  # fmt: skip
+    for picture in ("score_by_pair", "time_to_target"):
+        axis = draw(picture, records, verdict).axes[0]
+        for names in ([label.get_text() for label in axis.get_yticklabels()], legend):
+            assert [text for text in names if "★" in text] == [name]
+
+
+def test_only_trials_that_count_have_a_difference(make_records: Make) -> None:
+    missing = {"missing": lambda norm, fold: norm == "batch" and fold == 3}
+    records = make_records(("none", "batch", "graph"), **{**SMALL, "folds": 8}, **missing)
+    verdict = judge(records, protocol="nested")
+    assert verdict.shared == 7
+    trials = group_trials(records, protocol="nested")
+    scores = scores_of(trials, verdict)
+    assert {norm: len(of_norm) for norm, of_norm in scores.items()} == {
+        "graph": 8, "batch": 7, "none": 8,
+    }  # fmt: skip
+    differences = differences_of(scores, verdict)
+    assert differences.keys() == scores.keys() - {verdict.best}
+    assert {len(of_norm) for of_norm in differences.values()} == {7}
+    for norm, of_norm in differences.items():
+        test = verdict.row(norm).difference
+        assert test is not None
+        assert np.mean([*of_norm.values()]) == pytest.approx(100 * test.estimate.mean)
+
+
+def test_chance_is_drawn_and_named(records, make_records: Make) -> None:
+    def drawn(level: float):
+        trivial = Trivial(held_out=[level] * 5, train=[0.6] * 5)
+        verdict = judge(records, protocol="nested", trivial=trivial)
+        axis = draw("score_by_pair", records, verdict).axes[0]
+        names = [label.get_text() for label in axis.get_yticklabels()]
+        assert names[-1] == "chance: the most\nfrequent class"
+        lines = [line for line in axis.get_lines() if line.get_linestyle() == ":"]
+        return [text.get_text() for text in axis.texts], [x for line in lines for x in
+                                                          line.get_xdata()]  # fmt: skip
+
+    assert drawn(0.665) == (["66.5%"], [66.5, 66.5])
+    assert drawn(0.1) == (["◂ 10.0%"], []), "far off: it would take most of the axis"
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_numbers_of_an_axis_do_not_overlap(name: str, records, verdict) -> None:
+    figure = draw(name, records, verdict)
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        for of_axis in (axis.xaxis, axis.yaxis):
+            low, high = sorted(of_axis.get_view_interval())
+            boxes = [
+                tick.label1.get_window_extent()
+                for tick in of_axis.get_major_ticks()
+                if tick.label1.get_text() and tick.label1.get_visible()
+                and low <= tick.get_loc() <= high
+            ]  # fmt: skip
+            for one, other in itertools.combinations(boxes, 2):
+                assert not one.overlaps(other), (name, one, other)
 
 
 def test_there_are_the_figures_of_the_page(records, verdict) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from scipy import stats
 from tests.records import synthetic_records
 
+from graphnorms.lab import wording_datasets
 from graphnorms.lab.judge import judge
 from graphnorms.report.several import Part, names_of, write_several
+from graphnorms.report.style import display_name
 
 METRICS = {"first": "accuracy", "second": "mae", "third": "roc_auc"}
 
@@ -49,7 +52,7 @@ def test_ranks_and_the_verdict_of_each(tmp_path):
         dict(zip(norms, ranks, strict=True))
     )
     page = path.read_text(encoding="utf-8")
-    assert across.sentence.replace("'", "&#39;") in page
+    assert wording_datasets.across(across, display_name).replace("'", "&#39;") in page
     for each in parts:
         assert each.command in page
         best = each.verdict.row(each.verdict.best)
@@ -67,6 +70,54 @@ def test_what_flatters_is_said_and_what_is_missing_too(tmp_path):
     page = path.read_text(encoding="utf-8")
     assert "paper: Optimistic" in page
     assert re.search(r"left out of the ranks:\s+BatchNorm", page)
+
+
+def test_an_unfinished_run_is_shown_but_does_not_count(tmp_path):
+    """Later norms are better: by hand graph is first and none last in both finished runs.
+
+    In the unfinished one it is the other way round, which would give graph rank 7/3.
+    """
+    norms = ("none", "batch", "layer", "instance", "graph")
+    parts = [
+        part("first"),
+        part("turned", norms=norms[::-1], missing=lambda norm, fold: norm == "none" and fold == 9),
+        part("second"),
+    ]
+    assert [each.verdict.finished for each in parts] == [True, False, True]
+    path = tmp_path / "page.html"
+    across = write_several(path, parts)
+    assert across.ranks == dict(zip(norms[::-1], (1.0, 2.0, 3.0, 4.0, 5.0), strict=True))
+    assert across.left_out == ("turned",)
+    assert across.datasets == ("first", "second")
+    assert "Left out, as unfinished: turned." in across.sentence
+    page = path.read_text(encoding="utf-8")
+    assert page.count("unfinished, not ranked") == 1
+    assert page.count("Unfinished: it does not count in the ranks.") == 1
+    assert "Left out, as unfinished: turned." in page
+    with pytest.raises(ValueError, match="only 1 is; finish turned first"):
+        write_several(path, parts[:2])
+
+
+def test_norms_stand_in_one_order(tmp_path):
+    path = tmp_path / "page.html"
+    across = write_several(path, [part("first"), part("second", "mae")])
+    page = path.read_text(encoding="utf-8")
+    rows = re.findall(r'<th scope="row"><svg.*?</svg>([^<\n]+)', page)
+    assert [row.strip() for row in rows] == list(map(display_name, across.ranks))
+
+
+def test_no_folder_is_told_but_in_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    paths = {name: f"/home/someone/data/{name}/raw" for name in ("MUTAG", "PTC")}
+    parts = [part(path) for path in paths.values()]
+    names = names_of([*paths.values()], [Path("a"), Path("b")])
+    assert names == ["MUTAG", "PTC"]
+    path = tmp_path / "page.html"
+    write_several(path, [replace(each, name=name) for each, name in zip(parts, names, strict=True)])
+    page = path.read_text(encoding="utf-8")
+    assert "/home/someone" not in page
+    assert "<span>graphnorms compare ~/data/MUTAG/raw</span>" in page
+    assert "MUTAG · GIN · protocol nested" in page
 
 
 def test_names_do_no_harm(tmp_path):

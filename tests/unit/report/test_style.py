@@ -4,7 +4,7 @@ import pytest
 
 from graphnorms.layers import names
 from graphnorms.report.drawing import look_of
-from graphnorms.report.style import display_name, in_order, style_of
+from graphnorms.report.style import display_name, style_of
 from graphnorms.report.swatch import swatch
 
 STYLES = [style_of(name) for name in names()]
@@ -39,10 +39,6 @@ def test_an_unknown_norm_always_looks_the_same() -> None:
     assert style_of("my-norm") == style_of("my-norm")
     assert display_name("my-norm") == "my-norm"
     assert len({style_of(f"norm {number}") for number in range(50)}) == 50
-
-
-def test_known_norms_come_first_and_in_their_order() -> None:
-    assert in_order(["zebra", "graph", "apple", "none"]) == ["none", "graph", "apple", "zebra"]
 
 
 def contrast(first: str, second: str) -> float:

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from graphnorms.lab.judge import judge
+from graphnorms.lab.trivial import Trivial
 from graphnorms.lab.verdict import Verdict
 from graphnorms.report.table import ascii_only, leaderboard
 from graphnorms.training.record import Record
@@ -51,6 +52,58 @@ def test_the_best_is_first_and_said(make_records: Make) -> None:
         line for line in printed(verdict, 80).splitlines() if line.split()[:1] == [verdict.best]
     )
     assert " best " in first
+
+
+def lines_of(text: str) -> dict[str, str]:
+    """The lines of a table by their first word, the first of each."""
+    return {line.split()[0]: line for line in reversed(text.splitlines()) if line.strip()}
+
+
+@pytest.mark.parametrize(("plain", "star"), [(False, "★"), (True, "<-")])
+def test_the_recommended_norm_is_marked_and_no_other(
+    make_records: Make, plain: bool, star: str
+) -> None:
+    verdict = judge(make_records(), protocol="nested")
+    assert verdict.recommendation is not None
+    lines = lines_of(printed(verdict, 80, plain=plain))
+    marked = {norm for norm in ("none", "batch", "layer", "instance", "graph")
+              if star in lines[norm]}  # fmt: skip
+    assert marked == {verdict.recommendation.norm}
+    assert f"{star} recommended" in printed(verdict, 80, plain=plain)
+
+
+def test_nothing_is_marked_where_nothing_is_recommended(make_records: Make) -> None:
+    verdict = judge(make_records(missing=lambda norm, fold: fold > 2), protocol="nested")
+    assert verdict.recommendation is None
+    assert "★" not in printed(verdict, 80)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_chance_has_a_line_in_words(make_records: Make, plain: bool) -> None:
+    levels = [0.5, 0.6, 0.55, 0.65, 0.7, 0.5, 0.6, 0.55, 0.65, 0.7]
+    trivial = Trivial(held_out=levels, train=[0.6] * 10)
+    text = printed(judge(make_records(), protocol="nested", trivial=trivial), 80, plain=plain)
+    assert lines_of(text)["chance"].split() == ["chance", "60.0"]
+    assert "chance: naming the most frequent class for every item" in text
+    mae = judge(make_records(metric="mae"), protocol="nested", trivial=trivial)
+    assert "chance: predicting the median target for every item" in printed(mae, 80)
+    assert "chance" not in printed(judge(make_records(), protocol="nested"), 80)
+
+
+@pytest.mark.parametrize(("plain", "sign"), [(False, "±"), (True, "+-")])
+def test_means_and_their_intervals_stand_below_one_another(
+    make_records: Make, plain: bool, sign: str
+) -> None:
+    trivial = Trivial(held_out=[0.6] * 10, train=[0.6] * 10)
+    verdict = judge(make_records(), protocol="nested", trivial=trivial)
+    lines = lines_of(printed(verdict, 80, plain=plain))
+    rows = [lines[norm] for norm in ("none", "batch", "layer", "instance", "graph")]
+    ends = {row.index(sign) for row in rows}
+    assert len(ends) == 1
+    assert lines["chance"].rstrip()[-4:] == "60.0"
+    assert len(lines["chance"].rstrip()) == ends.pop()
+    seconds = {row.rindex(sign) for row in rows if row.count(sign) == 2}
+    assert len(seconds) == 1
 
 
 def test_plain_is_ascii_even_with_a_strange_name(make_records: Make) -> None:

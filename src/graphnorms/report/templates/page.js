@@ -25,6 +25,7 @@
       }
       for (const grid of plot.center) {
         if (grid.type === "Grid" && grid.grid_line_color) grid.setv({ grid_line_color: rule, grid_line_alpha: 1 });
+        if (grid.type === "Label") grid.setv({ text_color: muted });
       }
     }
   };
