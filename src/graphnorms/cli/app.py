@@ -20,7 +20,10 @@ from graphnorms.cli.terminal import terminal
 
 
 class Interrupted(Exception):
-    """Raised at Ctrl-C by commands without a message of their own: typer would exit silently."""
+    """Raised at Ctrl-C or SIGTERM by commands without a message of their own.
+
+    At a `KeyboardInterrupt` typer would exit silently. Its cause is what was raised.
+    """
 
 
 class _Commands(typer.core.TyperGroup):
@@ -28,8 +31,8 @@ class _Commands(typer.core.TyperGroup):
         try:
             interrupts.interrupt_again()
             return super().invoke(context)
-        except KeyboardInterrupt:
-            raise Interrupted from None
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
 
 
 app = typer.Typer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from graphnorms.comparison.repeat import command_of
 from graphnorms.comparison.sources import load_again
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import require_suffix
+from graphnorms.interrupts import INTERRUPTED
 from graphnorms.lab.plan import CodeVersions, Schedule
 from graphnorms.lab.protocol import CompareSettings
 from graphnorms.lab.runs import CONFIG, REPORT, read_config
@@ -41,6 +42,7 @@ class Comparison:
         command: What repeats it.
         dataset: The graphs, where they are at hand.
         factory: What makes the model, where that is a function in memory.
+        norm_functions: What makes norms, by name, where these are functions in memory.
         trivial: The scores of the trivial predictor, where the run has kept them.
     """
 
@@ -50,6 +52,7 @@ class Comparison:
     command: str
     dataset: GraphSet | None = field(default=None, repr=False)
     factory: Callable[..., Any] | None = field(default=None, repr=False)
+    norm_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict, repr=False)
     trivial: Trivial | None = field(default=None, repr=False)
 
     @cached_property
@@ -62,12 +65,14 @@ class Comparison:
         from graphnorms.lab.judge import judge
 
         settings = self.settings
+        paper = settings.protocol == "paper"  # where what gives a score is among what chooses
         return judge(
             self.records,
             protocol=settings.protocol,
             norms=settings.norms,
             margin=settings.margin,
-            planned=settings.reported_trials,
+            planned=settings.scored_trials,
+            selection=settings.reported_trials if paper else settings.selection_trials,
             unit=settings.unit,
             trivial=self.trivial,
         )
@@ -205,7 +210,9 @@ class Comparison:
                 records, predictor = train_stack(configs, graphs, keep=record.key)
                 again = next(each for each in records if each.key == record.key)
             else:
-                again, predictor = train(config, graphs, factory=self.factory)
+                again, predictor = train(
+                    config, graphs, factory=self.factory, norms=self.norm_functions
+                )
         if predictor is None or again.from_json(again.to_json()).outcome != record.outcome:
             raise GraphnormsError(
                 "the trial did not end as it did before, so there is no model of it to write; it "
@@ -294,18 +301,26 @@ def open_comparison(folder: str | Path) -> Comparison:
 
 
 class ComparisonInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a comparison: what is done is kept, and the same call continues.
+    """Ctrl-C or SIGTERM during a comparison: what is done is kept, and the same call continues.
 
     Args:
         comparison: What there is; its `records` may be empty.
         problem: Why the page of what there is cannot be written, if so.
+        how: What to say of the end, and the exit code of a command, see
+            `graphnorms.interrupts.how_ended`.
     """
 
-    def __init__(self, comparison: Comparison, problem: str = "") -> None:
+    def __init__(
+        self,
+        comparison: Comparison,
+        problem: str = "",
+        how: tuple[str, int] = ("interrupted", INTERRUPTED),
+    ) -> None:
         done, planned = len(comparison.records), comparison.planned
         page = f"; the report could not be written ({problem})" if problem else ""
+        words, self.code = how
         super().__init__(
-            f"interrupted: {done} of {planned} trials; run the same command again to continue{page}"
+            f"{words}: {done} of {planned} trials; run the same command again to continue{page}"
         )
         self.comparison = comparison
 

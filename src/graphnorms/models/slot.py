@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
-from graphnorms.layers.factory import lookup, make_norm
+from graphnorms.layers.factory import make_norm, needs_of
+from graphnorms.layers.own import OwnNorm
 from graphnorms.segments import Segments
 
 NORM_PLACES: Final = ("before-activation", "after-activation")
@@ -51,7 +52,8 @@ class NormSlot(nn.Module):
     | norm after the activation | $\mathrm{Norm}(f(x)) + r$ | $\mathrm{Norm}(f(x) + r)$ |
 
     Args:
-        norm: The normalization as text: its catalogue name, arguments behind a colon.
+        norm: The normalization as text: its catalogue name, arguments behind a colon; or one of
+            the user's own.
         channels: Width of the features.
         eps: Its ε, where it has one.
         place: `"before-activation"` or `"after-activation"`.
@@ -65,7 +67,7 @@ class NormSlot(nn.Module):
 
     def __init__(
         self,
-        norm: str,
+        norm: str | OwnNorm,
         channels: int,
         *,
         eps: float = 1e-5,
@@ -81,7 +83,7 @@ class NormSlot(nn.Module):
         ):
             if given not in known:
                 raise unknown_name(kind, given, known)
-        self.needs = lookup(norm).needs
+        self.needs = needs_of(norm)
         arguments: dict[str, Any] = {"eps": eps}
         for need, argument, size in (
             ("types", "num_types", num_types),

@@ -30,10 +30,11 @@ def stack_of(config: TrialConfig) -> str | None:
     """Return what trials must share to be trained at once; None for one that is trained alone.
 
     All but the norm, the learning rate, the weight decay and the seed, which has to be the same
-    where it gives the order of the batches (see `TrialConfig.order_seed`). Models of the user's
-    own, and norms that draw random numbers, are alone.
+    where it gives the order of the batches (see `TrialConfig.order_seed`). Models and norms of the
+    user's own, and norms that draw random numbers, are alone.
     """
-    if is_own(config.model) or not is_stackable(config.norm):
+    own = is_own(config.model) or config.norm_source is not None
+    if own or not is_stackable(config.norm):
         return None
     shared = {name: value for name, value in config.to_dict().items() if name not in _OWN}
     return content_hash(shared | {"order": config.seed_of_order})
