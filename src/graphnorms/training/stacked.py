@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.data import GraphSet
+from graphnorms.data.columns import Encoding
 from graphnorms.layers.factory import lookup
 from graphnorms.models import GNN
 from graphnorms.models.stacked import StackedGNN, is_stackable
@@ -140,7 +141,8 @@ def _train_stack(
     for config, course, model in zip(trial.configs, courses, trial.model.models, strict=True):
         if course.state and not course.reason:
             model.load_state_dict(course.state)
-            predictor = Predictor(model, trial.objective, dataset.task, config).eval()
+            encoding, outcome = Encoding.of(dataset), records[config.key].outcome
+            predictor = Predictor(model, trial.objective, encoding, config, outcome).eval()
     return [records[config.key] for config in configs], predictor
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.data import GraphSet, SplitConfig, split_items
+from graphnorms.data.columns import Encoding
 from graphnorms.layers.factory import needs_of
 from graphnorms.models.initialize import derive_seed, seed_draws
 from graphnorms.process_state import known_state
@@ -124,11 +125,13 @@ def _train(
         course.took(between - begin, time.perf_counter() - between)
         if on_epoch is not None:
             on_epoch()
+    record = course.record(trial.counts(), time.perf_counter() - started)
     predictor = None
     if course.state and not course.reason:
         trial.model.load_state_dict(course.state)
-        predictor = Predictor(trial.model, trial.objective, dataset.task, config).eval()
-    return course.record(trial.counts(), time.perf_counter() - started), predictor
+        encoding = Encoding.of(dataset)
+        predictor = Predictor(trial.model, trial.objective, encoding, config, record.outcome).eval()
+    return record, predictor
 
 
 class Loop(ABC, Generic[T, L]):

@@ -191,7 +191,7 @@ def _replace_norms(own: OwnModel, norm: str | OwnNorm) -> None:
         if known is None or known.channels is None:
             raise ValueError(
                 f"a {type(old).__name__} in the model of {own.config.name} does not say its "
-                f"width, which {norm.name} is made for; take the norm as an argument: norm(channels)"
+                f"width, which {norm.name} needs; take the norm as an argument: norm(channels)"
             )
         return norm.layer(known.channels)
 
