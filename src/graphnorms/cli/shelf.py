@@ -100,9 +100,9 @@ def show(
     if parquet is not None:
         written.append(f"trials:  {comparison.to_parquet(parquet)}")
     if export is not None:
-        trial = comparison.to_export(norm)
         written.append(f"model:   {comparison.export(export, norm)}")
-        written.append(f"         {trial_words(trial, comparison.settings.unit)}")
+        words = trial_words(comparison.to_export(norm), comparison.settings.unit)
+        written.append(f"         {words}")
     console = terminal(stderr=as_json)
     for line in written:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
