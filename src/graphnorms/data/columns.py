@@ -100,6 +100,9 @@ class Columns:
         Raises:
             DatasetError: The data do not have what the columns are of, or values without a column.
         """
+        given = None if attributes is None or labels is not None else attributes.shape[1]
+        if "labels" in self.needs and given == self.width:  # encoded already
+            return _tensor(attributes)
         parts: list[Tensor] = []
         if self.attributes:
             parts.append(self._attributes(name, labels, attributes))
@@ -117,7 +120,7 @@ class Columns:
                 f"data set {name!r} has {has}, but the model was trained on "
                 f"{count(self.attributes, 'attribute')} of each {self.noun}"
             )
-        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+        return _tensor(values)
 
     def _one_hot(
         self, name: str, rows: int, labels: Labels | None, degree: Integers | None
@@ -194,6 +197,10 @@ class Encoding:
         if self.task.kind == "classification":
             return torch.full((items,), -1)
         return torch.full((items, self.task.outputs), torch.nan)
+
+
+def _tensor(values: Any) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
 
 def values_of(column: NDArray[Any]) -> tuple[int, ...]:
