@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from graphnorms.comparison import compare, open_comparison, prepare
-from graphnorms.comparison.predict import predict
+from graphnorms.comparison import compare, open_comparison, predict, prepare
 from graphnorms.data import load_dataset
 from graphnorms.errors import GraphnormsError, RunExistsError
 from graphnorms.lab.choices import Choices

@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from graphnorms import cli
-from graphnorms.comparison import Comparison, compare
-from graphnorms.comparison.predict import predict
+from graphnorms.comparison import Comparison, compare, predict
 from graphnorms.data import GraphSet, SplitConfig, from_pyg, load_dataset, save_npz, split_items
 from graphnorms.data.columns import Columns
 from graphnorms.errors import DatasetError, GraphnormsError

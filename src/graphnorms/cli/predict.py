@@ -49,7 +49,7 @@ def predict(
     are refused.
     """
     with interrupts.loading():
-        from graphnorms.comparison.predict import predict as run
+        from graphnorms.comparison import predict as run
         from graphnorms.files import replacing
 
     found = run(model, dataset, factory=factory, norm=norm, drop_empty=drop_empty or None)
