@@ -25,7 +25,8 @@ _BASELINE: Final = "none"
 _NODES: Final = 5
 """Of the example: neither its number of graphs, 2, nor of edges, 8."""
 
-_LAYERS: Final[tuple[type[nn.Module], ...]] = (OwnLayer, *{row.layer for row in CATALOG.values()})
+_OURS: Final = tuple({row.layer for row in CATALOG.values()})
+_LAYERS: Final[tuple[type[nn.Module], ...]] = (OwnLayer, *_OURS)
 
 
 class NormMaker:
@@ -206,9 +207,9 @@ def _hand_batch(own: OwnModel) -> None:
     for module in own.modules():
         if isinstance(module, OwnLayer):
             module.register_forward_pre_hook(_complete, with_kwargs=True)
-    if any(isinstance(module, _LAYERS) for module in own.modules()):
+    if any(isinstance(module, _OURS) for module in own.modules()):
         replace_norms(
-            own.model, to=lambda norm: norm, where=lambda name, norm: isinstance(norm, _LAYERS),
+            own.model, to=lambda norm: norm, where=lambda name, norm: isinstance(norm, _OURS),
             keep_parameters=False,
         )  # fmt: skip
 
