@@ -215,6 +215,13 @@ def _places(column: NDArray[Any], known: NDArray[Any]) -> tuple[Integers, NDArra
     """The place of each value among those known, and whether it is."""
     if not len(known):
         return np.zeros(len(column), np.int64), np.zeros(len(column), bool)
+    last = int(known[-1])
+    if known[0] >= 0 and last < _COUNTED:  # a table, which is quicker than a search
+        table = np.full(last + 2, -1)
+        table[known] = np.arange(len(known))
+        inside = (column >= 0) & (column <= last)
+        place = table[np.where(inside, column, last + 1).astype(np.int64)]
+        return place.clip(min=0), place >= 0
     if column.dtype == np.uint64 and known[0] >= 0:
         known = known.astype(np.uint64)  # else both become floats
     place = np.searchsorted(known, column).clip(max=len(known) - 1)
