@@ -1,6 +1,7 @@
-"""Ctrl-C while the command line is loading: it ends at once, in one line.
+"""Ctrl-C and SIGTERM: what they raise, and how they end the command while it is loading.
 
-A `KeyboardInterrupt` would show a traceback there, or be lost in the C code that is being loaded.
+There, at once and in one line: an exception would show a traceback, or be lost in the C code that
+is being loaded.
 """
 
 from __future__ import annotations
@@ -17,6 +18,22 @@ from typing import Any, Final
 INTERRUPTED: Final = 130
 """The exit code after Ctrl-C."""
 
+TERMINATED: Final = 143
+"""The exit code after SIGTERM."""
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+"""What asks a process to end: Ctrl-C; `timeout`, Slurm, `docker stop`."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM was sent; it ends what is running as Ctrl-C does."""
+
+
+def how_ended(error: BaseException | None) -> tuple[str, int]:
+    """Return what to say of an end by a signal, and the exit code."""
+    terminated = isinstance(error, Terminated)
+    return ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
+
 
 def _is_command() -> bool:
     started, given = Path(sys.argv[0]).stem if sys.argv else "", sys.orig_argv[1:]
@@ -30,20 +47,23 @@ IS_COMMAND: Final = _is_command()
 
 
 def leave_at_once() -> None:
-    """From now on Ctrl-C ends the process; nothing has begun that would be lost."""
+    """From now on the signals end the process; nothing has begun that would be lost."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _leave)
+        for number in SIGNALS:
+            signal.signal(number, _leave)
 
 
 def interrupt_again() -> None:
-    """From now on Ctrl-C is a `KeyboardInterrupt` again."""
+    """From now on the signals raise again."""
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGTERM) is _leave:
+        signal.signal(signal.SIGTERM, _terminate)
 
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Have Ctrl-C end the command at once while it loads more code."""
+    """Have the signals end the command at once while it loads more code."""
     if IS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         leave_at_once()
     try:
@@ -52,6 +72,36 @@ def loading() -> Iterator[None]:
         interrupt_again()
 
 
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Have SIGTERM raise `Terminated` in the block, where nobody else has a handler for it."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        _terminate.told = False
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class _Terminate:
+    """Raises at the first signal only: `timeout` sends two, which would disturb the tidying up."""
+
+    told = False
+
+    def __call__(self, number: int, frame: Any) -> None:
+        if not self.told:
+            self.told = True
+            raise Terminated
+
+
+_terminate: Final = _Terminate()
+
+
 def _leave(number: int, frame: Any) -> None:
-    os.write(2, b"graphnorms: interrupted\n")
-    os._exit(INTERRUPTED)
+    words, code = how_ended(Terminated() if number == signal.SIGTERM else None)
+    os.write(2, f"graphnorms: {words}\n".encode())
+    os._exit(code)

@@ -21,6 +21,7 @@ from types import FunctionType, ModuleType
 from typing import Any, Final, NoReturn
 
 from graphnorms.errors import one_line
+from graphnorms.interrupts import SIGNALS
 from graphnorms.process_state import kept_state
 
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
@@ -32,6 +33,27 @@ _PLAIN: Final = (str, int, float, bool, bytes, type(None))
 def is_spec(text: str) -> bool:
     """Whether a text has the form `module:function`."""
     return _SPEC.fullmatch(text) is not None
+
+
+def as_spec(text: str) -> str:
+    """Return `module:function` for `folder/file.py:function`; any other text as it is.
+
+    Raises:
+        ValueError: The file is not below the current directory, where modules are looked for.
+    """
+    file, colon, function = text.partition(":")
+    if not (colon and file.endswith(".py")):
+        return text
+    path = Path(file)
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    parts = path.with_suffix("").parts
+    if not all(part.isidentifier() for part in parts):
+        raise ValueError(
+            f"{text!r}: {file} is no module below the current directory ({Path.cwd()}); work in "
+            "its folder, or install it"
+        )
+    return f"{'.'.join(parts)}:{function}"
 
 
 def find(spec: str, makes: str) -> Callable[..., Any]:
@@ -143,38 +165,44 @@ def no_exit(doing: str) -> Iterator[None]:
         try:
             yield
         except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-            if pressed():
-                raise
+            if asked := pressed():
+                raise asked from None
             raise ExitError(
                 f"{doing} raised {one_line(error)}; what a script does when it is run goes under "
                 'if __name__ == "__main__":'
             ) from error
         finally:
             setattr(argparse.ArgumentParser, "error", usage)  # noqa: B010
-    if pressed():  # and the code has caught it
-        raise KeyboardInterrupt
+    if asked := pressed():  # and the code has caught it
+        raise asked
 
 
 @contextmanager
-def interrupts() -> Iterator[Callable[[], bool]]:
-    """Notice whether Ctrl-C is pressed, which code may also pretend or catch."""
-    handler = signal.getsignal(signal.SIGINT)
+def interrupts() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
+    """Notice Ctrl-C and SIGTERM, which code may also pretend or catch.
+
+    Yields:
+        What returns the exception of the first of them, or None.
+    """
     in_main = threading.current_thread() is threading.main_thread()
-    if not (in_main and callable(handler)):  # Ctrl-C does not come here
-        yield lambda: False
-        return
-    count = 0
+    found = {number: signal.getsignal(number) for number in SIGNALS if in_main}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
+    raised: list[KeyboardInterrupt] = []
 
     def note(number: int, frame: Any) -> None:
-        nonlocal count
-        count += 1
-        handler(number, frame)
+        try:
+            handlers[signal.Signals(number)](number, frame)
+        except KeyboardInterrupt as error:
+            raised.append(error)
+            raise
 
-    signal.signal(signal.SIGINT, note)
+    for number in handlers:  # others do not come here
+        signal.signal(number, note)
     try:
-        yield lambda: count > 0
+        yield lambda: raised[0] if raised else None
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _raised(module: str, error: Exception) -> ValueError:

@@ -7,19 +7,19 @@ import io
 import os
 import sys
 
-from graphnorms.interrupts import INTERRUPTED, IS_COMMAND
+from graphnorms.interrupts import INTERRUPTED, IS_COMMAND, TERMINATED, how_ended
 
 
 def main() -> int:
     """Run the command line and return its exit code, see `_main`."""
-    # The process that looks after the workers' semaphores would have the last word of Ctrl-C.
+    # The process that looks after the workers' semaphores would have the last word of a signal.
     asked = os.environ.get("PYTHONWARNINGS")
     quiet = "ignore:resource_tracker:UserWarning"
     os.environ["PYTHONWARNINGS"] = f"{asked},{quiet}" if asked else quiet
     code = _main()
-    if code == INTERRUPTED and IS_COMMAND:
-        # Where Ctrl-C met code that Python ran from text, a dataclass being made say, Python would
-        # end with another code than this.
+    if code in (INTERRUPTED, TERMINATED) and IS_COMMAND:
+        # Where a signal met code that Python ran from text, a dataclass being made say, Python
+        # would end with another code than this.
         sys.stdout.flush()
         os._exit(code)
     return code
@@ -29,7 +29,7 @@ def _main() -> int:
     """Run the command line and return its exit code.
 
     0: done; 1: no trial was completed, or nobody reads the output; 2: bad input; 3: a fault of
-    graphnorms itself; 130: interrupted. An error is one line on standard error; with
+    graphnorms itself; 130: Ctrl-C; 143: SIGTERM. An error is one line on standard error; with
     GRAPHNORMS_TRACEBACK=1 in the environment it shows where it arose instead.
     """
     for package in ("typer", "rich"):
@@ -48,9 +48,10 @@ def _main() -> int:
         code = app(standalone_mode=False, prog_name="graphnorms")
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except (KeyboardInterrupt, Interrupted):
-        complain("interrupted")
-        return INTERRUPTED
+    except (KeyboardInterrupt, Interrupted) as error:
+        words, code = how_ended(error.__cause__ or error)
+        complain(words)
+        return code
     except BrokenPipeError:
         # Python flushes once more at its end; let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,6 +13,7 @@ from graphnorms.cli import completion
 from graphnorms.cli.bench import bench
 from graphnorms.cli.compare import compare
 from graphnorms.cli.data import data
+from graphnorms.cli.predict import predict
 from graphnorms.cli.report import report
 from graphnorms.cli.shelf import runs, show
 from graphnorms.cli.study import study
@@ -20,7 +21,10 @@ from graphnorms.cli.terminal import terminal
 
 
 class Interrupted(Exception):
-    """Raised at Ctrl-C by commands without a message of their own: typer would exit silently."""
+    """Raised at Ctrl-C or SIGTERM by commands without a message of their own.
+
+    At a `KeyboardInterrupt` typer would exit silently. Its cause is what was raised.
+    """
 
 
 class _Commands(typer.core.TyperGroup):
@@ -28,8 +32,8 @@ class _Commands(typer.core.TyperGroup):
         try:
             interrupts.interrupt_again()
             return super().invoke(context)
-        except KeyboardInterrupt:
-            raise Interrupted from None
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
 
 
 app = typer.Typer(
@@ -45,6 +49,7 @@ app.command()(data)
 app.command()(runs)
 app.command()(show)
 app.command()(report)
+app.command()(predict)
 app.add_typer(bench, name="bench")
 app.add_typer(study, name="study")
 
@@ -58,11 +63,13 @@ EXAMPLES = {
     "compare nci5k --protocol split": "a regression on a given split",
     "compare PATH": "your graphs: TU folder, powerful-gnns text, .npz, module:factory",
     "compare DATA --model my_models:Net": "your own model, its norms exchanged",
+    "compare DATA --norms none,my_norms:Norm": "your own norm beside others",
     "data PATH": "what your data hold and allow: twins, ceilings, what size alone scores",
     "compare --norms none,graph --dry-run": "what that would do, and for how long",
     "compare --resume": "go on where it was interrupted",
     "runs": "the comparisons there are",
     "show RUN --export best.safetensors": "one of them again, and its best model",
+    "predict best.safetensors DATA": "what that model says of other graphs",
     "report RUN RUN -o page.html": "one page over several data sets or models",
     "study list": "claims of the literature, and what was measured of them",
     "norms": "the normalizations there are",

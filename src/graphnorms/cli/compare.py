@@ -23,7 +23,8 @@ def compare(
     norms: Annotated[
         str | None,
         typer.Option(
-            help="Normalizations, with commas in between; none is always among them.",
+            help="Normalizations, with commas in between; module:function is one of your own; "
+            "none is always among them.",
             show_default=",".join(DEFAULT_NORMS),
             autocompletion=completion.norms,
         ),
@@ -198,7 +199,7 @@ def compare(
             comparison = run(dataset, **choices, **asked, **where, progress=display)
         except (ComparisonInterrupted, ReportError) as caught:
             comparison, problem = caught.comparison, str(caught)
-            code = interrupts.INTERRUPTED if isinstance(caught, ComparisonInterrupted) else 1
+            code = caught.code if isinstance(caught, ComparisonInterrupted) else 1
     if as_json:
         print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
     else:

@@ -66,7 +66,7 @@ def show(
     norm: Annotated[
         str | None,
         typer.Option(
-            help="Of this norm instead, for --export.",
+            help="Of this norm instead, for --export; needed where the verdict recommends none.",
             show_default=False,
             autocompletion=completion.norm,
         ),
@@ -82,6 +82,7 @@ def show(
     """Show the outcome of a comparison again, finished or not."""
     from graphnorms.cli.display import Display
     from graphnorms.comparison import open_comparison
+    from graphnorms.comparison.exporting import trial_words
 
     if norm is not None and export is None:
         raise ValueError(f"norm {norm} says whose model to export; give --export FILE as well")
@@ -100,6 +101,8 @@ def show(
         written.append(f"trials:  {comparison.to_parquet(parquet)}")
     if export is not None:
         written.append(f"model:   {comparison.export(export, norm)}")
+        words = trial_words(comparison.to_export(norm), comparison.settings.unit)
+        written.append(f"         {words}")
     console = terminal(stderr=as_json)
     for line in written:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

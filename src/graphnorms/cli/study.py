@@ -19,7 +19,7 @@ from rich.text import Text
 from graphnorms.cli import complain
 from graphnorms.cli.stopwatch import duration
 from graphnorms.cli.terminal import terminal
-from graphnorms.interrupts import INTERRUPTED
+from graphnorms.interrupts import INTERRUPTED, TERMINATED
 from graphnorms.studies.catalog import NAMES, TOPICS, study_named
 from graphnorms.studies.results import PNG, RESULT, STUDIES, SVG
 
@@ -81,7 +81,7 @@ def _command(name: str, words: str, *, every: bool = False) -> None:
         settings = _settings(seed=seed, full=full, tiny=tiny, data=data)
         chosen = [study_named(each) for each in (NAMES if every else [name])]
         code = _run(chosen, settings, workers, out, redraw=redraw, as_json=as_json)
-        if every and code != INTERRUPTED:
+        if every and code not in (INTERRUPTED, TERMINATED):
             _write_gallery(out / GALLERY, out, quiet=as_json)
         return code
 
@@ -128,7 +128,7 @@ def _run(
                     )
         except StudyInterrupted as caught:
             complain(str(caught))
-            return INTERRUPTED
+            return caught.code
         except Exception as error:  # one study that fails does not stop the others
             if len(chosen) == 1:
                 raise

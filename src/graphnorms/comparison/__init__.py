@@ -11,16 +11,19 @@ from graphnorms.comparison.outcome import (
     ReportError,
     open_comparison,
 )
+from graphnorms.comparison.prediction import Predictions, predict
 from graphnorms.comparison.progress import Status
 from graphnorms.comparison.several import report_several
 
 __all__ = [
     "Comparison",
     "ComparisonInterrupted",
+    "Predictions",
     "ReportError",
     "Status",
     "compare",
     "open_comparison",
+    "predict",
     "prepare",
     "report_several",
 ]

@@ -15,12 +15,14 @@ from graphnorms.comparison.progress import Clock, Outcomes, Status
 from graphnorms.comparison.repeat import choices_of, command_of
 from graphnorms.comparison.sources import Dataset, asked_of_data, load_again, load_source
 from graphnorms.errors import GraphnormsError, one_line
+from graphnorms.interrupts import how_ended, terminable
 from graphnorms.lab import engines
 from graphnorms.lab.choices import (
     DEFAULT_PRESET,
     DEFAULT_PROTOCOL,
     Choices,
     chosen_model,
+    chosen_norms,
     default_model,
     name_of,
     resolve,
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 def compare(
     dataset: Dataset = None,
     *,
-    norms: Sequence[str] | str | None = None,
+    norms: Sequence[str | Callable[..., Any]] | str | None = None,
     protocol: str | None = None,
     budget: str | None = None,
     model: str | Callable[..., Any] | None = None,
@@ -79,8 +81,8 @@ def compare(
 
     Every norm gets the same splits, seeds, learning rates and budget; its learning rate is chosen
     on validation data and its score taken on test data with fresh seeds. Trials run in worker
-    processes with one thread each; those of a model of your own in a new process each, so that
-    none finds what another has left behind. What is done is kept in the run's folder: the same
+    processes with one thread each; where the model or a norm is your own in a new process each, so
+    that none finds what another has left behind. What is done is kept in the run's folder: the same
     call after an interruption continues there, and after the end it trains nothing and gives the
     same answer.
 
@@ -89,8 +91,11 @@ def compare(
             path of a folder in TU format, a powerful-gnns text file or an `.npz` file,
             `"module:factory"`, a `GraphSet`, or a sequence of PyG `Data`.
         norms: Normalizations as text, or one text with commas in between: catalogue names (see
-            `graphnorms.CATALOG`), arguments behind a colon as in `"pair:scale=2"`. `"none"` is
-            always among them. Default: none, batch, layer, instance and graph.
+            `graphnorms.CATALOG`), arguments behind a colon as in `"pair:scale=2"`. Norms of your
+            own are `"module:function"`, arguments behind a further colon, or in a list the class
+            or function itself, also in a `functools.partial`: it makes a layer, given the number
+            of channels; see `graphnorms.layers.own`. `"none"` is always among them. Default: none,
+            batch, layer, instance and graph.
         protocol: `"nested"` (cross-validation with validation data inside each fold; default),
             `"split"` (one given or random split, several seeds) or `"paper"` (epoch and learning
             rate chosen by the score that is reported, as in the GIN and GraphNorm papers:
@@ -145,7 +150,7 @@ def compare(
         GraphnormsError: There is no run to resume, or no worker process can be started.
         ReportError: Everything is done and kept, but the page cannot be written; it knows the
             comparison.
-        ComparisonInterrupted: Ctrl-C; a `KeyboardInterrupt` that knows what was done.
+        ComparisonInterrupted: Ctrl-C or SIGTERM; a `KeyboardInterrupt` that knows what was done.
         OSError: The run's folder cannot be written.
     """
     plan, config = prepare(
@@ -161,16 +166,16 @@ def compare(
             margin=margin, seed=seed, device=device,
         ),
     )  # fmt: skip
-    with Run(plan.folder, config) as run:
+    with terminable(), Run(plan.folder, config) as run:
         try:
             _train(plan, run, scheduler, progress or _say_nothing)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             comparison = _comparison(plan, run)
             problem = ""
             if comparison.judgeable:
-                # After Ctrl-C a user does not want to wait for figures.
+                # A user does not want to wait for figures, and after SIGTERM there is little time.
                 problem = _problem_of(lambda: comparison.report(figures=False))
-            raise ComparisonInterrupted(comparison, problem) from None
+            raise ComparisonInterrupted(comparison, problem, how_ended(error)) from None
         comparison = _comparison(plan, run)
     if problem := _problem_of(comparison.report):
         raise ReportError(comparison, problem)
@@ -207,6 +212,7 @@ def prepare(
     Raises:
         ValueError, GraphnormsError: As `compare` does, but for what other processes do.
     """
+    from graphnorms.layers.own import OwnNorm
     from graphnorms.models import ModelFactory
 
     for name in _TEXTS:
@@ -220,7 +226,9 @@ def prepare(
     norms = choices.norms
     _require_kind("norms", norms, (str, Sequence), "a text, or a list of texts")
     for norm in norms or ():
-        _require_kind("a norm", norm, str, "a text, such as 'graph' or 'pair:scale=2'")
+        if not callable(norm):
+            expected = "a text, such as 'graph' or 'pair:scale=2', or what makes a norm"
+            _require_kind("a norm", norm, (str, OwnNorm), expected)
     if choices.model is not None and not callable(choices.model):
         kinds = (str, ModelFactory)
         _require_kind("model", choices.model, kinds, "a name, or a function that makes a model")
@@ -241,13 +249,22 @@ def prepare(
                 f"the run in {folder} trains a model made by a function in memory; call compare() "
                 "with it"
             )
-        choices = _continued(choices, settings_of(stored, folder))
+        kept = settings_of(stored, folder)
+        lost = [name for name, about in kept.own_norms.items() if about.get("in_memory")]
+        if choices.norms is None and lost:
+            raise GraphnormsError(
+                f"the run in {folder} has a norm that was made in memory, {lost[0]}; call "
+                "compare() with it"
+            )
+        choices = _continued(choices, kept)
         choices = replace(choices, model=chosen_model(choices))
         source = load_again(stored, folder, dataset, asked)
     else:
         source = load_source(dataset, asked)
         folder = _folder_of(source.graphs, choices) if folder is None else folder
     graphs = source.graphs
+    norms = chosen_norms(choices)
+    choices = replace(choices, norms=norms)
     settings = resolve(graphs, source.name, choices)
     versions = code_versions()
     factory = choices.model if isinstance(choices.model, ModelFactory) else None
@@ -262,6 +279,7 @@ def prepare(
             settings, source.reading, in_memory=source.in_memory, model_in_memory=model_in_memory
         ),
         factory=factory,
+        norms=[norm for norm in norms if not isinstance(norm, str)],
         stack=engines.stack_size(stack, settings.device),
         timeout=timeout,
     )
@@ -349,8 +367,8 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
     if not total:
         return
     trial: Any = run_trial
-    if plan.function is not None:
-        trial = functools.partial(run_trial, factory=plan.function)
+    if plan.runs_own_code:
+        trial = functools.partial(run_trial, factory=plan.function, norms=plan.norm_functions)
     if plan.stack > 1:
         trial = functools.partial(engines.run_stacked, trial)
     engine = engines.make_engine(
@@ -361,7 +379,7 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
         scheduler=scheduler,
         timeout=plan.timeout,
         # The user's code may leave anything behind in its process.
-        fresh=plan.factory is not None,
+        fresh=plan.runs_own_code,
     )
     if plan.stack > 1:
         engine = engines.Stacking(engine, plan.stack)
@@ -383,6 +401,7 @@ def _comparison(plan: Plan, run: Run) -> Comparison:
         command=plan.command,
         dataset=plan.dataset,
         factory=plan.function,
+        norm_functions=plan.norm_functions,
         trivial=plan.trivial,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from graphnorms.comparison.repeat import command_of
 from graphnorms.comparison.sources import load_again
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import require_suffix
+from graphnorms.interrupts import INTERRUPTED
 from graphnorms.lab.plan import CodeVersions, Schedule
 from graphnorms.lab.protocol import CompareSettings
 from graphnorms.lab.runs import CONFIG, REPORT, read_config
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from graphnorms.data import GraphSet
     from graphnorms.lab.verdict import Verdict
-    from graphnorms.training import Predictor, Record
+    from graphnorms.training import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class Comparison:
         command: What repeats it.
         dataset: The graphs, where they are at hand.
         factory: What makes the model, where that is a function in memory.
+        norm_functions: What makes norms, by name, where these are functions in memory.
         trivial: The scores of the trivial predictor, where the run has kept them.
     """
 
@@ -50,6 +52,7 @@ class Comparison:
     command: str
     dataset: GraphSet | None = field(default=None, repr=False)
     factory: Callable[..., Any] | None = field(default=None, repr=False)
+    norm_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict, repr=False)
     trivial: Trivial | None = field(default=None, repr=False)
 
     @cached_property
@@ -62,12 +65,14 @@ class Comparison:
         from graphnorms.lab.judge import judge
 
         settings = self.settings
+        paper = settings.protocol == "paper"  # where what gives a score is among what chooses
         return judge(
             self.records,
             protocol=settings.protocol,
             norms=settings.norms,
             margin=settings.margin,
             planned=settings.scored_trials,
+            selection=settings.reported_trials if paper else settings.selection_trials,
             unit=settings.unit,
             trivial=self.trivial,
         )
@@ -150,69 +155,40 @@ class Comparison:
     def export(self, path: str | Path, norm: str | None = None) -> Path:
         """Write a trained model as safetensors and return where it is.
 
-        The model of the trial that did best on its validation data, trained once more: a trial
-        is a function of its config, and that it ends as it did the first time is checked.
-        `graphnorms.training.load_model` reads the file; of a model of your own it needs the code
-        as well, which is not in the file.
+        The model of the trial that did best on its validation data, see `to_export`, trained once
+        more: a trial is a function of its config, and that it ends as it did the first time is
+        checked. `graphnorms.training.load_model` and `graphnorms predict` read the file; of a model
+        or norm of your own they need the code as well, which is not in the file.
 
         Args:
             path: The file, `….safetensors`.
             norm: With which normalization; None is the one that the verdict recommends.
 
         Raises:
-            ValueError: No trial with this norm was done, or the name has another suffix.
+            ValueError: No norm is named and none recommended, no trial with this norm was done, or
+                the name has another suffix.
             GraphnormsError: The data are not what they were, or the trial ends differently now.
             OSError: The data cannot be read, or the file not written.
         """
-        from graphnorms.lab.selection import best_trial
-        from graphnorms.layers.factory import lookup
+        from graphnorms.comparison.exporting import train_again
         from graphnorms.training import save_checkpoint
 
         require_suffix(Path(path), ".safetensors", "safetensors")
-        if norm is None:
-            advice = self.verdict.recommendation
-            norm = advice.norm if advice is not None else self.verdict.best
-        else:
-            norm = lookup(norm).name
-        chosen = [
-            record
-            for record in self.records
-            if record.config["norm"] == norm and record.config["stage"] != "select"
-        ]
-        record = best_trial(chosen)
-        if record is None:
-            which = "" if norm is None else f" with the norm {norm!r}"
-            raise ValueError(f"no trial{which} was done; there is no model to write")
-        save_checkpoint(Path(path), self._train_again(record, self._data()))
+        save_checkpoint(Path(path), train_again(self, self.to_export(norm)))
         return Path(path)
 
-    def _train_again(self, record: Record, graphs: GraphSet) -> Predictor:
-        """Return the model of a trial that was done, alone or beside others."""
-        from graphnorms.training import TrialConfig, threads, train, train_stack
+    def to_export(self, norm: str | None = None) -> Record:
+        """Return the trial whose model `export` writes: the one with the best validation score.
 
-        config = TrialConfig(**record.config)
-        if graphs.fingerprint != config.fingerprint:
-            raise GraphnormsError(
-                f"{graphs.name} has changed since the run (fingerprint {graphs.fingerprint}, then "
-                f"{config.fingerprint}); its models cannot be made again"
-            )
-        by_key = {each.key: each for each in self.records}
-        # As it was, for the same rounding.
-        together = [by_key[key] for key in record.timing.get("stack", ()) if key in by_key]
-        with threads(1):
-            if together:
-                configs = [TrialConfig(**each.config) for each in together]
-                records, predictor = train_stack(configs, graphs, keep=record.key)
-                again = next(each for each in records if each.key == record.key)
-            else:
-                again, predictor = train(config, graphs, factory=self.factory)
-        if predictor is None or again.from_json(again.to_json()).outcome != record.outcome:
-            raise GraphnormsError(
-                "the trial did not end as it did before, so there is no model of it to write; it "
-                f"was made with torch {record.environment.get('torch')} on "
-                f"{record.environment.get('processor')}"
-            )
-        return predictor
+        Args:
+            norm: As for `export`.
+
+        Raises:
+            ValueError: No norm is named and none recommended, or no trial with this norm was done.
+        """
+        from graphnorms.comparison.exporting import chosen_trial
+
+        return chosen_trial(self, norm)
 
     def to_dict(self) -> dict[str, Any]:
         """Return settings, verdict and where the records are, as JSON-able data."""
@@ -249,8 +225,8 @@ class Comparison:
         console.print(closing(self.verdict))
         return console
 
-    def _data(self) -> GraphSet:
-        """The graphs: those at hand, or read as they were."""
+    def graphs(self) -> GraphSet:
+        """Return the graphs: those at hand, or read as they were."""
         if self.dataset is not None:
             return self.dataset
         return load_again(read_config(self.folder), self.folder, None, {}).graphs
@@ -294,18 +270,26 @@ def open_comparison(folder: str | Path) -> Comparison:
 
 
 class ComparisonInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a comparison: what is done is kept, and the same call continues.
+    """Ctrl-C or SIGTERM during a comparison: what is done is kept, and the same call continues.
 
     Args:
         comparison: What there is; its `records` may be empty.
         problem: Why the page of what there is cannot be written, if so.
+        how: What to say of the end, and the exit code of a command, see
+            `graphnorms.interrupts.how_ended`.
     """
 
-    def __init__(self, comparison: Comparison, problem: str = "") -> None:
+    def __init__(
+        self,
+        comparison: Comparison,
+        problem: str = "",
+        how: tuple[str, int] = ("interrupted", INTERRUPTED),
+    ) -> None:
         done, planned = len(comparison.records), comparison.planned
         page = f"; the report could not be written ({problem})" if problem else ""
+        words, self.code = how
         super().__init__(
-            f"interrupted: {done} of {planned} trials; run the same command again to continue{page}"
+            f"{words}: {done} of {planned} trials; run the same command again to continue{page}"
         )
         self.comparison = comparison
 

@@ -49,7 +49,7 @@ def command_of(
     in_memory: bool = False,
     model_in_memory: bool = False,
 ) -> str:
-    """Say what repeats a comparison: a command line, or a call if data or model were objects.
+    """Say what repeats a comparison: a command line, or a call if data, model or norm were objects.
 
     Args:
         settings: Those of the comparison.
@@ -59,8 +59,11 @@ def command_of(
     options = {**reading, **said(choices_of(settings))}
     if (split_by := options.pop("split_by", None)) is not None:
         options["split"] = split_by
-    if in_memory or model_in_memory:
+    lost = [name for name, about in settings.own_norms.items() if about.get("in_memory")]
+    if in_memory or model_in_memory or lost:
         texts = {name: repr(value) for name, value in options.items()}
+        norms = (name if name in lost else repr(name) for name in settings.norms)
+        texts["norms"] = f"({', '.join(norms)})"
         if model_in_memory:
             texts["model"] = settings.model
         dataset = "dataset" if in_memory else repr(settings.dataset)

@@ -59,7 +59,7 @@ def read_collection(
     Args:
         name: As the collection writes it.
         root: The folder that holds the sets.
-        features: What the node features are made of, see `make_features`.
+        features: What the node features are made of, see `node_columns`.
         options: See `Reading`.
 
     Raises:

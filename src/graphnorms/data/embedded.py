@@ -40,7 +40,7 @@ def read_embedded(
 
     Args:
         name: One of `embedded_names()`, in any case.
-        features: What the node features are made of, see `make_features`.
+        features: What the node features are made of, see `node_columns`.
         options: See `Reading`.
 
     Raises:

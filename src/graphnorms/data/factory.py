@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Unpack
 
 from graphnorms.data.graphset import GraphSet
@@ -37,7 +38,7 @@ def call_factory(
         raise DatasetError(str(error)) from error.__cause__
     result = _call(spec, factory)
     if isinstance(result, GraphSet):
-        if Reading(features=features, **options) != Reading():
+        if replace(Reading(features=features, **options), encoding=None) != Reading():
             raise DatasetError(
                 f"{spec} returns a GraphSet, whose features and task are made already: choose "
                 "them where it is made"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from graphnorms.data.columns import Attributes, Columns, Integers, Labels, values_of
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.reading import EdgeFeatures, Features, Reading
 from graphnorms.errors import DatasetError
@@ -18,24 +18,16 @@ from graphnorms.errors import DatasetError
 #: literature does encode, and REDDIT-BINARY's 566, which it does not (1.9 GB of zeros).
 MAX_DEGREES = 512
 
-_COUNTED = 1 << 16
 
-Integers = NDArray[np.int64]
-#: Of floats, `(rows, columns)`; or of integers, to be taken for such.
-Attributes = NDArray[Any]
-#: Of any integer type, `(rows, columns)`; or encoded already.
-Labels = NDArray[Any] | OneHot
-
-
-def make_features(
+def node_columns(
     policy: Features,
     *,
     name: str,
     degree: Integers,
     labels: Labels | None,
     attributes: Attributes | None,
-) -> tuple[Tensor | OneHot, str]:
-    """Make the node features, and say in words what they are.
+) -> tuple[Columns, str]:
+    """Choose what the node features are made of, and say it in words.
 
     - `"labels"`: one-hot node labels, a column for every value that occurs, ascending; several
       label columns stand side by side.
@@ -50,9 +42,7 @@ def make_features(
       constant.
 
     Where there are no attributes they are kept as the columns of their ones: a byte or two per
-    node.
-
-    Shapes: the result is `(nodes, features)` float32, or stands for it.
+    node. `Columns.encode` makes them.
 
     Args:
         policy: One of the above.
@@ -74,20 +64,20 @@ def make_features(
     if policy == "labels":
         if labels is None:
             raise _missing("labels", name, attributes is not None)
-        return _encoded(labels), "one-hot node labels"
+        return Columns.found("node", labels, None), "one-hot node labels"
     if policy == "attributes":
         if attributes is None:
             raise _missing("attributes", name, labels is not None)
-        return _tensor(attributes), "node attributes"
+        return Columns.found("node", None, attributes), "node attributes"
     if policy == "degree":
-        return OneHot.from_blocks([_one_hot(degree)]), "one-hot degree"
-    return OneHot.from_blocks([(torch.zeros(len(degree)), 1)]), "constant"
+        return Columns(of="degree", blocks=(values_of(degree),)), "one-hot degree"
+    return Columns(of="constant", blocks=((0,),)), "constant"
 
 
-def make_edge_features(
+def edge_columns_of(
     policy: EdgeFeatures, *, name: str, labels: Labels | None, attributes: Attributes | None
-) -> Tensor | OneHot | None:
-    """Make the edge features, if there are to be any.
+) -> Columns | None:
+    """Choose what the edge features are made of, if there are to be any.
 
     `"labels"` and `"attributes"` are as for nodes, `"none"` makes none; `"auto"` takes what there
     is of both, as for nodes, else none.
@@ -116,7 +106,7 @@ def make_edge_features(
             f"data set {name!r} has no edge {policy}: "
             f"ask for edge features {'' if other is None else also}none or auto"
         )
-    return _encoded(values) if policy == "labels" else _tensor(values)
+    return Columns.found("edge", *((values, None) if policy == "labels" else (None, values)))
 
 
 def labels_or_attributes(
@@ -141,21 +131,17 @@ def labels_or_attributes(
 
 def _present(
     noun: str, labels: Labels | None, attributes: Attributes | None
-) -> tuple[Tensor | OneHot, str] | None:
+) -> tuple[Columns, str] | None:
     """Attributes and labels side by side, as far as there are any that say something."""
-    one_hot = None
-    if isinstance(labels, OneHot) or (labels is not None and (labels != labels[:1]).any()):
-        one_hot = _encoded(labels)
+    if not (isinstance(labels, OneHot) or (labels is not None and (labels != labels[:1]).any())):
+        labels = None
+    if labels is None and attributes is None:
+        return None
     if attributes is None:
-        return None if one_hot is None else (one_hot, f"one-hot {noun} labels")
-    numbers = _tensor(attributes)
-    if one_hot is None:
-        return numbers, f"{noun} attributes"
-    return torch.cat((numbers, one_hot.dense()), 1), f"{noun} attributes and one-hot labels"
-
-
-def _tensor(values: Any) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+        words = f"one-hot {noun} labels"
+    else:
+        words = f"{noun} attributes{'' if labels is None else ' and one-hot labels'}"
+    return Columns.found(noun, labels, attributes), words
 
 
 def as_float32(
@@ -191,23 +177,6 @@ def _columns_of_ones(values: NDArray[Any]) -> OneHot | None:
     if not (values.sum(1) == 1).all():
         return None
     return OneHot.from_columns(torch.from_numpy(values.argmax(1)[:, None]), width)
-
-
-def _encoded(labels: Labels) -> OneHot:
-    """One-hot labels, the columns of labels side by side."""
-    if isinstance(labels, OneHot):
-        return labels
-    return OneHot.from_blocks([_one_hot(column) for column in labels.T])
-
-
-def _one_hot(values: NDArray[Any]) -> tuple[Tensor, int]:
-    """The column of each row, `(rows,)`, and the number of values that occur."""
-    if len(values) and values.min() >= 0 and values.max() < _COUNTED:
-        values = values.astype(np.int64)  # of unsigned ones NumPy makes no counts
-        occurs = np.bincount(values) > 0  # no sort, where the values are few
-        return torch.from_numpy((np.cumsum(occurs) - 1)[values]), int(occurs.sum())
-    kinds, column = np.unique(values, return_inverse=True)
-    return torch.from_numpy(column), len(kinds)
 
 
 def _missing(wanted: str, name: str, has_other: bool) -> DatasetError:

@@ -12,6 +12,7 @@ from torch import Tensor
 from graphnorms.adjacency import Adjacency
 from graphnorms.data.batches import Batcher, GraphBatch, dense, gather_edges
 from graphnorms.data.checks import check_graph_set
+from graphnorms.data.columns import Columns
 from graphnorms.data.describe import describe
 from graphnorms.data.fingerprint import fingerprint
 from graphnorms.data.gather import GatherTable
@@ -53,6 +54,8 @@ class GraphSet:
         y: Target of each item.
         task: What the targets are. Classes are named also where no item of a subset has them.
         features: What the columns of `x` are, in words.
+        columns, edge_columns: What the columns of `x` and of `edge_features` are, for other graphs
+            to be encoded alike, if known.
         edge_features: Row k belongs to the edge at place k of `edge_index`; dense or `OneHot`.
         split: The part that each item is in: 0 training, 1 validation, 2 test, -1 unused; a
             column for each of several splits.
@@ -76,7 +79,9 @@ class GraphSet:
         y: Tensor,
         task: Task,
         features: str,
+        columns: Columns | None = None,
         edge_features: Tensor | OneHot | None = None,
+        edge_columns: Columns | None = None,
         split: Tensor | None = None,
         split_name: str = "",
         transpose_ptr: Tensor | None = None,
@@ -99,6 +104,8 @@ class GraphSet:
         self.y = y
         self.task = task
         self.features = features
+        self.columns = columns
+        self.edge_columns = edge_columns
         self.kept_edge_features = None if edge_features is None else edge_features.contiguous()
         self.split = split[:, 0] if split is not None and split.shape[1:] == (1,) else split
         self.split_name = "" if split is None else split_name or "given"
@@ -361,6 +368,8 @@ class GraphSet:
             "y": self.y,
             "task": self.task,
             "features": self.features,
+            "columns": self.columns,
+            "edge_columns": self.edge_columns,
             "edge_features": self.kept_edge_features,
             "split": self.split,
             "split_name": self.split_name,

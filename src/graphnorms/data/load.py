@@ -42,7 +42,7 @@ def load_dataset(
             - a `.npz` file, see `read_npz`, or a powerful-gnns text file;
             - `module:factory`, see `call_factory`;
             - the name of a set of the TU collection, see `read_collection`.
-        features: What the node features are made of, see `make_features`.
+        features: What the node features are made of, see `node_columns`.
         root: The folder that sets of the TU collection lie in, and are downloaded to.
         options: See `Reading`.
 

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from graphnorms.data.arrays import Arrays
+from graphnorms.data.columns import Integers
 from graphnorms.data.features import labels_or_attributes
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.raw import Integers, RawGraphs
+from graphnorms.data.raw import RawGraphs
 from graphnorms.data.reading import Features, Reading, ReadOptions, TaskKind
 from graphnorms.data.splits import split_of_masks
 from graphnorms.data.task import KINDS, LEVELS
@@ -67,7 +68,7 @@ def read_npz(
     Args:
         path: The file.
         name: What to call the set.
-        features: What the node features are made of, see `make_features`.
+        features: What the node features are made of, see `node_columns`.
         options: See `Reading`; the task `"auto"` takes the file's word first.
 
     Raises:
@@ -93,10 +94,13 @@ def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
     labels, attributes, rows = _node_features(arrays, x_name, reading)
     ptr = _node_ptr(arrays, x_name, rows)
     source, target, edge_labels, edge_attributes = _edges(arrays, ptr, reading)
-    y = _targets(arrays, y_name)
-    level = _level(arrays, y_name, len(y), ptr)
+    if reading.encoding is not None:
+        y, level = np.empty(0), reading.encoding.task.level
+    else:
+        y = _targets(arrays, y_name)
+        level = _level(arrays, y_name, len(y), ptr)
     class_names, target_names = arrays.texts("class_names"), arrays.texts("target_names")
-    split, split_name = _split(arrays, len(y))
+    split, split_name = (None, "") if reading.encoding else _split(arrays, len(y))
     smiles = arrays.texts("smiles")
     if smiles and len(smiles) != len(ptr) - 1:
         raise arrays.error("smiles", f"has {len(smiles)} entries, expected {len(ptr) - 1}")
@@ -132,7 +136,7 @@ def _matrices(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
     row, column, nodes, width = _sparse(arrays, "adj")
     if nodes != width:
         raise arrays.error("adj_shape", f"is {nodes} × {width}, expected a square")
-    y = arrays.numbers("labels", (1, 2))
+    y = np.empty(nodes) if reading.encoding else arrays.numbers("labels", (1, 2))
     if len(y) != nodes:
         raise arrays.error("labels", f"has {len(y)} rows, expected {nodes}, one for each node")
     keys = np.unique(np.concatenate((row * nodes + column, column * nodes + row)))
@@ -338,7 +342,8 @@ def _edges(
 
 
 def _edge_features(arrays: Arrays, edges: int, reading: Reading) -> tuple[Any, NDArray[Any] | None]:
-    if "edge_attr" not in arrays or reading.edge_features == "none":
+    wanted = [reading.needs(kind, of_edges=True) for kind in ("labels", "attributes")]
+    if "edge_attr" not in arrays or not any(wanted):
         return None, None
     return _kinds(_columns(arrays, "edge_attr", edges), reading.edge_features)
 

@@ -8,8 +8,9 @@ from typing import Unpack
 
 import numpy as np
 
+from graphnorms.data.columns import Integers
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.raw import Integers, RawGraphs
+from graphnorms.data.raw import RawGraphs
 from graphnorms.data.reading import Features, Reading, ReadOptions
 from graphnorms.data.text import NumberFile, count, read_numbers
 from graphnorms.errors import DatasetError
@@ -36,7 +37,7 @@ def read_powerful_gnns(
     Args:
         path: The file.
         name: What to call the set; the file's name without its endings if not given.
-        features: What the node features are made of, see `make_features`.
+        features: What the node features are made of, see `node_columns`.
         options: See `Reading`. The format has no edge features; its targets are integers.
 
     Raises:

@@ -51,7 +51,7 @@ def from_pyg(
     Args:
         graphs: The graphs.
         name: What to call the set.
-        features: What the node features are made of, see `make_features`.
+        features: What the node features are made of, see `node_columns`.
         split: The part of each item: 0 training, 1 validation, 2 test, -1 unused; of several
             splits a column each.
         split_name: What made the split.
@@ -81,13 +81,16 @@ def from_pyg(
         edge_index = _edges(where, item, size)
         edges.append(edge_index + offset)
         rows.append(x)
-        wanted = reading.edge_features != "none"
+        wanted = reading.needs("labels", of_edges=True) or reading.needs(
+            "attributes", of_edges=True
+        )
         edge_rows.append(_edge_features(where, item, edge_index.shape[1]) if wanted else None)
         sizes.append(size)
         offset += size
     source, target = torch.cat(edges, dim=1).numpy()  # (edges,) each
-    y, level = _targets(name, items, sizes)
-    parts = _masks(name, items, sizes) if level == "node" and split is None else split
+    y, level = _wanted_targets(name, items, sizes, reading)
+    masked = level == "node" and split is None and reading.encoding is None
+    parts = _masks(name, items, sizes) if masked else split
     labels, attributes = labels_or_attributes(_stack(name, "x", rows), reading.features)
     edge_labels, edge_attributes = labels_or_attributes(
         _stack(name, "edge_attr", edge_rows), reading.edge_features
@@ -205,6 +208,15 @@ def _edge_features(where: str, item: Any, edges: int) -> Tensor | None:
             f"{where}: edge_attr has {values.shape[0]} rows, expected {edges}, one for each edge"
         )
     return values
+
+
+def _wanted_targets(
+    name: str, items: list[Any], sizes: list[int], reading: Reading
+) -> tuple[NDArray[Any], str]:
+    """The targets, and whose they are; none where a model is to tell them."""
+    if reading.encoding is None:
+        return _targets(name, items, sizes)
+    return np.empty(0), reading.encoding.task.level
 
 
 def _targets(name: str, items: list[Any], sizes: list[int]) -> tuple[NDArray[Any], str]:

@@ -14,23 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphnorms.data.columns import Attributes, Columns, Integers, Labels
 from graphnorms.data.describe import PARTS, target_words
-from graphnorms.data.features import (
-    Attributes,
-    Labels,
-    as_float32,
-    make_edge_features,
-    make_features,
-)
+from graphnorms.data.features import as_float32, edge_columns_of, node_columns
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.onehot import OneHot
 from graphnorms.data.reading import Reading
 from graphnorms.data.scaffolds import ScaffoldSplit, told
 from graphnorms.data.targets import ClassOrder, make_targets
 from graphnorms.data.task import Task
 from graphnorms.data.text import count, some
 from graphnorms.errors import DatasetError
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -116,7 +110,7 @@ class RawGraphs:
         return replace(
             self,
             ptr=np.concatenate(([0], np.cumsum(sizes[kept]))),
-            y=self.y[kept] if of_graphs else self.y,
+            y=self.y[kept] if of_graphs and len(self.y) else self.y,
             smiles=None if self.smiles is None else list(compress(self.smiles, kept)),
             split=self.split[kept] if of_graphs and self.split is not None else self.split,
             notes=(*self.notes, f"{share} left out, for they have no nodes"),
@@ -126,12 +120,7 @@ class RawGraphs:
         num_nodes = int(self.ptr[-1])
         first = np.repeat(self.ptr[:-1], np.diff(self.ptr))  # (nodes,), the graph's first node
         notes = [*self.notes]
-        edge_features = make_edge_features(
-            reading.edge_features,
-            name=self.name,
-            labels=self.edge_labels,
-            attributes=self._numbers(reading, "edge"),
-        )
+        edge_columns, edge_features = self._edge_features(reading)
         kept = self._kept_edges(reading, num_nodes, notes)
         source, target = self.source[kept], self.target[kept]
         keys = target * num_nodes + source  # (edges,)
@@ -145,13 +134,65 @@ class RawGraphs:
         symmetric = np.array_equal(keys, transpose_keys)
         ptr, index = _csr(keys, first, num_nodes)
         transpose = _csr(transpose_keys, first, num_nodes)
-        x, description = make_features(
-            reading.features,
+        columns, x, description = self._features(reading, np.diff(ptr))
+        y, task = self._targets(reading, notes)
+        split, split_name = self.split, self.split_name
+        if reading.encoding is not None:
+            split = None
+        if reading.split_by:
+            split, split_name = self._split_by(reading.split_by, y, task, notes), reading.split_by
+        return GraphSet(
             name=self.name,
-            degree=np.diff(ptr),
-            labels=self.labels,
-            attributes=self._numbers(reading, "node"),
+            x=x,
+            ptr=torch.from_numpy(self.ptr),
+            edge_ptr=torch.from_numpy(ptr),
+            edge_index=torch.from_numpy(index),
+            y=y,
+            task=task,
+            features=description,
+            columns=columns,
+            edge_features=edge_features,
+            edge_columns=edge_columns,
+            split=None if split is None else torch.from_numpy(split),
+            split_name=split_name,
+            transpose_ptr=None if symmetric else torch.from_numpy(transpose[0]),
+            transpose_index=None if symmetric else torch.from_numpy(transpose[1]),
+            notes=tuple(notes),
+            validate=False,
         )
+
+    def _features(self, reading: Reading, degree: Integers) -> tuple[Columns, Tensor | OneHot, str]:
+        """What the columns of the node features are, the features, and both in words."""
+        parts: dict[str, Any] = {
+            "labels": self.labels, "attributes": self._numbers(reading, "node"), "degree": degree,
+        }  # fmt: skip
+        encoding = reading.encoding
+        if encoding is not None and encoding.nodes is not None:
+            columns, words = encoding.nodes, "as the model has them"
+        else:
+            columns, words = node_columns(reading.features, name=self.name, **parts)
+        return columns, columns.encode(self.name, len(degree), **parts), words
+
+    def _edge_features(self, reading: Reading) -> tuple[Columns | None, Tensor | OneHot | None]:
+        """The same of the edges, if they are to have features."""
+        parts: dict[str, Any] = {
+            "labels": self.edge_labels, "attributes": self._numbers(reading, "edge"),
+        }  # fmt: skip
+        encoding = reading.encoding
+        if encoding is not None and encoding.nodes is not None:
+            columns = encoding.edges
+        else:
+            columns = edge_columns_of(reading.edge_features, name=self.name, **parts)
+        if columns is None:
+            return None, None
+        return columns, columns.encode(self.name, len(self.source), **parts)
+
+    def _targets(self, reading: Reading, notes: list[str]) -> tuple[Tensor, Task]:
+        """The targets; none is known where a model is to tell them."""
+        if reading.encoding is not None:
+            task = reading.encoding.task
+            items = len(self.ptr) - 1 if task.level == "graph" else int(self.ptr[-1])
+            return reading.encoding.unknown(items), task
         y, task = make_targets(
             reading.task,
             name=self.name,
@@ -165,26 +206,7 @@ class RawGraphs:
         )
         if reading.drop_rare:
             y, task = _without_rare(y, task, reading.drop_rare, self.name, notes)
-        split, split_name = self.split, self.split_name
-        if reading.split_by:
-            split, split_name = self._split_by(reading.split_by, y, task, notes), reading.split_by
-        return GraphSet(
-            name=self.name,
-            x=x,
-            ptr=torch.from_numpy(self.ptr),
-            edge_ptr=torch.from_numpy(ptr),
-            edge_index=torch.from_numpy(index),
-            y=y,
-            task=task,
-            features=description,
-            edge_features=edge_features,
-            split=None if split is None else torch.from_numpy(split),
-            split_name=split_name,
-            transpose_ptr=None if symmetric else torch.from_numpy(transpose[0]),
-            transpose_index=None if symmetric else torch.from_numpy(transpose[1]),
-            notes=tuple(notes),
-            validate=False,
-        )
+        return y, task
 
     def _split_by(self, name: str, y: Tensor, task: Task, notes: list[str]) -> NDArray[np.int8]:
         """The parts of the molecules by a rule; what they hold is noted."""

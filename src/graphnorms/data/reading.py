@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
 
+from graphnorms.data.columns import Encoding
 from graphnorms.data.scaffolds import ScaffoldSplit
 from graphnorms.errors import unknown_name
 
@@ -23,6 +24,7 @@ class ReadOptions(TypedDict, total=False):
     drop_empty: bool
     drop_rare: int
     split_by: str
+    encoding: Encoding | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +32,8 @@ class Reading:
     """How a graph set is to be read.
 
     Args:
-        features: What the node features are made of, see `make_features`.
-        edge_features: What the edge features are made of, see `make_edge_features`.
+        features: What the node features are made of, see `node_columns`.
+        edge_features: What the edge features are made of, see `edge_columns_of`.
         task: What the targets are, see `make_targets`.
         keep_loops: Whether edges from a node to itself stay. None leaves it to the format: TU
             folders lose them, as in PyG's `TUDataset`, and so do adjacency matrices in `.npz`
@@ -45,6 +47,8 @@ class Reading:
         drop_rare: Leave out classes of fewer items than this: their items then have no target.
         split_by: Divide molecules anew by a rule, such as `"scaffold:hashed"`, in place of the
             split that is given; see `ScaffoldSplit`. It takes their SMILES.
+        encoding: How a model has its input: the features are made so, and targets are neither
+            needed nor read.
 
     Raises:
         ValueError: A word or a value is not possible.
@@ -58,6 +62,7 @@ class Reading:
     drop_empty: bool = False
     drop_rare: int = 0
     split_by: str = ""
+    encoding: Encoding | None = None
 
     def __post_init__(self) -> None:
         words: tuple[tuple[str, str, Any], ...] = (
@@ -83,4 +88,7 @@ class Reading:
 
         What is not needed is not read, and may be malformed.
         """
+        if self.encoding is not None and self.encoding.nodes is not None:
+            columns = self.encoding.edges if of_edges else self.encoding.nodes
+            return columns is not None and kind in columns.needs
         return (self.edge_features if of_edges else self.features) in ("auto", kind)

@@ -8,9 +8,9 @@ from typing import Unpack
 
 import numpy as np
 
-from graphnorms.data.features import Attributes
+from graphnorms.data.columns import Attributes, Integers
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.raw import Integers, RawGraphs
+from graphnorms.data.raw import RawGraphs
 from graphnorms.data.reading import Features, Reading, ReadOptions, TaskKind
 from graphnorms.data.text import NumberFile, count, read_numbers
 from graphnorms.errors import DatasetError
@@ -45,7 +45,7 @@ def read_tu(
     Args:
         folder: The folder.
         name: The prefix of the files; found if the folder has one `*_A.txt`.
-        features: What the node features are made of, see `make_features`.
+        features: What the node features are made of, see `node_columns`.
         options: See `Reading`.
 
     Raises:
@@ -61,7 +61,10 @@ def read_tu(
     graph = _read_indicator(indicator)  # (nodes,), from 0
     num_nodes = len(graph)
 
-    counted_by, y = _read_targets(folder, name, reading.task)
+    if reading.encoding is None:
+        counted_by, y = _read_targets(folder, name, reading.task)
+    else:  # no target is needed
+        counted_by, y = indicator.path, np.empty(int(graph[-1]) + 1)
     num_graphs = len(y)
     if graph[-1] >= num_graphs:
         raise indicator.error(

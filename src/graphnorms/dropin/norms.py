@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.factory import settings_of
+from graphnorms.layers.own import OwnLayer
 
 _TORCH: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
     nn.SyncBatchNorm: "batch",
@@ -185,7 +186,7 @@ def is_of_images(norm: nn.Module) -> bool:
 
 def is_per_graph(norm: nn.Module) -> bool:
     """Whether a norm has to know which graph a row belongs to."""
-    if isinstance(norm, Norm):
+    if isinstance(norm, Norm | OwnLayer):
         return norm.per_graph
     takes_batch = "batch" in inspect.signature(norm.forward).parameters
     return takes_batch and getattr(norm, "mode", None) != "node"

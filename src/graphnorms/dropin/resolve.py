@@ -8,7 +8,8 @@ from torch import nn
 
 from graphnorms.dropin.norms import takes_channels
 from graphnorms.layers.catalog import CATALOG
-from graphnorms.layers.factory import make_norm, parse_spec
+from graphnorms.layers.factory import make_norm
+from graphnorms.layers.spec import parse_spec
 
 
 def resolve_norm(norm: str | nn.Module | None, channels: int, **arguments: Any) -> nn.Module | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import is_number, unknown_name
@@ -19,6 +18,7 @@ from graphnorms.lab.protocol import (
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
+    from graphnorms.layers.own import OwnNorm
     from graphnorms.models import ModelFactory
 
 DEFAULT_NORMS = ("none", "batch", "layer", "instance", "graph")
@@ -34,6 +34,7 @@ class Choices:
     The names are those of the options of `graphnorms compare`; see `CompareSettings` for most.
 
     Args:
+        norms: Names, `module:function`, or functions that make layers of the user's own.
         model: A name, `module:function`, or a function that makes a model of the user's own.
         learning_rate: One rate, or the grid.
         split: `"given"` or `"random"`, for the protocol `"split"`.
@@ -43,7 +44,7 @@ class Choices:
         layers, hidden: Number of convolutions, and their channels.
     """
 
-    norms: Sequence[str] | str | None = None
+    norms: Sequence[str | OwnNorm | Callable[..., Any]] | str | None = None
     protocol: str | None = None
     budget: str | None = None
     model: str | Callable[..., Any] | ModelFactory | None = None
@@ -102,12 +103,14 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
     if on_a_split and choices.folds is not None:
         raise ValueError(f"folds is {choices.folds}, but protocol split has none; leave it out")
     on_one_split = on_a_split and splits == 1
+    norms = chosen_norms(choices)
     runs = budget.seeds if on_one_split else 1 if protocol == "paper" else budget.runs
     return CompareSettings(
         dataset=dataset,
         protocol=protocol,
         budget=choices.budget or QUICK,
-        norms=_norms(DEFAULT_NORMS if choices.norms is None else choices.norms),
+        norms=tuple(map(name_of, norms)),
+        own_norms={norm.name: _about(norm) for norm in norms if not isinstance(norm, str)},
         model=name_of(model),
         preset=preset,
         architecture=_architecture(graphs, model, preset, choices),
@@ -150,17 +153,14 @@ def chosen_model(choices: Choices) -> str | ModelFactory | None:
         ValueError: It is not found.
     """
     from graphnorms.models import MODELS, ModelFactory
-    from graphnorms.user_code import is_spec
+    from graphnorms.user_code import as_spec, is_spec
 
     model = choices.model
     if not isinstance(model, str):
         return ModelFactory.of(model) if callable(model) else model
     if model in MODELS:
         return model
-    file, colon, function = model.partition(":")
-    if colon and file.endswith(".py"):
-        module = ".".join(Path(file).with_suffix("").parts)
-        raise ValueError(f"model {model!r} names a file, expected its module: {module}:{function}")
+    model = as_spec(model)
     if not is_spec(model):
         raise ValueError(
             f"{unknown_name('model', model, MODELS)}; one of your own is module:function"
@@ -168,18 +168,51 @@ def chosen_model(choices: Choices) -> str | ModelFactory | None:
     return ModelFactory.of(model)
 
 
-def name_of(model: str | ModelFactory) -> str:
-    """Return what a model is called."""
-    return model if isinstance(model, str) else model.name
+def chosen_norms(choices: Choices) -> list[str | OwnNorm]:
+    """Return the norms by their names as the catalogue spells them, the baseline among them.
+
+    Those of the user's own are looked for.
+
+    Raises:
+        ValueError: One is not known or not found, or two have the same name.
+    """
+    from graphnorms.layers.factory import lookup
+    from graphnorms.layers.own import OwnNorm, is_own
+    from graphnorms.layers.spec import split_specs
+
+    given = DEFAULT_NORMS if choices.norms is None else choices.norms
+    found: list[str | OwnNorm] = []
+    for norm in split_specs(given) if isinstance(given, str) else given:
+        if isinstance(norm, OwnNorm):
+            found.append(norm)
+        elif not isinstance(norm, str) or is_own(norm):
+            found.append(OwnNorm.of(norm))
+        elif norm.strip():
+            found.append(lookup(norm.strip()).name)
+    names = [name_of(norm) for norm in found]
+    for norm in found:
+        if not isinstance(norm, str) and (is_known(norm.name) or names.count(norm.name) > 1):
+            raise ValueError(
+                f"two norms are called {norm.name!r}; give the class or function another name"
+            )
+    return found if BASELINE in names else [BASELINE, *found]
 
 
-def _norms(given: Sequence[str] | str) -> tuple[str, ...]:
-    """The norms by their names as the catalogue spells them, the baseline always among them."""
-    from graphnorms.layers.factory import lookup, split_specs
+def is_known(norm: str) -> bool:
+    """Whether the catalogue has a norm of this name."""
+    from graphnorms.layers.catalog import CATALOG
 
-    texts = split_specs(given) if isinstance(given, str) else given
-    names = tuple(lookup(text.strip()).name for text in texts if text.strip())
-    return names if BASELINE in names else (BASELINE, *names)
+    return norm.partition(":")[0] in CATALOG
+
+
+def name_of(choice: str | ModelFactory | OwnNorm) -> str:
+    """Return what a model or norm is called."""
+    return choice if isinstance(choice, str) else choice.name
+
+
+def _about(norm: OwnNorm) -> dict[str, Any]:
+    """What the settings keep of a norm of the user's own."""
+    return {"source": norm.source, **({"in_memory": True} if norm.in_memory else {})}
 
 
 def _architecture(

@@ -51,9 +51,11 @@ def estimate(plan: Plan) -> Expectation:
         for norm, config in configs.items():
             try:
                 with no_exit(settings.model):
-                    paces[norm] = measure_pace(config, plan.dataset, factory=plan.function)
+                    paces[norm] = measure_pace(
+                        config, plan.dataset, factory=plan.function, norms=plan.norm_functions
+                    )
             except Exception as error:
-                if plan.factory is None or len(failing) + 1 == len(configs):
+                if not plan.runs_own_code or len(failing) + 1 == len(configs):
                     raise
                 failing[norm] = reason_of(error)
     total = sum(
@@ -61,7 +63,7 @@ def estimate(plan: Plan) -> Expectation:
         + settings.reported_trials * pace.trial(settings.epochs)
         for pace in paces.values()
     )
-    if plan.factory is not None:  # each trial has a process of its own
+    if plan.runs_own_code:  # each trial has a process of its own
         total += settings.planned * _START_OF_A_PROCESS
     return Expectation(
         seconds=total / plan.workers,

@@ -46,6 +46,7 @@ def judge(
     baseline: str = "none",
     margin: float | None = None,
     planned: int | None = None,
+    selection: int = 0,
     unit: str = "",
     trivial: Trivial | None = None,
 ) -> Verdict:
@@ -66,6 +67,8 @@ def judge(
         margin: Differences below it are practically none, in the unit of the score (0.01 is one
             point). None is one point, or 1% of the baseline's mean score.
         planned: Trials per norm that give scores; None takes what the records show.
+        selection: Trials per norm that choose its learning rates, where these are to be counted
+            when something was not run; in protocol `"paper"` the others are among them.
         unit: Unit of the target, of scores that are not fractions.
         trivial: What a predictor scores that looks at no graph. None: not known, and only a
             ROC-AUC, where it is 1/2, is held against it.
@@ -137,6 +140,7 @@ def judge(
         scale=scale,
         baseline=baseline,
         planned=planned,
+        selection=selection,
         margin=width,
         margin_source=source,
         minimum=minimum,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from graphnorms.errors import one_line
+from graphnorms.lab.choices import name_of
 from graphnorms.lab.protocol import CompareSettings
 from graphnorms.lab.selection import best_rate
 from graphnorms.lab.trivial import Trivial, trivial_scores
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet, Split, SplitConfig
+    from graphnorms.layers.own import OwnNorm
     from graphnorms.models import ModelFactory
     from graphnorms.training import Record, TrialConfig
 
@@ -194,6 +196,7 @@ class Schedule:
             seed=derive_seed(settings.seed, stage, fold, run),
             device=settings.device,
             dtype=settings.dtype,
+            norm_source=settings.own_norms.get(norm, {}).get("source"),
             **self.versions,
         )
 
@@ -210,6 +213,7 @@ class Plan:
         folder: Where the records go.
         command: What repeats the comparison.
         factory: What makes the model, if it is the user's own.
+        norms: What makes the layers of norms of the user's own.
         stack: Trials that are trained at once, at most; see `graphnorms.lab.engines.stack_size`.
         timeout: Seconds that a trial may take; None: as many as it needs.
     """
@@ -221,6 +225,7 @@ class Plan:
     folder: Path
     command: str
     factory: ModelFactory | None = None
+    norms: Sequence[OwnNorm] = ()
     stack: int = 1
     timeout: float | None = None
 
@@ -240,6 +245,16 @@ class Plan:
         """What makes the model where it came as an object, which nobody finds by its name."""
         return self.factory.function if self.factory and self.factory.in_memory else None
 
+    @property
+    def norm_functions(self) -> dict[str, Callable[..., Any]]:
+        """What makes the layers of norms that came as objects, by name."""
+        return {norm.name: norm.function for norm in self.norms if norm.in_memory}
+
+    @property
+    def runs_own_code(self) -> bool:
+        """Whether trials run code of the user's, which may leave anything behind."""
+        return self.factory is not None or bool(self.norms)
+
 
 def require_possible(plan: Plan) -> None:
     """Raise what every trial would raise, before the first of them runs.
@@ -248,6 +263,7 @@ def require_possible(plan: Plan) -> None:
         ValueError: The data cannot be divided so, or a model cannot be built for them.
     """
     from graphnorms.data import split_items
+    from graphnorms.models import ModelConfig
     from graphnorms.training.items import require_several
     from graphnorms.training.models import build_model
 
@@ -260,14 +276,22 @@ def require_possible(plan: Plan) -> None:
         )
     for fold in range(settings.folds if settings.split == "given" else 1):
         require_several(split_items(graphs, plan.schedule.split(fold)).train, graphs)
+    hidden = settings.architecture.get("hidden") or ModelConfig(name="gin").hidden
+    for own in plan.norms:
+        own.check(hidden)
     if plan.factory is not None:
         _require_one(plan, plan.factory)
         return
-    for norm in settings.norms:
+    for norm in _norms(plan):
         try:
             build_model(settings.architecture, norm, graphs, seed=0)
         except TypeError as error:  # a layer that is given a word for a number, say
-            raise ValueError(f"norm {norm!r} cannot be made: {error}") from None
+            raise ValueError(f"norm {name_of(norm)!r} cannot be made: {error}") from None
+
+
+def _norms(plan: Plan) -> list[str | OwnNorm]:
+    own = {norm.name: norm for norm in plan.norms}
+    return [own.get(name, name) for name in plan.settings.norms]
 
 
 def _require_targets(graphs: GraphSet) -> None:
@@ -305,7 +329,7 @@ def _require_one(plan: Plan, factory: ModelFactory) -> None:
     architecture, graphs = plan.settings.architecture, plan.dataset
     batch = graphs.batch(torch.arange(min(2, len(graphs))))
     first: Exception | None = None
-    for norm in plan.settings.norms:
+    for norm in _norms(plan):
         try:
             with no_exit(factory.name):
                 model = build_model(architecture, norm, graphs, seed=0, factory=factory.function)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, ClassVar, Final
 
 from graphnorms.errors import is_number, unknown_name
@@ -45,6 +45,8 @@ class CompareSettings:
         protocol: `"nested"`, `"split"` or `"paper"`; see the module.
         budget: `"quick"`, `"standard"` or `"full"`, where what follows came from.
         norms: Normalizations as text, each once.
+        own_norms: Of those of the user's own, by name, `"source"`: the hash of the source, and
+            `"in_memory"` where they came as objects that nobody finds by their name.
         model, preset: The name of the model, or `module:function` of one of the user's own, and
             the named preset that `architecture` and the training settings began as.
         architecture: Keyword arguments of the model, as `TrialConfig.model`.
@@ -91,6 +93,7 @@ class CompareSettings:
     margin: float | None
     device: str
     dtype: str = "float32"
+    own_norms: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     required: ClassVar[frozenset[str]]
     """The settings that have no default."""
@@ -103,6 +106,9 @@ class CompareSettings:
         ):
             if given not in known:
                 raise unknown_name(kind, given, known)
+        for norm, about in self.own_norms.items():
+            if norm not in self.norms or not isinstance(about.get("source"), str):
+                raise ValueError(f"own norms has {norm!r}: {about!r:.100}")
         for norm in self.norms:
             if self.norms.count(norm) > 1:
                 raise ValueError(f"norm {norm!r} is named more than once")
@@ -152,7 +158,7 @@ class CompareSettings:
 
     @property
     def scored_trials(self) -> int:
-        """Of these, those of one learning rate, which the score is the mean of."""
+        """Trials of one norm at the rate that it is judged by."""
         return self.reported_trials // (len(self.learning_rates) if self.protocol == "paper" else 1)
 
     @property
@@ -163,7 +169,10 @@ class CompareSettings:
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able data; `from_dict` reads it back."""
         lists = {name: list(getattr(self, name)) for name in ("norms", "learning_rates")}
-        return asdict(self) | lists
+        data = asdict(self) | lists
+        if not self.own_norms:
+            del data["own_norms"]
+        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> CompareSettings:
@@ -196,7 +205,9 @@ class CompareSettings:
 
 
 CompareSettings.required = frozenset(
-    each.name for each in fields(CompareSettings) if each.default is MISSING
+    each.name
+    for each in fields(CompareSettings)
+    if each.default is MISSING and each.default_factory is MISSING
 )
 
 _KINDS: Final[dict[Any, tuple[Any, str]]] = {
@@ -205,6 +216,7 @@ _KINDS: Final[dict[Any, tuple[Any, str]]] = {
     "float": (int | float, "a number"),
     "float | None": (int | float | None, "a number, or null"),
     "dict[str, Any]": (dict, "names with values"),
+    "dict[str, dict[str, Any]]": (dict, "names with values"),
     "tuple[str, ...]": (list | tuple, "a list of texts"),
     "tuple[float, ...]": (list | tuple, "a list of numbers"),
 }

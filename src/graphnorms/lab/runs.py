@@ -214,7 +214,8 @@ def _first_difference(there: dict[str, Any], here: dict[str, Any]) -> str:
         old, new = there.get(name), here.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
             if inside := _first_difference(old, new):
-                return inside
+                # The name of a setting says enough; that of a norm is needed.
+                return inside if name.isidentifier() else f"{name}, {inside}"
         elif old != new:
             return f"{name.replace('_', ' ')}: {_shown(old)} there, {_shown(new)} here"
     return ""

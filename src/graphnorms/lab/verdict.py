@@ -106,6 +106,7 @@ class Verdict:
         scale: Metric and unit, and how scores are written.
         baseline: Name of the norm that sets the target.
         planned: Trials per norm, those that choose the rate not counted.
+        selection: Trials per norm that choose the rate; 0 where these are not counted.
         margin: Differences below it are practically none.
         margin_source: Where the margin comes from, in words; empty if it was given.
         minimum: Folds, or seeds, below which nothing is judged; it rises with the norms.
@@ -139,6 +140,7 @@ class Verdict:
     scale: Scale
     baseline: str
     planned: int
+    selection: int
     margin: float
     margin_source: str
     minimum: int
@@ -176,6 +178,18 @@ class Verdict:
     def optimistic(self) -> bool:
         """Whether the scores come from data that chose the epoch and the learning rate."""
         return self.design.optimistic
+
+    @property
+    def planned_of_norm(self) -> int:
+        """Trials per norm of every kind, as a run counts them."""
+        # In protocol "paper" what gives a score is among what chooses the rate.
+        apart = 0 if self.optimistic and self.selection else self.planned
+        return apart + self.selection
+
+    def ended(self, row: NormSummary) -> int:
+        """Return how many of these have an outcome."""
+        apart = 0 if self.optimistic and self.selection else row.trials
+        return apart + min(row.tried, self.selection)
 
     @property
     def paragraphs(self) -> tuple[str, ...]:

@@ -35,18 +35,19 @@ def failures(verdict: Verdict, name: Name) -> str:
     )
     if tried:
         sentences.append(f"Failed: {tried}.")
-    missing = sum(max(0, row.planned - row.trials) for row in verdict.rows)
+    planned = verdict.planned_of_norm
+    missing = sum(max(0, planned - verdict.ended(row)) for row in verdict.rows)
     if missing:
         short = [
             f"{name(row.norm)} has {row.trials}"
             for row in verdict.rows
             if row.trials < row.planned and not row.judged
         ]
-        planned = sum(row.planned for row in verdict.rows)
         # Where every norm falls short the sentence on scores has said so.
         told = 0 < len(short) < len(verdict.rows)
-        why = f" ({listing(short)} of {verdict.planned}: too few to judge)" if told else ""
-        sentences.append(f"Not run: {missing} of {planned} trials{why}.")
+        scored = "" if planned == verdict.planned else "of those with a score "
+        why = f" ({scored}{listing(short)} of {verdict.planned}: too few to judge)" if told else ""
+        sentences.append(f"Not run: {missing} of {planned * len(verdict.rows)} trials{why}.")
     return " ".join(sentences)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -11,50 +10,8 @@ from torch import nn
 
 from graphnorms.errors import unknown_name
 from graphnorms.layers.catalog import CATALOG, Normalization
-
-_WORDS: Final[Mapping[str, Any]] = {"true": True, "false": False, "none": None}
-
-
-def split_specs(text: str) -> list[str]:
-    """Split a list of normalizations at its commas: `"none,pair:scale=2,eps=0.1,graph"`.
-
-    A part that gives an argument and no name belongs to the normalization before it.
-    """
-    parts: list[str] = []
-    for part in (piece.strip() for piece in text.split(",")):
-        if parts and ":" in parts[-1] and ":" not in part and "=" in part:
-            parts[-1] += f",{part}"
-        elif part:
-            parts.append(part)
-    return parts
-
-
-def parse_spec(text: str) -> tuple[str, dict[str, Any]]:
-    """Take a text apart into the name and the arguments.
-
-    A value is read as a number, `true`, `false` or `none` where it is one, else as a word.
-
-    Raises:
-        ValueError: A part behind the colon is not `argument=value`.
-    """
-    name, colon, rest = text.strip().partition(":")
-    arguments: dict[str, Any] = {}
-    for part in rest.split(",") if colon else ():
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not (key.isidentifier() and equals and value):
-            raise ValueError(f"{text!r} has {part!r}, expected argument=value, as in pair:scale=2")
-        arguments[key] = _value(value)
-    return name.strip(), arguments
-
-
-def format_spec(name: str, arguments: Mapping[str, Any]) -> str:
-    """Put a name and arguments together, the same text for equal arguments in any order."""
-    words = {value: word for word, value in _WORDS.items()}
-    pairs = ",".join(
-        f"{key}={words[value] if isinstance(value, bool) or value is None else value}"
-        for key, value in sorted(arguments.items())
-    )
-    return f"{name}:{pairs}" if pairs else name
+from graphnorms.layers.own import OwnNorm
+from graphnorms.layers.spec import format_spec, parse_spec
 
 
 def names() -> list[str]:
@@ -114,20 +71,28 @@ _TAKEN: Final = (
 name of an argument."""
 
 
-def make_norm(norm: str, in_channels: int, **arguments: Any) -> nn.Module:
-    """Build a normalization given as text.
+def needs_of(norm: str | OwnNorm) -> tuple[str, ...]:
+    """List what a normalization takes besides features and graphs, see `Normalization`."""
+    return () if isinstance(norm, OwnNorm) else lookup(norm).needs
+
+
+def make_norm(norm: str | OwnNorm, in_channels: int, **arguments: Any) -> nn.Module:
+    """Build a normalization given as text, or one of the user's own.
 
     Args:
         norm: Its name in the catalogue, e.g. `"graph"`, with arguments behind a colon if there
             are any: `"pair:scale=2"`.
         in_channels: Number of channels; not handed to a layer that does not ask for it.
         arguments: Handed to the layer, over the row's own defaults and under those of the text.
-            `eps` is dropped for a layer that has none.
+            `eps` is dropped for a layer that has none, and for one of the user's own.
 
     Raises:
         ValueError: There is no normalization of that name, or it refuses its arguments.
         TypeError: The layer does not take one of the arguments.
     """
+    if isinstance(norm, OwnNorm):
+        arguments.pop("eps", None)  # it has its own
+        return norm.layer(in_channels, **arguments)
     row = lookup(norm)
     known = inspect.signature(row.layer).parameters
     if "eps" not in known:
@@ -136,14 +101,3 @@ def make_norm(norm: str, in_channels: int, **arguments: Any) -> nn.Module:
     if "in_channels" in known:
         given["in_channels"] = in_channels
     return row.layer(**given)
-
-
-def _value(text: str) -> Any:
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.layers.factory import lookup
+from graphnorms.layers.factory import needs_of
+from graphnorms.layers.own import OwnNorm
 from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models.config import ModelConfig
 from graphnorms.models.convolutions import GCNConv, GINConv, GINEConv
@@ -24,9 +25,10 @@ class GNN(nn.Module):
 
     Args:
         config: The architecture.
-        norm: The normalization as text: its catalogue name, arguments behind a colon. Where one
-            needs node types, the type is the largest input feature (the label, where features
-            are one-hot); where it needs a condition, that is the mean input of the graph.
+        norm: The normalization as text: its catalogue name, arguments behind a colon; or one of
+            the user's own. Where one needs node types, the type is the largest input feature (the
+            label, where features are one-hot); where it needs a condition, that is the mean input
+            of the graph.
         in_channels: Features of a node.
         out_channels: Results per graph, or per node with the head `"node"`.
         edge_channels: Features of an edge; only GINE reads them.
@@ -40,7 +42,7 @@ class GNN(nn.Module):
     def __init__(
         self,
         config: ModelConfig,
-        norm: str,
+        norm: str | OwnNorm,
         in_channels: int,
         out_channels: int,
         *,
@@ -48,7 +50,7 @@ class GNN(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        needs = lookup(norm).needs
+        needs = needs_of(norm)
         for kind, number in (("in_channels", in_channels), ("out_channels", out_channels)):
             if number < 1:
                 raise ValueError(f"{kind} is {number}, expected a positive number")

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
-from graphnorms.layers.factory import lookup, make_norm
+from graphnorms.layers.factory import lookup, make_norm, needs_of
+from graphnorms.layers.own import OwnNorm
 from graphnorms.segments import Segments
 
 NORM_PLACES: Final = ("before-activation", "after-activation")
@@ -51,7 +52,8 @@ class NormSlot(nn.Module):
     | norm after the activation | $\mathrm{Norm}(f(x)) + r$ | $\mathrm{Norm}(f(x) + r)$ |
 
     Args:
-        norm: The normalization as text: its catalogue name, arguments behind a colon.
+        norm: The normalization as text: its catalogue name, arguments behind a colon; or one of
+            the user's own.
         channels: Width of the features.
         eps: Its ε, where it has one; `None` for the layer's own.
         place: `"before-activation"` or `"after-activation"`.
@@ -67,7 +69,7 @@ class NormSlot(nn.Module):
 
     def __init__(
         self,
-        norm: str,
+        norm: str | OwnNorm,
         channels: int,
         *,
         eps: float | None = None,
@@ -84,12 +86,10 @@ class NormSlot(nn.Module):
         ):
             if given not in known:
                 raise unknown_name(kind, given, known)
-        row = lookup(norm)
-        self.needs = row.needs
+        self.needs = needs_of(norm)
+        takes = () if isinstance(norm, OwnNorm) else lookup(norm).takes
         self._given = tuple(
-            name
-            for name in ("adjacency", "condition", "factors")
-            if name in (*row.needs, *row.takes)
+            name for name in ("adjacency", "condition", "factors") if name in (*self.needs, *takes)
         )
         arguments: dict[str, Any] = {} if eps is None else {"eps": eps}
         for need, argument, size in (

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from graphnorms.errors import GraphnormsError
+from graphnorms.interrupts import how_ended
 from graphnorms.lab.engines import make_engine
 from graphnorms.lab.journal import Journal
 from graphnorms.report.drawing import write
@@ -70,7 +71,16 @@ class Progress:
 
 
 class StudyInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a study; it says how to go on."""
+    """Ctrl-C or SIGTERM during a study; it says how to go on.
+
+    Args:
+        message: That.
+        code: The exit code of a command.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -232,11 +242,13 @@ def _measure(
                     _require_done(study, record)
                     journal.append(record)
                     tell(done, case=record.config["case"], seconds=record.timing["total"])
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            words, code = how_ended(error)
             done = sum(config.key in journal for config in configs)
             raise StudyInterrupted(
-                f"interrupted; {done} of {len(configs)} cases of {study.name} are measured and "
-                "kept, the same command goes on"
+                f"{words}; {done} of {len(configs)} cases of {study.name} are measured and "
+                "kept, the same command goes on",
+                code,
             ) from None
         found = {record.key: record for record in journal}
     return [found[config.key] for config in configs]

@@ -22,7 +22,8 @@ class TrialConfig:
         model: Keyword arguments of the model, resolved from a preset (see
             `graphnorms.models.ModelConfig`), as a plain dict; of a model of the user's own the name
             of its factory and the hash of its source, see `graphnorms.models.OwnModelConfig`.
-        norm: The normalization as text: its catalogue name, arguments behind a colon.
+        norm: The normalization as text: its catalogue name, arguments behind a colon; or the name
+            of one of the user's own, see `graphnorms.layers.own.OwnNorm`.
         split: Which items are trained on, which choose and which test, see
             `graphnorms.data.SplitConfig`; as a plain dict.
         stage: `"select"`: one learning rate is tried on validation data; `"final"`: the chosen
@@ -42,6 +43,7 @@ class TrialConfig:
         graphnorms_version, torch_version: The code that ran.
         order_seed: Seeds the batch order; trials that share it, but not their seed, can be
             trained at once (`run_stack`). None: the seed does.
+        norm_source: The hash of the source of a norm of the user's own; None for the catalogue's.
     """
 
     dataset: str
@@ -63,6 +65,7 @@ class TrialConfig:
     graphnorms_version: str
     torch_version: str
     order_seed: int | None = None
+    norm_source: str | None = None
 
     @property
     def scores_training(self) -> bool:
@@ -79,13 +82,14 @@ class TrialConfig:
         return self.seed if self.order_seed is None else self.order_seed
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the config as JSON-able data; an `order_seed` of None is left out.
+        """Return the config as JSON-able data, without `order_seed` or `norm_source` of None.
 
-        So trials keep the keys that they had before there was one.
+        So trials keep the keys that they had before there were these.
         """
         data = asdict(self)
-        if self.order_seed is None:
-            del data["order_seed"]
+        for name in ("order_seed", "norm_source"):
+            if data[name] is None:
+                del data[name]
         return data
 
     @cached_property

@@ -7,14 +7,19 @@ from typing import Any
 
 from graphnorms.data import GraphSet, Task
 from graphnorms.layers.factory import format_spec, lookup, parse_spec
+from graphnorms.layers.own import OwnNorm
 from graphnorms.layers.power_norm import PowerNorm
 from graphnorms.models import GNN, ModelConfig
 from graphnorms.models.own import OwnModel, OwnModelConfig, build_own
+from graphnorms.training.config import TrialConfig
 
 Model = GNN | OwnModel
 
 Factory = Callable[..., Any]
 """Makes a model of the user's own."""
+
+Norms = Mapping[str, Callable[..., Any]]
+"""Make layers of norms of the user's own that came as objects, by name."""
 
 
 def is_own(model: Mapping[str, Any]) -> bool:
@@ -23,6 +28,24 @@ def is_own(model: Mapping[str, Any]) -> bool:
 
 
 _WARMUP = 10  # training steps for each that PowerNorm warms up
+
+
+def norm_of(config: TrialConfig, norms: Norms | None = None) -> str | OwnNorm:
+    """Return the normalization of a trial: its text, or what makes one of the user's own.
+
+    Args:
+        config: The trial.
+        norms: Make norms of the user's own, by name; others are found by their names.
+
+    Raises:
+        ValueError: There is none of that name, or its source is another one now.
+    """
+    name, source = config.norm, config.norm_source
+    if source is None:
+        return name
+    if norms is not None and name in norms:
+        return OwnNorm(name=name, source=source, function=norms[name], in_memory=True)
+    return OwnNorm.found(name, source)
 
 
 def for_steps(norm: str, steps: int) -> str:
@@ -39,7 +62,7 @@ def for_steps(norm: str, steps: int) -> str:
 
 def build_model(
     model: Mapping[str, Any],
-    norm: str,
+    norm: str | OwnNorm,
     graphs: GraphSet,
     *,
     seed: int,
@@ -49,7 +72,7 @@ def build_model(
 
     Args:
         model: That of the `TrialConfig`.
-        norm: The normalization as text.
+        norm: The normalization, see `norm_of`.
         graphs: What it is for.
         seed: Seeds the initial weights.
         factory: Makes a model of the user's own; None finds it by its name.
@@ -63,7 +86,7 @@ def build_model(
 
 def build_for(
     model: Mapping[str, Any],
-    norm: str,
+    norm: str | OwnNorm,
     in_channels: int,
     edge_channels: int,
     task: Task,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from graphnorms.data import GraphSet
 from graphnorms.process_state import known_state
 from graphnorms.training.config import TrialConfig
-from graphnorms.training.models import Factory
+from graphnorms.training.models import Factory, Norms
 from graphnorms.training.trial import Training
 
 
@@ -39,12 +39,17 @@ class Pace:
 
 
 def measure_pace(
-    config: TrialConfig, dataset: GraphSet, steps: int = 8, *, factory: Factory | None = None
+    config: TrialConfig,
+    dataset: GraphSet,
+    steps: int = 8,
+    *,
+    factory: Factory | None = None,
+    norms: Norms | None = None,
 ) -> Pace:
     """Train a few steps of a trial and time them; what is learned is thrown away.
 
     Args:
-        config, dataset, factory: Those of `run_trial`.
+        config, dataset, factory, norms: Those of `run_trial`.
         steps: How many at most; as many before them warm up.
 
     Raises:
@@ -52,7 +57,7 @@ def measure_pace(
     """
     with known_state(config.seed):
         begin = time.perf_counter()
-        training = Training(config, dataset, factory)
+        training = Training(config, dataset, factory, norms)
         started = time.perf_counter()
         training.train_epoch(0, config.learning_rate, at_most=steps)
         warm = time.perf_counter()

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.data import GraphBatch, Task
+from graphnorms.data.columns import Encoding
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
 from graphnorms.kernels.problem import widest_float
+from graphnorms.layers.own import OwnNorm
 from graphnorms.models.own import ModelFactory
 from graphnorms.models.stacked import StackedGNN
 from graphnorms.training.config import TrialConfig
+from graphnorms.training.inputs import as_graph_batch
 from graphnorms.training.models import Factory, Model, build_for, is_own
 from graphnorms.training.objective import Objective
-from graphnorms.user_code import is_spec
 
 _FORMAT: Final = 2
 _HEADER: Final = "graphnorms"
@@ -33,8 +35,10 @@ class Predictor(nn.Module):
     Args:
         model: The model.
         objective: What it was trained with, for the unit of its results.
-        task: What it predicts.
+        encoding: What it predicts, and how the graphs that it was trained on became its input.
         config: The trial.
+        outcome: That of the trial's record: the epoch of the model, and its scores.
+        reading: How the data were read, see `graphnorms.data.Reading`.
         norm: The text of the normalization as it was built; `None` for that of the trial.
     """
 
@@ -42,26 +46,61 @@ class Predictor(nn.Module):
     std: Tensor | None
 
     def __init__(
-        self, model: Model, objective: Objective, task: Task, config: TrialConfig,
-        *, norm: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        model: Model,
+        objective: Objective,
+        encoding: Encoding,
+        config: TrialConfig,
+        outcome: Mapping[str, float] | None = None,
+        reading: Mapping[str, Any] | None = None,
+        norm: str | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
-        self.task = task
+        self.encoding = encoding
         self.config = config
+        self.outcome = dict(outcome or {})
+        self.reading = dict(reading or {})
         self.norm = norm or config.norm
         self.register_buffer("mean", None)
         self.register_buffer("std", None)
         self._place(objective.mean, objective.std)
 
-    def forward(self, batch: GraphBatch) -> Tensor:
+    @property
+    def task(self) -> Task:
+        """What it predicts."""
+        return self.encoding.task
+
+    def forward(
+        self,
+        data: GraphBatch | Tensor | Any,
+        edge_index: Tensor | None = None,
+        batch: Tensor | None = None,
+        edge_attr: Tensor | None = None,
+    ) -> Tensor:
         """Predict for the items of a batch, `(items, outputs)`.
 
         Logits of the classes or questions, or numbers in the unit of the targets; those in
         float64, on the host where the device has none.
+
+        Args:
+            data: A `GraphBatch`, PyG's `Data` or `Batch`, or the features of the nodes.
+            edge_index, batch, edge_attr: With the features of the nodes, as PyG's models take
+                them; without `batch` they are one graph.
+
+        Raises:
+            ValueError: The graphs do not have what the model was trained on.
         """
+        widths = self.model.in_channels, self.model.edge_channels if self.sees_edges else 0
+        given = as_graph_batch(data, edge_index, batch, edge_attr, self.encoding, widths)
         objective = Objective(self.task, self.mean, self.std)
-        return objective.predictions(apply(self.model, batch))
+        return objective.predictions(apply(self.model, given))
+
+    @property
+    def sees_edges(self) -> bool:
+        """Whether the model has any use for the features of edges."""
+        sees = is_own(self.config.model) or self.model.config.name == "gine"
+        return sees and self.model.edge_channels > 0
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Predictor:
         # They stay float64 whatever precision the model is given, and a device without float64
@@ -116,6 +155,9 @@ def save_checkpoint(path: Path, predictor: Predictor) -> None:
         "out_channels": model.out_channels,
         "edge_channels": model.edge_channels,
         "task": asdict(predictor.task),
+        "encoding": predictor.encoding.to_dict(),
+        "outcome": predictor.outcome,
+        "reading": predictor.reading,
         "trial": predictor.config.to_dict(),
     }
     # Copied, for weights that are shared are refused.
@@ -128,33 +170,48 @@ def save_checkpoint(path: Path, predictor: Predictor) -> None:
         save_file(tensors, temporary, {_HEADER: json.dumps(about)})
 
 
-def load_model(path: Path | str, model: str | Factory | None = None) -> Predictor:
-    """Read what `save_checkpoint` wrote: a module from `GraphBatch` to predictions.
+def load_model(
+    path: Path | str,
+    model: str | Factory | None = None,
+    norm: str | Callable[..., Any] | None = None,
+) -> Predictor:
+    """Read what `save_checkpoint` wrote: a module from graphs to predictions, see `Predictor`.
 
     It is in eval mode and on the CPU. Nothing in the file is executed, nor anything that it
-    names: a model of your own is made by what you give as `model`.
+    names: a model or norm of your own is made by what you give as `model` or `norm`.
 
     Args:
         path: The file.
         model: Makes a model of your own: `"module:function"`, or the function itself.
+        norm: Makes a norm of your own, likewise.
 
     Raises:
-        GraphnormsError: The file is damaged, or not one of these; or it needs a `model`, or has
-            other weights than that makes.
-        ValueError: There is no such `model`.
+        GraphnormsError: The file is damaged, or not one of these; or it needs a `model` or `norm`,
+            or has other weights than these make.
+        ValueError: There is no such `model` or `norm`.
         OSError: It cannot be read.
     """
     path = Path(path)
     about, state = _read(path)
-    name = about["model"].get("name")
-    if not is_own(about["model"]):
-        return _restored(path, about, state, None)
-    if model is None:
+    factory, own_norm = None, None
+    if is_own(about["model"]):
+        factory = ModelFactory.of(_given(path, "model", about["model"].get("name"), model)).function
+    trial = about.get("trial")
+    if isinstance(trial, dict) and trial.get("norm_source") is not None:
+        own_norm = OwnNorm.of(_given(path, "norm", about.get("norm"), norm))
+    return _restored(path, about, state, factory, own_norm)
+
+
+def _given(path: Path, what: str, name: Any, given: Any) -> Any:
+    """Return the code that a file needs, which it does not have."""
+    if given is None:
+        named = isinstance(name, str) and ":" in name
         raise GraphnormsError(
-            f"{path}: a model of {name}, which nothing here imports by itself; give its code, as "
-            f"load_model(path, model={repr(name) if is_spec(name) else name})"
+            f"{path}: a {what} of {name}, which nothing here imports by itself; give its code, as "
+            f"load_model(path, {what}={repr(name) if named else name})"
+            f"{f' or predict --{what} {name}' if named else ''}"
         )
-    return _restored(path, about, state, ModelFactory.of(model).function)
+    return given
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -178,21 +235,29 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _restored(
-    path: Path, about: Mapping[str, Any], state: dict[str, Tensor], factory: Factory | None
+    path: Path,
+    about: Mapping[str, Any],
+    state: dict[str, Tensor],
+    factory: Factory | None,
+    own_norm: OwnNorm | None,
 ) -> Predictor:
     """Make the model that a file is about, and give it its weights."""
     try:
         task = Task(**{**about["task"], "targets": tuple(about["task"]["targets"])})
         config = TrialConfig(**about["trial"])
         built = build_for(
-            about["model"], about["norm"], about["in_channels"], about["edge_channels"], task,
-            seed=config.seed, factory=factory,
+            about["model"], own_norm or about["norm"], about["in_channels"],
+            about["edge_channels"], task, seed=config.seed, factory=factory,
         ).to(getattr(torch, config.dtype))  # fmt: skip
         objective = Objective(task, state.get("mean"), state.get("std"))
-        predictor = Predictor(built, objective, task, config, norm=about["norm"])
+        encoding = Encoding.read(about.get("encoding", {}), task)
+        predictor = Predictor(
+            built, objective, encoding, config, about.get("outcome"), about.get("reading"),
+            about["norm"],
+        )  # fmt: skip
         predictor.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        if factory is None:
+        if factory is None and own_norm is None:
             raise _foreign(path) from None
         first = " ".join(" ".join(str(error).splitlines()[:2]).split())
         raise GraphnormsError(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.data import GraphSet
+from graphnorms.data.columns import Encoding
 from graphnorms.layers.factory import lookup
 from graphnorms.models import GNN
 from graphnorms.models.stacked import StackedGNN, is_stackable
@@ -30,10 +31,11 @@ def stack_of(config: TrialConfig) -> str | None:
     """Return what trials must share to be trained at once; None for one that is trained alone.
 
     All but the norm, the learning rate, the weight decay and the seed, which has to be the same
-    where it gives the order of the batches (see `TrialConfig.order_seed`). Models of the user's
-    own, and norms that draw random numbers, are alone.
+    where it gives the order of the batches (see `TrialConfig.order_seed`). Models and norms of the
+    user's own, and norms that draw random numbers, are alone.
     """
-    if is_own(config.model) or not is_stackable(config.norm):
+    own = is_own(config.model) or config.norm_source is not None
+    if own or not is_stackable(config.norm):
         return None
     shared = {name: value for name, value in config.to_dict().items() if name not in _OWN}
     return content_hash(shared | {"order": config.seed_of_order})
@@ -141,8 +143,9 @@ def _train_stack(
             model = trial.model.models[place]
             model.load_state_dict(course.state)
             predictor = Predictor(
-                model, trial.objective, dataset.task, config, norm=trial.norms[place]
-            ).eval()
+                model, trial.objective, Encoding.of(dataset), config, records[config.key].outcome,
+                norm=trial.norms[place],
+            ).eval()  # fmt: skip
     return [records[config.key] for config in configs], predictor
 
 

@@ -13,14 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.data import GraphSet, SplitConfig, split_items
-from graphnorms.layers.factory import lookup
+from graphnorms.data.columns import Encoding
+from graphnorms.layers.factory import needs_of
 from graphnorms.models.initialize import derive_seed, seed_draws
 from graphnorms.process_state import known_state
 from graphnorms.training.config import TrialConfig
 from graphnorms.training.course import Course, Judged
 from graphnorms.training.items import Items, Minibatch, batch_sizes, factors_of, require_several
 from graphnorms.training.metrics import metric_for
-from graphnorms.training.models import Factory, Model, build_model, for_steps
+from graphnorms.training.models import (
+    Factory,
+    Model,
+    Norms,
+    build_model,
+    for_steps,
+    norm_of,
+)
 from graphnorms.training.objective import Objective
 from graphnorms.training.predictor import Predictor, apply, save_checkpoint
 from graphnorms.training.record import Record
@@ -39,6 +47,7 @@ def run_trial(
     *,
     checkpoint: Path | None = None,
     factory: Factory | None = None,
+    norms: Norms | None = None,
 ) -> Record:
     """Train one model on one split and return what happened.
 
@@ -62,13 +71,14 @@ def run_trial(
         checkpoint: Where the model of the best epoch is written, see `load_model`; nowhere if
             not given, or if the trial fails.
         factory: Makes the model where it is the user's own; None finds it by its name.
+        norms: Make norms of the user's own, by name; others are found by their names.
 
     Raises:
         ValueError: `dataset` is not the data of the config, or the model, the metric or the split
             does not suit it.
     """
     record, predictor = train(
-        config, dataset, on_epoch, keep=checkpoint is not None, factory=factory
+        config, dataset, on_epoch, keep=checkpoint is not None, factory=factory, norms=norms
     )
     if checkpoint is not None and predictor is not None:
         save_checkpoint(checkpoint, predictor)
@@ -82,15 +92,16 @@ def train(
     *,
     keep: bool = True,
     factory: Factory | None = None,
+    norms: Norms | None = None,
 ) -> tuple[Record, Predictor | None]:
     """Run a trial, see `run_trial`, and return the model of its best epoch beside the record.
 
     Args:
-        config, dataset, on_epoch, factory: Those of `run_trial`.
+        config, dataset, on_epoch, factory, norms: Those of `run_trial`.
         keep: Whether to keep the model; there is none either if the trial fails.
     """
     with known_state(config.seed):
-        return _train(config, dataset, on_epoch, keep, factory)
+        return _train(config, dataset, on_epoch, keep, factory, norms)
 
 
 def _train(
@@ -99,9 +110,10 @@ def _train(
     on_epoch: Callable[[], None] | None,
     keep: bool,
     factory: Factory | None,
+    norms: Norms | None,
 ) -> tuple[Record, Predictor | None]:
     started = time.perf_counter()
-    trial = Training(config, dataset, factory)
+    trial = Training(config, dataset, factory, norms)
     course = Course(config, trial.metric)
     for epoch in range(config.epochs):
         begin = time.perf_counter()
@@ -121,13 +133,15 @@ def _train(
         course.took(between - begin, time.perf_counter() - between)
         if on_epoch is not None:
             on_epoch()
+    record = course.record(trial.counts(), time.perf_counter() - started)
     predictor = None
     if course.state and not course.reason:
         trial.model.load_state_dict(course.state)
         predictor = Predictor(
-            trial.model, trial.objective, dataset.task, config, norm=trial.norm
-        ).eval()
-    return course.record(trial.counts(), time.perf_counter() - started), predictor
+            trial.model, trial.objective, Encoding.of(dataset), config, record.outcome,
+            norm=trial.norm,
+        ).eval()  # fmt: skip
+    return record, predictor
 
 
 class Loop(ABC, Generic[T, L]):
@@ -276,18 +290,25 @@ class Training(Loop[Judged, float]):
     """Model, optimizer and data of one trial.
 
     Args:
-        config, dataset, factory: Those of `run_trial`.
+        config, dataset, factory, norms: Those of `run_trial`.
 
     Attributes:
         norm: The text of the normalization as it was built.
     """
 
     def __init__(
-        self, config: TrialConfig, dataset: GraphSet, factory: Factory | None = None
+        self,
+        config: TrialConfig,
+        dataset: GraphSet,
+        factory: Factory | None = None,
+        norms: Norms | None = None,
     ) -> None:
-        super().__init__(config, dataset, factors="factors" in lookup(config.norm).needs)
-        self.norm = self._norm(config.norm)
-        made = build_model(config.model, self.norm, dataset, seed=config.seed, factory=factory)
+        norm = norm_of(config, norms)
+        super().__init__(config, dataset, factors="factors" in needs_of(norm))
+        if isinstance(norm, str):
+            norm = self._norm(norm)
+        self.norm = norm if isinstance(norm, str) else norm.name
+        made = build_model(config.model, norm, dataset, seed=config.seed, factory=factory)
         self.model: Model = made.to(self.device, self.dtype)
         self._parameters = list(self.model.parameters())
         self._optimizer = torch.optim.Adam(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from graphnorms.data import from_pyg, load_dataset, read_powerful_gnns, read_tu
-from graphnorms.data.features import MAX_DEGREES, Features, make_features
+from graphnorms.data.features import MAX_DEGREES, Features, node_columns
 from graphnorms.data.onehot import OneHot
 from graphnorms.errors import DatasetError
 
@@ -16,7 +16,9 @@ ATTRIBUTES = np.array([[0.5], [1], [2], [3]], dtype=np.float32)
 
 def made(policy: Features, **parts: np.ndarray) -> tuple[list[list[float]], str]:
     given = {"degree": DEGREE, "labels": None, "attributes": None} | parts
-    x, description = make_features(policy, name="ds", **given)
+    columns, description = node_columns(policy, name="ds", **given)
+    x = columns.encode("ds", len(given["degree"]), **given)
+    assert x.shape[1] == columns.width
     assert isinstance(x, OneHot) == ("attributes" not in description)
     x = x.dense() if isinstance(x, OneHot) else x
     assert x.dtype == torch.float32

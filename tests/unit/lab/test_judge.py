@@ -572,6 +572,16 @@ def test_an_interrupted_run_judges_what_is_there() -> None:
     assert verdict.speed_order[-1] == "graph"
 
 
+def test_trials_that_were_not_run_are_counted_as_the_run_counts_them() -> None:
+    """Those that choose rates too: of 2 × (3 + 10) trials 2 × 3 and 10 + 4 have ended."""
+    tried = [trial(norm, place, stage="select") for norm in ("none", "graph") for place in range(3)]
+    records = [*tried, *trials("none", 0.7), *trials("graph", 0.9, places=4)]
+    verdict = nested(records, planned=10, selection=3)
+    assert "Not run: 6 of 26 trials" in verdict.failure_sentence
+    complete = nested([*tried, *trials("none", 0.7), *trials("graph", 0.9)], selection=3)
+    assert complete.failure_sentence == ""
+
+
 def test_a_run_that_has_only_chosen_rates_says_that_nothing_is_done() -> None:
     records = [trial("graph", 0, stage="select"), trial("none", 0, stage="select")]
     verdict = nested(records, planned=10)

@@ -6,7 +6,7 @@ import pytest
 
 import graphnorms as gn
 from graphnorms.layers import lookup
-from graphnorms.layers.factory import format_spec, parse_spec, split_specs
+from graphnorms.layers.spec import format_spec, parse_spec, split_specs
 
 
 def test_lists_split_at_names() -> None:

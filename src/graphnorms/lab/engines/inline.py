@@ -58,8 +58,8 @@ class ThisProcess(Engine):
                     record = timed_out(config, self._timeout or 0)
             if counting.error is not None:
                 raise counting.error
-            if pressed():
-                raise KeyboardInterrupt
+            if asked := pressed():
+                raise asked
             yield record
             if then is not None:
                 waiting.put_first(then(record))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import one_line
+from graphnorms.interrupts import SIGNALS
 from graphnorms.lab.engines.attempt import (
     NothingUnpackedError,
     StartError,
@@ -126,36 +127,39 @@ def _submit(pool: ProcessPoolExecutor, config: TrialConfig, path: Path) -> Futur
 
 @contextmanager
 def interrupts_held_back() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends, and keep it from the processes started in it.
+    """Hold Ctrl-C and SIGTERM back until the block ends, also from the processes started in it.
 
-    Ctrl-C goes to every process of a terminal. A process inherits the blocked signals of the
-    thread that starts it, so that a worker is deaf to it from its first moment on. In this
-    process blocking is not enough, for another thread can take the signal, and Python then
-    interrupts the main thread all the same: the handler is exchanged as well.
+    Ctrl-C goes to every process of a terminal, and `timeout` and Slurm send SIGTERM to all of a
+    group. A process inherits the blocked signals of the thread that starts it, so that a worker is
+    deaf to them from its first moment on. In this process blocking is not enough, for another
+    thread can take the signal, and Python then interrupts the main thread all the same: handlers
+    are exchanged as well.
     """
     held: list[int] = []
-    handler = None
-    if threading.current_thread() is threading.main_thread():
-        handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    in_main = threading.current_thread() is threading.main_thread()
+    found = {number: signal.getsignal(number) for number in SIGNALS if in_main}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, lambda number, _: held.append(number))
     try:
-        with _sigint_blocked():
+        with _signals_blocked():
             yield
     finally:
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
-        if held and callable(handler):
-            handler(held[0], None)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if held:
+            handlers[signal.Signals(held[0])](held[0], None)
 
 
 @contextmanager
-def _sigint_blocked() -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
     from loky.backend import resource_tracker
 
-    resource_tracker.ensure_running()  # else started below, where it would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    resource_tracker.ensure_running()  # else started below, where it would unblock the signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
@@ -168,7 +172,8 @@ _work: tuple[Trial, Any] | StartError | None = None
 
 
 def _prepare_process(parent: int, folder: Path) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform != "win32":
         threading.Thread(target=_die_with, args=(parent, folder), daemon=True).start()
 

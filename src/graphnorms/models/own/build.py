@@ -11,9 +11,11 @@ from torch.nn.parameter import UninitializedParameter
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.dropin import replace_norms
+from graphnorms.dropin.context import current
 from graphnorms.dropin.norms import recognize
 from graphnorms.layers.catalog import CATALOG
-from graphnorms.layers.factory import lookup, make_norm
+from graphnorms.layers.factory import make_norm, needs_of
+from graphnorms.layers.own import OwnLayer, OwnNorm
 from graphnorms.models.initialize import derive_seed, initialize
 from graphnorms.models.own.factory import NORM_ARGUMENTS, OwnModelConfig
 from graphnorms.models.own.model import OwnModel
@@ -23,7 +25,8 @@ _BASELINE: Final = "none"
 _NODES: Final = 5
 """Of the example: neither its number of graphs, 2, nor of edges, 8."""
 
-_LAYERS: Final = tuple({row.layer for row in CATALOG.values()})
+_OURS: Final = tuple({row.layer for row in CATALOG.values()})
+_LAYERS: Final[tuple[type[nn.Module], ...]] = (OwnLayer, *_OURS)
 
 
 class NormMaker:
@@ -33,11 +36,12 @@ class NormMaker:
     of every layer of graphnorms.
 
     Args:
-        name: The normalization as text.
+        norm: The normalization as text, or one of the user's own.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, norm: str | OwnNorm) -> None:
+        self._norm = norm
+        self.name = norm if isinstance(norm, str) else norm.name
 
     def __call__(self, channels: int, **arguments: Any) -> nn.Module:
         """Make a layer.
@@ -49,13 +53,13 @@ class NormMaker:
         Raises:
             ValueError: The normalization needs more than the features and the graphs.
         """
-        needs = lookup(self.name).needs
+        needs = needs_of(self._norm)
         if needs:
             raise ValueError(
                 f"the norm {self.name!r} needs {' and '.join(needs)}, which a model of one's own "
                 "does not hand on"
             )
-        return make_norm(self.name, channels, **arguments)
+        return make_norm(self._norm, channels, **arguments)
 
     def __str__(self) -> str:
         return self.name
@@ -64,7 +68,7 @@ class NormMaker:
 def build_own(
     config: OwnModelConfig,
     factory: Callable[..., Any],
-    norm: str,
+    norm: str | OwnNorm,
     in_channels: int,
     out_channels: int,
     *,
@@ -99,7 +103,7 @@ def build_own(
     Args:
         config: What is made.
         factory: Makes it.
-        norm: The normalization as text.
+        norm: The normalization as text, or one of the user's own.
         in_channels, out_channels, edge_channels: As for `GNN`.
         task: The kind of the task.
         seed: Seeds the initial weights. The global random state is not touched.
@@ -118,8 +122,9 @@ def build_own(
         "level": config.head,
     }
 
-    def made(norm: str) -> OwnModel:
-        values = {**asked, **offered, "norm": NormMaker(norm), "norm_name": norm}
+    def made(norm: str | OwnNorm) -> OwnModel:
+        maker = NormMaker(norm)
+        values = {**asked, **offered, "norm": maker, "norm_name": maker.name}
         torch.manual_seed(derive_seed(seed, "weights"))
         model = factory(**{name: values[name] for name in asked})
         if not isinstance(model, nn.Module):
@@ -156,7 +161,7 @@ def _run_example(own: OwnModel) -> None:
         own.eval()(x, adjacency, segments, edges)
 
 
-def _take_weights(own: OwnModel, made: Callable[[str], OwnModel]) -> None:
+def _take_weights(own: OwnModel, made: Callable[[str | OwnNorm], OwnModel]) -> None:
     """Take all weights but those of norms from the model without normalization, if there is one."""
     try:
         source = made(_BASELINE).state_dict()
@@ -171,27 +176,50 @@ def _take_weights(own: OwnModel, made: Callable[[str], OwnModel]) -> None:
                 value.copy_(other)
 
 
-def _replace_norms(own: OwnModel, norm: str) -> None:
+def _replace_norms(own: OwnModel, norm: str | OwnNorm) -> None:
     """Put a normalization in the place of those norms of a model that see its nodes.
 
     A norm behind the pooling, or one of edges, is no place for statistics of a graph; it stays.
 
     Raises:
-        ValueError: There is none to replace.
+        ValueError: There is none to replace, or one does not say its width.
     """
     of_nodes = _norms_of_nodes(own)
+
+    def own_norm(old: nn.Module) -> nn.Module:
+        assert isinstance(norm, OwnNorm)
+        known = recognize(old)
+        if known is None or known.channels is None:
+            raise ValueError(
+                f"a {type(old).__name__} in the model of {own.config.name} does not say its "
+                f"width, which {norm.name} needs; take the norm as an argument: norm(channels)"
+            )
+        return norm.layer(known.channels)
+
     replace_norms(
-        own.model, to=norm, where=lambda name, module: id(module) in of_nodes, keep_parameters=False
-    )
+        own.model, to=norm if isinstance(norm, str) else own_norm,
+        where=lambda name, module: id(module) in of_nodes, keep_parameters=False,
+    )  # fmt: skip
 
 
 def _hand_batch(own: OwnModel) -> None:
     """Have the batch reach the layers of graphnorms in a model that calls them without it."""
-    if any(isinstance(module, _LAYERS) for module in own.modules()):
+    for module in own.modules():
+        if isinstance(module, OwnLayer):
+            module.register_forward_pre_hook(_complete, with_kwargs=True)
+    if any(isinstance(module, _OURS) for module in own.modules()):
         replace_norms(
-            own.model, to=lambda norm: norm, where=lambda name, norm: isinstance(norm, _LAYERS),
+            own.model, to=lambda norm: norm, where=lambda name, norm: isinstance(norm, _OURS),
             keep_parameters=False,
         )  # fmt: skip
+
+
+def _complete(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Give a layer of the user's own the batch that the model is running on."""
+    frame = current()
+    if len(args) > 1 or "batch" in kwargs or frame is None:
+        return args, kwargs
+    return args, {**kwargs, "batch": frame.batch}
 
 
 def _norms_of_nodes(own: OwnModel) -> set[int]:

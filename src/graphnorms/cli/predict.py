@@ -1,0 +1,66 @@
+"""The command that has an exported model predict."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graphnorms import interrupts
+from graphnorms.cli import completion, reading
+from graphnorms.cli.terminal import terminal
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="What graphnorms show RUN --export wrote.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="The graphs, as compare takes them; they need no targets.",
+            autocompletion=completion.datasets,
+        ),
+    ],
+    factory: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="module:function, the code of a model of your own.", show_default=False
+        ),
+    ] = None,
+    norm: Annotated[
+        str | None,
+        typer.Option(help="module:function, the code of a norm of your own.", show_default=False),
+    ] = None,
+    drop_empty: reading.DropEmpty = False,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="The file to write.", show_default="standard output"),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON in place of comma-separated values.")
+    ] = False,
+) -> int:
+    """Predict with an exported model: a row for each graph, or node, of some data.
+
+    Classes and questions come with their probabilities, numbers in the unit of the training data.
+    Data without the features that the model was trained on, or with labels that it does not know,
+    are refused.
+    """
+    with interrupts.loading():
+        from graphnorms.comparison import predict as run
+        from graphnorms.files import replacing
+
+    found = run(model, dataset, factory=factory, norm=norm, drop_empty=drop_empty or None)
+    text = found.to_csv()
+    if as_json:
+        text = json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n"
+    if out is None:
+        print(text, end="")
+        return 0
+    with replacing(Path(out)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    console = terminal(highlight=False)
+    console.print(f"predictions: {out}", markup=False, soft_wrap=True)
+    return 0
