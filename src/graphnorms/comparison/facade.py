@@ -145,7 +145,8 @@ def compare(
 
     Raises:
         ValueError: A value is not possible, a name is not known, the data set is malformed
-            (`DatasetError`), or `out` holds a run with other settings (`RunExistsError`).
+            (`DatasetError`), or `out` holds a run with other settings, or with more
+            (`RunExistsError`).
         GraphnormsError: There is no run to resume, or no worker process can be started.
         ReportError: Everything is done and kept, but the page cannot be written; it knows the
             comparison.
