@@ -4,7 +4,7 @@ Learners are really trained on data drawn anew for every comparison, and their r
 by the functions that judge a comparison of norms. Writes the tables of docs/statistics.md, a line
 each:
 
-    python scripts/simulate_judgement.py null       # false alarms over folds: 2 × 1000 comparisons
+    python scripts/simulate_judgement.py null       # false alarms over folds: 6 × 1000 comparisons
     python scripts/simulate_judgement.py choice     # over seeds, with the choice: 6 × 1000
     python scripts/simulate_judgement.py flips      # max-t beside Holm, on drawn numbers
     python scripts/simulate_judgement.py power      # true differences: 300 comparisons each
@@ -18,7 +18,7 @@ learner lifts coordinates by random ReLU features, drawn from its seed, and fits
   that the learners are equal in expectation over samples, the null hypothesis of
   cross-validation; the folds of one sample share it, through training sets that overlap. A ridge
   penalty is chosen per fold on held-out data and the learner trained anew from a fresh seed, as
-  in protocol "nested".
+  in protocol "nested". Repeats cut the same sample into other folds.
 - On one split every learner sees all coordinates and differs by its random features only: equal
   in expectation over seeds, on that split. It is trained by gradient descent; the rate is chosen
   on the validation part from trials of another seed, the epoch as well, as in protocol "split".
@@ -32,6 +32,7 @@ it δ in expectation.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -104,13 +105,14 @@ def fit_and_predict(
     ]
 
 
-def over_folds(rng: np.random.Generator, items: int, learners: int) -> Correct:
-    """Do one nested cross-validation of all learners."""
+def over_folds(rng: np.random.Generator, items: int, learners: int, repeats: int = 1) -> Correct:
+    """Do nested cross-validations of all learners on one sample, each of other folds."""
     x, labels = draw_sample(rng, items, learners)
-    order = rng.permutation(items)
     found = []
-    for fold in range(FOLDS):
-        test = order[fold::FOLDS]
+    for fold in range(repeats * FOLDS):
+        if fold % FOLDS == 0:
+            order = rng.permutation(items)
+        test = order[fold % FOLDS :: FOLDS]
         rest = np.setdiff1d(order, test)
         rng.shuffle(rest)
         held = round(HOLDOUT * len(rest))
@@ -245,8 +247,9 @@ def records_of(
     for learner in range(learners):
         for pair in range(pairs):
             nested = protocol == "nested"
-            split = {"kind": "fold" if nested else "given", "seed": 0}
-            split |= {"folds": pairs, "fold": pair} if nested else {"folds": 0, "fold": 0}
+            split = {"kind": "fold" if nested else "given", "seed": 0, "folds": 0, "fold": 0}
+            if nested:
+                split |= {"seed": pair // FOLDS, "folds": FOLDS, "fold": pair % FOLDS}
             records.append(
                 Record(
                     key=f"{learner}/{pair}",
@@ -269,12 +272,13 @@ def records_of(
 
 
 def simulate(
-    protocol: str, *, items: int, learners: int, seeds: int, seed: int
+    protocol: str, *, items: int, learners: int, seeds: int, seed: int, repeats: int = 1
 ) -> tuple[Correct, int]:
     """Do one comparison; returns what is right, and the items trained on."""
     rng = np.random.default_rng([seed, items, learners, seeds])
     if protocol == "nested":
-        return over_folds(rng, items, learners), round(items * (1 - 1 / FOLDS) * (1 - HOLDOUT))
+        train = round(items * (1 - 1 / FOLDS) * (1 - HOLDOUT))
+        return over_folds(rng, items, learners, repeats), train
     return on_one_split(rng, items, learners, seeds)[0], items // 3
 
 
@@ -295,12 +299,21 @@ def naive_alarm(correct: Correct) -> bool:
 
 
 def count_false_alarms(
-    protocol: str, *, items: int, learners: int, seeds: int = 10, rounds: int, first: int = 0
+    protocol: str,
+    *,
+    items: int,
+    learners: int,
+    seeds: int = 10,
+    repeats: int = 1,
+    rounds: int,
+    first: int = 0,
 ) -> tuple[int, int]:
     """Count comparisons with a false alarm: of the judgement, and of ordinary t-tests."""
     judged = naive = 0
     for seed in range(first, first + rounds):
-        correct, train = simulate(protocol, items=items, learners=learners, seeds=seeds, seed=seed)
+        correct, train = simulate(
+            protocol, items=items, learners=learners, seeds=seeds, seed=seed, repeats=repeats
+        )
         judged += false_alarm(judge(records_of(correct, protocol, train), protocol=protocol))
         naive += naive_alarm(correct)
     return judged, naive
@@ -405,11 +418,14 @@ def null_table(rounds: int) -> None:
     """Print the rates of false alarms over folds."""
     print("| design | norms | false alarms, % | ordinary paired t-tests, % |")
     print("|---|---:|---:|---:|")
-    for learners in (2, 5):
+    for repeats, learners in itertools.product((1, 3, 10), (2, 5)):
         start = time.monotonic()
-        judged, naive = count_false_alarms("nested", items=150, learners=learners, rounds=rounds)
+        judged, naive = count_false_alarms(
+            "nested", items=150, learners=learners, repeats=repeats, rounds=rounds
+        )
         rates = f"{100 * judged / rounds:.1f} | {100 * naive / rounds:.1f}"
-        print(f"| 10 folds of 150 items | {learners} | {rates} |", flush=True)
+        times = f"{repeats} × " * (repeats > 1)
+        print(f"| {times}10 folds of 150 items | {learners} | {rates} |", flush=True)
         print(f"<!-- {rounds} comparisons, {time.monotonic() - start:.0f} s -->", flush=True)
 
 

@@ -358,7 +358,6 @@ def test_resume_finds_the_folder_by_the_data(in_this_process, stub_page, tmp_pat
     ("choices", "message"),
     [
         ({"epochs": 3}, r"epochs: 2 there, 3 here"),
-        ({"norms": "none,batch"}, r"norms: none,graph there, none,batch here"),
         ({"model": "gcn"}, r"model: gin there, gcn here"),
         ({"protocol": "split"}, r"protocol: nested there, split here"),
         ({"protocol": "paper"}, r"protocol: nested there, paper here"),

@@ -86,6 +86,10 @@ def compare(
     metric: reading.Metric = None,
     split: reading.Split = None,
     folds: reading.Folds = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(help="Cross-validations, each of other folds.", show_default="1"),
+    ] = None,
     runs: Annotated[
         int | None,
         typer.Option(
@@ -177,7 +181,8 @@ def compare(
     choices: dict[str, Any] = {
         "norms": norms, "protocol": protocol, "budget": budget, "model": model, "preset": preset,
         "norm_place": norm_place, "residual": residual, "layers": layers, "hidden": hidden,
-        "metric": metric, "split": split, "folds": folds, "runs": runs, "epochs": epochs,
+        "metric": metric, "split": split, "folds": folds, "repeats": repeats, "runs": runs,
+        "epochs": epochs,
         "learning_rate": None if lr is None else _rates(lr), "weight_decay": weight_decay,
         "batch_size": batch_size, "margin": margin, "seed": seed, "device": device,
     }  # fmt: skip
@@ -214,18 +219,24 @@ def _show_plan(
     dataset: str | None, choices: dict[str, Any], where: dict[str, Any], *, as_json: bool
 ) -> None:
     """Say what a comparison would do; nothing of it is kept."""
-    from graphnorms.cli.plan import plan_lines
+    from graphnorms.cli.plan import kept_lines, plan_lines
     from graphnorms.cli.stopwatch import duration
     from graphnorms.comparison import prepare
     from graphnorms.lab.choices import Choices
     from graphnorms.lab.estimate import estimate
+    from graphnorms.lab.runs import standing
 
     plan, config = prepare(dataset, choices=Choices(**choices), **where)
+    there = standing(plan.folder, config)
+    kept = list(plan.schedule.records(there.records.get))
     if as_json:
-        found = estimate(plan)
+        found = estimate(plan, kept)
         outcome = {
             "settings": config,
             "trials": plan.settings.planned,
+            "there": len(kept),
+            "changes": there.change.words,
+            "refused": there.change.refusal,
             "seconds": found.seconds,
             "failing": dict(found.failing),
             "folder": str(plan.folder),
@@ -234,8 +245,13 @@ def _show_plan(
         print(json.dumps(outcome, indent=2, allow_nan=False))
         return
     console = terminal(highlight=False)
-    console.print("\n".join(plan_lines(plan)), markup=False)
-    found = estimate(plan)
+    said = kept_lines(plan.folder, there.change.words, len(kept), plan.settings.planned)
+    console.print("\n".join([*plan_lines(plan), *said]), markup=False)
+    if there.change.refusal:
+        console.print(f"Refused as it is: {there.change.refusal}", markup=False)
+    if len(kept) == plan.settings.planned:
+        return
+    found = estimate(plan, kept)
     console.print(
         f"About {duration(found.seconds)}, from {found.steps} training steps of every norm: "
         f"{found.quickest * 1e3:.1f} to {found.slowest * 1e3:.1f} ms a step.",

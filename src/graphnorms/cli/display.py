@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from graphnorms.cli.plan import plan_lines
+from graphnorms.cli.plan import kept_lines, plan_lines
 from graphnorms.cli.stopwatch import duration
 from graphnorms.comparison.progress import Tally, score_of
 from graphnorms.lab.engines import is_settled
@@ -67,7 +67,9 @@ class Display:
             return
         if not self._planned:
             self._planned = True
-            self._print("\n".join([*plan_lines(status.plan), *_kept(status)]))
+            total = status.plan.settings.planned
+            kept = kept_lines(status.plan.folder, status.changes, status.ended, total)
+            self._print("\n".join([*plan_lines(status.plan), *kept]))
             if self._live is not None:
                 self._live.start()
         if self._live is not None:
@@ -111,7 +113,10 @@ def trial_line(status: Status, record: Record) -> str:
     """Say on one line how a trial ended, for outputs that are not drawn anew."""
     settings, config = status.plan.settings, record.config
     total = settings.planned
-    fold = f"fold {config['split']['fold']:2}  " if settings.folds > 1 else ""
+    split = config["split"]
+    fold = f"fold {split['fold']:2}  " if settings.folds > 1 else ""
+    if settings.repeats > 1:
+        fold = f"repeat {split['seed'] - settings.split_seed}  {fold}"
     rates = (f"{rate:g}" for rate in settings.learning_rates)
     kind = "test" if config["stage"] == "final" else "validation"
     value = score_of(record)
@@ -164,13 +169,6 @@ def progress_table(status: Status, width: int) -> Group:
 def _scale(status: Status, value: float) -> Scale:
     settings = status.plan.settings
     return Scale.fitting(metric_named(settings.metric), value, settings.unit)
-
-
-def _kept(status: Status) -> list[str]:
-    done, total = status.ended, status.plan.settings.planned
-    if done == total:
-        return [f"All {total} trials are done already."]
-    return [f"{done} of the {total} trials are done already and are kept."] if done else []
 
 
 def _times(status: Status) -> str:

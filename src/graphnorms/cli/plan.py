@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphnorms.lab import wording, wording_data
@@ -34,6 +36,15 @@ def plan_lines(plan: Plan) -> list[str]:
     ]
 
 
+def kept_lines(folder: Path, changes: Sequence[str], done: int, total: int) -> list[str]:
+    """Say what the folder has of the trials, and what is other than in the run that is there."""
+    lines = [f"The run in {folder} changes: {'; '.join(changes)}."] if changes else []
+    if done:
+        count = f"All {total}" if done == total else f"{done} of {total}"
+        lines.append(f"{count} trials are there already.")
+    return lines
+
+
 def data_lines(found: Examination) -> list[str]:
     """Say what a set holds, and what it allows a comparison to find."""
     settings, graphs = found.settings, found.graphs
@@ -64,6 +75,7 @@ def _design(settings: CompareSettings, graphs: GraphSet) -> str:
         pairs=parts.pairs,
         detectable=planned_detectable(settings, graphs),
         test_ratio=parts.tested / parts.trained if parts.trained else 0.0,
+        folds=0 if settings.protocol == "split" else settings.folds,
         unit=settings.unit,
     )
 
@@ -104,7 +116,7 @@ def _protocol(settings: CompareSettings) -> str:
         chosen = f"chosen there, for each {each}"
     if settings.protocol == "paper":
         return (
-            f"Protocol paper, OPTIMISTIC: {settings.folds} folds; epoch and learning rate are "
+            f"Protocol paper, OPTIMISTIC: {_folds(settings, 'folds')}; epoch and learning rate are "
             f"chosen by the same {metric} that is reported, as in the GIN and GraphNorm papers"
         )
     if settings.protocol == "split":
@@ -122,10 +134,16 @@ def _protocol(settings: CompareSettings) -> str:
             f"learning rate {chosen}; {settings.runs} seeds tested"
         )
     return (
-        f"Protocol nested, budget {settings.budget}: {settings.folds} test folds, {share} of the "
-        f"rest to validate; epoch by validation {metric}, learning rate {chosen}; "
+        f"Protocol nested, budget {settings.budget}: {_folds(settings, 'test folds')}, {share} "
+        f"of the rest to validate; epoch by validation {metric}, learning rate {chosen}; "
         f"{_count(settings.runs, 'fresh seed')} a fold tested"
     )
+
+
+def _folds(settings: CompareSettings, noun: str) -> str:
+    """Say what the data are cut into: `10 folds`, `10 folds, cut anew in each of 3 repeats`."""
+    anew = f", cut anew in each of {settings.repeats} repeats" if settings.repeats > 1 else ""
+    return f"{settings.folds} {noun}{anew}"
 
 
 def _trials(settings: CompareSettings) -> str:

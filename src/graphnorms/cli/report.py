@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from graphnorms.cli import completion
-from graphnorms.cli.shelf import folder_of
+from graphnorms.cli.shelf import Margin, folder_of
 from graphnorms.cli.terminal import terminal
 
 
@@ -28,6 +28,7 @@ def report(
             show_default="the run's report.html",
         ),
     ] = None,
+    margin: Margin = None,
     figures: Annotated[
         bool,
         typer.Option(
@@ -39,7 +40,7 @@ def report(
     from graphnorms.comparison import open_comparison, report_several
     from graphnorms.report.pictures import folder_beside
 
-    comparisons = [open_comparison(folder_of(run)) for run in runs]
+    comparisons = [open_comparison(folder_of(run), margin=margin) for run in runs]
     console = terminal(highlight=False)
     if len(comparisons) == 1:
         page = comparisons[0].report(out, figures=figures)

@@ -6,7 +6,7 @@ import difflib
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from rich.table import Column, Table
@@ -19,6 +19,15 @@ from graphnorms.lab.runs import CONFIG, RUNS
 
 if TYPE_CHECKING:
     from graphnorms.lab.shelf import RunSummary
+
+
+Margin: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        help="Judge with this margin instead, training nothing; the run keeps its own.",
+        show_default="the run's",
+    ),
+]
 
 
 def runs(
@@ -56,6 +65,7 @@ def show(
             help="The run's folder, or its name in runs/.", autocompletion=completion.runs
         ),
     ],
+    margin: Margin = None,
     export: Annotated[
         str | None,
         typer.Option(
@@ -86,7 +96,7 @@ def show(
 
     if norm is not None and export is None:
         raise ValueError(f"norm {norm} says whose model to export; give --export FILE as well")
-    comparison = open_comparison(folder_of(run))
+    comparison = open_comparison(folder_of(run), margin=margin)
     if as_json:
         print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
     else:

@@ -60,6 +60,7 @@ def compare(
     metric: str | None = None,
     split: str | None = None,
     folds: int | None = None,
+    repeats: int | None = None,
     runs: int | None = None,
     epochs: int | None = None,
     learning_rate: float | Sequence[float] | None = None,
@@ -84,7 +85,8 @@ def compare(
     processes with one thread each; where the model or a norm is your own in a new process each, so
     that none finds what another has left behind. What is done is kept in the run's folder: the same
     call after an interruption continues there, and after the end it trains nothing and gives the
-    same answer.
+    same answer. A call for more norms, runs or repeats goes on from what is there, and one with
+    another margin judges it anew.
 
     Args:
         dataset: Name of an embedded set (MUTAG if nothing is said, nci5k) or of a TUDataset, the
@@ -123,6 +125,8 @@ def compare(
         split: `"given"`, `"random"`, or for molecules with SMILES `"scaffold:hashed"` or another
             rule of `graphnorms.data.ScaffoldSplit`; for the protocol `"split"`.
         folds: Folds of a cross-validation.
+        repeats: Cross-validations, each of other folds; default 1. The first is the same whatever
+            the number.
         runs: Trials that are reported per fold, or on one split the seeds; default by the budget.
         epochs: Passes over the training data.
         learning_rate: Adam's step size in the first epoch: one for all norms, or a grid of them.
@@ -146,7 +150,8 @@ def compare(
 
     Raises:
         ValueError: A value is not possible, a name is not known, the data set is malformed
-            (`DatasetError`), or `out` holds a run with other settings (`RunExistsError`).
+            (`DatasetError`), or `out` holds a run with other settings, or with more
+            (`RunExistsError`).
         GraphnormsError: There is no run to resume, or no worker process can be started.
         ReportError: Everything is done and kept, but the page cannot be written; it knows the
             comparison.
@@ -161,9 +166,9 @@ def compare(
         choices=Choices(
             norms=norms, protocol=protocol, budget=budget, model=model, preset=preset,
             norm_place=norm_place, residual=residual, layers=layers, hidden=hidden,
-            metric=metric, split=split, folds=folds, runs=runs, epochs=epochs,
-            learning_rate=learning_rate, weight_decay=weight_decay, batch_size=batch_size,
-            margin=margin, seed=seed, device=device,
+            metric=metric, split=split, folds=folds, repeats=repeats, runs=runs,
+            epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay,
+            batch_size=batch_size, margin=margin, seed=seed, device=device,
         ),
     )  # fmt: skip
     with terminable(), Run(plan.folder, config) as run:
@@ -317,7 +322,7 @@ def _continued(choices: Choices, stored: CompareSettings) -> Choices:
     kept = choices_of(stored)
     if choices.protocol not in (None, stored.protocol):
         # A contradiction, which the folder will tell; these would only be in the way.
-        kept = replace(kept, folds=None, split=None)
+        kept = replace(kept, folds=None, repeats=None, split=None)
     return replace(kept, **said(choices))
 
 
@@ -343,6 +348,7 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
         progress(
             Status(
                 plan=plan,
+                changes=run.changes,
                 outcomes=outcomes,
                 ended=len(outcomes),
                 tallies=dict(outcomes.tallies),

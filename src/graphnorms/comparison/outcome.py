@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,7 @@ class Comparison:
             margin=settings.margin,
             planned=settings.scored_trials,
             selection=settings.reported_trials if paper else settings.selection_trials,
+            repeats=settings.repeats,
             unit=settings.unit,
             trivial=self.trivial,
         )
@@ -232,16 +233,23 @@ class Comparison:
         return load_again(read_config(self.folder), self.folder, None, {}).graphs
 
 
-def open_comparison(folder: str | Path) -> Comparison:
+def open_comparison(folder: str | Path, *, margin: float | None = None) -> Comparison:
     """Read a run from its folder, finished or not, also while it is going on.
 
+    Args:
+        folder: The run's.
+        margin: Judge with this margin instead of the run's; the folder keeps its own.
+
     Raises:
+        ValueError: The margin is not a number above 0.
         GraphnormsError: The folder holds no run, or a file in it is damaged.
         OSError: A file cannot be read.
     """
     folder = Path(folder)
     config, records = open_run(folder)
     settings = settings_of(config, folder)
+    if margin is not None:
+        settings = replace(settings, margin=margin)
     try:
         trivial = Trivial(**config["trivial"]) if "trivial" in config else None
     except (TypeError, ValueError) as error:

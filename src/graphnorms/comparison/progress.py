@@ -84,6 +84,7 @@ class Status:
 
     Args:
         plan: What is being done.
+        changes: What is other than in the run that was in the folder, in words: `runs 1 → 3`.
         outcomes: Where outcomes come in; later ones are added to it.
         ended: How many there are.
         tallies: What they amount to, by norm; of a norm without an outcome there is none.
@@ -94,6 +95,7 @@ class Status:
     """
 
     plan: Plan
+    changes: tuple[str, ...] = ()
     outcomes: Outcomes = field(repr=False)
     ended: int
     tallies: Mapping[str, Tally]

@@ -56,6 +56,7 @@ class Choices:
     metric: str | None = None
     split: str | None = None
     folds: int | None = None
+    repeats: int | None = None
     runs: int | None = None
     epochs: int | None = None
     learning_rate: float | Sequence[float] | None = None
@@ -102,6 +103,8 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         )
     if on_a_split and choices.folds is not None:
         raise ValueError(f"folds is {choices.folds}, but protocol split has none; leave it out")
+    if on_a_split and choices.repeats is not None:
+        raise ValueError(_no_repeats(choices.repeats, graphs, splits))
     on_one_split = on_a_split and splits == 1
     norms = chosen_norms(choices)
     runs = budget.seeds if on_one_split else 1 if protocol == "paper" else budget.runs
@@ -118,6 +121,7 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         unit=graphs.task.unit,
         split=split,
         folds=splits if on_a_split else 10 if choices.folds is None else choices.folds,
+        repeats=1 if choices.repeats is None else choices.repeats,
         runs=runs if choices.runs is None else choices.runs,
         holdout=HOLDOUT,
         split_seed=defaults.split_seed,
@@ -266,6 +270,15 @@ def _split_kind(graphs: GraphSet, choices: Choices) -> str:
     if choices.split == "given" and graphs.split is None:
         raise ValueError(f"{graphs.name} comes without a split; ask for --split random")
     return choices.split
+
+
+def _no_repeats(repeats: int, graphs: GraphSet, splits: int) -> str:
+    """Say why a split is not repeated, and what is."""
+    if splits > 1:
+        why = f"the {splits} splits of {graphs.name} are given and cannot be cut anew; leave it out"
+    else:
+        why = "protocol split has no folds to cut anew; ask for more seeds with --runs"
+    return f"repeats is {repeats}, but {why}, or cut folds with --protocol nested"
 
 
 def _rates(given: float | Sequence[float] | None, grid: tuple[float, ...]) -> tuple[float, ...]:

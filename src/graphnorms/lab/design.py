@@ -39,6 +39,7 @@ class Design:
         protocol: One of `PROTOCOLS`.
         test_ratio: n_test / n_train of a fold, or of one of several given splits; 0 for runs on
             one split, which are independent.
+        folds: Of one cross-validation, of which there may be repeats; 0 where there is none.
 
     Raises:
         ValueError: There is no such protocol.
@@ -46,6 +47,7 @@ class Design:
 
     protocol: str
     test_ratio: float = 0.0
+    folds: int = 0
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -97,13 +99,6 @@ class Design:
         if self.protocol in _TRAINED:
             return power.least_cross_validation(comparisons, _TRAINED[self.protocol])
         return self.minimum(comparisons)
-
-    @property
-    def folds(self) -> int:
-        """Into how many folds the data were cut, by the size of one; 0 where they were not."""
-        if not self.test_ratio or self.protocol not in _TRAINED:
-            return 0
-        return 1 + round(1 / (self.test_ratio * _TRAINED[self.protocol]))
 
     def estimate(self, values: Sequence[float] | NDArray[np.float64]) -> Estimate:
         """Estimate the mean of one value per pair, with its 95% interval."""
@@ -163,6 +158,14 @@ class Design:
         return power.detectable_difference(
             deviation, pairs, test_ratio=self.test_ratio, comparisons=comparisons
         )
+
+    def reachable(self, deviation: float, comparisons: int) -> float:
+        """Return the smallest difference seen with 80% power however many pairs there are.
+
+        For folds, deviation · sqrt(test_ratio) times what power and level ask for: repeats shrink
+        1/J and never n_test / n_train. 0, but for rounding, for seeds.
+        """
+        return self.detectable(deviation, power.MOST_PAIRS, comparisons)
 
     def needed(self, difference: float, deviation: float, comparisons: int) -> int | None:
         """Return the pairs at which `difference` is seen with 80% power; None if at no number."""

@@ -41,7 +41,7 @@ def expected_detectable(
         protocol: See `Design`.
         metric: Name of the score.
         norms: Norms compared.
-        pairs: Folds, or seeds.
+        pairs: Folds of all repeats, or seeds.
         test_items, train_items: Graphs or nodes per fold, or per given split, that are tested,
             and trained on.
         splits: Given splits, of protocol `"split"`.
@@ -61,7 +61,8 @@ def expected_detectable(
 class FoldSizes(NamedTuple):
     """Items that a planned fold, or given split, tests and trains on, and how many pairs there are.
 
-    `tested` and `trained` are 0 on one split, whose seeds are independent.
+    Pairs are the folds of all repeats, splits, or seeds. `tested` and `trained` are 0 on one split,
+    whose seeds are independent.
     """
 
     tested: float
@@ -78,7 +79,7 @@ def fold_sizes(settings: CompareSettings, graphs: GraphSet) -> FoldSizes:
         return FoldSizes(tested, trained, settings.folds)
     tested = graphs.num_items / settings.folds
     held_out = settings.holdout if settings.protocol == "nested" else 0.0
-    return FoldSizes(tested, (graphs.num_items - tested) * (1 - held_out), settings.folds)
+    return FoldSizes(tested, (graphs.num_items - tested) * (1 - held_out), settings.all_folds)
 
 
 def planned_detectable(settings: CompareSettings, graphs: GraphSet) -> float:
@@ -126,24 +127,28 @@ def _selection_deviation(trials: Mapping[str, Trials], design: Design) -> float 
     return math.sqrt(sum(variances) / len(variances)) if variances else None
 
 
-def detectable_before(trials: Mapping[str, Trials], design: Design, planned: int) -> float | None:
+def detectable_before(
+    trials: Mapping[str, Trials], design: Design, planned: int, repeats: int = 1
+) -> float | None:
     """Return what was to be expected of a comparison whose records are there, see above.
 
     Args:
         trials: Trials per norm.
         design: What is paired.
         planned: Trials per norm that give scores.
+        repeats: Of the cross-validation.
     """
     records = [record for of_norm in trials.values() for record in of_norm.done.values()]
     if not records:
         return None
     held_out = "validation_items" if design.optimistic else "test_items"
     folds = max(record.config["split"].get("folds", 0) for record in records)
+    pairs = folds * repeats if design.by_fold else planned
     value = expected_detectable(
         protocol=design.protocol,
         metric=records[0].config["metric"],
         norms=len(trials),
-        pairs=folds if design.by_fold else planned,
+        pairs=pairs,
         test_items=max(record.counts.get(held_out, 0) for record in records),
         train_items=max(record.counts.get("train_items", 0) for record in records),
         splits=folds,
@@ -152,6 +157,5 @@ def detectable_before(trials: Mapping[str, Trials], design: Design, planned: int
     if math.isnan(value) and not design.optimistic:
         deviation = _selection_deviation(trials, design)
         if deviation is not None:
-            pairs = folds if design.by_fold else planned
             value = design.detectable(deviation, pairs, math.comb(len(trials), 2))
     return None if math.isnan(value) or not value else value

@@ -47,6 +47,7 @@ def judge(
     margin: float | None = None,
     planned: int | None = None,
     selection: int = 0,
+    repeats: int | None = None,
     unit: str = "",
     trivial: Trivial | None = None,
 ) -> Verdict:
@@ -69,6 +70,7 @@ def judge(
         planned: Trials per norm that give scores; None takes what the records show.
         selection: Trials per norm that choose its learning rates, where these are to be counted
             when something was not run; in protocol `"paper"` the others are among them.
+        repeats: Of the cross-validation that are planned; None takes what the records show.
         unit: Unit of the target, of scores that are not fractions.
         trivial: What a predictor scores that looks at no graph. None: not known, and only a
             ROC-AUC, where it is 1/2, is held against it.
@@ -84,7 +86,8 @@ def judge(
     Design(protocol=protocol)  # an unknown protocol is refused before its name is used
     trials = group_trials(records, norms, protocol=protocol)
     metric = metric_named(records[0].config["metric"])
-    design = Design(protocol=protocol, test_ratio=_test_ratio(trials, protocol))
+    folds = 0 if protocol == "split" else _folds_of(trials)
+    design = Design(protocol=protocol, test_ratio=_test_ratio(trials, protocol), folds=folds)
     _require_one_split(trials, design)
     every = {norm: of_norm.scores() for norm, of_norm in trials.items()}
     minimum = design.minimum(math.comb(sum(map(bool, every.values())), 2))
@@ -135,6 +138,8 @@ def judge(
     tied = tuple(norm for norm in not_told_apart(best, differences) if norm in contenders)
     deviation, pairs, comparisons = _spread(differences)
     after = design.detectable(deviation, pairs, comparisons) if comparisons else math.nan
+    if repeats is None:
+        repeats = len({seed for seed, _ in splits_of(trials)})
     verdict = Verdict(
         design=design,
         scale=scale,
@@ -156,8 +161,9 @@ def judge(
         speed_order=speed_order,
         speed_tied=not_told_apart(speed_order[0] if speed_order else None, speed_differences),
         speed_differences=speed_differences,
-        detectable_before=detectable_before(trials, design, planned),
+        detectable_before=detectable_before(trials, design, planned, repeats),
         detectable_after=None if math.isnan(after) else after,
+        detectable_at_best=design.reachable(deviation, comparisons) if comparisons else None,
         needed_for_margin=design.needed(width, deviation, comparisons) if comparisons else None,
         recommendation=None,
     )
@@ -186,8 +192,13 @@ def _test_ratio(trials: Mapping[str, Trials], protocol: str) -> float:
     if counts:
         tested = sum(count[held_out] for count in counts)
         return tested / sum(count["train_items"] for count in counts)
-    folds: int = max((r.config["split"].get("folds", 2) for r in records), default=2)
-    return 1 / max(1, folds - 1)
+    return 1 / max(1, _folds_of(trials) - 1)
+
+
+def _folds_of(trials: Mapping[str, Trials]) -> int:
+    """Return into how many folds the records say that the data were cut."""
+    records = [record for of_norm in trials.values() for record in of_norm.records()]
+    return max((record.config["split"].get("folds", 0) for record in records), default=0)
 
 
 def _require_one_split(trials: Mapping[str, Trials], design: Design) -> None:
@@ -244,7 +255,8 @@ def _level(
         return 0.5
     if trivial is None:
         return None
-    return trivial.mean(part, sorted({pair[1] for pair in shared}) if design.by_fold else [0])
+    splits = {pair[:2] for pair in shared} if design.by_fold else {(trivial.seed, 0)}
+    return trivial.mean(part, sorted(splits))
 
 
 def _against_trivial(
@@ -279,8 +291,7 @@ def _margin(
 
 def _planned(trials: Mapping[str, Trials]) -> int:
     every = {pair for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
-    records = [record for of_norm in trials.values() for record in of_norm.records()]
-    folds: int = max((record.config["split"].get("folds", 0) for record in records), default=0)
+    folds = _folds_of(trials)
     runs = len({pair[2] for pair in every})
     seeds = len({pair[0] for pair in every})
     return max(len(every), folds * runs * seeds)

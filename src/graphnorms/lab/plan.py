@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -36,7 +36,8 @@ class CodeVersions(TypedDict):
 class Schedule:
     """The trials of a comparison, as a function of its settings.
 
-    Trials come choice by choice, which is fold by fold, and on a split seed by seed: first those
+    Trials come choice by choice, which is fold by fold and repeat by repeat, and on a split seed
+    by seed: first those
     that choose the learning rates, then, all norms' rates being known, those that are reported;
     run by run, and in a run norm by norm. Whenever a comparison is interrupted, every fold (seed)
     before the last ones is complete, and the norms have been tried equally often but for the
@@ -56,7 +57,8 @@ class Schedule:
         """List the trials that choose learning rates; empty where there is nothing to choose.
 
         Args:
-            choice: The fold, or on a split the run, that the rates are for.
+            choice: What the rates are for: the fold, counted on through the repeats, or on a split
+                the run.
         """
         settings = self.settings
         if not settings.selects:
@@ -68,10 +70,13 @@ class Schedule:
         ]
 
     def reported(self, choice: int, find: Find) -> list[TrialConfig]:
-        """List the trials that scores come from; empty until all norms' rates are known.
+        """List the trials that scores come from.
+
+        Until all norms' rates are known, those that have an outcome: norms that join a run later
+        take nothing from it.
 
         Args:
-            choice: The fold, or on a split the run.
+            choice: As in `selection`.
             find: Gives the records there are.
         """
         settings = self.settings
@@ -83,23 +88,26 @@ class Schedule:
                 for norm in settings.norms
             ]
         rates = {norm: self.rate(norm, choice, find) for norm in settings.norms}
-        if None in rates.values():
-            return []
         places = [(choice, run) for run in range(settings.runs)]
-        return [
+        found = [
             self._trial(norm, "final", fold, run, rate)
             for fold, run in ([(0, choice)] if settings.by_seed else places)
             for norm, rate in rates.items()
             if rate is not None
         ]
+        if None in rates.values():
+            return [config for config in found if find(config.key) is not None]
+        return found
 
     def following(self, record: Record, find: Find) -> list[TrialConfig]:
         """List the trials that are to be run because of a record and of the others there are."""
         if record.config["stage"] != "select":
             return []
         config = record.config
-        by_seed = self.settings.by_seed
-        return self.reported(config["run"] if by_seed else config["split"]["fold"], find)
+        if self.settings.by_seed:
+            return self.reported(config["run"], find)
+        repeat = config["split"]["seed"] - self.settings.split_seed
+        return self.reported(repeat * self.settings.folds + config["split"]["fold"], find)
 
     def rate(self, norm: str, choice: int, find: Find) -> float | None:
         """Return the learning rate that a norm gets in a fold, or on a split for a run.
@@ -130,7 +138,10 @@ class Schedule:
                 yield record
 
     def split(self, fold: int) -> SplitConfig:
-        """Return how the data are divided in a fold."""
+        """Return how the data are divided in a fold, counted on through the repeats.
+
+        Repeats differ by the seed of the shuffling: the first has `split_seed`, the next the next.
+        """
         from graphnorms.data import SplitConfig
 
         settings = self.settings
@@ -142,21 +153,25 @@ class Schedule:
                 holdout=settings.holdout,
                 **of_several,
             )
-        kind = "paper" if settings.protocol == "paper" else "fold"
+        repeat, fold = divmod(fold, settings.folds)
         return SplitConfig(
-            kind=kind, folds=settings.folds, fold=fold, seed=settings.split_seed,
+            kind="paper" if settings.protocol == "paper" else "fold",
+            folds=settings.folds,
+            fold=fold,
+            seed=settings.split_seed + repeat,
             holdout=settings.holdout,
-        )  # fmt: skip
+        )
 
-    def splits(self, graphs: GraphSet) -> list[Split]:
-        """Divide the data as every fold does.
+    def splits(self, graphs: GraphSet, repeats: int = 1) -> list[Split]:
+        """Divide the data as every fold of the first repeats does.
 
         Raises:
             ValueError: They cannot be divided so.
         """
         from graphnorms.data import split_items
 
-        return [split_items(graphs, self.split(fold)) for fold in range(self.settings.folds)]
+        folds = range(repeats * self.settings.folds)
+        return [split_items(graphs, self.split(fold)) for fold in folds]
 
     def _tried(self, norm: str, choice: int, rate: float) -> TrialConfig:
         """Return the trial that tells how good a rate is for a fold, or on a split for a run."""
@@ -237,8 +252,10 @@ class Plan:
     @cached_property
     def trivial(self) -> Trivial:
         """What a predictor scores that looks at no graph."""
-        splits = self.schedule.splits(self.dataset)
-        return trivial_scores(self.dataset, self.settings.metric, splits)
+        settings = self.settings
+        splits = self.schedule.splits(self.dataset, settings.repeats)
+        found = trivial_scores(self.dataset, settings.metric, splits)
+        return replace(found, folds=settings.folds, seed=settings.split_seed)
 
     @property
     def function(self) -> Callable[..., Any] | None:

@@ -55,8 +55,10 @@ class CompareSettings:
         split: On a split: `"given"` by the data, or `"random"`; else `"fold"`.
         folds: Folds of a cross-validation; 1 on a split.
         runs: Trials with the chosen rate, per fold, each from a fresh seed.
+        repeats: Cross-validations, each of other folds; 1 on a split.
         holdout: Share of validation data: of what is not the test fold, or of a random split.
-        split_seed: Seeds the shuffling before items are dealt to the parts.
+        split_seed: Seeds the shuffling before items are dealt to the parts, in the first repeat;
+            each further one has the next seed.
         seed: Seeds weights, batch order and dropout.
         epochs: Passes over the training data.
         batch_size: Graphs in a minibatch.
@@ -93,6 +95,7 @@ class CompareSettings:
     margin: float | None
     device: str
     dtype: str = "float32"
+    repeats: int = 1
     own_norms: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     required: ClassVar[frozenset[str]]
@@ -115,7 +118,7 @@ class CompareSettings:
         if len(self.norms) < 2:
             raise ValueError("nothing to compare with 'none'; name a norm, e.g. graph")
         require_integer("folds", self.folds, at_least=1 if self.protocol == "split" else 2)
-        for name in ("runs", "epochs", "batch_size"):
+        for name in ("runs", "repeats", "epochs", "batch_size"):
             require_integer(name.replace("_", " "), getattr(self, name), at_least=1)
         require_integer("seed", self.seed, at_least=0)
         require_integer("split seed", self.split_seed, at_least=0)
@@ -143,7 +146,12 @@ class CompareSettings:
     @property
     def rate_choices(self) -> int:
         """How often a norm's learning rate is chosen: in every fold, or for every seed."""
-        return self.runs if self.by_seed else self.folds
+        return self.runs if self.by_seed else self.all_folds
+
+    @property
+    def all_folds(self) -> int:
+        """Folds of all repeats together, or splits."""
+        return self.folds * self.repeats
 
     @property
     def by_seed(self) -> bool:
@@ -154,7 +162,7 @@ class CompareSettings:
     def reported_trials(self) -> int:
         """Trials of one norm that its score comes from."""
         rates = len(self.learning_rates) if self.protocol == "paper" else 1
-        return self.folds * self.runs * rates
+        return self.all_folds * self.runs * rates
 
     @property
     def scored_trials(self) -> int:

@@ -5,7 +5,8 @@
       records.jsonl   one record per trial, see `graphnorms.lab.journal`
       report.html     the page, written when the run ends
 
-A folder belongs to one set of settings: the same settings continue it, others are refused.
+A folder belongs to one comparison: the same settings continue it, a larger one of the same kind
+grows it, and others are refused, see `graphnorms.lab.growth`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import os
 import re
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -24,7 +26,8 @@ from typing import TYPE_CHECKING, Any, Self
 from graphnorms.errors import GraphnormsError, RunExistsError
 from graphnorms.files import replacing, sync_folder
 from graphnorms.lab.engines import Engine, OnProgress, Then, is_settled
-from graphnorms.lab.journal import Journal
+from graphnorms.lab.growth import Change, change_of
+from graphnorms.lab.journal import Journal, read_records
 
 if TYPE_CHECKING:
     from graphnorms.training import Record, TrialConfig
@@ -40,15 +43,17 @@ class Run:
     """The folder of one comparison, open for writing.
 
     Records of trials that are to be tried again (see `graphnorms.lab.engines.is_settled`) stay
-    in the file, but are not in `journal`: there, the trials have no outcome yet.
+    in the file, but are not in `journal`: there, the trials have no outcome yet. `changes` says in
+    words what is other than in the run that was there.
 
     Args:
         folder: Where it lies; made when it does not exist.
-        config: JSON-able data that defines the run.
+        config: JSON-able data that defines the run. Where it makes more of the run that is there,
+            it takes the place of its config; the records stay.
 
     Raises:
-        RunExistsError: The folder holds a run with another config, something that is not a run,
-            or a run that another process is working on.
+        RunExistsError: The folder holds another run, something that is not a run, or a run that
+            another process is working on.
         GraphnormsError: A file in the folder is damaged.
         OSError: The folder cannot be made or written.
     """
@@ -64,15 +69,17 @@ class Run:
             self._require_empty()
             folder.mkdir(parents=True, exist_ok=True)
             sync_folder(folder.parent)
-            with replacing(folder / CONFIG) as temporary:
-                temporary.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+            self._write(wanted)
         else:
-            _require_same(folder, existing, wanted)
+            _changes(folder, existing, wanted)  # refused before anything is touched
         self.journal = Journal(folder / RECORDS)
         try:
             # Two processes may have begun the folder at once; the one that has the journal now
             # looks whose config it was that stayed.
-            _require_same(folder, read_config(folder), wanted)
+            existing = read_config(folder)
+            self.changes = _changes(folder, existing, wanted, self.journal)
+            if existing != wanted:
+                self._write(wanted)
             for record in self.journal:
                 if not is_settled(record):
                     self.journal.forget(record.key)
@@ -120,6 +127,10 @@ class Run:
             for record in ended:
                 yield self.journal.append(record)
 
+    def _write(self, config: Mapping[str, Any]) -> None:
+        with replacing(self.folder / CONFIG) as temporary:
+            temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
     def _then(self, then: Then | None) -> Then | None:
         return None if then is None else lambda record: self._open(then(record), then)
 
@@ -146,6 +157,54 @@ class Run:
                 f"{self.folder} is not empty and holds no run ({CONFIG} is missing); "
                 f"choose another folder with --out"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What a folder has of a run that is planned.
+
+    Args:
+        records: Outcomes that count, by key.
+        change: What the plan makes of the run that is there.
+    """
+
+    records: Mapping[str, Record] = field(default_factory=dict)
+    change: Change = field(default_factory=Change)
+
+
+def standing(folder: Path, config: Mapping[str, Any]) -> Standing:
+    """Look what a folder has of a run that is planned; nothing is locked or changed.
+
+    Raises:
+        GraphnormsError: A file in the folder is damaged.
+        OSError: A file cannot be read.
+    """
+    existing = _config_or_none(folder)
+    if existing is None:
+        return Standing()
+    records = []
+    with suppress(FileNotFoundError):
+        records = read_records(folder / RECORDS)
+    change = change_of(folder, existing, json.loads(json.dumps(config)), records)
+    kept = {} if change.refusal else {r.key: r for r in records if is_settled(r)}
+    return Standing(records=kept, change=change)
+
+
+def _changes(
+    folder: Path,
+    there: Mapping[str, Any],
+    here: Mapping[str, Any],
+    records: Iterable[Record] = (),
+) -> tuple[str, ...]:
+    """Say what is other than in the run that is there.
+
+    Raises:
+        RunExistsError: It cannot be.
+    """
+    change = change_of(folder, there, here, records)
+    if change.refusal:
+        raise RunExistsError(change.refusal)
+    return change.words
 
 
 def default_folder(
@@ -197,38 +256,3 @@ def _config_or_none(folder: Path) -> dict[str, Any] | None:
             "another folder"
         )
     return config
-
-
-def _require_same(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    difference = _first_difference(there, here)
-    if difference:
-        raise RunExistsError(
-            f"{folder} holds a run with other settings ({difference}); "
-            f"choose another folder, e.g. --out {_free(folder)}"
-        )
-
-
-def _first_difference(there: dict[str, Any], here: dict[str, Any]) -> str:
-    """Say in words where two configs first differ; empty when they do not."""
-    for name in [*here, *(name for name in there if name not in here)]:
-        old, new = there.get(name), here.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            if inside := _first_difference(old, new):
-                # The name of a setting says enough; that of a norm is needed.
-                return inside if name.isidentifier() else f"{name}, {inside}"
-        elif old != new:
-            return f"{name.replace('_', ' ')}: {_shown(old)} there, {_shown(new)} here"
-    return ""
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "not set"
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _free(folder: Path) -> Path:
-    number = 2
-    while (candidate := folder.with_name(f"{folder.name}-{number}")).exists():
-        number += 1
-    return candidate

@@ -22,19 +22,24 @@ class Trivial:
     Args:
         held_out: On the part that the reported score comes from.
         train: On the part that is trained on.
+        folds, seed: Of one cross-validation, and the seed of the first: its repeats follow one
+            another, and their seeds as well.
     """
 
     held_out: Sequence[float | None]
     train: Sequence[float | None]
+    folds: int = 0
+    seed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return them as JSON-able data; `Trivial(**data)` reads it back."""
-        return {name: list(values) for name, values in asdict(self).items()}
+        return asdict(self) | {"held_out": list(self.held_out), "train": list(self.train)}
 
-    def mean(self, part: str, folds: Sequence[int]) -> float | None:
-        """Average over folds, one entry per value to be averaged; None if one is not known."""
+    def mean(self, part: str, splits: Sequence[tuple[int, int]]) -> float | None:
+        """Average over splits, each the seed and the fold; None if one is not known."""
         scores: Sequence[float | None] = getattr(self, part)
-        found = [scores[fold] if fold < len(scores) else None for fold in folds]
+        places = [(seed - self.seed) * self.folds + fold for seed, fold in splits]
+        found = [scores[place] if 0 <= place < len(scores) else None for place in places]
         known = [score for score in found if score is not None]
         return fmean(known) if known and len(known) == len(found) else None
 

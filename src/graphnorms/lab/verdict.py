@@ -128,6 +128,7 @@ class Verdict:
         detectable_before: Smallest true difference that this design was expected to find with
             80% power over all pairs, see `graphnorms.lab.expectations.expected_detectable`.
         detectable_after: The same from the spread of the paired differences seen.
+        detectable_at_best: The same with any number of folds, from ever more repeats, or of seeds.
         needed_for_margin: Folds, or seeds, that would find a difference as large as the margin;
             None if no number would, or nothing is known of the spread.
         recommendation: Which norm to use; None if nothing could be judged, or nothing deserves it.
@@ -158,6 +159,7 @@ class Verdict:
     speed_differences: tuple[PairedTest, ...]
     detectable_before: float | None
     detectable_after: float | None
+    detectable_at_best: float | None
     needed_for_margin: int | None
     recommendation: Recommendation | None
     protocol_sentence: str = ""

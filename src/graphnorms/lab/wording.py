@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from graphnorms.lab.design import Design
 from graphnorms.lab.pairs import PairedTest
-from graphnorms.lab.phrases import MOST_NAMED, Name, be, called_by, listing, percent, rough
+from graphnorms.lab.phrases import MOST_NAMED, Name, be, called_by, listing, percent, rough, several
+from graphnorms.lab.power import MOST_PAIRS
 from graphnorms.lab.recommendation import MOST_FAILED
 from graphnorms.lab.scale import Scale
 from graphnorms.lab.wording_choice import advice, rates
@@ -65,6 +66,7 @@ def design(
     pairs: int,
     detectable: float = math.nan,
     test_ratio: float = 0.0,
+    folds: int = 0,
     unit: str = "",
 ) -> str:
     """Say before a run what it can show.
@@ -73,12 +75,13 @@ def design(
         protocol: `"nested"`, `"split"` or `"paper"`.
         metric: Name of the score.
         norms: Norms compared.
-        pairs: Folds, or seeds.
+        pairs: Folds of all repeats, or seeds.
         detectable: What `expected_detectable` gave, in the unit of the score; NaN if unknown.
         test_ratio: n_test / n_train of a fold.
+        folds: Of one cross-validation; 0 where there is none.
         unit: Unit of the target, of scores that are not fractions.
     """
-    plan = Design(protocol=protocol, test_ratio=test_ratio)
+    plan = Design(protocol=protocol, test_ratio=test_ratio, folds=folds)
     about = metric_named(metric)
     note = " " + protocol_note(plan) if protocol_note(plan) else ""
     if norms < 2:
@@ -86,21 +89,46 @@ def design(
     comparisons = math.comb(norms, 2)
     minimum = plan.minimum(comparisons)
     over = f" over {comparisons} pairs of norms" if comparisons > 1 else ""
+    count = plan.count(pairs)
+    if folds and pairs > folds:
+        count += f" ({several(pairs / folds, 'repeat')} of {folds})"
     if pairs < minimum:
         return (
-            f"{plan.count(pairs)} {be(pairs)} too few to judge{over}: "
-            f"{plan.least(comparisons)} are the least. The verdict will be inconclusive.{note}"
+            f"{count} {be(pairs)} too few to judge{over}: it takes {_least(plan, comparisons)}. "
+            f"The verdict will be inconclusive.{note}"
         )
     if math.isnan(detectable):
         return (
-            f"Which difference in {about.title} {plan.count(pairs)} can show is not known before "
+            f"Which difference in {about.title} {count} can show is not known before "
             f"something has been trained.{note}"
         )
-    amount = Scale.fitting(about, detectable, unit).difference(detectable)
+    scale = Scale.fitting(about, detectable, unit)
+    limit = ""
+    if folds:
+        share = plan.reachable(1.0, comparisons) / plan.detectable(1.0, pairs, comparisons)
+        limit = f" More repeats show {scale.difference(share * detectable)} at best."
     return (
-        f"{plan.count(pairs)} of this size show a difference in {about.title} of about {amount} "
-        f"or more (80% power at 5%{over}); a smaller one can go unseen.{note}"
+        f"{count} of this size show a difference in {about.title} of about "
+        f"{scale.difference(detectable)} or more (80% power at 5%{over}); a smaller one can go "
+        f"unseen.{limit}{note}"
     )
+
+
+def _least(design: Design, comparisons: int) -> str:
+    """Say how many are judged: `6 seeds`, `one cross-validation of 8 folds or 2 repeats of 5`."""
+    least = design.count(design.least(comparisons))
+    if not design.folds:
+        return least
+    minimum = design.minimum(comparisons)
+    possible = design.folds < minimum < MOST_PAIRS
+    repeats = f" or {math.ceil(minimum / design.folds)} repeats of {design.folds}" * possible
+    return f"one cross-validation of {least}{repeats}"
+
+
+def _repeats(design: Design, pairs: int) -> str:
+    """Say how often the data are cut into folds for so many: `2 repeats of the 10 folds`."""
+    repeats = several(math.ceil(pairs / design.folds), "repeat")
+    return f"{repeats} of the {design.count(design.folds)}"
 
 
 PROTOCOL_NOTES = {
@@ -225,9 +253,9 @@ def _inconclusive(verdict: Verdict, best: NormSummary, name: Name) -> str:
     minimum, design = verdict.minimum, verdict.design
     shared = f"inconclusive. The norms share no more than {count(most)}, and to judge "
     if design.folds and minimum > design.folds:
-        # More folds of this size there are none: the data would have to be cut into more.
-        least = design.least(math.comb(len(verdict.rows), 2))
-        return f"{shared}{len(verdict.rows)} norms takes {least} at least: ask for {least} folds."
+        # More folds of this size take another cross-validation, or the data are cut into more.
+        least = _least(design, math.comb(len(verdict.rows), 2))
+        return f"{shared}{len(verdict.rows)} norms takes {least}."
     if design.protocol == "split" and design.by_fold:
         return f"{shared}{len(verdict.rows)} norms takes {minimum} at least, which are not given."
     return (
@@ -252,7 +280,7 @@ def _power(verdict: Verdict, name: Name) -> str:
 
 def _needed(verdict: Verdict, name: Name) -> str:
     """Say what it would take to see the difference that was seen, or one of the margin."""
-    after, scale, count = verdict.detectable_after, verdict.scale, verdict.design.count
+    after, scale = verdict.detectable_after, verdict.scale
     if not after or after <= verdict.margin or len(verdict.tied) < 2:
         return ""
     best = verdict.tied[0]
@@ -260,22 +288,30 @@ def _needed(verdict: Verdict, name: Name) -> str:
     undecided = [test for test in tests if test.other(best) in verdict.tied]
     widest = max(undecided, key=lambda test: abs(test.estimate.mean))
     seen = abs(widest.estimate.mean)
-    parts = []
-    if widest.needed is not None and seen > verdict.margin:
-        parts.append(
-            f"One as large as between {name(widest.first)} and {name(widest.second)} "
-            f"({scale.difference(seen)}) would take about {count(widest.needed)}"
-        )
-    least = f"{'one' if parts else 'One'} of {margin(verdict)}, the margin,"
-    if verdict.needed_for_margin is not None:
-        parts.append(
-            f"{least} {'' if parts else 'would take '}about {count(verdict.needed_for_margin)}"
-        )
-    else:
-        times = rough((after / verdict.margin) ** 2)
-        would = "" if parts else "would take "
-        parts.append(f"{least} {would}about {times} times as much data: more folds do not do it")
-    return f" {', '.join(parts)}."
+    wanted = [(f"One of {margin(verdict)}, the margin,", verdict.margin, verdict.needed_for_margin)]
+    if verdict.margin < seen < after and (widest.needed or math.inf) > widest.pairs:
+        whose = f"between {name(widest.first)} and {name(widest.second)}"
+        seen_one = f"One as large as {whose} ({scale.difference(seen)})"
+        wanted.insert(0, (seen_one, seen, widest.needed))
+    parts = [
+        f"{subject} would take about {_effort(verdict, difference, pairs)}"
+        for subject, difference, pairs in wanted
+    ]
+    text = parts[0] + "".join(f"; {part[0].lower()}{part[1:]}" for part in parts[1:])
+    if verdict.design.by_fold and wanted[-1][2] is None:
+        more = "repeats" if verdict.design.folds else "such splits"
+        text += f": more {more} show {scale.difference(verdict.detectable_at_best or 0.0)} at best"
+    return f" {text}."
+
+
+def _effort(verdict: Verdict, difference: float, pairs: int | None) -> str:
+    """Say how many repeats, splits or seeds show a difference, or how much more data."""
+    design = verdict.design
+    if pairs is not None:
+        return _repeats(design, pairs) if design.folds else design.count(pairs)
+    if not design.by_fold:
+        return f"more than {design.count(MOST_PAIRS)}"
+    return f"{rough(((verdict.detectable_after or math.nan) / difference) ** 2)} times as much data"
 
 
 def _equal(verdict: Verdict, name: Name) -> str:
@@ -288,9 +324,7 @@ def _equal(verdict: Verdict, name: Name) -> str:
     if equal:
         named = listing(f"{name(test.first)} with {name(test.second)}" for test in equal)
         return f"Practically equal: {named}, {within}."
-    if len(verdict.tied) > 1:
-        return f"Practically equal: no pair is shown to be {within}."
-    return ""
+    return f"Practically equal: no pair is shown to be {within}."
 
 
 def _at(verdict: Verdict, row: NormSummary) -> str:

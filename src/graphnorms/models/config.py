@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from graphnorms.errors import unknown_name
-from graphnorms.layers.factory import lookup, parse_spec
+from graphnorms.layers.factory import lookup
+from graphnorms.layers.own import OwnNorm
+from graphnorms.layers.spec import parse_spec
 from graphnorms.models.slot import NORM_PLACES, RESIDUAL_PLACES
 
 MODELS: Final = ("gin", "gcn", "gine")
@@ -75,9 +77,9 @@ class ModelConfig:
         for norm in self.norm_eps:
             lookup(norm)
 
-    def eps_of(self, norm: str) -> float | None:
-        """Return ε of a normalization given as text; None for that of its layer."""
-        return self.norm_eps.get(parse_spec(norm)[0])
+    def eps_of(self, norm: str | OwnNorm) -> float | None:
+        """Return ε of a normalization; None for that of its layer."""
+        return None if isinstance(norm, OwnNorm) else self.norm_eps.get(parse_spec(norm)[0])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the config as JSON-able data; `ModelConfig(**data)` reads it back."""

@@ -7,14 +7,14 @@ shown in percent, others in the target's unit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bokeh.models.annotations import BoxAnnotation, Span
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
-from graphnorms.lab.design import Pair
+from graphnorms.lab.design import Design, Pair
 from graphnorms.lab.outcomes import Trials
 from graphnorms.report import labels, marks
 from graphnorms.report.layout import (
@@ -200,20 +200,25 @@ def _pair_points(
     verdict: Verdict,
 ) -> GlyphRenderer[Any]:
     pairs = [pair for pair in lanes if pair in values]
-    several = len({run for _, _, run in lanes}) > 1
-    by_fold, noun = verdict.design.by_fold, verdict.design.count(1).split()[1]
     source = marks.source(
         {
             "x": [values[pair] for pair in pairs],
             "y": [lanes[pair] - place for pair in pairs],
-            "pair": [
-                f"{noun} {fold}{f', run {run}' if several else ''}" if by_fold else f"seed {run}"
-                for _, fold, run in pairs
-            ],
+            "pair": [_named(pair, lanes, verdict.design) for pair in pairs],
             "norm": [display_name(norm)] * len(pairs),
         }
     )
     return marks.points(plot, source, norm)
+
+
+def _named(pair: Pair, among: Iterable[Pair], design: Design) -> str:
+    """Name a trial's place: `seed 4`, `fold 3`, `repeat 1, fold 3, run 2`."""
+    if not design.by_fold:
+        return f"seed {pair[2]}"
+    seeds, _, runs = (sorted(set(values)) for values in zip(*among, strict=True))
+    parts = [f"repeat {seeds.index(pair[0])}"] if len(seeds) > 1 else []
+    parts.append(f"{design.count(1).split()[1]} {pair[1]}")
+    return ", ".join(parts + [f"run {pair[2]}"] * (len(runs) > 1))
 
 
 def _forest(

@@ -17,10 +17,10 @@ from bokeh.models import (
     ColumnDataSource,
     FixedTicker,
     HoverTool,
-    Label,
     NoOverlap,
     Range1d,
 )
+from bokeh.models.annotations import Label
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
@@ -102,7 +102,7 @@ def rows(
         plot.xaxis.ticker = plot.xgrid.ticker = ticker
         plot.xaxis.formatter = BasicTickFormatter(use_scientific=False)
     plot.y_range = Range1d(start=0.5 - max(1, len(labels)) - depth, end=0.5)
-    names: dict[float, str] = {-place: label for place, label in enumerate(labels)}
+    names: dict[Any, Any] = {-place: label for place, label in enumerate(labels)}
     if foot:
         names[foot_of(labels)] = wrapped(foot)
     plot.yaxis.ticker = FixedTicker(ticks=list(names))

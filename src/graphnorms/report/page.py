@@ -209,8 +209,9 @@ def _subtitle(
     pairs = {pair_of(record) for record in records if record.config["stage"] != "select"}
     folds = max((record.config["split"].get("folds", 0) for record in records), default=0)
     if verdict.design.by_fold:
-        runs = len({run for _, _, run in pairs})
-        parts.append(f"{verdict.design.count(folds)}{f' × {runs} runs' if runs > 1 else ''}")
+        sizes = {"repeats": {seed for seed, _, _ in pairs}, "runs": {run for _, _, run in pairs}}
+        times = [f" × {len(found)} {what}" for what, found in sizes.items() if len(found) > 1]
+        parts.append(verdict.design.count(folds) + "".join(times))
     else:
         parts.append(f"{verdict.design.count(verdict.planned)} on one split")
     rates = {record.config["learning_rate"] for record in records}

@@ -136,16 +136,16 @@ def _learning_curves(trials: Mapping[str, Trials], verdict: Verdict, unit: str) 
     columns = {row.norm: curve_columns(of_norm, verdict.scale) for row in verdict.rows
                if (of_norm := trials[row.norm]).done}  # fmt: skip
     for axis, quantity in zip(panels, CURVES, strict=True):
-        for norm, of_norm in columns.items():
-            x, look = of_norm[unit], _look(norm, verdict)
-            axis.plot(x, of_norm[quantity], markevery=max(1, len(x) // 8), **look)
+        for norm, values in columns.items():
+            x, look = values[unit], _look(norm, verdict)
+            axis.plot(x, values[quantity], markevery=max(1, len(x) // 8), **look)
             axis.fill_between(
-                x, of_norm[f"{quantity}_low"], of_norm[f"{quantity}_high"],
+                x, values[f"{quantity}_low"], values[f"{quantity}_high"],
                 color=look["color"], alpha=0.13, linewidth=0,
             )  # fmt: skip
         axis.set_ylabel(labels.of_curve(quantity, verdict.scale))
         if quantity.endswith("loss"):
-            if any(max(of_norm[quantity], default=0) > 0 for of_norm in columns.values()):
+            if any(max(values[quantity], default=0) > 0 for values in columns.values()):
                 axis.set_yscale("log")
                 _plain_logs(axis.yaxis)
             axis.set_xlabel(names[unit])

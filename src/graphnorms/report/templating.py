@@ -39,10 +39,14 @@ def template(name: str, filters: Mapping[str, Callable[..., Any]] | None = None)
         "name": display_name,
         "subject": subject,
         "swatch": swatch,
-        "p": lambda p: "–" if p is None else "<.001" if p < 0.001 else f"{p:.3f}",
+        "p": _p_value,
         **(filters or {}),
     }
     return environment.get_template(name)
+
+
+def _p_value(p: float | None) -> str:
+    return "–" if p is None else "<.001" if p < 0.001 else f"{p:.3f}"
 
 
 def without_home(text: str) -> str:

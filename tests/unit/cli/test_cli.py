@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 from tests.faults import wait_until
@@ -51,7 +52,7 @@ def run(monkeypatch, capsys, tmp_path):
 def no_estimate(monkeypatch):
     """Measure nothing: that takes a second for every plan."""
     found = Expectation(seconds=1.0, steps=1, quickest=0.1, slowest=0.1)
-    monkeypatch.setattr(estimate, "estimate", lambda plan: found)
+    monkeypatch.setattr(estimate, "estimate", lambda plan, kept=(): found)
 
 
 def flat(text: str) -> str:
@@ -109,7 +110,7 @@ def test_a_comparison_says_what_it_does_and_what_came_out(run, tmp_path, stub_pa
 
     code, again, _ = run("compare", *SMALL)
     assert code == 0
-    assert "All 12 trials are done already." in again
+    assert "All 12 trials are there already." in again
     assert "select  fold" not in again
     verdict = "There are too few"
     closing = compare("MUTAG", out="runs/MUTAG-gin", resume=True).verdict.closing
@@ -208,6 +209,62 @@ def test_a_dry_run_trains_nothing_and_writes_nothing(run, in_this_process, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_says_what_is_there_and_what_would_be_refused(run, in_this_process, stub_page):
+    run("compare", *SMALL)
+    trained, kept = len(in_this_process), Path("runs/MUTAG-gin/config.json").read_bytes()
+    larger = ["--norms", "none,graph,pair", "--repeats", "2", "--margin", "0.02"]
+    code, out, err = run("compare", *SMALL, *larger, "--dry-run")
+    assert (code, err) == (0, "")
+    assert "2 test folds, cut anew in each of 2 repeats" in flat(out)
+    assert "4 folds (2 repeats of 2) are too few to judge over 3 pairs of norms" in flat(out)
+    assert (
+        "The run in runs/MUTAG-gin changes: norms + pair; repeats 1 → 2; margin not set → 0.02. "
+        "12 of 36 trials are there already. About "
+    ) in flat(out)
+    _, out, _ = run("compare", *SMALL, *larger, "--dry-run", "--json")
+    plan = json.loads(out)
+    assert (plan["trials"], plan["there"], plan["refused"]) == (36, 12, "")
+    assert plan["changes"][1] == "repeats 1 → 2"
+    _, out, _ = run("compare", *SMALL, "--dry-run")
+    assert flat(out).endswith("All 12 trials are there already."), "and no time is measured"
+    code, out, _ = run("compare", *SMALL, "--epochs", "2", "--dry-run")
+    assert code == 0
+    assert (
+        "Refused as it is: runs/MUTAG-gin holds a run with other settings (epochs: 1 there, 2"
+        in (flat(out))
+    )
+    assert len(in_this_process) == trained
+    assert Path("runs/MUTAG-gin/config.json").read_bytes() == kept
+
+
+def test_show_and_report_judge_with_another_margin_and_keep_nothing(
+    run, in_this_process, stub_page, monkeypatch
+):
+    """Eight folds, which are enough to judge."""
+    run("compare", *SMALL, "--folds", "8", "--lr", "0.01")
+    trained, kept = len(in_this_process), Path("runs/MUTAG-gin/config.json").read_bytes()
+    code, out, err = run("show", "MUTAG-gin", "--margin", "0.2")
+    assert (code, err) == (0, "")
+    assert "--margin 0.2" in out
+    assert "within 20 points" in flat(out)
+    _, out, _ = run("show", "MUTAG-gin", "--json", "--margin", "0.2")
+    assert json.loads(out)["verdict"]["margin"] == 0.2
+    assert "within 1 point." in flat(run("show", "MUTAG-gin")[1])
+    written = []
+    page = SimpleNamespace(write_page=lambda *arguments: written.append(arguments))
+    monkeypatch.setitem(sys.modules, "graphnorms.report.page", page)
+    code, _, err = run("report", "MUTAG-gin", "--margin", "0.2")
+    assert (code, err) == (0, "")
+    [(_, _, verdict, settings, command)] = written
+    assert (verdict.margin, settings["margin"]) == (0.2, 0.2)
+    assert "--margin 0.2" in command
+    assert run("show", "MUTAG-gin", "--margin", "0")[2] == (
+        "graphnorms: margin must be a number > 0; got 0.0\n"
+    )
+    assert len(in_this_process) == trained
+    assert Path("runs/MUTAG-gin/config.json").read_bytes() == kept
+
+
 def test_a_plan_says_that_the_paper_is_optimistic_and_a_split_one_split(run, no_estimate):
     _, out, _ = run("compare", "--protocol", "paper", "--dry-run")
     assert "OPTIMISTIC" in out
@@ -279,7 +336,7 @@ BAD_INPUT = {
 @pytest.mark.parametrize(("arguments", "message"), BAD_INPUT.values(), ids=BAD_INPUT)
 def test_bad_input_is_one_line_on_stderr(run, tmp_path, no_estimate, arguments, message, dry):
     if dry == ["--dry-run"] and "--out" in arguments and "--resume" not in arguments:
-        return  # a dry run does not look where it would write
+        return  # a dry run does not ask whether it may write there
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "thesis.tex").touch()
     code, out, err = run("compare", *arguments, *dry)
@@ -565,7 +622,7 @@ def resume(folder: Path, undisturbed: list[dict]) -> None:
     done = subprocess.run(RESUME, cwd=folder, check=True, capture_output=True, text=True)
     assert done.stderr == ""
     if before < LONGER_PLANNED:
-        kept = f"{before} of the {LONGER_PLANNED} trials are done already and are kept"
+        kept = f"{before} of {LONGER_PLANNED} trials are there already."
         assert kept in flat(done.stdout)
     assert sorted_by_key(read_records(folder / RECORDS)) == undisturbed
     assert count(folder / RECORDS) == LONGER_PLANNED, "nothing was done twice"

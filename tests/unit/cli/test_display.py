@@ -108,9 +108,7 @@ def test_what_was_there_before_is_said(shown, tmp_path):
     with Display(Console(file=io.StringIO(), width=80)) as display:
         compare("MUTAG", **SMALL, out=tmp_path / "run-0", progress=lambda s: found.append(s))
         display(found[0])
-        assert (
-            "3 of the 12 trials are done already and are kept." in display.console.file.getvalue()
-        )
+        assert "\n3 of 12 trials are there already.\n" in display.console.file.getvalue()
 
 
 def test_a_line_of_a_trial(shown):

@@ -693,10 +693,15 @@ def test_the_design_is_put_into_words() -> None:
     text = wording.design(protocol="nested", pairs=10, detectable=0.123, **common)
     assert "accuracy of about 12.3 points" in text
     assert "80% power at 5% over 10 pairs" in text
-    few = wording.design(protocol="nested", pairs=3, detectable=0.5, test_ratio=0.5, **common)
-    assert "3 folds are too few to judge over 10 pairs of norms: 8 are the least" in few
+    few = wording.design(
+        protocol="nested", pairs=3, detectable=0.5, test_ratio=0.5, folds=3, **common
+    )
+    assert (
+        "3 folds are too few to judge over 10 pairs of norms: it takes one cross-validation of 8 "
+        "folds or 7 repeats of 3."
+    ) in few
     assert "inconclusive" in few
-    assert "6 are the least" in wording.design(protocol="split", pairs=5, **common)
+    assert "it takes 6 seeds." in wording.design(protocol="split", pairs=5, **common)
     unknown = wording.design(protocol="split", pairs=10, **common)
     assert "not known before" in unknown
     assert "one split only" in unknown
@@ -770,7 +775,13 @@ def test_the_trials_needed_are_said() -> None:
     records = [*trials("none", 0.8, noise=0.03), *trials("graph", 0.802, noise=0.03)]
     verdict = nested(records)
     assert verdict.needed_for_margin is None
-    assert "times as much data: more folds do not do it" in verdict.power_sentence
+    deviation = verdict.differences[0].deviation
+    # The normal quantiles of 5%, two-sided, and of 80% power; of 10 folds 81% train, 10% test.
+    floor = (1.959964 + 0.841621) * deviation * math.sqrt(10 / 81)
+    assert verdict.detectable_at_best == pytest.approx(floor, rel=1e-3)
+    assert (
+        f"times as much data: more repeats show {100 * floor:.1f} points at best"
+    ) in verdict.power_sentence
     seeds = [
         record
         for norm, score in (("none", 0.8), ("graph", 0.802))

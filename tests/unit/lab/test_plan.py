@@ -76,6 +76,8 @@ PROTOCOLS = {
     "nested": ({"folds": 3}, 3 * 3 * 2, 3 * 3 * 2),
     "split": ({"protocol": "split", "budget": "standard"}, 3 * 2 * 2, 3 * 2),
     "paper": ({"protocol": "paper", "folds": 3}, 0, 3 * 3 * 2 * 2),
+    "repeats": ({"folds": 3, "repeats": 2}, 3 * 2 * 3 * 2, 3 * 2 * 3 * 2),
+    "paper, repeats": ({"protocol": "paper", "folds": 3, "repeats": 2}, 0, 3 * 2 * 3 * 2 * 2),
     "one rate": ({"folds": 3, "learning_rate": 0.01}, 0, 3 * 3 * 2),
     "one rate on a split": ({"protocol": "split", "learning_rate": 0.01}, 0, 3 * 2),
 }
@@ -99,7 +101,8 @@ def test_only_the_norm_and_its_chosen_rate_tell_paired_trials_apart(make, choice
     for record in records:
         config = dict(record.config)
         final = config["stage"] == "final"
-        of = (config["stage"], config["split"]["fold"], config["run"])
+        split = config["split"]
+        of = (config["stage"], split["seed"], split["fold"], config["run"])
         rate = config.pop("learning_rate")
         groups.setdefault((*of, None if final else rate), []).append(config)
     for alike in groups.values():
@@ -131,6 +134,37 @@ def test_final_seeds_are_never_those_that_chose_the_rate(make):
     assert len(seeds["select"]) == 10
     assert len(seeds["final"]) == 50
     assert not seeds["select"] & seeds["final"]
+
+
+def test_repeats_cut_other_folds_and_leave_the_first_as_it_was(make, mutag):
+    """Classes as frequent in every fold; no fold, and no seed of a trial, in two repeats."""
+    once, thrice = make(folds=4), make(folds=4, repeats=3)
+    records = run_through(thrice, prefer({}))
+    assert {record.key for record in run_through(once, prefer({}))} == {
+        record.key for record in records if record.config["split"]["seed"] == 0
+    }
+    tested = [split.test for split in thrice.splits(mutag, 3)]
+    for repeat in range(3):
+        parts = tested[4 * repeat : 4 * (repeat + 1)]
+        assert sorted(torch.cat(parts).tolist()) == list(range(188))
+        assert {int(mutag.y[part].sum()) for part in parts} <= {31, 32}, "of 125"
+    assert len({tuple(part.tolist()) for part in tested}) == 12
+    places: dict[int, set[tuple]] = {}
+    for record in records:
+        split, stage, run = (record.config[name] for name in ("split", "stage", "run"))
+        place = (split["seed"], split["fold"], stage, run)
+        places.setdefault(record.config["seed"], set()).add(place)
+    assert len(places) == 3 * 4 * (1 + 2)
+    assert all(len(users) == 1 for users in places.values())
+
+
+def test_what_norms_that_join_do_not_have_yet_hides_no_outcome(make):
+    """They choose their rates first; until then nothing that was done is out of sight."""
+    small, large = make(folds=2, norms="none,graph"), make(folds=2)
+    done = {record.key: record for record in run_through(small, prefer({}))}
+    assert {record.key for record in large.records(done.get)} == set(done)
+    waiting = [config for config in large.known(done.get) if config.key not in done]
+    assert {(config.norm, config.stage) for config in waiting} == {("batch", "select")}
 
 
 def test_other_norms_and_rates_leave_a_trial_what_it_is(make):
@@ -262,7 +296,8 @@ def test_wherever_a_comparison_is_interrupted_the_norms_are_balanced(make, choic
             counts = Counter(facts(r)[0] for r in records[:done] if r.config["stage"] == stage)
             numbers = [counts[norm] for norm in NORMS]
             assert max(numbers) - min(numbers) <= 1
-    folds = [facts(record)[2] for record in records]
+    splits = [record.config["split"] for record in records]
+    folds = [(split["seed"], split["fold"]) for split in splits]
     assert folds == sorted(folds), "a fold is complete before the next one begins"
 
 
@@ -347,6 +382,8 @@ def test_several_given_splits_are_replicates(mutag):
     choices = Choices(norms=NORMS, protocol="split", learning_rate=RATES, epochs=3)
     settings = resolve(graphs, "MUTAG", choices)
     assert (settings.split, settings.folds, settings.runs) == ("given", 10, 1)
+    with pytest.raises(ValueError, match="10 splits of MUTAG are given and cannot be cut"):
+        resolve(graphs, "MUTAG", replace(choices, repeats=2))
     # A rate is chosen in each split: three norms, two rates, then one reported trial.
     assert settings.planned == 3 * 10 * 2 + 3 * 10
     schedule = Schedule(settings=settings, fingerprint=graphs.fingerprint, versions=code_versions())

@@ -191,6 +191,11 @@ def test_settings_are_read_where_their_device_is_not(mutag):
         ({"folds": 1}, "folds must be an integer ≥ 2; got 1"),
         ({"folds": 10.0}, "folds must be an integer"),
         ({"protocol": "split", "folds": 5}, "folds is 5, but protocol split has none; leave it"),
+        ({"repeats": 0}, "repeats must be an integer ≥ 1; got 0"),
+        (
+            {"protocol": "split", "repeats": 3},
+            "repeats is 3, but protocol split has no folds to cut anew; ask for more seeds with",
+        ),
         ({"split": "random"}, "split 'random' goes with protocol split; the protocol is nested"),
         ({"protocol": "split", "split": "scafold"}, "unknown split 'scafold'; known: given, rando"),
         ({"protocol": "split", "split": "given"}, "MUTAG comes without a split; ask for --split"),

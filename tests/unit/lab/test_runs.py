@@ -37,7 +37,6 @@ def test_the_same_settings_continue_a_run(tmp_path):
     ("change", "words"),
     [
         ({"epochs": 6}, "epochs: 5 there, 6 here"),
-        ({"norms": ("graph",)}, "norms: none,graph there, graph here"),
         ({"architecture": {"layers": 8}}, "layers: 4 there, 8 here"),
         ({"learning_rate": 0.1}, "learning rate: not set there, 0.1 here"),
     ],

@@ -60,11 +60,25 @@ def test_the_alarms_that_are_counted_are_those_of_the_verdict(simulation: Module
         assert sorted(ours) == pytest.approx(sorted(test.adjusted_p for test in tests))
 
 
+def test_false_alarms_are_rare_over_repeats(simulation: ModuleType) -> None:
+    """The ordinary paired t-test takes 30 folds for 30 samples, which shows in 40 comparisons."""
+    rounds = 40
+    alarms, naive = simulation.count_false_alarms(
+        "nested", items=150, learners=2, repeats=3, rounds=rounds
+    )
+    assert alarms <= stats.binom.ppf(0.999, rounds, LEVEL) < naive
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("repeats", [1, 3, 10])
 @pytest.mark.parametrize("learners", [2, 5])
-def test_no_more_than_64_false_alarms_in_1000(simulation: ModuleType, learners: int) -> None:
+def test_no_more_than_64_false_alarms_in_1000(
+    simulation: ModuleType, learners: int, repeats: int
+) -> None:
     """5% within two standard errors."""
-    alarms, _ = simulation.count_false_alarms("nested", items=150, learners=learners, rounds=1000)
+    alarms, _ = simulation.count_false_alarms(
+        "nested", items=150, learners=learners, repeats=repeats, rounds=1000
+    )
     assert alarms <= 64
 
 

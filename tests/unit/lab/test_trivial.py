@@ -92,10 +92,18 @@ def test_every_fold_has_its_own(protocol: str) -> None:
 
 def test_a_fold_without_a_score_leaves_the_mean_unknown() -> None:
     known = Trivial(held_out=[0.6, 0.8, None], train=[0.5, 0.5, 0.5])
-    assert known.mean("held_out", [0, 1]) == pytest.approx(0.7)
-    assert known.mean("held_out", [0, 2]) is None
-    assert known.mean("held_out", [7]) is None
+    assert known.mean("held_out", [(9, 0), (9, 1)]) == pytest.approx(0.7)
+    assert known.mean("held_out", [(9, 0), (9, 2)]) is None
+    assert known.mean("held_out", [(9, 7)]) is None
     assert known.mean("held_out", []) is None
+
+
+def test_repeats_have_trivial_scores_of_their_own() -> None:
+    found = Trivial(held_out=[0.1, 0.2, 0.3, 0.4], train=[0.5] * 4, folds=2, seed=9)
+    assert found.mean("held_out", [(9, 1), (10, 0)]) == pytest.approx(0.25)
+    assert found.mean("held_out", [(10, 1)]) == 0.4
+    assert found.mean("held_out", [(11, 0)]) is None
+    assert Trivial(**found.to_dict()) == found
 
 
 def test_rounding_does_not_beat_chance() -> None:
