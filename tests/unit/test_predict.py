@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,12 +18,19 @@ from graphnorms.comparison import Comparison, compare, predict
 from graphnorms.data import GraphSet, SplitConfig, from_pyg, load_dataset, save_npz, split_items
 from graphnorms.data.columns import Columns
 from graphnorms.errors import DatasetError, GraphnormsError
-from graphnorms.training import load_model
+from graphnorms.training import Record, load_model
 
 SMALL: dict[str, Any] = {
     "norms": "none,graph", "epochs": 3, "learning_rate": 0.01, "hidden": 8, "layers": 1,
 }  # fmt: skip
-Export = namedtuple("Export", ["path", "record", "comparison"])
+
+
+class Export(NamedTuple):
+    """A model on a file, the record of its trial, and where it comes from."""
+
+    path: Path
+    record: Record
+    comparison: Comparison
 
 
 def exported(comparison: Comparison, path: Path) -> Export:
@@ -50,11 +56,8 @@ def nci5k(in_this_process_of_module, stub_page_of_module, tmp_path_factory) -> E
     return exported(comparison, folder / "model.safetensors")
 
 
-def test_ids(record: Any, graphs: GraphSet) -> list[int]:
+def tested(record: Record, graphs: GraphSet) -> list[int]:
     return split_items(graphs, SplitConfig(**record.config["split"])).test.tolist()
-
-
-test_ids.__test__ = False  # type: ignore[attr-defined]
 
 
 def data_of(graphs: GraphSet, ids: list[int], *, dense: bool = True) -> list[Any]:
@@ -83,7 +86,7 @@ def test_predictions_have_the_score_that_training_has_recorded(mutag: Export) ->
     graphs = load_dataset("MUTAG")
     rows = list(predict(mutag.path, "MUTAG").rows())
     assert [row[0] for row in rows] == list(range(188))
-    ids = test_ids(mutag.record, graphs)
+    ids = tested(mutag.record, graphs)
     right = [rows[i][1] == graphs.class_names[int(graphs.y[i])] for i in ids]
     assert sum(right) / len(right) == pytest.approx(mutag.record.outcome["test_score"])
     assert {row[1] for row in rows} <= {"-1", "1"}
@@ -97,7 +100,7 @@ def test_numbers_are_in_the_unit_of_the_data(nci5k: Export) -> None:
     found = predict(nci5k.path, "nci5k")
     assert found.columns == ["graph", *graphs.task.targets]
     values = torch.tensor([row[1] for row in found.rows()], dtype=torch.float64)
-    ids = test_ids(nci5k.record, graphs)
+    ids = tested(nci5k.record, graphs)
     error = (values - graphs.y[:, 0].double())[ids].abs().mean()
     assert float(error) == pytest.approx(nci5k.record.outcome["test_score"], rel=1e-4)
 
@@ -200,7 +203,7 @@ def test_nodes_get_a_row_each(in_this_process, stub_page, tmp_path: Path) -> Non
     assert [row[:2] for row in rows] == [[0, node] for node in range(60)]
     record = comparison.to_export("graph")
     graphs = from_pyg([data])
-    ids = test_ids(record, graphs)
+    ids = tested(record, graphs)
     right = [rows[i][2] == graphs.class_names[int(graphs.y[i])] for i in ids]
     assert sum(right) / len(right) == pytest.approx(record.outcome["test_score"])
 
