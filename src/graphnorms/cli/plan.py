@@ -98,14 +98,16 @@ def _model(settings: CompareSettings, graphs: GraphSet) -> str:
 def _protocol(settings: CompareSettings) -> str:
     share = f"{settings.holdout:.0%}"
     metric = settings.metric
+    together = " that keep twins together" if settings.group_twins else ""
     chosen = "as given"
     if settings.selects:
         each = "norm and seed" if settings.protocol == "split" else "norm"
         chosen = f"chosen there, for each {each}"
     if settings.protocol == "paper":
         return (
-            f"Protocol paper, OPTIMISTIC: {settings.folds} folds; epoch and learning rate are "
-            f"chosen by the same {metric} that is reported, as in the GIN and GraphNorm papers"
+            f"Protocol paper, OPTIMISTIC: {settings.folds} folds{together}; epoch and learning "
+            f"rate are chosen by the same {metric} that is reported, as in the GIN and GraphNorm "
+            "papers"
         )
     if settings.protocol == "split":
         if settings.folds > 1:
@@ -116,14 +118,15 @@ def _protocol(settings: CompareSettings) -> str:
             )
         how = "the split of the data" if settings.split == "given" else (
             f"one random split ({share} to validate, {share} to test)"
+            f"{together.replace('keep', 'keeps')}"
         )  # fmt: skip
         return (
             f"Protocol split, budget {settings.budget}: {how}; epoch by validation {metric}, "
             f"learning rate {chosen}; {settings.runs} seeds tested"
         )
     return (
-        f"Protocol nested, budget {settings.budget}: {settings.folds} test folds, {share} of the "
-        f"rest to validate; epoch by validation {metric}, learning rate {chosen}; "
+        f"Protocol nested, budget {settings.budget}: {settings.folds} test folds{together}, "
+        f"{share} of the rest to validate; epoch by validation {metric}, learning rate {chosen}; "
         f"{_count(settings.runs, 'fresh seed')} a fold tested"
     )
 

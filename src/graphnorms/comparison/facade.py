@@ -58,6 +58,7 @@ def compare(
     metric: str | None = None,
     split: str | None = None,
     folds: int | None = None,
+    group_twins: bool | None = None,
     runs: int | None = None,
     epochs: int | None = None,
     learning_rate: float | Sequence[float] | None = None,
@@ -118,6 +119,8 @@ def compare(
         split: `"given"`, `"random"`, or for molecules with SMILES `"scaffold:hashed"` or another
             rule of `graphnorms.data.ScaffoldSplit`; for the protocol `"split"`.
         folds: Folds of a cross-validation.
+        group_twins: Keep isomorphic graphs, features included, in one fold, or in one part of a
+            random split. Where there are any the folds are others than without.
         runs: Trials that are reported per fold, or on one split the seeds; default by the budget.
         epochs: Passes over the training data.
         learning_rate: Adam's step size in the first epoch: one for all norms, or a grid of them.
@@ -156,9 +159,9 @@ def compare(
         choices=Choices(
             norms=norms, protocol=protocol, budget=budget, model=model, preset=preset,
             norm_place=norm_place, residual=residual, layers=layers, hidden=hidden,
-            metric=metric, split=split, folds=folds, runs=runs, epochs=epochs,
-            learning_rate=learning_rate, weight_decay=weight_decay, batch_size=batch_size,
-            margin=margin, seed=seed, device=device,
+            metric=metric, split=split, folds=folds, group_twins=group_twins, runs=runs,
+            epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay,
+            batch_size=batch_size, margin=margin, seed=seed, device=device,
         ),
     )  # fmt: skip
     with Run(plan.folder, config) as run:

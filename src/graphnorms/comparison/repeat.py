@@ -31,6 +31,7 @@ def choices_of(settings: CompareSettings) -> Choices:
         metric=settings.metric,
         split=None if folded else settings.split,
         folds=settings.folds if folded else None,
+        group_twins=settings.group_twins or None,
         runs=settings.runs,
         epochs=settings.epochs,
         learning_rate=settings.learning_rates,

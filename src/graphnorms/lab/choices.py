@@ -55,6 +55,7 @@ class Choices:
     metric: str | None = None
     split: str | None = None
     folds: int | None = None
+    group_twins: bool | None = None
     runs: int | None = None
     epochs: int | None = None
     learning_rate: float | Sequence[float] | None = None
@@ -101,6 +102,8 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         )
     if on_a_split and choices.folds is not None:
         raise ValueError(f"folds is {choices.folds}, but protocol split has none; leave it out")
+    if choices.group_twins:
+        _require_groupable(graphs, split)
     on_one_split = on_a_split and splits == 1
     runs = budget.seeds if on_one_split else 1 if protocol == "paper" else budget.runs
     return CompareSettings(
@@ -128,7 +131,21 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         ),
         margin=_as_float(choices.margin),
         device=choices.device or DEFAULT_DEVICE,
+        group_twins=bool(choices.group_twins),
     )
+
+
+def _require_groupable(graphs: GraphSet, split: str) -> None:
+    """Refuse to keep twins together where they cannot be."""
+    if graphs.task.level == "node":
+        raise ValueError(
+            "group_twins keeps isomorphic graphs in one fold, but the task is about nodes"
+        )
+    if split == "given":
+        raise ValueError(
+            f"group_twins changes folds, but the split of {graphs.name} is given; ask for "
+            "--split random or --protocol nested"
+        )
 
 
 def default_model(graphs: GraphSet, preset: str = DEFAULT_PRESET) -> str:

@@ -138,12 +138,13 @@ class Schedule:
                 kind=settings.split,
                 seed=settings.split_seed,
                 holdout=settings.holdout,
+                group_twins=settings.group_twins,
                 **of_several,
             )
         kind = "paper" if settings.protocol == "paper" else "fold"
         return SplitConfig(
             kind=kind, folds=settings.folds, fold=fold, seed=settings.split_seed,
-            holdout=settings.holdout,
+            holdout=settings.holdout, group_twins=settings.group_twins,
         )  # fmt: skip
 
     def splits(self, graphs: GraphSet) -> list[Split]:

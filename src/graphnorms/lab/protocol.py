@@ -62,6 +62,7 @@ class CompareSettings:
         weight_decay: Adam's L2 penalty.
         margin: Differences of scores below this are of no practical interest; None: a rule.
         device, dtype: Where and in which precision the models are trained.
+        group_twins: Isomorphic graphs, features included, are in one fold, or part of a split.
 
     Raises:
         ValueError: A value is not possible; the message says what was given and expected.
@@ -90,6 +91,7 @@ class CompareSettings:
     margin: float | None
     device: str
     dtype: str = "float32"
+    group_twins: bool = False
 
     required: ClassVar[frozenset[str]]
     """The settings that have no default."""
@@ -157,7 +159,10 @@ class CompareSettings:
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able data; `from_dict` reads it back."""
         lists = {name: list(getattr(self, name)) for name in ("norms", "learning_rates")}
-        return asdict(self) | lists
+        data = asdict(self) | lists
+        if not self.group_twins:  # as before there was the choice: such runs can be continued
+            del data["group_twins"]
+        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> CompareSettings:
@@ -176,7 +181,7 @@ class CompareSettings:
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         for name, value in known.items():
             kind, what = _KINDS[cls.__dataclass_fields__[name].type]
-            if not isinstance(value, kind) or isinstance(value, bool):
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
                 raise ValueError(f"{name.replace('_', ' ')} is {value!r:.100}, expected {what}")
         for name, kind in (("norms", str), ("learning_rates", int | float)):
             known[name] = tuple(known.get(name, ()))
@@ -195,6 +200,7 @@ CompareSettings.required = frozenset(
 
 _KINDS: Final[dict[Any, tuple[Any, str]]] = {
     "str": (str, "text"),
+    "bool": (bool, "true or false"),
     "int": (int, "an integer"),
     "float": (int | float, "a number"),
     "float | None": (int | float | None, "a number, or null"),
