@@ -118,7 +118,7 @@ def _filled(wanted: Floats, have: Floats, number: int, room: Floats) -> Integers
     levels = (np.cumsum(ranked) - number) / np.arange(1, len(ranked) + 1)
     level = levels[np.flatnonzero(ranked > levels).max(initial=0)]
     exact = np.clip(missing - level, 0, None)
-    amounts = np.floor(exact + 1e-9).astype(np.int64)
+    amounts: Integers = np.floor(exact + 1e-9).astype(np.int64)
     rest = number - int(amounts.sum())
     amounts[np.lexsort((-room, -np.round(exact - amounts, 9)))[:rest]] += 1
     for at in np.flatnonzero((amounts + have == 0) & (wanted > 0)):  # of every kind one, if may be
