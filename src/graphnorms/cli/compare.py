@@ -90,6 +90,7 @@ def compare(
         int | None,
         typer.Option(help="Cross-validations, each of other folds.", show_default="1"),
     ] = None,
+    group_twins: reading.GroupTwins = False,
     runs: Annotated[
         int | None,
         typer.Option(
@@ -181,8 +182,8 @@ def compare(
     choices: dict[str, Any] = {
         "norms": norms, "protocol": protocol, "budget": budget, "model": model, "preset": preset,
         "norm_place": norm_place, "residual": residual, "layers": layers, "hidden": hidden,
-        "metric": metric, "split": split, "folds": folds, "repeats": repeats, "runs": runs,
-        "epochs": epochs,
+        "metric": metric, "split": split, "folds": folds, "repeats": repeats,
+        "group_twins": group_twins or None, "runs": runs, "epochs": epochs,
         "learning_rate": None if lr is None else _rates(lr), "weight_decay": weight_decay,
         "batch_size": batch_size, "margin": margin, "seed": seed, "device": device,
     }  # fmt: skip

@@ -17,6 +17,7 @@ def data(
     protocol: reading.Protocol = None,
     split: reading.Split = None,
     folds: reading.Folds = None,
+    group_twins: reading.GroupTwins = False,
     metric: reading.Metric = None,
     task: reading.Task = None,
     features: reading.Features = None,
@@ -41,7 +42,13 @@ def data(
 
     found = examine(
         dataset,
-        choices=Choices(protocol=protocol, split=split, folds=folds, metric=metric),
+        choices=Choices(
+            protocol=protocol,
+            split=split,
+            folds=folds,
+            group_twins=group_twins or None,
+            metric=metric,
+        ),
         task=task,
         features=features,
         edge_features=edge_features,

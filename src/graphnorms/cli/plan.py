@@ -128,6 +128,7 @@ def _protocol(settings: CompareSettings) -> str:
             )
         how = "the split of the data" if settings.split == "given" else (
             f"one random split ({share} to validate, {share} to test)"
+            f"{_together(settings).replace('keep', 'keeps')}"
         )  # fmt: skip
         return (
             f"Protocol split, budget {settings.budget}: {how}; epoch by validation {metric}, "
@@ -143,7 +144,11 @@ def _protocol(settings: CompareSettings) -> str:
 def _folds(settings: CompareSettings, noun: str) -> str:
     """Say what the data are cut into: `10 folds`, `10 folds, cut anew in each of 3 repeats`."""
     anew = f", cut anew in each of {settings.repeats} repeats" if settings.repeats > 1 else ""
-    return f"{settings.folds} {noun}{anew}"
+    return f"{settings.folds} {noun}{_together(settings)}{anew}"
+
+
+def _together(settings: CompareSettings) -> str:
+    return " that keep twins together" if settings.group_twins else ""
 
 
 def _trials(settings: CompareSettings) -> str:

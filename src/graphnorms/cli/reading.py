@@ -88,3 +88,6 @@ Split: TypeAlias = Annotated[
 Folds: TypeAlias = Annotated[
     int | None, typer.Option(help="Folds of the cross-validation.", show_default="10")
 ]
+GroupTwins: TypeAlias = Annotated[
+    bool, typer.Option("--group-twins", help="Keep isomorphic graphs in one fold.")
+]

@@ -61,6 +61,7 @@ def compare(
     split: str | None = None,
     folds: int | None = None,
     repeats: int | None = None,
+    group_twins: bool | None = None,
     runs: int | None = None,
     epochs: int | None = None,
     learning_rate: float | Sequence[float] | None = None,
@@ -127,6 +128,8 @@ def compare(
         folds: Folds of a cross-validation.
         repeats: Cross-validations, each of other folds; default 1. The first is the same whatever
             the number.
+        group_twins: Keep isomorphic graphs, features included, in one fold, or in one part of a
+            random split. Where there are any the folds are others than without.
         runs: Trials that are reported per fold, or on one split the seeds; default by the budget.
         epochs: Passes over the training data.
         learning_rate: Adam's step size in the first epoch: one for all norms, or a grid of them.
@@ -166,7 +169,8 @@ def compare(
         choices=Choices(
             norms=norms, protocol=protocol, budget=budget, model=model, preset=preset,
             norm_place=norm_place, residual=residual, layers=layers, hidden=hidden,
-            metric=metric, split=split, folds=folds, repeats=repeats, runs=runs,
+            metric=metric, split=split, folds=folds, repeats=repeats, group_twins=group_twins,
+            runs=runs,
             epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay,
             batch_size=batch_size, margin=margin, seed=seed, device=device,
         ),

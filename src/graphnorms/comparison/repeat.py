@@ -32,6 +32,7 @@ def choices_of(settings: CompareSettings) -> Choices:
         split=None if folded else settings.split,
         folds=settings.folds if folded else None,
         repeats=settings.repeats if folded else None,
+        group_twins=settings.group_twins or None,
         runs=settings.runs,
         epochs=settings.epochs,
         learning_rate=settings.learning_rates,

@@ -19,6 +19,7 @@ from graphnorms.data.gather import GatherTable
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.task import Task
 from graphnorms.data.text import count
+from graphnorms.data.twins import Twins, find_twins
 from graphnorms.kernels.problem import widest_float
 
 
@@ -213,6 +214,11 @@ class GraphSet:
             edges.columns if isinstance(edges, OneHot) else edges,
         ]
         return all(part is None or _repeats(part, len(self)) for part in parts)
+
+    @cached_property
+    def twins(self) -> Twins:
+        """Which graphs are the same but for the order of their nodes, features included."""
+        return find_twins(self)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -61,7 +61,8 @@ def read_npz(
 
     Two public layouts of one graph are read as well: that of the heterophilous sets
     (`node_features`, `node_labels`, `edges`, `train_masks`, `val_masks`, `test_masks`, a row for
-    each split), and that of gnn-benchmark, where `adj_indptr`, `adj_indices` and `adj_shape` are a
+    each split), whose edges are directed where some are listed in both directions and some are not;
+    and that of gnn-benchmark, where `adj_indptr`, `adj_indices` and `adj_shape` are a
     sparse matrix, `attr_…` are another (1 where it is not 0) or `attr_matrix` is a dense one, and
     `labels` are the classes. As in PyG its edges are made undirected, and self loops dropped.
 
@@ -93,7 +94,9 @@ def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
     x_name, y_name = ("node_features", "node_labels") if public else ("x", "y")
     labels, attributes, rows = _node_features(arrays, x_name, reading)
     ptr = _node_ptr(arrays, x_name, rows)
-    source, target, edge_labels, edge_attributes = _edges(arrays, ptr, reading)
+    one_way = public and _has_directions(arrays)
+    source, target, edge_labels, edge_attributes = _edges(arrays, ptr, reading, one_way=one_way)
+    directions = ("edges are directed, for some are listed in both directions",) if one_way else ()
     if reading.encoding is not None:
         y, level = np.empty(0), reading.encoding.task.level
     else:
@@ -126,9 +129,24 @@ def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
         split_name=split_name,
         smiles=smiles or None,
         repeats="edge_index" in arrays,
-        notes=arrays.texts("notes"),
+        notes=(*directions, *arrays.texts("notes")),
     )
     return raw, task
+
+
+def _has_directions(arrays: Arrays) -> bool:
+    """Whether `edges` lists some edges in both directions, and others in one.
+
+    Where each edge is listed once, or each in both directions, they are undirected.
+    """
+    if "edges" not in arrays or "edge_index" in arrays:
+        return False
+    edges = arrays.integers("edges", (2,))
+    if edges.shape[1] != 2:
+        return False  # whoever reads them says so
+    pairs = np.unique(edges[edges[:, 0] != edges[:, 1]], axis=0)
+    once = len(np.unique(np.sort(pairs, 1), axis=0))
+    return once < len(pairs) < 2 * once
 
 
 def _matrices(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
@@ -311,11 +329,11 @@ def _targets(arrays: Arrays, name: str) -> NDArray[Any]:
 
 
 def _edges(
-    arrays: Arrays, ptr: Integers, reading: Reading
+    arrays: Arrays, ptr: Integers, reading: Reading, *, one_way: bool
 ) -> tuple[Integers, Integers, Any, NDArray[Any] | None]:
     """The edges as ids through the set, their labels and their attributes."""
     if "edge_index" not in arrays and "edges" in arrays:
-        return _undirected(arrays, ptr, reading)
+        return _pairs(arrays, ptr, reading, one_way=one_way)
     edges = arrays.integers("edge_index", (2,))
     if edges.shape[0] != 2:
         raise arrays.error("edge_index", f"has shape {edges.shape}, expected (2, edges)")
@@ -348,8 +366,8 @@ def _edge_features(arrays: Arrays, edges: int, reading: Reading) -> tuple[Any, N
     return _kinds(_columns(arrays, "edge_attr", edges), reading.edge_features)
 
 
-def _undirected(
-    arrays: Arrays, ptr: Integers, reading: Reading
+def _pairs(
+    arrays: Arrays, ptr: Integers, reading: Reading, *, one_way: bool
 ) -> tuple[Integers, Integers, Any, NDArray[Any] | None]:
     edges = arrays.integers("edges", (2,))
     if edges.shape[1] != 2:
@@ -357,7 +375,8 @@ def _undirected(
     if len(ptr) > 2:
         raise arrays.error("edges", f"but {len(ptr) - 1} graphs: give edge_index and edge_ptr")
     arrays.check_range("edges", edges, int(ptr[-1]), "the number of nodes")
-    again = np.flatnonzero(edges[:, 0] != edges[:, 1])  # a loop is its own way back
+    # A loop is its own way back.
+    again = np.flatnonzero((edges[:, 0] != edges[:, 1]) & (not one_way))
     both = np.concatenate((edges, edges[again, ::-1]))
     labels, attributes = _edge_features(arrays, len(edges), reading)
     rows = np.concatenate((np.arange(len(edges)), again))

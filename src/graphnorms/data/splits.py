@@ -14,6 +14,7 @@ from torch import Tensor
 
 from graphnorms.data.folds import shuffled_folds, stratified_folds
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.grouping import deal, grouped_folds
 from graphnorms.data.text import count
 from graphnorms.errors import DatasetError, is_number, unknown_name
 
@@ -41,6 +42,7 @@ class SplitConfig:
         folds, fold: How many folds, and which is held out; or how many given splits, if several.
         seed: Seeds the shuffling; the folds of one seed are one cross-validation.
         holdout: A share, between 0 and 1/2.
+        group_twins: Isomorphic graphs, features included, are in one part; see `GraphSet.twins`.
 
     Raises:
         ValueError: A value is not possible.
@@ -51,6 +53,7 @@ class SplitConfig:
     fold: int = 0
     seed: int = 0
     holdout: float = 0.1
+    group_twins: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in SPLITS:
@@ -66,10 +69,15 @@ class SplitConfig:
             raise ValueError(f"split {self.fold} of {self.folds}: splits count from 0")
         if not is_number(self.holdout) or not 0 < self.holdout < 0.5:
             raise ValueError(f"holdout is {self.holdout}, expected a share between 0 and 1/2")
+        if self.group_twins and self.kind == "given":
+            raise ValueError("a given split says where twins are; group_twins goes with the others")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the config as JSON-able data; `SplitConfig(**data)` reads it back."""
-        return asdict(self)
+        data = asdict(self)
+        if not self.group_twins:  # as before there was the choice, for the trials made then
+            del data["group_twins"]
+        return data
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +97,8 @@ def split_items(graphs: GraphSet, config: SplitConfig) -> Split:
     of the GIN and GraphNorm codes; the folds of numbers, of several questions, and of whole
     graphs whose nodes are predicted are those of `shuffled_folds`. A holdout is drawn by
     scikit-learn's `StratifiedShuffleSplit` where the classes have members enough for it, and
-    evenly where not, from the seed and, inside a fold, the fold's number.
+    evenly where not, from the seed and, inside a fold, the fold's number. Where twins are kept
+    together, and there are any, `graphnorms.data.grouping.deal` does it all.
 
     Args:
         graphs: The set, on any device.
@@ -97,7 +106,8 @@ def split_items(graphs: GraphSet, config: SplitConfig) -> Split:
 
     Raises:
         DatasetError: There is no given split, or a part would be empty.
-        ValueError: There are fewer items, or members of a class, than folds.
+        ValueError: There are fewer items, or members of a class, than folds; or twins are to be
+            kept together where the task is about nodes, or they are more than a fold holds.
     """
     items = graphs.known.nonzero()[:, 0].cpu()  # (known,)
     if config.kind == "given":
@@ -109,7 +119,11 @@ def split_items(graphs: GraphSet, config: SplitConfig) -> Split:
     strata = None if nodes_of_many else _strata(graphs, items)
     noun = "graphs" if nodes_of_many else f"{graphs.task.level}s"
     names = graphs.class_names or ("no", "yes")
-    places = _divide(len(units), strata, config, noun, names)
+    groups = _twins(graphs, units) if config.group_twins else None
+    if groups is None:
+        places = _divide(len(units), strata, config, noun, names)
+    else:
+        places = _divide_groups(groups, strata, config, names)
     chosen = [units[torch.from_numpy(place)] for place in places]
     if nodes_of_many:
         chosen = [items[torch.isin(unit_of_item, part)] for part in chosen]
@@ -179,9 +193,47 @@ def _divide(
     rest, held_out_fold = (part.numpy() for part in folds[config.fold])
     if config.kind == "paper":
         return rest, held_out_fold, everyone[:0]
-    seed = np.random.SeedSequence((config.seed, config.fold)).generate_state(1)[0]
-    train, validation = _holdout(rest, strata, _share(len(rest), config.holdout), int(seed))
+    size = _share(len(rest), config.holdout)
+    train, validation = _holdout(rest, strata, size, _seed_of_fold(config))
     return train, validation, held_out_fold
+
+
+def _twins(graphs: GraphSet, units: Tensor) -> Integers | None:
+    """Equal for graphs that are twins, `(units,)`; None where none are."""
+    if graphs.task.level == "node":
+        raise ValueError("group_twins keeps isomorphic graphs together; the task is about nodes")
+    groups = graphs.twins.same[units.numpy()]
+    return groups if len(np.unique(groups)) < len(groups) else None
+
+
+def _divide_groups(
+    groups: Integers, strata: Integers | None, config: SplitConfig, names: Sequence[str]
+) -> tuple[Integers, Integers, Integers]:
+    """As `_divide`, with all units of a group in one part."""
+    share = config.holdout
+    if config.kind == "random":
+        rest, held_out, seed = np.arange(len(groups)), np.arange(0), config.seed
+        shares = [1 - 2 * share, share, share]
+    else:
+        fold = grouped_folds(groups, strata, config.folds, config.seed, names=names)
+        rest, held_out = np.flatnonzero(fold != config.fold), np.flatnonzero(fold == config.fold)
+        if config.kind == "paper":
+            return rest, held_out, held_out[:0]
+        seed, shares = _seed_of_fold(config), [1 - share, share]
+    labels = None if strata is None else strata[rest]
+    part = deal(groups[rest], labels, np.array(shares), seed)
+    if len(np.unique(part)) < len(shares):
+        raise ValueError(
+            f"twins kept together leave a part of the {config.kind} split empty: of {len(rest)} "
+            f"graphs {len(np.unique(groups[rest]))} are different; leave twins apart (without "
+            "--group-twins)"
+        )
+    held_out = rest[part == 2] if config.kind == "random" else held_out
+    return rest[part == 0], rest[part == 1], held_out
+
+
+def _seed_of_fold(config: SplitConfig) -> int:
+    return int(np.random.SeedSequence((config.seed, config.fold)).generate_state(1)[0])
 
 
 def _holdout(

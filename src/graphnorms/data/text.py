@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import warnings
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -111,12 +112,31 @@ def read_numbers(path: Path, *, separator: bytes = b" ") -> NumberFile:
     begins[1:] &= blank[:-1]
     newlines = np.flatnonzero(characters == 10)
     line_of = np.searchsorted(newlines, np.flatnonzero(begins)) + 1  # (numbers,)
-    tokens = data.split()
-    values = _parse(tokens) if b"_" not in data else None  # float() takes 1_000 for a number
+    values = _parse_integers(data, len(line_of))
     if values is None:
-        raise _not_a_number(path, tokens, line_of)
-    line, first, length = np.unique(line_of, return_index=True, return_counts=True)
-    return NumberFile(path, values, first, length, line)
+        tokens = data.split()
+        values = _parse(tokens) if b"_" not in data else None  # float() takes 1_000 for a number
+        if values is None:
+            raise _not_a_number(path, tokens, line_of)
+    new = np.ones(len(line_of), dtype=bool)
+    new[1:] = line_of[1:] != line_of[:-1]
+    first = np.flatnonzero(new)  # (rows,)
+    length = np.diff(np.append(first, len(line_of)))
+    return NumberFile(path, values, first, length, line_of[first])
+
+
+def _parse_integers(data: bytes, number: int) -> Floats | None:
+    """So many integers, in a fifth of the time; None where something may be another number."""
+    if data.translate(None, b"0123456789- \t\n\r"):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy warns where it stops before the end
+            values = np.fromstring(data, dtype=np.int64, sep=" ")
+    except (DeprecationWarning, ValueError):
+        return None
+    small = len(values) and values.max() < _EXACT and values.min() > -_EXACT
+    return values.astype(np.float64) if small and len(values) == number else None
 
 
 def _parse(tokens: list[bytes]) -> Floats | None:

@@ -57,6 +57,7 @@ class Choices:
     split: str | None = None
     folds: int | None = None
     repeats: int | None = None
+    group_twins: bool | None = None
     runs: int | None = None
     epochs: int | None = None
     learning_rate: float | Sequence[float] | None = None
@@ -105,6 +106,8 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         raise ValueError(f"folds is {choices.folds}, but protocol split has none; leave it out")
     if on_a_split and choices.repeats is not None:
         raise ValueError(_no_repeats(choices.repeats, graphs, splits))
+    if choices.group_twins:
+        _require_groupable(graphs, split)
     on_one_split = on_a_split and splits == 1
     norms = chosen_norms(choices)
     runs = budget.seeds if on_one_split else 1 if protocol == "paper" else budget.runs
@@ -135,7 +138,21 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         ),
         margin=_as_float(choices.margin),
         device=choices.device or DEFAULT_DEVICE,
+        group_twins=bool(choices.group_twins),
     )
+
+
+def _require_groupable(graphs: GraphSet, split: str) -> None:
+    """Refuse to keep twins together where they cannot be."""
+    if graphs.task.level == "node":
+        raise ValueError(
+            "group_twins keeps isomorphic graphs in one fold, but the task is about nodes"
+        )
+    if split == "given":
+        raise ValueError(
+            f"group_twins changes folds, but the split of {graphs.name} is given; ask for "
+            "--split random or --protocol nested"
+        )
 
 
 def default_model(graphs: GraphSet, preset: str = DEFAULT_PRESET) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +35,8 @@ MOST_COLUMNS: Final = 512
 
 MOST_FITTED: Final = 10
 """Folds, or given splits, that the simple models are trained in."""
+
+_ROWS: Final = 10_000  # of dense features, that are made double at a time
 
 CHEAP_EDGES: Final = 200_000
 CHEAP_ITEMS: Final = 5000
@@ -71,6 +73,7 @@ class Facts:
         baselines: Simple models.
         detectable: The smallest difference that the plan detects; NaN if it is not known.
         sampled: What was left out of the simple models, in words; empty if nothing was.
+        grouped: Whether twins are kept in one fold.
         problem: Why the data cannot be divided as planned; there are no simple models then.
     """
 
@@ -83,6 +86,7 @@ class Facts:
     baselines: tuple[Baseline, ...]
     detectable: float
     sampled: tuple[str, ...] = ()
+    grouped: bool = False
     problem: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,6 +101,7 @@ class Facts:
             "baselines": {each.name: _or_none(each.score) for each in self.baselines},
             "detectable": _or_none(self.detectable),
             "sampled": list(self.sampled),
+            "group_twins": self.grouped,
             "problem": self.problem,
         }
 
@@ -155,6 +160,7 @@ def facts_of(
         baselines=_baselines(graphs, baselines, tables, fitted, settings.metric),
         detectable=planned_detectable(settings, graphs),
         sampled=tuple(sampled) if tables else (),
+        grouped=settings.group_twins,
         problem=problem,
     )  # fmt: skip
 
@@ -332,40 +338,50 @@ def _degrees_of_nodes(graphs: GraphSet) -> Floats:
 def _degrees_of_graphs(graphs: GraphSet) -> Floats:
     """Mean, standard deviation, largest, and the shares of the degrees 0 to 4."""
     degree = graphs.edge_ptr.diff().double()
-    mean = _pooled(graphs, degree[:, None], mean=True)
-    square = _pooled(graphs, degree[:, None] ** 2, mean=True)
+    mean = _pooled(graphs, degree[:, None])
+    square = _pooled(graphs, degree[:, None] ** 2)
     graph = torch.repeat_interleave(graphs.ptr.diff())
     largest = torch.zeros(len(graphs)).double().scatter_reduce(0, graph, degree, "amax")
-    shares = _pooled(graphs, (degree[:, None] == torch.arange(5)).double(), mean=True)
+    shares = _pooled(graphs, (degree[:, None] == torch.arange(5)).double())
     spread = (square - mean**2).clamp(min=0).sqrt()
     return torch.cat((mean, spread, largest[:, None], shares), 1).numpy()
 
 
 def _features_of_nodes(graphs: GraphSet) -> Floats:
-    return _chosen_columns(graphs).numpy()
+    return torch.cat(list(_chosen_columns(graphs))).numpy()
 
 
 def _features_of_graphs(graphs: GraphSet) -> Floats:
-    x = _chosen_columns(graphs)
-    return torch.cat((_pooled(graphs, x, mean=True), _pooled(graphs, x, mean=False)), 1).numpy()
+    graph, begin, sums = torch.repeat_interleave(graphs.ptr.diff()), 0, None
+    for part in _chosen_columns(graphs):
+        sums = part.new_zeros(len(graphs), part.shape[1]) if sums is None else sums
+        sums.index_add_(0, graph[begin : begin + len(part)], part)
+        begin += len(part)
+    assert sums is not None
+    return torch.cat((sums / graphs.ptr.diff().clamp(min=1)[:, None], sums), 1).numpy()
 
 
-def _chosen_columns(graphs: GraphSet) -> torch.Tensor:
-    """Node features, of many columns those that vary most."""
+def _chosen_columns(graphs: GraphSet) -> Iterator[torch.Tensor]:
+    """Node features, of many columns those that vary most, so many rows at a time."""
     x = graphs.kept_x
-    if x.shape[1] <= MOST_COLUMNS:
-        return graphs.x.double()
+    chosen = slice(None) if x.shape[1] <= MOST_COLUMNS else _most_varied(x)
+    parts = x.chunks() if isinstance(x, OneHot) else x.split(_ROWS)
+    for part in parts:
+        yield part[:, chosen].double()
+
+
+def _most_varied(x: torch.Tensor | OneHot) -> torch.Tensor:
     if isinstance(x, OneHot):
         share = torch.bincount(x.columns.flatten().long(), minlength=x.width) / max(1, x.shape[0])
-        chosen = (share * (1 - share)).topk(MOST_COLUMNS).indices
-        return torch.cat([part[:, chosen] for part in x.chunks()]).double()
-    return x[:, x.var(0).topk(MOST_COLUMNS).indices].double()
+        return (share * (1 - share)).topk(MOST_COLUMNS).indices
+    return x.var(0).topk(MOST_COLUMNS).indices
 
 
-def _pooled(graphs: GraphSet, x: torch.Tensor, *, mean: bool) -> torch.Tensor:
+def _pooled(graphs: GraphSet, x: torch.Tensor) -> torch.Tensor:
+    """The mean over the nodes of each graph."""
     graph = torch.repeat_interleave(graphs.ptr.diff())
     sums = x.new_zeros(len(graphs), x.shape[1]).index_add(0, graph, x)
-    return sums / graphs.ptr.diff().clamp(min=1)[:, None] if mean else sums
+    return sums / graphs.ptr.diff().clamp(min=1)[:, None]
 
 
 def _or_none(value: float) -> float | None:

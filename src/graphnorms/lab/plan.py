@@ -151,6 +151,7 @@ class Schedule:
                 kind=settings.split,
                 seed=settings.split_seed,
                 holdout=settings.holdout,
+                group_twins=settings.group_twins,
                 **of_several,
             )
         repeat, fold = divmod(fold, settings.folds)
@@ -160,6 +161,7 @@ class Schedule:
             fold=fold,
             seed=settings.split_seed + repeat,
             holdout=settings.holdout,
+            group_twins=settings.group_twins,
         )
 
     def splits(self, graphs: GraphSet, repeats: int = 1) -> list[Split]:

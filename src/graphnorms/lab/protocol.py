@@ -67,6 +67,7 @@ class CompareSettings:
         weight_decay: Adam's L2 penalty.
         margin: Differences of scores below this are of no practical interest; None: a rule.
         device, dtype: Where and in which precision the models are trained.
+        group_twins: Isomorphic graphs, features included, are in one fold, or part of a split.
 
     Raises:
         ValueError: A value is not possible; the message says what was given and expected.
@@ -97,6 +98,7 @@ class CompareSettings:
     dtype: str = "float32"
     repeats: int = 1
     own_norms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    group_twins: bool = False
 
     required: ClassVar[frozenset[str]]
     """The settings that have no default."""
@@ -178,8 +180,9 @@ class CompareSettings:
         """Return the settings as JSON-able data; `from_dict` reads it back."""
         lists = {name: list(getattr(self, name)) for name in ("norms", "learning_rates")}
         data = asdict(self) | lists
-        if not self.own_norms:
-            del data["own_norms"]
+        for name in ("own_norms", "group_twins"):
+            if not data[name]:  # as before there was the choice: such runs can be continued
+                del data[name]
         return data
 
     @classmethod
@@ -199,7 +202,7 @@ class CompareSettings:
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         for name, value in known.items():
             kind, what = _KINDS[cls.__dataclass_fields__[name].type]
-            if not isinstance(value, kind) or isinstance(value, bool):
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
                 raise ValueError(f"{name.replace('_', ' ')} is {value!r:.100}, expected {what}")
         for name, kind in (("norms", str), ("learning_rates", int | float)):
             known[name] = tuple(known.get(name, ()))
@@ -220,6 +223,7 @@ CompareSettings.required = frozenset(
 
 _KINDS: Final[dict[Any, tuple[Any, str]]] = {
     "str": (str, "text"),
+    "bool": (bool, "true or false"),
     "int": (int, "an integer"),
     "float": (int | float, "a number"),
     "float | None": (int | float | None, "a number, or null"),

@@ -112,6 +112,11 @@ def _limit(facts: Facts, likeness: Likeness, name: str, who: str, unit: str) -> 
 
 
 def _folds(facts: Facts) -> str:
+    if facts.grouped:
+        return (
+            f"folds: twins are kept in one fold; {facts.leaked or 'none'} of {facts.tested} tested "
+            f"graphs {be(facts.leaked or 1)} isomorphic to one that is trained on"
+        )
     if not facts.leaked:
         return ""
     share = percent(facts.leaked / facts.tested)

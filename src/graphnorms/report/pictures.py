@@ -204,7 +204,7 @@ def _differences(
         elif test is not None:
             ends = (verdict.scale.factor * end for end in shown_ends(test))
             _summary(axis, norm, place, *ends)
-    axis.set_xlabel(labels.of_differences(verdict))
+    axis.set_xlabel(literal(labels.of_differences(verdict)))
 
 
 def _chance(axis: Axes, level: float, values: Sequence[float], height: float, text: str) -> None:

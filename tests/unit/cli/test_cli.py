@@ -170,6 +170,7 @@ ROUNDS = {
         "--drop-rare", "2", "--features", "degree",
     ],
     "a factory": ["my_graphs:make", "--folds", "3"],
+    "twins together": ["--features", "constant", "--group-twins", "--protocol", "paper"],
 }  # fmt: skip
 
 
@@ -757,6 +758,22 @@ def test_data_says_what_a_set_holds_and_allows(run):
     code, out, err = run("data", "MUTAG")
     assert (code, err) == (0, "")
     assert "79 of 188 graphs are isomorphic by structure alone" in flat(out)
+
+
+def test_twins_are_kept_in_one_fold(run):
+    bare = ("data", "MUTAG", "--features", "constant", "--edge-features", "none", "--json")
+    left = json.loads(run(*bare)[1])
+    together = json.loads(run(*bare, "--group-twins")[1])
+    assert left["with_twin_in_training"] > 0
+    assert together["with_twin_in_training"] == 0
+    assert (left["group_twins"], together["group_twins"]) == (False, True)
+    code, out, _ = run("compare", "--folds", "3", "--group-twins", "--dry-run")
+    assert code == 0
+    assert "3 test folds that keep twins together" in flat(out)
+    assert "twins are kept in one fold; none of 188 tested graphs is isomorphic" in flat(out)
+    code, _, err = run("compare", "nci5k", "--protocol", "split", "--group-twins", "--dry-run")
+    assert code == 2
+    assert "the split of nci5k is given; ask for --split random" in err
 
 
 def test_data_takes_the_reading_options_of_compare(run):

@@ -17,6 +17,7 @@ import torch
 from graphnorms.data import GraphSet, SplitConfig, from_pyg, load_dataset, read_npz, save_npz
 from graphnorms.data.checks import check_graph_set
 from graphnorms.data.targets import make_targets
+from graphnorms.data.text import read_numbers
 from graphnorms.errors import DatasetError, printable
 
 PAIR: dict[str, Any] = {  # two graphs of two nodes and an edge
@@ -344,3 +345,32 @@ def test_a_changed_array_is_a_set_or_one_line(tmp_path: Path) -> None:
         path.write_bytes(buffer.getvalue())
         outcomes[outcome(path, path)] += 1
     assert min(outcomes.values()) > 60, outcomes
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("1, 2\n\n -3\t07\r\n", [[1, 2], [-3, 7]]),
+        ("1 2\n0.5 2\n", [[1, 2], [0.5, 2]]),
+        ("9007199254740993 99999999999999999999\n", [[2.0**53, 1e20]]),
+        ("-9223372036854775808 +3", [[-(2.0**63), 3]]),
+        ("", []),
+        ("1-2 3\n", "line 1: '1-2'"),
+        ("4 5\n- 3\n", "line 2: '-'"),
+        ("1 --3\n", "line 1: '--3'"),
+    ],
+)
+def test_integers_are_read_as_all_numbers_are(tmp_path: Path, text: str, right: Any) -> None:
+    path = tmp_path / "numbers.txt"
+    path.write_bytes(text.encode())
+    if isinstance(right, str):
+        with pytest.raises(DatasetError, match=right):
+            read_numbers(path, separator=b",")
+        return
+    found = read_numbers(path, separator=b",")
+    rows = [
+        found.values[at : at + n].tolist() for at, n in zip(found.first, found.length, strict=True)
+    ]
+    assert rows == right
+    numbered = [at for at, line in enumerate(text.split("\n"), 1) if line.strip()]
+    assert found.line.tolist() == numbered

@@ -383,6 +383,29 @@ def test_heterophilous_sets(tmp_path: Path) -> None:
         split_items(graphs, SplitConfig(kind="given"))
 
 
+@pytest.mark.parametrize(
+    ("edges", "right"),
+    [
+        # One edge has its way back, two have not: directed, as in `chameleon_directed.npz`.
+        ([[0, 1], [1, 0], [2, 1], [2, 2], [0, 3]], [(1, 0), (0, 1), (2, 1), (2, 2), (0, 3)]),
+        # All have it: undirected.
+        ([[0, 1], [1, 0], [2, 1], [1, 2]], [(1, 0), (0, 1), (2, 1), (1, 2)]),
+        ([[0, 1], [2, 1], [0, 1]], [(1, 0), (0, 1), (2, 1), (1, 2)]),
+    ],
+)
+def test_heterophilous_sets_with_directions(tmp_path: Path, edges: Any, right: Any) -> None:
+    path = tmp_path / "chameleon_directed.npz"
+    np.savez(
+        path, node_features=np.eye(4), node_labels=np.array([0, 1, 0, 1]), edges=np.array(edges)
+    )
+    graphs = read_npz(path)
+    check_graph_set(graphs)
+    assert sorted(pairs(graphs)) == sorted(right)
+    directed = len(right) != 4
+    assert graphs.symmetric is not directed
+    assert any("edges are directed" in note for note in graphs.notes) is directed
+
+
 def test_one_row_of_masks_is_one_split(tmp_path: Path) -> None:
     path = tmp_path / "one.npz"
     part = np.array([[0, 1, 2]])

@@ -95,6 +95,46 @@ def test_graphs_whose_nodes_are_interchangeable_take_no_search(monkeypatch):
     assert found.undecided == 0
 
 
+def test_trees_take_no_search_however_symmetric(monkeypatch):
+    monkeypatch.setattr(twins, "_WORK", 1_500_000)  # a few rounds of so many nodes
+    binary = nx.balanced_tree(2, 9)
+    pruned = binary.copy()
+    pruned.remove_node(next(node for node in binary if binary.degree[node] == 1))
+    forest = nx.disjoint_union(nx.star_graph(5), nx.disjoint_union(nx.star_graph(5), pruned))
+    graphs = [binary, pruned, forest]
+    found = find_twins(graph_set([*graphs, *(permuted(graph, 2) for graph in graphs)]))
+    assert found.same.tolist() == [0, 1, 2, 0, 1, 2]
+    assert found.undecided == 0
+
+
+def test_what_trees_hang_on_is_compared_all_the_same():
+    cases = []
+    for core in (TRIANGLES, HEXAGON):
+        graph = core.copy()
+        for node in list(core):  # the same at every node: colours do not tell the two apart
+            graph.add_edges_from(
+                [(node, 10 + node), (10 + node, 20 + node), (10 + node, 30 + node)]
+            )
+        cases += [graph, permuted(graph, node)]
+    found = find_twins(graph_set(cases))
+    assert found.alike.tolist() == [0, 0, 0, 0]
+    assert found.same.tolist() == [0, 0, 2, 2]
+    assert found.undecided == 0
+
+
+def test_a_graph_that_takes_many_rounds_does_not_hold_up_the_others(monkeypatch):
+    # A path of 400 nodes is refined 200 times; 300 small graphs are not to be, which would be
+    # 300 · 20 · 200 visits and more.
+    monkeypatch.setattr(twins, "_WORK", 2 * (200 * (20_000 + 1200) + 500_000))
+    rings = [nx.gnm_random_graph(8, 12, seed=seed) for seed in range(150)]
+    paths = [nx.path_graph(400), permuted(nx.path_graph(400), 1)]
+    graphs = [*rings, *(permuted(graph, 3) for graph in rings), *paths]
+    found = find_twins(graph_set(graphs))
+    assert found.undecided == 0
+    assert found.same[-2:].tolist() == [300, 300]
+    assert (found.same[150:300] == found.same[:150]).all()
+
+
 def test_node_features_count_as_the_model_sees_them_and_not_for_structure():
     paths = [nx.path_graph(3) for _ in range(4)]
     for path, labels in zip(paths, ((1, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 1)), strict=True):

@@ -100,6 +100,16 @@ def test_twins_across_folds_are_those_in_the_training_part():
     assert 0 < right < 60
 
 
+def test_no_tested_graph_is_known_from_training_where_twins_are_kept_together():
+    sizes = np.random.default_rng(0).integers(3, 40, 60).tolist()
+    graphs = cycles(sizes, np.arange(60) % 2)
+    apart, together = (facts(graphs, folds=5, group_twins=choice) for choice in (None, True))
+    assert (together.tested, together.leaked) == (60, 0)
+    assert apart.leaked > 0
+    assert together.ceilings == apart.ceilings
+    assert "twins are kept in one fold" in " ".join(key_facts(together, graphs.task))
+
+
 def test_size_alone_separates_what_differs_in_size_alone():
     sizes, y = [4] * 30 + [7] * 30, np.array([0] * 30 + [1] * 30)
     found = facts(cycles(sizes, y), folds=5)
@@ -160,6 +170,16 @@ def test_a_sample_is_told(monkeypatch):
     assert found.sampled == (
         "the first 2 of 10 folds", "50 items to train on in each", "5 of 7 columns of features",
     )  # fmt: skip
+
+
+def test_features_that_are_pooled_piece_by_piece_score_the_same(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    sets = [load_dataset("MUTAG"), cycles([5] * 40, x.reshape(40, 5, 3).sum((1, 2)) > 0, x)]
+    whole = [simple(facts(graphs, folds=4))["features"] for graphs in sets]
+    monkeypatch.setattr("graphnorms.lab.facts._ROWS", 7)
+    monkeypatch.setattr("graphnorms.data.onehot._CHUNK", 100)
+    assert [simple(facts(graphs, folds=4))["features"] for graphs in sets] == pytest.approx(whole)
+    assert min(whole) > 0.7
 
 
 def test_graphs_without_nodes_or_edges_are_counted_and_said():
