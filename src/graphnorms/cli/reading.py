@@ -86,5 +86,8 @@ Split: TypeAlias = Annotated[
     ),
 ]
 Folds: TypeAlias = Annotated[
-    int | None, typer.Option(help="Folds of the cross-validation.", show_default="10")
+    int | None,
+    typer.Option(
+        help="Folds of the cross-validation.", show_default="10, or as many as so many norms take"
+    ),
 ]

@@ -117,7 +117,8 @@ def compare(
             or MAE, by the task; of several numbers the mean of MAE/σ.
         split: `"given"`, `"random"`, or for molecules with SMILES `"scaffold:hashed"` or another
             rule of `graphnorms.data.ScaffoldSplit`; for the protocol `"split"`.
-        folds: Folds of a cross-validation.
+        folds: Folds of a cross-validation; default 10, or as many as it takes to judge so many
+            norms.
         runs: Trials that are reported per fold, or on one split the seeds; default by the budget.
         epochs: Passes over the training data.
         learning_rate: Adam's step size in the first epoch: one for all norms, or a grid of them.

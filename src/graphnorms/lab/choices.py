@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT_NORMS = ("none", "batch", "layer", "instance", "graph")
 DEFAULT_PROTOCOL: Final = "nested"
+DEFAULT_FOLDS: Final = 10
 DEFAULT_PRESET: Final = "default"
 DEFAULT_DEVICE: Final = "cpu"
 
@@ -103,18 +105,19 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         raise ValueError(f"folds is {choices.folds}, but protocol split has none; leave it out")
     on_one_split = on_a_split and splits == 1
     runs = budget.seeds if on_one_split else 1 if protocol == "paper" else budget.runs
+    norms = _norms(DEFAULT_NORMS if choices.norms is None else choices.norms)
     return CompareSettings(
         dataset=dataset,
         protocol=protocol,
         budget=choices.budget or QUICK,
-        norms=_norms(DEFAULT_NORMS if choices.norms is None else choices.norms),
+        norms=norms,
         model=name_of(model),
         preset=preset,
         architecture=_architecture(graphs, model, preset, choices),
         metric=metric_for(metric, graphs.task).name,
         unit=graphs.task.unit,
         split=split,
-        folds=splits if on_a_split else 10 if choices.folds is None else choices.folds,
+        folds=splits if on_a_split else _folds(protocol, len(norms), choices.folds),
         runs=runs if choices.runs is None else choices.runs,
         holdout=HOLDOUT,
         split_seed=defaults.split_seed,
@@ -180,6 +183,15 @@ def _norms(given: Sequence[str] | str) -> tuple[str, ...]:
     texts = split_specs(given) if isinstance(given, str) else given
     names = tuple(lookup(text.strip()).name for text in texts if text.strip())
     return names if BASELINE in names else (BASELINE, *names)
+
+
+def _folds(protocol: str, norms: int, given: int | None) -> int:
+    """Ten folds if nothing is said, or as many as it takes to judge so many norms."""
+    if given is not None:
+        return given
+    from graphnorms.lab.design import Design
+
+    return max(DEFAULT_FOLDS, Design(protocol=protocol).least(math.comb(norms, 2)))
 
 
 def _architecture(
