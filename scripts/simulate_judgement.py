@@ -6,7 +6,7 @@ each:
 
     python scripts/simulate_judgement.py null       # false alarms over folds: 2 × 1000 comparisons
     python scripts/simulate_judgement.py choice     # over seeds, with the choice: 6 × 1000
-    python scripts/simulate_judgement.py further    # 2000 more of the last of these
+    python scripts/simulate_judgement.py further    # 1000 more of the last of these
     python scripts/simulate_judgement.py flips      # max-t beside Holm, on drawn numbers
     python scripts/simulate_judgement.py equal      # the same for "practically equal"
     python scripts/simulate_judgement.py power      # true differences: 300 comparisons each
@@ -573,7 +573,7 @@ def main() -> None:
     """Print one of the tables."""
     tables = {
         "null": (null_table, 1000), "choice": (choice_table, 1000),
-        "further": (further_table, 2000), "flips": (flips_table, 1000),
+        "further": (further_table, 1000), "flips": (flips_table, 1000),
         "equal": (equal_table, 1000),
         "power": (power_table, 300), "recommend": (recommend_table, 100),
         "coverage": (coverage_table, 4000),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -20,16 +21,18 @@ SEEDS, PLACES, COPIES = 6, 9, 3
 
 
 @pytest.fixture
-def nulls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+def nulls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location("real_nulls", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "real_nulls", module)
     spec.loader.exec_module(module)
+    monkeypatch.setattr(module.resampling, "RESAMPLES", module.resampling.RESAMPLES)
     monkeypatch.chdir(tmp_path)
     save_npz(random_graphs(60, 8, 3), tmp_path / "made.npz")
-    return module
+    yield module
+    module.resampling._weights.cache_clear()  # those of few resamples
 
 
 def made_up(better: str | None = None):
