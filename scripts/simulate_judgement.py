@@ -6,7 +6,9 @@ each:
 
     python scripts/simulate_judgement.py null       # false alarms over folds: 4 × 1000 comparisons
     python scripts/simulate_judgement.py choice     # over seeds, with the choice: 6 × 1000
+    python scripts/simulate_judgement.py further    # 1000 more of the last of these
     python scripts/simulate_judgement.py flips      # max-t beside Holm, on drawn numbers
+    python scripts/simulate_judgement.py equal      # the same for "practically equal"
     python scripts/simulate_judgement.py power      # true differences: 300 comparisons each
     python scripts/simulate_judgement.py recommend  # how good the recommended norm is
     python scripts/simulate_judgement.py coverage   # of the bootstrap intervals
@@ -43,6 +45,7 @@ from scipy import special
 
 from graphnorms.lab import speed
 from graphnorms.lab.budgets import BUDGETS
+from graphnorms.lab.equivalence import equivalence_by_flips, joint_equivalence_by_flips
 from graphnorms.lab.judge import MARGIN, judge
 from graphnorms.lab.outcomes import group_trials
 from graphnorms.lab.resampling import bootstrap_interval, joint_sign_flips, sign_flip
@@ -358,6 +361,16 @@ def told_by_seeds(values: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArr
     return joint <= 0.05, alone <= 0.05
 
 
+def equal_by_seeds(
+    values: NDArray[np.float64], margin: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which pairs max-t over joint flips shows to be equal, and which Holm on flips does."""
+    differences = paired(values)
+    joint = np.array(joint_equivalence_by_flips(differences, margin))
+    alone = np.array(holm([equivalence_by_flips(row, margin) for row in differences]))
+    return joint <= 0.05, alone <= 0.05
+
+
 def count_detections(
     protocol: str,
     *,
@@ -448,6 +461,15 @@ def choice_table(rounds: int) -> None:
             print(f"<!-- {rounds} comparisons, {time.monotonic() - start:.0f} s -->", flush=True)
 
 
+def further_table(rounds: int) -> None:
+    """Print the rates of comparisons that follow the last line of `choice_table`."""
+    found = count_alarms_by_seeds("full", learners=5, rounds=rounds, first=1000)
+    cells = " | ".join(f"{100 * count / rounds:.1f}" for count in found)
+    print("| budget | norms | score, % | time to target, % |")
+    print("|---|---:|---:|---:|")
+    print(f"| full, 30 seeds | 5 | {cells} |")
+
+
 def flips_table(rounds: int) -> None:
     """Print false alarms and power of max-t and of Holm, on drawn scores of equal spread.
 
@@ -468,6 +490,35 @@ def flips_table(rounds: int) -> None:
             ):
                 told = told_by_seeds(values + shift * (np.arange(norms) == 0)[:, None])
                 counts[row] += [one[0] if shift else one.any() for one in told]
+        cells = " | ".join(f"{100 * count / rounds:.1f}" for count in counts.ravel())
+        print(f"| {norms} | {seeds} | {cells} |", flush=True)
+
+
+def equal_table(rounds: int) -> None:
+    """Print how often norms are called practically equal, by max-t and by Holm, on drawn scores.
+
+    In error, where half of the norms are better by just the margin: any pair across the halves.
+    Rightly, where all are alike: the pair of the first two.
+    """
+    margins = (1.0, 1.5, 2.0)  # standard deviations of a score
+    print("| norms | seeds | false: max-t, % | Holm, % | one skewed: max-t, % | Holm, % | "
+          "within 1 sd: max-t, % | Holm, % | 1.5 sd: max-t, % | Holm, % | "
+          "2 sd: max-t, % | Holm, % |")  # fmt: skip
+    print("|---:" * 12 + "|")
+    for norms, seeds in ((2, 6), (2, 10), (2, 15), (5, 6), (5, 8), (5, 10), (5, 15), (12, 10)):
+        better = np.arange(norms) < norms // 2
+        across = np.array([better[i] != better[j] for i in range(norms) for j in range(i)])
+        counts = np.zeros((5, 2), dtype=int)
+        for seed in range(rounds):
+            rng = np.random.default_rng([seed, norms, seeds])
+            scores = rng.standard_normal((norms, seeds))
+            skewed = scores.copy()
+            skewed[0] = rng.standard_exponential(seeds) - 1
+            for row, values in enumerate((scores, skewed)):
+                told = equal_by_seeds(values + margins[-1] * better[:, None], margins[-1])
+                counts[row] += [one[across].any() for one in told]
+            for row, margin in enumerate(margins, start=2):
+                counts[row] += [one[0] for one in equal_by_seeds(scores, margin)]
         cells = " | ".join(f"{100 * count / rounds:.1f}" for count in counts.ravel())
         print(f"| {norms} | {seeds} | {cells} |", flush=True)
 
@@ -537,7 +588,9 @@ def coverage_table(rounds: int) -> None:
 def main() -> None:
     """Print one of the tables."""
     tables = {
-        "null": (null_table, 1000), "choice": (choice_table, 1000), "flips": (flips_table, 1000),
+        "null": (null_table, 1000), "choice": (choice_table, 1000),
+        "further": (further_table, 1000), "flips": (flips_table, 1000),
+        "equal": (equal_table, 1000),
         "power": (power_table, 300), "recommend": (recommend_table, 100),
         "coverage": (coverage_table, 4000),
     }  # fmt: skip

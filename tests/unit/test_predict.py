@@ -56,7 +56,7 @@ def nci5k(in_this_process_of_module, stub_page_of_module, tmp_path_factory) -> E
     return exported(comparison, folder / "model.safetensors")
 
 
-def tested(record: Record, graphs: GraphSet) -> list[int]:
+def ids_of_test(record: Record, graphs: GraphSet) -> list[int]:
     return split_items(graphs, SplitConfig(**record.config["split"])).test.tolist()
 
 
@@ -86,7 +86,7 @@ def test_predictions_have_the_score_that_training_has_recorded(mutag: Export) ->
     graphs = load_dataset("MUTAG")
     rows = list(predict(mutag.path, "MUTAG").rows())
     assert [row[0] for row in rows] == list(range(188))
-    ids = tested(mutag.record, graphs)
+    ids = ids_of_test(mutag.record, graphs)
     right = [rows[i][1] == graphs.class_names[int(graphs.y[i])] for i in ids]
     assert sum(right) / len(right) == pytest.approx(mutag.record.outcome["test_score"])
     assert {row[1] for row in rows} <= {"-1", "1"}
@@ -100,7 +100,7 @@ def test_numbers_are_in_the_unit_of_the_data(nci5k: Export) -> None:
     found = predict(nci5k.path, "nci5k")
     assert found.columns == ["graph", *graphs.task.targets]
     values = torch.tensor([row[1] for row in found.rows()], dtype=torch.float64)
-    ids = tested(nci5k.record, graphs)
+    ids = ids_of_test(nci5k.record, graphs)
     error = (values - graphs.y[:, 0].double())[ids].abs().mean()
     assert float(error) == pytest.approx(nci5k.record.outcome["test_score"], rel=1e-4)
 
@@ -203,7 +203,7 @@ def test_nodes_get_a_row_each(in_this_process, stub_page, tmp_path: Path) -> Non
     assert [row[:2] for row in rows] == [[0, node] for node in range(60)]
     record = comparison.to_export("graph")
     graphs = from_pyg([data])
-    ids = tested(record, graphs)
+    ids = ids_of_test(record, graphs)
     right = [rows[i][2] == graphs.class_names[int(graphs.y[i])] for i in ids]
     assert sum(right) / len(right) == pytest.approx(record.outcome["test_score"])
 

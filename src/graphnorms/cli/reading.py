@@ -86,7 +86,10 @@ Split: TypeAlias = Annotated[
     ),
 ]
 Folds: TypeAlias = Annotated[
-    int | None, typer.Option(help="Folds of the cross-validation.", show_default="10")
+    int | None,
+    typer.Option(
+        help="Folds of the cross-validation.", show_default="10, or as many as so many norms take"
+    ),
 ]
 GroupTwins: TypeAlias = Annotated[
     bool, typer.Option("--group-twins", help="Keep isomorphic graphs in one fold.")

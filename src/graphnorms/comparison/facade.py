@@ -125,7 +125,8 @@ def compare(
             or MAE, by the task; of several numbers the mean of MAE/σ.
         split: `"given"`, `"random"`, or for molecules with SMILES `"scaffold:hashed"` or another
             rule of `graphnorms.data.ScaffoldSplit`; for the protocol `"split"`.
-        folds: Folds of a cross-validation.
+        folds: Folds of a cross-validation; default 10, or as many as it takes to judge so many
+            norms.
         repeats: Cross-validations, each of other folds; default 1. The first is the same whatever
             the number.
         group_twins: Keep isomorphic graphs, features included, in one fold, or in one part of a

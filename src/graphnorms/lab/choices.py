@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT_NORMS = ("none", "batch", "layer", "instance", "graph")
 DEFAULT_PROTOCOL: Final = "nested"
+DEFAULT_FOLDS: Final = 10
 DEFAULT_PRESET: Final = "default"
 DEFAULT_DEVICE: Final = "cpu"
 
@@ -123,7 +125,7 @@ def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings
         metric=metric_for(metric, graphs.task).name,
         unit=graphs.task.unit,
         split=split,
-        folds=splits if on_a_split else 10 if choices.folds is None else choices.folds,
+        folds=splits if on_a_split else _folds(protocol, len(norms), choices.folds),
         repeats=1 if choices.repeats is None else choices.repeats,
         runs=runs if choices.runs is None else choices.runs,
         holdout=HOLDOUT,
@@ -234,6 +236,15 @@ def name_of(choice: str | ModelFactory | OwnNorm) -> str:
 def _about(norm: OwnNorm) -> dict[str, Any]:
     """What the settings keep of a norm of the user's own."""
     return {"source": norm.source, **({"in_memory": True} if norm.in_memory else {})}
+
+
+def _folds(protocol: str, norms: int, given: int | None) -> int:
+    """Ten folds if nothing is said, or as many as it takes to judge so many norms."""
+    if given is not None:
+        return given
+    from graphnorms.lab.design import Design
+
+    return max(DEFAULT_FOLDS, Design(protocol=protocol).least(math.comb(norms, 2)))
 
 
 def _architecture(

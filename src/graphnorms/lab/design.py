@@ -134,15 +134,21 @@ class Design:
         """
         if self.by_fold or not differences:
             return statistics.holm(p_values)
-        every = sorted(set[Pair]().union(*differences))
-        table = [[of_pair.get(pair, math.nan) for pair in every] for of_pair in differences]
-        return resampling.joint_sign_flips(np.array(table))
+        return resampling.joint_sign_flips(_table(differences))
 
     def equivalence(self, differences: NDArray[np.float64], margin: float) -> float:
         """Return the p-value for "practically equal", see `graphnorms.lab.equivalence`."""
         if self.by_fold:
             return equivalence.equivalence_by_t(differences, margin, test_ratio=self.test_ratio)
         return equivalence.equivalence_by_flips(differences, margin)
+
+    def adjusted_equivalence(
+        self, p_values: Sequence[float], differences: Sequence[Mapping[Pair, float]], margin: float
+    ) -> list[float]:
+        """Adjust the p-values of `equivalence` for all pairs of norms, as `adjusted` does."""
+        if self.by_fold or not differences:
+            return statistics.holm(p_values)
+        return equivalence.joint_equivalence_by_flips(_table(differences), margin)
 
     def probabilities(
         self, differences: NDArray[np.float64], margin: float
@@ -177,3 +183,9 @@ class Design:
             comparisons=comparisons,
             at_least=self.minimum(comparisons),
         )
+
+
+def _table(differences: Sequence[Mapping[Pair, float]]) -> NDArray[np.float64]:
+    """Put differences side by side, `(pairs of norms, seeds)`; NaN where a norm lacks a seed."""
+    every = sorted(set[Pair]().union(*differences))
+    return np.array([[of_pair.get(pair, math.nan) for pair in every] for of_pair in differences])

@@ -30,7 +30,7 @@ class PairedTest:
         adjusted_p: The same, adjusted over all pairs, see `Design.adjusted`.
         equivalence_p: Small where the difference lies within the margin; None as `p_value`, and
             where no margin was given.
-        adjusted_equivalence_p: The same after Holm's adjustment over all pairs.
+        adjusted_equivalence_p: The same, adjusted over all pairs.
         probabilities: That the first is better by more than the margin, neither, or the second.
         needed: Pairs that would show, with 80% power over all pairs of norms, a difference as
             large as the one seen; None if no number would.
@@ -132,13 +132,18 @@ def compare_all(
             needed = design.needed(outcome.estimate.mean, outcome.deviation, comparisons)
             test = replace(test, needed=needed)
         tests.append(test)
-    p_values = [tests[place].p_value or 0.0 for place in judged]
-    adjusted = dict(zip(judged, design.adjusted(p_values, list(judged.values())), strict=True))
-    equal = _holm([test.equivalence_p for test in tests])
-    return tuple(
-        replace(test, adjusted_p=adjusted.get(place), adjusted_equivalence_p=q)
-        for place, (test, q) in enumerate(zip(tests, equal, strict=True))
+    paired_differences = list(judged.values())
+    different = design.adjusted(
+        [tests[place].p_value or 0.0 for place in judged], paired_differences
     )
+    equal: Sequence[float | None] = [None] * len(judged)
+    if margin is not None:
+        equal = design.adjusted_equivalence(
+            [tests[place].equivalence_p or 0.0 for place in judged], paired_differences, margin
+        )
+    for place, p, q in zip(judged, different, equal, strict=True):
+        tests[place] = replace(tests[place], adjusted_p=p, adjusted_equivalence_p=q)
+    return tuple(tests)
 
 
 def not_told_apart(leader: str | None, tests: Sequence[PairedTest]) -> tuple[str, ...]:
@@ -159,8 +164,3 @@ def not_told_apart(leader: str | None, tests: Sequence[PairedTest]) -> tuple[str
 def _difference(first: float, second: float) -> float:
     """Return first − second, and exactly 0 where only rounding is left of it."""
     return 0.0 if math.isclose(first, second, rel_tol=1e-12) else first - second
-
-
-def _holm(p_values: Sequence[float | None]) -> list[float | None]:
-    adjusted = statistics.holm([math.nan if p is None else p for p in p_values])
-    return [None if math.isnan(p) else p for p in adjusted]

@@ -60,7 +60,7 @@ def sign_flip(differences: ArrayLike, *, side: str = "both") -> float:
     return float(hits / sums.size if exact else (hits + 1) / (sums.size + 1))
 
 
-def joint_sign_flips(differences: NDArray[np.float64]) -> list[float]:
+def joint_sign_flips(differences: NDArray[np.float64], *, side: str = "both") -> list[float]:
     """Test several paired differences at once: their p-values, adjusted for all of them.
 
     The signs of a seed are flipped for all pairs of norms together, so that what the pairs share
@@ -68,13 +68,15 @@ def joint_sign_flips(differences: NDArray[np.float64]) -> list[float]:
     fear the worst. With Tⱼ = |Σᵢ dⱼᵢ| / sqrt(Σᵢ dⱼᵢ²), which orders flips as |t| does, and
     T₍₁₎ ≥ … ≥ T₍ₘ₎ as seen, the adjusted p₍ⱼ₎ is the share of flips in which the largest T of
     pairs j, …, m reaches T₍ⱼ₎, made monotone in j (step-down max-t). No p-value is below 2 / 2ⁿ,
-    however many pairs there are. Exact and drawn flips as in `sign_flip`.
+    however many pairs there are. Exact and drawn flips as in `sign_flip`; one-sided is T without
+    the |…|, and the least p-value 1 / 2ⁿ.
 
     The chance of any false alarm is held where the differences of equal norms are jointly
     symmetric around 0; docs/statistics.md has it simulated, with a skewed norm as well.
 
     Args:
         differences: One row per pair of norms, one column per seed; NaN where a norm lacks one.
+        side: `"both"`, or `"greater"` for the alternatives that means are above 0.
 
     Shapes: `(pairs, seeds)`.
 
@@ -83,17 +85,21 @@ def joint_sign_flips(differences: NDArray[np.float64]) -> list[float]:
     d = np.nan_to_num(differences, nan=0.0)
     size = np.sqrt((d**2).sum(axis=1, keepdims=True))
     d = np.divide(d, size, out=np.zeros_like(d), where=size > 0)  # (pairs, seeds)
-    order = np.argsort(-np.abs(d.sum(axis=1)), kind="stable")
+    size_of = np.abs if side == "both" else np.asarray
+    order = np.argsort(-size_of(d.sum(axis=1)), kind="stable")
     d = d[order]
-    seen = np.abs(d.sum(axis=1)) - 1e-10  # sums in another order differ by rounding
+    seen = size_of(d.sum(axis=1)) - 1e-10  # sums in another order differ by rounding
     seeds = d.shape[1]
     exact = seeds <= MOST_EXACT
     hits, drawn = np.zeros(len(d)), 0
     for signs in _all_signs(seeds) if exact else np.array_split(_signs(seeds), _PARTS):
-        statistic = np.abs(signs @ d.T)[:, ::-1]  # (flips, pairs), the smallest seen first
+        sums = signs @ d.T  # (flips, pairs)
+        if exact and side != "both":
+            sums = np.concatenate((sums, -sums))
+        statistic = size_of(sums)[:, ::-1]  # the smallest seen first
         largest = np.maximum.accumulate(statistic, axis=1)[:, ::-1]
         hits += (largest >= seen).sum(axis=0)
-        drawn += len(signs)
+        drawn += len(sums)
     p_values = np.maximum.accumulate(hits / drawn if exact else (hits + 1) / (drawn + 1))
     adjusted = np.empty(len(d))
     adjusted[order] = p_values

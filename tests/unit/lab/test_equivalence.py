@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from graphnorms.lab.equivalence import equivalence_by_flips, equivalence_by_t, probabilities
+from graphnorms.lab.equivalence import (
+    equivalence_by_flips,
+    equivalence_by_t,
+    joint_equivalence_by_flips,
+    probabilities,
+)
 from graphnorms.lab.resampling import sign_flip
 from graphnorms.lab.statistics import mean_interval
 
@@ -56,6 +63,64 @@ def test_equivalence_by_flips_is_two_one_sided_tests() -> None:
     )
     assert equivalence_by_flips(DIFFERENCES, margin) == expected == 2.0**-10
     assert equivalence_by_flips(DIFFERENCES + 0.05, margin) == 1.0
+
+
+def test_joint_equivalence_of_one_pair_is_its_own() -> None:
+    for values in (DIFFERENCES, DIFFERENCES - 0.01, DIFFERENCES + 0.05):
+        for margin in (0.004, 0.01, 0.02):
+            assert joint_equivalence_by_flips(values[None], margin) == [
+                equivalence_by_flips(values, margin)
+            ]
+
+
+def test_joint_equivalence_is_one_sided_max_t_by_enumeration() -> None:
+    """Every flip of the room at the nearer end, every t-statistic and maximum, one by one."""
+    scores = np.random.default_rng(5).normal(0, 1, (4, 7)) + np.array([[0], [0.2], [0.4], [1.5]])
+    margin = 1.6
+    d = np.stack([scores[i] - scores[j] for i, j in itertools.combinations(range(4), 2)])
+
+    def t(values: np.ndarray) -> float:
+        return float(values.mean() / (values.std(ddof=1) / math.sqrt(len(values))))
+
+    rooms = [min((margin - row, margin + row), key=t) for row in d]
+    seen = [t(room) for room in rooms]
+    order = sorted(range(6), key=lambda row: -seen[row])
+    expected, largest = [0.0] * 6, 0.0
+    flips = [np.array(signs) for signs in itertools.product((1, -1), repeat=7)]
+    for rank, row in enumerate(order):
+        hits = sum(
+            max(t(signs * rooms[other]) for other in order[rank:]) >= seen[row] - 1e-9
+            for signs in flips
+        )
+        largest = max(largest, hits / len(flips))
+        expected[row] = max(largest, equivalence_by_flips(d[row], margin))
+    found = joint_equivalence_by_flips(d, margin)
+    assert found == pytest.approx(expected)
+    assert min(found) <= 0.05 < max(found)
+    assert joint_equivalence_by_flips(-d[::-1], margin) == pytest.approx(expected[::-1])
+
+
+def test_six_seeds_show_any_number_of_norms_to_be_equal() -> None:
+    """Holm's adjustment of 45 pairs has no p-value below 45 / 2⁶."""
+    d = 0.001 * np.random.default_rng(6).standard_normal((45, 6))
+    assert joint_equivalence_by_flips(d, 0.01) == [2.0**-6] * 45
+
+
+def test_joint_equivalence_where_a_pair_lacks_a_seed() -> None:
+    d = np.array([[0.0, 0.001, -0.001, math.nan], [0.01, 0.01, 0.01, 0.01]])
+    assert joint_equivalence_by_flips(d, 0.01) == [2.0**-3, 1.0]
+
+
+def test_norms_that_differ_by_the_margin_are_called_equal_at_most_as_often_as_promised() -> None:
+    """Two norms are better than three others by just the margin: six pairs that are not equal."""
+    rng, rounds, called = np.random.default_rng(7), 400, 0
+    for _ in range(rounds):
+        scores = rng.normal(0, 0.005, (5, 10)) + 0.01 * np.array([[1], [1], [0], [0], [0]])
+        across = np.stack([scores[i] - scores[j] for i in (0, 1) for j in (2, 3, 4)])
+        within = np.stack([scores[0] - scores[1], scores[2] - scores[3], scores[2] - scores[4]])
+        p_values = joint_equivalence_by_flips(np.concatenate((across, within)), 0.01)
+        called += min(p_values[:6]) <= 0.05
+    assert called <= stats.binom.ppf(0.999, rounds, 0.05)
 
 
 def test_equivalence_does_not_depend_on_which_is_first() -> None:

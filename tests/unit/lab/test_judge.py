@@ -299,6 +299,19 @@ def test_six_seeds_judge_any_number_of_norms() -> None:
     assert enough.tied == ("graph",)
 
 
+def test_six_seeds_show_any_number_of_norms_to_be_practically_equal() -> None:
+    norms = ("none", "batch", "layer", "instance", "graph")
+    records = [
+        record
+        for norm in norms
+        for record in trials(norm, 0.8, noise=0.001, protocol="split", places=6)
+    ]
+    tests = judge(records, protocol="split").differences
+    # Every difference is inside both ends, and no flip but the one seen leaves as much room.
+    assert [test.adjusted_equivalence_p for test in tests] == [2.0**-6] * 10
+    assert all(test.practically_equal for test in tests)
+
+
 def test_several_given_splits_are_judged_by_the_corrected_test() -> None:
     """Ten splits of one set share their nodes: ten tests of a norm are not independent."""
     more = np.array([0.02, 0.05, 0.01, -0.01, 0.04, 0.03, 0.0, 0.06, 0.02, 0.03])

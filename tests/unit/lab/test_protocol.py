@@ -11,10 +11,13 @@ import torch
 
 from graphnorms.comparison.repeat import choices_of
 from graphnorms.data import GraphSet, load_dataset, random_graphs
+from graphnorms.lab import wording
 from graphnorms.lab.budgets import BUDGETS
 from graphnorms.lab.choices import DEFAULT_NORMS, Choices, resolve
+from graphnorms.lab.expectations import fold_sizes
 from graphnorms.lab.protocol import CompareSettings
 from graphnorms.lab.scale import Scale
+from graphnorms.layers.catalog import CATALOG
 from graphnorms.training import metric_named
 
 
@@ -45,6 +48,27 @@ def test_what_is_not_said_comes_from_data_preset_and_budget(mutag):
     assert (paper.epochs, paper.batch_size, paper.split_seed) == (7, 128, 9)
     assert paper.architecture["self_weight"] == 2.0
     assert paper.weight_decay == 0.5
+
+
+@pytest.mark.parametrize("protocol", ["nested", "paper", "split"])
+@pytest.mark.parametrize("count", [2, 5, 13, 14, len(CATALOG)])
+def test_what_is_not_said_is_enough_to_judge_so_many_norms(mutag, protocol, count):
+    others = [name for name in CATALOG if name != "none"][: count - 1]
+    found = settings(mutag, protocol=protocol, norms=["none", *others])
+    assert len(found.norms) == count
+    pairs = found.runs if protocol == "split" else found.folds
+    assert pairs >= 10
+    sizes = fold_sizes(found, mutag)
+    ratio = 0.0 if protocol == "split" else sizes.tested / sizes.trained
+    said = wording.design(
+        protocol=protocol, metric="accuracy", norms=count, pairs=pairs, test_ratio=ratio
+    )
+    assert "inconclusive" not in said
+
+
+def test_folds_that_are_named_are_taken(mutag):
+    norms = list(CATALOG)
+    assert settings(mutag, norms=norms, folds=3).folds == 3
 
 
 def test_the_default_model_and_metric_suit_the_task(mutag, nci5k):

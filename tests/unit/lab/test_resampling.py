@@ -72,6 +72,14 @@ def test_joint_flips_of_one_pair_are_its_own() -> None:
         assert joint_sign_flips(values[None]) == [pytest.approx(sign_flip(values))]
 
 
+@pytest.mark.parametrize("count", [7, MOST_EXACT + 3])
+def test_one_sided_joint_flips_of_one_pair_are_its_own(count: int) -> None:
+    values = np.random.default_rng(count).normal(0.4, 1, count)
+    for each in (values, -values):
+        found = joint_sign_flips(each[None], side="greater")
+        assert found == [pytest.approx(sign_flip(each, side="greater"))]
+
+
 def test_joint_flips_are_the_step_down_of_westfall_and_young_by_enumeration() -> None:
     """Every flip, every t-statistic and every maximum, one by one."""
     scores = np.random.default_rng(4).normal(0, 1, (4, 7)) + np.array([[0], [0.3], [1], [2]])
