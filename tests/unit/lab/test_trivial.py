@@ -44,6 +44,25 @@ def test_the_constant_is_that_of_the_training_part() -> None:
     assert trivial_score("rmse", "regression", train, test) == 2.0  # mean 3
 
 
+def test_equally_frequent_classes_are_guessed_evenly() -> None:
+    """The class that is ahead in training by one graph is behind in the fold by one."""
+    graphs = random_graphs(20, seed=0)
+    graphs = graphs.with_targets(
+        torch.arange(20) % 2, Task(kind="classification", targets=("a", "b"))
+    )
+    schedule = Schedule(
+        settings=resolve(graphs, "even", Choices(norms=("none", "graph"), folds=4)),
+        fingerprint="", versions=code_versions(),
+    )  # fmt: skip
+    splits = schedule.splits(graphs)
+    constants = [
+        trivial_score("accuracy", "classification", graphs.y[split.train], graphs.y[split.test])
+        for split in splits
+    ]
+    assert min(constants) < 0.5
+    assert min(trivial_scores(graphs, "accuracy", splits).held_out) == 0.5
+
+
 def test_several_numbers_count_in_the_deviations_of_the_training_part() -> None:
     graphs = random_graphs(40, seed=0)
     numbers = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor(
