@@ -159,7 +159,11 @@ def show_result(console: Console, result: StudyResult, folder: Path) -> None:
         ("measured", result.finding.statement),
     ):
         table.add_row(what, Text(words))
+    if result.changed:
+        table.add_row("changed", Text(result.changed))
     table.add_row("verdict", Text(verdict, style=f"bold {COLORS[verdict]}"))
+    if result.together not in (None, verdict):
+        table.add_row("", Text(f"as one of {len(NAMES)} told together: {result.together}"))
     if result.settings.size == "tiny":
         table.add_row("", Text("of size tiny, to try it out: it means nothing"))
     console.print(f"\n[bold]{result.name}[/]")
@@ -275,6 +279,38 @@ def list_(
 
 
 _command("all", "Measure every claim, and write one page about all of them.", every=True)
+
+
+@study.command()
+def calibrate(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Which studies.", show_default="all that have planted worlds"),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many runs in each world.")] = 10,
+    out: Out = STUDIES,
+) -> int:
+    """Run studies on planted material, where it is known whether the claim holds."""
+    from graphnorms.studies import calibration
+
+    chosen = list(names or calibration.calibrated())
+    for name in chosen:
+        calibration.worlds_of(name)  # an unknown name is told before anything is measured
+    failed = False
+    for name in chosen:
+        found = calibration.calibrate(
+            name,
+            seeds=seeds,
+            on_verdict=lambda world, seed, verdict, name=name: _say(
+                f"{name}, planted {'true' if world.holds else 'false'}, seed {seed}: {verdict}"
+            ),
+        )
+        calibration.save_calibrations([found], out / calibration.FILE)
+        true, false = found.right
+        failed |= not found.passed
+        _say(f"{name}: {true} of {seeds} right where it holds, {false} of {seeds} where not")
+    _say(f"calibration: {out / calibration.FILE}")
+    return 1 if failed else 0
 
 
 @study.command()

@@ -30,6 +30,7 @@ from graphnorms.studies.results import (
     RESULT,
     SVG,
     StudyResult,
+    judgement,
     load,
     save,
     texts,
@@ -135,7 +136,7 @@ def run_study(
     result = StudyResult(
         **texts(study),
         settings=settings,
-        finding=study.judge(measurements, settings),
+        **judgement(study, measurements, settings),
         measurements=measurements,
         cases=len(measurements),
         machine=_machine(),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from graphnorms.errors import GraphnormsError
+from graphnorms.studies.calibration import FILE, Calibration, save_calibrations
 from graphnorms.studies.catalog import TOPICS
 from graphnorms.studies.gallery import tally, write_gallery
 from graphnorms.studies.page import fill, keep
@@ -128,16 +129,38 @@ def test_hostile_text_is_text_in_markdown(results, page):
     assert r"\*stars\*" in body
 
 
-def test_what_is_large_is_left_out(results, page, monkeypatch):
+def test_a_large_figure_is_copied_as_png_and_all_measurements_stay(results, page, monkeypatch):
     from graphnorms.studies import page as module
 
-    monkeypatch.setattr(module, "_LARGEST_RESULT", 1000)
     monkeypatch.setattr(module, "_LARGEST_SVG", 1000)
     keep(results, page)
     copy = page.parent / "studies" / "gradient-flow"
-    assert load(copy) == load(results / "gradient-flow").without_measurements()
+    assert load(copy) == load(results / "gradient-flow")
     assert {path.name for path in copy.iterdir()} == {RESULT, PNG}
     assert f"](studies/gradient-flow/{PNG})" in page.read_text()
+
+
+def test_a_copy_without_measurements_says_so(results, page):
+    keep(results, page)
+    assert page.read_text().count(", all measurements in it.") == 2
+    copy = page.parent / "studies" / "landscape"
+    save(replace(load(copy), measurements=()), copy)
+    fill(page)
+    assert page.read_text().count(", without the measurements, which an earlier version") == 1
+
+
+def test_calibrations_are_copied_and_shown(results, page):
+    assert page.read_text().count("calibrated") == 0
+    keep(results, page)
+    assert page.read_text().count("| not calibrated |") == 2
+    said = Calibration(
+        "landscape", "It holds.", "It does not.", ("confirmed",) * 10,
+        ("not confirmed",) * 9 + ("inconclusive",), 1.0,
+    )  # fmt: skip
+    save_calibrations([said], page.parent / "studies" / FILE)
+    fill(page)
+    assert "| 10 of 10, 9 of 10 |" in page.read_text()
+    assert "10 of 10, 9 of 10 right. True: It holds. False: It does not." in page.read_text()
 
 
 def test_tiny_results_are_not_for_the_documentation(results, page, tmp_path):

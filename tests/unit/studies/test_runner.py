@@ -63,7 +63,7 @@ def test_everything_is_written_beside_each_other(tmp_path):
     assert result.cases == 2 * CASES
     assert result.command == "fake"
     data = json.loads((tmp_path / "there" / RESULT).read_text())
-    assert data["settings"] == {"size": "default", "seed": 0, "data": None}
+    assert data["settings"] == {"size": "default", "seed": 0, "data": None, "confidence": 0.95}
     assert data["machine"]["versions"]["torch"]
 
 
