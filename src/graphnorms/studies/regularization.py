@@ -90,7 +90,8 @@ def observe(model: nn.Module, data: Data, case: Case, settings: Settings) -> Val
     size, items = int(case["batch"]), len(data.x)
     epochs = settings.pick(tiny=2, planted=35, default=60, full=200)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE * size / 32)
-    training, validation = [], []
+    training = [_loss(model, data.x, data.y)]
+    validation = [_loss(model, data.x_validation, data.y_validation)]
     batches = minibatches(items, size, epochs * (items // size), int(case["seed"]))
     for step, rows in enumerate(batches, start=1):
         # With the statistics of the data set all samples pass the norms, and those of the batch
@@ -126,7 +127,7 @@ def at_training_loss(
     """Return the validation loss when the training loss first comes down to a target.
 
     Between two epochs it is interpolated by the logarithm of the training loss; NaN where the
-    target is not reached after the first epoch.
+    target is not reached, or was from the start.
     """
     for epoch in range(1, len(training)):
         above, below = training[epoch - 1], training[epoch]
@@ -226,7 +227,7 @@ STUDY: Final = Study(
     protocol="MLP of 3 hidden layers of 100 on 256 of the digits, validated on the other 1541; "
     "ReLU, weights of He's size, SGD with a rate of 0.05 per 32 samples, 60 epochs; batches of 8, "
     "32 and 128. No norm, BatchNorm, and BatchNorm with the statistics of all 256 samples while "
-    "the batch alone gives the loss. Both losses in eval mode after every epoch. Compared are the "
+    "the batch alone gives the loss. Both losses in eval mode at the start and after every epoch. Compared are the "
     "validation losses when the training loss comes down to 0.2 and to 0.1 nats (geometric mean; "
     "interpolated between epochs), and the lowest. 8 seeds, each with its own samples.",
     rule="Geometric means over seeds of the ratios at batch 8 with their intervals: BatchNorm over "

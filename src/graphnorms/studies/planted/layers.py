@@ -43,6 +43,11 @@ def centered(x: Tensor, segments: Segments) -> Tensor:
     return x - readout(x, segments, "mean")[segments.index]
 
 
+def erased(x: Tensor, segments: Segments) -> Tensor:
+    """Let nothing through, as subtracting the mean does where all nodes of a graph are alike."""
+    return x * 0
+
+
 def halved(x: Tensor, segments: Segments) -> Tensor:
     """Halve the features: all that they tell is left."""
     return x / 2

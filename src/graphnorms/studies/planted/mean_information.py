@@ -6,7 +6,7 @@ from typing import Final
 
 from graphnorms.studies.calibration import World
 from graphnorms.studies.mean_information import observe
-from graphnorms.studies.planted.layers import Transform, centered, exchange, halved
+from graphnorms.studies.planted.layers import Transform, erased, exchange, halved
 from graphnorms.studies.study import Case, Settings, Values
 
 
@@ -20,9 +20,9 @@ def _measure(case: Case, settings: Settings, instead: Transform) -> Values:
 
 TRUE: Final = World(
     holds=True,
-    how="In place of InstanceNorm a layer that subtracts the mean of each graph and does nothing "
-    "else: what it lets through of a regular graph is 0.",
-    measure=lambda case, settings: _measure(case, settings, centered),
+    how="In place of InstanceNorm a layer that lets nothing through, as subtracting the mean does "
+    "where all nodes of a graph are alike, and here of nearly regular graphs too.",
+    measure=lambda case, settings: _measure(case, settings, erased),
 )
 FALSE: Final = World(
     holds=False,

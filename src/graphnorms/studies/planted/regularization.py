@@ -37,7 +37,7 @@ def _measure(case: Case, settings: Settings, *, blind: bool) -> Values:
     draw = torch.Generator().manual_seed(seed)
     y = torch.randint(CLASSES, (TRAINED + TESTED,), generator=draw)
     x = torch.randn(len(y), TELLING + NOISE, generator=draw)
-    x[:, :TELLING] += 2.5 * torch.randn(CLASSES, TELLING, generator=draw)[y]
+    x[:, :TELLING] += 2 * torch.randn(CLASSES, TELLING, generator=draw)[y]
     x *= 2  # so that the rate of the study is large enough for few steps
     mask = torch.ones(TELLING + NOISE)
     if blind and norm == "batch":
