@@ -229,7 +229,8 @@ STUDY: Final = Study(
     "32 and 128. No norm, BatchNorm, and BatchNorm with the statistics of all 256 samples while "
     "the batch alone gives the loss. Both losses in eval mode at the start and after every epoch. "
     "Compared are the validation losses when the training loss comes down to 0.2 and to 0.1 nats "
-    "(geometric mean; interpolated between epochs), and the lowest. 8 seeds, each with its own samples.",
+    "(geometric mean; interpolated between epochs), and the lowest. 8 seeds, each with its own "
+    "samples.",
     rule="Geometric means over seeds of the ratios at batch 8 with their intervals: BatchNorm over "
     "none and over the data set's statistics, at equal training loss and at the lowest. Confirmed "
     "if all four lie below 0.95. Not confirmed if one lies above 0.95. Nothing follows from a run "
