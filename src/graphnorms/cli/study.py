@@ -20,7 +20,7 @@ from graphnorms.cli import complain
 from graphnorms.cli.stopwatch import duration
 from graphnorms.cli.terminal import terminal
 from graphnorms.interrupts import INTERRUPTED
-from graphnorms.studies.catalog import NAMES, TOPICS, study_named
+from graphnorms.studies.catalog import LIMITS, NAMES, TOPICS, study_named
 from graphnorms.studies.results import PNG, RESULT, STUDIES, SVG
 
 if TYPE_CHECKING:
@@ -159,8 +159,9 @@ def show_result(console: Console, result: StudyResult, folder: Path) -> None:
         ("measured", result.finding.statement),
     ):
         table.add_row(what, Text(words))
-    if result.changed:
-        table.add_row("changed", Text(result.changed))
+    for what, words in (("changed", result.changed), ("limits", LIMITS.get(result.name, ""))):
+        if words:
+            table.add_row(what, Text(words))
     table.add_row("verdict", Text(verdict, style=f"bold {COLORS[verdict]}"))
     if result.together not in (None, verdict):
         table.add_row("", Text(f"as one of {len(NAMES)} told together: {result.together}"))

@@ -159,7 +159,9 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     name = str(measurements[0].case["graphs"])
     ratios = {
         what: paired_ratio(
-            by_seed(measurements, what, set=name), by_seed(measurements, what, set=IMAGES)
+            by_seed(measurements, what, set=name),
+            by_seed(measurements, what, set=IMAGES),
+            confidence=settings.confidence,
         )
         for what in (*STATISTICS, "design effect")
     }

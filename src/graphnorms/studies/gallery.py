@@ -12,7 +12,7 @@ from markupsafe import Markup
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
 from graphnorms.report.templating import raw, template
-from graphnorms.studies.catalog import NAMES, TOPICS
+from graphnorms.studies.catalog import LIMITS, NAMES, TOPICS
 from graphnorms.studies.results import RESULT, SVG, StudyResult, load_all
 from graphnorms.studies.study import VERDICTS, Verdict
 
@@ -43,6 +43,7 @@ def write_gallery(path: Path, folder: Path) -> list[StudyResult]:
                 "result": result,
                 "topic": TOPICS.get(result.name, result.name),
                 "mark": result.finding.verdict.replace(" ", "-"),
+                "limits": LIMITS.get(result.name, ""),
                 "picture": _picture(folder / result.name / SVG),
                 "circumstances": circumstances(result),
             }

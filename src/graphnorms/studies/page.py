@@ -15,7 +15,7 @@ from graphnorms.studies.calibration import (
     load_calibrations,
     save_calibrations,
 )
-from graphnorms.studies.catalog import NAMES, TOPICS
+from graphnorms.studies.catalog import LIMITS, NAMES, TOPICS
 from graphnorms.studies.gallery import circumstances, tally
 from graphnorms.studies.results import PNG, RESULT, SVG, StudyResult, load_all, save
 
@@ -136,6 +136,7 @@ def _section(result: StudyResult, copies: Path, calibration: Calibration | None)
                 ("Rule", result.rule),
                 ("Planted", _planted(calibration)),
                 ("Changed", result.changed),
+                ("Limits", LIMITS.get(result.name, "")),
                 ("Cost", f"{how['processor time']}, {how['cases']} cases"),
             )
             if words
