@@ -73,9 +73,6 @@ LIMITS: Final = {
     "only where a norm does not change what steps are worth.",
     "stylization": "One loss over three contrasts: as the content is that of the image given, its "
     "contrast included, the loss punishes the very invariance that is claimed for InstanceNorm.",
-    "batch-noise": "Measured behind BatchNorms in training mode, which take from the noise of the "
-    "layers before; on molecules, where the source has proteins; with a mean over pixels, of which "
-    "an image has fewer in the deeper layers.",
     "alpha": "By construction: with the full shift GraphNorm is InstanceNorm, to which the half of "
     "the graphs that are regular are all equal. All five seeds give 0.38, which is one observation "
     "and no interval.",

@@ -15,7 +15,7 @@ from graphnorms.studies.calibration import (
     load_calibrations,
     save_calibrations,
 )
-from graphnorms.studies.catalog import LIMITS, NAMES, TOPICS
+from graphnorms.studies.catalog import LIMITS, NAMES, TOPICS, study_named
 from graphnorms.studies.gallery import circumstances, tally
 from graphnorms.studies.results import PNG, RESULT, SVG, StudyResult, load_all, save
 
@@ -124,7 +124,7 @@ def _section(result: StudyResult, copies: Path, calibration: Calibration | None)
     how = circumstances(result)
     return "\n\n".join([
         f"({result.name})=\n## {TOPICS[result.name]}",
-        f"{_verdict(result)}. {_text(result.finding.statement)}",
+        f"{_verdict(result)}. {_text(result.finding.statement)}{_outdated(result)}",
         f"![Figure of the study {result.name}]({copies.name}/{result.name}/{picture})",
         "\n".join(
             f"- *{what}*: {_text(words)}"
@@ -145,6 +145,13 @@ def _section(result: StudyResult, copies: Path, calibration: Calibration | None)
         f"The numbers: {{download}}`{RESULT} <{copies.name}/{result.name}/{RESULT}>`"
         + (", all measurements in it." if result.measurements else _WITHOUT),
     ])  # fmt: skip
+
+
+def _outdated(result: StudyResult) -> str:
+    """Say so where the study has another rule now than the one that judged."""
+    if result.rule == study_named(result.name).rule:
+        return ""
+    return " *By an earlier rule: the study has another one now, and has not been run with it.*"
 
 
 def _verdict(result: StudyResult) -> str:

@@ -149,6 +149,17 @@ def test_a_copy_without_measurements_says_so(results, page):
     assert page.read_text().count(", without the measurements, which an earlier version") == 1
 
 
+def test_a_result_of_an_earlier_rule_says_so(results, page, monkeypatch):
+    from graphnorms.studies import page as module
+
+    keep(results, page)
+    said = "*By an earlier rule: the study has another one now, and has not been run with it.*"
+    assert page.read_text().count(said) == 2
+    monkeypatch.setattr(module, "study_named", lambda name: load(results / name))
+    fill(page)
+    assert said not in page.read_text()
+
+
 def test_calibrations_are_copied_and_shown(results, page):
     assert page.read_text().count("calibrated") == 0
     keep(results, page)
