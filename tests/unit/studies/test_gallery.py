@@ -90,7 +90,12 @@ def test_no_results(tmp_path):
 
 def test_tally(results):
     first = load(results / "landscape")
-    assert tally([first, first]) == "Of 2 claims 0 confirmed, 2 not confirmed and 0 inconclusive."
+    alone = "Of 2 claims 0 confirmed, 2 not confirmed and 0 inconclusive."
+    assert tally([first, replace(first, together=None)]) == alone
+    assert tally([first, first]) == (
+        f"{alone} With intervals that hold for all 19 studies at once, "
+        "0 confirmed, 2 not confirmed and 0 inconclusive."
+    )
 
 
 @pytest.fixture
