@@ -89,7 +89,8 @@ def _body(results: Sequence[StudyResult], copies: Path) -> str:
     found = load_calibrations(copies / FILE) if (copies / FILE).is_file() else []
     calibrations = {each.name: each for each in found}
     rows = [
-        f"| [{result.name}](#{result.name}) | {TOPICS[result.name]} | {_verdict(result)} | "
+        f"| [{result.name}](#{result.name}) | {TOPICS[result.name]} | {_verdict(result)}"
+        f"{' (earlier rule)' if _outdated(result) else ''} | "
         f"{result.together or 'not known'} | {_right(calibrations.get(result.name))} |"
         for result in results
     ]
