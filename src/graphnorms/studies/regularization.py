@@ -204,6 +204,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
             axis, "batch size", "validation loss", y_unit="nats",
             title=f"{title}: × {ratio.mean:.2f} at {BATCHES[0]}",
         )  # fmt: skip
+        axis.set_xlim(BATCHES[0] / 1.3, BATCHES[-1] * 1.3)  # though no run came so far
         axis.set_xscale("log", base=2)
         axis.set_xticks(BATCHES, [str(batch) for batch in BATCHES])
     legend_below(figure, axes[2])
