@@ -274,5 +274,5 @@ STUDY: Final = Study(
     changed="At first not confirmed, although InstanceNorm was at chance (0.25) and the others at "
     "1.00 on both sets: the rule also asked that GraphNorm, from α = 1, tell the complete graphs, "
     "which is not part of the claim. GraphNorm is now shown beside the rule. What is left is true "
-    "by construction, and its five seeds were one observation; the nearly regular graphs are new.",
+    "by construction, and its six seeds were one observation; the nearly regular graphs are new.",
 )
