@@ -294,18 +294,16 @@ def calibrate(
     """Run studies on planted material, where it is known whether the claim holds."""
     from graphnorms.studies import calibration
 
+    def _say_verdict(world: calibration.World, seed: int, verdict: Verdict) -> None:
+        planted = "true" if world.holds else "false"
+        _say(f"{name}, planted {planted}, seed {seed}: {verdict}")
+
     chosen = list(names or calibration.calibrated())
     for name in chosen:
         calibration.worlds_of(name)  # an unknown name is told before anything is measured
     failed = False
     for name in chosen:
-        found = calibration.calibrate(
-            name,
-            seeds=seeds,
-            on_verdict=lambda world, seed, verdict, name=name: _say(
-                f"{name}, planted {'true' if world.holds else 'false'}, seed {seed}: {verdict}"
-            ),
-        )
+        found = calibration.calibrate(name, seeds=seeds, on_verdict=_say_verdict)
         calibration.save_calibrations([found], out / calibration.FILE)
         true, false = found.right
         failed |= not found.passed

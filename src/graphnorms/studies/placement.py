@@ -85,7 +85,8 @@ class Block(nn.Module):
             x = self.norm(x)
         if self.v is not None:
             x = self.v(x)
-        return self.norm(h + x) if self.place == "outside" else h + x
+        y: Tensor = self.norm(h + x) if self.place == "outside" else h + x
+        return y
 
 
 class Stack(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -214,7 +214,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
     first = group[0].values
     for place, (side, title) in enumerate((("plain", "Q"), ("centered", "QN"))):
         values = first["spectrum"][place]
-        how = {"color": PALETTE[place], "label": title}
+        how: dict[str, Any] = {"color": PALETTE[place], "label": title}
         spectrum.plot(range(1, len(values) + 1), values, marker="os"[place], **how)
         eigenvalues = torch.tensor(first[f"{side} eigenvalues"], dtype=torch.float64)
         steps = np.geomspace(1, 4 * first["plain steps"], 60)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from torch import nn
+
 from graphnorms.studies.calibration import World
 from graphnorms.studies.mean_information import observe
 from graphnorms.studies.planted.layers import Transform, erased, exchange, halved
@@ -11,7 +13,7 @@ from graphnorms.studies.study import Case, Settings, Values
 
 
 def _measure(case: Case, settings: Settings, instead: Transform) -> Values:
-    def adapt(model: object) -> None:
+    def adapt(model: nn.Module) -> None:
         if case["norm"] == "instance":
             exchange(model, instead)
 

@@ -25,7 +25,7 @@ class _Masked(nn.Module):
     def __init__(self, model: nn.Module, mask: Tensor) -> None:
         super().__init__()
         self.model = model
-        self.register_buffer("mask", mask)
+        self.mask = mask
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.model(x * self.mask)
