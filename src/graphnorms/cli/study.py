@@ -20,7 +20,7 @@ from graphnorms.cli import complain
 from graphnorms.cli.stopwatch import duration
 from graphnorms.cli.terminal import terminal
 from graphnorms.interrupts import INTERRUPTED, TERMINATED
-from graphnorms.studies.catalog import NAMES, TOPICS, study_named
+from graphnorms.studies.catalog import LIMITS, NAMES, TOPICS, study_named
 from graphnorms.studies.results import PNG, RESULT, STUDIES, SVG
 
 if TYPE_CHECKING:
@@ -159,7 +159,12 @@ def show_result(console: Console, result: StudyResult, folder: Path) -> None:
         ("measured", result.finding.statement),
     ):
         table.add_row(what, Text(words))
+    for what, words in (("changed", result.changed), ("limits", LIMITS.get(result.name, ""))):
+        if words:
+            table.add_row(what, Text(words))
     table.add_row("verdict", Text(verdict, style=f"bold {COLORS[verdict]}"))
+    if result.together not in (None, verdict):
+        table.add_row("", Text(f"as one of {len(NAMES)} told together: {result.together}"))
     if result.settings.size == "tiny":
         table.add_row("", Text("of size tiny, to try it out: it means nothing"))
     console.print(f"\n[bold]{result.name}[/]")
@@ -275,6 +280,36 @@ def list_(
 
 
 _command("all", "Measure every claim, and write one page about all of them.", every=True)
+
+
+@study.command()
+def calibrate(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Which studies.", show_default="all that have planted worlds"),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many runs in each world.")] = 10,
+    out: Out = STUDIES,
+) -> int:
+    """Run studies on planted material, where it is known whether the claim holds."""
+    from graphnorms.studies import calibration
+
+    def _say_verdict(world: calibration.World, seed: int, verdict: Verdict) -> None:
+        planted = "true" if world.holds else "false"
+        _say(f"{name}, planted {planted}, seed {seed}: {verdict}")
+
+    chosen = list(names or calibration.calibrated())
+    for name in chosen:
+        calibration.worlds_of(name)  # an unknown name is told before anything is measured
+    failed = False
+    for name in chosen:
+        found = calibration.calibrate(name, seeds=seeds, on_verdict=_say_verdict)
+        calibration.save_calibrations([found], out / calibration.FILE)
+        true, false = found.right
+        failed |= not found.passed
+        _say(f"{name}: {true} of {seeds} right where it holds, {false} of {seeds} where not")
+    _say(f"calibration: {out / calibration.FILE}")
+    return 1 if failed else 0
 
 
 @study.command()

@@ -153,7 +153,7 @@ def _train(
 def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     """Compare the drift with a norm to that without, averaged over the layers of a model."""
     ratios = {
-        (model, norm): _drift_ratio(measurements, model, norm)
+        (model, norm): _drift_ratio(measurements, model, norm, settings.confidence)
         for model, norms in NORMS.items()
         for norm in norms[1:]
     }
@@ -180,7 +180,9 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     )
 
 
-def _drift_ratio(measurements: Sequence[Measurement], model: str, norm: str) -> Estimate:
+def _drift_ratio(
+    measurements: Sequence[Measurement], model: str, norm: str, confidence: float
+) -> Estimate:
     """Estimate the geometric mean of drift / drift without, paired by seed."""
     seeds = dict.fromkeys(m.case["seed"] for m in measurements)
     logs = []
@@ -190,7 +192,7 @@ def _drift_ratio(measurements: Sequence[Measurement], model: str, norm: str) -> 
             for each in (norm, "none")
         )
         logs.append(np.mean([math.log(with_norm[layer] / without[layer]) for layer in without]))
-    found = mean_interval(logs)
+    found = mean_interval(logs, confidence=confidence)
     return Estimate(math.exp(found.mean), math.exp(found.low), math.exp(found.high))
 
 

@@ -119,7 +119,9 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
             shift: by_seed(measurements, "accuracy", set=name, thinned=share, shift=shift)
             for shift in SHIFTS
         }
-        gain = paired_difference(accuracy["learned"], accuracy["full"]).estimate
+        gain = paired_difference(
+            accuracy["learned"], accuracy["full"], confidence=settings.confidence
+        ).estimate
         learned = where(measurements, set=name, thinned=share, shift="learned")
         alpha = torch.tensor([m.values["alpha"] for m in learned])
         title = _title(name, share)

@@ -23,7 +23,16 @@ from graphnorms.studies.drawing import (
 )
 from graphnorms.studies.material import digits
 from graphnorms.studies.ratios import as_numbers, by_seed, curves, paired_ratio, written
-from graphnorms.studies.study import Case, Finding, Measurement, Settings, Study, Values, decide
+from graphnorms.studies.study import (
+    CONFIDENCE,
+    Case,
+    Finding,
+    Measurement,
+    Settings,
+    Study,
+    Values,
+    decide,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +83,7 @@ def measure(case: Case, settings: Settings) -> Values:
 
 def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     """Compare what a small batch costs with what it costs without a norm."""
-    harm = {norm: _harm(measurements, norm) for norm in ("batch", "layer")}
+    harm = {norm: _harm(measurements, norm, settings.confidence) for norm in ("batch", "layer")}
     layer, batch = harm["layer"], harm["batch"]
     kept = layer.low >= LOWEST and layer.high <= HIGHEST
     changed = layer.high < LOWEST or layer.low > HIGHEST
@@ -95,14 +104,16 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     )
 
 
-def _harm(measurements: Sequence[Measurement], norm: str) -> Estimate:
+def _harm(
+    measurements: Sequence[Measurement], norm: str, confidence: float = CONFIDENCE
+) -> Estimate:
     """Return NLL(small) / NLL(large) of a norm, divided by the same without one."""
 
     def losses(norm: str, batch: int) -> NDArray[np.float64]:
         return np.array(by_seed(measurements, "nll", norm=norm, batch=batch))
 
     grown, grown_without = (losses(each, SMALL) / losses(each, LARGE) for each in (norm, "none"))
-    return paired_ratio(grown, grown_without)
+    return paired_ratio(grown, grown_without, confidence=confidence)
 
 
 def draw(measurements: Sequence[Measurement]) -> Figure:

@@ -130,7 +130,9 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     """Ask whether BatchNorm's shift is smaller than that without a norm, in both measures."""
     ratios = {
         (name, norm): paired_ratio(
-            by_seed(measurements, name, norm=norm), by_seed(measurements, name, norm="none")
+            by_seed(measurements, name, norm=norm),
+            by_seed(measurements, name, norm="none"),
+            confidence=settings.confidence,
         )
         for name in MEASURES
         for norm in NORMS[1:]

@@ -129,11 +129,12 @@ def _train(model: GNN, nodes: Nodes, train: Tensor, test: Tensor, steps: int) ->
 def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     """Ask what is left of the energy, and what the norms gain, in the deep model."""
     deep = DEEP[settings.size]
-    kept = {norm: _kept(measurements, norm, deep) for norm in NORMS}
+    kept = {norm: _kept(measurements, norm, deep, settings.confidence) for norm in NORMS}
     plain = by_seed(measurements, "accuracy", norm="none", depth=deep)
     gain = {
         norm: mean_interval(
-            np.array(by_seed(measurements, "accuracy", norm=norm, depth=deep)) - plain
+            np.array(by_seed(measurements, "accuracy", norm=norm, depth=deep)) - plain,
+            confidence=settings.confidence,
         )
         for norm in NORMS[1:]
     }
@@ -166,10 +167,11 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     )
 
 
-def _kept(measurements: Sequence[Measurement], norm: str, deep: int) -> Estimate:
+def _kept(measurements: Sequence[Measurement], norm: str, deep: int, confidence: float) -> Estimate:
     return paired_ratio(
         by_seed(measurements, "energy", norm=norm, depth=deep),
         by_seed(measurements, "energy", norm=norm, depth=SHALLOW),
+        confidence=confidence,
     )
 
 

@@ -12,9 +12,9 @@ from markupsafe import Markup
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
 from graphnorms.report.templating import raw, template
-from graphnorms.studies.catalog import NAMES, TOPICS
+from graphnorms.studies.catalog import LIMITS, NAMES, TOPICS
 from graphnorms.studies.results import RESULT, SVG, StudyResult, load_all
-from graphnorms.studies.study import VERDICTS
+from graphnorms.studies.study import VERDICTS, Verdict
 
 
 def write_gallery(path: Path, folder: Path) -> list[StudyResult]:
@@ -43,6 +43,7 @@ def write_gallery(path: Path, folder: Path) -> list[StudyResult]:
                 "result": result,
                 "topic": TOPICS.get(result.name, result.name),
                 "mark": result.finding.verdict.replace(" ", "-"),
+                "limits": LIMITS.get(result.name, ""),
                 "picture": _picture(folder / result.name / SVG),
                 "circumstances": circumstances(result),
             }
@@ -56,10 +57,20 @@ def write_gallery(path: Path, folder: Path) -> list[StudyResult]:
 
 
 def tally(results: Sequence[StudyResult]) -> str:
-    """Count the verdicts in words: `1 claim confirmed, 2 not confirmed, 0 inconclusive`."""
-    counts = Counter(result.finding.verdict for result in results)
+    """Count the verdicts in words: alone, and as judged with intervals for all studies at once."""
+    alone = _counted([result.finding.verdict for result in results])
+    together = [result.together for result in results if result.together]
+    text = f"Of {len(results)} claims {alone}."
+    if len(together) == len(results):
+        text += f" With intervals that hold for all {len(NAMES)} studies at once, "
+        text += f"{_counted(together)}."
+    return text
+
+
+def _counted(verdicts: Sequence[Verdict]) -> str:
+    counts = Counter(verdicts)
     parts = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS]
-    return f"Of {len(results)} claims {', '.join(parts[:-1])} and {parts[-1]}."
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def number(value: float | None) -> str:

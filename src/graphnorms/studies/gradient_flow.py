@@ -104,7 +104,7 @@ def _norms(model: nn.Module, loss: Loss, names: list[str]) -> tuple[list[float],
 def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     """Compare what reaches the first layer with what reaches the last, in the deepest networks."""
     found = {
-        (model, norm): _largest_ratio(measurements, model, norm)
+        (model, norm): _largest_ratio(measurements, model, norm, settings.confidence)
         for model, norms in NORMS.items()
         for norm in norms
     }
@@ -136,16 +136,19 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     )
 
 
-def _largest_ratio(measurements: Sequence[Measurement], model: str, norm: str) -> Estimate:
+def _largest_ratio(
+    measurements: Sequence[Measurement], model: str, norm: str, confidence: float
+) -> Estimate:
     """Estimate the largest |log10(first / last)| over the scales, in the deepest network."""
     seeds = dict.fromkeys(m.case["seed"] for m in measurements)
-    return mean_interval([
+    worst = [
         max(
             abs(math.log10(_ratios(each)[-1]))
             for each in where(measurements, model=model, norm=norm, seed=seed)
         )
         for seed in seeds
-    ])  # fmt: skip
+    ]
+    return mean_interval(worst, confidence=confidence)
 
 
 def _ratios(measurement: Measurement) -> list[float]:

@@ -118,9 +118,13 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         for model, norms in NORMS.items()
         for norm in norms
     }
-    own = {key: mean_interval(values) for key, values in kept.items()}
+    own = {
+        key: mean_interval(values, confidence=settings.confidence) for key, values in kept.items()
+    }
     gained = {
-        model: mean_interval(np.subtract(kept[model, "batch"], kept[model, "none"]))
+        model: mean_interval(
+            np.subtract(kept[model, "batch"], kept[model, "none"]), confidence=settings.confidence
+        )
         for model in NORMS
     }
     verdict = decide(

@@ -116,7 +116,9 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         for norm in norms
     }
     ratios = {
-        (model, norm): paired_ratio(stable[model, norm], stable[model, "none"])
+        (model, norm): paired_ratio(
+            stable[model, norm], stable[model, "none"], confidence=settings.confidence
+        )
         for model, norms in NORMS.items()
         for norm in norms[1:]
     }

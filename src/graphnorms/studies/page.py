@@ -9,13 +9,19 @@ from typing import Final
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
-from graphnorms.studies.catalog import NAMES, TOPICS
+from graphnorms.studies.calibration import (
+    FILE,
+    Calibration,
+    load_calibrations,
+    save_calibrations,
+)
+from graphnorms.studies.catalog import LIMITS, NAMES, TOPICS, study_named
 from graphnorms.studies.gallery import circumstances, tally
 from graphnorms.studies.results import PNG, RESULT, SVG, StudyResult, load_all, save
 
 PAGE: Final = Path("docs/studies.md")
 _SLOT: Final = re.compile(r"(<!-- studies -->\n).*(<!-- end -->)", re.DOTALL)
-_LARGEST_RESULT: Final = 150_000  # bytes; above, the measurements are left out of the copy
+_WITHOUT: Final = ", without the measurements, which an earlier version left out of the copy."
 _LARGEST_SVG: Final = 200_000  # bytes; above, the figure is copied as PNG
 
 
@@ -42,11 +48,10 @@ def keep(folder: Path, page: Path) -> list[StudyResult]:
     copies = page.with_suffix("")
     for result in results:
         own = copies / result.name
-        short = result
-        if len(result.to_json().encode()) > _LARGEST_RESULT:
-            short = result.without_measurements()
-        save(short, own)
+        save(result, own)
         _copy_figure(folder / result.name, own)
+    if (folder / FILE).is_file():
+        save_calibrations(load_calibrations(folder / FILE), copies / FILE)
     fill(page)
     return results
 
@@ -61,8 +66,9 @@ def fill(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     if not _SLOT.search(text):
         raise GraphnormsError(f"{page}: no slot <!-- studies --> … <!-- end -->")
-    results = list(load_all(page.with_suffix(""), NAMES))
-    body = _body(results, page.with_suffix("")) if results else "Not measured yet."
+    copies = page.with_suffix("")
+    results = list(load_all(copies, NAMES))
+    body = _body(results, copies) if results else "Not measured yet."
     filled = _SLOT.sub(lambda slot: f"{slot[1]}\n{body}\n\n{slot[2]}", text)
     with replacing(page) as temporary:
         temporary.write_text(filled, encoding="utf-8")
@@ -80,23 +86,46 @@ def _body(results: Sequence[StudyResult], copies: Path) -> str:
     machines = dict.fromkeys(
         f"{each['machine']}; {each['versions']}" for each in map(circumstances, results)
     )
+    found = load_calibrations(copies / FILE) if (copies / FILE).is_file() else []
+    calibrations = {each.name: each for each in found}
     rows = [
-        f"| [{result.name}](#{result.name}) | {TOPICS[result.name]} | {_verdict(result)} |"
+        f"| [{result.name}](#{result.name}) | {TOPICS[result.name]} | {_verdict(result)}"
+        f"{' (earlier rule)' if _outdated(result) else ''} | "
+        f"{result.together or 'not known'} | {_right(calibrations.get(result.name))} |"
         for result in results
     ]
-    table = "\n".join(["| study | question | verdict |", "|---|---|---|", *rows])
+    table = "\n".join(
+        [
+            "| study | question | verdict | told with all others | right, planted true and false |",
+            "|---|---|---|---|---|",
+            *rows,
+        ]
+    )
     measured = "\n".join(f"- {_text(machine)}" for machine in machines)
-    sections = [_section(result, copies) for result in results]
+    sections = [_section(result, copies, calibrations.get(result.name)) for result in results]
     return "\n\n".join([tally(results), table, f"Measured on:\n\n{measured}", *sections])
 
 
-def _section(result: StudyResult, copies: Path) -> str:
+def _right(found: Calibration | None) -> str:
+    if found is None:
+        return "not calibrated"
+    numbers = (len(found.said_true), len(found.said_false))
+    return ", ".join(f"{a} of {b}" for a, b in zip(found.right, numbers, strict=True))
+
+
+def _planted(found: Calibration | None) -> str:
+    if found is None:
+        return "Not calibrated: the rule has not been tried where the answer is known."
+    return f"{_right(found)} right. True: {found.true} False: {found.false}"
+
+
+def _section(result: StudyResult, copies: Path, calibration: Calibration | None) -> str:
     own = copies / result.name
     picture = SVG if (own / SVG).is_file() else PNG
     how = circumstances(result)
     return "\n\n".join([
         f"({result.name})=\n## {TOPICS[result.name]}",
-        f"{_verdict(result)}. {_text(result.finding.statement)}",
+        f"{_verdict(result)}. {_text(result.finding.statement)}{_outdated(result)}",
         f"![Figure of the study {result.name}]({copies.name}/{result.name}/{picture})",
         "\n".join(
             f"- *{what}*: {_text(words)}"
@@ -106,12 +135,24 @@ def _section(result: StudyResult, copies: Path) -> str:
                 ("Prediction", result.prediction),
                 ("Protocol", result.protocol),
                 ("Rule", result.rule),
+                ("Planted", _planted(calibration)),
+                ("Changed", result.changed),
+                ("Limits", LIMITS.get(result.name, "")),
                 ("Cost", f"{how['processor time']}, {how['cases']} cases"),
             )
+            if words
         ),
         f"```text\n{result.command}\n```",
-        f"The numbers: {{download}}`{RESULT} <{copies.name}/{result.name}/{RESULT}>`.",
+        f"The numbers: {{download}}`{RESULT} <{copies.name}/{result.name}/{RESULT}>`"
+        + (", all measurements in it." if result.measurements else _WITHOUT),
     ])  # fmt: skip
+
+
+def _outdated(result: StudyResult) -> str:
+    """Say so where the study has another rule now than the one that judged."""
+    if result.rule == study_named(result.name).rule:
+        return ""
+    return " *By an earlier rule: the study has another one now, and has not been run with it.*"
 
 
 def _verdict(result: StudyResult) -> str:

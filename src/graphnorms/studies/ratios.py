@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from graphnorms.lab.statistics import Estimate, mean_interval
-from graphnorms.studies.study import Measurement, where
+from graphnorms.studies.study import CONFIDENCE, Measurement, where
 
 UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 """What nothing follows from: every comparison with it is false."""
@@ -41,10 +41,12 @@ def curves(
     return list(zip(*columns, strict=True))
 
 
-def paired_ratio(first: ArrayLike, second: ArrayLike) -> Estimate:
+def paired_ratio(
+    first: ArrayLike, second: ArrayLike, *, confidence: float = CONFIDENCE
+) -> Estimate:
     r"""Estimate the ratio `first / second` of positive numbers, paired by position.
 
-    The mean of $\log(a_i / b_i)$ with Student's 95% interval, taken back by exp: the geometric
+    The mean of $\log(a_i / b_i)$ with Student's interval, taken back by exp: the geometric
     mean of the ratios.
 
     Special cases: where a number is not finite or not positive, nothing is known (NaN), for a
@@ -52,11 +54,12 @@ def paired_ratio(first: ArrayLike, second: ArrayLike) -> Estimate:
 
     Args:
         first, second: A number per seed, in the same order.
+        confidence: Coverage of the interval.
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if not all(np.isfinite(part).all() and (part > 0).all() for part in (a, b)):
         return UNKNOWN
-    found = mean_interval(np.log(a / b))
+    found = mean_interval(np.log(a / b), confidence=confidence)
     return Estimate(*(math.exp(end) for end in (found.mean, found.low, found.high)))
 
 

@@ -14,14 +14,16 @@ from graphnorms.data.raw import RawGraphs
 DEGREES: Final = (3, 4, 5, 6)
 SIZES: Final = (6, 9, 12, 15)
 REMOVED: Final = 0.2
-"""The share of its edges that a thinned graph lacks."""
+"""The share of its edges that a thinned graph lacks where nothing is said."""
 
 Integers = NDArray[np.int64]
 Graph = tuple[int, Integers, Integers]
 """Number of nodes, and the two ends of each edge."""
 
 
-def regular_graphs(number: int, features: Features, seed: int, *, thinned: float = 0.0) -> GraphSet:
+def regular_graphs(
+    number: int, features: Features, seed: int, *, thinned: float = 0.0, removed: float = REMOVED
+) -> GraphSet:
     """Make regular graphs of 3 to 6 neighbours; the class is the degree, all equally frequent.
 
     Circulant graphs: node i has the neighbours i ± k for some steps k drawn at random, and its
@@ -32,8 +34,9 @@ def regular_graphs(number: int, features: Features, seed: int, *, thinned: float
         number: How many; a multiple of 4.
         features: `"constant"` or `"degree"`.
         seed: Draws sizes (8, 10, … 24 nodes), steps, and the edges that are removed.
-        thinned: The share of the graphs of each class that lack a fifth of their edges, and so
-            are only nearly regular.
+        thinned: The share of the graphs of each class that lack edges, and so are only nearly
+            regular.
+        removed: The share of their edges that these lack, one at least.
     """
     draw = np.random.default_rng(seed)
     graphs = []
@@ -47,7 +50,7 @@ def regular_graphs(number: int, features: Features, seed: int, *, thinned: float
             pairs.append((node[: size // 2], node[size // 2 :]))
         one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
         graphs.append((size, one, other))
-    return _packed("regular", _thin(graphs, thinned, draw), features)
+    return _packed("regular", _thin(graphs, thinned, removed, draw), features)
 
 
 def complete_graphs(
@@ -56,20 +59,22 @@ def complete_graphs(
     """Make complete graphs of 6, 9, 12 and 15 nodes; the class is the size, equally frequent.
 
     Args:
-        number, features, thinned: Those of `regular_graphs`.
+        number, features, thinned: Those of `regular_graphs`; a fifth of the edges is removed.
         seed: Draws the edges that are removed.
     """
     draw = np.random.default_rng(seed)
     sizes = [SIZES[index % 4] for index in range(number)]
     graphs = [(size, *np.triu_indices(size, 1)) for size in sizes]
-    return _packed("complete", _thin(graphs, thinned, draw), features)
+    return _packed("complete", _thin(graphs, thinned, REMOVED, draw), features)
 
 
-def _thin(graphs: list[Graph], thinned: float, draw: np.random.Generator) -> list[Graph]:
+def _thin(
+    graphs: list[Graph], thinned: float, removed: float, draw: np.random.Generator
+) -> list[Graph]:
     """Take edges out of the first graphs; their classes alternate."""
     for index in range(4 * round(thinned * len(graphs) / 4)):
         size, one, other = graphs[index]
-        left = draw.permutation(len(one))[round(REMOVED * len(one)) :]
+        left = draw.permutation(len(one))[max(1, round(removed * len(one))) :]
         graphs[index] = (size, one[left], other[left])
     return graphs
 

@@ -87,11 +87,15 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         for depth in depths
     }
     steps = {
-        (shallow, deep): paired_ratio(last["pre-LN", deep], last["pre-LN", shallow])
+        (shallow, deep): paired_ratio(
+            last["pre-LN", deep], last["pre-LN", shallow], confidence=settings.confidence
+        )
         for shallow, deep in pairwise(depths)
     }
     apart = {
-        depth: paired_ratio(last["post-LN", depth], last["pre-LN", depth])
+        depth: paired_ratio(
+            last["post-LN", depth], last["pre-LN", depth], confidence=settings.confidence
+        )
         for depth in depths
         if depth >= DEEP
     }

@@ -17,7 +17,16 @@ from typing import Any, Final, Self
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
-from graphnorms.studies.study import SIZES, VERDICTS, Finding, Measurement, Settings, Study
+from graphnorms.studies.catalog import NAMES
+from graphnorms.studies.study import (
+    SIZES,
+    VERDICTS,
+    Finding,
+    Measurement,
+    Settings,
+    Study,
+    Verdict,
+)
 
 STUDIES: Final = Path("studies")
 """Where results go when nothing is said."""
@@ -26,7 +35,7 @@ MEASUREMENTS: Final = "measurements.jsonl"
 RESULT: Final = "result.json"
 SVG: Final = "figure.svg"
 PNG: Final = "figure.png"
-_TEXTS: Final = ("name", "claim", "source", "prediction", "protocol", "rule")
+_TEXTS: Final = ("name", "claim", "source", "prediction", "protocol", "rule", "changed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +43,8 @@ class StudyResult:
     """The outcome of a study.
 
     Args:
-        name, claim, source, prediction, protocol, rule: Those of the study when it was judged.
+        name, claim, source, prediction, protocol, rule, changed: Those of the study when it was
+            judged.
         settings: How it was run.
         finding: What came out.
         measurements: What it was judged by; empty where a copy has left them out.
@@ -44,6 +54,8 @@ class StudyResult:
         measured: When the last case was, ISO 8601 in UTC.
         core_seconds: Processor time of all cases together.
         source_hash: Of the code that measured, see `graphnorms.studies.runner.source_hash`.
+        together: The verdict as one of all studies that are told together, see
+            `Settings.together`; `None` where it is not known.
     """
 
     name: str
@@ -61,6 +73,8 @@ class StudyResult:
     measured: str
     core_seconds: float
     source_hash: str
+    changed: str = ""
+    together: Verdict | None = None
 
     def __post_init__(self) -> None:
         known = {
@@ -80,11 +94,7 @@ class StudyResult:
                 f"the result of {self.name} has no measurements in it, they were left out of this "
                 f"copy; measure again with: graphnorms study {self.name}"
             )
-        return replace(self, finding=study.judge(self.measurements, self.settings), **texts(study))
-
-    def without_measurements(self) -> Self:
-        """Return the result in short."""
-        return replace(self, measurements=())
+        return replace(self, **judgement(study, self.measurements, self.settings), **texts(study))
 
     def to_json(self) -> str:
         """Return the result as JSON, a measurement on a line."""
@@ -117,6 +127,17 @@ class StudyResult:
         if result.finding.verdict not in VERDICTS or result.settings.size not in SIZES:
             raise ValueError("not the result of a study: its verdict or size is unknown")
         return result
+
+
+def judgement(
+    study: Study, measurements: tuple[Measurement, ...], settings: Settings
+) -> dict[str, Any]:
+    """Return what a study finds, alone and as one of all, as the result keeps it."""
+    among = settings.together(len(NAMES))
+    return {
+        "finding": study.judge(measurements, settings),
+        "together": study.judge(measurements, among).verdict,
+    }
 
 
 def texts(study: Study) -> dict[str, Any]:

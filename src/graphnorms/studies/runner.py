@@ -31,6 +31,7 @@ from graphnorms.studies.results import (
     RESULT,
     SVG,
     StudyResult,
+    judgement,
     load,
     save,
     texts,
@@ -145,7 +146,7 @@ def run_study(
     result = StudyResult(
         **texts(study),
         settings=settings,
-        finding=study.judge(measurements, settings),
+        **judgement(study, measurements, settings),
         measurements=measurements,
         cases=len(measurements),
         machine=_machine(),

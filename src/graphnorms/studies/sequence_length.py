@@ -174,8 +174,11 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
             short = by_seed(measurements, f"test {TRAINED}", task=task, norm=norm)
             numbers[f"{task}, {norm}, test loss at {TRAINED} steps"] = float(np.mean(short))
             numbers[f"{task}, {norm}, test loss at {LONGER} steps"] = float(np.mean(losses[norm]))
-        layer.append(paired_ratio(losses["layer"], losses["none"]))
-        batch += [paired_ratio(losses[norm], losses["layer"]) for norm in (SHARED, PER_STEP)]
+        layer.append(paired_ratio(losses["layer"], losses["none"], confidence=settings.confidence))
+        batch += [
+            paired_ratio(losses[norm], losses["layer"], confidence=settings.confidence)
+            for norm in (SHARED, PER_STEP)
+        ]
         numbers |= as_numbers(f"{task}, LayerNorm over none", layer[-1])
         numbers |= as_numbers(f"{task}, BatchNorm shared over LayerNorm", batch[-2])
         numbers |= as_numbers(f"{task}, BatchNorm per step over LayerNorm", batch[-1])

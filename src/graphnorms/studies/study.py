@@ -9,13 +9,16 @@ A study is data and four functions, written down before anything is measured:
 
 `measure` is the only one that costs time. Cases do not know of each other, so they can be
 measured in any order and in any process, and an interrupted study goes on where it stopped.
+
+A study is an instrument, and is calibrated before it is believed: `graphnorms.studies.planted`
+has material for its measure on which the answer is known.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -33,8 +36,11 @@ Values = dict[str, Any]
 Verdict = Literal["confirmed", "not confirmed", "inconclusive"]
 VERDICTS: Final[tuple[Verdict, ...]] = ("confirmed", "not confirmed", "inconclusive")
 
-Size = Literal["tiny", "default", "full"]
-SIZES: Final[tuple[Size, ...]] = ("tiny", "default", "full")
+Size = Literal["tiny", "planted", "default", "full"]
+SIZES: Final[tuple[Size, ...]] = ("tiny", "planted", "default", "full")
+
+CONFIDENCE: Final = 0.95
+"""Coverage of the intervals of a study that is told alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,24 +49,37 @@ class Settings:
 
     Args:
         size: `"default"`: within minutes on two cores; `"full"`: at the scale of the paper;
-            `"tiny"`: all of the way in seconds, whose verdict means nothing.
+            `"tiny"`: all of the way in seconds, whose verdict means nothing; `"planted"`: on
+            planted material, small enough to be measured ten times in each world.
         seed: The seeds of the cases count from here; another one gives other numbers and the
             same kind of statement.
         data: A folder with larger data sets; without it, embedded and generated ones are used.
+        confidence: Coverage of the intervals by which it is judged.
     """
 
     size: Size = "default"
     seed: int = 0
     data: Path | None = None
+    confidence: float = CONFIDENCE
 
-    def pick(self, *, tiny: T, default: T, full: T) -> T:
-        """Return what belongs to the size."""
-        return {"tiny": tiny, "default": default, "full": full}[self.size]
+    def pick(self, *, tiny: T, default: T, full: T, planted: T | None = None) -> T:
+        """Return what belongs to the size; the planted one is tiny where nothing is said."""
+        small = tiny if planted is None else planted
+        return {"tiny": tiny, "planted": small, "default": default, "full": full}[self.size]
 
-    def seeds(self, *, tiny: int = 1, default: int, full: int) -> range:
+    def seeds(self, *, tiny: int = 1, planted: int = 4, default: int, full: int) -> range:
         """Return as many seeds as belong to the size, from `seed` on; 1000 apart per `seed`."""
         first = 1000 * self.seed
-        return range(first, first + self.pick(tiny=tiny, default=default, full=full))
+        number = self.pick(tiny=tiny, planted=planted, default=default, full=full)
+        return range(first, first + number)
+
+    def together(self, claims: int) -> Settings:
+        """Return the settings that judge one of several claims that are told together.
+
+        Bonferroni: with intervals of 1 - 0.05 / claims, the chance that any verdict of the list
+        is an error stays below 0.05.
+        """
+        return replace(self, confidence=1 - (1 - CONFIDENCE) / claims)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +117,7 @@ class Study:
         protocol: Data, model and measurement of the default size, in sentences.
         rule: When it is confirmed and when not; between them lies inconclusive.
         seconds: What the default size costs on two cores.
+        changed: What was changed after a first result, which, and why.
         cases, measure, judge, draw: See the head of the module.
     """
 
@@ -112,11 +132,22 @@ class Study:
     measure: Callable[[Case, Settings], Values]
     judge: Callable[[Sequence[Measurement], Settings], Finding]
     draw: Callable[[Sequence[Measurement]], Figure]
+    changed: str = ""
 
 
-def measured(study: Study, case: Case, settings: Settings) -> Measurement:
-    """Measure one case, in the form in which it is kept."""
-    return Measurement(case, _finite(study.measure(case, settings)))
+def measured(
+    study: Study,
+    case: Case,
+    settings: Settings,
+    measure: Callable[[Case, Settings], Values] | None = None,
+) -> Measurement:
+    """Measure one case, in the form in which it is kept.
+
+    Args:
+        study, case, settings: What.
+        measure: In place of the study's own, on planted material.
+    """
+    return Measurement(case, _finite((measure or study.measure)(case, settings)))
 
 
 def _finite(value: Any) -> Any:

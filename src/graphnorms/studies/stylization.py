@@ -136,10 +136,18 @@ def _unpacked(text: str) -> np.ndarray:
 def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
     """Compare the losses, and how far the results move with the contrast."""
     loss, style, content = (
-        paired_ratio(*(by_seed(measurements, part, norm=norm) for norm in NORMS))
+        paired_ratio(
+            *(by_seed(measurements, part, norm=norm) for norm in NORMS),
+            confidence=settings.confidence,
+        )
         for part in ("loss", "style", "content")
     )
-    moved = {norm: mean_interval(by_seed(measurements, "moved", norm=norm)) for norm in NORMS}
+    moved = {
+        norm: mean_interval(
+            by_seed(measurements, "moved", norm=norm), confidence=settings.confidence
+        )
+        for norm in NORMS
+    }
     instance, batch = moved["instance"], moved["batch"]
     numbers = as_numbers("loss, InstanceNorm over BatchNorm", loss)
     numbers |= as_numbers("style loss, the same", style)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from graphnorms.errors import GraphnormsError
+from graphnorms.studies.calibration import FILE, Calibration, save_calibrations
 from graphnorms.studies.catalog import TOPICS
 from graphnorms.studies.gallery import tally, write_gallery
 from graphnorms.studies.page import fill, keep
@@ -89,7 +90,12 @@ def test_no_results(tmp_path):
 
 def test_tally(results):
     first = load(results / "landscape")
-    assert tally([first, first]) == "Of 2 claims 0 confirmed, 2 not confirmed and 0 inconclusive."
+    alone = "Of 2 claims 0 confirmed, 2 not confirmed and 0 inconclusive."
+    assert tally([first, replace(first, together=None)]) == alone
+    assert tally([first, first]) == (
+        f"{alone} With intervals that hold for all 19 studies at once, "
+        "0 confirmed, 2 not confirmed and 0 inconclusive."
+    )
 
 
 @pytest.fixture
@@ -128,16 +134,49 @@ def test_hostile_text_is_text_in_markdown(results, page):
     assert r"\*stars\*" in body
 
 
-def test_what_is_large_is_left_out(results, page, monkeypatch):
+def test_a_large_figure_is_copied_as_png_and_all_measurements_stay(results, page, monkeypatch):
     from graphnorms.studies import page as module
 
-    monkeypatch.setattr(module, "_LARGEST_RESULT", 1000)
     monkeypatch.setattr(module, "_LARGEST_SVG", 1000)
     keep(results, page)
     copy = page.parent / "studies" / "gradient-flow"
-    assert load(copy) == load(results / "gradient-flow").without_measurements()
+    assert load(copy) == load(results / "gradient-flow")
     assert {path.name for path in copy.iterdir()} == {RESULT, PNG}
     assert f"](studies/gradient-flow/{PNG})" in page.read_text()
+
+
+def test_a_copy_without_measurements_says_so(results, page):
+    keep(results, page)
+    assert page.read_text().count(", all measurements in it.") == 2
+    copy = page.parent / "studies" / "landscape"
+    save(replace(load(copy), measurements=()), copy)
+    fill(page)
+    assert page.read_text().count(", without the measurements, which an earlier version") == 1
+
+
+def test_a_result_of_an_earlier_rule_says_so(results, page, monkeypatch):
+    from graphnorms.studies import page as module
+
+    keep(results, page)
+    said = "*By an earlier rule: the study has another one now, and has not been run with it.*"
+    assert page.read_text().count(said) == 2
+    monkeypatch.setattr(module, "study_named", lambda name: load(results / name))
+    fill(page)
+    assert said not in page.read_text()
+
+
+def test_calibrations_are_copied_and_shown(results, page):
+    assert page.read_text().count("calibrated") == 0
+    keep(results, page)
+    assert page.read_text().count("| not calibrated |") == 2
+    said = Calibration(
+        "landscape", "It holds.", "It does not.", ("confirmed",) * 10,
+        ("not confirmed",) * 9 + ("inconclusive",), 1.0,
+    )  # fmt: skip
+    save_calibrations([said], page.parent / "studies" / FILE)
+    fill(page)
+    assert "| 10 of 10, 9 of 10 |" in page.read_text()
+    assert "10 of 10, 9 of 10 right. True: It holds. False: It does not." in page.read_text()
 
 
 def test_tiny_results_are_not_for_the_documentation(results, page, tmp_path):

@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from graphnorms.probes import AlongGradient
-from graphnorms.studies.landscape import BETA_FROM, EIGENVALUE, QUANTITIES, STUDY, _beta_from
+from graphnorms.studies.landscape import EIGENVALUE, QUANTITIES, RATE, STEPS, STUDY
 from graphnorms.studies.study import Case, Finding, Values, where
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
 
 def test_end_to_end() -> None:
     measurements = run_tiny(STUDY)
-    for each in measurements:
-        curves = each.values["curves"]
-        # A maximum over more points is not smaller.
-        pairs = zip(curves["effective beta"], curves[BETA_FROM], strict=True)
-        assert all(near >= far for near, far in pairs)
     (chosen,) = where(measurements, norm="batch")
     size = len(chosen.values["plane"])
     assert chosen.values["plane"][size // 2][size // 2] > 0
 
 
-def test_beta_without_the_nearest_step() -> None:
-    walk = AlongGradient(
-        steps=(0.01, 0.05, 0.1), loss=1.0, gradient_norm=2.0, losses=(1.0, 0.9, 0.8),
-        differences=(1.0, 0.4, 1.0),
-    )  # fmt: skip
-    assert walk.effective_beta == pytest.approx(50)
-    assert _beta_from(walk, 0.05) == pytest.approx(5)
+def test_the_steps_are_those_of_the_source() -> None:
+    assert min(STEPS) == pytest.approx(RATE / 2)
+    assert max(STEPS) == pytest.approx(4 * RATE)
 
 
 def finding(ratios: tuple[float, float, float], noise: float = 0.01) -> Finding:
-    of = dict(zip(QUANTITIES, ratios, strict=True)) | {BETA_FROM: 1.0, EIGENVALUE: 0.3}
+    of = dict(zip(QUANTITIES, ratios, strict=True)) | {EIGENVALUE: 0.3}
 
     def values(case: Case) -> Values:
         batch = case["norm"] == "batch"

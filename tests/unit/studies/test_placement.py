@@ -1,11 +1,13 @@
-"""Placement: the rule, what it averages over, and a tiny run."""
+"""Placement: what stands where, a tiny run, and the rule."""
 
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
-from graphnorms.studies.placement import STUDY
-from graphnorms.studies.study import Case, Finding
+from graphnorms.studies.placement import PLACES, STUDY, Block, Stack
+from graphnorms.studies.study import Case
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
 
@@ -13,36 +15,54 @@ def test_end_to_end() -> None:
     run_tiny(STUDY)
 
 
-def finding(after: float, outside: float, gin_outside: float) -> Finding:
-    """Losses that the place at the activation and the one at the sum each multiply."""
+def test_the_four_blocks() -> None:
+    """Against torch's own layers, with a sum over all rows in the place of neighbours."""
+    torch.manual_seed(0)
+    h = torch.randn(5, 3)
 
-    def values(case: Case) -> dict[str, float]:
-        loss = 0.5 * (1 + 0.1 * (case["norm"] == "layer"))
-        if case["activation"] == "after-activation":
-            loss *= after * scatter(case)
-        if case["residual"] == "before-norm":
-            loss *= (outside if case["model"] == "mlp" else gin_outside) * scatter(case, 0.02)
-        return {"mean": loss, "final": loss / 2}
+    def mix(x: torch.Tensor) -> torch.Tensor:
+        return x + x.sum(0)
 
-    return judged(STUDY, values)
+    for norm, places in PLACES.items():
+        for place in places:
+            block = Block(norm, place, 3)
+            n = nn.BatchNorm1d(3) if norm == "batch" else nn.LayerNorm(3)
+            w, v = block.w, block.v
+            expected = {
+                "before": lambda n=n, w=w: h + n(w(mix(h))).relu(),
+                "after": lambda n=n, w=w: h + n(w(mix(h)).relu()),
+                "inside": lambda n=n, w=w, v=v: h + v(w(mix(n(h))).relu()),
+                "outside": lambda n=n, w=w, v=v: n(h + v(w(mix(h)).relu())),
+            }[place]()
+            torch.testing.assert_close(block(h, mix), expected)
+
+
+def test_a_last_norm_stands_behind_what_is_normalized_inside_only() -> None:
+    for norm, places in PLACES.items():
+        for place in places:
+            stack = Stack(4, 2, norm, place, blocks=1, channels=3, seed=0)
+            assert bool(list(stack.last_norm.parameters())) == (place == "inside")
 
 
 @pytest.mark.parametrize(
-    ("after", "outside", "gin_outside", "verdict"),
+    ("batch", "layer", "noise", "verdict"),
     [
-        (1.2, 1.3, 1.4, "confirmed"),
-        (0.8, 1.3, 1.4, "not confirmed"),
-        (1.2, 1.3, 0.7, "not confirmed"),
-        (1.2, 1.3, 1.0, "inconclusive"),
+        (1.3, 1.2, 0.01, "confirmed"),
+        (0.9, 1.2, 0.01, "not confirmed"),
+        (1.3, 0.9, 0.01, "not confirmed"),
+        (1.3, 1.0, 0.01, "not confirmed"),  # no disadvantage
+        (1.3, 1.05, 0.01, "inconclusive"),
+        (1.3, 1.2, 0.9, "inconclusive"),
     ],
 )
-def test_rule(after: float, outside: float, gin_outside: float, verdict: str) -> None:
-    assert finding(after, outside, gin_outside).verdict == verdict
+def test_rule(batch: float, layer: float, noise: float, verdict: str) -> None:
+    def values(case: Case) -> dict[str, float]:
+        norm = str(case["norm"])
+        against = case["place"] == PLACES[norm][1] and case["model"] == "gin"
+        penalty = {"batch": batch, "layer": layer}[norm] if against else 1.0
+        if case["model"] == "mlp" and case["place"] == PLACES[norm][1]:
+            penalty = 1.5
+        wobble = scatter(case, noise) if against else 1.0
+        return {"mean": penalty * wobble, "final": 1.0}
 
-
-def test_what_is_not_compared_is_averaged_out() -> None:
-    """The ratio of one place is exact, whatever the other multiplies."""
-    numbers = finding(1.25, 3.0, 0.2).numbers
-    for model in ("mlp", "gin"):
-        key = f"BatchNorm, {model}, after over before the activation, mean loss"
-        assert numbers[key] == pytest.approx(1.25, rel=1e-3)
+    assert judged(STUDY, values).verdict == verdict

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphnorms.studies.preconditioning import STUDY, TARGET, _descend
-from graphnorms.studies.study import Case, Values
+from graphnorms.studies.preconditioning import PARTS, STUDY, TARGET, _steps, distance
+from graphnorms.studies.study import Case, Settings, Values
 from tests.unit.studies.hand_made import judged, run_tiny
 
 
@@ -14,49 +14,68 @@ def test_end_to_end() -> None:
     for each in run_tiny(STUDY):
         values = each.values
         assert values["violations"] == 0
-        assert sum(values["histogram"]) == values["graphs"] == 20
-        plain, centered = values["plain"], values["centered"]
+        assert len(values["ratios"]) == 5
+        plain, centered = values["spectrum"]
         allowed = 1e-10 * plain[0]
         assert all(q >= qn - allowed for q, qn in zip(plain, centered, strict=True))
         assert all(qn >= q - allowed for q, qn in zip(plain[1:], centered, strict=False))
         assert abs(centered[-1]) < allowed
 
 
-def test_descent_is_that_of_the_eigenvalues() -> None:
-    # Along an eigenvector the error shrinks by 1 - λ/λ₁ at every step, and the loss by its square.
-    gram = torch.diag(torch.tensor([1.0, 0.1], dtype=torch.float64))
-    curve, steps = _descend(gram, torch.eye(2, dtype=torch.float64)[:, [1, 0]])
-    assert curve[0] == (0, 1.0)
-    assert [loss for _, loss in curve] == pytest.approx([0.9 ** (2 * step) for step, _ in curve])
-    assert steps[0] == next(k for k in range(99) if 0.9 ** (2 * k) <= TARGET)
-    assert steps[1] == 1  # the largest eigenvalue's own direction takes one step
+def test_distance_is_that_of_gradient_descent() -> None:
+    gram = torch.diag(torch.tensor([1.0, 0.3, 0.01], dtype=torch.float64))
+    teachers = torch.eye(3, dtype=torch.float64)
+    found = torch.zeros_like(teachers)
+    for _ in range(7):
+        found -= gram @ (found - teachers)  # the step 1/λ₁ is 1
+    far = torch.linalg.vector_norm(found - teachers) / torch.linalg.vector_norm(teachers)
+    assert distance(gram.diagonal(), 7) == pytest.approx(float(far))
+
+
+@pytest.mark.parametrize("condition", [1.0, 3.0, 500.0, 13193.0])
+def test_steps_are_the_first_within_the_target(condition: float) -> None:
+    eigenvalues = torch.tensor([1.0, 1 / condition], dtype=torch.float64)
+    steps = _steps(eigenvalues)
+    assert distance(eigenvalues, steps) <= TARGET
+    assert steps == 1 or distance(eigenvalues, steps - 1) > TARGET
+
+
+def test_parts_have_no_graph_in_common() -> None:
+    cases = [case for case in STUDY.cases(Settings()) if case["set"] == "MUTAG"]
+    numbers = [len(STUDY.measure(case, Settings())["ratios"]) for case in cases[:PARTS]]
+    assert sum(numbers) == 188
+    assert max(numbers) - min(numbers) <= 1
 
 
 def values_with(
-    ratio: float = 0.9, speed: float = 0.5, violations: int = 0, noise: float = 0.1
-) -> Values:
-    spread = [1 + noise * (k % 3 - 1) for k in range(20)]
+    part: int, ratio: float = 0.9, condition: float = 0.3, steps: float = 0.3,
+    violations: int = 0, noise: float = 0.02,
+) -> Values:  # fmt: skip
+    wobble = 1 + noise * (part % 3 - 1)
     return {
-        "graphs": 100, "violations": violations,
-        "mean": ratio, "low": ratio - noise / 10, "high": ratio + noise / 10,
-        "plain steps": [100.0] * 20, "centered steps": [100 * speed * each for each in spread],
+        "ratios": [ratio * (1 + noise * each / 10) for each in (-1, 0, 1)],
+        "violations": violations,
+        "plain condition": 100.0, "centered condition": 100 * condition * wobble,
+        "plain steps": 500, "centered steps": 500 * steps * wobble,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("values", "verdict"),
+    ("changed", "verdict"),
     [
-        (values_with(), "confirmed"),
-        (values_with(violations=1), "not confirmed"),
-        (values_with(ratio=1.01, noise=0.01), "not confirmed"),  # the largest does not shrink
-        (values_with(speed=1.2), "not confirmed"),  # no faster
-        (values_with(speed=0.9), "inconclusive"),
-        (values_with(noise=0.95), "inconclusive"),
+        ({}, "confirmed"),
+        ({"violations": 1}, "not confirmed"),
+        ({"ratio": 1.01}, "not confirmed"),  # the largest does not shrink
+        ({"condition": 1.2}, "not confirmed"),
+        ({"steps": 1.2}, "not confirmed"),  # no faster
+        ({"steps": 0.9}, "inconclusive"),
+        ({"condition": 0.7, "noise": 0.9}, "inconclusive"),
     ],
 )
-def test_rule(values: Values, verdict: str) -> None:
+def test_rule(changed: dict[str, float], verdict: str) -> None:
     def of(case: Case) -> Values:
         # One set decides against all the others.
-        return values if case["set"] == "nci5k" and case["aggregation"] == "gcn" else values_with()
+        decides = case["set"] == "nci5k" and case["aggregation"] == "gcn"
+        return values_with(int(case["part"]), **(changed if decides else {}))  # type: ignore[arg-type]
 
     assert judged(STUDY, of).verdict == verdict

@@ -63,7 +63,7 @@ def test_everything_is_written_beside_each_other(tmp_path):
     assert result.cases == 2 * CASES
     assert result.command == "fake"
     data = json.loads((tmp_path / "there" / RESULT).read_text())
-    assert data["settings"] == {"size": "default", "seed": 0, "data": None}
+    assert data["settings"] == {"size": "default", "seed": 0, "data": None, "confidence": 0.95}
     assert data["machine"]["versions"]["torch"]
 
 
@@ -176,7 +176,7 @@ def test_redraw_needs_measurements(tmp_path):
     with pytest.raises(GraphnormsError, match=r"has no result\.json to draw again; measure it"):
         redraw_study(make_study(), tmp_path)
     result = run(make_study(), tmp_path / "x")
-    save(result.without_measurements(), tmp_path / "short")
+    save(replace(result, measurements=()), tmp_path / "short")
     assert load(tmp_path / "short").cases == result.cases
     with pytest.raises(GraphnormsError, match="left out of this copy; measure again"):
         redraw_study(make_study(), tmp_path / "short")

@@ -1,0 +1,168 @@
+"""Calibrating a study: its own measure and rule on material on which the answer is known.
+
+A study is an instrument. In a world where its claim is true by construction it must say
+*confirmed*, in one where it is false *not confirmed*, and it must do so for other seeds too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from graphnorms.errors import GraphnormsError
+from graphnorms.files import replacing
+from graphnorms.studies.catalog import NAMES, study_named
+from graphnorms.studies.study import Case, Settings, Study, Values, Verdict, measured
+
+SEEDS: Final = 10
+ENOUGH: Final = 9
+"""Right answers of `SEEDS`, in either world, from which on a study is calibrated."""
+
+FILE: Final = "calibration.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Material on which it is known whether a claim holds.
+
+    Args:
+        holds: Whether it does.
+        how: What makes it so, in a sentence.
+        measure: The study's measure, of this material.
+    """
+
+    holds: bool
+    how: str
+    measure: Callable[[Case, Settings], Values]
+
+    @property
+    def right(self) -> Verdict:
+        """What the study must say."""
+        return "confirmed" if self.holds else "not confirmed"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a study said in its two worlds, a verdict per seed.
+
+    Args:
+        name: The study's.
+        true, false: What makes the claim true, and false.
+        said_true, said_false: The verdicts there.
+        core_seconds: Processor time of all of it.
+    """
+
+    name: str
+    true: str
+    false: str
+    said_true: tuple[Verdict, ...]
+    said_false: tuple[Verdict, ...]
+    core_seconds: float
+
+    @property
+    def right(self) -> tuple[int, int]:
+        """How many verdicts are right, in the true and in the false world."""
+        return self.said_true.count("confirmed"), self.said_false.count("not confirmed")
+
+    @property
+    def passed(self) -> bool:
+        """Whether nine of ten are right in both."""
+        numbers = (len(self.said_true), len(self.said_false))
+        return all(
+            SEEDS * right >= ENOUGH * number
+            for right, number in zip(self.right, numbers, strict=True)
+        )
+
+
+def calibrated() -> tuple[str, ...]:
+    """Return the names of the studies that have planted worlds."""
+    folder = Path(__file__).with_name("planted")
+    return tuple(name for name in NAMES if (folder / f"{_module(name)}.py").is_file())
+
+
+def worlds_of(name: str) -> tuple[World, World]:
+    """Return the worlds of a study, the true one first.
+
+    Raises:
+        ValueError: The study is unknown, or has none.
+    """
+    study_named(name)
+    if name not in calibrated():
+        raise ValueError(
+            f"the study {name!r} has no planted worlds; those that have: {', '.join(calibrated())}"
+        )
+    module = importlib.import_module(f"graphnorms.studies.planted.{_module(name)}")
+    true: World = module.TRUE
+    false: World = module.FALSE
+    return true, false
+
+
+def said_in(study: Study, world: World, seed: int) -> Verdict:
+    """Measure all cases of a study in a world, and return its verdict."""
+    settings = Settings(size="planted", seed=seed)
+    measurements = [
+        measured(study, case, settings, world.measure) for case in study.cases(settings)
+    ]
+    return study.judge(measurements, settings).verdict
+
+
+def calibrate(
+    name: str, *, seeds: int = SEEDS, on_verdict: Callable[[World, int, Verdict], None]
+) -> Calibration:
+    """Run a study in both of its worlds, from the seeds 0, 1, ….
+
+    Args:
+        name: The study's.
+        seeds: How many.
+        on_verdict: Told after each.
+
+    Raises:
+        ValueError: The study has no worlds.
+    """
+    study, worlds = study_named(name), worlds_of(name)
+    begin = time.process_time()
+    said: list[tuple[Verdict, ...]] = []
+    for world in worlds:
+        verdicts = []
+        for seed in range(seeds):
+            verdicts.append(said_in(study, world, seed))
+            on_verdict(world, seed, verdicts[-1])
+        said.append(tuple(verdicts))
+    seconds = round(time.process_time() - begin, 1)
+    return Calibration(name, worlds[0].how, worlds[1].how, said[0], said[1], seconds)
+
+
+def save_calibrations(found: Sequence[Calibration], path: Path) -> None:
+    """Write calibrations; those of other studies that the file has already are kept."""
+    kept = {each.name: each for each in load_calibrations(path)} if path.is_file() else {}
+    kept |= {each.name: each for each in found}
+    ordered = [asdict(kept[name]) for name in NAMES if name in kept]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        text = json.dumps(ordered, indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def load_calibrations(path: Path) -> list[Calibration]:
+    """Read what `save_calibrations` wrote.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        GraphnormsError: It is not such a file.
+    """
+    try:
+        return [
+            Calibration(**each | {key: tuple(each[key]) for key in ("said_true", "said_false")})
+            for each in json.loads(path.read_text(encoding="utf-8"))
+        ]
+    except (ValueError, TypeError, KeyError):
+        raise GraphnormsError(f"{path}: not the calibration of studies") from None
+
+
+def _module(name: str) -> str:
+    return name.replace("-", "_")
