@@ -64,7 +64,7 @@ def test_a_comparison_leaves_config_records_and_report(comparison):
 def test_a_figure_of_it_can_be_drawn(comparison):
     figure = comparison.plot()
     assert figure.axes[0].get_ylabel() == "Training accuracy (%)"
-    assert len(comparison.plot("score_by_pair").axes) == 1
+    assert len(comparison.plot("score_by_pair").axes) == 2  # scores, and differences to the best
     with pytest.raises(ValueError, match="unknown picture 'scores'"):
         comparison.plot("scores")
 
@@ -414,7 +414,7 @@ def test_graphs_may_be_an_object(in_this_process, stub_page, tmp_path, monkeypat
     opened = open_comparison(found.folder)
     assert opened.command == found.command
     with pytest.raises(GraphnormsError, match="was made from graphs in memory; call compare"):
-        opened.export(tmp_path / "model")
+        opened.export(tmp_path / "model", norm="graph")
     with pytest.raises(GraphnormsError, match="was made from graphs in memory; call compare"):
         compare(resume=True, out=found.folder)
     assert compare(graphs, resume=True, out=found.folder).records == found.records

@@ -22,8 +22,11 @@ def chosen_trial(comparison: Comparison, norm: str | None) -> Record:
     from graphnorms.layers.factory import lookup
 
     names = comparison.settings.norms
+    reported = [record for record in comparison.records if record.config["stage"] != "select"]
+    if best_trial(reported) is None:
+        raise ValueError("no trial was done; there is no model to write")
     if norm is None:
-        advice = comparison.verdict.recommendation if comparison.judgeable else None
+        advice = comparison.verdict.recommendation
         if advice is None:
             raise ValueError(
                 "the verdict recommends no norm, so say whose model to write: --norm NAME, in "
@@ -32,11 +35,7 @@ def chosen_trial(comparison: Comparison, norm: str | None) -> Record:
         norm = advice.norm
     elif norm not in names:
         norm = lookup(norm).name
-    record = best_trial(
-        record
-        for record in comparison.records
-        if record.config["norm"] == norm and record.config["stage"] != "select"
-    )
+    record = best_trial(record for record in reported if record.config["norm"] == norm)
     if record is None:
         raise ValueError(f"no trial with the norm {norm!r} was done; there is no model to write")
     return record

@@ -54,10 +54,10 @@ def _by_ranks(found: AcrossDatasets, name: Name) -> str:
     takes = f"Wilcoxon's test{of_pairs} takes {found.minimum} data sets"
     so_far = f"so far {_ranks_best(found, name)}"
     if len(found.ranks) == 2:
-        return f"inconclusive: {takes}; {so_far}"
+        return f"the comparison is inconclusive: {takes}; {so_far}"
     if found.friedman_p > SIGNIFICANCE:
         return (
-            f"inconclusive: the ranks are not shown to differ (Friedman's test, "
+            f"the comparison is inconclusive: the ranks are not shown to differ (Friedman's test, "
             f"{_p(found.friedman_p)}), and {takes}; {so_far}"
         )
     tests = [test for test in found.tests if test.first == found.best]

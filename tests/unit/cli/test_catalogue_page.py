@@ -10,7 +10,7 @@ import pytest
 
 from graphnorms import cli
 from graphnorms.layers import CATALOG
-from graphnorms.layers.factory import split_specs
+from graphnorms.layers.spec import split_specs
 
 PAGE = (Path(__file__).parents[3] / "docs" / "catalogue.md").read_text(encoding="utf-8")
 

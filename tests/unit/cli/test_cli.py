@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -488,7 +489,7 @@ def test_runs_are_listed_and_shown_again(run, tmp_path):
     code, out, err = run("show", "MUTAG-gin", "--json", "--norm", "graph", "--export", "model")
     assert code == 0
     assert json.loads(out)["trials"]["done"] == PLANNED
-    assert err == "model:   model\n"
+    assert re.match(r"model:   model\n +norm graph, learning rate 0.01, fold 0, run 0 ", err)
     assert (tmp_path / "model").stat().st_size > 0
     for arguments, message in (
         (["show", "MUTAG-gan"], "MUTAG-gan holds no run (config.json is missing)"),
@@ -513,7 +514,7 @@ def test_a_page_is_made_again_and_one_over_several(run, tmp_path):
     assert "report: again.html" in flat(out)
     code, out, _ = run("report", "one", "two", "--out", "both.html")
     assert code == 0
-    assert out.startswith("Over 2 data sets: inconclusive.")
+    assert out.startswith("Over 2 data sets the comparison is inconclusive: ")
     assert "<h2>two</h2>" in (tmp_path / "both.html").read_text(encoding="utf-8")
     for arguments, message in (
         (["one", "two"], "2 runs make one page; say where it goes"),

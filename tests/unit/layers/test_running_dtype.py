@@ -22,7 +22,7 @@ LAYERS: dict[str, Make] = {
     "PowerNorm": lambda **k: gn.PowerNorm(4, warmup=1, **k),
     "DiffGroupNorm": lambda **k: gn.DiffGroupNorm(4, 1, **k),
     "UnitedNorm": lambda **k: gn.UnitedNorm(4, **k),
-    "SuperNorm": lambda **k: gn.SuperNorm(4, **k),
+    "SuperNorm": lambda **k: gn.SuperNorm(4, standardize_rows=False, **k),
 }
 NARROW = [torch.float16, torch.bfloat16]
 

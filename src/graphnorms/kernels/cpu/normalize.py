@@ -4,7 +4,8 @@ The extension takes tensors, checks every size, stride, dtype and device, and an
 does not fit with false. Only then is it asked here what does not: strides and dtypes that the
 kernels do not have are copied, and for what cannot be made to fit the error is worded. Where
 deviations are so large that their squares leave the accumulation dtype (from 1e19 on in float32)
-the answer is `None`, and the reference runs: it changes the unit for such cells.
+the answer is `None`, and the reference runs: it changes the unit for such cells. Infinite features
+are what they are.
 """
 
 from __future__ import annotations
@@ -93,13 +94,13 @@ def normalize_forward(
             residual = rows_like("residual", residual, x)
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
         done = run(x, residual, *inputs, *choices, y, statistics)
-        if done is None:
+        if done is None and bool(x.isfinite().all()):
             equation = reference.Equation.of_call(
                 x, (mean_scale, weight, bias), ptr, order, seed,
                 (center, scale, groups, eps, activation, dropout, longest, masked),
             )  # fmt: skip
             y, _, _ = reference.segment_normalize(x, residual=residual, **equation._asdict())
-        elif not done:
+        elif done is False:
             raise unreadable()
     return y, statistics
 
@@ -158,7 +159,7 @@ def normalize_backward(
             None if grads[2] is None else _room_for(inputs.bias, dtype),
         )
         done = run(grad_y, x, *inputs, statistics, *choices, grad_x, *grads)
-        if done is None:
+        if done is None and bool(x.isfinite().all()):
             equation = reference.Equation.of_call(
                 x, (mean_scale, weight, bias), ptr, order, seed,
                 (center, scale, groups, eps, activation, dropout, longest, masked),
@@ -170,7 +171,7 @@ def normalize_backward(
                 of_weight if needs_weight else None,
                 of_bias if needs_bias else None,
             )
-        if not done:
+        if done is False:
             raise unreadable()
     return grad_x, *grads
 
