@@ -74,7 +74,7 @@ def loading() -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Have SIGTERM raise `Terminated` in the block, where nobody else has a handler for it."""
+    """Raise `Terminated` on SIGTERM inside the block, unless the program has its own handler."""
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield

@@ -171,8 +171,7 @@ def compare(
             norms=norms, protocol=protocol, budget=budget, model=model, preset=preset,
             norm_place=norm_place, residual=residual, layers=layers, hidden=hidden,
             metric=metric, split=split, folds=folds, repeats=repeats, group_twins=group_twins,
-            runs=runs,
-            epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay,
+            runs=runs, epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay,
             batch_size=batch_size, margin=margin, seed=seed, device=device,
         ),
     )  # fmt: skip

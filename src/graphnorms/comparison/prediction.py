@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from graphnorms.training import Predictor
 
 _OF_TARGETS: Final = ("task", "drop_rare", "split_by")
-"""What was said of reading the targets, which are not needed here."""
+"""Reading options about targets, which a prediction does not need."""
 
 _NODES: Final = 1 << 16
 """In a batch, about."""

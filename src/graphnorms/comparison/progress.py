@@ -106,7 +106,7 @@ class Status:
 
     @cached_property
     def records(self) -> tuple[Record, ...]:
-        """All outcomes so far, also those of earlier calls, in the order of the plan.
+        """Return all outcomes so far, earlier calls included, in the order of the plan.
 
         Built at the first access, which goes through all trials of the plan.
         """

@@ -1,8 +1,8 @@
 """Colour refinement (1-WL) of many graphs at once, in NumPy.
 
-A colour is a 64-bit hash of what a node sees: its own colour, and those of its neighbours with the
-features of the edges between. Refinement goes on in each graph until no cell, which is the nodes
-of one colour, divides any more: until then at most, graphs of other colours are told apart.
+A colour is a 64-bit hash of a node's own colour and of its neighbours' colours, each with the
+features of the edge between. A cell is the set of nodes of one colour. Each graph is refined until
+a step divides none of its cells: further steps would tell no more graphs apart.
 
 Source: Weisfeiler & Leman, 1968.
 """
@@ -195,7 +195,7 @@ class Packed:
         return mix(colour * _ODD + into)
 
     def refined(self, colour: Hashes, work: Work) -> Hashes:
-        """Refine colours until, in each graph by itself, no cell divides any more."""
+        """Refine each graph until a step divides none of its cells."""
         found, packed, nodes = colour.copy(), self, np.arange(len(colour))
         cells, dividing = packed.cells(colour), np.ones(len(packed), dtype=bool)
         while True:
@@ -239,7 +239,7 @@ class Packed:
     def certificates(self, colour: Hashes) -> list[bytes]:
         """A digest of all that each graph holds, in the order of its nodes' colours, each its own.
 
-        Graphs with one certificate are the same: nobody has found two texts of one digest.
+        Equal certificates mean equal graphs; a collision of BLAKE2b is not expected.
         """
         order = np.lexsort((colour, self.graph))
         rank = np.empty_like(order)

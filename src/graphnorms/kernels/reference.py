@@ -277,7 +277,8 @@ def _units(o: Tensor, segments: Segments, scale: Over, groups: int) -> Tensor:
     """
     size = mean_of_cells((o * 2.0**-80).square(), segments, scale, groups).sqrt()
     power = torch.exp2(-80 - size.log2().floor())
-    return torch.where(size > 2.0**-60, power, 1.0).to(o.dtype)
+    large = (size > 2.0**-60) & (size < math.inf)  # infinite features stay what they are
+    return torch.where(large, power, 1.0).to(o.dtype)
 
 
 class _FirstDerivative(NamedTuple):
