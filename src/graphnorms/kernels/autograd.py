@@ -6,7 +6,7 @@ hold one node for each and can be differentiated as often as wanted. In eager mo
 `autograd.Function` calls the kernels themselves, at half the cost of a small call. Dynamo drops the
 second derivative of any Function, so traced code never meets one.
 
-The gradient of the backward is plain torch, in closed form: `reference.double_backward`. It is a
+The gradient of the backward is plain torch, in closed form: `derivatives.double_backward`. It is a
 function of the saved tensors, not a derivative with respect to them, so that a path from one input
 to another, as where γ is computed from x, is counted once.
 """
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphnorms.kernels import reference
+from graphnorms.kernels import derivatives
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.problem import ACTIVATIONS, Over, accumulation_dtype, statistics_sizes
 from graphnorms.kernels.triton import normalize as triton
@@ -220,8 +220,8 @@ def _in_plain_torch(
     *choices_and_needs: Any,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     parameters, choices = (mean_scale, weight, bias), choices_and_needs[:-1]
-    return reference.backward(
-        grad_y, x, reference.Equation.of_call(x, parameters, ptr, order, seed, choices)
+    return derivatives.backward(
+        grad_y, x, derivatives.Equation.of_call(x, parameters, ptr, order, seed, choices)
     )
 
 
@@ -271,8 +271,8 @@ def _backward_formula(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
         cotangent if needed and tensor is not None else None
         for cotangent, needed, tensor in zip(cotangents, ctx.needs, (x, *parameters), strict=True)
     ]
-    equation = reference.Equation.of_call(x, parameters, ptr, order, seed, ctx.choices)
-    found = reference.double_backward(given, grad_y, x, equation)
+    equation = derivatives.Equation.of_call(x, parameters, ptr, order, seed, ctx.choices)
+    found = derivatives.double_backward(given, grad_y, x, equation)
     needs = [*ctx.needs_input_grad[:2], *ctx.needs_input_grad[5:8]]
     grads = _as_asked(found, (grad_y, x, *parameters), needs)
     return *grads[:2], None, None, None, *grads[2:], *_NO[:10]

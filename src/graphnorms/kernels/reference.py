@@ -8,14 +8,14 @@ for speed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphnorms.kernels.dropout import drop
-from graphnorms.kernels.problem import ACTIVATIONS, Over, accumulation_dtype
+from graphnorms.kernels.problem import Over, accumulation_dtype
 from graphnorms.segments import Segments
 
 ACTIVATION_FUNCTIONS: Final[dict[str | None, Callable[[Tensor], Tensor]]] = {
@@ -25,45 +25,6 @@ ACTIVATION_FUNCTIONS: Final[dict[str | None, Callable[[Tensor], Tensor]]] = {
     "gelu": torch.nn.functional.gelu,
     "silu": torch.nn.functional.silu,
 }
-
-
-def _step(low: float) -> Callable[[Tensor], Tensor]:
-    return lambda z: torch.where(z > 0, torch.ones_like(z), low)
-
-
-def _silu_slope(z: Tensor) -> Tensor:
-    share = torch.sigmoid(z)
-    return share * (1 + z * (1 - share))
-
-
-def _silu_curvature(z: Tensor) -> Tensor:
-    share = torch.sigmoid(z)
-    return share * (1 - share) * (2 + z * (1 - 2 * share))
-
-
-def _gelu_slope(z: Tensor) -> Tensor:
-    slope: Tensor = torch.special.ndtr(z) + z * _density(z)
-    return slope
-
-
-def _gelu_curvature(z: Tensor) -> Tensor:
-    return (2 - z * z) * _density(z)
-
-
-def _density(z: Tensor) -> Tensor:
-    return torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-
-
-ACTIVATION_DERIVATIVES: Final[
-    dict[str | None, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]
-] = {
-    None: (torch.ones_like, torch.zeros_like),
-    "relu": (_step(0.0), torch.zeros_like),
-    "leaky_relu": (_step(0.01), torch.zeros_like),
-    "gelu": (_gelu_slope, _gelu_curvature),
-    "silu": (_silu_slope, _silu_curvature),
-}
-"""The first and the second derivative of each."""
 
 
 def segment_normalize(
@@ -88,7 +49,7 @@ def segment_normalize(
         y, the mean per cell of the centre domain, and the second moment of what the scale
         domain saw, the last two in the accumulation dtype and with their gradients.
     """
-    standard = _standardize(x, segments, center, scale, groups, mean_scale, eps)
+    standard = standardize(x, segments, center, scale, groups, mean_scale, eps)
     y = transform(standard.o_hat, segments, weight, bias)
     y = finish(y, activation, dropout, seed)
     if segments.masked:
@@ -98,144 +59,9 @@ def segment_normalize(
     return y.to(x.dtype), standard.mean, standard.moment
 
 
-class Equation(NamedTuple):
-    """All of a call but x and the residual, as `segment_normalize` takes it."""
+class Standardized(NamedTuple):
+    """What comes before weight and bias, and the statistics."""
 
-    segments: Segments
-    center: Over | None
-    scale: Over | None
-    groups: int
-    mean_scale: Tensor | None
-    weight: Tensor | None
-    bias: Tensor | None
-    eps: float
-    activation: str | None
-    dropout: float
-    seed: Tensor | None
-
-    @classmethod
-    def of_call(
-        cls, x: Tensor, parameters: Sequence[Tensor | None], ptr: Tensor, order: Tensor | None,
-        seed: Tensor | None, choices: Sequence[Any],
-    ) -> Equation:  # fmt: skip
-        """Read what the operators and kernels take.
-
-        Args:
-            x, ptr, order, seed: As they are given to them.
-            parameters: mean_scale, weight and bias.
-            choices: Centre, scale, groups, eps, activation, dropout, `longest` and `masked`.
-        """
-        center, scale, groups, eps, activation, dropout, _, masked = choices
-        mean_scale, weight, bias = parameters
-        return cls(
-            Segments(ptr, order, x.shape[0], masked=masked),
-            Over(center) if center else None,
-            Over(scale) if scale else None,
-            groups,
-            mean_scale,
-            weight,
-            bias,
-            eps,
-            ACTIVATIONS[activation],
-            dropout,
-            seed,
-        )
-
-
-def backward(
-    grad_y: Tensor, x: Tensor, equation: Equation
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """Compute equations (4) to (6) of docs/maths.md.
-
-    Shapes: `grad_y` and `x` `(rows, channels)`.
-
-    Returns:
-        The gradients of x, mean_scale, weight and bias, those of parameters in the accumulation
-        dtype; `None` for a parameter that is not there.
-    """
-    segments, mean_scale = equation.segments, equation.mean_scale
-    first = _first_derivative(grad_y, x, equation)
-    o_hat, g, d = first.o_hat, first.g, first.d
-    grad_x = d - first.centred(_times(d, mean_scale))
-    if segments.masked:
-        grad_x = torch.where(rows_that_count(segments), grad_x, grad_y.to(d.dtype))
-    return (
-        grad_x.to(x.dtype),
-        None if mean_scale is None else -(first.mean * d).sum(0),
-        _sum_like(equation.weight, g * o_hat, segments),
-        _sum_like(equation.bias, g, segments),
-    )
-
-
-def double_backward(
-    cotangents: Sequence[Tensor | None], grad_y: Tensor, x: Tensor, equation: Equation
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """Compute the gradients of `backward`, equations (13) to (16) of docs/maths.md.
-
-    Shapes: `grad_y` and `x` `(rows, channels)`; the cotangents have those of the gradients.
-
-    Args:
-        cotangents: Those of the gradients of x, mean_scale, weight and bias; `None` for 0.
-        grad_y, x, equation: What `backward` was given.
-
-    Returns:
-        The gradients of grad_y, x, mean_scale, weight and bias, those of parameters in the
-        accumulation dtype; `None` for a parameter that is not there.
-    """
-    segments, mean_scale, weight = equation.segments, equation.mean_scale, equation.weight
-    first = _first_derivative(grad_y, x, equation)
-    o_hat, factor, g, g_hat, d, z = (
-        first.o_hat, first.factor, first.g, first.g_hat, first.d, first.z,
-    )  # fmt: skip
-    u, t, p, q = (None if c is None else c.to(o_hat.dtype) for c in cotangents)
-    through_masked = 0 if u is None else u
-    u = torch.zeros_like(o_hat) if u is None else counted(u, segments)
-
-    # The tangent of the forward in the direction of the cotangents.
-    mean_dot = first.centred(u)
-    o_dot = u - _times(mean_dot, mean_scale)
-    if t is not None:
-        o_dot = o_dot - t * first.mean
-    share_dot = first.scaled(o_hat * o_dot)
-    o_hat_dot = o_dot if factor is None else factor * (o_dot - o_hat * share_dot)
-    z_dot = _times_rows(o_hat_dot, weight, segments)
-    if p is not None:
-        z_dot = z_dot + of_rows(p, segments, z) * o_hat
-    if q is not None:
-        z_dot = z_dot + of_rows(q, segments, z)
-    slope, curvature = ACTIVATION_DERIVATIVES[equation.activation]
-    grad_grad_y = slope(z) * z_dot
-    if equation.seed is not None:
-        grad_grad_y = drop(grad_grad_y, equation.dropout, equation.seed)
-
-    # What the tangent depends on, from z back to x.
-    h = first.grad_y * curvature(z) * z_dot
-    of_o_hat = _times_rows(h, weight, segments)
-    if p is not None:
-        of_o_hat = of_o_hat + of_rows(p, segments, z) * g
-    of_o = of_o_hat
-    if factor is not None:
-        of_o_hat = of_o_hat - factor * (g_hat * share_dot + o_dot * first.share)
-        along = first.scaled(g_hat * o_hat_dot + of_o_hat * o_hat)
-        of_o = factor * (of_o_hat - o_hat * along)
-    through_mean = _times(of_o, mean_scale)
-    if t is not None:
-        through_mean = through_mean + t * d
-    grad_x = of_o - first.centred(through_mean)
-    if segments.masked:
-        counts = rows_that_count(segments)
-        grad_x = torch.where(counts, grad_x, 0)
-        grad_grad_y = torch.where(counts, grad_grad_y, through_masked)
-    return (
-        grad_grad_y.to(grad_y.dtype),
-        grad_x.to(x.dtype),
-        None if mean_scale is None else -(mean_dot * d + first.mean * of_o).sum(0),
-        _sum_like(weight, h * o_hat + g * o_hat_dot, segments),
-        _sum_like(equation.bias, h, segments),
-    )
-
-
-class _Standardized(NamedTuple):
     o_hat: Tensor
     """(rows, channels), 0 in masked rows."""
     factor: Tensor | None
@@ -246,10 +72,11 @@ class _Standardized(NamedTuple):
     """s², per cell of the scale domain."""
 
 
-def _standardize(
+def standardize(
     x: Tensor, segments: Segments, center: Over | None, scale: Over | None, groups: int,
     mean_scale: Tensor | None, eps: float,
-) -> _Standardized:  # fmt: skip
+) -> Standardized:  # fmt: skip
+    """Subtract the scaled mean and divide by the root of the second moment, `(rows, channels)`."""
     o = counted(x, segments)  # (rows, channels)
     mean = moment = o.new_zeros((0, 0))
     factor = None
@@ -267,7 +94,7 @@ def _standardize(
         gain = torch.rsqrt(squared + eps * unit * unit)
         factor = spread(gain * unit, segments, scale, o)
         o = o * spread(gain, segments, scale, o)
-    return _Standardized(o, factor, mean, moment)
+    return Standardized(o, factor, mean, moment)
 
 
 def _units(o: Tensor, segments: Segments, scale: Over, groups: int) -> Tensor:
@@ -281,56 +108,6 @@ def _units(o: Tensor, segments: Segments, scale: Over, groups: int) -> Tensor:
     return torch.where(large, power, 1.0).to(o.dtype)
 
 
-class _FirstDerivative(NamedTuple):
-    """What the first and the second backward have in common, `(rows, channels)` each."""
-
-    o_hat: Tensor
-    factor: Tensor | None
-    """1/sqrt(s² + eps) at every entry; `None` without a scale."""
-    mean: Tensor
-    """Of the cell of the centre domain; 0 without one."""
-    z: Tensor
-    """The pre-activation."""
-    grad_y: Tensor
-    """Behind dropout, 0 in masked rows."""
-    g: Tensor
-    """The gradient of z."""
-    g_hat: Tensor
-    """The gradient of o_hat."""
-    share: Tensor
-    """The mean of g_hat o_hat over the cell of the scale domain."""
-    d: Tensor
-    """The gradient of o."""
-    centred: Callable[[Tensor], Tensor]
-    """The mean over the cell of the centre domain; 0 without one."""
-    scaled: Callable[[Tensor], Tensor]
-    """The mean over the cell of the scale domain; 0 without one."""
-
-
-def _first_derivative(grad_y: Tensor, x: Tensor, equation: Equation) -> _FirstDerivative:
-    segments, center, scale, groups, mean_scale, weight, bias, eps, activation, dropout, seed = (
-        equation
-    )
-    o_hat, factor, mean, _ = _standardize(x, segments, center, scale, groups, mean_scale, eps)
-
-    def mean_over(over: Over | None) -> Callable[[Tensor], Tensor]:
-        if over is None:
-            return torch.zeros_like
-        return lambda a: spread(mean_of_cells(a, segments, over, groups), segments, over, a)
-
-    grad_y = counted(grad_y, segments)
-    if seed is not None:
-        grad_y = drop(grad_y, dropout, seed)
-    z = transform(o_hat, segments, weight, bias)
-    g = ACTIVATION_DERIVATIVES[activation][0](z) * grad_y
-    g_hat = _times_rows(g, weight, segments)
-    centred, scaled = mean_over(center), mean_over(scale)
-    share = scaled(g_hat * o_hat)
-    d = g_hat if factor is None else factor * (g_hat - o_hat * share)
-    mean = torch.zeros_like(z) if center is None else spread(mean, segments, center, z)
-    return _FirstDerivative(o_hat, factor, mean, z, grad_y, g, g_hat, share, d, centred, scaled)
-
-
 def rows_that_count(segments: Segments) -> Tensor:
     """Which rows are in a segment, `(rows, 1)`."""
     return (segments.index < segments.num_segments).unsqueeze(1)
@@ -340,21 +117,6 @@ def counted(x: Tensor, segments: Segments) -> Tensor:
     """The features in the accumulation dtype, 0 in masked rows."""
     wide = x.to(accumulation_dtype(x.dtype))
     return torch.where(rows_that_count(segments), wide, 0) if segments.masked else wide
-
-
-def _times(a: Tensor, mean_scale: Tensor | None) -> Tensor:
-    return a if mean_scale is None else a * mean_scale.to(a.dtype)
-
-
-def _times_rows(a: Tensor, weight: Tensor | None, segments: Segments) -> Tensor:
-    return a if weight is None else a * of_rows(weight.to(a.dtype), segments, a)
-
-
-def _sum_like(parameter: Tensor | None, a: Tensor, segments: Segments) -> Tensor | None:
-    """Sum over all rows, or over those of each segment where it has a parameter of its own."""
-    if parameter is None:
-        return None
-    return a.sum(0) if parameter.dim() == 1 else sum_of_segments(a, segments)
 
 
 def subtract_mean(

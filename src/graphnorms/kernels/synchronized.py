@@ -19,6 +19,7 @@ from torch import Tensor
 
 from graphnorms.kernels import reference
 from graphnorms.kernels.calls import check_memory
+from graphnorms.kernels.derivatives import ACTIVATION_DERIVATIVES
 from graphnorms.kernels.dropout import drop
 from graphnorms.kernels.merging import (
     Merged,
@@ -264,7 +265,7 @@ class _Normalize(torch.autograd.Function):
         if call.activation is not None or call.seed is not None:
             if call.seed is not None:
                 grad = drop(grad, call.dropout, call.seed)
-            slope, _ = reference.ACTIVATION_DERIVATIVES[call.activation]
+            slope, _ = ACTIVATION_DERIVATIVES[call.activation]
             grad = slope(reference.transform(z, segments, weight, bias)) * grad
         sums = reference.sum_of_segments(torch.cat((grad, grad * z), 1), segments)
         grad_bias, grad_weight = sums.split(channels, 1)  # of the rank's own rows

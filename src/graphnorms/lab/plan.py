@@ -36,11 +36,10 @@ class CodeVersions(TypedDict):
 class Schedule:
     """The trials of a comparison, as a function of its settings.
 
-    Trials come choice by choice, which is fold by fold and repeat by repeat, and on a split seed
-    by seed: first those
-    that choose the learning rates, then, all norms' rates being known, those that are reported;
-    run by run, and in a run norm by norm. Whenever a comparison is interrupted, every fold (seed)
-    before the last ones is complete, and the norms have been tried equally often but for the
+    Trials come choice by choice: fold by fold through the repeats, or on a split seed by seed.
+    First those that choose the learning rates; once all norms' rates are known, those that are
+    reported, run by run and in a run norm by norm. Whenever a comparison is interrupted, every fold
+    (seed) before the last ones is complete, and the norms have been tried equally often but for the
     trials that were running.
 
     Args:

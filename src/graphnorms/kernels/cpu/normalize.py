@@ -27,6 +27,7 @@ from graphnorms.kernels.cpu.extension import (
     rows_like,
     unreadable,
 )
+from graphnorms.kernels.derivatives import Equation, backward
 from graphnorms.kernels.problem import (
     NormalizeProblem,
     accumulation_dtype,
@@ -95,7 +96,7 @@ def normalize_forward(
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
         done = run(x, residual, *inputs, *choices, y, statistics)
         if done is None and bool(x.isfinite().all()):
-            equation = reference.Equation.of_call(
+            equation = Equation.of_call(
                 x, (mean_scale, weight, bias), ptr, order, seed,
                 (center, scale, groups, eps, activation, dropout, longest, masked),
             )  # fmt: skip
@@ -160,11 +161,11 @@ def normalize_backward(
         )
         done = run(grad_y, x, *inputs, statistics, *choices, grad_x, *grads)
         if done is None and bool(x.isfinite().all()):
-            equation = reference.Equation.of_call(
+            equation = Equation.of_call(
                 x, (mean_scale, weight, bias), ptr, order, seed,
                 (center, scale, groups, eps, activation, dropout, longest, masked),
             )  # fmt: skip
-            of_x, of_scale, of_weight, of_bias = reference.backward(grad_y, x, equation)
+            of_x, of_scale, of_weight, of_bias = backward(grad_y, x, equation)
             return (
                 of_x if needs_x else None,
                 of_scale if needs_scale else None,

@@ -1,0 +1,269 @@
+"""The first and second derivatives of the normalization in closed form, in plain torch.
+
+They are functions of what a call was given, not derivatives with respect to saved tensors, so that
+a path from one input to another is counted once; see `graphnorms.kernels.autograd`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from graphnorms.kernels.dropout import drop
+from graphnorms.kernels.problem import ACTIVATIONS, Over
+from graphnorms.kernels.reference import (
+    counted,
+    mean_of_cells,
+    of_rows,
+    rows_that_count,
+    spread,
+    standardize,
+    sum_of_segments,
+    transform,
+)
+from graphnorms.segments import Segments
+
+
+def _step(low: float) -> Callable[[Tensor], Tensor]:
+    return lambda z: torch.where(z > 0, torch.ones_like(z), low)
+
+
+def _silu_slope(z: Tensor) -> Tensor:
+    share = torch.sigmoid(z)
+    return share * (1 + z * (1 - share))
+
+
+def _silu_curvature(z: Tensor) -> Tensor:
+    share = torch.sigmoid(z)
+    return share * (1 - share) * (2 + z * (1 - 2 * share))
+
+
+def _gelu_slope(z: Tensor) -> Tensor:
+    slope: Tensor = torch.special.ndtr(z) + z * _density(z)
+    return slope
+
+
+def _gelu_curvature(z: Tensor) -> Tensor:
+    return (2 - z * z) * _density(z)
+
+
+def _density(z: Tensor) -> Tensor:
+    return torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+ACTIVATION_DERIVATIVES: Final[
+    dict[str | None, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]
+] = {
+    None: (torch.ones_like, torch.zeros_like),
+    "relu": (_step(0.0), torch.zeros_like),
+    "leaky_relu": (_step(0.01), torch.zeros_like),
+    "gelu": (_gelu_slope, _gelu_curvature),
+    "silu": (_silu_slope, _silu_curvature),
+}
+"""The first and the second derivative of each."""
+
+
+class Equation(NamedTuple):
+    """All of a call but x and the residual, as `segment_normalize` takes it."""
+
+    segments: Segments
+    center: Over | None
+    scale: Over | None
+    groups: int
+    mean_scale: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+    eps: float
+    activation: str | None
+    dropout: float
+    seed: Tensor | None
+
+    @classmethod
+    def of_call(
+        cls, x: Tensor, parameters: Sequence[Tensor | None], ptr: Tensor, order: Tensor | None,
+        seed: Tensor | None, choices: Sequence[Any],
+    ) -> Equation:  # fmt: skip
+        """Read what the operators and kernels take.
+
+        Args:
+            x, ptr, order, seed: As they are given to them.
+            parameters: mean_scale, weight and bias.
+            choices: Centre, scale, groups, eps, activation, dropout, `longest` and `masked`.
+        """
+        center, scale, groups, eps, activation, dropout, _, masked = choices
+        mean_scale, weight, bias = parameters
+        return cls(
+            Segments(ptr, order, x.shape[0], masked=masked),
+            Over(center) if center else None,
+            Over(scale) if scale else None,
+            groups,
+            mean_scale,
+            weight,
+            bias,
+            eps,
+            ACTIVATIONS[activation],
+            dropout,
+            seed,
+        )
+
+
+def backward(
+    grad_y: Tensor, x: Tensor, equation: Equation
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Compute equations (4) to (6) of docs/maths.md.
+
+    Shapes: `grad_y` and `x` `(rows, channels)`.
+
+    Returns:
+        The gradients of x, mean_scale, weight and bias, those of parameters in the accumulation
+        dtype; `None` for a parameter that is not there.
+    """
+    segments, mean_scale = equation.segments, equation.mean_scale
+    first = _first_derivative(grad_y, x, equation)
+    o_hat, g, d = first.o_hat, first.g, first.d
+    grad_x = d - first.centred(_times(d, mean_scale))
+    if segments.masked:
+        grad_x = torch.where(rows_that_count(segments), grad_x, grad_y.to(d.dtype))
+    return (
+        grad_x.to(x.dtype),
+        None if mean_scale is None else -(first.mean * d).sum(0),
+        _sum_like(equation.weight, g * o_hat, segments),
+        _sum_like(equation.bias, g, segments),
+    )
+
+
+def double_backward(
+    cotangents: Sequence[Tensor | None], grad_y: Tensor, x: Tensor, equation: Equation
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Compute the gradients of `backward`, equations (13) to (16) of docs/maths.md.
+
+    Shapes: `grad_y` and `x` `(rows, channels)`; the cotangents have those of the gradients.
+
+    Args:
+        cotangents: Those of the gradients of x, mean_scale, weight and bias; `None` for 0.
+        grad_y, x, equation: What `backward` was given.
+
+    Returns:
+        The gradients of grad_y, x, mean_scale, weight and bias, those of parameters in the
+        accumulation dtype; `None` for a parameter that is not there.
+    """
+    segments, mean_scale, weight = equation.segments, equation.mean_scale, equation.weight
+    first = _first_derivative(grad_y, x, equation)
+    o_hat, factor, g, g_hat, d, z = (
+        first.o_hat, first.factor, first.g, first.g_hat, first.d, first.z,
+    )  # fmt: skip
+    u, t, p, q = (None if c is None else c.to(o_hat.dtype) for c in cotangents)
+    through_masked = 0 if u is None else u
+    u = torch.zeros_like(o_hat) if u is None else counted(u, segments)
+
+    # The tangent of the forward in the direction of the cotangents.
+    mean_dot = first.centred(u)
+    o_dot = u - _times(mean_dot, mean_scale)
+    if t is not None:
+        o_dot = o_dot - t * first.mean
+    share_dot = first.scaled(o_hat * o_dot)
+    o_hat_dot = o_dot if factor is None else factor * (o_dot - o_hat * share_dot)
+    z_dot = _times_rows(o_hat_dot, weight, segments)
+    if p is not None:
+        z_dot = z_dot + of_rows(p, segments, z) * o_hat
+    if q is not None:
+        z_dot = z_dot + of_rows(q, segments, z)
+    slope, curvature = ACTIVATION_DERIVATIVES[equation.activation]
+    grad_grad_y = slope(z) * z_dot
+    if equation.seed is not None:
+        grad_grad_y = drop(grad_grad_y, equation.dropout, equation.seed)
+
+    # What the tangent depends on, from z back to x.
+    h = first.grad_y * curvature(z) * z_dot
+    of_o_hat = _times_rows(h, weight, segments)
+    if p is not None:
+        of_o_hat = of_o_hat + of_rows(p, segments, z) * g
+    of_o = of_o_hat
+    if factor is not None:
+        of_o_hat = of_o_hat - factor * (g_hat * share_dot + o_dot * first.share)
+        along = first.scaled(g_hat * o_hat_dot + of_o_hat * o_hat)
+        of_o = factor * (of_o_hat - o_hat * along)
+    through_mean = _times(of_o, mean_scale)
+    if t is not None:
+        through_mean = through_mean + t * d
+    grad_x = of_o - first.centred(through_mean)
+    if segments.masked:
+        counts = rows_that_count(segments)
+        grad_x = torch.where(counts, grad_x, 0)
+        grad_grad_y = torch.where(counts, grad_grad_y, through_masked)
+    return (
+        grad_grad_y.to(grad_y.dtype),
+        grad_x.to(x.dtype),
+        None if mean_scale is None else -(mean_dot * d + first.mean * of_o).sum(0),
+        _sum_like(weight, h * o_hat + g * o_hat_dot, segments),
+        _sum_like(equation.bias, h, segments),
+    )
+
+
+class _FirstDerivative(NamedTuple):
+    """What the first and the second backward have in common, `(rows, channels)` each."""
+
+    o_hat: Tensor
+    factor: Tensor | None
+    """1/sqrt(s² + eps) at every entry; `None` without a scale."""
+    mean: Tensor
+    """Of the cell of the centre domain; 0 without one."""
+    z: Tensor
+    """The pre-activation."""
+    grad_y: Tensor
+    """Behind dropout, 0 in masked rows."""
+    g: Tensor
+    """The gradient of z."""
+    g_hat: Tensor
+    """The gradient of o_hat."""
+    share: Tensor
+    """The mean of g_hat o_hat over the cell of the scale domain."""
+    d: Tensor
+    """The gradient of o."""
+    centred: Callable[[Tensor], Tensor]
+    """The mean over the cell of the centre domain; 0 without one."""
+    scaled: Callable[[Tensor], Tensor]
+    """The mean over the cell of the scale domain; 0 without one."""
+
+
+def _first_derivative(grad_y: Tensor, x: Tensor, equation: Equation) -> _FirstDerivative:
+    segments, center, scale, groups, mean_scale, weight, bias, eps, activation, dropout, seed = (
+        equation
+    )
+    o_hat, factor, mean, _ = standardize(x, segments, center, scale, groups, mean_scale, eps)
+
+    def mean_over(over: Over | None) -> Callable[[Tensor], Tensor]:
+        if over is None:
+            return torch.zeros_like
+        return lambda a: spread(mean_of_cells(a, segments, over, groups), segments, over, a)
+
+    grad_y = counted(grad_y, segments)
+    if seed is not None:
+        grad_y = drop(grad_y, dropout, seed)
+    z = transform(o_hat, segments, weight, bias)
+    g = ACTIVATION_DERIVATIVES[activation][0](z) * grad_y
+    g_hat = _times_rows(g, weight, segments)
+    centred, scaled = mean_over(center), mean_over(scale)
+    share = scaled(g_hat * o_hat)
+    d = g_hat if factor is None else factor * (g_hat - o_hat * share)
+    mean = torch.zeros_like(z) if center is None else spread(mean, segments, center, z)
+    return _FirstDerivative(o_hat, factor, mean, z, grad_y, g, g_hat, share, d, centred, scaled)
+
+
+def _times(a: Tensor, mean_scale: Tensor | None) -> Tensor:
+    return a if mean_scale is None else a * mean_scale.to(a.dtype)
+
+
+def _times_rows(a: Tensor, weight: Tensor | None, segments: Segments) -> Tensor:
+    return a if weight is None else a * of_rows(weight.to(a.dtype), segments, a)
+
+
+def _sum_like(parameter: Tensor | None, a: Tensor, segments: Segments) -> Tensor | None:
+    """Sum over all rows, or over those of each segment where it has a parameter of its own."""
+    if parameter is None:
+        return None
+    return a.sum(0) if parameter.dim() == 1 else sum_of_segments(a, segments)
