@@ -88,7 +88,7 @@ template <class T> void row_forward(const NormForward& p) {
     pass_masked<T>(p, x, residual, y);
     clear_masked_statistics<A>(p, segments);
     with_epilogue<A>(p, [&]<class E>(const E& epilogue) {
-        const auto normalize_row = [&](int64_t position, const A* weight, const A* bias) {
+        const auto normalize_row = [&](int64_t position, const A* weight, const A* bias, A& largest) {
             const int64_t i = x.row(position);
             const T *row = x[position], *added = residual.base ? residual[position] : nullptr;
             T* out = y[position];
@@ -114,7 +114,7 @@ template <class T> void row_forward(const NormForward& p) {
                         sum += o * o;
                     });
                     const A moment = horizontal_sum<A>(sum) / A(width);
-                    check_moments(p, &moment, 1);
+                    largest = moment > largest ? moment : largest;
                     if (p.moment) static_cast<A*>(p.moment)[i * G + g] = moment;
                     rstd = A(1) / std::sqrt(moment + A(p.eps));
                     static_cast<A*>(p.rstd)[i * G + g] = rstd;
@@ -131,11 +131,13 @@ template <class T> void row_forward(const NormForward& p) {
         };
 #pragma omp parallel for schedule(static) num_threads(p.threads) if (p.threads > 1)
         for (int64_t task = 0; task < tasks; ++task) {
+            A largest = 0;  // s^2
             for_runs(segments, task * R, smaller(segments.end, (task + 1) * R),
                      [&](int64_t s, int64_t begin, int64_t end) {
                 const A *weight = weight_of<A>(p, s), *bias = bias_of<A>(p, s);
-                for (int64_t i = begin; i < end; ++i) normalize_row(i, weight, bias);
+                for (int64_t i = begin; i < end; ++i) normalize_row(i, weight, bias, largest);
             });
+            check_moments(p, &largest, 1);
             if (streaming) stream_fence();
         }
     });
@@ -217,7 +219,7 @@ template <class T> void row_backward(const NormBackward& p) {
     with_epilogue<A>(p, [&]<class E>(const E& epilogue) {
         // `kept` holds 2 rows: f'(pre) grad_y weight, and (x - m) rstd.
         const auto differentiate_row = [&](int64_t position, const A* weight, const A* bias, A* grad_weight,
-                                           A* grad_bias, A* kept) {
+                                           A* grad_bias, A* kept, A& smallest) {
             const int64_t i = x.row(position);
             const T *row = x[position], *grad_row = grad_y[position];
             A *g_row = kept, *o_row = kept + C;
@@ -228,7 +230,7 @@ template <class T> void row_backward(const NormBackward& p) {
                     ? RowCenter<A>{0, 0}
                     : row_center(first_entry(row + first), static_cast<const A*>(p.shift)[cell]);
                 const A rstd = p.scale == kNone ? A(1) : static_cast<const A*>(p.rstd)[cell];
-                check_rstds(p, &rstd, 1);
+                smallest = rstd < smallest ? rstd : smallest;
                 Vec<A> sum_g = {}, sum_go = {};
                 for_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
                     const Vec<A> o = ((get<Tail>(row + c, tail) - m.hi) - m.lo) * rstd;
@@ -261,14 +263,16 @@ template <class T> void row_backward(const NormBackward& p) {
 #pragma omp parallel for schedule(dynamic) num_threads(p.threads) if (p.threads > 1)
         for (int64_t task = 0; task < tasks; ++task) {
             Buffer<A> kept(2 * C);
+            A smallest = 1;  // 1 / s
             int64_t run = 0;
             for_runs(segments, task * R, smaller(segments.end, (task + 1) * R),
                      [&](int64_t s, int64_t begin, int64_t end) {
                 const A *weight = weight_of<A>(p, s), *bias = bias_of<A>(p, s);
                 A* share = shares.of(task, run++);
                 for (int64_t i = begin; i < end; ++i)
-                    differentiate_row(i, weight, bias, share, share + C, kept.get());
+                    differentiate_row(i, weight, bias, share, share + C, kept.get(), smallest);
             });
+            check_rstds(p, &smallest, 1);
             if (streaming) stream_fence();
         }
     });

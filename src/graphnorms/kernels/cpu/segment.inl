@@ -167,12 +167,14 @@ template <class T> void segment_forward(const NormForward& p) {
     pass_masked<T>(p, x, residual, y);
     with_epilogue<A>(p, [&]<class E>(const E& epilogue) {
         for_tasks<A>(p, count_tasks(p, R), R, [&](Channels<A>& w, int64_t, int64_t first, int64_t last) {
+            Vec<A> largest = {};  // s^2 of the short segments
             for (int64_t s = first; s < last; ++s) {
                 const int64_t begin = p.ptr[s], end = p.ptr[s + 1];
                 if (longs.is_long(p, s)) continue;
                 if (alone && begin < end && is_short(p, s)) {
                     for_strips<A, E::kVectors>(C, [&]<int K, bool Tail>(int64_t c, int tail) {
-                        short_forward_strip<T, E, K, Tail>(p, epilogue, x, residual, y, s, c, tail, streaming);
+                        short_forward_strip<T, E, K, Tail>(p, epilogue, x, residual, y, s, c, tail, streaming,
+                                                           largest);
                     });
                     continue;
                 }
@@ -185,6 +187,7 @@ template <class T> void segment_forward(const NormForward& p) {
                 forward_coefficients<A>(p, s, end - begin, w.square, w.sum, w);
                 apply_forward<T>(x, residual, y, begin, end, C, w, epilogue, streaming);
             }
+            check_lanes<A>(p, largest > std::numeric_limits<A>::max());
             if (streaming) stream_fence();
         });
         if (!longs.count()) return;
@@ -269,6 +272,7 @@ template <class T> void segment_backward(const NormBackward& p) {
     pass_masked<T>(p, grad_y, {}, grad_x);
     with_epilogue<A>(p, [&]<class E>(const E& epilogue) {
         for_tasks<A>(p, tasks, R, [&](Channels<A>& w, int64_t task, int64_t first, int64_t last) {
+            Vec<A> smallest = Vec<A>{} + A(1);  // 1 / s of the short segments
             for (int64_t s = first; s < last; ++s) {
                 const int64_t begin = p.ptr[s], end = p.ptr[s + 1];
                 if (begin == end || longs.is_long(p, s)) continue;
@@ -276,7 +280,7 @@ template <class T> void segment_backward(const NormBackward& p) {
                 if (alone && is_short(p, s)) {
                     for_strips<A, E::kVectors>(C, [&]<int K, bool Tail>(int64_t c, int tail) {
                         short_backward_strip<T, E, K, Tail>(p, epilogue, x, grad_y, grad_x, s, c, tail, grads,
-                                                            streaming);
+                                                            streaming, smallest);
                     });
                     continue;
                 }
@@ -286,6 +290,7 @@ template <class T> void segment_backward(const NormBackward& p) {
                 backward_coefficients<A>(p, s, end - begin, w, grads);
                 if (p.grad_x) apply_backward<T>(x, grad_y, grad_x, begin, end, C, w, epilogue, streaming);
             }
+            check_lanes<A>(p, smallest * smallest < std::numeric_limits<A>::min());
             if (streaming) stream_fence();
         });
         if (!longs.count()) return;

@@ -48,8 +48,7 @@ inline void strip_coefficients(const Norm& p, int64_t s, int64_t c, int tail, co
 }
 
 // As check_moments and check_rstds, of lanes that have been compared.
-template <class A, bool Tail> inline void check_lanes(const Norm& p, Integers<A> beyond, int tail) {
-    if constexpr (Tail) beyond &= lane_numbers<Integers<A>>() < tail;
+template <class A> inline void check_lanes(const Norm& p, Integers<A> beyond) {
     constexpr Integers<A> none = {};
     if (std::memcmp(&beyond, &none, sizeof none)) *p.out_of_range = true;
 }
@@ -57,7 +56,7 @@ template <class A, bool Tail> inline void check_lanes(const Norm& p, Integers<A>
 template <class T, class E, int K, bool Tail, class A = Accumulate<T>>
 inline void short_forward_strip(const NormForward& p, const E& epilogue, const Rows<const T>& x,
                                 const Rows<const T>& residual, const Rows<T>& y, int64_t s, int64_t c, int tail,
-                                bool streaming) {
+                                bool streaming, Vec<A>& largest) {
     constexpr int L = kLanes<A>;
     const int64_t begin = p.ptr[s], end = p.ptr[s + 1], C = p.channels;
     const A per_row = A(1) / A(end - begin);
@@ -91,7 +90,7 @@ inline void short_forward_strip(const NormForward& p, const E& epilogue, const R
             }
         }, total);
         const int64_t cell = s * C + c;
-        Integers<A> beyond = {};
+        Vec<A> most = largest;
         for (int k = 0; k < K; ++k) {
             // Equation (2); the distance is 0 where the centre is the mean.
             const Vec<A> distance = (mean.hi[k] - center.hi[k]) + (mean.lo[k] - center.lo[k]);
@@ -99,9 +98,9 @@ inline void short_forward_strip(const NormForward& p, const E& epilogue, const R
             rstd[k] = A(1) / square_root(moment + A(p.eps));
             put<Tail>(static_cast<A*>(p.rstd) + cell + k * L, rstd[k], tail);
             if (p.moment) put<Tail>(static_cast<A*>(p.moment) + cell + k * L, moment, tail);
-            beyond |= moment > std::numeric_limits<A>::max();
+            most = moment > most ? moment : most;
         }
-        check_lanes<A, Tail>(p, beyond, tail);
+        largest = most;
     }
     strip_coefficients<Tail, K, A>(p, s, c, tail, rstd, center.lo, a, b);
     write_strip<T, K, Tail>(x, residual, y, begin, end, c, tail, center.hi, a, b, epilogue, streaming);
@@ -110,7 +109,7 @@ inline void short_forward_strip(const NormForward& p, const E& epilogue, const R
 template <class T, class E, int K, bool Tail, class A = Accumulate<T>>
 inline void short_backward_strip(const NormBackward& p, const E& epilogue, const Rows<const T>& x,
                                  const Rows<const T>& grad_y, const Rows<T>& grad_x, int64_t s, int64_t c,
-                                 int tail, ParameterGradients<A> grads, bool streaming) {
+                                 int tail, ParameterGradients<A> grads, bool streaming, Vec<A>& smallest) {
     constexpr int L = kLanes<A>;
     const int64_t begin = p.ptr[s], end = p.ptr[s + 1], cell = s * p.channels + c;
     const A per_row = A(1) / A(end - begin);
@@ -126,9 +125,13 @@ inline void short_backward_strip(const NormBackward& p, const E& epilogue, const
     if (p.scale != kNone) get_strip<Tail>(static_cast<const A*>(p.rstd) + cell, tail, rstd);
     else
         for (int k = 0; k < K; ++k) rstd[k] = Vec<A>{} + A(1);
-    Integers<A> beyond = {};
-    for (int k = 0; k < K; ++k) beyond |= rstd[k] * rstd[k] < std::numeric_limits<A>::min();
-    check_lanes<A, Tail>(p, beyond, tail);
+    Vec<A> least = smallest;
+    for (int k = 0; k < K; ++k) {
+        Integers<A> smaller = rstd[k] < least;
+        if constexpr (Tail) smaller &= lane_numbers<Integers<A>>() < tail;
+        least = smaller ? rstd[k] : least;
+    }
+    smallest = least;
     strip_coefficients<Tail, K, A>(p, s, c, tail, rstd, center.lo, a, b);
 
     // f' grad_y of an entry, and its distance from hi
