@@ -22,6 +22,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from graphnorms.kernels.point import Operands
 from graphnorms.kernels.triton import aggregate, normalize
 
 TYPES = {
@@ -94,11 +95,12 @@ def norm(
     seed = torch.tensor(3) if dropout else None
     weight = torch.zeros((segments, channels) if own else (channels,), dtype=wide)
     mean_scale = weight if alpha else None
-    rest = (ptr, order, seed, mean_scale, weight, weight)
-    choices = (center, scale, 1, 1e-5, activation, dropout, -1, ordered)
-    y, kept = normalize.normalize_forward(x, x if dropout else None, *rest, *choices, True)
+    parameters = (mean_scale, weight, weight)
+    operands = Operands(ptr, order, seed, center, scale, 1, 1e-5, activation, dropout, -1, ordered)
+    residual = x if dropout else None
+    y, kept = normalize.normalize_forward(x, residual, parameters, operands, True)
     if backward:
-        normalize.normalize_backward(y, x, *rest, kept, *choices, [True] * 4)
+        normalize.normalize_backward(y, x, parameters, kept, operands, [True] * 4)
 
 
 def edges(dtype: torch.dtype, *, scaled: bool, weighted: bool, featured: bool) -> None:

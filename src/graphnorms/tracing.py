@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def is_plain(x: Tensor) -> bool:
@@ -36,6 +40,31 @@ def is_watched() -> bool:
     return not torch.compiler.is_compiling() and bool(torch._C._len_torch_dispatch_stack())
 
 
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func` is active."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def is_batched(x: Tensor) -> bool:
+    """Whether x stands for the many tensors of a `torch.vmap`, at whatever level."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(x):
+        if functorch.is_batchedtensor(x):
+            return True
+        x = functorch.get_unwrapped(x)
+    return False
+
+
+def is_forward_mode() -> bool:
+    """Whether derivatives are taken in forward mode."""
+    return forward_ad._current_level >= 0
+
+
+def traces_autograd() -> bool:
+    """Whether Dynamo traces `torch.autograd.grad`, so that a region holds a derivative."""
+    return torch.compiler.is_compiling() and torch._dynamo.config.trace_autograd_ops
+
+
 def is_recorded(of: Tensor | torch.device | None) -> bool:
     """Whether operations on a tensor or device are now recorded in a CUDA graph."""
     on_gpu = of.is_cuda if isinstance(of, Tensor) else of is not None and of.type == "cuda"
@@ -50,8 +79,27 @@ def may_keep(of: Tensor | torch.device | None) -> bool:
     in training, and one made while a CUDA graph is recorded lies in the graph's memory.
     """
     return not (
-        is_recorded(of)
-        or is_traced()
-        or torch._C._are_functorch_transforms_active()
-        or torch.is_inference_mode_enabled()
+        is_recorded(of) or is_traced() or is_transformed() or torch.is_inference_mode_enabled()
     )
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def constant_in_graphs(function: F) -> F:
+    """Make compiled graphs hold the result of a function, and not trace how it is found.
+
+    It is what `torch.compiler.assume_constant_result` does, which at import would load all of
+    Dynamo.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+def outside_graphs(function: F) -> F:
+    """Make a compiled model break its graph at a function, as `torch.compiler.disable` does.
+
+    That one, too, would load all of Dynamo at import.
+    """
+    function._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return function

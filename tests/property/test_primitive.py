@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import graphnorms as gn
+from graphnorms.kernels import dispatch
 from graphnorms.kernels.cpu import extension
-from graphnorms.kernels.cpu import normalize as cpu
-from graphnorms.kernels.problem import ACTIVATIONS, NormalizeProblem
+from graphnorms.kernels.point import ACTIVATIONS
 from graphnorms.segments import Segments
 from graphnorms.testing import tolerance
 
@@ -59,8 +59,7 @@ def test_kernels_agree_with_the_reference(
     x, segments, groups = data.draw(features(dtype))
     shared = center is not None and data.draw(st.booleans())
     activation = data.draw(st.sampled_from(ACTIVATIONS))
-    problem = NormalizeProblem("cpu", dtype, center, scale, shared)
-    if cpu.normalize_refusals(problem):
+    if dispatch.refusals("cpu", "cpu", dtype, center, scale, shared):
         return
     wide = torch.promote_types(dtype, torch.float32)
     generator = torch.Generator().manual_seed(1)

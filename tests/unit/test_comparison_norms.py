@@ -18,7 +18,6 @@ from graphnorms.lab.choices import Choices
 from graphnorms.lab.engines import make_engine
 from graphnorms.lab.estimate import estimate
 from graphnorms.training import TrialConfig, load_model, run_trial
-from graphnorms.training.stacked import stack_of
 
 SOURCE = """
 from torch import nn
@@ -112,7 +111,6 @@ def test_norms_by_name_are_treatments_with_their_source(folder: Path) -> None:
     assert opened.records == comparison.records
     record = comparison.records[1]
     config = TrialConfig(**record.config)
-    assert stack_of(config) is None
     again = run_trial(config, load_dataset("MUTAG"))
     assert again.without_timing() == record.without_timing()
     assert run(opened.settings.norms).records == comparison.records, "nothing is trained anew"

@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
 from graphnorms.data import Task, random_graphs
-from graphnorms.kernels import problem
+from graphnorms.kernels import point
 from graphnorms.probes.batch_noise import batch_noise
 from graphnorms.probes.batch_norm_gradient import batch_norm_gradient
 from graphnorms.probes.plane import filter_direction
@@ -33,7 +33,7 @@ def there(values: Tensor) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def lacking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(problem, "WITHOUT_FLOAT64", ("cpu",))
+    monkeypatch.setattr(point, "WITHOUT_FLOAT64", ("cpu",))
 
 
 def test_the_stand_in_refuses() -> None:
@@ -71,13 +71,13 @@ def test_targets_of_a_regression() -> None:
 
 
 def test_targets_are_rounded_for_such_a_device_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(problem, "WITHOUT_FLOAT64", ("meta",))
+    monkeypatch.setattr(point, "WITHOUT_FLOAT64", ("meta",))
     y = torch.tensor([[16777216.0], [16777217.0]], dtype=torch.float64)
     task = Task(kind="regression", targets=("energy",))
     far = random_graphs(2, 3).with_targets(y, task)
     assert torch.equal(far.y, y)
     assert far.to("meta").y.dtype == torch.float32
-    monkeypatch.setattr(problem, "WITHOUT_FLOAT64", ())
+    monkeypatch.setattr(point, "WITHOUT_FLOAT64", ())
     assert far.to("meta").y.dtype == torch.float64
 
 

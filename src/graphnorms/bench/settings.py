@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.errors import unknown_name
-from graphnorms.kernels.problem import ACTIVATIONS
+from graphnorms.kernels.point import ACTIVATIONS
 from graphnorms.layers.catalog import CATALOG, Normalization
 from graphnorms.layers.custom_norm import CustomNorm
 from graphnorms.layers.factory import lookup
@@ -89,7 +89,7 @@ class Settings:
         rounds: How often every contender is timed.
         norms: Catalogue names of the layers; empty for the benchmark's own choice.
         activations: What is fused behind each layer, each in turn: `"none"` or a name of
-            `graphnorms.kernels.problem.ACTIVATIONS`.
+            `graphnorms.kernels.point.ACTIVATIONS`.
         device: Where to, e.g. `"cpu"` or `"cuda:0"`.
         compiled: Whether PyG's layers compete compiled as well.
         quick: Tiny sizes, to try the benchmark out.

@@ -133,13 +133,6 @@ def compare(
     workers: Annotated[
         int | None, typer.Option(help="Local trials at a time.", show_default="one per core")
     ] = None,
-    stack: Annotated[
-        str | None,
-        typer.Option(
-            help="Trials trained at once, side by side: auto, off or how many.",
-            show_default="auto: several on a GPU",
-        ),
-    ] = None,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -193,7 +186,7 @@ def compare(
         "drop_empty": drop_empty or None, "drop_rare": drop_rare,
     }  # fmt: skip
     where: dict[str, Any] = {
-        "engine": engine, "scheduler": scheduler, "workers": workers, "stack": stack,
+        "engine": engine, "scheduler": scheduler, "workers": workers,
         "timeout": timeout, "out": out, "resume": resume,
     }  # fmt: skip
     if dry_run:

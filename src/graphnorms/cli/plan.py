@@ -22,8 +22,6 @@ def plan_lines(plan: Plan) -> list[str]:
     settings = plan.settings
     norms = len(settings.norms)
     where = f"{plan.workers} at a time" if plan.engine == "local" else f"on {plan.engine}"
-    if plan.stack > 1:
-        where += f", each up to {plan.stack} trained at once"
     return [
         _data(plan.dataset),
         plan.dataset.describe(),

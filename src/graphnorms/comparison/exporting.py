@@ -68,12 +68,12 @@ def trial_words(record: Record, unit: str) -> str:
 
 
 def train_again(comparison: Comparison, record: Record) -> Predictor:
-    """Return the model of a trial that was done, alone or beside others.
+    """Return the model of a trial that was done.
 
     Raises:
         GraphnormsError: The data are not what they were, or the trial ends differently now.
     """
-    from graphnorms.training import TrialConfig, threads, train, train_stack
+    from graphnorms.training import TrialConfig, threads, train
 
     graphs = comparison.graphs()
     config = TrialConfig(**record.config)
@@ -82,18 +82,10 @@ def train_again(comparison: Comparison, record: Record) -> Predictor:
             f"{graphs.name} has changed since the run (fingerprint {graphs.fingerprint}, then "
             f"{config.fingerprint}); its models cannot be made again"
         )
-    by_key = {each.key: each for each in comparison.records}
-    # As it was, for the same rounding.
-    together = [by_key[key] for key in record.timing.get("stack", ()) if key in by_key]
-    with threads(1):
-        if together:
-            configs = [TrialConfig(**each.config) for each in together]
-            records, predictor = train_stack(configs, graphs, keep=record.key)
-            again = next(each for each in records if each.key == record.key)
-        else:
-            again, predictor = train(
-                config, graphs, factory=comparison.factory, norms=comparison.norm_functions
-            )
+    with threads(1):  # as in the run, for the same rounding
+        again, predictor = train(
+            config, graphs, factory=comparison.factory, norms=comparison.norm_functions
+        )
     if predictor is None or again.from_json(again.to_json()).outcome != record.outcome:
         raise GraphnormsError(
             "the trial did not end as it did before, so there is no model of it to write; it "

@@ -73,7 +73,6 @@ def compare(
     engine: str = "local",
     scheduler: str | None = None,
     workers: int | None = None,
-    stack: str | int | None = None,
     timeout: float | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -142,9 +141,6 @@ def compare(
         engine: `"local"` worker processes, or `"dask"`.
         scheduler: Address of the dask scheduler.
         workers: Local trials at a time; None is one per usable core.
-        stack: Trials of one worker at a time, trained at once with their channels side by side:
-            `"auto"` (default: several on a GPU, one on a CPU, where nothing is gained), `"off"`, or
-            how many. Records are the same up to rounding, measured times aside.
         timeout: Seconds that a trial may take; one that takes longer is ended and has failed, and
             is tried again when the run is continued. None: as many as it needs.
         out: The run's folder; None is `runs/<dataset>-<model>`.
@@ -165,7 +161,7 @@ def compare(
     plan, config = prepare(
         dataset, task=task, features=features, edge_features=edge_features,
         keep_loops=keep_loops, keep_repeats=keep_repeats, drop_empty=drop_empty,
-        drop_rare=drop_rare, engine=engine, scheduler=scheduler, workers=workers, stack=stack,
+        drop_rare=drop_rare, engine=engine, scheduler=scheduler, workers=workers,
         timeout=timeout, out=out, resume=resume,
         choices=Choices(
             norms=norms, protocol=protocol, budget=budget, model=model, preset=preset,
@@ -207,7 +203,6 @@ def prepare(
     engine: str = "local",
     scheduler: str | None = None,
     workers: int | None = None,
-    stack: str | int | None = None,
     timeout: float | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -289,7 +284,6 @@ def prepare(
         ),
         factory=factory,
         norms=[norm for norm in norms if not isinstance(norm, str)],
-        stack=engines.stack_size(stack, settings.device),
         timeout=timeout,
     )
     require_possible(plan)
@@ -379,8 +373,6 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
     trial: Any = run_trial
     if plan.runs_own_code:
         trial = functools.partial(run_trial, factory=plan.function, norms=plan.norm_functions)
-    if plan.stack > 1:
-        trial = functools.partial(engines.run_stacked, trial)
     engine = engines.make_engine(
         plan.engine,
         trial,
@@ -391,8 +383,6 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
         # The user's code may leave anything behind in its process.
         fresh=plan.runs_own_code,
     )
-    if plan.stack > 1:
-        engine = engines.Stacking(engine, plan.stack)
     with engine, closing(
         run.complete(engine, known, on_progress, following)
     ) as records:  # fmt: skip

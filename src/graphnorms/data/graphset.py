@@ -20,7 +20,7 @@ from graphnorms.data.onehot import OneHot
 from graphnorms.data.task import Task
 from graphnorms.data.text import count
 from graphnorms.data.twins import Twins, find_twins
-from graphnorms.kernels.problem import widest_float
+from graphnorms.kernels.point import widest_float
 
 
 class GraphSet:

@@ -1,4 +1,4 @@
-"""The primitive's contract: `segment_normalize` and `aggregate`, their checks and errors."""
+"""The primitive: `segment_normalize`, its checks and errors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,16 @@ from graphnorms.kernels.calls import (
     runs_directly,
 )
 from graphnorms.kernels.cpu import normalize as cpu
-from graphnorms.kernels.dispatch import choose_normalize
+from graphnorms.kernels.dispatch import choose
 from graphnorms.kernels.dropout import draw_seed
-from graphnorms.kernels.problem import Over, check_activation, check_dropout, check_residual
+from graphnorms.kernels.point import (
+    Call,
+    Over,
+    Point,
+    check_activation,
+    check_dropout,
+    check_residual,
+)
 from graphnorms.kernels.ranks import Group, Ranks, as_ranks
 from graphnorms.segments import Segments
 
@@ -101,11 +108,10 @@ def segment_normalize(
     ranks = as_ranks(process_group)
     if ranks is not None:
         ranks.agree(segments)
-    y, _ = normalize(
-        x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
-        weight=weight, bias=bias, eps=eps, activation=activation, dropout=dropout,
-        seed=seed if dropout else None, residual=residual, backend=backend, ranks=ranks,
-    )  # fmt: skip
+    point = Point(center, scale, groups=groups)
+    seed = seed if dropout else None
+    call = Call(segments, point, mean_scale, weight, bias, eps, activation, dropout, seed, residual)
+    y, _ = normalize(x, call, backend=backend, ranks=ranks)
     return y
 
 
@@ -128,56 +134,43 @@ class Statistics:
 
 def normalize(
     x: Tensor,
-    segments: Segments,
+    call: Call,
     *,
-    center: Over | None,
-    scale: Over | None,
-    groups: int = 1,
-    mean_scale: Tensor | None = None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    activation: str | None,
-    dropout: float,
-    seed: Tensor | None,
-    residual: Tensor | None,
-    backend: str,
+    backend: str = "auto",
     statistics: bool = False,
     ranks: Ranks | None = None,
 ) -> tuple[Tensor, Statistics | None]:
     """Run `segment_normalize` on arguments that fit each other, as a layer knows of its own.
 
-    There is a seed exactly where something is dropped. Ranks have the same segments.
+    Args:
+        x: The features.
+        call: All else of the equation.
+        backend: See `segment_normalize`.
+        statistics: Whether to return them.
+        ranks: Ranks that have rows of the same segments.
 
     Returns:
         y, and the statistics if they are asked for.
     """
-    if ranks is not None and synchronized.can_be_shared(center, scale) and ranks.size() > 1:
-        y, shared = synchronized.normalize(
-            x, segments, ranks, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
-            weight=weight, bias=bias, eps=eps, activation=activation, dropout=dropout, seed=seed,
-            residual=residual, backend=backend,
-        )  # fmt: skip
+    point = call.point
+    if ranks is not None and point.spans_rows and ranks.size() > 1:
+        y, shared = synchronized.normalize(x, call, ranks, backend)
         if not statistics:
             return y, None
         return y, Statistics(lambda: shared.mean, lambda: shared.moment, None, shared.counts)
     device = "cpu" if x.is_cpu else x.device.type
-    chosen = choose_normalize(device, x.dtype, center, scale, mean_scale is not None, backend)
+    chosen = choose(
+        device, x.dtype, point.center, point.scale, call.mean_scale is not None, backend
+    )
     if chosen == "reference" or needs_plain_torch(backend):
-        y, mean, moment = reference.segment_normalize(
-            x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
-            weight=weight, bias=bias, eps=eps, activation=activation, dropout=dropout, seed=seed,
-            residual=residual,
-        )  # fmt: skip
+        y, mean, moment = reference.segment_normalize(x, call)
         return y, Statistics(mean.detach, moment.detach, None) if statistics else None
     y, measured = autograd.normalize(
-        x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
-        weight=weight, bias=bias, eps=eps, activation=activation, dropout=dropout, seed=seed,
-        residual=residual, statistics=statistics, interpreted=is_interpreted(chosen, x),
-    )  # fmt: skip
+        x, call, statistics=statistics, interpreted=is_interpreted(chosen, x)
+    )
     if measured is None:
         return y, None
-    return y, _statistics_over_nodes(x, segments, measured)
+    return y, _statistics_over_nodes(x, call.segments, measured)
 
 
 def _statistics_over_nodes(x: Tensor, segments: Segments, measured: Tensor) -> Statistics:

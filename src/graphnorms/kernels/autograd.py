@@ -22,10 +22,9 @@ from torch import Tensor
 
 from graphnorms.kernels import derivatives
 from graphnorms.kernels.cpu import normalize as cpu
-from graphnorms.kernels.problem import ACTIVATIONS, Over, accumulation_dtype, statistics_sizes
+from graphnorms.kernels.point import Call, Operands, Parameters, accumulation_dtype
 from graphnorms.kernels.triton import normalize as triton
-from graphnorms.segments import Segments
-from graphnorms.tracing import is_plain
+from graphnorms.tracing import is_plain, is_transformed
 
 _library = torch.library.Library("graphnorms", "DEF")
 _library.define(
@@ -43,45 +42,78 @@ _library.define(
 )
 
 
-def of_tensors(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[..., Any]:
-    """A backward as an operator, whose results are tensors: an empty one where none is asked."""
+def as_operators(kernels: ModuleType) -> dict[str, Callable[..., Any]]:
+    """Make the implementations of the operators from the kernels of a backend."""
 
-    def operator(grad_y: Tensor, *rest: Any, **named: Any) -> tuple[Tensor, ...]:
-        grads = backward(grad_y, *rest, **named)
+    def forward(
+        x: Tensor, residual: Tensor | None, ptr: Tensor, order: Tensor | None,
+        seed: Tensor | None, *rest: Any,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        *numbers, moment = rest[3:]
+        operands = Operands(ptr, order, seed, *numbers)
+        found: tuple[Tensor, Tensor] = kernels.normalize_forward(
+            x, residual, rest[:3], operands, moment
+        )
+        return found
+
+    def backward(
+        grad_y: Tensor, x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
+        *rest: Any,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        statistics, *numbers, needs = rest[3:]
+        operands = Operands(ptr, order, seed, *numbers)
+        grads = kernels.normalize_backward(grad_y, x, rest[:3], statistics, operands, needs)
+        # The results of an operator are tensors: an empty one where none is asked for.
         return tuple(grad_y.new_empty(0) if grad is None else grad for grad in grads)
 
-    return operator
+    return {"normalize_forward": forward, "normalize_backward": backward}
 
 
-_library.impl("normalize_forward", cpu.normalize_forward, "CPU")
-_library.impl("normalize_backward", of_tensors(cpu.normalize_backward), "CPU")
-_library.impl("normalize_forward", triton.normalize_forward, "CUDA")
-_library.impl("normalize_backward", of_tensors(triton.normalize_backward), "CUDA")
+for _device, _kernels in (("CPU", cpu), ("CUDA", triton)):
+    for _name, _operator in as_operators(_kernels).items():
+        _library.impl(_name, _operator, _device)
 
-_normalize_forward = torch.ops.graphnorms.normalize_forward.default
-_normalize_backward = torch.ops.graphnorms.normalize_backward.default
+
+def _normalize_forward(
+    x: Tensor, residual: Tensor | None, parameters: Parameters, operands: Operands, moment: bool
+) -> tuple[Tensor, Tensor]:
+    found: tuple[Tensor, Tensor] = torch.ops.graphnorms.normalize_forward.default(
+        x, residual, *operands[:3], *parameters, *operands[3:], moment
+    )
+    return found
+
+
+def _normalize_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    parameters: Parameters,
+    statistics: Tensor,
+    operands: Operands,
+    needs: list[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    found: tuple[Tensor, Tensor, Tensor, Tensor] = torch.ops.graphnorms.normalize_backward.default(
+        grad_y, x, *operands[:3], *parameters, statistics, *operands[3:], needs
+    )
+    return found
 
 
 @torch.library.register_fake("graphnorms::normalize_forward", lib=_library)
 def _(
     x: Tensor, residual: Tensor | None, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
-    mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, center: int,
-    scale: int, groups: int, eps: float, activation: int, dropout: float, longest: int,
-    masked: bool, moment: bool,
+    *rest: Any,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    rows, channels = x.shape
-    centers, scales = statistics_sizes(center, scale, rows, ptr.shape[0] - 1, channels, groups)
+    *numbers, moment = rest[3:]
+    centers, scales = Operands(ptr, order, seed, *numbers).cells(*x.shape)
     size = centers + scales * (2 if moment else 1)
-    return x.new_empty((rows, channels)), x.new_empty(size, dtype=accumulation_dtype(x.dtype))
+    return x.new_empty(tuple(x.shape)), x.new_empty(size, dtype=accumulation_dtype(x.dtype))
 
 
 @torch.library.register_fake("graphnorms::normalize_backward", lib=_library)
 def _(
     grad_y: Tensor, x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
-    mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, statistics: Tensor,
-    center: int, scale: int, groups: int, eps: float, activation: int, dropout: float,
-    longest: int, masked: bool, needs: list[bool],
+    mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, *rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    needs = rest[-1]
     own = any(parameter is not None and parameter.dim() == 2 for parameter in (weight, bias))
     shared = (x.shape[1],)
     affine = (ptr.shape[0] - 1, x.shape[1]) if own else shared
@@ -95,22 +127,9 @@ def _(
     return x.new_empty(tuple(x.shape) if needs[0] else (0,)), grads[0], grads[1], grads[2]
 
 
-_Choices = tuple[int, int, int, float, int, float, int, bool]
-"""Centre, scale, groups, eps, activation and dropout, as the operators take them; then `longest`
-(rows of the longest segment, -1 where the host does not know) and `masked`, used only to plan GPU
-launches."""
-
-_Rest = tuple[Tensor, Tensor | None, Tensor | None, _Choices, bool, ModuleType]
-"""What takes no gradient: ptr, order and seed, the choices, whether the statistics are a result,
-and the kernels. In one piece, because every argument of a Function costs."""
-
-
 def normalize(
-    x: Tensor, segments: Segments, *, center: Over | None, scale: Over | None, groups: int,
-    mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float,
-    activation: str | None, dropout: float, seed: Tensor | None, residual: Tensor | None,
-    statistics: bool, interpreted: bool = False,
-) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    x: Tensor, call: Call, *, statistics: bool, interpreted: bool = False
+) -> tuple[Tensor, Tensor | None]:
     """Run `segment_normalize` on the kernels.
 
     The kernels are those of the device of x; `interpreted` asks for those of the GPU on the CPU.
@@ -120,25 +139,18 @@ def normalize(
         the cell's first entry, 1/sqrt(s² + eps), and s². It carries no gradient.
     """
     plain = is_plain(x)
-    longest = segments.longest
+    longest = call.segments.longest
     if longest is None or not plain:
         longest = -1  # a traced graph would hold on to the number
-    choices = (
-        center or 0, scale or 0, groups, eps, ACTIVATIONS.index(activation), dropout, longest,
-        segments.masked,
-    )  # fmt: skip
-    inputs = (x, residual, mean_scale, weight, bias)
+    operands = Operands.of(call, longest)
+    inputs = (x, call.residual, call.mean_scale, call.weight, call.bias)
     kernels = cpu if x.is_cpu and not interpreted else triton
     if not plain or not _takes_gradients(inputs):
         # Nothing to differentiate: a small call is done in half the time without a Function.
         run = kernels.normalize_forward if plain else _normalize_forward
-        y, kept = run(
-            x, residual, segments.ptr, segments.order, seed, mean_scale, weight, bias, *choices,
-            statistics,
-        )  # fmt: skip
+        y, kept = run(x, call.residual, inputs[2:], operands, statistics)
         return y, kept if statistics else None
-    rest = (segments.ptr, segments.order, seed, choices, statistics, kernels)
-    results = _apply(*inputs, rest)
+    results = _apply(*inputs, operands, statistics, kernels)
     return results if statistics else (results, None)
 
 
@@ -158,18 +170,16 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, residual: Tensor | None, mean_scale: Tensor | None,
-        weight: Tensor | None, bias: Tensor | None, rest: _Rest,
+        weight: Tensor | None, bias: Tensor | None, operands: Operands, statistics: bool,
+        kernels: ModuleType,
     ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
         """Run the forward kernel and keep x and two statistics per cell."""
-        ptr, order, seed, choices, statistics, kernels = rest
         y: Tensor
         kept: Tensor
-        y, kept = kernels.normalize_forward(
-            x, residual, ptr, order, seed, mean_scale, weight, bias, *choices, statistics
-        )
+        parameters = (mean_scale, weight, bias)
+        y, kept = kernels.normalize_forward(x, residual, parameters, operands, statistics)
         ctx.save_for_backward(x, mean_scale, weight, bias)
-        ctx.rest = rest
-        ctx.kept = kept
+        ctx.rest = operands, kept, kernels
         ctx.set_materialize_grads(False)
         if not statistics:
             return y
@@ -181,26 +191,18 @@ class _Normalize(torch.autograd.Function):
         """Run the backward kernel, as an operator where its result shall have a gradient."""
         grad_y = grads[0]
         if grad_y is None:
-            return (None,) * 6
-        needs_x, needs_residual, needs_scale, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        needs = [needs_x, needs_scale, needs_weight, needs_bias]
-        x, mean_scale, weight, bias = ctx.saved_tensors
-        ptr, order, seed, choices, _, kernels = ctx.rest
+            return (None,) * 8
+        needs_x, needs_residual, *needs_parameters = ctx.needs_input_grad[:5]
+        needs = [needs_x, *needs_parameters]
+        x, *parameters = ctx.saved_tensors
+        operands, kept, kernels = ctx.rest
         if torch.is_grad_enabled() or not is_plain(grad_y):
             run = _slow_backward(grad_y, kernels)
         else:
             run = kernels.normalize_backward
-        grad_x, grad_scale, grad_weight, grad_bias = run(
-            grad_y, x, ptr, order, seed, mean_scale, weight, bias, ctx.kept, *choices, needs
-        )
-        return (
-            grad_x if needs_x else None,
-            grad_y if needs_residual else None,
-            _in_dtype_of(mean_scale, grad_scale) if needs_scale else None,
-            _in_dtype_of(weight, grad_weight) if needs_weight else None,
-            _in_dtype_of(bias, grad_bias) if needs_bias else None,
-            None,
-        )
+        found = run(grad_y, x, parameters, kept, operands, needs)
+        grad_x, *of_parameters = _as_asked(found, (x, *parameters), needs)
+        return grad_x, grad_y if needs_residual else None, *of_parameters, None, None, None
 
 
 def _slow_backward(grad_y: Tensor, kernels: ModuleType) -> Any:
@@ -208,25 +210,17 @@ def _slow_backward(grad_y: Tensor, kernels: ModuleType) -> Any:
     if torch.compiler.is_compiling():
         return _normalize_backward
     interpreted = kernels is triton and grad_y.is_cpu
-    if torch._C._are_functorch_transforms_active() or (interpreted and torch.is_grad_enabled()):
+    if is_transformed() or (interpreted and torch.is_grad_enabled()):
         # Neither a transform of torch.func nor the interpreter has the operator.
         return _in_plain_torch
     return _normalize_backward
 
 
 def _in_plain_torch(
-    grad_y: Tensor, x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
-    mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, statistics: Tensor,
-    *choices_and_needs: Any,
+    grad_y: Tensor, x: Tensor, parameters: Parameters, statistics: Tensor, operands: Operands,
+    needs: list[bool],
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
-    parameters, choices = (mean_scale, weight, bias), choices_and_needs[:-1]
-    return derivatives.backward(
-        grad_y, x, derivatives.Equation.of_call(x, parameters, ptr, order, seed, choices)
-    )
-
-
-def _in_dtype_of(parameter: Tensor, grad: Tensor) -> Tensor:
-    return grad if grad.dtype == parameter.dtype else grad.to(parameter.dtype)
+    return derivatives.backward(grad_y, x, operands.call(x, parameters))
 
 
 # `Function.apply` without what it does for `torch.func`, which takes a quarter of its time.
@@ -234,11 +228,11 @@ _apply: Any = super(torch.autograd.Function, _Normalize).apply
 
 
 def _forward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, _, ptr, order, seed, mean_scale, weight, bias, *choices, _ = inputs
+    x, _, ptr, order, seed, mean_scale, weight, bias, *numbers, _ = inputs
     # The statistics are a function of x: their share of its second gradient is in the formula.
     statistics = output[1]
     ctx.save_for_backward(x, mean_scale, weight, bias, ptr, order, seed, statistics)
-    ctx.choices = choices
+    ctx.numbers = numbers
     ctx.mark_non_differentiable(statistics)
     ctx.set_materialize_grads(False)
 
@@ -250,17 +244,16 @@ def _forward_formula(ctx: Any, grad_y: Tensor | None, _: None) -> tuple[Any, ...
     needs = [needs_x, *needs_parameters]
     *inputs, ptr, order, seed, statistics = ctx.saved_tensors
     x, *parameters = inputs
-    found = _normalize_backward(
-        grad_y, x, ptr, order, seed, *parameters, statistics, *ctx.choices, needs
-    )
+    operands = Operands(ptr, order, seed, *ctx.numbers)
+    found = _normalize_backward(grad_y, x, parameters, statistics, operands, needs)
     grad_x, *of_parameters = _as_asked(found, inputs, needs)
     return grad_x, grad_y if needs_residual else None, None, None, None, *of_parameters, *_NO[:9]
 
 
 def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    grad_y, x, ptr, order, seed, mean_scale, weight, bias, _, *choices, needs = inputs
+    grad_y, x, ptr, order, seed, mean_scale, weight, bias, _, *numbers, needs = inputs
     ctx.save_for_backward(grad_y, x, mean_scale, weight, bias, ptr, order, seed)
-    ctx.choices = choices
+    ctx.numbers = numbers
     ctx.needs = list(needs)
     ctx.set_materialize_grads(False)
 
@@ -271,8 +264,8 @@ def _backward_formula(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
         cotangent if needed and tensor is not None else None
         for cotangent, needed, tensor in zip(cotangents, ctx.needs, (x, *parameters), strict=True)
     ]
-    equation = derivatives.Equation.of_call(x, parameters, ptr, order, seed, ctx.choices)
-    found = derivatives.double_backward(given, grad_y, x, equation)
+    call = Operands(ptr, order, seed, *ctx.numbers).call(x, parameters)
+    found = derivatives.double_backward(given, grad_y, x, call)
     needs = [*ctx.needs_input_grad[:2], *ctx.needs_input_grad[5:8]]
     grads = _as_asked(found, (grad_y, x, *parameters), needs)
     return *grads[:2], None, None, None, *grads[2:], *_NO[:10]
@@ -293,6 +286,6 @@ for _name, _formula, _setup in (
 def _as_asked(found: Any, inputs: Any, needs: list[bool]) -> list[Tensor | None]:
     """Gradients in the dtypes of their inputs; `None` for what was not asked for."""
     return [
-        _in_dtype_of(tensor, grad) if needed else None
+        (grad if grad.dtype == tensor.dtype else grad.to(tensor.dtype)) if needed else None
         for grad, tensor, needed in zip(found, inputs, needs, strict=True)
     ]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from graphnorms.errors import BackendRefusedError
-from graphnorms.tracing import is_plain
+from graphnorms.tracing import is_forward_mode, is_plain, is_transformed
 
 
 def check_features(x: Tensor) -> None:
@@ -46,9 +45,9 @@ def needs_plain_torch(backend: str) -> bool:
     Raises:
         BackendRefusedError: It is, but another backend was asked for by name.
     """
-    if torch._C._are_functorch_transforms_active():
+    if is_transformed():
         reason = "torch.func transforms"
-    elif forward_ad._current_level >= 0:
+    elif is_forward_mode():
         reason = "forward-mode differentiation"
     elif torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export():
         reason = "an export to ONNX"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphnorms.kernels.dropout import drop
-from graphnorms.kernels.problem import ACTIVATIONS, Over
+from graphnorms.kernels.point import Call, Over
 from graphnorms.kernels.reference import (
     counted,
     mean_of_cells,
@@ -67,52 +67,8 @@ ACTIVATION_DERIVATIVES: Final[
 """The first and the second derivative of each."""
 
 
-class Equation(NamedTuple):
-    """All of a call but x and the residual, as `segment_normalize` takes it."""
-
-    segments: Segments
-    center: Over | None
-    scale: Over | None
-    groups: int
-    mean_scale: Tensor | None
-    weight: Tensor | None
-    bias: Tensor | None
-    eps: float
-    activation: str | None
-    dropout: float
-    seed: Tensor | None
-
-    @classmethod
-    def of_call(
-        cls, x: Tensor, parameters: Sequence[Tensor | None], ptr: Tensor, order: Tensor | None,
-        seed: Tensor | None, choices: Sequence[Any],
-    ) -> Equation:  # fmt: skip
-        """Read what the operators and kernels take.
-
-        Args:
-            x, ptr, order, seed: As they are given to them.
-            parameters: mean_scale, weight and bias.
-            choices: Centre, scale, groups, eps, activation, dropout, `longest` and `masked`.
-        """
-        center, scale, groups, eps, activation, dropout, _, masked = choices
-        mean_scale, weight, bias = parameters
-        return cls(
-            Segments(ptr, order, x.shape[0], masked=masked),
-            Over(center) if center else None,
-            Over(scale) if scale else None,
-            groups,
-            mean_scale,
-            weight,
-            bias,
-            eps,
-            ACTIVATIONS[activation],
-            dropout,
-            seed,
-        )
-
-
 def backward(
-    grad_y: Tensor, x: Tensor, equation: Equation
+    grad_y: Tensor, x: Tensor, call: Call
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Compute equations (4) to (6) of docs/maths.md.
 
@@ -122,8 +78,8 @@ def backward(
         The gradients of x, mean_scale, weight and bias, those of parameters in the accumulation
         dtype; `None` for a parameter that is not there.
     """
-    segments, mean_scale = equation.segments, equation.mean_scale
-    first = _first_derivative(grad_y, x, equation)
+    segments, mean_scale = call.segments, call.mean_scale
+    first = _first_derivative(grad_y, x, call)
     o_hat, g, d = first.o_hat, first.g, first.d
     grad_x = d - first.centred(_times(d, mean_scale))
     if segments.masked:
@@ -131,13 +87,13 @@ def backward(
     return (
         grad_x.to(x.dtype),
         None if mean_scale is None else -(first.mean * d).sum(0),
-        _sum_like(equation.weight, g * o_hat, segments),
-        _sum_like(equation.bias, g, segments),
+        _sum_like(call.weight, g * o_hat, segments),
+        _sum_like(call.bias, g, segments),
     )
 
 
 def double_backward(
-    cotangents: Sequence[Tensor | None], grad_y: Tensor, x: Tensor, equation: Equation
+    cotangents: Sequence[Tensor | None], grad_y: Tensor, x: Tensor, call: Call
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Compute the gradients of `backward`, equations (13) to (16) of docs/maths.md.
 
@@ -145,14 +101,14 @@ def double_backward(
 
     Args:
         cotangents: Those of the gradients of x, mean_scale, weight and bias; `None` for 0.
-        grad_y, x, equation: What `backward` was given.
+        grad_y, x, call: What `backward` was given.
 
     Returns:
         The gradients of grad_y, x, mean_scale, weight and bias, those of parameters in the
         accumulation dtype; `None` for a parameter that is not there.
     """
-    segments, mean_scale, weight = equation.segments, equation.mean_scale, equation.weight
-    first = _first_derivative(grad_y, x, equation)
+    segments, mean_scale, weight = call.segments, call.mean_scale, call.weight
+    first = _first_derivative(grad_y, x, call)
     o_hat, factor, g, g_hat, d, z = (
         first.o_hat, first.factor, first.g, first.g_hat, first.d, first.z,
     )  # fmt: skip
@@ -172,10 +128,10 @@ def double_backward(
         z_dot = z_dot + of_rows(p, segments, z) * o_hat
     if q is not None:
         z_dot = z_dot + of_rows(q, segments, z)
-    slope, curvature = ACTIVATION_DERIVATIVES[equation.activation]
+    slope, curvature = ACTIVATION_DERIVATIVES[call.activation]
     grad_grad_y = slope(z) * z_dot
-    if equation.seed is not None:
-        grad_grad_y = drop(grad_grad_y, equation.dropout, equation.seed)
+    if call.seed is not None:
+        grad_grad_y = drop(grad_grad_y, call.dropout, call.seed)
 
     # What the tangent depends on, from z back to x.
     h = first.grad_y * curvature(z) * z_dot
@@ -200,7 +156,7 @@ def double_backward(
         grad_x.to(x.dtype),
         None if mean_scale is None else -(mean_dot * d + first.mean * of_o).sum(0),
         _sum_like(weight, h * o_hat + g * o_hat_dot, segments),
-        _sum_like(equation.bias, h, segments),
+        _sum_like(call.bias, h, segments),
     )
 
 
@@ -230,11 +186,9 @@ class _FirstDerivative(NamedTuple):
     """The mean over the cell of the scale domain; 0 without one."""
 
 
-def _first_derivative(grad_y: Tensor, x: Tensor, equation: Equation) -> _FirstDerivative:
-    segments, center, scale, groups, mean_scale, weight, bias, eps, activation, dropout, seed = (
-        equation
-    )
-    o_hat, factor, mean, _ = standardize(x, segments, center, scale, groups, mean_scale, eps)
+def _first_derivative(grad_y: Tensor, x: Tensor, call: Call) -> _FirstDerivative:
+    segments, (center, scale, _, groups) = call.segments, call.point
+    o_hat, factor, mean, _ = standardize(x, call)
 
     def mean_over(over: Over | None) -> Callable[[Tensor], Tensor]:
         if over is None:
@@ -242,11 +196,11 @@ def _first_derivative(grad_y: Tensor, x: Tensor, equation: Equation) -> _FirstDe
         return lambda a: spread(mean_of_cells(a, segments, over, groups), segments, over, a)
 
     grad_y = counted(grad_y, segments)
-    if seed is not None:
-        grad_y = drop(grad_y, dropout, seed)
-    z = transform(o_hat, segments, weight, bias)
-    g = ACTIVATION_DERIVATIVES[activation][0](z) * grad_y
-    g_hat = _times_rows(g, weight, segments)
+    if call.seed is not None:
+        grad_y = drop(grad_y, call.dropout, call.seed)
+    z = transform(o_hat, segments, call.weight, call.bias)
+    g = ACTIVATION_DERIVATIVES[call.activation][0](z) * grad_y
+    g_hat = _times_rows(g, call.weight, segments)
     centred, scaled = mean_over(center), mean_over(scale)
     share = scaled(g_hat * o_hat)
     d = g_hat if factor is None else factor * (g_hat - o_hat * share)

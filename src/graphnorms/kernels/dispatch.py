@@ -1,4 +1,4 @@
-"""Which backend runs a problem, and in words why the others do not."""
+"""The backends, and in words why one of them cannot run a call."""
 
 from __future__ import annotations
 
@@ -10,101 +10,143 @@ from typing import Any, Final
 import torch
 
 from graphnorms.errors import BackendRefusedError, unknown_name
-from graphnorms.kernels.cpu import aggregate, extension, normalize
-from graphnorms.kernels.problem import AggregateProblem, NormalizeProblem, Over
-from graphnorms.kernels.triton import aggregate as triton_aggregate
-from graphnorms.kernels.triton import loading as triton_loading
-from graphnorms.kernels.triton import normalize as triton_normalize
-
-Problem = NormalizeProblem | AggregateProblem
+from graphnorms.kernels.cpu import extension
+from graphnorms.kernels.point import Over
+from graphnorms.kernels.triton import loading
+from graphnorms.tracing import constant_in_graphs
 
 
-def _no_refusals(problem: Problem) -> list[str]:
-    return []
-
-
-_NORMALIZE: Final[dict[str, Callable[[NormalizeProblem], list[str]]]] = {
-    "cpu": normalize.normalize_refusals,
-    "triton": triton_normalize.normalize_refusals,
-    "reference": _no_refusals,
-}
-_AGGREGATE: Final[dict[str, Callable[[AggregateProblem], list[str]]]] = {
-    "cpu": aggregate.aggregate_refusals,
-    "triton": triton_aggregate.aggregate_refusals,
-    "reference": _no_refusals,
-}
-
-
-def choose(problem: Problem, wanted: str) -> str:
-    """Return the backend for a problem: the first without a refusal, or the one asked for.
-
-    The answer is the same for every problem of a kind, so those who ask keep it.
+@dataclass(frozen=True)
+class Backend:
+    """One way to run the operations.
 
     Args:
-        problem: The kind of call.
-        wanted: `"auto"`, or the name of a backend.
-
-    Raises:
-        BackendRefusedError: The backend asked for cannot run the problem.
-        ValueError: There is no backend of that name.
+        name: What `backend=` takes.
+        unavailable: Says why it cannot run at all here; `None` if it can.
+        description: Says what it runs on.
+        refusals: Says why it cannot run features of a dtype on a kind of device.
+        has_every_point: Whether it runs the equation at every point, not only where kernels do.
     """
-    if wanted != "auto":
-        refusals = _refusals(problem, wanted)
-        if refusals:
-            raise BackendRefusedError(
-                f"backend {wanted!r} cannot run this: {'; '.join(refusals)}; "
-                "use backend='auto' for one that can"
-            )
-        return wanted
-    return next(name for name in _NORMALIZE if not _refusals(problem, name))
+
+    name: str
+    unavailable: Callable[[], str | None]
+    description: Callable[[], str]
+    refusals: Callable[[str, torch.dtype], list[str]]
+    has_every_point: bool = False
 
 
-def choose_normalize(
+def _with_dtypes(describe: Callable[[], str]) -> Callable[[], str]:
+    return lambda: f"{describe()}; float64, float32, bfloat16, float16"
+
+
+BACKENDS: Final = {
+    backend.name: backend
+    for backend in (
+        Backend(
+            "cpu",
+            extension.unavailable,
+            _with_dtypes(lambda: f"C++, {extension.description()}"),
+            extension.common_refusals,
+        ),
+        Backend(
+            "triton",
+            loading.unavailable,
+            _with_dtypes(loading.description),
+            loading.common_refusals,
+        ),
+        Backend(
+            "reference",
+            lambda: None,
+            lambda: "plain torch, any device and floating dtype",
+            lambda device, dtype: [],
+            has_every_point=True,
+        ),
+    )
+}
+"""By name, in the order in which `backend="auto"` tries them."""
+
+
+def refusals(
+    name: str,
     device: str,
     dtype: torch.dtype,
     center: Over | None,
     scale: Over | None,
     mean_scale: bool,
-    wanted: str,
+) -> list[str]:
+    """Why a backend cannot run a call; empty if it can.
+
+    Args:
+        name: The backend's.
+        device: The kind of device that the features are on.
+        dtype: Their dtype.
+        center, scale: Of the point of the equation.
+        mean_scale: Whether a share of the mean is removed.
+
+    Raises:
+        ValueError: There is no backend of that name.
+    """
+    if name not in BACKENDS:
+        raise unknown_name("backend", name, ("auto", *BACKENDS))
+    backend = BACKENDS[name]
+    found = backend.refusals(device, dtype)
+    return found if backend.has_every_point else found + _point_refusals(center, scale, mean_scale)
+
+
+def _point_refusals(center: Over | None, scale: Over | None, mean_scale: bool) -> list[str]:
+    """Why no kernel has a point of the equation, on whatever device."""
+    reasons = []
+    over = {center, scale} - {None}
+    if Over.CHANNELS in over and len(over) > 1:
+        reasons.append("one statistic within rows and one over nodes")
+    if Over.CHANNELS in over and mean_scale:
+        reasons.append("mean_scale with a centre within rows")
+    if center is Over.BOTH and scale is Over.NODES:
+        reasons.append("a centre over nodes and channels with a scale over nodes")
+    if center is Over.BOTH and mean_scale:
+        reasons.append("mean_scale with a centre over nodes and channels")
+    return reasons
+
+
+# Of numbers, not of a Point: to a constant function Dynamo hands a NamedTuple without its items.
+@constant_in_graphs
+def choose(
+    device: str,
+    dtype: torch.dtype,
+    center: Over | None = None,
+    scale: Over | None = None,
+    mean_scale: bool = False,
+    wanted: str = "auto",
 ) -> str:
-    """Return the backend for a `segment_normalize`; see `choose`."""
-    return _normalize_choice(device, dtype, center, scale, mean_scale, wanted)
+    """Return the backend for a call: the first without a refusal, or the one asked for.
 
+    Args:
+        device, dtype, center, scale, mean_scale: See `refusals`.
+        wanted: `"auto"`, or the name of a backend.
 
-def choose_aggregate(device: str, dtype: torch.dtype, wanted: str) -> str:
-    """Return the backend for an `aggregate`; see `choose`."""
-    return _aggregate_choice(device, dtype, wanted)
+    Raises:
+        BackendRefusedError: The backend asked for cannot run the call.
+        ValueError: There is no backend of that name.
+    """
+    return _choice(device, dtype, center, scale, mean_scale, wanted)
 
 
 @functools.cache
-def _normalize_choice(*problem_and_wanted: Any) -> str:
-    *problem, wanted = problem_and_wanted
-    return choose(NormalizeProblem(*problem), wanted)
-
-
-@functools.cache
-def _aggregate_choice(device: str, dtype: torch.dtype, wanted: str) -> str:
-    return choose(AggregateProblem(device, dtype), wanted)
+def _choice(*call_and_wanted: Any) -> str:
+    *call, wanted = call_and_wanted
+    if wanted == "auto":
+        return next(name for name in BACKENDS if not refusals(name, *call))
+    if found := refusals(wanted, *call):
+        raise BackendRefusedError(
+            f"backend {wanted!r} cannot run this: {'; '.join(found)}; "
+            "use backend='auto' for one that can"
+        )
+    return str(wanted)
 
 
 def forget_choices() -> None:
     """Ask the backends anew, as when one has become available."""
-    _normalize_choice.cache_clear()
-    _aggregate_choice.cache_clear()
-
-
-# What `torch.compiler.assume_constant_result` does, which at import would load all of Dynamo:
-# a compiled graph holds the answer and never traces how it is found.
-choose_normalize._dynamo_marked_constant = True  # type: ignore[attr-defined]
-choose_aggregate._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
-def _refusals(problem: Problem, name: str) -> list[str]:
-    if name not in _NORMALIZE:
-        raise unknown_name("backend", name, ("auto", *_NORMALIZE))
-    if isinstance(problem, NormalizeProblem):
-        return _NORMALIZE[name](problem)
-    return _AGGREGATE[name](problem)
+    _choice.cache_clear()
 
 
 @dataclass(frozen=True)
@@ -124,22 +166,8 @@ class BackendStatus:
 
 def backends() -> list[BackendStatus]:
     """List the backends in the order in which `backend="auto"` tries them."""
-    reason = extension.unavailable()
-    no_triton = triton_loading.unavailable()
     return [
-        BackendStatus(
-            "cpu",
-            reason is None,
-            f"C++, {extension.description()}; float64, float32, bfloat16, float16"
-            if reason is None
-            else reason,
-        ),
-        BackendStatus(
-            "triton",
-            no_triton is None,
-            f"{triton_loading.description()}; float64, float32, bfloat16, float16"
-            if no_triton is None
-            else no_triton,
-        ),
-        BackendStatus("reference", True, "plain torch, any device and floating dtype"),
+        BackendStatus(backend.name, reason is None, reason or backend.description())
+        for backend in BACKENDS.values()
+        for reason in [backend.unavailable()]
     ]

@@ -10,7 +10,7 @@ mean. All ranks hold the same bits of the result.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,10 +19,11 @@ from graphnorms.errors import BackendRefusedError
 from graphnorms.kernels import reference
 from graphnorms.kernels.calls import needs_plain_torch, runs_directly
 from graphnorms.kernels.cpu import normalize as cpu
-from graphnorms.kernels.dispatch import choose_normalize
-from graphnorms.kernels.problem import Over, accumulation_dtype
+from graphnorms.kernels.dispatch import choose
+from graphnorms.kernels.point import Call, Operands, Over, Point, accumulation_dtype
 from graphnorms.kernels.ranks import Ranks
 from graphnorms.segments import Segments
+from graphnorms.tracing import outside_graphs
 
 
 class Merged(NamedTuple):
@@ -44,10 +45,8 @@ def measure(x: Tensor, segments: Segments, *, spread: bool, backend: str) -> Ten
     counts = segments.counts.unsqueeze(1)
     if spread and _kernels_run(x, backend):
         # Those of InstanceNorm: what it makes of the rows is not used.
-        _, found = cpu.normalize_forward(
-            x, None, segments.ptr, segments.order, None, None, None, None,
-            Over.NODES, Over.NODES, 1, 1.0, 0, 0.0, -1, segments.masked, True,
-        )  # fmt: skip
+        operands = Operands.of(Call(segments, _INSTANCE), -1)
+        _, found = cpu.normalize_forward(x, None, (None, None, None), operands, True)
         relative, _, var = found.view(3, *pivot.shape).unbind()
         some = counts > 0
         measured = [torch.where(some, relative, 0), torch.where(some, var, 0)]
@@ -63,8 +62,11 @@ def measure(x: Tensor, segments: Segments, *, spread: bool, backend: str) -> Ten
 
 
 def _kernels_run(x: Tensor, backend: str) -> bool:
-    chosen = choose_normalize(x.device.type, x.dtype, Over.NODES, Over.NODES, False, backend)
+    chosen = choose(x.device.type, x.dtype, Over.NODES, Over.NODES, wanted=backend)
     return chosen == "cpu" and runs_directly(x)
+
+
+_INSTANCE: Final = Point(Over.NODES, Over.NODES)
 
 
 def merge(measured: Tensor, channels: int) -> Merged:
@@ -84,6 +86,7 @@ def merge(measured: Tensor, channels: int) -> Merged:
     return Merged(count.sum(0), pivot.squeeze(0), relative, var)
 
 
+@outside_graphs
 def merge_moments(
     ranks: Ranks, count: Tensor | float, mean: Tensor, var: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,9 +106,6 @@ def merge_moments(
         mean, var, count, ranks
     )
     return merged
-
-
-merge_moments._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 class _MergeMoments(torch.autograd.Function):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels.dropout import drop
-from graphnorms.kernels.problem import Over, accumulation_dtype
+from graphnorms.kernels.point import Call, Over, accumulation_dtype
 from graphnorms.segments import Segments
 
 ACTIVATION_FUNCTIONS: Final[dict[str | None, Callable[[Tensor], Tensor]]] = {
@@ -27,35 +27,21 @@ ACTIVATION_FUNCTIONS: Final[dict[str | None, Callable[[Tensor], Tensor]]] = {
 }
 
 
-def segment_normalize(
-    x: Tensor,
-    segments: Segments,
-    *,
-    center: Over | None,
-    scale: Over | None,
-    groups: int,
-    mean_scale: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    activation: str | None,
-    dropout: float,
-    seed: Tensor | None,
-    residual: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+def segment_normalize(x: Tensor, call: Call) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the one equation; see `graphnorms.kernels.api.segment_normalize`.
 
     Returns:
         y, the mean per cell of the centre domain, and the second moment of what the scale
         domain saw, the last two in the accumulation dtype and with their gradients.
     """
-    standard = standardize(x, segments, center, scale, groups, mean_scale, eps)
-    y = transform(standard.o_hat, segments, weight, bias)
-    y = finish(y, activation, dropout, seed)
+    segments = call.segments
+    standard = standardize(x, call)
+    y = transform(standard.o_hat, segments, call.weight, call.bias)
+    y = finish(y, call.activation, call.dropout, call.seed)
     if segments.masked:
         y = torch.where(rows_that_count(segments), y, x.to(y.dtype))
-    if residual is not None:
-        y = y + residual.to(y.dtype)
+    if call.residual is not None:
+        y = y + call.residual.to(y.dtype)
     return y.to(x.dtype), standard.mean, standard.moment
 
 
@@ -72,11 +58,9 @@ class Standardized(NamedTuple):
     """s², per cell of the scale domain."""
 
 
-def standardize(
-    x: Tensor, segments: Segments, center: Over | None, scale: Over | None, groups: int,
-    mean_scale: Tensor | None, eps: float,
-) -> Standardized:  # fmt: skip
+def standardize(x: Tensor, call: Call) -> Standardized:
     """Subtract the scaled mean and divide by the root of the second moment, `(rows, channels)`."""
+    segments, (center, scale, _, groups) = call.segments, call.point
     o = counted(x, segments)  # (rows, channels)
     mean = moment = o.new_zeros((0, 0))
     factor = None
@@ -85,13 +69,13 @@ def standardize(
         shifted = o - spread(pivot, segments, center, o)
         relative = mean_of_cells(shifted, segments, center, groups)
         mean = pivot + relative
-        o = subtract_mean(shifted, pivot, relative, segments, center, mean_scale)
+        o = subtract_mean(shifted, pivot, relative, segments, center, call.mean_scale)
     if scale is not None:
         unit = _units(o.detach(), segments, scale, groups)
         o = o * spread(unit, segments, scale, o)
         squared = mean_of_cells(o * o, segments, scale, groups)
         moment = squared / unit / unit
-        gain = torch.rsqrt(squared + eps * unit * unit)
+        gain = torch.rsqrt(squared + call.eps * unit * unit)
         factor = spread(gain * unit, segments, scale, o)
         o = o * spread(gain, segments, scale, o)
     return Standardized(o, factor, mean, moment)

@@ -28,9 +28,9 @@ from graphnorms.kernels.merging import (
     refuse,
     refuse_second_derivative,
 )
-from graphnorms.kernels.problem import Over, accumulation_dtype
+from graphnorms.kernels.point import Call, Over, Point, accumulation_dtype
 from graphnorms.kernels.ranks import Ranks
-from graphnorms.segments import Segments
+from graphnorms.tracing import outside_graphs
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,42 +63,17 @@ class _Cells(NamedTuple):
     """1/sqrt(moment + eps)."""
 
 
-class _Call(NamedTuple):
-    segments: Segments
+class _Exchange(NamedTuple):
+    """A call and what the ranks have measured for it."""
+
+    call: Call
     ranks: Ranks
-    center: Over | None
-    scale: Over | None
-    groups: int
-    activation: str | None
-    dropout: float
-    seed: Tensor | None
     rows: Tensor
     cells: _Cells
 
 
-def can_be_shared(center: Over | None, scale: Over | None) -> bool:
-    """Whether there is a statistic over rows, which ranks may have some of each."""
-    return bool({center, scale} & {Over.NODES, Over.BOTH})
-
-
-def normalize(
-    x: Tensor,
-    segments: Segments,
-    ranks: Ranks,
-    *,
-    center: Over | None,
-    scale: Over | None,
-    groups: int,
-    mean_scale: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    activation: str | None,
-    dropout: float,
-    seed: Tensor | None,
-    residual: Tensor | None,
-    backend: str,
-) -> tuple[Tensor, Shared]:
+@outside_graphs
+def normalize(x: Tensor, call: Call, ranks: Ranks, backend: str) -> tuple[Tensor, Shared]:
     """Run `segment_normalize` on rows of segments of which other ranks have rows as well.
 
     Segment s is the same one on every rank. Gradients of parameters are sums over the rows of
@@ -109,86 +84,34 @@ def normalize(
         BackendRefusedError: A kernel is asked for by name, or it is a transform's call.
     """
     refuse(backend)
-    affine = (weight, bias)
-    epilogue = (activation, dropout, seed)
+    segments, (center, scale, segment, groups) = call.segments, call.point
     if Over.CHANNELS not in (center, scale):
-        return _over_ranks(
-            x, segments, ranks, center, scale, groups, mean_scale, affine, eps, epilogue, residual,
-            backend,
-        )  # fmt: skip
+        return _over_ranks(x, call, ranks, backend)
     # A statistic within rows needs no other rank: one call for it, one for the other.
     wide = x.to(accumulation_dtype(x.dtype))
-    residual = None if residual is None else residual.to(wide.dtype)
-    plain = (None, 0.0, None)
+    residual = None if call.residual is None else call.residual.to(wide.dtype)
+    first = Call(segments, Point(center, None, segment, groups), call.mean_scale, eps=call.eps)
+    then = call._replace(
+        point=Point(None, scale, segment, groups), mean_scale=None, residual=residual
+    )
     if center is Over.CHANNELS:
-        wide = _within_rows(
-            wide, segments, center, None, groups, mean_scale, (None, None), eps, plain, None
-        )
-        y, shared = _over_ranks(
-            wide, segments, ranks, None, scale, groups, None, affine, eps, epilogue, residual,
-            backend,
-        )  # fmt: skip
+        wide, _, _ = reference.segment_normalize(wide, first)
+        y, shared = _over_ranks(wide, then, ranks, backend)
     else:
-        wide, shared = _over_ranks(
-            wide, segments, ranks, center, None, groups, mean_scale, (None, None), eps, plain,
-            None, backend,
-        )  # fmt: skip
-        y = _within_rows(wide, segments, None, scale, groups, None, affine, eps, epilogue, residual)
+        wide, shared = _over_ranks(wide, first, ranks, backend)
+        y, _, _ = reference.segment_normalize(wide, then)
     return y.to(x.dtype), shared
 
 
-# What `torch.compiler.disable` does, which at import would load all of Dynamo: a compiled model
-# breaks its graph here.
-normalize._torchdynamo_disable = True  # type: ignore[attr-defined]
-
-_Affine = tuple[Tensor | None, Tensor | None]
-_Epilogue = tuple[str | None, float, Tensor | None]
-
-
-def _within_rows(
-    x: Tensor,
-    segments: Segments,
-    center: Over | None,
-    scale: Over | None,
-    groups: int,
-    mean_scale: Tensor | None,
-    affine: _Affine,
-    eps: float,
-    epilogue: _Epilogue,
-    residual: Tensor | None,
-) -> Tensor:
-    activation, dropout, seed = epilogue
-    y, _, _ = reference.segment_normalize(
-        x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
-        weight=affine[0], bias=affine[1], eps=eps, activation=activation, dropout=dropout,
-        seed=seed, residual=residual,
-    )  # fmt: skip
-    return y
-
-
-def _over_ranks(
-    x: Tensor,
-    segments: Segments,
-    ranks: Ranks,
-    center: Over | None,
-    scale: Over | None,
-    groups: int,
-    mean_scale: Tensor | None,
-    affine: _Affine,
-    eps: float,
-    epilogue: _Epilogue,
-    residual: Tensor | None,
-    backend: str,
-) -> tuple[Tensor, Shared]:
-    _check_memory(x, mean_scale, *affine, residual)
+def _over_ranks(x: Tensor, call: Call, ranks: Ranks, backend: str) -> tuple[Tensor, Shared]:
+    given = (x, call.residual, call.mean_scale, call.weight, call.bias)
+    _check_memory(*given)
     with torch.no_grad():
-        own = measure(x, segments, spread=scale is not None, backend=backend)
+        own = measure(x, call.segments, spread=call.point.scale is not None, backend=backend)
         merged = merge(ranks.gather(own), x.shape[1])
-        share = None if mean_scale is None else mean_scale.to(merged.pivot.dtype)
-        cells = _cells_of(merged, center, scale, groups, share, eps)
-    call = _Call(segments, ranks, center, scale, groups, *epilogue, merged.rows, cells)
+        cells = _cells_of(merged, call)
     y: Tensor = _Normalize.apply(  # type: ignore[no-untyped-call]
-        x, residual, mean_scale, *affine, call
+        *given, _Exchange(call, ranks, merged.rows, cells)
     )
     return y, Shared(
         cells.pivot + cells.relative, cells.moment, merged.rows.squeeze(1).to(torch.int64)
@@ -197,20 +120,14 @@ def _over_ranks(
 
 def _check_memory(*tensors: Tensor | None) -> None:
     """Refuse freed tensors by name, which plain torch would read."""
-    names = ("x", "mean_scale", "weight", "bias", "residual")
-    for name, tensor in zip(names, tensors, strict=False):
+    names = ("x", "residual", "mean_scale", "weight", "bias")
+    for name, tensor in zip(names, tensors, strict=True):
         if tensor is not None:
             check_memory(name, tensor)
 
 
-def _cells_of(
-    merged: Merged,
-    center: Over | None,
-    scale: Over | None,
-    groups: int,
-    mean_scale: Tensor | None,
-    eps: float,
-) -> _Cells:
+def _cells_of(merged: Merged, call: Call) -> _Cells:
+    center, scale, _, groups = call.point
     channels = merged.pivot.shape[1]
     none = merged.pivot.new_zeros((0, 0))
     pivot = relative = moment = factor = none
@@ -224,13 +141,14 @@ def _cells_of(
         apart = (merged.pivot - reference.widen(pivot, channels)) + merged.relative
         relative = reference.grouped(apart, groups).mean(2)
         mean = apart - reference.widen(relative, channels)
-    if mean_scale is not None:
-        mean = mean + (1 - mean_scale) * reference.widen(pivot + relative, channels)
+    if call.mean_scale is not None:
+        share = call.mean_scale.to(mean.dtype)
+        mean = mean + (1 - share) * reference.widen(pivot + relative, channels)
     if scale is not None:
         moment = merged.var + mean.square()  # (segments, channels)
         if scale is Over.BOTH:
             moment = reference.grouped(moment, groups).mean(2)  # (segments, groups)
-        factor = torch.rsqrt(moment + eps)
+        factor = torch.rsqrt(moment + call.eps)
     return _Cells(pivot, relative, mean, moment, factor)
 
 
@@ -238,10 +156,11 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, residual: Tensor | None, mean_scale: Tensor | None,
-        weight: Tensor | None, bias: Tensor | None, call: _Call,
+        weight: Tensor | None, bias: Tensor | None, exchange: _Exchange,
     ) -> Tensor:  # fmt: skip
+        call = exchange.call
         segments = call.segments
-        z, _ = _standardize(reference.counted(x, segments), call, mean_scale)
+        z, _ = _standardize(reference.counted(x, segments), exchange, mean_scale)
         y = reference.transform(z, segments, weight, bias)
         y = reference.finish(y, call.activation, call.dropout, call.seed)
         if segments.masked:
@@ -249,7 +168,7 @@ class _Normalize(torch.autograd.Function):
         if residual is not None:
             y = y + residual.to(y.dtype)
         ctx.save_for_backward(x, mean_scale, weight, bias)
-        ctx.call = call
+        ctx.exchange = exchange._replace(call=_without_tensors(call))
         return y.to(x.dtype)
 
     @staticmethod
@@ -257,10 +176,11 @@ class _Normalize(torch.autograd.Function):
         refuse_second_derivative()
         (grad_y,) = grads
         x, mean_scale, weight, bias = ctx.saved_tensors
-        _check_memory(x, mean_scale, weight, bias)
-        call: _Call = ctx.call
+        _check_memory(x, None, mean_scale, weight, bias)
+        exchange: _Exchange = ctx.exchange
+        call = exchange.call
         segments, channels = call.segments, x.shape[1]
-        z, factor = _standardize(reference.counted(x, segments), call, mean_scale)
+        z, factor = _standardize(reference.counted(x, segments), exchange, mean_scale)
         grad = reference.counted(grad_y, segments)
         if call.activation is not None or call.seed is not None:
             if call.seed is not None:
@@ -275,14 +195,14 @@ class _Normalize(torch.autograd.Function):
                 grad = grad * reference.of_rows(weight.to(grad.dtype), segments, grad)
                 sums = sums * torch.cat((weight, weight), -1).to(sums.dtype)
             # The one exchange: without a scale half of it is enough.
-            sums = call.ranks.total(sums if call.scale else sums[:, :channels])
-            grad, mean = _through_statistics(grad, z, factor, sums, call, mean_scale)
+            sums = exchange.ranks.total(sums if call.point.scale else sums[:, :channels])
+            grad, mean = _through_statistics(grad, z, factor, sums, exchange, mean_scale)
             if ctx.needs_input_grad[2]:
                 own = reference.sum_of_segments(grad, segments)
-                of_all = call.cells.pivot + call.cells.relative
+                of_all = exchange.cells.pivot + exchange.cells.relative
                 grad_mean_scale = -(own * reference.widen(of_all, channels)).sum(0)
-            if call.center is not None:
-                grad = grad - reference.spread(mean, segments, call.center, grad)
+            if call.point.center is not None:
+                grad = grad - reference.spread(mean, segments, call.point.center, grad)
             if segments.masked:
                 grad = torch.where(reference.rows_that_count(segments), grad, grad_y.to(grad.dtype))
             grad_x = grad.to(x.dtype)
@@ -296,17 +216,25 @@ class _Normalize(torch.autograd.Function):
         )
 
 
-def _standardize(x: Tensor, call: _Call, mean_scale: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _without_tensors(call: Call) -> Call:
+    """The call without what autograd saves."""
+    return call._replace(mean_scale=None, weight=None, bias=None, residual=None)
+
+
+def _standardize(
+    x: Tensor, exchange: _Exchange, mean_scale: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
     """The rows centred and scaled, and what they were multiplied by."""
-    segments, cells = call.segments, call.cells
-    if call.center is not None:
-        shifted = x - reference.spread(cells.pivot, segments, call.center, x)
+    segments, cells = exchange.call.segments, exchange.cells
+    center, scale, _, _ = exchange.call.point
+    if center is not None:
+        shifted = x - reference.spread(cells.pivot, segments, center, x)
         x = reference.subtract_mean(
-            shifted, cells.pivot, cells.relative, segments, call.center, mean_scale
+            shifted, cells.pivot, cells.relative, segments, center, mean_scale
         )
-    if call.scale is None:
+    if scale is None:
         return x, None
-    factor = reference.spread(cells.factor, segments, call.scale, x)
+    factor = reference.spread(cells.factor, segments, scale, x)
     return x * factor, factor
 
 
@@ -315,7 +243,7 @@ def _through_statistics(
     z: Tensor,
     factor: Tensor | None,
     sums: Tensor,
-    call: _Call,
+    exchange: _Exchange,
     mean_scale: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """The gradient of o, the centred rows, and the scaled mean of it over the centre's cells.
@@ -324,24 +252,25 @@ def _through_statistics(
         grad, z: That of the standardized rows, and they themselves.
         factor: By which o became z; `None` without a scale.
         sums: Of grad and grad z over the rows of all ranks, `(segments, channels)` each.
-        call: The call.
+        exchange: The call, and what the ranks measured.
         mean_scale: How much of the mean was removed.
     """
-    channels, count = z.shape[1], call.rows.clamp(min=1)
+    segments, (center, scale, _, groups) = exchange.call.segments, exchange.call.point
+    channels, count = z.shape[1], exchange.rows.clamp(min=1)
     total = sums[:, :channels]
-    if call.scale is not None and factor is not None:
+    if scale is not None and factor is not None:
         share = sums[:, channels:] / count  # (segments, channels)
-        if call.scale is Over.BOTH:
-            share = reference.grouped(share, call.groups).mean(2)  # (segments, groups)
-        grad = factor * (grad - z * reference.spread(share, call.segments, call.scale, z))
-        each = reference.widen(call.cells.factor, channels)
-        z_sum = each * count * call.cells.mean
+        if scale is Over.BOTH:
+            share = reference.grouped(share, groups).mean(2)  # (segments, groups)
+        grad = factor * (grad - z * reference.spread(share, segments, scale, z))
+        each = reference.widen(exchange.cells.factor, channels)
+        z_sum = each * count * exchange.cells.mean
         total = each * (total - reference.widen(share, channels) * z_sum)
     mean = total / count
     if mean_scale is not None:
         mean = mean * mean_scale.to(mean.dtype)
-    if call.center is Over.BOTH:
-        mean = reference.grouped(mean, call.groups).mean(2)
+    if center is Over.BOTH:
+        mean = reference.grouped(mean, groups).mean(2)
     return grad, mean
 
 

@@ -230,7 +230,6 @@ class Plan:
         command: What repeats the comparison.
         factory: What makes the model, if it is the user's own.
         norms: What makes the layers of norms of the user's own.
-        stack: Trials that are trained at once, at most; see `graphnorms.lab.engines.stack_size`.
         timeout: Seconds that a trial may take; None: as many as it needs.
     """
 
@@ -242,7 +241,6 @@ class Plan:
     command: str
     factory: ModelFactory | None = None
     norms: Sequence[OwnNorm] = ()
-    stack: int = 1
     timeout: float | None = None
 
     @property

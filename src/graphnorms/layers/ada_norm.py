@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Unpack
+
 from torch import Tensor
 
-from graphnorms.kernels import Over
-from graphnorms.kernels.api import normalize
-from graphnorms.kernels.problem import accumulation_dtype, check_residual
-from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_eps, check_features
+from graphnorms.kernels.point import Over, Point, accumulation_dtype
+from graphnorms.layers.base import KernelOptions, Norm
 from graphnorms.layers.constant import constant
-from graphnorms.segments import Segments, as_segments, check_mask
+from graphnorms.segments import Segments
 
 
 class AdaNorm(Norm):
@@ -41,10 +39,7 @@ class AdaNorm(Norm):
         scale: $s$, $C$ in the paper; 1 in the command that the authors give.
         k: How fast the gain falls, 1/10 in the paper.
         eps: $\varepsilon$, in the squared unit of `x`.
-        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
-        dropout: Share of the entries to drop in training.
-        device, dtype: Taken like every layer's; there are no parameters.
-        backend: `"auto"`, or one backend by name, which then never falls back.
+        activation, dropout, device, dtype, backend: See `Norm`.
 
     Raises:
         ValueError: `in_channels`, `scale` or `eps` is not positive, `k` is negative, or `x` is
@@ -54,66 +49,30 @@ class AdaNorm(Norm):
     `machine translation/fairseq/modules/layer_norm.py` of lancopku/AdaNorm at 546faea.
     """
 
-    per_graph = False
-
     def __init__(
         self,
         in_channels: int,
         scale: float = 1.0,
         k: float = 0.1,
         eps: float = 1e-5,
-        *,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
+        **options: Unpack[KernelOptions],
     ) -> None:
-        super().__init__(in_channels, activation, dropout, backend)
-        check_eps(eps)
+        super().__init__(in_channels, eps=eps, **options)
         if not scale > 0:
             raise ValueError(f"scale is {scale}, expected a positive number")
         if not k >= 0:
             raise ValueError(f"k is {k}, expected no negative number")
         self.scale = scale
         self.k = k
-        self.eps = eps
 
-    def reset_parameters(self) -> None:
-        """Do nothing: there are none."""
-
-    def forward(
-        self,
-        x: Tensor,
-        batch: Tensor | Segments | None = None,
-        batch_size: int | None = None,
-        *,
-        residual: Tensor | None = None,
-        mask: Tensor | None = None,
+    def transform(
+        self, x: Tensor, segments: Segments | None, mask: Tensor | None, channels: int
     ) -> Tensor:
-        """Normalize `x`; `batch` makes no difference and is not looked at.
-
-        Args:
-            x: The features.
-            batch, batch_size: Taken like every layer's.
-            residual: Added at the very end.
-            mask: Which nodes count; the others, as padded ones, come out as they are.
-        """
-        check_features(x, self.in_channels)
-        check_residual(residual, x)
-        if mask is not None:
-            check_mask(mask, x.shape[0], x.device)
-        return self._finish(x, residual, mask, self._adapt)
-
-    def _adapt(self, x: Tensor) -> Tensor:
-        wide = x.to(accumulation_dtype(x.dtype))
-        standard, _ = normalize(
-            wide, as_segments(None, rows_of=wide), center=Over.CHANNELS, scale=Over.CHANNELS,
-            weight=None, bias=None, eps=self.eps, activation=None, dropout=0.0, seed=None,
-            residual=None, backend=self.backend,
-        )  # fmt: skip
+        """Standardize every node and multiply it by its gain."""
+        x = x.to(accumulation_dtype(x.dtype))
+        standard = self._standardize(x, Point(Over.CHANNELS, Over.CHANNELS))
         gain = self.scale * (1 - self.k * constant(standard))
-        return (gain * standard).to(x.dtype)
+        return gain * standard
 
     def _own_repr(self) -> str:
         return f"{self.in_channels}, scale={self.scale}, k={self.k}"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.kernels.problem import accumulation_dtype, check_residual
-from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_eps, check_features
+from graphnorms.kernels.point import accumulation_dtype, check_residual
+from graphnorms.layers.base import Norm, PlainOptions
+from graphnorms.layers.checks import check_features
 from graphnorms.layers.neighbourhoods import check_adjacency, targets
-from graphnorms.segments import Segments, check_mask
+from graphnorms.segments import Segments
 
 
 class AdjaNorm(Norm):
@@ -42,9 +44,7 @@ class AdjaNorm(Norm):
         eps: $\varepsilon$, in the squared unit of `x`.
         affine: Whether to learn $\gamma$ and $\beta$.
         bias: Whether $\beta$ is among them.
-        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
-        dropout: Share of the entries to drop in training.
-        device, dtype: Where and how the parameters are made.
+        activation, dropout, device, dtype: See `Norm`.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, `x` is not `(nodes, in_channels)`, or
@@ -56,10 +56,6 @@ class AdjaNorm(Norm):
     neighbourhood.
     """
 
-    per_graph = False
-    weight: Tensor | None
-    bias: Tensor | None
-
     def __init__(
         self,
         in_channels: int,
@@ -67,21 +63,11 @@ class AdjaNorm(Norm):
         affine: bool = True,
         *,
         bias: bool = True,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **options: Unpack[PlainOptions],
     ) -> None:
-        super().__init__(in_channels, activation, dropout)
-        check_eps(eps)
-        self.eps = eps
+        super().__init__(in_channels, eps=eps, **options)
         self.affine = affine
-        self._add_affine(in_channels, affine, device, dtype, bias)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Set `weight` to 1 and `bias` to 0."""
-        self._reset_affine()
+        self._add_parameters(in_channels, options, weight=affine, bias=affine and bias)
 
     def forward(
         self,
@@ -105,36 +91,32 @@ class AdjaNorm(Norm):
         """
         check_features(x, self.in_channels)
         check_residual(residual, x)
-        if mask is not None:
-            check_mask(mask, x.shape[0], x.device)
         edges = check_adjacency(adjacency, x)
-        return self._finish(x, residual, mask, lambda x: self._by_neighbours(x, edges, mask))
+        return self._transformed(x, residual, mask, lambda x: self._by_neighbours(x, edges, mask))
 
     def _by_neighbours(self, x: Tensor, adjacency: Adjacency, mask: Tensor | None) -> Tensor:
-        wide = x.to(accumulation_dtype(x.dtype))
+        x = x.to(accumulation_dtype(x.dtype))
         # Of each row alone: an entry p, the mean relative to it, and the variance.
-        pivot = wide[:, :1].detach()
-        relative = wide - pivot
+        pivot = x[:, :1].detach()
+        relative = x - pivot
         mean = relative.mean(1, keepdim=True)
         relative = relative - mean
         variance = relative.square().mean(1)  # (nodes,)
         mean, pivot = mean[:, 0], pivot[:, 0]
 
         i, j = targets(adjacency), adjacency.index  # (edges,) each
-        weight = None if mask is None else mask.to(wide.dtype)[j]
-        count = 1 + _sum_at(i, wide.new_ones(i.shape), weight, wide)  # the node itself is one
+        weight = None if mask is None else mask.to(x.dtype)[j]
+        count = 1 + _sum_at(i, x.new_ones(i.shape), weight, x)  # the node itself is one
         # How far the mean of row j lies from that of row i: small against p.
         apart = (pivot[j] - pivot[i]) + (mean[j] - mean[i])
-        shift = _sum_at(i, apart, weight, wide) / count  # (nodes,)
+        shift = _sum_at(i, apart, weight, x) / count  # (nodes,)
         spread = variance + shift.square()
-        spread = spread + _sum_at(i, variance[j] + (apart - shift[i]).square(), weight, wide)
+        spread = spread + _sum_at(i, variance[j] + (apart - shift[i]).square(), weight, x)
         rstd = torch.rsqrt(spread / count + self.eps)
         y = (relative - shift.unsqueeze(1)) * rstd.unsqueeze(1)
         if self.weight is not None:
-            y = y * self.weight.to(wide.dtype)
-        if self.bias is not None:
-            y = y + self.bias.to(wide.dtype)
-        return y.to(x.dtype)
+            y = y * self.weight.to(x.dtype)
+        return y if self.bias is None else y + self.bias.to(x.dtype)
 
     def _own_repr(self) -> str:
         return f"{self.in_channels}, affine={self.affine}"

@@ -1,41 +1,112 @@
-"""What every layer has beside its formula: an epilogue and a backend."""
+"""What every layer has beside its formula: arguments, checks, parameters, epilogue, backend."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels.api import Statistics, finish, normalize
 from graphnorms.kernels.dropout import draw_seed
-from graphnorms.kernels.problem import Over, check_activation, check_dropout
+from graphnorms.kernels.point import Call, Point, check_activation, check_dropout, check_residual
 from graphnorms.kernels.ranks import Group, Ranks, as_ranks
-from graphnorms.layers.checks import check_channels
+from graphnorms.layers.checks import check_channels, check_eps, check_features
 from graphnorms.layers.inner import InnerBatchNorm
 from graphnorms.layers.running import RunningStatistics
-from graphnorms.segments import Segments, as_segments
+from graphnorms.segments import Segments, as_segments, check_mask
+
+
+class PlainOptions(TypedDict, total=False):
+    """What every layer takes beside its own arguments; see `Norm`."""
+
+    activation: str | None
+    dropout: float
+    device: torch.device | str | None
+    dtype: torch.dtype | None
+
+
+class KernelOptions(PlainOptions, total=False):
+    """What a layer takes that calls the kernels; see `Norm`."""
+
+    backend: str
+
+
+class NormOptions(KernelOptions, total=False):
+    """What a layer takes that has a statistic over rows; see `Norm`."""
+
+    process_group: Group
+
+
+_DEFAULTS: Final[dict[str, Any]] = {
+    "activation": None,
+    "dropout": 0.0,
+    "device": None,
+    "dtype": None,
+    "backend": "auto",
+    "process_group": None,
+}
+
+Equation = tuple[Point, Tensor | None, Tensor | None, Tensor | None, float]
+"""A point, α, γ, β and ε."""
 
 
 class Norm(RunningStatistics):
-    """A normalization, with activation, dropout and residual fused behind it.
+    r"""A normalization, with activation, dropout and residual fused behind it.
+
+    $$ y = D(f(\mathrm{Norm}(x))) + r $$
+
+    A layer is its formula: either a point of the one equation (see `segment_normalize`), or a
+    `transform` in plain torch. All else is here.
 
     Args:
         in_channels: Number of channels; `None` for a layer that takes any.
-        activation: `None`, or the name of what is fused: see `segment_normalize`.
-        dropout: Share of the entries to drop in training, behind the activation.
+        point: In place of the class's own.
+        eps: $\varepsilon$, in the squared unit of `x`; `None` for a layer without one.
+        activation: $f$: `None`, `"relu"`, `"leaky_relu"` (slope 0.01), `"gelu"` (the exact one) or
+            `"silu"`; fused into the pass of a kernel, where one runs.
+        dropout: Share of the entries that $D$ drops in training, fused as well; no mask is stored.
+        device, dtype: Where and how the parameters are made.
         backend: `"auto"`, or one backend by name, which then never falls back.
+        process_group: Ranks that share the statistics: `"world"`, a `ProcessGroup`, or `None` for
+            the rank alone. Where statistics are those of a graph, every graph is spread over the
+            ranks, under the same id on each; where they are those of the batch, the nodes of all
+            ranks count as one minibatch.
+
+    Raises:
+        ValueError: An argument is outside its range; or a `process_group` is given to a layer that
+            has no statistic over rows.
     """
 
-    in_channels: int
-    statistics_of: str = ""
-    """Whose rows share a statistic: `"batch"`, `"graph"`, or `""` where no rows do."""
-    per_graph: bool = True
-    """Whether the result depends on which graph a row belongs to."""
+    point: Point | None = None
+    """Which entries share a statistic; `None` for a layer with a `transform`."""
+    takes_positions: bool = False
+    """Whether `x` may be `(nodes, …, channels)`, with every position between normalized alone."""
+    size_name: str = "batch_size"
+    """What errors call the number of graphs."""
+    in_channels: Any = None
+    eps: float
+    weight: Any
+    bias: Any
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        cls.__signature__ = _signature(cls)  # type: ignore[attr-defined]
 
     def __init__(
-        self, in_channels: int | None, activation: str | None, dropout: float, backend: str = "auto"
+        self,
+        in_channels: int | None,
+        *,
+        point: Point | None = None,
+        eps: float | None = None,
+        activation: str | None = None,
+        dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        backend: str = "auto",
+        process_group: Group = None,
     ) -> None:
         super().__init__()
         check_activation(activation)
@@ -43,10 +114,103 @@ class Norm(RunningStatistics):
         if in_channels is not None:
             check_channels(in_channels)
             self.in_channels = in_channels
+        if point is not None:
+            self.point = point
+        if eps is not None:
+            check_eps(eps)
+            self.eps = eps
         self.activation = activation
         self.dropout = dropout
         self.backend = backend
         self._ranks: Ranks | None = None
+        self.process_group = process_group
+
+    @property
+    def statistics_of(self) -> str:
+        """Which rows share a statistic: those of the `"batch"` or of a `"graph"`; `""` if none."""
+        segment = "" if self.point is None else self.point.segment
+        return "batch" if segment == "type" else segment
+
+    @property
+    def per_graph(self) -> bool:
+        """Whether the result depends on which graph a row belongs to."""
+        return self.point is not None and self.point.segment == "graph"
+
+    def forward(
+        self,
+        x: Tensor,
+        batch: Tensor | Segments | None = None,
+        batch_size: int | None = None,
+        *,
+        residual: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Normalize `x`.
+
+        Args:
+            x: The features.
+            batch, batch_size: The graph of every node (`None`: all are one graph) and how many
+                graphs there are, or a `Segments`; not looked at by a layer that is not per graph.
+            residual: $r$, added at the very end.
+            mask: Which nodes count; the others, as padded ones, come out as $x + r$.
+        """
+        check_features(x, self.in_channels, positions=self.takes_positions)
+        check_residual(residual, x)
+        shape = x.shape
+        if len(shape) == 2:
+            return self._compute(x, batch, batch_size, residual, mask, shape[1])
+        flat = None if residual is None else residual.flatten(1)
+        y = self._compute(x.flatten(1), batch, batch_size, flat, mask, shape[-1])
+        return y.view(shape)
+
+    def equation(self, x: Tensor, segments: Segments, channels: int) -> Equation:
+        """Return the point of a call, its parameters and ε.
+
+        Args:
+            x: The features, positions flattened: `(nodes, positions * channels)`.
+            segments: The rows that belong together.
+            channels: Channels of one position.
+        """
+        assert self.point is not None
+        return self.point, None, self.weight, self.bias, self.eps
+
+    def transform(
+        self, x: Tensor, segments: Segments | None, mask: Tensor | None, channels: int
+    ) -> Tensor:
+        """Normalize in plain torch, where the layer is no point of the equation.
+
+        Args:
+            x: The features, 0 in masked rows; the result may have a wider dtype.
+            segments: The graphs, for a layer that is per graph.
+            mask: Which rows count.
+            channels: Channels of one position.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has neither a point nor a transform")
+
+    def reset_parameters(self) -> None:
+        """Set `bias` to 0 and all other parameters to 1, where there are any."""
+        for name, parameter in self.named_parameters(recurse=False):
+            nn.init.constant_(parameter, 0.0 if name == "bias" else 1.0)
+
+    def _compute(
+        self,
+        x: Tensor,
+        batch: Tensor | Segments | None,
+        batch_size: int | None,
+        residual: Tensor | None,
+        mask: Tensor | None,
+        channels: int,
+    ) -> Tensor:
+        """Normalize checked features, `(nodes, positions * channels)`."""
+        point = self.point
+        if point is None:
+            segments = self._graphs(x, batch, batch_size, mask) if self.per_graph else None
+            return self._transformed(
+                x, residual, mask, lambda x: self.transform(x, segments, mask, channels)
+            )
+        rows = self._segments(point, x, batch, batch_size, mask)
+        y, _ = self._normalize(x, rows, self.equation(x, rows, channels), residual)
+        return y
 
     @property
     def process_group(self) -> Group:
@@ -92,17 +256,14 @@ class Norm(RunningStatistics):
             module = InnerBatchNorm.of_synchronized(module)
         super().add_module(name, module)
 
-    def _add_affine(
-        self,
-        shape: int | tuple[int, ...],
-        affine: bool,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
-        bias: bool = True,
+    def _add_parameters(
+        self, shape: int | tuple[int, ...], options: PlainOptions, **wanted: bool
     ) -> None:
-        """Register `weight` and `bias`, for `_reset_affine` to set; `None` if not affine."""
-        for name, wanted in (("weight", affine), ("bias", affine and bias)):
-            made = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if wanted else None
+        """Register parameters, `bias` as 0 and others as 1; `None` where one is not wanted."""
+        shape = (shape,) if isinstance(shape, int) else shape
+        for name, present in wanted.items():
+            value = 0.0 if name == "bias" else 1.0
+            made = nn.Parameter(torch.full(shape, value, **place(options))) if present else None
             self.register_parameter(name, made)
 
     def _call_inner(
@@ -122,52 +283,65 @@ class Norm(RunningStatistics):
         y: Tensor = inner(x, **given)
         return y
 
-    def _reset_affine(self) -> None:
-        """Set `weight` to 1 and `bias` to 0, where there are any."""
-        for name, value in (("weight", 1.0), ("bias", 0.0)):
-            parameter = getattr(self, name)
-            if parameter is not None:
-                nn.init.constant_(parameter, value)
-
     def _is_shared(self) -> bool:
         """Whether there are other ranks that share the statistics."""
         return self._ranks is not None and self._ranks.size() > 1
 
     def _graphs(
-        self,
-        x: Tensor,
-        batch: Tensor | Segments | None,
-        batch_size: int | None,
+        self, x: Tensor, batch: Tensor | Segments | None, batch_size: int | None,
         mask: Tensor | None,
-        names: tuple[str, str] = ("batch", "batch_size"),
-    ) -> Segments:
+    ) -> Segments:  # fmt: skip
         """Turn `batch` into Segments, as many on every rank of the layer's process group."""
-        segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask, names=names)
+        segments = as_segments(
+            batch, rows_of=x, num_segments=batch_size, mask=mask, names=("batch", self.size_name)
+        )
         if self._ranks is not None and batch is not None:
             self._ranks.agree(segments)
         return segments
 
+    def _segments(
+        self, point: Point, x: Tensor, batch: Tensor | Segments | None, batch_size: int | None,
+        mask: Tensor | None,
+    ) -> Segments:  # fmt: skip
+        """The segments of a point: the graphs, or all rows."""
+        if point.segment == "graph":
+            return self._graphs(x, batch, batch_size, mask)
+        return as_segments(None, rows_of=x, mask=mask)
+
     def _normalize(
-        self, x: Tensor, segments: Segments, residual: Tensor | None, *, center: Over | None,
-        scale: Over | None, groups: int = 1, mean_scale: Tensor | None = None,
-        weight: Tensor | None, bias: Tensor | None, eps: float, statistics: bool = False,
-        whole: bool = False, plain: bool = False,
-    ) -> tuple[Tensor, Statistics | None]:  # fmt: skip
+        self,
+        x: Tensor,
+        segments: Segments,
+        equation: Equation,
+        residual: Tensor | None = None,
+        *,
+        statistics: bool = False,
+        whole: bool = False,
+        plain: bool = False,
+    ) -> tuple[Tensor, Statistics | None]:
         """Run the primitive with the layer's own epilogue, over its process group.
 
-        With `whole`, no segment is divided over ranks, so that they have nothing to share. With
-        `plain`, there is no epilogue.
+        Args:
+            x, segments, equation, residual: What of.
+            statistics: Whether to return them.
+            whole: Every graph is on one rank: do not synchronize.
+            plain: Leave out activation and dropout.
         """
         share = self.dropout if self.training and not plain else 0.0
-        # Named one by one: to gather and spread keywords costs 3 µs of a small call.
-        return normalize(
-            x, segments, center=center, scale=scale, groups=groups, mean_scale=mean_scale,
-            weight=weight, bias=bias, eps=eps, activation=None if plain else self.activation,
-            dropout=share, seed=draw_seed(x.device) if share else None, residual=residual,
-            backend=self.backend, statistics=statistics, ranks=None if whole else self._ranks,
+        call = Call(
+            segments, *equation, None if plain else self.activation, share,
+            draw_seed(x.device) if share else None, residual,
         )  # fmt: skip
+        ranks = None if whole else self._ranks
+        return normalize(x, call, backend=self.backend, statistics=statistics, ranks=ranks)
 
-    def _finish(
+    def _standardize(self, x: Tensor, point: Point) -> Tensor:
+        """Center and scale every row alone, without parameters."""
+        rows = as_segments(None, rows_of=x)
+        y, _ = self._normalize(x, rows, (point, None, None, None, self.eps), plain=True)
+        return y
+
+    def _transformed(
         self,
         x: Tensor,
         residual: Tensor | None,
@@ -178,6 +352,8 @@ class Norm(RunningStatistics):
 
         The transform sees 0 in masked rows, and may return a wider dtype than that of x.
         """
+        if mask is not None:
+            check_mask(mask, x.shape[0], x.device)
         share = self.dropout if self.training else 0.0
         # What masked rows hold stays out of the gradients, too.
         y = x if mask is None else torch.where(mask.unsqueeze(1), x, 0)
@@ -190,7 +366,7 @@ class Norm(RunningStatistics):
         return y if residual is None else y + residual
 
     def _own_repr(self) -> str:
-        return str(getattr(self, "in_channels", ""))
+        return "" if self.in_channels is None else str(self.in_channels)
 
     def extra_repr(self) -> str:
         """Return PyG's text, and what is fused behind it."""
@@ -203,3 +379,31 @@ class Norm(RunningStatistics):
         if ranks is not None:
             parts.append(f"process_group={ranks}")
         return ", ".join(part for part in parts if part)
+
+
+def place(options: PlainOptions) -> dict[str, Any]:
+    """Device and dtype of the parameters, for what makes them."""
+    return {"device": options.get("device"), "dtype": options.get("dtype")}
+
+
+_OPTIONS: Final = {
+    f"Unpack[{options.__name__}]": [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_DEFAULTS[name],
+            annotation=kind.__forward_arg__,
+        )
+        for name, kind in options.__annotations__.items()
+    ]
+    for options in (PlainOptions, KernelOptions, NormOptions)
+}
+
+
+def _signature(cls: type[Norm]) -> inspect.Signature:
+    """The signature of a layer, with the options of every layer by name."""
+    own = inspect.signature(cls.__init__)
+    parameters = list(own.parameters.values())[1:]  # without self
+    if parameters:
+        parameters[-1:] = _OPTIONS.get(str(parameters[-1].annotation), parameters[-1:])
+    return own.replace(parameters=parameters, return_annotation=own.empty)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from graphnorms.kernels import Over
 from graphnorms.kernels.api import Statistics
-from graphnorms.kernels.problem import check_residual
-from graphnorms.kernels.ranks import Group
-from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import (
-    check_eps,
-    check_features,
-    check_momentum,
-)
+from graphnorms.kernels.point import Over, Point
+from graphnorms.layers.base import Norm, NormOptions, place
+from graphnorms.layers.checks import check_eps, check_momentum
 from graphnorms.layers.inner import InnerBatchNorm, is_untouched, of_inner, reset
 from graphnorms.layers.running import by_running, update_by_batch
-from graphnorms.segments import Segments, as_segments, check_mask
+from graphnorms.segments import Segments, as_segments
 from graphnorms.tracing import is_traced
 
 
@@ -51,13 +45,7 @@ class BatchNorm(Norm):
             by the batch as well.
         allow_single_element: Normalize a batch of one node by the running averages instead of
             refusing it in training.
-        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
-            `"silu"`.
-        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
-        device, dtype: Where and how the parameters are made.
-        backend: `"auto"`, or one backend by name, which then never falls back.
-        process_group: Ranks whose nodes count as one minibatch: `"world"`, a `ProcessGroup`, or
-            `None` for those of the rank alone.
+        activation, dropout, device, dtype, backend, process_group: See `Norm`.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, `momentum` is outside 0 … 1,
@@ -68,8 +56,7 @@ class BatchNorm(Norm):
     (726310a), by whose names parameters and buffers go and whose checkpoints load unchanged.
     """
 
-    statistics_of = "batch"
-    per_graph = False
+    point = Point(Over.NODES, Over.NODES, "batch")
     eps = of_inner("module", "eps")
     momentum = of_inner("module", "momentum")
     track_running_stats = of_inner("module", "track_running_stats")
@@ -85,14 +72,9 @@ class BatchNorm(Norm):
         allow_single_element: bool = False,
         *,
         bias: bool = True,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
-        process_group: Group = None,
+        **options: Unpack[NormOptions],
     ) -> None:
-        super().__init__(in_channels, activation, dropout, backend)
+        super().__init__(in_channels, **options)
         check_eps(eps)
         check_momentum(momentum)
         if allow_single_element and not track_running_stats:
@@ -100,12 +82,10 @@ class BatchNorm(Norm):
                 "'allow_single_element' requires 'track_running_stats' to be set to `True`"
             )
         self.allow_single_element = allow_single_element
-        self.process_group = process_group
         # The holder of the parameters: PyG's keys begin with "module.".
         self.module = InnerBatchNorm(
-            in_channels, eps, momentum, affine, track_running_stats, bias=bias, device=device,
-            dtype=dtype,
-        )  # fmt: skip
+            in_channels, eps, momentum, affine, track_running_stats, bias=bias, **place(options)
+        )
 
     def reset_running_stats(self) -> None:
         """Set the running mean to 0, the running variance to 1 and the counter to 0."""
@@ -115,39 +95,28 @@ class BatchNorm(Norm):
         """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""
         reset(self.module, "reset_parameters")
 
-    def forward(
+    def _compute(
         self,
         x: Tensor,
-        batch: Tensor | Segments | None = None,
-        batch_size: int | None = None,
-        *,
-        residual: Tensor | None = None,
-        mask: Tensor | None = None,
+        batch: Tensor | Segments | None,
+        batch_size: int | None,
+        residual: Tensor | None,
+        mask: Tensor | None,
+        channels: int,
     ) -> Tensor:
-        """Normalize `x`; `batch` makes no difference and is not looked at.
-
-        Args:
-            x: The features.
-            batch, batch_size: Taken like every layer's.
-            residual: Added at the very end.
-            mask: Which nodes count; the others, as padded ones, come out as they are.
-        """
-        check_features(x, self.in_channels)
-        check_residual(residual, x)
         # Not `self.module`, which costs a small call 1 %.
         own: Any = self._modules["module"]
         if is_untouched(own, InnerBatchNorm):
-            return self._compute(own, x, residual, mask)
-        if mask is not None:
-            check_mask(mask, x.shape[0], x.device)
-        return self._finish(
-            x, residual, mask,
-            lambda x: self._call_inner(
-                "module", x, mask, lambda x: self._compute(own, x, None, mask, plain=True)
-            ),
-        )  # fmt: skip
+            return self._with(own, x, residual, mask)
 
-    def _compute(
+        def through_inner(x: Tensor) -> Tensor:
+            return self._call_inner(
+                "module", x, mask, lambda x: self._with(own, x, None, mask, plain=True)
+            )
+
+        return self._transformed(x, residual, mask, through_inner)
+
+    def _with(
         self,
         own: InnerBatchNorm,
         x: Tensor,
@@ -159,21 +128,18 @@ class BatchNorm(Norm):
         """Normalize, with the epilogue unless it is to be `plain`."""
         running_mean, running_var = own.running_mean, own.running_var
         by_batch = own.training or running_mean is None
-        if by_batch and self.allow_single_element and self._rows(x) <= 1:
+        if by_batch and self.allow_single_element and self._count(x) <= 1:
             by_batch = False
         if not by_batch:
             assert running_mean is not None
             assert running_var is not None
-            if mask is not None:
-                check_mask(mask, x.shape[0], x.device)
-            transform = by_running(running_mean, running_var, own.weight, own.bias, own.eps)
-            return transform(x) if plain else self._finish(x, residual, mask, transform)
+            running = by_running(running_mean, running_var, own.weight, own.bias, own.eps)
+            return running(x) if plain else self._transformed(x, residual, mask, running)
         if own.training and x.shape[0] == 1 and not self._is_shared():
             raise self._single_row()
         segments = as_segments(None, rows_of=x, mask=mask)
         y, statistics = self._normalize(
-            x, segments, residual, center=Over.NODES, scale=Over.NODES,
-            weight=own.weight, bias=own.bias, eps=own.eps,
+            x, segments, (self.point, None, own.weight, own.bias, own.eps), residual,
             statistics=own.training and (
                 (running_mean is not None and own.track_running_stats) or self._ranks is not None
             ),
@@ -200,7 +166,7 @@ class BatchNorm(Norm):
             x, segments, statistics, own.momentum,
         )  # fmt: skip
 
-    def _rows(self, x: Tensor) -> int:
+    def _count(self, x: Tensor) -> int:
         """How many rows there are, on all ranks that share statistics."""
         if self._ranks is None:
             return x.shape[0]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Unpack
+
 from torch import Tensor, nn
 
-from graphnorms.kernels.problem import check_residual
-from graphnorms.kernels.ranks import Group
+from graphnorms.kernels.point import check_residual
+from graphnorms.layers.base import NormOptions, place
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.inner import dtype_of
 from graphnorms.layers.points import PointNorm
@@ -40,13 +41,7 @@ class ConditionalNorm(PointNorm):
         center, scale: What is normalized over: see `CustomNorm`.
         groups: Number of channel groups; it divides `in_channels`.
         eps: $\varepsilon$, in the squared unit of `x`.
-        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
-            `"silu"`.
-        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
-        device, dtype: Where and how the parameters are made.
-        backend: `"auto"`, or one backend by name, which then never falls back.
-        process_group: Ranks whose nodes count as one minibatch, and over which every graph is
-            spread, graph by graph under the same id: `"world"`, a `ProcessGroup`, or `None`.
+        activation, dropout, device, dtype, backend, process_group: See `Norm`.
 
     Raises:
         ValueError: `in_channels`, `condition_channels` or `eps` is not positive; `center`,
@@ -68,25 +63,17 @@ class ConditionalNorm(PointNorm):
         scale: str = "graph",
         groups: int = 1,
         eps: float = 1e-5,
-        *,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
-        process_group: Group = None,
+        **options: Unpack[NormOptions],
     ) -> None:
         super().__init__(
-            in_channels, activation, dropout, backend,
-            center=center, scale=scale, groups=groups, eps=eps, own="graph",
-            process_group=process_group,
-        )  # fmt: skip
+            in_channels, center=center, scale=scale, groups=groups, eps=eps, own="graph", **options
+        )
         if condition_channels < 1:
             raise ValueError(
                 f"condition_channels is {condition_channels}, expected a positive number"
             )
         self.condition_channels = condition_channels
-        self.linear = nn.Linear(condition_channels, 2 * in_channels, device=device, dtype=dtype)
+        self.linear = nn.Linear(condition_channels, 2 * in_channels, **place(options))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -132,7 +119,7 @@ class ConditionalNorm(PointNorm):
             both = self.linear(condition.to(dtype_of(self.linear, condition)))
         change, bias = both.chunk(2, dim=1)
         size = graphs if batch_size is None else batch_size
-        return self._at_point(x, batch, size, residual, mask, None, 1 + change, bias)
+        return self._at_points(x, batch, size, residual, mask, (None, 1 + change, bias))
 
     def _own_repr(self) -> str:
         return (

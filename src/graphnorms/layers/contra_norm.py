@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.kernels.problem import accumulation_dtype, check_residual
-from graphnorms.layers.base import Norm
+from graphnorms.kernels.point import accumulation_dtype, check_residual
+from graphnorms.layers.base import Norm, PlainOptions
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.neighbourhoods import check_adjacency, targets
 from graphnorms.layers.precision import without_autocast
-from graphnorms.segments import Segments, as_segments
-from graphnorms.tracing import is_traced
+from graphnorms.segments import Segments
+from graphnorms.tracing import is_traced, is_transformed
 
-_SMALLEST_SQUARE = 1e-24
+_SMALLEST_SQUARE: Final = 1e-24
 """Of a row's length: below it, the row has no direction."""
 
 
@@ -44,7 +44,7 @@ class ContraNorm(Norm):
     It takes time and memory of the sum of the squared sizes of the graphs, padded to the largest;
     in a compiled graph of the squared number of nodes.
 
-    Shapes: `x` and the result `(nodes, channels)`. Precision: in float32 or wider; the result
+    Shapes: `x` and the result `(nodes, channels)`. Precision: in float32 or xr; the result
     has the dtype of `x`.
 
     Args:
@@ -53,9 +53,7 @@ class ContraNorm(Norm):
         temperature: $\tau$.
         mask_neighbours: Whether an `adjacency` counts; `False` for the form of transformers,
             whatever is given.
-        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
-        dropout: Share of the entries to drop in training.
-        device, dtype: Taken like every layer's; there are no parameters.
+        activation, dropout, device, dtype: See `Norm`.
 
     Raises:
         ValueError: `in_channels` or `temperature` is not positive, `scale` is negative, `x` is
@@ -67,19 +65,17 @@ class ContraNorm(Norm):
     `ViT_imagenet/models.py` with `identity`.
     """
 
+    per_graph = True
+
     def __init__(
         self,
         in_channels: int,
         scale: float = 0.1,
         temperature: float = 1.0,
         mask_neighbours: bool = True,
-        *,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **options: Unpack[PlainOptions],
     ) -> None:
-        super().__init__(in_channels, activation, dropout)
+        super().__init__(in_channels, **options)
         if not scale >= 0:
             raise ValueError(f"scale is {scale}, expected no negative number")
         if not temperature > 0:
@@ -87,9 +83,6 @@ class ContraNorm(Norm):
         self.scale = scale
         self.temperature = temperature
         self.mask_neighbours = mask_neighbours
-
-    def reset_parameters(self) -> None:
-        """Do nothing: there are none."""
 
     def forward(
         self,
@@ -114,26 +107,25 @@ class ContraNorm(Norm):
         check_residual(residual, x)
         if adjacency is not None:
             check_adjacency(adjacency, x)
-        segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
-        return self._finish(x, residual, mask, lambda x: self._push(x, segments, adjacency))
+        segments = self._graphs(x, batch, batch_size, mask)
+        return self._transformed(x, residual, mask, lambda x: self._push(x, segments, adjacency))
 
     def _push(self, x: Tensor, segments: Segments, adjacency: Adjacency | None) -> Tensor:
         blocks = _blocks(segments)
-        wide = x.to(accumulation_dtype(x.dtype))
-        length = wide.square().sum(1, keepdim=True).clamp(min=_SMALLEST_SQUARE).sqrt()
+        x = x.to(accumulation_dtype(x.dtype))
+        length = x.square().sum(1, keepdim=True).clamp(min=_SMALLEST_SQUARE).sqrt()
         ends = None
         if adjacency is not None and self.mask_neighbours:
             itself = torch.arange(x.shape[0], device=x.device)
             ends = torch.cat((targets(adjacency), itself)), torch.cat((adjacency.index, itself))
         # Products in half precision would lose what tells alike nodes apart.
         with without_autocast(x):
-            padded, direction = blocks.pad(wide), blocks.pad(wide / length)
+            padded, direction = blocks.pad(x), blocks.pad(x / length)
             allowed = blocks.allowed(segments, ends)  # (blocks, nodes, nodes)
             alike = direction @ direction.mT / self.temperature
             alike = alike.masked_fill(~allowed, torch.finfo(alike.dtype).min)
             share = torch.softmax(alike, 2) * allowed
-            y = (1 + self.scale) * wide - self.scale * blocks.rows_of(share @ padded)
-        return y.to(x.dtype)
+            return (1 + self.scale) * x - self.scale * blocks.rows_of(share @ padded)
 
     def _own_repr(self) -> str:
         everybody = "" if self.mask_neighbours else ", mask_neighbours=False"
@@ -183,7 +175,7 @@ def _blocks(segments: Segments) -> _Blocks:
     index = segments.index
     here = torch.arange(rows, device=index.device)
     unreadable = is_traced() or index.is_meta
-    if not (unreadable or torch._C._are_functorch_transforms_active()):
+    if not (unreadable or is_transformed()):
         number = segments.num_segments
         longest = int(segments.counts.max()) if number else 0
         if number * longest**2 <= rows**2:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Final, Unpack
+
 from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
-from graphnorms.kernels.problem import check_residual
-from graphnorms.kernels.ranks import Group
-from graphnorms.layers.checks import check_features
+from graphnorms.layers.base import NormOptions
 from graphnorms.layers.points import PointNorm
 from graphnorms.segments import Segments
 
-_SHIFTS = ("fixed", "learned")
+_SHIFTS: Final = ("fixed", "learned")
 
 
 class CustomNorm(PointNorm):
@@ -57,13 +56,7 @@ class CustomNorm(PointNorm):
         eps: $\varepsilon$, in the squared unit of `x`.
         affine: Whether to learn $\gamma$ and $\beta$.
         bias: Whether $\beta$ is among them.
-        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
-            `"silu"`.
-        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
-        device, dtype: Where and how the parameters are made.
-        backend: `"auto"`, or one backend by name, which then never falls back.
-        process_group: Ranks whose nodes count as one minibatch, and over which every graph is
-            spread, graph by graph under the same id: `"world"`, a `ProcessGroup`, or `None`.
+        activation, dropout, device, dtype, backend, process_group: See `Norm`.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive; a name is unknown; centre and scale
@@ -74,8 +67,6 @@ class CustomNorm(PointNorm):
     Source: the equation is that of `graphnorms.segment_normalize`.
     """
 
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
     mean_scale: nn.Parameter | None
 
     def __init__(
@@ -89,17 +80,9 @@ class CustomNorm(PointNorm):
         affine: bool = True,
         *,
         bias: bool = True,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
-        process_group: Group = None,
+        **options: Unpack[NormOptions],
     ) -> None:
-        super().__init__(
-            in_channels, activation, dropout, backend,
-            center=center, scale=scale, groups=groups, eps=eps, process_group=process_group,
-        )  # fmt: skip
+        super().__init__(in_channels, center=center, scale=scale, groups=groups, eps=eps, **options)
         if shift not in _SHIFTS:
             raise unknown_name("shift", str(shift), _SHIFTS)
         if shift == "learned" and center == "none":
@@ -108,40 +91,20 @@ class CustomNorm(PointNorm):
             )
         self.shift = shift
         self.affine = affine
-        for name, present in (
-            ("weight", affine), ("bias", affine and bias), ("mean_scale", shift == "learned")
-        ):  # fmt: skip
-            empty = torch.empty(in_channels, device=device, dtype=dtype) if present else None
-            self.register_parameter(name, None if empty is None else nn.Parameter(empty))
-        self.reset_parameters()
+        wanted = {"weight": affine, "bias": affine and bias, "mean_scale": shift == "learned"}
+        self._add_parameters(in_channels, options, **wanted)
 
-    def reset_parameters(self) -> None:
-        """Set `weight` and `mean_scale` to 1 and `bias` to 0."""
-        for name, parameter in self.named_parameters():
-            nn.init.constant_(parameter, 0.0 if name == "bias" else 1.0)
-
-    def forward(
+    def _compute(
         self,
         x: Tensor,
-        batch: Tensor | Segments | None = None,
-        batch_size: int | None = None,
-        *,
-        residual: Tensor | None = None,
-        mask: Tensor | None = None,
+        batch: Tensor | Segments | None,
+        batch_size: int | None,
+        residual: Tensor | None,
+        mask: Tensor | None,
+        channels: int,
     ) -> Tensor:
-        """Normalize `x`; `batch` is looked at only where a domain goes over graphs.
-
-        Args:
-            x: The features.
-            batch, batch_size: The graph of every node and how many there are, or a `Segments`.
-            residual: Added at the very end.
-            mask: Which nodes count; the others, as padded ones, come out as they are.
-        """
-        check_features(x, self.in_channels)
-        check_residual(residual, x)
-        return self._at_point(
-            x, batch, batch_size, residual, mask, self.mean_scale, self.weight, self.bias
-        )
+        parameters = (self.mean_scale, self.weight, self.bias)
+        return self._at_points(x, batch, batch_size, residual, mask, parameters)
 
     def _own_repr(self) -> str:
         return (

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor, nn
 
-from graphnorms.kernels import Over
 from graphnorms.kernels.merging import merge_moments
-from graphnorms.kernels.problem import accumulation_dtype, check_residual, widest_float
+from graphnorms.kernels.point import Over, Point, accumulation_dtype, widest_float
 from graphnorms.kernels.ranks import Group
-from graphnorms.layers.base import Norm
+from graphnorms.layers.base import Norm, PlainOptions, place
 from graphnorms.layers.checks import check_eps, check_features, check_momentum
 from graphnorms.layers.inner import InnerBatchNorm, dtype_of, is_untouched, of_inner, reset
 from graphnorms.layers.precision import without_autocast
 from graphnorms.layers.product import product
 from graphnorms.layers.running import by_running, update_running
-from graphnorms.segments import Segments, as_segments, check_mask
+from graphnorms.segments import Segments, as_segments
 
 _LARGE = 1e8
 """The size up to which squares of features, and -3/2 powers of them, are well within float32."""
@@ -63,11 +64,7 @@ class DiffGroupNorm(Norm):
         affine: Whether to learn $\gamma$ and $\beta$.
         track_running_stats: Whether to keep running averages; without them `eval()` normalizes
             by the batch as well.
-        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
-        dropout: Share of the entries to drop in training.
-        device, dtype: Where and how the parameters are made.
-        process_group: Ranks whose nodes count as one minibatch: `"world"`, a `ProcessGroup`, or
-            `None` for those of the rank alone.
+        activation, dropout, device, dtype, process_group: See `Norm`.
 
     Raises:
         ValueError: `in_channels`, `groups` or `eps` is not positive, `momentum` is outside
@@ -94,59 +91,33 @@ class DiffGroupNorm(Norm):
         affine: bool = True,
         track_running_stats: bool = True,
         *,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
         process_group: Group = None,
+        **options: Unpack[PlainOptions],
     ) -> None:
-        super().__init__(in_channels, activation, dropout)
+        super().__init__(in_channels, process_group=process_group, **options)
         if groups < 1:
             raise ValueError(f"groups is {groups}, expected a positive number")
         check_eps(eps)
         check_momentum(momentum)
-        self.process_group = process_group
         self.groups = groups
         self.lamda = lamda
-        self.lin = nn.Linear(in_channels, groups, bias=False, device=device, dtype=dtype)
+        self.lin = nn.Linear(in_channels, groups, bias=False, **place(options))
         # The holder of the parameters: PyG's keys begin with "norm.".
         self.norm = InnerBatchNorm(
-            groups * in_channels, eps, momentum, affine, track_running_stats,
-            device=device, dtype=dtype,
-        )  # fmt: skip
+            groups * in_channels, eps, momentum, affine, track_running_stats, **place(options)
+        )
 
     def reset_parameters(self) -> None:
         """Draw `lin.weight`, set the others to 1 and 0, and reset the running statistics."""
         for module in (self.lin, self.norm):
             reset(module, "reset_parameters")
 
-    def forward(
-        self,
-        x: Tensor,
-        batch: Tensor | Segments | None = None,
-        batch_size: int | None = None,
-        *,
-        residual: Tensor | None = None,
-        mask: Tensor | None = None,
+    def transform(
+        self, x: Tensor, segments: Segments | None, mask: Tensor | None, channels: int
     ) -> Tensor:
-        """Normalize `x`; `batch` makes no difference and is not looked at.
-
-        Args:
-            x: The features.
-            batch, batch_size: Taken like every layer's.
-            residual: Added at the very end.
-            mask: Which nodes count; the others, as padded ones, come out as they are.
-        """
-        check_features(x, self.in_channels)
-        check_residual(residual, x)
-        if mask is not None:
-            check_mask(mask, x.shape[0], x.device)
-
-        def transform(x: Tensor) -> Tensor:
-            x = x.to(accumulation_dtype(x.dtype))
-            return x + self.lamda * self._sum_of_groups(x, mask)
-
-        return self._finish(x, residual, mask, transform)
+        """Add the share of the normalized groups."""
+        x = x.to(accumulation_dtype(x.dtype))
+        return x + self.lamda * self._sum_of_groups(x, mask)
 
     def _sum_of_groups(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """The normalized groups together, `(nodes, channels)`."""
@@ -156,13 +127,15 @@ class DiffGroupNorm(Norm):
         with without_autocast(x):
             share = torch.softmax(self.lin(x.to(dtype_of(self.lin, x))).to(x.dtype), 1)
             products = (share.unsqueeze(2) * x.unsqueeze(1)).flatten(1)
-            groups = self._call_inner("norm", products, mask, lambda z: self._standardize(z, mask))
+            groups = self._call_inner(
+                "norm", products, mask, lambda z: self._normalize_products(z, mask)
+            )
         return groups.view(-1, self.groups, self.in_channels).sum(1)
 
     def _takes_the_batch(self) -> bool:
         return self.norm.training or self.norm.running_mean is None
 
-    def _standardize(self, products: Tensor, mask: Tensor | None) -> Tensor:
+    def _normalize_products(self, products: Tensor, mask: Tensor | None) -> Tensor:
         """The BatchNorm of all products, `(nodes, groups * channels)`."""
         norm = self.norm
         if not self._takes_the_batch():
@@ -172,10 +145,12 @@ class DiffGroupNorm(Norm):
                 norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps
             )(products)  # fmt: skip
         y, found = self._normalize(
-            products, as_segments(None, rows_of=products, mask=mask), None, center=Over.NODES,
-            scale=Over.NODES, weight=norm.weight, bias=norm.bias, eps=norm.eps,
-            statistics=True, plain=True,
-        )  # fmt: skip
+            products,
+            as_segments(None, rows_of=products, mask=mask),
+            (Point(Over.NODES, Over.NODES), None, norm.weight, norm.bias, norm.eps),
+            statistics=True,
+            plain=True,
+        )
         if found is not None and self._tracks():
             rows = None if mask is None else mask.sum().to(products.dtype)
             rows = rows if found.counts is None else found.counts[0].to(products.dtype)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.kernels import Over, aggregate
-from graphnorms.kernels.api import normalize
-from graphnorms.kernels.problem import accumulation_dtype, check_residual
-from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_eps, check_features
+from graphnorms.kernels import aggregate
+from graphnorms.kernels.point import Over, Point, accumulation_dtype, check_residual
+from graphnorms.layers.base import KernelOptions, Norm, place
+from graphnorms.layers.checks import check_features
 from graphnorms.layers.inner import dtype_of
 from graphnorms.layers.neighbourhoods import check_adjacency
-from graphnorms.segments import Segments, as_segments, check_mask
+from graphnorms.segments import Segments
 
 
 class Granola(Norm):
@@ -43,10 +43,7 @@ class Granola(Norm):
         hidden_channels: Their width; `None` for `in_channels`.
         random_channels: Width of $r$; `None` for `in_channels`, 0 for no random features.
         eps: $\varepsilon$ of $\hat x$, in the squared unit of `x`.
-        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
-        dropout: Share of the entries to drop in training.
-        device, dtype: Where and how the parameters are made.
-        backend: `"auto"`, or one backend by name, which then never falls back.
+        activation, dropout, device, dtype, backend: See `Norm`.
 
     Raises:
         ValueError: `in_channels`, `num_layers`, `hidden_channels` or `eps` is not positive,
@@ -60,8 +57,6 @@ class Granola(Norm):
     read.
     """
 
-    per_graph = False
-
     def __init__(
         self,
         in_channels: int,
@@ -69,15 +64,9 @@ class Granola(Norm):
         hidden_channels: int | None = None,
         random_channels: int | None = None,
         eps: float = 1e-5,
-        *,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
+        **options: Unpack[KernelOptions],
     ) -> None:
-        super().__init__(in_channels, activation, dropout, backend)
-        check_eps(eps)
+        super().__init__(in_channels, eps=eps, **options)
         hidden = in_channels if hidden_channels is None else hidden_channels
         drawn = in_channels if random_channels is None else random_channels
         for name, number, least in (
@@ -87,14 +76,13 @@ class Granola(Norm):
         ):
             if number < least:
                 raise ValueError(f"{name} is {number}, expected {least} or more")
-        self.eps = eps
         self.random_channels = drawn
         widths = [in_channels + drawn, *[hidden] * num_layers]
         self.layers = nn.ModuleList(
-            nn.Linear(before, after, device=device, dtype=dtype)
+            nn.Linear(before, after, **place(options))
             for before, after in itertools.pairwise(widths)
         )
-        self.head = nn.Linear(hidden, 2 * in_channels, device=device, dtype=dtype)
+        self.head = nn.Linear(hidden, 2 * in_channels, **place(options))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -130,8 +118,6 @@ class Granola(Norm):
         """
         check_features(x, self.in_channels)
         check_residual(residual, x)
-        if mask is not None:
-            check_mask(mask, x.shape[0], x.device)
         edges = check_adjacency(adjacency, x)
         shape = (x.shape[0], self.random_channels)
         if random_features is None:
@@ -144,26 +130,21 @@ class Granola(Norm):
                 f"{shape}"
             )
         drawn = random_features
-        return self._finish(x, residual, mask, lambda x: self._adapt(x, drawn, edges, mask))
+        return self._transformed(x, residual, mask, lambda x: self._adapt(x, drawn, edges, mask))
 
     def _adapt(
         self, x: Tensor, random_features: Tensor, adjacency: Adjacency, mask: Tensor | None
     ) -> Tensor:
-        wide = x.to(accumulation_dtype(x.dtype))
-        h = torch.cat((wide, random_features.to(wide.dtype)), 1)
+        x = x.to(accumulation_dtype(x.dtype))
+        h = torch.cat((x, random_features.to(x.dtype)), 1)
         for layer in self.layers:
             if mask is not None:
                 h = torch.where(mask.unsqueeze(1), h, 0)
             h = aggregate(h, adjacency, self_weight=1.0, backend=self.backend)
             h = torch.relu(layer(h.to(dtype_of(layer, h))))
-        gain, shift = self.head(h.to(dtype_of(self.head, h))).to(wide.dtype).chunk(2, dim=1)
-        standard, _ = normalize(
-            wide, as_segments(None, rows_of=wide), center=Over.CHANNELS, scale=Over.CHANNELS,
-            weight=None, bias=None, eps=self.eps, activation=None, dropout=0.0, seed=None,
-            residual=None, backend=self.backend,
-        )  # fmt: skip
-        y: Tensor = gain * standard + shift
-        return y.to(x.dtype)
+        gain, shift = self.head(h.to(dtype_of(self.head, h))).to(x.dtype).chunk(2, dim=1)
+        y: Tensor = gain * self._standardize(x, Point(Over.CHANNELS, Over.CHANNELS)) + shift
+        return y
 
     def _own_repr(self) -> str:
         return f"{self.in_channels}, random_channels={self.random_channels}"

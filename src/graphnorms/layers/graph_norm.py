@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Unpack
+
 from torch import Tensor, nn
 
-from graphnorms.kernels import Over
-from graphnorms.kernels.problem import check_residual
-from graphnorms.kernels.ranks import Group
-from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import (
-    check_eps,
-    check_features,
-)
+from graphnorms.kernels.point import Over, Point
+from graphnorms.layers.base import Equation, Norm, NormOptions
 from graphnorms.segments import Segments
 
 
@@ -43,13 +38,7 @@ class GraphNorm(Norm):
         in_channels: Number of channels.
         eps: $\varepsilon$, in the squared unit of `x`. The authors' code has 1e-6, PyG 1e-5.
         bias: Whether to learn $\beta$.
-        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
-            `"silu"`.
-        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
-        device, dtype: Where and how the parameters are made.
-        backend: `"auto"`, or one backend by name, which then never falls back.
-        process_group: Ranks over which every graph is spread, graph by graph under the same id:
-            `"world"`, a `ProcessGroup`, or `None` where a rank has whole graphs.
+        activation, dropout, device, dtype, backend, process_group: See `Norm`.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, `x` is not `(nodes, in_channels)`,
@@ -61,8 +50,9 @@ class GraphNorm(Norm):
     unchanged.
     """
 
-    statistics_of = "graph"
-    bias: Tensor | None
+    point = Point(Over.NODES, Over.NODES, "graph")
+    takes_positions = True
+    mean_scale: nn.Parameter
 
     def __init__(
         self,
@@ -70,64 +60,16 @@ class GraphNorm(Norm):
         eps: float = 1e-5,
         *,
         bias: bool = True,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
-        process_group: Group = None,
+        **options: Unpack[NormOptions],
     ) -> None:
-        super().__init__(in_channels, activation, dropout, backend)
-        check_eps(eps)
-        self.eps = eps
-        self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-        if bias:
-            self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
-        self.mean_scale = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-        self.process_group = process_group
-        self.reset_parameters()
+        super().__init__(in_channels, eps=eps, **options)
+        self._add_parameters(in_channels, options, weight=True, bias=bias, mean_scale=True)
 
-    def reset_parameters(self) -> None:
-        """Set `weight` and `mean_scale` to 1 and `bias` to 0."""
-        nn.init.ones_(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-        nn.init.ones_(self.mean_scale)
-
-    def forward(
-        self,
-        x: Tensor,
-        batch: Tensor | Segments | None = None,
-        batch_size: int | None = None,
-        *,
-        residual: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> Tensor:
-        """Normalize the graphs of `x`; `batch` names the graph of every node (`None`: one).
-
-        Args:
-            x: The features.
-            batch, batch_size: The graph of every node and how many there are, or a `Segments`.
-            residual: Added at the very end.
-            mask: Which nodes count; the others, as padded ones, come out as they are.
-        """
-        check_features(x, self.in_channels, positions=True)
-        check_residual(residual, x)
-        segments = self._graphs(x, batch, batch_size, mask)
-        weight: Tensor = self.weight
-        bias = self.bias
-        mean_scale: Tensor = self.mean_scale
-        shape = x.shape
-        if len(shape) > 2:
-            copies = shape[1:-1].numel()
-            x = x.flatten(1)
-            residual = None if residual is None else residual.flatten(1)
-            weight, mean_scale = weight.repeat(copies), mean_scale.repeat(copies)
-            bias = None if bias is None else bias.repeat(copies)
-        y, _ = self._normalize(
-            x, segments, residual, center=Over.NODES, scale=Over.NODES,
-            mean_scale=mean_scale, weight=weight, bias=bias, eps=self.eps,
-        )  # fmt: skip
-        return y if len(shape) == 2 else y.view(shape)
+    def equation(self, x: Tensor, segments: Segments, channels: int) -> Equation:
+        """Return the point, with the parameters once for each position."""
+        copies = x.shape[1] // channels
+        parameters = (self.mean_scale, self.weight, self.bias)
+        if copies == 1:
+            return self.point, *parameters, self.eps
+        repeated = [None if each is None else each.repeat(copies) for each in parameters]
+        return self.point, repeated[0], repeated[1], repeated[2], self.eps

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Final, Unpack
 
-from graphnorms.kernels.ranks import Group
-from graphnorms.layers.norm_of_groups import NormOfGroups
+from graphnorms.errors import unknown_name
+from graphnorms.kernels.point import Over, Point
+from graphnorms.layers.base import Norm, NormOptions
+from graphnorms.layers.checks import check_channels, check_groups
+
+_MODES: Final = {"graph": Over.BOTH, "node": Over.CHANNELS}
 
 
-class GroupNorm(NormOfGroups):
+class GroupNorm(Norm):
     r"""Normalize each group of channels, over a node or over all nodes of a graph.
 
     The channels are cut into groups of neighbours, all of one size. With $S$ the entries of a
@@ -33,13 +37,7 @@ class GroupNorm(NormOfGroups):
         affine: Whether to learn $\gamma$ and $\beta$.
         bias: Whether $\beta$ is among them.
         mode: `"node"` or `"graph"`.
-        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
-            `"silu"`.
-        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
-        device, dtype: Where and how the parameters are made.
-        backend: `"auto"`, or one backend by name, which then never falls back.
-        process_group: Ranks over which every graph is spread, graph by graph under the same id:
-            `"world"`, a `ProcessGroup`, or `None` where a rank has whole graphs.
+        activation, dropout, device, dtype, backend, process_group: See `Norm`.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, `num_groups` does not divide
@@ -59,18 +57,19 @@ class GroupNorm(NormOfGroups):
         mode: str = "node",
         *,
         bias: bool = True,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
-        process_group: Group = None,
+        **options: Unpack[NormOptions],
     ) -> None:
-        super().__init__(
-            in_channels, num_groups, eps, affine, mode, bias=bias, activation=activation,
-            dropout=dropout, device=device, dtype=dtype, backend=backend,
-            process_group=process_group,
-        )  # fmt: skip
+        if mode not in _MODES:
+            raise unknown_name("mode", str(mode), _MODES)
+        check_channels(in_channels)
+        check_groups("num_groups", num_groups, in_channels)
+        over = _MODES[mode]
+        point = Point(over, over, "graph" if mode == "graph" else "", num_groups)
+        super().__init__(in_channels, point=point, eps=eps, **options)
+        self.num_groups = num_groups
+        self.affine = affine
+        self.mode = mode
+        self._add_parameters(in_channels, options, weight=affine, bias=affine and bias)
 
     def _own_repr(self) -> str:
         return f"{self.in_channels}, {self.num_groups}, affine={self.affine}, mode={self.mode}"

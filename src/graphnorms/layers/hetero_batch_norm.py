@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from graphnorms.kernels import Over
-from graphnorms.kernels.problem import check_residual
-from graphnorms.kernels.ranks import Group
-from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_eps, check_features, check_momentum
+from graphnorms.kernels.point import Over, Point, check_residual
+from graphnorms.layers.base import Norm, NormOptions, place
+from graphnorms.layers.checks import check_features, check_momentum
 from graphnorms.layers.node_types import as_types, check_types
-from graphnorms.layers.running import by_running, check_not_batched, reset_averages, running_dtype
+from graphnorms.layers.running import add_averages, by_running, check_not_batched, reset_averages
 from graphnorms.segments import Segments
 
 
@@ -53,13 +51,7 @@ class HeteroBatchNorm(Norm):
         bias: Whether $\beta$ is among them.
         track_running_stats: Whether to keep running averages; without them `eval()` normalizes
             by the batch as well.
-        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
-            `"silu"`.
-        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
-        device, dtype: Where and how the parameters are made.
-        backend: `"auto"`, or one backend by name, which then never falls back.
-        process_group: Ranks whose nodes count as one minibatch: `"world"`, a `ProcessGroup`, or
-            `None` for those of the rank alone.
+        activation, dropout, device, dtype, backend, process_group: See `Norm`.
 
     Raises:
         ValueError: `in_channels`, `num_types` or `eps` is not positive, `momentum` is outside
@@ -69,10 +61,7 @@ class HeteroBatchNorm(Norm):
     2.8 (726310a), by whose names parameters and buffers go and whose checkpoints load unchanged.
     """
 
-    statistics_of = "batch"
-    per_graph = False
-    weight: Tensor | None
-    bias: Tensor | None
+    point = Point(Over.NODES, Over.NODES, "type")
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
@@ -88,37 +77,22 @@ class HeteroBatchNorm(Norm):
         track_running_stats: bool = True,
         *,
         bias: bool = True,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
-        process_group: Group = None,
+        **options: Unpack[NormOptions],
     ) -> None:
-        super().__init__(in_channels, activation, dropout, backend)
+        super().__init__(in_channels, eps=eps, **options)
         check_types(num_types)
-        check_eps(eps)
         check_momentum(momentum)
         self.num_types = num_types
-        self.eps = eps
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track_running_stats
         shape = (num_types, in_channels)
-        self._add_affine(shape, affine, device, dtype, bias)
-        mean = var = counter = of_type = None
-        if track_running_stats:
-            mean = torch.empty(shape, device=device, dtype=running_dtype(dtype))
-            var = torch.empty_like(mean)
-            counter = torch.tensor(0, dtype=torch.long, device=device)
-            of_type = torch.zeros((num_types, 2), dtype=torch.long, device=device)
-        self.register_buffer("running_mean", mean)
-        self.register_buffer("running_var", var)
-        self.register_buffer("num_batches_tracked", counter)
+        self._add_parameters(shape, options, weight=affine, bias=affine and bias)
+        add_averages(self, shape, wanted=track_running_stats, **place(options))
+        counter = self.num_batches_tracked
         # Batches with at least one and at least two nodes of the type. PyG has no such key.
+        of_type = None if counter is None else counter.expand(num_types, 2).clone()
         self.register_buffer("batches_of_type", of_type, persistent=False)
-        self.process_group = process_group
-        self.reset_parameters()
 
     def reset_running_stats(self) -> None:
         """Set the running means to 0, the running variances to 1 and the counters to 0."""
@@ -129,9 +103,9 @@ class HeteroBatchNorm(Norm):
     def reset_parameters(self) -> None:
         """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""
         self.reset_running_stats()
-        self._reset_affine()
+        super().reset_parameters()
 
-    def forward(
+    def forward(  # type: ignore[override]  # PyG's arguments
         self,
         x: Tensor,
         type_vec: Tensor | Segments | None = None,
@@ -152,21 +126,15 @@ class HeteroBatchNorm(Norm):
         check_features(x, self.in_channels)
         check_residual(residual, x)
         types = as_types(type_vec, type_ptr, rows_of=x, num_types=self.num_types, mask=mask)
-        tracked = self.track_running_stats and self.running_mean is not None
-        if tracked and not self.training:
-            assert self.running_mean is not None
-            assert self.running_var is not None
-            return self._finish(
-                x, residual, mask,
-                by_running(
-                    self.running_mean, self.running_var, self.weight, self.bias, self.eps,
-                    types.index.clamp(max=self.num_types - 1),  # masked rows have a number behind
-                ),
-            )  # fmt: skip
+        mean, var = self.running_mean, self.running_var
+        tracked = self.track_running_stats and mean is not None
+        if tracked and not self.training and mean is not None and var is not None:
+            kinds = types.index.clamp(max=self.num_types - 1)  # masked rows have a number behind
+            running = by_running(mean, var, self.weight, self.bias, self.eps, kinds)
+            return self._transformed(x, residual, mask, running)
         y, statistics = self._normalize(
-            x, types, residual, center=Over.NODES, scale=Over.NODES,
-            weight=self.weight, bias=self.bias, eps=self.eps, statistics=tracked,
-        )  # fmt: skip
+            x, types, self.equation(x, types, x.shape[1]), residual, statistics=tracked
+        )
         if statistics is not None and (x.shape[0] or statistics.counts is not None):
             counts = types.counts if statistics.counts is None else statistics.counts
             self._track(counts.unsqueeze(1), statistics.mean(), statistics.moment())

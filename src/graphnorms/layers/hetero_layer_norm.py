@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
-import torch
 from torch import Tensor
 
 from graphnorms.errors import unknown_name
-from graphnorms.kernels import Over
-from graphnorms.kernels.problem import check_residual
-from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_eps, check_features
+from graphnorms.kernels.point import Over, Point, check_residual
+from graphnorms.layers.base import KernelOptions, Norm
+from graphnorms.layers.checks import check_features
 from graphnorms.layers.node_types import as_types, check_types
 from graphnorms.segments import Segments
 
@@ -40,11 +39,7 @@ class HeteroLayerNorm(Norm):
         affine: Whether to learn $\gamma$ and $\beta$.
         bias: Whether $\beta$ is among them.
         mode: `"node"`, the only one.
-        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
-            `"silu"`.
-        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
-        device, dtype: Where and how the parameters are made.
-        backend: `"auto"`, or one backend by name, which then never falls back.
+        activation, dropout, device, dtype, backend: See `Norm`.
 
     Raises:
         ValueError: `in_channels`, `num_types` or `eps` is not positive, `mode` is unknown, `x` is
@@ -54,9 +49,7 @@ class HeteroLayerNorm(Norm):
     (726310a), by whose names parameters go and whose checkpoints load unchanged.
     """
 
-    per_graph = False
-    weight: Tensor | None
-    bias: Tensor | None
+    point = Point(Over.CHANNELS, Over.CHANNELS)
 
     def __init__(
         self,
@@ -67,28 +60,17 @@ class HeteroLayerNorm(Norm):
         mode: str = "node",
         *,
         bias: bool = True,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
+        **options: Unpack[KernelOptions],
     ) -> None:
-        super().__init__(in_channels, activation, dropout, backend)
+        super().__init__(in_channels, eps=eps, **options)
         check_types(num_types)
-        check_eps(eps)
         if mode != "node":
             raise unknown_name("mode", str(mode), ("node",))
         self.num_types = num_types
-        self.eps = eps
         self.affine = affine
-        self._add_affine((num_types, in_channels), affine, device, dtype, bias)
-        self.reset_parameters()
+        self._add_parameters((num_types, in_channels), options, weight=affine, bias=affine and bias)
 
-    def reset_parameters(self) -> None:
-        """Set `weight` to 1 and `bias` to 0."""
-        self._reset_affine()
-
-    def forward(
+    def forward(  # type: ignore[override]  # PyG's arguments
         self,
         x: Tensor,
         type_vec: Tensor | Segments | None = None,
@@ -109,10 +91,7 @@ class HeteroLayerNorm(Norm):
         check_features(x, self.in_channels)
         check_residual(residual, x)
         types = as_types(type_vec, type_ptr, rows_of=x, num_types=self.num_types, mask=mask)
-        y, _ = self._normalize(
-            x, types, residual, center=Over.CHANNELS, scale=Over.CHANNELS,
-            weight=self.weight, bias=self.bias, eps=self.eps,
-        )  # fmt: skip
+        y, _ = self._normalize(x, types, self.equation(x, types, x.shape[1]), residual)
         return y
 
     def _own_repr(self) -> str:

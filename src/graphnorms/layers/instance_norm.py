@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor
 
-from graphnorms.kernels import Over
 from graphnorms.kernels.api import Statistics
-from graphnorms.kernels.problem import check_residual
-from graphnorms.kernels.ranks import Group
-from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import (
-    check_eps,
-    check_features,
-    check_momentum,
-)
-from graphnorms.layers.running import by_running, reset_averages, running_dtype, update_running
+from graphnorms.kernels.point import Over, Point
+from graphnorms.layers.base import Norm, NormOptions, place
+from graphnorms.layers.checks import check_momentum
+from graphnorms.layers.running import add_averages, by_running, reset_averages, update_running
 from graphnorms.segments import Segments, as_segments
 
 
@@ -47,11 +43,7 @@ class InstanceNorm(Norm):
         affine: Whether to learn $\gamma$ and $\beta$.
         bias: Whether $\beta$ is among them.
         track_running_stats: Whether to keep running averages and use them in `eval()`.
-        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
-            `"silu"`.
-        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
-        device, dtype: Where and how the parameters are made.
-        backend: `"auto"`, or one backend by name, which then never falls back.
+        activation, dropout, device, dtype, backend: See `Norm`.
         process_group: Ranks over which every graph is spread, graph by graph under the same id:
             `"world"`, a `ProcessGroup`, or `None` where a rank has whole graphs.
         whole_graphs: With a `process_group`, that its ranks have whole graphs: then they share
@@ -65,9 +57,7 @@ class InstanceNorm(Norm):
     (726310a), by whose names parameters and buffers go and whose checkpoints load unchanged.
     """
 
-    statistics_of = "graph"
-    weight: Tensor | None
-    bias: Tensor | None
+    point = Point(Over.NODES, Over.NODES, "graph")
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
@@ -81,40 +71,22 @@ class InstanceNorm(Norm):
         track_running_stats: bool = False,
         *,
         bias: bool = True,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
-        process_group: Group = None,
         whole_graphs: bool = False,
+        **options: Unpack[NormOptions],
     ) -> None:
-        super().__init__(in_channels, activation, dropout, backend)
-        check_eps(eps)
+        super().__init__(in_channels, eps=eps, **options)
         check_momentum(momentum)
-        self.eps = eps
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.whole_graphs = whole_graphs
-        self._add_affine(in_channels, affine, device, dtype, bias)
-        if track_running_stats:
-            zeros = torch.zeros(in_channels, device=device, dtype=running_dtype(dtype))
-            self.register_buffer("running_mean", zeros)
-            self.register_buffer("running_var", torch.ones_like(zeros))
-            counter = torch.tensor(0, dtype=torch.long, device=device)
-            self.register_buffer("num_batches_tracked", counter)
-        else:
-            self.register_buffer("running_mean", None)
-            self.register_buffer("running_var", None)
-            self.register_buffer("num_batches_tracked", None)
-        self.process_group = process_group
-        self.reset_parameters()
+        self._add_parameters(in_channels, options, weight=affine, bias=affine and bias)
+        add_averages(self, (in_channels,), wanted=track_running_stats, **place(options))
 
     @property
     def num_features(self) -> int:
         """The number of channels, by torch's name."""
-        return self.in_channels
+        return int(self.in_channels)
 
     def reset_running_stats(self) -> None:
         """Set the running mean to 0, the running variance to 1 and the counter to 0."""
@@ -123,46 +95,28 @@ class InstanceNorm(Norm):
     def reset_parameters(self) -> None:
         """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""
         self.reset_running_stats()
-        self._reset_affine()
+        super().reset_parameters()
 
-    def forward(
+    def _compute(
         self,
         x: Tensor,
-        batch: Tensor | Segments | None = None,
-        batch_size: int | None = None,
-        *,
-        residual: Tensor | None = None,
-        mask: Tensor | None = None,
+        batch: Tensor | Segments | None,
+        batch_size: int | None,
+        residual: Tensor | None,
+        mask: Tensor | None,
+        channels: int,
     ) -> Tensor:
-        """Normalize the graphs of `x`; `batch` names the graph of every node (`None`: one).
-
-        Args:
-            x: The features.
-            batch, batch_size: The graph of every node and how many there are, or a `Segments`.
-            residual: Added at the very end.
-            mask: Which nodes count; the others, as padded ones, come out as they are.
-        """
-        check_features(x, self.in_channels)
-        check_residual(residual, x)
-        # Whole graphs are other graphs on every rank.
-        ranks = None if self.whole_graphs else self._ranks
-        if ranks is None:
+        if self.whole_graphs:  # other ones on every rank
             segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
         else:
             segments = self._graphs(x, batch, batch_size, mask)
-        tracked = self.track_running_stats and self.running_mean is not None
-        if tracked and not self.training:
-            assert self.running_mean is not None
-            assert self.running_var is not None
-            return self._finish(
-                x, residual, mask,
-                by_running(
-                    self.running_mean, self.running_var, self.weight, self.bias, self.eps
-                ),
-            )  # fmt: skip
+        mean, var = self.running_mean, self.running_var
+        tracked = self.track_running_stats and mean is not None
+        if tracked and not self.training and mean is not None and var is not None:
+            running = by_running(mean, var, self.weight, self.bias, self.eps)
+            return self._transformed(x, residual, mask, running)
         y, statistics = self._normalize(
-            x, segments, residual, center=Over.NODES, scale=Over.NODES,
-            weight=self.weight, bias=self.bias, eps=self.eps, statistics=tracked,
+            x, segments, self.equation(x, segments, channels), residual, statistics=tracked,
             whole=self.whole_graphs,
         )  # fmt: skip
         if statistics is not None and (x.shape[0] or self._ranks is not None):

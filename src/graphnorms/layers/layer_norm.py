@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Unpack
 
-from graphnorms.kernels.ranks import Group
+from graphnorms.layers.base import NormOptions
 from graphnorms.layers.checks import choose_affine
-from graphnorms.layers.norm_of_groups import NormOfGroups
+from graphnorms.layers.group_norm import GroupNorm
 
 
-class LayerNorm(NormOfGroups):
+class LayerNorm(GroupNorm):
     r"""Normalize the entries of each graph together, or those of each node.
 
     With $S$ the entries of a graph, all nodes and channels (`mode="graph"`), or of a single
@@ -35,13 +35,7 @@ class LayerNorm(NormOfGroups):
         bias: Whether $\beta$ is among them.
         elementwise_affine: torch's name of `affine`.
         mode: `"graph"` or `"node"`.
-        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
-            `"silu"`.
-        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
-        device, dtype: Where and how the parameters are made.
-        backend: `"auto"`, or one backend by name, which then never falls back.
-        process_group: Ranks over which every graph is spread, graph by graph under the same id:
-            `"world"`, a `ProcessGroup`, or `None` where a rank has whole graphs.
+        activation, dropout, device, dtype, backend, process_group: See `Norm`.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, `mode` is unknown, `x` is not
@@ -60,18 +54,10 @@ class LayerNorm(NormOfGroups):
         *,
         bias: bool = True,
         elementwise_affine: bool | None = None,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
-        process_group: Group = None,
+        **options: Unpack[NormOptions],
     ) -> None:
-        super().__init__(
-            in_channels, 1, eps, choose_affine(affine, elementwise_affine), mode, bias=bias,
-            activation=activation, dropout=dropout, device=device, dtype=dtype, backend=backend,
-            process_group=process_group,
-        )  # fmt: skip
+        affine = choose_affine(affine, elementwise_affine)
+        super().__init__(in_channels, 1, eps, affine, mode, bias=bias, **options)
 
     def _own_repr(self) -> str:
         return f"{self.in_channels}, affine={self.affine}, mode={self.mode}"

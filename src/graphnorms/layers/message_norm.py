@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final, Unpack
+
 import torch
 from torch import Tensor, nn
 
-from graphnorms.kernels.problem import accumulation_dtype, check_residual
-from graphnorms.layers.base import Norm
+from graphnorms.kernels.point import accumulation_dtype, check_residual
+from graphnorms.layers.base import Norm, PlainOptions, place
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.row_norm import row_norm
 from graphnorms.segments import check_mask
 
-_LEAST_NORM = 1e-12
+_LEAST_NORM: Final = 1e-12
 """Below it a message is divided by it, as `torch.nn.functional.normalize` does."""
 
 
@@ -32,9 +34,7 @@ class MessageNorm(Norm):
 
     Args:
         learn_scale: Whether to learn $s$, which begins with 1.
-        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
-        dropout: Share of the entries to drop in training.
-        device, dtype: Where and how the parameter is made.
+        activation, dropout, device, dtype: See `Norm`.
 
     Raises:
         ValueError: `msg` or `x` is not `(nodes, channels)`, they have not the same nodes, or `p`
@@ -45,28 +45,13 @@ class MessageNorm(Norm):
     2.8 (726310a), by whose name the parameter goes and whose checkpoints load unchanged.
     """
 
-    per_graph = False
+    takes_positions = True
 
-    def __init__(
-        self,
-        learn_scale: bool = False,
-        *,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(None, activation, dropout)
-        self.scale = nn.Parameter(
-            torch.empty(1, device=device, dtype=dtype), requires_grad=learn_scale
-        )
-        self.reset_parameters()
+    def __init__(self, learn_scale: bool = False, **options: Unpack[PlainOptions]) -> None:
+        super().__init__(None, **options)
+        self.scale = nn.Parameter(torch.ones(1, **place(options)), requires_grad=learn_scale)
 
-    def reset_parameters(self) -> None:
-        """Set `scale` to 1."""
-        nn.init.ones_(self.scale)
-
-    def forward(
+    def forward(  # type: ignore[override]  # PyG's arguments
         self,
         x: Tensor,
         msg: Tensor,
@@ -99,7 +84,7 @@ class MessageNorm(Norm):
             x = torch.where(mask.view(-1, *[1] * (x.dim() - 1)), x, 0)
         channels, shape = msg.shape[-1], msg.shape
 
-        def transform(messages: Tensor) -> Tensor:
+        def scaled(messages: Tensor) -> Tensor:
             messages = messages.to(accumulation_dtype(messages.dtype))
             positions = messages.shape[1] // channels
             messages = messages.view(messages.shape[0], positions, channels)
@@ -111,7 +96,7 @@ class MessageNorm(Norm):
             return (messages * factor).flatten(1)
 
         residual = None if residual is None else residual.flatten(1)
-        return self._finish(msg.flatten(1), residual, mask, transform).view(shape)
+        return self._transformed(msg.flatten(1), residual, mask, scaled).view(shape)
 
     def _own_repr(self) -> str:
         return f"learn_scale={self.scale.requires_grad}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Unpack
+
 from torch import Tensor
 
-from graphnorms.kernels.problem import accumulation_dtype, check_residual
-from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_eps, check_features
-from graphnorms.segments import Segments, check_mask
+from graphnorms.kernels.point import accumulation_dtype
+from graphnorms.layers.base import Norm, PlainOptions
+from graphnorms.segments import Segments
 
 
 class NodeNorm(Norm):
@@ -35,9 +35,7 @@ class NodeNorm(Norm):
         in_channels: Number of channels.
         p: The root, 1 or more.
         eps: $\varepsilon$, in the squared unit of `x`.
-        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
-        dropout: Share of the entries to drop in training.
-        device, dtype: Taken like every layer's; there are no parameters.
+        activation, dropout, device, dtype: See `Norm`.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, `p` is below 1, or `x` is not
@@ -48,58 +46,23 @@ class NodeNorm(Norm):
     miafei/NodeNorm at 85b6311.
     """
 
-    per_graph = False
-
     def __init__(
-        self,
-        in_channels: int,
-        p: float = 2.0,
-        eps: float = 1e-5,
-        *,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        self, in_channels: int, p: float = 2.0, eps: float = 1e-5, **options: Unpack[PlainOptions]
     ) -> None:
-        super().__init__(in_channels, activation, dropout)
-        check_eps(eps)
+        super().__init__(in_channels, eps=eps, **options)
         if not p >= 1:
             raise ValueError(f"p is {p}, expected a root of 1 or more")
         self.p = p
-        self.eps = eps
 
-    def reset_parameters(self) -> None:
-        """Do nothing: there are none."""
-
-    def forward(
-        self,
-        x: Tensor,
-        batch: Tensor | Segments | None = None,
-        batch_size: int | None = None,
-        *,
-        residual: Tensor | None = None,
-        mask: Tensor | None = None,
+    def transform(
+        self, x: Tensor, segments: Segments | None, mask: Tensor | None, channels: int
     ) -> Tensor:
-        """Normalize `x`; `batch` makes no difference and is not looked at.
-
-        Args:
-            x: The features.
-            batch, batch_size: Taken like every layer's.
-            residual: Added at the very end.
-            mask: Which nodes count; the others, as padded ones, come out as they are.
-        """
-        check_features(x, self.in_channels)
-        check_residual(residual, x)
-        if mask is not None:
-            check_mask(mask, x.shape[0], x.device)
-        return self._finish(x, residual, mask, self._divide)
-
-    def _divide(self, x: Tensor) -> Tensor:
-        wide = x.to(accumulation_dtype(x.dtype))
+        """Divide every node by a root of its spread."""
+        x = x.to(accumulation_dtype(x.dtype))
         # Relative to an entry, so that the error does not grow with the mean over the spread.
-        relative = wide - wide[:, :1].detach()
+        relative = x - x[:, :1].detach()
         variance = (relative - relative.mean(1, keepdim=True)).square().mean(1, keepdim=True)
-        return (wide * (variance + self.eps).pow(-0.5 / self.p)).to(x.dtype)
+        return x * (variance + self.eps).pow(-0.5 / self.p)
 
     def _own_repr(self) -> str:
         return f"{self.in_channels}, p={self.p}"

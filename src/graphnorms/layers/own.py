@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from graphnorms.errors import one_line, unknown_name
 from graphnorms.kernels.api import finish
-from graphnorms.kernels.problem import check_activation
+from graphnorms.kernels.point import check_activation
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.spec import format_spec, parse_arguments
 from graphnorms.segments import Segments, as_segments

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from graphnorms.kernels import Over
-from graphnorms.kernels.api import normalize
-from graphnorms.kernels.problem import accumulation_dtype, check_residual
-from graphnorms.kernels.ranks import Group
-from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_eps, check_features, check_scale
+from graphnorms.kernels.point import Over, Point, accumulation_dtype
+from graphnorms.layers.base import Equation, Norm, NormOptions
+from graphnorms.layers.checks import check_scale
 from graphnorms.layers.row_norm import row_norm
 from graphnorms.segments import Segments
 
@@ -47,13 +45,7 @@ class PairNorm(Norm):
         scale_individually: Whether each node is scaled by its own norm.
         eps: $\varepsilon$, in the squared unit of `x`, or with `scale_individually` in its unit.
         simultaneously: Whether to scale and centre what was given, instead of one after another.
-        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`; fused into the
-            same pass where graphs are scaled as a whole.
-        dropout: Share of the entries to drop in training.
-        device, dtype: Taken like every layer's; there are no parameters.
-        backend: `"auto"`, or one backend by name, which then never falls back.
-        process_group: Ranks over which every graph is spread, graph by graph under the same id:
-            `"world"`, a `ProcessGroup`, or `None` where a rank has whole graphs.
+        activation, dropout, device, dtype, backend, process_group: See `Norm`.
 
     Raises:
         ValueError: `scale` or `eps` is not positive, both kinds of scaling are asked for, `x` is
@@ -65,7 +57,8 @@ class PairNorm(Norm):
     $\varepsilon = 10^{-6}$ in all three.
     """
 
-    statistics_of = "graph"
+    point = Point(Over.NODES, Over.BOTH, "graph")
+    takes_positions = True
 
     def __init__(
         self,
@@ -74,16 +67,10 @@ class PairNorm(Norm):
         eps: float = 1e-5,
         *,
         simultaneously: bool = False,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
-        process_group: Group = None,
+        **options: Unpack[NormOptions],
     ) -> None:
-        super().__init__(None, activation, dropout, backend)
+        super().__init__(None, eps=eps, **options)
         check_scale(scale)
-        check_eps(eps)
         if scale_individually and simultaneously:
             raise ValueError(
                 "scale_individually and simultaneously are both True, expected one of them: "
@@ -91,57 +78,37 @@ class PairNorm(Norm):
             )
         self.scale = scale
         self.scale_individually = scale_individually
-        self.eps = eps
         self.simultaneously = simultaneously
-        self.process_group = process_group
 
-    def reset_parameters(self) -> None:
-        """Do nothing: there are none."""
+    def equation(self, x: Tensor, segments: Segments, channels: int) -> Equation:
+        """Return the point with a group for each position.
 
-    def forward(
+        sqrt(eps + |o|²) = sqrt(C) sqrt(eps / C + mean(o²)) for C channels.
+        """
+        gain = x.new_full(
+            (x.shape[1],), self.scale / math.sqrt(channels), dtype=accumulation_dtype(x.dtype)
+        )
+        point = self.point._replace(groups=x.shape[1] // channels)
+        return point, None, gain, None, self.eps / channels
+
+    def _compute(
         self,
         x: Tensor,
-        batch: Tensor | Segments | None = None,
-        batch_size: int | None = None,
-        *,
-        residual: Tensor | None = None,
-        mask: Tensor | None = None,
+        batch: Tensor | Segments | None,
+        batch_size: int | None,
+        residual: Tensor | None,
+        mask: Tensor | None,
+        channels: int,
     ) -> Tensor:
-        """Normalize the graphs of `x`; `batch` names the graph of every node (`None`: one).
-
-        Args:
-            x: The features.
-            batch, batch_size: The graph of every node and how many there are, or a `Segments`.
-            residual: Added at the very end.
-            mask: Which nodes count; the others, as padded ones, come out as they are.
-        """
-        check_features(x, None, positions=True)
-        check_residual(residual, x)
+        if not (self.scale_individually or self.simultaneously):
+            return super()._compute(x, batch, batch_size, residual, mask, channels)
         segments = self._graphs(x, batch, batch_size, mask)
-        shape, channels = x.shape, x.shape[-1]
-        if len(shape) > 2:
-            x = x.flatten(1)  # (nodes, positions * channels)
-            residual = None if residual is None else residual.flatten(1)
-        if self.scale_individually or self.simultaneously:
-            y = self._finish(x, residual, mask, lambda x: self._by_row(x, segments, channels))
-        else:
-            # sqrt(eps + |o|²) = sqrt(C) sqrt(eps / C + mean(o²))
-            gain = x.new_full(
-                (x.shape[1],), self.scale / math.sqrt(channels), dtype=accumulation_dtype(x.dtype)
-            )
-            y, _ = self._normalize(
-                x, segments, residual, center=Over.NODES, scale=Over.BOTH,
-                groups=x.shape[1] // channels, weight=gain, bias=None, eps=self.eps / channels,
-            )  # fmt: skip
-        return y if len(shape) == 2 else y.view(shape)
+        return self._transformed(x, residual, mask, lambda x: self._by_row(x, segments, channels))
 
     def _by_row(self, x: Tensor, segments: Segments, channels: int) -> Tensor:
         x = x.to(accumulation_dtype(x.dtype))
-        centred, _ = normalize(
-            x, segments, center=Over.NODES, scale=None, weight=None, bias=None, eps=self.eps,
-            activation=None, dropout=0.0, seed=None, residual=None, backend=self.backend,
-            ranks=self._ranks,
-        )  # fmt: skip
+        point = Point(Over.NODES, None, "graph")
+        centred, _ = self._normalize(x, segments, (point, None, None, None, self.eps), plain=True)
         rows = x if self.simultaneously else centred
         rows = rows.view(x.shape[0], x.shape[1] // channels, channels)
         if self.scale_individually:

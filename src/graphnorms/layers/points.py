@@ -4,59 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, Unpack
 
 from torch import Tensor
 
 from graphnorms.errors import unknown_name
-from graphnorms.kernels import Over
-from graphnorms.kernels.api import normalize
-from graphnorms.kernels.problem import accumulation_dtype
-from graphnorms.kernels.ranks import Group
-from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_eps, check_groups
-from graphnorms.segments import Segments, as_segments
+from graphnorms.kernels.point import Over, Parameters, Point, accumulation_dtype
+from graphnorms.layers.base import Norm, NormOptions
+from graphnorms.layers.checks import check_groups
+from graphnorms.segments import Segments
 
-
-class Domain(NamedTuple):
-    """Which entries share a statistic."""
-
-    over: Over | None
-    """The part of a segment, or `None` for no statistic at all."""
-    segment: str
-    """Whose rows: `"graph"`, `"batch"`, or `""` where segments make no difference."""
-
-
-DOMAINS: Final[Mapping[str, Domain]] = MappingProxyType({
-    "none": Domain(None, ""),
-    "node": Domain(Over.CHANNELS, ""),
-    "graph": Domain(Over.NODES, "graph"),
-    "graph-channels": Domain(Over.BOTH, "graph"),
-    "batch": Domain(Over.NODES, "batch"),
-    "batch-channels": Domain(Over.BOTH, "batch"),
+DOMAINS: Final[Mapping[str, tuple[Over | None, str]]] = MappingProxyType({
+    "none": (None, ""),
+    "node": (Over.CHANNELS, ""),
+    "graph": (Over.NODES, "graph"),
+    "graph-channels": (Over.BOTH, "graph"),
+    "batch": (Over.NODES, "batch"),
+    "batch-channels": (Over.BOTH, "batch"),
 })  # fmt: skip
-"""By name; those that go over channels go over the channels of a group."""
-
-
-class _Step(NamedTuple):
-    """One call of the primitive."""
-
-    center: Over | None
-    scale: Over | None
-    segment: str
+"""By name: over what, and which rows form a segment."""
 
 
 class PointNorm(Norm):
     """A normalization at a point of the equation that is given by name.
 
     Args:
-        in_channels, activation, dropout, backend: See `Norm`.
+        in_channels, eps, options: See `Norm`.
         center, scale: Names in `DOMAINS`.
         groups: Number of channel groups of the domains that go over channels.
-        eps: In the squared unit of the features.
-        own: Whose own weight and bias are: `"graph"`, or `""` where all rows share them.
-        process_group: Ranks whose nodes count as one minibatch, and over which every graph is
-            spread; `None` for the rank alone.
+        own: `"graph"` where weight and bias are every graph's own, `""` where all rows share them.
 
     Raises:
         ValueError: A name is unknown; there is neither centre nor scale; `eps` is not positive;
@@ -66,19 +42,16 @@ class PointNorm(Norm):
     def __init__(
         self,
         in_channels: int,
-        activation: str | None,
-        dropout: float,
-        backend: str,
         *,
         center: str,
         scale: str,
         groups: int,
         eps: float,
         own: str = "",
-        process_group: Group = None,
+        **options: Unpack[NormOptions],
     ) -> None:
-        super().__init__(in_channels, activation, dropout, backend)
-        check_eps(eps)
+        process_group = options.pop("process_group", None)
+        super().__init__(in_channels, eps=eps, **options)
         for kind, name in (("center", center), ("scale", scale)):
             if name not in DOMAINS:
                 raise unknown_name(kind, str(name), DOMAINS)
@@ -95,68 +68,54 @@ class PointNorm(Norm):
         self.center = center
         self.scale = scale
         self.groups = groups
-        self.eps = eps
-        self._steps = _steps(DOMAINS[center], DOMAINS[scale], own)
-        whose = {DOMAINS[center].segment, DOMAINS[scale].segment}
-        self.statistics_of = next((name for name in ("graph", "batch") if name in whose), "")
+        self._points = _points(center, scale, groups, own)
         self.process_group = process_group
-        self.per_graph = any(step.segment == "graph" for step in self._steps)
 
-    def _at_point(
+    @property
+    def statistics_of(self) -> str:
+        """See `Norm`; where there are both, the graph's."""
+        segments = {DOMAINS[self.center][1], DOMAINS[self.scale][1]}
+        return next((name for name in ("graph", "batch") if name in segments), "")
+
+    @property
+    def per_graph(self) -> bool:
+        """See `Norm`."""
+        return any(point.segment == "graph" for point in self._points)
+
+    def _at_points(
         self,
         x: Tensor,
         batch: Tensor | Segments | None,
         batch_size: int | None,
         residual: Tensor | None,
         mask: Tensor | None,
-        mean_scale: Tensor | None,
-        weight: Tensor | None,
-        bias: Tensor | None,
+        parameters: Parameters,
     ) -> Tensor:
         """Run the calls; the first one centers, the last one has the parameters and epilogue."""
         dtype = x.dtype
-        *others, last = self._steps
+        *others, last = self._points
+        mean_scale, weight, bias = parameters
         if others:
             # What passes between two calls is not rounded to half precision.
             wide = accumulation_dtype(dtype)
             x = x.to(wide)
             residual = None if residual is None else residual.to(wide)
-        for step in others:
-            x, _ = normalize(
-                x, self._rows_of(step.segment, x, batch, batch_size, mask),
-                center=step.center, scale=step.scale, groups=self.groups, mean_scale=mean_scale,
-                weight=None, bias=None, eps=self.eps, activation=None, dropout=0.0, seed=None,
-                residual=None, backend=self.backend, ranks=self._ranks,
-            )  # fmt: skip
+        for point in others:
+            rows = self._segments(point, x, batch, batch_size, mask)
+            x, _ = self._normalize(x, rows, (point, mean_scale, None, None, self.eps), plain=True)
             mean_scale = None
-        y, _ = self._normalize(
-            x, self._rows_of(last.segment, x, batch, batch_size, mask), residual,
-            center=last.center, scale=last.scale, groups=self.groups, mean_scale=mean_scale,
-            weight=weight, bias=bias, eps=self.eps,
-        )  # fmt: skip
+        rows = self._segments(last, x, batch, batch_size, mask)
+        y, _ = self._normalize(x, rows, (last, mean_scale, weight, bias, self.eps), residual)
         return y.to(dtype)
 
-    def _rows_of(
-        self,
-        segment: str,
-        x: Tensor,
-        batch: Tensor | Segments | None,
-        batch_size: int | None,
-        mask: Tensor | None,
-    ) -> Segments:
-        if segment == "graph":
-            return self._graphs(x, batch, batch_size, mask)
-        return as_segments(None, rows_of=x, mask=mask)
 
-
-def _steps(center: Domain, scale: Domain, own: str) -> tuple[_Step, ...]:
+def _points(center: str, scale: str, groups: int, own: str) -> tuple[Point, ...]:
     """Cut a point into calls, each of which knows one kind of segments."""
-    if center.segment and scale.segment and center.segment != scale.segment:
-        steps = [
-            _Step(center.over, None, center.segment), _Step(None, scale.over, scale.segment)
-        ]  # fmt: skip
+    (over, segment), (of_scale, other) = DOMAINS[center], DOMAINS[scale]
+    if segment and other and segment != other:
+        points = [Point(over, None, segment, groups), Point(None, of_scale, other, groups)]
     else:
-        steps = [_Step(center.over, scale.over, center.segment or scale.segment or own)]
-    if own and steps[-1].segment != own:
-        steps.append(_Step(None, None, own))
-    return tuple(steps)
+        points = [Point(over, of_scale, segment or other or own, groups)]
+    if own and points[-1].segment != own:
+        points.append(Point(None, None, own, groups))
+    return tuple(points)

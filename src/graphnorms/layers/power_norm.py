@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
-from graphnorms.kernels import Over
-from graphnorms.kernels.api import normalize
-from graphnorms.kernels.problem import accumulation_dtype, check_residual
-from graphnorms.kernels.ranks import Group, Ranks
-from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_eps, check_features, check_groups
+from graphnorms.kernels.point import Over, Point, accumulation_dtype
+from graphnorms.kernels.ranks import Ranks
+from graphnorms.layers.base import Norm, NormOptions
+from graphnorms.layers.checks import check_groups
 from graphnorms.layers.running import running_dtype
-from graphnorms.segments import Segments, as_segments, check_mask
+from graphnorms.segments import Segments
+from graphnorms.tracing import is_forward_mode, is_transformed, traces_autograd
 
 
 class PowerNorm(Norm):
@@ -56,10 +54,7 @@ class PowerNorm(Norm):
             never uses the running one; models of the lab take a tenth of their training steps.
         scale_groups: Divide each node by the root mean square of so many groups of its channels
             first, as the authors' code does with 1; `None` leaves that out.
-        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
-        dropout: Share of the entries to drop in training.
-        device, dtype: Where and how the parameters are made.
-        backend: That of the division before; `"auto"`, or one backend by name.
+        activation, dropout, device, dtype, backend: See `Norm`.
         process_group: Ranks whose nodes count as one minibatch: `"world"`, a `ProcessGroup`, or
             `None` for those of the rank alone.
 
@@ -88,16 +83,9 @@ class PowerNorm(Norm):
         backward_decay: float = 0.9,
         warmup: int = 10_000,
         scale_groups: int | None = None,
-        *,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
-        process_group: Group = None,
+        **options: Unpack[NormOptions],
     ) -> None:
-        super().__init__(in_channels, activation, dropout, backend)
-        check_eps(eps)
+        super().__init__(in_channels, eps=eps, **options)
         for name, decay in (("forward_decay", forward_decay), ("backward_decay", backward_decay)):
             if not 0 <= decay <= 1:
                 raise ValueError(f"{name} is {decay}, expected a number from 0 to 1")
@@ -105,21 +93,17 @@ class PowerNorm(Norm):
             raise ValueError(f"warmup is {warmup}, expected no negative number of batches")
         if scale_groups is not None:
             check_groups("scale_groups", scale_groups, in_channels)
-        self.eps = eps
         self.forward_decay = forward_decay
         self.backward_decay = backward_decay
         self.warmup = warmup
         self.scale_groups = scale_groups
-        self.process_group = process_group
-        self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-        for name in ("running_moment", "running_gradient"):
-            empty = torch.empty(in_channels, device=device, dtype=running_dtype(dtype))
-            self.register_buffer(name, empty)
-        self.register_buffer(
-            "num_batches_tracked", torch.empty((), device=device, dtype=torch.int64)
-        )
-        self.reset_parameters()
+        self._add_parameters(in_channels, options, weight=True, bias=True)
+        device, dtype = options.get("device"), options.get("dtype")
+        zeros = torch.zeros(in_channels, device=device, dtype=running_dtype(dtype))
+        self.register_buffer("running_moment", torch.ones_like(zeros))
+        self.register_buffer("running_gradient", zeros)
+        counter = torch.zeros((), device=device, dtype=torch.int64)
+        self.register_buffer("num_batches_tracked", counter)
 
     def reset_running_stats(self) -> None:
         """Set the running moment to 1, the running gradient and the counter to 0."""
@@ -130,52 +114,28 @@ class PowerNorm(Norm):
     def reset_parameters(self) -> None:
         """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""
         self.reset_running_stats()
-        nn.init.ones_(self.weight)
-        nn.init.zeros_(self.bias)
+        super().reset_parameters()
 
-    def forward(
-        self,
-        x: Tensor,
-        batch: Tensor | Segments | None = None,
-        batch_size: int | None = None,
-        *,
-        residual: Tensor | None = None,
-        mask: Tensor | None = None,
+    def transform(
+        self, x: Tensor, segments: Segments | None, mask: Tensor | None, channels: int
     ) -> Tensor:
-        """Normalize `x`; `batch` makes no difference and is not looked at.
-
-        Args:
-            x: The features.
-            batch, batch_size: Taken like every layer's.
-            residual: Added at the very end.
-            mask: Which nodes count; the others, as padded ones, come out as they are.
-        """
-        check_features(x, self.in_channels)
-        check_residual(residual, x)
-        if mask is not None:
-            check_mask(mask, x.shape[0], x.device)
-        return self._finish(x, residual, mask, lambda x: self._scale(x, mask))
-
-    def _scale(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Divide by the quadratic mean, of the batch or a running one."""
         dtype = accumulation_dtype(x.dtype)
-        wide = x.to(dtype)
+        x = x.to(dtype)
         if self.scale_groups is not None:
-            wide, _ = normalize(
-                wide, as_segments(None, rows_of=wide), center=None, scale=Over.CHANNELS,
-                groups=self.scale_groups, weight=None, bias=None, eps=self.eps, activation=None,
-                dropout=0.0, seed=None, residual=None, backend=self.backend,
-            )  # fmt: skip
+            x = self._standardize(x, Point(None, Over.CHANNELS, groups=self.scale_groups))
         if self.training:
-            wide = self._by_batch(wide, mask)
+            x = self._by_batch(x, mask)
         else:
-            wide = wide * torch.rsqrt(self.running_moment.to(dtype) + self.eps)
-        return (wide * self.weight.to(dtype) + self.bias.to(dtype)).to(x.dtype)
+            x = x * torch.rsqrt(self.running_moment.to(dtype) + self.eps)
+        y: Tensor = x * self.weight.to(dtype) + self.bias.to(dtype)
+        return y
 
     def _by_batch(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        if torch.compiler.is_compiling() and torch._dynamo.config.trace_autograd_ops:
+        if traces_autograd():
             # Dynamo would leave the second derivative of the Function out.
             raise RuntimeError(_NO_DERIVATIVE)
-        if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        if is_transformed() or is_forward_mode():
             raise ValueError(
                 "PowerNorm is in training under a torch.func transform or forward-mode "
                 "differentiation, which its backward cannot go through; call eval() first"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from typing import Unpack
 
-from graphnorms.kernels import Over
-from graphnorms.kernels.problem import check_residual
-from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_eps, check_features, choose_affine
-from graphnorms.segments import Segments, as_segments
+from graphnorms.kernels.point import Over, Point
+from graphnorms.layers.base import KernelOptions, Norm
+from graphnorms.layers.checks import choose_affine
 
 
 class RMSNorm(Norm):
@@ -33,11 +30,7 @@ class RMSNorm(Norm):
             dtype of `x` unless told otherwise.
         affine: Whether to learn $\gamma$.
         elementwise_affine: torch's name of `affine`.
-        activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or
-            `"silu"`.
-        dropout: Share of the entries to drop in training, fused as well; nothing is stored.
-        device, dtype: Where and how the parameters are made.
-        backend: `"auto"`, or one backend by name, which then never falls back.
+        activation, dropout, device, dtype, backend: See `Norm`.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, or `x` is not
@@ -48,7 +41,7 @@ class RMSNorm(Norm):
     (bzhangGo/rmsnorm at 2e726f1) adds $\varepsilon$ to the root, not below it.
     """
 
-    per_graph = False
+    point = Point(None, Over.CHANNELS)
 
     def __init__(
         self,
@@ -57,52 +50,11 @@ class RMSNorm(Norm):
         affine: bool = True,
         *,
         elementwise_affine: bool | None = None,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
+        **options: Unpack[KernelOptions],
     ) -> None:
-        super().__init__(in_channels, activation, dropout, backend)
-        check_eps(eps)
-        self.eps = eps
+        super().__init__(in_channels, eps=eps, **options)
         self.affine = choose_affine(affine, elementwise_affine)
-        if self.affine:
-            self.weight = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("weight", None)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Set `weight` to 1."""
-        if self.affine:
-            nn.init.ones_(self.weight)
-
-    def forward(
-        self,
-        x: Tensor,
-        batch: Tensor | Segments | None = None,
-        batch_size: int | None = None,
-        *,
-        residual: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> Tensor:
-        """Normalize `x`; `batch` makes no difference and is not looked at.
-
-        Args:
-            x: The features.
-            batch, batch_size: Taken like every layer's.
-            residual: Added at the very end.
-            mask: Which nodes count; the others, as padded ones, come out as they are.
-        """
-        check_features(x, self.in_channels)
-        check_residual(residual, x)
-        segments = as_segments(None, rows_of=x, mask=mask)
-        y, _ = self._normalize(
-            x, segments, residual, center=None, scale=Over.CHANNELS,
-            weight=self.weight, bias=None, eps=self.eps,
-        )  # fmt: skip
-        return y
+        self._add_parameters(in_channels, options, weight=self.affine, bias=False)
 
     def _own_repr(self) -> str:
         return f"{self.in_channels}, eps={self.eps}, affine={self.affine}"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from graphnorms.kernels.api import Statistics, move_averages
 from graphnorms.segments import Segments
+from graphnorms.tracing import is_batched, is_transformed
 
 
 class RunningStatistics(nn.Module):
@@ -47,6 +48,17 @@ class RunningStatistics(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
 
+def add_averages(
+    norm: nn.Module, shape: tuple[int, ...], *, device: Any, dtype: torch.dtype | None, wanted: bool
+) -> None:
+    """Register the running mean and variance and the counter of a norm; `None` if not wanted."""
+    mean = torch.zeros(shape, device=device, dtype=running_dtype(dtype)) if wanted else None
+    norm.register_buffer("running_mean", mean)
+    norm.register_buffer("running_var", None if mean is None else torch.ones_like(mean))
+    counter = torch.tensor(0, dtype=torch.long, device=device) if wanted else None
+    norm.register_buffer("num_batches_tracked", counter)
+
+
 def reset_averages(norm: Any) -> None:
     """Set the running mean to 0, the variance to 1 and the counter to 0, where there are any."""
     if norm.running_mean is not None and norm.running_var is not None:
@@ -72,22 +84,13 @@ def check_not_batched(running: Tensor, value: Tensor) -> None:
     Raises:
         ValueError: It is one, and they are many.
     """
-    if not torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
+    if not is_transformed() or torch.compiler.is_compiling():
         return
-    if _is_batched(value) and not _is_batched(running):
+    if is_batched(value) and not is_batched(running):
         raise ValueError(
             "running statistics cannot follow the many batches of a torch.vmap at once; call "
             "eval(), or set track_running_stats=False"
         )
-
-
-def _is_batched(tensor: Tensor) -> bool:
-    functorch = torch._C._functorch
-    while functorch.is_functorch_wrapped_tensor(tensor):
-        if functorch.is_batchedtensor(tensor):
-            return True
-        tensor = functorch.get_unwrapped(tensor)
-    return False
 
 
 def update_by_batch(

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import functools
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
-from graphnorms.kernels.problem import accumulation_dtype, check_residual
-from graphnorms.kernels.ranks import Group
-from graphnorms.layers.base import Norm
+from graphnorms.kernels.point import accumulation_dtype, check_residual
+from graphnorms.layers.base import Norm, NormOptions, place
 from graphnorms.layers.batch_norm import BatchNorm
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.neighbourhoods import targets
-from graphnorms.segments import Segments, as_segments, check_mask
+from graphnorms.segments import Segments, as_segments
 from graphnorms.tracing import is_traced
 
 _DECAY: Final = 0.01
@@ -64,10 +63,7 @@ class SuperNorm(Norm):
             $y = f(e^{w_e} \hat x)$.
         standardize_rows: Whether rows are standardized first; `None`: where the minibatch is a
             single graph, and no other ranks share it.
-        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
-        dropout: Share of the entries to drop in training.
-        device, dtype: Where and how the parameters are made.
-        backend: That of BatchNorm; `"auto"`, or one backend by name.
+        activation, dropout, device, dtype, backend: See `Norm`.
         process_group: Ranks whose nodes count as one minibatch in BatchNorm: `"world"`, a
             `ProcessGroup`, or `None` for those of the rank alone. Graphs are whole on a rank.
 
@@ -82,8 +78,9 @@ class SuperNorm(Norm):
     """
 
     statistics_of = "batch"
-    weight: Tensor | None
-    bias: Tensor | None
+    per_graph = True
+    calibration: nn.Parameter
+    enhancement: nn.Parameter
 
     def __init__(
         self,
@@ -92,33 +89,27 @@ class SuperNorm(Norm):
         momentum: float | None = 0.1,
         affine: bool = True,
         standardize_rows: bool | None = None,
-        *,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
-        process_group: Group = None,
+        **options: Unpack[NormOptions],
     ) -> None:
-        super().__init__(in_channels, activation, dropout, backend)
+        super().__init__(in_channels, **options)
         self.affine = affine
         self.standardize_rows = standardize_rows
         self.batch_norm = BatchNorm(
-            in_channels, eps, momentum, affine=False, device=device, dtype=dtype, backend=backend
-        )
+            in_channels, eps, momentum, affine=False, backend=self.backend,
+            process_group=self.process_group, **place(options),
+        )  # fmt: skip
         self.batch_norm._takes_single_elements = False
-        self.calibration = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-        self.enhancement = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-        self._add_affine(in_channels, affine, device, dtype)
-        self.process_group = process_group
+        self._add_parameters(
+            in_channels, options, calibration=True, enhancement=True, weight=affine, bias=affine
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Set `weight` to 1, all others to 0, and reset the running averages."""
         self.batch_norm.reset_parameters()
+        super().reset_parameters()
         nn.init.zeros_(self.calibration)
         nn.init.zeros_(self.enhancement)
-        self._reset_affine()
 
     def forward(
         self,
@@ -141,8 +132,6 @@ class SuperNorm(Norm):
         """
         check_features(x, self.in_channels)
         check_residual(residual, x)
-        if mask is not None:
-            check_mask(mask, x.shape[0], x.device)
         if factors is None:
             raise ValueError(
                 "factors is not given; pass factors=subgraph_factors(adjacency), made once for "
@@ -155,9 +144,9 @@ class SuperNorm(Norm):
             )
         given = factors
         segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
-        return self._finish(
+        return self._transformed(
             x, residual, mask, lambda x: self._by_subgraphs(x, given, segments, mask)
-        )  # fmt: skip
+        )
 
     def _by_subgraphs(
         self, x: Tensor, factors: Tensor, segments: Segments, mask: Tensor | None
@@ -172,12 +161,12 @@ class SuperNorm(Norm):
         moved = wide + self.calibration.to(wide.dtype) * calibrated * mean
         standard = self.batch_norm(moved, mask=mask)
         gain = enhanced ** self.enhancement.to(wide.dtype)  # (nodes, channels)
-        y: Tensor
-        if self.weight is not None and self.bias is not None:
-            y = 0.5 * (self.weight.to(wide.dtype) + gain) * standard + self.bias.to(wide.dtype)
+        if self.weight is None:
+            y: Tensor = gain * standard
         else:
-            y = gain * standard
-        return y.to(x.dtype)
+            weight, bias = self.weight.to(wide.dtype), self.bias.to(wide.dtype)
+            y = 0.5 * (weight + gain) * standard + bias
+        return y
 
     def _standardized(self, x: Tensor, segments: Segments) -> Tensor:
         """Standardize every row over its channels, where that is to be done."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.kernels.problem import accumulation_dtype, check_residual
-from graphnorms.kernels.ranks import Group
+from graphnorms.kernels.point import accumulation_dtype, check_residual
 from graphnorms.layers.adja_norm import AdjaNorm
-from graphnorms.layers.base import Norm
+from graphnorms.layers.base import Norm, NormOptions, place
 from graphnorms.layers.batch_norm import BatchNorm
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.instance_norm import InstanceNorm
 from graphnorms.layers.layer_norm import LayerNorm
 from graphnorms.layers.neighbourhoods import check_adjacency
-from graphnorms.segments import Segments, as_segments, check_mask
+from graphnorms.segments import Segments, as_segments
 
 
 class UnitedNorm(Norm):
@@ -43,10 +44,7 @@ class UnitedNorm(Norm):
         in_channels: Number of channels.
         eps: $\varepsilon$ of all four, in the squared unit of `x`.
         momentum: Weight of a batch in BatchNorm's running averages; `None` for the plain average.
-        activation: $f$: `None`, `"relu"`, `"leaky_relu"`, `"gelu"` or `"silu"`.
-        dropout: Share of the entries to drop in training.
-        device, dtype: Where and how the parameters are made.
-        backend: `"auto"`, or one backend by name, for the parts that kernels run.
+        activation, dropout, device, dtype, backend: See `Norm`.
         process_group: Ranks whose nodes count as one minibatch in BatchNorm: `"world"`, a
             `ProcessGroup`, or `None` for those of the rank alone. Graphs are whole on a rank.
 
@@ -61,8 +59,7 @@ class UnitedNorm(Norm):
     """
 
     statistics_of = "batch"
-    weight: nn.Parameter
-    bias: nn.Parameter
+    per_graph = True
     lambda_batch: nn.Parameter
     lambda_graph: nn.Parameter
     lambda_adja: nn.Parameter
@@ -73,34 +70,28 @@ class UnitedNorm(Norm):
         in_channels: int,
         eps: float = 1e-5,
         momentum: float | None = 0.1,
-        *,
-        activation: str | None = None,
-        dropout: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        backend: str = "auto",
-        process_group: Group = None,
+        **options: Unpack[NormOptions],
     ) -> None:
-        super().__init__(in_channels, activation, dropout, backend)
+        super().__init__(in_channels, **options)
+        made = {**place(options), "backend": self.backend}
         self.batch_norm = BatchNorm(
-            in_channels, eps, momentum, affine=False, device=device, dtype=dtype, backend=backend
+            in_channels, eps, momentum, affine=False, process_group=self.process_group, **made
         )
         self.batch_norm._takes_single_elements = False
-        self.graph_norm = InstanceNorm(in_channels, eps, backend=backend)
+        self.graph_norm = InstanceNorm(in_channels, eps, backend=self.backend)
         self.adja_norm = AdjaNorm(in_channels, eps, affine=False)
-        self.node_norm = LayerNorm(in_channels, eps, affine=False, mode="node", backend=backend)
+        self.node_norm = LayerNorm(
+            in_channels, eps, affine=False, mode="node", backend=self.backend
+        )
         parts = ("lambda_batch", "lambda_graph", "lambda_adja", "lambda_node")
-        for name in ("weight", "bias", *parts):
-            parameter = nn.Parameter(torch.empty(in_channels, device=device, dtype=dtype))
-            self.register_parameter(name, parameter)
-        self.process_group = process_group
-        self.reset_parameters()
+        self._add_parameters(
+            in_channels, options, **dict.fromkeys(("weight", "bias", *parts), True)
+        )
 
     def reset_parameters(self) -> None:
         """Set `weight` and the `lambda_…` to 1 and `bias` to 0, and reset running averages."""
         self.batch_norm.reset_parameters()
-        for name, parameter in self.named_parameters(recurse=False):
-            nn.init.constant_(parameter, 0.0 if name == "bias" else 1.0)
+        super().reset_parameters()
 
     @property
     def proportions(self) -> Tensor:
@@ -131,8 +122,6 @@ class UnitedNorm(Norm):
         """
         check_features(x, self.in_channels)
         check_residual(residual, x)
-        if mask is not None:
-            check_mask(mask, x.shape[0], x.device)
         edges = check_adjacency(adjacency, x)
         segments = as_segments(batch, rows_of=x, num_segments=batch_size)
 
@@ -146,9 +135,9 @@ class UnitedNorm(Norm):
                 + shares[3] * self.node_norm(wide, mask=mask)
             )
             mixed: Tensor = y * self.weight.to(y.dtype) + self.bias.to(y.dtype)
-            return mixed.to(x.dtype)
+            return mixed
 
-        return self._finish(x, residual, mask, mix)
+        return self._transformed(x, residual, mask, mix)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"

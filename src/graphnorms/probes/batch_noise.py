@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from graphnorms.kernels.problem import in_float64
+from graphnorms.kernels.point import in_float64
 from graphnorms.probes.capture import Side, captured
 from graphnorms.probes.state import Snapshot
 

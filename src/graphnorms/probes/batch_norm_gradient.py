@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from graphnorms.kernels.calls import check_features
-from graphnorms.kernels.problem import in_float64
+from graphnorms.kernels.point import in_float64
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from graphnorms.kernels.problem import in_float64
+from graphnorms.kernels.point import in_float64
 from graphnorms.probes.state import Loss, objective
 
 

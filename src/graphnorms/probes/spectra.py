@@ -12,7 +12,7 @@ from torch import Tensor
 from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
 from graphnorms.kernels import aggregate
-from graphnorms.kernels.problem import widest_float
+from graphnorms.kernels.point import widest_float
 from graphnorms.segments import Segments
 
 Aggregation = Literal["gin", "gcn"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from graphnorms.errors import BackendRefusedError
 from graphnorms.kernels import Over, segment_normalize
-from graphnorms.kernels.problem import ACTIVATIONS
+from graphnorms.kernels.point import ACTIVATIONS
 from graphnorms.segments import Segments
 from graphnorms.testing.awkward import AwkwardCase, awkward_cases
 from graphnorms.testing.tolerance import tolerance

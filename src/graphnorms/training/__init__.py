@@ -13,7 +13,6 @@ from graphnorms.training.metrics import (
 from graphnorms.training.pace import Pace, measure_pace
 from graphnorms.training.predictor import Predictor, load_model, save_checkpoint
 from graphnorms.training.record import Record
-from graphnorms.training.stacked import run_stack, stack_of, train_stack
 from graphnorms.training.thread_count import threads
 from graphnorms.training.trial import run_trial, train
 
@@ -31,13 +30,10 @@ __all__ = [
     "measure_pace",
     "metric_for",
     "metric_named",
-    "run_stack",
     "run_trial",
     "save_checkpoint",
     "score",
-    "stack_of",
     "threads",
     "train",
-    "train_stack",
     "training_defaults",
 ]

@@ -41,8 +41,8 @@ class TrialConfig:
             `order_seed` does.
         device, dtype: Where and in which precision the model is trained.
         graphnorms_version, torch_version: The code that ran.
-        order_seed: Seeds the batch order; trials that share it, but not their seed, can be
-            trained at once (`run_stack`). None: the seed does.
+        order_seed: Seeds the batch order, so that trials of different seeds can have the same
+            batches. None: the seed does.
         norm_source: The hash of the source of a norm of the user's own; None for the catalogue's.
     """
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from graphnorms.data import Task
 from graphnorms.errors import unknown_name
-from graphnorms.kernels.problem import in_float64
+from graphnorms.kernels.point import in_float64
 
 
 @dataclass(frozen=True, kw_only=True)

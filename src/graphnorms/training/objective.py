@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphnorms.data import GraphSet, Task
-from graphnorms.kernels.problem import in_float64
+from graphnorms.kernels.point import in_float64
 from graphnorms.training.course import Judged
 from graphnorms.training.metrics import errors_of, score
 

@@ -15,10 +15,9 @@ from graphnorms.data import GraphBatch, Task
 from graphnorms.data.columns import Encoding
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
-from graphnorms.kernels.problem import widest_float
+from graphnorms.kernels.point import widest_float
 from graphnorms.layers.own import OwnNorm
 from graphnorms.models.own import ModelFactory
-from graphnorms.models.stacked import StackedGNN
 from graphnorms.training.config import TrialConfig
 from graphnorms.training.inputs import as_graph_batch
 from graphnorms.training.models import Factory, Model, build_for, is_own
@@ -121,8 +120,8 @@ class Predictor(nn.Module):
         self.mean, self.std = (each.to(device, torch.float64) for each in (mean, std))
 
 
-def apply(model: Model | StackedGNN, batch: GraphBatch, factors: Tensor | None = None) -> Tensor:
-    """Return what a model, or a stack of them, gives for a batch, in its own precision.
+def apply(model: Model, batch: GraphBatch, factors: Tensor | None = None) -> Tensor:
+    """Return what a model gives for a batch, in its own precision.
 
     Args:
         model: The model.

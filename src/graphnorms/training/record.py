@@ -30,8 +30,7 @@ class Record:
             test count in stage `"final"` only.
         environment: `python`, `torch`, `graphnorms`, `platform`, `processor`, `threads`.
         timing: Measured times in seconds, the only part that differs between two runs of one
-            config: `train` and `evaluation` (lists, per epoch) and `total`. Of trials that were
-            trained at once, whose keys are then in `stack`, each has its share.
+            config: `train` and `evaluation` (lists, per epoch) and `total`.
     """
 
     key: str

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from graphnorms.data import GraphSet, SplitConfig, split_items
 from graphnorms.data.columns import Encoding
@@ -32,12 +30,6 @@ from graphnorms.training.models import (
 from graphnorms.training.objective import Objective
 from graphnorms.training.predictor import Predictor, apply, save_checkpoint
 from graphnorms.training.record import Record
-
-T = TypeVar("T")
-"""What a pass over items is judged by: `Judged`, or one for each of several models."""
-
-L = TypeVar("L")
-"""The loss of an epoch of training, or one for each of several models."""
 
 
 def run_trial(
@@ -144,28 +136,31 @@ def _train(
     return record, predictor
 
 
-class Loop(ABC, Generic[T, L]):
-    """The data of a trial, and the passes over it.
+class Training:
+    """Model, optimizer and data of one trial.
 
     Args:
-        config, dataset: Those of `run_trial`.
-        factors: Whether the model reads subgraph factors.
+        config, dataset, factory, norms: Those of `run_trial`.
 
     Attributes:
         model: What is trained.
+        norm: The text of the normalization as it was built.
         training, validation, test: The items; no `test` in stages that do not look at it.
     """
 
-    model: nn.Module
-    _optimizer: torch.optim.Optimizer
-    _parameters: list[nn.Parameter]
-
-    def __init__(self, config: TrialConfig, dataset: GraphSet, *, factors: bool) -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        dataset: GraphSet,
+        factory: Factory | None = None,
+        norms: Norms | None = None,
+    ) -> None:
         if dataset.fingerprint != config.fingerprint:
             raise ValueError(
                 f"the data set has the fingerprint {dataset.fingerprint}, but the trial is about "
                 f"{config.fingerprint}; was the file changed?"
             )
+        norm = norm_of(config, norms)
         task = dataset.task
         self.config = config
         self.metric = metric_for(config.metric, task)
@@ -177,7 +172,7 @@ class Loop(ABC, Generic[T, L]):
         graphs = self.objective.standardized(dataset).to(self.device)
         # Where there is one graph, training and all evaluations share its batch.
         whole = graphs.batch(torch.zeros(1, dtype=torch.int64)) if len(graphs) == 1 else None
-        known = factors_of(dataset).to(self.device) if factors else None
+        known = factors_of(dataset).to(self.device) if "factors" in needs_of(norm) else None
         self.training = Items(graphs, split.train, whole, known)
         self.validation = Items(graphs, split.validation, whole, known)
         # What chooses the learning rate does not look at the test items.
@@ -187,126 +182,8 @@ class Loop(ABC, Generic[T, L]):
         self._order = torch.Generator().manual_seed(derive_seed(config.seed_of_order, "order"))
         self._validation_batches = list(self.validation.minibatches())
 
-    @abstractmethod
-    def _apply(self, minibatch: Minibatch) -> Tensor:
-        """Return what the model gives, `(…, items, outputs)`."""
-
-    @abstractmethod
-    def _loss(self, output: Tensor, targets: Tensor) -> Tensor:
-        """Return what is minimized, a scalar."""
-
-    @abstractmethod
-    def _judge(self, outputs: Tensor, targets: Tensor) -> T:
-        """Return loss and score; reads the device."""
-
-    @abstractmethod
-    def _mean_loss(self, outputs: Tensor, targets: Tensor) -> L:
-        """Return the mean loss; reads the device."""
-
-    @abstractmethod
-    def _seed_step(self, epoch: int, step: int) -> None:
-        """Seed what a training step draws."""
-
-    def _train_epoch(self, epoch: int, at_most: int | None) -> L:
-        self.model.train()
-        graph_ids = self.training.graph_ids
-        order = torch.randperm(graph_ids.shape[0], generator=self._order)
-        outputs, targets = [], []
-        batches = graph_ids[order].split(batch_sizes(len(order), self.config.batch_size))
-        for step, ids in enumerate(batches[:at_most]):
-            self._seed_step(epoch, step)
-            minibatch = self.training.minibatch(ids)
-            for parameter in self._parameters:
-                parameter.grad = None
-            output = self._apply(minibatch)
-            self._loss(output, minibatch.targets).backward()
-            self._optimizer.step()
-            outputs.append(output.detach())
-            targets.append(minibatch.targets)
-        return self._mean_loss(torch.cat(outputs, -2), torch.cat(targets))
-
-    def validate(self) -> tuple[T, Tensor]:
-        """Return loss and score of the validation items in eval mode, and the model's outputs."""
-        outputs = self._evaluate(self._validation_batches)
-        return self._judge(outputs, self.validation.minibatch_targets), outputs
-
-    def judge_training(self, validation_outputs: Tensor) -> T:
-        """Return loss and score of the training items in eval mode, see `judge_test`."""
-        return self._judge_part(self.training, validation_outputs)
-
-    def judge_test(self, validation_outputs: Tensor) -> T:
-        """Return loss and score of the test items in eval mode.
-
-        Args:
-            validation_outputs: What `validate` computed; enough where nodes of the same graphs
-                are of both parts.
-        """
-        assert self.test is not None
-        return self._judge_part(self.test, validation_outputs)
-
-    def _judge_part(self, items: Items, validation_outputs: Tensor) -> T:
-        if torch.equal(items.graph_ids, self.validation.graph_ids):
-            return self._judge(validation_outputs, items.minibatch_targets)
-        return self._judge(self._evaluate(items.minibatches()), items.minibatch_targets)
-
-    @property
-    def _steps_per_epoch(self) -> int:
-        return len(batch_sizes(self.training.graph_ids.shape[0], self.config.batch_size))
-
-    def _norm(self, norm: str) -> str:
-        """Return the text of a normalization as it is built for this training."""
-        return for_steps(norm, self.config.epochs * self._steps_per_epoch)
-
-    def _counts(self, parameters: int) -> dict[str, int]:
-        """Return the counts of the record of a model with so many parameters."""
-        return {
-            "parameters": parameters,
-            "train_items": len(self.training),
-            "validation_items": len(self.validation),
-            "test_items": 0 if self.test is None else len(self.test),
-            "steps_per_epoch": self._steps_per_epoch,
-        }
-
-    def _evaluate(self, batches: Iterable[Minibatch]) -> Tensor:
-        """Return what the model gives for some minibatches in eval mode."""
-        self.model.eval()
-        with torch.no_grad():
-            return torch.cat([self._apply(each) for each in batches], -2)
-
-    def _require_judgeable(self, targets: Tensor, outputs: int) -> None:
-        """Refuse a split that leaves nothing to choose an epoch by."""
-        zeros = torch.zeros(len(self.validation), outputs, device=self.device)
-        judged = self.objective.judge(self.metric.name, zeros, self.validation.targets)
-        if math.isnan(judged.score):
-            targets = torch.unique(targets)
-            are = f", which are all {targets[0]:g}" if targets.shape[0] == 1 else ""
-            raise ValueError(
-                f"{self.metric.title} says nothing on the {len(self.validation)} validation items "
-                f"of the split{are}, expected targets to compare; choose another split or metric"
-            )
-
-
-class Training(Loop[Judged, float]):
-    """Model, optimizer and data of one trial.
-
-    Args:
-        config, dataset, factory, norms: Those of `run_trial`.
-
-    Attributes:
-        norm: The text of the normalization as it was built.
-    """
-
-    def __init__(
-        self,
-        config: TrialConfig,
-        dataset: GraphSet,
-        factory: Factory | None = None,
-        norms: Norms | None = None,
-    ) -> None:
-        norm = norm_of(config, norms)
-        super().__init__(config, dataset, factors="factors" in needs_of(norm))
         if isinstance(norm, str):
-            norm = self._norm(norm)
+            norm = for_steps(norm, config.epochs * self._steps_per_epoch)
         self.norm = norm if isinstance(norm, str) else norm.name
         made = build_model(config.model, norm, dataset, seed=config.seed, factory=factory)
         self.model: Model = made.to(self.device, self.dtype)
@@ -327,28 +204,82 @@ class Training(Loop[Judged, float]):
         """
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        return self._train_epoch(epoch, at_most)
+        self.model.train()
+        graph_ids = self.training.graph_ids
+        order = torch.randperm(graph_ids.shape[0], generator=self._order)
+        outputs, targets = [], []
+        batches = graph_ids[order].split(batch_sizes(len(order), self.config.batch_size))
+        complete = self.training.complete
+        for step, ids in enumerate(batches[:at_most]):
+            seed_draws(self.device, derive_seed(self.config.seed, "dropout", epoch, step))
+            minibatch = self.training.minibatch(ids)
+            for parameter in self._parameters:
+                parameter.grad = None
+            output = self._apply(minibatch)
+            self.objective.loss(output, minibatch.targets, complete=complete).backward()
+            self._optimizer.step()
+            outputs.append(output.detach())
+            targets.append(minibatch.targets)
+        return float(self.objective.loss(torch.cat(outputs), torch.cat(targets)))
+
+    def validate(self) -> tuple[Judged, Tensor]:
+        """Return loss and score of the validation items in eval mode, and the model's outputs."""
+        outputs = self._evaluate(self._validation_batches)
+        return self._judge(outputs, self.validation.minibatch_targets), outputs
+
+    def judge_training(self, validation_outputs: Tensor) -> Judged:
+        """Return loss and score of the training items in eval mode, see `judge_test`."""
+        return self._judge_part(self.training, validation_outputs)
+
+    def judge_test(self, validation_outputs: Tensor) -> Judged:
+        """Return loss and score of the test items in eval mode.
+
+        Args:
+            validation_outputs: What `validate` computed; enough where nodes of the same graphs
+                are of both parts.
+        """
+        assert self.test is not None
+        return self._judge_part(self.test, validation_outputs)
 
     def counts(self) -> dict[str, int]:
         """Return the counts of the record."""
-        return self._counts(self.model.num_parameters())
+        return {
+            "parameters": self.model.num_parameters(),
+            "train_items": len(self.training),
+            "validation_items": len(self.validation),
+            "test_items": 0 if self.test is None else len(self.test),
+            "steps_per_epoch": self._steps_per_epoch,
+        }
 
-    def _seed_step(self, epoch: int, step: int) -> None:
-        seed_draws(self.device, seed_of_step(self.config, epoch, step))
-
-    def _apply(self, minibatch: Minibatch) -> Tensor:
-        return apply(self.model, minibatch.batch, minibatch.factors)
-
-    def _loss(self, output: Tensor, targets: Tensor) -> Tensor:
-        return self.objective.loss(output, targets, complete=self.training.complete)
-
-    def _mean_loss(self, outputs: Tensor, targets: Tensor) -> float:
-        return float(self.objective.loss(outputs, targets))
+    def _judge_part(self, items: Items, validation_outputs: Tensor) -> Judged:
+        if torch.equal(items.graph_ids, self.validation.graph_ids):
+            return self._judge(validation_outputs, items.minibatch_targets)
+        return self._judge(self._evaluate(items.minibatches()), items.minibatch_targets)
 
     def _judge(self, outputs: Tensor, targets: Tensor) -> Judged:
         return self.objective.judge(self.metric.name, outputs, targets)
 
+    @property
+    def _steps_per_epoch(self) -> int:
+        return len(batch_sizes(self.training.graph_ids.shape[0], self.config.batch_size))
 
-def seed_of_step(config: TrialConfig, epoch: int, step: int) -> int:
-    """Return what seeds the dropout masks of one training step."""
-    return derive_seed(config.seed, "dropout", epoch, step)
+    def _apply(self, minibatch: Minibatch) -> Tensor:
+        return apply(self.model, minibatch.batch, minibatch.factors)
+
+    def _evaluate(self, batches: Iterable[Minibatch]) -> Tensor:
+        """Return what the model gives for some minibatches in eval mode."""
+        self.model.eval()
+        with torch.no_grad():
+            return torch.cat([self._apply(each) for each in batches])
+
+    def _require_judgeable(self, targets: Tensor, outputs: int) -> None:
+        """Refuse a split that leaves nothing to choose an epoch by."""
+        zeros = torch.zeros(len(self.validation), outputs, device=self.device)
+        judged = self.objective.judge(self.metric.name, zeros, self.validation.targets)
+        if math.isnan(judged.score):
+            targets = torch.unique(targets)
+            are = f", which are all {targets[0]:g}" if targets.shape[0] == 1 else ""
+            raise ValueError(
+                f"{self.metric.title} says nothing on the {len(self.validation)} validation items "
+                f"of the split{are}, expected targets to compare; choose another split or metric"
+            )

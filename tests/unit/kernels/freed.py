@@ -7,6 +7,7 @@ are read right that torch has not written out.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from graphnorms.kernels.cpu import aggregate, gather, normalize
 from graphnorms.kernels.triton import aggregate as triton_aggregate
 from graphnorms.kernels.triton import normalize as triton_normalize
 from tests.interpreter import choose_interpreter
+from tests.operands import run_backward, run_forward
 
 ROWS, CHANNELS, SEGMENTS, EDGES = 5, 4, 2, 3
 BACKENDS: dict[str, tuple[Any, Any]] = {
@@ -60,9 +62,9 @@ def calls(backend: str) -> Iterator[tuple[str, Callable[..., object], Arguments]
                 "dropout": 0.5, "longest": -1, "masked": False,
             }  # fmt: skip
             forward = both | {"residual": rows, "moment": True}
-            yield f"forward {layout} {own}", norm.normalize_forward, forward
+            yield f"forward {layout} {own}", functools.partial(run_forward, norm), forward
             backward = both | {"grad_y": rows, "statistics": scalars, "needs": [True] * 4}
-            yield f"backward {layout} {own}", norm.normalize_backward, backward
+            yield f"backward {layout} {own}", functools.partial(run_backward, norm), backward
         both = {
             "x": rows, "ptr": torch.tensor([0, 1, 1, 2, 2, EDGES]),
             "index": torch.arange(EDGES), "order": torch.arange(EDGES), "self_weight": 1.0,
@@ -124,9 +126,14 @@ def _one_call(x: Tensor, ids: Tensor, grad_y: Tensor, weight: Tensor) -> list[Te
         "weight": weight, "bias": None, "center": 1, "scale": 1, "groups": 1, "eps": 1e-5,
         "activation": 0, "dropout": 0.0, "longest": -1, "masked": False,
     }  # fmt: skip
-    y, statistics = normalize.normalize_forward(x=x, residual=None, moment=False, **rest)
-    grads = normalize.normalize_backward(
-        grad_y=grad_y, x=x, statistics=statistics, needs=[True, False, True, False], **rest
+    y, statistics = run_forward(normalize, x=x, residual=None, moment=False, **rest)
+    grads = run_backward(
+        normalize,
+        grad_y=grad_y,
+        x=x,
+        statistics=statistics,
+        needs=[True, False, True, False],
+        **rest,
     )
     edges = (torch.tensor([0, 1, 1, 2, 2, 3]), torch.tensor([1, 0, 4]), None, None, weight[:3])
     found = aggregate.aggregate(x, *edges, None, 0.5)

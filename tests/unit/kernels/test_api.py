@@ -15,6 +15,7 @@ from graphnorms.kernels import dispatch, reference
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.segments import Segments
+from tests.operands import run_backward, run_forward
 
 DOMAINS = [None, gn.Over.NODES, gn.Over.CHANNELS, gn.Over.BOTH]
 
@@ -77,14 +78,13 @@ def test_every_point_of_the_equation(
 
 def test_auto_takes_the_first_backend_without_a_refusal() -> None:
     x = torch.randn(4, 2)
-    problem = dispatch.NormalizeProblem("cpu", x.dtype, gn.Over.NODES, None, False)
-    tiny = dispatch.NormalizeProblem("cpu", torch.float8_e5m2, gn.Over.NODES, None, False)
-    assert dispatch.choose(problem, "auto") == "cpu"
-    assert dispatch.choose(tiny, "auto") == "reference"
+    over = gn.Over.NODES
+    assert dispatch.choose("cpu", x.dtype, over) == "cpu"
+    assert dispatch.choose("cpu", torch.float8_e5m2, over) == "reference"
     with pytest.raises(gn.BackendRefusedError, match=r"x is torch\.float8_e5m2, the kernels have"):
-        dispatch.choose(tiny, "cpu")
+        dispatch.choose("cpu", torch.float8_e5m2, over, wanted="cpu")
     with pytest.raises(ValueError, match="unknown backend 'cpi'; did you mean cpu"):
-        dispatch.choose(problem, "cpi")
+        dispatch.choose("cpu", x.dtype, over, wanted="cpi")
 
 
 def test_without_the_extension_the_reference_runs_and_says_why(
@@ -160,12 +160,12 @@ def test_wrong_tensors_never_reach_the_kernels(name: str, bad: Tensor, words: st
     backward = right | {
         "grad_y": torch.zeros(5, 6), "statistics": torch.zeros(36), "needs": [True] * 4,
     }  # fmt: skip
-    cpu.normalize_forward(**forward)
-    cpu.normalize_backward(**backward)
-    for run, arguments in ((cpu.normalize_forward, forward), (cpu.normalize_backward, backward)):
+    run_forward(cpu, **forward)
+    run_backward(cpu, **backward)
+    for run, arguments in ((run_forward, forward), (run_backward, backward)):
         if name in arguments:
             with pytest.raises(ValueError, match=words):
-                run(**arguments | {name: bad})
+                run(cpu, **arguments | {name: bad})
 
 
 def test_strange_features_are_refused() -> None:

@@ -21,12 +21,14 @@ from graphnorms.kernels import Over, autograd, dispatch, segment_normalize
 from graphnorms.kernels.cpu import aggregate as cpu_aggregate
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu import normalize as cpu
+from graphnorms.kernels.point import Operands
 from graphnorms.kernels.triton import aggregate as triton_aggregate
 from graphnorms.kernels.triton import loading, tiles
 from graphnorms.kernels.triton import normalize as triton
 from graphnorms.segments import Segments
 from graphnorms.testing import awkward_cases, backends, check_backend
 from tests.conftest import BACKENDS
+from tests.operands import run_backward, run_forward
 from tests.unit.kernels import test_aggregate as edges
 from tests.unit.kernels.test_dropout import kept
 
@@ -93,11 +95,8 @@ def test_the_dropped_entries_are_those_of_the_reference() -> None:
 def domains() -> Iterator[tuple[int, int, int]]:
     """Every centre, scale and number of groups that kernels have."""
     for center, scale, groups in itertools.product((0, 1, 2, 3), (0, 1, 2, 3), (1, 3)):
-        problem = dispatch.NormalizeProblem(
-            "cpu", torch.float32, Over(center) if center else None, Over(scale) if scale else None,
-            False,
-        )  # fmt: skip
-        if not dispatch.normalize.normalize_refusals(problem):
+        over, of_scale = (Over(number) if number else None for number in (center, scale))
+        if not dispatch.refusals("triton", "cpu", torch.float32, over, of_scale, False):
             yield center, scale, groups
 
 
@@ -132,15 +131,15 @@ def test_results_and_statistics_are_those_of_the_cpu(kind: str) -> None:
         residual = torch.randn(given["x"].shape, generator=torch.Generator().manual_seed(1))
         grad_y = residual.flip(0)
         ours, theirs = (
-            run.normalize_forward(residual=residual, moment=True, **given) for run in (triton, cpu)
+            run_forward(each, residual=residual, moment=True, **given) for each in (triton, cpu)
         )
         for got, expected in zip(ours, theirs, strict=True):
             torch.testing.assert_close(got, expected, rtol=2e-5, atol=2e-5)
         grads, expected_grads = (
-            run.normalize_backward(
-                grad_y=grad_y, statistics=theirs[1], needs=[True] * 4, **given
+            run_backward(
+                each, grad_y=grad_y, statistics=theirs[1], needs=[True] * 4, **given
             )
-            for run in (triton, cpu)
+            for each in (triton, cpu)
         )  # fmt: skip
         for got, expected in zip(grads, expected_grads, strict=True):
             torch.testing.assert_close(got, expected, rtol=2e-4, atol=2e-4)
@@ -173,12 +172,12 @@ def test_nothing_is_read_and_the_fakes_tell_the_truth(launches: list[Any]) -> No
         given = call(center, scale, groups, kind, "meta")
         x = given["x"]
         forward = {**given, "residual": torch.empty_like(x), "moment": moment}
-        results = triton.normalize_forward(**forward)
+        results = run_forward(triton, **forward)
         assert like(results) == like(ops.normalize_forward(**forward))
         for needs in ([True] * 4, [False, True, False, True], [True, False, False, False]):
             backward = {**given, "grad_y": x, "statistics": results[1], "needs": needs}
-            operator = autograd.of_tensors(triton.normalize_backward)
-            assert like(operator(**backward)) == like(ops.normalize_backward(**backward))
+            mine = [x.new_empty(0) if g is None else g for g in run_backward(triton, **backward)]
+            assert like(mine) == like(ops.normalize_backward(**backward))
     x, ptr, index = (torch.empty(*shape, device="meta") for shape in ((50, 7), (51,), (130,)))
     for weight, features in (
         (None, None), (torch.empty(130, device="meta"), None),
@@ -220,12 +219,12 @@ def test_what_is_launched_follows_from_sizes_alone(
     ptr = torch.empty(segments + 1, dtype=torch.int64, device="meta")
     ids = None if order == "sorted" else torch.empty(rows, dtype=torch.int64, device="meta")
     weight = torch.empty(128, device="meta")
-    given = (ptr, ids, None, weight, weight, weight)
-    rest = (1, 1, 1, 1e-5, 0, 0.0, longest, order == "masked")
-    _, statistics = triton.normalize_forward(x, None, *given, *rest, False)
+    given = (weight, weight, weight)
+    rest = Operands(ptr, ids, None, 1, 1, 1, 1e-5, 0, 0.0, longest, order == "masked")
+    _, statistics = triton.normalize_forward(x, None, given, rest, False)
     assert [name for name, _ in launches] == forward
     launches.clear()
-    triton.normalize_backward(x, x, *given, statistics, *rest, [True] * 4)
+    triton.normalize_backward(x, x, given, statistics, rest, [True] * 4)
     assert [name for name, _ in launches] == backward
     assert all(blocks == 2 for name, (_, blocks) in launches if name != "sum_shares")
 
@@ -288,7 +287,7 @@ def test_compiled_it_is_one_node_with_the_right_numbers(batch: str) -> None:
     def watched(name: str) -> Any:
         def run(*arguments: Any) -> Any:
             calls.append(name)
-            return getattr(triton, name)(*arguments)
+            return autograd.as_operators(triton)[name](*arguments)
 
         return run
 
@@ -365,11 +364,11 @@ def test_wrong_tensors_never_reach_the_kernels(launches: list[Any]) -> None:
         ("statistics", statistics.double()),
     ):  # fmt: skip
         for run, arguments in (
-            (triton.normalize_forward, forward), (triton.normalize_backward, backward)
+            (run_forward, forward), (run_backward, backward)
         ):  # fmt: skip
             if name in arguments:
                 with pytest.raises(ValueError, match=f"^{name} is"):
-                    run(**{**arguments, name: bad})
+                    run(triton, **{**arguments, name: bad})
     nodes, sources = torch.zeros(6, dtype=torch.int64), torch.zeros(9, dtype=torch.int64)
     edge: dict[str, Tensor | None] = {
         "x": torch.zeros(5, 2), "ptr": nodes, "index": sources, "order": None, "node_scale": None,

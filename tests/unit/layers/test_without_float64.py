@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 import graphnorms as gn
-from graphnorms.kernels import problem
+from graphnorms.kernels import point
 from graphnorms.layers.factory import names
 from tests.norms import build_norm, inputs_of
 from tests.unit.layers.common import normal
@@ -33,7 +33,7 @@ class NoFloat64(TorchDispatchMode):
 
 @pytest.fixture
 def lacking(monkeypatch: pytest.MonkeyPatch) -> Callable[[], NoFloat64]:
-    monkeypatch.setattr(problem, "WITHOUT_FLOAT64", ("cpu",))
+    monkeypatch.setattr(point, "WITHOUT_FLOAT64", ("cpu",))
     return NoFloat64
 
 
@@ -72,6 +72,6 @@ def test_diff_group_norm(training: bool, lacking: Callable[[], NoFloat64]) -> No
 
 
 def test_what_is_not_mps() -> None:
-    assert problem.widest_float(torch.device("mps")) == torch.float32
-    assert problem.widest_float(torch.device("cuda")) == torch.float64
-    assert problem.in_float64(torch.ones(2)).dtype == torch.float64
+    assert point.widest_float(torch.device("mps")) == torch.float32
+    assert point.widest_float(torch.device("cuda")) == torch.float64
+    assert point.in_float64(torch.ones(2)).dtype == torch.float64

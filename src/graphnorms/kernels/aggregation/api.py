@@ -8,7 +8,7 @@ from torch import Tensor
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import autograd, reference
 from graphnorms.kernels.calls import check_features, is_interpreted, needs_plain_torch
-from graphnorms.kernels.dispatch import choose_aggregate
+from graphnorms.kernels.dispatch import choose
 
 
 def aggregate(
@@ -76,7 +76,7 @@ def aggregate(
             column * x, adjacency, self_weight=self_weight, edge_weight=edge_weight,
             backend=backend,
         )  # fmt: skip
-    chosen = choose_aggregate(x.device.type, x.dtype, backend)
+    chosen = choose(x.device.type, x.dtype, wanted=backend)
     if chosen == "reference" or needs_plain_torch(backend):
         return reference.aggregate(
             x, adjacency, self_weight=self_weight, node_scale=node_scale,

@@ -11,9 +11,9 @@ from torch import Tensor
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import reference
 from graphnorms.kernels.cpu import aggregate as cpu
-from graphnorms.kernels.problem import accumulation_dtype
+from graphnorms.kernels.point import accumulation_dtype
 from graphnorms.kernels.triton import aggregate as triton
-from graphnorms.tracing import is_plain
+from graphnorms.tracing import is_plain, is_transformed
 
 _EDGES = "Tensor ptr, Tensor index, Tensor? order, "
 _TRANSPOSE = "Tensor transpose_ptr, Tensor transpose_index, Tensor? transpose_order, "
@@ -196,7 +196,7 @@ class _Aggregate(torch.autograd.Function):
         (grad_y,) = grads
         x, edge_weight, edge_features, node_scale = ctx.saved_tensors
         adjacency, self_weight, kernels = ctx.adjacency, ctx.self_weight, ctx.kernels
-        transformed = torch._C._are_functorch_transforms_active()
+        transformed = is_transformed()
         shared = {"self_weight": self_weight, "node_scale": node_scale}
         if x is None:
             weight = None if edge_weight is None else edge_weight.detach()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.kernels.problem import accumulation_dtype
+from graphnorms.kernels.point import accumulation_dtype
 
 
 def aggregate(

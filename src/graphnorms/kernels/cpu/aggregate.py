@@ -13,19 +13,13 @@ from torch import Tensor
 
 from graphnorms.kernels.cpu.extension import (
     check_index,
-    common_refusals,
     features,
     kernels,
     parameter,
     rows_like,
     unreadable,
 )
-from graphnorms.kernels.problem import AggregateProblem, accumulation_dtype
-
-
-def aggregate_refusals(problem: AggregateProblem) -> list[str]:
-    """Why the backend cannot run an `aggregate`; empty if it can."""
-    return common_refusals(problem.device, problem.dtype)
+from graphnorms.kernels.point import accumulation_dtype
 
 
 def aggregate(

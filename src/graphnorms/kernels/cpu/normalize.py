@@ -10,7 +10,7 @@ are what they are.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,6 @@ from graphnorms.kernels import reference
 from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import (
     check_index,
-    common_refusals,
     features,
     kernels,
     parameter,
@@ -27,80 +26,35 @@ from graphnorms.kernels.cpu.extension import (
     rows_like,
     unreadable,
 )
-from graphnorms.kernels.derivatives import Equation, backward
-from graphnorms.kernels.problem import (
-    NormalizeProblem,
-    accumulation_dtype,
-    domain_refusals,
-    statistics_sizes,
-)
-
-
-def normalize_refusals(problem: NormalizeProblem) -> list[str]:
-    """Why the backend cannot run a `segment_normalize`; empty if it can."""
-    return common_refusals(problem.device, problem.dtype) + domain_refusals(problem)
-
-
-class _Inputs(NamedTuple):
-    """The tensors that forward and backward have in common, in the order of the extension."""
-
-    ptr: Tensor
-    order: Tensor | None
-    seed: Tensor | None
-    mean_scale: Tensor | None
-    weight: Tensor | None
-    bias: Tensor | None
+from graphnorms.kernels.derivatives import backward
+from graphnorms.kernels.point import Operands, Parameters, accumulation_dtype
 
 
 def normalize_forward(
-    x: Tensor,
-    residual: Tensor | None,
-    ptr: Tensor,
-    order: Tensor | None,
-    seed: Tensor | None,
-    mean_scale: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    center: int,
-    scale: int,
-    groups: int,
-    eps: float,
-    activation: int,
-    dropout: float,
-    longest: int,
-    masked: bool,
-    moment: bool,
+    x: Tensor, residual: Tensor | None, parameters: Parameters, operands: Operands, moment: bool
 ) -> tuple[Tensor, Tensor]:
-    """Run the forward kernel; it needs neither `longest` nor `masked`.
+    """Run the forward kernel.
 
     Returns:
         y, and the statistics in one vector: the shift (the centre's mean relative to the cell's
         first entry), 1/sqrt(s² + eps), and s² if `moment`.
     """
-    rows, channels = x.shape
-    segments = max(ptr.shape[0] - 1, 0)
-    centers, scales = statistics_sizes(center, scale, rows, segments, channels, groups)
+    centers, scales = operands.cells(*x.shape)
     size = centers + scales * (2 if moment else 1)
     y = torch.empty_like(x)
     dtype = accumulation_dtype(x.dtype)
     statistics = x.new_empty(size) if dtype == x.dtype else x.new_empty(size, dtype=dtype)
     run = kernels().normalize_forward
-    choices = (center, scale, groups, eps, activation, dropout, moment, torch.get_num_threads())
-    if not run(
-        x, residual, ptr, order, seed, mean_scale, weight, bias, *choices, y, statistics
-    ):  # fmt: skip
+    numbers = (*operands[3:9], moment, torch.get_num_threads())
+    if not run(x, residual, *operands[:3], *parameters, *numbers, y, statistics):
         x = features(x)
-        inputs = _fitting(x, groups, _Inputs(ptr, order, seed, mean_scale, weight, bias))
         if residual is not None:
             residual = rows_like("residual", residual, x)
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        done = run(x, residual, *inputs, *choices, y, statistics)
+        done = run(x, residual, *_fitting(x, parameters, operands), *numbers, y, statistics)
         if done is None and bool(x.isfinite().all()):
-            equation = Equation.of_call(
-                x, (mean_scale, weight, bias), ptr, order, seed,
-                (center, scale, groups, eps, activation, dropout, longest, masked),
-            )  # fmt: skip
-            y, _, _ = reference.segment_normalize(x, residual=residual, **equation._asdict())
+            call = operands.call(x, parameters, residual)
+            y, _, _ = reference.segment_normalize(x, call)
         elif done is False:
             raise unreadable()
     return y, statistics
@@ -109,21 +63,9 @@ def normalize_forward(
 def normalize_backward(
     grad_y: Tensor,
     x: Tensor,
-    ptr: Tensor,
-    order: Tensor | None,
-    seed: Tensor | None,
-    mean_scale: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
+    parameters: Parameters,
     statistics: Tensor,
-    center: int,
-    scale: int,
-    groups: int,
-    eps: float,
-    activation: int,
-    dropout: float,
-    longest: int,
-    masked: bool,
+    operands: Operands,
     needs: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """Run the backward kernel. The gradient of a residual is grad_y, and not made here.
@@ -135,43 +77,25 @@ def normalize_backward(
         The four gradients, those of parameters in the accumulation dtype; `None` for each that
         was not asked for.
     """
-    dtype = accumulation_dtype(x.dtype)
-    needs_x, needs_scale, needs_weight, needs_bias = needs
-    grad_x = torch.empty_like(x) if needs_x else None
-    grads = (
-        _room_for(mean_scale, dtype) if needs_scale else None,
-        _room_for(weight, dtype) if needs_weight else None,
-        _room_for(bias, dtype) if needs_bias else None,
-    )
+    grad_x = torch.empty_like(x) if needs[0] else None
+    grads = _room(parameters, needs, x)
     run = kernels().normalize_backward
-    choices = (center, scale, groups, eps, activation, dropout, torch.get_num_threads())
-    if not run(
-        grad_y, x, ptr, order, seed, mean_scale, weight, bias, statistics, *choices, grad_x, *grads
-    ):
+    numbers = (*operands[3:9], torch.get_num_threads())
+    if not run(grad_y, x, *operands[:3], *parameters, statistics, *numbers, grad_x, *grads):
         x = features(x)
-        inputs = _fitting(x, groups, _Inputs(ptr, order, seed, mean_scale, weight, bias))
+        fitting = _fitting(x, parameters, operands)
         grad_y = rows_like("grad_y", grad_y, x)
-        _check_statistics(statistics, x, ptr.shape[0] - 1, center, scale, groups)
+        _check_statistics(statistics, x, operands)
         if grad_x is not None:
             grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-        grads = (
-            None if grads[0] is None else _room_for(inputs.mean_scale, dtype),
-            None if grads[1] is None else _room_for(inputs.weight, dtype),
-            None if grads[2] is None else _room_for(inputs.bias, dtype),
-        )
-        done = run(grad_y, x, *inputs, statistics, *choices, grad_x, *grads)
+        grads = _room(fitting[3:], needs, x)
+        done = run(grad_y, x, *fitting, statistics, *numbers, grad_x, *grads)
         if done is None and bool(x.isfinite().all()):
-            equation = Equation.of_call(
-                x, (mean_scale, weight, bias), ptr, order, seed,
-                (center, scale, groups, eps, activation, dropout, longest, masked),
-            )  # fmt: skip
-            of_x, of_scale, of_weight, of_bias = backward(grad_y, x, equation)
-            return (
-                of_x if needs_x else None,
-                of_scale if needs_scale else None,
-                of_weight if needs_weight else None,
-                of_bias if needs_bias else None,
+            found = backward(grad_y, x, operands.call(x, parameters))
+            of_x, *others = (
+                grad if needed else None for grad, needed in zip(found, needs, strict=True)
             )
+            return of_x, others[0], others[1], others[2]
         if done is False:
             raise unreadable()
     return grad_x, *grads
@@ -217,22 +141,29 @@ def update_running(
             raise unreadable()
 
 
-def _room_for(parameter: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Room for the gradient of a parameter."""
-    if parameter is None:
-        return None
-    # Naming a dtype costs a fifth of the call.
-    return torch.empty_like(parameter, dtype=None if parameter.dtype == dtype else dtype)
+def _room(parameters: Parameters, needs: list[bool], x: Tensor) -> Parameters:
+    """Room for the gradients of parameters, in the accumulation dtype."""
+    dtype = accumulation_dtype(x.dtype)
+
+    def empty(parameter: Tensor | None, needed: bool) -> Tensor | None:
+        if parameter is None or not needed:
+            return None
+        # Naming a dtype costs a fifth of the call.
+        return torch.empty_like(parameter, dtype=None if parameter.dtype == dtype else dtype)
+
+    mean_scale, weight, bias = parameters
+    return empty(mean_scale, needs[1]), empty(weight, needs[2]), empty(bias, needs[3])
 
 
-def _fitting(x: Tensor, groups: int, inputs: _Inputs) -> _Inputs:
-    """What the kernels take, copied where strides or dtypes are others.
+def _fitting(x: Tensor, parameters: Parameters, operands: Operands) -> tuple[Any, ...]:
+    """ptr, order, seed and the parameters, copied where strides or dtypes are others.
 
     Raises:
         ValueError: Something cannot be made to fit.
     """
-    ptr, order, seed, mean_scale, weight, bias = inputs
-    channels = x.shape[1]
+    ptr, order, seed = operands[:3]
+    mean_scale, weight, bias = parameters
+    groups, channels = operands.groups, x.shape[1]
     if groups < 1 or channels < 1 or channels % groups:
         raise ValueError(f"groups is {groups}, which does not divide the {channels} channels")
     check_index("ptr", ptr, None)
@@ -240,29 +171,30 @@ def _fitting(x: Tensor, groups: int, inputs: _Inputs) -> _Inputs:
         raise ValueError("ptr is empty, expected segments + 1 offsets")
     if order is not None:
         check_index("order", order, x.shape[0])
-    if seed is not None and (seed.dtype != torch.int64 or seed.numel() != 1 or not seed.is_cpu):
-        raise ValueError(
-            f"seed is {tuple(seed.shape)} of {seed.dtype} on {seed.device}, expected one int64 "
-            "on the cpu"
-        )
     if seed is not None:
+        if seed.dtype != torch.int64 or seed.numel() != 1 or not seed.is_cpu:
+            raise ValueError(
+                f"seed is {tuple(seed.shape)} of {seed.dtype} on {seed.device}, expected one "
+                "int64 on the cpu"
+            )
         check_memory("seed", seed)
+        seed = seed.reshape(())
     dtype = accumulation_dtype(x.dtype)
     own = any(p is not None and p.dim() == 2 for p in (weight, bias))
     affine = (ptr.shape[0] - 1, channels) if own else (channels,)
-    return _Inputs(
-        ptr, order, None if seed is None else seed.reshape(()),
+    return (
+        ptr,
+        order,
+        seed,
         parameter("mean_scale", mean_scale, (channels,), dtype),
         parameter("weight", weight, affine, dtype),
         parameter("bias", bias, affine, dtype),
-    )  # fmt: skip
+    )
 
 
-def _check_statistics(
-    statistics: Tensor, x: Tensor, segments: int, center: int, scale: int, groups: int
-) -> None:
+def _check_statistics(statistics: Tensor, x: Tensor, operands: Operands) -> None:
     dtype = accumulation_dtype(x.dtype)
-    size = sum(statistics_sizes(center, scale, x.shape[0], segments, x.shape[1], groups))
+    size = sum(operands.cells(*x.shape))
     if (
         statistics.dim() != 1 or statistics.shape[0] < size or statistics.dtype != dtype
         or not statistics.is_cpu or not statistics.is_contiguous()

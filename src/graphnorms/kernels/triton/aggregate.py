@@ -10,21 +10,15 @@ from torch import Tensor
 
 from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import rows_contiguous
-from graphnorms.kernels.problem import AggregateProblem, accumulation_dtype
+from graphnorms.kernels.point import accumulation_dtype
 from graphnorms.kernels.triton import tiles
 from graphnorms.kernels.triton.call import check_index, check_like
 from graphnorms.kernels.triton.loading import (
     DTYPES,
     accumulator,
-    common_refusals,
     device_code,
     launch,
 )
-
-
-def aggregate_refusals(problem: AggregateProblem) -> list[str]:
-    """Why the backend cannot run an `aggregate`; empty if it can."""
-    return common_refusals(problem.device, problem.dtype)
 
 
 def aggregate(

@@ -14,18 +14,19 @@ from torch import Tensor
 
 from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import rows_contiguous
-from graphnorms.kernels.problem import Over, accumulation_dtype, statistics_sizes
+from graphnorms.kernels.point import Operands, Over, Parameters, accumulation_dtype
 from graphnorms.kernels.triton import tiles
 from graphnorms.kernels.triton.loading import DTYPES, accumulator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Launch:
     """What forward and backward have in common.
 
     Args:
-        span: Channels of a block of a program.
         own: Whether weight and bias are every segment's own.
+        sizes: Cells of the centre, and of the scale.
+        span: Channels of a block of a program.
     """
 
     x: Tensor
@@ -44,15 +45,11 @@ class Call:
     longest: int
     masked: bool
     own: bool
+    sizes: tuple[int, int]
     span: int
 
     @classmethod
-    def of(
-        cls, x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
-        mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, center: int,
-        scale: int, groups: int, eps: float, activation: int, dropout: float, longest: int,
-        masked: bool,
-    ) -> Call:  # fmt: skip
+    def of(cls, x: Tensor, parameters: Parameters, operands: Operands) -> Launch:
         """Check the arguments of an operator.
 
         Raises:
@@ -62,6 +59,8 @@ class Call:
             raise ValueError(f"x is {tuple(x.shape)} of {x.dtype}, expected a kernel's dtype")
         check_memory("x", x)
         rows, channels = x.shape
+        ptr, order, seed, center, scale, groups, *_ = operands
+        mean_scale, weight, bias = parameters
         if groups < 1 or channels < 1 or channels % groups:
             raise ValueError(f"groups is {groups}, which does not divide the {channels} channels")
         check_index("ptr", ptr, None, x)
@@ -74,12 +73,10 @@ class Call:
         own = any(p is not None and p.dim() == 2 for p in (weight, bias))
         affine = (ptr.shape[0] - 1, channels) if own else (channels,)
         return cls(
-            x=rows_contiguous(x), ptr=ptr, order=order, seed=seed,
-            mean_scale=_parameter("mean_scale", mean_scale, (channels,), x),
+            x=rows_contiguous(x), mean_scale=_parameter("mean_scale", mean_scale, (channels,), x),
             weight=_parameter("weight", weight, affine, x),
-            bias=_parameter("bias", bias, affine, x), center=center, scale=scale, groups=groups,
-            eps=eps, activation=activation, dropout=dropout, longest=longest, masked=masked,
-            own=own, span=_span(channels, groups, center, scale),
+            bias=_parameter("bias", bias, affine, x), **operands._asdict(), own=own,
+            sizes=operands.cells(rows, channels), span=_span(channels, groups, center, scale),
         )  # fmt: skip
 
     @property
@@ -112,13 +109,6 @@ class Call:
         """Of statistics and sums."""
         return accumulation_dtype(self.x.dtype)
 
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Cells of the centre, and of the scale."""
-        return statistics_sizes(
-            self.center, self.scale, self.rows, self.segments, self.channels, self.groups
-        )
-
     def parts(self, statistics: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """The shifts and the 1/s in the vector of statistics."""
         centers, scales = self.sizes
@@ -127,7 +117,7 @@ class Call:
             statistics[centers : centers + scales] if self.scale else None,
         )
 
-    def split(self) -> tuple[Call, Call]:
+    def split(self) -> tuple[Launch, Launch]:
         """Make the call that has the statistics, in the wide dtype, and one that has the rest.
 
         The second lacks its features, the result of the first; see `on`.
@@ -137,9 +127,9 @@ class Call:
             activation=0, dropout=0.0,
         )  # fmt: skip
         span = _span(self.channels, self.groups, 0, 0)
-        return plain, replace(self, center=0, scale=0, span=span)
+        return plain, replace(self, center=0, scale=0, sizes=(0, 0), span=span)
 
-    def on(self, x: Tensor) -> Call:
+    def on(self, x: Tensor) -> Launch:
         """The call on other features."""
         return replace(self, x=x)
 

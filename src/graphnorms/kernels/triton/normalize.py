@@ -12,43 +12,28 @@ from torch import Tensor
 
 from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import rows_contiguous
-from graphnorms.kernels.problem import NormalizeProblem, domain_refusals
+from graphnorms.kernels.point import Operands, Parameters
 from graphnorms.kernels.triton import tiles
-from graphnorms.kernels.triton.call import Call, check_like
-from graphnorms.kernels.triton.loading import common_refusals, device_code, launch
-
-
-def normalize_refusals(problem: NormalizeProblem) -> list[str]:
-    """Why the backend cannot run a `segment_normalize`; empty if it can."""
-    return common_refusals(problem.device, problem.dtype) + domain_refusals(problem)
+from graphnorms.kernels.triton.call import Launch, check_like
+from graphnorms.kernels.triton.loading import device_code, launch
 
 
 def normalize_forward(
-    x: Tensor, residual: Tensor | None, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
-    mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, center: int,
-    scale: int, groups: int, eps: float, activation: int, dropout: float, longest: int,
-    masked: bool, moment: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    x: Tensor, residual: Tensor | None, parameters: Parameters, operands: Operands, moment: bool
+) -> tuple[Tensor, Tensor]:
     """Run the forward kernels.
-
-    Args:
-        longest: Rows of the longest segment, if the host knows it, else -1: it saves launches.
-        masked: Whether there may be rows of no segment, behind the last one in `order`.
 
     Returns:
         y, and the statistics, laid out as `graphnorms.kernels.cpu.normalize` does.
     """
-    call = Call.of(
-        x, ptr, order, seed, mean_scale, weight, bias, center, scale, groups, eps, activation,
-        dropout, longest, masked,
-    )  # fmt: skip
+    call = Launch.of(x, parameters, operands)
     if residual is not None:
         check_like("residual", residual, x.shape, x.dtype, x)
         residual = rows_contiguous(residual)
     centers, scales = call.sizes
     statistics = x.new_empty(centers + scales * (2 if moment else 1), dtype=call.accumulation)
     shift, rstd = call.parts(statistics)
-    squares = statistics[centers + scales :] if moment and scale else None
+    squares = statistics[centers + scales :] if moment and call.scale else None
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     if not call.within_rows:
         _segment_forward(call, residual, y, shift, rstd, squares)
@@ -64,25 +49,23 @@ def normalize_forward(
 
 
 def normalize_backward(
-    grad_y: Tensor, x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
-    mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, statistics: Tensor,
-    center: int, scale: int, groups: int, eps: float, activation: int, dropout: float,
-    longest: int, masked: bool, needs: list[bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    grad_y: Tensor,
+    x: Tensor,
+    parameters: Parameters,
+    statistics: Tensor,
+    operands: Operands,
+    needs: list[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """Run the backward kernels. The gradient of a residual is grad_y, and not made here.
 
     Args:
-        longest, masked: Those of the forward.
         needs: Which of the gradients of x, mean_scale, weight and bias are asked for.
 
     Returns:
         The four gradients, those of parameters in the accumulation dtype; `None` for each that
         was not asked for.
     """
-    call = Call.of(
-        x, ptr, order, seed, mean_scale, weight, bias, center, scale, groups, eps, activation,
-        dropout, longest, masked,
-    )  # fmt: skip
+    call = Launch.of(x, parameters, operands)
     check_like("grad_y", grad_y, x.shape, x.dtype, x)
     grad_y = rows_contiguous(grad_y)
     _check_statistics(call, statistics)
@@ -113,7 +96,7 @@ def normalize_backward(
 class _Plan:
     """What is launched for statistics over nodes."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Launch) -> None:
         self.size = tiles.chunk_rows(call.rows)  # rows of a chunk
         self.tile = tiles.tile_of_segments(call.rows, call.segments, call.span)
         self.part = tiles.tile_of_rows(call.span)
@@ -132,7 +115,7 @@ class _Plan:
 
 
 def _segment_forward(
-    call: Call, residual: Tensor | None, y: Tensor, shift: Tensor | None, rstd: Tensor | None,
+    call: Launch, residual: Tensor | None, y: Tensor, shift: Tensor | None, rstd: Tensor | None,
     moment: Tensor | None,
 ) -> None:  # fmt: skip
     plan, device = _Plan(call), call.x.device
@@ -172,7 +155,7 @@ def _segment_forward(
 
 
 def _segment_backward(
-    call: Call, grad_y: Tensor, grad_x: Tensor | None, shift: Tensor | None, rstd: Tensor | None,
+    call: Launch, grad_y: Tensor, grad_x: Tensor | None, shift: Tensor | None, rstd: Tensor | None,
     grads: list[Tensor | None],
 ) -> None:  # fmt: skip
     plan, device = _Plan(call), call.x.device
@@ -220,7 +203,7 @@ def _segment_backward(
 
 
 def _row_forward(
-    call: Call, residual: Tensor | None, y: Tensor, shift: Tensor | None, rstd: Tensor | None,
+    call: Launch, residual: Tensor | None, y: Tensor, shift: Tensor | None, rstd: Tensor | None,
     moment: Tensor | None,
 ) -> None:  # fmt: skip
     tile = tiles.tile_of_rows(call.span)
@@ -235,7 +218,7 @@ def _row_forward(
 
 
 def _row_backward(
-    call: Call, grad_y: Tensor, grad_x: Tensor | None, shift: Tensor | None, rstd: Tensor | None,
+    call: Launch, grad_y: Tensor, grad_x: Tensor | None, shift: Tensor | None, rstd: Tensor | None,
     grads: list[Tensor | None],
 ) -> None:  # fmt: skip
     tile = tiles.tile_of_rows(call.span)
@@ -253,14 +236,14 @@ def _row_backward(
     _sum_shares(call, shares, grads)
 
 
-def _shares(call: Call, number: int, grads: list[Tensor | None]) -> Tensor | None:
+def _shares(call: Launch, number: int, grads: list[Tensor | None]) -> Tensor | None:
     """Where programs leave their shares of gradients that all rows have a part in."""
     if all(grad is None for grad in grads):
         return None
     return call.x.new_empty((number, 3, call.channels), dtype=call.accumulation)
 
 
-def _sum_shares(call: Call, shares: Tensor | None, grads: list[Tensor | None]) -> None:
+def _sum_shares(call: Launch, shares: Tensor | None, grads: list[Tensor | None]) -> None:
     if shares is None:
         return
     tile = tiles.tile_of_parts(min(call.channels, tiles.SUMMED_CHANNELS))
@@ -271,7 +254,7 @@ def _sum_shares(call: Call, shares: Tensor | None, grads: list[Tensor | None]) -
     )  # fmt: skip
 
 
-def _check_statistics(call: Call, statistics: Tensor) -> None:
+def _check_statistics(call: Launch, statistics: Tensor) -> None:
     size = sum(call.sizes)
     if (
         statistics.dim() != 1 or statistics.shape[0] < size

@@ -9,7 +9,6 @@ from graphnorms.lab.engines.attempt import OUT_OF_MEMORY, WORKER_DIED, Trial, is
 from graphnorms.lab.engines.engine import Engine, OnProgress, Then, default_workers
 from graphnorms.lab.engines.inline import ThisProcess
 from graphnorms.lab.engines.local import WorkerProcesses
-from graphnorms.lab.engines.stacking import Stacking, run_stacked, stack_size
 
 ENGINES = ("local", "dask")
 
@@ -19,7 +18,6 @@ __all__ = [
     "WORKER_DIED",
     "Engine",
     "OnProgress",
-    "Stacking",
     "Then",
     "ThisProcess",
     "Trial",
@@ -28,8 +26,6 @@ __all__ = [
     "default_workers",
     "is_settled",
     "make_engine",
-    "run_stacked",
-    "stack_size",
 ]
 
 

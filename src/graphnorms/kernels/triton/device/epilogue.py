@@ -6,7 +6,7 @@ NaN passes the activations: a comparison with NaN is false, and the false branch
 import triton
 import triton.language as tl
 
-# The numbers are those of `graphnorms.kernels.problem.ACTIVATIONS`.
+# The numbers are those of `graphnorms.kernels.point.ACTIVATIONS`.
 RELU: tl.constexpr = tl.constexpr(1)
 LEAKY_RELU: tl.constexpr = tl.constexpr(2)
 GELU: tl.constexpr = tl.constexpr(3)
