@@ -63,7 +63,7 @@ def norm_page(row: Normalization) -> str:
 
 def _pictures(row: Normalization) -> str:
     """Return the cube for each domain of the row, as one line of HTML."""
-    domains = {"mean": domain(row, row.center), "second moment": domain(row, row.scale)}
+    domains = {"mean": domain(row, row.point.center), "second moment": domain(row, row.point.scale)}
     if domains["mean"] == domains["second moment"]:
         domains = {"mean and variance": domains["mean"]}
     pictures = [cube(where, what) for what, where in domains.items() if where is not None]
@@ -77,7 +77,7 @@ def domain(row: Normalization, over: Over | None) -> str | None:
     if over is Over.NODES:
         return row.segment
     where = "node" if over is Over.CHANNELS else row.segment
-    if row.groups:
+    if row.point.groups > 1:
         return f"{where}-groups"
     return where if over is Over.CHANNELS else f"{where}-channels"
 

@@ -65,7 +65,7 @@ LAYERS: dict[str, Make] = {
 COMPOSED = [
     name
     for name, row in CATALOG.items()
-    if row.center is None and row.scale is None and name not in ("none", "graph-size")
+    if row.point.center is None and row.point.scale is None and name not in ("none", "graph-size")
 ]
 """Made of other operations than the kernels alone, by whatever number of calls."""
 

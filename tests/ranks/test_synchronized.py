@@ -183,7 +183,7 @@ def test_every_norm_that_can_be_shared_is_and_is_run_here() -> None:
     built = {type(case.make(None)) for case in cases.CASES}
     for name, row in gn.CATALOG.items():
         layer = build_norm(name, 8)
-        over_rows = {row.center, row.scale} & {Over.NODES, Over.BOTH}
+        over_rows = {row.point.center, row.point.scale} & {Over.NODES, Over.BOTH}
         if over_rows:
             assert layer.statistics_of == ("graph" if row.segment == "graph" else "batch")
         if isinstance(layer, Norm) and layer.statistics_of:

@@ -223,7 +223,7 @@ def _bound(layer: nn.Module, problem: Problem) -> Function:
 
 def _steepness(row: Normalization, problem: Problem, x: Tensor, mean_scale: Tensor | None) -> float:
     """Return the largest 1 / sqrt(s² + eps), by the definition of the one equation."""
-    if row.scale is None:
+    if row.point.scale is None:
         return 1.0
     batch = problem.batch if row.segment == "graph" else torch.zeros_like(problem.batch)
     counts = torch.bincount(batch).clamp(min=1).unsqueeze(1)  # (segments, 1)
@@ -236,13 +236,13 @@ def _steepness(row: Normalization, problem: Problem, x: Tensor, mean_scale: Tens
         return (means if over is Over.NODES else means.mean(1, keepdim=True))[batch]
 
     o = x
-    if row.center is not None:
-        removed = mean(x, row.center)
+    if row.point.center is not None:
+        removed = mean(x, row.point.center)
         o = x - (removed if mean_scale is None else mean_scale * removed)
-    return max(1.0, float((mean(o * o, row.scale).min() + _EPS).rsqrt()))
+    return max(1.0, float((mean(o * o, row.point.scale).min() + _EPS).rsqrt()))
 
 
 def _entries_sharing_a_statistic(row: Normalization, problem: Problem) -> int:
     rows = {"batch": problem.shape.rows, "graph": problem.longest}.get(row.segment, 1)
-    per_channel = row.center in (None, Over.NODES) and row.scale in (None, Over.NODES)
+    per_channel = row.point.center in (None, Over.NODES) and row.point.scale in (None, Over.NODES)
     return rows if per_channel else rows * problem.shape.channels

@@ -147,7 +147,7 @@ class Settings:
             name
             for name, row in CATALOG.items()
             if not row.needs
-            and (row.center is not None or row.scale is not None)
+            and (row.point.center is not None or row.point.scale is not None)
             and row.layer is not CustomNorm
         ]
         return [lookup(name) for name in self.norms or default or on_kernels]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypedDict
 
 import torch
@@ -90,6 +90,11 @@ class Norm(RunningStatistics):
     eps: float
     weight: Any
     bias: Any
+
+    @classmethod
+    def point_with(cls, arguments: Mapping[str, Any]) -> Point | None:
+        """Return the point of a layer that is built with some arguments."""
+        return cls.point
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

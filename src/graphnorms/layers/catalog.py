@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
-from torch import nn
-
-from graphnorms.kernels import Over
+from graphnorms.kernels.point import Point
 from graphnorms.layers.ada_norm import AdaNorm
 from graphnorms.layers.adja_norm import AdjaNorm
+from graphnorms.layers.base import Norm
 from graphnorms.layers.batch_norm import BatchNorm
 from graphnorms.layers.conditional_norm import ConditionalNorm
 from graphnorms.layers.contra_norm import ContraNorm
@@ -46,10 +45,6 @@ class Normalization:
         layer: The class.
         summary: What shares a mean and a variance, in words.
         formula: The formula in plain text.
-        segment: Whose statistics: `"batch"`, `"graph"`, `"type"`, `"node"` or `""`.
-        center, scale: The point of the one equation, where it is one; both `None` where the
-            layer is composed of other operations, or normalizes nothing.
-        groups: Whether channels are taken in groups.
         invariant: What may be done to the features without a change of the result, in words.
         loses: What the result no longer tells, in words.
         use: When to use it, in words.
@@ -63,13 +58,9 @@ class Normalization:
 
     name: str
     title: str
-    layer: type[nn.Module]
+    layer: type[Norm]
     summary: str
     formula: str
-    segment: str = ""
-    center: Over | None = None
-    scale: Over | None = None
-    groups: bool = False
     invariant: str
     loses: str
     use: str
@@ -77,6 +68,17 @@ class Normalization:
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def point(self) -> Point:
+        """The point of the one equation; without centre and scale where the layer is none."""
+        return self.layer.point_with(self.arguments) or Point(None, None)
+
+    @property
+    def segment(self) -> str:
+        """Which rows share a statistic: those of a `"batch"`, `"graph"`, `"type"` or `"node"`."""
+        center, scale, segment, _ = self.point
+        return "" if center is scale is None else segment or "node"
 
 
 _ROWS: Final = (
@@ -96,9 +98,6 @@ _ROWS: Final = (
         layer=BatchNorm,
         summary="each channel over all nodes of the minibatch",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
-        segment="batch",
-        center=Over.NODES,
-        scale=Over.NODES,
         invariant="shift and scale of each channel over the whole batch",
         loses="the mean and spread of a channel over the batch; keeps what tells graphs apart",
         use="When graphs differ by how large their features are, and minibatches are large: its "
@@ -111,9 +110,6 @@ _ROWS: Final = (
         layer=LayerNorm,
         summary="all channels of a node",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
-        segment="node",
-        center=Over.CHANNELS,
-        scale=Over.CHANNELS,
         invariant="shift and scale of all channels of a node together",
         loses="how large the features of a node are: after a sum over neighbours, its degree",
         use="In transformers, and wherever nodes must not see each other or the batch.",
@@ -126,9 +122,6 @@ _ROWS: Final = (
         layer=LayerNorm,
         summary="all nodes and channels of a graph",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
-        segment="graph",
-        center=Over.BOTH,
-        scale=Over.BOTH,
         invariant="shift and scale of all features of a graph together",
         loses="how large the features of a graph are; keeps the proportions within it",
         use="As a mild normalization per graph that keeps channels and nodes comparable.",
@@ -141,9 +134,6 @@ _ROWS: Final = (
         layer=InstanceNorm,
         summary="each channel over the nodes of a graph",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
-        segment="graph",
-        center=Over.NODES,
-        scale=Over.NODES,
         invariant="shift and scale of each channel within each graph",
         loses="the mean and spread of a channel in a graph; where all nodes are alike, everything",
         use="When what counts is how nodes differ within their graph.",
@@ -156,9 +146,6 @@ _ROWS: Final = (
         layer=GraphNorm,
         summary="each channel over the nodes of a graph, with a learned share of the mean",
         formula="y = γ (x − α μ) / √(s² + ε) + β,  s² = mean((x − α μ)²)",
-        segment="graph",
-        center=Over.NODES,
-        scale=Over.NODES,
         invariant="scale of each channel within each graph; shift too where α = 1",
         loses="the size of a channel that is constant in a graph; its sign too where α = 1",
         use="The first to try on sets of graphs, molecules above all.",
@@ -170,9 +157,6 @@ _ROWS: Final = (
         layer=PairNorm,
         summary="the mean per channel, the spread over all channels, over the nodes of a graph",
         formula="y = s (x − μ) / √(ε + mean ‖x − μ‖²)",
-        segment="graph",
-        center=Over.NODES,
-        scale=Over.BOTH,
         invariant="shift of each channel, and scale of all channels together, within each graph",
         loses="the mean of a graph and how far its nodes are apart in all; nothing is learned",
         use="Against oversmoothing in deep models for the nodes of one graph.",
@@ -184,8 +168,6 @@ _ROWS: Final = (
         layer=MeanSubtractionNorm,
         summary="the mean of each channel over the nodes of a graph; nothing is divided",
         formula="y = x − μ",
-        segment="graph",
-        center=Over.NODES,
         invariant="shift of each channel within each graph",
         loses="the mean of a channel in a graph: its sum over the nodes becomes 0",
         use="Against oversmoothing, for the nodes of one graph. Not before a sum or mean readout, "
@@ -234,9 +216,6 @@ _ROWS: Final = (
         layer=HeteroBatchNorm,
         summary="each channel over all nodes of one type in the minibatch",
         formula="y = γ_T (x − μ_T) / √(σ_T² + ε) + β_T",
-        segment="type",
-        center=Over.NODES,
-        scale=Over.NODES,
         invariant="shift and scale of each channel of a type over the whole batch",
         loses="the mean and spread of a channel of a type over the batch",
         use="When node types have features of different kinds and every type is frequent.",
@@ -249,9 +228,6 @@ _ROWS: Final = (
         layer=HeteroLayerNorm,
         summary="all channels of a node, with weight and bias of its type",
         formula="y = γ_T (x − μ) / √(σ² + ε) + β_T",
-        segment="node",
-        center=Over.CHANNELS,
-        scale=Over.CHANNELS,
         invariant="shift and scale of all channels of a node together",
         loses="how large the features of a node are",
         use="When node types have features of different kinds and some are rare.",
@@ -264,8 +240,6 @@ _ROWS: Final = (
         layer=RMSNorm,
         summary="the second moment of all channels of a node; no mean",
         formula="y = γ x / √(mean(x²) + ε)",
-        segment="node",
-        scale=Over.CHANNELS,
         invariant="scale of all channels of a node together",
         loses="how large the features of a node are",
         use="As LayerNorm, where the mean carries something or every pass counts.",
@@ -277,10 +251,6 @@ _ROWS: Final = (
         layer=GroupNorm,
         summary="the channels of a group, in a node",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
-        segment="node",
-        center=Over.CHANNELS,
-        scale=Over.CHANNELS,
-        groups=True,
         invariant="shift and scale of each group of channels of a node",
         loses="how large each group of features of a node is",
         use="Where groups of channels mean different things, as the heads of attention do.",
@@ -293,10 +263,6 @@ _ROWS: Final = (
         layer=GroupNorm,
         summary="the channels of a group, over the nodes of a graph",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
-        segment="graph",
-        center=Over.BOTH,
-        scale=Over.BOTH,
-        groups=True,
         invariant="shift and scale of each group of channels within each graph",
         loses="how large each group of features of a graph is",
         use="Between LayerNorm of a graph (one group) and InstanceNorm (a group per channel).",
@@ -407,9 +373,6 @@ _ROWS: Final = (
         layer=ConditionalNorm,
         summary="each channel over the nodes of a graph, with a weight and bias of its condition",
         formula="y = (1 + Δγ_g) (x − μ) / √(σ² + ε) + β_g,  (Δγ, β) = W c + b",
-        segment="graph",
-        center=Over.NODES,
-        scale=Over.NODES,
         invariant="shift and scale of each channel within each graph",
         loses="what InstanceNorm loses, and puts what the condition says in its place",
         use="When a graph comes with a vector: a class, a time, a temperature.",
@@ -422,9 +385,6 @@ _ROWS: Final = (
         layer=CustomNorm,
         summary="any domain for the mean, any for the spread; by default those of InstanceNorm",
         formula="y = γ (x − α μ) / √(s² + ε) + β,  s² = mean((x − α μ)²)",
-        segment="graph",
-        center=Over.NODES,
-        scale=Over.NODES,
         invariant="what the domains say; by default shift and scale of each channel in each graph",
         loses="what the domains say",
         use="To try a point of the equation that nobody has: custom:center=graph,scale=node.",

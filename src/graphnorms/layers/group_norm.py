@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Unpack
+from collections.abc import Mapping
+from typing import Any, Final, Unpack
 
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.point import Over, Point
@@ -48,6 +49,15 @@ class GroupNorm(Norm):
     `torch.nn.GroupNorm` has it, whose checkpoints load unchanged.
     """
 
+    @classmethod
+    def point_with(cls, arguments: Mapping[str, Any]) -> Point:
+        """See `Norm`; of `mode` and `num_groups`."""
+        mode = arguments.get("mode", "node")
+        if mode not in _MODES:
+            raise unknown_name("mode", str(mode), _MODES)
+        segment = "graph" if mode == "graph" else ""
+        return Point(_MODES[mode], _MODES[mode], segment, arguments.get("num_groups", 1))
+
     def __init__(
         self,
         in_channels: int,
@@ -59,12 +69,9 @@ class GroupNorm(Norm):
         bias: bool = True,
         **options: Unpack[NormOptions],
     ) -> None:
-        if mode not in _MODES:
-            raise unknown_name("mode", str(mode), _MODES)
         check_channels(in_channels)
         check_groups("num_groups", num_groups, in_channels)
-        over = _MODES[mode]
-        point = Point(over, over, "graph" if mode == "graph" else "", num_groups)
+        point = self.point_with({"mode": mode, "num_groups": num_groups})
         super().__init__(in_channels, point=point, eps=eps, **options)
         self.num_groups = num_groups
         self.affine = affine

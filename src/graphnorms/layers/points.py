@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, Unpack
+from typing import Any, Final, Unpack
 
 from torch import Tensor
 
@@ -38,6 +38,13 @@ class PointNorm(Norm):
         ValueError: A name is unknown; there is neither centre nor scale; `eps` is not positive;
             or `groups` does not divide the channels, or is not 1 where no domain goes over them.
     """
+
+    @classmethod
+    def point_with(cls, arguments: Mapping[str, Any]) -> Point | None:
+        """See `Norm`; of `center`, `scale` and `groups`; `None` where it takes two calls."""
+        names = [arguments.get(name, "graph") for name in ("center", "scale")]
+        points = _points(names[0], names[1], arguments.get("groups", 1), "")
+        return points[0] if len(points) == 1 else None
 
     def __init__(
         self,
