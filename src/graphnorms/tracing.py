@@ -1,13 +1,33 @@
-"""Whether operations are being traced, transformed or recorded, or simply run."""
+"""Whether operations are being traced, transformed or recorded, or simply run.
+
+All that is read of torch's private names stands here. Where a later torch lacks one, the answer is
+the one that is right and slow: operators and plain torch in place of direct calls of kernels.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
+
+
+def _private(path: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    found: Any = torch
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return otherwise if found is None else found  # type: ignore[no-any-return]
+
+
+_dispatch_modes: Final = _private("_C._len_torch_dispatch_stack", lambda: 1)
+_transforms_active: Final = _private("_C._are_functorch_transforms_active", lambda: True)
+_is_wrapped: Final = _private(
+    "_C._functorch.is_functorch_wrapped_tensor", lambda x: _transforms_active()
+)
+_is_batched: Final = _private("_C._functorch.is_batchedtensor", lambda x: False)
+_is_legacy_batched: Final = _private("_C._functorch.is_legacy_batchedtensor", lambda x: False)
+_unwrapped: Final = _private("_C._functorch.get_unwrapped", lambda x: x)
 
 
 def is_plain(x: Tensor) -> bool:
@@ -20,9 +40,9 @@ def is_plain(x: Tensor) -> bool:
     return (
         type(x) in (Tensor, torch.nn.Parameter)
         and not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._functorch.is_legacy_batchedtensor(x)
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and not _dispatch_modes()
+        and not _is_legacy_batched(x)
+        and not _is_wrapped(x)
     )
 
 
@@ -37,32 +57,36 @@ def is_traced() -> bool:
 
 def is_watched() -> bool:
     """Whether a dispatch mode is set, outside of Dynamo, which follows what an object keeps."""
-    return not torch.compiler.is_compiling() and bool(torch._C._len_torch_dispatch_stack())
+    return not torch.compiler.is_compiling() and bool(_dispatch_modes())
 
 
 def is_transformed() -> bool:
     """Whether a transform of `torch.func` is active."""
-    return torch._C._are_functorch_transforms_active()
+    return bool(_transforms_active())
 
 
 def is_batched(x: Tensor) -> bool:
     """Whether x stands for the many tensors of a `torch.vmap`, at whatever level."""
-    functorch = torch._C._functorch
-    while functorch.is_functorch_wrapped_tensor(x):
-        if functorch.is_batchedtensor(x):
-            return True
-        x = functorch.get_unwrapped(x)
-    return False
+    if torch.compiler.is_compiling():
+        return bool(_is_batched(x))
+    while _is_wrapped(x) and not _is_batched(x):
+        inner = _unwrapped(x)
+        if inner is x:
+            return False
+        x = inner
+    return bool(_is_batched(x))
 
 
 def is_forward_mode() -> bool:
     """Whether derivatives are taken in forward mode."""
-    return forward_ad._current_level >= 0
+    return getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
 
 
 def traces_autograd() -> bool:
     """Whether Dynamo traces `torch.autograd.grad`, so that a region holds a derivative."""
-    return torch.compiler.is_compiling() and torch._dynamo.config.trace_autograd_ops
+    return torch.compiler.is_compiling() and getattr(
+        torch._dynamo.config, "trace_autograd_ops", False
+    )
 
 
 def is_recorded(of: Tensor | torch.device | None) -> bool:

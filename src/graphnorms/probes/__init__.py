@@ -12,7 +12,6 @@ from graphnorms.probes.activations import (
 )
 from graphnorms.probes.along_gradient import STEPS, AlongGradient, along_gradient
 from graphnorms.probes.batch_noise import BatchNoise, batch_noise, layer_batch_noise
-from graphnorms.probes.batch_norm_gradient import BatchNormGradient, batch_norm_gradient
 from graphnorms.probes.capture import captured
 from graphnorms.probes.covariate_shift import LayerShift, covariate_shift
 from graphnorms.probes.dirichlet import dirichlet_energy
@@ -33,7 +32,6 @@ __all__ = [
     "STEPS",
     "AlongGradient",
     "BatchNoise",
-    "BatchNormGradient",
     "Eigenvalue",
     "LayerShift",
     "LossPlane",
@@ -44,7 +42,6 @@ __all__ = [
     "aggregation_matrices",
     "along_gradient",
     "batch_noise",
-    "batch_norm_gradient",
     "captured",
     "covariate_shift",
     "dirichlet_energy",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphnorms.tracing import is_batched
+
 
 def offsets_of(counts: Tensor) -> Tensor:
     """Where segments of so many rows begin, and the last one ends."""
@@ -33,4 +35,4 @@ def must_be_simple(batch: Tensor) -> bool:
     """
     if torch.compiler.is_compiling():
         return torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export()
-    return torch._C._functorch.is_batchedtensor(batch)
+    return is_batched(batch)

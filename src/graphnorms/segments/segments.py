@@ -17,7 +17,7 @@ from graphnorms.segments.checks import (
 )
 from graphnorms.segments.memory import Seen, memory
 from graphnorms.segments.order import must_be_simple, offsets_and_order, offsets_of
-from graphnorms.tracing import is_traced, may_keep
+from graphnorms.tracing import is_batched, is_traced, may_keep
 
 
 class Segments:
@@ -136,7 +136,7 @@ class Segments:
         """
         check_integer_vector(names[0], batch)
         num_segments = check_size(names[1], num_segments)
-        if is_traced() or torch._C._functorch.is_batchedtensor(batch):
+        if is_traced() or is_batched(batch):
             return _from_batch_without_reading(cls, batch, num_segments, bool(sorted), names)
         index = batch.to(torch.int64)
         if num_segments is None:
@@ -291,7 +291,7 @@ def _from_batch_without_reading(
     vector, size = names
     index = batch.to(torch.int64)
     if num_segments is None:
-        if torch._C._functorch.is_batchedtensor(batch):
+        if is_batched(batch):
             raise ValueError(
                 f"{size} is not given; under vmap it cannot be read from {vector}: pass {size}, "
                 "or a Segments"
