@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def _private(path: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,14 +34,16 @@ _unwrapped: Final = _private("_C._functorch.get_unwrapped", lambda x: x)
 def is_plain(x: Tensor) -> bool:
     """Whether a kernel may be called on x directly, without its operator.
 
-    It may not where a tracer, a dispatch mode, a tensor subclass or the vmap behind
-    `is_grads_batched` has to see the operator. The memory of a tensor that a transform of
-    `torch.func` has wrapped cannot be read.
+    It may not where a tracer, a dispatch mode, a tensor subclass, a transform of `torch.func`,
+    forward mode or the vmap behind `is_grads_batched` has to see the operator, or those of plain
+    torch. The memory of a tensor that a transform has wrapped cannot be read, even afterwards.
     """
     return (
         type(x) in (Tensor, torch.nn.Parameter)
         and not torch.compiler.is_compiling()
         and not _dispatch_modes()
+        and not _transforms_active()
+        and getattr(forward_ad, "_current_level", -1) < 0
         and not _is_legacy_batched(x)
         and not _is_wrapped(x)
     )
@@ -52,7 +55,7 @@ def is_traced() -> bool:
     Under `torch.compile` and `torch.export`, and in a dispatch mode, as `make_fx`, AOTAutograd and
     fake tensors set one.
     """
-    return torch.compiler.is_compiling() or is_watched()
+    return torch.compiler.is_compiling() or bool(_dispatch_modes())
 
 
 def is_watched() -> bool:
@@ -79,7 +82,7 @@ def is_batched(x: Tensor) -> bool:
 
 def is_forward_mode() -> bool:
     """Whether derivatives are taken in forward mode."""
-    return getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
+    return getattr(forward_ad, "_current_level", -1) >= 0
 
 
 def traces_autograd() -> bool:

@@ -13,7 +13,6 @@ from graphnorms.kernels.calls import (
     check_features,
     is_interpreted,
     needs_plain_torch,
-    runs_directly,
 )
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.dispatch import choose
@@ -28,6 +27,7 @@ from graphnorms.kernels.point import (
 )
 from graphnorms.kernels.ranks import Group, Ranks, as_ranks
 from graphnorms.segments import Segments
+from graphnorms.tracing import is_plain
 
 
 def segment_normalize(
@@ -162,11 +162,16 @@ def normalize(
     chosen = choose(
         device, x.dtype, point.center, point.scale, call.mean_scale is not None, backend
     )
-    if chosen == "reference" or needs_plain_torch(backend):
+    plain = is_plain(x)
+    if chosen == "reference" or (not plain and needs_plain_torch(backend)):
         y, mean, moment = reference.segment_normalize(x, call)
         return y, Statistics(mean.detach, moment.detach, None) if statistics else None
     y, measured = autograd.normalize(
-        x, call, statistics=statistics, interpreted=is_interpreted(chosen, x)
+        x,
+        call,
+        plain=plain,
+        interpreted=chosen == "triton" and is_interpreted(chosen, x, plain),
+        statistics=statistics,
     )
     if measured is None:
         return y, None
@@ -205,7 +210,7 @@ def move_averages(
     """
     if (
         statistics.measured is None or segments.order is not None
-        or not runs_directly(x)
+        or not (x.is_cpu and is_plain(x))
         or running_mean.dtype != statistics.measured.dtype
     ):  # fmt: skip
         return False

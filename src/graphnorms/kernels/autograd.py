@@ -128,36 +128,39 @@ def _(
 
 
 def normalize(
-    x: Tensor, call: Call, *, statistics: bool, interpreted: bool = False
+    x: Tensor, call: Call, *, plain: bool, interpreted: bool, statistics: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Run `segment_normalize` on the kernels.
+    """Run `segment_normalize` on the kernels of the device of x.
 
-    The kernels are those of the device of x; `interpreted` asks for those of the GPU on the CPU.
+    Args:
+        x, call: What.
+        plain: Whether kernels may be called directly.
+        interpreted: Whether to run those of the GPU, on the CPU.
+        statistics: Whether to return them.
 
     Returns:
         y; and, if `statistics`, one vector of the mean of each cell of the centre relative to
         the cell's first entry, 1/sqrt(s² + eps), and s². It carries no gradient.
     """
-    plain = is_plain(x)
     longest = call.segments.longest
     if longest is None or not plain:
         longest = -1  # a traced graph would hold on to the number
     operands = Operands.of(call, longest)
     inputs = (x, call.residual, call.mean_scale, call.weight, call.bias)
     kernels = cpu if x.is_cpu and not interpreted else triton
-    if not plain or not _takes_gradients(inputs):
+    differentiated = False
+    if plain and torch.is_grad_enabled():
+        for tensor in inputs:
+            if tensor is not None and tensor.requires_grad:
+                differentiated = True
+                break
+    if not differentiated:
         # Nothing to differentiate: a small call is done in half the time without a Function.
         run = kernels.normalize_forward if plain else _normalize_forward
         y, kept = run(x, call.residual, inputs[2:], operands, statistics)
         return y, kept if statistics else None
     results = _apply(*inputs, operands, statistics, kernels)
     return results if statistics else (results, None)
-
-
-def _takes_gradients(inputs: tuple[Tensor | None, ...]) -> bool:
-    return torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad for tensor in inputs
-    )
 
 
 class _Normalize(torch.autograd.Function):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.errors import BackendRefusedError
-from graphnorms.tracing import is_forward_mode, is_plain, is_transformed
+from graphnorms.tracing import is_forward_mode, is_transformed
 
 
 def check_features(x: Tensor) -> None:
@@ -61,13 +61,13 @@ def needs_plain_torch(backend: str) -> bool:
     return True
 
 
-def runs_directly(x: Tensor) -> bool:
-    """Whether a kernel of the CPU may be called without its operator, which costs 15 µs."""
-    return x.is_cpu and is_plain(x)
-
-
-def is_interpreted(backend: str, x: Tensor) -> bool:
+def is_interpreted(backend: str, x: Tensor, plain: bool) -> bool:
     """Whether kernels for a GPU run on the CPU, in Triton's interpreter.
+
+    Args:
+        backend: What was chosen.
+        x: The features.
+        plain: Whether kernels may be called directly.
 
     Raises:
         BackendRefusedError: They should, but the operators are watched: they pick the kernels by
@@ -75,7 +75,7 @@ def is_interpreted(backend: str, x: Tensor) -> bool:
     """
     if backend != "triton" or not x.is_cpu:
         return False
-    if not runs_directly(x):
+    if not plain:
         raise BackendRefusedError(
             "backend 'triton' cannot run this: on the CPU its interpreter has no operator that "
             "torch.compile or a dispatch mode could see; use backend='auto' for one that can"

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from graphnorms.errors import BackendRefusedError
 from graphnorms.kernels import reference
-from graphnorms.kernels.calls import needs_plain_torch, runs_directly
+from graphnorms.kernels.calls import needs_plain_torch
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.dispatch import choose
 from graphnorms.kernels.point import Call, Operands, Over, Point, accumulation_dtype
 from graphnorms.kernels.ranks import Ranks
 from graphnorms.segments import Segments
-from graphnorms.tracing import outside_graphs
+from graphnorms.tracing import is_plain, outside_graphs
 
 
 class Merged(NamedTuple):
@@ -63,7 +63,7 @@ def measure(x: Tensor, segments: Segments, *, spread: bool, backend: str) -> Ten
 
 def _kernels_run(x: Tensor, backend: str) -> bool:
     chosen = choose(x.device.type, x.dtype, Over.NODES, Over.NODES, wanted=backend)
-    return chosen == "cpu" and runs_directly(x)
+    return chosen == "cpu" and is_plain(x)
 
 
 _INSTANCE: Final = Point(Over.NODES, Over.NODES)

@@ -309,9 +309,13 @@ class Norm(RunningStatistics):
         mask: Tensor | None,
     ) -> Segments:  # fmt: skip
         """The segments of a point: the graphs, or all rows."""
-        if point.segment == "graph":
+        if point.segment != "graph":
+            return as_segments(None, rows_of=x, mask=mask)
+        if self._ranks is not None:
             return self._graphs(x, batch, batch_size, mask)
-        return as_segments(None, rows_of=x, mask=mask)
+        return as_segments(
+            batch, rows_of=x, num_segments=batch_size, mask=mask, names=("batch", self.size_name)
+        )
 
     def _normalize(
         self,

@@ -9,6 +9,7 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import autograd, reference
 from graphnorms.kernels.calls import check_features, is_interpreted, needs_plain_torch
 from graphnorms.kernels.dispatch import choose
+from graphnorms.tracing import is_plain
 
 
 def aggregate(
@@ -77,14 +78,16 @@ def aggregate(
             backend=backend,
         )  # fmt: skip
     chosen = choose(x.device.type, x.dtype, wanted=backend)
-    if chosen == "reference" or needs_plain_torch(backend):
+    plain = is_plain(x)
+    if chosen == "reference" or (not plain and needs_plain_torch(backend)):
         return reference.aggregate(
             x, adjacency, self_weight=self_weight, node_scale=node_scale,
             edge_weight=edge_weight, edge_features=edge_features,
         )  # fmt: skip
     return autograd.aggregate(
         x, adjacency, self_weight=self_weight, node_scale=node_scale, edge_weight=edge_weight,
-        edge_features=edge_features, interpreted=is_interpreted(chosen, x),
+        edge_features=edge_features, plain=plain,
+        interpreted=is_interpreted(chosen, x, plain),
     )  # fmt: skip
 
 

@@ -69,15 +69,16 @@ def aggregate(
     node_scale: Tensor | None,
     edge_weight: Tensor | None,
     edge_features: Tensor | None,
-    interpreted: bool = False,
+    plain: bool,
+    interpreted: bool,
 ) -> Tensor:
-    """Run `aggregate` on the kernels; for `interpreted` see `graphnorms.kernels.autograd`."""
+    """Run `aggregate` on the kernels; for `plain` and `interpreted` see the normalization's."""
     edge = edge_weight if edge_features is None else edge_features
     if edge is not None and torch.is_grad_enabled() and (x.requires_grad or edge.requires_grad):
         # Worked out here, because a compiled backward may not change the adjacency.
         _ = adjacency.transpose_order
     y: Tensor
-    if is_plain(x):
+    if plain:
         kernels = cpu if x.is_cpu and not interpreted else triton
         y = _Aggregate.apply(  # type: ignore[no-untyped-call]
             x, edge_weight, edge_features, node_scale, adjacency, self_weight, False, kernels
