@@ -228,7 +228,8 @@ def test_dask_workers_find_them(folder: Path) -> None:
         "MUTAG",
         choices=Choices(
             norms=["own_norms:Centred", Local.doubled()],
-            folds=2,
+            protocol="split",
+            runs=1,
             epochs=1,
             hidden=4,
             layers=1,
@@ -244,4 +245,6 @@ def test_dask_workers_find_them(folder: Path) -> None:
         ) as engine,
     ):
         records = list(engine.run(configs))
-    assert [record.reason for record in records] == [""] * 6
+    # One trial each: every one starts a process, which imports torch.
+    found = {record.config["norm"]: record.reason for record in records}
+    assert found == {"none": "", "own_norms:Centred": "", "Doubled": ""}

@@ -86,10 +86,7 @@ def compare(
     metric: reading.Metric = None,
     split: reading.Split = None,
     folds: reading.Folds = None,
-    repeats: Annotated[
-        int | None,
-        typer.Option(help="Cross-validations, each of other folds.", show_default="1"),
-    ] = None,
+    repeats: reading.Repeats = None,
     group_twins: reading.GroupTwins = False,
     runs: Annotated[
         int | None,

@@ -91,6 +91,10 @@ Folds: TypeAlias = Annotated[
         help="Folds of the cross-validation.", show_default="10, or as many as so many norms take"
     ),
 ]
+Repeats: TypeAlias = Annotated[
+    int | None,
+    typer.Option(help="Cross-validations, each of other folds.", show_default="1"),
+]
 GroupTwins: TypeAlias = Annotated[
     bool, typer.Option("--group-twins", help="Keep isomorphic graphs in one fold.")
 ]

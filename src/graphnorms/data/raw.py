@@ -26,6 +26,9 @@ from graphnorms.data.task import Task
 from graphnorms.data.text import count, some
 from graphnorms.errors import DatasetError
 
+_BITS = 32  # of a key, see `_keys`
+_LOW = (1 << _BITS) - 1
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RawGraphs:
@@ -117,24 +120,17 @@ class RawGraphs:
         )
 
     def _packed(self, reading: Reading) -> GraphSet:
-        num_nodes = int(self.ptr[-1])
         first = np.repeat(self.ptr[:-1], np.diff(self.ptr))  # (nodes,), the graph's first node
         notes = [*self.notes]
         edge_columns, edge_features = self._edge_features(reading)
-        kept = self._kept_edges(reading, num_nodes, notes)
-        source, target = self.source[kept], self.target[kept]
-        keys = target * num_nodes + source  # (edges,)
+        keys, places = self._sorted_edges(reading, notes, placed=edge_features is not None)
         if edge_features is not None:
-            order = np.argsort(keys, kind="stable")
-            keys = keys[order]
-            edge_features = edge_features.index_select(0, torch.from_numpy(kept[order]))
-        else:
-            keys = np.sort(keys)
-        transpose_keys = np.sort(source * num_nodes + target)
-        symmetric = np.array_equal(keys, transpose_keys)
-        ptr, index = _csr(keys, first, num_nodes)
-        transpose = _csr(transpose_keys, first, num_nodes)
-        columns, x, description = self._features(reading, np.diff(ptr))
+            edge_features = edge_features.index_select(0, torch.from_numpy(places))
+        edge_ptr, edge_index = _csr(keys, first)
+        reverse = _keys(keys & _LOW, keys >> _BITS)
+        reverse.sort()
+        transpose = (None, None) if np.array_equal(keys, reverse) else _csr(reverse, first)
+        columns, x, description = self._features(reading, edge_ptr.diff().numpy())
         y, task = self._targets(reading, notes)
         split, split_name = self.split, self.split_name
         if reading.encoding is not None:
@@ -145,8 +141,8 @@ class RawGraphs:
             name=self.name,
             x=x,
             ptr=torch.from_numpy(self.ptr),
-            edge_ptr=torch.from_numpy(ptr),
-            edge_index=torch.from_numpy(index),
+            edge_ptr=edge_ptr,
+            edge_index=edge_index,
             y=y,
             task=task,
             features=description,
@@ -155,8 +151,8 @@ class RawGraphs:
             edge_columns=edge_columns,
             split=None if split is None else torch.from_numpy(split),
             split_name=split_name,
-            transpose_ptr=None if symmetric else torch.from_numpy(transpose[0]),
-            transpose_index=None if symmetric else torch.from_numpy(transpose[1]),
+            transpose_ptr=transpose[0],
+            transpose_index=transpose[1],
             notes=tuple(notes),
             validate=False,
         )
@@ -249,21 +245,31 @@ class RawGraphs:
 
         return as_float32(values, where)
 
-    def _kept_edges(self, reading: Reading, num_nodes: int, notes: list[str]) -> Integers:
-        """The places of the edges that stay, `(edges,)`, ascending; what was done is noted."""
-        kept = np.arange(len(self.source))
+    def _sorted_edges(
+        self, reading: Reading, notes: list[str], *, placed: bool
+    ) -> tuple[Integers, Integers]:
+        """The keys of the edges that stay, ascending, and where they stand if that is asked for.
+
+        Of parallel edges the first comes first. What was done is noted.
+        """
+        keys = _keys(self.target, self.source)
+        kept = [keys, np.arange(len(keys))] if placed else [keys]
         loops = self.source == self.target
-        if number := int(loops.sum()):
+        if number := int(np.count_nonzero(loops)):
             keep = self.loops if reading.keep_loops is None else reading.keep_loops
             notes.append(f"{count(number, 'self loop')} {'kept' if keep else 'dropped'}")
-            kept = kept if keep else kept[~loops]
-        keys = self.target[kept] * num_nodes + self.source[kept]
-        if number := int((np.diff(np.sort(keys)) == 0).sum()):
+            kept = kept if keep else [part[~loops] for part in kept]
+        if placed:
+            order = np.argsort(kept[0], kind="stable")
+            kept = [part[order] for part in kept]
+        else:
+            kept[0].sort()
+        again = kept[0][1:] == kept[0][:-1]
+        if number := int(np.count_nonzero(again)):
             keep = self.repeats if reading.keep_repeats is None else reading.keep_repeats
             notes.append(f"{count(number, 'repeated edge')} {'kept' if keep else 'merged'}")
-            # NumPy's places are those of the first of each.
-            kept = kept if keep else kept[np.sort(np.unique(keys, return_index=True)[1])]
-        return kept
+            kept = kept if keep else [part[np.append(True, ~again)] for part in kept]
+        return kept[0], kept[-1]
 
 
 def _of_one_class(y: Tensor) -> bool:
@@ -295,9 +301,14 @@ def _without_rare(
     return torch.where(y < 0, -1, number[y.clamp(min=0)]), replace(task, targets=targets)
 
 
-def _csr(keys: Integers, first: Integers, num_nodes: int) -> tuple[Integers, Integers]:
+def _keys(row: Integers, column: Integers) -> Integers:
+    """A number for each edge, that sorts them by row and then by column."""
+    return row << _BITS | column
+
+
+def _csr(keys: Integers, first: Integers) -> tuple[Tensor, Tensor]:
     """The offsets and columns of sorted keys, the columns counted within their graph."""
-    row, column = np.divmod(keys, max(num_nodes, 1))
-    ptr = np.zeros(num_nodes + 1, dtype=np.int64)
-    np.cumsum(np.bincount(row, minlength=num_nodes), out=ptr[1:])
-    return ptr, column - first[column]
+    ptr = np.searchsorted(keys, np.arange(len(first) + 1) << _BITS)
+    index = keys & _LOW
+    index -= np.repeat(first, np.diff(ptr))
+    return torch.from_numpy(ptr), torch.from_numpy(index)

@@ -1,4 +1,4 @@
-"""Text files of numbers, parsed at once, with the line of every number kept for the errors."""
+"""Text files of numbers, parsed a piece at a time, with the line of every number for the errors."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import gzip
 import math
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +18,11 @@ from numpy.typing import NDArray
 from graphnorms.errors import DatasetError, printable
 
 Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
-# Every integer below is a float64 that no other one is rounded to, so that integers may be parsed
-# as floats.
+# Every integer below is a float64 that no other one is rounded to, so that a file may mix both.
 _EXACT = 2**53
+
+_PIECE = 1 << 18  # bytes that are parsed at once: what is made of them stays in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,32 +31,40 @@ class NumberFile:
 
     Args:
         path: The file, for the messages.
-        values: All numbers in the order of the file, `(numbers,)`; finite.
-        first: Where each row begins in `values`, `(rows,)`.
-        length: How many numbers each row has, `(rows,)`.
-        line: The line of the file on which each row stands, from 1, `(rows,)`.
+        values: All numbers in the order of the file, `(numbers,)`; finite; int64 if all of them
+            are integers, else float64.
+        counts: How many numbers each line has, `(lines,)`.
     """
 
     path: Path
-    values: Floats
-    first: Integers
-    length: Integers
-    line: Integers
+    values: NDArray[Any]
+    counts: Integers
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Number of lines that are not blank."""
-        return len(self.line)
+        return int(np.count_nonzero(self.counts))
+
+    @cached_property
+    def line(self) -> Integers:
+        """The line of the file on which each row stands, from 1, `(rows,)`."""
+        return np.flatnonzero(self.counts) + 1
+
+    @cached_property
+    def length(self) -> Integers:
+        """How many numbers each row has, `(rows,)`."""
+        return self.counts[self.line - 1]
+
+    @cached_property
+    def first(self) -> Integers:
+        """Where each row begins in `values`, `(rows,)`."""
+        return np.cumsum(self.length) - self.length
 
     def error(self, row: int, message: str) -> DatasetError:
         """Build the error that names the file and the line of a row."""
         return DatasetError(f"{self.path}, line {self.line[row]}: {message}")
 
-    def row_of(self, position: int) -> int:
-        """The row in which number `position` of `values` stands."""
-        return int(np.searchsorted(self.first, position, side="right")) - 1
-
-    def integers(self, positions: Integers, what: str) -> Integers:
+    def integers(self, positions: Integers | slice, what: str) -> Integers:
         """Take numbers that have to be integers.
 
         Args:
@@ -65,32 +75,39 @@ class NumberFile:
             DatasetError: One of them is not an integer.
         """
         values = self.values[positions]
+        if values.dtype == np.int64:
+            return values
         wrong = (values != np.rint(values)) | (np.abs(values) >= _EXACT)
         if wrong.any():
-            at = int(positions[wrong].min())
+            at = int(np.arange(len(self.values))[positions][wrong].min())
+            row = int(np.searchsorted(self.first, at, side="right")) - 1
             large = abs(self.values[at]) >= _EXACT
             how = "is too large (2^53 or more)" if large else "is not an integer"
-            raise self.error(self.row_of(at), f"{self.values[at]:g} {how}, expected {what}")
+            raise self.error(row, f"{self.values[at]:g} {how}, expected {what}")
         return values.astype(np.int64)
 
-    def table(self, columns: int | None, what: str) -> Integers:
-        """The positions of the numbers as a table, one row of the file a row: `(rows, columns)`.
+    def table(self, columns: int | None, what: str, integers: str = "") -> NDArray[Any]:
+        """The numbers as a table, a row for each of the file's: `(rows, columns)`, not to change.
 
         Args:
             columns: Numbers per row; None takes it from the first row.
             what: What a row holds, for the message, e.g. `"an edge"`.
+            integers: What the numbers are, for the message, if they have to be integers: they are
+                int64 then, else float64.
 
         Raises:
-            DatasetError: A row has another number of numbers.
+            DatasetError: A row has another number of numbers, or one is not an integer.
         """
         width = columns if columns is not None else int(self.length[0]) if self.rows else 0
-        wrong = np.flatnonzero(self.length != width)
+        wrong = np.flatnonzero((self.counts != width) & (self.counts > 0))
         if len(wrong):
-            row = int(wrong[0])
+            row = int(np.count_nonzero(self.counts[: wrong[0]]))
             raise self.error(
                 row, f"{count(int(self.length[row]), 'number')}, expected {width}: {what}"
             )
-        return np.arange(len(self.values), dtype=np.int64).reshape(-1, width or 1)
+        every = slice(None)
+        values = self.integers(every, integers) if integers else self.values.astype(np.float64)
+        return values.reshape(-1, width or 1)
 
 
 def read_numbers(path: Path, *, separator: bytes = b" ") -> NumberFile:
@@ -104,76 +121,76 @@ def read_numbers(path: Path, *, separator: bytes = b" ") -> NumberFile:
         DatasetError: The file is missing, cannot be read or unpacked, or holds something that
             is not a finite number.
     """
-    data = _read_bytes(path).replace(separator, b" ")
-    characters = np.frombuffer(data, dtype=np.uint8)
-    # bytes.split() splits at these six, and both have to agree on what a token is.
-    blank = (characters == 32) | ((characters >= 9) & (characters <= 13))
-    begins = ~blank
-    begins[1:] &= blank[:-1]
-    newlines = np.flatnonzero(characters == 10)
-    line_of = np.searchsorted(newlines, np.flatnonzero(begins)) + 1  # (numbers,)
-    values = _parse_integers(data, len(line_of))
-    if values is None:
-        tokens = data.split()
-        values = _parse(tokens) if b"_" not in data else None  # float() takes 1_000 for a number
-        if values is None:
-            raise _not_a_number(path, tokens, line_of)
-    new = np.ones(len(line_of), dtype=bool)
-    new[1:] = line_of[1:] != line_of[:-1]
-    first = np.flatnonzero(new)  # (rows,)
-    length = np.diff(np.append(first, len(line_of)))
-    return NumberFile(path, values, first, length, line_of[first])
+    values, counts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    lines = 0
+    for piece in _pieces(path):
+        data = piece.replace(separator, b" ")
+        characters = np.frombuffer(data, dtype=np.uint8)
+        # NumPy and bytes.split() split at these six.
+        blank = (characters == 32) | ((characters >= 9) & (characters <= 13))
+        marked = characters == 10  # line ends, and where numbers begin
+        marked[0] |= ~blank[0]
+        marked[1:] |= blank[:-1] & ~blank[1:]
+        ends = np.flatnonzero(characters[marked] == 10)
+        counts.append(np.diff(ends, prepend=-1) - 1)
+        if number := int(counts[-1].sum()):
+            numbers = _parse(data, number)
+            if numbers is None:
+                raise _not_a_number(path, lines, data)
+            values.append(numbers)
+        lines += len(ends)
+    return NumberFile(path, np.concatenate(values), np.concatenate(counts))
 
 
-def _parse_integers(data: bytes, number: int) -> Floats | None:
-    """So many integers, in a fifth of the time; None where something may be another number."""
-    if data.translate(None, b"0123456789- \t\n\r"):
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # NumPy warns where it stops before the end
-            values = np.fromstring(data, dtype=np.int64, sep=" ")
-    except (DeprecationWarning, ValueError):
-        return None
-    small = len(values) and values.max() < _EXACT and values.min() > -_EXACT
-    return values.astype(np.float64) if small and len(values) == number else None
+def _parse(data: bytes, number: int) -> NDArray[Any] | None:
+    """So many numbers, as integers if all are; None where one is not finite or no number."""
+    for dtype, limit in ((np.int64, _EXACT), (np.float64, math.inf)):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # NumPy warns where it stops before the end
+                values = np.fromstring(data, dtype, sep=" ")
+        except (DeprecationWarning, ValueError):
+            continue
+        inside = -limit < values.min(initial=0) and values.max(initial=0) < limit
+        if len(values) == number and inside:
+            return values
+    return None
 
 
-def _parse(tokens: list[bytes]) -> Floats | None:
-    try:
-        values = np.array(tokens, dtype=np.float64)
-    except ValueError:
-        return None
-    return values if np.isfinite(values).all() else None
-
-
-def _not_a_number(path: Path, tokens: list[bytes], line_of: Integers) -> DatasetError:
-    at = next(at for at, token in enumerate(tokens) if not _is_number(token))
-    text = tokens[at].decode("utf-8", errors="replace")
+def _not_a_number(path: Path, lines: int, data: bytes) -> DatasetError:
+    """The error for the first token that is no number, of a piece after so many lines."""
+    line, token = next(
+        (line, token)
+        for line, text in enumerate(data.split(b"\n"), lines + 1)
+        for token in text.split()
+        if not _is_number(token)
+    )
+    text = token.decode("utf-8", errors="replace")
     text = text if len(text) <= 40 else text[:40] + "…"  # repr() shows what is not printable
-    return DatasetError(f"{path}, line {line_of[at]}: {text!r} is not a finite number")
+    return DatasetError(f"{path}, line {line}: {text!r} is not a finite number")
 
 
 def _is_number(token: bytes) -> bool:
     try:
-        return b"_" not in token and math.isfinite(float(token))
+        return b"_" not in token and math.isfinite(float(token))  # 1_000 is one of Python's
     except ValueError:
         return False
 
 
-def _read_bytes(path: Path) -> bytes:
+def _pieces(path: Path) -> Iterator[bytes]:
+    """The lines of a file, many at a time; each ends with a line end."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as plain:
+            packed = plain.peek(2).startswith(b"\x1f\x8b")
+            file = gzip.GzipFile(fileobj=plain) if packed else plain
+            while piece := file.read(_PIECE) + file.readline():
+                yield piece if piece.endswith(b"\n") else piece + b"\n"
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such file") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DatasetError(f"{path}: damaged gzip file: {error}") from None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if not data.startswith(b"\x1f\x8b"):
-        return data
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DatasetError(f"{path}: damaged gzip file: {error}") from None
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

@@ -144,7 +144,7 @@ def _read_indicator(file: NumberFile) -> Integers:
     if not file.rows:
         raise DatasetError(f"{file.path}: the file is empty, expected the graph of every node")
     what = "the graph of a node"
-    graph = file.integers(file.table(1, what), what)[:, 0]
+    graph = file.table(1, what, what)[:, 0]
     if graph[0] < 1:
         raise file.error(0, f"the first graph is {graph[0]}, expected 1")
     wrong = np.flatnonzero(np.diff(graph) < 0)
@@ -162,7 +162,8 @@ def _read_targets(folder: Path, name: str, task: TaskKind) -> tuple[Path, Intege
     if numbers.is_file() and (task == "regression" or not classes.is_file()):
         return numbers, _table(read_numbers(numbers, separator=b","), "attributes", "graph")
     file = _read_required(folder, name, "graph_labels")
-    return file.path, file.integers(file.table(1, "the class of a graph"), "the class of a graph")
+    what = "the class of a graph"
+    return file.path, file.table(1, what, what)
 
 
 def _read_part(
@@ -181,24 +182,21 @@ def _read_part(
 
 
 def _table(file: NumberFile, kind: str, noun: str) -> Integers | Attributes:
-    table = file.table(None, f"as many {kind} as the first {noun}")
-    if kind == "attributes":
-        return file.values[table]
-    return file.integers(table, f"{'an' if noun == 'edge' else 'a'} {noun} label")
+    label = f"{'an' if noun == 'edge' else 'a'} {noun} label" if kind == "labels" else ""
+    return file.table(None, f"as many {kind} as the first {noun}", label)
 
 
 def _read_edges(file: NumberFile, graph: Integers) -> tuple[Integers, Integers]:
     """The edges as node ids from 0, each within one graph: `(edges,)` twice."""
-    edges = file.integers(file.table(2, "an edge 'source, target'"), "a node id")
-    edges = edges.reshape(-1, 2) - 1  # (edges, 2)
-    outside = (edges < 0) | (edges >= len(graph))
-    if outside.any():
+    edges = file.table(2, "an edge 'source, target'", "a node id")  # (edges, 2), from 1
+    if edges.min(initial=1) < 1 or edges.max(initial=1) > len(graph):
+        outside = (edges < 1) | (edges > len(graph))
         row = int(outside.any(axis=1).argmax())
-        node = int(edges[row][outside[row]][0]) + 1
+        node = int(edges[row][outside[row]][0])
         raise file.error(
             row, f"an edge to node {node}, which does not exist: nodes are 1 … {len(graph)}"
         )
-    source, target = edges[:, 0], edges[:, 1]
+    source, target = np.subtract(edges.T, 1, order="C")
     across = np.flatnonzero(graph[source] != graph[target])
     if len(across):
         row = int(across[0])

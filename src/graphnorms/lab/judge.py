@@ -25,7 +25,7 @@ from graphnorms.lab.pairs import PairedTest, compare_all, not_told_apart
 from graphnorms.lab.rates import NEAR, Sensitivity, sensitivities
 from graphnorms.lab.recommendation import MOST_FAILED, recommend
 from graphnorms.lab.scale import Scale
-from graphnorms.lab.statistics import Estimate
+from graphnorms.lab.statistics import SIGNIFICANCE, Estimate, PairedDifference
 from graphnorms.lab.trivial import Trivial, beats
 from graphnorms.lab.verdict import NormSummary, Verdict
 from graphnorms.layers.factory import lookup
@@ -111,7 +111,8 @@ def judge(
     above = {
         norm: of_norm
         for norm, of_norm in trials.items()
-        if norm not in typical or beats(metric, typical[norm], level)
+        if (norm not in typical or beats(metric, typical[norm], level))
+        and _trains(of_norm, trivial, design, minimum)
     }
     target = speed.common_target(above, baseline, _level(trivial, metric, "train", shared, design))
     times = speed.times_to_target(trials, target)
@@ -131,7 +132,7 @@ def judge(
             times[norm] if norm in above else speed.TimesToTarget(),
             rates[norm],
             _to_best(norm, best, differences),
-            _against_trivial(scores[norm], trivial, metric, design),
+            _against_trivial(scores[norm], trivial, metric, "held_out", design),
         )
         for norm in ranking
     )
@@ -260,13 +261,26 @@ def _level(
 
 
 def _against_trivial(
-    scores: Mapping[Pair, float], trivial: Trivial | None, metric: Metric, design: Design
-) -> float | None:
-    """Return the p-value of the paired differences of a norm and the trivial predictor."""
-    levels = {pair: _level(trivial, metric, "held_out", [pair], design) for pair in scores}
+    scores: Mapping[Pair, float], trivial: Trivial | None, metric: Metric, part: str, design: Design
+) -> PairedDifference | None:
+    """Test the paired differences of a norm and the trivial predictor; None if there are none."""
+    levels = {pair: _level(trivial, metric, part, [pair], design) for pair in scores}
     known = {pair: scores[pair] - level for pair, level in levels.items() if level is not None}
     values = design.values(known)
-    return design.difference(values).p_value if values.size > 1 else None
+    return design.difference(values) if values.size > 1 else None
+
+
+def _trains(of_norm: Trials, trivial: Trivial | None, design: Design, minimum: int) -> bool:
+    """Say whether a norm is shown to train better than the trivial predictor.
+
+    By the training scores after the last epoch: the best of all epochs would be above chance by
+    luck. True where too few are known to judge anything.
+    """
+    metric = of_norm.metric
+    found = _against_trivial(of_norm.last("train_score"), trivial, metric, "train", design)
+    if found is None or found.pairs < minimum:
+        return True
+    return beats(metric, found.estimate.mean, 0.0) and found.p_value <= SIGNIFICANCE
 
 
 def _margin(
@@ -306,7 +320,7 @@ def _summarize(
     times: speed.TimesToTarget,
     sensitivity: Sensitivity,
     difference: PairedTest | None,
-    trivial_p: float | None,
+    against_trivial: PairedDifference | None,
 ) -> NormSummary:
     parameters = [r.counts["parameters"] for r in of_norm.records() if "parameters" in r.counts]
     values = design.values(scores)
@@ -338,7 +352,7 @@ def _summarize(
         last=estimate(of_norm.last("validation_score")) if paper else None,
         selected_epoch=of_norm.selected[1] if of_norm.selected is not None else None,
         difference=difference,
-        trivial_p=trivial_p,
+        trivial_p=None if against_trivial is None else against_trivial.p_value,
         reached=times.reached,
         steps_to_target=times.median_steps(),
         seconds_to_target=times.median_seconds(),

@@ -23,7 +23,7 @@ def _order(verdict: Verdict, name: Name) -> str:
     if target is None or not verdict.speed_order:
         if verdict.best is not None and verdict.trivial is not None:
             trivial = trivial_name(verdict.scale.metric)
-            return f"Speed: not timed, as no norm trains and tests better than {trivial}."
+            return f"Speed: not timed, as no norm is shown to beat {trivial}."
         return "Speed: no trial was completed, so there is nothing to judge."
     first = verdict.row(verdict.speed_order[0])
     if first.reached == 0:
@@ -50,12 +50,12 @@ def _order(verdict: Verdict, name: Name) -> str:
 
 
 def _untimed(verdict: Verdict, name: Name) -> str:
-    """Name the norms that are not timed because they do not beat the trivial predictor."""
+    """Name the norms that are not timed: they are not shown to beat the trivial predictor."""
     left = [row.norm for row in verdict.rows if row.score and row.norm not in verdict.speed_order]
     if verdict.target is None or not left:
         return ""
     trivial = trivial_name(verdict.scale.metric)
-    return f" Not timed, as no better than {trivial}: {listing(map(name, left))}."
+    return f" Not timed, as not shown to beat {trivial}: {listing(map(name, left))}."
 
 
 def goal(verdict: Verdict) -> str:

@@ -100,6 +100,7 @@ def render_page(
             "trivial": trivial_name(scale.metric),
             "adjusted": verdict.design.adjustment,
         },
+        grouped=settings.get("group_twins", False),
         has_grid=any(row.sensitivity and row.sensitivity.judged for row in verdict.rows),
         pairs_left_out=len(verdict.differences) > MOST_PAIRS,
         settings=_flat(settings),

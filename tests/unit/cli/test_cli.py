@@ -761,6 +761,17 @@ def test_data_says_what_a_set_holds_and_allows(run):
     assert "79 of 188 graphs are isomorphic by structure alone" in flat(out)
 
 
+def test_data_says_what_repeats_can_show(run):
+    once, thrice = (
+        json.loads(run("data", "MUTAG", "--repeats", repeats, "--json")[1])["detectable"]
+        for repeats in ("1", "3")
+    )
+    assert 0 < thrice < once
+    code, _, err = run("data", "MUTAG", "--protocol", "split", "--repeats", "3")
+    assert code == 2
+    assert "repeats is 3" in err
+
+
 def test_twins_are_kept_in_one_fold(run):
     bare = ("data", "MUTAG", "--features", "constant", "--edge-features", "none", "--json")
     left = json.loads(run(*bare)[1])

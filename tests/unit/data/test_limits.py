@@ -347,6 +347,7 @@ def test_a_changed_array_is_a_set_or_one_line(tmp_path: Path) -> None:
     assert min(outcomes.values()) > 60, outcomes
 
 
+@pytest.mark.parametrize("piece", [4, 1 << 18])
 @pytest.mark.parametrize(
     ("text", "right"),
     [
@@ -358,9 +359,14 @@ def test_a_changed_array_is_a_set_or_one_line(tmp_path: Path) -> None:
         ("1-2 3\n", "line 1: '1-2'"),
         ("4 5\n- 3\n", "line 2: '-'"),
         ("1 --3\n", "line 1: '--3'"),
+        ("1 2\n\n3 4\n5 x\n", "line 4: 'x'"),
     ],
 )
-def test_integers_are_read_as_all_numbers_are(tmp_path: Path, text: str, right: Any) -> None:
+def test_integers_are_read_as_all_numbers_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, right: Any, piece: int
+) -> None:
+    """Also where the file is read a line at a time, some of integers and some not."""
+    monkeypatch.setattr("graphnorms.data.text._PIECE", piece)
     path = tmp_path / "numbers.txt"
     path.write_bytes(text.encode())
     if isinstance(right, str):

@@ -35,6 +35,7 @@ class Norm:
     rates: tuple[float, ...] = ()
     parameters: int = 1000
     ease: bool = True
+    train_jitter: float = 0.0
 
 
 def records_of(name: str, norm: Norm, protocol: str, metric: str, folds: int) -> list[Record]:
@@ -51,7 +52,8 @@ def records_of(name: str, norm: Norm, protocol: str, metric: str, folds: int) ->
             if protocol != "split":
                 split |= {"kind": "fold", "folds": folds, "fold": place}
             grown = [min(0.5, 0.4 * epoch / norm.reaches) for epoch in range(1, EPOCHS + 1)]
-            train = [0.5 + g if metric != "mae" else 0.5 - g for g in grown]
+            moved = 0.5 + 0.01 * norm.train_jitter * (-1) ** place
+            train = [moved + g if metric != "mae" else moved - g for g in grown]
             outcome = {"epoch": 1, "validation_score": value, "validation_loss": 1.0}
             test = {"test_score": value} if stage == "final" else {}
             records.append(
@@ -316,7 +318,7 @@ def test_at_chance_nothing_is_recommended_timed_or_given_a_target() -> None:
     verdict = judged({"none": Norm(mean=60, reaches=2), "graph": Norm(mean=80)}, chance=0.665)
     assert verdict.speed_order == ("graph",)
     assert verdict.row("none").steps_to_target is None
-    assert "Not timed, as no better than naming" in verdict.speed_sentence
+    assert "Not timed, as not shown to beat naming" in verdict.speed_sentence
 
 
 def test_a_training_target_beats_the_trivial_predictor() -> None:
@@ -329,6 +331,31 @@ def test_a_training_target_beats_the_trivial_predictor() -> None:
     assert target is not None
     assert (target.score, target.source) == (0.9, None)
     assert judged(norms, train_chance=0.9).target is None
+
+
+@pytest.mark.parametrize(
+    ("protocol", "metric", "chance"),
+    [("nested", "accuracy", 0.5), ("split", "accuracy", 0.5), ("nested", "mae", 99.0)],
+)
+def test_only_what_is_shown_to_train_is_timed(protocol: str, metric: str, chance: float) -> None:
+    """± 10 points over the folds are a standard error of 5: 3.5 points are nothing, 23.5 are."""
+    train_chance = 0.665 if metric == "accuracy" else 0.335
+
+    def at_chance_and_beyond(places: int) -> Verdict:
+        none = Norm(mean=80, reaches=40, train_jitter=10, places=places)
+        graph = Norm(mean=80, train_jitter=10, places=places)
+        norms = {"none": none, "graph": graph}
+        return judged(
+            norms, protocol=protocol, metric=metric, chance=chance, train_chance=train_chance
+        )
+
+    verdict = at_chance_and_beyond(10)
+    assert verdict.speed_order == ("graph",)
+    assert verdict.target is not None
+    assert verdict.target.source is None
+    assert "Not timed, as not shown to beat" in verdict.speed_sentence
+    # Of too few nothing is judged, and the mean decides.
+    assert set(at_chance_and_beyond(2).speed_order) == {"none", "graph"}
 
 
 def test_what_is_not_shown_to_beat_chance_is_said() -> None:

@@ -289,6 +289,15 @@ def test_numbers_of_axes_never_overlap_and_figures_are_told_in_words(html: str) 
     assert "InstanceNorm, GraphNorm, LayerNorm, BatchNorm and none" in str(scores)
 
 
+def test_the_page_says_that_twins_are_in_one_fold(make_records: Make) -> None:
+    records = make_records()
+    verdict = judge(records, protocol="nested")
+    words = "isomorphic graphs, features included, are in one fold (--group-twins)"
+    for grouped in (True, False):
+        page = Page(render_page(records, verdict, SETTINGS | {"group_twins": grouped}, COMMAND))
+        assert (words in flat(page.text)) == grouped
+
+
 def test_page_table_and_sentence_say_the_same_of_rates(make_records: Make) -> None:
     records = make_records(metric="mae")
     verdict = judge(records, protocol="nested", unit="kcal/mol")
