@@ -56,7 +56,7 @@ def measure(case: Case, settings: Settings) -> Values:
 
 def observe(make: Callable[[], Task], case: Case, settings: Settings) -> Values:
     """Train at smaller and smaller rates until one is stable, and bisect on to larger ones."""
-    losses = {}
+    losses: dict[str, float] = {}
 
     def stable(rate: float) -> bool:
         task = make()
@@ -126,8 +126,8 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
             confirmed=all(ratio.low > limit for ratio, limit in deciding),
             refuted=any(ratio.high < limit for ratio, limit in deciding),
         ),
-        f"Largest stable learning rate, geometric means. As weights grow, which a norm does not "
-        f"feel: {said['free']}. At equal effective rate: {said['held']}.",
+        f"Largest stable learning rate, geometric means. With lengths free: {said['free']}. At equal "
+        f"effective rate: {said['held']}.",
         numbers,
     )
 
@@ -159,7 +159,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
         axis.set_xticks(range(len(ticks)), ticks)
         label_axes(
             axis, "length of a unit's weights", "largest stable rate (SGD)", y_log=True,
-            title=f"{TITLES[model]}: BatchNorm × {factors[0]:.2g}, held × {factors[1]:.2g}",
+            title=f"{TITLES[model]}: BatchNorm × {factors[0]:.3g}, held × {factors[1]:.3g}",
         )  # fmt: skip
     legend_below(figure, *axes)
     return figure
@@ -187,7 +187,7 @@ STUDY: Final = Study(
     rule="Confirmed if in both models the interval of the largest stable rate with BatchNorm, over "
     "that without, lies above 5, and at equal effective rate above √2; not confirmed if one of the "
     "four lies below its limit.",
-    seconds=150,
+    seconds=125,
     cases=cases,
     measure=measure,
     judge=judge,

@@ -35,7 +35,7 @@ class Task:
     model: nn.Module
     losses: Iterator[Tensor]
     ignorant: float
-    inner: list[nn.Parameter]
+    inner: list[Tensor]
 
 
 def norms_of(model: str, settings: Settings, *, deciding: bool = False) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ def _length(weight: Tensor) -> Tensor:
     return weight.detach().norm(dim=1, keepdim=True)
 
 
-def _make_tangent(weight: nn.Parameter) -> None:
+def _make_tangent(weight: Tensor) -> None:
     """Take out of the gradient what would change the length of a unit's weights."""
     if weight.grad is not None:
         w = weight.detach() / _length(weight)
