@@ -9,10 +9,11 @@ from graphnorms.kernels import aggregate
 from graphnorms.models.slot import GraphContext, NormFactory
 
 
-class _GlorotLinear(nn.Linear):
+class GlorotLinear(nn.Linear):
     """A Linear whose weights begin as Glorot's uniform numbers."""
 
     def reset_parameters(self) -> None:
+        """Draw the weights."""
         nn.init.xavier_uniform_(self.weight)
 
 
@@ -37,7 +38,7 @@ class GCNConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, norm: NormFactory) -> None:
         super().__init__()
-        self.linear = _GlorotLinear(in_channels, out_channels, bias=False)
+        self.linear = GlorotLinear(in_channels, out_channels, bias=False)
         self.bias = nn.Parameter(torch.empty(out_channels))
         self.norm = norm(out_channels)
         self.reset_parameters()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -52,24 +52,39 @@ def cases(settings: Settings) -> list[Case]:
     """Both models with every norm and scale of the weights; all depths are in one case."""
     return [
         {"model": model, "norm": norm, "gain": gain, "seed": seed}
-        for seed in settings.seeds(default=10, full=30)
+        for seed in settings.seeds(planted=4, default=10, full=30)
         for model in NORMS
         for norm in NORMS[model]
         for gain in GAINS
     ]
 
 
+Net = tuple[nn.Module, Loss, list[str]]
+"""A model, its loss, and the names of its layers, each with a Linear called `linear`."""
+
+
 def measure(case: Case, settings: Settings) -> Values:
+    """Measure an MLP or a GCN."""
+    of_depth = _mlp if case["model"] == "mlp" else _gcn
+    return observe(lambda depth: of_depth(case, depth), settings)
+
+
+def observe(make: Callable[[int], Net], settings: Settings) -> Values:
     """Return, depth by depth, the gradient norm of every layer's features and of its weights."""
     depths = settings.pick(
-        tiny=[2, 4], default=[2, 4, 8, 16, 32, 64], full=[2, 4, 8, 16, 32, 64, 128]
-    )
-    of_depth = _in_mlp if case["model"] == "mlp" else _in_gcn
-    features, weights = zip(*(of_depth(case, depth) for depth in depths), strict=True)
-    return {"depths": depths, "features": list(features), "weights": list(weights)}
+        tiny=[2, 4], planted=[2, 16], default=[2, 4, 8, 16, 32, 64],
+        full=[2, 4, 8, 16, 32, 64, 128],
+    )  # fmt: skip
+    features, weights = [], []
+    for depth in depths:
+        model, loss, names = make(depth)
+        features.append(list(activation_gradient_norms(model, loss, names).values()))
+        of_weights = gradient_norms(model, loss, by="parameter")
+        weights.append([of_weights[f"{name}.linear.weight"] for name in names])
+    return {"depths": depths, "features": features, "weights": weights}
 
 
-def _in_mlp(case: Case, depth: int) -> tuple[list[float], list[float]]:
+def _mlp(case: Case, depth: int) -> Net:
     seed = int(case["seed"])
     x, y = digits()
     rows = next(minibatches(len(x), BATCH["mlp"], 1, seed))
@@ -78,10 +93,10 @@ def _in_mlp(case: Case, depth: int) -> tuple[list[float], list[float]]:
     model = MLP(64, 10, width=WIDTH, depth=depth + 1, norm=str(case["norm"]), seed=seed).double()
     scale_weights(model, float(case["gain"]))
     names = [f"layers.{layer}" for layer in range(1, depth + 1)]
-    return _norms(model, lambda: F.cross_entropy(model(x), y), names)
+    return model, lambda: F.cross_entropy(model(x), y), names
 
 
-def _in_gcn(case: Case, depth: int) -> tuple[list[float], list[float]]:
+def _gcn(case: Case, depth: int) -> Net:
     seed = int(case["seed"])
     molecules = graphs("MUTAG", None)
     batch = molecules.batch(next(minibatches(len(molecules), BATCH["gcn"], 1, seed)))
@@ -92,13 +107,7 @@ def _in_gcn(case: Case, depth: int) -> tuple[list[float], list[float]]:
     def loss() -> torch.Tensor:
         return F.cross_entropy(model(batch.x.double(), batch.adjacency, batch.segments), batch.y)
 
-    return _norms(model, loss, [f"convolutions.{layer}" for layer in range(1, depth + 1)])
-
-
-def _norms(model: nn.Module, loss: Loss, names: list[str]) -> tuple[list[float], list[float]]:
-    features = activation_gradient_norms(model, loss, names)
-    weights = gradient_norms(model, loss, by="parameter")
-    return list(features.values()), [weights[f"{name}.linear.weight"] for name in names]
+    return model, loss, [f"convolutions.{layer}" for layer in range(1, depth + 1)]
 
 
 def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from graphnorms.data import GraphSet, load_dataset
 from graphnorms.errors import DatasetError
 from graphnorms.models import derive_seed
+from graphnorms.models.convolutions import GlorotLinear
 
 
 def digits() -> tuple[Tensor, Tensor]:
@@ -55,14 +56,18 @@ def minibatches(items: int, size: int, steps: int, seed: int) -> Iterator[Tensor
 def scale_weights(model: nn.Module, gain: float = 1.0) -> None:
     r"""Take the initial weights of every Linear to `gain` times He's, and the biases to 0.
 
-    torch draws a Linear's weights with the variance $1/(3n)$, $n$ its inputs; He's have $2/n$,
-    which keeps the size of signals from one ReLU layer to the next: a factor of $\sqrt6$.
+    He's have the variance $2/n$, $n$ the inputs, which keeps the size of signals from one ReLU
+    layer to the next. torch draws those of a Linear with $1/(3n)$, Glorot's of a `GCNConv` have
+    $2/(n + m)$, $m$ the outputs.
 
     Source: He et al. 2015, https://arxiv.org/abs/1502.01852.
     """
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.Linear):
-                module.weight.mul_(6**0.5 * gain)
+                outputs, inputs = module.weight.shape
+                glorot = isinstance(module, GlorotLinear)
+                drawn = 2 / (inputs + outputs) if glorot else 1 / (3 * inputs)
+                module.weight.mul_((2 / inputs / drawn) ** 0.5 * gain)
                 if module.bias is not None:
                     module.bias.zero_()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from graphnorms.models import MLP
+from graphnorms.models import GNN, MLP, preset
 from graphnorms.studies.material import digits, graphs, minibatches, scale_weights
 
 
@@ -42,3 +43,10 @@ def test_scaled_weights_keep_the_size_of_signals():
     # The mean square of He's stays; that of torch's would fall by 6 a layer.
     assert 0.5 < x.square().mean() < 2
     assert not model.head.bias.any()
+
+
+def test_scaled_weights_of_a_gcn_have_the_variance_of_he():
+    model = GNN(preset("gcn"), "none", 7, 2, seed=0)
+    scale_weights(model)
+    weight = model.convolutions[1].linear.weight  # 64 × 64
+    assert weight.var().item() == pytest.approx(2 / 64, rel=0.1)
