@@ -205,9 +205,9 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
         for layer in range(alpha.shape[1]):
             values = alpha[:, layer].flatten()
             low, middle, high = torch.quantile(values, torch.tensor([0.05, 0.5, 0.95])).tolist()
-            at = place + 0.09 * (layer - (alpha.shape[1] - 1) / 2)
-            shifts.plot([at, at], [low, high], color=look_of("graph")["color"], linewidth=1)
-            shifts.plot(at, middle, color=look_of("graph")["color"], marker="o", markersize=3)
+            spot = place + 0.09 * (layer - (alpha.shape[1] - 1) / 2)
+            shifts.plot([spot, spot], [low, high], color=look_of("graph")["color"], linewidth=1)
+            shifts.plot(spot, middle, color=look_of("graph")["color"], marker="o", markersize=3)
     mark_level(shifts, 1)
     shifts.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names])
     label_axes(shifts, "", "learned α", title="α by layer: median, 5% to 95%")

@@ -43,7 +43,8 @@ def casts(number: int, seed: int) -> GraphSet:
             linked = np.pad(linked, (0, len(new)))
             cast = np.concatenate(([0], old, new))
             linked[np.ix_(cast, cast)] = True
-        graphs.append((len(linked), *np.triu(linked, 1).nonzero()))
+        one, other = np.triu(linked, 1).nonzero()
+        graphs.append((len(linked), one, other))
     return packed("IMDB-like", graphs, "degree", classes=2)
 
 
