@@ -61,7 +61,7 @@ LOOKS: Final = 10
 
 def cases(settings: Settings) -> list[Case]:
     """Every set with either shift; exact ones once, their outcome being the same for all seeds."""
-    seeds = settings.seeds(planted=6, default=SEEDS, full=30)
+    seeds = settings.seeds(planted=4, default=SEEDS, full=30)
     real = SOCIAL if settings.data is None else LARGER
     sets = tuple(NEARLY) if settings.size == "planted" else (*EXACT, *NEARLY, real)
     return [
@@ -94,7 +94,7 @@ def observe(
         norm.mean_scale.requires_grad_(case["shift"] == "learned")  # it is 1 at the start
     adapt(model)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
-    steps = settings.pick(tiny=10, planted=100, default=150, full=1600)
+    steps = settings.pick(tiny=10, planted=60, default=150, full=1600)
     curve = learning_curve(
         model, graph_logits(model, given), given.y, optimizer,
         steps=steps, size=min(128, len(given)), looks=LOOKS, seed=seed,
