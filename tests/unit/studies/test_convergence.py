@@ -49,7 +49,7 @@ def test_one_of_many_intervals_below_the_limit_does_not_refute():
     assert high is not None
     assert high < 0.01
     assert found.verdict == "inconclusive"
-    assert finding(noise=0.01, instance=0.96).verdict == "not confirmed"
+    assert finding(noise=0.005, instance=0.96).verdict == "not confirmed"
 
 
 def test_the_closest_is_named():
