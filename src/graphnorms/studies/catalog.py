@@ -54,10 +54,6 @@ TOPICS: Final = {
 """What each study asks, in a line; the study itself says it exactly."""
 
 LIMITS: Final = {
-    "convergence": "MUTAG is the one set on which the source shows no gap between GraphNorm and "
-    "InstanceNorm; sets like IMDB or REDDIT are not in the default. The folds of a set share most "
-    "of their graphs, so the intervals are too narrow. The MLP without a norm does not leave its "
-    "first plateau at this rate, so that its comparison says little.",
     "sequence-length": "The rule asks for sequences longer than those of training, about which the "
     "source claims nothing: it compares speed and loss at lengths that are trained on.",
     "batch-size": "As many examples are seen with either batch size, and so 32 times as many steps "
@@ -65,11 +61,6 @@ LIMITS: Final = {
     "only where a norm does not change what steps are worth.",
     "stylization": "One loss over three contrasts: as the content is that of the image given, its "
     "contrast included, the loss punishes the very invariance that is claimed for InstanceNorm.",
-    "alpha": "By construction: with the full shift GraphNorm is InstanceNorm, to which the half of "
-    "the graphs that are regular are all equal. All five seeds give 0.38, which is one observation "
-    "and no interval.",
-    "depth": "BatchNorm and GraphNorm are one layer where there is one graph and α is 1, as at "
-    "initialization: they count as one witness and not as two.",
 }
 """What the verdict of a study is not to be taken for, where its rule does not reach the claim."""
 

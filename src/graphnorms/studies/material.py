@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.data import GraphSet, load_dataset
 from graphnorms.errors import DatasetError
-from graphnorms.models import derive_seed
+from graphnorms.models import GNN, derive_seed
 from graphnorms.models.convolutions import GlorotLinear
+
+Logits = Callable[[Tensor], Tensor]
+"""What a model makes of items by number, `(items, classes)`."""
 
 
 def digits() -> tuple[Tensor, Tensor]:
@@ -26,7 +30,7 @@ def digits() -> tuple[Tensor, Tensor]:
 
 
 def graphs(name: str, folder: Path | None) -> GraphSet:
-    """Load a graph set: an embedded one, or `NAME/NAME.txt` in the folder of larger ones.
+    """Load a graph set: an embedded one, or `NAME/NAME.txt` in a folder, plain or gzip.
 
     Raises:
         DatasetError: There is no such file in the folder, or it is malformed.
@@ -34,9 +38,88 @@ def graphs(name: str, folder: Path | None) -> GraphSet:
     if folder is None:
         return load_dataset(name)
     path = folder / name / f"{name}.txt"
+    packed = path.with_suffix(".txt.gz")
+    if packed.is_file() and not path.is_file():
+        return load_dataset(packed)
     if not path.is_file():
         raise DatasetError(f"{path}: no such file; --data is the folder that has {name}/{name}.txt")
     return load_dataset(path)
+
+
+def own_part(given: GraphSet, size: int, seed: int) -> GraphSet:
+    """Return so many graphs of a set; seeds of the same thousand have none in common.
+
+    Raises:
+        ValueError: The set is too small for a part of this seed.
+    """
+    thousand, place = divmod(seed, 1000)
+    order = torch.randperm(len(given), generator=torch.Generator().manual_seed(thousand))
+    ids = order[place * size : (place + 1) * size]
+    if len(ids) < size:
+        raise ValueError(f"{len(given)} graphs have no part {place + 1} of {size} graphs")
+    return given.subset(ids)
+
+
+def graph_logits(model: GNN, given: GraphSet) -> Logits:
+    """Return the function that applies a model to graphs of a set by number."""
+
+    def logits(ids: Tensor) -> Tensor:
+        batch = given.batch(ids)
+        y: Tensor = model(batch.x, batch.adjacency, batch.segments)
+        return y
+
+    return logits
+
+
+def accuracy(model: nn.Module, logits: Logits, y: Tensor) -> float:
+    """Return the share of all items whose class a model names, in eval mode.
+
+    Where a result is not finite the class is not named.
+    """
+    model.eval()
+    with torch.no_grad():
+        result = logits(torch.arange(len(y)))
+    model.train()
+    right = (result.argmax(1) == y) & result.isfinite().all(1)
+    return float(right.double().mean())
+
+
+def learning_curve(
+    model: nn.Module,
+    logits: Logits,
+    y: Tensor,
+    optimizer: torch.optim.Optimizer,
+    *,
+    steps: int,
+    size: int,
+    looks: int,
+    seed: int,
+    falling: bool = False,
+) -> list[float]:
+    """Train a classifier; return its accuracy on all items that it is trained on, look by look.
+
+    Args:
+        model: What is trained.
+        logits: Applies it.
+        y: The classes of all items.
+        optimizer: Of its parameters.
+        steps, size: How many, of how many items each; see `minibatches`.
+        looks: How often the accuracy is taken, at equal distances, the last time at the end.
+        seed: Draws the order of the items, and dropout.
+        falling: Whether the rate falls linearly to 0.
+    """
+    torch.manual_seed(seed)
+    first = optimizer.param_groups[0]["lr"]
+    found = []
+    for step, ids in enumerate(minibatches(len(y), size, steps, seed), start=1):
+        if falling:
+            optimizer.param_groups[0]["lr"] = first * (1 - (step - 1) / steps)
+        optimizer.zero_grad()
+        F.cross_entropy(logits(ids), y[ids]).backward()
+        optimizer.step()
+        if step * looks // steps > (step - 1) * looks // steps:
+            found.append(accuracy(model, logits, y))
+    return found
 
 
 def minibatches(items: int, size: int, steps: int, seed: int) -> Iterator[Tensor]:

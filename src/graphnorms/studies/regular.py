@@ -50,22 +50,22 @@ def regular_graphs(
             pairs.append((node[: size // 2], node[size // 2 :]))
         one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
         graphs.append((size, one, other))
-    return _packed("regular", _thin(graphs, thinned, removed, draw), features)
+    return packed("regular", _thin(graphs, thinned, removed, draw), features)
 
 
 def complete_graphs(
-    number: int, features: Features, seed: int, *, thinned: float = 0.0
+    number: int, features: Features, seed: int, *, thinned: float = 0.0, removed: float = REMOVED
 ) -> GraphSet:
     """Make complete graphs of 6, 9, 12 and 15 nodes; the class is the size, equally frequent.
 
     Args:
-        number, features, thinned: Those of `regular_graphs`; a fifth of the edges is removed.
+        number, features, thinned, removed: Those of `regular_graphs`.
         seed: Draws the edges that are removed.
     """
     draw = np.random.default_rng(seed)
     sizes = [SIZES[index % 4] for index in range(number)]
     graphs = [(size, *np.triu_indices(size, 1)) for size in sizes]
-    return _packed("complete", _thin(graphs, thinned, REMOVED, draw), features)
+    return packed("complete", _thin(graphs, thinned, removed, draw), features)
 
 
 def _thin(
@@ -79,7 +79,8 @@ def _thin(
     return graphs
 
 
-def _packed(name: str, graphs: Sequence[Graph], features: Features) -> GraphSet:
+def packed(name: str, graphs: Sequence[Graph], features: Features, *, classes: int = 4) -> GraphSet:
+    """Make a set of graphs whose classes alternate; the edges of a graph are given once."""
     ptr = np.concatenate(([0], np.cumsum([size for size, _, _ in graphs])))
     one = np.concatenate([ends + first for (_, ends, _), first in zip(graphs, ptr, strict=False)])
     other = np.concatenate([ends + first for (_, _, ends), first in zip(graphs, ptr, strict=False)])
@@ -88,5 +89,5 @@ def _packed(name: str, graphs: Sequence[Graph], features: Features) -> GraphSet:
         ptr=ptr,
         source=np.concatenate((one, other)),
         target=np.concatenate((other, one)),
-        y=np.arange(len(graphs)) % 4,
+        y=np.arange(len(graphs)) % classes,
     ).pack(Reading(features=features))
