@@ -4,10 +4,10 @@
     python scripts/mutations.py derivative # those whose name has this word
     python scripts/mutations.py --kernels  # those of the C++ kernels as well, each compiled anew
 
-Each mutation is an exact piece of a source file, what stands there instead, and a part of `make test`
-that must fail with it. The part is a part, so what it notices `make test` notices too. The sources are
-copied to a temporary folder first; the checkout is not touched. The exit code is the number of mutations
-that nobody noticed.
+Each mutation is an exact piece of a source file, what stands there instead, and a part of
+`make test` that must fail with it: what that part notices, the whole notices. The sources are
+copied to a temporary folder first; the checkout is not touched. The exit code is the number of
+mutations that nobody noticed.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def lab(name: str) -> tuple[str, ...]:
     return (f"tests/unit/lab/test_{name}.py",)
 
 
+RANKS = ("tests/ranks/test_synchronized.py",)
 REFERENCE = (LAYERS, "-k", "reference")
 MUTATIONS = (
     Mutation("reference: eps is missing", "kernels/reference.py",
@@ -79,7 +80,8 @@ MUTATIONS = (
     Mutation("dropout: what is left is not scaled", "kernels/dropout.py",
              "x / (1 - share), 0", "x, 0", ("tests/unit/kernels/test_dropout.py",)),
     Mutation("dropout: one channel further", "kernels/dropout.py",
-             "channel = torch.arange(channels, device", "channel = torch.arange(1, channels + 1, device",
+             "channel = torch.arange(channels, device",
+             "channel = torch.arange(1, channels + 1, device",
              ("tests/unit/kernels/test_dropout.py",)),
     Mutation("derivative: of alpha has the wrong sign", "kernels/derivatives.py",
              "-(first.mean * d).sum(0)", "(first.mean * d).sum(0)", (MODES,)),
@@ -93,14 +95,14 @@ MUTATIONS = (
              "through_mean = through_mean + t * d", "through_mean = through_mean - t * d",
              (MODES,)),
     Mutation("operators: a gradient goes to another parameter", "kernels/autograd.py",
-             "return grad_x, grad_y if needs_residual else None, *of_parameters, None, None, None",
-             "return grad_x, grad_y if needs_residual else None, *of_parameters[::-1], None, None, None",
+             "needs_residual else None, *of_parameters, None, None, None",
+             "needs_residual else None, *of_parameters[::-1], None, None, None",
              (LAYERS, "-k", "cpu")),
     Mutation("merge: the distance of the means is left out", "kernels/merging.py",
-             "variances + (apart - relative).square()", "variances", ("tests/ranks/test_synchronized.py",)),
+             "variances + (apart - relative).square()", "variances", RANKS),
     Mutation("merge: ranks without rows count", "kernels/merging.py",
-             "share = count / count.sum(0).clamp(min=1)", "share = count / count.clamp(min=1).sum(0)",
-             ("tests/ranks/test_synchronized.py",)),
+             "share = count / count.sum(0).clamp(min=1)",
+             "share = count / count.clamp(min=1).sum(0)", RANKS),
     Mutation("aggregate: the node itself is left out", "kernels/aggregation/reference.py",
              "y = y + self_weight * scaled", "y = y + 0 * scaled",
              ("tests/unit/kernels/test_aggregate.py",)),
@@ -178,7 +180,7 @@ KERNELS = (
     Mutation("kernel: chunks merge without their distance", "kernels/cpu/segment.inl",
              "m2[c] += double(own[C + c]) + rows * distance * distance;",
              "m2[c] += double(own[C + c]);", (LAYERS, "-k", "cpu")),
-    Mutation("kernel: the last row of a short segment is left out", "kernels/cpu/short_segments.inl",
+    Mutation("kernel: a short segment's last row is left out", "kernels/cpu/short_segments.inl",
              "reduce<A, K, 1>(begin, end, [&](int64_t i, Vec<A> (&sums)[1][K]) {",
              "reduce<A, K, 1>(begin, end - 1, [&](int64_t i, Vec<A> (&sums)[1][K]) {",
              (LAYERS, "-k", "cpu")),
@@ -197,8 +199,8 @@ def plant(mutation: Mutation, copy: Path) -> bool:
     text = file.read_text(encoding="utf-8")
     if text.count(mutation.old) != 1:
         raise SystemExit(
-            f"{mutation.file} has {mutation.old!r} {text.count(mutation.old)} times, expected once: "
-            f"mend the mutation {mutation.name!r}"
+            f"{mutation.file} has {mutation.old!r} {text.count(mutation.old)} times, expected "
+            f"once: mend the mutation {mutation.name!r}"
         )
     file.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
     try:

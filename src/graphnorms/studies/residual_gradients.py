@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from graphnorms.lab.statistics import Estimate
 from graphnorms.models import SequenceTransformer
@@ -46,11 +46,12 @@ APART = 2.0  # post-LN's gradient over pre-LN's
 def cases(settings: Settings) -> list[Case]:
     """Both placements at every depth."""
     depths = settings.pick(
-        tiny=(2, 8), default=(2, 4, 6, 8, 12, 16), full=(2, 4, 6, 8, 12, 16, 24, 32)
-    )
+        tiny=(2, 8), planted=(2, 8, 32), default=(2, 4, 6, 8, 12, 16),
+        full=(2, 4, 6, 8, 12, 16, 24, 32),
+    )  # fmt: skip
     return [
         {"place": place, "depth": depth, "seed": seed}
-        for seed in settings.seeds(default=8, full=20)
+        for seed in settings.seeds(planted=8, default=8, full=20)
         for place in PLACES
         for depth in depths
     ]
@@ -71,11 +72,15 @@ def measure(case: Case, settings: Settings) -> Values:
     def loss() -> Tensor:
         return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
 
+    names = [f"transformer.layers.{n}.linear2.weight" for n in range(int(case["depth"]))]
+    return observe(model, loss, names) | {"text": name}
+
+
+def observe(model: nn.Module, loss: Callable[[], Tensor], names: Sequence[str]) -> Values:
+    """Take the gradient of a loss by one parameter of each layer; the last one is compared."""
     norms = gradient_norms(model, loss, by="parameter")
-    layers = [
-        norms[f"transformer.layers.{layer}.linear2.weight"] for layer in range(int(case["depth"]))
-    ]
-    return {"layers": layers, "last": layers[-1], "text": name}
+    layers = [norms[name] for name in names]
+    return {"layers": layers, "last": layers[-1]}
 
 
 def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:

@@ -11,7 +11,7 @@ from graphnorms.studies.calibration import World
 from graphnorms.studies.study import Case, Settings, Values
 from graphnorms.studies.warmup import Task, observe
 
-ASTRAY: Final = 10  # steps whose gradient leads away
+ASTRAY: Final = 5  # steps whose gradient leads away
 START: Final = 0.02
 EDGE: Final = 0.05  # to twice that, of the parameter: beyond it the loss is a guess
 
@@ -47,7 +47,7 @@ def _measure(case: Case, settings: Settings, *, holds: bool) -> Values:
 
 TRUE: Final = World(
     holds=True,
-    how="One parameter and Adam; with post-LN the first 10 of 40 steps lead out of the basin, and "
+    how="One parameter and Adam; with post-LN the first 5 of 40 steps lead out of the basin, and "
     "with a small rate not far enough to leave it.",
     measure=lambda case, settings: _measure(case, settings, holds=True),
 )
