@@ -53,35 +53,7 @@ TOPICS: Final = {
 }
 """What each study asks, in a line; the study itself says it exactly."""
 
-LIMITS: Final = {
-<<<<<<< HEAD
-    "sequence-length": "The rule asks for sequences longer than those of training, about which the "
-    "source claims nothing: it compares speed and loss at lengths that are trained on.",
-    "batch-size": "As many examples are seen with either batch size, and so 32 times as many steps "
-    "of Adam with the small one: r measures that budget too, and dividing by none takes it out "
-    "only where a norm does not change what steps are worth.",
-    "stylization": "One loss over three contrasts: as the content is that of the image given, its "
-    "contrast included, the loss punishes the very invariance that is claimed for InstanceNorm.",
-=======
-    "activations": "The drift is in units of each layer's own width, which BatchNorm fixes in "
-    "front of the activation: much of the result follows from what BatchNorm is.",
-    "convergence": "MUTAG is the one set on which the source shows no gap between GraphNorm and "
-    "InstanceNorm; sets like IMDB or REDDIT are not in the default. The folds of a set share most "
-    "of their graphs, so the intervals are too narrow. The MLP without a norm does not leave its "
-    "first plateau at this rate, so that its comparison says little.",
-    "learning-rate": "Weights in front of a BatchNorm are scale-invariant: a step that is too "
-    "large makes them large, and the next ones small, so that the result holds by construction. "
-    "The same sweep at equal effective rate, which could fail, is not made.",
-    "initialization": "Weights in front of a BatchNorm are scale-invariant: their gain changes "
-    "only the effective learning rate, so that most of the result holds by construction. The same "
-    "sweep at equal effective rate, which could fail, is not made.",
-    "alpha": "By construction: with the full shift GraphNorm is InstanceNorm, to which the half of "
-    "the graphs that are regular are all equal. All five seeds give 0.38, which is one observation "
-    "and no interval.",
-    "depth": "BatchNorm and GraphNorm are one layer where there is one graph and α is 1, as at "
-    "initialization: they count as one witness and not as two.",
->>>>>>> studies-seq
-}
+LIMITS: Final[dict[str, str]] = {}
 """What the verdict of a study is not to be taken for, where its rule does not reach the claim."""
 
 
