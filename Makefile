@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/graphnorms/kernels/cpu/*.cpp src/graphnorms/kernels/cpu/*.h src/graphnorms/kernels/cpu/*.inl)
 
-.PHONY: demo test check docs bench studies clean
+.PHONY: demo test test-all check docs bench studies clean
 
 demo: $(VENV)/.lab
 	$(BIN)/graphnorms compare MUTAG
 
 test: $(VENV)/.dev
 	$(BIN)/pytest -n auto
+
+# Every combination of parameters, where `make test` has every pair of values.
+test-all: $(VENV)/.dev
+	$(BIN)/pytest -n auto --all-combinations
 
 # Everything that CI checks: tests, lint, format, types, the import contract, the docs.
 check: $(VENV)/.dev
@@ -19,7 +23,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) docs
-	$(MAKE) test
+	$(MAKE) test-all
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build

@@ -8,6 +8,7 @@ import torch
 import graphnorms
 from graphnorms.kernels.cpu import extension
 from tests.interpreter import choose_interpreter
+from tests.pairwise import thin
 
 # Test processes run side by side; threads that wait for each other would only slow them down.
 torch.set_num_threads(1)
@@ -33,6 +34,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.slow)
             # NumPy, on which the interpreter computes, warns of NaN where torch does not.
             item.add_marker(pytest.mark.filterwarnings("ignore::RuntimeWarning"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--all-combinations",
+        action="store_true",
+        help="run tests for all combinations of their parameters, not only for every pair",
+    )
+
+
+class Thinning:
+    """Thins what is left after pytest's own choice, as by `-m` and `-k`."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(
+        self, items: list[pytest.Item], config: pytest.Config
+    ) -> None:
+        chosen = thin(items)
+        left_out = set(items).difference(chosen)
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = chosen
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("all_combinations"):
+        config.pluginmanager.register(Thinning())
 
 
 @pytest.fixture(autouse=True)
