@@ -51,3 +51,10 @@ def inputs_of(
     if "message" in needs:
         return (x.detach().roll(1, 0), x), given
     return (x, batch, size), given
+
+
+def randomize(layer: torch.nn.Module, generator: torch.Generator) -> None:
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            values = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.copy_(0.5 + values)

@@ -1,13 +1,16 @@
-"""The kernels of the normalization, called by the names of the arguments of their operators."""
+"""The kernels of the normalization, called by the names of their operators' arguments."""
 
 from __future__ import annotations
 
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
 
+import graphnorms as gn
 from graphnorms.kernels.point import Operands
+from graphnorms.segments import Segments
 
 
 def run_forward(
@@ -30,3 +33,13 @@ def run_backward(
         grad_y, x, parameters, statistics, Operands(**operands), needs
     )
     return found
+
+
+def kept(rows: int, channels: int, share: float, seed: int, backend: str = "auto") -> Tensor:
+    """Which entries stay: with nothing to normalize, those of the result that are not 0."""
+    y = gn.segment_normalize(
+        torch.ones(rows, channels), Segments.single(rows), center=None, scale=None,
+        dropout=share, seed=torch.tensor(seed), backend=backend,
+    )  # fmt: skip
+    assert torch.equal(y[y != 0], torch.full_like(y[y != 0], 1 / (1 - share)))
+    return y != 0

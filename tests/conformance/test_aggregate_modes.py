@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 
 import graphnorms as gn
 from graphnorms.adjacency import Adjacency
-from tests.conformance.test_modes import Graphs, agree, ops
+from tests.conformance.graphs import Graphs, agree, ops
 
 pytestmark = [
     # torch's own: Dynamo makes an instance of a Function, and forward-mode AD compiles a script.

@@ -16,6 +16,7 @@ from tests.conformance.oracle import (
     rows_of,
     sum_scales,
 )
+from tests.norms import randomize
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 APPLY: dict[str | None, Callable[[Tensor], Tensor]] = {
@@ -33,13 +34,6 @@ EPILOGUES: dict[str, tuple[str | None, float, bool]] = {
     "silu+dropout+residual": ("silu", 0.4, True),
 }
 CASES = [case.name for case in awkward_cases(torch.float32)]
-
-
-def randomize(layer: torch.nn.Module, generator: torch.Generator) -> None:
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            values = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.copy_(0.5 + values)
 
 
 def agree(got: Tensor, exact: Tensor, allowed: float, scale: Tensor | float, what: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 import graphnorms as gn
 from graphnorms.segments import Segments, as_segments
 from tests.conformance.oracle import LAYERS
-from tests.conformance.test_layers import randomize
+from tests.norms import randomize
 
 ALL = {**LAYERS, "Identity": (lambda c, backend, **k: gn.Identity(c, **k), None)}
 

@@ -15,13 +15,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._dynamo.backends.common import aot_autograd
-from torch._functorch.aot_autograd import make_boxed_func
 from torch.autograd import forward_ad
 
 import graphnorms as gn
 from graphnorms.layers import CATALOG
 from graphnorms.segments import Segments
+from tests.conformance.graphs import Graphs, agree, ops
 from tests.norms import build_norm
 
 pytestmark = [
@@ -47,6 +46,40 @@ class MaskedBlock(nn.Module):
         return y
 
 
+class OfTypes(nn.Module):
+    """Takes the graphs of the nodes for their types."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def reset_parameters(self) -> None:
+        self.layer.reset_parameters()
+
+    def forward(self, x: Tensor, batch: Any = None, batch_size: int | None = None) -> Tensor:
+        if batch is None:
+            batch = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
+        elif isinstance(batch, Segments):
+            batch = batch.index
+        y: Tensor = self.layer(x, batch % 4)
+        return y
+
+
+class OfMessages(nn.Module):
+    """Takes the features for the messages, and others for the nodes'."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def reset_parameters(self) -> None:
+        self.layer.reset_parameters()
+
+    def forward(self, x: Tensor, batch: Any = None, batch_size: int | None = None) -> Tensor:
+        y: Tensor = self.layer(torch.cos(x), x, residual=x)
+        return y
+
+
 Make = Callable[..., nn.Module]
 LAYERS: dict[str, Make] = {
     **{
@@ -61,11 +94,29 @@ LAYERS: dict[str, Make] = {
     "graph masked": lambda **k: MaskedBlock(gn.GraphNorm(6, activation="gelu", **k)),
     "layer masked": lambda **k: MaskedBlock(gn.LayerNorm(6, mode="node", activation="silu", **k)),
     "batch masked": lambda **k: MaskedBlock(gn.BatchNorm(6, activation="silu", **k)),
+    "pair doubled": lambda **k: gn.PairNorm(2.0, activation="silu", **k),
+    "pair individually": lambda **k: gn.PairNorm(scale_individually=True, **k),
+    "pair simultaneously": lambda **k: gn.PairNorm(simultaneously=True, activation="gelu", **k),
+    "pair masked": lambda **k: MaskedBlock(gn.PairNorm(scale_individually=True, **k)),
+    "mean subtraction activated": lambda **k: gn.MeanSubtractionNorm(activation="silu", **k),
+    "graph size alone": lambda **k: gn.GraphSizeNorm(**k),
+    "graph size masked": lambda **k: MaskedBlock(gn.GraphSizeNorm(activation="relu", **k)),
+    "hetero batch": lambda **k: OfTypes(gn.HeteroBatchNorm(6, 4, **k)),
+    "hetero batch cumulative": lambda **k: OfTypes(gn.HeteroBatchNorm(6, 4, momentum=None, **k)),
+    "hetero layer": lambda **k: OfTypes(gn.HeteroLayerNorm(6, 4, **k)),
+    "message": lambda **k: OfMessages(gn.MessageNorm(True, **k)),
+    "diff group strongly": lambda **k: gn.DiffGroupNorm(6, 3, lamda=0.3, **k),
+    "diff group masked": lambda **k: MaskedBlock(gn.DiffGroupNorm(6, 3, lamda=0.3, **k)),
 }
 COMPOSED = [
-    name
-    for name, row in CATALOG.items()
-    if row.point.center is None and row.point.scale is None and name not in ("none", "graph-size")
+    *("message", "diff group strongly", "diff group masked"),
+    *(
+        name
+        for name, row in CATALOG.items()
+        if row.point.center is None
+        and row.point.scale is None
+        and name not in ("none", "graph-size")
+    ),
 ]
 """Made of other operations than the kernels alone, by whatever number of calls."""
 
@@ -81,7 +132,10 @@ NOT_THERE = {
 """Cells of the table that a layer cannot have in training, and why."""
 
 # Their statistics in train() belong to the batch, and every call moves a buffer.
-TRACKED = ("batch", "batch cumulative", "instance tracked", "batch masked")
+TRACKED = (
+    "batch", "batch cumulative", "instance tracked", "batch masked", "hetero batch",
+    "hetero batch cumulative", "diff group strongly", "diff group masked",
+)  # fmt: skip
 
 
 def features(rows: int = 20, seed: int = 0) -> Tensor:
@@ -106,36 +160,6 @@ def run(layer: Any, x: Tensor, *rest: Any) -> list[Tensor]:
     grad_y = torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y.dtype)
     grads = torch.autograd.grad(y, [x, *module.parameters()], grad_y)
     return [y.detach(), *grads, *(buffer.clone() for buffer in module.buffers())]
-
-
-def agree(got: list[Tensor], expected: list[Tensor], tolerance: float = 1e-5) -> None:
-    assert len(got) == len(expected)
-    for a, b in zip(got, expected, strict=True):
-        assert a.dtype == b.dtype
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
-
-
-class Graphs:
-    """A backend that keeps the graphs it was given, and how often Dynamo asked for one."""
-
-    def __init__(self) -> None:
-        self.forward: list[torch.fx.GraphModule] = []
-        self.backward: list[torch.fx.GraphModule] = []
-        self.compile = aot_autograd(fw_compiler=self._forward, bw_compiler=self._backward)
-
-    def _forward(self, graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
-        self.forward.append(graph)
-        return make_boxed_func(graph.forward)
-
-    def _backward(self, graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
-        self.backward.append(graph)
-        return make_boxed_func(graph.forward)
-
-
-def ops(graphs: list[torch.fx.GraphModule]) -> list[str]:
-    """The graphnorms operators among the nodes of the graphs."""
-    targets = [str(node.target) for graph in graphs for node in graph.graph.nodes]
-    return [target for target in targets if target.startswith("graphnorms.")]
 
 
 BATCH = torch.arange(20) // 5
@@ -547,3 +571,33 @@ def test_inductor(name: str, training: bool) -> None:
     twin = copy.deepcopy(layer)
     compiled = torch.compile(layer, fullgraph=True)
     agree(run(compiled, features(), UNSORTED, 4), run(twin, features(), UNSORTED, 4))
+
+
+@pytest.mark.parametrize("make", [gn.HeteroBatchNorm, gn.HeteroLayerNorm])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"type_ptr": [0, 5, 5, 12, 20]}, {"type_ptr": torch.tensor([0, 5, 5, 12, 20])},
+        {"type_vec": Segments.from_ptr(torch.tensor([0, 5, 5, 12, 20]))},
+    ],
+)  # fmt: skip
+def test_compiled_types(make: Any, training: bool, given: dict[str, Any]) -> None:
+    torch._dynamo.reset()
+    layer = make(6, 4).train(training)
+    twin = copy.deepcopy(layer)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    x = features()
+    torch.testing.assert_close(compiled(x, **given), twin(x, **given))
+    torch.testing.assert_close(list(layer.buffers()), list(twin.buffers()))
+
+
+@pytest.mark.parametrize("make", [gn.PairNorm, gn.MeanSubtractionNorm, gn.GraphSizeNorm])
+def test_compiled_positions(make: Any) -> None:
+    torch._dynamo.reset()
+    layer = make()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
+    for rows in (20, 31):
+        x = features(3 * rows).view(rows, 3, 6)
+        batch = torch.arange(rows) % 4
+        torch.testing.assert_close(compiled(x, batch, 4), layer(x, batch, 4))

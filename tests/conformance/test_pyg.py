@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import graphnorms as gn
-from tests.conformance.test_layers import randomize
+from tests.norms import randomize
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import graphnorms as gn
 from graphnorms.bench.pyg import load
 from tests.conformance import oracle
-from tests.conformance.test_layers import randomize
+from tests.norms import randomize
 
 WIDTH, NODES = 8, 24
 BATCH = (torch.arange(NODES) * 5) % 3  # unsorted

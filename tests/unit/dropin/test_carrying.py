@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize, prune
 
 import graphnorms as gn
 from graphnorms.bench.pyg import load
-from tests.conformance.test_layers import randomize
+from tests.norms import randomize
 from tests.unit.dropin.models import WIDTH, Given, Plain, by_graph, minibatch
 
 NODES = minibatch()

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 import graphnorms as gn
 from graphnorms.kernels.dropout import draw_seed
 from graphnorms.segments import Segments
-
-
-def kept(rows: int, channels: int, share: float, seed: int, backend: str = "auto") -> Tensor:
-    """Which entries stay: with nothing to normalize, those of the result that are not 0."""
-    y = gn.segment_normalize(
-        torch.ones(rows, channels), Segments.single(rows), center=None, scale=None,
-        dropout=share, seed=torch.tensor(seed), backend=backend,
-    )  # fmt: skip
-    assert torch.equal(y[y != 0], torch.full_like(y[y != 0], 1 / (1 - share)))
-    return y != 0
+from tests.operands import kept
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])

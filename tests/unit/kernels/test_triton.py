@@ -28,9 +28,8 @@ from graphnorms.kernels.triton import normalize as triton
 from graphnorms.segments import Segments
 from graphnorms.testing import awkward_cases, backends, check_backend
 from tests.conftest import BACKENDS
-from tests.operands import run_backward, run_forward
-from tests.unit.kernels import test_aggregate as edges
-from tests.unit.kernels.test_dropout import kept
+from tests.operands import kept, run_backward, run_forward
+from tests.unit.kernels import edges
 
 needs_interpreter = pytest.mark.skipif(
     "triton" not in BACKENDS, reason="no triton here, or a GPU, which has tests of its own"
@@ -76,12 +75,10 @@ def test_aggregation(kind: str) -> None:
         ("symmetric", 7, torch.bfloat16, 0.0),
         ("directed", 1, torch.float64, 1.0),
     ):
-        edges.test_aggregate_is_the_sum_edge_by_edge(
-            graph, channels, kind, self_weight, dtype, "triton"
-        )
+        edges.check_sum(graph, channels, kind, self_weight, dtype, "triton")
     if kind not in ("plain", "scaled"):
-        edges.test_one_gradient_alone(kind, (True, False), "triton")
-        edges.test_one_gradient_alone(kind, (False, True), "triton")
+        edges.check_one_gradient_alone(kind, (True, False), "triton")
+        edges.check_one_gradient_alone(kind, (False, True), "triton")
 
 
 def test_the_dropped_entries_are_those_of_the_reference() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.lab.test_judge import trial, trials
+from tests.unit.lab.made import trial, trials
 
 from graphnorms.lab.judge import judge
 from graphnorms.lab.rates import Sensitivity

@@ -12,15 +12,7 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.layers.adja_norm import AdjaNorm
 from graphnorms.layers.layer_norm import LayerNorm
 from tests.unit.layers.battery import NormBattery, edges_within, normal
-
-
-def by_neighbours(x: Tensor, edges: Tensor) -> Tensor:
-    result = []
-    for i in range(x.shape[0]):
-        around = x[[i, *edges[0, edges[1] == i].tolist()]]
-        variance = (around - around.mean()).square().mean()
-        result.append((x[i] - around.mean()) / (variance + 1e-5).sqrt())
-    return torch.stack(result)
+from tests.unit.layers.common import by_neighbours
 
 
 class TestAdjaNorm(NormBattery):

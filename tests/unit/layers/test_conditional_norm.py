@@ -12,7 +12,7 @@ from graphnorms.layers.conditional_norm import ConditionalNorm
 from graphnorms.layers.custom_norm import CustomNorm
 from graphnorms.segments import Segments
 from tests.unit.layers.battery import BATCHES, NormBattery, normal, randomize
-from tests.unit.layers.test_custom_norm import NAMES, POINTS, point
+from tests.unit.layers.common import NAMES, POINTS, point
 
 
 class Conditional(NormBattery):

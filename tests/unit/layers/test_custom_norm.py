@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
@@ -26,41 +25,7 @@ from tests.unit.layers.battery import (
     normal,
     randomize,
 )
-
-NAMES = ["none", "node", "graph", "graph-channels", "batch", "batch-channels"]
-POINTS = [pair for pair in itertools.product(NAMES, NAMES) if pair != ("none", "none")]
-
-
-def mean_over(name: str, x: Tensor, graphs: list[Tensor], groups: int) -> Tensor:
-    """The mean of each entry's cell, one cell after the other."""
-    found = torch.zeros_like(x)
-    cells: list[tuple[Tensor, list[int]]] = []
-    every = list(range(x.shape[1]))
-    width = x.shape[1] // groups
-    blocks = [every[i : i + width] for i in range(0, x.shape[1], width)]
-    rows = torch.cat(graphs)
-    if name == "node":
-        cells = [(row[None], block) for row in rows for block in blocks]
-    else:
-        whole = graphs if name.startswith("graph") else [rows]
-        parts = blocks if name.endswith("channels") else [[channel] for channel in every]
-        cells = [(of, part) for of in whole for part in parts if of.shape[0]]
-    for of, part in cells:
-        mask = torch.zeros_like(x, dtype=torch.bool)
-        mask[of[:, None], torch.tensor(part)] = True
-        found = torch.where(mask, x[mask].mean(), found)
-    return found
-
-
-def point(
-    x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], center: str, scale: str, groups: int
-) -> Tensor:
-    o = x
-    if center != "none":
-        o = x - p.get("mean_scale", torch.ones(())) * mean_over(center, x, graphs, groups)
-    if scale != "none":
-        o = o / (mean_over(scale, o.square(), graphs, groups) + 1e-5).sqrt()
-    return o * p["weight"] + p["bias"] if "weight" in p else o
+from tests.unit.layers.common import POINTS, point
 
 
 class Custom(NormBattery):

@@ -19,7 +19,7 @@ from tests.unit.layers.battery import (
     per_graph,
     standardize,
 )
-from tests.unit.layers.test_adja_norm import by_neighbours
+from tests.unit.layers.common import by_neighbours
 
 
 class TestUnitedNorm(NormBattery):

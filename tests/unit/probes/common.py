@@ -57,3 +57,21 @@ def unchanged(model: nn.Module, before: dict[str, Tensor]) -> bool:
     bare = all(parameter.grad is None for parameter in model.parameters())
     hooks = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     return same and bare and not hooks
+
+
+SIZES = [1, 2, 3, 5, 8, 13, 4]
+
+
+def random_edges(sizes: list[int], seed: int, directed: bool) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    edges, first = [], 0
+    for size in sizes:
+        drawn = torch.randint(0, size, (2, 2 * size), generator=generator) + first
+        edges.append(drawn if directed else torch.cat([drawn, drawn.flip(0)], 1))
+        first += size
+    return torch.cat(edges, 1)
+
+
+def complete(nodes: int) -> gn.Adjacency:
+    pairs = [(i, j) for i in range(nodes) for j in range(nodes) if i != j]
+    return gn.Adjacency.from_edge_index(torch.tensor(pairs).reshape(-1, 2).T, nodes)

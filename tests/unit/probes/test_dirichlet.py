@@ -6,8 +6,7 @@ from torch import Tensor
 
 import graphnorms as gn
 from graphnorms.probes import dirichlet_energy
-from tests.unit.probes.common import draw
-from tests.unit.probes.test_spectra import SIZES, complete, random_edges
+from tests.unit.probes.common import SIZES, complete, draw, random_edges
 
 PATH = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
 
