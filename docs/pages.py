@@ -9,6 +9,7 @@ from cube import cube
 
 import graphnorms
 from graphnorms.kernels import Over
+from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG, Normalization
 
 API = (
@@ -27,7 +28,12 @@ def write_pages(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for row in CATALOG.values():
         (folder / f"{row.name}.md").write_text(norm_page(row), encoding="utf-8")
-    entries = "\n".join(CATALOG)
+    (folder / "options.md").write_text(
+        f"# The options of every layer\n\n```python\nNorm{signature(Norm)}\n```\n\n"
+        f"{markdown(Norm)}\n",
+        encoding="utf-8",
+    )
+    entries = "\n".join((*CATALOG, "options"))
     rows = "\n".join(
         f"| [`{row.name}`]({row.name}.md) | {row.title} | {row.summary} | {row.source} |"
         for row in CATALOG.values()
@@ -58,7 +64,7 @@ def norm_page(row: Normalization) -> str:
         f"# {row.title}\n\n{named}: {row.summary}.\n\n{_pictures(row)}\n\n"
         f"| | |\n|---|---|\n{table}\n\n```python\n"
         f"{row.layer.__name__}{signature(row.layer)}\n```\n\n{markdown(row.layer)}\n"
-    )
+    ).replace("See `Norm`", "See [the options of every layer](options.md)")
 
 
 def _pictures(row: Normalization) -> str:

@@ -2,6 +2,7 @@
 
 from graphnorms.layers.ada_norm import AdaNorm
 from graphnorms.layers.adja_norm import AdjaNorm
+from graphnorms.layers.base import Norm
 from graphnorms.layers.batch_norm import BatchNorm
 from graphnorms.layers.catalog import CATALOG, Normalization
 from graphnorms.layers.conditional_norm import ConditionalNorm
@@ -49,6 +50,7 @@ __all__ = [
     "MeanSubtractionNorm",
     "MessageNorm",
     "NodeNorm",
+    "Norm",
     "Normalization",
     "PairNorm",
     "PowerNorm",
