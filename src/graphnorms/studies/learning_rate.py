@@ -126,8 +126,8 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
             confirmed=all(ratio.low > limit for ratio, limit in deciding),
             refuted=any(ratio.high < limit for ratio, limit in deciding),
         ),
-        f"Largest stable learning rate, geometric means. With lengths free: {said['free']}. At equal "
-        f"effective rate: {said['held']}.",
+        f"Largest stable learning rate, geometric means. With lengths free: {said['free']}. "
+        f"At equal effective rate: {said['held']}.",
         numbers,
     )
 
