@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ def cases(settings: Settings) -> list[Case]:
     """Both models, with and without norms; at equal effective rate, those that decide."""
     return [
         {"model": model, "norm": norm, "rate": rate, "seed": seed}
-        for seed in settings.seeds(planted=5, default=5, full=20)
+        for seed in settings.seeds(planted=5, default=4, full=20)
         for model in TITLES
         for rate in STEPS
         for norm in norms_of(model, settings, deciding=rate == "effective")
@@ -81,12 +81,12 @@ def _optimizer(model: nn.Module, gain: float, case: Case) -> torch.optim.Optimiz
         return torch.optim.SGD(model.parameters(), lr=0.1)
     weights = [each.weight for each in model.modules() if isinstance(each, nn.Linear)]
     others = [p for p in model.parameters() if all(p is not weight for weight in weights)]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": weights, "lr": RATE * (gain if case["rate"] == "effective" else 1)},
         {"params": others},
     ]
     # Without a norm and from a small gain, gradients are smaller than the usual ε.
-    return torch.optim.Adam([group for group in groups if group["params"]], lr=RATE, eps=1e-15)
+    return torch.optim.Adam(groups, lr=RATE, eps=1e-15)
 
 
 def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
@@ -188,11 +188,11 @@ STUDY: Final = Study(
     "whatever the size of the gradient, with 0.003 times the gain for the weights: a step is the "
     "same share of every weight, at all gains, with BatchNorm and without. Progress: the loss of "
     "knowing only how frequent classes are, less the training loss in the last tenth of the "
-    "steps; 0 if that is negative or training diverged. 5 seeds.",
+    "steps; 0 if that is negative or training diverged. 4 seeds.",
     rule="Confirmed if in both models the intervals of the share kept with BatchNorm lie above 0.8 "
     "in both sweeps, that of its difference to none above 0 with one rate for all gains, and above "
     "0.1 at equal effective rate. Not confirmed if one of the eight lies below its limit.",
-    seconds=120,
+    seconds=130,
     cases=cases,
     measure=measure,
     judge=judge,
@@ -200,6 +200,6 @@ STUDY: Final = Study(
     changed="At first confirmed, with 0.97 and 0.90 kept against 0.19 and 0.47 without a norm. "
     "Weights in front of a BatchNorm are scale-invariant, and their gain changes the effective "
     "rate only: that much is true by construction, and a network without a norm was not given a "
-    "rate that fits its weights. The sweep at equal effective rate is new. Gains were 7, and steps "
-    "400 and 200.",
+    "rate that fits its weights. The sweep at equal effective rate is new. Gains were 7, seeds "
+    "5, and steps 400 and 200.",
 )

@@ -126,8 +126,8 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
             confirmed=all(ratio.low > limit for ratio, limit in deciding),
             refuted=any(ratio.high < limit for ratio, limit in deciding),
         ),
-        f"Largest stable learning rate, geometric means. With lengths free: {said['free']}. At equal "
-        f"effective rate: {said['held']}.",
+        f"Largest stable learning rate, geometric means. With lengths free: {said['free']}. "
+        f"At equal effective rate: {said['held']}.",
         numbers,
     )
 
@@ -140,7 +140,8 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
     """Draw the largest stable rate of every seed, free and with lengths held."""
     figure, axes = new_figure(2)
     for axis, model in zip(axes, TITLES, strict=True):
-        factors, ticks = [], []
+        factors: list[float] = []
+        ticks: list[str] = []
         for weights in WEIGHTS:
             chosen = where(measurements, model=model, weights=weights)
             norms = dict.fromkeys(str(one.case["norm"]) for one in chosen)

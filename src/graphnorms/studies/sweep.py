@@ -109,7 +109,8 @@ def final_loss(task: Task, optimizer: torch.optim.Optimizer, *, held: bool = Fal
 
 
 def _length(weight: Tensor) -> Tensor:
-    return weight.detach().norm(dim=1, keepdim=True)
+    length: Tensor = weight.detach().norm(dim=1, keepdim=True)
+    return length
 
 
 def _make_tangent(weight: Tensor) -> None:
