@@ -236,7 +236,8 @@ STUDY: Final = Study(
     "graphs that are trained on, as in the source: of these; of exactly regular and complete ones, "
     "once, where by construction either shift stays at chance, as from α = 1 every gradient before "
     "the head is exactly 0; and of 80 generated ego networks like IMDB-BINARY "
-    "with one-hot degrees, five seeds (with --data, parts without a graph in common of IMDB-BINARY itself).",
+    "with one-hot degrees, five seeds (with --data, parts without a graph in common of IMDB-BINARY "
+    "itself).",
     rule="Confirmed if the interval of the difference in accuracy on new graphs, learned less "
     "full, lies above 0.1 on nearly regular and on nearly complete graphs. Not confirmed if it "
     "lies below 0.1 on either.",
