@@ -236,7 +236,9 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
             for pair in pairs
             if pair[:2] == (model, data)
         )
-        title = f"{model.upper()}, {data}:\n{norm} {lead:+.3f} on {other}"
+        title = (
+            f"{model.upper()}, {data}: {display_name(norm)}\nless {display_name(other)} {lead:+.3f}"
+        )
         label_axes(axis, "step", "training accuracy", title=title)
     axes[0].set_ylim(top=1.02)
     legend_below(figure, *axes)
@@ -268,7 +270,7 @@ STUDY: Final = Study(
     rule="Paired differences of the accuracies averaged over training. Confirmed if the intervals "
     "of all lie above 0.01. Not confirmed if one lies below 0.01 by an interval that holds for "
     "all of them at once (Bonferroni). Beside the rule: GraphNorm less InstanceNorm on molecules.",
-    seconds=150,
+    seconds=140,
     cases=cases,
     measure=measure,
     judge=judge,
