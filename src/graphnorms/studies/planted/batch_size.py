@@ -44,7 +44,7 @@ class _Gain(nn.Module):
 
 def _measure(case: Case, settings: Settings, *, shifts: bool) -> Values:
     norm = str(case["norm"])
-    seed = derive_seed(int(case["seed"]), "planted")
+    seed = derive_seed(int(case["seed"]), "items")
     draw = torch.Generator().manual_seed(seed)
     sizes = (TRAINED_ON, VALIDATED_ON, TESTED_ON)
     y = torch.randint(CLASSES, (sum(sizes),), generator=draw)
@@ -55,7 +55,7 @@ def _measure(case: Case, settings: Settings, *, shifts: bool) -> Values:
 
     def model() -> nn.Module:
         torch.manual_seed(seed)
-        linear = nn.Linear(CHANNELS, CLASSES)
+        linear = nn.Linear(CHANNELS, CLASSES, bias=False)
         own = torch.Generator().manual_seed(derive_seed(seed, norm))
         linear.weight.data *= 1 + NUDGE * torch.randn(CLASSES, CHANNELS, generator=own)
         if norm != "batch":
