@@ -14,8 +14,8 @@ from graphnorms.studies.calibration import World
 from graphnorms.studies.study import Case, Settings, Values
 
 CHANNELS, CLASSES = 8, 4
-TRAINED_ON, VALIDATED_ON, TESTED_ON = 512, 512, 1024
-SCALE: Final = 4.0  # of the features, so that few steps of Adam are enough
+TRAINED_ON, VALIDATED_ON, TESTED_ON = 256, 512, 1024
+SCALE: Final = 8.0  # of the features, so that few steps of Adam are enough
 SHIFT: Final = 8.0  # standard deviation of the shift of a batch of one, in that of an item
 GAIN: Final = 10.0
 NUDGE: Final = 0.02  # of the initial weights, from arm to arm
@@ -44,12 +44,12 @@ class _Gain(nn.Module):
 
 def _measure(case: Case, settings: Settings, *, shifts: bool) -> Values:
     norm = str(case["norm"])
-    seed = derive_seed(int(case["seed"]), "items")
+    seed = derive_seed(int(case["seed"]), "planted items")
     draw = torch.Generator().manual_seed(seed)
     sizes = (TRAINED_ON, VALIDATED_ON, TESTED_ON)
     y = torch.randint(CLASSES, (sum(sizes),), generator=draw)
     x = torch.randn(len(y), CHANNELS, generator=draw)
-    x += torch.randn(CLASSES, CHANNELS, generator=draw)[y]
+    x += 2 * torch.eye(CLASSES, CHANNELS)[y]  # as far from each other for all seeds
     x *= SCALE
     parts = list(zip(x.split(sizes), y.split(sizes), strict=True))
 
@@ -57,7 +57,7 @@ def _measure(case: Case, settings: Settings, *, shifts: bool) -> Values:
         torch.manual_seed(seed)
         linear = nn.Linear(CHANNELS, CLASSES, bias=False)
         own = torch.Generator().manual_seed(derive_seed(seed, norm))
-        linear.weight.data *= 1 + NUDGE * torch.randn(CLASSES, CHANNELS, generator=own)
+        linear.weight.data *= (1 + NUDGE * torch.randn(CLASSES, CHANNELS, generator=own)) / SCALE
         if norm != "batch":
             return linear
         if shifts:
