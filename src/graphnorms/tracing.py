@@ -15,10 +15,11 @@ from torch.autograd import forward_ad
 
 
 def _private(path: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    """Find a function of torch by its path; what stands in for it where there is none."""
     found: Any = torch
     for name in path.split("."):
         found = getattr(found, name, None)
-    return otherwise if found is None else found  # type: ignore[no-any-return]
+    return otherwise if found is None else found
 
 
 _dispatch_modes: Final = _private("_C._len_torch_dispatch_stack", lambda: 1)
