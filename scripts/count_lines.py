@@ -1,4 +1,4 @@
-"""Count the lines of the package, by part: `python scripts/count_lines.py [folder of a checkout]`."""
+"""Count the lines of the package: `python scripts/count_lines.py [folder of a checkout]`."""
 
 from __future__ import annotations
 
