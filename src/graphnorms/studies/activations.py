@@ -259,7 +259,7 @@ STUDY: Final = Study(
     rule="Confirmed if the intervals of the drift with BatchNorm, as a share of that without, of "
     "the quantiles and of those of the standardized input, lie below 0.5 in both models; not "
     "confirmed if one of the four lies above 0.5.",
-    seconds=120,
+    seconds=90,
     cases=cases,
     measure=measure,
     judge=judge,

@@ -204,8 +204,12 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
         runs = [_blocks(m.values["losses"]) for m in where(measurements, norm=norm)]
         at = [10 * k + 5 for k in range(len(runs[0]))]
         line_with_band(losses, at, median_band(runs), **_look(norm))
-    label_axes(absolute, "step", "‖G − G′‖", y_log=True, title="covariate shift, median of layers")
-    label_axes(relative, "step", "‖G − G′‖ / ‖G‖", y_log=True, title="in units of the gradient")
+    for axis, (name, label) in zip((absolute, relative), MEASURES.items(), strict=True):
+        ratio = paired_ratio(
+            *(by_seed(measurements, name, norm=norm) for norm in ("batch", "none"))
+        )
+        title = f"median of layers: BatchNorm × {ratio.mean:.2f}"
+        label_axes(axis, "step", label, y_log=True, title=title)
     label_axes(layers, "layer", "‖G − G′‖ / ‖G‖", y_log=True, title="by layer, median of steps")
     label_axes(losses, "step", "training loss", y_unit="nats", y_log=True, title="speed")
     for axis in (relative, layers):
