@@ -265,7 +265,7 @@ STUDY = Study(
     rule=f"Confirmed if the interval of the energy kept lies below {KEPT:g} without a norm and "
     f"above it with BatchNorm and with PairNorm, and that of the accuracy gained above {GAIN:g} "
     "with both; not confirmed if one of them lies on the other side.",
-    seconds=50,
+    seconds=60,
     cases=cases,
     measure=measure,
     judge=judge,
