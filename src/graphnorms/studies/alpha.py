@@ -241,7 +241,7 @@ STUDY: Final = Study(
     rule="Confirmed if the interval of the difference in accuracy on new graphs, learned less "
     "full, lies above 0.1 on nearly regular and on nearly complete graphs. Not confirmed if it "
     "lies below 0.1 on either.",
-    seconds=90,
+    seconds=40,
     cases=cases,
     measure=measure,
     judge=judge,
