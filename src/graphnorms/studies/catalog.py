@@ -66,6 +66,10 @@ LIMITS: Final = {
     "initialization": "Weights in front of a BatchNorm are scale-invariant: their gain changes "
     "only the effective learning rate, so that most of the result holds by construction. The same "
     "sweep at equal effective rate, which could fail, is not made.",
+    "sequence-length": "The rule asks for sequences longer than those of training, about which the "
+    "source claims nothing: it compares speed and loss at lengths that are trained on.",
+    "stylization": "One loss over three contrasts: as the content is that of the image given, its "
+    "contrast included, the loss punishes the very invariance that is claimed for InstanceNorm.",
     "alpha": "By construction: with the full shift GraphNorm is InstanceNorm, to which the half of "
     "the graphs that are regular are all equal. All five seeds give 0.38, which is one observation "
     "and no interval.",
