@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.layers import BatchNorm
-from graphnorms.models import GNN, ConvNet, preset
+from graphnorms.models import GNN, preset
 from graphnorms.probes import layer_batch_noise
 from graphnorms.studies.drawing import (
     label_axes,
@@ -25,6 +25,7 @@ from graphnorms.studies.drawing import (
     new_figure,
 )
 from graphnorms.studies.material import digits, graphs
+from graphnorms.studies.models import ConvNet
 from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
 from graphnorms.studies.study import (
     Case,

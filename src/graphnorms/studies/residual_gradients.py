@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.lab.statistics import Estimate
-from graphnorms.models import SequenceTransformer
 from graphnorms.probes import gradient_norms
 from graphnorms.studies.drawing import (
     label_axes,
@@ -22,6 +21,7 @@ from graphnorms.studies.drawing import (
     mean_band,
     new_figure,
 )
+from graphnorms.studies.models import SequenceTransformer
 from graphnorms.studies.ratios import as_numbers, by_seed, curves, paired_ratio, written
 from graphnorms.studies.study import (
     Case,

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphnorms.models import RecurrentNet
 from graphnorms.report.style import display_name
 from graphnorms.studies.drawing import (
     label_axes,
@@ -22,6 +21,7 @@ from graphnorms.studies.drawing import (
     new_figure,
 )
 from graphnorms.studies.material import digits
+from graphnorms.studies.models import RecurrentNet
 from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
 from graphnorms.studies.study import (
     Case,

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from graphnorms.lab.statistics import mean_interval
-from graphnorms.models import RandomFilters, Stylizer
 from graphnorms.report.style import display_name
 from graphnorms.studies.drawing import new_figure
+from graphnorms.studies.models import RandomFilters, Stylizer
 from graphnorms.studies.ratios import as_numbers, by_seed, paired_ratio, written
 from graphnorms.studies.study import Case, Finding, Measurement, Settings, Study, Values, decide
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.data import load_dataset
-from graphnorms.models import GraphTransformer, SequenceTransformer
+from graphnorms.models import GraphTransformer
 from graphnorms.studies.drawing import (
     label_axes,
     legend_below,
@@ -20,6 +20,7 @@ from graphnorms.studies.drawing import (
     mark_level,
     new_figure,
 )
+from graphnorms.studies.models import SequenceTransformer
 from graphnorms.studies.ratios import as_numbers, by_seed, geometric_mean, paired_ratio, written
 from graphnorms.studies.study import (
     Case,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import graphnorms as gn
-from graphnorms.models import ConvNet, ImageNorm
+from graphnorms.studies.models import ConvNet, ImageNorm
 
 
 class PixelLayerNorm(nn.LayerNorm):

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import graphnorms as gn
-from graphnorms.models import LSTM, RecurrentNet, StepNorm, initialize
+from graphnorms.models import initialize
+from graphnorms.studies.models import LSTM, RecurrentNet, StepNorm
 
 OF_ROWS = ("none", "batch", "layer", "diff-group", "rms", "group", "node", "ada", "power")
 LENGTHS = torch.tensor([3, 7, 1, 5, 7])

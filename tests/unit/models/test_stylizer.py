@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from graphnorms.models import RandomFilters, Stylizer, gram_matrices
+from graphnorms.studies.models import RandomFilters, Stylizer, gram_matrices
 
 
 def pictures(seed: int = 0, number: int = 2, side: int = 16) -> Tensor:

@@ -8,15 +8,9 @@ from torch import Tensor, nn
 
 import graphnorms as gn
 from graphnorms.data import random_graphs
-from graphnorms.models import (
-    Blocks,
-    GraphTransformer,
-    SequenceTransformer,
-    Transformer,
-    TransformerLayer,
-    initialize,
-)
+from graphnorms.models import Blocks, GraphTransformer, Transformer, TransformerLayer, initialize
 from graphnorms.segments import Segments
+from graphnorms.studies.models import SequenceTransformer
 
 CAUSAL = ("none", "batch", "layer", "diff-group", "rms", "group", "node", "ada", "power")
 COUNTS = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from graphnorms.models import SequenceTransformer
+from graphnorms.studies.models import SequenceTransformer
 from graphnorms.studies.residual_gradients import STUDY
 from graphnorms.studies.study import Case, Values, where
 from graphnorms.studies.text import ALPHABET, characters, excerpts

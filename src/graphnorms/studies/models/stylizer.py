@@ -6,9 +6,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from graphnorms.models.images import ImageNorm
 from graphnorms.models.initialize import initialize
 from graphnorms.models.placement import PlacedNorm, check_sizes
+from graphnorms.studies.models.images import ImageNorm
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 """What lies around an image, by torch's names."""
