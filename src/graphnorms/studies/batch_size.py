@@ -218,7 +218,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
     right.axhspan(LOWEST, HIGHEST, color="#E69F00", alpha=0.12, linewidth=0)
     right.annotate("LayerNorm: within", (1.45, 1), ha="right", va="center", fontsize=7)
     mark_level(right, HARMED, "BatchNorm: above")
-    title = f"small batches: BatchNorm × {_harm(measurements, 'batch').mean:.2g}"
+    title = f"BatchNorm × {_harm(measurements, 'batch').mean:.2g}"
     label_axes(right, "", f"loss({SMALL}) / loss({LARGE}), none = 1", title=title)
     right.set_xticks((0, 1), ("LayerNorm", "BatchNorm"))
     right.set_xlim(-0.5, 1.5)
@@ -244,7 +244,7 @@ STUDY = Study(
     rule=f"Confirmed if the 95% interval of r of LayerNorm lies within {LOWEST} … {HIGHEST} and "
     f"that of BatchNorm above {HARMED}; not confirmed if the first lies outside altogether or the "
     f"second below {HARMED}.",
-    seconds=80,
+    seconds=140,
     cases=cases,
     measure=measure,
     judge=judge,
