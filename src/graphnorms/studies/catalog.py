@@ -53,12 +53,7 @@ TOPICS: Final = {
 }
 """What each study asks, in a line; the study itself says it exactly."""
 
-LIMITS: Final = {
-    "sequence-length": "The rule asks for sequences longer than those of training, about which the "
-    "source claims nothing: it compares speed and loss at lengths that are trained on.",
-    "stylization": "One loss over three contrasts: as the content is that of the image given, its "
-    "contrast included, the loss punishes the very invariance that is claimed for InstanceNorm.",
-}
+LIMITS: Final[dict[str, str]] = {}
 """What the verdict of a study is not to be taken for, where its rule does not reach the claim."""
 
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graphnorms.models import RecurrentNet
 from graphnorms.studies.calibration import World
+from graphnorms.studies.models import RecurrentNet
 from graphnorms.studies.sequence_length import NORMS, TASKS, TRAINED, Task, observe
 from graphnorms.studies.study import Case, Settings, Values
 
