@@ -11,21 +11,18 @@ from graphnorms.studies.calibration import World
 from graphnorms.studies.study import Case, Settings, Values
 from graphnorms.studies.stylization import NORMS, observe
 
-LEAK: Final = 1.0  # of the brightness of an image, into what BatchNorm's network sees
-
 
 class _Stylizer(nn.Module):
-    """Two convolutions of an image, whose mean and deviation are taken away before.
+    """Two convolutions of what is seen of an image.
 
     Args:
-        leak: How much of the brightness is added again.
-        blind: Whether nothing else of the image is seen.
+        sees: `"form"`: the image, its mean and deviation taken away; `"brightness"`: the mean as
+            well; `"contrast"`: its deviation alone, on stripes that are the same for all.
     """
 
-    def __init__(self, leak: float, *, blind: bool) -> None:
+    def __init__(self, sees: str) -> None:
         super().__init__()
-        self.leak = leak
-        self.blind = blind
+        self.sees = sees
         self.layers = nn.Sequential(
             nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect"), nn.ReLU(),
             nn.Conv2d(8, 3, 3, padding=1, padding_mode="reflect"),
@@ -34,26 +31,32 @@ class _Stylizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Stylize the images."""
         std, mean = torch.std_mean(x, (1, 2, 3), keepdim=True)
-        seen = 0 * x if self.blind else (x - mean) / std
-        y: Tensor = 0.5 + 0.2 * self.layers(seen + self.leak * (mean - 0.5))
+        form = (x - mean) / std
+        stripes = torch.sin(torch.arange(x.shape[3], device=x.device)).expand_as(x)
+        seen = {
+            "form": form,
+            "brightness": form + (mean - 0.5),
+            "contrast": stripes + 4 * std,
+        }[self.sees]
+        y: Tensor = 0.5 + 0.2 * self.layers(seen)
         return y
 
 
-def _measure(case: Case, settings: Settings, *, blind: bool) -> Values:
-    batch = case["norm"] == "batch"
-    torch.manual_seed(10 * int(case["seed"]) + NORMS.index(str(case["norm"])))
-    return observe(_Stylizer(LEAK * batch, blind=blind and batch), case, settings)
+def _measure(case: Case, settings: Settings, sees: str) -> Values:
+    norm = str(case["norm"])
+    torch.manual_seed(10 * int(case["seed"]) + NORMS.index(norm))
+    return observe(_Stylizer(sees if norm == "batch" else "form"), case, settings)
 
 
 TRUE: Final = World(
     holds=True,
-    how="Two convolutions of images in units of their own contrast; in the place of BatchNorm they "
-    "see the brightness of an image alone, and so cannot keep its content.",
-    measure=lambda case, settings: _measure(case, settings, blind=True),
+    how="Two convolutions of images without their mean and deviation; in the place of BatchNorm "
+    "they see stripes and the deviation alone, and so cannot keep the content.",
+    measure=lambda case, settings: _measure(case, settings, "contrast"),
 )
 FALSE: Final = World(
     holds=False,
-    how="Two convolutions of images in units of their own contrast, to which the brightness is "
-    "added in the place of BatchNorm: it is not invariant, but can do as much.",
-    measure=lambda case, settings: _measure(case, settings, blind=False),
+    how="Two convolutions of images without their mean and deviation; in the place of BatchNorm "
+    "they see the mean, too: not invariant to it, they keep more of the content.",
+    measure=lambda case, settings: _measure(case, settings, "brightness"),
 )
