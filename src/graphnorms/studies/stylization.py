@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from graphnorms.lab.statistics import mean_interval
 from graphnorms.report.style import display_name
@@ -23,14 +23,13 @@ if TYPE_CHECKING:
 
 NORMS = ("instance", "batch")
 CONTRASTS = ((1.0, 0.0), (0.5, 0.1), (0.25, -0.2))  # gain around grey, and offset
-LESS = 0.95  # a ratio of losses above it is no advantage
 UNCHANGED = 0.05  # how far a result may move with the contrast, in its own standard deviations
 SIDE = 64  # pixels of a crop
 
 
 def cases(settings: Settings) -> list[Case]:
     """Both norms; the pictures are kept of the first seed."""
-    seeds = settings.seeds(planted=4, default=6, full=16)
+    seeds = settings.seeds(default=4, full=8)
     return [
         {"norm": norm, "seed": seed, "pictures": seed == seeds[0]}
         for seed in seeds
@@ -39,17 +38,7 @@ def cases(settings: Settings) -> list[Case]:
 
 
 def measure(case: Case, settings: Settings) -> Values:
-    """Train a stylizer with one of the norms."""
-    model = Stylizer(
-        width=settings.pick(tiny=4, default=8, full=16),
-        blocks=settings.pick(tiny=1, default=2, full=4),
-        norm=str(case["norm"]), norm_eps=1e-8, seed=int(case["seed"]),
-    )  # fmt: skip
-    return observe(model, case, settings)
-
-
-def observe(model: nn.Module, case: Case, settings: Settings) -> Values:
-    """Train a stylizer on crops as they are, and look at crops that it has not seen."""
+    """Train a stylizer on crops of any contrast, and look at crops that it has not seen."""
     seed = int(case["seed"])
     content, style = _photographs()
     filters = RandomFilters(
@@ -73,12 +62,15 @@ def observe(model: nn.Module, case: Case, settings: Settings) -> Values:
             filters.content_loss(result, given) / content_unit,
         )
 
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    model = Stylizer(
+        width=settings.pick(tiny=4, default=8, full=16),
+        blocks=settings.pick(tiny=1, default=2, full=4),
+        norm=str(case["norm"]), norm_eps=1e-8, seed=seed,
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, fused=True)
     draw = torch.Generator().manual_seed(seed)
-    steps = settings.pick(tiny=4, planted=40, default=200, full=2000)
-    for step in range(steps):
+    for _ in range(settings.pick(tiny=4, default=200, full=2000)):
         given = _crops(seen, 4, draw)
-        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / steps)
         optimizer.zero_grad()
         style_loss, content_loss = losses(model(given), given)
         (style_loss + content_loss).backward()
@@ -86,13 +78,14 @@ def observe(model: nn.Module, case: Case, settings: Settings) -> Values:
 
     model.eval()
     with torch.no_grad():
-        result, other = model(test), model(_contrast(test, *CONTRASTS[-1]))
-        parts = [part.item() for part in losses(result, test)]
+        givens = [_contrast(test, *contrast) for contrast in CONTRASTS]
+        results = [model(given) for given in givens]
+        parts = [losses(*pair) for pair in zip(results, givens, strict=True)]
     values: Values = {
-        "loss": sum(parts),
-        "style": parts[0],
-        "content": parts[1],
-        "moved": ((other - result).square().mean().sqrt() / result.std()).item(),
+        "loss": float(np.mean([float(style + content) for style, content in parts])),
+        "style": float(np.mean([float(style) for style, _ in parts])),
+        "content": float(np.mean([float(content) for _, content in parts])),
+        "moved": ((results[2] - results[0]).square().mean().sqrt() / results[0].std()).item(),
     }
     if case["pictures"]:
         shown = [_contrast(unseen[..., 61:189, :128], *contrast) for contrast in CONTRASTS]
@@ -115,13 +108,14 @@ def _photographs() -> tuple[Tensor, Tensor]:
 
 
 def _crops(photograph: Tensor, number: int, draw: torch.Generator) -> Tensor:
-    """Draw crops at random places."""
+    """Draw crops at random places, each with a contrast and a brightness of its own."""
     height, width = photograph.shape[-2:]
     crops = []
     for _ in range(number):
-        down, right = torch.rand(2, generator=draw).tolist()
+        down, right, gain, offset = torch.rand(4, generator=draw).tolist()
         top, left = int(down * (height - SIDE + 1)), int(right * (width - SIDE + 1))
-        crops.append(photograph[..., top : top + SIDE, left : left + SIDE])
+        crop = photograph[..., top : top + SIDE, left : left + SIDE]
+        crops.append(_contrast(crop, 4**-gain, 0.4 * offset - 0.2))
     return torch.cat(crops)
 
 
@@ -165,14 +159,13 @@ def judge(measurements: Sequence[Measurement], settings: Settings) -> Finding:
         )
     return Finding(
         decide(
-            confirmed=loss.high < LESS and instance.high < UNCHANGED and batch.low > UNCHANGED,
-            refuted=loss.low > LESS or instance.low > UNCHANGED or batch.high < UNCHANGED,
+            confirmed=loss.high < 1 and instance.high < UNCHANGED and batch.low > UNCHANGED,
+            refuted=loss.low > 1 or instance.low > UNCHANGED or batch.high < UNCHANGED,
         ),
-        "On unseen crops, at the contrast of training, the loss with InstanceNorm is "
-        f"{written(loss)} of that with BatchNorm (style {written(style)}, content "
-        f"{written(content)}). From full to a quarter of the contrast the result moves by "
-        f"{written(instance, significant=True)} of its standard deviation with InstanceNorm, "
-        f"{written(batch, significant=True)} with BatchNorm.",
+        f"On unseen crops of three contrasts the loss with InstanceNorm is {written(loss)} of that "
+        f"with BatchNorm (style {written(style)}, content {written(content)}). From full to a "
+        f"quarter of the contrast the result moves by {written(instance, significant=True)} of its "
+        f"standard deviation with InstanceNorm, {written(batch, significant=True)} with BatchNorm.",
         numbers,
     )
 
@@ -186,12 +179,6 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
         for norm in NORMS
     }
     figure, axes = new_figure(12, columns=4, size=(1.75, 1.8))
-    loss = paired_ratio(*(by_seed(measurements, "loss", norm=norm) for norm in NORMS))
-    moved = [np.mean(by_seed(measurements, "moved", norm=norm)) for norm in NORMS]
-    figure.suptitle(
-        f"InstanceNorm: × {loss.mean:.2g} of BatchNorm's loss; moved by the contrast: "
-        f"{moved[0]:.1g} against {moved[1]:.2g}", x=0.01, ha="left", fontsize=9,
-    )  # fmt: skip
     rows = [
         ("what is to be stylized", shown["instance"]["inputs"]),
         *((f"with {display_name(norm)}", shown[norm]["results"]) for norm in NORMS),
@@ -219,34 +206,26 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
 
 STUDY = Study(
     name="stylization",
-    claim="A network that stylizes images in one pass wants InstanceNorm, not BatchNorm: it comes "
-    "to a lower loss, and its result does not depend on the contrast of the image.",
+    claim="A network that stylizes images in one pass wants InstanceNorm, not BatchNorm.",
     source="Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022; the loss network is that of "
     "Ustyuzhaninov et al. 2016, https://arxiv.org/abs/1606.00021.",
-    prediction="On unseen crops, at the contrast of training, the loss with InstanceNorm is less "
-    f"than {LESS:g} times that with BatchNorm. When contrast and brightness of the image change, "
-    f"the result of BatchNorm moves by more than {UNCHANGED:g} of its standard deviation. That of "
-    "InstanceNorm moves by less, which holds by construction.",
+    prediction="On unseen crops of differing contrast the loss is lower with InstanceNorm than "
+    "with BatchNorm. When contrast and brightness of the image change, the result of InstanceNorm "
+    f"moves by less than {UNCHANGED:g} of its standard deviation, that of BatchNorm by more.",
     protocol="Stylizer with 8 channels at full resolution, two halvings and two residual blocks, "
-    "ε 1e-8; 200 steps of Adam, its rate falling linearly from 3e-3 to 0, on 4 crops of 64 × 64 of "
-    "the left third of scikit-learn's pagoda at half resolution. Style: its dahlia. Loss: Gram "
-    "matrices of 16 random filters of each of 4 sizes, in units of the photograph's own distance "
-    "from the style, plus the features of the smallest, in units of a grey image's distance from "
-    "the photograph. Tested on nine crops of the rest, in eval mode: the loss of the crops as they "
-    "are, and how far the results move (root mean square) when the crops have a quarter of the "
-    "contrast around grey and are darker by 0.2. Six seeds of filters, weights and crops.",
+    "ε 1e-8; 200 steps of Adam, rate 3e-3, on 4 crops of 64 × 64 of the left third of "
+    "scikit-learn's pagoda at half resolution, each with a gain of 1/4 … 1 around grey and an "
+    "offset of -0.2 … 0.2. Style: its dahlia. Loss: Gram matrices of 16 random filters of each of "
+    "4 sizes, in units of the photograph's own distance from the style, plus the features of the "
+    "smallest, in units of a grey image's distance from the photograph; the content is that of "
+    "the image given, as in the paper. Tested on nine crops of "
+    "the rest, in three contrasts, in eval mode. Four seeds of filters, weights and crops.",
     rule="Confirmed if the 95% interval of the loss with InstanceNorm over that with BatchNorm "
-    f"lies below {LESS:g}, that of InstanceNorm's movement below {UNCHANGED:g} and that of "
-    "BatchNorm's above; not confirmed if one of the three lies on the other side.",
-    seconds=60,
+    f"lies below 1, that of InstanceNorm's movement below {UNCHANGED:g} and that of BatchNorm's "
+    "above; not confirmed if one of the three lies on the other side.",
+    seconds=50,
     cases=cases,
     measure=measure,
     judge=judge,
     draw=draw,
-    changed="At first inconclusive, by one loss over three contrasts, 0.67 [0.08, 5.60] of that "
-    "with BatchNorm (style 0.10, content 2.80). The crops had contrasts of their own, and the "
-    "content was that of the crop, its contrast included, so that the loss punished the very "
-    "invariance that is claimed. Loss and invariance are measured apart now, the loss at the one "
-    "contrast that is trained on. The rate falls to 0, so that BatchNorm's running averages are of "
-    "the network that is tested. An advantage of less than 5% counts as none.",
 )
