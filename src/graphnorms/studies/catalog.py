@@ -53,7 +53,10 @@ TOPICS: Final = {
 }
 """What each study asks, in a line; the study itself says it exactly."""
 
-LIMITS: Final[dict[str, str]] = {}
+LIMITS: Final = {
+    "stylization": "One loss over three contrasts: as the content is that of the image given, its "
+    "contrast included, the loss punishes the very invariance that is claimed for InstanceNorm.",
+}
 """What the verdict of a study is not to be taken for, where its rule does not reach the claim."""
 
 
