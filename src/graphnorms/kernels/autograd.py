@@ -195,17 +195,32 @@ class _Normalize(torch.autograd.Function):
         grad_y = grads[0]
         if grad_y is None:
             return (None,) * 8
-        needs_x, needs_residual, *needs_parameters = ctx.needs_input_grad[:5]
-        needs = [needs_x, *needs_parameters]
-        x, *parameters = ctx.saved_tensors
+        needs_x, needs_residual, needs_scale, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        needs = [needs_x, needs_scale, needs_weight, needs_bias]
+        x, mean_scale, weight, bias = ctx.saved_tensors
         operands, kept, kernels = ctx.rest
         if torch.is_grad_enabled() or not is_plain(grad_y):
             run = _slow_backward(grad_y, kernels)
         else:
             run = kernels.normalize_backward
-        found = run(grad_y, x, parameters, kept, operands, needs)
-        grad_x, *of_parameters = _as_asked(found, (x, *parameters), needs)
-        return grad_x, grad_y if needs_residual else None, *of_parameters, None, None, None
+        grad_x, grad_scale, grad_weight, grad_bias = run(
+            grad_y, x, (mean_scale, weight, bias), kept, operands, needs
+        )
+        # Spelled out: this is a twentieth of the backward of a small call.
+        return (
+            grad_x if needs_x else None,
+            grad_y if needs_residual else None,
+            _in_dtype_of(mean_scale, grad_scale) if needs_scale else None,
+            _in_dtype_of(weight, grad_weight) if needs_weight else None,
+            _in_dtype_of(bias, grad_bias) if needs_bias else None,
+            None,
+            None,
+            None,
+        )
+
+
+def _in_dtype_of(parameter: Tensor, grad: Tensor) -> Tensor:
+    return grad if grad.dtype == parameter.dtype else grad.to(parameter.dtype)
 
 
 def _slow_backward(grad_y: Tensor, kernels: ModuleType) -> Any:
@@ -289,6 +304,6 @@ for _name, _formula, _setup in (
 def _as_asked(found: Any, inputs: Any, needs: list[bool]) -> list[Tensor | None]:
     """Gradients in the dtypes of their inputs; `None` for what was not asked for."""
     return [
-        (grad if grad.dtype == tensor.dtype else grad.to(tensor.dtype)) if needed else None
+        _in_dtype_of(tensor, grad) if needed else None
         for grad, tensor, needed in zip(found, inputs, needs, strict=True)
     ]

@@ -151,9 +151,10 @@ class Operands(NamedTuple):
 
     def cells(self, rows: int, channels: int) -> tuple[int, int]:
         """How many cells the domains of centre and scale have."""
+        _, center, scale, groups = self[2:6]
         segments = max(self.ptr.shape[0] - 1, 0)
-        sizes = (0, segments * channels, rows * self.groups, segments * self.groups)
-        return sizes[self.center], sizes[self.scale]
+        sizes = (0, segments * channels, rows * groups, segments * groups)
+        return sizes[center], sizes[scale]
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -77,8 +77,13 @@ def normalize_backward(
         The four gradients, those of parameters in the accumulation dtype; `None` for each that
         was not asked for.
     """
+    dtype = accumulation_dtype(x.dtype)
     grad_x = torch.empty_like(x) if needs[0] else None
-    grads = _room(parameters, needs, x)
+    grads: Parameters = (
+        _room(parameters[0], dtype) if needs[1] else None,
+        _room(parameters[1], dtype) if needs[2] else None,
+        _room(parameters[2], dtype) if needs[3] else None,
+    )
     run = kernels().normalize_backward
     numbers = (*operands[3:9], torch.get_num_threads())
     if not run(grad_y, x, *operands[:3], *parameters, statistics, *numbers, grad_x, *grads):
@@ -88,7 +93,11 @@ def normalize_backward(
         _check_statistics(statistics, x, operands)
         if grad_x is not None:
             grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-        grads = _room(fitting[3:], needs, x)
+        grads = (
+            _room(fitting[3], dtype) if needs[1] else None,
+            _room(fitting[4], dtype) if needs[2] else None,
+            _room(fitting[5], dtype) if needs[3] else None,
+        )
         done = run(grad_y, x, *fitting, statistics, *numbers, grad_x, *grads)
         if done is None and bool(x.isfinite().all()):
             found = backward(grad_y, x, operands.call(x, parameters))
@@ -141,18 +150,12 @@ def update_running(
             raise unreadable()
 
 
-def _room(parameters: Parameters, needs: list[bool], x: Tensor) -> Parameters:
-    """Room for the gradients of parameters, in the accumulation dtype."""
-    dtype = accumulation_dtype(x.dtype)
-
-    def empty(parameter: Tensor | None, needed: bool) -> Tensor | None:
-        if parameter is None or not needed:
-            return None
-        # Naming a dtype costs a fifth of the call.
-        return torch.empty_like(parameter, dtype=None if parameter.dtype == dtype else dtype)
-
-    mean_scale, weight, bias = parameters
-    return empty(mean_scale, needs[1]), empty(weight, needs[2]), empty(bias, needs[3])
+def _room(parameter: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Room for the gradient of a parameter."""
+    if parameter is None:
+        return None
+    # Naming a dtype costs a fifth of the call.
+    return torch.empty_like(parameter, dtype=None if parameter.dtype == dtype else dtype)
 
 
 def _fitting(x: Tensor, parameters: Parameters, operands: Operands) -> tuple[Any, ...]:
