@@ -27,6 +27,7 @@ from graphnorms.studies.drawing import (
 from graphnorms.studies.material import digits, graphs, minibatches, scale_weights
 from graphnorms.studies.ratios import as_numbers
 from graphnorms.studies.study import (
+    CONFIDENCE,
     Case,
     Finding,
     Measurement,
@@ -185,7 +186,9 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
         mark_level(left, 1 / FACTOR)
         left.set_xscale("log", base=2)
         left.set_xticks(depths, [str(depth) for depth in depths])
-        label_axes(left, "depth", "|∂L/∂h|, first / last layer", y_log=True, title=TITLES[model])
+        factor = _power(_largest_ratio(measurements, model, "batch", CONFIDENCE).mean)
+        title = f"{TITLES[model]}: BatchNorm {factor} at {depths[-1]}"
+        label_axes(left, "depth", "|∂L/∂h|, first / last layer", y_log=True, title=title)
         label_axes(right, "layer", "|∂L/∂W|", y_log=True, title=f"{depths[-1]} layers")
     legend_below(figure, axes[2], columns=3)
     return figure
