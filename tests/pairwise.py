@@ -45,6 +45,25 @@ def cover(rows: Sequence[Row]) -> list[int]:
     return sorted(chosen)
 
 
+def rows_of(items: Sequence[pytest.Function]) -> list[Row]:
+    """Number the values of each parameter, in the order in which they come first.
+
+    Values are the same if they are equal words or numbers, or one object. (Pytest's own numbers
+    differ for one value where a list of combinations was handed to it.)
+    """
+    numbers: dict[str, dict[object, int]] = defaultdict(dict)
+
+    def number(name: str, value: object) -> int:
+        known = numbers[name]
+        key = (type(value), value if isinstance(value, str | int | float) else id(value))
+        return known.setdefault(key, len(known))
+
+    return [
+        {name: number(name, value) for name, value in item.callspec.params.items()}
+        for item in items
+    ]
+
+
 def thin(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Choose items as `cover` does, test by test; their order stays."""
     tests: dict[str, list[pytest.Function]] = defaultdict(list)
@@ -53,9 +72,9 @@ def thin(items: Sequence[pytest.Item]) -> list[pytest.Item]:
             tests[item.nodeid.removesuffix(f"[{item.callspec.id}]")].append(item)
     kept: set[pytest.Item] = set(items)
     for together in tests.values():
-        rows = [item.callspec.indices for item in together]
-        if len(rows[0]) < 3:  # with two, every combination is a pair
+        if len(together[0].callspec.params) < 3:  # with two, every combination is a pair
             continue
+        rows = rows_of(together)
         kept.difference_update(together)
         kept.update(together[place] for place in cover(rows))
     return [item for item in items if item in kept]

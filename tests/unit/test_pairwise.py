@@ -45,7 +45,8 @@ def test_what_make_test_runs(
     (tmp_path / "told.py").write_text(
         "def pytest_collection_finish(session):\n"
         "    for item in session.items:\n"
-        "        print('told', *(f'{k}={v}' for k, v in item.callspec.indices.items()))\n"
+        "        print('told', *(f'{k}={v!r}'.replace(' ', '_')\n"
+        "                        for k, v in item.callspec.params.items()))\n"
     )
     found = []
     for option in ((), ("--all-combinations",)):
@@ -55,7 +56,7 @@ def test_what_make_test_runs(
             capture_output=True, env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         ).stdout  # fmt: skip
         rows = [
-            dict(part.split("=") for part in line.split()[1:])
+            dict(part.split("=", 1) for part in line.split()[1:])
             for line in told.splitlines()
             if line.startswith("told ")
         ]
