@@ -44,14 +44,14 @@ BACKENDS: Final = {
     for backend in (
         Backend(
             "cpu",
-            extension.unavailable,
+            lambda: extension.unavailable(),
             _with_dtypes(lambda: f"C++, {extension.description()}"),
             extension.common_refusals,
         ),
         Backend(
             "triton",
-            loading.unavailable,
-            _with_dtypes(loading.description),
+            lambda: loading.unavailable(),
+            _with_dtypes(lambda: loading.description()),
             loading.common_refusals,
         ),
         Backend(

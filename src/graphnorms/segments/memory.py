@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from graphnorms.tracing import is_recorded
+from graphnorms import tracing
 
 if TYPE_CHECKING:
     from graphnorms.segments.segments import Segments
@@ -78,7 +78,7 @@ class Memory:
         Nothing while a CUDA graph is recorded: it is replayed when the vector holds another batch,
         and must derive anew what follows from it.
         """
-        if batch.is_cuda and is_recorded(batch):
+        if tracing.is_recorded(batch):
             return None
         entry = self.entries.get((id(batch), num_segments))
         return entry[1] if entry is not None and entry[0].is_still(batch) else None

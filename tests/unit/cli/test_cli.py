@@ -366,7 +366,6 @@ WRONG_CALLS = {
     "workers in words": ({"workers": "2"}, "workers must be an integer ≥ 1; got '2'"),
     "timeout in words": ({"timeout": "60"}, "timeout must be a number > 0, in seconds; got '60'"),
     "timeout nan": ({"timeout": float("nan")}, "timeout must be a number > 0, in seconds; got nan"),
-    "stack": ({"stack": -2}, "stack is -2, expected auto, off or a number of trials"),
     "model of no kind": ({"model": 5}, "model is 5, expected"),
     "protocol of no kind": ({"protocol": 5}, "protocol is 5, expected"),
     "device of no kind": ({"device": 1.5}, "device is 1.5, expected"),

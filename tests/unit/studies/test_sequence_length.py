@@ -18,7 +18,9 @@ def test_end_to_end() -> None:
         shared, per_step = (
             where(measurements, task=task, norm=norm)[0].values for norm in (SHARED, PER_STEP)
         )
-        assert shared["curve"] == per_step["curve"]
+        assert shared["curve"][0] == per_step["curve"][0]
+        # Then up to rounding: the gradients of all steps are added in another order.
+        assert shared["curve"] == pytest.approx(per_step["curve"], rel=1e-3)
         assert shared["test"] != per_step["test"]
 
 
