@@ -159,7 +159,7 @@ def normalize(
         run = kernels.normalize_forward if plain else _normalize_forward
         y, kept = run(x, call.residual, inputs[2:], operands, statistics)
         return y, kept if statistics else None
-    results = _apply(*inputs, operands, statistics, kernels)
+    results = _apply(*inputs, (operands, statistics, kernels))
     return results if statistics else (results, None)
 
 
@@ -173,10 +173,13 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, residual: Tensor | None, mean_scale: Tensor | None,
-        weight: Tensor | None, bias: Tensor | None, operands: Operands, statistics: bool,
-        kernels: ModuleType,
+        weight: Tensor | None, bias: Tensor | None, rest: tuple[Operands, bool, ModuleType],
     ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
-        """Run the forward kernel and keep x and two statistics per cell."""
+        """Run the forward kernel and keep x and two statistics per cell.
+
+        `rest` is one piece, because every argument of a Function costs.
+        """
+        operands, statistics, kernels = rest
         y: Tensor
         kept: Tensor
         parameters = (mean_scale, weight, bias)
@@ -194,8 +197,8 @@ class _Normalize(torch.autograd.Function):
         """Run the backward kernel, as an operator where its result shall have a gradient."""
         grad_y = grads[0]
         if grad_y is None:
-            return (None,) * 8
-        needs_x, needs_residual, needs_scale, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+            return (None,) * 6
+        needs_x, needs_residual, needs_scale, needs_weight, needs_bias, _ = ctx.needs_input_grad
         needs = [needs_x, needs_scale, needs_weight, needs_bias]
         x, mean_scale, weight, bias = ctx.saved_tensors
         operands, kept, kernels = ctx.rest
@@ -213,8 +216,6 @@ class _Normalize(torch.autograd.Function):
             _in_dtype_of(mean_scale, grad_scale) if needs_scale else None,
             _in_dtype_of(weight, grad_weight) if needs_weight else None,
             _in_dtype_of(bias, grad_bias) if needs_bias else None,
-            None,
-            None,
             None,
         )
 
