@@ -59,8 +59,8 @@ class Point(NamedTuple):
     Args:
         center: Over what the mean is taken, or `None` to subtract nothing.
         scale: Over what the second moment is taken, or `None` to divide by nothing.
-        segment: Which rows form a segment: those of a `"graph"`, of the `"batch"`, of a `"type"`;
-            `""` where segments make no difference.
+        segment: What the rows of a segment have in common: `"graph"`, `"batch"` or `"type"`; `""`
+            where statistics are within rows.
         groups: Channel groups of `Over.CHANNELS` and `Over.BOTH`.
     """
 
@@ -109,8 +109,9 @@ class Operands(NamedTuple):
         center, scale: An `Over`, or 0 for none.
         groups, eps, dropout: Those of the call.
         activation: Its place in `ACTIVATIONS`.
-        longest: Rows of the longest segment, -1 where the host does not know. As `masked`, whether
-            there are rows of no segment, it is used only to plan launches on a GPU.
+        longest: Rows of the longest segment, -1 where the host does not know; it plans launches on
+            a GPU.
+        masked: Whether there may be rows of no segment, behind the last one in `order`.
     """
 
     ptr: Tensor
@@ -127,7 +128,7 @@ class Operands(NamedTuple):
 
     @classmethod
     def of(cls, call: Call, longest: int) -> Operands:
-        """Take a call apart."""
+        """Read the operands off a call."""
         segments, (center, scale, _, groups) = call.segments, call.point
         return cls(
             segments.ptr, segments.order, call.seed, center or 0, scale or 0, groups, call.eps,
@@ -135,7 +136,7 @@ class Operands(NamedTuple):
         )  # fmt: skip
 
     def call(self, x: Tensor, parameters: Parameters, residual: Tensor | None = None) -> Call:
-        """Put the call together again."""
+        """Return the call that they are of, for plain torch."""
         center = Over(self.center) if self.center else None
         scale = Over(self.scale) if self.scale else None
         return Call(
@@ -150,7 +151,7 @@ class Operands(NamedTuple):
         )
 
     def cells(self, rows: int, channels: int) -> tuple[int, int]:
-        """How many cells the domains of centre and scale have."""
+        """Count the cells of centre and scale for x of `(rows, channels)`."""
         _, center, scale, groups = self[2:6]
         segments = max(self.ptr.shape[0] - 1, 0)
         sizes = (0, segments * channels, rows * groups, segments * groups)

@@ -7,8 +7,9 @@ from typing import Unpack
 from torch import Tensor
 
 from graphnorms.kernels.point import Over, Point, accumulation_dtype
-from graphnorms.layers.base import KernelOptions, Norm
+from graphnorms.layers.base import Norm
 from graphnorms.layers.constant import constant
+from graphnorms.layers.options import KernelOptions
 from graphnorms.segments import Segments
 
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.point import accumulation_dtype, check_residual
-from graphnorms.layers.base import Norm, PlainOptions
+from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.neighbourhoods import check_adjacency, targets
+from graphnorms.layers.options import PlainOptions
 from graphnorms.segments import Segments
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypedDict
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,42 +14,25 @@ from graphnorms.kernels.point import Call, Point, check_activation, check_dropou
 from graphnorms.kernels.ranks import Group, Ranks, as_ranks
 from graphnorms.layers.checks import check_channels, check_eps, check_features
 from graphnorms.layers.inner import InnerBatchNorm
+from graphnorms.layers.options import PlainOptions, place, signature_of
 from graphnorms.layers.running import RunningStatistics
 from graphnorms.segments import Segments, as_segments, check_mask
 
-
-class PlainOptions(TypedDict, total=False):
-    """What every layer takes beside its own arguments; see `Norm`."""
-
-    activation: str | None
-    dropout: float
-    device: torch.device | str | None
-    dtype: torch.dtype | None
-
-
-class KernelOptions(PlainOptions, total=False):
-    """What a layer takes that calls the kernels; see `Norm`."""
-
-    backend: str
-
-
-class NormOptions(KernelOptions, total=False):
-    """What a layer takes that has a statistic over rows; see `Norm`."""
-
-    process_group: Group
-
-
-_DEFAULTS: Final[dict[str, Any]] = {
-    "activation": None,
-    "dropout": 0.0,
-    "device": None,
-    "dtype": None,
-    "backend": "auto",
-    "process_group": None,
-}
-
 Equation = tuple[Point, Tensor | None, Tensor | None, Tensor | None, float]
 """A point, α, γ, β and ε."""
+
+
+class Given(NamedTuple):
+    """What a call says about its rows.
+
+    Args:
+        batch, batch_size: The graph of every row and the number of graphs; see `Norm.forward`.
+        mask: Which rows count; `None` for all.
+    """
+
+    batch: Tensor | Segments | None
+    batch_size: int | None
+    mask: Tensor | None
 
 
 class Norm(RunningStatistics):
@@ -76,8 +58,8 @@ class Norm(RunningStatistics):
             ranks count as one minibatch.
 
     Raises:
-        ValueError: An argument is outside its range; or a `process_group` is given to a layer that
-            has no statistic over rows.
+        ValueError: An argument is outside its range; a `process_group` is given to a layer without
+            a statistic over rows; `x` has another shape; or `batch` does not assign its rows.
     """
 
     point: Point | None = None
@@ -98,7 +80,7 @@ class Norm(RunningStatistics):
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        cls.__signature__ = _signature(cls)  # type: ignore[attr-defined]
+        cls.__signature__ = signature_of(cls)  # type: ignore[attr-defined]
 
     def __init__(
         self,
@@ -132,7 +114,7 @@ class Norm(RunningStatistics):
 
     @property
     def statistics_of(self) -> str:
-        """Which rows share a statistic: those of the `"batch"` or of a `"graph"`; `""` if none."""
+        """The rows that share a statistic, `"batch"` or `"graph"`; `""` for a row alone."""
         segment = "" if self.point is None else self.point.segment
         return "batch" if segment == "type" else segment
 
@@ -161,12 +143,12 @@ class Norm(RunningStatistics):
         """
         check_features(x, self.in_channels, positions=self.takes_positions)
         check_residual(residual, x)
+        given = Given(batch, batch_size, mask)
         shape = x.shape
         if len(shape) == 2:
-            return self._compute(x, batch, batch_size, residual, mask, shape[1])
+            return self._compute(x, given, residual, shape[1])
         flat = None if residual is None else residual.flatten(1)
-        y = self._compute(x.flatten(1), batch, batch_size, flat, mask, shape[-1])
-        return y.view(shape)
+        return self._compute(x.flatten(1), given, flat, shape[-1]).view(shape)
 
     def equation(self, x: Tensor, segments: Segments, channels: int) -> Equation:
         """Return the point of a call, its parameters and ε.
@@ -190,30 +172,24 @@ class Norm(RunningStatistics):
             mask: Which rows count.
             channels: Channels of one position.
         """
-        raise NotImplementedError(f"{type(self).__name__} has neither a point nor a transform")
+        raise TypeError(
+            f"{type(self).__name__} has neither a point nor a transform; define one of them"
+        )
 
     def reset_parameters(self) -> None:
         """Set `bias` to 0 and all other parameters to 1, where there are any."""
         for name, parameter in self.named_parameters(recurse=False):
             nn.init.constant_(parameter, 0.0 if name == "bias" else 1.0)
 
-    def _compute(
-        self,
-        x: Tensor,
-        batch: Tensor | Segments | None,
-        batch_size: int | None,
-        residual: Tensor | None,
-        mask: Tensor | None,
-        channels: int,
-    ) -> Tensor:
+    def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
         """Normalize checked features, `(nodes, positions * channels)`."""
-        point = self.point
-        if point is None:
-            segments = self._graphs(x, batch, batch_size, mask) if self.per_graph else None
+        if self.point is None:
+            segments = self._graphs(x, given) if self.per_graph else None
+            mask = given.mask
             return self._transformed(
                 x, residual, mask, lambda x: self.transform(x, segments, mask, channels)
             )
-        rows = self._segments(point, x, batch, batch_size, mask)
+        rows = self._rows(self.point, x, given)
         y, _ = self._normalize(x, rows, self.equation(x, rows, channels), residual)
         return y
 
@@ -292,11 +268,9 @@ class Norm(RunningStatistics):
         """Whether there are other ranks that share the statistics."""
         return self._ranks is not None and self._ranks.size() > 1
 
-    def _graphs(
-        self, x: Tensor, batch: Tensor | Segments | None, batch_size: int | None,
-        mask: Tensor | None,
-    ) -> Segments:  # fmt: skip
-        """Turn `batch` into Segments, as many on every rank of the layer's process group."""
+    def _graphs(self, x: Tensor, given: Given) -> Segments:
+        """The graphs, as many on every rank of the layer's process group."""
+        batch, batch_size, mask = given
         segments = as_segments(
             batch, rows_of=x, num_segments=batch_size, mask=mask, names=("batch", self.size_name)
         )
@@ -304,18 +278,11 @@ class Norm(RunningStatistics):
             self._ranks.agree(segments)
         return segments
 
-    def _segments(
-        self, point: Point, x: Tensor, batch: Tensor | Segments | None, batch_size: int | None,
-        mask: Tensor | None,
-    ) -> Segments:  # fmt: skip
-        """The segments of a point: the graphs, or all rows."""
-        if point.segment != "graph":
-            return as_segments(None, rows_of=x, mask=mask)
-        if self._ranks is not None:
-            return self._graphs(x, batch, batch_size, mask)
-        return as_segments(
-            batch, rows_of=x, num_segments=batch_size, mask=mask, names=("batch", self.size_name)
-        )
+    def _rows(self, point: Point, x: Tensor, given: Given) -> Segments:
+        """The segments of a point: the graphs, or all rows as one."""
+        if point.segment == "graph":
+            return self._graphs(x, given)
+        return as_segments(None, rows_of=x, mask=given.mask)
 
     def _normalize(
         self,
@@ -331,7 +298,8 @@ class Norm(RunningStatistics):
         """Run the primitive with the layer's own epilogue, over its process group.
 
         Args:
-            x, segments, equation, residual: What of.
+            x, segments: The features and the segments of their rows.
+            equation, residual: See `equation` and `forward`.
             statistics: Whether to return them.
             whole: Every graph is on one rank: do not synchronize.
             plain: Leave out activation and dropout.
@@ -388,31 +356,3 @@ class Norm(RunningStatistics):
         if ranks is not None:
             parts.append(f"process_group={ranks}")
         return ", ".join(part for part in parts if part)
-
-
-def place(options: PlainOptions) -> dict[str, Any]:
-    """Device and dtype of the parameters, for what makes them."""
-    return {"device": options.get("device"), "dtype": options.get("dtype")}
-
-
-_OPTIONS: Final = {
-    f"Unpack[{options.__name__}]": [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=_DEFAULTS[name],
-            annotation=kind.__forward_arg__,
-        )
-        for name, kind in options.__annotations__.items()
-    ]
-    for options in (PlainOptions, KernelOptions, NormOptions)
-}
-
-
-def _signature(cls: type[Norm]) -> inspect.Signature:
-    """The signature of a layer, with the options of every layer by name."""
-    own = inspect.signature(cls.__init__)
-    parameters = list(own.parameters.values())[1:]  # without self
-    if parameters:
-        parameters[-1:] = _OPTIONS.get(str(parameters[-1].annotation), parameters[-1:])
-    return own.replace(parameters=parameters, return_annotation=own.empty)

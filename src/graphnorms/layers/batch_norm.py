@@ -9,9 +9,10 @@ from torch import Tensor
 
 from graphnorms.kernels.api import Statistics
 from graphnorms.kernels.point import Over, Point
-from graphnorms.layers.base import Norm, NormOptions, place
+from graphnorms.layers.base import Given, Norm
 from graphnorms.layers.checks import check_eps, check_momentum
 from graphnorms.layers.inner import InnerBatchNorm, is_untouched, of_inner, reset
+from graphnorms.layers.options import NormOptions, place
 from graphnorms.layers.running import by_running, update_by_batch
 from graphnorms.segments import Segments, as_segments
 from graphnorms.tracing import is_traced
@@ -95,17 +96,10 @@ class BatchNorm(Norm):
         """Set `weight` to 1 and `bias` to 0, and reset the running statistics."""
         reset(self.module, "reset_parameters")
 
-    def _compute(
-        self,
-        x: Tensor,
-        batch: Tensor | Segments | None,
-        batch_size: int | None,
-        residual: Tensor | None,
-        mask: Tensor | None,
-        channels: int,
-    ) -> Tensor:
+    def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
         # Not `self.module`, which costs a small call 1 %.
         own: Any = self._modules["module"]
+        mask = given.mask
         if is_untouched(own, InnerBatchNorm):
             return self._with(own, x, residual, mask)
 

@@ -76,7 +76,7 @@ class Normalization:
 
     @property
     def segment(self) -> str:
-        """Which rows share a statistic: those of a `"batch"`, `"graph"`, `"type"` or `"node"`."""
+        """The rows that share a statistic: `"batch"`, `"graph"`, `"type"` or `"node"`."""
         center, scale, segment, _ = self.point
         return "" if center is scale is None else segment or "node"
 

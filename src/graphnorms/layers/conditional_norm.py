@@ -7,9 +7,10 @@ from typing import Unpack
 from torch import Tensor, nn
 
 from graphnorms.kernels.point import check_residual
-from graphnorms.layers.base import NormOptions, place
+from graphnorms.layers.base import Given
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.inner import dtype_of
+from graphnorms.layers.options import NormOptions, place
 from graphnorms.layers.points import PointNorm
 from graphnorms.layers.precision import without_autocast
 from graphnorms.segments import Segments
@@ -119,7 +120,8 @@ class ConditionalNorm(PointNorm):
             both = self.linear(condition.to(dtype_of(self.linear, condition)))
         change, bias = both.chunk(2, dim=1)
         size = graphs if batch_size is None else batch_size
-        return self._at_points(x, batch, size, residual, mask, (None, 1 + change, bias))
+        given = Given(batch, size, mask)
+        return self._at_points(x, given, residual, (None, 1 + change, bias))
 
     def _own_repr(self) -> str:
         return (

@@ -7,9 +7,9 @@ from typing import Final, Unpack
 from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
-from graphnorms.layers.base import NormOptions
+from graphnorms.layers.base import Given
+from graphnorms.layers.options import NormOptions
 from graphnorms.layers.points import PointNorm
-from graphnorms.segments import Segments
 
 _SHIFTS: Final = ("fixed", "learned")
 
@@ -94,17 +94,9 @@ class CustomNorm(PointNorm):
         wanted = {"weight": affine, "bias": affine and bias, "mean_scale": shift == "learned"}
         self._add_parameters(in_channels, options, **wanted)
 
-    def _compute(
-        self,
-        x: Tensor,
-        batch: Tensor | Segments | None,
-        batch_size: int | None,
-        residual: Tensor | None,
-        mask: Tensor | None,
-        channels: int,
-    ) -> Tensor:
+    def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
         parameters = (self.mean_scale, self.weight, self.bias)
-        return self._at_points(x, batch, batch_size, residual, mask, parameters)
+        return self._at_points(x, given, residual, parameters)
 
     def _own_repr(self) -> str:
         return (

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from graphnorms.kernels.merging import merge_moments
 from graphnorms.kernels.point import Over, Point, accumulation_dtype, widest_float
 from graphnorms.kernels.ranks import Group
-from graphnorms.layers.base import Norm, PlainOptions, place
+from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_eps, check_features, check_momentum
 from graphnorms.layers.inner import InnerBatchNorm, dtype_of, is_untouched, of_inner, reset
+from graphnorms.layers.options import PlainOptions, place
 from graphnorms.layers.precision import without_autocast
 from graphnorms.layers.product import product
 from graphnorms.layers.running import by_running, update_running

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels import aggregate
 from graphnorms.kernels.point import Over, Point, accumulation_dtype, check_residual
-from graphnorms.layers.base import KernelOptions, Norm, place
+from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.inner import dtype_of
 from graphnorms.layers.neighbourhoods import check_adjacency
+from graphnorms.layers.options import KernelOptions, place
 from graphnorms.segments import Segments
 
 

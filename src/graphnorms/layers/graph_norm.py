@@ -7,7 +7,8 @@ from typing import Unpack
 from torch import Tensor, nn
 
 from graphnorms.kernels.point import Over, Point
-from graphnorms.layers.base import Equation, Norm, NormOptions
+from graphnorms.layers.base import Equation, Norm
+from graphnorms.layers.options import NormOptions
 from graphnorms.segments import Segments
 
 

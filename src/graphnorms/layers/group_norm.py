@@ -7,8 +7,9 @@ from typing import Any, Final, Unpack
 
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.point import Over, Point
-from graphnorms.layers.base import Norm, NormOptions
+from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_channels, check_groups
+from graphnorms.layers.options import NormOptions
 
 _MODES: Final = {"graph": Over.BOTH, "node": Over.CHANNELS}
 

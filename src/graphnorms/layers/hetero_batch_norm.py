@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels.point import Over, Point, check_residual
-from graphnorms.layers.base import Norm, NormOptions, place
+from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_features, check_momentum
 from graphnorms.layers.node_types import as_types, check_types
+from graphnorms.layers.options import NormOptions, place
 from graphnorms.layers.running import add_averages, by_running, check_not_batched, reset_averages
 from graphnorms.segments import Segments
 

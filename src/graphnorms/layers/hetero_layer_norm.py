@@ -9,9 +9,10 @@ from torch import Tensor
 
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.point import Over, Point, check_residual
-from graphnorms.layers.base import KernelOptions, Norm
+from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.node_types import as_types, check_types
+from graphnorms.layers.options import KernelOptions
 from graphnorms.segments import Segments
 
 

@@ -6,7 +6,8 @@ from typing import Unpack
 
 from torch import Tensor
 
-from graphnorms.layers.base import Norm, PlainOptions
+from graphnorms.layers.base import Norm
+from graphnorms.layers.options import PlainOptions
 from graphnorms.segments import Segments
 
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from graphnorms.kernels.api import Statistics
 from graphnorms.kernels.point import Over, Point
-from graphnorms.layers.base import Norm, NormOptions, place
+from graphnorms.layers.base import Given, Norm
 from graphnorms.layers.checks import check_momentum
+from graphnorms.layers.options import NormOptions, place
 from graphnorms.layers.running import add_averages, by_running, reset_averages, update_running
 from graphnorms.segments import Segments, as_segments
 
@@ -97,24 +98,17 @@ class InstanceNorm(Norm):
         self.reset_running_stats()
         super().reset_parameters()
 
-    def _compute(
-        self,
-        x: Tensor,
-        batch: Tensor | Segments | None,
-        batch_size: int | None,
-        residual: Tensor | None,
-        mask: Tensor | None,
-        channels: int,
-    ) -> Tensor:
+    def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
         if self.whole_graphs:  # other ones on every rank
+            batch, batch_size, mask = given
             segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
         else:
-            segments = self._graphs(x, batch, batch_size, mask)
+            segments = self._graphs(x, given)
         mean, var = self.running_mean, self.running_var
         tracked = self.track_running_stats and mean is not None
         if tracked and not self.training and mean is not None and var is not None:
             running = by_running(mean, var, self.weight, self.bias, self.eps)
-            return self._transformed(x, residual, mask, running)
+            return self._transformed(x, residual, given.mask, running)
         y, statistics = self._normalize(
             x, segments, self.equation(x, segments, channels), residual, statistics=tracked,
             whole=self.whole_graphs,

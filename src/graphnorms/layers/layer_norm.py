@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from graphnorms.layers.base import NormOptions
 from graphnorms.layers.checks import choose_affine
 from graphnorms.layers.group_norm import GroupNorm
+from graphnorms.layers.options import NormOptions
 
 
 class LayerNorm(GroupNorm):

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels.point import accumulation_dtype, check_residual
-from graphnorms.layers.base import Norm, PlainOptions, place
+from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_features
+from graphnorms.layers.options import PlainOptions, place
 from graphnorms.layers.row_norm import row_norm
 from graphnorms.segments import check_mask
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels.point import Over, Point, accumulation_dtype
-from graphnorms.layers.base import Equation, Norm, NormOptions
+from graphnorms.layers.base import Equation, Given, Norm
 from graphnorms.layers.checks import check_scale
+from graphnorms.layers.options import NormOptions
 from graphnorms.layers.row_norm import row_norm
 from graphnorms.segments import Segments
 
@@ -91,19 +92,13 @@ class PairNorm(Norm):
         point = self.point._replace(groups=x.shape[1] // channels)
         return point, None, gain, None, self.eps / channels
 
-    def _compute(
-        self,
-        x: Tensor,
-        batch: Tensor | Segments | None,
-        batch_size: int | None,
-        residual: Tensor | None,
-        mask: Tensor | None,
-        channels: int,
-    ) -> Tensor:
+    def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
         if not (self.scale_individually or self.simultaneously):
-            return super()._compute(x, batch, batch_size, residual, mask, channels)
-        segments = self._graphs(x, batch, batch_size, mask)
-        return self._transformed(x, residual, mask, lambda x: self._by_row(x, segments, channels))
+            return super()._compute(x, given, residual, channels)
+        segments = self._graphs(x, given)
+        return self._transformed(
+            x, residual, given.mask, lambda x: self._by_row(x, segments, channels)
+        )
 
     def _by_row(self, x: Tensor, segments: Segments, channels: int) -> Tensor:
         x = x.to(accumulation_dtype(x.dtype))

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.point import Over, Parameters, Point, accumulation_dtype
-from graphnorms.layers.base import Norm, NormOptions
+from graphnorms.layers.base import Given, Norm
 from graphnorms.layers.checks import check_groups
-from graphnorms.segments import Segments
+from graphnorms.layers.options import NormOptions
 
 DOMAINS: Final[Mapping[str, tuple[Over | None, str]]] = MappingProxyType({
     "none": (None, ""),
@@ -90,13 +90,7 @@ class PointNorm(Norm):
         return any(point.segment == "graph" for point in self._points)
 
     def _at_points(
-        self,
-        x: Tensor,
-        batch: Tensor | Segments | None,
-        batch_size: int | None,
-        residual: Tensor | None,
-        mask: Tensor | None,
-        parameters: Parameters,
+        self, x: Tensor, given: Given, residual: Tensor | None, parameters: Parameters
     ) -> Tensor:
         """Run the calls; the first one centers, the last one has the parameters and epilogue."""
         dtype = x.dtype
@@ -108,10 +102,10 @@ class PointNorm(Norm):
             x = x.to(wide)
             residual = None if residual is None else residual.to(wide)
         for point in others:
-            rows = self._segments(point, x, batch, batch_size, mask)
+            rows = self._rows(point, x, given)
             x, _ = self._normalize(x, rows, (point, mean_scale, None, None, self.eps), plain=True)
             mean_scale = None
-        rows = self._segments(last, x, batch, batch_size, mask)
+        rows = self._rows(last, x, given)
         y, _ = self._normalize(x, rows, (last, mean_scale, weight, bias, self.eps), residual)
         return y.to(dtype)
 

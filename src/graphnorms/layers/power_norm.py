@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from graphnorms.kernels.point import Over, Point, accumulation_dtype
 from graphnorms.kernels.ranks import Ranks
-from graphnorms.layers.base import Norm, NormOptions
+from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_groups
+from graphnorms.layers.options import NormOptions
 from graphnorms.layers.running import running_dtype
 from graphnorms.segments import Segments
 from graphnorms.tracing import is_forward_mode, is_transformed, traces_autograd

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Unpack
 
 from graphnorms.kernels.point import Over, Point
-from graphnorms.layers.base import KernelOptions, Norm
+from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import choose_affine
+from graphnorms.layers.options import KernelOptions
 
 
 class RMSNorm(Norm):

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.point import accumulation_dtype, check_residual
-from graphnorms.layers.base import Norm, NormOptions, place
+from graphnorms.layers.base import Norm
 from graphnorms.layers.batch_norm import BatchNorm
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.neighbourhoods import targets
+from graphnorms.layers.options import NormOptions, place
 from graphnorms.segments import Segments, as_segments
 from graphnorms.tracing import is_traced
 

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.point import accumulation_dtype, check_residual
 from graphnorms.layers.adja_norm import AdjaNorm
-from graphnorms.layers.base import Norm, NormOptions, place
+from graphnorms.layers.base import Norm
 from graphnorms.layers.batch_norm import BatchNorm
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.instance_norm import InstanceNorm
 from graphnorms.layers.layer_norm import LayerNorm
 from graphnorms.layers.neighbourhoods import check_adjacency
+from graphnorms.layers.options import NormOptions, place
 from graphnorms.segments import Segments, as_segments
 
 
