@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +21,8 @@ from graphnorms.segments import Segments, as_segments, check_mask
 Equation = tuple[Point, Tensor | None, Tensor | None, Tensor | None, float]
 """A point, α, γ, β and ε."""
 
-
-class Given(NamedTuple):
-    """What a call says about its rows.
-
-    Args:
-        batch, batch_size: The graph of every row and the number of graphs; see `Norm.forward`.
-        mask: Which rows count; `None` for all.
-    """
-
-    batch: Tensor | Segments | None
-    batch_size: int | None
-    mask: Tensor | None
+Given = tuple[Tensor | Segments | None, int | None, Tensor | None]
+"""What a call says about its rows: `batch`, `batch_size` and `mask`; see `Norm.forward`."""
 
 
 class Norm(RunningStatistics):
@@ -143,7 +133,7 @@ class Norm(RunningStatistics):
         """
         check_features(x, self.in_channels, positions=self.takes_positions)
         check_residual(residual, x)
-        given = Given(batch, batch_size, mask)
+        given = (batch, batch_size, mask)
         shape = x.shape
         if len(shape) == 2:
             return self._compute(x, given, residual, shape[1])
@@ -185,7 +175,7 @@ class Norm(RunningStatistics):
         """Normalize checked features, `(nodes, positions * channels)`."""
         if self.point is None:
             segments = self._graphs(x, given) if self.per_graph else None
-            mask = given.mask
+            mask = given[2]
             return self._transformed(
                 x, residual, mask, lambda x: self.transform(x, segments, mask, channels)
             )
@@ -282,7 +272,7 @@ class Norm(RunningStatistics):
         """The segments of a point: the graphs, or all rows as one."""
         if point.segment == "graph":
             return self._graphs(x, given)
-        return as_segments(None, rows_of=x, mask=given.mask)
+        return as_segments(None, rows_of=x, mask=given[2])
 
     def _normalize(
         self,

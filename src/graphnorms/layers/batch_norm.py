@@ -99,7 +99,7 @@ class BatchNorm(Norm):
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
         # Not `self.module`, which costs a small call 1 %.
         own: Any = self._modules["module"]
-        mask = given.mask
+        _, _, mask = given
         if is_untouched(own, InnerBatchNorm):
             return self._with(own, x, residual, mask)
 

@@ -7,7 +7,6 @@ from typing import Unpack
 from torch import Tensor, nn
 
 from graphnorms.kernels.point import check_residual
-from graphnorms.layers.base import Given
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.inner import dtype_of
 from graphnorms.layers.options import NormOptions, place
@@ -120,7 +119,7 @@ class ConditionalNorm(PointNorm):
             both = self.linear(condition.to(dtype_of(self.linear, condition)))
         change, bias = both.chunk(2, dim=1)
         size = graphs if batch_size is None else batch_size
-        given = Given(batch, size, mask)
+        given = (batch, size, mask)
         return self._at_points(x, given, residual, (None, 1 + change, bias))
 
     def _own_repr(self) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.point import accumulation_dtype, check_residual
-from graphnorms.layers.base import Given, Norm
+from graphnorms.layers.base import Norm
 from graphnorms.layers.checks import check_features
 from graphnorms.layers.neighbourhoods import check_adjacency, targets
 from graphnorms.layers.options import PlainOptions
@@ -108,7 +108,7 @@ class ContraNorm(Norm):
         check_residual(residual, x)
         if adjacency is not None:
             check_adjacency(adjacency, x)
-        segments = self._graphs(x, Given(batch, batch_size, mask))
+        segments = self._graphs(x, (batch, batch_size, mask))
         return self._transformed(x, residual, mask, lambda x: self._push(x, segments, adjacency))
 
     def _push(self, x: Tensor, segments: Segments, adjacency: Adjacency | None) -> Tensor:

@@ -99,8 +99,8 @@ class InstanceNorm(Norm):
         super().reset_parameters()
 
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
+        batch, batch_size, mask = given
         if self.whole_graphs:  # other ones on every rank
-            batch, batch_size, mask = given
             segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
         else:
             segments = self._graphs(x, given)
@@ -108,7 +108,7 @@ class InstanceNorm(Norm):
         tracked = self.track_running_stats and mean is not None
         if tracked and not self.training and mean is not None and var is not None:
             running = by_running(mean, var, self.weight, self.bias, self.eps)
-            return self._transformed(x, residual, given.mask, running)
+            return self._transformed(x, residual, mask, running)
         y, statistics = self._normalize(
             x, segments, self.equation(x, segments, channels), residual, statistics=tracked,
             whole=self.whole_graphs,

@@ -97,7 +97,7 @@ class PairNorm(Norm):
             return super()._compute(x, given, residual, channels)
         segments = self._graphs(x, given)
         return self._transformed(
-            x, residual, given.mask, lambda x: self._by_row(x, segments, channels)
+            x, residual, given[2], lambda x: self._by_row(x, segments, channels)
         )
 
     def _by_row(self, x: Tensor, segments: Segments, channels: int) -> Tensor:
