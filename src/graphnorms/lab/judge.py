@@ -25,8 +25,8 @@ from graphnorms.lab.pairs import PairedTest, compare_all, not_told_apart
 from graphnorms.lab.rates import NEAR, Sensitivity, sensitivities
 from graphnorms.lab.recommendation import MOST_FAILED, recommend
 from graphnorms.lab.scale import Scale
-from graphnorms.lab.statistics import SIGNIFICANCE, Estimate, PairedDifference
-from graphnorms.lab.trivial import Trivial, beats
+from graphnorms.lab.statistics import Estimate, PairedDifference
+from graphnorms.lab.trivial import Trivial, against_trivial, beats, level_of, trains
 from graphnorms.lab.verdict import NormSummary, Verdict
 from graphnorms.layers.factory import lookup
 from graphnorms.training.metrics import Metric, metric_named
@@ -99,7 +99,7 @@ def judge(
     }
     ranking = _rank(scores, contenders, design, metric)
     best = ranking[0] if scores[ranking[0]] else None
-    level = _level(trivial, metric, "held_out", shared, design)
+    level = level_of(trivial, metric, "held_out", shared, design)
     typical = {
         norm: float(design.values(of_norm).mean()) for norm, of_norm in scores.items() if of_norm
     }
@@ -112,9 +112,11 @@ def judge(
         norm: of_norm
         for norm, of_norm in trials.items()
         if (norm not in typical or beats(metric, typical[norm], level))
-        and _trains(of_norm, trivial, design, minimum)
+        and trains(of_norm, trivial, design, minimum)
     }
-    target = speed.common_target(above, baseline, _level(trivial, metric, "train", shared, design))
+    target = speed.common_target(
+        above, baseline, level_of(trivial, metric, "train", shared, design)
+    )
     times = speed.times_to_target(trials, target)
     speed_order, speed_differences = speed.compare_speeds(
         {norm: times[norm] for norm in above} if target is not None else {}, design=design
@@ -132,7 +134,7 @@ def judge(
             times[norm] if norm in above else speed.TimesToTarget(),
             rates[norm],
             _to_best(norm, best, differences),
-            _against_trivial(scores[norm], trivial, metric, "held_out", design),
+            against_trivial(scores[norm], trivial, metric, "held_out", design),
         )
         for norm in ranking
     )
@@ -246,41 +248,6 @@ def _rank(
         return norm not in contenders, -mean if metric.higher_is_better else mean, norm
 
     return sorted(scores, key=place)
-
-
-def _level(
-    trivial: Trivial | None, metric: Metric, part: str, shared: Iterable[Pair], design: Design
-) -> float | None:
-    """Return the trivial predictor's score over the folds that scores come from."""
-    if metric.name == "roc_auc":
-        return 0.5
-    if trivial is None:
-        return None
-    splits = {pair[:2] for pair in shared} if design.by_fold else {(trivial.seed, 0)}
-    return trivial.mean(part, sorted(splits))
-
-
-def _against_trivial(
-    scores: Mapping[Pair, float], trivial: Trivial | None, metric: Metric, part: str, design: Design
-) -> PairedDifference | None:
-    """Test the paired differences of a norm and the trivial predictor; None if there are none."""
-    levels = {pair: _level(trivial, metric, part, [pair], design) for pair in scores}
-    known = {pair: scores[pair] - level for pair, level in levels.items() if level is not None}
-    values = design.values(known)
-    return design.difference(values) if values.size > 1 else None
-
-
-def _trains(of_norm: Trials, trivial: Trivial | None, design: Design, minimum: int) -> bool:
-    """Say whether a norm is shown to train better than the trivial predictor.
-
-    By the training scores after the last epoch: the best of all epochs would be above chance by
-    luck. True where too few are known to judge anything.
-    """
-    metric = of_norm.metric
-    found = _against_trivial(of_norm.last("train_score"), trivial, metric, "train", design)
-    if found is None or found.pairs < minimum:
-        return True
-    return beats(metric, found.estimate.mean, 0.0) and found.p_value <= SIGNIFICANCE
 
 
 def _margin(

@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from graphnorms.lab.design import Design, Pair
+from graphnorms.lab.outcomes import Trials
+from graphnorms.lab.statistics import SIGNIFICANCE, PairedDifference
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -135,3 +139,38 @@ def trivial_scores(graphs: GraphSet, metric: str, splits: Iterable[Split]) -> Tr
                 value = max(value, 1 / graphs.task.outputs)
             scores.append(value if math.isfinite(value) else None)
     return Trivial(held_out=held_out, train=train)
+
+
+def level_of(
+    trivial: Trivial | None, metric: Metric, part: str, shared: Iterable[Pair], design: Design
+) -> float | None:
+    """Return the trivial predictor's score over the folds that scores come from."""
+    if metric.name == "roc_auc":
+        return 0.5
+    if trivial is None:
+        return None
+    splits = {pair[:2] for pair in shared} if design.by_fold else {(trivial.seed, 0)}
+    return trivial.mean(part, sorted(splits))
+
+
+def against_trivial(
+    scores: Mapping[Pair, float], trivial: Trivial | None, metric: Metric, part: str, design: Design
+) -> PairedDifference | None:
+    """Test the paired differences of a norm and the trivial predictor; None if there are none."""
+    levels = {pair: level_of(trivial, metric, part, [pair], design) for pair in scores}
+    known = {pair: scores[pair] - level for pair, level in levels.items() if level is not None}
+    values = design.values(known)
+    return design.difference(values) if values.size > 1 else None
+
+
+def trains(of_norm: Trials, trivial: Trivial | None, design: Design, minimum: int) -> bool:
+    """Say whether a norm is shown to train better than the trivial predictor.
+
+    By the training scores after the last epoch: the best of all epochs would be above chance by
+    luck. True where too few are known to judge anything.
+    """
+    metric = of_norm.metric
+    found = against_trivial(of_norm.last("train_score"), trivial, metric, "train", design)
+    if found is None or found.pairs < minimum:
+        return True
+    return beats(metric, found.estimate.mean, 0.0) and found.p_value <= SIGNIFICANCE

@@ -89,7 +89,8 @@ class PairNorm(Norm):
         gain = x.new_full(
             (x.shape[1],), self.scale / math.sqrt(channels), dtype=accumulation_dtype(x.dtype)
         )
-        point = self.point._replace(groups=x.shape[1] // channels)
+        groups = x.shape[1] // channels
+        point = self.point if groups == 1 else self.point._replace(groups=groups)
         return point, None, gain, None, self.eps / channels
 
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:

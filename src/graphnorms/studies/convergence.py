@@ -74,7 +74,7 @@ class Task:
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Every model with every norm of its on each set; a seed has graphs of its own."""
+    """One case for each model, data set, norm of that model and seed; a seed has its own graphs."""
     sets = EMBEDDED if settings.data is None else LARGER
     return [
         {"model": model, "data": data, "norm": norm, "seed": seed}
@@ -91,7 +91,7 @@ def measure(case: Case, settings: Settings) -> Values:
 
 
 def observe(task: Task, case: Case, settings: Settings) -> Values:
-    """Train a model of a task; an MLP with the rate that is the best for other seeds of its own."""
+    """Train a model of a task; an MLP with the learning rate that was best for other seeds."""
     mlp, seed = case["model"] == "mlp", int(case["seed"])
     steps = settings.pick(tiny=10, planted=60, default=300 if mlp else 150, full=1000)
     looks = settings.pick(tiny=5, planted=20, default=20, full=50)

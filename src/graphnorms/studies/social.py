@@ -1,4 +1,4 @@
-"""Graphs like those of social networks: ego networks of actors, and discussions."""
+"""Synthetic graphs that resemble social networks: ego networks of actors, and discussions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ANSWERED: Final = ((4, 2), (2, 4))
 
 
 def casts(number: int, seed: int) -> GraphSet:
-    """Make ego networks of actors, like those of IMDB-BINARY: one-hot degrees, two classes.
+    """Make ego networks of actors that resemble IMDB-BINARY: one-hot degrees, two classes.
 
     An actor is linked to all others, and the cast of every film among themselves; who has no
     second film has a complete graph. Actors of the first class have few films with large casts,

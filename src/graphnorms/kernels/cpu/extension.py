@@ -13,7 +13,7 @@ from torch import Tensor
 
 from graphnorms.kernels.calls import check_memory
 
-# The numbers are those of `Dtype` in problem.h.
+# Numbered as in `Dtype` in problem.h.
 DTYPES: Final = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
 

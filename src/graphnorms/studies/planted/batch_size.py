@@ -16,7 +16,8 @@ from graphnorms.studies.study import Case, Settings, Values
 CHANNELS, CLASSES = 8, 4
 TRAINED_ON, VALIDATED_ON, TESTED_ON = 256, 512, 1024
 SCALE: Final = 8.0  # of the features, so that few steps of Adam are enough
-SHIFT: Final = 8.0  # standard deviation of the shift of a batch of one, in that of an item
+SHIFT: Final = 8.0
+"""Standard deviation of the shift of a batch of one, in standard deviations of an item."""
 GAIN: Final = 10.0
 NUDGE: Final = 0.02  # of the initial weights, from arm to arm
 

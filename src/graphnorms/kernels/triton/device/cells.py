@@ -8,7 +8,7 @@ so that nothing is summed across blocks. Lanes outside the block hold 0.
 import triton
 import triton.language as tl
 
-# The numbers are those of `graphnorms.kernels.point.Over`.
+# Numbered as in `graphnorms.kernels.point.Over`.
 NONE: tl.constexpr = tl.constexpr(0)
 NODES: tl.constexpr = tl.constexpr(1)
 BOTH: tl.constexpr = tl.constexpr(3)

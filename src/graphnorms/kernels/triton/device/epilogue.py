@@ -6,7 +6,7 @@ NaN passes the activations: a comparison with NaN is false, and the false branch
 import triton
 import triton.language as tl
 
-# The numbers are those of `graphnorms.kernels.point.ACTIVATIONS`.
+# Numbered as in `graphnorms.kernels.point.ACTIVATIONS`.
 RELU: tl.constexpr = tl.constexpr(1)
 LEAKY_RELU: tl.constexpr = tl.constexpr(2)
 GELU: tl.constexpr = tl.constexpr(3)
@@ -103,8 +103,8 @@ def differentiate(pre, grad, ACTIVATION: tl.constexpr, ACC: tl.constexpr):
 def drop(values, seed, row, channel, threshold, gain, ACC: tl.constexpr):
     """Set the entries to drop to 0, and multiply the others by `gain`.
 
-    The numbers are those of `graphnorms.kernels.dropout`. `values` is `row` and `channel`
-    broadcast against each other.
+    Draws the random numbers that `graphnorms.kernels.dropout` draws. `values` is `row` and
+    `channel` broadcast against each other.
     """
     key = tl.load(seed).to(tl.uint64) + (row.to(tl.uint64) + 1) * 0x9E3779B97F4A7C15
     key = (key ^ (key >> 30)) * 0xBF58476D1CE4E5B9
