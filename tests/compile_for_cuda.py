@@ -22,8 +22,8 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from graphnorms.kernels.point import Operands
 from graphnorms.kernels.triton import aggregate, normalize
+from tests.operands import call_of
 
 TYPES = {
     torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16",
@@ -96,11 +96,14 @@ def norm(
     weight = torch.zeros((segments, channels) if own else (channels,), dtype=wide)
     mean_scale = weight if alpha else None
     parameters = (mean_scale, weight, weight)
-    operands = Operands(ptr, order, seed, center, scale, 1, 1e-5, activation, dropout, -1, ordered)
+    call = call_of(
+        x, ptr=ptr, order=order, seed=seed, center=center, scale=scale, activation=activation,
+        dropout=dropout, masked=ordered,
+    )  # fmt: skip
     residual = x if dropout else None
-    y, kept = normalize.normalize_forward(x, residual, parameters, operands, True)
+    y, kept = normalize.normalize_forward(x, residual, parameters, call, True)
     if backward:
-        normalize.normalize_backward(y, x, parameters, kept, operands, [True] * 4)
+        normalize.normalize_backward(y, x, parameters, kept, call, [True] * 4)
 
 
 def edges(dtype: torch.dtype, *, scaled: bool, weighted: bool, featured: bool) -> None:

@@ -9,8 +9,21 @@ import torch
 from torch import Tensor
 
 import graphnorms as gn
-from graphnorms.kernels.point import Operands
+from graphnorms.kernels.point import ACTIVATIONS, Call, Over, Point
 from graphnorms.segments import Segments
+
+
+def call_of(
+    x: Tensor, *, ptr: Tensor, order: Tensor | None = None, seed: Tensor | None = None,
+    center: int, scale: int, groups: int = 1, eps: float = 1e-5, activation: int = 0,
+    dropout: float = 0.0, longest: int = -1, masked: bool = False,
+) -> Call:  # fmt: skip
+    """A call in the numbers of the operators."""
+    over = (Over(center) if center else None, Over(scale) if scale else None)
+    known = None if longest < 0 else longest
+    segments = Segments(ptr, order, x.shape[0], longest=known, masked=masked)
+    point = Point(*over, groups=groups)
+    return Call(segments, point, eps, ACTIVATIONS[activation], dropout, seed)
 
 
 def run_forward(
@@ -18,7 +31,7 @@ def run_forward(
     weight: Tensor | None, bias: Tensor | None, moment: bool, **operands: Any,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     found: tuple[Tensor, Tensor] = kernels.normalize_forward(
-        x, residual, (mean_scale, weight, bias), Operands(**operands), moment
+        x, residual, (mean_scale, weight, bias), call_of(x, **operands), moment
     )
     return found
 
@@ -28,9 +41,8 @@ def run_backward(
     weight: Tensor | None, bias: Tensor | None, statistics: Tensor, needs: list[bool],
     **operands: Any,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
-    parameters = (mean_scale, weight, bias)
     found: tuple[Tensor | None, ...] = kernels.normalize_backward(
-        grad_y, x, parameters, statistics, Operands(**operands), needs
+        grad_y, x, (mean_scale, weight, bias), statistics, call_of(x, **operands), needs
     )
     return found
 

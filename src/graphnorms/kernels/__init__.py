@@ -2,7 +2,7 @@
 
 from graphnorms.kernels.aggregation.api import aggregate
 from graphnorms.kernels.api import segment_normalize
-from graphnorms.kernels.dispatch import BackendStatus, backends
+from graphnorms.kernels.backend import BackendStatus, backends
 from graphnorms.kernels.point import Over
 
 __all__ = ["BackendStatus", "Over", "aggregate", "backends", "segment_normalize"]

@@ -9,17 +9,15 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels import autograd, reference, synchronized
-from graphnorms.kernels.calls import (
-    check_features,
-    is_interpreted,
-    needs_plain_torch,
-)
+from graphnorms.kernels.backend import pick, runs_as_operator
+from graphnorms.kernels.calls import check_features
 from graphnorms.kernels.cpu import normalize as cpu
-from graphnorms.kernels.dispatch import choose
 from graphnorms.kernels.dropout import draw_seed
 from graphnorms.kernels.point import (
+    NO_PARAMETERS,
     Call,
     Over,
+    Parameters,
     Point,
     check_activation,
     check_dropout,
@@ -109,9 +107,9 @@ def segment_normalize(
     if ranks is not None:
         ranks.agree(segments)
     point = Point(center, scale, groups=groups)
-    seed = seed if dropout else None
-    call = Call(segments, point, mean_scale, weight, bias, eps, activation, dropout, seed, residual)
-    y, _ = normalize(x, call, backend=backend, ranks=ranks)
+    call = Call(segments, point, eps, activation, dropout, seed if dropout else None)
+    parameters = (mean_scale, weight, bias)
+    y, _ = normalize(x, call, parameters, residual, backend=backend, ranks=ranks)
     return y
 
 
@@ -135,6 +133,8 @@ class Statistics:
 def normalize(
     x: Tensor,
     call: Call,
+    parameters: Parameters = NO_PARAMETERS,
+    residual: Tensor | None = None,
     *,
     backend: str = "auto",
     statistics: bool = False,
@@ -143,8 +143,7 @@ def normalize(
     """Run `segment_normalize` on arguments that fit each other, as a layer knows of its own.
 
     Args:
-        x: The features.
-        call: All else of the equation.
+        x, call, parameters, residual: All of the equation.
         backend: See `segment_normalize`.
         statistics: Whether to return them.
         ranks: Ranks that have rows of the same segments.
@@ -154,28 +153,39 @@ def normalize(
     """
     point = call.point
     if ranks is not None and point.spans_rows and ranks.size() > 1:
-        y, shared = synchronized.normalize(x, call, ranks, backend)
+        y, shared = synchronized.normalize(x, call, parameters, residual, ranks, backend)
         if not statistics:
             return y, None
         return y, Statistics(lambda: shared.mean, lambda: shared.moment, None, shared.counts)
     device = "cpu" if x.is_cpu else x.device.type
-    chosen = choose(
-        device, x.dtype, point.center, point.scale, call.mean_scale is not None, backend
-    )
-    plain = is_plain(x)
-    if chosen == "reference" or (not plain and needs_plain_torch(backend)):
-        y, mean, moment = reference.segment_normalize(x, call)
-        return y, Statistics(mean.detach, moment.detach, None) if statistics else None
-    y, measured = autograd.normalize(
-        x,
-        call,
-        plain=plain,
-        interpreted=chosen == "triton" and is_interpreted(chosen, x, plain),
-        statistics=statistics,
-    )
-    if measured is None:
+    wanted = (device, x.dtype, point.center, point.scale, parameters[0] is not None, backend)
+    if not is_plain(x):
+        if not runs_as_operator(x, *wanted):
+            return _in_plain_torch(x, call, parameters, residual, statistics)
+        y, measured = autograd.as_operator(x, residual, parameters, call, statistics)
+    elif (chosen := pick(*wanted)) is None:
+        return _in_plain_torch(x, call, parameters, residual, statistics)
+    elif torch.is_grad_enabled() and (
+        x.requires_grad
+        or (residual is not None and residual.requires_grad)
+        or any(each is not None and each.requires_grad for each in parameters)
+    ):
+        found = autograd.apply(x, residual, *parameters, (call, statistics, chosen))
+        if not statistics:
+            return found, None
+        y, measured = found
+    else:  # a small call takes half the time without a Function
+        y, measured = chosen.forward(x, residual, parameters, call, statistics)
+    if not statistics:
         return y, None
     return y, _statistics_over_nodes(x, call.segments, measured)
+
+
+def _in_plain_torch(
+    x: Tensor, call: Call, parameters: Parameters, residual: Tensor | None, statistics: bool
+) -> tuple[Tensor, Statistics | None]:
+    y, mean, moment = reference.segment_normalize(x, call, parameters, residual)
+    return y, Statistics(mean.detach, moment.detach, None) if statistics else None
 
 
 def _statistics_over_nodes(x: Tensor, segments: Segments, measured: Tensor) -> Statistics:

@@ -14,105 +14,120 @@ to another, as where γ is computed from x, is counted once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from graphnorms.kernels import derivatives
-from graphnorms.kernels.cpu import normalize as cpu
-from graphnorms.kernels.point import Call, Operands, Parameters, accumulation_dtype
-from graphnorms.kernels.triton import normalize as triton
+from graphnorms.kernels.backend import KERNELS, TRITON, Backend
+from graphnorms.kernels.point import (
+    ACTIVATIONS,
+    Call,
+    Over,
+    Parameters,
+    Point,
+    accumulation_dtype,
+)
+from graphnorms.segments import Segments
 from graphnorms.tracing import is_plain, is_transformed
 
 _library = torch.library.Library("graphnorms", "DEF")
-_library.define(
-    "normalize_forward(Tensor x, Tensor? residual, Tensor ptr, Tensor? order, Tensor? seed, "
-    "Tensor? mean_scale, Tensor? weight, Tensor? bias, int center, int scale, int groups, "
-    "float eps, int activation, float dropout, int longest, bool masked, bool moment) "
-    "-> (Tensor, Tensor)"
+_SEGMENTS = "Tensor ptr, Tensor? order, Tensor? seed"
+_PARAMETERS = "Tensor? mean_scale, Tensor? weight, Tensor? bias"
+_NUMBERS = (
+    "bool masked, int center, int scale, int groups, float eps, int activation, float dropout"
 )
 _library.define(
-    "normalize_backward(Tensor grad_y, Tensor x, Tensor ptr, Tensor? order, Tensor? seed, "
-    "Tensor? mean_scale, Tensor? weight, Tensor? bias, Tensor statistics, int center, int scale, "
-    "int groups, float eps, int activation, float dropout, int longest, bool masked, "
-    "bool[] needs) "
-    "-> (Tensor, Tensor, Tensor, Tensor)"
+    f"normalize_forward(Tensor x, Tensor? residual, {_SEGMENTS}, {_PARAMETERS}, {_NUMBERS}, "
+    "bool moment) -> (Tensor, Tensor)"
+)
+_library.define(
+    f"normalize_backward(Tensor grad_y, Tensor x, {_SEGMENTS}, {_PARAMETERS}, Tensor statistics, "
+    f"{_NUMBERS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 
-def as_operators(kernels: ModuleType) -> dict[str, Callable[..., Any]]:
+def _flat(call: Call) -> tuple[tuple[Tensor, Tensor | None, Tensor | None], tuple[Any, ...]]:
+    """The tensors and the numbers of a call, as operators take them."""
+    segments, (center, scale, _, groups), eps, activation, dropout, seed = call
+    return (segments.ptr, segments.order, seed), (
+        segments.masked, center or 0, scale or 0, groups, eps, ACTIVATIONS.index(activation),
+        dropout,
+    )  # fmt: skip
+
+
+def _call_of(
+    x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None, *numbers: Any
+) -> Call:
+    """The call that an operator was given flat."""
+    masked, center, scale, groups, eps, activation, dropout = numbers
+    over = (Over(center) if center else None, Over(scale) if scale else None)
+    segments = Segments(ptr, order, x.shape[0], masked=masked)
+    point = Point(*over, groups=groups)
+    return Call(segments, point, eps, ACTIVATIONS[activation], dropout, seed)
+
+
+def as_operators(backend: Backend) -> dict[str, Callable[..., Any]]:
     """Make the implementations of the operators from the kernels of a backend."""
 
-    def forward(
-        x: Tensor, residual: Tensor | None, ptr: Tensor, order: Tensor | None,
-        seed: Tensor | None, *rest: Any,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        *numbers, moment = rest[3:]
-        operands = Operands(ptr, order, seed, *numbers)
-        found: tuple[Tensor, Tensor] = kernels.normalize_forward(
-            x, residual, rest[:3], operands, moment
-        )
-        return found
+    def forward(x: Tensor, residual: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
+        *numbers, moment = rest[6:]
+        call = _call_of(x, *rest[:3], *numbers)
+        return backend.forward(x, residual, rest[3:6], call, moment)
 
-    def backward(
-        grad_y: Tensor, x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
-        *rest: Any,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
-        statistics, *numbers, needs = rest[3:]
-        operands = Operands(ptr, order, seed, *numbers)
-        grads = kernels.normalize_backward(grad_y, x, rest[:3], statistics, operands, needs)
+    def backward(grad_y: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        statistics, *numbers, needs = rest[6:]
+        call = _call_of(x, *rest[:3], *numbers)
+        grads = backend.backward(grad_y, x, rest[3:6], statistics, call, needs)
         # The results of an operator are tensors: an empty one where none is asked for.
         return tuple(grad_y.new_empty(0) if grad is None else grad for grad in grads)
 
     return {"normalize_forward": forward, "normalize_backward": backward}
 
 
-for _device, _kernels in (("CPU", cpu), ("CUDA", triton)):
-    for _name, _operator in as_operators(_kernels).items():
-        _library.impl(_name, _operator, _device)
+for _backend in KERNELS.values():
+    for _name, _operator in as_operators(_backend).items():
+        _library.impl(_name, _operator, _backend.device)
 
 
-def _normalize_forward(
-    x: Tensor, residual: Tensor | None, parameters: Parameters, operands: Operands, moment: bool
+def as_operator(
+    x: Tensor, residual: Tensor | None, parameters: Parameters, call: Call, moment: bool
 ) -> tuple[Tensor, Tensor]:
+    """Run the forward as an operator, which tracers and dispatch modes see."""
+    tensors, numbers = _flat(call)
     found: tuple[Tensor, Tensor] = torch.ops.graphnorms.normalize_forward.default(
-        x, residual, *operands[:3], *parameters, *operands[3:], moment
+        x, residual, *tensors, *parameters, *numbers, moment
     )
     return found
 
 
-def _normalize_backward(
+def _backward_as_operator(
     grad_y: Tensor,
     x: Tensor,
     parameters: Parameters,
     statistics: Tensor,
-    operands: Operands,
+    call: Call,
     needs: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    tensors, numbers = _flat(call)
     found: tuple[Tensor, Tensor, Tensor, Tensor] = torch.ops.graphnorms.normalize_backward.default(
-        grad_y, x, *operands[:3], *parameters, statistics, *operands[3:], needs
+        grad_y, x, *tensors, *parameters, statistics, *numbers, needs
     )
     return found
 
 
 @torch.library.register_fake("graphnorms::normalize_forward", lib=_library)
-def _(
-    x: Tensor, residual: Tensor | None, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
-    *rest: Any,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    *numbers, moment = rest[3:]
-    centers, scales = Operands(ptr, order, seed, *numbers).cells(*x.shape)
+def _(x: Tensor, residual: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
+    *numbers, moment = rest[6:]
+    centers, scales = _call_of(x, *rest[:3], *numbers).cells(x)
     size = centers + scales * (2 if moment else 1)
     return x.new_empty(tuple(x.shape)), x.new_empty(size, dtype=accumulation_dtype(x.dtype))
 
 
 @torch.library.register_fake("graphnorms::normalize_backward", lib=_library)
-def _(
-    grad_y: Tensor, x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None,
-    mean_scale: Tensor | None, weight: Tensor | None, bias: Tensor | None, *rest: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+def _(grad_y: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ptr, _, _, mean_scale, weight, bias = rest[:6]
     needs = rest[-1]
     own = any(parameter is not None and parameter.dim() == 2 for parameter in (weight, bias))
     shared = (x.shape[1],)
@@ -127,42 +142,6 @@ def _(
     return x.new_empty(tuple(x.shape) if needs[0] else (0,)), grads[0], grads[1], grads[2]
 
 
-def normalize(
-    x: Tensor, call: Call, *, plain: bool, interpreted: bool, statistics: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Run `segment_normalize` on the kernels of the device of x.
-
-    Args:
-        x, call: What.
-        plain: Whether kernels may be called directly.
-        interpreted: Whether to run those of the GPU, on the CPU.
-        statistics: Whether to return them.
-
-    Returns:
-        y; and, if `statistics`, one vector of the mean of each cell of the centre relative to
-        the cell's first entry, 1/sqrt(s² + eps), and s². It carries no gradient.
-    """
-    longest = call.segments.longest
-    if longest is None or not plain:
-        longest = -1  # a traced graph would hold on to the number
-    operands = Operands.of(call, longest)
-    inputs = (x, call.residual, call.mean_scale, call.weight, call.bias)
-    kernels = cpu if x.is_cpu and not interpreted else triton
-    differentiated = False
-    if plain and torch.is_grad_enabled():
-        for tensor in inputs:
-            if tensor is not None and tensor.requires_grad:
-                differentiated = True
-                break
-    if not differentiated:
-        # Nothing to differentiate: a small call is done in half the time without a Function.
-        run = kernels.normalize_forward if plain else _normalize_forward
-        y, kept = run(x, call.residual, inputs[2:], operands, statistics)
-        return y, kept if statistics else None
-    results = _apply(*inputs, (operands, statistics, kernels))
-    return results if statistics else (results, None)
-
-
 class _Normalize(torch.autograd.Function):
     """`segment_normalize` by a kernel; returns y, and with `statistics` those too.
 
@@ -173,19 +152,16 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, residual: Tensor | None, mean_scale: Tensor | None,
-        weight: Tensor | None, bias: Tensor | None, rest: tuple[Operands, bool, ModuleType],
+        weight: Tensor | None, bias: Tensor | None, rest: tuple[Call, bool, Backend],
     ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
         """Run the forward kernel and keep x and two statistics per cell.
 
         `rest` is one piece, because every argument of a Function costs.
         """
-        operands, statistics, kernels = rest
-        y: Tensor
-        kept: Tensor
-        parameters = (mean_scale, weight, bias)
-        y, kept = kernels.normalize_forward(x, residual, parameters, operands, statistics)
+        call, statistics, backend = rest
+        y, kept = backend.forward(x, residual, (mean_scale, weight, bias), call, statistics)
         ctx.save_for_backward(x, mean_scale, weight, bias)
-        ctx.rest = operands, kept, kernels
+        ctx.rest = call, kept, backend
         ctx.set_materialize_grads(False)
         if not statistics:
             return y
@@ -201,13 +177,13 @@ class _Normalize(torch.autograd.Function):
         needs_x, needs_residual, needs_scale, needs_weight, needs_bias, _ = ctx.needs_input_grad
         needs = [needs_x, needs_scale, needs_weight, needs_bias]
         x, mean_scale, weight, bias = ctx.saved_tensors
-        operands, kept, kernels = ctx.rest
+        call, kept, backend = ctx.rest
         if torch.is_grad_enabled() or not is_plain(grad_y):
-            run = _slow_backward(grad_y, kernels)
+            run = _slow_backward(grad_y, backend)
         else:
-            run = kernels.normalize_backward
+            run = backend.backward
         grad_x, grad_scale, grad_weight, grad_bias = run(
-            grad_y, x, (mean_scale, weight, bias), kept, operands, needs
+            grad_y, x, (mean_scale, weight, bias), kept, call, needs
         )
         # Spelled out: this is a twentieth of the backward of a small call.
         return (
@@ -224,56 +200,56 @@ def _in_dtype_of(parameter: Tensor, grad: Tensor) -> Tensor:
     return grad if grad.dtype == parameter.dtype else grad.to(parameter.dtype)
 
 
-def _slow_backward(grad_y: Tensor, kernels: ModuleType) -> Any:
+def _slow_backward(grad_y: Tensor, backend: Backend) -> Any:
     """Return what computes gradients that are watched, or differentiated again."""
     if torch.compiler.is_compiling():
-        return _normalize_backward
-    interpreted = kernels is triton and grad_y.is_cpu
+        return _backward_as_operator
+    interpreted = backend is TRITON and grad_y.is_cpu
     if is_transformed() or (interpreted and torch.is_grad_enabled()):
         # Neither a transform of torch.func nor the interpreter has the operator.
         return _in_plain_torch
-    return _normalize_backward
+    return _backward_as_operator
 
 
 def _in_plain_torch(
-    grad_y: Tensor, x: Tensor, parameters: Parameters, statistics: Tensor, operands: Operands,
+    grad_y: Tensor, x: Tensor, parameters: Parameters, statistics: Tensor, call: Call,
     needs: list[bool],
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
-    return derivatives.backward(grad_y, x, operands.call(x, parameters))
+    return derivatives.backward(grad_y, x, parameters, call)
 
 
 # `Function.apply` without what it does for `torch.func`, which takes a quarter of its time.
-_apply: Any = super(torch.autograd.Function, _Normalize).apply
+apply: Any = super(torch.autograd.Function, _Normalize).apply
 
 
 def _forward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, _, ptr, order, seed, mean_scale, weight, bias, *numbers, _ = inputs
+    x, _, *segments, mean_scale, weight, bias = inputs[:8]
     # The statistics are a function of x: their share of its second gradient is in the formula.
     statistics = output[1]
-    ctx.save_for_backward(x, mean_scale, weight, bias, ptr, order, seed, statistics)
-    ctx.numbers = numbers
+    ctx.save_for_backward(x, mean_scale, weight, bias, *segments, statistics)
+    ctx.numbers = inputs[8:-1]
     ctx.mark_non_differentiable(statistics)
     ctx.set_materialize_grads(False)
 
 
 def _forward_formula(ctx: Any, grad_y: Tensor | None, _: None) -> tuple[Any, ...]:
     if grad_y is None:
-        return (None,) * 17
+        return (None,) * 16
     needs_x, needs_residual, _, _, _, *needs_parameters = ctx.needs_input_grad[:8]
     needs = [needs_x, *needs_parameters]
     *inputs, ptr, order, seed, statistics = ctx.saved_tensors
     x, *parameters = inputs
-    operands = Operands(ptr, order, seed, *ctx.numbers)
-    found = _normalize_backward(grad_y, x, parameters, statistics, operands, needs)
+    call = _call_of(x, ptr, order, seed, *ctx.numbers)
+    found = _backward_as_operator(grad_y, x, parameters, statistics, call, needs)
     grad_x, *of_parameters = _as_asked(found, inputs, needs)
-    return grad_x, grad_y if needs_residual else None, None, None, None, *of_parameters, *_NO[:9]
+    return grad_x, grad_y if needs_residual else None, None, None, None, *of_parameters, *_NO[:8]
 
 
 def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    grad_y, x, ptr, order, seed, mean_scale, weight, bias, _, *numbers, needs = inputs
-    ctx.save_for_backward(grad_y, x, mean_scale, weight, bias, ptr, order, seed)
-    ctx.numbers = numbers
-    ctx.needs = list(needs)
+    grad_y, x, *segments, mean_scale, weight, bias, _ = inputs[:9]
+    ctx.save_for_backward(grad_y, x, mean_scale, weight, bias, *segments)
+    ctx.numbers = inputs[9:-1]
+    ctx.needs = list(inputs[-1])
     ctx.set_materialize_grads(False)
 
 
@@ -283,14 +259,14 @@ def _backward_formula(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
         cotangent if needed and tensor is not None else None
         for cotangent, needed, tensor in zip(cotangents, ctx.needs, (x, *parameters), strict=True)
     ]
-    call = Operands(ptr, order, seed, *ctx.numbers).call(x, parameters)
-    found = derivatives.double_backward(given, grad_y, x, call)
+    call = _call_of(x, ptr, order, seed, *ctx.numbers)
+    found = derivatives.double_backward(given, grad_y, x, parameters, call)
     needs = [*ctx.needs_input_grad[:2], *ctx.needs_input_grad[5:8]]
     grads = _as_asked(found, (grad_y, x, *parameters), needs)
-    return *grads[:2], None, None, None, *grads[2:], *_NO[:10]
+    return *grads[:2], None, None, None, *grads[2:], *_NO[:9]
 
 
-_NO = (None,) * 10
+_NO = (None,) * 9
 """For the arguments that take no gradient."""
 
 for _name, _formula, _setup in (

@@ -1,12 +1,8 @@
-"""What every operation asks of a call: are its features any, and who may run it."""
+"""What every operation checks of its tensors."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-
-from graphnorms.errors import BackendRefusedError
-from graphnorms.tracing import is_forward_mode, is_transformed
 
 
 def check_features(x: Tensor) -> None:
@@ -34,50 +30,3 @@ def check_memory(name: str, tensor: Tensor) -> None:
             "has memory while the module runs that was given to fully_shard: call that module, "
             "and no module within it directly"
         )
-
-
-def needs_plain_torch(backend: str) -> bool:
-    """Whether the call is one that only the reference can serve.
-
-    Those are the transforms of `torch.func` and forward-mode differentiation, which go through
-    every operation by itself, and an export to ONNX, which knows torch's operations alone.
-
-    Raises:
-        BackendRefusedError: It is, but another backend was asked for by name.
-    """
-    if is_transformed():
-        reason = "torch.func transforms"
-    elif is_forward_mode():
-        reason = "forward-mode differentiation"
-    elif torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export():
-        reason = "an export to ONNX"
-    else:
-        return False
-    if backend != "auto":
-        raise BackendRefusedError(
-            f"backend {backend!r} cannot run this: it is under {reason}, which needs plain "
-            "torch; use backend='auto' for one that can"
-        )
-    return True
-
-
-def is_interpreted(backend: str, x: Tensor, plain: bool) -> bool:
-    """Whether kernels for a GPU run on the CPU, in Triton's interpreter.
-
-    Args:
-        backend: What was chosen.
-        x: The features.
-        plain: Whether kernels may be called directly.
-
-    Raises:
-        BackendRefusedError: They should, but the operators are watched: they pick the kernels by
-            the device, and would take others.
-    """
-    if backend != "triton" or not x.is_cpu:
-        return False
-    if not plain:
-        raise BackendRefusedError(
-            "backend 'triton' cannot run this: on the CPU its interpreter has no operator that "
-            "torch.compile or a dispatch mode could see; use backend='auto' for one that can"
-        )
-    return True

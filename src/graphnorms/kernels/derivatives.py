@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels.dropout import drop
-from graphnorms.kernels.point import Call, Over
+from graphnorms.kernels.point import Call, Over, Parameters
 from graphnorms.kernels.reference import (
     counted,
     mean_of_cells,
@@ -68,7 +68,7 @@ ACTIVATION_DERIVATIVES: Final[
 
 
 def backward(
-    grad_y: Tensor, x: Tensor, call: Call
+    grad_y: Tensor, x: Tensor, parameters: Parameters, call: Call
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Compute equations (4) to (6) of docs/maths.md.
 
@@ -78,8 +78,8 @@ def backward(
         The gradients of x, mean_scale, weight and bias, those of parameters in the accumulation
         dtype; `None` for a parameter that is not there.
     """
-    segments, mean_scale = call.segments, call.mean_scale
-    first = _first_derivative(grad_y, x, call)
+    segments, (mean_scale, weight, bias) = call.segments, parameters
+    first = _first_derivative(grad_y, x, parameters, call)
     o_hat, g, d = first.o_hat, first.g, first.d
     grad_x = d - first.centred(_times(d, mean_scale))
     if segments.masked:
@@ -87,13 +87,17 @@ def backward(
     return (
         grad_x.to(x.dtype),
         None if mean_scale is None else -(first.mean * d).sum(0),
-        _sum_like(call.weight, g * o_hat, segments),
-        _sum_like(call.bias, g, segments),
+        _sum_like(weight, g * o_hat, segments),
+        _sum_like(bias, g, segments),
     )
 
 
 def double_backward(
-    cotangents: Sequence[Tensor | None], grad_y: Tensor, x: Tensor, call: Call
+    cotangents: Sequence[Tensor | None],
+    grad_y: Tensor,
+    x: Tensor,
+    parameters: Parameters,
+    call: Call,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Compute the gradients of `backward`, equations (13) to (16) of docs/maths.md.
 
@@ -101,14 +105,14 @@ def double_backward(
 
     Args:
         cotangents: Those of the gradients of x, mean_scale, weight and bias; `None` for 0.
-        grad_y, x, call: What `backward` was given.
+        grad_y, x, parameters, call: What `backward` was given.
 
     Returns:
         The gradients of grad_y, x, mean_scale, weight and bias, those of parameters in the
         accumulation dtype; `None` for a parameter that is not there.
     """
-    segments, mean_scale, weight = call.segments, call.mean_scale, call.weight
-    first = _first_derivative(grad_y, x, call)
+    segments, (mean_scale, weight, bias) = call.segments, parameters
+    first = _first_derivative(grad_y, x, parameters, call)
     o_hat, factor, g, g_hat, d, z = (
         first.o_hat, first.factor, first.g, first.g_hat, first.d, first.z,
     )  # fmt: skip
@@ -156,7 +160,7 @@ def double_backward(
         grad_x.to(x.dtype),
         None if mean_scale is None else -(mean_dot * d + first.mean * of_o).sum(0),
         _sum_like(weight, h * o_hat + g * o_hat_dot, segments),
-        _sum_like(call.bias, h, segments),
+        _sum_like(bias, h, segments),
     )
 
 
@@ -186,9 +190,12 @@ class _FirstDerivative(NamedTuple):
     """The mean over the cell of the scale domain; 0 without one."""
 
 
-def _first_derivative(grad_y: Tensor, x: Tensor, call: Call) -> _FirstDerivative:
+def _first_derivative(
+    grad_y: Tensor, x: Tensor, parameters: Parameters, call: Call
+) -> _FirstDerivative:
     segments, (center, scale, _, groups) = call.segments, call.point
-    o_hat, factor, mean, _ = standardize(x, call)
+    mean_scale, weight, bias = parameters
+    o_hat, factor, mean, _ = standardize(x, call, mean_scale)
 
     def mean_over(over: Over | None) -> Callable[[Tensor], Tensor]:
         if over is None:
@@ -198,9 +205,9 @@ def _first_derivative(grad_y: Tensor, x: Tensor, call: Call) -> _FirstDerivative
     grad_y = counted(grad_y, segments)
     if call.seed is not None:
         grad_y = drop(grad_y, call.dropout, call.seed)
-    z = transform(o_hat, segments, call.weight, call.bias)
+    z = transform(o_hat, segments, weight, bias)
     g = ACTIVATION_DERIVATIVES[call.activation][0](z) * grad_y
-    g_hat = _times_rows(g, call.weight, segments)
+    g_hat = _times_rows(g, weight, segments)
     centred, scaled = mean_over(center), mean_over(scale)
     share = scaled(g_hat * o_hat)
     d = g_hat if factor is None else factor * (g_hat - o_hat * share)

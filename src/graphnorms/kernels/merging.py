@@ -17,10 +17,8 @@ from torch import Tensor
 
 from graphnorms.errors import BackendRefusedError
 from graphnorms.kernels import reference
-from graphnorms.kernels.calls import needs_plain_torch
-from graphnorms.kernels.cpu import normalize as cpu
-from graphnorms.kernels.dispatch import choose
-from graphnorms.kernels.point import Call, Operands, Over, Point, accumulation_dtype
+from graphnorms.kernels.backend import CPU, needs_plain_torch, pick
+from graphnorms.kernels.point import NO_PARAMETERS, Call, Over, Point, accumulation_dtype
 from graphnorms.kernels.ranks import Ranks
 from graphnorms.segments import Segments
 from graphnorms.tracing import is_plain, outside_graphs
@@ -45,8 +43,7 @@ def measure(x: Tensor, segments: Segments, *, spread: bool, backend: str) -> Ten
     counts = segments.counts.unsqueeze(1)
     if spread and _kernels_run(x, backend):
         # Those of InstanceNorm: what it makes of the rows is not used.
-        operands = Operands.of(Call(segments, _INSTANCE), -1)
-        _, found = cpu.normalize_forward(x, None, (None, None, None), operands, True)
+        _, found = CPU.forward(x, None, NO_PARAMETERS, Call(segments, _INSTANCE), True)
         relative, _, var = found.view(3, *pivot.shape).unbind()
         some = counts > 0
         measured = [torch.where(some, relative, 0), torch.where(some, var, 0)]
@@ -62,8 +59,8 @@ def measure(x: Tensor, segments: Segments, *, spread: bool, backend: str) -> Ten
 
 
 def _kernels_run(x: Tensor, backend: str) -> bool:
-    chosen = choose(x.device.type, x.dtype, Over.NODES, Over.NODES, wanted=backend)
-    return chosen == "cpu" and is_plain(x)
+    wanted = (x.device.type, x.dtype, Over.NODES, Over.NODES, False, backend)
+    return is_plain(x) and pick(*wanted) is CPU
 
 
 _INSTANCE: Final = Point(Over.NODES, Over.NODES)

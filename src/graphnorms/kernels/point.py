@@ -78,84 +78,32 @@ class Point(NamedTuple):
 _OVER_ROWS: Final = frozenset((Over.NODES, Over.BOTH))
 
 
-class Call(NamedTuple):
-    """One call of the equation: all of it but x; see `graphnorms.segment_normalize`.
+Parameters = tuple[Tensor | None, Tensor | None, Tensor | None]
+"""α, γ and β: `mean_scale`, `weight` and `bias`."""
 
-    `seed` is not `None` if and only if `dropout` > 0.
+NO_PARAMETERS: Final[Parameters] = (None, None, None)
+
+
+class Call(NamedTuple):
+    """One call of the equation: all of it but x, parameters and residual, which have gradients.
+
+    See `graphnorms.segment_normalize`. `seed` is not `None` if and only if `dropout` > 0.
     """
 
     segments: Segments
     point: Point
-    mean_scale: Tensor | None = None
-    weight: Tensor | None = None
-    bias: Tensor | None = None
     eps: float = 1e-5
     activation: str | None = None
     dropout: float = 0.0
     seed: Tensor | None = None
-    residual: Tensor | None = None
 
-
-Parameters = tuple[Tensor | None, Tensor | None, Tensor | None]
-"""α, γ and β: `mean_scale`, `weight` and `bias`."""
-
-
-class Operands(NamedTuple):
-    """A call as operators and kernels take it: tensors without a gradient, then numbers.
-
-    Args:
-        ptr, order: Of the segments.
-        seed: Of dropout.
-        center, scale: An `Over`, or 0 for none.
-        groups, eps, dropout: Those of the call.
-        activation: Its place in `ACTIVATIONS`.
-        longest: Rows of the longest segment, -1 where the host does not know; it plans launches on
-            a GPU.
-        masked: Whether there may be rows of no segment, behind the last one in `order`.
-    """
-
-    ptr: Tensor
-    order: Tensor | None
-    seed: Tensor | None
-    center: int
-    scale: int
-    groups: int
-    eps: float
-    activation: int
-    dropout: float
-    longest: int
-    masked: bool
-
-    @classmethod
-    def of(cls, call: Call, longest: int) -> Operands:
-        """Read the operands off a call."""
-        segments, (center, scale, _, groups) = call.segments, call.point
-        return cls(
-            segments.ptr, segments.order, call.seed, center or 0, scale or 0, groups, call.eps,
-            ACTIVATIONS.index(call.activation), call.dropout, longest, segments.masked,
-        )  # fmt: skip
-
-    def call(self, x: Tensor, parameters: Parameters, residual: Tensor | None = None) -> Call:
-        """Return the call that they are of, for plain torch."""
-        center = Over(self.center) if self.center else None
-        scale = Over(self.scale) if self.scale else None
-        return Call(
-            Segments(self.ptr, self.order, x.shape[0], masked=self.masked),
-            Point(center, scale, groups=self.groups),
-            *parameters,
-            self.eps,
-            ACTIVATIONS[self.activation],
-            self.dropout,
-            self.seed,
-            residual,
-        )
-
-    def cells(self, rows: int, channels: int) -> tuple[int, int]:
-        """Count the cells of centre and scale for x of `(rows, channels)`."""
-        _, center, scale, groups = self[2:6]
-        segments = max(self.ptr.shape[0] - 1, 0)
+    def cells(self, x: Tensor) -> tuple[int, int]:
+        """Count the cells of centre and scale."""
+        center, scale, _, groups = self.point
+        rows, channels = x.shape
+        segments = max(self.segments.num_segments, 0)  # an empty ptr is refused where it is read
         sizes = (0, segments * channels, rows * groups, segments * groups)
-        return sizes[center], sizes[scale]
+        return sizes[center or 0], sizes[scale or 0]
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

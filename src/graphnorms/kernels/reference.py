@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels.dropout import drop
-from graphnorms.kernels.point import Call, Over, accumulation_dtype
+from graphnorms.kernels.point import NO_PARAMETERS, Call, Over, Parameters, accumulation_dtype
 from graphnorms.segments import Segments
 
 ACTIVATION_FUNCTIONS: Final[dict[str | None, Callable[[Tensor], Tensor]]] = {
@@ -27,21 +27,26 @@ ACTIVATION_FUNCTIONS: Final[dict[str | None, Callable[[Tensor], Tensor]]] = {
 }
 
 
-def segment_normalize(x: Tensor, call: Call) -> tuple[Tensor, Tensor, Tensor]:
+def segment_normalize(
+    x: Tensor,
+    call: Call,
+    parameters: Parameters = NO_PARAMETERS,
+    residual: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the one equation; see `graphnorms.kernels.api.segment_normalize`.
 
     Returns:
         y, the mean per cell of the centre domain, and the second moment of what the scale
         domain saw, the last two in the accumulation dtype and with their gradients.
     """
-    segments = call.segments
-    standard = standardize(x, call)
-    y = transform(standard.o_hat, segments, call.weight, call.bias)
+    segments, (mean_scale, weight, bias) = call.segments, parameters
+    standard = standardize(x, call, mean_scale)
+    y = transform(standard.o_hat, segments, weight, bias)
     y = finish(y, call.activation, call.dropout, call.seed)
     if segments.masked:
         y = torch.where(rows_that_count(segments), y, x.to(y.dtype))
-    if call.residual is not None:
-        y = y + call.residual.to(y.dtype)
+    if residual is not None:
+        y = y + residual.to(y.dtype)
     return y.to(x.dtype), standard.mean, standard.moment
 
 
@@ -58,7 +63,7 @@ class Standardized(NamedTuple):
     """s², per cell of the scale domain."""
 
 
-def standardize(x: Tensor, call: Call) -> Standardized:
+def standardize(x: Tensor, call: Call, mean_scale: Tensor | None) -> Standardized:
     """Subtract the scaled mean and divide by the root of the second moment, `(rows, channels)`."""
     segments, (center, scale, _, groups) = call.segments, call.point
     o = counted(x, segments)  # (rows, channels)
@@ -69,7 +74,7 @@ def standardize(x: Tensor, call: Call) -> Standardized:
         shifted = o - spread(pivot, segments, center, o)
         relative = mean_of_cells(shifted, segments, center, groups)
         mean = pivot + relative
-        o = subtract_mean(shifted, pivot, relative, segments, center, call.mean_scale)
+        o = subtract_mean(shifted, pivot, relative, segments, center, mean_scale)
     if scale is not None:
         unit = _units(o.detach(), segments, scale, groups)
         o = o * spread(unit, segments, scale, o)

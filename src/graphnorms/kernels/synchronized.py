@@ -28,7 +28,7 @@ from graphnorms.kernels.merging import (
     refuse,
     refuse_second_derivative,
 )
-from graphnorms.kernels.point import Call, Over, Point, accumulation_dtype
+from graphnorms.kernels.point import Call, Over, Parameters, Point, accumulation_dtype
 from graphnorms.kernels.ranks import Ranks
 from graphnorms.tracing import outside_graphs
 
@@ -73,7 +73,14 @@ class _Exchange(NamedTuple):
 
 
 @outside_graphs
-def normalize(x: Tensor, call: Call, ranks: Ranks, backend: str) -> tuple[Tensor, Shared]:
+def normalize(
+    x: Tensor,
+    call: Call,
+    parameters: Parameters,
+    residual: Tensor | None,
+    ranks: Ranks,
+    backend: str,
+) -> tuple[Tensor, Shared]:
     """Run `segment_normalize` on rows of segments of which other ranks have rows as well.
 
     Segment s is the same one on every rank. Gradients of parameters are sums over the rows of
@@ -86,30 +93,37 @@ def normalize(x: Tensor, call: Call, ranks: Ranks, backend: str) -> tuple[Tensor
     refuse(backend)
     segments, (center, scale, segment, groups) = call.segments, call.point
     if Over.CHANNELS not in (center, scale):
-        return _over_ranks(x, call, ranks, backend)
+        return _over_ranks(x, call, parameters, residual, ranks, backend)
     # A statistic within rows needs no other rank: one call for it, one for the other.
     wide = x.to(accumulation_dtype(x.dtype))
-    residual = None if call.residual is None else call.residual.to(wide.dtype)
-    first = Call(segments, Point(center, None, segment, groups), call.mean_scale, eps=call.eps)
-    then = call._replace(
-        point=Point(None, scale, segment, groups), mean_scale=None, residual=residual
-    )
+    residual = None if residual is None else residual.to(wide.dtype)
+    mean_scale, weight, bias = parameters
+    first = Call(segments, Point(center, None, segment, groups), call.eps)
+    then = call._replace(point=Point(None, scale, segment, groups))
+    of_first, of_then = (mean_scale, None, None), (None, weight, bias)
     if center is Over.CHANNELS:
-        wide, _, _ = reference.segment_normalize(wide, first)
-        y, shared = _over_ranks(wide, then, ranks, backend)
+        wide, _, _ = reference.segment_normalize(wide, first, of_first)
+        y, shared = _over_ranks(wide, then, of_then, residual, ranks, backend)
     else:
-        wide, shared = _over_ranks(wide, first, ranks, backend)
-        y, _, _ = reference.segment_normalize(wide, then)
+        wide, shared = _over_ranks(wide, first, of_first, None, ranks, backend)
+        y, _, _ = reference.segment_normalize(wide, then, of_then, residual)
     return y.to(x.dtype), shared
 
 
-def _over_ranks(x: Tensor, call: Call, ranks: Ranks, backend: str) -> tuple[Tensor, Shared]:
-    given = (x, call.residual, call.mean_scale, call.weight, call.bias)
+def _over_ranks(
+    x: Tensor,
+    call: Call,
+    parameters: Parameters,
+    residual: Tensor | None,
+    ranks: Ranks,
+    backend: str,
+) -> tuple[Tensor, Shared]:
+    given = (x, residual, *parameters)
     _check_memory(*given)
     with torch.no_grad():
         own = measure(x, call.segments, spread=call.point.scale is not None, backend=backend)
         merged = merge(ranks.gather(own), x.shape[1])
-        cells = _cells_of(merged, call)
+        cells = _cells_of(merged, call, parameters[0])
     y: Tensor = _Normalize.apply(  # type: ignore[no-untyped-call]
         *given, _Exchange(call, ranks, merged.rows, cells)
     )
@@ -126,7 +140,7 @@ def _check_memory(*tensors: Tensor | None) -> None:
             check_memory(name, tensor)
 
 
-def _cells_of(merged: Merged, call: Call) -> _Cells:
+def _cells_of(merged: Merged, call: Call, mean_scale: Tensor | None) -> _Cells:
     center, scale, _, groups = call.point
     channels = merged.pivot.shape[1]
     none = merged.pivot.new_zeros((0, 0))
@@ -141,8 +155,8 @@ def _cells_of(merged: Merged, call: Call) -> _Cells:
         apart = (merged.pivot - reference.widen(pivot, channels)) + merged.relative
         relative = reference.grouped(apart, groups).mean(2)
         mean = apart - reference.widen(relative, channels)
-    if call.mean_scale is not None:
-        share = call.mean_scale.to(mean.dtype)
+    if mean_scale is not None:
+        share = mean_scale.to(mean.dtype)
         mean = mean + (1 - share) * reference.widen(pivot + relative, channels)
     if scale is not None:
         moment = merged.var + mean.square()  # (segments, channels)
@@ -168,7 +182,7 @@ class _Normalize(torch.autograd.Function):
         if residual is not None:
             y = y + residual.to(y.dtype)
         ctx.save_for_backward(x, mean_scale, weight, bias)
-        ctx.exchange = exchange._replace(call=_without_tensors(call))
+        ctx.exchange = exchange
         return y.to(x.dtype)
 
     @staticmethod
@@ -214,11 +228,6 @@ class _Normalize(torch.autograd.Function):
             _like(grad_bias, bias),
             None,
         )
-
-
-def _without_tensors(call: Call) -> Call:
-    """The call without what autograd saves."""
-    return call._replace(mean_scale=None, weight=None, bias=None, residual=None)
 
 
 def _standardize(

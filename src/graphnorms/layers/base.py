@@ -131,10 +131,12 @@ class Norm(RunningStatistics):
             residual: $r$, added at the very end.
             mask: Which nodes count; the others, as padded ones, come out as $x + r$.
         """
-        check_features(x, self.in_channels, positions=self.takes_positions)
-        check_residual(residual, x)
+        shape, channels = x.shape, self.in_channels
+        if len(shape) != 2 or shape[1] != channels or not x.is_floating_point():
+            check_features(x, channels, positions=self.takes_positions)
+        if residual is not None:
+            check_residual(residual, x)
         given = (batch, batch_size, mask)
-        shape = x.shape
         if len(shape) == 2:
             return self._compute(x, given, residual, shape[1])
         flat = None if residual is None else residual.flatten(1)
@@ -179,8 +181,11 @@ class Norm(RunningStatistics):
             return self._transformed(
                 x, residual, mask, lambda x: self.transform(x, segments, mask, channels)
             )
-        rows = self._rows(self.point, x, given)
-        y, _ = self._normalize(x, rows, self.equation(x, rows, channels), residual)
+        if self.point.segment == "graph":
+            segments = self._graphs(x, given)
+        else:
+            segments = as_segments(None, rows_of=x, mask=given[2])
+        y, _ = self._normalize(x, segments, self.equation(x, segments, channels), residual)
         return y
 
     @property
@@ -268,12 +273,6 @@ class Norm(RunningStatistics):
             self._ranks.agree(segments)
         return segments
 
-    def _rows(self, point: Point, x: Tensor, given: Given) -> Segments:
-        """The segments of a point: the graphs, or all rows as one."""
-        if point.segment == "graph":
-            return self._graphs(x, given)
-        return as_segments(None, rows_of=x, mask=given[2])
-
     def _normalize(
         self,
         x: Tensor,
@@ -294,13 +293,14 @@ class Norm(RunningStatistics):
             whole: Every graph is on one rank: do not synchronize.
             plain: Leave out activation and dropout.
         """
+        point, mean_scale, weight, bias, eps = equation
         share = self.dropout if self.training and not plain else 0.0
-        call = Call(
-            segments, *equation, None if plain else self.activation, share,
-            draw_seed(x.device) if share else None, residual,
+        seed = draw_seed(x.device) if share else None
+        call = Call(segments, point, eps, None if plain else self.activation, share, seed)
+        return normalize(
+            x, call, (mean_scale, weight, bias), residual, backend=self.backend,
+            statistics=statistics, ranks=None if whole else self._ranks,
         )  # fmt: skip
-        ranks = None if whole else self._ranks
-        return normalize(x, call, backend=self.backend, statistics=statistics, ranks=ranks)
 
     def _standardize(self, x: Tensor, point: Point) -> Tensor:
         """Center and scale every row alone, without parameters."""

@@ -13,6 +13,7 @@ from graphnorms.kernels.point import Over, Parameters, Point, accumulation_dtype
 from graphnorms.layers.base import Given, Norm
 from graphnorms.layers.checks import check_groups
 from graphnorms.layers.options import NormOptions
+from graphnorms.segments import Segments, as_segments
 
 DOMAINS: Final[Mapping[str, tuple[Over | None, str]]] = MappingProxyType({
     "none": (None, ""),
@@ -102,12 +103,17 @@ class PointNorm(Norm):
             x = x.to(wide)
             residual = None if residual is None else residual.to(wide)
         for point in others:
-            rows = self._rows(point, x, given)
+            rows = self._segments(point, x, given)
             x, _ = self._normalize(x, rows, (point, mean_scale, None, None, self.eps), plain=True)
             mean_scale = None
-        rows = self._rows(last, x, given)
+        rows = self._segments(last, x, given)
         y, _ = self._normalize(x, rows, (last, mean_scale, weight, bias, self.eps), residual)
         return y.to(dtype)
+
+    def _segments(self, point: Point, x: Tensor, given: Given) -> Segments:
+        if point.segment == "graph":
+            return self._graphs(x, given)
+        return as_segments(None, rows_of=x, mask=given[2])
 
 
 def _points(center: str, scale: str, groups: int, own: str) -> tuple[Point, ...]:

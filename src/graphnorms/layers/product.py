@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.calls import needs_plain_torch
+from graphnorms.kernels.backend import needs_plain_torch
 from graphnorms.tracing import is_traced
 
 

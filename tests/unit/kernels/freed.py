@@ -59,7 +59,7 @@ def calls(backend: str) -> Iterator[tuple[str, Callable[..., object], Arguments]
                 "x": rows, "ptr": torch.tensor([0, 2, ROWS]), "order": torch.arange(ROWS),
                 "seed": torch.tensor(3), "mean_scale": vector, "weight": affine, "bias": affine,
                 "center": 1, "scale": 1, "groups": 1, "eps": 1e-5, "activation": 1,
-                "dropout": 0.5, "longest": -1, "masked": False,
+                "dropout": 0.5, "masked": False,
             }  # fmt: skip
             forward = both | {"residual": rows, "moment": True}
             yield f"forward {layout} {own}", functools.partial(run_forward, norm), forward
@@ -124,7 +124,7 @@ def _one_call(x: Tensor, ids: Tensor, grad_y: Tensor, weight: Tensor) -> list[Te
     rest: Arguments = {
         "ptr": segments.ptr, "order": segments.order, "seed": None, "mean_scale": None,
         "weight": weight, "bias": None, "center": 1, "scale": 1, "groups": 1, "eps": 1e-5,
-        "activation": 0, "dropout": 0.0, "longest": -1, "masked": False,
+        "activation": 0, "dropout": 0.0, "masked": False,
     }  # fmt: skip
     y, statistics = run_forward(normalize, x=x, residual=None, moment=False, **rest)
     grads = run_backward(

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 import graphnorms as gn
-from graphnorms.kernels import dispatch, reference
+from graphnorms.kernels import backend as kernels_backend
+from graphnorms.kernels import reference
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.segments import Segments
@@ -77,14 +78,16 @@ def test_every_point_of_the_equation(
 
 
 def test_auto_takes_the_first_backend_without_a_refusal() -> None:
-    x = torch.randn(4, 2)
-    over = gn.Over.NODES
-    assert dispatch.choose("cpu", x.dtype, over) == "cpu"
-    assert dispatch.choose("cpu", torch.float8_e5m2, over) == "reference"
+    def pick(dtype: torch.dtype, wanted: str = "auto") -> kernels_backend.Backend | None:
+        return kernels_backend.pick("cpu", dtype, gn.Over.NODES, None, False, wanted)
+
+    assert pick(torch.float32) is kernels_backend.CPU
+    assert pick(torch.float8_e5m2) is None  # the reference
+    assert pick(torch.float32, "reference") is None
     with pytest.raises(gn.BackendRefusedError, match=r"x is torch\.float8_e5m2, the kernels have"):
-        dispatch.choose("cpu", torch.float8_e5m2, over, wanted="cpu")
+        pick(torch.float8_e5m2, "cpu")
     with pytest.raises(ValueError, match="unknown backend 'cpi'; did you mean cpu"):
-        dispatch.choose("cpu", x.dtype, over, wanted="cpi")
+        pick(torch.float32, "cpi")
 
 
 def test_without_the_extension_the_reference_runs_and_says_why(
@@ -92,7 +95,7 @@ def test_without_the_extension_the_reference_runs_and_says_why(
 ) -> None:
     reason = "the C++ kernels are not installed"
     monkeypatch.setattr(extension, "unavailable", lambda: reason)
-    dispatch.forget_choices()
+    kernels_backend.forget_choices()
     try:
         status = gn.backends()[0]
         assert not status.available
@@ -101,7 +104,7 @@ def test_without_the_extension_the_reference_runs_and_says_why(
         with pytest.raises(gn.BackendRefusedError, match=re.escape(reason)):
             gn.GraphNorm(3, backend="cpu")(torch.randn(5, 3))
     finally:
-        dispatch.forget_choices()
+        kernels_backend.forget_choices()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,7 @@ def test_wrong_tensors_never_reach_the_kernels(name: str, bad: Tensor, words: st
     right: dict[str, Any] = {
         "x": torch.zeros(5, 6), "ptr": torch.tensor([0, 5]), "order": None, "seed": None,
         "mean_scale": None, "weight": None, "bias": None, "center": 1, "scale": 1, "groups": 1,
-        "eps": 1e-5, "activation": 0, "dropout": 0.5, "longest": -1, "masked": False,
+        "eps": 1e-5, "activation": 0, "dropout": 0.5, "masked": False,
     }  # fmt: skip
     forward = right | {"residual": None, "moment": False}
     backward = right | {

@@ -17,18 +17,18 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 
 import graphnorms as gn
-from graphnorms.kernels import Over, autograd, dispatch, segment_normalize
+from graphnorms.kernels import Over, autograd, segment_normalize
+from graphnorms.kernels import backend as kernels_backend
 from graphnorms.kernels.cpu import aggregate as cpu_aggregate
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu import normalize as cpu
-from graphnorms.kernels.point import Operands
 from graphnorms.kernels.triton import aggregate as triton_aggregate
 from graphnorms.kernels.triton import loading, tiles
 from graphnorms.kernels.triton import normalize as triton
 from graphnorms.segments import Segments
 from graphnorms.testing import awkward_cases, backends, check_backend
 from tests.conftest import BACKENDS
-from tests.operands import kept, run_backward, run_forward
+from tests.operands import call_of, kept, run_backward, run_forward
 from tests.unit.kernels import edges
 
 needs_interpreter = pytest.mark.skipif(
@@ -93,7 +93,7 @@ def domains() -> Iterator[tuple[int, int, int]]:
     """Every centre, scale and number of groups that kernels have."""
     for center, scale, groups in itertools.product((0, 1, 2, 3), (0, 1, 2, 3), (1, 3)):
         over, of_scale = (Over(number) if number else None for number in (center, scale))
-        if not dispatch.refusals("triton", "cpu", torch.float32, over, of_scale, False):
+        if not kernels_backend.refusals("triton", "cpu", torch.float32, over, of_scale, False):
             yield center, scale, groups
 
 
@@ -114,7 +114,7 @@ def call(center: int, scale: int, groups: int, kind: str, device: str = "cpu") -
     return {
         **{name: None if t is None else t.to(device) for name, t in tensors.items()},
         "center": center, "scale": scale, "groups": groups, "eps": 1e-5, "activation": 3,
-        "dropout": 0.25, "longest": -1, "masked": kind == "masked",
+        "dropout": 0.25, "masked": kind == "masked",
     }  # fmt: skip
 
 
@@ -217,7 +217,9 @@ def test_what_is_launched_follows_from_sizes_alone(
     ids = None if order == "sorted" else torch.empty(rows, dtype=torch.int64, device="meta")
     weight = torch.empty(128, device="meta")
     given = (weight, weight, weight)
-    rest = Operands(ptr, ids, None, 1, 1, 1, 1e-5, 0, 0.0, longest, order == "masked")
+    rest = call_of(
+        x, ptr=ptr, order=ids, center=1, scale=1, longest=longest, masked=order == "masked"
+    )
     _, statistics = triton.normalize_forward(x, None, given, rest, False)
     assert [name for name, _ in launches] == forward
     launches.clear()
@@ -284,7 +286,7 @@ def test_compiled_it_is_one_node_with_the_right_numbers(batch: str) -> None:
     def watched(name: str) -> Any:
         def run(*arguments: Any) -> Any:
             calls.append(name)
-            return autograd.as_operators(triton)[name](*arguments)
+            return autograd.as_operators(kernels_backend.TRITON)[name](*arguments)
 
         return run
 
@@ -328,14 +330,14 @@ def test_refusals_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
         ):
             monkeypatch.setattr(loading, "unavailable", lambda: None)
             monkeypatch.setattr(loading, name, answer)
-            dispatch.forget_choices()
+            kernels_backend.forget_choices()
             with pytest.raises(gn.BackendRefusedError, match=re.escape(words)):
                 norm(x)
             assert torch.isfinite(gn.GraphNorm(3)(x)).all()
         status = next(status for status in gn.backends() if status.name == "triton")
         assert (status.available, status.detail) == (False, "triton is not installed")
     finally:
-        dispatch.forget_choices()
+        kernels_backend.forget_choices()
 
 
 def test_the_status_says_that_it_is_interpreted() -> None:

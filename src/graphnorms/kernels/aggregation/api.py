@@ -7,8 +7,8 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import autograd, reference
-from graphnorms.kernels.calls import check_features, is_interpreted, needs_plain_torch
-from graphnorms.kernels.dispatch import choose
+from graphnorms.kernels.backend import pick, runs_as_operator
+from graphnorms.kernels.calls import check_features
 from graphnorms.tracing import is_plain
 
 
@@ -77,17 +77,17 @@ def aggregate(
             column * x, adjacency, self_weight=self_weight, edge_weight=edge_weight,
             backend=backend,
         )  # fmt: skip
-    chosen = choose(x.device.type, x.dtype, wanted=backend)
+    wanted = (x.device.type, x.dtype, None, None, False, backend)
     plain = is_plain(x)
-    if chosen == "reference" or (not plain and needs_plain_torch(backend)):
+    chosen = pick(*wanted) if plain else None
+    if chosen is None and (plain or not runs_as_operator(x, *wanted)):
         return reference.aggregate(
             x, adjacency, self_weight=self_weight, node_scale=node_scale,
             edge_weight=edge_weight, edge_features=edge_features,
         )  # fmt: skip
     return autograd.aggregate(
         x, adjacency, self_weight=self_weight, node_scale=node_scale, edge_weight=edge_weight,
-        edge_features=edge_features, plain=plain,
-        interpreted=is_interpreted(chosen, x, plain),
+        edge_features=edge_features, backend=chosen,
     )  # fmt: skip
 
 

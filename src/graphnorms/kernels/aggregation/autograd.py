@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -10,9 +9,8 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import reference
-from graphnorms.kernels.cpu import aggregate as cpu
+from graphnorms.kernels.backend import KERNELS, TRITON, Backend
 from graphnorms.kernels.point import accumulation_dtype
-from graphnorms.kernels.triton import aggregate as triton
 from graphnorms.tracing import is_plain, is_transformed
 
 _EDGES = "Tensor ptr, Tensor index, Tensor? order, "
@@ -26,21 +24,19 @@ _library.define(
 )
 
 
-def _register(device: str, kernels: ModuleType) -> None:
+def _register(backend: Backend) -> None:
     def aggregate(x: Tensor, *rest: Any) -> Tensor:
-        y: Tensor = kernels.aggregate(x, *rest[:3], *rest[6:])
-        return y
+        return backend.aggregate(x, *rest[:3], *rest[6:])
 
     def aggregate_backward(grad_y: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-        grads: tuple[Tensor, Tensor] = kernels.aggregate_backward(grad_y, x, *rest[3:])
-        return grads
+        return backend.aggregate_backward(grad_y, x, *rest[3:])
 
-    _library.impl("aggregate", aggregate, device)
-    _library.impl("aggregate_backward", aggregate_backward, device)
+    _library.impl("aggregate", aggregate, backend.device)
+    _library.impl("aggregate_backward", aggregate_backward, backend.device)
 
 
-_register("CPU", cpu)
-_register("CUDA", triton)
+for _backend in KERNELS.values():
+    _register(_backend)
 _aggregate = torch.ops.graphnorms.aggregate.default
 _aggregate_backward = torch.ops.graphnorms.aggregate_backward.default
 
@@ -69,19 +65,17 @@ def aggregate(
     node_scale: Tensor | None,
     edge_weight: Tensor | None,
     edge_features: Tensor | None,
-    plain: bool,
-    interpreted: bool,
+    backend: Backend | None,
 ) -> Tensor:
-    """Run `aggregate` on the kernels; for `plain` and `interpreted` see the normalization's."""
+    """Run `aggregate` on the kernels of a backend, or as an operator where that is `None`."""
     edge = edge_weight if edge_features is None else edge_features
     if edge is not None and torch.is_grad_enabled() and (x.requires_grad or edge.requires_grad):
         # Worked out here, because a compiled backward may not change the adjacency.
         _ = adjacency.transpose_order
     y: Tensor
-    if plain:
-        kernels = cpu if x.is_cpu and not interpreted else triton
+    if backend is not None:
         y = _Aggregate.apply(  # type: ignore[no-untyped-call]
-            x, edge_weight, edge_features, node_scale, adjacency, self_weight, False, kernels
+            x, edge_weight, edge_features, node_scale, adjacency, self_weight, False, backend
         )
         return y
     numbered = edge is not None
@@ -176,16 +170,16 @@ class _Aggregate(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, edge_weight: Tensor | None, edge_features: Tensor | None,
         node_scale: Tensor | None, adjacency: Adjacency, self_weight: float, reverse: bool,
-        kernels: ModuleType,
+        backend: Backend,
     ) -> Tensor:  # fmt: skip
         """Run the forward kernel; x is kept only where the backward needs it."""
         _, need_weight, *_ = ctx.needs_input_grad
         linear = edge_features is None and not need_weight
         ctx.save_for_backward(None if linear else x, edge_weight, edge_features, node_scale)
         ctx.adjacency, ctx.self_weight, ctx.reverse = adjacency, self_weight, reverse
-        ctx.kernels = kernels
+        ctx.backend = backend
         numbered = edge_weight is not None or edge_features is not None
-        y: Tensor = kernels.aggregate(
+        y: Tensor = backend.aggregate(
             x, *_along(adjacency, reverse, numbered), node_scale, edge_weight, edge_features,
             self_weight,
         )  # fmt: skip
@@ -196,14 +190,14 @@ class _Aggregate(torch.autograd.Function):
         """Sum along the reversed edges, or run the backward kernel."""
         (grad_y,) = grads
         x, edge_weight, edge_features, node_scale = ctx.saved_tensors
-        adjacency, self_weight, kernels = ctx.adjacency, ctx.self_weight, ctx.kernels
+        adjacency, self_weight, backend = ctx.adjacency, ctx.self_weight, ctx.backend
         transformed = is_transformed()
         shared = {"self_weight": self_weight, "node_scale": node_scale}
         if x is None:
             weight = None if edge_weight is None else edge_weight.detach()
             if not transformed:
                 grad_x = _sum(
-                    grad_y, adjacency, not ctx.reverse, node_scale, weight, self_weight, kernels
+                    grad_y, adjacency, not ctx.reverse, node_scale, weight, self_weight, backend
                 )
             elif ctx.reverse:
                 grad_x = reference.aggregate(grad_y, adjacency, **shared, edge_weight=weight)
@@ -215,7 +209,7 @@ class _Aggregate(torch.autograd.Function):
             return grad_x, *(None,) * 7
         need_x, need_weight, need_features, *_ = ctx.needs_input_grad
         differentiable = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        interpreted = kernels is triton and x.is_cpu
+        interpreted = backend is TRITON and x.is_cpu
         found: Any
         against = _along(adjacency, True, True)
         rest = (node_scale, edge_weight, edge_features, self_weight)
@@ -226,7 +220,7 @@ class _Aggregate(torch.autograd.Function):
                 edge_features=edge_features,
             )  # fmt: skip
         elif is_plain(grad_y) and not differentiable:
-            found = kernels.aggregate_backward(grad_y, x, *against, *rest, needs)
+            found = backend.aggregate_backward(grad_y, x, *against, *rest, needs)
         else:
             along = _along(adjacency, False, True)
             found = _aggregate_backward(grad_y, x, *along, *against, *rest, needs)
@@ -241,13 +235,13 @@ class _Aggregate(torch.autograd.Function):
 
 def _sum(
     x: Tensor, adjacency: Adjacency, reverse: bool, node_scale: Tensor | None,
-    edge_weight: Tensor | None, self_weight: float, kernels: ModuleType,
+    edge_weight: Tensor | None, self_weight: float, backend: Backend,
 ) -> Tensor:  # fmt: skip
     """Sum linearly along the edges or against them, by what serves the call."""
     y: Tensor
     if is_plain(x):
         y = _Aggregate.apply(  # type: ignore[no-untyped-call]
-            x, edge_weight, None, node_scale, adjacency, self_weight, reverse, kernels
+            x, edge_weight, None, node_scale, adjacency, self_weight, reverse, backend
         )
         return y
     numbered = edge_weight is not None

@@ -10,12 +10,12 @@ are what they are.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from graphnorms.kernels import reference
+from graphnorms.kernels import derivatives, reference
 from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import (
     check_index,
@@ -26,12 +26,11 @@ from graphnorms.kernels.cpu.extension import (
     rows_like,
     unreadable,
 )
-from graphnorms.kernels.derivatives import backward
-from graphnorms.kernels.point import Operands, Parameters, accumulation_dtype
+from graphnorms.kernels.point import ACTIVATIONS, Call, Parameters, accumulation_dtype
 
 
 def normalize_forward(
-    x: Tensor, residual: Tensor | None, parameters: Parameters, operands: Operands, moment: bool
+    x: Tensor, residual: Tensor | None, parameters: Parameters, call: Call, moment: bool
 ) -> tuple[Tensor, Tensor]:
     """Run the forward kernel.
 
@@ -39,22 +38,28 @@ def normalize_forward(
         y, and the statistics in one vector: the shift (the centre's mean relative to the cell's
         first entry), 1/sqrt(s² + eps), and s² if `moment`.
     """
-    centers, scales = operands.cells(*x.shape)
+    segments, (center, scale, _, groups), eps, activation, dropout, seed = call
+    centers, scales = call.cells(x)
     size = centers + scales * (2 if moment else 1)
     y = torch.empty_like(x)
-    dtype = accumulation_dtype(x.dtype)
-    statistics = x.new_empty(size) if dtype == x.dtype else x.new_empty(size, dtype=dtype)
+    # Naming a dtype costs a fifth of the call.
+    wide = x.dtype in _WIDE
+    statistics = x.new_empty(size) if wide else x.new_empty(size, dtype=torch.float32)
     run = kernels().normalize_forward
-    numbers = (*operands[3:9], moment, torch.get_num_threads())
-    if not run(x, residual, *operands[:3], *parameters, *numbers, y, statistics):
+    numbers = (
+        center or 0, scale or 0, groups, eps, ACTIVATIONS.index(activation), dropout, moment,
+        torch.get_num_threads(),
+    )  # fmt: skip
+    if not run(
+        x, residual, segments.ptr, segments.order, seed, *parameters, *numbers, y, statistics
+    ):
         x = features(x)
         if residual is not None:
             residual = rows_like("residual", residual, x)
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        done = run(x, residual, *_fitting(x, parameters, operands), *numbers, y, statistics)
+        done = run(x, residual, *_fitting(x, parameters, call), *numbers, y, statistics)
         if done is None and bool(x.isfinite().all()):
-            call = operands.call(x, parameters, residual)
-            y, _, _ = reference.segment_normalize(x, call)
+            y, _, _ = reference.segment_normalize(x, call, parameters, residual)
         elif done is False:
             raise unreadable()
     return y, statistics
@@ -65,7 +70,7 @@ def normalize_backward(
     x: Tensor,
     parameters: Parameters,
     statistics: Tensor,
-    operands: Operands,
+    call: Call,
     needs: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """Run the backward kernel. The gradient of a residual is grad_y, and not made here.
@@ -77,30 +82,29 @@ def normalize_backward(
         The four gradients, those of parameters in the accumulation dtype; `None` for each that
         was not asked for.
     """
+    segments, (center, scale, _, groups), eps, activation, dropout, seed = call
     dtype = accumulation_dtype(x.dtype)
     grad_x = torch.empty_like(x) if needs[0] else None
-    grads: Parameters = (
-        _room(parameters[0], dtype) if needs[1] else None,
-        _room(parameters[1], dtype) if needs[2] else None,
-        _room(parameters[2], dtype) if needs[3] else None,
-    )
+    grads = _rooms(parameters, needs, dtype)
     run = kernels().normalize_backward
-    numbers = (*operands[3:9], torch.get_num_threads())
-    if not run(grad_y, x, *operands[:3], *parameters, statistics, *numbers, grad_x, *grads):
+    numbers = (
+        center or 0, scale or 0, groups, eps, ACTIVATIONS.index(activation), dropout,
+        torch.get_num_threads(),
+    )  # fmt: skip
+    if not run(
+        grad_y, x, segments.ptr, segments.order, seed, *parameters, statistics, *numbers, grad_x,
+        *grads,
+    ):  # fmt: skip
         x = features(x)
-        fitting = _fitting(x, parameters, operands)
+        fitting = _fitting(x, parameters, call)
         grad_y = rows_like("grad_y", grad_y, x)
-        _check_statistics(statistics, x, operands)
+        _check_statistics(statistics, x, call)
         if grad_x is not None:
             grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-        grads = (
-            _room(fitting[3], dtype) if needs[1] else None,
-            _room(fitting[4], dtype) if needs[2] else None,
-            _room(fitting[5], dtype) if needs[3] else None,
-        )
+        grads = _rooms(fitting[3:], needs, dtype)
         done = run(grad_y, x, *fitting, statistics, *numbers, grad_x, *grads)
         if done is None and bool(x.isfinite().all()):
-            found = backward(grad_y, x, operands.call(x, parameters))
+            found = derivatives.backward(grad_y, x, parameters, call)
             of_x, *others = (
                 grad if needed else None for grad, needed in zip(found, needs, strict=True)
             )
@@ -150,23 +154,35 @@ def update_running(
             raise unreadable()
 
 
+_WIDE: Final = (torch.float32, torch.float64)
+"""The dtypes whose statistics have the same one."""
+
+
+def _rooms(parameters: Parameters, needs: list[bool], dtype: torch.dtype) -> Parameters:
+    """Room for the gradients of parameters that are asked for."""
+    mean_scale, weight, bias = parameters
+    return (
+        _room(mean_scale, dtype) if needs[1] else None,
+        _room(weight, dtype) if needs[2] else None,
+        _room(bias, dtype) if needs[3] else None,
+    )
+
+
 def _room(parameter: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Room for the gradient of a parameter."""
     if parameter is None:
         return None
-    # Naming a dtype costs a fifth of the call.
     return torch.empty_like(parameter, dtype=None if parameter.dtype == dtype else dtype)
 
 
-def _fitting(x: Tensor, parameters: Parameters, operands: Operands) -> tuple[Any, ...]:
+def _fitting(x: Tensor, parameters: Parameters, call: Call) -> tuple[Any, ...]:
     """ptr, order, seed and the parameters, copied where strides or dtypes are others.
 
     Raises:
         ValueError: Something cannot be made to fit.
     """
-    ptr, order, seed = operands[:3]
+    ptr, order, seed = call.segments.ptr, call.segments.order, call.seed
     mean_scale, weight, bias = parameters
-    groups, channels = operands.groups, x.shape[1]
+    groups, channels = call.point.groups, x.shape[1]
     if groups < 1 or channels < 1 or channels % groups:
         raise ValueError(f"groups is {groups}, which does not divide the {channels} channels")
     check_index("ptr", ptr, None)
@@ -195,9 +211,9 @@ def _fitting(x: Tensor, parameters: Parameters, operands: Operands) -> tuple[Any
     )
 
 
-def _check_statistics(statistics: Tensor, x: Tensor, operands: Operands) -> None:
+def _check_statistics(statistics: Tensor, x: Tensor, call: Call) -> None:
     dtype = accumulation_dtype(x.dtype)
-    size = sum(operands.cells(*x.shape))
+    size = sum(call.cells(x))
     if (
         statistics.dim() != 1 or statistics.shape[0] < size or statistics.dtype != dtype
         or not statistics.is_cpu or not statistics.is_contiguous()

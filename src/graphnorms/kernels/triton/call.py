@@ -14,7 +14,7 @@ from torch import Tensor
 
 from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import rows_contiguous
-from graphnorms.kernels.point import Operands, Over, Parameters, accumulation_dtype
+from graphnorms.kernels.point import ACTIVATIONS, Call, Over, Parameters, accumulation_dtype
 from graphnorms.kernels.triton import tiles
 from graphnorms.kernels.triton.loading import DTYPES, accumulator
 
@@ -24,6 +24,9 @@ class Launch:
     """What forward and backward have in common.
 
     Args:
+        center, scale: An `Over`, or 0 for none.
+        activation: Its place in `ACTIVATIONS`.
+        longest: Rows of the longest segment, -1 where the host does not know.
         own: Whether weight and bias are every segment's own.
         sizes: Cells of the centre, and of the scale.
         span: Channels of a block of a program.
@@ -49,8 +52,8 @@ class Launch:
     span: int
 
     @classmethod
-    def of(cls, x: Tensor, parameters: Parameters, operands: Operands) -> Launch:
-        """Check the arguments of an operator.
+    def of(cls, x: Tensor, parameters: Parameters, call: Call) -> Launch:
+        """Check the arguments of a call.
 
         Raises:
             ValueError: One does not fit; the message names it.
@@ -59,7 +62,8 @@ class Launch:
             raise ValueError(f"x is {tuple(x.shape)} of {x.dtype}, expected a kernel's dtype")
         check_memory("x", x)
         rows, channels = x.shape
-        ptr, order, seed, center, scale, groups, *_ = operands
+        segments, (center, scale, _, groups), eps, activation, dropout, seed = call
+        ptr, order, longest = segments.ptr, segments.order, segments.longest
         mean_scale, weight, bias = parameters
         if groups < 1 or channels < 1 or channels % groups:
             raise ValueError(f"groups is {groups}, which does not divide the {channels} channels")
@@ -75,8 +79,11 @@ class Launch:
         return cls(
             x=rows_contiguous(x), mean_scale=_parameter("mean_scale", mean_scale, (channels,), x),
             weight=_parameter("weight", weight, affine, x),
-            bias=_parameter("bias", bias, affine, x), **operands._asdict(), own=own,
-            sizes=operands.cells(rows, channels), span=_span(channels, groups, center, scale),
+            bias=_parameter("bias", bias, affine, x), own=own, ptr=ptr, order=order, seed=seed,
+            center=center or 0, scale=scale or 0, groups=groups, eps=eps,
+            activation=ACTIVATIONS.index(activation), dropout=dropout,
+            longest=-1 if longest is None else longest, masked=segments.masked,
+            sizes=call.cells(x), span=_span(channels, groups, center or 0, scale or 0),
         )  # fmt: skip
 
     @property

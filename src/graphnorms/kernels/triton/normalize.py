@@ -12,36 +12,36 @@ from torch import Tensor
 
 from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import rows_contiguous
-from graphnorms.kernels.point import Operands, Parameters
+from graphnorms.kernels.point import Call, Parameters
 from graphnorms.kernels.triton import tiles
 from graphnorms.kernels.triton.call import Launch, check_like
 from graphnorms.kernels.triton.loading import device_code, launch
 
 
 def normalize_forward(
-    x: Tensor, residual: Tensor | None, parameters: Parameters, operands: Operands, moment: bool
+    x: Tensor, residual: Tensor | None, parameters: Parameters, call: Call, moment: bool
 ) -> tuple[Tensor, Tensor]:
     """Run the forward kernels.
 
     Returns:
         y, and the statistics, laid out as `graphnorms.kernels.cpu.normalize` does.
     """
-    call = Launch.of(x, parameters, operands)
+    launched = Launch.of(x, parameters, call)
     if residual is not None:
         check_like("residual", residual, x.shape, x.dtype, x)
         residual = rows_contiguous(residual)
-    centers, scales = call.sizes
-    statistics = x.new_empty(centers + scales * (2 if moment else 1), dtype=call.accumulation)
-    shift, rstd = call.parts(statistics)
-    squares = statistics[centers + scales :] if moment and call.scale else None
+    centers, scales = launched.sizes
+    statistics = x.new_empty(centers + scales * (2 if moment else 1), dtype=launched.accumulation)
+    shift, rstd = launched.parts(statistics)
+    squares = statistics[centers + scales :] if moment and launched.scale else None
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    if not call.within_rows:
-        _segment_forward(call, residual, y, shift, rstd, squares)
-    elif not call.own:
-        _row_forward(call, residual, y, shift, rstd, squares)
+    if not launched.within_rows:
+        _segment_forward(launched, residual, y, shift, rstd, squares)
+    elif not launched.own:
+        _row_forward(launched, residual, y, shift, rstd, squares)
     else:
         # Statistics by row, then parameters by segment: in two steps, in float32 in between.
-        plain, then = call.split()
+        plain, then = launched.split()
         between = torch.empty_like(plain.x)
         _row_forward(plain, None, between, shift, rstd, squares)
         _segment_forward(then.on(between), residual, y, None, None, None)
@@ -53,7 +53,7 @@ def normalize_backward(
     x: Tensor,
     parameters: Parameters,
     statistics: Tensor,
-    operands: Operands,
+    call: Call,
     needs: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     """Run the backward kernels. The gradient of a residual is grad_y, and not made here.
@@ -65,26 +65,26 @@ def normalize_backward(
         The four gradients, those of parameters in the accumulation dtype; `None` for each that
         was not asked for.
     """
-    call = Launch.of(x, parameters, operands)
+    launched = Launch.of(x, parameters, call)
     check_like("grad_y", grad_y, x.shape, x.dtype, x)
     grad_y = rows_contiguous(grad_y)
-    _check_statistics(call, statistics)
-    shift, rstd = call.parts(statistics)
+    _check_statistics(launched, statistics)
+    shift, rstd = launched.parts(statistics)
     grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device) if needs[0] else None
     grads = [
         torch.empty_like(parameter) if needed and parameter is not None else None
         for parameter, needed in zip(
-            (call.mean_scale, call.weight, call.bias), needs[1:], strict=True
+            (launched.mean_scale, launched.weight, launched.bias), needs[1:], strict=True
         )
     ]
-    if not call.within_rows:
-        _segment_backward(call, grad_y, grad_x, shift, rstd, grads)
-    elif not call.own:
-        _row_backward(call, grad_y, grad_x, shift, rstd, grads)
+    if not launched.within_rows:
+        _segment_backward(launched, grad_y, grad_x, shift, rstd, grads)
+    elif not launched.own:
+        _row_backward(launched, grad_y, grad_x, shift, rstd, grads)
     else:
-        plain, then = call.split()
+        plain, then = launched.split()
         between = torch.empty_like(plain.x)
-        again = call.parts(torch.empty_like(statistics))
+        again = launched.parts(torch.empty_like(statistics))
         _row_forward(plain, None, between, *again, None)
         grad_between = None if grad_x is None else torch.empty_like(between)
         _segment_backward(then.on(between), grad_y, grad_between, None, None, grads)
