@@ -22,6 +22,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from graphnorms.kernels.aggregation.edges import Edges, Weights
 from graphnorms.kernels.triton import aggregate, normalize
 from tests.operands import call_of
 
@@ -110,14 +111,16 @@ def edges(dtype: torch.dtype, *, scaled: bool, weighted: bool, featured: bool) -
     """Compile what one aggregation needs."""
     x = torch.zeros(60, 70, dtype=dtype)
     ptr, index = torch.zeros(61, dtype=torch.int64), torch.zeros(130, dtype=torch.int64)
-    rest = (
-        ptr, index, index if weighted else None, torch.ones(60) if scaled else None,
+    along = Edges(ptr, index, index if weighted else None)
+    weights = Weights(
+        torch.ones(60) if scaled else None,
         torch.ones(130) if weighted else None,
-        torch.zeros(130, 70, dtype=dtype) if featured else None, 1.5,
-    )  # fmt: skip
-    aggregate.aggregate(x, *rest)
+        torch.zeros(130, 70, dtype=dtype) if featured else None,
+        1.5,
+    )
+    aggregate.aggregate(x, along, weights)
     if weighted or featured:
-        aggregate.aggregate_backward(x, x, *rest, [True, True])
+        aggregate.aggregate_backward(x, x, along, weights, [True, True])
 
 
 def main(quick: bool) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import graphnorms as gn
+from graphnorms.kernels.aggregation.edges import Edges, Weights
 from graphnorms.kernels.point import ACTIVATIONS, Call, Over, Point
 from graphnorms.segments import Segments
 
@@ -43,6 +44,25 @@ def run_backward(
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     found: tuple[Tensor | None, ...] = kernels.normalize_backward(
         grad_y, x, (mean_scale, weight, bias), statistics, call_of(x, **operands), needs
+    )
+    return found
+
+
+def run_aggregate(
+    kernels: ModuleType, *, x: Tensor, ptr: Tensor, index: Tensor, order: Tensor | None,
+    **weights: Any,
+) -> Tensor:  # fmt: skip
+    y: Tensor = kernels.aggregate(x, Edges(ptr, index, order), Weights(**weights))
+    return y
+
+
+def run_aggregate_backward(
+    kernels: ModuleType, *, grad_y: Tensor, x: Tensor, ptr: Tensor, index: Tensor,
+    order: Tensor | None, needs: list[bool], **weights: Any,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    edges = Edges(ptr, index, order)
+    found: tuple[Tensor, Tensor] = kernels.aggregate_backward(
+        grad_y, x, edges, Weights(**weights), needs
     )
     return found
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.errors import BackendRefusedError, unknown_name
+from graphnorms.kernels.aggregation.edges import Edges, Weights
 from graphnorms.kernels.cpu import aggregate as cpu_aggregate
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu import normalize as cpu
@@ -52,8 +53,10 @@ class Backend:
     refusals: Callable[[str, torch.dtype], list[str]]
     forward: Forward
     backward: Backward
-    aggregate: Callable[..., Tensor]
-    aggregate_backward: Callable[..., tuple[Tensor, Tensor]]
+    aggregate: Callable[[Tensor, Edges, Weights], Tensor]
+    aggregate_backward: Callable[
+        [Tensor, Tensor, Edges, Weights, list[bool]], tuple[Tensor, Tensor]
+    ]
 
 
 CPU: Final = Backend(

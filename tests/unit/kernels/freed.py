@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 import graphnorms as gn
+from graphnorms.kernels.aggregation.edges import Edges, Weights
 from graphnorms.kernels.cpu import aggregate, gather, normalize
 from graphnorms.kernels.triton import aggregate as triton_aggregate
 from graphnorms.kernels.triton import normalize as triton_normalize
 from tests.interpreter import choose_interpreter
-from tests.operands import run_backward, run_forward
+from tests.operands import run_aggregate, run_aggregate_backward, run_backward, run_forward
 
 ROWS, CHANNELS, SEGMENTS, EDGES = 5, 4, 2, 3
 BACKENDS: dict[str, tuple[Any, Any]] = {
@@ -75,9 +76,10 @@ def calls(backend: str) -> Iterator[tuple[str, Callable[..., object], Arguments]
         }  # fmt: skip
         messages = both | {"node_scale": None, "edge_weight": None, "edge_features": rows[:EDGES]}
         for name, given in (("weights", weighted), ("features", messages)):
-            yield f"aggregate {layout} {name}", edges.aggregate, given
+            yield f"aggregate {layout} {name}", functools.partial(run_aggregate, edges), given
             backward = given | {"grad_y": rows, "needs": [True, True]}
-            yield f"aggregate_backward {layout} {name}", edges.aggregate_backward, backward
+            run = functools.partial(run_aggregate_backward, edges)
+            yield f"aggregate_backward {layout} {name}", run, backward
     if backend == "cpu":
         statistics = torch.ones(3 * CHANNELS)
         yield "update_running", normalize.update_running, {
@@ -135,9 +137,10 @@ def _one_call(x: Tensor, ids: Tensor, grad_y: Tensor, weight: Tensor) -> list[Te
         needs=[True, False, True, False],
         **rest,
     )
-    edges = (torch.tensor([0, 1, 1, 2, 2, 3]), torch.tensor([1, 0, 4]), None, None, weight[:3])
-    found = aggregate.aggregate(x, *edges, None, 0.5)
-    edge = aggregate.aggregate_backward(grad_y, x, *edges, None, 0.5, [True, True])
+    edges = Edges(torch.tensor([0, 1, 1, 2, 2, 3]), torch.tensor([1, 0, 4]))
+    weights = Weights(edge_weight=weight[:3], self_weight=0.5)
+    found = aggregate.aggregate(x, edges, weights)
+    edge = aggregate.aggregate_backward(grad_y, x, edges, weights, [True, True])
     return [y, statistics, *(grad for grad in grads if grad is not None), found, *edge]
 
 

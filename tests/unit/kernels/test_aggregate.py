@@ -8,8 +8,10 @@ from torch import Tensor
 
 import graphnorms as gn
 from graphnorms.adjacency import Adjacency
+from graphnorms.kernels.aggregation.edges import Edges, Weights
 from graphnorms.kernels.cpu import aggregate as cpu
 from graphnorms.kernels.cpu import extension
+from tests.operands import run_aggregate, run_aggregate_backward
 from tests.unit.kernels.edges import (
     DTYPES,
     KINDS,
@@ -228,22 +230,21 @@ def test_wrong_tensors_never_reach_the_kernels(change: dict[str, Any], message: 
         "edge_features": None, "self_weight": 1.0,
     }  # fmt: skip
     with pytest.raises(ValueError, match=message):
-        cpu.aggregate(**(good | change))
+        run_aggregate(cpu, **(good | change))
     edge = {} if "edge_features" in change else {"edge_weight": torch.ones(2)}
     backward = {"grad_y": good["x"], "needs": [True, True]} | edge
     if "x" in change:
         backward["grad_y"] = change["x"]
     with pytest.raises(ValueError, match=message):
-        cpu.aggregate_backward(**(good | backward | change))
+        run_aggregate_backward(cpu, **(good | backward | change))
 
 
 def test_a_gradient_that_does_not_fit_never_reaches_the_kernels() -> None:
-    x, ptr, index = torch.zeros(4, 2), torch.tensor([0, 0, 1, 2, 2]), torch.tensor([0, 1])
-    weight = torch.ones(2)
+    x, edges = torch.zeros(4, 2), Edges(torch.tensor([0, 0, 1, 2, 2]), torch.tensor([0, 1]))
     for grad_y in (torch.zeros(3, 2), torch.zeros(4, 2).double()):
         with pytest.raises(ValueError, match="grad_y is"):
             cpu.aggregate_backward(
-                grad_y, x, ptr, index, None, None, weight, None, 1.0, [True, True]
+                grad_y, x, edges, Weights(edge_weight=torch.ones(2)), [True, True]
             )
     with pytest.raises(ValueError, match="expected edge_weight or edge_features"):
-        cpu.aggregate_backward(x, x, ptr, index, None, None, None, None, 1.0, [True, True])
+        cpu.aggregate_backward(x, x, edges, Weights(), [True, True])

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 
 import graphnorms as gn
 from graphnorms.kernels import Over, autograd, segment_normalize
 from graphnorms.kernels import backend as kernels_backend
+from graphnorms.kernels.aggregation.edges import Edges, Weights
 from graphnorms.kernels.cpu import aggregate as cpu_aggregate
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu import normalize as cpu
@@ -28,7 +28,14 @@ from graphnorms.kernels.triton import normalize as triton
 from graphnorms.segments import Segments
 from graphnorms.testing import awkward_cases, backends, check_backend
 from tests.conftest import BACKENDS
-from tests.operands import call_of, kept, run_backward, run_forward
+from tests.operands import (
+    call_of,
+    kept,
+    run_aggregate,
+    run_aggregate_backward,
+    run_backward,
+    run_forward,
+)
 from tests.unit.kernels import edges
 
 needs_interpreter = pytest.mark.skipif(
@@ -180,13 +187,14 @@ def test_nothing_is_read_and_the_fakes_tell_the_truth(launches: list[Any]) -> No
         (None, None), (torch.empty(130, device="meta"), None),
         (None, torch.empty(130, 7, device="meta")),
     ):  # fmt: skip
-        edges_ = (ptr.long(), index.long(), index.long())
-        given_ = (None, weight, features, 1.0)
-        rest, both = (*edges_, *given_), (*edges_, *edges_, *given_)
-        assert like([triton_aggregate.aggregate(x, *rest)]) == like([ops.aggregate(x, *both)])
+        edges = Edges(ptr.long(), index.long(), index.long())
+        weights = Weights(None, weight, features, 1.0)
+        both = (*edges, *edges, *weights)
+        mine = [triton_aggregate.aggregate(x, edges, weights)]
+        assert like(mine) == like([ops.aggregate(x, *both)])
         if weight is not None or features is not None:
             for needs in ([True, True], [False, True], [True, False]):
-                mine = triton_aggregate.aggregate_backward(x, x, *rest, needs)
+                mine = triton_aggregate.aggregate_backward(x, x, edges, weights, needs)
                 assert like(mine) == like(ops.aggregate_backward(x, x, *both, needs))
 
 
@@ -369,7 +377,7 @@ def test_wrong_tensors_never_reach_the_kernels(launches: list[Any]) -> None:
                 with pytest.raises(ValueError, match=f"^{name} is"):
                     run(triton, **{**arguments, name: bad})
     nodes, sources = torch.zeros(6, dtype=torch.int64), torch.zeros(9, dtype=torch.int64)
-    edge: dict[str, Tensor | None] = {
+    edge: dict[str, Any] = {
         "x": torch.zeros(5, 2), "ptr": nodes, "index": sources, "order": None, "node_scale": None,
         "edge_weight": torch.ones(9), "edge_features": None,
     }  # fmt: skip
@@ -379,13 +387,14 @@ def test_wrong_tensors_never_reach_the_kernels(launches: list[Any]) -> None:
         ("edge_features", torch.ones(9, 2)),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=f"^{name} "):
-            triton_aggregate.aggregate(**{**edge, name: wrong}, self_weight=0.0)  # type: ignore[arg-type]
+            run_aggregate(triton_aggregate, **{**edge, name: wrong})
         with pytest.raises(ValueError, match=f"^({name} |expected edge_weight or|grad_y )"):
-            triton_aggregate.aggregate_backward(
-                torch.zeros(5, 2), **{**edge, name: wrong}, self_weight=0.0, needs=[True, True]
-            )  # type: ignore[arg-type]
+            run_aggregate_backward(
+                triton_aggregate, grad_y=torch.zeros(5, 2), needs=[True, True],
+                **{**edge, name: wrong},
+            )  # fmt: skip
     assert not launches
-    assert like([cpu_aggregate.aggregate(**edge, self_weight=0.0)])  # type: ignore[arg-type]
+    assert like([run_aggregate(cpu_aggregate, **edge)])
 
 
 def test_importing_graphnorms_does_not_import_triton() -> None:

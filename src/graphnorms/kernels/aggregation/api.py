@@ -7,6 +7,7 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import autograd, reference
+from graphnorms.kernels.aggregation.edges import Weights
 from graphnorms.kernels.backend import pick, runs_as_operator
 from graphnorms.kernels.calls import check_features
 from graphnorms.tracing import is_plain
@@ -80,15 +81,10 @@ def aggregate(
     wanted = (x.device.type, x.dtype, None, None, False, backend)
     plain = is_plain(x)
     chosen = pick(*wanted) if plain else None
+    weights = Weights(node_scale, edge_weight, edge_features, self_weight)
     if chosen is None and (plain or not runs_as_operator(x, *wanted)):
-        return reference.aggregate(
-            x, adjacency, self_weight=self_weight, node_scale=node_scale,
-            edge_weight=edge_weight, edge_features=edge_features,
-        )  # fmt: skip
-    return autograd.aggregate(
-        x, adjacency, self_weight=self_weight, node_scale=node_scale, edge_weight=edge_weight,
-        edge_features=edge_features, backend=chosen,
-    )  # fmt: skip
+        return reference.aggregate(x, adjacency, weights)
+    return autograd.aggregate(x, adjacency, weights, chosen)
 
 
 def _check_vector(name: str, vector: Tensor, noun: str, length: int, x: Tensor) -> None:

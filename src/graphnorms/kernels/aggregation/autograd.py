@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import reference
+from graphnorms.kernels.aggregation.edges import Edges, Weights
 from graphnorms.kernels.backend import KERNELS, TRITON, Backend
 from graphnorms.kernels.point import accumulation_dtype
 from graphnorms.tracing import is_plain, is_transformed
@@ -26,10 +27,11 @@ _library.define(
 
 def _register(backend: Backend) -> None:
     def aggregate(x: Tensor, *rest: Any) -> Tensor:
-        return backend.aggregate(x, *rest[:3], *rest[6:])
+        return backend.aggregate(x, Edges(*rest[:3]), Weights(*rest[6:]))
 
     def aggregate_backward(grad_y: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-        return backend.aggregate_backward(grad_y, x, *rest[3:])
+        *weights, needs = rest[6:]
+        return backend.aggregate_backward(grad_y, x, Edges(*rest[3:6]), Weights(*weights), needs)
 
     _library.impl("aggregate", aggregate, backend.device)
     _library.impl("aggregate_backward", aggregate_backward, backend.device)
@@ -57,32 +59,22 @@ def _(grad_y: Tensor, x: Tensor, ptr: Tensor, index: Tensor, *rest: Any) -> tupl
     return x.new_empty(tuple(x.shape) if needs[0] else (0,)), grad_edge
 
 
-def aggregate(
-    x: Tensor,
-    adjacency: Adjacency,
-    *,
-    self_weight: float,
-    node_scale: Tensor | None,
-    edge_weight: Tensor | None,
-    edge_features: Tensor | None,
-    backend: Backend | None,
-) -> Tensor:
+def aggregate(x: Tensor, adjacency: Adjacency, weights: Weights, backend: Backend | None) -> Tensor:
     """Run `aggregate` on the kernels of a backend, or as an operator where that is `None`."""
-    edge = edge_weight if edge_features is None else edge_features
+    edge = weights.edge
     if edge is not None and torch.is_grad_enabled() and (x.requires_grad or edge.requires_grad):
         # Worked out here, because a compiled backward may not change the adjacency.
         _ = adjacency.transpose_order
-    y: Tensor
     if backend is not None:
-        y = _Aggregate.apply(  # type: ignore[no-untyped-call]
-            x, edge_weight, edge_features, node_scale, adjacency, self_weight, False, backend
-        )
-        return y
-    numbered = edge is not None
-    y = _aggregate(
-        x, *_along(adjacency, False, numbered), *_along(adjacency, True, numbered), node_scale,
-        edge_weight, edge_features, self_weight,
-    )  # fmt: skip
+        return _apply(x, weights, _Along(adjacency, False, backend))
+    return _as_operator(x, adjacency, weights, reverse=False)
+
+
+def _as_operator(x: Tensor, adjacency: Adjacency, weights: Weights, *, reverse: bool) -> Tensor:
+    numbered = weights.edge is not None
+    edges = Edges.along(adjacency, reverse=reverse, numbered=numbered)
+    transpose = Edges.along(adjacency, reverse=not reverse, numbered=numbered)
+    y: Tensor = _aggregate(x, *edges, *transpose, *weights)
     return y
 
 
@@ -131,10 +123,8 @@ def _backward_formula(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
         ptr, index, *transpose, order=order, transpose_order=transpose_order, validate=False
     )
     u, p = (c if needed else None for c, needed in zip(cotangents, ctx.needs, strict=True))
-    of_grad_y, of_x, of_edge = reference.double_backward(
-        (u, p), grad_y, x, adjacency, self_weight=ctx.self_weight, node_scale=node_scale,
-        edge_weight=edge_weight, edge_features=edge_features,
-    )  # fmt: skip
+    weights = Weights(node_scale, edge_weight, edge_features, ctx.self_weight)
+    of_grad_y, of_x, of_edge = reference.double_backward((u, p), grad_y, x, adjacency, weights)
     need_grad_y, need_x, need_weight, need_features = (
         ctx.needs_input_grad[i] for i in (0, 1, 9, 10)
     )
@@ -158,6 +148,14 @@ for _name, _gradient, _keep in (
     )
 
 
+class _Along(NamedTuple):
+    """The edges of a sum: those of an adjacency or, reversed, of its transpose; and who sums."""
+
+    adjacency: Adjacency
+    reverse: bool
+    backend: Backend
+
+
 class _Aggregate(torch.autograd.Function):
     """`aggregate` by a kernel, along the edges or against them.
 
@@ -168,94 +166,63 @@ class _Aggregate(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, edge_weight: Tensor | None, edge_features: Tensor | None,
-        node_scale: Tensor | None, adjacency: Adjacency, self_weight: float, reverse: bool,
-        backend: Backend,
+        ctx: Any, x: Tensor, node_scale: Tensor | None, edge_weight: Tensor | None,
+        edge_features: Tensor | None, self_weight: float, along: _Along,
     ) -> Tensor:  # fmt: skip
         """Run the forward kernel; x is kept only where the backward needs it."""
-        _, need_weight, *_ = ctx.needs_input_grad
-        linear = edge_features is None and not need_weight
-        ctx.save_for_backward(None if linear else x, edge_weight, edge_features, node_scale)
-        ctx.adjacency, ctx.self_weight, ctx.reverse = adjacency, self_weight, reverse
-        ctx.backend = backend
-        numbered = edge_weight is not None or edge_features is not None
-        y: Tensor = backend.aggregate(
-            x, *_along(adjacency, reverse, numbered), node_scale, edge_weight, edge_features,
-            self_weight,
-        )  # fmt: skip
-        return y
+        linear = edge_features is None and not ctx.needs_input_grad[2]
+        ctx.save_for_backward(None if linear else x, node_scale, edge_weight, edge_features)
+        ctx.self_weight, ctx.along = self_weight, along
+        weights = Weights(node_scale, edge_weight, edge_features, self_weight)
+        adjacency, reverse, backend = along
+        edges = Edges.along(adjacency, reverse=reverse, numbered=weights.edge is not None)
+        return backend.aggregate(x, edges, weights)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Sum along the reversed edges, or run the backward kernel."""
         (grad_y,) = grads
-        x, edge_weight, edge_features, node_scale = ctx.saved_tensors
-        adjacency, self_weight, backend = ctx.adjacency, ctx.self_weight, ctx.backend
+        x, node_scale, edge_weight, edge_features = ctx.saved_tensors
+        weights = Weights(node_scale, edge_weight, edge_features, ctx.self_weight)
+        adjacency, reverse, backend = ctx.along
         transformed = is_transformed()
-        shared = {"self_weight": self_weight, "node_scale": node_scale}
         if x is None:
-            weight = None if edge_weight is None else edge_weight.detach()
-            if not transformed:
-                grad_x = _sum(
-                    grad_y, adjacency, not ctx.reverse, node_scale, weight, self_weight, backend
-                )
-            elif ctx.reverse:
-                grad_x = reference.aggregate(grad_y, adjacency, **shared, edge_weight=weight)
+            if edge_weight is not None:
+                weights = weights._replace(edge_weight=edge_weight.detach())
+            if not transformed and is_plain(grad_y):
+                grad_x = _apply(grad_y, weights, _Along(adjacency, not reverse, backend))
+            elif not transformed:
+                grad_x = _as_operator(grad_y, adjacency, weights, reverse=not reverse)
+            elif reverse:
+                grad_x = reference.aggregate(grad_y, adjacency, weights)
             else:
                 # The sum is linear: it does not matter which x it was of.
-                grad_x, _ = reference.backward(
-                    grad_y, grad_y, adjacency, **shared, edge_weight=weight
-                )
-            return grad_x, *(None,) * 7
-        need_x, need_weight, need_features, *_ = ctx.needs_input_grad
+                grad_x, _ = reference.backward(grad_y, grad_y, adjacency, weights)
+            return grad_x, None, None, None, None, None
+        need_x, _, need_weight, need_features, *_ = ctx.needs_input_grad
         differentiable = torch.is_grad_enabled() and not torch.compiler.is_compiling()
         interpreted = backend is TRITON and x.is_cpu
         found: Any
-        against = _along(adjacency, True, True)
-        rest = (node_scale, edge_weight, edge_features, self_weight)
+        against = Edges.along(adjacency, reverse=True, numbered=True)
         needs = [need_x, need_weight or need_features]
         if transformed or (interpreted and differentiable):
-            found = reference.backward(
-                grad_y, x, adjacency, **shared, edge_weight=edge_weight,
-                edge_features=edge_features,
-            )  # fmt: skip
+            found = reference.backward(grad_y, x, adjacency, weights)
         elif is_plain(grad_y) and not differentiable:
-            found = backend.aggregate_backward(grad_y, x, *against, *rest, needs)
+            found = backend.aggregate_backward(grad_y, x, against, weights, needs)
         else:
-            along = _along(adjacency, False, True)
-            found = _aggregate_backward(grad_y, x, *along, *against, *rest, needs)
+            edges = Edges.along(adjacency, reverse=False, numbered=True)
+            found = _aggregate_backward(grad_y, x, *edges, *against, *weights, needs)
         grad_x, grad_edge = found
         return (
             grad_x if need_x else None,
+            None,
             grad_edge.to(edge_weight.dtype) if need_weight else None,
             grad_edge if need_features else None,
-            None, None, None, None, None,
-        )  # fmt: skip
-
-
-def _sum(
-    x: Tensor, adjacency: Adjacency, reverse: bool, node_scale: Tensor | None,
-    edge_weight: Tensor | None, self_weight: float, backend: Backend,
-) -> Tensor:  # fmt: skip
-    """Sum linearly along the edges or against them, by what serves the call."""
-    y: Tensor
-    if is_plain(x):
-        y = _Aggregate.apply(  # type: ignore[no-untyped-call]
-            x, edge_weight, None, node_scale, adjacency, self_weight, reverse, backend
+            None,
+            None,
         )
-        return y
-    numbered = edge_weight is not None
-    y = _aggregate(
-        x, *_along(adjacency, reverse, numbered), *_along(adjacency, not reverse, numbered),
-        node_scale, edge_weight, None, self_weight,
-    )  # fmt: skip
+
+
+def _apply(x: Tensor, weights: Weights, along: _Along) -> Tensor:
+    y: Tensor = _Aggregate.apply(x, *weights, along)  # type: ignore[no-untyped-call]
     return y
-
-
-def _along(
-    adjacency: Adjacency, reverse: bool, numbered: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The CSR pair of the edges or of the transpose, and the numbers of its edges if needed."""
-    if reverse:
-        return *adjacency.transpose, adjacency.transpose_order if numbered else None
-    return adjacency.ptr, adjacency.index, adjacency.order if numbered else None

@@ -9,19 +9,17 @@ import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
+from graphnorms.kernels.aggregation.edges import Weights
 from graphnorms.kernels.point import accumulation_dtype
 
 
 def aggregate(
     x: Tensor,
     adjacency: Adjacency,
-    *,
-    self_weight: float,
-    node_scale: Tensor | None = None,
-    edge_weight: Tensor | None = None,
-    edge_features: Tensor | None = None,
+    weights: Weights,
 ) -> Tensor:
     """Sum over neighbours; see `graphnorms.kernels.aggregation.api.aggregate`."""
+    node_scale, edge_weight, edge_features, self_weight = weights
     dtype = accumulation_dtype(x.dtype)
     scaled = _scaled(x.to(dtype), node_scale)
     messages = scaled.index_select(0, adjacency.index)  # (edges, channels)
@@ -39,11 +37,7 @@ def backward(
     grad_y: Tensor,
     x: Tensor,
     adjacency: Adjacency,
-    *,
-    self_weight: float,
-    node_scale: Tensor | None = None,
-    edge_weight: Tensor | None = None,
-    edge_features: Tensor | None = None,
+    weights: Weights,
 ) -> tuple[Tensor, Tensor | None]:
     """Compute equations (10) and (12) of docs/maths.md.
 
@@ -53,6 +47,7 @@ def backward(
         The gradient of x; and that of the edges' weights, in the accumulation dtype, or of their
         features.
     """
+    node_scale, edge_weight, edge_features, self_weight = weights
     dtype = accumulation_dtype(x.dtype)
     source = adjacency.index
     scaled = _scaled(grad_y.to(dtype), node_scale)
@@ -75,11 +70,7 @@ def double_backward(
     grad_y: Tensor,
     x: Tensor,
     adjacency: Adjacency,
-    *,
-    self_weight: float,
-    node_scale: Tensor | None = None,
-    edge_weight: Tensor | None = None,
-    edge_features: Tensor | None = None,
+    weights: Weights,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Compute the gradients of `backward`, which is linear in each of its tensors.
 
@@ -89,13 +80,13 @@ def double_backward(
 
     Args:
         cotangents: Those of the gradients of x and of the edges; `None` for 0.
-        grad_y, x, adjacency, self_weight, node_scale, edge_weight, edge_features: What `backward`
-            was given.
+        grad_y, x, adjacency, weights: What `backward` was given.
 
     Returns:
         The gradients of grad_y, of x, and of the edges' weights or features.
     """
     u, p = cotangents
+    _, edge_weight, edge_features, self_weight = weights
     of_grad_y, of_x = torch.zeros_like(grad_y), torch.zeros_like(x)
     if edge_features is not None:
         dtype = accumulation_dtype(x.dtype)
@@ -112,19 +103,12 @@ def double_backward(
     assert edge_weight is not None
     of_weight: Tensor | None = torch.zeros_like(edge_weight)
     if u is not None:
-        of_grad_y = of_grad_y + aggregate(
-            u, adjacency, self_weight=self_weight, node_scale=node_scale, edge_weight=edge_weight
-        )
-        _, of_weight = backward(
-            grad_y, u, adjacency, self_weight=0.0, node_scale=node_scale, edge_weight=edge_weight
-        )
+        of_grad_y = of_grad_y + aggregate(u, adjacency, weights)
+        _, of_weight = backward(grad_y, u, adjacency, weights._replace(self_weight=0.0))
     if p is not None:
-        of_grad_y = of_grad_y + aggregate(
-            x, adjacency, self_weight=0.0, node_scale=node_scale, edge_weight=p
-        )
-        of_x, _ = backward(
-            grad_y, x, adjacency, self_weight=0.0, node_scale=node_scale, edge_weight=p
-        )
+        along = weights._replace(edge_weight=p, self_weight=0.0)
+        of_grad_y = of_grad_y + aggregate(x, adjacency, along)
+        of_x, _ = backward(grad_y, x, adjacency, along)
     return of_grad_y, of_x, of_weight
 
 
