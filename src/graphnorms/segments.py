@@ -484,17 +484,19 @@ def _find(vector: Tensor, num_segments: int | None) -> Segments | None:
 def _keep(vector: Tensor, num_segments: int | None, segments: Segments) -> None:
     """Keep Segments as long as the vector lives."""
     key = (id(vector), num_segments)
+    entries = kept  # the module has lost its names when vectors go with the interpreter
 
     def forget(dead: weakref.ref[Tensor]) -> None:
         # Another tensor may have got the same id in the meantime.
-        entry = kept.get(key)
+        entry = entries.get(key)
         if entry is not None and entry[0].vector is dead:
-            del kept[key]
+            del entries[key]
 
-    kept[key] = (Snapshot(vector, forget), segments)
+    entries[key] = (Snapshot(vector, forget), segments)
 
 
-def _described(value: object) -> str:
+def described(value: object) -> str:
+    """Say what was given where a tensor of some shape and dtype was expected."""
     if isinstance(value, Tensor):
         return f"{tuple(value.shape)} of {value.dtype}"
     return f"a {type(value).__name__}"
@@ -503,7 +505,7 @@ def _described(value: object) -> str:
 def _check_integer_vector(name: str, vector: Tensor) -> None:
     """Refuse what is not a vector of integers."""
     if not isinstance(vector, Tensor) or vector.dim() != 1 or vector.dtype not in INTEGERS:
-        raise ValueError(f"{name} is {_described(vector)}, expected a vector of integers")
+        raise ValueError(f"{name} is {described(vector)}, expected a vector of integers")
 
 
 def _check_size(name: str, size: Any) -> Any:
@@ -552,7 +554,7 @@ def check_mask(mask: Tensor, rows: int, device: torch.device) -> None:
     """Refuse a mask that is not one bool per row, on the device of the rows."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (rows,):
         raise ValueError(
-            f"mask is {_described(mask)}, expected one bool per row, ({rows},): True for the rows "
+            f"mask is {described(mask)}, expected one bool per row, ({rows},): True for the rows "
             "that count"
         )
     if mask.device != device:

@@ -1,20 +1,22 @@
-"""The norms that are exchanged: which ones they are, and what is known of each."""
+"""The norms of a model: which ones they are, what is known of each, and where they stand."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG
-from graphnorms.layers.factory import settings_of
+from graphnorms.layers.factory import make_norm, settings_of
 from graphnorms.layers.own import OwnLayer
+from graphnorms.layers.spec import parse_spec
 
 _TORCH: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
     nn.SyncBatchNorm: "batch",
@@ -27,14 +29,8 @@ _TORCH: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
     nn.RMSNorm: "rms",
 })  # fmt: skip
 _OF_IMAGES: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
-    nn.BatchNorm2d: "batch",
-    nn.BatchNorm3d: "batch",
-    nn.LazyBatchNorm2d: "batch",
-    nn.LazyBatchNorm3d: "batch",
-    nn.InstanceNorm2d: "instance",
-    nn.InstanceNorm3d: "instance",
-    nn.LazyInstanceNorm2d: "instance",
-    nn.LazyInstanceNorm3d: "instance",
+    getattr(nn, f"{lazy}{kind}Norm{dimensions}d"): kind.lower()
+    for lazy in ("", "Lazy") for kind in ("Batch", "Instance") for dimensions in (2, 3)
 })  # fmt: skip
 _PYG: Final[Mapping[str, str]] = MappingProxyType({
     "BatchNorm": "batch",
@@ -59,30 +55,154 @@ _OF_BIAS: Final = {"bias", "elementwise_affine"}
 _TORCHS_NAMES: Final = MappingProxyType({"affine": "elementwise_affine"})
 
 
-@dataclass(frozen=True)
-class Known:
-    """A norm that stands in a model.
+_OF_SEQUENCES: Final = (
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+    nn.TransformerEncoder,
+    nn.TransformerDecoder,
+)
+_CALLED_NORM: Final = re.compile(r"Norm(\dd)?$")
+
+
+class Path(NamedTuple):
+    """One way to a module.
 
     Args:
+        name: Its qualified name.
+        keys: Those parts of the name that are keys of containers, as of one by node type.
+    """
+
+    name: str = ""
+    keys: tuple[str, ...] = ()
+
+    def into(self, module: nn.Module, key: str) -> Path:
+        """Return the way on from a module to one of its children."""
+        keys = (*self.keys, key) if isinstance(module, nn.ModuleDict) else self.keys
+        return Path(f"{self.name}.{key}" if self.name else key, keys)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place in a model in which a norm stands.
+
+    Args:
+        parent: The module that it stands in.
+        key: Its name there.
+        paths: The ways there; more than one where the parent stands in several places itself.
+    """
+
+    parent: nn.Module
+    key: str
+    paths: list[Path]
+
+    @property
+    def name(self) -> str:
+        """Its qualified name, by the first way."""
+        return self.paths[0].name
+
+    @property
+    def module(self) -> nn.Module | None:
+        """What stands there."""
+        return self.parent._modules[self.key]
+
+    def put(self, module: nn.Module) -> None:
+        """Put another module there."""
+        # Not setattr, which a container of modules does not take for its numbers.
+        self.parent._modules[self.key] = module
+
+
+@dataclass(frozen=True)
+class KnownNorm:
+    """A norm of torch, PyG or graphnorms.
+
+    Args:
+        module: The norm.
         kind: The catalogue name of the same normalization.
         library: `"torch"`, `"PyG"` or `"graphnorms"`.
         channels: Its width; `None` where it takes any.
         settings: What our layer of the kind is built with, to be the same.
         reason: Why it cannot be exchanged; empty if it can.
-        caveat: What the new one does not do as it did; empty if there is nothing.
+        caveat: Known difference of our layer in behaviour, for the note; empty if there is none.
         without_bias: Whether it has a weight and no bias, though its kind may have one.
+        places: Where it stands in the model; more than one where that uses it several times.
     """
 
+    module: nn.Module
     kind: str
     library: str
     channels: int | None
     settings: Mapping[str, Any]
-    reason: str = ""
-    caveat: str = ""
-    without_bias: bool = False
+    reason: str
+    caveat: str
+    without_bias: bool
+    places: tuple[Place, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its names in the model, that of the first place first."""
+        return tuple(place.name for place in self.places)
+
+    @property
+    def name(self) -> str:
+        """Its name in the first place."""
+        return self.places[0].name
 
 
-def recognize(module: nn.Module) -> Known | None:
+def find_norms(model: nn.Module) -> tuple[list[KnownNorm], list[str]]:
+    """List the norms inside a module, in its order, each once.
+
+    Returns:
+        The norms, and the names of modules that are called norms and are none of those known.
+    """
+    places: dict[tuple[int, str], Place] = {}
+    found: dict[int, tuple[KnownNorm, list[Place]]] = {}
+    strangers: list[tuple[str, str]] = []
+    names: list[str] = []
+    for path, parent, key, child in _ways(model, Path(), (id(model),)):
+        known = recognize(child)
+        if known is None:
+            if _CALLED_NORM.search(type(child).__name__):
+                strangers.append((path.name, type(child).__name__))
+            continue
+        names.append(path.name)
+        place = places.get((id(parent), key))
+        if place is None:
+            place = places[id(parent), key] = Place(parent, key, [])
+            found.setdefault(id(child), (known, []))[1].append(place)
+        place.paths.append(path)
+    norms = [
+        replace(known, places=tuple(there), reason=known.reason or _reason_of(there))
+        for known, there in found.values()
+    ]
+    unknown = [
+        f"{name} ({kind})"
+        for name, kind in strangers
+        if not any(inner.startswith(f"{name}.") for inner in names)
+    ]
+    return norms, unknown
+
+
+def _ways(
+    module: nn.Module, path: Path, above: tuple[int, ...]
+) -> Iterator[tuple[Path, nn.Module, str, nn.Module]]:
+    """Go all ways to the modules inside, but not into norms: the way, parent, key and module."""
+    for key, child in module._modules.items():
+        if child is not None:
+            way = path.into(module, key)
+            yield way, module, key, child
+            if id(child) not in above and recognize(child) is None:
+                yield from _ways(child, way, (*above, id(child)))
+
+
+def _reason_of(places: list[Place]) -> str:
+    for place in places:
+        if isinstance(place.parent, _OF_SEQUENCES):
+            kind = type(place.parent).__name__
+            return f"{kind} works on (graphs, positions, channels), and uses its weights itself"
+    return ""
+
+
+def recognize(module: nn.Module) -> KnownNorm | None:
     """Find out what norm a module is; `None` for a module that is none."""
     for base in type(module).__mro__:
         found = _kind(base)
@@ -96,7 +216,8 @@ def recognize(module: nn.Module) -> Known | None:
         kind = "layer"
     elif kind == "group" and getattr(module, "mode", None) == "graph":
         kind = "group-graph"
-    return Known(
+    return KnownNorm(
+        module=module,
         kind=kind,
         library=library,
         channels=_channels(inner),
@@ -197,7 +318,7 @@ def takes_channels(layer: type[nn.Module]) -> bool:
     return "in_channels" in inspect.signature(layer).parameters
 
 
-def same(known: Known, **place: Any) -> nn.Module:
+def same(known: KnownNorm, **place: Any) -> nn.Module:
     """Build our layer that is what a known norm is.
 
     Args:
@@ -208,7 +329,44 @@ def same(known: Known, **place: Any) -> nn.Module:
     settings = dict(known.settings)
     if takes_channels(row.layer):
         settings["in_channels"] = known.channels
+    if "types" in row.needs:
+        settings["num_types"] = known.module.num_types
     layer = row.layer(**settings, **place)
     if known.without_bias:
         holder_of(layer).register_parameter("bias", None)
     return layer
+
+
+def resolve_norm(norm: str | nn.Module | None, channels: int, **arguments: Any) -> nn.Module | None:
+    """Build a norm from its name, as PyG's `normalization_resolver` does for its own.
+
+    For models of PyG, which look strings up among PyG's own classes alone. A catalogue name, with
+    arguments behind a colon or as keywords, gives the catalogue's layer: `"pair"`,
+    `"pair:scale=2"`, `"layer"` (of each node). The name of a class, `"PairNorm"` or
+    `"batch_norm"`, gives our layer of that name with PyG's defaults: `"LayerNorm"` is that of each
+    graph. Only a layer that takes it is given the number of channels: `"pair"` does not take it
+    for its scale. What is no string is returned as it is.
+
+    Args:
+        norm: The name; or a module, or `None`.
+        channels: Number of channels.
+        arguments: Handed to the layer.
+
+    Raises:
+        ValueError: There is no norm of that name, or it refuses its arguments.
+        TypeError: The layer does not take one of the arguments.
+    """
+    if not isinstance(norm, str):
+        return norm
+    name, given = parse_spec(norm)
+    if name not in CATALOG:
+        for row in CATALOG.values():
+            if _plain(row.layer.__name__) == _plain(name):
+                arguments = {**arguments, **given}
+                takes = takes_channels(row.layer)
+                return row.layer(channels, **arguments) if takes else row.layer(**arguments)
+    return make_norm(norm, channels, **arguments)
+
+
+def _plain(name: str) -> str:
+    return re.sub("[-_ ]", "", name.lower())

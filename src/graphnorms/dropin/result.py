@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from graphnorms.dropin.norms import recognize
-from graphnorms.dropin.slots import Slot
+from graphnorms.dropin.norms import Place, recognize
 
 
 @dataclass(frozen=True)
@@ -33,15 +32,6 @@ class Change:
         return self.names[0]
 
 
-@dataclass(frozen=True)
-class Exchange:
-    """What was put where, and what stood there before."""
-
-    slot: Slot
-    old: nn.Module
-    new: nn.Module
-
-
 class Replacement:
     """A model whose norms were exchanged; printed, a table of what was done.
 
@@ -51,8 +41,8 @@ class Replacement:
             stands in several places), `old`, `new` (`None` where it was left) and `note`, what
             was carried over or why it was left.
         notes: What else there is to know, in sentences.
-        exchanges: What was put where.
-        detach: How to take the hooks away.
+        exchanged: The places of norms, with what stood there before and what stands there now.
+        steps: How to take back what was done besides, in order.
 
     Attributes:
         model, changes, notes: As given.
@@ -61,16 +51,16 @@ class Replacement:
     def __init__(
         self,
         model: nn.Module,
-        changes: tuple[Change, ...],
-        notes: tuple[str, ...],
-        exchanges: Sequence[Exchange],
-        detach: Sequence[Callable[[], None]],
+        changes: Sequence[Change],
+        notes: Sequence[str],
+        exchanged: Sequence[tuple[Place, nn.Module, nn.Module]],
+        steps: Sequence[Callable[[], None]],
     ) -> None:
         self.model = model
-        self.changes = changes
-        self.notes = notes
-        self._exchanges = exchanges
-        self._detach = detach
+        self.changes = tuple(changes)
+        self.notes = tuple(notes)
+        self._exchanged = exchanged
+        self._steps = steps
         self._undone = False
 
     @property
@@ -94,16 +84,16 @@ class Replacement:
         """
         if self._undone:
             raise ValueError("undo was called before, and the old norms stand in the model")
-        for exchange in self._exchanges:
-            if exchange.slot.module is not exchange.new:
+        for place, _, new in self._exchanged:
+            if place.module is not new:
                 raise ValueError(
-                    f"{exchange.slot.name} was exchanged again since; undo the later one first"
+                    f"{place.name} was exchanged again since; undo the later one first"
                 )
-        for exchange in self._exchanges:
-            exchange.slot.put(exchange.old)
-            if exchange.new is self.model:
-                self.model = exchange.old
-        for step in reversed(self._detach):
+        for place, old, new in self._exchanged:
+            place.put(old)
+            if new is self.model:
+                self.model = old
+        for step in reversed(self._steps):
             step()
         self._undone = True
         return self.model

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import graphnorms as gn
 from graphnorms.bench.pyg import load
-from graphnorms.dropin.context import current
+from graphnorms.dropin.batch_of import current
 from tests.unit.dropin.models import WIDTH, OfData, by_graph, minibatch, standardized
 
 NODES = minibatch(ascending=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import torch
 from torch import nn
 
-from graphnorms.dropin.giving import Giver
-from graphnorms.dropin.norms import Known, holder_of, same
+from graphnorms.dropin.hooks import NormHook
+from graphnorms.dropin.norms import KnownNorm, holder_of, recognize, same
 
 _AFFINE: Final = frozenset({
     "batch", "layer", "layer-graph", "instance", "graph", "rms", "group", "group-graph", "power",
@@ -44,9 +44,7 @@ def owners_in(model: nn.Module) -> Owners:
     return owners
 
 
-def carry_over(
-    old: nn.Module, was: Known, new: nn.Module, now: Known | None, owners: Owners, keep: bool = True
-) -> str:
+def carry_over(old: KnownNorm, new: nn.Module, owners: Owners, keep: bool = True) -> str:
     """Hand on what means the same, and say in words what was handed on and what was not.
 
     Between norms of one kind that is all parameters and statistics, between others weight and
@@ -55,44 +53,39 @@ def carry_over(
 
     Args:
         old: The norm that goes.
-        was: What is known of it.
         new: The norm that comes.
-        now: What is known of it; `None` for a module that is no norm of those known.
         owners: Who has which parameter.
         keep: Whether parameters and statistics are handed on.
     """
-    if old in set(new.modules()):
+    if old.module in set(new.modules()):
         return "everything: it holds the old norm"
-    before, after = _tensors(old), _tensors(new)
-    kept: list[str] = []
-    lost: list[str] = []
+    now = recognize(new)
+    before, after = _tensors(old.module), _tensors(new)
+    alike = now is not None and old.kind == now.kind
+    affine = now is not None and old.kind in _AFFINE and now.kind in _AFFINE
+    wanted: tuple[str, ...] = ()
+    if keep:
+        wanted = tuple(before) if alike else _WEIGHTS if affine else ()
+    kept, lost, ties, ended = _hand_on(before, after, wanted, old.module, owners)
     if not keep:
         text = "nothing: keep_parameters=False"
     elif now is None:
         text = "nothing: its parameters are its own"
-    elif was.kind == now.kind or (was.kind in _AFFINE and now.kind in _AFFINE):
-        kept, lost = _in_both(before, after, alike=was.kind == now.kind)
-        text = _listed([_word(name) for name in kept]) or "nothing to keep"
-        if was.kind == now.kind and kept and not lost:
+    elif alike or affine:
+        text = _listed(kept) or "nothing to keep"
+        if alike and kept and not lost:
             text = "everything"
     else:
         text = "nothing: its parameters mean something else" if before else "nothing to keep"
-    ties = _hand_on(kept, before, after, {id(module) for module in old.modules()}, owners)
-    also = _hand_on_hooks(old, new) + _hand_on_attributes(old, was, new)
+    also = _hand_on_hooks(old.module, new) + _hand_on_attributes(old, new)
     if text == "everything":
         also = []
-    lost += ties.lost
-    lost += _hooks_left(old, new)
-    text += "".join(f"; {words}" for words in ties.kept)
-    if was.without_bias and "bias" in after:
+    text += "".join(f"; {words}" for words in ties)
+    if old.without_bias and "bias" in after:
         text += "; its bias is new"
     text += f"; also {_listed(also)}" if also else ""
+    lost += [*ended, *_hooks_left(old.module, new)]
     return f"{text}; not {_listed(lost)}" if lost else text
-
-
-class _Ties(NamedTuple):
-    kept: list[str]
-    lost: list[str]
 
 
 _Tensors = dict[str, tuple[dict[str, Any], str]]
@@ -109,19 +102,46 @@ def _tensors(norm: nn.Module) -> _Tensors:
     }
 
 
-def _in_both(before: _Tensors, after: _Tensors, *, alike: bool) -> tuple[list[str], list[str]]:
-    """List what both norms have, and what only the old one has; if not alike, weight and bias."""
+def _hand_on(
+    before: _Tensors, after: _Tensors, wanted: tuple[str, ...], old: nn.Module, owners: Owners
+) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Copy tensors, with all that is set on them; what is tied to another module is not copied.
+
+    Returns:
+        In words: the tensors that were handed on, those that were not though others are, the ties
+        that were kept, and what is not as it was of a tensor that was handed on or tied.
+    """
     kept: list[str] = []
     lost: list[str] = []
+    kept_ties: list[str] = []
+    ended: list[str] = []
+    inside = set(old.modules())
     for name, (named, key) in before.items():
-        if not alike and name not in _WEIGHTS:
-            if key not in _WEIGHTS:
-                lost.append(name)
-            continue
+        tensor, word = named[key], _word(name)
+        tied = [words for module, words in owners.get(id(tensor), ()) if module not in inside]
+        tie = [f"{word} tied to {' and '.join(tied)}"] if tied else []
         there, other = after.get(name, ({}, ""))
-        same_shape = other and there[other].shape == named[key].shape
-        (kept if same_shape else lost).append(name)
-    return kept, [_word(name) for name in lost]
+        new = there.get(other)
+        if name not in wanted or new is None or new.shape != tensor.shape:
+            if name in wanted or (wanted and key not in _WEIGHTS):
+                lost.append(word)
+            ended += tie
+            continue
+        kept.append(word)
+        if tied and new.dtype == tensor.dtype and new.device == tensor.device:
+            there[other] = tensor
+            kept_ties += tie
+            continue
+        with torch.no_grad():
+            new.copy_(tensor)
+        if not isinstance(tensor, nn.Parameter):
+            continue
+        new.requires_grad_(tensor.requires_grad)
+        new.__dict__.update(vars(tensor))
+        ended += tie
+        if tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
+            ended.append(f"the hooks of {word}")
+    return kept, lost, kept_ties, ended
 
 
 def _word(name: str) -> str:
@@ -132,37 +152,6 @@ def _word(name: str) -> str:
 
 def _listed(words: list[str]) -> str:
     return " and ".join(dict.fromkeys(words))
-
-
-def _hand_on(
-    names: list[str], before: _Tensors, after: _Tensors, old: set[int], owners: Owners
-) -> _Ties:
-    """Copy tensors, with all that is set on them; what is tied to another module is not copied."""
-    kept: list[str] = []
-    lost: list[str] = []
-    for name, (named, key) in before.items():
-        tensor = named[key]
-        ties = [words for module, words in owners.get(id(tensor), ()) if id(module) not in old]
-        tie = f"{_word(name)} tied to {' and '.join(ties)}"
-        if name not in names:
-            lost += [tie] if ties else []
-            continue
-        there, other = after[name]
-        new = there[other]
-        if ties and new.dtype == tensor.dtype and new.device == tensor.device:
-            there[other] = tensor
-            kept.append(tie)
-            continue
-        with torch.no_grad():
-            new.copy_(tensor)
-        if not isinstance(tensor, nn.Parameter):
-            continue
-        new.requires_grad_(tensor.requires_grad)
-        new.__dict__.update(vars(tensor))
-        lost += [tie] if ties else []
-        if tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
-            lost.append(f"the hooks of {_word(name)}")
-    return _Ties(kept, lost)
 
 
 def _hand_on_hooks(old: nn.Module, new: nn.Module) -> list[str]:
@@ -192,25 +181,25 @@ def _hooks_left(old: nn.Module, new: nn.Module) -> list[str]:
 
 
 def _is_of_user(hook: Any) -> bool:
-    return not isinstance(getattr(hook, "__self__", None), Giver)
+    return not isinstance(getattr(hook, "__self__", None), NormHook)
 
 
-def _hand_on_attributes(old: nn.Module, was: Known, new: nn.Module) -> list[str]:
+def _hand_on_attributes(old: KnownNorm, new: nn.Module) -> list[str]:
     """Set on the new norm what was set on the old one and is nothing that such norms have."""
-    if was.library == "graphnorms":
-        usual = set(vars(same(was)))
+    if old.library == "graphnorms":
+        usual = set(vars(same(old)))
     else:
         usual = {
             name
-            for base in type(old).__mro__
+            for base in type(old.module).__mro__
             if base is not nn.Module and "__init__" in vars(base)
             for name in inspect.signature(vars(base)["__init__"]).parameters
         }
     names = [
         name
-        for name in vars(old)
+        for name in vars(old.module)
         if not (name.startswith("_") or name in usual or hasattr(new, name))
     ]
     for name in names:
-        setattr(new, name, vars(old)[name])
+        setattr(new, name, vars(old.module)[name])
     return [f"attribute {name}" for name in names]

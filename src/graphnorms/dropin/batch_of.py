@@ -1,7 +1,8 @@
-"""What the arguments of a call say of the batch."""
+"""Which graph every row belongs to: what a call is given, and what holds while it runs."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -9,9 +10,177 @@ import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.dropin.context import Other, is_batch, is_vector
-from graphnorms.segments import Segments
+from graphnorms.segments import Segments, described
 from graphnorms.tracing import is_traced
+
+Graphs = Tensor | Segments | Mapping[Any, Any]
+"""The graph of every row; of models with node types, the same by type."""
+
+
+class GivenBatch(NamedTuple):
+    """A batch that a call was given, or an object in it that is one graph."""
+
+    name: str = "batch"
+    """What it is called where it was found."""
+    batch: Graphs | None = None
+    """`None` where there is a `ptr`, and for one graph."""
+    held_size: Any = None
+    """A tensor with as many rows as there are graphs, or the same by type; `None` where nobody
+    has said how many. `torch.compile` would make a Python int a constant, and compile again for
+    every other one; the shape of a tensor is an argument."""
+    ptr: Tensor | None = None
+    """Offsets of the graphs, where there is no `batch`."""
+    like: Tensor | None = None
+    """Of an object that is one graph, a tensor with its rows."""
+
+
+ONE_GRAPH: Final = GivenBatch()
+
+
+class Frame(NamedTuple):
+    """What holds of the batch during one call or one `with`; a stack of them, innermost first."""
+
+    given: GivenBatch
+    others: tuple[GivenBatch, ...]
+    """Batches that came with it: one may describe the rows of a norm as well."""
+    missing: str
+    """Why nothing is known, in words; empty where something is."""
+    by_hand: bool
+    """Whether it was given by hand; then no other counts."""
+    owner: object
+    """Who has put the frame here, and takes it away."""
+    outer: Frame | None
+
+
+_stack: Final = threading.local()
+"""Its `top` is the innermost frame of this thread.
+
+Not a context variable: `torch.compile` follows what hooks do to a `threading.local`, but not to a
+`ContextVar`.
+"""
+
+
+def current() -> Frame | None:
+    """Return the innermost frame, `None` outside of all."""
+    return getattr(_stack, "top", None)
+
+
+def prepare() -> None:
+    """Have this thread's stack begin to exist, before a compiled call guards on its absence."""
+    _stack.top = current()
+
+
+def push(
+    owner: object,
+    given: GivenBatch,
+    others: tuple[GivenBatch, ...] = (),
+    *,
+    missing: str = "",
+    by_hand: bool = False,
+) -> None:
+    """Put a frame on top."""
+    _stack.top = Frame(given, others, missing, by_hand, owner, current())
+
+
+def push_again(owner: object, top: Frame, others: tuple[GivenBatch, ...]) -> None:
+    """Put what the innermost frame says on top once more, so that its owner takes away its own.
+
+    Args:
+        owner: Who puts it there.
+        top: The innermost frame.
+        others: More batches that may be meant, unless it was said by hand which one is.
+    """
+    others = top.others if top.by_hand else (*top.others, *others)
+    push(owner, top.given, others, missing=top.missing, by_hand=top.by_hand)
+
+
+def pop(owner: object) -> None:
+    """Take the frame of an owner away, if it is the innermost."""
+    top = current()
+    if top is not None and top.owner is owner:
+        _stack.top = top.outer
+
+
+class batch:
+    """Say by hand which graph every row belongs to, for the norms that `replace_norms` has put in.
+
+    Needed where a model is neither given `batch` nor a `Data` object, or where a part of it is
+    called by itself. What a model is given in a call of its own comes first within that call.
+    It holds in the thread in which it was entered, until the end of the block, however that comes
+    about; blocks nest.
+
+        with graphnorms.batch(data.batch, data.num_graphs):
+            out = model.encode(data.x, data.edge_index)
+
+    Args:
+        batch: The graph of every row, `(rows,)` integer, or a `Segments`; for a model with node
+            types a mapping from the type to either; `None` to say that all rows are one graph.
+        batch_size: Number of graphs; of a model with node types one number for all, or by type.
+
+    Raises:
+        ValueError: `batch` is none of these.
+    """
+
+    def __init__(
+        self, batch: Tensor | Segments | Mapping[Any, Any] | None, batch_size: Any = None
+    ) -> None:
+        for part in batch.values() if isinstance(batch, Mapping) else (batch,):
+            if part is not None and not is_batch(part):
+                raise ValueError(
+                    f"batch is {described(part)}, expected a vector of integers, a Segments, a "
+                    "mapping from node types to these, or None for one graph"
+                )
+        self._given = GivenBatch("batch", batch, _held(batch_size, batch))
+
+    def __enter__(self) -> None:
+        push(self, self._given, by_hand=True)
+
+    def __exit__(self, *error: object) -> None:
+        pop(self)
+
+
+def _held(size: Any, like: Any) -> Any:
+    if isinstance(size, Mapping):
+        return {kind: _held(number, like) for kind, number in size.items()}
+    if size is None or isinstance(like, Segments):
+        return None
+    if isinstance(like, Tensor):
+        return like.new_empty((size, 0))
+    return torch.empty((size, 0))
+
+
+def size_of(held: Any) -> Any:
+    """Return the number of graphs from the tensor that holds it."""
+    return None if held is None else held.shape[0]
+
+
+def rows_of(batch: Any, like: Tensor | None = None) -> int | None:
+    """Return how many rows a batch describes; one that is `None`, those of `like`."""
+    if batch is None:
+        return None if like is None else like.shape[0]
+    if isinstance(batch, Segments):
+        return batch.num_rows
+    return batch.shape[0] if isinstance(batch, Tensor) else None
+
+
+def is_vector(value: Any) -> bool:
+    """Whether a value is a vector of integers."""
+    return (
+        isinstance(value, Tensor)
+        and value.dim() == 1
+        and not value.is_floating_point()
+        and value.dtype != torch.bool
+    )
+
+
+def is_batch(value: Any) -> bool:
+    """Whether a value can say which graph rows belong to, or does by type."""
+    if isinstance(value, Mapping):
+        return bool(value) and all(map(is_batch, value.values()))
+    return isinstance(value, Segments) or is_vector(value)
+
+
+# What the arguments of a call say of it.
 
 _BATCHES: Final = ("batch", "batch_dict")
 _OF_OBJECTS: Final = ("data", "graph", "graphs", "g", "inputs", "sample")
@@ -33,26 +202,17 @@ _OF_SOMETHING_ELSE: Final = frozenset({
 class Found(NamedTuple):
     """What was found in the arguments of a call, or in one of them."""
 
-    batch: Any = None
-    batch_size: Any = None
-    ptr: Tensor | None = None
-    name: str = "batch"
-    """What the batch is called."""
-    single: tuple[Other, ...] = ()
+    given: GivenBatch | None = None
+    single: tuple[GivenBatch, ...] = ()
     """Objects that hold a graph and no batch: each is a single graph."""
     doubt: str = ""
     """In words, what may hold a batch, where no batch was found."""
     yields: bool = False
     """Whether the doubt gives way to an object that says that it is a single graph."""
-    others: tuple[Other, ...] = ()
+    others: tuple[GivenBatch, ...] = ()
     """Vectors that are called like a batch; nothing but a batch is used as one."""
-    vectors: tuple[Other, ...] = ()
+    vectors: tuple[GivenBatch, ...] = ()
     """Vectors of integers that are called anything else."""
-
-    @property
-    def given(self) -> bool:
-        """Whether there is a batch."""
-        return self.batch is not None or self.ptr is not None
 
 
 _NOTHING: Final = Found()
@@ -64,9 +224,9 @@ def look_through(values: Mapping[str, Any]) -> Found:
     Args:
         values: The arguments by name.
     """
-    found = _by_name(values)
-    taken = () if found is None else (*_BATCHES, "ptr", "batch_size")
-    parts = [] if found is None else [found]
+    given = _by_name(values)
+    taken = () if given is None else (*_BATCHES, "ptr", "batch_size")
+    parts = [] if given is None else [Found(given)]
     parts += [_in(name, value) for name, value in values.items() if name not in taken]
     return _together(parts, pairs=sum(map(_is_of_edges, values)) > 1)
 
@@ -89,7 +249,7 @@ def _is_of_edges(name: str) -> bool:
     return name.startswith(("edge_index", "adj")) and not name.endswith("_dict")
 
 
-def _by_name(values: Mapping[str, Any], called: str = "{}") -> Found | None:
+def _by_name(values: Mapping[str, Any], called: str = "{}") -> GivenBatch | None:
     """Find `batch`, `batch_size` and `ptr` among named values; `called` has a place for a name."""
     batch, by_type, ptr = values.get("batch"), values.get("batch_dict"), values.get("ptr")
     batch = batch if is_batch(batch) else by_type if is_batch(by_type) else None
@@ -100,7 +260,8 @@ def _by_name(values: Mapping[str, Any], called: str = "{}") -> Found | None:
     if size is None and ptr is not None and not isinstance(batch, Segments):
         size = ptr.shape[0] - 1
     name = "ptr" if batch is None else "batch_dict" if batch is by_type else "batch"
-    return Found(batch, size, ptr, called.format(name))
+    held = _held(size, batch if ptr is None else ptr)
+    return GivenBatch(called.format(name), batch, held, ptr)
 
 
 def _together(parts: list[Found], *, pairs: bool = False) -> Found:
@@ -114,15 +275,14 @@ def _together(parts: list[Found], *, pairs: bool = False) -> Found:
         pairs: Whether there are the edges of two graphs: then any vector of integers may be a
             batch.
     """
-    single = tuple(other for part in parts for other in part.single)
+    single = tuple(graph for part in parts for graph in part.single)
     others = tuple(other for part in parts for other in part.others)
-    vectors = tuple(other for part in parts for other in part.vectors)
-    given = [part for part in parts if part.given]
+    vectors = tuple(vector for part in parts for vector in part.vectors)
+    given = [part.given for part in parts if part.given is not None]
     if given:
-        first = given[0]
-        rest = [Other(part.name, part.batch) for part in given[1:] if part.batch is not None]
+        rest = [batch for batch in given[1:] if batch.batch is not None]
         others = (*others, *(vectors if pairs else ()), *rest, *single)
-        return first._replace(others=others, vectors=vectors)
+        return Found(given[0], others=others, vectors=vectors)
     doubt = " and ".join(part.doubt for part in parts if part.doubt)
     yields = all(part.yields for part in parts if part.doubt) and not any(
         _may_group(vector.batch, graph.like) for vector in vectors for graph in single
@@ -140,14 +300,14 @@ def _in(name: str, value: Any, depth: int = 2) -> Found:
             return Found(doubt=f"{name} of {tuple(value.shape)}") if dense else _NOTHING
         if _is_of_something_else(name):
             return _NOTHING
-        words, vector = f"{name}, a vector of integers", (Other(name, value),)
+        words, vector = f"{name}, a vector of integers", (GivenBatch(name, value),)
         if is_like_batch(name) and not name.endswith("]"):  # not for being inside of a `batch`
             return Found(doubt=words, others=vector)
         return Found(doubt=words, yields=True, vectors=vector)
     if value is None or isinstance(value, int | float | str):
         return _NOTHING
     if isinstance(value, Segments):
-        return Found(value, name=name)
+        return Found(GivenBatch(name, value))
     if isinstance(value, Mapping):
         return _in_mapping(name, value, depth)
     if isinstance(value, tuple | list):
@@ -160,28 +320,29 @@ def _in(name: str, value: Any, depth: int = 2) -> Found:
 
 
 def _in_mapping(name: str, value: Mapping[Any, Any], depth: int) -> Found:
-    found = _by_name(value, f"{name}['{{}}']")
-    parts = [_looked_through(value, f"{name}[{{!r}}]")]
+    given = _by_name(value, f"{name}['{{}}']")
+    parts = [] if given is None else [Found(given)]
+    parts += [_in_fields(value, f"{name}[{{!r}}]")]
     if depth:
         parts += [
             _in(f"{name}[{key!r}]", part, depth - 1)
             for key, part in value.items()
             if not (isinstance(part, Tensor) or key in _BATCHES)
         ]
-    return _together(parts if found is None else [found, *parts])
+    return _together(parts)
 
 
 def _in_object(name: str, value: Any) -> Found:
     batch = _attribute(value, "batch", _ABSENT)
-    inside = _looked_through(_fields(value), f"{name}.{{}}")
-    found = _by_name({"batch": batch, "ptr": _attribute(value, "ptr")}, f"{name}.{{}}")
-    if found is not None:
-        return found._replace(others=inside.others)
+    inside = _in_fields(_fields(value), f"{name}.{{}}")
+    given = _by_name({"batch": batch, "ptr": _attribute(value, "ptr")}, f"{name}.{{}}")
+    if given is not None:
+        return Found(given, others=inside.others)
     by_type = _attribute(value, "batch_dict")  # HeteroData
     if is_batch(by_type):
         offsets = _attribute(value, "ptr_dict") or {}
         sizes = {kind: ptr.shape[0] - 1 for kind, ptr in offsets.items()}
-        return Found(by_type, sizes, name=f"{name}.batch_dict")
+        return Found(GivenBatch(f"{name}.batch_dict", by_type, _held(sizes, by_type)))
     kind = type(value).__name__
     graphs = _attribute(value, "num_graphs")
     if isinstance(graphs, int) and graphs > 1:
@@ -190,7 +351,7 @@ def _in_object(name: str, value: Any) -> Found:
     if inside.doubt:
         return inside
     if batch is None or any(_attribute(value, edges) is not None for edges in _OF_EDGES):
-        return Found(single=(Other(name, None, _fields(value).get("x")),))
+        return Found(single=(GivenBatch(name, like=_fields(value).get("x")),))
     return _NOTHING if kind in _WITHOUT_BATCH else Found(doubt=f"{name}, a {kind}", yields=True)
 
 
@@ -201,12 +362,12 @@ def _fields(value: Any) -> Mapping[str, Any]:
     return fields
 
 
-def _looked_through(fields: Mapping[Any, Any], called: str) -> Found:
+def _in_fields(fields: Mapping[Any, Any], called: str) -> Found:
     """Find what may be a batch among what an object holds under other names."""
     tensors = {key: part for key, part in fields.items() if isinstance(part, Tensor)}
     features = [part for part in tensors.values() if part.dim() > 1 and part.is_floating_point()]
     doubts: list[str] = []
-    others: list[Other] = []
+    others: list[GivenBatch] = []
     for key, part in tensors.items():
         name, words = str(key), called.format(key)
         if not is_vector(part):
@@ -215,7 +376,7 @@ def _looked_through(fields: Mapping[Any, Any], called: str) -> Found:
         elif name in _BATCHES:
             continue
         elif is_like_batch(name):
-            others.append(Other(words, part))
+            others.append(GivenBatch(words, part))
             doubts.append(words)
         elif not _is_of_something_else(name) and any(_may_group(part, x) for x in features):
             doubts.append(f"{words}, a vector of integers")
@@ -230,7 +391,7 @@ def _is_dense(name: str, value: Tensor) -> bool:
     return is_mask or (value.dim() > 2 and value.shape[0] != 1)
 
 
-def _may_group(vector: Tensor, like: Tensor | None) -> bool:
+def _may_group(vector: Any, like: Tensor | None) -> bool:
     """Whether a vector of integers groups the rows of a tensor, as a batch does in ascending order.
 
     Numbers of nodes, of classes and the like are not taken for one: it begins at 0, goes up in
