@@ -34,26 +34,21 @@ class GivenBatch(NamedTuple):
     """Of an object that is one graph, a tensor with its rows."""
 
 
-ONE_GRAPH: Final = GivenBatch()
-
-
 class Frame(NamedTuple):
-    """What holds of the batch during one call or one `with`; a stack of them, innermost first."""
+    """What holds of the batch during one call or one `with`."""
 
-    given: GivenBatch
-    others: tuple[GivenBatch, ...]
+    given: GivenBatch = GivenBatch()
+    """The batch; as it is without arguments, one graph."""
+    others: tuple[GivenBatch, ...] = ()
     """Batches that came with it: one may describe the rows of a norm as well."""
-    missing: str
+    missing: str = ""
     """Why nothing is known, in words; empty where something is."""
-    by_hand: bool
+    by_hand: bool = False
     """Whether it was given by hand; then no other counts."""
-    owner: object
-    """Who has put the frame here, and takes it away."""
-    outer: Frame | None
 
 
 _stack: Final = threading.local()
-"""Its `top` is the innermost frame of this thread.
+"""Its `top` is the innermost frame of this thread, who has put it there, and what was the top then.
 
 Not a context variable: `torch.compile` follows what hooks do to a `threading.local`, but not to a
 `ContextVar`.
@@ -62,43 +57,25 @@ Not a context variable: `torch.compile` follows what hooks do to a `threading.lo
 
 def current() -> Frame | None:
     """Return the innermost frame, `None` outside of all."""
-    return getattr(_stack, "top", None)
+    top = getattr(_stack, "top", None)
+    return None if top is None else top[0]
 
 
 def prepare() -> None:
     """Have this thread's stack begin to exist, before a compiled call guards on its absence."""
-    _stack.top = current()
+    _stack.top = getattr(_stack, "top", None)
 
 
-def push(
-    owner: object,
-    given: GivenBatch,
-    others: tuple[GivenBatch, ...] = (),
-    *,
-    missing: str = "",
-    by_hand: bool = False,
-) -> None:
+def push(owner: object, frame: Frame) -> None:
     """Put a frame on top."""
-    _stack.top = Frame(given, others, missing, by_hand, owner, current())
-
-
-def push_again(owner: object, top: Frame, others: tuple[GivenBatch, ...]) -> None:
-    """Put what the innermost frame says on top once more, so that its owner takes away its own.
-
-    Args:
-        owner: Who puts it there.
-        top: The innermost frame.
-        others: More batches that may be meant, unless it was said by hand which one is.
-    """
-    others = top.others if top.by_hand else (*top.others, *others)
-    push(owner, top.given, others, missing=top.missing, by_hand=top.by_hand)
+    _stack.top = (frame, owner, getattr(_stack, "top", None))
 
 
 def pop(owner: object) -> None:
     """Take the frame of an owner away, if it is the innermost."""
-    top = current()
-    if top is not None and top.owner is owner:
-        _stack.top = top.outer
+    top = getattr(_stack, "top", None)
+    if top is not None and top[1] is owner:
+        _stack.top = top[2]
 
 
 class batch:
@@ -130,10 +107,10 @@ class batch:
                     f"batch is {described(part)}, expected a vector of integers, a Segments, a "
                     "mapping from node types to these, or None for one graph"
                 )
-        self._given = GivenBatch("batch", batch, _held(batch_size, batch))
+        self._frame = Frame(GivenBatch("batch", batch, _held(batch_size, batch)), by_hand=True)
 
     def __enter__(self) -> None:
-        push(self, self._given, by_hand=True)
+        push(self, self._frame)
 
     def __exit__(self, *error: object) -> None:
         pop(self)

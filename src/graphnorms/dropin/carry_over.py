@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from graphnorms.dropin.hooks import NormHook
-from graphnorms.dropin.norms import KnownNorm, holder_of, recognize, same
+from graphnorms.dropin.norms import KnownNorm, has_parameter, holder_of, recognize, same
 
 _AFFINE: Final = frozenset({
     "batch", "layer", "layer-graph", "instance", "graph", "rms", "group", "group-graph", "power",
@@ -85,7 +85,9 @@ def carry_over(old: KnownNorm, new: nn.Module, owners: Owners, keep: bool = True
         text += "; its bias is new"
     text += f"; also {_listed(also)}" if also else ""
     lost += [*ended, *_hooks_left(old.module, new)]
-    return f"{text}; not {_listed(lost)}" if lost else text
+    text += f"; not {_listed(lost)}" if lost else ""
+    caveat = _caveat(old, new)
+    return f"{text}; {caveat}" if caveat else text
 
 
 _Tensors = dict[str, tuple[dict[str, Any], str]]
@@ -167,6 +169,19 @@ def _hand_on_hooks(old: nn.Module, new: nn.Module) -> list[str]:
     if old._is_full_backward_hook is not None:
         new._is_full_backward_hook = old._is_full_backward_hook
     return ["hooks"]
+
+
+def _caveat(old: KnownNorm, new: nn.Module) -> str:
+    """Say what our layers do otherwise than the old norm; empty if there is nothing."""
+    if isinstance(old.module, nn.InstanceNorm1d):
+        return "torch's takes (nodes, channels) for one sequence and normalizes each row"
+    of_parameters = old.kind in ("graph", "layer-graph") and has_parameter(old.module, "weight")
+    if old.library == "PyG" and of_parameters:
+        return "PyG's returns float32 for bfloat16, as under autocast, and ours bfloat16"
+    is_shared = getattr(new, "process_group", None) is not None
+    if isinstance(old.module, nn.SyncBatchNorm) and not is_shared:
+        return "not its synchronization over ranks"
+    return ""
 
 
 def _hooks_left(old: nn.Module, new: nn.Module) -> list[str]:

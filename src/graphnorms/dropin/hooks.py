@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 from torch.utils.module_tracker import ModuleTracker
 
 from graphnorms.dropin.batch_of import (
-    ONE_GRAPH,
     Found,
     Frame,
     current,
@@ -25,7 +24,6 @@ from graphnorms.dropin.batch_of import (
     pop,
     prepare,
     push,
-    push_again,
     rows_of,
     size_of,
 )
@@ -98,18 +96,20 @@ class Watch:
         values = {**dict(zip(self.names, args, strict=False)), **kwargs}
         for i in range(len(self.names), len(args)):
             values[f"argument {i}"] = args[i]
-        found, top = look_through(values), current()
+        found, outer = look_through(values), current()
         if found.given is not None:
-            push(self, found.given, found.others)
-        elif top is not None:
-            push_again(self, top, found.others)
+            push(self, Frame(found.given, found.others))
+        elif outer is not None:
+            # Once more, and not left as it is: a model that calls itself takes away its own.
+            others = outer.others if outer.by_hand else (*outer.others, *found.others)
+            push(self, outer._replace(others=others))
         elif found.single:
-            push(self, ONE_GRAPH)
+            push(self, Frame())
         elif self.root:
             alone = self.single_graph
             if alone is None:
                 alone = not (self.has_place or found.doubt)
-            push(self, ONE_GRAPH, missing="" if alone else self._missing(found))
+            push(self, Frame(missing="" if alone else self._missing(found)))
 
     def leave(self) -> None:
         """Forget it."""
@@ -514,7 +514,7 @@ def call_once(model: nn.Module, example: Any, norms: list[KnownNorm]) -> dict[in
 
 def _sizes(frame: Frame | None) -> tuple[tuple[int, ...], int | None]:
     """Return how many rows the batch of a frame has, by type, and how many graphs."""
-    given = ONE_GRAPH if frame is None else frame.given
+    given = (frame or Frame()).given
     batch = given.batch
     if batch is None:
         if given.ptr is None:

@@ -122,7 +122,6 @@ class KnownNorm:
         channels: Its width; `None` where it takes any.
         settings: What our layer of the kind is built with, to be the same.
         reason: Why it cannot be exchanged; empty if it can.
-        caveat: Known difference of our layer in behaviour, for the note; empty if there is none.
         without_bias: Whether it has a weight and no bias, though its kind may have one.
         places: Where it stands in the model; more than one where that uses it several times.
     """
@@ -133,7 +132,6 @@ class KnownNorm:
     channels: int | None
     settings: Mapping[str, Any]
     reason: str
-    caveat: str
     without_bias: bool
     places: tuple[Place, ...] = ()
 
@@ -223,8 +221,8 @@ def recognize(module: nn.Module) -> KnownNorm | None:
         channels=_channels(inner),
         settings=_settings(kind, inner, module),
         reason=_reason(module, base, kind),
-        caveat=_caveat(module, kind, library),
-        without_bias=_parameter(inner, "weight") and inner._parameters.get("bias", inner) is None,
+        without_bias=has_parameter(inner, "weight")
+        and inner._parameters.get("bias", inner) is None,
     )
 
 
@@ -262,14 +260,6 @@ def _settings(kind: str, inner: nn.Module, module: nn.Module) -> dict[str, Any]:
     return settings
 
 
-def _caveat(module: nn.Module, kind: str, library: str) -> str:
-    if isinstance(module, nn.InstanceNorm1d):
-        return "torch's takes (nodes, channels) for one sequence and normalizes each row"
-    if library == "PyG" and kind in ("graph", "layer-graph") and _parameter(module, "weight"):
-        return "PyG's returns float32 for bfloat16, as under autocast, and ours bfloat16"
-    return "not its synchronization over ranks" if isinstance(module, nn.SyncBatchNorm) else ""
-
-
 def _reason(module: nn.Module, base: type, kind: str) -> str:
     if is_of_images(module):
         return "it normalizes images, (entries, channels, height, width)"
@@ -285,12 +275,13 @@ def _reason(module: nn.Module, base: type, kind: str) -> str:
         return f"it normalizes over the last {len(shape)} dimensions, {tuple(shape)}"
     holder = holder_of(module)
     for name in ("weight", "bias"):
-        if isinstance(getattr(holder, name, None), Tensor) and not _parameter(holder, name):
+        if isinstance(getattr(holder, name, None), Tensor) and not has_parameter(holder, name):
             return f"its {name} is computed: parametrized, pruned or normalized; end that before"
     return ""
 
 
-def _parameter(holder: nn.Module, name: str) -> bool:
+def has_parameter(holder: nn.Module, name: str) -> bool:
+    """Whether a module has a parameter of its own under a name, and not what is computed."""
     return holder._parameters.get(name) is not None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import fnmatch
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, Final
@@ -12,20 +13,17 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from graphnorms.dropin.carry_over import carry_over, owners_in
-from graphnorms.dropin.hooks import Call, Detach, NormHook, call_once, watch_model, withdraw
+from graphnorms.dropin.hooks import Call, Detach, NormHook, call_once, watch_model
 from graphnorms.dropin.norms import (
     KnownNorm,
     Path,
-    Place,
-    find_norms,
     is_of_images,
     is_per_graph,
     recognize,
     same,
     takes_channels,
 )
-from graphnorms.dropin.result import Change, Replacement
+from graphnorms.dropin.result import Replacement
 from graphnorms.kernels.ranks import Group, as_ranks
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG
@@ -42,66 +40,6 @@ Where = str | Callable[[str, nn.Module], bool]
 
 SAME: Final = "same"
 _WRAPPERS: Final = ("DistributedDataParallel", "FullyShardedDataParallel")
-
-
-class Exchange:
-    """The norms of a model while they are exchanged.
-
-    Args:
-        model: The model.
-
-    Attributes:
-        model: The module that holds the norms: the model, or a container of a model that is a norm.
-        norms: The norms, in the order of the model.
-        unknown: The names of modules that are called norms and are none of those known.
-        owners: Who had which parameter before.
-        undo: How to take back what was done besides, in order.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.is_norm = recognize(model) is not None
-        self.model = nn.ModuleDict({type(model).__name__: model}) if self.is_norm else model
-        self.norms, self.unknown = find_norms(self.model)
-        self.owners = owners_in(self.model)
-        self.undo: list[Detach] = []
-        self._changes: list[Change] = []
-        self._exchanged: list[tuple[Place, nn.Module, nn.Module]] = []
-        if not self.norms:
-            by_hand = f", but these, to be exchanged by hand: {', '.join(self.unknown)}"
-            raise ValueError(
-                f"{type(model).__name__} holds no norm of PyG, torch or graphnorms"
-                f"{by_hand if self.unknown else ''}"
-            )
-
-    def leave(self, norm: KnownNorm, reason: str) -> None:
-        """Leave a norm as it is."""
-        self._changes.append(Change(norm.names, norm.module, None, reason))
-
-    def put(self, norm: KnownNorm, new: list[nn.Module], note: str) -> list[NormHook]:
-        """Exchange a norm.
-
-        Args:
-            norm: The norm.
-            new: What comes into each of its places.
-            note: What it has taken over.
-
-        Returns:
-            The old norm's hooks by which it was given the batch, which are taken from it.
-        """
-        hooks: list[NormHook] = []
-        if norm.module not in set(new[0].modules()):
-            hooks, put_back = withdraw(norm.module)
-            self.undo.append(put_back)
-        for place, one in zip(norm.places, new, strict=True):
-            self._exchanged.append((place, norm.module, one))
-            place.put(one)
-        self._changes.append(Change(norm.names, norm.module, new[0], note))
-        return hooks
-
-    def result(self, notes: list[str]) -> Replacement:
-        """Return what was done."""
-        model = next(self.model.children()) if self.is_norm else self.model
-        return Replacement(model, self._changes, notes, self._exchanged, self.undo)
 
 
 def replace_norms(
@@ -164,50 +102,33 @@ def replace_norms(
         raise ValueError(f"single_graph is {single_graph!r}, expected None, True or False")
     if not inplace:
         model = copy.deepcopy(model)
-    exchange = Exchange(model)
-    is_wanted = _selection(where, exchange.norms)
-    calls = None if example is None else call_once(model, example, exchange.norms)
-    decided: list[tuple[KnownNorm, nn.Module | str, str]] = []
-    for norm in exchange.norms:  # all before one is put in: a refusal leaves the model as it was
-        new: nn.Module | str = "left by `where`"
-        if is_wanted(norm):
-            seen = None if calls is None else calls.get(id(norm.module), [])
-            new = norm.reason or _new_norm(norm, ask(norm), model, seen)
-        note = ""
-        if new is norm.module:
-            note = "everything: it is the same norm"
-        elif isinstance(new, nn.Module):
-            note = carry_over(
-                norm, new.train(norm.module.training), exchange.owners, keep_parameters
-            )
-            note += f"; {norm.caveat}" if norm.caveat else ""
-        decided.append((norm, new, note))
+    result = Replacement(model)
+    is_wanted = _selection(where, result.norms)
+    calls = None if example is None else call_once(model, example, result.norms)
+
+    def decide(norm: KnownNorm) -> nn.Module | str:
+        if not is_wanted(norm):
+            return "left by `where`"
+        seen = None if calls is None else calls.get(id(norm.module), [])
+        return norm.reason or _new_norm(norm, ask(norm), model, seen)
+
     hooked: dict[int, tuple[nn.Module, KnownNorm, list[Path]]] = {}
-    for norm, new, note in decided:
-        if isinstance(new, str):
-            exchange.leave(norm, new)
-            continue
-        ones = [new] * len(norm.places)
-        if len(ones) > 1:
-            note += f"; {'one each' if unshare else 'still one'} for {len(ones)} places"
-        if unshare:
-            ones[1:] = [_copy_of(new, norm.module) for _ in ones[1:]]
-        exchange.put(norm, ones, note)
+    for norm, ones, _ in result.exchange(decide, keep_parameters, unshare):
         for place, one in zip(norm.places, ones, strict=True):
             hooked.setdefault(id(one), (one, norm, []))[2].extend(place.paths)
     per_graph = False
     for one, norm, paths in hooked.values():
         positions = norm.library != "torch" or not isinstance(one, Norm)
         hook = NormHook(one, paths, positions=positions, single_graph=bool(single_graph))
-        exchange.undo.append(hook.attach(one))
+        result.steps.append(hook.attach(one))
         per_graph = per_graph or hook.per_graph
-    unknown = ", ".join(exchange.unknown)
-    notes = [f"Not known, and left: {unknown}."] if unknown else []
-    if per_graph and not exchange.is_norm:
-        detach, note = watch_model(model, set(hooked), single_graph)
-        exchange.undo += detach
-        notes += [note] if note else []
-    return exchange.result(notes)
+    if result.unknown:
+        result.notes += (f"Not known, and left: {', '.join(result.unknown)}.",)
+    if per_graph and recognize(model) is None:  # a model that is a norm itself is given its batch
+        steps, note = watch_model(model, set(hooked), single_graph)
+        result.steps += steps
+        result.notes += (note,) if note else ()
+    return result
 
 
 def convert_sync(
@@ -246,34 +167,36 @@ def convert_sync(
     group = True if process_group is None else process_group
     if as_ranks(group) is None:
         raise ValueError("process_group is False, expected a ProcessGroup, or None for the world")
-    exchange = Exchange(model)
-    reasons = [_why_not(norm, split_graphs) for norm in exchange.norms]
-    shared = [norm for norm, why in zip(exchange.norms, reasons, strict=True) if not why]
-    if type(model).__name__ in _WRAPPERS and not all(isinstance(n.module, Norm) for n in shared):
-        raise ValueError(
-            f"the model is a {type(model).__name__}, which knows its parameters already; "
-            "call convert_sync first, and wrap the result"
-        )
-    for norm, reason in zip(exchange.norms, reasons, strict=True):
-        if reason:
-            exchange.leave(norm, reason)
-            continue
-        old = new = norm.module
-        note = "everything; it is the same norm"
-        if not isinstance(old, Norm):
-            new = same(norm, **_device_and_dtype(old)).train(old.training)
-            note = carry_over(norm, new, exchange.owners)
-            note += f"; {norm.caveat}" if norm.library == "PyG" and norm.caveat else ""
-        assert isinstance(new, Norm)
-        for hook in exchange.put(norm, [new] * len(norm.places), note):
+    result = Replacement(model)
+
+    def share(new: nn.Module, old: nn.Module) -> Detach:
+        own = getattr(old, "process_group", None) if process_group is None else None
+        return _share(new, own or group, split_graphs)
+
+    def decide(norm: KnownNorm) -> nn.Module | str:
+        reason = _why_not(norm, split_graphs)
+        if reason or isinstance(norm.module, Norm):
+            return reason or norm.module
+        if type(model).__name__ in _WRAPPERS:
+            raise ValueError(
+                f"the model is a {type(model).__name__}, which knows its parameters already; "
+                "call convert_sync first, and wrap the result"
+            )
+        new = same(norm, **_device_and_dtype(norm.module))
+        share(new, norm.module)
+        return new
+
+    for norm, (new, *_), hooks in result.exchange(decide):
+        if new is norm.module:
+            result.steps.append(share(new, new))
+        for hook in hooks:
             again = NormHook(
                 new, hook.paths, positions=hook.positions, single_graph=hook.single_graph
             )
-            exchange.undo.append(again.attach(new))
-        own = getattr(old, "process_group", None) if process_group is None else None
-        exchange.undo.append(_share(new, own or group, split_graphs))
+            result.steps.append(again.attach(new))
     ranks = "the world" if group in (True, "world") else f"the group {as_ranks(group)}"
-    return exchange.result([f"What they measure is shared over the ranks of {ranks}."])
+    result.notes = (f"What they measure is shared over the ranks of {ranks}.",)
+    return result
 
 
 def _check_module(model: object) -> None:
@@ -410,13 +333,6 @@ def _new_norm(
     return made
 
 
-def _copy_of(new: nn.Module, old: nn.Module) -> nn.Module:
-    """Copy a norm, but for the parameters that it has kept of the old one, as tied ones are."""
-    own = {id(parameter) for parameter in new.parameters()}
-    kept = {id(p): p for p in old.parameters() if id(p) in own}
-    return copy.deepcopy(new, dict(kept))
-
-
 def _device_and_dtype(*modules: nn.Module) -> dict[str, Any]:
     """Return device and dtype of the first of the modules that has anything that tells."""
     for module in modules:
@@ -451,16 +367,16 @@ def _why_not(norm: KnownNorm, split_graphs: bool) -> str:
     return ""
 
 
-def _share(norm: Norm, group: Group, split_graphs: bool) -> Detach:
+def _share(norm: nn.Module, group: Group, split_graphs: bool) -> Detach:
     """Have a norm share what it measures, and return how to end that."""
-    before, whole = norm.process_group, getattr(norm, "whole_graphs", False)
-    norm.process_group = group
+    settings: dict[str, Any] = {"process_group": group}
     if isinstance(norm, InstanceNorm):
-        norm.whole_graphs = not split_graphs
+        settings["whole_graphs"] = not split_graphs
+    before = {name: getattr(norm, name) for name in settings}
 
-    def set_back() -> None:
-        norm.process_group = before
-        if isinstance(norm, InstanceNorm):
-            norm.whole_graphs = whole
+    def set_all(values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            setattr(norm, name, value)
 
-    return set_back
+    set_all(settings)
+    return functools.partial(set_all, before)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import nn
 
-from graphnorms.dropin.norms import Place, recognize
+from graphnorms.dropin.carry_over import carry_over, owners_in
+from graphnorms.dropin.hooks import Detach, NormHook, withdraw
+from graphnorms.dropin.norms import KnownNorm, Place, find_norms, recognize
 
 
 @dataclass(frozen=True)
@@ -36,32 +39,84 @@ class Replacement:
     """A model whose norms were exchanged; printed, a table of what was done.
 
     Args:
-        model: The model: the one given, or its copy.
+        model: The model.
+
+    Attributes:
+        model: The model; where it is a norm itself, what stands in its place.
         changes: What became of every norm, in the order of the model: `name` (`names`, where it
             stands in several places), `old`, `new` (`None` where it was left) and `note`, what
             was carried over or why it was left.
         notes: What else there is to know, in sentences.
-        exchanged: The places of norms, with what stood there before and what stands there now.
-        steps: How to take back what was done besides, in order.
+        norms: The norms that the model had.
+        unknown: The names of modules that are called norms and are none of those known.
+        steps: How to take back what was done besides putting in other norms, in order.
 
-    Attributes:
-        model, changes, notes: As given.
+    Raises:
+        ValueError: The model holds no norm.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        changes: Sequence[Change],
-        notes: Sequence[str],
-        exchanged: Sequence[tuple[Place, nn.Module, nn.Module]],
-        steps: Sequence[Callable[[], None]],
-    ) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.changes = tuple(changes)
-        self.notes = tuple(notes)
-        self._exchanged = exchanged
-        self._steps = steps
+        self.changes: tuple[Change, ...] = ()
+        self.notes: tuple[str, ...] = ()
+        self.steps: list[Detach] = []
+        is_norm = recognize(model) is not None
+        holder = nn.ModuleDict({type(model).__name__: model}) if is_norm else model
+        self.norms, self.unknown = find_norms(holder)
+        self._owners = owners_in(holder)
+        self._exchanged: list[tuple[Place, nn.Module, nn.Module]] = []
         self._undone = False
+        if not self.norms:
+            by_hand = f", but these, to be exchanged by hand: {', '.join(self.unknown)}"
+            raise ValueError(
+                f"{type(model).__name__} holds no norm of PyG, torch or graphnorms"
+                f"{by_hand if self.unknown else ''}"
+            )
+
+    def exchange(
+        self,
+        decide: Callable[[KnownNorm], nn.Module | str],
+        keep: bool = True,
+        unshare: bool = False,
+    ) -> Iterator[tuple[KnownNorm, list[nn.Module], list[NormHook]]]:
+        """Exchange the norms; all are decided before, so that a refusal leaves the model as it was.
+
+        Args:
+            decide: Returns what comes in place of a norm, which may be the norm itself, or why it
+                is left.
+            keep: Whether to carry parameters and statistics over.
+            unshare: Whether places of one norm get one each.
+
+        Yields:
+            The norms that were exchanged, what has come into each of their places, and the hooks
+            by which they were given the batch, which were taken from them.
+        """
+        decided: list[tuple[KnownNorm, nn.Module | str, str]] = []
+        for norm in self.norms:
+            new, note = decide(norm), "everything: it is the same norm"
+            if isinstance(new, nn.Module) and new is not norm.module:
+                note = carry_over(norm, new.train(norm.module.training), self._owners, keep)
+            decided.append((norm, new, note))
+        for norm, new, note in decided:
+            if isinstance(new, str):
+                self.changes += (Change(norm.names, norm.module, None, new),)
+                continue
+            ones = [new] * len(norm.places)
+            if len(ones) > 1:
+                note += f"; {'one each' if unshare else 'still one'} for {len(ones)} places"
+            if unshare:
+                ones[1:] = [_copy_of(new, norm.module) for _ in ones[1:]]
+            self.changes += (Change(norm.names, norm.module, new, note),)
+            hooks: list[NormHook] = []
+            if norm.module not in set(new.modules()):
+                hooks, put_back = withdraw(norm.module)
+                self.steps.append(put_back)
+            for place, one in zip(norm.places, ones, strict=True):
+                self._exchanged.append((place, norm.module, one))
+                place.put(one)
+            if norm.module is self.model:
+                self.model = new
+            yield norm, ones, hooks
 
     @property
     def changed(self) -> tuple[Change, ...]:
@@ -93,7 +148,7 @@ class Replacement:
             place.put(old)
             if new is self.model:
                 self.model = old
-        for step in reversed(self._steps):
+        for step in reversed(self.steps):
             step()
         self._undone = True
         return self.model
@@ -113,6 +168,12 @@ class Replacement:
 
     def __repr__(self) -> str:
         return f"Replacement({len(self.changed)} of {len(self.changes)} norms exchanged)"
+
+
+def _copy_of(new: nn.Module, old: nn.Module) -> nn.Module:
+    """Copy a norm, but for the parameters that it has kept of the old one, as tied ones are."""
+    own = {id(parameter) for parameter in new.parameters()}
+    return copy.deepcopy(new, {id(p): p for p in old.parameters() if id(p) in own})
 
 
 def _title(module: nn.Module) -> str:
