@@ -21,6 +21,8 @@ from typing import Any, Final
 
 import torch
 
+from graphnorms.interrupts import SIGNALS
+
 
 @dataclass(frozen=True)
 class _Setting:
@@ -102,7 +104,6 @@ _OF_TRIALS: Final = (
     _Setting(gc.get_threshold, lambda value: gc.set_threshold(*value)),
     _Setting(gc.isenabled, lambda value: gc.enable() if value else gc.disable()),
 )
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
@@ -127,7 +128,7 @@ def kept_state(*, of_trials: bool = True) -> Iterator[None]:
         with suppress(Exception):
             before.append((setting, setting.read()))
     in_main = threading.current_thread() is threading.main_thread()
-    handlers = [(number, signal.getsignal(number)) for number in _SIGNALS if in_main]
+    handlers = [(number, signal.getsignal(number)) for number in SIGNALS if in_main]
     streams = sys.stdin, sys.stdout, sys.stderr
     for name in ("stdout", "stderr"):  # which the code may close
         stream = getattr(sys, name)

@@ -1,4 +1,4 @@
-"""Which graph every row belongs to: what a call is given, and what holds while it runs."""
+"""Which graph every row belongs to: the batch in the arguments of a call, and while it runs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class GivenBatch(NamedTuple):
     name: str = "batch"
     """What it is called where it was found."""
     batch: Graphs | None = None
-    """`None` where there is a `ptr`, and for one graph."""
+    """`None` if there is a `ptr`, or for one graph."""
     held_size: Any = None
-    """A tensor with as many rows as there are graphs, or the same by type; `None` where nobody
-    has said how many. `torch.compile` would make a Python int a constant, and compile again for
-    every other one; the shape of a tensor is an argument."""
+    """A tensor with as many rows as there are graphs, or the same by type; `None` if their number
+    was not given. `torch.compile` would bake a Python int into the graph and recompile for every
+    other number; it does not for the shape of a tensor."""
     ptr: Tensor | None = None
     """Offsets of the graphs, where there is no `batch`."""
     like: Tensor | None = None
@@ -35,20 +35,20 @@ class GivenBatch(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What holds of the batch during one call or one `with`."""
+    """What is known of the batch during one call or one `with` block."""
 
     given: GivenBatch = GivenBatch()
-    """The batch; as it is without arguments, one graph."""
+    """The batch in use; by default, all rows are one graph."""
     others: tuple[GivenBatch, ...] = ()
-    """Batches that came with it: one may describe the rows of a norm as well."""
+    """Batches that came with it, which may describe the rows of a norm as well."""
     missing: str = ""
-    """Why nothing is known, in words; empty where something is."""
+    """The reason, in words, if no batch is known; else empty."""
     by_hand: bool = False
-    """Whether it was given by hand; then no other counts."""
+    """Whether it was given by hand: then no other batch counts."""
 
 
 _stack: Final = threading.local()
-"""Its `top` is the innermost frame of this thread, who has put it there, and what was the top then.
+"""`top` is the innermost frame of this thread, its owner, and the `top` below it.
 
 Not a context variable: `torch.compile` follows what hooks do to a `threading.local`, but not to a
 `ContextVar`.
@@ -56,23 +56,23 @@ Not a context variable: `torch.compile` follows what hooks do to a `threading.lo
 
 
 def current() -> Frame | None:
-    """Return the innermost frame, `None` outside of all."""
+    """Return the innermost frame, or `None` outside of all calls and blocks."""
     top = getattr(_stack, "top", None)
     return None if top is None else top[0]
 
 
 def prepare() -> None:
-    """Have this thread's stack begin to exist, before a compiled call guards on its absence."""
+    """Create this thread's stack, before a compiled call guards on its absence."""
     _stack.top = getattr(_stack, "top", None)
 
 
 def push(owner: object, frame: Frame) -> None:
-    """Put a frame on top."""
+    """Put a frame on top; `pop` by the same owner removes it."""
     _stack.top = (frame, owner, getattr(_stack, "top", None))
 
 
 def pop(owner: object) -> None:
-    """Take the frame of an owner away, if it is the innermost."""
+    """Remove the innermost frame if it belongs to this owner."""
     top = getattr(_stack, "top", None)
     if top is not None and top[1] is owner:
         _stack.top = top[2]
@@ -127,12 +127,12 @@ def _held(size: Any, like: Any) -> Any:
 
 
 def size_of(held: Any) -> Any:
-    """Return the number of graphs from the tensor that holds it."""
+    """Return the number of graphs that a tensor holds, see `GivenBatch.held_size`."""
     return None if held is None else held.shape[0]
 
 
 def rows_of(batch: Any, like: Tensor | None = None) -> int | None:
-    """Return how many rows a batch describes; one that is `None`, those of `like`."""
+    """Return how many rows a batch describes; if it is `None`, those of `like`."""
     if batch is None:
         return None if like is None else like.shape[0]
     if isinstance(batch, Segments):
@@ -151,29 +151,29 @@ def is_vector(value: Any) -> bool:
 
 
 def is_batch(value: Any) -> bool:
-    """Whether a value can say which graph rows belong to, or does by type."""
+    """Whether a value assigns rows to graphs, or is a mapping from types to such values."""
     if isinstance(value, Mapping):
         return bool(value) and all(map(is_batch, value.values()))
     return isinstance(value, Segments) or is_vector(value)
 
 
-# What the arguments of a call say of it.
+# The batch in the arguments of a call.
 
 _BATCHES: Final = ("batch", "batch_dict")
 _OF_OBJECTS: Final = ("data", "graph", "graphs", "g", "inputs", "sample")
-"""What arguments are called that hold everything: a `Data` object, or a mapping."""
+"""Names of arguments that hold everything: a `Data` object, or a mapping."""
 
 _OF_EDGES: Final = ("edge_index", "edge_index_dict", "adj_t")
-"""What an object has that holds a graph."""
+"""Attributes of objects that hold a graph."""
 
 _ABSENT: Final = object()
 _WITHOUT_BATCH: Final = ("SparseTensor", Adjacency.__name__)
-"""Classes of arguments that hold edges alone."""
+"""Classes of objects that hold edges alone."""
 
 _OF_SOMETHING_ELSE: Final = frozenset({
     "y", "z", "label", "labels", "target", "targets", "node_type", "n_id", "e_id",
 })  # fmt: skip
-"""What vectors of integers are called that are no batch; so is all that begins with `edge`."""
+"""Names of vectors of integers that are no batch, beside all that begin with `edge`."""
 
 
 class Found(NamedTuple):
@@ -181,15 +181,15 @@ class Found(NamedTuple):
 
     given: GivenBatch | None = None
     single: tuple[GivenBatch, ...] = ()
-    """Objects that hold a graph and no batch: each is a single graph."""
+    """Objects that hold a graph and no batch: each is one graph."""
     doubt: str = ""
-    """In words, what may hold a batch, where no batch was found."""
+    """What may hold a batch, in words, if no batch was found."""
     yields: bool = False
-    """Whether the doubt gives way to an object that says that it is a single graph."""
+    """Whether the doubt ends if another argument is an object that is one graph."""
     others: tuple[GivenBatch, ...] = ()
-    """Vectors that are called like a batch; nothing but a batch is used as one."""
+    """Vectors with a name like `x_batch`; they are compared with the batch, never used as it."""
     vectors: tuple[GivenBatch, ...] = ()
-    """Vectors of integers that are called anything else."""
+    """Vectors of integers with any other name."""
 
 
 _NOTHING: Final = Found()
@@ -209,12 +209,12 @@ def look_through(values: Mapping[str, Any]) -> Found:
 
 
 def may_hold_batch(name: str) -> bool:
-    """Whether an argument of this name may be, or hold, the batch."""
+    """Whether an argument of this name may be or hold the batch."""
     return name in (*_BATCHES, *_OF_OBJECTS, "ptr")
 
 
 def is_like_batch(name: str) -> bool:
-    """Whether a vector of this name says of some rows which graph they belong to."""
+    """Whether a vector of this name assigns some rows to graphs."""
     return "batch" in name and "size" not in name
 
 
@@ -227,7 +227,7 @@ def _is_of_edges(name: str) -> bool:
 
 
 def _by_name(values: Mapping[str, Any], called: str = "{}") -> GivenBatch | None:
-    """Find `batch`, `batch_size` and `ptr` among named values; `called` has a place for a name."""
+    """Find `batch`, `batch_size` and `ptr` among named values; `called` formats a name."""
     batch, by_type, ptr = values.get("batch"), values.get("batch_dict"), values.get("ptr")
     batch = batch if is_batch(batch) else by_type if is_batch(by_type) else None
     ptr = ptr if is_vector(ptr) else None
@@ -242,14 +242,14 @@ def _by_name(values: Mapping[str, Any], called: str = "{}") -> GivenBatch | None
 
 
 def _together(parts: list[Found], *, pairs: bool = False) -> Found:
-    """Put together what was found in several values.
+    """Combine what was found in several values.
 
-    The first batch is the one in use. What came with it is kept: a norm that has as many rows as
-    both is not given either.
+    The first batch is the one in use. The others are kept: a norm whose rows two batches describe
+    is given neither.
 
     Args:
         parts: What was found in each.
-        pairs: Whether there are the edges of two graphs: then any vector of integers may be a
+        pairs: Whether the call has the edges of two graphs: then any vector of integers may be a
             batch.
     """
     single = tuple(graph for part in parts for graph in part.single)
@@ -333,14 +333,14 @@ def _in_object(name: str, value: Any) -> Found:
 
 
 def _fields(value: Any) -> Mapping[str, Any]:
-    """Return what an object holds, by name."""
+    """Return the attributes of an object by name."""
     store = _attribute(value, "_store")  # of PyG's Data; the compiler sees into its mapping alone
     fields: Mapping[str, Any] = _attribute(store, "_mapping", getattr(value, "__dict__", {}))
     return fields
 
 
 def _in_fields(fields: Mapping[Any, Any], called: str) -> Found:
-    """Find what may be a batch among what an object holds under other names."""
+    """Find what may be a batch among attributes or items with other names."""
     tensors = {key: part for key, part in fields.items() if isinstance(part, Tensor)}
     features = [part for part in tensors.values() if part.dim() > 1 and part.is_floating_point()]
     doubts: list[str] = []
@@ -361,7 +361,7 @@ def _in_fields(fields: Mapping[Any, Any], called: str) -> Found:
 
 
 def _is_dense(name: str, value: Tensor) -> bool:
-    """Whether a tensor is of graphs that are padded to one size, which no batch describes."""
+    """Whether a tensor holds graphs padded to one size, which no batch describes."""
     if name.startswith(("edge", "train", "val", "test")):
         return False
     is_mask = value.dtype == torch.bool and value.dim() == 2 and value.shape[0] != value.shape[1]

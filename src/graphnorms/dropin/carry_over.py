@@ -1,4 +1,4 @@
-"""What a new norm takes over from the one in whose place it stands."""
+"""What a new norm takes over from the one that it replaces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _AFFINE: Final = frozenset({
     "batch", "layer", "layer-graph", "instance", "graph", "rms", "group", "group-graph", "power",
     "custom", "adja", "united",
 })  # fmt: skip
-"""The kinds whose weight and bias are those of each channel, behind the normalization."""
+"""The kinds with a weight and bias per channel, applied after the normalization."""
 
 _HOOKS: Final = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _OF_HOOKS: Final = (
@@ -30,11 +30,11 @@ _HOOKS_OF_STATE: Final = (
 _WEIGHTS: Final = ("weight", "bias")
 
 Owners = Mapping[int, list[tuple[nn.Module, str]]]
-"""By the id of a parameter, the modules that have it, and what it is called there."""
+"""By the id of a parameter, the modules that have it, and its qualified name there."""
 
 
 def owners_in(model: nn.Module) -> Owners:
-    """Find out which modules have which parameter, before anything is exchanged."""
+    """List the owners of every parameter."""
     owners: dict[int, list[tuple[nn.Module, str]]] = {}
     for name, module in model.named_modules():
         for key, parameter in module._parameters.items():
@@ -45,17 +45,17 @@ def owners_in(model: nn.Module) -> Owners:
 
 
 def carry_over(old: KnownNorm, new: nn.Module, owners: Owners, keep: bool = True) -> str:
-    """Hand on what means the same, and say in words what was handed on and what was not.
+    """Carry over what means the same, and say in words what was carried over and what was not.
 
-    Between norms of one kind that is all parameters and statistics, between others weight and
-    bias; with a parameter what was set on it, and whether it is trained. A parameter that another
-    module has as well stays the one that both have. Hooks and attributes go along in any case.
+    Between norms of one kind these are all parameters and statistics, between others weight and
+    bias; with a parameter go its attributes and `requires_grad`. A parameter that another module
+    shares stays shared. Hooks and attributes of the norm are carried over in any case.
 
     Args:
         old: The norm that goes.
         new: The norm that comes.
-        owners: Who has which parameter.
-        keep: Whether parameters and statistics are handed on.
+        owners: The owners of every parameter of the model.
+        keep: Whether parameters and statistics are carried over.
     """
     if old.module in set(new.modules()):
         return "everything: it holds the old norm"
@@ -107,11 +107,11 @@ def _tensors(norm: nn.Module) -> _Tensors:
 def _hand_on(
     before: _Tensors, after: _Tensors, wanted: tuple[str, ...], old: nn.Module, owners: Owners
 ) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Copy tensors, with all that is set on them; what is tied to another module is not copied.
+    """Copy tensors with their attributes; a tensor tied to another module is shared instead.
 
     Returns:
-        In words: the tensors that were handed on, those that were not though others are, the ties
-        that were kept, and what is not as it was of a tensor that was handed on or tied.
+        In words: the tensors carried over, the tensors that the new norm lacks, the ties kept, and
+        the ties and hooks of parameters that end.
     """
     kept: list[str] = []
     lost: list[str] = []
@@ -157,7 +157,7 @@ def _listed(words: list[str]) -> str:
 
 
 def _hand_on_hooks(old: nn.Module, new: nn.Module) -> list[str]:
-    """Have the new norm share the hooks of the old one, so that their handles remove them there."""
+    """Share the hooks with the new norm, so that their handles remove them there."""
     if not any(_is_of_user(hook) for kind in _HOOKS for hook in vars(old)[kind].values()):
         return []
     for kind in (*_HOOKS, *_OF_HOOKS):
@@ -172,7 +172,7 @@ def _hand_on_hooks(old: nn.Module, new: nn.Module) -> list[str]:
 
 
 def _caveat(old: KnownNorm, new: nn.Module) -> str:
-    """Say what our layers do otherwise than the old norm; empty if there is nothing."""
+    """Return a known difference in behaviour from the old norm; empty if there is none."""
     if isinstance(old.module, nn.InstanceNorm1d):
         return "torch's takes (nodes, channels) for one sequence and normalizes each row"
     of_parameters = old.kind in ("graph", "layer-graph") and has_parameter(old.module, "weight")
@@ -185,7 +185,7 @@ def _caveat(old: KnownNorm, new: nn.Module) -> str:
 
 
 def _hooks_left(old: nn.Module, new: nn.Module) -> list[str]:
-    """List the hooks that the new norm does not have."""
+    """List the hooks that are not carried over."""
     inner = holder_of(old)
     lost = []
     if inner is not old and any(vars(inner)[kind] for kind in _HOOKS):
@@ -200,7 +200,7 @@ def _is_of_user(hook: Any) -> bool:
 
 
 def _hand_on_attributes(old: KnownNorm, new: nn.Module) -> list[str]:
-    """Set on the new norm what was set on the old one and is nothing that such norms have."""
+    """Set on the new norm the attributes that users set on the old one."""
     if old.library == "graphnorms":
         usual = set(vars(same(old)))
     else:

@@ -32,13 +32,13 @@ from graphnorms.segments import Segments
 from graphnorms.tracing import is_traced
 
 Detach = Callable[[], None]
-"""Takes away again what was attached."""
+"""Removes what was attached."""
 
 _STEPS: Final = ("training_step", "validation_step", "test_step", "predict_step")
 """The methods by which Lightning calls a module; it does not call the module itself."""
 
 _SIZES: Final = ("batch_size", "dim_size")
-"""What norms call the number of graphs."""
+"""Names under which norms take the number of graphs."""
 
 _HOW: Final = (
     "give the model, or the part that holds the norm, the batch of these rows, or call it in "
@@ -48,14 +48,14 @@ _HOW: Final = (
 
 
 class Watch:
-    """Finds the batch in what a function of a module is called with, for as long as that runs.
+    """Finds the batch in the arguments of a method, and keeps it for the norms while it runs.
 
     Args:
         module: The module.
-        name: The function: `forward`, or another method.
-        root: Whether the module is the outermost one: if that gets no batch, there is none.
-        single_graph: Whether a call without a batch is one graph; `None` for yes where no
-            argument could hold one.
+        name: The method.
+        root: True for the outermost module: if it gets no batch, there is none.
+        single_graph: Whether a call without a batch is one graph; `None` for yes if no argument
+            could hold one.
     """
 
     def __init__(
@@ -74,15 +74,15 @@ class Watch:
         self.called = type(module).__name__
 
     def attach(self, module: nn.Module) -> Detach:
-        """Begin to watch the module, and return how to end that."""
+        """Begin to watch the module; return how to stop."""
         before = vars(module).get(self.name)
         makes_its_own = before is not None and not isinstance(before, WatchedMethod)
         if not (makes_its_own or isinstance(module, torch.fx.GraphModule)):
             return WatchedMethod(module, self, before).attach()
-        # Such modules make their forward themselves, and again for every copy, as PyG's
-        # `Sequential` and those of `torch.fx` do: hooks stay.
+        # PyG's `Sequential` and modules of `torch.fx` set their own forward, and again in every
+        # copy; hooks stay.
         enter = module.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True)
-        # Called after an exception, too: what was entered is left.
+        # Also after an exception, so that no frame stays behind.
         leave = module.register_forward_hook(self._after, always_call=True)
 
         def detach() -> None:
@@ -92,7 +92,7 @@ class Watch:
         return detach
 
     def enter(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Look for the batch, and keep it for the norms inside."""
+        """Look for the batch, and put it on the stack."""
         values = {**dict(zip(self.names, args, strict=False)), **kwargs}
         for i in range(len(self.names), len(args)):
             values[f"argument {i}"] = args[i]
@@ -100,7 +100,7 @@ class Watch:
         if found.given is not None:
             push(self, Frame(found.given, found.others))
         elif outer is not None:
-            # Once more, and not left as it is: a model that calls itself takes away its own.
+            # Put on top again, so that a model that calls itself removes its own frame only.
             others = outer.others if outer.by_hand else (*outer.others, *found.others)
             push(self, outer._replace(others=others))
         elif found.single:
@@ -112,11 +112,11 @@ class Watch:
             push(self, Frame(missing="" if alone else self._missing(found)))
 
     def leave(self) -> None:
-        """Forget it."""
+        """Remove it."""
         pop(self)
 
     def note(self) -> str:
-        """Say what becomes of calls without a batch, where that is no error."""
+        """Say what happens to a call without a batch, if it is no error."""
         if self.single_graph:
             return "Rows of which nothing is known are one graph: single_graph=True."
         if self.single_graph is None and not self.has_place:
@@ -139,15 +139,15 @@ class Watch:
 
 
 class WatchedMethod:
-    """Stands in a module in place of a method, and has the batch found around its calls.
+    """Stands in a module in place of a method, and watches its calls.
 
-    What is put around a call so is one piece for `torch.compile`, which a pair of hooks is not,
-    and ends whatever happens.
+    To `torch.compile` it is one piece with the call, which a pair of hooks is not, and it ends
+    with the call, whatever happens.
 
     Args:
         module: The module.
         watch: What finds the batch.
-        before: What stood there already, which is then not called, but put back.
+        before: The one that stood there already; it is not called, but put back at the end.
     """
 
     def __init__(
@@ -172,12 +172,12 @@ class WatchedMethod:
             self.watch.leave()
 
     def attach(self) -> Detach:
-        """Put it into the module, and return how to take it away."""
+        """Put it into the module; return how to remove it."""
         setattr(self.module, self.watch.name, self)
         return self._detach
 
     def _detach(self) -> None:
-        # Whoever has wrapped it since keeps it; it does no harm.
+        # If something has wrapped it since, it stays there and does no harm.
         if vars(self.module).get(self.watch.name) is self:
             delattr(self.module, self.watch.name)
             if self.before is not None:
@@ -191,11 +191,11 @@ def watch_model(
 
     Args:
         model: The model.
-        norms: The ids of the norms inside that are to be given the batch.
+        norms: The ids of the norms inside that need the batch.
         single_graph: See `Watch`.
 
     Returns:
-        How to end each, and what a user has to know of calls without a batch.
+        How to stop each, and what a user should know of calls without a batch.
     """
     prepare()
     detach: list[Detach] = []
@@ -216,7 +216,7 @@ def watch_model(
 
 
 def _around(model: nn.Module, norms: set[int]) -> Iterator[nn.Module]:
-    """Go through the modules that have one of the norms somewhere inside, the model first."""
+    """Iterate over the modules that contain one of the norms, the model first."""
     for module in model.modules():
         inside = (id(inner) for inner in module.modules() if inner is not module)
         if module is model or (id(module) not in norms and not norms.isdisjoint(inside)):
@@ -224,7 +224,7 @@ def _around(model: nn.Module, norms: set[int]) -> Iterator[nn.Module]:
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
-    """List the names of the arguments of a function, and say whether it takes any others."""
+    """Return the names of a function's arguments, and whether it takes any others."""
     names: list[str] = []
     takes_others = False
     for parameter in inspect.signature(function).parameters.values():
@@ -232,7 +232,7 @@ def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
             takes_others = True
         else:
             names.append(parameter.name)
-    # PyG's Sequential may take anything by its forward, and says what it takes elsewhere.
+    # The forward of PyG's Sequential takes anything; its arguments are declared elsewhere.
     signature = getattr(getattr(function, "__self__", None), "signature", None)
     declared = getattr(signature, "param_dict", None)
     if takes_others and isinstance(declared, Mapping):
@@ -241,14 +241,14 @@ def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
 
 
 class NormHook:
-    """The hook on a norm: completes its arguments where the model calls it without the batch.
+    """The hook on a norm: adds the batch to its arguments if the model calls it without.
 
     Args:
         norm: The norm.
         paths: The ways to it through the model, for errors and to find its node type; several
-            where the norm, or a part that holds it, stands in several places.
+            if the norm, or a part that holds it, is used several times.
         positions: Whether features may have more than two dimensions.
-        single_graph: Whether rows of which nothing is known are one graph.
+        single_graph: Whether rows without a known batch are one graph.
     """
 
     def __init__(
@@ -267,14 +267,14 @@ class NormHook:
         self.takes = () if "batch" not in parameters else ("batch", *parameters[2:3][:sized])
 
     def attach(self, norm: nn.Module) -> Detach:
-        """Put the hook on the norm, and return how to take it away."""
+        """Put the hook on the norm; return how to remove it."""
         detach: Detach = norm.register_forward_pre_hook(self.complete, with_kwargs=True).remove
         return detach
 
     def complete(
         self, norm: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments of the norm, whatever way the old one was called."""
+        """Return the arguments of the norm, in whatever form the old one took them."""
         rest = dict(kwargs)
         x, batch, size, *others = (*args, None, None, None)[: max(len(args), 3)]
         x = rest.pop("x", rest.pop("input", None)) if x is None else x
@@ -332,7 +332,7 @@ class NormHook:
         return batch, size
 
     def _node_type(self, batch: Mapping[Any, Any], called: str) -> Any:
-        """Find the node type whose norm this is: containers by type have it in the name."""
+        """Find the node type of the norm in its name, where containers by type put it."""
         found = [set(_types_of(path, batch)) for path in self.paths]
         types = set().union(*found)
         if len(types) == 1 and all(found):
@@ -371,7 +371,7 @@ class NormHook:
         )
 
     def _refuse_others(self, frame: Frame, batch: Tensor | Segments, x: Tensor) -> None:
-        """Refuse rows that another batch of the same call describes as well, and otherwise."""
+        """Refuse rows that another batch of the same call assigns to other graphs."""
         for name, other, _, _, like in frame.others:
             if isinstance(other, Mapping):
                 types = [kind for path in self.paths for kind in _types_of(path, other)]
@@ -395,7 +395,7 @@ class NormHook:
 
 
 def withdraw(norm: nn.Module) -> tuple[list[NormHook], Detach]:
-    """Take all hooks of this kind from a norm; return whose they were, and how to put them back."""
+    """Remove the `NormHook`s of a norm; return them, and how to put them back."""
     hooks = dict(norm._forward_pre_hooks)
     owners = {key: getattr(hook, "__self__", None) for key, hook in hooks.items()}
     ours = {key: owner for key, owner in owners.items() if isinstance(owner, NormHook)}
@@ -411,16 +411,16 @@ def withdraw(norm: nn.Module) -> tuple[list[NormHook], Detach]:
 
 
 def _say_the_same(batch: Tensor | Segments, other: Any) -> Tensor:
-    """Whether two batches of as many rows are the same; `None` says that they are one graph."""
+    """Whether two batches of equally many rows are the same; `None` is one graph."""
     index, also = (b.index if isinstance(b, Segments) else b for b in (batch, other))
     also = torch.zeros_like(index) if also is None else also
     return (index == also.to(index.device)).all()
 
 
 def _types_of(path: Path, types: Mapping[Any, Any]) -> list[Any]:
-    """List the types that the innermost part of a path that is one may be.
+    """List the types that match the innermost part of a path that names a type.
 
-    Keys of containers come first: another part may be called like a type by chance.
+    Keys of containers come first: any other part may have the name of a type by chance.
     """
     for part in (*reversed(path.keys), *reversed(path.name.split("."))):
         found = [kind for kind in types if part in _keys(kind)]
@@ -430,7 +430,7 @@ def _types_of(path: Path, types: Mapping[Any, Any]) -> list[Any]:
 
 
 def _keys(kind: Any) -> set[str]:
-    """List what containers of modules make of a type: torch's, PyG's, and those of to_hetero."""
+    """List the keys for a type in containers of modules: torch's, PyG's, those of to_hetero."""
     if isinstance(kind, tuple):
         names = {"__".join(kind), f"<{'___'.join(kind)}>"}
     else:
@@ -445,12 +445,12 @@ class Call(NamedTuple):
     shape: tuple[int, ...]
     """The shape of the features."""
     nodes: tuple[int, ...]
-    """How many rows the batch has, by type where there are types; empty if one graph."""
+    """Rows of the batch, one number for each type if there are types; empty for one graph."""
     graphs: int | None
-    """How many graphs there are, where that is known."""
+    """How many graphs there are, if known."""
 
     def reason(self, *, per_graph: bool) -> str:
-        """Say why a norm that takes nodes and channels cannot stand there; empty if it can."""
+        """Return why a norm of (nodes, channels) cannot stand there; empty if it can."""
         if len(self.shape) != 2:
             return f"it is given {self.shape}, not (nodes, channels)"
         rows = self.shape[0]
@@ -462,7 +462,7 @@ class Call(NamedTuple):
 
 
 def call_once(model: nn.Module, example: Any, norms: list[KnownNorm]) -> dict[int, list[Call]]:
-    """Call a model in `eval()`, without gradients, and note what its norms are given.
+    """Call a model in `eval()`, without gradients, and record what its norms are given.
 
     Args:
         model: The model, as it is.
@@ -513,7 +513,7 @@ def call_once(model: nn.Module, example: Any, norms: list[KnownNorm]) -> dict[in
 
 
 def _sizes(frame: Frame | None) -> tuple[tuple[int, ...], int | None]:
-    """Return how many rows the batch of a frame has, by type, and how many graphs."""
+    """Return the rows of a frame's batch, by type, and the number of graphs."""
     given = (frame or Frame()).given
     batch = given.batch
     if batch is None:

@@ -1,4 +1,4 @@
-"""The norms of a model: which ones they are, what is known of each, and where they stand."""
+"""The norms of a model: what each is, and where it stands."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _OURS: Final[Mapping[type[nn.Module], str]] = MappingProxyType(
 )
 _ABSENT: Final = object()
 _OF_BIAS: Final = {"bias", "elementwise_affine"}
-"""What a layer may take, too, but does not keep under the name."""
+"""Arguments that a layer takes, too, but does not keep as attributes of the same name."""
 _TORCHS_NAMES: Final = MappingProxyType({"affine": "elementwise_affine"})
 
 
@@ -69,14 +69,14 @@ class Path(NamedTuple):
 
     Args:
         name: Its qualified name.
-        keys: Those parts of the name that are keys of containers, as of one by node type.
+        keys: The parts of the name that are keys of a container, which may be node types.
     """
 
     name: str = ""
     keys: tuple[str, ...] = ()
 
     def into(self, module: nn.Module, key: str) -> Path:
-        """Return the way on from a module to one of its children."""
+        """Return the way from the module at its end on to a child."""
         keys = (*self.keys, key) if isinstance(module, nn.ModuleDict) else self.keys
         return Path(f"{self.name}.{key}" if self.name else key, keys)
 
@@ -88,7 +88,7 @@ class Place:
     Args:
         parent: The module that it stands in.
         key: Its name there.
-        paths: The ways there; more than one where the parent stands in several places itself.
+        paths: The ways there; more than one if the parent is used several times itself.
     """
 
     parent: nn.Module
@@ -97,7 +97,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        """Its qualified name, by the first way."""
+        """Its qualified name, that of the first way."""
         return self.paths[0].name
 
     @property
@@ -107,7 +107,7 @@ class Place:
 
     def put(self, module: nn.Module) -> None:
         """Put another module there."""
-        # Not setattr, which a container of modules does not take for its numbers.
+        # Not setattr, which a container of modules does not take for its indices.
         self.parent._modules[self.key] = module
 
 
@@ -120,10 +120,10 @@ class KnownNorm:
         kind: The catalogue name of the same normalization.
         library: `"torch"`, `"PyG"` or `"graphnorms"`.
         channels: Its width; `None` where it takes any.
-        settings: What our layer of the kind is built with, to be the same.
+        settings: The arguments with which our layer of the kind is the same norm.
         reason: Why it cannot be exchanged; empty if it can.
         without_bias: Whether it has a weight and no bias, though its kind may have one.
-        places: Where it stands in the model; more than one where that uses it several times.
+        places: Where it stands in the model; more than one if it is used several times.
     """
 
     module: nn.Module
@@ -150,7 +150,7 @@ def find_norms(model: nn.Module) -> tuple[list[KnownNorm], list[str]]:
     """List the norms inside a module, in its order, each once.
 
     Returns:
-        The norms, and the names of modules that are called norms and are none of those known.
+        The norms, and the names of modules that are called norms and are not known.
     """
     places: dict[tuple[int, str], Place] = {}
     found: dict[int, tuple[KnownNorm, list[Place]]] = {}
@@ -183,7 +183,7 @@ def find_norms(model: nn.Module) -> tuple[list[KnownNorm], list[str]]:
 def _ways(
     module: nn.Module, path: Path, above: tuple[int, ...]
 ) -> Iterator[tuple[Path, nn.Module, str, nn.Module]]:
-    """Go all ways to the modules inside, but not into norms: the way, parent, key and module."""
+    """Iterate over all ways to modules inside, but not into norms: way, parent, key, module."""
     for key, child in module._modules.items():
         if child is not None:
             way = path.into(module, key)
@@ -201,7 +201,7 @@ def _reason_of(places: list[Place]) -> str:
 
 
 def recognize(module: nn.Module) -> KnownNorm | None:
-    """Find out what norm a module is; `None` for a module that is none."""
+    """Return what is known of a norm; `None` for a module that is no known norm."""
     for base in type(module).__mro__:
         found = _kind(base)
         if found is not None:
@@ -281,12 +281,12 @@ def _reason(module: nn.Module, base: type, kind: str) -> str:
 
 
 def has_parameter(holder: nn.Module, name: str) -> bool:
-    """Whether a module has a parameter of its own under a name, and not what is computed."""
+    """Whether a module has a parameter of this name, and not a tensor computed from one."""
     return holder._parameters.get(name) is not None
 
 
 def holder_of(module: nn.Module) -> nn.Module:
-    """Return what holds the parameters: of a BatchNorm of PyG or ours, the one of torch inside."""
+    """Return the module with the parameters: the inner one of PyG's and our BatchNorm."""
     inner = getattr(module, "module", None)
     return inner if isinstance(inner, nn.Module) else module
 
@@ -297,7 +297,7 @@ def is_of_images(norm: nn.Module) -> bool:
 
 
 def is_per_graph(norm: nn.Module) -> bool:
-    """Whether a norm has to know which graph a row belongs to."""
+    """Whether a norm needs to know which graph a row belongs to."""
     if isinstance(norm, Norm | OwnLayer):
         return norm.per_graph
     takes_batch = "batch" in inspect.signature(norm.forward).parameters
@@ -310,7 +310,7 @@ def takes_channels(layer: type[nn.Module]) -> bool:
 
 
 def same(known: KnownNorm, **place: Any) -> nn.Module:
-    """Build our layer that is what a known norm is.
+    """Build the layer of ours that is the same norm.
 
     Args:
         known: The norm.

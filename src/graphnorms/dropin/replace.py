@@ -1,4 +1,4 @@
-"""Exchanging the norms of a model: for others, or for ours that share statistics over ranks."""
+"""`replace_norms` and `convert_sync`: other norms for a model, or synchronized ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from graphnorms.layers.super_norm import SuperNorm
 from graphnorms.layers.united_norm import UnitedNorm
 
 Target = str | Callable[..., "nn.Module | str | None"]
-"""What comes in: a name, or a function of the old norm, or of it and its qualified name."""
+"""The new norms: a name, or a function of the old norm, or of it and its qualified name."""
 
 Where = str | Callable[[str, nn.Module], bool]
 """Which norms: a pattern of their names, or a function of name and module."""
@@ -207,7 +207,7 @@ def _check_module(model: object) -> None:
 
 
 def _check(model: nn.Module, to: Target) -> Callable[[KnownNorm], Any]:
-    """Refuse what cannot work, before anything is changed; return what asks for a new norm."""
+    """Refuse what cannot work; return a function from an old norm to what `to` says of it."""
     _check_module(model)
     for module in model.modules():
         if type(module).__name__ in (*_WRAPPERS, "DataParallel"):
@@ -238,12 +238,12 @@ def _check_name(to: str) -> None:
 
 
 def _count_arguments(name: str, function: object, counts: tuple[int, ...], expected: str) -> int:
-    """Return with how many arguments a function can be called, the first of some counts.
+    """Return the first of some numbers of arguments with which a function can be called.
 
     Args:
         name: What it was given as.
         function: What was given.
-        counts: How many arguments it may be called with.
+        counts: The numbers of arguments.
         expected: What it should have been, in words.
 
     Raises:
@@ -267,7 +267,7 @@ def _count_arguments(name: str, function: object, counts: tuple[int, ...], expec
 
 
 def _selection(where: Where | None, norms: list[KnownNorm]) -> Callable[[KnownNorm], bool]:
-    """Return which norms are meant: those of which a place is.
+    """Return a function that tells whether a norm is meant, by any of its names.
 
     Raises:
         ValueError: A pattern matches none of the norms.
@@ -288,13 +288,13 @@ def _selection(where: Where | None, norms: list[KnownNorm]) -> Callable[[KnownNo
 def _new_norm(
     old: KnownNorm, to: Any, model: nn.Module, calls: list[Call] | None
 ) -> nn.Module | str:
-    """Make what comes in place of a norm, or say why it is left.
+    """Build the module that replaces a norm, or say why the norm is left.
 
     Args:
         old: The norm.
-        to: What is to come: a module, a name, or `None`.
+        to: The module, its name, or `None`.
         model: The model.
-        calls: What the norm is given with the example, if there is one.
+        calls: The calls of the norm with the example, if there is one.
     """
     if to is None:
         return "left by `to`"
@@ -334,7 +334,7 @@ def _new_norm(
 
 
 def _device_and_dtype(*modules: nn.Module) -> dict[str, Any]:
-    """Return device and dtype of the first of the modules that has anything that tells."""
+    """Return device and dtype of the first floating-point tensor of the modules."""
     for module in modules:
         for tensor in (*module.parameters(), *module.buffers()):
             if tensor.is_floating_point():
@@ -343,7 +343,7 @@ def _device_and_dtype(*modules: nn.Module) -> dict[str, Any]:
 
 
 def _why_not(norm: KnownNorm, split_graphs: bool) -> str:
-    """Why ranks do not share what a norm measures; empty if they do."""
+    """Return why ranks do not share the statistics of a norm; empty if they do."""
     old = norm.module
     if isinstance(old, Norm):
         whose = old.statistics_of
@@ -368,7 +368,7 @@ def _why_not(norm: KnownNorm, split_graphs: bool) -> str:
 
 
 def _share(norm: nn.Module, group: Group, split_graphs: bool) -> Detach:
-    """Have a norm share what it measures, and return how to end that."""
+    """Have a norm share its statistics over a group; return how to stop."""
     settings: dict[str, Any] = {"process_group": group}
     if isinstance(norm, InstanceNorm):
         settings["whole_graphs"] = not split_graphs

@@ -1,4 +1,4 @@
-"""What `replace_norms` returns: the model, a table of what was done, and the way back."""
+"""The exchange of the norms of a model, a table of what was done, and the way back."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Change:
     """What became of one norm.
 
     Args:
-        names: Its qualified name; several where it stands in several places.
+        names: Its qualified names; more than one if it is used in several places.
         old: The norm.
-        new: What stands there now; `None` where it was left.
+        new: What stands there now; `None` if it was left.
         note: What was carried over, or why it was left.
     """
 
@@ -42,14 +42,14 @@ class Replacement:
         model: The model.
 
     Attributes:
-        model: The model; where it is a norm itself, what stands in its place.
-        changes: What became of every norm, in the order of the model: `name` (`names`, where it
-            stands in several places), `old`, `new` (`None` where it was left) and `note`, what
-            was carried over or why it was left.
-        notes: What else there is to know, in sentences.
+        model: The model; if it is a norm itself, the norm that replaced it.
+        changes: What became of every norm, in the order of the model: `name` (`names`, if it is
+            used in several places), `old`, `new` (`None` if it was left) and `note`, what was
+            carried over or why it was left.
+        notes: What else a user should know, in sentences.
         norms: The norms that the model had.
-        unknown: The names of modules that are called norms and are none of those known.
-        steps: How to take back what was done besides putting in other norms, in order.
+        unknown: The names of modules that are called norms and are not known.
+        steps: What else `undo` has to do, in the order in which it was done.
 
     Raises:
         ValueError: The model holds no norm.
@@ -79,17 +79,17 @@ class Replacement:
         keep: bool = True,
         unshare: bool = False,
     ) -> Iterator[tuple[KnownNorm, list[nn.Module], list[NormHook]]]:
-        """Exchange the norms; all are decided before, so that a refusal leaves the model as it was.
+        """Exchange the norms, after a decision on all, so that a refusal leaves the model alone.
 
         Args:
-            decide: Returns what comes in place of a norm, which may be the norm itself, or why it
-                is left.
+            decide: Returns the module that replaces a norm, which may be the norm itself, or why
+                the norm is left.
             keep: Whether to carry parameters and statistics over.
-            unshare: Whether places of one norm get one each.
+            unshare: Whether a norm that is used in several places is replaced by one for each.
 
         Yields:
-            The norms that were exchanged, what has come into each of their places, and the hooks
-            by which they were given the batch, which were taken from them.
+            The norms that were exchanged, the module in each of their places, and the hooks that
+            gave them the batch, which are removed.
         """
         decided: list[tuple[KnownNorm, nn.Module | str, str]] = []
         for norm in self.norms:
@@ -171,7 +171,7 @@ class Replacement:
 
 
 def _copy_of(new: nn.Module, old: nn.Module) -> nn.Module:
-    """Copy a norm, but for the parameters that it has kept of the old one, as tied ones are."""
+    """Copy a norm, except for parameters that it shares with the old one, as tied ones are."""
     own = {id(parameter) for parameter in new.parameters()}
     return copy.deepcopy(new, {id(p): p for p in old.parameters() if id(p) in own})
 
