@@ -174,7 +174,7 @@ class Segments:
             ValueError: `mask` is not a vector of bool, or not one per row, or elsewhere.
         """
         check_mask(mask, self.num_rows, self.ptr.device)
-        keeps = may_keep(mask)
+        keeps = may_keep(mask) and not mask.is_inference()
         if keeps and self._last_mask is not None:
             snapshot, kept = self._last_mask
             if snapshot.matches(mask):
@@ -225,7 +225,7 @@ class Segments:
         # A copy, which a model may write to, and which is not held here: else its entry in the
         # memory would never go.
         batch = self.index.clone()
-        if may_keep(batch) and not self.masked:
+        if not self.masked:
             for num_segments in (None, self.num_segments):
                 _keep(batch, num_segments, self)
         return batch
@@ -384,8 +384,7 @@ def as_segments(
         found = _find(batch, num_segments)
         if found is None:
             found = Segments.from_batch(batch, num_segments, names=names)
-            if may_keep(batch):
-                _keep(batch, num_segments, found)
+            _keep(batch, num_segments, found)
         segments = found
     if segments.num_rows != rows:
         raise ValueError(f"{names[0]} assigns {segments.num_rows} rows, but x has {rows}")
@@ -411,7 +410,7 @@ def _masked(
         return found
     segments = as_segments(batch, rows_of=rows_of, num_segments=num_segments, names=names)
     segments = segments.with_mask(mask)
-    if batch is None and may_keep(mask):
+    if batch is None:
         _keep(mask, None, segments)
     return segments
 
@@ -482,7 +481,9 @@ def _find(vector: Tensor, num_segments: int | None) -> Segments | None:
 
 
 def _keep(vector: Tensor, num_segments: int | None, segments: Segments) -> None:
-    """Keep Segments as long as the vector lives."""
+    """Keep Segments as long as the vector lives, if its changes are counted."""
+    if not may_keep(vector) or vector.is_inference():
+        return
     key = (id(vector), num_segments)
     entries = kept  # the module has lost its names when vectors go with the interpreter
 

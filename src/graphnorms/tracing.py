@@ -107,11 +107,7 @@ def may_keep(of: Tensor | torch.device | None) -> bool:
     in training, and one made while a CUDA graph is recorded lies in the graph's memory.
     """
     return not (
-        is_recorded(of)
-        or is_traced()
-        or is_transformed()
-        or torch.is_inference_mode_enabled()
-        or (isinstance(of, Tensor) and of.is_inference())
+        is_recorded(of) or is_traced() or is_transformed() or torch.is_inference_mode_enabled()
     )
 
 
