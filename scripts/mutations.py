@@ -110,7 +110,7 @@ MUTATIONS = (
              "grad_x = _scaled(grad_x.index_add(0, source, messages), node_scale)",
              "grad_x = _scaled(grad_x.index_add(0, _targets(adjacency), messages), node_scale)",
              ("tests/unit/kernels/test_aggregate.py",)),
-    Mutation("segments: masked rows are those that count", "segments/segments.py",
+    Mutation("segments: masked rows are those that count", "segments.py",
              "self.index.masked_fill(~mask", "self.index.masked_fill(mask",
              ("tests/unit/test_segments.py",)),
     Mutation("GraphNorm: alpha is dropped", "layers/graph_norm.py",

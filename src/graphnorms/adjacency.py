@@ -5,12 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphnorms.segments import INTEGERS, check_offsets, offsets_in
 from graphnorms.tracing import is_traced, is_watched
-
-_INTEGERS = (
-    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32,
-    torch.uint64,
-)  # fmt: skip
 
 
 class Adjacency:
@@ -63,17 +59,6 @@ class Adjacency:
         "transpose_ptr",
     )
 
-    ptr: Tensor
-    index: Tensor
-    transpose_ptr: Tensor
-    transpose_index: Tensor
-    symmetric: bool
-    num_nodes: int
-    num_edges: int
-    order: Tensor | None
-    _transpose_order: Tensor | None
-    _in_degree: Tensor | None
-
     def __init__(
         self,
         ptr: Tensor,
@@ -87,42 +72,17 @@ class Adjacency:
     ) -> None:
         if (transpose_ptr is None) != (transpose_index is None):
             raise ValueError("give transpose_ptr and transpose_index together, or neither")
-        _check_pair("ptr", ptr, "index", index)
-        self.ptr = ptr
-        self.index = index
+        self.symmetric = transpose_ptr is None
+        self.ptr, self.index, self.order = ptr, index, order
+        self.transpose_ptr = ptr if transpose_ptr is None else transpose_ptr
+        self.transpose_index = index if transpose_index is None else transpose_index
+        self._transpose_order = transpose_order
+        self._in_degree: Tensor | None = None
+        self._check_shapes()
         self.num_nodes = ptr.shape[0] - 1
         self.num_edges = index.shape[0]
-        self.order = order
-        self._transpose_order = transpose_order
-        self._in_degree = None
-        for name, numbers in (("order", order), ("transpose_order", transpose_order)):
-            if numbers is not None:
-                _check_pair("ptr", ptr, name, numbers)
-                if numbers.shape != index.shape:
-                    raise ValueError(
-                        f"{name} has {numbers.shape[0]} numbers, expected one for each of the "
-                        f"{self.num_edges} edges"
-                    )
-        if transpose_ptr is None or transpose_index is None:
-            self.symmetric = True
-            self.transpose_ptr, self.transpose_index = ptr, index
-        else:
-            self.symmetric = False
-            self.transpose_ptr, self.transpose_index = transpose_ptr, transpose_index
-            _check_pair("transpose_ptr", transpose_ptr, "transpose_index", transpose_index)
-            if transpose_ptr.shape != ptr.shape or transpose_index.shape != index.shape:
-                raise ValueError(
-                    f"the transpose has {transpose_ptr.shape[0] - 1} nodes and "
-                    f"{transpose_index.shape[0]} edges, expected {self.num_nodes} and "
-                    f"{self.num_edges} like the adjacency itself"
-                )
-            if transpose_ptr.device != ptr.device:
-                raise ValueError(
-                    f"ptr is on {ptr.device} and transpose_ptr on {transpose_ptr.device}; "
-                    "expected one device"
-                )
         if validate:
-            self._validate()
+            self._check_contents()
 
     @classmethod
     def from_edge_index(cls, edge_index: Tensor, num_nodes: int) -> Adjacency:
@@ -147,7 +107,7 @@ class Adjacency:
                 f"edge_index has shape {tuple(edge_index.shape)}, expected (2, edges): "
                 "sources in the first row, targets in the second"
             )
-        if edge_index.dtype not in _INTEGERS:
+        if edge_index.dtype not in INTEGERS:
             raise ValueError(f"edge_index is {edge_index.dtype}, expected integers (torch.int64)")
         if num_nodes < 0:
             raise ValueError(f"num_nodes is {num_nodes}, expected 0 or more")
@@ -167,11 +127,10 @@ class Adjacency:
             low, high, differs, unsorted = torch.stack(
                 (edge_index.min(), edge_index.max(), (forward != backward).any(), moved.any())
             ).tolist()
-            if low < 0 or high >= num_nodes:
-                raise ValueError(_outside("edge_index", low if low < 0 else high, num_nodes))
+            _check_ids("edge_index", low, high, num_nodes)
         else:
             differs = unsorted = False
-        ptr = _offsets(by_target, num_nodes)
+        ptr = offsets_in(by_target, num_nodes)
         index = source[order]
         numbers = order if unsorted else None
         if not differs:
@@ -179,7 +138,7 @@ class Adjacency:
         return cls(
             ptr,
             index,
-            _offsets(by_source, num_nodes),
+            offsets_in(by_source, num_nodes),
             target[transpose_order],
             order=numbers,
             transpose_order=transpose_order,
@@ -207,7 +166,7 @@ class Adjacency:
             numbers = torch.empty_like(place)
             numbers[transpose_place] = place if self.order is None else self.order[place]
             if is_watched():
-                return numbers  # it belongs to the trace
+                return numbers  # they belong to the trace
             self._transpose_order = numbers
         return self._transpose_order
 
@@ -241,31 +200,65 @@ class Adjacency:
         ptr = self.ptr.to(device, non_blocking=non_blocking)
         if ptr is self.ptr:
             return self
-
-        def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
-
-        return Adjacency(
-            ptr,
-            self.index.to(device, non_blocking=non_blocking),
-            None if self.symmetric else move(self.transpose_ptr),
-            None if self.symmetric else move(self.transpose_index),
-            order=move(self.order),
-            transpose_order=move(self._transpose_order),
-            validate=False,
-        )
+        moved = {
+            name: tensor.to(device, non_blocking=non_blocking)
+            for name, tensor in self._tensors().items()
+        }
+        return Adjacency(**{**moved, "ptr": ptr}, validate=False)
 
     def __repr__(self) -> str:
         kind = "symmetric" if self.symmetric else "directed"
         where = "" if self.device.type == "cpu" else f", {self.device}"
         return f"Adjacency({self.num_nodes} nodes, {self.num_edges} edges, {kind}{where})"
 
-    def _validate(self) -> None:
-        _check_contents("ptr", self.ptr, "index", self.index)
-        if not self.symmetric:
-            _check_contents(
-                "transpose_ptr", self.transpose_ptr, "transpose_index", self.transpose_index
+    def _tensors(self) -> dict[str, Tensor]:
+        """The tensors that are there, by the name of the argument; of a transpose its own only."""
+        tensors = {
+            "ptr": self.ptr,
+            "index": self.index,
+            "transpose_ptr": None if self.symmetric else self.transpose_ptr,
+            "transpose_index": None if self.symmetric else self.transpose_index,
+            "order": self.order,
+            "transpose_order": self._transpose_order,
+        }
+        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+    def _check_shapes(self) -> None:
+        for name, tensor in self._tensors().items():
+            if tensor.dim() != 1 or tensor.dtype != torch.int64:
+                raise ValueError(
+                    f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}, "
+                    "expected torch.int64 with one dimension"
+                )
+            if tensor.device != self.ptr.device:
+                raise ValueError(
+                    f"ptr is on {self.ptr.device} and {name} on {tensor.device}; "
+                    "expected one device"
+                )
+            if name.endswith("order") and tensor.shape != self.index.shape:
+                raise ValueError(
+                    f"{name} has {tensor.shape[0]} numbers, expected one for each of the "
+                    f"{self.index.shape[0]} edges"
+                )
+        nodes, edges = self.ptr.shape[0] - 1, self.index.shape[0]
+        if nodes < 0:
+            raise ValueError("ptr is empty, expected nodes + 1 offsets, the first one 0")
+        sizes = self.transpose_ptr.shape[0] - 1, self.transpose_index.shape[0]
+        if sizes != (nodes, edges):
+            raise ValueError(
+                f"the transpose has {sizes[0]} nodes and {sizes[1]} edges, expected {nodes} and "
+                f"{edges} like the adjacency itself"
             )
+
+    def _check_contents(self) -> None:
+        for prefix, ptr, index in (
+            ("", self.ptr, self.index),
+            ("transpose_", self.transpose_ptr, self.transpose_index),
+        )[: 1 if self.symmetric else 2]:
+            check_offsets(ptr, self.num_edges, f"{prefix}ptr", "edges")
+            if self.num_edges:
+                low, high = (int(end) for end in torch.aminmax(index))
+                _check_ids(f"{prefix}index", low, high, self.num_nodes)
         row, transpose_row = self._rows()
         edges = _sorted_keys(row, self.index, self.num_nodes)
         transposed = _sorted_keys(self.transpose_index, transpose_row, self.num_nodes)
@@ -301,45 +294,12 @@ class Adjacency:
         return _rows(self.ptr, self.num_edges), _rows(self.transpose_ptr, self.num_edges)
 
 
-def _check_pair(ptr_name: str, ptr: Tensor, index_name: str, index: Tensor) -> None:
-    for name, tensor in ((ptr_name, ptr), (index_name, index)):
-        if tensor.dim() != 1 or tensor.dtype != torch.int64:
-            raise ValueError(
-                f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}, "
-                "expected torch.int64 with one dimension"
-            )
-    if ptr.shape[0] == 0:
-        raise ValueError(f"{ptr_name} is empty, expected nodes + 1 offsets, the first one 0")
-    if ptr.device != index.device:
+def _check_ids(name: str, low: int, high: int, num_nodes: int) -> None:
+    if low < 0 or high >= num_nodes:
+        nodes = f"0 … {num_nodes - 1}" if num_nodes else "none, for there are no nodes"
         raise ValueError(
-            f"{ptr_name} is on {ptr.device} and {index_name} on {index.device}; expected one device"
+            f"{name} holds node id {low if low < 0 else high}, expected ids in {nodes}"
         )
-
-
-def _check_contents(ptr_name: str, ptr: Tensor, index_name: str, index: Tensor) -> None:
-    first, last = int(ptr[0]), int(ptr[-1])
-    if first != 0 or last != index.shape[0]:
-        raise ValueError(
-            f"{ptr_name} goes from {first} to {last}, "
-            f"expected from 0 to {index.shape[0]}, the number of edges"
-        )
-    falls = (ptr.diff() < 0).nonzero()  # (falls, 1)
-    if falls.shape[0]:
-        at = int(falls[0, 0])
-        raise ValueError(
-            f"{ptr_name} does not ascend: entry {at + 1} is {int(ptr[at + 1])}, "
-            f"after {int(ptr[at])}"
-        )
-    if index.shape[0]:
-        low, high = int(index.min()), int(index.max())
-        num_nodes = ptr.shape[0] - 1
-        if low < 0 or high >= num_nodes:
-            raise ValueError(_outside(index_name, low if low < 0 else high, num_nodes))
-
-
-def _outside(name: str, value: int, num_nodes: int) -> str:
-    nodes = f"0 … {num_nodes - 1}" if num_nodes else "none, for there are no nodes"
-    return f"{name} holds node id {value}, expected ids in {nodes}"
 
 
 def _rows(ptr: Tensor, num_edges: int) -> Tensor:
@@ -350,9 +310,3 @@ def _rows(ptr: Tensor, num_edges: int) -> Tensor:
 def _sorted_keys(row: Tensor, column: Tensor, num_nodes: int) -> Tensor:
     """The edges as sorted numbers: equal for two lists that hold the same edges."""
     return torch.sort(row * num_nodes + column)[0]
-
-
-def _offsets(sorted_rows: Tensor, num_nodes: int) -> Tensor:
-    """Where each row begins in a sorted list of rows, and where the last ends: `(nodes + 1,)`."""
-    # Unlike bincount, searchsorted reads nothing back from a GPU.
-    return torch.searchsorted(sorted_rows, torch.arange(num_nodes + 1, device=sorted_rows.device))

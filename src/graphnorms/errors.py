@@ -55,7 +55,7 @@ def one_line(error: BaseException) -> str:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a number, as one who gives it would say: True is none."""
+    """Whether `value` is an int or a float; bools do not count."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -30,13 +30,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def require_suffix(path: Path, suffix: str, what: str) -> None:
-    """Raise a `ValueError` for a name that promises another kind of file than will be written."""
+    """Raise a `ValueError` for a name with the suffix of another kind of file."""
     if path.suffix not in ("", suffix):
         raise ValueError(f"{path} would hold {what}, expected a name that ends in {suffix}")
 
 
 def sync_folder(folder: Path) -> None:
-    """Force to the disk which files a folder has; their content is another matter."""
+    """Fsync the entries of a folder, not the content of its files."""
     if sys.platform == "win32":  # there, folders cannot be opened
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -12,14 +12,16 @@ import os
 import random
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
+
+from graphnorms.interrupts import SIGNALS
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ _OF_PYTHON: Final = (
     _Setting(sys.getrecursionlimit, sys.setrecursionlimit),
     _Setting(random.getstate, random.setstate),
     _Setting(torch.get_rng_state, torch.set_rng_state),
+    *(_Setting(partial(signal.getsignal, n), partial(signal.signal, n)) for n in SIGNALS),
 )
 _OF_TRIALS: Final = (
     _Setting(lambda: dict(os.environ), _set_environment),
@@ -102,7 +105,6 @@ _OF_TRIALS: Final = (
     _Setting(gc.get_threshold, lambda value: gc.set_threshold(*value)),
     _Setting(gc.isenabled, lambda value: gc.enable() if value else gc.disable()),
 )
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
@@ -126,8 +128,6 @@ def kept_state(*, of_trials: bool = True) -> Iterator[None]:
     for setting in settings:
         with suppress(Exception):
             before.append((setting, setting.read()))
-    in_main = threading.current_thread() is threading.main_thread()
-    handlers = [(number, signal.getsignal(number)) for number in _SIGNALS if in_main]
     streams = sys.stdin, sys.stdout, sys.stderr
     for name in ("stdout", "stderr"):  # which the code may close
         stream = getattr(sys, name)
@@ -137,9 +137,6 @@ def kept_state(*, of_trials: bool = True) -> Iterator[None]:
             yield
     finally:
         sys.stdin, sys.stdout, sys.stderr = streams
-        for number, handler in handlers:
-            if handler is not None:  # which is not one of Python's
-                signal.signal(number, handler)
         for setting, value in before:
             _set(setting, value)
 

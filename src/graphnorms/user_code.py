@@ -99,10 +99,11 @@ def find(spec: str, makes: str) -> Callable[..., Any]:
 def source_hash(function: Callable[..., Any], module: str = "") -> str:
     """Hash the source that a function is made of: 16 hexadecimal digits.
 
-    That are the file it stands in; the files beside it, or in folders there, that this one
-    imports, also inside functions, and so on; the versions of the installed packages that these
-    name; and the plain values that the function was given as defaults or has captured. Installed
-    code counts with its own file and version. Comments count, paths do not.
+    The hash covers the function's file; the files beside it, or in folders there, that this file
+    imports, also inside functions, and those that they import in turn; the versions of the
+    installed packages that these files import; and the plain values among the function's defaults
+    and captured variables. Installed code counts with its own file and version. Comments count,
+    paths do not.
 
     Args:
         function: A function, a class, or a `functools.partial` of one.

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 import graphnorms as gn
-from graphnorms.segments import Segments, as_segments
-from graphnorms.segments.memory import memory
+from graphnorms.segments import Segments, as_segments, kept
 
 
 def test_from_batch_sorted_keeps_the_rows() -> None:
@@ -113,13 +112,13 @@ def test_a_batch_is_derived_once_and_again_when_written_to() -> None:
 def test_memory_forgets_dead_batches() -> None:
     x = torch.zeros(4, 2)
     gc.collect()
-    before = len(memory.entries)
+    before = len(kept)
     batch = torch.tensor([0, 0, 1, 1])
     as_segments(batch, rows_of=x)
-    assert len(memory.entries) == before + 1
+    assert len(kept) == before + 1
     del batch
     gc.collect()
-    assert len(memory.entries) == before
+    assert len(kept) == before
 
 
 def test_what_leaves_the_cpu_knows_its_longest_segment() -> None:
@@ -140,7 +139,7 @@ def test_nothing_is_found_or_kept_while_a_cuda_graph_is_recorded(
     one = as_segments(None, rows_of=x)
     masked = known.with_mask(mask)
     fresh = Segments.from_ptr(torch.tensor([0, 1, 4]))
-    entries = dict(memory.entries)
+    entries = dict(kept)
     monkeypatch.setattr("graphnorms.tracing.is_recorded", lambda of: True)
     assert as_segments(batch, rows_of=x) is not known
     assert as_segments(None, rows_of=x) is not one
@@ -148,7 +147,7 @@ def test_nothing_is_found_or_kept_while_a_cuda_graph_is_recorded(
     assert as_segments(None, rows_of=x, mask=mask) is not as_segments(None, rows_of=x, mask=mask)
     assert fresh.index is not fresh.index
     assert fresh.counts is not fresh.counts
-    assert memory.entries == entries
+    assert kept == entries
     monkeypatch.undo()
     assert as_segments(batch, rows_of=x) is known
     assert known.with_mask(mask) is masked
@@ -156,11 +155,11 @@ def test_nothing_is_found_or_kept_while_a_cuda_graph_is_recorded(
 
 def test_inference_tensors_work_and_are_not_remembered() -> None:
     x = torch.zeros(4, 2)
-    before = len(memory.entries)
+    before = len(kept)
     with torch.inference_mode():
         batch = torch.tensor([0, 0, 1, 1])
         assert as_segments(batch, rows_of=x).num_segments == 2
-    assert len(memory.entries) == before
+    assert len(kept) == before
 
 
 @pytest.mark.parametrize(

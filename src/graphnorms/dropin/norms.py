@@ -1,20 +1,22 @@
-"""The norms that are exchanged: which ones they are, and what is known of each."""
+"""The norms of a model: what each is, and where it stands."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG
-from graphnorms.layers.factory import settings_of
+from graphnorms.layers.factory import make_norm, settings_of
 from graphnorms.layers.own import OwnLayer
+from graphnorms.layers.spec import parse_spec
 
 _TORCH: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
     nn.SyncBatchNorm: "batch",
@@ -27,14 +29,8 @@ _TORCH: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
     nn.RMSNorm: "rms",
 })  # fmt: skip
 _OF_IMAGES: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
-    nn.BatchNorm2d: "batch",
-    nn.BatchNorm3d: "batch",
-    nn.LazyBatchNorm2d: "batch",
-    nn.LazyBatchNorm3d: "batch",
-    nn.InstanceNorm2d: "instance",
-    nn.InstanceNorm3d: "instance",
-    nn.LazyInstanceNorm2d: "instance",
-    nn.LazyInstanceNorm3d: "instance",
+    getattr(nn, f"{lazy}{kind}Norm{dimensions}d"): kind.lower()
+    for lazy in ("", "Lazy") for kind in ("Batch", "Instance") for dimensions in (2, 3)
 })  # fmt: skip
 _PYG: Final[Mapping[str, str]] = MappingProxyType({
     "BatchNorm": "batch",
@@ -55,35 +51,157 @@ _OURS: Final[Mapping[type[nn.Module], str]] = MappingProxyType(
 )
 _ABSENT: Final = object()
 _OF_BIAS: Final = {"bias", "elementwise_affine"}
-"""What a layer may take, too, but does not keep under the name."""
+"""Arguments that a layer takes, too, but does not keep as attributes of the same name."""
 _TORCHS_NAMES: Final = MappingProxyType({"affine": "elementwise_affine"})
 
 
-@dataclass(frozen=True)
-class Known:
-    """A norm that stands in a model.
+_OF_SEQUENCES: Final = (
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+    nn.TransformerEncoder,
+    nn.TransformerDecoder,
+)
+_CALLED_NORM: Final = re.compile(r"Norm(\dd)?$")
+
+
+class Path(NamedTuple):
+    """One way to a module.
 
     Args:
+        name: Its qualified name.
+        keys: The parts of the name that are keys of a container, which may be node types.
+    """
+
+    name: str = ""
+    keys: tuple[str, ...] = ()
+
+    def into(self, module: nn.Module, key: str) -> Path:
+        """Return the way from the module at its end on to a child."""
+        keys = (*self.keys, key) if isinstance(module, nn.ModuleDict) else self.keys
+        return Path(f"{self.name}.{key}" if self.name else key, keys)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place in a model in which a norm stands.
+
+    Args:
+        parent: The module that it stands in.
+        key: Its name there.
+        paths: The ways there; more than one if the parent is used several times itself.
+    """
+
+    parent: nn.Module
+    key: str
+    paths: list[Path]
+
+    @property
+    def name(self) -> str:
+        """Its qualified name, that of the first way."""
+        return self.paths[0].name
+
+    @property
+    def module(self) -> nn.Module | None:
+        """What stands there."""
+        return self.parent._modules[self.key]
+
+    def put(self, module: nn.Module) -> None:
+        """Put another module there."""
+        # Not setattr, which a container of modules does not take for its indices.
+        self.parent._modules[self.key] = module
+
+
+@dataclass(frozen=True)
+class KnownNorm:
+    """A norm of torch, PyG or graphnorms.
+
+    Args:
+        module: The norm.
         kind: The catalogue name of the same normalization.
         library: `"torch"`, `"PyG"` or `"graphnorms"`.
         channels: Its width; `None` where it takes any.
-        settings: What our layer of the kind is built with, to be the same.
+        settings: The arguments with which our layer of the kind is the same norm.
         reason: Why it cannot be exchanged; empty if it can.
-        caveat: What the new one does not do as it did; empty if there is nothing.
         without_bias: Whether it has a weight and no bias, though its kind may have one.
+        places: Where it stands in the model; more than one if it is used several times.
     """
 
+    module: nn.Module
     kind: str
     library: str
     channels: int | None
     settings: Mapping[str, Any]
-    reason: str = ""
-    caveat: str = ""
-    without_bias: bool = False
+    reason: str
+    without_bias: bool
+    places: tuple[Place, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its names in the model, that of the first place first."""
+        return tuple(place.name for place in self.places)
+
+    @property
+    def name(self) -> str:
+        """Its name in the first place."""
+        return self.places[0].name
 
 
-def recognize(module: nn.Module) -> Known | None:
-    """Find out what norm a module is; `None` for a module that is none."""
+def find_norms(model: nn.Module) -> tuple[list[KnownNorm], list[str]]:
+    """List the norms inside a module, in its order, each once.
+
+    Returns:
+        The norms, and the names of modules that are called norms and are not known.
+    """
+    places: dict[tuple[int, str], Place] = {}
+    found: dict[int, tuple[KnownNorm, list[Place]]] = {}
+    strangers: list[tuple[str, str]] = []
+    names: list[str] = []
+    for path, parent, key, child in _ways(model, Path(), (id(model),)):
+        known = recognize(child)
+        if known is None:
+            if _CALLED_NORM.search(type(child).__name__):
+                strangers.append((path.name, type(child).__name__))
+            continue
+        names.append(path.name)
+        place = places.get((id(parent), key))
+        if place is None:
+            place = places[id(parent), key] = Place(parent, key, [])
+            found.setdefault(id(child), (known, []))[1].append(place)
+        place.paths.append(path)
+    norms = [
+        replace(known, places=tuple(there), reason=known.reason or _reason_of(there))
+        for known, there in found.values()
+    ]
+    unknown = [
+        f"{name} ({kind})"
+        for name, kind in strangers
+        if not any(inner.startswith(f"{name}.") for inner in names)
+    ]
+    return norms, unknown
+
+
+def _ways(
+    module: nn.Module, path: Path, above: tuple[int, ...]
+) -> Iterator[tuple[Path, nn.Module, str, nn.Module]]:
+    """Iterate over all ways to modules inside, but not into norms: way, parent, key, module."""
+    for key, child in module._modules.items():
+        if child is not None:
+            way = path.into(module, key)
+            yield way, module, key, child
+            if id(child) not in above and recognize(child) is None:
+                yield from _ways(child, way, (*above, id(child)))
+
+
+def _reason_of(places: list[Place]) -> str:
+    for place in places:
+        if isinstance(place.parent, _OF_SEQUENCES):
+            kind = type(place.parent).__name__
+            return f"{kind} works on (graphs, positions, channels), and uses its weights itself"
+    return ""
+
+
+def recognize(module: nn.Module) -> KnownNorm | None:
+    """Return what is known of a norm; `None` for a module that is no known norm."""
     for base in type(module).__mro__:
         found = _kind(base)
         if found is not None:
@@ -96,14 +214,15 @@ def recognize(module: nn.Module) -> Known | None:
         kind = "layer"
     elif kind == "group" and getattr(module, "mode", None) == "graph":
         kind = "group-graph"
-    return Known(
+    return KnownNorm(
+        module=module,
         kind=kind,
         library=library,
         channels=_channels(inner),
         settings=_settings(kind, inner, module),
         reason=_reason(module, base, kind),
-        caveat=_caveat(module, kind, library),
-        without_bias=_parameter(inner, "weight") and inner._parameters.get("bias", inner) is None,
+        without_bias=has_parameter(inner, "weight")
+        and inner._parameters.get("bias", inner) is None,
     )
 
 
@@ -141,14 +260,6 @@ def _settings(kind: str, inner: nn.Module, module: nn.Module) -> dict[str, Any]:
     return settings
 
 
-def _caveat(module: nn.Module, kind: str, library: str) -> str:
-    if isinstance(module, nn.InstanceNorm1d):
-        return "torch's takes (nodes, channels) for one sequence and normalizes each row"
-    if library == "PyG" and kind in ("graph", "layer-graph") and _parameter(module, "weight"):
-        return "PyG's returns float32 for bfloat16, as under autocast, and ours bfloat16"
-    return "not its synchronization over ranks" if isinstance(module, nn.SyncBatchNorm) else ""
-
-
 def _reason(module: nn.Module, base: type, kind: str) -> str:
     if is_of_images(module):
         return "it normalizes images, (entries, channels, height, width)"
@@ -164,17 +275,18 @@ def _reason(module: nn.Module, base: type, kind: str) -> str:
         return f"it normalizes over the last {len(shape)} dimensions, {tuple(shape)}"
     holder = holder_of(module)
     for name in ("weight", "bias"):
-        if isinstance(getattr(holder, name, None), Tensor) and not _parameter(holder, name):
+        if isinstance(getattr(holder, name, None), Tensor) and not has_parameter(holder, name):
             return f"its {name} is computed: parametrized, pruned or normalized; end that before"
     return ""
 
 
-def _parameter(holder: nn.Module, name: str) -> bool:
+def has_parameter(holder: nn.Module, name: str) -> bool:
+    """Whether a module has a parameter of this name, and not a tensor computed from one."""
     return holder._parameters.get(name) is not None
 
 
 def holder_of(module: nn.Module) -> nn.Module:
-    """Return what holds the parameters: of a BatchNorm of PyG or ours, the one of torch inside."""
+    """Return the module with the parameters: the inner one of PyG's and our BatchNorm."""
     inner = getattr(module, "module", None)
     return inner if isinstance(inner, nn.Module) else module
 
@@ -185,7 +297,7 @@ def is_of_images(norm: nn.Module) -> bool:
 
 
 def is_per_graph(norm: nn.Module) -> bool:
-    """Whether a norm has to know which graph a row belongs to."""
+    """Whether a norm needs to know which graph a row belongs to."""
     if isinstance(norm, Norm | OwnLayer):
         return norm.per_graph
     takes_batch = "batch" in inspect.signature(norm.forward).parameters
@@ -197,8 +309,8 @@ def takes_channels(layer: type[nn.Module]) -> bool:
     return "in_channels" in inspect.signature(layer).parameters
 
 
-def same(known: Known, **place: Any) -> nn.Module:
-    """Build our layer that is what a known norm is.
+def same(known: KnownNorm, **place: Any) -> nn.Module:
+    """Build the layer of ours that is the same norm.
 
     Args:
         known: The norm.
@@ -208,7 +320,44 @@ def same(known: Known, **place: Any) -> nn.Module:
     settings = dict(known.settings)
     if takes_channels(row.layer):
         settings["in_channels"] = known.channels
+    if "types" in row.needs:
+        settings["num_types"] = known.module.num_types
     layer = row.layer(**settings, **place)
     if known.without_bias:
         holder_of(layer).register_parameter("bias", None)
     return layer
+
+
+def resolve_norm(norm: str | nn.Module | None, channels: int, **arguments: Any) -> nn.Module | None:
+    """Build a norm from its name, as PyG's `normalization_resolver` does for its own.
+
+    For models of PyG, which look strings up among PyG's own classes alone. A catalogue name, with
+    arguments behind a colon or as keywords, gives the catalogue's layer: `"pair"`,
+    `"pair:scale=2"`, `"layer"` (of each node). The name of a class, `"PairNorm"` or
+    `"batch_norm"`, gives our layer of that name with PyG's defaults: `"LayerNorm"` is that of each
+    graph. Only a layer that takes it is given the number of channels: `"pair"` does not take it
+    for its scale. What is no string is returned as it is.
+
+    Args:
+        norm: The name; or a module, or `None`.
+        channels: Number of channels.
+        arguments: Handed to the layer.
+
+    Raises:
+        ValueError: There is no norm of that name, or it refuses its arguments.
+        TypeError: The layer does not take one of the arguments.
+    """
+    if not isinstance(norm, str):
+        return norm
+    name, given = parse_spec(norm)
+    if name not in CATALOG:
+        for row in CATALOG.values():
+            if _plain(row.layer.__name__) == _plain(name):
+                arguments = {**arguments, **given}
+                takes = takes_channels(row.layer)
+                return row.layer(channels, **arguments) if takes else row.layer(**arguments)
+    return make_norm(norm, channels, **arguments)
+
+
+def _plain(name: str) -> str:
+    return re.sub("[-_ ]", "", name.lower())

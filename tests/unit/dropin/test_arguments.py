@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import graphnorms as gn
 from graphnorms.bench.pyg import load
-from graphnorms.dropin.context import current
+from graphnorms.dropin.batch_of import current
 from tests.unit.dropin.models import WIDTH, OfData, by_graph, minibatch, standardized
 
 NODES = minibatch(ascending=True)
@@ -247,7 +247,7 @@ def test_two_batches_in_one_call(model: type[Two]) -> None:
     made = exchanged(model())
     names = ("x2", "edge_index2", "batch2")
 
-    def call(batch: Tensor, batch2: Tensor, rows: int) -> Any:
+    def call(batch: Tensor | gn.Segments, batch2: Tensor, rows: int) -> Any:
         first, second = (X, NO_EDGES, batch), (X[:rows] * 2, NO_EDGES, batch2)
         if model is ByName:
             return made(*first, **dict(zip(names, second, strict=True)))
@@ -256,7 +256,8 @@ def test_two_batches_in_one_call(model: type[Two]) -> None:
     # As many rows, each in its own way.
     refused(lambda: call(BATCH, OTHER, 12), "norm (InstanceNorm)", "12 rows", "graphnorms.batch")
     # Other rows: the first norm is right, the second call is refused.
-    refused(lambda: call(BATCH, OTHER[:8], 8), "given 8 rows and batch 12")
+    for batch in (BATCH, gn.Segments.from_batch(BATCH)):
+        refused(lambda batch=batch: call(batch, OTHER[:8], 8), "given 8 rows and batch 12")
     # The same graphs on both sides, also as another tensor.
     for batch2 in (BATCH, BATCH.clone(), BATCH.int()):
         y, y2 = call(BATCH, batch2, 12)

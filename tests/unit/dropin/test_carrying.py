@@ -169,6 +169,10 @@ def test_a_module_around_the_old_norm_has_all_of_it() -> None:
     assert result.changes[0].note == "everything: it holds the old norm"
     result.model(NODES.x, NODES.batch)
     assert len(calls) == 1
+    # So it does all that the old one does, its synchronization included.
+    synchronized = nn.Sequential(nn.SyncBatchNorm(WIDTH))
+    (change,) = gn.replace_norms(synchronized, lambda old: nn.Sequential(old, nn.ReLU())).changes
+    assert change.note == "everything: it holds the old norm"
 
 
 # Parameters.

@@ -13,7 +13,7 @@ from torch._dynamo.testing import CompileCounter
 
 import graphnorms as gn
 from graphnorms.bench.pyg import load
-from graphnorms.dropin.context import current
+from graphnorms.dropin.batch_of import current
 from tests.unit.dropin.models import Given, Minibatch, OfData, Plain, by_graph, minibatch
 
 pytestmark = [

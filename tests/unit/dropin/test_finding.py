@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import graphnorms as gn
 from graphnorms.bench.pyg import load
-from graphnorms.dropin.context import current
+from graphnorms.dropin.batch_of import current
 from tests.unit.dropin.models import (
     WIDTH,
     Given,
@@ -453,5 +453,5 @@ def test_what_is_called_again_in_the_backward(use_reentrant: bool) -> None:
 
 def test_what_is_no_batch_is_refused() -> None:
     wrong: Any = [0, 1]
-    with pytest.raises(ValueError, match="batch has type list, expected a vector of integers"):
+    with pytest.raises(ValueError, match="batch is a list, expected a vector of integers"):
         gn.batch(wrong)

@@ -473,7 +473,7 @@ WRONG: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         lambda: gn.batch(NODES.batch.float()), ("(12,)", "float32", "vector of integers"),
     ),
     "a batch of two dimensions": (lambda: gn.batch(NODES.batch.view(3, 4)), ("(3, 4)", "int64")),
-    "a batch of lists by type": (lambda: gn.batch({"a": [0, 1]}), ("type list", "node types")),
+    "a batch of lists by type": (lambda: gn.batch({"a": [0, 1]}), ("a list", "node types")),
     "convert_sync without model": (lambda: gn.convert_sync(wrong(None)), ("NoneType",)),
 }  # fmt: skip
 

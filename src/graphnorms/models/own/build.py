@@ -11,7 +11,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.dropin import replace_norms
-from graphnorms.dropin.context import current
+from graphnorms.dropin.batch_of import current
 from graphnorms.dropin.norms import recognize
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.factory import make_norm, needs_of
@@ -219,7 +219,7 @@ def _complete(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     frame = current()
     if len(args) > 1 or "batch" in kwargs or frame is None:
         return args, kwargs
-    return args, {**kwargs, "batch": frame.batch}
+    return args, {**kwargs, "batch": frame.given.batch}
 
 
 def _norms_of_nodes(own: OwnModel) -> set[int]:

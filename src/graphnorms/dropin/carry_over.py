@@ -1,0 +1,220 @@
+"""What a new norm takes over from the one that it replaces."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from graphnorms.dropin.hooks import NormHook
+from graphnorms.dropin.norms import KnownNorm, has_parameter, holder_of, recognize, same
+
+_AFFINE: Final = frozenset({
+    "batch", "layer", "layer-graph", "instance", "graph", "rms", "group", "group-graph", "power",
+    "custom", "adja", "united",
+})  # fmt: skip
+"""The kinds with a weight and bias per channel, applied after the normalization."""
+
+_HOOKS: Final = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+_OF_HOOKS: Final = (
+    "_forward_pre_hooks_with_kwargs", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
+)  # fmt: skip
+_HOOKS_OF_STATE: Final = (
+    "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)  # fmt: skip
+
+_WEIGHTS: Final = ("weight", "bias")
+
+Owners = Mapping[int, list[tuple[nn.Module, str]]]
+"""By the id of a parameter, the modules that have it, and its qualified name there."""
+
+
+def owners_in(model: nn.Module) -> Owners:
+    """List the owners of every parameter."""
+    owners: dict[int, list[tuple[nn.Module, str]]] = {}
+    for name, module in model.named_modules():
+        for key, parameter in module._parameters.items():
+            if parameter is not None:
+                owner = (module, f"{name}.{key}" if name else key)
+                owners.setdefault(id(parameter), []).append(owner)
+    return owners
+
+
+def carry_over(old: KnownNorm, new: nn.Module, owners: Owners, keep: bool = True) -> str:
+    """Carry over what means the same, and say in words what was carried over and what was not.
+
+    Between norms of one kind these are all parameters and statistics, between others weight and
+    bias; with a parameter go its attributes and `requires_grad`. A parameter that another module
+    shares stays shared. Hooks and attributes of the norm are carried over in any case.
+
+    Args:
+        old: The norm that goes.
+        new: The norm that comes.
+        owners: The owners of every parameter of the model.
+        keep: Whether parameters and statistics are carried over.
+    """
+    if old.module in set(new.modules()):
+        return "everything: it holds the old norm"
+    now = recognize(new)
+    before, after = _tensors(old.module), _tensors(new)
+    alike = now is not None and old.kind == now.kind
+    affine = now is not None and old.kind in _AFFINE and now.kind in _AFFINE
+    wanted: tuple[str, ...] = ()
+    if keep:
+        wanted = tuple(before) if alike else _WEIGHTS if affine else ()
+    kept, lost, ties, ended = _hand_on(before, after, wanted, old.module, owners)
+    if not keep:
+        text = "nothing: keep_parameters=False"
+    elif now is None:
+        text = "nothing: its parameters are its own"
+    elif alike or affine:
+        text = _listed(kept) or "nothing to keep"
+        if alike and kept and not lost:
+            text = "everything"
+    else:
+        text = "nothing: its parameters mean something else" if before else "nothing to keep"
+    also = _hand_on_hooks(old.module, new) + _hand_on_attributes(old, new)
+    if text == "everything":
+        also = []
+    text += "".join(f"; {words}" for words in ties)
+    if old.without_bias and "bias" in after:
+        text += "; its bias is new"
+    text += f"; also {_listed(also)}" if also else ""
+    lost += [*ended, *_hooks_left(old.module, new)]
+    text += f"; not {_listed(lost)}" if lost else ""
+    caveat = _caveat(old, new)
+    return f"{text}; {caveat}" if caveat else text
+
+
+_Tensors = dict[str, tuple[dict[str, Any], str]]
+"""Parameters and buffers by name without PyG's prefix: the dictionary that has it, and its key."""
+
+
+def _tensors(norm: nn.Module) -> _Tensors:
+    return {
+        (f"{prefix}." if prefix else "").removeprefix("module.") + key: (named, key)
+        for prefix, module in norm.named_modules()
+        for named in (module._parameters, module._buffers)
+        for key, value in named.items()
+        if value is not None and key not in module._non_persistent_buffers_set
+    }
+
+
+def _hand_on(
+    before: _Tensors, after: _Tensors, wanted: tuple[str, ...], old: nn.Module, owners: Owners
+) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Copy tensors with their attributes; a tensor tied to another module is shared instead.
+
+    Returns:
+        In words: the tensors carried over, the tensors that the new norm lacks, the ties kept, and
+        the ties and hooks of parameters that end.
+    """
+    kept: list[str] = []
+    lost: list[str] = []
+    kept_ties: list[str] = []
+    ended: list[str] = []
+    inside = set(old.modules())
+    for name, (named, key) in before.items():
+        tensor, word = named[key], _word(name)
+        tied = [words for module, words in owners.get(id(tensor), ()) if module not in inside]
+        tie = [f"{word} tied to {' and '.join(tied)}"] if tied else []
+        there, other = after.get(name, ({}, ""))
+        new = there.get(other)
+        if name not in wanted or new is None or new.shape != tensor.shape:
+            if name in wanted or (wanted and key not in _WEIGHTS):
+                lost.append(word)
+            ended += tie
+            continue
+        kept.append(word)
+        if tied and new.dtype == tensor.dtype and new.device == tensor.device:
+            there[other] = tensor
+            kept_ties += tie
+            continue
+        with torch.no_grad():
+            new.copy_(tensor)
+        if not isinstance(tensor, nn.Parameter):
+            continue
+        new.requires_grad_(tensor.requires_grad)
+        new.__dict__.update(vars(tensor))
+        ended += tie
+        if tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
+            ended.append(f"the hooks of {word}")
+    return kept, lost, kept_ties, ended
+
+
+def _word(name: str) -> str:
+    key = name.rpartition(".")[2]
+    is_running = key.startswith("running") or key == "num_batches_tracked"
+    return "running statistics" if is_running else key
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join(dict.fromkeys(words))
+
+
+def _hand_on_hooks(old: nn.Module, new: nn.Module) -> list[str]:
+    """Share the hooks with the new norm, so that their handles remove them there."""
+    if not any(_is_of_user(hook) for kind in _HOOKS for hook in vars(old)[kind].values()):
+        return []
+    for kind in (*_HOOKS, *_OF_HOOKS):
+        given, own = vars(old)[kind], vars(new)[kind]
+        if own:
+            own.update(given)
+        else:
+            vars(new)[kind] = given
+    if old._is_full_backward_hook is not None:
+        new._is_full_backward_hook = old._is_full_backward_hook
+    return ["hooks"]
+
+
+def _caveat(old: KnownNorm, new: nn.Module) -> str:
+    """Return a known difference in behaviour from the old norm; empty if there is none."""
+    if isinstance(old.module, nn.InstanceNorm1d):
+        return "torch's takes (nodes, channels) for one sequence and normalizes each row"
+    of_parameters = old.kind in ("graph", "layer-graph") and has_parameter(old.module, "weight")
+    if old.library == "PyG" and of_parameters:
+        return "PyG's returns float32 for bfloat16, as under autocast, and ours bfloat16"
+    is_shared = getattr(new, "process_group", None) is not None
+    if isinstance(old.module, nn.SyncBatchNorm) and not is_shared:
+        return "not its synchronization over ranks"
+    return ""
+
+
+def _hooks_left(old: nn.Module, new: nn.Module) -> list[str]:
+    """List the hooks that are not carried over."""
+    inner = holder_of(old)
+    lost = []
+    if inner is not old and any(vars(inner)[kind] for kind in _HOOKS):
+        lost.append("the hooks of its inner module")
+    if any(len(vars(old)[kind]) > len(vars(new)[kind]) for kind in _HOOKS_OF_STATE):
+        lost.append("the hooks of its state_dict")
+    return lost
+
+
+def _is_of_user(hook: Any) -> bool:
+    return not isinstance(getattr(hook, "__self__", None), NormHook)
+
+
+def _hand_on_attributes(old: KnownNorm, new: nn.Module) -> list[str]:
+    """Set on the new norm the attributes that users set on the old one."""
+    if old.library == "graphnorms":
+        usual = set(vars(same(old)))
+    else:
+        usual = {
+            name
+            for base in type(old.module).__mro__
+            if base is not nn.Module and "__init__" in vars(base)
+            for name in inspect.signature(vars(base)["__init__"]).parameters
+        }
+    names = [
+        name
+        for name in vars(old.module)
+        if not (name.startswith("_") or name in usual or hasattr(new, name))
+    ]
+    for name in names:
+        setattr(new, name, vars(old.module)[name])
+    return [f"attribute {name}" for name in names]

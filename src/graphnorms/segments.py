@@ -1,0 +1,562 @@
+"""Which rows belong to which graph: checked and derived once per batch."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import operator
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from graphnorms import tracing
+from graphnorms.tracing import is_batched, is_traced, may_keep
+
+INTEGERS: Final = (
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32,
+    torch.uint64,
+)  # fmt: skip
+
+
+class Segments:
+    r"""A partition of rows into segments, one per graph.
+
+    Position $i$ of segment $s$ is $\mathrm{ptr}_s \le i < \mathrm{ptr}_{s+1}$; the row at a
+    position is `order[i]`, or `i` itself where `order` is `None`. Segments may be empty.
+
+    Make one with `from_ptr`, `from_counts`, `from_batch` or `single`, once per minibatch, and
+    give it to every layer in place of `batch`: nothing is then derived or checked again.
+
+    Attributes:
+        ptr: Offsets, int64, `(segments + 1,)`.
+        order: The rows in the order of their segments, int64, `(rows,)`, or `None`. Masked rows
+            come last.
+        masked: Whether there may be rows that belong to no segment; see `with_mask`.
+        num_segments, num_rows: The sizes, known on the host.
+        longest: Rows of the longest segment where the host knows it, else `None`.
+    """
+
+    __slots__ = ("__weakref__", "_counts", "_index", "_last_mask", "longest", "masked", "num_rows",
+                 "num_segments", "order", "ptr")  # fmt: skip
+
+    def __init__(
+        self,
+        ptr: Tensor,
+        order: Tensor | None,
+        num_rows: int,
+        *,
+        longest: int | None = None,
+        index: Tensor | None = None,
+        masked: bool = False,
+    ) -> None:
+        self.ptr = ptr
+        self.order = order
+        self.num_rows = num_rows
+        self.num_segments = ptr.shape[0] - 1
+        self.longest = longest
+        self.masked = masked
+        self._index = index
+        self._counts: Tensor | None = None
+        self._last_mask: tuple[Snapshot, Segments] | None = None
+
+    @classmethod
+    def from_ptr(
+        cls,
+        ptr: Tensor,
+        *,
+        num_rows: int | None = None,
+        longest: int | None = None,
+        validate: bool | None = None,
+    ) -> Segments:
+        """Build from offsets: segment `s` is the rows `ptr[s]` to `ptr[s + 1]`.
+
+        Args:
+            ptr: Offsets, integer, `(segments + 1,)`, ascending from 0.
+            num_rows: Where `ptr` must end. Read from `ptr` if not given.
+            longest: Rows of the longest segment, if known.
+            validate: Check the values; `None` does so on the CPU only, because on a GPU it reads
+                the device.
+
+        Raises:
+            ValueError: `ptr` is not a vector of integers, does not begin at 0, does not ascend,
+                or does not end at `num_rows`.
+        """
+        _check_integer_vector("ptr", ptr)
+        if ptr.shape[0] == 0:
+            raise ValueError("ptr is empty, expected segments + 1 offsets beginning with 0")
+        ptr = ptr.to(torch.int64, copy=True)  # what is written to it later does not change it here
+        if validate or (validate is None and ptr.is_cpu and not is_traced()):
+            check_offsets(ptr, num_rows)
+        rows: Any = ptr[-1].item() if num_rows is None else num_rows
+        return cls(ptr, None, rows, longest=longest)
+
+    @classmethod
+    def from_counts(cls, counts: Tensor) -> Segments:
+        """Build from the number of rows of each segment, as DGL's `batch_num_nodes()` gives it.
+
+        Raises:
+            ValueError: `counts` is not a vector of integers, or one is negative.
+        """
+        _check_integer_vector("counts", counts)
+        counts = counts.to(torch.int64)
+        if counts.shape[0] and not is_traced() and int(counts.min()) < 0:
+            raise ValueError(f"counts has {int(counts.min())}, expected no negative number")
+        return cls.from_ptr(_offsets_of(counts), validate=False)
+
+    @classmethod
+    def from_batch(
+        cls,
+        batch: Tensor,
+        num_segments: int | None = None,
+        *,
+        sorted: bool | None = None,
+        validate: bool = False,
+        names: tuple[str, str] = ("batch", "batch_size"),
+    ) -> Segments:
+        """Build from the segment of every row, in any order and with any gaps.
+
+        On the CPU the ids are checked, and rows that are already sorted stay where they are. On
+        other devices nothing is read back: rows are taken as unsorted unless `sorted=True`, and
+        ids outside the range fail an assertion on the device.
+
+        Args:
+            batch: Segment of each row, integer, `(rows,)`.
+            num_segments: How many segments there are, empty ones at the end included. Read
+                from the largest id if not given, which reads the device once; in a traced graph
+                it then is a number known at run time.
+            sorted: That the ids ascend; `None` finds out on the CPU.
+            validate: On a GPU, read the device to name a value outside the range.
+            names: What errors call the vector and the number of segments.
+
+        Raises:
+            ValueError: `batch` is not a vector of integers, or an id is negative or not below
+                `num_segments`.
+        """
+        _check_integer_vector(names[0], batch)
+        num_segments = _check_size(names[1], num_segments)
+        if is_traced() or is_batched(batch):
+            return _from_batch_without_reading(cls, batch, num_segments, bool(sorted), names)
+        index = batch.to(torch.int64)
+        if num_segments is None:
+            num_segments = int(index.max()) + 1 if index.shape[0] else 0
+        if batch.is_cpu or validate:
+            _check_ids(index, num_segments, names)
+        if not batch.is_cpu:
+            return _from_batch_without_reading(cls, index, num_segments, bool(sorted), names)
+        if sorted is None:
+            sorted = bool((index[1:] >= index[:-1]).all())
+        order = None if sorted else torch.argsort(index, stable=True)
+        counts = torch.bincount(index, minlength=num_segments)
+        if index is batch:
+            index = batch.clone()  # what is written to the vector later does not change it here
+        segments = cls(_offsets_of(counts), order, batch.shape[0], index=index)
+        segments._counts = counts
+        return segments
+
+    @classmethod
+    def single(cls, num_rows: int, device: torch.device | None = None) -> Segments:
+        """Build the partition in which all rows are one graph."""
+        return (_kept_single if may_keep(device) else _single)(num_rows, device)
+
+    def with_mask(self, mask: Tensor) -> Segments:
+        """Leave out rows, as padded nodes: they neither count nor change.
+
+        Nothing is read back from a device. The result for the last mask is kept.
+
+        Args:
+            mask: Which rows stay, bool, `(rows,)`.
+
+        Raises:
+            ValueError: `mask` is not a vector of bool, or not one per row, or elsewhere.
+        """
+        check_mask(mask, self.num_rows, self.ptr.device)
+        keeps = may_keep(mask) and not mask.is_inference()
+        if keeps and self._last_mask is not None:
+            snapshot, kept = self._last_mask
+            if snapshot.matches(mask):
+                return kept
+        index = self.index.masked_fill(~mask, self.num_segments)
+        ptr, order = _offsets_and_order(index, self.num_segments)
+        segments = Segments(ptr, order, self.num_rows, index=index, masked=True)
+        if keeps:
+            self._last_mask = (Snapshot(mask), segments)
+        return segments
+
+    @property
+    def counts(self) -> Tensor:
+        """Rows of each segment, int64, `(segments,)`."""
+        if self._counts is not None:
+            return self._counts
+        counts = self.ptr.diff()
+        if may_keep(counts):
+            self._counts = counts
+        return counts
+
+    @property
+    def index(self) -> Tensor:
+        """Segment of each row, in the order of the rows, int64, `(rows,)`.
+
+        Masked rows have the number behind that of the last segment.
+        """
+        if self._index is not None:
+            return self._index
+        if self.num_segments == 1 and not self.masked:
+            return torch.zeros(self.num_rows, dtype=torch.int64, device=self.ptr.device)
+        counts = self.counts
+        if self.masked:
+            counts = torch.cat((counts, self.num_rows - self.ptr[-1:]))
+        ids = torch.arange(counts.shape[0], device=self.ptr.device)
+        index = torch.repeat_interleave(ids, counts, output_size=self.num_rows)
+        if self.order is not None:
+            index = torch.empty_like(index).index_copy(0, self.order, index)
+        if may_keep(index):
+            self._index = index
+        return index
+
+    def as_batch(self) -> Tensor:
+        """Return `index` for code that hands a batch vector on, as PyG's models do.
+
+        Layers that are given this vector find these Segments again, and derive nothing.
+        """
+        # A copy, which a model may write to, and which is not held here: else its entry in the
+        # memory would never go.
+        batch = self.index.clone()
+        if not self.masked:
+            for num_segments in (None, self.num_segments):
+                _keep(batch, num_segments, self)
+        return batch
+
+    @property
+    def device(self) -> torch.device:
+        """Where the offsets lie."""
+        return self.ptr.device
+
+    def to(self, device: torch.device | str) -> Segments:
+        """Copy to a device; `self` where it is there already.
+
+        What comes from the CPU takes `longest` along, which saves launches on a GPU.
+        """
+        if self.ptr.device == torch.device(device):
+            return self
+        longest = self.longest
+        if longest is None and self.ptr.is_cpu and self.num_segments:
+            longest = int(self.counts.max())
+        return Segments(
+            self.ptr.to(device),
+            None if self.order is None else self.order.to(device),
+            self.num_rows,
+            longest=longest,
+            masked=self.masked,
+        )
+
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        state = {name: getattr(self, name) for name in self.__slots__ if name != "__weakref__"}
+        return None, {**state, "_counts": None, "_last_mask": None}
+
+    def __len__(self) -> int:
+        return self.num_segments
+
+    def __repr__(self) -> str:
+        order = ", masked" if self.masked else "" if self.order is None else ", unsorted"
+        return f"Segments({self.num_segments} segments, {self.num_rows} rows{order})"
+
+
+def _single(num_rows: int, device: torch.device | None) -> Segments:
+    # torch.tensor would wait for a GPU, to copy the numbers there.
+    ptr = torch.arange(2, device=device) * num_rows
+    return Segments(ptr, None, num_rows, longest=num_rows)
+
+
+_kept_single = functools.lru_cache(maxsize=64)(_single)
+
+
+def _from_batch_without_reading(
+    cls: type[Segments],
+    batch: Tensor,
+    num_segments: Any,
+    is_sorted: bool,
+    names: tuple[str, str],
+) -> Segments:
+    """Derive on the device, as one functional sequence of operations."""
+    vector, size = names
+    index = batch.to(torch.int64)
+    if num_segments is None:
+        if is_batched(batch):
+            raise ValueError(
+                f"{size} is not given; under vmap it cannot be read from {vector}: pass {size}, "
+                "or a Segments"
+            )
+        # A number that is known when the graph runs. One id more: no rows have no largest.
+        num_segments = torch.nn.functional.pad(index, (0, 1), value=-1).amax().item() + 1
+        torch._check(num_segments >= 0)
+    ptr, order = _offsets_and_order(index, num_segments, is_sorted)
+    if _must_be_simple(batch):
+        return cls(ptr, order, batch.shape[0], index=index)
+    in_range = ((index >= 0) & (index < num_segments)).all()
+    torch._assert_async(in_range, f"{vector} has an id outside 0 … {size} - 1")
+    return cls(ptr, order, batch.shape[0], index=index)
+
+
+def _offsets_of(counts: Tensor) -> Tensor:
+    """Where segments of so many rows begin, and the last one ends."""
+    ptr = counts.new_zeros(counts.shape[0] + 1)
+    torch.cumsum(counts, 0, out=ptr[1:])
+    return ptr
+
+
+def offsets_in(ids: Tensor, num_segments: int) -> Tensor:
+    """Where each segment begins in ascending ids, and the last one ends, `(segments + 1,)`."""
+    # Unlike bincount, searchsorted reads nothing back from a GPU.
+    return torch.searchsorted(ids.contiguous(), torch.arange(num_segments + 1, device=ids.device))
+
+
+def _offsets_and_order(
+    index: Tensor, num_segments: int, is_sorted: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Where the segments begin, and the rows by segment (`None` if they stand so already)."""
+    if _must_be_simple(index):
+        bounds = torch.arange(num_segments + 1, device=index.device)
+        return (index.unsqueeze(1) < bounds).sum(0), torch.sort(index)[1]
+    if is_sorted:
+        return offsets_in(index, num_segments), None
+    ordered, order = torch.sort(index, stable=True)
+    return offsets_in(ordered, num_segments), order
+
+
+def _must_be_simple(batch: Tensor) -> bool:
+    """Whether ONNX or vmap, which have neither a stable sort nor a binary search, take part.
+
+    The order then need not be stable: plain torch runs, and asks only for a row of each segment.
+    """
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export()
+    return is_batched(batch)
+
+
+def as_segments(
+    batch: Tensor | Segments | None,
+    *,
+    rows_of: Tensor,
+    num_segments: int | None = None,
+    mask: Tensor | None = None,
+    names: tuple[str, str] = ("batch", "batch_size"),
+) -> Segments:
+    """Turn what a layer was given as `batch` into the Segments of the rows of `rows_of`.
+
+    In eager mode the Segments of a batch vector are kept as long as the vector lives and is not
+    written to, so that the layers of one model derive them once.
+
+    Args:
+        batch: A batch vector, a `Segments`, or `None` for one graph.
+        rows_of: The features, `(rows, …)`.
+        num_segments: `batch_size`; checked against a `Segments`, ignored for `None`.
+        mask: Which rows count, bool, `(rows,)`; `None` for all. Kept as the batch vector is.
+        names: What errors call `batch` and `num_segments`.
+
+    Raises:
+        ValueError: `batch` does not assign exactly the rows of `rows_of`, is on another device,
+            or holds an id outside its range; or `mask` is not one bool per row.
+    """
+    rows = rows_of.shape[0]
+    if mask is not None:
+        return _masked(batch, rows_of, num_segments, mask, names)
+    if isinstance(batch, Segments):
+        segments = batch
+        if num_segments is not None and num_segments != segments.num_segments:
+            raise ValueError(
+                f"{names[1]} is {num_segments}, but the Segments given has {segments.num_segments}"
+            )
+    elif batch is None:
+        return Segments.single(rows, rows_of.device)
+    elif not isinstance(batch, Tensor):
+        raise ValueError(
+            f"{names[0]} is a {type(batch).__name__}, expected a vector of integers or a Segments"
+        )
+    elif is_traced():
+        segments = Segments.from_batch(batch, num_segments, names=names)
+    else:
+        if num_segments is not None and type(num_segments) is not int:
+            num_segments = _check_size(names[1], num_segments)
+        found = _find(batch, num_segments)
+        if found is None:
+            found = Segments.from_batch(batch, num_segments, names=names)
+            _keep(batch, num_segments, found)
+        segments = found
+    if segments.num_rows != rows:
+        raise ValueError(f"{names[0]} assigns {segments.num_rows} rows, but x has {rows}")
+    on_cpu = segments.ptr.is_cpu and rows_of.is_cpu  # comparing devices takes longer
+    if not on_cpu and segments.ptr.device != rows_of.device:
+        raise ValueError(
+            f"{names[0]} is on {segments.ptr.device}, but x is on {rows_of.device}; move one of "
+            "them"
+        )
+    return segments
+
+
+def _masked(
+    batch: Tensor | Segments | None,
+    rows_of: Tensor,
+    num_segments: int | None,
+    mask: Tensor,
+    names: tuple[str, str],
+) -> Segments:
+    check_mask(mask, rows_of.shape[0], rows_of.device)
+    # The Segments of one graph outlive the mask, so that what follows from it is kept by the mask.
+    if batch is None and not is_traced() and (found := _find(mask, None)) is not None:
+        return found
+    segments = as_segments(batch, rows_of=rows_of, num_segments=num_segments, names=names)
+    segments = segments.with_mask(mask)
+    if batch is None:
+        _keep(mask, None, segments)
+    return segments
+
+
+class Snapshot:
+    """A vector as it was when something was derived from it.
+
+    Known again by its identity, its version counter and, on the CPU, its content: the counter
+    misses what is written through `.data` or through memory that is shared with NumPy. On a GPU,
+    where a comparison would wait for the device, the counter decides alone.
+    """
+
+    __slots__ = ("address", "content", "size", "vector", "version")
+
+    def __init__(
+        self, vector: Tensor, forget: Callable[[weakref.ref[Tensor]], None] | None = None
+    ) -> None:
+        self.vector = weakref.ref(vector, forget)
+        self.version = vector._version
+        self.content = vector.detach().clone() if vector.is_cpu else None
+        self.size = vector.nbytes
+        comparable = self.content is not None and vector.is_contiguous()
+        self.address = self.content.data_ptr() if self.content is not None and comparable else 0
+
+    def matches(self, vector: Tensor) -> bool:
+        """Whether a vector is this one and has not changed."""
+        if self.version != vector._version or self.vector() is not vector:
+            return False
+        if self.content is None:
+            return True
+        if self.address and _memcmp is not None and vector.nbytes == self.size:
+            # A twentieth of the time of `torch.equal`. Freed memory has no address: what is
+            # derived anew then says so.
+            first = vector.data_ptr()
+            return first != 0 and _memcmp(first, self.address, self.size) == 0
+        return torch.equal(vector, self.content)
+
+
+def _find_memcmp() -> Callable[[int, int, int], int] | None:
+    try:
+        library: Any = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
+        function = library.memcmp
+    except (AttributeError, OSError):
+        return None
+    function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+    function.restype = ctypes.c_int
+    compare: Callable[[int, int, int], int] = function
+    return compare
+
+
+_memcmp: Final = _find_memcmp()
+
+kept: Final[dict[tuple[int, int | None], tuple[Snapshot, Segments]]] = {}
+"""The Segments of vectors seen before, by the id of the vector and the number of segments asked
+for; an entry goes when its vector does."""
+
+
+def _find(vector: Tensor, num_segments: int | None) -> Segments | None:
+    """Return what is kept for a vector that has not changed since.
+
+    Nothing while a CUDA graph is recorded: it is replayed when the vector holds another batch,
+    and must derive anew what follows from it.
+    """
+    if tracing.is_recorded(vector):
+        return None
+    entry = kept.get((id(vector), num_segments))
+    return entry[1] if entry is not None and entry[0].matches(vector) else None
+
+
+def _keep(vector: Tensor, num_segments: int | None, segments: Segments) -> None:
+    """Keep Segments as long as the vector lives, if its changes are counted."""
+    if not may_keep(vector) or vector.is_inference():
+        return
+    key = (id(vector), num_segments)
+    entries = kept  # the module has lost its names when vectors go with the interpreter
+
+    def forget(dead: weakref.ref[Tensor]) -> None:
+        # Another tensor may have got the same id in the meantime.
+        entry = entries.get(key)
+        if entry is not None and entry[0].vector is dead:
+            del entries[key]
+
+    entries[key] = (Snapshot(vector, forget), segments)
+
+
+def described(value: object) -> str:
+    """Say what was given where a tensor of some shape and dtype was expected."""
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} of {value.dtype}"
+    return f"a {type(value).__name__}"
+
+
+def _check_integer_vector(name: str, vector: Tensor) -> None:
+    """Refuse what is not a vector of integers."""
+    if not isinstance(vector, Tensor) or vector.dim() != 1 or vector.dtype not in INTEGERS:
+        raise ValueError(f"{name} is {described(vector)}, expected a vector of integers")
+
+
+def _check_size(name: str, size: Any) -> Any:
+    """Return a number of segments as an int, `None` as it is, and refuse anything else."""
+    if size is None or type(size) is int or isinstance(size, torch.SymInt):
+        return size
+    try:
+        number: int = operator.index(size)
+    except TypeError:
+        number = -1
+    if isinstance(size, bool) or number < 0:
+        raise ValueError(f"{name} is {size!r}, expected the number of graphs as an integer")
+    return number
+
+
+def _check_ids(index: Tensor, num_segments: int, names: tuple[str, str]) -> None:
+    """Refuse ids outside the range, which reads the device."""
+    vector, size = names
+    if num_segments < 0:
+        raise ValueError(f"{size} is {num_segments}, expected no negative number")
+    if not index.shape[0]:
+        return
+    low, high = (int(value) for value in torch.aminmax(index))
+    if low < 0:
+        raise ValueError(f"{vector} has the negative id {low}, expected ids from 0")
+    if high >= num_segments:
+        raise ValueError(f"{vector} has the id {high}, but {size} is {num_segments}")
+
+
+def check_offsets(ptr: Tensor, num_rows: int | None, name: str = "ptr", of: str = "rows") -> None:
+    """Refuse offsets that do not ascend from 0 to `num_rows`, which reads the device."""
+    if int(ptr[0]) != 0:
+        raise ValueError(f"{name} begins with {int(ptr[0])}, expected 0")
+    falls = (ptr.diff() < 0).nonzero()  # (falls, 1)
+    if falls.shape[0]:
+        at = int(falls[0, 0])
+        raise ValueError(
+            f"{name} does not ascend: {int(ptr[at])} is followed by {int(ptr[at + 1])} "
+            f"at position {at + 1}"
+        )
+    if num_rows is not None and int(ptr[-1]) != num_rows:
+        raise ValueError(f"{name} ends with {int(ptr[-1])}, expected the number of {of} {num_rows}")
+
+
+def check_mask(mask: Tensor, rows: int, device: torch.device) -> None:
+    """Refuse a mask that is not one bool per row, on the device of the rows."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (rows,):
+        raise ValueError(
+            f"mask is {described(mask)}, expected one bool per row, ({rows},): True for the rows "
+            "that count"
+        )
+    if mask.device != device:
+        raise ValueError(f"mask is on {mask.device}, but the rows are on {device}")
