@@ -363,7 +363,9 @@ def as_segments(
     """
     rows = rows_of.shape[0]
     if mask is not None:
-        return _masked(batch, rows_of, num_segments, mask, names)
+        check_mask(mask, rows, rows_of.device)
+        whole = as_segments(batch, rows_of=rows_of, num_segments=num_segments, names=names)
+        return whole.with_mask(mask)
     if isinstance(batch, Segments):
         segments = batch
         if num_segments is not None and num_segments != segments.num_segments:
@@ -376,16 +378,21 @@ def as_segments(
         raise ValueError(
             f"{names[0]} is a {type(batch).__name__}, expected a vector of integers or a Segments"
         )
-    elif is_traced():
-        segments = Segments.from_batch(batch, num_segments, names=names)
     else:
         if num_segments is not None and type(num_segments) is not int:
             num_segments = _check_size(names[1], num_segments)
-        found = _find(batch, num_segments)
-        if found is None:
-            found = Segments.from_batch(batch, num_segments, names=names)
-            _keep(batch, num_segments, found)
-        segments = found
+        # Nothing is looked up where this is run again when the vector holds another batch.
+        replayed = (
+            torch.compiler.is_compiling()
+            or tracing.dispatch_modes()
+            or (batch.is_cuda and tracing.is_recorded(batch))
+        )
+        entry = None if replayed else kept.get((id(batch), num_segments))
+        if entry is not None and entry[0].matches(batch):
+            segments = entry[1]
+        else:
+            segments = Segments.from_batch(batch, num_segments, names=names)
+            _keep(batch, num_segments, segments)
     if segments.num_rows != rows:
         raise ValueError(f"{names[0]} assigns {segments.num_rows} rows, but x has {rows}")
     on_cpu = segments.ptr.is_cpu and rows_of.is_cpu  # comparing devices takes longer
@@ -394,24 +401,6 @@ def as_segments(
             f"{names[0]} is on {segments.ptr.device}, but x is on {rows_of.device}; move one of "
             "them"
         )
-    return segments
-
-
-def _masked(
-    batch: Tensor | Segments | None,
-    rows_of: Tensor,
-    num_segments: int | None,
-    mask: Tensor,
-    names: tuple[str, str],
-) -> Segments:
-    check_mask(mask, rows_of.shape[0], rows_of.device)
-    # The Segments of one graph outlive the mask, so that what follows from it is kept by the mask.
-    if batch is None and not is_traced() and (found := _find(mask, None)) is not None:
-        return found
-    segments = as_segments(batch, rows_of=rows_of, num_segments=num_segments, names=names)
-    segments = segments.with_mask(mask)
-    if batch is None:
-        _keep(mask, None, segments)
     return segments
 
 
@@ -466,18 +455,6 @@ _memcmp: Final = _find_memcmp()
 kept: Final[dict[tuple[int, int | None], tuple[Snapshot, Segments]]] = {}
 """The Segments of vectors seen before, by the id of the vector and the number of segments asked
 for; an entry goes when its vector does."""
-
-
-def _find(vector: Tensor, num_segments: int | None) -> Segments | None:
-    """Return what is kept for a vector that has not changed since.
-
-    Nothing while a CUDA graph is recorded: it is replayed when the vector holds another batch,
-    and must derive anew what follows from it.
-    """
-    if tracing.is_recorded(vector):
-        return None
-    entry = kept.get((id(vector), num_segments))
-    return entry[1] if entry is not None and entry[0].matches(vector) else None
 
 
 def _keep(vector: Tensor, num_segments: int | None, segments: Segments) -> None:

@@ -22,7 +22,9 @@ def _private(path: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
     return otherwise if found is None else found
 
 
-_dispatch_modes: Final = _private("_C._len_torch_dispatch_stack", lambda: 1)
+dispatch_modes: Final = _private("_C._len_torch_dispatch_stack", lambda: 1)
+"""How many dispatch modes are set."""
+
 _transforms_active: Final = _private("_C._are_functorch_transforms_active", lambda: True)
 _is_wrapped: Final = _private(
     "_C._functorch.is_functorch_wrapped_tensor", lambda x: _transforms_active()
@@ -42,7 +44,7 @@ def is_plain(x: Tensor) -> bool:
     return (
         type(x) in (Tensor, torch.nn.Parameter)
         and not torch.compiler.is_compiling()
-        and not _dispatch_modes()
+        and not dispatch_modes()
         and not _transforms_active()
         and getattr(forward_ad, "_current_level", -1) < 0
         and not _is_legacy_batched(x)
@@ -56,12 +58,12 @@ def is_traced() -> bool:
     Under `torch.compile` and `torch.export`, and in a dispatch mode, as `make_fx`, AOTAutograd and
     fake tensors set one.
     """
-    return torch.compiler.is_compiling() or bool(_dispatch_modes())
+    return torch.compiler.is_compiling() or bool(dispatch_modes())
 
 
 def is_watched() -> bool:
     """Whether a dispatch mode is set, outside of Dynamo, which follows what an object keeps."""
-    return not torch.compiler.is_compiling() and bool(_dispatch_modes())
+    return not torch.compiler.is_compiling() and bool(dispatch_modes())
 
 
 def is_transformed() -> bool:

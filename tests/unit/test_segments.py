@@ -141,6 +141,7 @@ def test_nothing_is_found_or_kept_while_a_cuda_graph_is_recorded(
     fresh = Segments.from_ptr(torch.tensor([0, 1, 4]))
     entries = dict(kept)
     monkeypatch.setattr("graphnorms.tracing.is_recorded", lambda of: True)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True, raising=False)
     assert as_segments(batch, rows_of=x) is not known
     assert as_segments(None, rows_of=x) is not one
     assert known.with_mask(mask) is not masked
