@@ -157,8 +157,9 @@ def normalize(
         if not statistics:
             return y, None
         return y, Statistics(lambda: shared.mean, lambda: shared.moment, None, shared.counts)
+    mean_scale, weight, bias = parameters
     device = "cpu" if x.is_cpu else x.device.type
-    wanted = (device, x.dtype, point.center, point.scale, parameters[0] is not None, backend)
+    wanted = (device, x.dtype, point.center, point.scale, mean_scale is not None, backend)
     if not is_plain(x):
         if not runs_as_operator(x, *wanted):
             return _in_plain_torch(x, call, parameters, residual, statistics)
@@ -168,7 +169,9 @@ def normalize(
     elif torch.is_grad_enabled() and (
         x.requires_grad
         or (residual is not None and residual.requires_grad)
-        or any(each is not None and each.requires_grad for each in parameters)
+        or (mean_scale is not None and mean_scale.requires_grad)
+        or (weight is not None and weight.requires_grad)
+        or (bias is not None and bias.requires_grad)
     ):
         found = autograd.apply(x, residual, *parameters, (call, statistics, chosen))
         if not statistics:
