@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Unpack
 
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.reading import Features, ReadOptions
-from graphnorms.data.tu import is_tu_folder, read_tu
+from graphnorms.data.readers.read_options import Features, ReadOptions
+from graphnorms.data.readers.tu import is_tu_folder, read_tu
 from graphnorms.errors import DatasetError
 
 _NAMES = (

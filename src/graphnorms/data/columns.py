@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.text import count, some
+from graphnorms.data.words import count, some
 from graphnorms.errors import DatasetError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.text import count, some
+from graphnorms.data.words import count, some
 
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet

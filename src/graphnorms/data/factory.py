@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.pyg import from_pyg
-from graphnorms.data.reading import Features, Reading, ReadOptions
+from graphnorms.data.readers.pyg import from_pyg
+from graphnorms.data.readers.read_options import Features, Reading, ReadOptions
 from graphnorms.errors import DatasetError, one_line
 from graphnorms.user_code import ExitError, find, no_exit
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from graphnorms.data.columns import Attributes, Columns, Integers, Labels, values_of
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.reading import EdgeFeatures, Features, Reading
+from graphnorms.data.readers.read_options import EdgeFeatures, Features, Reading
 from graphnorms.errors import DatasetError
 
 #: `"auto"` makes no one-hot of more degrees than this. It lies between COLLAB's 367, which the

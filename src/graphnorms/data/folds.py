@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphnorms.data.text import some
+from graphnorms.data.words import some
 
 
 def stratified_folds(

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.data.batches import Batcher, GraphBatch, dense, gather_edges
-from graphnorms.data.checks import check_graph_set
 from graphnorms.data.columns import Columns
 from graphnorms.data.describe import describe
 from graphnorms.data.fingerprint import fingerprint
 from graphnorms.data.gather import GatherTable
+from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.task import Task
-from graphnorms.data.text import count
 from graphnorms.data.twins import Twins, find_twins
+from graphnorms.data.words import count
 from graphnorms.kernels.point import widest_float
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from graphnorms.data.text import some
+from graphnorms.data.words import some
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]

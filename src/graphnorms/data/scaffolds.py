@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from graphnorms.data.text import as_name, count, some
+from graphnorms.data.words import as_name, count, some
 from graphnorms.errors import DatasetError, unknown_name
 
 RULES: Final = ("hashed", "deepchem", "balanced")

@@ -15,7 +15,7 @@ from torch import Tensor
 from graphnorms.data.folds import shuffled_folds, stratified_folds
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.grouping import deal, grouped_folds
-from graphnorms.data.text import count
+from graphnorms.data.words import count
 from graphnorms.errors import DatasetError, is_number, unknown_name
 
 Integers = NDArray[np.int64]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Reading
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Reading
 
 _BONDS = 1.08  # per atom, as in NCI1
 _LIGHTEST = 3  # atoms

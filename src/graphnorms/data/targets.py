@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphnorms.data.features import as_float32
-from graphnorms.data.reading import Reading, TaskKind
+from graphnorms.data.readers.read_options import Reading, TaskKind
 from graphnorms.data.task import Task
-from graphnorms.data.text import as_name
+from graphnorms.data.words import as_name
 from graphnorms.errors import DatasetError
 
 ClassOrder = Literal["ascending", "first appearance"]

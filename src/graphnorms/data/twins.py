@@ -1,11 +1,11 @@
 """Which graphs of a set are the same but for the order of their nodes.
 
-Colour refinement comes first (`graphnorms.data.colours`): graphs whose colours differ are proved to
-differ. Graphs with the same colours are then compared exactly. Trees are not: colours tell them
-apart. Of what is left, one node of a colour that several have is given a colour of its own, and
-refinement goes on, until every node has its own: two graphs whose edges and features are then the
-same, colour by colour, are isomorphic. Where they are not the same, another choice of the nodes
-could have shown that they are, so all choices are gone through. The work on all that is bounded.
+Colour refinement comes first (`graphnorms.data.colour_refinement`): graphs whose colours differ are
+proved to differ. Graphs with the same colours are then compared exactly. Trees are not: colours
+tell them apart. Of what is left, one node of a colour that several have is given a colour of its
+own, and refinement goes on, until every node has its own: two graphs whose edges and features are
+then the same, colour by colour, are isomorphic. Where they are not the same, another choice of the
+nodes could have shown that they are, so all choices are gone through. The work on all that is bounded.
 
 Source: McKay & Piperno, Practical graph isomorphism II, Journal of Symbolic Computation 60, 2014
 (individualization and refinement).
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from graphnorms.data.colours import (
+from graphnorms.data.colour_refinement import (
     OWN,
     Hashes,
     Integers,

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.data import GraphBatch, GraphSet, Task, random_graphs
-from graphnorms.data.checks import check_graph_set
 from graphnorms.data.gather import send
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Reading
+from graphnorms.data.graphset_checks import check_graph_set
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Reading
 from graphnorms.kernels.cpu import extension
 
 

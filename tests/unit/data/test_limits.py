@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from graphnorms.data import GraphSet, SplitConfig, from_pyg, load_dataset, read_npz, save_npz
-from graphnorms.data.checks import check_graph_set
+from graphnorms.data.graphset_checks import check_graph_set
+from graphnorms.data.readers.number_text import read_numbers
 from graphnorms.data.targets import make_targets
-from graphnorms.data.text import read_numbers
 from graphnorms.errors import DatasetError, printable
 
 PAIR: dict[str, Any] = {  # two graphs of two nodes and an edge
@@ -366,7 +366,7 @@ def test_integers_are_read_as_all_numbers_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, right: Any, piece: int
 ) -> None:
     """Also where the file is read a line at a time, some of integers and some not."""
-    monkeypatch.setattr("graphnorms.data.text._PIECE", piece)
+    monkeypatch.setattr("graphnorms.data.readers.number_text._PIECE", piece)
     path = tmp_path / "numbers.txt"
     path.write_bytes(text.encode())
     if isinstance(right, str):

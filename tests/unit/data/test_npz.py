@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from graphnorms.data import GraphSet, Task, load_dataset, random_graphs, read_npz, save_npz
-from graphnorms.data.checks import check_graph_set
+from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.data.onehot import OneHot
 from graphnorms.errors import DatasetError
 

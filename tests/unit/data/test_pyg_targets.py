@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.data import SplitConfig, from_pyg, split_items
-from graphnorms.data.checks import check_graph_set
+from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.errors import DatasetError
 
 NAN = float("nan")

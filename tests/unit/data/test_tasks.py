@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.data import GraphSet, Task, random_graphs, read_npz, save_npz
-from graphnorms.data.checks import check_graph_set
+from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.data.targets import make_targets
 from graphnorms.errors import DatasetError
 from graphnorms.kernels.cpu import extension
@@ -175,7 +175,7 @@ def test_words() -> None:
     ],
 )
 def test_tensors_that_do_not_fit(kind: str, change: dict[str, Any], message: str) -> None:
-    from graphnorms.data.checks import check_graph_set
+    from graphnorms.data.graphset_checks import check_graph_set
 
     check_graph_set(made(kind))
     with pytest.raises(ValueError, match=message):

@@ -13,10 +13,10 @@ from torch.utils.data import Dataset
 
 from graphnorms.data.features import labels_or_attributes
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Features, Reading, ReadOptions
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Features, Reading, ReadOptions
 from graphnorms.data.splits import split_of_masks
-from graphnorms.data.text import count, some
+from graphnorms.data.words import count, some
 from graphnorms.errors import DatasetError
 
 _MASKS = ("train_mask", "val_mask", "test_mask")

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from graphnorms.data.arrays import Arrays
 from graphnorms.data.columns import Integers
 from graphnorms.data.features import labels_or_attributes
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Features, Reading, ReadOptions, TaskKind
+from graphnorms.data.readers.npz_arrays import Arrays
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Features, Reading, ReadOptions, TaskKind
 from graphnorms.data.splits import split_of_masks
 from graphnorms.data.task import KINDS, LEVELS
-from graphnorms.data.text import some
+from graphnorms.data.words import some
 from graphnorms.files import replacing
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from graphnorms.data.columns import Integers
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Features, Reading, ReadOptions
-from graphnorms.data.text import NumberFile, count, read_numbers
+from graphnorms.data.readers.number_text import NumberFile, read_numbers
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Features, Reading, ReadOptions
+from graphnorms.data.words import count
 from graphnorms.errors import DatasetError
 
 

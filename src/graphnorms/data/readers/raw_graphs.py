@@ -19,11 +19,11 @@ from graphnorms.data.describe import PARTS, target_words
 from graphnorms.data.features import as_float32, edge_columns_of, node_columns
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.reading import Reading
+from graphnorms.data.readers.read_options import Reading
 from graphnorms.data.scaffolds import ScaffoldSplit, told
 from graphnorms.data.targets import ClassOrder, make_targets
 from graphnorms.data.task import Task
-from graphnorms.data.text import count, some
+from graphnorms.data.words import count, some
 from graphnorms.errors import DatasetError
 
 _BITS = 32  # of a key, see `_keys`

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from graphnorms.data.guess import what_it_seems
-from graphnorms.data.text import as_name
+from graphnorms.data.readers.file_kind import what_it_seems
+from graphnorms.data.words import as_name
 from graphnorms.errors import DatasetError, one_line, unknown_name
 
 Integers = NDArray[np.int64]

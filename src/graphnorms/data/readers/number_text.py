@@ -6,7 +6,7 @@ import gzip
 import math
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphnorms.errors import DatasetError, printable
+from graphnorms.data.words import count
+from graphnorms.errors import DatasetError
 
 Integers = NDArray[np.int64]
 
@@ -191,20 +192,3 @@ def _pieces(path: Path) -> Iterator[bytes]:
         raise DatasetError(f"{path}: damaged gzip file: {error}") from None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def count(number: int, noun: str, plural: str = "") -> str:
-    """Write a number with its noun in the right number: `1 line`, `2 lines`."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
-def some(items: Iterable[object], few: int = 8) -> str:
-    """List the first few of some items, and how many more there are."""
-    texts = [str(item) for item in items]
-    more = [f"{len(texts) - few} more"] if len(texts) > few else []
-    return ", ".join(texts[:few] + more)
-
-
-def as_name(text: str) -> str:
-    """Write a text that a file calls something by in one line, which steers no terminal."""
-    return printable(" ".join(text.split()))
