@@ -1,6 +1,6 @@
 """Packed in-memory graph sets: readers, an embedded set, folds, and minibatches by gathers."""
 
-from graphnorms.data.batches import GraphBatch
+from graphnorms.data.batch import GraphBatch
 from graphnorms.data.folds import stratified_folds
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.load import load_dataset

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graphnorms.data.gather import consecutive
+from graphnorms.data.batch import consecutive
 from graphnorms.data.onehot import OneHot
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ proved to differ. Graphs with the same colours are then compared exactly. Trees 
 tell them apart. Of what is left, one node of a colour that several have is given a colour of its
 own, and refinement goes on, until every node has its own: two graphs whose edges and features are
 then the same, colour by colour, are isomorphic. Where they are not the same, another choice of the
-nodes could have shown that they are, so all choices are gone through. The work on all that is bounded.
+nodes could have shown that they are, so all choices are gone through. The work on all that is
+bounded.
 
 Source: McKay & Piperno, Practical graph isomorphism II, Journal of Symbolic Computation 60, 2014
 (individualization and refinement).

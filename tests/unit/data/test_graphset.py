@@ -16,7 +16,7 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.data import GraphBatch, GraphSet, Task, random_graphs
-from graphnorms.data.gather import send
+from graphnorms.data.batch import send
 from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading
