@@ -7,8 +7,9 @@ import warnings
 from pathlib import Path
 from typing import Unpack
 
+from graphnorms.data.feature_columns import Features
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.readers.read_options import Features, ReadOptions
+from graphnorms.data.readers.read_options import ReadOptions
 from graphnorms.data.readers.tu import is_tu_folder, read_tu
 from graphnorms.errors import DatasetError
 

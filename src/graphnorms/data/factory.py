@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Unpack
 
+from graphnorms.data.feature_columns import Features
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.readers.pyg import from_pyg
-from graphnorms.data.readers.read_options import Features, Reading, ReadOptions
+from graphnorms.data.readers.read_options import Reading, ReadOptions
 from graphnorms.errors import DatasetError, one_line
 from graphnorms.user_code import ExitError, find, no_exit
 

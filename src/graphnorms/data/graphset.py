@@ -13,11 +13,11 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.data.batch import GatherTable, GraphBatch, dense, form_batch, gather_edges
-from graphnorms.data.columns import Columns
 from graphnorms.data.describe import describe
+from graphnorms.data.feature_columns import Columns
 from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.task import Task
+from graphnorms.data.tasks import Task
 from graphnorms.data.twins import Twins, find_twins
 from graphnorms.data.words import count
 from graphnorms.kernels.point import widest_float

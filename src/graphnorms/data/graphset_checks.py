@@ -52,13 +52,22 @@ def check_graph_set(graphs: GraphSet) -> None:
         _check_rows("edge_features", edge_features.shape[0], graphs.num_edges, "edges")
     if (split := graphs.split) is not None:
         check_tensor("split", split, torch.int8, 2 if split.dim() == 2 else 1)
-        _check_rows("split", split.shape[0], graphs.num_items, "items")
-        wrong = split[(split < -1) | (split > 2)]
-        if wrong.shape[0]:
-            raise ValueError(
-                f"split holds {int(wrong[0])}, expected 0 (training), 1 (validation), 2 (test) "
-                "or -1 (unused)"
-            )
+        check_split(split, graphs.num_items)
+
+
+def check_split(split: Tensor, items: int) -> None:
+    """Raise the error for a split, `(items,)` or `(items, splits)`, that does not fit the items."""
+    if split.dim() not in (1, 2) or (split.dim() == 2 and not split.shape[1]):
+        raise ValueError(
+            f"split is of shape {tuple(split.shape)}, expected ({items},) or ({items}, splits)"
+        )
+    _check_rows("split", split.shape[0], items, "items")
+    wrong = split[(split < -1) | (split > 2)]
+    if wrong.shape[0]:
+        raise ValueError(
+            f"split holds {int(wrong[0])}, expected 0 (training), 1 (validation), 2 (test) "
+            "or -1 (unused)"
+        )
 
 
 def _check_targets(graphs: GraphSet) -> None:

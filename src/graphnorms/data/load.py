@@ -10,12 +10,13 @@ from typing import Unpack
 
 from graphnorms.data.collection import collection_names, find_in_collection, read_collection
 from graphnorms.data.factory import call_factory
+from graphnorms.data.feature_columns import Features
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.readers.embedded import embedded_names, read_embedded
 from graphnorms.data.readers.file_kind import ACCEPTED, what_it_seems
 from graphnorms.data.readers.npz import read_npz
 from graphnorms.data.readers.powerful_gnns import read_powerful_gnns
-from graphnorms.data.readers.read_options import Features, Reading, ReadOptions
+from graphnorms.data.readers.read_options import Reading, ReadOptions
 from graphnorms.data.readers.tu import is_tu_folder, read_tu
 from graphnorms.data.words import as_name
 from graphnorms.errors import DatasetError, unknown_name

@@ -11,7 +11,7 @@ from graphnorms.training.metrics import metric_named
 
 if TYPE_CHECKING:
     from graphnorms.data.quality import Likeness
-    from graphnorms.data.task import Task
+    from graphnorms.data.tasks import Task
     from graphnorms.lab.facts import Facts
 
 _SIMPLE: Final = {

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.data import GraphBatch
-from graphnorms.data.columns import Columns, Encoding
-from graphnorms.data.features import labels_or_attributes
+from graphnorms.data.feature_columns import Columns, Encoding, labels_or_attributes
 from graphnorms.data.onehot import OneHot
 from graphnorms.segments import Segments, as_segments
 
@@ -81,7 +80,7 @@ def _features(
     array = None if values is None else values.detach().cpu().numpy()
     labels, attributes = labels_or_attributes(array, "auto")
     made = columns.encode(
-        "given", rows, labels=labels, attributes=attributes,
+        rows, labels=labels, attributes=attributes,
         degree=None if degree is None else np.asarray(degree.cpu()),
     )  # fmt: skip
     dense = made.dense() if isinstance(made, OneHot) else made

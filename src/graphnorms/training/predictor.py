@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.data import GraphBatch, Task
-from graphnorms.data.columns import Encoding
+from graphnorms.data.feature_columns import Encoding
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
 from graphnorms.kernels.point import widest_float

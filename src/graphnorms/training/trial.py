@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.data import GraphSet, SplitConfig, split_items
-from graphnorms.data.columns import Encoding
+from graphnorms.data.feature_columns import Encoding
 from graphnorms.layers.factory import needs_of
 from graphnorms.models.initialize import derive_seed, seed_draws
 from graphnorms.process_state import known_state

@@ -184,8 +184,8 @@ def test_features_can_be_chosen(tmp_path: Path) -> None:
         ({"x": np.full((5, 1), np.inf)}, "node 0 (from 0) of graph 0 holds inf in column 0"),
         ({"x_width": np.array(7)}, "array x: holds 7, expected 0 … 6 by x_width"),
         ({"x_width": np.array(0)}, "array x_width: is 0, expected 1 or more"),
-        ({"scaffold_split": np.array([0, 3])}, "array scaffold_split: holds 3, expected 0 (train"),
-        ({"scaffold_split": np.array([0])}, "array scaffold_split: has shape (1,), expected 2 ro"),
+        ({"scaffold_split": np.array([0, 3])}, "split holds 3, expected 0 (train"),
+        ({"scaffold_split": np.array([0])}, "split has 1 row, expected 2"),
         ({"random_split": np.array([0, 1])}, "array random_split: a second split beside scaff"),
     ],
 )  # fmt: skip

@@ -7,10 +7,11 @@ from typing import Unpack
 
 import numpy as np
 
+from graphnorms.data.feature_columns import Features
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.readers.npz import read_npz
 from graphnorms.data.readers.raw_graphs import RawGraphs
-from graphnorms.data.readers.read_options import Features, Reading, ReadOptions
+from graphnorms.data.readers.read_options import Reading, ReadOptions
 from graphnorms.errors import unknown_name
 
 _NAMES = ("MUTAG", "nci5k")

@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from graphnorms.data.columns import Integers
-from graphnorms.data.features import labels_or_attributes
+from graphnorms.data.feature_columns import Features, Integers, labels_or_attributes
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.readers.npz_arrays import Arrays
 from graphnorms.data.readers.raw_graphs import RawGraphs
-from graphnorms.data.readers.read_options import Features, Reading, ReadOptions, TaskKind
-from graphnorms.data.splits import split_of_masks
-from graphnorms.data.task import KINDS, LEVELS
+from graphnorms.data.readers.read_options import Reading, ReadOptions
+from graphnorms.data.splits import MASKS, split_of_masks
+from graphnorms.data.tasks import KINDS, LEVELS, TaskKind
 from graphnorms.data.words import some
 from graphnorms.files import replacing
 
@@ -269,11 +268,11 @@ def _node_features(
     arrays: Arrays, name: str, reading: Reading
 ) -> tuple[Any, NDArray[Any] | None, int | None]:
     """Labels and attributes of the nodes, and how many nodes they tell of, where they are there."""
-    if not reading.needs("labels") and not reading.needs("attributes") and "node_ptr" in arrays:
+    if not reading.needs("labels", "attributes") and "node_ptr" in arrays:
         return None, None, None
     if name in arrays:
         values = _columns(arrays, name, None)
-        return *_kinds(values, reading.features), values.shape[0]
+        return *labels_or_attributes(values, reading.features), values.shape[0]
     if "x_ptr" not in arrays:
         return None, None, None
     ptr, columns = arrays.integers("x_ptr", (1,)), arrays.integers("x_ind", (1,))
@@ -284,11 +283,6 @@ def _node_features(
     x = np.zeros((rows, width), dtype=np.float32)
     x[np.repeat(np.arange(rows), np.diff(ptr)), columns] = 1
     return None, x, rows
-
-
-def _kinds(values: NDArray[Any] | OneHot, policy: str) -> tuple[Any, NDArray[Any] | None]:
-    """Labels and attributes."""
-    return (values, None) if isinstance(values, OneHot) else labels_or_attributes(values, policy)
 
 
 def _columns(arrays: Arrays, name: str, rows: int | None) -> NDArray[Any] | OneHot:
@@ -360,10 +354,9 @@ def _edges(
 
 
 def _edge_features(arrays: Arrays, edges: int, reading: Reading) -> tuple[Any, NDArray[Any] | None]:
-    wanted = [reading.needs(kind, of_edges=True) for kind in ("labels", "attributes")]
-    if "edge_attr" not in arrays or not any(wanted):
+    if "edge_attr" not in arrays or not reading.needs("labels", "attributes", of_edges=True):
         return None, None
-    return _kinds(_columns(arrays, "edge_attr", edges), reading.edge_features)
+    return labels_or_attributes(_columns(arrays, "edge_attr", edges), reading.edge_features)
 
 
 def _pairs(
@@ -407,41 +400,24 @@ def _level(arrays: Arrays, name: str, items: int, ptr: Integers) -> str:
     return level
 
 
-def _split(arrays: Arrays, items: int) -> tuple[NDArray[np.int8] | None, str]:
+def _split(arrays: Arrays, items: int) -> tuple[NDArray[Any] | None, str]:
     names = [name for name in arrays if name.endswith("_split")]
     if "split" in arrays:
         names = ["split"]
-    masks = [_mask_name(arrays, part) for part in ("train", "val", "test")]
-    if not names and None not in masks:
-        return split_of_masks(
-            *(_mask(arrays, name, items) for name in masks if name), where=str(arrays.path)
-        ), ""
+    masks = [next((each for each in (name, f"{name}s") if each in arrays), "") for name in MASKS]
+    if not names and all(masks):
+        given = [_mask(arrays, name) for name in masks]
+        return split_of_masks(given, items, where=str(arrays.path)), ""
     if not names:
         return None, ""
     if len(names) > 1:
         raise arrays.error(names[1], f"a second split beside {names[0]}; expected one at most")
     name = names[0]
     by = arrays.text("split_name") or name.removesuffix("split").rstrip("_")
-    split = arrays.integers(name, (1, 2))
-    if len(split) != items or (split.ndim == 2 and not split.shape[1]):
-        raise arrays.error(name, f"has shape {split.shape}, expected {items} rows, as y has")
-    wrong = split[(split < -1) | (split > 2)]
-    if len(wrong):
-        raise arrays.error(
-            name,
-            f"holds {wrong[0]}, expected 0 (training), 1 (validation), 2 (test) or -1 (unused)",
-        )
-    return split.astype(np.int8), by
+    return arrays.integers(name, (1, 2)), by
 
 
-def _mask_name(arrays: Arrays, part: str) -> str | None:
-    return next((name for name in (f"{part}_mask", f"{part}_masks") if name in arrays), None)
-
-
-def _mask(arrays: Arrays, name: str, items: int) -> NDArray[Any]:
-    """A mask of the items, `(items, splits)`; `…_masks` of public files are the other way round."""
-    mask: NDArray[Any] = arrays.integers(name, (1, 2)) != 0
-    mask = mask[:, None] if mask.ndim == 1 else mask.T if name.endswith("s") else mask
-    if len(mask) != items:
-        raise arrays.error(name, f"is of {len(mask)} items, expected {items}, as y has")
-    return mask
+def _mask(arrays: Arrays, name: str) -> NDArray[Any]:
+    """A mask of the items; `…_masks` of public files have a row for each split."""
+    mask = arrays.integers(name, (1, 2))
+    return mask.T if name.endswith("s") else mask

@@ -8,11 +8,12 @@ from typing import Unpack
 
 import numpy as np
 
-from graphnorms.data.columns import Attributes, Integers
+from graphnorms.data.feature_columns import Attributes, Features, Integers
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.readers.number_text import NumberFile, read_numbers
 from graphnorms.data.readers.raw_graphs import RawGraphs
-from graphnorms.data.readers.read_options import Features, Reading, ReadOptions, TaskKind
+from graphnorms.data.readers.read_options import Reading, ReadOptions
+from graphnorms.data.tasks import TaskKind
 from graphnorms.data.words import count
 from graphnorms.errors import DatasetError
 
