@@ -153,15 +153,19 @@ def check_offsets(
             f"{name} has {ptr.shape[0]} entries, expected {rows + 1}: "
             f"one more than there are {rows_noun}"
         )
+    if fault := offsets_fault(ptr, end, end_noun):
+        raise ValueError(f"{name} {fault}")
+
+
+def offsets_fault(ptr: Tensor, end: int, noun: str) -> str:
+    """Say why offsets do not ascend from 0 to the number of some things; empty if they do."""
     if int(ptr[0]) != 0 or int(ptr[-1]) != end:
-        raise ValueError(
-            f"{name} goes from {int(ptr[0])} to {int(ptr[-1])}, expected from 0 to {end}, "
-            f"the number of {end_noun}"
+        return (
+            f"goes from {int(ptr[0])} to {int(ptr[-1])}, expected offsets from 0 to {end}, "
+            f"the number of {noun}"
         )
     falls = (ptr.diff() < 0).nonzero()  # (falls, 1)
-    if falls.shape[0]:
-        at = int(falls[0, 0])
-        raise ValueError(
-            f"{name} does not ascend: {int(ptr[at])} is followed by {int(ptr[at + 1])} "
-            f"at position {at + 1}"
-        )
+    if not falls.shape[0]:
+        return ""
+    at = int(falls[0, 0])
+    return f"does not ascend: {int(ptr[at])} is followed by {int(ptr[at + 1])} at position {at + 1}"

@@ -12,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graphnorms.data.folds import shuffled_folds, stratified_folds
+from graphnorms.data.folds import deal, grouped_folds, shuffled_folds, stratified_folds
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.grouping import deal, grouped_folds
 from graphnorms.data.words import count
 from graphnorms.errors import DatasetError, is_number, unknown_name
 
@@ -99,7 +98,7 @@ def split_items(graphs: GraphSet, config: SplitConfig) -> Split:
     graphs whose nodes are predicted are those of `shuffled_folds`. A holdout is drawn by
     scikit-learn's `StratifiedShuffleSplit` where the classes have members enough for it, and
     evenly where not, from the seed and, inside a fold, the fold's number. Where twins are kept
-    together, and there are any, `graphnorms.data.grouping.deal` does it all.
+    together, and there are any, `graphnorms.data.folds.deal` does it all.
 
     Args:
         graphs: The set, on any device.

@@ -56,9 +56,7 @@ def test_attributes_stand_in_front_and_degrees_have_columns_too() -> None:
     assert found.tolist() == [[0, 1], [1, 0]]
     with pytest.raises(DatasetError, match=r"1 node with the degree 2, but .* trained on 1, 4"):
         degrees.encode(1, labels=None, attributes=None, degree=np.array([2]))
-    with pytest.raises(
-        DatasetError, match="1 attribute of each node, but the model was"
-    ):
+    with pytest.raises(DatasetError, match="1 attribute of each node, but the model was"):
         Columns(attributes=2).encode(2, labels=None, attributes=attributes[:, :1])
 
 

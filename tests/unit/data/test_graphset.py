@@ -292,7 +292,7 @@ GOOD: dict[str, Any] = {
         ({"y": ints(0, 2)}, "y holds class 2, expected 0 … 1, for there are 2 classes, or -1"),
         ({"y": ints(0, -2)}, "y holds class -2"),
         ({"y": ints(0)}, "y has 1 row, expected 2: one for each of the graphs"),
-        ({"ptr": ints(0, 2, 2)}, "ptr goes from 0 to 2, expected from 0 to 3"),
+        ({"ptr": ints(0, 2, 2)}, "ptr goes from 0 to 2, expected offsets from 0 to 3"),
         ({"ptr": ints(0, 4, 3)}, "ptr does not ascend: 4 is followed by 3 at position 2"),
         ({"edge_ptr": ints(0, 1, 2)}, "edge_ptr has 3 entries, expected 4"),
         ({"edge_ptr": ints(0, 2, 1, 2)}, "edge_ptr does not ascend"),

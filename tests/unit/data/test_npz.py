@@ -166,7 +166,7 @@ def test_features_can_be_chosen(tmp_path: Path) -> None:
             "1 of 2 graphs has no nodes (1); drop_empty (--drop-",
         ),
         ({"node_ptr": np.array([0.0, 3, 5])}, "array node_ptr: is float64, expected integers"),
-        ({"node_ptr": np.array([0])}, "array node_ptr: 1 entries, expected offsets from 0 to 5"),
+        ({"node_ptr": np.array([0])}, "array node_ptr: 1 entry, expected offsets from 0 on"),
         ({"node_ptr": None, "x": None}, "array node_ptr: is missing, and so is x"),
         ({"edge_ptr": None}, "array edge_ptr: is missing"),
         ({"edge_ptr": np.array([0, 4, 5])}, "array edge_ptr: goes from 0 to 5, expected offsets"),

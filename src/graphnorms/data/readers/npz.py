@@ -187,24 +187,38 @@ def _matrices(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
 
 def _sparse(arrays: Arrays, name: str) -> tuple[Integers, Integers, int, int]:
     """The entries of a CSR matrix that are not 0, `(entries,)` rows and columns, and its shape."""
-    ptr = arrays.integers(f"{name}_indptr", (1,))
-    columns = arrays.integers(f"{name}_indices", (1,))
     shape = arrays.integers(f"{name}_shape", (1,))
     if len(shape) != 2 or shape.min() < 1:
         raise arrays.error(f"{name}_shape", f"is {shape.tolist()}, expected two sizes")
     height, width = shape.tolist()
-    if len(ptr) != height + 1:
-        raise arrays.error(f"{name}_indptr", f"has {len(ptr)} entries, expected {height + 1}")
-    arrays.check_offsets(f"{name}_indptr", ptr, len(columns), f"entries of {name}_indices")
-    arrays.check_range(f"{name}_indices", columns, width, f"{name}_shape")
-    arrays.check_stated(f"{name}_shape", width, [f"{name}_indices", f"{name}_indptr"])
-    rows = np.repeat(np.arange(height), np.diff(ptr))
+    ptr, index, size = (f"{name}_{part}" for part in ("indptr", "indices", "shape"))
+    rows, columns, given = _entries(arrays, ptr, index, size, width)
+    if given != height:
+        raise arrays.error(ptr, f"has {given + 1} entries, expected {height + 1}")
+    arrays.check_stated(size, width, [index, ptr])
     if f"{name}_data" in arrays:
         data = arrays.numbers(f"{name}_data", (1,))
         if len(data) != len(columns):
             raise arrays.error(f"{name}_data", f"has {len(data)} entries, expected {len(columns)}")
         rows, columns = rows[data != 0], columns[data != 0]
     return rows, columns, height, width
+
+
+def _entries(
+    arrays: Arrays, ptr: str, index: str, size: str, width: int
+) -> tuple[Integers, Integers, int]:
+    """Row and column of each entry of a CSR matrix, `(entries,)`, and the number of its rows.
+
+    Args:
+        arrays: The file.
+        ptr, index, size: The arrays of the offsets, of the columns, and of what states the width.
+        width: That.
+    """
+    offsets, columns = arrays.integers(ptr, (1,)), arrays.integers(index, (1,))
+    arrays.check_offsets(ptr, offsets, len(columns), f"entries of {index}")
+    arrays.check_range(index, columns, width, size)
+    height = len(offsets) - 1
+    return np.repeat(np.arange(height), np.diff(offsets)), columns, height
 
 
 def save_npz(graphs: GraphSet, path: str | os.PathLike[str]) -> None:
@@ -271,33 +285,42 @@ def _node_features(
     if not reading.needs("labels", "attributes") and "node_ptr" in arrays:
         return None, None, None
     if name in arrays:
-        values = _columns(arrays, name, None)
+        values = _columns(arrays, name)
         return *labels_or_attributes(values, reading.features), values.shape[0]
     if "x_ptr" not in arrays:
         return None, None, None
-    ptr, columns = arrays.integers("x_ptr", (1,)), arrays.integers("x_ind", (1,))
-    width, rows = arrays.scalar("x_dim"), max(0, len(ptr) - 1)
-    arrays.check_offsets("x_ptr", ptr, len(columns), "entries of x_ind")
-    arrays.check_range("x_ind", columns, width, "x_dim")
+    width = arrays.scalar("x_dim")
+    of_row, columns, rows = _entries(arrays, "x_ptr", "x_ind", "x_dim", width)
     arrays.check_stated("x_dim", rows * width, ["x_ptr", "x_ind"])
     x = np.zeros((rows, width), dtype=np.float32)
-    x[np.repeat(np.arange(rows), np.diff(ptr)), columns] = 1
+    x[of_row, columns] = 1
     return None, x, rows
 
 
-def _columns(arrays: Arrays, name: str, rows: int | None) -> NDArray[Any] | OneHot:
-    """Node or edge features, of one column or several, encoded if they say their width."""
+def _columns(
+    arrays: Arrays, name: str, edges: int | None = None, again: Integers | None = None
+) -> NDArray[Any] | OneHot:
+    """Node or edge features, of one column or several, encoded if they say their width.
+
+    Args:
+        arrays: The file.
+        name: The array.
+        edges: How many rows it must have.
+        again: Rows that are there once more, behind all.
+    """
     values = arrays.numbers(name, dimensions=(1, 2))
     values = values[:, None] if values.ndim == 1 else values
-    if rows is not None and len(values) != rows:
-        raise arrays.error(name, f"{len(values)} rows, expected {rows}, one for each edge")
-    if f"{name}_width" not in arrays:
-        return values
-    width = arrays.scalar(f"{name}_width")
-    values = arrays.integers(name, (1, 2)).reshape(values.shape)
-    arrays.check_range(name, values, width, f"{name}_width")
-    arrays.check_stated(f"{name}_width", width, [name])
-    return OneHot.from_columns(torch.from_numpy(values), width)
+    if edges is not None and len(values) != edges:
+        raise arrays.error(name, f"{len(values)} rows, expected {edges}, one for each edge")
+    encoded = f"{name}_width" in arrays
+    if encoded:
+        width = arrays.scalar(f"{name}_width")
+        values = arrays.integers(name, (1, 2)).reshape(values.shape)
+        arrays.check_range(name, values, width, f"{name}_width")
+        arrays.check_stated(f"{name}_width", width, [name])
+    if again is not None:
+        values = np.concatenate((values, values[again]))
+    return OneHot.from_columns(torch.from_numpy(values), width) if encoded else values
 
 
 def _node_ptr(arrays: Arrays, x_name: str, rows: int | None) -> Integers:
@@ -353,10 +376,12 @@ def _edges(
     return source, target, *_edge_features(arrays, edges.shape[1], reading)
 
 
-def _edge_features(arrays: Arrays, edges: int, reading: Reading) -> tuple[Any, NDArray[Any] | None]:
+def _edge_features(
+    arrays: Arrays, edges: int, reading: Reading, again: Integers | None = None
+) -> tuple[Any, NDArray[Any] | None]:
     if "edge_attr" not in arrays or not reading.needs("labels", "attributes", of_edges=True):
         return None, None
-    return labels_or_attributes(_columns(arrays, "edge_attr", edges), reading.edge_features)
+    return labels_or_attributes(_columns(arrays, "edge_attr", edges, again), reading.edge_features)
 
 
 def _pairs(
@@ -370,15 +395,8 @@ def _pairs(
     arrays.check_range("edges", edges, int(ptr[-1]), "the number of nodes")
     # A loop is its own way back.
     again = np.flatnonzero((edges[:, 0] != edges[:, 1]) & (not one_way))
-    both = np.concatenate((edges, edges[again, ::-1]))
-    labels, attributes = _edge_features(arrays, len(edges), reading)
-    rows = np.concatenate((np.arange(len(edges)), again))
-    if isinstance(labels, OneHot):
-        labels = labels.index_select(0, torch.from_numpy(rows))
-    elif labels is not None:
-        labels = labels[rows]
-    attributes = None if attributes is None else attributes[rows]
-    return both[:, 0].copy(), both[:, 1].copy(), labels, attributes
+    source, target = np.concatenate((edges, edges[again, ::-1])).T.copy()
+    return source, target, *_edge_features(arrays, len(edges), reading, again)
 
 
 def _level(arrays: Arrays, name: str, items: int, ptr: Integers) -> str:
