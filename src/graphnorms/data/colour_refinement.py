@@ -29,6 +29,7 @@ Hashes = NDArray[np.uint64]
 Integers = NDArray[np.int64]
 
 _ROUND = 20_000  # what a round of refinement takes at least, in edges and nodes visited
+_PEELED = 1000  # how often leaves are taken off, at most
 _ODD, OWN, _OUT = (
     np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA24BAED4963EE407)
 )
@@ -141,7 +142,7 @@ class Packed:
         source = self.source[places] + shift
         return Packed(ptr, edge_ptr, source, self.x[nodes], kind, self.directed), nodes
 
-    def without_trees(self, colour: Hashes, most: int = 1000) -> Packed:
+    def without_trees(self, colour: Hashes) -> Packed:
         """What is left when leaves are taken off again and again; features are colours then.
 
         Stable colours say all of the trees that hang on a node, and of components that are trees:
@@ -149,7 +150,6 @@ class Packed:
 
         Args:
             colour: The stable colours, `(nodes,)`.
-            most: How often, at most.
         """
         degree = np.diff(self.edge_ptr) - np.bincount(
             self.target[self.source == self.target], minlength=len(self.x)
@@ -160,7 +160,7 @@ class Packed:
             )
         left = np.ones(len(self.x), dtype=bool)
         leaves = np.flatnonzero(degree <= 1)
-        for _ in range(most):
+        for _ in range(_PEELED):
             if not len(leaves):
                 break
             left[leaves] = False
