@@ -8,8 +8,8 @@ from torch import Tensor
 
 from graphnorms.data import GraphSet, Task
 from graphnorms.kernels.point import in_float64
-from graphnorms.training.course import Judged
 from graphnorms.training.metrics import errors_of, score
+from graphnorms.training.record import Judged
 
 
 class Objective:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -16,10 +16,12 @@ from graphnorms.layers.factory import needs_of
 from graphnorms.models.initialize import derive_seed, seed_draws
 from graphnorms.process_state import known_state
 from graphnorms.training.config import TrialConfig
-from graphnorms.training.course import Course, Judged
 from graphnorms.training.items import Items, Minibatch, batch_sizes, factors_of, require_several
 from graphnorms.training.metrics import metric_for
-from graphnorms.training.models import (
+from graphnorms.training.objective import Objective
+from graphnorms.training.predictor import Predictor, apply
+from graphnorms.training.record import Judged, Record, TrialLog
+from graphnorms.training.trial_model import (
     Factory,
     Model,
     Norms,
@@ -27,9 +29,6 @@ from graphnorms.training.models import (
     for_steps,
     norm_of,
 )
-from graphnorms.training.objective import Objective
-from graphnorms.training.predictor import Predictor, apply, save_checkpoint
-from graphnorms.training.record import Record
 
 
 def run_trial(
@@ -37,7 +36,6 @@ def run_trial(
     dataset: GraphSet,
     on_epoch: Callable[[], None] | None = None,
     *,
-    checkpoint: Path | None = None,
     factory: Factory | None = None,
     norms: Norms | None = None,
 ) -> Record:
@@ -60,8 +58,6 @@ def run_trial(
         config: Everything that the outcome depends on.
         dataset: The data that `config.dataset` names.
         on_epoch: Called after each epoch.
-        checkpoint: Where the model of the best epoch is written, see `load_model`; nowhere if
-            not given, or if the trial fails.
         factory: Makes the model where it is the user's own; None finds it by its name.
         norms: Make norms of the user's own, by name; others are found by their names.
 
@@ -69,12 +65,7 @@ def run_trial(
         ValueError: `dataset` is not the data of the config, or the model, the metric or the split
             does not suit it.
     """
-    record, predictor = train(
-        config, dataset, on_epoch, keep=checkpoint is not None, factory=factory, norms=norms
-    )
-    if checkpoint is not None and predictor is not None:
-        save_checkpoint(checkpoint, predictor)
-    return record
+    return train(config, dataset, on_epoch, keep=False, factory=factory, norms=norms)[0]
 
 
 def train(
@@ -106,29 +97,29 @@ def _train(
 ) -> tuple[Record, Predictor | None]:
     started = time.perf_counter()
     trial = Training(config, dataset, factory, norms)
-    course = Course(config, trial.metric)
+    log = TrialLog(config, trial.metric)
     for epoch in range(config.epochs):
         begin = time.perf_counter()
-        rate = course.rate(epoch)
+        rate = log.rate(epoch)
         trained = trial.train_epoch(epoch, rate)
         between = time.perf_counter()
         validated, outputs = trial.validate()
-        if not course.goes_on(epoch, trained, validated):
+        if not log.goes_on(epoch, trained, validated):
             break
-        if course.improves(validated):
+        if log.improves(validated):
             tested = None if trial.test is None else trial.judge_test(outputs)
-            course.note_best(epoch, validated, tested)
+            log.note_best(epoch, validated, tested)
             if keep:
-                course.keep(trial.model)
+                log.keep(trial.model)
         reached = trial.judge_training(outputs).score if config.scores_training else None
-        course.note(trained, reached, validated, rate)
-        course.took(between - begin, time.perf_counter() - between)
+        log.note(trained, reached, validated, rate)
+        log.took(between - begin, time.perf_counter() - between)
         if on_epoch is not None:
             on_epoch()
-    record = course.record(trial.counts(), time.perf_counter() - started)
+    record = log.record(trial.counts(), time.perf_counter() - started)
     predictor = None
-    if course.state and not course.reason:
-        trial.model.load_state_dict(course.state)
+    if log.state and not log.reason:
+        trial.model.load_state_dict(log.state)
         predictor = Predictor(
             trial.model, trial.objective, Encoding.of(dataset), config, record.outcome,
             norm=trial.norm,
@@ -283,3 +274,14 @@ class Training:
                 f"{self.metric.title} says nothing on the {len(self.validation)} validation items "
                 f"of the split{are}, expected targets to compare; choose another split or metric"
             )
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Give torch, and so the kernels, so many threads: one in a trial, wherever it runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
