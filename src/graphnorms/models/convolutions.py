@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels import aggregate
-from graphnorms.models.slot import GraphContext, NormFactory
+from graphnorms.models.placement import GraphContext, NormFactory
 
 
 class GlorotLinear(nn.Linear):
