@@ -290,32 +290,21 @@ def _values(
     edge_features: Tensor | None,
 ) -> dict[str, Any]:
     """Return the inputs of these names; what takes work is made only if it is asked for."""
-    if names == ("data",):
-        # By position where forward has another name for it.
-        return {"data": _data(x, adjacency, segments, edge_features)}
-    values: dict[str, Any] = {}
-    for name in names:
-        if name == "x":
-            values[name] = x
-        elif name == "edge_index":
-            values[name] = adjacency.to_edge_index()
-        elif name in _OF_EDGES:
-            values[name] = edge_features
-        elif name == "batch":
-            values[name] = segments.as_batch()
-        elif name in ("batch_size", "num_graphs"):
-            values[name] = segments.num_segments
-        elif name == "num_nodes":
-            values[name] = x.shape[0]
-        elif name == "ptr":
-            values[name] = segments.ptr
-        elif name == "segments":
-            values[name] = segments
-        elif name == "adjacency":
-            values[name] = adjacency
-        else:
-            values[name] = _data(x, adjacency, segments, edge_features)
-    return values
+    makers: dict[str, Callable[[], Any]] = {
+        "x": lambda: x,
+        "edge_index": adjacency.to_edge_index,
+        "edge_attr": lambda: edge_features,
+        "edge_features": lambda: edge_features,
+        "batch": segments.as_batch,
+        "batch_size": lambda: segments.num_segments,
+        "num_graphs": lambda: segments.num_segments,
+        "num_nodes": lambda: x.shape[0],
+        "ptr": lambda: segments.ptr,
+        "segments": lambda: segments,
+        "adjacency": lambda: adjacency,
+        "data": lambda: _data(x, adjacency, segments, edge_features),
+    }
+    return {name: makers[name]() for name in names}
 
 
 def _data(x: Tensor, adjacency: Adjacency, segments: Segments, edge_features: Tensor | None) -> Any:
