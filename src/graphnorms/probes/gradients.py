@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
-from graphnorms.probes.capture import Side, hooked
+from graphnorms.probes.capture import Side, hooked, require_called
 from graphnorms.probes.state import Loss, layers_of, objective
 
 
@@ -96,8 +96,7 @@ def activation_gradient_norms(
         with hooked(model, names, side, receive):
             value = at.value()
         for name in names:
-            if name not in called:
-                raise ValueError(f"the layer {name!r} was not called; leave it out, or run it")
+            require_called(name, name in called)
         # With the parameters, so that the backward also goes past a change in place.
         wanted = [*tensors, *at.parameters.values()]
         torch.autograd.grad(value, wanted, allow_unused=True)
