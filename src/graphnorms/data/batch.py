@@ -13,14 +13,11 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.data.onehot import OneHot
 from graphnorms.kernels.cpu import extension, gather
 from graphnorms.segments import Segments
+from graphnorms.segments.checks import check_integer_vector
+from graphnorms.segments.order import offsets_of
 
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet
-
-_INTEGERS = (
-    torch.uint8, torch.uint16, torch.uint32, torch.uint64,
-    torch.int8, torch.int16, torch.int32, torch.int64,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,11 +228,7 @@ class GatherTable:
         ids = torch.as_tensor(graph_ids)
         if ids.shape == (0,):
             ids = ids.long()  # an empty list makes a tensor of floats
-        if ids.dim() != 1 or ids.dtype not in _INTEGERS:
-            raise ValueError(
-                f"graph_ids is {ids.dtype} of shape {tuple(ids.shape)}, "
-                "expected a vector of integers, each the id of a graph"
-            )
+        check_integer_vector("graph_ids", ids)
         ids = ids.long()
         if self._table.device.type == "cpu":
             ids = ids.cpu()
@@ -269,9 +262,7 @@ def gather_edges(
     `places` serves the transpose as well: a graph has as many edges by source as by target, so
     that they begin at the same place.
     """
-    ptr = degree.new_zeros(nodes.shape[0] + 1)
-    torch.cumsum(degree.index_select(0, nodes), 0, out=ptr[1:])
-    return ptr, index.index_select(0, places)
+    return offsets_of(degree.index_select(0, nodes)), index.index_select(0, places)
 
 
 def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphnorms.data.integer_arrays import Integers
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.words import count, some
 from graphnorms.errors import DatasetError
@@ -28,7 +29,6 @@ _COUNTED = 1 << 16
 Features = Literal["auto", "labels", "attributes", "degree", "constant"]
 EdgeFeatures = Literal["auto", "labels", "attributes", "none"]
 
-Integers = NDArray[np.int64]
 #: Of floats, `(rows, columns)`; or of integers, to be taken for such.
 Attributes = NDArray[Any]
 #: Of any integer type, `(rows, columns)`; or encoded already.

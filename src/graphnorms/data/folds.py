@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphnorms.data.integer_arrays import Integers
 from graphnorms.data.words import some
 
-Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _WAY = "or leave twins apart (without --group-twins)"

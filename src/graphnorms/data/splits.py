@@ -14,10 +14,9 @@ from torch import Tensor
 
 from graphnorms.data.folds import deal, grouped_folds, shuffled_folds, stratified_folds
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.integer_arrays import Integers
 from graphnorms.data.words import count
 from graphnorms.errors import DatasetError, is_number, unknown_name
-
-Integers = NDArray[np.int64]
 
 MASKS: Final = ("train_mask", "val_mask", "test_mask")
 SPLITS: Final = ("fold", "given", "random", "paper")

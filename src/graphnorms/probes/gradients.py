@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
+from graphnorms.kernels.point import accumulation_dtype
 from graphnorms.probes.capture import Side, hooked, require_called
 from graphnorms.probes.state import Loss, layers_of, objective
 
@@ -105,5 +106,4 @@ def activation_gradient_norms(
 
 def _norm(x: Tensor) -> float:
     """The norm over all entries, in float32 or wider; that of a half would overflow."""
-    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    return float(torch.linalg.vector_norm(wide))
+    return float(torch.linalg.vector_norm(x.to(accumulation_dtype(x.dtype))))

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from graphnorms.data.feature_columns import Features, Integers, labels_or_attributes
+from graphnorms.data.feature_columns import Features, labels_or_attributes
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.integer_arrays import Integers
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.readers.npz_arrays import Arrays
 from graphnorms.data.readers.raw_graphs import RawGraphs

@@ -15,11 +15,10 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from graphnorms.data.graphset_checks import offsets_fault
+from graphnorms.data.integer_arrays import Integers
 from graphnorms.data.readers.file_kind import what_it_seems
 from graphnorms.data.words import as_name, count
 from graphnorms.errors import DatasetError, one_line, unknown_name
-
-Integers = NDArray[np.int64]
 
 # Deflate makes a byte of 1032 at best; what a file states beyond that it cannot hold.
 _DEFLATED = 1032

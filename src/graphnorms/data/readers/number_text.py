@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphnorms.data.integer_arrays import Integers
 from graphnorms.data.words import count
 from graphnorms.errors import DatasetError
-
-Integers = NDArray[np.int64]
 
 # Every integer below is a float64 that no other one is rounded to, so that a file may mix both.
 _EXACT = 2**53

@@ -8,8 +8,9 @@ from typing import Unpack
 
 import numpy as np
 
-from graphnorms.data.feature_columns import Features, Integers
+from graphnorms.data.feature_columns import Features
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.integer_arrays import Integers, offsets
 from graphnorms.data.readers.number_text import NumberFile, read_numbers
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading, ReadOptions
@@ -56,7 +57,7 @@ def read_powerful_gnns(
     is_node[0] = False
     is_node[headers] = False
     rows = np.flatnonzero(is_node)  # (nodes,), each node's row in the file
-    ptr = np.concatenate(([0], np.cumsum(sizes)))  # (graphs + 1,)
+    ptr = offsets(sizes)  # (graphs + 1,)
 
     short = np.flatnonzero(file.length[rows] < 2)
     if len(short):

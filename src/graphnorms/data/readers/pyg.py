@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from graphnorms.data.feature_columns import Features, labels_or_attributes
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.integer_arrays import offsets
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading, ReadOptions
 from graphnorms.data.splits import MASKS, split_of_masks
@@ -93,7 +94,7 @@ def from_pyg(
     )
     return RawGraphs(
         name=name,
-        ptr=np.concatenate(([0], np.cumsum(sizes, dtype=np.int64))),
+        ptr=offsets(np.array(sizes)),
         source=source,
         target=target,
         y=y,

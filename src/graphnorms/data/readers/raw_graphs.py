@@ -18,7 +18,6 @@ from graphnorms.data.describe import PARTS, scaffold_words
 from graphnorms.data.feature_columns import (
     Attributes,
     Columns,
-    Integers,
     Labels,
     as_float32,
     edge_columns_of,
@@ -26,6 +25,7 @@ from graphnorms.data.feature_columns import (
 )
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.graphset_checks import check_split
+from graphnorms.data.integer_arrays import Integers, offsets
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.readers.read_options import Reading
 from graphnorms.data.scaffolds import ScaffoldSplit
@@ -130,7 +130,7 @@ class RawGraphs:
         of_graphs = self.level == "graph"
         return replace(
             self,
-            ptr=np.concatenate(([0], np.cumsum(sizes[kept]))),
+            ptr=offsets(sizes[kept]),
             y=self.y[kept] if of_graphs and len(self.y) else self.y,
             smiles=None if self.smiles is None else list(compress(self.smiles, kept)),
             split=self.split[kept] if of_graphs and self.split is not None else self.split,

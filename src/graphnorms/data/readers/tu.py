@@ -9,8 +9,9 @@ from typing import Unpack
 
 import numpy as np
 
-from graphnorms.data.feature_columns import Attributes, Features, Integers
+from graphnorms.data.feature_columns import Attributes, Features
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.integer_arrays import Integers
 from graphnorms.data.readers.number_text import NumberFile, read_numbers
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading, ReadOptions
