@@ -15,10 +15,10 @@ from graphnorms.data.feature_columns import Features, labels_or_attributes
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.integer_arrays import Integers
 from graphnorms.data.onehot import OneHot
+from graphnorms.data.readers.gnn_benchmark import read_matrices
 from graphnorms.data.readers.npz_arrays import Arrays
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading, ReadOptions
-from graphnorms.data.splits import MASKS, split_of_masks
 from graphnorms.data.tasks import KINDS, LEVELS, TaskKind
 from graphnorms.data.words import some
 from graphnorms.files import replacing
@@ -80,8 +80,10 @@ def read_npz(
     """  # noqa: E501
     reading = Reading(features=features, **options)
     with Arrays(Path(path)) as arrays:
-        raw, task = _matrices(arrays, reading) if "adj_indptr" in arrays else _raw(arrays, reading)
-        if reading.task == "auto":
+        if "adj_indptr" in arrays:
+            raw = read_matrices(arrays, reading)
+        else:
+            raw, task = _raw(arrays, reading)
             reading = replace(reading, task=task)
         graphs = replace(raw, name=name or raw.name, file=arrays.path).pack(reading)
         words = arrays.text("features")
@@ -89,7 +91,7 @@ def read_npz(
 
 
 def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
-    """The graphs of a file, and the task by the file's word."""
+    """The graphs of a file, and their task: as asked for, else by the file's word."""
     public = "node_labels" in arrays and "y" not in arrays
     x_name, y_name = ("node_features", "node_labels") if public else ("x", "y")
     labels, attributes, rows = _node_features(arrays, x_name, reading)
@@ -103,14 +105,14 @@ def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
         y = _targets(arrays, y_name)
         level = _level(arrays, y_name, len(y), ptr)
     class_names, target_names = arrays.texts("class_names"), arrays.texts("target_names")
-    split, split_name = (None, "") if reading.encoding else _split(arrays, len(y))
+    split, split_name = (None, "") if reading.encoding else arrays.split(len(y))
     smiles = arrays.texts("smiles")
     if smiles and len(smiles) != len(ptr) - 1:
         raise arrays.error("smiles", f"has {len(smiles)} entries, expected {len(ptr) - 1}")
     task: TaskKind = "classification" if class_names else "auto"
     if kind := arrays.text("task"):
         task = cast(TaskKind, arrays.one_of("task", kind, KINDS))
-    final = task if reading.task == "auto" else reading.task
+    task = task if reading.task == "auto" else reading.task
     raw = RawGraphs(
         name=arrays.text("name") or arrays.path.name.removesuffix(".npz"),
         ptr=ptr,
@@ -122,7 +124,7 @@ def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
         edge_labels=edge_labels,
         edge_attributes=edge_attributes,
         level=level,
-        target_names=class_names if final == "classification" else target_names,
+        target_names=class_names if task == "classification" else target_names,
         unit=arrays.text("unit"),
         unknown=-1 if class_names or level == "node" else None,
         split=split,
@@ -147,79 +149,6 @@ def _has_directions(arrays: Arrays) -> bool:
     pairs = np.unique(edges[edges[:, 0] != edges[:, 1]], axis=0)
     once = len(np.unique(np.sort(pairs, 1), axis=0))
     return once < len(pairs) < 2 * once
-
-
-def _matrices(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
-    """A graph in the layout of gnn-benchmark."""
-    row, column, nodes, width = _sparse(arrays, "adj")
-    if nodes != width:
-        raise arrays.error("adj_shape", f"is {nodes} × {width}, expected a square")
-    y = np.empty(nodes) if reading.encoding else arrays.numbers("labels", (1, 2))
-    if len(y) != nodes:
-        raise arrays.error("labels", f"has {len(y)} rows, expected {nodes}, one for each node")
-    keys = np.unique(np.concatenate((row * nodes + column, column * nodes + row)))
-    notes = ["edges made undirected"] if len(keys) > len(np.unique(row * nodes + column)) else []
-    attributes = None
-    if reading.needs("attributes") and "attr_matrix" in arrays:
-        attributes = arrays.numbers("attr_matrix", (2,))
-    elif reading.needs("attributes") and "attr_indptr" in arrays:
-        of_row, ones, rows, width = _sparse(arrays, "attr")
-        attributes = np.zeros((rows, width), dtype=np.float32)
-        attributes[of_row, ones] = 1
-    if attributes is not None and len(attributes) != nodes:
-        raise arrays.error("attr_shape", f"{len(attributes)} rows, expected {nodes}, as of adj")
-    split, split_name = _split(arrays, nodes)
-    raw = RawGraphs(
-        name=arrays.path.name.removesuffix(".npz"),
-        ptr=np.array([0, nodes]),
-        source=keys // nodes,
-        target=keys % nodes,
-        y=y,
-        attributes=attributes,
-        level="node",
-        unknown=-1,
-        split=split,
-        split_name=split_name,
-        loops=False,
-        notes=tuple(notes),
-    )
-    return raw, "auto"
-
-
-def _sparse(arrays: Arrays, name: str) -> tuple[Integers, Integers, int, int]:
-    """The entries of a CSR matrix that are not 0, `(entries,)` rows and columns, and its shape."""
-    shape = arrays.integers(f"{name}_shape", (1,))
-    if len(shape) != 2 or shape.min() < 1:
-        raise arrays.error(f"{name}_shape", f"is {shape.tolist()}, expected two sizes")
-    height, width = shape.tolist()
-    ptr, index, size = (f"{name}_{part}" for part in ("indptr", "indices", "shape"))
-    rows, columns, given = _entries(arrays, ptr, index, size, width)
-    if given != height:
-        raise arrays.error(ptr, f"has {given + 1} entries, expected {height + 1}")
-    arrays.check_stated(size, width, [index, ptr])
-    if f"{name}_data" in arrays:
-        data = arrays.numbers(f"{name}_data", (1,))
-        if len(data) != len(columns):
-            raise arrays.error(f"{name}_data", f"has {len(data)} entries, expected {len(columns)}")
-        rows, columns = rows[data != 0], columns[data != 0]
-    return rows, columns, height, width
-
-
-def _entries(
-    arrays: Arrays, ptr: str, index: str, size: str, width: int
-) -> tuple[Integers, Integers, int]:
-    """Row and column of each entry of a CSR matrix, `(entries,)`, and the number of its rows.
-
-    Args:
-        arrays: The file.
-        ptr, index, size: The arrays of the offsets, of the columns, and of what states the width.
-        width: That.
-    """
-    offsets, columns = arrays.integers(ptr, (1,)), arrays.integers(index, (1,))
-    arrays.check_offsets(ptr, offsets, len(columns), f"entries of {index}")
-    arrays.check_range(index, columns, width, size)
-    height = len(offsets) - 1
-    return np.repeat(np.arange(height), np.diff(offsets)), columns, height
 
 
 def save_npz(graphs: GraphSet, path: str | os.PathLike[str]) -> None:
@@ -291,7 +220,7 @@ def _node_features(
     if "x_ptr" not in arrays:
         return None, None, None
     width = arrays.scalar("x_dim")
-    of_row, columns, rows = _entries(arrays, "x_ptr", "x_ind", "x_dim", width)
+    of_row, columns, rows = arrays.entries("x_ptr", "x_ind", "x_dim", width)
     arrays.check_stated("x_dim", rows * width, ["x_ptr", "x_ind"])
     x = np.zeros((rows, width), dtype=np.float32)
     x[of_row, columns] = 1
@@ -417,26 +346,3 @@ def _level(arrays: Arrays, name: str, items: int, ptr: Integers) -> str:
             name, f"has {items} rows, expected {counts[level]}, one for each {level}"
         )
     return level
-
-
-def _split(arrays: Arrays, items: int) -> tuple[NDArray[Any] | None, str]:
-    names = [name for name in arrays if name.endswith("_split")]
-    if "split" in arrays:
-        names = ["split"]
-    masks = [next((each for each in (name, f"{name}s") if each in arrays), "") for name in MASKS]
-    if not names and all(masks):
-        given = [_mask(arrays, name) for name in masks]
-        return split_of_masks(given, items, where=str(arrays.path)), ""
-    if not names:
-        return None, ""
-    if len(names) > 1:
-        raise arrays.error(names[1], f"a second split beside {names[0]}; expected one at most")
-    name = names[0]
-    by = arrays.text("split_name") or name.removesuffix("split").rstrip("_")
-    return arrays.integers(name, (1, 2)), by
-
-
-def _mask(arrays: Arrays, name: str) -> NDArray[Any]:
-    """A mask of the items; `…_masks` of public files have a row for each split."""
-    mask = arrays.integers(name, (1, 2))
-    return mask.T if name.endswith("s") else mask

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from graphnorms.data.graphset_checks import offsets_fault
 from graphnorms.data.integer_arrays import Integers
 from graphnorms.data.readers.file_kind import what_it_seems
+from graphnorms.data.splits import MASKS, split_of_masks
 from graphnorms.data.words import as_name, count
 from graphnorms.errors import DatasetError, one_line, unknown_name
 
@@ -185,3 +186,41 @@ class Arrays:
         wrong = values[(values < 0) | (values >= below)]
         if wrong.size:
             raise self.error(name, f"holds {wrong[0]}, expected 0 … {below - 1} by {what}")
+
+    def entries(
+        self, ptr: str, index: str, size: str, width: int
+    ) -> tuple[Integers, Integers, int]:
+        """Row and column of each entry of a CSR matrix, `(entries,)`, and the number of its rows.
+
+        Args:
+            ptr, index, size: The arrays of the offsets, of the columns, and of what states the
+                width.
+            width: That.
+        """
+        offsets, columns = self.integers(ptr, (1,)), self.integers(index, (1,))
+        self.check_offsets(ptr, offsets, len(columns), f"entries of {index}")
+        self.check_range(index, columns, width, size)
+        height = len(offsets) - 1
+        return np.repeat(np.arange(height), np.diff(offsets)), columns, height
+
+    def split(self, items: int) -> tuple[NDArray[Any] | None, str]:
+        """Take the part of each item, by an array or by masks, and what made the split.
+
+        There may be none. `…_masks` of public files have a row for each split.
+        """
+        names = ["split"] if "split" in self else [n for n in self if n.endswith("_split")]
+        masks = [next((each for each in (name, f"{name}s") if each in self), "") for name in MASKS]
+        if not names and all(masks):
+            given = [self.integers(name, (1, 2)) for name in masks]
+            given = [
+                mask.T if name.endswith("s") else mask
+                for name, mask in zip(masks, given, strict=True)
+            ]
+            return split_of_masks(given, items, where=str(self.path)), ""
+        if not names:
+            return None, ""
+        if len(names) > 1:
+            raise self.error(names[1], f"a second split beside {names[0]}; expected one at most")
+        name = names[0]
+        by = self.text("split_name") or name.removesuffix("split").rstrip("_")
+        return self.integers(name, (1, 2)), by
