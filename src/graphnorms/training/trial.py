@@ -84,47 +84,38 @@ def train(
         keep: Whether to keep the model; there is none either if the trial fails.
     """
     with known_state(config.seed):
-        return _train(config, dataset, on_epoch, keep, factory, norms)
-
-
-def _train(
-    config: TrialConfig,
-    dataset: GraphSet,
-    on_epoch: Callable[[], None] | None,
-    keep: bool,
-    factory: Factory | None,
-    norms: Norms | None,
-) -> tuple[Record, Predictor | None]:
-    started = time.perf_counter()
-    trial = Training(config, dataset, factory, norms)
-    log = TrialLog(config, trial.metric)
-    for epoch in range(config.epochs):
-        begin = time.perf_counter()
-        rate = log.rate(epoch)
-        trained = trial.train_epoch(epoch, rate)
-        between = time.perf_counter()
-        validated, outputs = trial.validate()
-        if not log.goes_on(epoch, trained, validated):
-            break
-        if log.improves(validated):
-            tested = None if trial.test is None else trial.judge_test(outputs)
-            log.note_best(epoch, validated, tested)
-            if keep:
-                log.keep(trial.model)
-        reached = trial.judge_training(outputs).score if config.scores_training else None
-        log.note(trained, reached, validated, rate)
-        log.took(between - begin, time.perf_counter() - between)
-        if on_epoch is not None:
-            on_epoch()
-    record = log.record(trial.counts(), time.perf_counter() - started)
-    predictor = None
-    if log.state and not log.reason:
-        trial.model.load_state_dict(log.state)
-        predictor = Predictor(
-            trial.model, trial.objective, Encoding.of(dataset), config, record.outcome,
-            norm=trial.norm,
-        ).eval()  # fmt: skip
-    return record, predictor
+        started = time.perf_counter()
+        trial = Training(config, dataset, factory, norms)
+        log = TrialLog(config, trial.metric)
+        for epoch in range(config.epochs):
+            begin = time.perf_counter()
+            rate = log.rate(epoch)
+            trained = trial.train_epoch(epoch, rate)
+            between = time.perf_counter()
+            validated, outputs = trial.validate()
+            if not log.goes_on(epoch, trained, validated):
+                break
+            if log.improves(validated):
+                tested = None if trial.test is None else trial.judge(trial.test, outputs)
+                log.note_best(epoch, validated, tested)
+                if keep:
+                    log.keep(trial.model)
+            reached = None
+            if config.scores_training:
+                reached = trial.judge(trial.training, outputs).score
+            log.note(trained, reached, validated, rate)
+            log.took(between - begin, time.perf_counter() - between)
+            if on_epoch is not None:
+                on_epoch()
+        record = log.record(trial.counts(), time.perf_counter() - started)
+        predictor = None
+        if log.state and not log.reason:
+            trial.model.load_state_dict(log.state)
+            predictor = Predictor(
+                trial.model, trial.objective, Encoding.of(dataset), config, record.outcome,
+                norm=trial.norm,
+            ).eval()  # fmt: skip
+        return record, predictor
 
 
 class Training:
@@ -216,21 +207,20 @@ class Training:
     def validate(self) -> tuple[Judged, Tensor]:
         """Return loss and score of the validation items in eval mode, and the model's outputs."""
         outputs = self._evaluate(self._validation_batches)
-        return self._judge(outputs, self.validation.minibatch_targets), outputs
+        return self.judge(self.validation, outputs), outputs
 
-    def judge_training(self, validation_outputs: Tensor) -> Judged:
-        """Return loss and score of the training items in eval mode, see `judge_test`."""
-        return self._judge_part(self.training, validation_outputs)
-
-    def judge_test(self, validation_outputs: Tensor) -> Judged:
-        """Return loss and score of the test items in eval mode.
+    def judge(self, items: Items, validation_outputs: Tensor) -> Judged:
+        """Return loss and score of the items of a part in eval mode.
 
         Args:
+            items: Of `training`, `validation` or `test`.
             validation_outputs: What `validate` computed; enough where nodes of the same graphs
                 are of both parts.
         """
-        assert self.test is not None
-        return self._judge_part(self.test, validation_outputs)
+        outputs = validation_outputs
+        if not torch.equal(items.graph_ids, self.validation.graph_ids):
+            outputs = self._evaluate(items.minibatches())
+        return self.objective.judge(self.metric.name, outputs, items.minibatch_targets)
 
     def counts(self) -> dict[str, int]:
         """Return the counts of the record."""
@@ -241,14 +231,6 @@ class Training:
             "test_items": 0 if self.test is None else len(self.test),
             "steps_per_epoch": self._steps_per_epoch,
         }
-
-    def _judge_part(self, items: Items, validation_outputs: Tensor) -> Judged:
-        if torch.equal(items.graph_ids, self.validation.graph_ids):
-            return self._judge(validation_outputs, items.minibatch_targets)
-        return self._judge(self._evaluate(items.minibatches()), items.minibatch_targets)
-
-    def _judge(self, outputs: Tensor, targets: Tensor) -> Judged:
-        return self.objective.judge(self.metric.name, outputs, targets)
 
     @property
     def _steps_per_epoch(self) -> int:

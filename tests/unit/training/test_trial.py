@@ -16,8 +16,9 @@ from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models import GNN, ModelConfig, derive_seed
 from graphnorms.models.own import OwnModelConfig
 from graphnorms.training import TrialConfig, run_trial, train
-from graphnorms.training.items import batch_sizes
+from graphnorms.training.items import Items, batch_sizes
 from graphnorms.training.objective import Objective
+from graphnorms.training.record import Judged
 from graphnorms.training.trial import Training
 from tests import waiting
 
@@ -264,9 +265,14 @@ def test_test_items_are_evaluated_when_the_validation_improves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     graphs = set_of("numbers")
-    epochs = []
-    judge = Training.judge_test
-    monkeypatch.setattr(Training, "judge_test", lambda *a: epochs.append(1) or judge(*a))
+    epochs: list[int] = []
+    judge = Training.judge
+
+    def counted(trial: Training, items: Items, outputs: Tensor) -> Judged:
+        epochs.extend([1] * (items is trial.test))
+        return judge(trial, items, outputs)
+
+    monkeypatch.setattr(Training, "judge", counted)
     record = run_trial(config_of(graphs, epochs=12, learning_rate=0.05), graphs)
     scores = record.history["validation_score"]
     assert len(epochs) == sum(
@@ -317,7 +323,7 @@ def test_training_items_among_those_validated_are_not_computed_again(name: str) 
     _, outputs = trial.validate()
     calls = []
     trial.model.register_forward_hook(lambda *_: calls.append(1))
-    trial.judge_training(outputs)
+    trial.judge(trial.training, outputs)
     assert len(calls) == (name == "numbers")
 
 
