@@ -62,7 +62,8 @@ def load_dataset(
     """
     Reading(features=features, **options)  # before anything is read
     text = os.fspath(spec)
-    if text.lower() in (name.lower() for name in embedded_names()):
+    embedded = [name.lower() for name in embedded_names()]
+    if text.lower() in embedded:
         return read_embedded(text, features, **options)
     path = Path(text).expanduser()
     if not text:
@@ -85,7 +86,6 @@ def load_dataset(
         )
     if path.suffix or path.name != text:  # meant as a path
         raise DatasetError(f"{text!r}: no such file or folder; {ACCEPTED}")
-    embedded = [name.lower() for name in embedded_names()]
     names = dict.fromkeys([*embedded, *(name.lower() for name in collection_names())])
     near = difflib.get_close_matches(text.lower(), names, cutoff=0.5)
     raise DatasetError(f"{unknown_name('data set', text, near or embedded)} ({ACCEPTED})")
