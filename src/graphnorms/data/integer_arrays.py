@@ -1,4 +1,4 @@
-"""Arrays of integers: where runs of rows begin."""
+"""Arrays of integers: where runs of rows begin, and where the first fault is."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ Integers = NDArray[np.int64]
 def offsets(counts: NDArray[Any]) -> Integers:
     """Where runs of so many begin, and where the last one ends."""
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)))
+
+
+def first_true(wrong: NDArray[np.bool_]) -> int | None:
+    """The first place that is true, if there is one."""
+    return int(wrong.argmax()) if wrong.any() else None
 
 
 def run_starts(*keys: NDArray[Any]) -> NDArray[np.bool_]:

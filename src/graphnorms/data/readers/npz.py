@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from graphnorms.data.feature_columns import Features, labels_or_attributes
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.integer_arrays import Integers
+from graphnorms.data.integer_arrays import Integers, first_true
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.readers.gnn_benchmark import read_matrices
 from graphnorms.data.readers.npz_arrays import Arrays
@@ -294,9 +294,7 @@ def _edges(
         )
     graph = np.repeat(np.arange(len(ptr) - 1), np.diff(edge_ptr))  # (edges,)
     sizes = np.diff(ptr)[graph]
-    outside = np.flatnonzero(((edges < 0) | (edges >= sizes)).any(0))
-    if len(outside):
-        at = int(outside[0])
+    if (at := first_true(np.asarray(((edges < 0) | (edges >= sizes)).any(0)))) is not None:
         raise arrays.error(
             "edge_index",
             f"edge {at} goes from {edges[0, at]} to {edges[1, at]}, but its graph {graph[at]} "

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphnorms.data.integer_arrays import Integers
+from graphnorms.data.integer_arrays import Integers, first_true
 from graphnorms.data.words import count
 from graphnorms.errors import DatasetError
 
@@ -99,9 +99,9 @@ class NumberFile:
             DatasetError: A row has another number of numbers, or one is not an integer.
         """
         width = columns if columns is not None else int(self.length[0]) if self.rows else 0
-        wrong = np.flatnonzero((self.counts != width) & (self.counts > 0))
-        if len(wrong):
-            row = int(np.count_nonzero(self.counts[: wrong[0]]))
+        wrong = (self.counts != width) & (self.counts > 0)
+        if (line := first_true(wrong)) is not None:
+            row = int(np.count_nonzero(self.counts[:line]))
             raise self.error(
                 row, f"{count(int(self.length[row]), 'number')}, expected {width}: {what}"
             )

@@ -11,7 +11,7 @@ import numpy as np
 
 from graphnorms.data.feature_columns import Attributes, Features
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.integer_arrays import Integers
+from graphnorms.data.integer_arrays import Integers, first_true
 from graphnorms.data.readers.number_text import NumberFile, read_numbers
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading, ReadOptions
@@ -236,11 +236,9 @@ def _read_indicator(file: NumberFile) -> Integers:
     graph = file.table(1, what, what)[:, 0]
     if graph[0] < 1:
         raise file.error(0, f"the first graph is {graph[0]}, expected 1")
-    wrong = np.flatnonzero(np.diff(graph) < 0)
-    if len(wrong):
-        before, after = graph[wrong[0]], graph[wrong[0] + 1]
+    if (at := first_true(np.diff(graph) < 0)) is not None:
         raise file.error(
-            int(wrong[0]) + 1, f"graph {after} after graph {before}: the graph ids must ascend"
+            at + 1, f"graph {graph[at + 1]} after graph {graph[at]}: the graph ids must ascend"
         )
     return graph - 1
 
@@ -286,12 +284,10 @@ def _read_edges(file: NumberFile, graph: Integers) -> tuple[Integers, Integers]:
             row, f"an edge to node {node}, which does not exist: nodes are 1 … {len(graph)}"
         )
     source, target = np.subtract(edges.T, 1, order="C")
-    across = np.flatnonzero(graph[source] != graph[target])
-    if len(across):
-        row = int(across[0])
+    if (at := first_true(graph[source] != graph[target])) is not None:
         raise file.error(
-            row,
-            f"an edge between two graphs: node {source[row] + 1} is in graph "
-            f"{graph[source[row]] + 1}, node {target[row] + 1} in graph {graph[target[row]] + 1}",
+            at,
+            f"an edge between two graphs: node {source[at] + 1} is in graph "
+            f"{graph[source[at]] + 1}, node {target[at] + 1} in graph {graph[target[at]] + 1}",
         )
     return source, target
