@@ -92,18 +92,10 @@ def captured(
 def captured_rows(
     model: nn.Module, run: Callable[[], object], layers: Iterable[str], side: Side
 ) -> dict[str, Tensor]:
-    """Run a model without gradients, and return what enters or leaves some layers as rows.
+    """Run a model without gradients, and return what `captured` saw of each layer.
 
-    All calls of a layer below each other, `(rows, channels)`. Running averages and random numbers
-    are not put back.
-
-    Args:
-        model: The model.
-        run: Runs it on a batch.
-        layers, side: As of `captured`.
-
-    Raises:
-        ValueError: As `captured` does, or a layer was not called.
+    All calls of a layer below each other, `(rows, channels)`; one that was not called is an error.
+    Running averages and random numbers are not put back.
     """
     with captured(model, layers, side) as seen, torch.no_grad():
         run()

@@ -232,11 +232,7 @@ def _columns(
 ) -> NDArray[Any] | OneHot:
     """Node or edge features, of one column or several, encoded if they say their width.
 
-    Args:
-        arrays: The file.
-        name: The array.
-        edges: How many rows it must have.
-        again: Rows that are there once more, behind all.
+    There must be as many rows as edges, if those are given; the rows `again` follow once more.
     """
     values = arrays.numbers(name, dimensions=(1, 2))
     values = values[:, None] if values.ndim == 1 else values
