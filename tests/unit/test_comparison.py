@@ -501,7 +501,7 @@ def test_a_data_set_that_is_not_there_is_named(tmp_path):
         ({"folds": 64}, "64 folds need 64 or more members of every class"),
         ({"model": "gine"}, "try 'gin'"),
         ({"norms": "graph,group:num_groups=7"}, "7"),
-        ({"features": "attributes"}, "data set 'MUTAG' has no node attributes"),
+        ({"features": "attributes"}, "data set 'MUTAG': no node attributes"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, choices, message):

@@ -16,7 +16,7 @@ import torch
 from graphnorms import cli
 from graphnorms.comparison import Comparison, compare, predict
 from graphnorms.data import GraphSet, SplitConfig, from_pyg, load_dataset, save_npz, split_items
-from graphnorms.data.columns import Columns
+from graphnorms.data.feature_columns import Columns
 from graphnorms.errors import DatasetError, GraphnormsError
 from graphnorms.training import Record, load_model
 

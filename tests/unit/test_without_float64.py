@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from graphnorms.data import Task, random_graphs
 from graphnorms.kernels import point
 from graphnorms.probes.batch_noise import batch_noise
-from graphnorms.probes.plane import filter_direction
+from graphnorms.probes.landscape import filter_direction
 from graphnorms.training.metrics import average_precision, roc_auc, score
 from graphnorms.training.objective import Objective
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from graphnorms.kernels import backends
-from graphnorms.training.course import processor_name
+from graphnorms.training.record import processor_name
 from graphnorms.version import __version__
 
 

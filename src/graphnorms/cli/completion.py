@@ -37,7 +37,7 @@ def norm(incomplete: str) -> list[str]:
 
 def datasets(incomplete: str) -> list[str]:
     """Offer the embedded data sets; the shell itself offers files where none fits."""
-    from graphnorms.data.embedded import embedded_names
+    from graphnorms.data.readers.embedded import embedded_names
 
     return _beginning(incomplete, embedded_names())
 

@@ -1,19 +1,20 @@
 """Packed in-memory graph sets: readers, an embedded set, folds, and minibatches by gathers."""
 
-from graphnorms.data.batches import GraphBatch
-from graphnorms.data.embedded import embedded_names
+from graphnorms.data.batch import GraphBatch
+from graphnorms.data.feature_columns import EdgeFeatures, Features
 from graphnorms.data.folds import stratified_folds
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.load import load_dataset
-from graphnorms.data.npz import read_npz, save_npz
-from graphnorms.data.powerful_gnns import read_powerful_gnns
-from graphnorms.data.pyg import from_pyg
-from graphnorms.data.reading import EdgeFeatures, Features, Reading, ReadOptions, TaskKind
+from graphnorms.data.readers.embedded import embedded_names
+from graphnorms.data.readers.npz import read_npz, save_npz
+from graphnorms.data.readers.powerful_gnns import read_powerful_gnns
+from graphnorms.data.readers.pyg import from_pyg
+from graphnorms.data.readers.read_options import Reading, ReadOptions
+from graphnorms.data.readers.tu import read_tu
 from graphnorms.data.scaffolds import ScaffoldSplit
 from graphnorms.data.splits import Split, SplitConfig, split_items
 from graphnorms.data.synthetic import random_graphs
-from graphnorms.data.task import Task
-from graphnorms.data.tu import read_tu
+from graphnorms.data.tasks import Task, TaskKind
 
 __all__ = [
     "EdgeFeatures",

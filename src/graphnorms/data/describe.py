@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.text import count, some
+from graphnorms.data.words import count, some
 
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet
-    from graphnorms.data.task import Task
+    from graphnorms.data.tasks import Task
 
 PARTS = ("training", "validation", "test")
 _FEW = 8  # questions are listed
@@ -80,7 +84,7 @@ def _numbers(graphs: GraphSet) -> str:
     return f"{details}, {missing:.1%} missing" if missing else details
 
 
-def target_words(y: torch.Tensor, task: Task) -> str:
+def _target_words(y: Tensor, task: Task) -> str:
     """Say in a few words what the targets of some items are."""
     if task.kind == "regression":
         return f"mean {float(y.double().nanmean()):.4g}"
@@ -90,6 +94,23 @@ def target_words(y: torch.Tensor, task: Task) -> str:
     shares = counts.double() / counts.sum()
     named = zip(task.targets, shares.tolist(), strict=True)
     return some((f"{name} {share:.1%}" for name, share in named), few=4)
+
+
+def scaffold_words(split: NDArray[Any], scaffolds: Sequence[str], y: Tensor, task: Task) -> str:
+    """Say what the parts of a split by scaffold hold.
+
+    Args:
+        split: The part of each molecule, `(molecules,)`.
+        scaffolds: Of each molecule; empty where it has no ring.
+        y, task: The targets.
+    """
+    ringless = np.array([not scaffold for scaffold in scaffolds])
+    parts = []
+    for number, part in enumerate(PARTS):
+        chosen = split == number
+        words = _target_words(y[torch.from_numpy(chosen)], task)
+        parts.append(f"{part} {chosen.sum()} ({words}, {(ringless & chosen).sum()} without a ring)")
+    return f"{len({*scaffolds})} scaffolds: {', '.join(parts)}"
 
 
 def _inputs(graphs: GraphSet) -> str:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.data.batches import Batcher, GraphBatch, dense, gather_edges
-from graphnorms.data.checks import check_graph_set
-from graphnorms.data.columns import Columns
+from graphnorms.data.batch import GatherTable, GraphBatch, dense, form_batch, gather_edges
 from graphnorms.data.describe import describe
-from graphnorms.data.fingerprint import fingerprint
-from graphnorms.data.gather import GatherTable
+from graphnorms.data.feature_columns import Columns
+from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.task import Task
-from graphnorms.data.text import count
+from graphnorms.data.tasks import Task
 from graphnorms.data.twins import Twins, find_twins
+from graphnorms.data.words import count
 from graphnorms.kernels.point import widest_float
 
 
@@ -225,9 +225,25 @@ class GraphSet:
         """Hash of the content, 16 hexadecimal digits: what training on the set depends on.
 
         Equal for equal tensors, task and split on every device, and for one-hot features
-        however they are kept; names do not enter.
+        however they are kept; names do not enter. Whatever a set of graphs with a class each need
+        not have, such as edge features, enters only where it is there, so that older fingerprints
+        stay what they are.
         """
-        return fingerprint(self)
+        task = self.task
+        usual = task.kind == "classification" and task.level == "graph"
+        start = str(task.outputs) if usual else f"{task.level} {task.kind} {task.outputs}"
+        digest = hashlib.sha256(start.encode())
+        _add_features(digest, ";", self.kept_x)
+        tensors = [self.ptr, self.edge_ptr, self.edge_index, self.y]
+        if not self.symmetric:
+            tensors += [self.transpose_ptr, self.transpose_index]
+        for tensor in tensors:
+            _add(digest, ";", tensor)
+        if self.kept_edge_features is not None:
+            _add_features(digest, ";edge features", self.kept_edge_features)
+        if self.split is not None:
+            _add(digest, ";split", self.split)
+        return digest.hexdigest()[:16]
 
     def __repr__(self) -> str:
         edges = "symmetric" if self.symmetric else "directed"
@@ -253,17 +269,12 @@ class GraphSet:
         x = self.kept_x.to(device)
         if x is self.kept_x:
             return self
-        return self._with(
-            x=x,
-            ptr=self.ptr.to(device),
-            edge_ptr=self.edge_ptr.to(device),
-            edge_index=self.edge_index.to(device),
-            transpose_ptr=None if self.symmetric else self.transpose_ptr.to(device),
-            transpose_index=None if self.symmetric else self.transpose_index.to(device),
-            y=_targets_on(x.device, self.y),
-            edge_features=_moved(self.kept_edge_features, device),
-            split=None if self.split is None else self.split.to(device),
-        )
+        moved = {
+            name: value.to(device)
+            for name, value in self._arguments().items()
+            if isinstance(value, Tensor | OneHot) and name != "y"
+        }
+        return self._with(**moved, y=_targets_on(x.device, self.y))
 
     def with_targets(self, y: Tensor, task: Task | None = None) -> GraphSet:
         """Return the same graphs with other targets, of the same task or of another."""
@@ -278,22 +289,20 @@ class GraphSet:
         Raises:
             ValueError: `graph_ids` is not a vector of integers, or holds an id outside the set.
         """
-        plan = self._gather_table.plan(graph_ids)
+        plan = self.gather_table.plan(graph_ids)
         nodes, _ = plan.nodes()
         places, _ = plan.edges()
         items = nodes if self.task.level == "node" else plan.graph_ids
-        edge_ptr, edge_index = gather_edges(self.edge_ptr.diff(), self.edge_index, nodes, places)
-        transpose_ptr, transpose_index = None, None
-        if not self.symmetric:
-            transpose_ptr, transpose_index = gather_edges(
-                self.transpose_ptr.diff(), self.transpose_index, nodes, places
-            )
+        edges = [
+            gather_edges(degree, index, nodes, places) for degree, index in self.neighbour_lists
+        ]
+        transpose_ptr, transpose_index = (None, None) if self.symmetric else edges[1]
         edge_features = self.kept_edge_features
         return self._with(
             x=self.kept_x.index_select(0, nodes),
             ptr=plan.ptr,
-            edge_ptr=edge_ptr,
-            edge_index=edge_index,
+            edge_ptr=edges[0][0],
+            edge_index=edges[0][1],
             transpose_ptr=transpose_ptr,
             transpose_index=transpose_index,
             y=self.y.index_select(0, items),
@@ -310,7 +319,7 @@ class GraphSet:
         Raises:
             ValueError: `graph_ids` is not a vector of integers, or holds an id outside the set.
         """
-        return self._gather_table.plan(graph_ids).nodes()[0]
+        return self.gather_table.plan(graph_ids).nodes()[0]
 
     def batch(self, graph_ids: Tensor) -> GraphBatch:
         """Form a minibatch of the graphs asked for, in that order.
@@ -325,31 +334,27 @@ class GraphSet:
         Raises:
             ValueError: `graph_ids` is not a vector of integers, or holds an id outside the set.
         """
-        return self._batcher.batch(graph_ids)
+        return form_batch(self, graph_ids)
 
     def describe(self) -> str:
         """Say in two lines what is to be predicted, and from what; in a third any notes."""
         return describe(self)
 
     @cached_property
-    def _gather_table(self) -> GatherTable:
+    def gather_table(self) -> GatherTable:
+        """Where each graph stands, for the gathers of minibatches and subsets."""
         return GatherTable(self.ptr, self.edge_ptr)
 
     @cached_property
-    def _batcher(self) -> Batcher:
-        return Batcher(
-            table=self._gather_table,
-            x=self.kept_x,
-            y=self.y,
-            y_of_nodes=self.task.level == "node",
-            edges=(self.edge_ptr, self.edge_index),
-            transpose=None if self.symmetric else (self.transpose_ptr, self.transpose_index),
-            edge_features=self.kept_edge_features,
-            transpose_order=None if self.kept_edge_features is None else self._transpose_order(),
-        )
+    def neighbour_lists(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """In-degree of each node and the sources; unless symmetric, out-degree and targets too."""
+        edges = self.edge_ptr.diff(), self.edge_index
+        transpose = () if self.symmetric else ((self.transpose_ptr.diff(), self.transpose_index),)
+        return (edges, *transpose)
 
-    def _transpose_order(self) -> Tensor:
-        """The place in `edge_index` of each edge of the transpose, sorted out once."""
+    @cached_property
+    def transpose_order(self) -> Tensor:
+        """The place in `edge_index` of each edge of the transpose, `(edges,)`."""
         first = torch.repeat_interleave(self.ptr[:-1], self.ptr.diff())  # (nodes,)
 
         def through_the_set(ptr: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -363,7 +368,11 @@ class GraphSet:
 
     def _with(self, **changes: Any) -> GraphSet:
         """A set of the same content but for some of the constructor's arguments, right as made."""
-        arguments: dict[str, Any] = {
+        return GraphSet(**(self._arguments() | changes), validate=False)
+
+    def _arguments(self) -> dict[str, Any]:
+        """Those that the constructor makes this set of."""
+        return {
             "name": self.name,
             "x": self.kept_x,
             "ptr": self.ptr,
@@ -381,7 +390,6 @@ class GraphSet:
             "split_name": self.split_name,
             "notes": self.notes,
         }
-        return GraphSet(**(arguments | changes), validate=False)
 
 
 def _repeats(rows: Tensor, times: int) -> bool:
@@ -396,5 +404,19 @@ def _targets_on(device: torch.device, y: Tensor) -> Tensor:
     return y.to(device, widest_float(device) if y.dtype == torch.float64 else y.dtype)
 
 
-def _moved(features: Tensor | OneHot | None, device: torch.device | str) -> Tensor | OneHot | None:
-    return None if features is None else features.to(device)
+def _add_features(digest: Any, mark: str, features: Tensor | OneHot) -> None:
+    digest.update(f"{mark}<f4{tuple(features.shape)}".encode())
+    # A large matrix of zeros and ones is hashed without ever being whole.
+    for part in features.chunks() if isinstance(features, OneHot) else (features,):
+        digest.update(_little_endian(part).data)
+
+
+def _add(digest: Any, mark: str, tensor: Tensor) -> None:
+    array = _little_endian(tensor)
+    digest.update(f"{mark}{array.dtype.str}{array.shape}".encode())
+    digest.update(array.data)
+
+
+def _little_endian(tensor: Tensor) -> np.ndarray[Any, Any]:
+    array = tensor.detach().cpu().contiguous().numpy()
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)

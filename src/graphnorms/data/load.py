@@ -1,25 +1,33 @@
-"""One way in for whatever names a data set."""
+"""One way in for whatever names a data set, the user's own code among it."""
 
 from __future__ import annotations
 
 import difflib
 import errno
 import os
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-from graphnorms.data.collection import collection_names, find_in_collection, read_collection
-from graphnorms.data.embedded import embedded_names, read_embedded
-from graphnorms.data.factory import call_factory
+from graphnorms.data.feature_columns import Features
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.guess import ACCEPTED, what_it_seems
-from graphnorms.data.npz import read_npz
-from graphnorms.data.powerful_gnns import read_powerful_gnns
-from graphnorms.data.reading import Features, Reading, ReadOptions
-from graphnorms.data.text import as_name
-from graphnorms.data.tu import is_tu_folder, read_tu
-from graphnorms.errors import DatasetError, unknown_name
-from graphnorms.user_code import is_spec
+from graphnorms.data.readers.embedded import embedded_names, read_embedded
+from graphnorms.data.readers.file_kind import ACCEPTED, what_it_seems
+from graphnorms.data.readers.npz import read_npz
+from graphnorms.data.readers.powerful_gnns import read_powerful_gnns
+from graphnorms.data.readers.pyg import from_pyg
+from graphnorms.data.readers.read_options import Reading, ReadOptions
+from graphnorms.data.readers.tu import (
+    collection_names,
+    find_in_collection,
+    is_tu_folder,
+    read_collection,
+    read_tu,
+)
+from graphnorms.data.words import as_name
+from graphnorms.errors import DatasetError, one_line, unknown_name
+from graphnorms.user_code import ExitError, find, is_spec, no_exit
 
 
 def load_dataset(
@@ -54,7 +62,8 @@ def load_dataset(
     """
     Reading(features=features, **options)  # before anything is read
     text = os.fspath(spec)
-    if text.lower() in (name.lower() for name in embedded_names()):
+    embedded = [name.lower() for name in embedded_names()]
+    if text.lower() in embedded:
         return read_embedded(text, features, **options)
     path = Path(text).expanduser()
     if not text:
@@ -77,10 +86,55 @@ def load_dataset(
         )
     if path.suffix or path.name != text:  # meant as a path
         raise DatasetError(f"{text!r}: no such file or folder; {ACCEPTED}")
-    embedded = [name.lower() for name in embedded_names()]
     names = dict.fromkeys([*embedded, *(name.lower() for name in collection_names())])
     near = difflib.get_close_matches(text.lower(), names, cutoff=0.5)
     raise DatasetError(f"{unknown_name('data set', text, near or embedded)} ({ACCEPTED})")
+
+
+def call_factory(
+    spec: str,
+    features: Features = "auto",
+    **options: Unpack[ReadOptions],
+) -> GraphSet:
+    """Import a module, call a function of it without arguments, and take what it returns.
+
+    The module may be installed or lie in the current directory. This runs the user's code, as
+    nothing else that loads data does.
+
+    Args:
+        spec: `module:factory`; both may have dots.
+        features, options: Of `from_pyg`; a `GraphSet` is made already, and has none of these
+            chosen.
+
+    Raises:
+        DatasetError: There is no such module or function, it raises an exception, or what it
+            returns is neither a `GraphSet` nor PyG's `Data`, a list or a `Dataset` of them.
+    """
+    try:
+        factory = find(spec, "the graphs")
+    except ValueError as error:
+        raise DatasetError(str(error)) from error.__cause__
+    try:
+        with no_exit(spec):
+            result = factory()
+    except ExitError as error:
+        raise DatasetError(str(error)) from error
+    except Exception as error:
+        raise DatasetError(f"{spec} raised {one_line(error)}") from error
+    if isinstance(result, GraphSet):
+        if replace(Reading(features=features, **options), encoding=None) != Reading():
+            raise DatasetError(
+                f"{spec} returns a GraphSet, whose features and task are made already: choose "
+                "them where it is made"
+            )
+        return result
+    if not isinstance(result, Iterable) and not hasattr(result, "edge_index"):
+        raise DatasetError(
+            f"{spec} returns something of type {type(result).__name__}, expected a GraphSet, a "
+            "list of PyG Data or a PyG Dataset"
+        )
+    name = spec.rpartition(":")[2].rpartition(".")[2]
+    return from_pyg(result, name, features, **options)
 
 
 def _read_file(path: Path, features: Features, **options: Unpack[ReadOptions]) -> GraphSet:

@@ -10,10 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.integer_arrays import Integers
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.twins import Twins, find_twins, node_colours
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,12 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphnorms.data.text import as_name, count, some
+from graphnorms.data.words import as_name, count, some
 from graphnorms.errors import DatasetError, unknown_name
 
 RULES: Final = ("hashed", "deepchem", "balanced")
@@ -151,21 +151,3 @@ def _fill(groups: Sequence[Sequence[int]], rule: str) -> NDArray[np.int8]:
 def _hash(scaffold: str, seed: int | None = None) -> str:
     text = scaffold if seed is None else f"{seed} {scaffold}"
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def told(split: NDArray[np.int8], scaffolds: Sequence[str], shares: Any) -> str:
-    """Say in words what the parts of a split hold.
-
-    Args:
-        split: The part of each molecule, `(molecules,)`.
-        scaffolds: Of each molecule.
-        shares: Says of a mask of molecules what their targets are.
-    """
-    ringless = np.array([not scaffold for scaffold in scaffolds])
-    parts = []
-    for number, part in enumerate(("training", "validation", "test")):
-        chosen = split == number
-        parts.append(
-            f"{part} {chosen.sum()} ({shares(chosen)}, {(ringless & chosen).sum()} without a ring)"
-        )
-    return f"{len({*scaffolds})} scaffolds: {', '.join(parts)}"

@@ -12,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graphnorms.data.folds import shuffled_folds, stratified_folds
+from graphnorms.data.folds import deal, grouped_folds, shuffled_folds, stratified_folds
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.grouping import deal, grouped_folds
-from graphnorms.data.text import count
+from graphnorms.data.integer_arrays import Integers
+from graphnorms.data.words import count
 from graphnorms.errors import DatasetError, is_number, unknown_name
 
-Integers = NDArray[np.int64]
-
+MASKS: Final = ("train_mask", "val_mask", "test_mask")
 SPLITS: Final = ("fold", "given", "random", "paper")
 
 
@@ -98,7 +97,7 @@ def split_items(graphs: GraphSet, config: SplitConfig) -> Split:
     graphs whose nodes are predicted are those of `shuffled_folds`. A holdout is drawn by
     scikit-learn's `StratifiedShuffleSplit` where the classes have members enough for it, and
     evenly where not, from the seed and, inside a fold, the fold's number. Where twins are kept
-    together, and there are any, `graphnorms.data.grouping.deal` does it all.
+    together, and there are any, `graphnorms.data.folds.deal` does it all.
 
     Args:
         graphs: The set, on any device.
@@ -130,26 +129,32 @@ def split_items(graphs: GraphSet, config: SplitConfig) -> Split:
     return _checked(graphs, config.kind, *chosen)
 
 
-def split_of_masks(
-    train: NDArray[Any], validation: NDArray[Any], test: NDArray[Any], *, where: str
-) -> NDArray[np.int8]:
+def split_of_masks(given: Sequence[NDArray[Any]], items: int, *, where: str) -> NDArray[np.int8]:
     """The part of each item by masks, `(items,)` or, where they are several splits, of each.
 
     Args:
-        train, validation, test: Which items each part has, `(items, splits)`, not 0 for yes.
+        given: Of training, validation and test: which items each has, `(items,)` or
+            `(items, splits)`, not 0 for yes.
+        items: How many items there are.
         where: What they are of, for the message.
 
     Raises:
-        DatasetError: They are not of as many splits, or an item is in two parts of one.
+        DatasetError: They are not of these items or of as many splits, or an item is in two parts
+            of one.
     """
-    masks = [mask != 0 for mask in (train, validation, test)]
+    for name, each in zip(MASKS, given, strict=True):
+        if each.ndim not in (1, 2) or len(each) != items:
+            raise DatasetError(
+                f"{where}: {name} has shape {each.shape}, expected ({items},) or ({items}, splits)"
+            )
+    masks = [(each[:, None] if each.ndim == 1 else each) != 0 for each in given]
     widths = [mask.shape[1] for mask in masks]
     if len({*widths} - {1}) > 1 or 0 in widths:
         raise DatasetError(
             f"{where}: masks of {', '.join(map(str, widths))} splits for training, validation and "
             "test, expected as many each, or one for all"
         )
-    masks = [np.broadcast_to(mask, (len(mask), max(widths))) for mask in masks]
+    masks = [np.broadcast_to(mask, (items, max(widths))) for mask in masks]
     twice = np.argwhere(sum(mask.astype(np.int8) for mask in masks) > 1)
     if len(twice):
         raise DatasetError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Reading
+from graphnorms.data.integer_arrays import offsets
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Reading
 
 _BONDS = 1.08  # per atom, as in NCI1
 _LIGHTEST = 3  # atoms
@@ -47,7 +48,7 @@ def random_graphs(
     draw = np.random.default_rng(seed)
     # A gamma distribution: few small graphs, a tail of large ones.
     sizes = _LIGHTEST + draw.poisson(draw.gamma(4.0, (mean_nodes - _LIGHTEST) / 4.0, num_graphs))
-    ptr = np.concatenate(([0], np.cumsum(sizes)))  # (graphs + 1,)
+    ptr = offsets(sizes)  # (graphs + 1,)
     num_nodes = int(ptr[-1])
     node = np.arange(num_nodes)
     place = node - np.repeat(ptr[:-1], sizes)  # (nodes,), counted within the graph

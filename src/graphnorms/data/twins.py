@@ -1,11 +1,12 @@
 """Which graphs of a set are the same but for the order of their nodes.
 
-Colour refinement comes first (`graphnorms.data.colours`): graphs whose colours differ are proved to
-differ. Graphs with the same colours are then compared exactly. Trees are not: colours tell them
-apart. Of what is left, one node of a colour that several have is given a colour of its own, and
-refinement goes on, until every node has its own: two graphs whose edges and features are then the
-same, colour by colour, are isomorphic. Where they are not the same, another choice of the nodes
-could have shown that they are, so all choices are gone through. The work on all that is bounded.
+Colour refinement comes first (`graphnorms.data.colour_refinement`): graphs whose colours differ are
+proved to differ. Graphs with the same colours are then compared exactly. Trees are not: colours
+tell them apart. Of what is left, one node of a colour that several have is given a colour of its
+own, and refinement goes on, until every node has its own: two graphs whose edges and features are
+then the same, colour by colour, are isomorphic. Where they are not the same, another choice of the
+nodes could have shown that they are, so all choices are gone through. The work on all that is
+bounded.
 
 Source: McKay & Piperno, Practical graph isomorphism II, Journal of Symbolic Computation 60, 2014
 (individualization and refinement).
@@ -20,10 +21,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from graphnorms.data.colours import (
+from graphnorms.data.colour_refinement import (
+    OUT,
     OWN,
     Hashes,
-    Integers,
     Packed,
     TooMuchError,
     Work,
@@ -31,11 +32,11 @@ from graphnorms.data.colours import (
     mix,
     runs,
 )
+from graphnorms.data.integer_arrays import Integers, run_starts
 
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet
 
-_OUT: Final = np.uint64(0xA24BAED4963EE407)
 _WORK: Final = 250_000_000  # edges and nodes visited: half of it at most for the colours
 _COPIES: Final = 2_000_000  # nodes and edges of the copies of the graphs of one colouring
 
@@ -236,9 +237,8 @@ def _chosen_cell(packed: Packed, colour: Hashes) -> tuple[Integers, Integers, In
     graph = packed.graph[head[open_]]
     best = np.lexsort((colour[head[open_]], size[open_], graph))
     graph, open_ = graph[best], open_[best]
-    new = np.ones(len(graph), dtype=bool)
-    new[1:] = graph[1:] != graph[:-1]
-    graph, open_ = graph[new], open_[new]
+    starts = run_starts(graph)
+    graph, open_ = graph[starts], open_[starts]
     first, sizes = np.full(len(packed), -1), np.zeros(len(packed), np.int64)
     first[graph], sizes[graph] = head[open_], size[open_]
     return first, sizes, order[runs(begin, open_)[0]]
@@ -247,10 +247,8 @@ def _chosen_cell(packed: Packed, colour: Hashes) -> tuple[Integers, Integers, In
 def _cells(packed: Packed, colour: Hashes) -> tuple[Integers, Integers]:
     """Nodes by graph and colour, `(nodes,)`, and where each cell of one colour begins."""
     order = np.lexsort((colour, packed.graph))
-    one, graph = colour[order], packed.graph[order]
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = (one[1:] != one[:-1]) | (graph[1:] != graph[:-1])
-    return order, np.append(np.flatnonzero(new), len(order))
+    starts = run_starts(colour[order], packed.graph[order])
+    return order, np.append(np.flatnonzero(starts), len(order))
 
 
 def _ranked(packed: Packed, colour: Hashes) -> Hashes:
@@ -271,12 +269,9 @@ def _ranked(packed: Packed, colour: Hashes) -> Hashes:
     for seen in ((into, out_of), (into + own, out_of + own))[: 1 if packed.kind is not None else 2]:
         key = mix(mix(mix(colour) + seen[0]) + seen[1])
         order = np.lexsort((key, packed.graph))
-        same = np.zeros(len(order), dtype=bool)
-        same[1:] = (key[order][1:] == key[order][:-1]) & (
-            packed.graph[order][1:] == packed.graph[order][:-1]
-        )
-        starts = np.maximum.accumulate(np.where(same, 0, np.arange(len(order))))
+        at = np.arange(len(order))
+        first = np.maximum.accumulate(np.where(run_starts(key[order], packed.graph[order]), at, 0))
         rank = np.empty(len(order), np.uint64)
-        rank[order] = (np.arange(len(order)) - starts).astype(np.uint64)
-        ranked = np.where(rank > 0, mix(ranked + rank * _OUT), ranked)
+        rank[order] = (at - first).astype(np.uint64)
+        ranked = np.where(rank > 0, mix(ranked + rank * OUT), ranked)
     return ranked

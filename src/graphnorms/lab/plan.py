@@ -281,7 +281,7 @@ def require_possible(plan: Plan) -> None:
     from graphnorms.data import split_items
     from graphnorms.models import ModelConfig
     from graphnorms.training.items import require_several
-    from graphnorms.training.models import build_model
+    from graphnorms.training.trial_model import build_model
 
     settings, graphs = plan.settings, plan.dataset
     _require_targets(graphs)
@@ -338,8 +338,8 @@ def _require_one(plan: Plan, factory: ModelFactory) -> None:
     """
     import torch
 
-    from graphnorms.training.models import build_model
     from graphnorms.training.predictor import apply
+    from graphnorms.training.trial_model import build_model
     from graphnorms.user_code import no_exit
 
     architecture, graphs = plan.settings.architecture, plan.dataset

@@ -10,7 +10,7 @@ from graphnorms.errors import unknown_name
 from graphnorms.layers.factory import lookup
 from graphnorms.layers.own import OwnNorm
 from graphnorms.layers.spec import parse_spec
-from graphnorms.models.slot import NORM_PLACES, RESIDUAL_PLACES
+from graphnorms.models.placement import check_sizes, order_of
 
 MODELS: Final = ("gin", "gcn", "gine")
 READOUTS: Final = ("sum", "mean", "max")
@@ -60,14 +60,11 @@ class ModelConfig:
             ("readout", self.readout, READOUTS),
             ("dropout_on", self.dropout_on, DROPOUTS),
             ("head", self.head, HEADS),
-            ("norm_place", self.norm_place, NORM_PLACES),
-            ("residual_place", self.residual_place, RESIDUAL_PLACES),
         ):
             if given not in known:
                 raise unknown_name(kind, given, known)
-        for kind, number in (("layers", self.layers), ("hidden", self.hidden)):
-            if number < 1:
-                raise ValueError(f"{kind} is {number}, expected a positive number")
+        order_of(self.norm_place, self.residual_place)
+        check_sizes(layers=self.layers, hidden=self.hidden)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, expected a number from 0 to below 1")
         if not isinstance(self.norm_eps, Mapping):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels import aggregate
-from graphnorms.models.slot import GraphContext, NormFactory
+from graphnorms.models.placement import GraphContext, NormFactory
 
 
 class GlorotLinear(nn.Linear):
@@ -101,13 +101,16 @@ class GINConv(nn.Module):
     ) -> Tensor:
         """Convolve the features of a batch of graphs."""
         source = x
-        x = aggregate(x, context.adjacency, self_weight=self.self_weight)
-        x = self.norm(self.linear(x), context, source=source)
+        x = self.norm(self.linear(self.gathered(x, context)), context, source=source)
         y: Tensor = self.norm2(self.linear2(x), context, source=source, residual=residual)
         return y
 
+    def gathered(self, x: Tensor, context: GraphContext) -> Tensor:
+        """Return what every node gathers, in front of the first Linear."""
+        return aggregate(x, context.adjacency, self_weight=self.self_weight)
 
-class GINEConv(nn.Module):
+
+class GINEConv(GINConv):
     r"""GINE with normalization: GIN whose messages see the features of the edges.
 
     $H' = F(\mathrm{Norm}(W S))$ with
@@ -134,24 +137,13 @@ class GINEConv(nn.Module):
         edge_channels: int,
         self_weight: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.self_weight = self_weight
+        super().__init__(in_channels, out_channels, norm, self_weight)
         self.edge_linear = nn.Linear(edge_channels, in_channels)
-        self.linear = nn.Linear(in_channels, out_channels)
-        self.norm = norm(out_channels)
-        self.linear2 = nn.Linear(out_channels, out_channels)
-        self.norm2 = norm(out_channels)
 
-    def forward(
-        self, x: Tensor, context: GraphContext, *, residual: Tensor | None = None
-    ) -> Tensor:
-        """Convolve the features of a batch of graphs; the context has those of the edges."""
+    def gathered(self, x: Tensor, context: GraphContext) -> Tensor:
+        """Return what every node gathers; the context has the features of the edges."""
         if context.edge_features is None:
             raise ValueError("GINE needs features of the edges, and the graphs have none; try GIN")
-        source, adjacency = x, context.adjacency
         # Under autocast a Linear gives another dtype than the features of the first layer have.
         edges = self.edge_linear(context.edge_features).to(x.dtype)
-        x = aggregate(x, adjacency, self_weight=self.self_weight, edge_features=edges)
-        x = self.norm(self.linear(x), context, source=source)
-        y: Tensor = self.norm2(self.linear2(x), context, source=source, residual=residual)
-        return y
+        return aggregate(x, context.adjacency, self_weight=self.self_weight, edge_features=edges)

@@ -15,8 +15,8 @@ from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models.config import ModelConfig
 from graphnorms.models.convolutions import GCNConv, GINConv, GINEConv
 from graphnorms.models.initialize import initialize
+from graphnorms.models.placement import GraphContext, NormSlot, check_sizes
 from graphnorms.models.readout import readout
-from graphnorms.models.slot import GraphContext, NormSlot
 from graphnorms.segments import Segments
 
 
@@ -51,9 +51,7 @@ class GNN(nn.Module):
     ) -> None:
         super().__init__()
         needs = needs_of(norm)
-        for kind, number in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if number < 1:
-                raise ValueError(f"{kind} is {number}, expected a positive number")
+        check_sizes(in_channels=in_channels, out_channels=out_channels)
         if config.name == "gine" and edge_channels < 1:
             raise ValueError(
                 "the model 'gine' reads features of edges, and the graphs have none; try 'gin'"

@@ -2,12 +2,93 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphnorms.models.blocks import Blocks
+from graphnorms.adjacency import Adjacency
+from graphnorms.errors import unknown_name
+from graphnorms.models.config import HEADS, READOUTS
+from graphnorms.models.initialize import initialize
 from graphnorms.models.placement import check_sizes, make_activation, plain_norm
+from graphnorms.models.readout import readout
 from graphnorms.segments import Segments
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Where each row of a batch of segments lies in a tensor `(number, length, channels)`.
+
+    Each segment has a block of the length of the longest. Where that would take more places than
+    one block of all rows takes pairs, as with one giant among many small ones, all rows lie in
+    one block. Segments of one length are a view.
+
+    Args:
+        number, length: Of the blocks.
+        place: Of each row in the blocks one after the other, `(rows,)`; `None` where the rows
+            fill the blocks in their order.
+        segment: Of each place, `(number, length)`, the number of segments where there is no row;
+            `None` where each block is one segment and full.
+    """
+
+    number: int
+    length: int
+    place: Tensor | None
+    segment: Tensor | None
+
+    @classmethod
+    def of(cls, segments: Segments) -> Blocks:
+        """Lay out segments; reads the longest from the device where the host does not know it.
+
+        Raises:
+            ValueError: Rows are masked.
+        """
+        if segments.masked:
+            raise ValueError("segments has masked rows, which attention does not take; drop them")
+        number, rows = segments.num_segments, segments.num_rows
+        longest = segments.longest
+        if longest is None:
+            longest = int(segments.counts.max()) if number else 0
+        if number * longest == rows and segments.order is None:
+            return cls(number, longest, None, None)
+        index = segments.index
+        if segments.order is None:
+            position = torch.arange(rows, device=index.device)
+        else:
+            position = torch.argsort(segments.order)
+        if number * longest**2 > rows**2:
+            number, length, place = 1, rows, position
+        else:
+            length, place = longest, index * longest + position - segments.ptr[index]
+        segment = index.new_full((number * length,), segments.num_segments)
+        segment = segment.index_copy(0, place, index).view(number, length)
+        return cls(number, length, place, segment)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Lay out rows, `(rows, channels)`, in blocks, 0 where there are none."""
+        if self.place is not None:
+            room = x.new_zeros((self.number * self.length, x.shape[1]))
+            x = room.index_copy(0, self.place, x)
+        return x.view(self.number, self.length, x.shape[1])
+
+    def rows(self, padded: Tensor) -> Tensor:
+        """Read the rows back, `(rows, channels)`."""
+        x = padded.flatten(0, 1)
+        return x if self.place is None else x.index_select(0, self.place)
+
+    def mask(self, *, causal: bool) -> Tensor | None:
+        """Say which row of a block sees which, bool, `(number, 1, length, length)`.
+
+        Rows see those of their segment, and with `causal` only those before them and themselves.
+        Places without a row see each other, so that none sees nothing. `None` where all of a
+        block, or all before in it, is what is to be seen.
+        """
+        if self.segment is None:
+            return None
+        seen = self.segment.unsqueeze(2) == self.segment.unsqueeze(1)
+        return (seen.tril() if causal else seen).unsqueeze(1)
 
 
 class XavierLinear(nn.Linear):
@@ -203,6 +284,84 @@ class Transformer(nn.Module):
         for layer in self.layers:
             x = layer(x, segments, blocks, mask)
         return x if self.norm is None else self.norm(x, segments)
+
+
+class GraphTransformer(nn.Module):
+    r"""A post-LN or pre-LN transformer on the nodes of each graph.
+
+    $x_i = W f_i + z_{\deg(i)}$ with a learned vector per in-degree, then `Transformer` over the
+    nodes of a graph, a readout and one Linear. Of the edges it sees the degrees and no more; the
+    nodes are a set.
+
+    A graph gives the same result alone and in a batch, unless the norm looks at the batch.
+
+    Shapes: `x` `(nodes, in_channels)`, the result `(graphs, out_channels)`, or
+    `(nodes, out_channels)` with the head `"node"`.
+
+    Args:
+        in_channels, out_channels: Features of a node, and results per graph or node.
+        channels, heads, layers, feedforward, norm, norm_first, activation, dropout, norm_eps: As
+            of `Transformer`.
+        readout: How a graph is read from its nodes: `"sum"`, `"mean"` or `"max"`.
+        max_degree: The degree from which on all share one vector.
+        head: `"graph"`: one result per graph; `"node"`: one per node, without a readout.
+        seed: Seeds the initial weights; each depends on the seed and its own name only.
+
+    Raises:
+        ValueError: What `TransformerLayer` refuses, or a name or number is.
+
+    Source: the degrees are those of Ying et al. 2021, https://arxiv.org/abs/2106.05234, equation
+    5; Xiong et al. 2020, https://arxiv.org/abs/2002.04745.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        channels: int = 64,
+        heads: int = 4,
+        layers: int = 4,
+        feedforward: int | None = None,
+        norm: str = "layer",
+        norm_first: bool = False,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        norm_eps: float = 1e-5,
+        readout: str = "mean",
+        max_degree: int = 32,
+        head: str = "graph",
+        seed: int,
+    ) -> None:
+        super().__init__()
+        for kind, given, known in (("readout", readout, READOUTS), ("head", head, HEADS)):
+            if given not in known:
+                raise unknown_name(kind, given, known)
+        check_sizes(in_channels=in_channels, out_channels=out_channels, max_degree=max_degree)
+        self.readout = readout if head == "graph" else None
+        self.linear = XavierLinear(in_channels, channels)
+        self.degree = nn.Embedding(max_degree + 1, channels)
+        self.transformer = Transformer(
+            channels, heads, layers=layers, feedforward=feedforward, norm=norm,
+            norm_first=norm_first, activation=activation, dropout=dropout, norm_eps=norm_eps,
+        )  # fmt: skip
+        self.head = XavierLinear(channels, out_channels)
+        initialize(self, seed)
+
+    def forward(self, x: Tensor, adjacency: Adjacency, segments: Segments) -> Tensor:
+        """Return the logits.
+
+        Args:
+            x: The features of the nodes.
+            adjacency: The edges.
+            segments: Which node belongs to which graph.
+        """
+        degree = adjacency.in_degree.clamp(max=self.degree.num_embeddings - 1)
+        x = self.transformer(self.linear(x) + self.degree(degree), segments)
+        if self.readout is not None:
+            x = readout(x, segments, self.readout)
+        y: Tensor = self.head(x)
+        return y
 
 
 def row_norm(norm: str, channels: int, eps: float, causal: bool) -> nn.Module:

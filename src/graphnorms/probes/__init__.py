@@ -10,15 +10,23 @@ from graphnorms.probes.activations import (
     quantile_drift,
     quantiles,
 )
-from graphnorms.probes.along_gradient import STEPS, AlongGradient, along_gradient
 from graphnorms.probes.batch_noise import BatchNoise, batch_noise, layer_batch_noise
 from graphnorms.probes.capture import captured
 from graphnorms.probes.covariate_shift import LayerShift, covariate_shift
 from graphnorms.probes.dirichlet import dirichlet_energy
 from graphnorms.probes.gradients import activation_gradient_norms, gradient_norms
-from graphnorms.probes.hessian import Eigenvalue, hessian_vector_product, largest_eigenvalue
+from graphnorms.probes.landscape import (
+    STEPS,
+    AlongGradient,
+    Eigenvalue,
+    LossPlane,
+    along_gradient,
+    filter_direction,
+    hessian_vector_product,
+    largest_eigenvalue,
+    loss_plane,
+)
 from graphnorms.probes.mean_information import MeanInformation, mean_information
-from graphnorms.probes.plane import LossPlane, filter_direction, loss_plane
 from graphnorms.probes.spectra import (
     Spectrum,
     aggregation_matrices,

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from graphnorms.probes.capture import Side, captured
+from graphnorms.probes.capture import Side, captured_rows
 from graphnorms.probes.state import Snapshot
 
 QUANTILES: Final = (0.15, 0.5, 0.85)
@@ -83,18 +83,12 @@ def activation_quantiles(
     """
     start = Snapshot.take(model)
     try:
-        with captured(model, layers, side) as seen, torch.no_grad():
-            run()
+        rows = captured_rows(model, run, layers, side)
     finally:
         start.restore()
-    found = {}
-    for name, calls in seen.items():
-        if not calls:
-            raise ValueError(f"the layer {name!r} was not called; leave it out, or run it")
-        x = torch.cat([call.reshape(-1, 1 if pooled else call.shape[-1]) for call in calls])
-        values = quantiles(x, probabilities)
-        found[name] = values[:, 0] if pooled else values
-    return found
+    if not pooled:
+        return {name: quantiles(x, probabilities) for name, x in rows.items()}
+    return {name: quantiles(x.view(-1, 1), probabilities)[:, 0] for name, x in rows.items()}
 
 
 def quantile_drift(trajectory: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels.point import in_float64
-from graphnorms.probes.capture import Side, captured
+from graphnorms.probes.capture import Side, captured_rows
 from graphnorms.probes.state import Snapshot
 
 
@@ -94,12 +94,7 @@ def layer_batch_noise(
     start = Snapshot.take(model)
     try:
         for run in runs:
-            with captured(model, names, side) as now, torch.no_grad():
-                run()
-            for name, calls in now.items():
-                if not calls:
-                    raise ValueError(f"the layer {name!r} was not called; leave it out, or run it")
-                x = torch.cat([call.reshape(-1, call.shape[-1]) for call in calls])
+            for name, x in captured_rows(model, run, names, side).items():
                 moments[name].append(_moments(x))
     finally:
         start.restore()

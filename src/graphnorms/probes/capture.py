@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
@@ -86,6 +87,30 @@ def captured(
     seen: dict[str, list[Tensor]] = {name: [] for name in names}
     with hooked(model, seen, side, lambda name, x: seen[name].append(x.detach().clone())):
         yield seen
+
+
+def captured_rows(
+    model: nn.Module, run: Callable[[], object], layers: Iterable[str], side: Side
+) -> dict[str, Tensor]:
+    """Run a model without gradients, and return what `captured` saw of each layer.
+
+    All calls of a layer below each other, `(rows, channels)`; one that was not called is an error.
+    Running averages and random numbers are not put back.
+    """
+    with captured(model, layers, side) as seen, torch.no_grad():
+        run()
+    for name, calls in seen.items():
+        require_called(name, bool(calls))
+    return {
+        name: torch.cat([call.reshape(-1, call.shape[-1]) for call in calls])
+        for name, calls in seen.items()
+    }
+
+
+def require_called(layer: str, called: bool) -> None:
+    """Raise the error for a layer that was to be looked at, and was not called."""
+    if not called:
+        raise ValueError(f"the layer {layer!r} was not called; leave it out, or run it")
 
 
 def _first_tensor(things: Iterable[Any], name: str, verb: str) -> Tensor:

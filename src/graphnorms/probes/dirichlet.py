@@ -10,6 +10,7 @@ from torch import Tensor
 from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.calls import check_features
+from graphnorms.kernels.point import accumulation_dtype
 from graphnorms.segments import Segments, as_segments
 
 Laplacian = Literal["normalized", "combinatorial"]
@@ -74,7 +75,7 @@ def dirichlet_energy(
         raise ValueError(f"x has {x.shape[0]} rows, but the adjacency {adjacency.num_nodes} nodes")
     segments = as_segments(segments, rows_of=x)
     graph = segments.index
-    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    wide = x.to(accumulation_dtype(x.dtype))
     scaled = wide
     if laplacian == "normalized":
         scaled = wide * torch.rsqrt(adjacency.in_degree.to(wide.dtype) + 1).unsqueeze(1)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
-from graphnorms.probes.capture import Side, hooked
+from graphnorms.kernels.point import accumulation_dtype
+from graphnorms.probes.capture import Side, hooked, require_called
 from graphnorms.probes.state import Loss, layers_of, objective
 
 
@@ -96,8 +97,7 @@ def activation_gradient_norms(
         with hooked(model, names, side, receive):
             value = at.value()
         for name in names:
-            if name not in called:
-                raise ValueError(f"the layer {name!r} was not called; leave it out, or run it")
+            require_called(name, name in called)
         # With the parameters, so that the backward also goes past a change in place.
         wanted = [*tensors, *at.parameters.values()]
         torch.autograd.grad(value, wanted, allow_unused=True)
@@ -106,5 +106,4 @@ def activation_gradient_norms(
 
 def _norm(x: Tensor) -> float:
     """The norm over all entries, in float32 or wider; that of a half would overflow."""
-    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    return float(torch.linalg.vector_norm(wide))
+    return float(torch.linalg.vector_norm(x.to(accumulation_dtype(x.dtype))))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from graphnorms.models import MLP
 from graphnorms.probes import along_gradient, largest_eigenvalue, loss_plane
-from graphnorms.probes.along_gradient import STEPS
+from graphnorms.probes.landscape import STEPS
 from graphnorms.studies.drawing import (
     label_axes,
     legend_below,

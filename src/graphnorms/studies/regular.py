@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphnorms.data import Features, GraphSet, Reading
-from graphnorms.data.raw import RawGraphs
+from graphnorms.data.readers.raw_graphs import RawGraphs
 
 DEGREES: Final = (3, 4, 5, 6)
 SIZES: Final = (6, 9, 12, 15)

@@ -1,7 +1,11 @@
 """One trial: its config, its loop, its record."""
 
-from graphnorms.training.config import TrialConfig, content_hash
-from graphnorms.training.defaults import TrainingDefaults, training_defaults
+from graphnorms.training.config import (
+    TrainingDefaults,
+    TrialConfig,
+    content_hash,
+    training_defaults,
+)
 from graphnorms.training.metrics import (
     DEFAULT_METRICS,
     METRICS,
@@ -13,8 +17,7 @@ from graphnorms.training.metrics import (
 from graphnorms.training.pace import Pace, measure_pace
 from graphnorms.training.predictor import Predictor, load_model, save_checkpoint
 from graphnorms.training.record import Record
-from graphnorms.training.thread_count import threads
-from graphnorms.training.trial import run_trial, train
+from graphnorms.training.trial import run_trial, threads, train
 
 __all__ = [
     "DEFAULT_METRICS",

@@ -1,4 +1,4 @@
-"""What defines a trial: frozen, JSON-able, and hashed by its content."""
+"""What defines a trial: frozen, JSON-able, hashed by its content; and what presets say of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
+
+from graphnorms.errors import unknown_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,3 +104,39 @@ def content_hash(data: Any) -> str:
     """Hash JSON-able data, independent of the order of its keys: 16 hexadecimal digits."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingDefaults:
+    """The training settings that come with a preset; see `TrialConfig` for their meaning."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    schedule: str
+    split_seed: int
+
+
+_DEFAULTS: Final = {
+    "default": TrainingDefaults(
+        epochs=100, batch_size=32, learning_rate=0.01, weight_decay=0.0, schedule="linear",
+        split_seed=0,
+    ),
+    # The authors' protocol: Adam 0.01 falling linearly to 0, batches of 128 graphs, 400 epochs.
+    "graphnorm-paper": TrainingDefaults(
+        epochs=400, batch_size=128, learning_rate=0.01, weight_decay=0.0, schedule="linear",
+        split_seed=9,
+    ),
+}  # fmt: skip
+
+
+def training_defaults(preset: str) -> TrainingDefaults:
+    """Return the training settings of a preset of `graphnorms.models.preset`.
+
+    Raises:
+        ValueError: There is no such preset.
+    """
+    if preset not in _DEFAULTS:
+        raise unknown_name("preset", preset, _DEFAULTS)
+    return _DEFAULTS[preset]

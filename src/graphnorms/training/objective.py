@@ -8,8 +8,8 @@ from torch import Tensor
 
 from graphnorms.data import GraphSet, Task
 from graphnorms.kernels.point import in_float64
-from graphnorms.training.course import Judged
 from graphnorms.training.metrics import errors_of, score
+from graphnorms.training.record import Judged
 
 
 class Objective:
@@ -119,8 +119,7 @@ class Objective:
             return Judged(loss, score(metric, self.kind, outputs, targets))
         std = self.std.to(in_float64(outputs).device)
         scaled = std * in_float64(outputs), std * in_float64(targets)
-        counted = self.deviations
-        value = score(metric, self.kind, *scaled, counted)
+        value = score(metric, self.kind, *scaled, self.deviations)
         if len(self._targets) == 1:
             return Judged(loss, value)
         errors = errors_of(metric, *scaled).tolist()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from graphnorms.data import GraphSet
 from graphnorms.process_state import known_state
 from graphnorms.training.config import TrialConfig
-from graphnorms.training.models import Factory, Norms
 from graphnorms.training.trial import Training
+from graphnorms.training.trial_model import Factory, Norms
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def measure_pace(
         trained = time.perf_counter()
         _, outputs = training.validate()
         evaluated = time.perf_counter()
-        training.judge_training(outputs)
+        training.judge(training.training, outputs)
         scored = time.perf_counter()
     per_epoch = training.counts()["steps_per_epoch"]
     measured = min(steps, per_epoch)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from graphnorms.data import GraphSet, SplitConfig, split_items
-from graphnorms.data.columns import Encoding
+from graphnorms.data.feature_columns import Encoding
 from graphnorms.layers.factory import needs_of
 from graphnorms.models.initialize import derive_seed, seed_draws
 from graphnorms.process_state import known_state
 from graphnorms.training.config import TrialConfig
-from graphnorms.training.course import Course, Judged
 from graphnorms.training.items import Items, Minibatch, batch_sizes, factors_of, require_several
 from graphnorms.training.metrics import metric_for
-from graphnorms.training.models import (
+from graphnorms.training.objective import Objective
+from graphnorms.training.predictor import Predictor, apply
+from graphnorms.training.record import Judged, Record, TrialLog
+from graphnorms.training.trial_model import (
     Factory,
     Model,
     Norms,
@@ -27,9 +29,6 @@ from graphnorms.training.models import (
     for_steps,
     norm_of,
 )
-from graphnorms.training.objective import Objective
-from graphnorms.training.predictor import Predictor, apply, save_checkpoint
-from graphnorms.training.record import Record
 
 
 def run_trial(
@@ -37,7 +36,6 @@ def run_trial(
     dataset: GraphSet,
     on_epoch: Callable[[], None] | None = None,
     *,
-    checkpoint: Path | None = None,
     factory: Factory | None = None,
     norms: Norms | None = None,
 ) -> Record:
@@ -60,8 +58,6 @@ def run_trial(
         config: Everything that the outcome depends on.
         dataset: The data that `config.dataset` names.
         on_epoch: Called after each epoch.
-        checkpoint: Where the model of the best epoch is written, see `load_model`; nowhere if
-            not given, or if the trial fails.
         factory: Makes the model where it is the user's own; None finds it by its name.
         norms: Make norms of the user's own, by name; others are found by their names.
 
@@ -69,12 +65,7 @@ def run_trial(
         ValueError: `dataset` is not the data of the config, or the model, the metric or the split
             does not suit it.
     """
-    record, predictor = train(
-        config, dataset, on_epoch, keep=checkpoint is not None, factory=factory, norms=norms
-    )
-    if checkpoint is not None and predictor is not None:
-        save_checkpoint(checkpoint, predictor)
-    return record
+    return train(config, dataset, on_epoch, keep=False, factory=factory, norms=norms)[0]
 
 
 def train(
@@ -93,47 +84,38 @@ def train(
         keep: Whether to keep the model; there is none either if the trial fails.
     """
     with known_state(config.seed):
-        return _train(config, dataset, on_epoch, keep, factory, norms)
-
-
-def _train(
-    config: TrialConfig,
-    dataset: GraphSet,
-    on_epoch: Callable[[], None] | None,
-    keep: bool,
-    factory: Factory | None,
-    norms: Norms | None,
-) -> tuple[Record, Predictor | None]:
-    started = time.perf_counter()
-    trial = Training(config, dataset, factory, norms)
-    course = Course(config, trial.metric)
-    for epoch in range(config.epochs):
-        begin = time.perf_counter()
-        rate = course.rate(epoch)
-        trained = trial.train_epoch(epoch, rate)
-        between = time.perf_counter()
-        validated, outputs = trial.validate()
-        if not course.goes_on(epoch, trained, validated):
-            break
-        if course.improves(validated):
-            tested = None if trial.test is None else trial.judge_test(outputs)
-            course.note_best(epoch, validated, tested)
-            if keep:
-                course.keep(trial.model)
-        reached = trial.judge_training(outputs).score if config.scores_training else None
-        course.note(trained, reached, validated, rate)
-        course.took(between - begin, time.perf_counter() - between)
-        if on_epoch is not None:
-            on_epoch()
-    record = course.record(trial.counts(), time.perf_counter() - started)
-    predictor = None
-    if course.state and not course.reason:
-        trial.model.load_state_dict(course.state)
-        predictor = Predictor(
-            trial.model, trial.objective, Encoding.of(dataset), config, record.outcome,
-            norm=trial.norm,
-        ).eval()  # fmt: skip
-    return record, predictor
+        started = time.perf_counter()
+        trial = Training(config, dataset, factory, norms)
+        log = TrialLog(config, trial.metric)
+        for epoch in range(config.epochs):
+            begin = time.perf_counter()
+            rate = log.rate(epoch)
+            trained = trial.train_epoch(epoch, rate)
+            between = time.perf_counter()
+            validated, outputs = trial.validate()
+            if not log.goes_on(epoch, trained, validated):
+                break
+            if log.improves(validated):
+                tested = None if trial.test is None else trial.judge(trial.test, outputs)
+                log.note_best(epoch, validated, tested)
+                if keep:
+                    log.keep(trial.model)
+            reached = None
+            if config.scores_training:
+                reached = trial.judge(trial.training, outputs).score
+            log.note(trained, reached, validated, rate)
+            log.took(between - begin, time.perf_counter() - between)
+            if on_epoch is not None:
+                on_epoch()
+        record = log.record(trial.counts(), time.perf_counter() - started)
+        predictor = None
+        if log.state and not log.reason:
+            trial.model.load_state_dict(log.state)
+            predictor = Predictor(
+                trial.model, trial.objective, Encoding.of(dataset), config, record.outcome,
+                norm=trial.norm,
+            ).eval()  # fmt: skip
+        return record, predictor
 
 
 class Training:
@@ -225,21 +207,20 @@ class Training:
     def validate(self) -> tuple[Judged, Tensor]:
         """Return loss and score of the validation items in eval mode, and the model's outputs."""
         outputs = self._evaluate(self._validation_batches)
-        return self._judge(outputs, self.validation.minibatch_targets), outputs
+        return self.judge(self.validation, outputs), outputs
 
-    def judge_training(self, validation_outputs: Tensor) -> Judged:
-        """Return loss and score of the training items in eval mode, see `judge_test`."""
-        return self._judge_part(self.training, validation_outputs)
-
-    def judge_test(self, validation_outputs: Tensor) -> Judged:
-        """Return loss and score of the test items in eval mode.
+    def judge(self, items: Items, validation_outputs: Tensor) -> Judged:
+        """Return loss and score of the items of a part in eval mode.
 
         Args:
+            items: Of `training`, `validation` or `test`.
             validation_outputs: What `validate` computed; enough where nodes of the same graphs
                 are of both parts.
         """
-        assert self.test is not None
-        return self._judge_part(self.test, validation_outputs)
+        outputs = validation_outputs
+        if not torch.equal(items.graph_ids, self.validation.graph_ids):
+            outputs = self._evaluate(items.minibatches())
+        return self.objective.judge(self.metric.name, outputs, items.minibatch_targets)
 
     def counts(self) -> dict[str, int]:
         """Return the counts of the record."""
@@ -250,14 +231,6 @@ class Training:
             "test_items": 0 if self.test is None else len(self.test),
             "steps_per_epoch": self._steps_per_epoch,
         }
-
-    def _judge_part(self, items: Items, validation_outputs: Tensor) -> Judged:
-        if torch.equal(items.graph_ids, self.validation.graph_ids):
-            return self._judge(validation_outputs, items.minibatch_targets)
-        return self._judge(self._evaluate(items.minibatches()), items.minibatch_targets)
-
-    def _judge(self, outputs: Tensor, targets: Tensor) -> Judged:
-        return self.objective.judge(self.metric.name, outputs, targets)
 
     @property
     def _steps_per_epoch(self) -> int:
@@ -283,3 +256,14 @@ class Training:
                 f"{self.metric.title} says nothing on the {len(self.validation)} validation items "
                 f"of the split{are}, expected targets to compare; choose another split or metric"
             )
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Give torch, and so the kernels, so many threads: one in a trial, wherever it runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -303,7 +303,7 @@ BAD_INPUT = {
     "data set": (["MUTTAG"], "unknown data set 'MUTTAG'; did you mean mutag"),
     "missing file": (["no/such/file.txt"], "no/such/file.txt"),
     "task": (["--task", "guess"], "unknown task 'guess'"),
-    "features": (["--features", "attributes"], "data set 'MUTAG' has no node attributes"),
+    "features": (["--features", "attributes"], "data set 'MUTAG': no node attributes"),
     "metric": (["--metric", "mae"], "metric 'mae' does not score classification tasks"),
     "split": (["--split", "random"], "split 'random' goes with protocol split"),
     "no split": (["--protocol", "split", "--split", "given"], "MUTAG comes without a split"),

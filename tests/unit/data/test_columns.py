@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from graphnorms.data import Task
-from graphnorms.data.columns import Columns, Encoding
+from graphnorms.data.feature_columns import Columns, Encoding
 from graphnorms.data.onehot import OneHot
 from graphnorms.errors import DatasetError
 
@@ -29,7 +29,7 @@ def test_labels_get_the_columns_of_those_that_were_seen(dtype: type, low: int, h
     seen = random.integers(low, high, (40, 2), dtype=dtype)
     columns = Columns.found("node", seen, None)
     few = seen[[5, 2, 5]]
-    found = dense(columns.encode("ds", 3, labels=few, attributes=None))
+    found = dense(columns.encode(3, labels=few, attributes=None))
     expected = [
         [
             float(value == known)
@@ -43,21 +43,21 @@ def test_labels_get_the_columns_of_those_that_were_seen(dtype: type, low: int, h
     other = np.setdiff1d(random.integers(low, high, 50, dtype=dtype), seen[:, 1])[:1]
     few[1, 1] = other[0]
     with pytest.raises(DatasetError, match=f"1 node with the label {other[0]}, but the model was"):
-        columns.encode("ds", 3, labels=few, attributes=None)
+        columns.encode(3, labels=few, attributes=None)
 
 
 def test_attributes_stand_in_front_and_degrees_have_columns_too() -> None:
     labels, attributes = np.array([[3], [7]]), np.array([[0.5, 1], [2, 3]])
     columns = Columns.found("node", labels, attributes)
-    found = dense(columns.encode("ds", 2, labels=labels[::-1], attributes=attributes))
+    found = dense(columns.encode(2, labels=labels[::-1], attributes=attributes))
     assert found.tolist() == [[0.5, 1, 0, 1], [2, 3, 1, 0]]
     degrees = Columns(of="degree", blocks=((1, 4),))
-    found = dense(degrees.encode("ds", 2, labels=None, attributes=None, degree=np.array([4, 1])))
+    found = dense(degrees.encode(2, labels=None, attributes=None, degree=np.array([4, 1])))
     assert found.tolist() == [[0, 1], [1, 0]]
     with pytest.raises(DatasetError, match=r"1 node with the degree 2, but .* trained on 1, 4"):
-        degrees.encode("ds", 1, labels=None, attributes=None, degree=np.array([2]))
-    with pytest.raises(DatasetError, match="has 1, but the model was trained on 2 attributes of"):
-        Columns(attributes=2).encode("ds", 2, labels=None, attributes=attributes[:, :1])
+        degrees.encode(1, labels=None, attributes=None, degree=np.array([2]))
+    with pytest.raises(DatasetError, match="1 attribute of each node, but the model was"):
+        Columns(attributes=2).encode(2, labels=None, attributes=attributes[:, :1])
 
 
 def test_an_encoding_survives_json() -> None:

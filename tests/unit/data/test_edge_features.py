@@ -16,10 +16,10 @@ from torch import Tensor
 from graphnorms import aggregate
 from graphnorms.adjacency import Adjacency
 from graphnorms.data import GraphSet, random_graphs
-from graphnorms.data.checks import check_graph_set
+from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Reading
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Reading
 from graphnorms.kernels.cpu import extension
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from graphnorms.data import from_pyg, load_dataset, read_powerful_gnns, read_tu
-from graphnorms.data.features import MAX_DEGREES, Features, node_columns
+from graphnorms.data.feature_columns import MAX_DEGREES, Features, node_columns
 from graphnorms.data.onehot import OneHot
 from graphnorms.errors import DatasetError
 
@@ -16,8 +16,8 @@ ATTRIBUTES = np.array([[0.5], [1], [2], [3]], dtype=np.float32)
 
 def made(policy: Features, **parts: np.ndarray) -> tuple[list[list[float]], str]:
     given = {"degree": DEGREE, "labels": None, "attributes": None} | parts
-    columns, description = node_columns(policy, name="ds", **given)
-    x = columns.encode("ds", len(given["degree"]), **given)
+    columns, description = node_columns(policy, **given)
+    x = columns.encode(len(given["degree"]), **given)
     assert x.shape[1] == columns.width
     assert isinstance(x, OneHot) == ("attributes" not in description)
     x = x.dense() if isinstance(x, OneHot) else x
@@ -61,13 +61,13 @@ def test_auto_is_constant_where_degrees_are_too_many_or_all_alike() -> None:
 
 
 def test_asking_for_what_is_not_there() -> None:
-    with pytest.raises(DatasetError, match="'ds' has no node labels; it has the edges alone: ask"):
+    with pytest.raises(DatasetError, match="no node labels; it has the edges alone: ask"):
         made("labels")
     with pytest.raises(
         DatasetError, match="no node attributes; it has node labels: ask for features labels,"
     ):
         made("attributes", labels=LABELS)
-    with pytest.raises(DatasetError, match="'MUTAG' has no node attributes"):
+    with pytest.raises(DatasetError, match="data set 'MUTAG': no node attributes"):
         load_dataset("MUTAG", features="attributes")
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.data import GraphBatch, GraphSet, Task, random_graphs
-from graphnorms.data.checks import check_graph_set
-from graphnorms.data.gather import send
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Reading
+from graphnorms.data.batch import send
+from graphnorms.data.graphset_checks import check_graph_set
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Reading
 from graphnorms.kernels.cpu import extension
 
 
@@ -188,9 +188,9 @@ def test_ids_of_other_integer_types(mutag: GraphSet, dtype: torch.dtype) -> None
     [
         ([3, 188], "graph_ids holds 188, expected ids in 0 … 187"),
         ([-1], "graph_ids holds -1, expected ids in 0 … 187"),
-        ([[0]], r"graph_ids is torch.int64 of shape \(1, 1\), expected a vector of integers"),
-        ([0.5], r"graph_ids is torch.float32 of shape \(1,\)"),
-        ([True], "graph_ids is torch.bool"),
+        ([[0]], r"graph_ids is \(1, 1\) of torch.int64, expected a vector of integers"),
+        ([0.5], r"graph_ids is \(1,\) of torch.float32"),
+        ([True], r"graph_ids is \(1,\) of torch.bool"),
     ],
 )
 def test_bad_ids(mutag: GraphSet, ids: list[Any], message: str) -> None:
@@ -292,7 +292,7 @@ GOOD: dict[str, Any] = {
         ({"y": ints(0, 2)}, "y holds class 2, expected 0 … 1, for there are 2 classes, or -1"),
         ({"y": ints(0, -2)}, "y holds class -2"),
         ({"y": ints(0)}, "y has 1 row, expected 2: one for each of the graphs"),
-        ({"ptr": ints(0, 2, 2)}, "ptr goes from 0 to 2, expected from 0 to 3"),
+        ({"ptr": ints(0, 2, 2)}, "ptr goes from 0 to 2, expected offsets from 0 to 3"),
         ({"ptr": ints(0, 4, 3)}, "ptr does not ascend: 4 is followed by 3 at position 2"),
         ({"edge_ptr": ints(0, 1, 2)}, "edge_ptr has 3 entries, expected 4"),
         ({"edge_ptr": ints(0, 2, 1, 2)}, "edge_ptr does not ascend"),

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from graphnorms.data import GraphSet, SplitConfig, from_pyg, load_dataset, read_npz, save_npz
-from graphnorms.data.checks import check_graph_set
-from graphnorms.data.targets import make_targets
-from graphnorms.data.text import read_numbers
+from graphnorms.data.graphset_checks import check_graph_set
+from graphnorms.data.readers.number_text import read_numbers
+from graphnorms.data.tasks import make_targets
 from graphnorms.errors import DatasetError, printable
 
 PAIR: dict[str, Any] = {  # two graphs of two nodes and an edge
@@ -137,7 +137,7 @@ def test_classes_are_exact(tmp_path: Path, pyg_data: ModuleType) -> None:
     edges = torch.tensor([[0, 1], [1, 0]])
     items = [pyg_data.Data(edge_index=edges, num_nodes=2, y=torch.tensor([y])) for y in near]
     assert from_pyg(items).class_names == (str(2**53), str(2**53 + 1))
-    y, task = make_targets("classification", name="ds", y=np.array([1e18, 3.0]), level="graph")
+    y, task = make_targets("classification", y=np.array([1e18, 3.0]), level="graph")
     assert (task.targets, y.tolist()) == (("3", "1000000000000000000"), [1, 0])
     message = in_one_line(lambda: load_dataset(tu(tmp_path, graph_labels=f"0\n{2**53 + 1}\n")))
     assert "line 2: 9.0072e+15 is too large (2^53 or more)" in message
@@ -366,7 +366,7 @@ def test_integers_are_read_as_all_numbers_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, right: Any, piece: int
 ) -> None:
     """Also where the file is read a line at a time, some of integers and some not."""
-    monkeypatch.setattr("graphnorms.data.text._PIECE", piece)
+    monkeypatch.setattr("graphnorms.data.readers.number_text._PIECE", piece)
     path = tmp_path / "numbers.txt"
     path.write_bytes(text.encode())
     if isinstance(right, str):

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from graphnorms.data import GraphSet, Task, load_dataset
 from graphnorms.data import onehot as module
-from graphnorms.data.checks import check_graph_set
+from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Reading
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Reading
 
 
 def with_dense(graphs: GraphSet) -> GraphSet:

@@ -25,7 +25,7 @@ from graphnorms.data import (
     split_items,
     stratified_folds,
 )
-from graphnorms.data.checks import check_graph_set
+from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.errors import DatasetError
 
 

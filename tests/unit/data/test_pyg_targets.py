@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.data import SplitConfig, from_pyg, split_items
-from graphnorms.data.checks import check_graph_set
+from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.errors import DatasetError
 
 NAN = float("nan")
@@ -145,8 +145,12 @@ def test_a_split_and_a_task_can_be_given(pyg_data: ModuleType) -> None:
     assert graphs.split is not None
     assert (graphs.split.tolist(), graphs.split.dtype) == ([0, 2, 1], torch.int8)
     assert graphs.split_name == "time"
-    for split in ([0, 1], [0, 1, 3], torch.zeros(3, 0)):
-        with pytest.raises(DatasetError, match=r"split is of shape .*, expected \(3,\): 0 \(train"):
+    for split, message in (
+        ([0, 1], "split has 2 rows, expected 3"),
+        ([0, 1, 3], r"split holds 3, expected 0 \(training\)"),
+        (torch.zeros(3, 0), r"split is of shape \(3, 0\), expected \(3,\)"),
+    ):
+        with pytest.raises(DatasetError, match=message):
             from_pyg(items, split=split)
 
 
@@ -163,7 +167,7 @@ def masks(*columns: Tensor) -> dict[str, Tensor]:
         ),
         (
             masks(*torch.zeros(3, 2).bool()),
-            r"graph 0: train_mask has shape \(2, 1\), expected \(3,\), or \(3, splits\)",
+            r"graph 0: train_mask has shape \(2,\), expected \(3,\) or \(3, splits\)",
         ),
         ({"edge_attr": torch.full((2,), NAN)}, "the edge from node . to . .* of graph 0 holds nan"),
         ({"edge_attr": [1, 2]}, r"graph 0: edge_attr is a list, expected a tensor \(edges, feat"),

@@ -20,7 +20,7 @@ from graphnorms.data import (
     read_powerful_gnns,
     read_tu,
 )
-from graphnorms.data.embedded import read_embedded
+from graphnorms.data.readers.embedded import read_embedded
 from graphnorms.errors import DatasetError
 
 

@@ -225,7 +225,7 @@ def test_edges_and_numbers_of_tu_folders(tmp_path: Path) -> None:
         ),
         ({"edge_labels": "1\n" * 5 + "x\n"}, "PROTEINS_edge_labels.txt, line 6: 'x' is not a fini"),
         ({"edge_labels": "1\n" * 5 + "0.5\n"}, "line 6: 0.5 is not an integer, expected an edge l"),
-        ({}, "data set 'PROTEINS' has no edge labels: ask for edge features none or auto"),
+        ({}, "data set 'PROTEINS': no edge labels: ask for edge features none or auto"),
     ],
 )
 def test_malformed_edge_labels(tmp_path: Path, parts: dict[str, str], message: str) -> None:

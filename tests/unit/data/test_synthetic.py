@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from graphnorms.data import random_graphs
-from graphnorms.data.checks import check_graph_set
+from graphnorms.data.graphset_checks import check_graph_set
 
 
 def test_sizes_and_content() -> None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from graphnorms.data import GraphSet, Task, random_graphs, read_npz, save_npz
-from graphnorms.data.checks import check_graph_set
-from graphnorms.data.targets import make_targets
+from graphnorms.data.graphset_checks import check_graph_set
+from graphnorms.data.tasks import make_targets
 from graphnorms.errors import DatasetError
 from graphnorms.kernels.cpu import extension
 
@@ -175,7 +175,7 @@ def test_words() -> None:
     ],
 )
 def test_tensors_that_do_not_fit(kind: str, change: dict[str, Any], message: str) -> None:
-    from graphnorms.data.checks import check_graph_set
+    from graphnorms.data.graphset_checks import check_graph_set
 
     check_graph_set(made(kind))
     with pytest.raises(ValueError, match=message):
@@ -185,7 +185,7 @@ def test_tensors_that_do_not_fit(kind: str, change: dict[str, Any], message: str
 @pytest.mark.parametrize("y", [[16777216.0, 16777217.0], [1e8 + 1, 1e8 + 2], [0.1, 1e30]])
 def test_numbers_keep_what_float32_does_not_hold(y: list[float], tmp_path: Path) -> None:
     """Through a reader, a file and every operation on the set."""
-    values, task = make_targets("regression", name="energies", y=np.array(y), level="graph")
+    values, task = make_targets("regression", y=np.array(y), level="graph")
     assert values.tolist() == [[number] for number in y]
     graphs = random_graphs(2, 3).with_targets(values, task)
     check_graph_set(graphs)
@@ -199,9 +199,9 @@ def test_numbers_keep_what_float32_does_not_hold(y: list[float], tmp_path: Path)
 
 def test_numbers_that_float32_holds_are_as_before() -> None:
     y = np.array([[0.5, np.nan], [16777216.0, -3.0]])
-    values, _ = make_targets("regression", name="numbers", y=y, level="graph")
+    values, _ = make_targets("regression", y=y, level="graph")
     assert values.dtype == torch.float32
     np.testing.assert_array_equal(values.numpy(), y)
     for number in (np.inf, 1e300):
         with pytest.raises(DatasetError, match=r"not finite|beyond float32"):
-            make_targets("regression", name="numbers", y=np.array([1.0, number]), level="graph")
+            make_targets("regression", y=np.array([1.0, number]), level="graph")

@@ -9,8 +9,8 @@ import torch
 
 from graphnorms.data import GraphSet, Task, twins
 from graphnorms.data.quality import Likeness, quality_of
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Reading
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Reading
 from graphnorms.data.twins import find_twins, node_colours
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from graphnorms.data import GraphSet, Task, load_dataset, split_items
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Reading
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Reading
 from graphnorms.lab.choices import Choices, resolve
 from graphnorms.lab.facts import Facts, ceiling, facts_of
 from graphnorms.lab.plan import Schedule, code_versions

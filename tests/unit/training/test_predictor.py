@@ -16,7 +16,6 @@ from graphnorms.training import (
     TrialConfig,
     load_model,
     metric_for,
-    run_trial,
     save_checkpoint,
     score,
     train,
@@ -31,7 +30,9 @@ def test_the_model_on_file_has_the_scores_of_the_record(
     """Those of the best epoch, not of the last; numbers in their unit."""
     path = tmp_path / "model.safetensors"
     config = config_of(graphs, epochs=8, learning_rate=0.05, norm="batch")
-    record = run_trial(config, graphs, checkpoint=path)
+    record, trained = train(config, graphs)
+    assert trained is not None
+    save_checkpoint(path, trained)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     predictor = load_model(path)
     assert not predictor.training
@@ -84,11 +85,11 @@ def test_keeping_the_model_changes_nothing_in_the_record() -> None:
     assert dropped[1] is None
 
 
-def test_a_failed_trial_leaves_no_file(tmp_path: Path) -> None:
+def test_a_failed_trial_leaves_no_model() -> None:
     graphs = set_of("classes")
     config = config_of(graphs, norm="none", learning_rate=1e20, epochs=30)
-    assert run_trial(config, graphs, checkpoint=tmp_path / "m").status == "failed"
-    assert not list(tmp_path.iterdir())
+    record, trained = train(config, graphs)
+    assert (record.status, trained) == ("failed", None)
 
 
 class Bomb:
@@ -103,7 +104,9 @@ def test_other_files_are_refused_and_not_executed(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="model"):
         load_model(path)
     graphs = set_of("classes")
-    run_trial(config_of(graphs, epochs=1), graphs, checkpoint=path)
+    _, trained = train(config_of(graphs, epochs=1), graphs)
+    assert trained is not None
+    save_checkpoint(path, trained)
     whole = path.read_bytes()
     for content in (b"", whole[:-10], whole[: len(whole) // 3], pickle.dumps(Bomb())):
         path.write_bytes(content)

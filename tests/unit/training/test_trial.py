@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -16,9 +15,10 @@ from graphnorms.layers.power_norm import PowerNorm
 from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models import GNN, ModelConfig, derive_seed
 from graphnorms.models.own import OwnModelConfig
-from graphnorms.training import TrialConfig, load_model, run_trial, train
-from graphnorms.training.items import batch_sizes
+from graphnorms.training import TrialConfig, run_trial, train
+from graphnorms.training.items import Items, batch_sizes
 from graphnorms.training.objective import Objective
+from graphnorms.training.record import Judged
 from graphnorms.training.trial import Training
 from tests import waiting
 
@@ -265,9 +265,14 @@ def test_test_items_are_evaluated_when_the_validation_improves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     graphs = set_of("numbers")
-    epochs = []
-    judge = Training.judge_test
-    monkeypatch.setattr(Training, "judge_test", lambda *a: epochs.append(1) or judge(*a))
+    epochs: list[int] = []
+    judge = Training.judge
+
+    def counted(trial: Training, items: Items, outputs: Tensor) -> Judged:
+        epochs.extend([1] * (items is trial.test))
+        return judge(trial, items, outputs)
+
+    monkeypatch.setattr(Training, "judge", counted)
     record = run_trial(config_of(graphs, epochs=12, learning_rate=0.05), graphs)
     scores = record.history["validation_score"]
     assert len(epochs) == sum(
@@ -318,7 +323,7 @@ def test_training_items_among_those_validated_are_not_computed_again(name: str) 
     _, outputs = trial.validate()
     calls = []
     trial.model.register_forward_hook(lambda *_: calls.append(1))
-    trial.judge_training(outputs)
+    trial.judge(trial.training, outputs)
     assert len(calls) == (name == "numbers")
 
 
@@ -370,17 +375,16 @@ def test_norms_with_a_memory_or_needs_on_nodes_of_one_graph(norm: str) -> None:
 
 
 @pytest.mark.parametrize(("norm", "warmup"), [("power", 4), ("power:warmup=30", 30)])
-def test_power_norm_warms_up_for_a_tenth_of_the_steps(
-    norm: str, warmup: int, tmp_path: Path
-) -> None:
+def test_power_norm_warms_up_for_a_tenth_of_the_steps(norm: str, warmup: int) -> None:
     """Of 40."""
     graphs = set_of("classes")
     config = config_of(graphs, norm=norm, epochs=20)
     assert Training(config, graphs).counts()["steps_per_epoch"] * 20 == 40
-    run_trial(config, graphs, checkpoint=tmp_path / "alone")
-    loaded = load_model(tmp_path / "alone")
-    norms = [module for module in loaded.modules() if isinstance(module, PowerNorm)]
+    trained = train(config, graphs)[1]
+    assert trained is not None
+    norms = [module for module in trained.modules() if isinstance(module, PowerNorm)]
     assert [layer.warmup for layer in norms] == [warmup] * 4
+    assert trained.norm == f"power:warmup={warmup}"  # that of the file
 
 
 @pytest.mark.parametrize("name", ["answers", "node-one", "node-many"])

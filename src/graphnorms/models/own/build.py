@@ -17,8 +17,7 @@ from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.factory import make_norm, needs_of
 from graphnorms.layers.own import OwnLayer, OwnNorm
 from graphnorms.models.initialize import derive_seed, initialize
-from graphnorms.models.own.factory import NORM_ARGUMENTS, OwnModelConfig
-from graphnorms.models.own.model import OwnModel
+from graphnorms.models.own.model import NORM_ARGUMENTS, OwnModel, OwnModelConfig
 from graphnorms.segments import Segments
 
 _BASELINE: Final = "none"

@@ -8,11 +8,13 @@ from typing import Unpack
 
 import numpy as np
 
-from graphnorms.data.columns import Integers
+from graphnorms.data.feature_columns import Features
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Features, Reading, ReadOptions
-from graphnorms.data.text import NumberFile, count, read_numbers
+from graphnorms.data.integer_arrays import Integers, first_true, offsets
+from graphnorms.data.readers.number_text import NumberFile, read_numbers
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Reading, ReadOptions
+from graphnorms.data.words import count
 from graphnorms.errors import DatasetError
 
 
@@ -55,11 +57,10 @@ def read_powerful_gnns(
     is_node[0] = False
     is_node[headers] = False
     rows = np.flatnonzero(is_node)  # (nodes,), each node's row in the file
-    ptr = np.concatenate(([0], np.cumsum(sizes)))  # (graphs + 1,)
+    ptr = offsets(sizes)  # (graphs + 1,)
 
-    short = np.flatnonzero(file.length[rows] < 2)
-    if len(short):
-        raise file.error(int(rows[short[0]]), "expected a node: 'tag degree neighbour …'")
+    if (at := first_true(file.length[rows] < 2)) is not None:
+        raise file.error(int(rows[at]), "expected a node: 'tag degree neighbour …'")
     degrees = file.integers(file.first[rows] + 1, "a node's degree")
     extra = _check_lengths(file, rows, degrees)
     tags = None
@@ -71,9 +72,8 @@ def read_powerful_gnns(
     places = np.arange(len(target)) + np.repeat(file.first[rows] + 2 - edge_ptr, degrees)
     source = file.integers(places, "a neighbour")  # (edges,), within the graph so far
     graph = np.repeat(np.arange(len(sizes)), sizes)  # (nodes,)
-    outside = np.flatnonzero((source < 0) | (source >= sizes[graph[target]]))
-    if len(outside):
-        at = int(outside[0])
+    outside = (source < 0) | (source >= sizes[graph[target]])
+    if (at := first_true(outside)) is not None:
         raise file.error(
             int(rows[target[at]]),
             f"an edge to node {source[at]}, which does not exist: "
@@ -150,17 +150,13 @@ def _read_headers(file: NumberFile) -> tuple[Integers, Integers, Integers]:
 def _check_lengths(file: NumberFile, rows: Integers, degrees: Integers) -> int:
     """Check how many numbers follow each node's degree; return how many are attributes."""
     extra = file.length[rows] - 2 - degrees
-    wrong = np.flatnonzero((degrees < 0) | (extra < 0))
-    if len(wrong):
-        at = int(wrong[0])
+    if (at := first_true((degrees < 0) | (extra < 0))) is not None:
         raise file.error(
             int(rows[at]),
             f"degree {degrees[at]}, followed by "
             f"{count(int(file.length[rows[at]]) - 2, 'neighbour')}",
         )
-    wrong = np.flatnonzero(extra != extra[:1])
-    if len(wrong):
-        at = int(wrong[0])
+    if (at := first_true(extra != extra[:1])) is not None:
         raise file.error(
             int(rows[at]),
             f"{count(int(extra[at]), 'number')} after the neighbours, and {extra[0]} at the first "

@@ -14,16 +14,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graphnorms.data.columns import Attributes, Columns, Integers, Labels
-from graphnorms.data.describe import PARTS, target_words
-from graphnorms.data.features import as_float32, edge_columns_of, node_columns
+from graphnorms.data.describe import PARTS, scaffold_words
+from graphnorms.data.feature_columns import (
+    Attributes,
+    Columns,
+    Labels,
+    as_float32,
+    edge_columns_of,
+    node_columns,
+)
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.graphset_checks import check_split
+from graphnorms.data.integer_arrays import Integers, offsets
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.reading import Reading
-from graphnorms.data.scaffolds import ScaffoldSplit, told
-from graphnorms.data.targets import ClassOrder, make_targets
-from graphnorms.data.task import Task
-from graphnorms.data.text import count, some
+from graphnorms.data.readers.read_options import Reading
+from graphnorms.data.scaffolds import ScaffoldSplit
+from graphnorms.data.tasks import ClassOrder, Task, make_targets
+from graphnorms.data.words import count, some
 from graphnorms.errors import DatasetError
 
 _BITS = 32  # of a key, see `_keys`
@@ -71,7 +78,7 @@ class RawGraphs:
     unit: str = ""
     unknown: int | None = None
     classes: ClassOrder = "ascending"
-    split: NDArray[np.int8] | None = None
+    split: NDArray[Any] | None = None
     split_name: str = ""
     smiles: Sequence[str] | None = None
     loops: bool = True
@@ -90,9 +97,20 @@ class RawGraphs:
             DatasetError: The graphs do not have what is asked for.
         """
         try:
-            return self._without_empty(reading)._packed(reading)
+            return self._with_given_split(reading)._without_empty(reading)._packed(reading)
         except DatasetError as error:
-            raise DatasetError(f"{self.file}: {error}" if self.file else str(error)) from None
+            file = f"{self.file}: " if self.file else ""
+            raise DatasetError(f"{file}data set {self.name!r}: {error}") from None
+
+    def _with_given_split(self, reading: Reading) -> RawGraphs:
+        """The graphs with a split that fits them; none where a model is to tell the targets."""
+        if self.split is None or reading.encoding is not None:
+            return replace(self, split=None)
+        try:
+            check_split(torch.from_numpy(self.split), len(self.y))
+        except ValueError as error:
+            raise DatasetError(str(error)) from None
+        return replace(self, split=self.split.astype(np.int8))
 
     def _without_empty(self, reading: Reading) -> RawGraphs:
         """The graphs that have nodes; an error where others are not to be left out."""
@@ -103,16 +121,16 @@ class RawGraphs:
         share = f"{len(empty)} of {count(len(sizes), 'graph')}"
         if not reading.drop_empty:
             raise DatasetError(
-                f"data set {self.name!r}: {share} {'has' if len(empty) == 1 else 'have'} no nodes "
+                f"{share} {'has' if len(empty) == 1 else 'have'} no nodes "
                 f"({some(empty + self.first)}); drop_empty (--drop-empty) leaves them out"
             )
         if len(empty) == len(sizes):
-            raise DatasetError(f"data set {self.name!r}: no graph has any nodes")
+            raise DatasetError("no graph has any nodes")
         kept = sizes > 0
         of_graphs = self.level == "graph"
         return replace(
             self,
-            ptr=np.concatenate(([0], np.cumsum(sizes[kept]))),
+            ptr=offsets(sizes[kept]),
             y=self.y[kept] if of_graphs and len(self.y) else self.y,
             smiles=None if self.smiles is None else list(compress(self.smiles, kept)),
             split=self.split[kept] if of_graphs and self.split is not None else self.split,
@@ -133,8 +151,6 @@ class RawGraphs:
         columns, x, description = self._features(reading, edge_ptr.diff().numpy())
         y, task = self._targets(reading, notes)
         split, split_name = self.split, self.split_name
-        if reading.encoding is not None:
-            split = None
         if reading.split_by:
             split, split_name = self._split_by(reading.split_by, y, task, notes), reading.split_by
         return GraphSet(
@@ -166,8 +182,8 @@ class RawGraphs:
         if encoding is not None and encoding.nodes is not None:
             columns, words = encoding.nodes, "as the model has them"
         else:
-            columns, words = node_columns(reading.features, name=self.name, **parts)
-        return columns, columns.encode(self.name, len(degree), **parts), words
+            columns, words = node_columns(reading.features, **parts)
+        return columns, columns.encode(len(degree), **parts), words
 
     def _edge_features(self, reading: Reading) -> tuple[Columns | None, Tensor | OneHot | None]:
         """The same of the edges, if they are to have features."""
@@ -178,10 +194,10 @@ class RawGraphs:
         if encoding is not None and encoding.nodes is not None:
             columns = encoding.edges
         else:
-            columns = edge_columns_of(reading.edge_features, name=self.name, **parts)
+            columns = edge_columns_of(reading.edge_features, **parts)
         if columns is None:
             return None, None
-        return columns, columns.encode(self.name, len(self.source), **parts)
+        return columns, columns.encode(len(self.source), **parts)
 
     def _targets(self, reading: Reading, notes: list[str]) -> tuple[Tensor, Task]:
         """The targets; none is known where a model is to tell them."""
@@ -191,7 +207,6 @@ class RawGraphs:
             return reading.encoding.unknown(items), task
         y, task = make_targets(
             reading.task,
-            name=self.name,
             y=self.y,
             level=self.level,
             names=self.target_names,
@@ -201,16 +216,15 @@ class RawGraphs:
             notes=notes,
         )
         if reading.drop_rare:
-            y, task = _without_rare(y, task, reading.drop_rare, self.name, notes)
+            y, task = _without_rare(y, task, reading.drop_rare, notes)
         return y, task
 
     def _split_by(self, name: str, y: Tensor, task: Task, notes: list[str]) -> NDArray[np.int8]:
         """The parts of the molecules by a rule; what they hold is noted."""
-        where = f"data set {self.name!r}: split {name}"
         if self.smiles is None or task.level != "graph":
             raise DatasetError(
-                f"{where} takes the SMILES of each graph: attribute smiles of PyG's Data, or array "
-                "smiles of a .npz file"
+                f"split {name} takes the SMILES of each graph: attribute smiles of PyG's Data, or "
+                "array smiles of a .npz file"
             )
         rule = ScaffoldSplit.named(name)
         scaffolds = rule.scaffolds(self.smiles)
@@ -221,11 +235,11 @@ class RawGraphs:
             if not chosen.any() or (task.kind != "regression" and _of_one_class(y[chosen])):
                 has = "one class only" if chosen.any() else "no molecules"
                 raise DatasetError(
-                    f"{where}: the {PARTS[part]} part has {has}, by which nothing can be scored; "
-                    "choose another rule or seed"
+                    f"split {name}: the {PARTS[part]} part has {has}, by which nothing can be "
+                    "scored; choose another rule or seed"
                 )
         several = "of the first, " if columns.shape[1] > 1 else ""
-        words = told(columns[:, 0], scaffolds, lambda chosen: target_words(y[chosen], task))
+        words = scaffold_words(columns[:, 0], scaffolds, y, task)
         notes.append(f"{name}, {several}{words}")
         return split
 
@@ -241,7 +255,7 @@ class RawGraphs:
             within = f"node {node - self.ptr[graph]}"
             if noun == "edge":
                 within = f"the edge from {within} to {self.target[row] - self.ptr[graph]}"
-            return f"data set {self.name!r}: {within} (from 0) of graph {graph + self.first}"
+            return f"{within} (from 0) of graph {graph + self.first}"
 
         return as_float32(values, where)
 
@@ -278,16 +292,14 @@ def _of_one_class(y: Tensor) -> bool:
     return all(len(column[column >= 0].unique()) < 2 for column in y.view(len(y), -1).T)
 
 
-def _without_rare(
-    y: Tensor, task: Task, least: int, name: str, notes: list[str]
-) -> tuple[Tensor, Task]:
+def _without_rare(y: Tensor, task: Task, least: int, notes: list[str]) -> tuple[Tensor, Task]:
     """Classes of `least` items or more; the items of others have no target."""
     if task.kind != "classification":
-        raise DatasetError(f"data set {name!r}: drop_rare is {least}, but the task is {task}")
+        raise DatasetError(f"drop_rare is {least}, but the task is {task}")
     counts = torch.bincount(y + 1, minlength=task.outputs + 1)[1:]  # (classes,)
     rare = counts < least
     if rare.all():
-        raise DatasetError(f"data set {name!r}: no class has {count(least, task.level)} or more")
+        raise DatasetError(f"no class has {count(least, task.level)} or more")
     if rare.any():
         named = [name for name, is_rare in zip(task.targets, rare.tolist(), strict=True) if is_rare]
         notes.append(

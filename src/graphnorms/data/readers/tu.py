@@ -1,20 +1,38 @@
-"""Reader for the folders of the TU graph collection."""
+"""The TU graph collection: its folders, read from disk, and its names, downloaded by PyG."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Unpack
 
 import numpy as np
 
-from graphnorms.data.columns import Attributes, Integers
+from graphnorms.data.feature_columns import Attributes, Features
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Features, Reading, ReadOptions, TaskKind
-from graphnorms.data.text import NumberFile, count, read_numbers
+from graphnorms.data.integer_arrays import Integers, first_true
+from graphnorms.data.readers.number_text import NumberFile, read_numbers
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Reading, ReadOptions
+from graphnorms.data.tasks import TaskKind
+from graphnorms.data.words import count
 from graphnorms.errors import DatasetError
 
+_NAMES = (
+    "AIDS", "alchemy_full", "BZR", "BZR_MD", "COIL-DEL", "COIL-RAG", "COLLAB", "COLORS-3", "COX2",
+    "COX2_MD", "Cuneiform", "DBLP_v1", "DD", "deezer_ego_nets", "DHFR", "DHFR_MD", "ENZYMES",
+    "ER_MD", "Fingerprint", "FIRSTMM_DB", "FRANKENSTEIN", "github_stargazers", "IMDB-BINARY",
+    "IMDB-MULTI", "KKI", "Letter-high", "Letter-low", "Letter-med", "MCF-7", "MCF-7H", "MOLT-4",
+    "MOLT-4H", "MSRC_9", "MSRC_21", "MSRC_21C", "MUTAG", "Mutagenicity", "NCI1", "NCI109",
+    "NCI-H23", "NCI-H23H", "OHSU", "OVCAR-8", "OVCAR-8H", "P388", "P388H", "PC-3", "PC-3H",
+    "Peking_1", "PROTEINS", "PROTEINS_full", "PTC_FM", "PTC_FR", "PTC_MM", "PTC_MR", "QM9",
+    "REDDIT-BINARY", "REDDIT-MULTI-5K", "REDDIT-MULTI-12K", "reddit_threads", "SF-295", "SF-295H",
+    "SN12C", "SN12CH", "SW-620", "SW-620H", "SYNTHETIC", "SYNTHETICnew", "Synthie", "TRIANGLES",
+    "twitch_egos", "TWITTER-Real-Graph-Partial", "UACC257", "UACC257H", "Yeast", "YeastH",
+    "ZINC_full", "ZINC_test", "ZINC_train", "ZINC_val",
+)  # fmt: skip
+_HOME = "https://www.chrsmrrs.com/graphkerneldatasets"
 _KINDS = ("labels", "attributes")
 _FORMAT = "a folder in TU format has NAME_A.txt, NAME_graph_indicator.txt, NAME_graph_labels.txt"
 
@@ -105,6 +123,77 @@ def read_tu(
     ).pack(reading)
 
 
+def collection_names() -> tuple[str, ...]:
+    """The sets of the collection that are looked for by name; others only if they are on disk."""
+    return _NAMES
+
+
+def find_in_collection(name: str, root: str | os.PathLike[str]) -> str | None:
+    """Return what the collection calls a set, or None if `name` names none.
+
+    A name is found in any case; it may also be that of any folder in TU format in `root`.
+    """
+    if name in ("", ".", ".."):
+        return None
+    known = {known.lower(): known for known in _NAMES}
+    here = Path(root) / name
+    return name if here.name == name and is_tu_folder(here) else known.get(name.lower())
+
+
+def read_collection(
+    name: str,
+    root: str | os.PathLike[str] = "data",
+    features: Features = "auto",
+    **options: Unpack[ReadOptions],
+) -> GraphSet:
+    """Read a set of the TU collection from `root/NAME`, or `root/NAME/raw` as PyG leaves it.
+
+    What is not there is downloaded by PyG's `TUDataset`, which then also leaves its own copy in
+    `root/NAME/processed`; only the text files are read here.
+
+    Args:
+        name: As the collection writes it.
+        root: The folder that holds the sets.
+        features: What the node features are made of, see `node_columns`.
+        options: See `Reading`.
+
+    Raises:
+        DatasetError: The files are not there and cannot be had, and the message says which to
+            put where; or they are malformed.
+    """
+    folder = Path(root) / name
+    if not is_tu_folder(folder):
+        reason = _download(name, root)
+        if not is_tu_folder(folder):
+            raise DatasetError(
+                f"data set {name!r} is not in {folder}, and {reason}; put {name}_A.txt, "
+                f"{name}_graph_indicator.txt, {name}_graph_labels.txt and, if there are any, "
+                f"{name}_node_labels.txt and {name}_node_attributes.txt of {_HOME}/{name}.zip "
+                f"into {folder / 'raw'}"
+            )
+    return read_tu(folder, features=features, **options)
+
+
+def _download(name: str, root: str | os.PathLike[str]) -> str:
+    """Have PyG download a set; why there may be none."""
+    try:
+        # What PyG has deprecated of torch's is no news to whoever asks for a data set.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from torch_geometric.datasets import TUDataset
+
+            TUDataset(os.fspath(root), name)
+    except ImportError as error:
+        return f"PyTorch Geometric, which would download it, cannot be imported ({error})"
+    # Whatever a network, a proxy, a server and three libraries can raise.
+    except Exception as error:
+        lines = str(error).splitlines()
+        return (
+            f"PyG could not download it ({type(error).__name__}{f': {lines[0]}' if lines else ''})"
+        )
+    return "PyG's download left nothing there"
+
+
 def is_tu_folder(folder: Path) -> bool:
     """Whether a folder, or the folder `raw` in it, has a file of edges."""
     return any(next(place.glob("*_A.txt"), None) for place in (folder, folder / "raw"))
@@ -147,11 +236,9 @@ def _read_indicator(file: NumberFile) -> Integers:
     graph = file.table(1, what, what)[:, 0]
     if graph[0] < 1:
         raise file.error(0, f"the first graph is {graph[0]}, expected 1")
-    wrong = np.flatnonzero(np.diff(graph) < 0)
-    if len(wrong):
-        before, after = graph[wrong[0]], graph[wrong[0] + 1]
+    if (at := first_true(np.diff(graph) < 0)) is not None:
         raise file.error(
-            int(wrong[0]) + 1, f"graph {after} after graph {before}: the graph ids must ascend"
+            at + 1, f"graph {graph[at + 1]} after graph {graph[at]}: the graph ids must ascend"
         )
     return graph - 1
 
@@ -197,12 +284,10 @@ def _read_edges(file: NumberFile, graph: Integers) -> tuple[Integers, Integers]:
             row, f"an edge to node {node}, which does not exist: nodes are 1 … {len(graph)}"
         )
     source, target = np.subtract(edges.T, 1, order="C")
-    across = np.flatnonzero(graph[source] != graph[target])
-    if len(across):
-        row = int(across[0])
+    if (at := first_true(graph[source] != graph[target])) is not None:
         raise file.error(
-            row,
-            f"an edge between two graphs: node {source[row] + 1} is in graph "
-            f"{graph[source[row]] + 1}, node {target[row] + 1} in graph {graph[target[row]] + 1}",
+            at,
+            f"an edge between two graphs: node {source[at] + 1} is in graph "
+            f"{graph[source[at]] + 1}, node {target[at] + 1} in graph {graph[target[at]] + 1}",
         )
     return source, target

@@ -1,17 +1,133 @@
-"""Which rows of a packed graph set make a minibatch: planned per graph, gathered at once."""
+"""Minibatches: a few graphs of a packed set copied below each other, by gathers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-_INTEGERS = (
-    torch.uint8, torch.uint16, torch.uint32, torch.uint64,
-    torch.int8, torch.int16, torch.int32, torch.int64,
-)  # fmt: skip
+from graphnorms.adjacency import Adjacency
+from graphnorms.data.onehot import OneHot
+from graphnorms.kernels.cpu import extension, gather
+from graphnorms.segments import Segments
+from graphnorms.segments.checks import check_integer_vector
+from graphnorms.segments.order import offsets_of
+
+if TYPE_CHECKING:
+    from graphnorms.data.graphset import GraphSet
+
+
+@dataclass(frozen=True, eq=False)
+class GraphBatch:
+    """A minibatch: the graphs asked for as one graph of many components.
+
+    Args:
+        x: Node features, `(nodes, features)` float32.
+        y: Targets of the items, which are the graphs or the nodes of the batch; see `Task`.
+        segments: Which rows of `x` belong to which graph.
+        adjacency: The edges, with the nodes counted through the batch.
+        edge_features: `(edges, edge features)` float32 in the order of the edges of
+            `adjacency`, if the set has any.
+    """
+
+    x: Tensor
+    y: Tensor
+    segments: Segments
+    adjacency: Adjacency
+    edge_features: Tensor | None = None
+
+    @property
+    def num_graphs(self) -> int:
+        """Number of graphs."""
+        return self.segments.num_segments
+
+
+def form_batch(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
+    """Form the minibatch of some graphs, in the order asked for, see `GraphSet.batch`.
+
+    Edge features are gathered by tensor operations, with the C++ extension and without.
+    """
+    if graphs.device.type == "cpu" and extension.unavailable() is None:
+        return _copied(graphs, graph_ids)
+    return _gathered(graphs, graphs.gather_table.plan(graph_ids))
+
+
+def _copied(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
+    ids, table = graphs.gather_table.choose(graph_ids)
+    x = graphs.kept_x
+    made = gather.gather(
+        table,
+        x.columns if isinstance(x, OneHot) else x,
+        x.shape[1],
+        (graphs.edge_ptr, graphs.edge_index),
+        None if graphs.symmetric else (graphs.transpose_ptr, graphs.transpose_index),
+    )
+    return _assembled(
+        graphs,
+        made.x,
+        consecutive(table[0], table[2])[0] if graphs.task.level == "node" else ids,
+        Segments(made.ptr, None, made.x.shape[0], longest=made.longest, index=made.graph),
+        (*made.edges, *(made.transpose or ())),
+        # First edges, numbers of edges.
+        None if graphs.kept_edge_features is None else consecutive(table[1], table[3]),
+    )
+
+
+def _gathered(graphs: GraphSet, plan: GatherPlan) -> GraphBatch:
+    nodes, graph_of_node = plan.nodes()
+    places, graph_of_edge = plan.edges()
+    first = plan.ptr.index_select(0, graph_of_edge)  # (edges,), the graph's first node
+    edges: list[Tensor] = []
+    for degree, index in graphs.neighbour_lists:
+        ptr, neighbours = gather_edges(degree, index, nodes, places)
+        edges += [ptr, neighbours.add_(first)]
+    moved = None
+    if graphs.kept_edge_features is not None:
+        moved = places, plan.shift[1].index_select(0, graph_of_edge)
+    return _assembled(
+        graphs,
+        dense(graphs.kept_x.index_select(0, nodes)),
+        nodes if graphs.task.level == "node" else plan.graph_ids,
+        Segments(plan.ptr, None, plan.num_nodes, longest=plan.longest, index=graph_of_node),
+        tuple(edges),
+        moved,
+    )
+
+
+def _assembled(
+    graphs: GraphSet,
+    x: Tensor,
+    items: Tensor,
+    segments: Segments,
+    edges: tuple[Tensor, ...],
+    moved: tuple[Tensor, Tensor] | None,
+) -> GraphBatch:
+    """Put the parts together.
+
+    Args:
+        graphs, x, segments: The set, and what was gathered of it.
+        items: The items to take the targets of.
+        edges: The CSR pair of the edges, and behind it that of the transpose if there is one.
+        moved: The places of the edges in the set, and what leads there from those in the batch;
+            only of a set with edge features.
+    """
+    edge_features, order = None, None
+    if moved is not None and graphs.kept_edge_features is not None:
+        places, shift = moved
+        edge_features = dense(graphs.kept_edge_features.index_select(0, places))
+        # The edges of a graph stand at the same places in either list, so that the shift
+        # that leads there and back is the same too.
+        order = graphs.transpose_order.index_select(0, places) - shift
+    return GraphBatch(
+        x=x,
+        y=graphs.y.index_select(0, items),
+        segments=segments,
+        adjacency=Adjacency(*edges, transpose_order=order, validate=False),
+        edge_features=edge_features,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +228,7 @@ class GatherTable:
         ids = torch.as_tensor(graph_ids)
         if ids.shape == (0,):
             ids = ids.long()  # an empty list makes a tensor of floats
-        if ids.dim() != 1 or ids.dtype not in _INTEGERS:
-            raise ValueError(
-                f"graph_ids is {ids.dtype} of shape {tuple(ids.shape)}, "
-                "expected a vector of integers, each the id of a graph"
-            )
+        check_integer_vector("graph_ids", ids)
         ids = ids.long()
         if self._table.device.type == "cpu":
             ids = ids.cpu()
@@ -135,6 +247,22 @@ class GatherTable:
         if wrong.shape[0]:
             expected = f"ids in 0 … {num_graphs - 1}" if num_graphs else "none: the set is empty"
             raise ValueError(f"graph_ids holds {int(wrong[0])}, expected {expected}") from None
+
+
+def dense(x: Tensor | OneHot) -> Tensor:
+    """Features as a matrix, however they are kept."""
+    return x.dense() if isinstance(x, OneHot) else x
+
+
+def gather_edges(
+    degree: Tensor, index: Tensor, nodes: Tensor, places: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The CSR pair of some nodes, its ids as they are: `(nodes + 1,)` and `(edges,)`, new.
+
+    `places` serves the transpose as well: a graph has as many edges by source as by target, so
+    that they begin at the same place.
+    """
+    return offsets_of(degree.index_select(0, nodes)), index.index_select(0, places)
 
 
 def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:

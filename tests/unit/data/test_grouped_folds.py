@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from graphnorms.data import GraphSet, SplitConfig, Task, random_graphs, split_items
-from graphnorms.data.grouping import deal, grouped_folds
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Reading
+from graphnorms.data.folds import deal, grouped_folds
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Reading
 
 
 def cycles(sizes: list[int], y: list[int]) -> GraphSet:

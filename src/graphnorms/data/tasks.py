@@ -1,29 +1,81 @@
-"""What is to be predicted: one policy for every reader."""
+"""What is to be learned from a set of graphs, and its targets: one policy for every reader."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graphnorms.data.features import as_float32
-from graphnorms.data.reading import Reading, TaskKind
-from graphnorms.data.task import Task
-from graphnorms.data.text import as_name
-from graphnorms.errors import DatasetError
+from graphnorms.data.feature_columns import as_float32
+from graphnorms.data.words import as_name
+from graphnorms.errors import DatasetError, unknown_name
 
+KINDS: Final = ("classification", "binary", "regression")
+LEVELS: Final = ("graph", "node")
+
+TaskKind = Literal["auto", "classification", "binary", "regression"]
 ClassOrder = Literal["ascending", "first appearance"]
 
 Array = NDArray[Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is predicted, for graphs or for nodes: the *items* of the task.
+
+    | kind | target of an item | results per item |
+    |---|---|---|
+    | `"classification"` | a class, `(items,)` int64 | a logit per class |
+    | `"binary"` | questions of yes or no, `(items, questions)` float32 | a logit per question |
+    | `"regression"` | numbers, `(items, numbers)` float32 or float64 | a number each |
+
+    A class is -1 where it is not known; an answer (1 for yes, 0 for no) or a number is NaN.
+
+    Args:
+        kind: One of the above.
+        level: `"graph"` or `"node"`.
+        targets: What the classes, questions or numbers are called.
+        unit: Unit of the numbers, if known.
+
+    Raises:
+        ValueError: A word is unknown, or there are no targets.
+    """
+
+    kind: str
+    level: str = "graph"
+    targets: tuple[str, ...]
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        for what, given, known in (("task", self.kind, KINDS), ("level", self.level, LEVELS)):
+            if given not in known:
+                raise unknown_name(what, given, known)
+        if not self.targets:
+            raise ValueError(f"a {self.kind} task has no targets, expected one or more")
+
+    @property
+    def outputs(self) -> int:
+        """Results of a model per item."""
+        return len(self.targets)
+
+    def __str__(self) -> str:
+        count = len(self.targets)
+        if self.kind == "classification":
+            return f"{self.level} classification, {count} classes"
+        if self.kind == "binary":
+            few = "yes or no" if count == 1 else f"{count} questions of yes or no"
+            return f"{self.level} classification, {few}"
+        number = "a number" if count == 1 else f"{count} numbers"
+        return f"{self.level} regression, {number}{f' in {self.unit}' if self.unit else ''}"
+
+
 def make_targets(
     kind: TaskKind,
     *,
-    name: str,
     y: Array,
     level: str,
     names: tuple[str, ...] = (),
@@ -47,7 +99,6 @@ def make_targets(
 
     Args:
         kind: One of the above.
-        name: The data set, for the messages.
         y: The targets as the file has them, numbers of any type or texts, `(items,)` or
             `(items, targets)`; NaN where one is missing.
         level: What the items are, `"graph"` or `"node"`.
@@ -58,29 +109,27 @@ def make_targets(
         notes: Takes what the user should be told of how `y` was read.
 
     Raises:
-        ValueError: The kind is unknown.
         DatasetError: The targets do not fit the kind or the names, are not finite, or could be
             read in several ways.
     """
-    Reading(task=kind)
     notes = [] if notes is None else notes
     if y.dtype.kind == "b":
         y = y.astype(np.int64)
     if not y.size:
-        raise DatasetError(f"data set {name!r}: y holds no targets")
+        raise DatasetError("y holds no targets")
     if kind == "auto":
-        kind = _choose(name, y, unknown)
+        kind = _choose(y, unknown)
         if kind == "classification" and unknown is None and _minus_one_beside_zero_and_one(y):
             notes.append("-1 is a class of its own; task binary takes it for a missing answer")
     if y.dtype.kind in "US" and kind != "classification":
-        raise DatasetError(f"data set {name!r}: y holds texts, which are classes, not {kind}")
+        raise DatasetError(f"y holds texts, which are classes, not {kind}")
     if kind == "classification":
-        column, known = _class_column(name, y, unknown)
-        values, targets = _classes(name, column, known, names, classes)
+        column, known = _class_column(y, unknown)
+        values, targets = _classes(column, known, names, classes)
         return torch.from_numpy(values), Task(kind=kind, level=level, targets=targets)
     numbers: Array = as_float32(
         y.reshape(len(y), -1),
-        lambda row: f"data set {name!r}: y of {level} {row}",
+        lambda row: f"y of {level} {row}",
         nan_allowed=True,
     )
     if kind == "binary":
@@ -90,7 +139,7 @@ def make_targets(
         if missing is not None and (numbers == missing).any():
             notes.append(f"{missing} says that an answer is missing")
             numbers[numbers == missing] = np.nan
-        numbers = _answers(name, numbers)
+        numbers = _answers(numbers)
     else:
         wide = y.astype(np.float64).reshape(numbers.shape)
         if not np.array_equal(numbers, wide, equal_nan=True):
@@ -98,8 +147,7 @@ def make_targets(
     width = numbers.shape[1]
     if names and len(names) != width:
         raise DatasetError(
-            f"data set {name!r}: {len(names)} names of targets, expected {width}, one for each "
-            "column of y"
+            f"{len(names)} names of targets, expected {width}, one for each column of y"
         )
     targets = names or tuple(f"target {column + 1}" for column in range(width))
     task = Task(
@@ -109,7 +157,7 @@ def make_targets(
     return torch.from_numpy(np.ascontiguousarray(numbers)), task
 
 
-def _choose(name: str, y: Array, unknown: int | None) -> TaskKind:
+def _choose(y: Array, unknown: int | None) -> TaskKind:
     if y.dtype.kind in "US":
         return "classification"
     several = y.ndim == 2 and y.shape[1] > 1
@@ -117,7 +165,7 @@ def _choose(name: str, y: Array, unknown: int | None) -> TaskKind:
         return "classification"
     if unknown is None and _minus_one_beside_zero_and_one(y):
         raise DatasetError(
-            f"data set {name!r}: y holds only -1, 0 and 1: ask for task binary, where -1 says that "
+            "y holds only -1, 0 and 1: ask for task binary, where -1 says that "
             "an answer is missing, or regression, where it is a number; where -1 means no and 0 "
             "that the answer is missing, give 0, 1 and NaN"
         )
@@ -135,12 +183,11 @@ def _minus_one_beside_zero_and_one(y: Array) -> bool:
     return all(found.any() for found in each) and bool((sum(each) + (y != y)).all())
 
 
-def _class_column(name: str, y: Array, unknown: int | None) -> tuple[Array, Array]:
+def _class_column(y: Array, unknown: int | None) -> tuple[Array, Array]:
     """The class of each item as in the file, and whether it is known, `(items,)` both."""
     if y.ndim == 2 and y.shape[1] != 1:
         raise DatasetError(
-            f"data set {name!r}: {y.shape[1]} targets each, expected one class; ask for task "
-            "binary or regression"
+            f"{y.shape[1]} targets each, expected one class; ask for task binary or regression"
         )
     y = y.reshape(-1)
     if y.dtype.kind in "US":
@@ -152,18 +199,17 @@ def _class_column(name: str, y: Array, unknown: int | None) -> tuple[Array, Arra
     wrong = column[~np.isfinite(column) | (column != np.rint(column))]
     if len(wrong):
         raise DatasetError(
-            f"data set {name!r}: y holds {wrong[0]:g}, expected classes, which are integers; ask "
-            "for task regression"
+            f"y holds {wrong[0]:g}, expected classes, which are integers; ask for task regression"
         )
     return column, known
 
 
 def _classes(
-    name: str, column: Array, known: Array, names: tuple[str, ...], order: ClassOrder
+    column: Array, known: Array, names: tuple[str, ...], order: ClassOrder
 ) -> tuple[Array, tuple[str, ...]]:
     """The number of each item's class, -1 where it is not known, and what classes are called."""
     if not known.any():
-        raise DatasetError(f"data set {name!r}: the class of no item is known")
+        raise DatasetError("the class of no item is known")
     if names and column.dtype.kind in "US":
         place = {text: number for number, text in enumerate(names)}
         column = np.array([place.get(_class_name(text), len(names)) for text in column])
@@ -171,7 +217,7 @@ def _classes(
         wrong = column[known & ((column < 0) | (column >= len(names)))]
         if len(wrong):
             raise DatasetError(
-                f"data set {name!r}: y holds class {wrong[0]}, expected 0 … {len(names) - 1}, for "
+                f"y holds class {wrong[0]}, expected 0 … {len(names) - 1}, for "
                 f"there are {len(names)} class_names, or -1"
             )
         return np.where(known, column, 0).astype(np.int64) - ~known, names
@@ -191,7 +237,7 @@ def _class_name(kind: Any) -> str:
     return as_name(kind) if isinstance(kind, str) else str(int(kind))
 
 
-def _answers(name: str, numbers: Array) -> Array:
+def _answers(numbers: Array) -> Array:
     values = np.unique(numbers[~np.isnan(numbers)])
     if np.isin(values, (0, 1)).all():
         return numbers
@@ -199,6 +245,6 @@ def _answers(name: str, numbers: Array) -> Array:
         return np.where(np.isnan(numbers), numbers, numbers == values[1]).astype(np.float32)
     other = values[(values != 0) & (values != 1)][0]
     raise DatasetError(
-        f"data set {name!r}: y holds {other:g}, expected answers: 0, 1 or NaN; ask for task "
+        f"y holds {other:g}, expected answers: 0, 1 or NaN; ask for task "
         "classification or regression"
     )

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from graphnorms.data.arrays import Arrays
-from graphnorms.data.columns import Integers
-from graphnorms.data.features import labels_or_attributes
+from graphnorms.data.feature_columns import Features, labels_or_attributes
 from graphnorms.data.graphset import GraphSet
+from graphnorms.data.integer_arrays import Integers, first_true
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Features, Reading, ReadOptions, TaskKind
-from graphnorms.data.splits import split_of_masks
-from graphnorms.data.task import KINDS, LEVELS
-from graphnorms.data.text import some
+from graphnorms.data.readers.gnn_benchmark import read_matrices
+from graphnorms.data.readers.npz_arrays import Arrays
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Reading, ReadOptions
+from graphnorms.data.tasks import KINDS, LEVELS, TaskKind
+from graphnorms.data.words import some
 from graphnorms.files import replacing
 
 
@@ -80,8 +80,10 @@ def read_npz(
     """  # noqa: E501
     reading = Reading(features=features, **options)
     with Arrays(Path(path)) as arrays:
-        raw, task = _matrices(arrays, reading) if "adj_indptr" in arrays else _raw(arrays, reading)
-        if reading.task == "auto":
+        if "adj_indptr" in arrays:
+            raw = read_matrices(arrays, reading)
+        else:
+            raw, task = _raw(arrays, reading)
             reading = replace(reading, task=task)
         graphs = replace(raw, name=name or raw.name, file=arrays.path).pack(reading)
         words = arrays.text("features")
@@ -89,7 +91,7 @@ def read_npz(
 
 
 def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
-    """The graphs of a file, and the task by the file's word."""
+    """The graphs of a file, and their task: as asked for, else by the file's word."""
     public = "node_labels" in arrays and "y" not in arrays
     x_name, y_name = ("node_features", "node_labels") if public else ("x", "y")
     labels, attributes, rows = _node_features(arrays, x_name, reading)
@@ -103,14 +105,14 @@ def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
         y = _targets(arrays, y_name)
         level = _level(arrays, y_name, len(y), ptr)
     class_names, target_names = arrays.texts("class_names"), arrays.texts("target_names")
-    split, split_name = (None, "") if reading.encoding else _split(arrays, len(y))
+    split, split_name = (None, "") if reading.encoding else arrays.split(len(y))
     smiles = arrays.texts("smiles")
     if smiles and len(smiles) != len(ptr) - 1:
         raise arrays.error("smiles", f"has {len(smiles)} entries, expected {len(ptr) - 1}")
     task: TaskKind = "classification" if class_names else "auto"
     if kind := arrays.text("task"):
         task = cast(TaskKind, arrays.one_of("task", kind, KINDS))
-    final = task if reading.task == "auto" else reading.task
+    task = task if reading.task == "auto" else reading.task
     raw = RawGraphs(
         name=arrays.text("name") or arrays.path.name.removesuffix(".npz"),
         ptr=ptr,
@@ -122,7 +124,7 @@ def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
         edge_labels=edge_labels,
         edge_attributes=edge_attributes,
         level=level,
-        target_names=class_names if final == "classification" else target_names,
+        target_names=class_names if task == "classification" else target_names,
         unit=arrays.text("unit"),
         unknown=-1 if class_names or level == "node" else None,
         split=split,
@@ -147,65 +149,6 @@ def _has_directions(arrays: Arrays) -> bool:
     pairs = np.unique(edges[edges[:, 0] != edges[:, 1]], axis=0)
     once = len(np.unique(np.sort(pairs, 1), axis=0))
     return once < len(pairs) < 2 * once
-
-
-def _matrices(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
-    """A graph in the layout of gnn-benchmark."""
-    row, column, nodes, width = _sparse(arrays, "adj")
-    if nodes != width:
-        raise arrays.error("adj_shape", f"is {nodes} × {width}, expected a square")
-    y = np.empty(nodes) if reading.encoding else arrays.numbers("labels", (1, 2))
-    if len(y) != nodes:
-        raise arrays.error("labels", f"has {len(y)} rows, expected {nodes}, one for each node")
-    keys = np.unique(np.concatenate((row * nodes + column, column * nodes + row)))
-    notes = ["edges made undirected"] if len(keys) > len(np.unique(row * nodes + column)) else []
-    attributes = None
-    if reading.needs("attributes") and "attr_matrix" in arrays:
-        attributes = arrays.numbers("attr_matrix", (2,))
-    elif reading.needs("attributes") and "attr_indptr" in arrays:
-        of_row, ones, rows, width = _sparse(arrays, "attr")
-        attributes = np.zeros((rows, width), dtype=np.float32)
-        attributes[of_row, ones] = 1
-    if attributes is not None and len(attributes) != nodes:
-        raise arrays.error("attr_shape", f"{len(attributes)} rows, expected {nodes}, as of adj")
-    split, split_name = _split(arrays, nodes)
-    raw = RawGraphs(
-        name=arrays.path.name.removesuffix(".npz"),
-        ptr=np.array([0, nodes]),
-        source=keys // nodes,
-        target=keys % nodes,
-        y=y,
-        attributes=attributes,
-        level="node",
-        unknown=-1,
-        split=split,
-        split_name=split_name,
-        loops=False,
-        notes=tuple(notes),
-    )
-    return raw, "auto"
-
-
-def _sparse(arrays: Arrays, name: str) -> tuple[Integers, Integers, int, int]:
-    """The entries of a CSR matrix that are not 0, `(entries,)` rows and columns, and its shape."""
-    ptr = arrays.integers(f"{name}_indptr", (1,))
-    columns = arrays.integers(f"{name}_indices", (1,))
-    shape = arrays.integers(f"{name}_shape", (1,))
-    if len(shape) != 2 or shape.min() < 1:
-        raise arrays.error(f"{name}_shape", f"is {shape.tolist()}, expected two sizes")
-    height, width = shape.tolist()
-    if len(ptr) != height + 1:
-        raise arrays.error(f"{name}_indptr", f"has {len(ptr)} entries, expected {height + 1}")
-    arrays.check_offsets(f"{name}_indptr", ptr, len(columns), f"entries of {name}_indices")
-    arrays.check_range(f"{name}_indices", columns, width, f"{name}_shape")
-    arrays.check_stated(f"{name}_shape", width, [f"{name}_indices", f"{name}_indptr"])
-    rows = np.repeat(np.arange(height), np.diff(ptr))
-    if f"{name}_data" in arrays:
-        data = arrays.numbers(f"{name}_data", (1,))
-        if len(data) != len(columns):
-            raise arrays.error(f"{name}_data", f"has {len(data)} entries, expected {len(columns)}")
-        rows, columns = rows[data != 0], columns[data != 0]
-    return rows, columns, height, width
 
 
 def save_npz(graphs: GraphSet, path: str | os.PathLike[str]) -> None:
@@ -269,41 +212,41 @@ def _node_features(
     arrays: Arrays, name: str, reading: Reading
 ) -> tuple[Any, NDArray[Any] | None, int | None]:
     """Labels and attributes of the nodes, and how many nodes they tell of, where they are there."""
-    if not reading.needs("labels") and not reading.needs("attributes") and "node_ptr" in arrays:
+    if not reading.needs("labels", "attributes") and "node_ptr" in arrays:
         return None, None, None
     if name in arrays:
-        values = _columns(arrays, name, None)
-        return *_kinds(values, reading.features), values.shape[0]
+        values = _columns(arrays, name)
+        return *labels_or_attributes(values, reading.features), values.shape[0]
     if "x_ptr" not in arrays:
         return None, None, None
-    ptr, columns = arrays.integers("x_ptr", (1,)), arrays.integers("x_ind", (1,))
-    width, rows = arrays.scalar("x_dim"), max(0, len(ptr) - 1)
-    arrays.check_offsets("x_ptr", ptr, len(columns), "entries of x_ind")
-    arrays.check_range("x_ind", columns, width, "x_dim")
+    width = arrays.scalar("x_dim")
+    of_row, columns, rows = arrays.entries("x_ptr", "x_ind", "x_dim", width)
     arrays.check_stated("x_dim", rows * width, ["x_ptr", "x_ind"])
     x = np.zeros((rows, width), dtype=np.float32)
-    x[np.repeat(np.arange(rows), np.diff(ptr)), columns] = 1
+    x[of_row, columns] = 1
     return None, x, rows
 
 
-def _kinds(values: NDArray[Any] | OneHot, policy: str) -> tuple[Any, NDArray[Any] | None]:
-    """Labels and attributes."""
-    return (values, None) if isinstance(values, OneHot) else labels_or_attributes(values, policy)
+def _columns(
+    arrays: Arrays, name: str, edges: int | None = None, again: Integers | None = None
+) -> NDArray[Any] | OneHot:
+    """Node or edge features, of one column or several, encoded if they say their width.
 
-
-def _columns(arrays: Arrays, name: str, rows: int | None) -> NDArray[Any] | OneHot:
-    """Node or edge features, of one column or several, encoded if they say their width."""
+    There must be as many rows as edges, if those are given; the rows `again` follow once more.
+    """
     values = arrays.numbers(name, dimensions=(1, 2))
     values = values[:, None] if values.ndim == 1 else values
-    if rows is not None and len(values) != rows:
-        raise arrays.error(name, f"{len(values)} rows, expected {rows}, one for each edge")
-    if f"{name}_width" not in arrays:
-        return values
-    width = arrays.scalar(f"{name}_width")
-    values = arrays.integers(name, (1, 2)).reshape(values.shape)
-    arrays.check_range(name, values, width, f"{name}_width")
-    arrays.check_stated(f"{name}_width", width, [name])
-    return OneHot.from_columns(torch.from_numpy(values), width)
+    if edges is not None and len(values) != edges:
+        raise arrays.error(name, f"{len(values)} rows, expected {edges}, one for each edge")
+    encoded = f"{name}_width" in arrays
+    if encoded:
+        width = arrays.scalar(f"{name}_width")
+        values = arrays.integers(name, (1, 2)).reshape(values.shape)
+        arrays.check_range(name, values, width, f"{name}_width")
+        arrays.check_stated(f"{name}_width", width, [name])
+    if again is not None:
+        values = np.concatenate((values, values[again]))
+    return OneHot.from_columns(torch.from_numpy(values), width) if encoded else values
 
 
 def _node_ptr(arrays: Arrays, x_name: str, rows: int | None) -> Integers:
@@ -347,9 +290,7 @@ def _edges(
         )
     graph = np.repeat(np.arange(len(ptr) - 1), np.diff(edge_ptr))  # (edges,)
     sizes = np.diff(ptr)[graph]
-    outside = np.flatnonzero(((edges < 0) | (edges >= sizes)).any(0))
-    if len(outside):
-        at = int(outside[0])
+    if (at := first_true(np.asarray(((edges < 0) | (edges >= sizes)).any(0)))) is not None:
         raise arrays.error(
             "edge_index",
             f"edge {at} goes from {edges[0, at]} to {edges[1, at]}, but its graph {graph[at]} "
@@ -359,11 +300,12 @@ def _edges(
     return source, target, *_edge_features(arrays, edges.shape[1], reading)
 
 
-def _edge_features(arrays: Arrays, edges: int, reading: Reading) -> tuple[Any, NDArray[Any] | None]:
-    wanted = [reading.needs(kind, of_edges=True) for kind in ("labels", "attributes")]
-    if "edge_attr" not in arrays or not any(wanted):
+def _edge_features(
+    arrays: Arrays, edges: int, reading: Reading, again: Integers | None = None
+) -> tuple[Any, NDArray[Any] | None]:
+    if "edge_attr" not in arrays or not reading.needs("labels", "attributes", of_edges=True):
         return None, None
-    return _kinds(_columns(arrays, "edge_attr", edges), reading.edge_features)
+    return labels_or_attributes(_columns(arrays, "edge_attr", edges, again), reading.edge_features)
 
 
 def _pairs(
@@ -377,15 +319,8 @@ def _pairs(
     arrays.check_range("edges", edges, int(ptr[-1]), "the number of nodes")
     # A loop is its own way back.
     again = np.flatnonzero((edges[:, 0] != edges[:, 1]) & (not one_way))
-    both = np.concatenate((edges, edges[again, ::-1]))
-    labels, attributes = _edge_features(arrays, len(edges), reading)
-    rows = np.concatenate((np.arange(len(edges)), again))
-    if isinstance(labels, OneHot):
-        labels = labels.index_select(0, torch.from_numpy(rows))
-    elif labels is not None:
-        labels = labels[rows]
-    attributes = None if attributes is None else attributes[rows]
-    return both[:, 0].copy(), both[:, 1].copy(), labels, attributes
+    source, target = np.concatenate((edges, edges[again, ::-1])).T.copy()
+    return source, target, *_edge_features(arrays, len(edges), reading, again)
 
 
 def _level(arrays: Arrays, name: str, items: int, ptr: Integers) -> str:
@@ -405,43 +340,3 @@ def _level(arrays: Arrays, name: str, items: int, ptr: Integers) -> str:
             name, f"has {items} rows, expected {counts[level]}, one for each {level}"
         )
     return level
-
-
-def _split(arrays: Arrays, items: int) -> tuple[NDArray[np.int8] | None, str]:
-    names = [name for name in arrays if name.endswith("_split")]
-    if "split" in arrays:
-        names = ["split"]
-    masks = [_mask_name(arrays, part) for part in ("train", "val", "test")]
-    if not names and None not in masks:
-        return split_of_masks(
-            *(_mask(arrays, name, items) for name in masks if name), where=str(arrays.path)
-        ), ""
-    if not names:
-        return None, ""
-    if len(names) > 1:
-        raise arrays.error(names[1], f"a second split beside {names[0]}; expected one at most")
-    name = names[0]
-    by = arrays.text("split_name") or name.removesuffix("split").rstrip("_")
-    split = arrays.integers(name, (1, 2))
-    if len(split) != items or (split.ndim == 2 and not split.shape[1]):
-        raise arrays.error(name, f"has shape {split.shape}, expected {items} rows, as y has")
-    wrong = split[(split < -1) | (split > 2)]
-    if len(wrong):
-        raise arrays.error(
-            name,
-            f"holds {wrong[0]}, expected 0 (training), 1 (validation), 2 (test) or -1 (unused)",
-        )
-    return split.astype(np.int8), by
-
-
-def _mask_name(arrays: Arrays, part: str) -> str | None:
-    return next((name for name in (f"{part}_mask", f"{part}_masks") if name in arrays), None)
-
-
-def _mask(arrays: Arrays, name: str, items: int) -> NDArray[Any]:
-    """A mask of the items, `(items, splits)`; `…_masks` of public files are the other way round."""
-    mask: NDArray[Any] = arrays.integers(name, (1, 2)) != 0
-    mask = mask[:, None] if mask.ndim == 1 else mask.T if name.endswith("s") else mask
-    if len(mask) != items:
-        raise arrays.error(name, f"is of {len(mask)} items, expected {items}, as y has")
-    return mask

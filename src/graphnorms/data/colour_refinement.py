@@ -19,17 +19,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graphnorms.data.gather import consecutive
+from graphnorms.data.batch import consecutive
+from graphnorms.data.integer_arrays import Integers, offsets, run_starts
 from graphnorms.data.onehot import OneHot
 
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet
 
 Hashes = NDArray[np.uint64]
-Integers = NDArray[np.int64]
 
 _ROUND = 20_000  # what a round of refinement takes at least, in edges and nodes visited
-_ODD, OWN, _OUT = (
+_PEELED = 1000  # how often leaves are taken off, at most
+_ODD, OWN, OUT = (
     np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA24BAED4963EE407)
 )
 
@@ -141,7 +142,7 @@ class Packed:
         source = self.source[places] + shift
         return Packed(ptr, edge_ptr, source, self.x[nodes], kind, self.directed), nodes
 
-    def without_trees(self, colour: Hashes, most: int = 1000) -> Packed:
+    def without_trees(self, colour: Hashes) -> Packed:
         """What is left when leaves are taken off again and again; features are colours then.
 
         Stable colours say all of the trees that hang on a node, and of components that are trees:
@@ -149,7 +150,6 @@ class Packed:
 
         Args:
             colour: The stable colours, `(nodes,)`.
-            most: How often, at most.
         """
         degree = np.diff(self.edge_ptr) - np.bincount(
             self.target[self.source == self.target], minlength=len(self.x)
@@ -160,7 +160,7 @@ class Packed:
             )
         left = np.ones(len(self.x), dtype=bool)
         leaves = np.flatnonzero(degree <= 1)
-        for _ in range(most):
+        for _ in range(_PEELED):
             if not len(leaves):
                 break
             left[leaves] = False
@@ -191,7 +191,7 @@ class Packed:
         work.spend(int(self.work.sum()))
         into, out_of = self.sums(mix(colour))
         if out_of is not None:
-            into = into + _OUT * mix(out_of)
+            into = into + OUT * mix(out_of)
         return mix(colour * _ODD + into)
 
     def refined(self, colour: Hashes, work: Work) -> Hashes:
@@ -232,9 +232,7 @@ class Packed:
         bits = np.uint64(max(1, len(self).bit_length()))
         above = np.uint64(64) - bits
         keys = np.sort((self.graph.astype(np.uint64) << above) | (mix(colour) >> bits))
-        new = np.ones(len(keys), dtype=bool)
-        new[1:] = keys[1:] != keys[:-1]
-        return np.bincount((keys[new] >> above).astype(np.int64), minlength=len(self))
+        return np.bincount((keys[run_starts(keys)] >> above).astype(np.int64), minlength=len(self))
 
     def certificates(self, colour: Hashes) -> list[bytes]:
         """A digest of all that each graph holds, in the order of its nodes' colours, each its own.
@@ -280,11 +278,6 @@ def mix(values: Hashes) -> Hashes:
     values *= np.uint64(0x94D049BB133111EB)
     values ^= values >> np.uint64(31)
     return values
-
-
-def offsets(counts: NDArray[np.int64] | NDArray[np.bool_]) -> Integers:
-    """Where runs of so many begin, and where the last one ends."""
-    return np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)))
 
 
 def runs(ptr: Integers, ids: Integers) -> tuple[Integers, Integers]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.text import count
+from graphnorms.data.words import count
 
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet
@@ -52,13 +52,22 @@ def check_graph_set(graphs: GraphSet) -> None:
         _check_rows("edge_features", edge_features.shape[0], graphs.num_edges, "edges")
     if (split := graphs.split) is not None:
         check_tensor("split", split, torch.int8, 2 if split.dim() == 2 else 1)
-        _check_rows("split", split.shape[0], graphs.num_items, "items")
-        wrong = split[(split < -1) | (split > 2)]
-        if wrong.shape[0]:
-            raise ValueError(
-                f"split holds {int(wrong[0])}, expected 0 (training), 1 (validation), 2 (test) "
-                "or -1 (unused)"
-            )
+        check_split(split, graphs.num_items)
+
+
+def check_split(split: Tensor, items: int) -> None:
+    """Raise the error for a split, `(items,)` or `(items, splits)`, that does not fit the items."""
+    if split.dim() not in (1, 2) or (split.dim() == 2 and not split.shape[1]):
+        raise ValueError(
+            f"split is of shape {tuple(split.shape)}, expected ({items},) or ({items}, splits)"
+        )
+    _check_rows("split", split.shape[0], items, "items")
+    wrong = split[(split < -1) | (split > 2)]
+    if wrong.shape[0]:
+        raise ValueError(
+            f"split holds {int(wrong[0])}, expected 0 (training), 1 (validation), 2 (test) "
+            "or -1 (unused)"
+        )
 
 
 def _check_targets(graphs: GraphSet) -> None:
@@ -144,15 +153,19 @@ def check_offsets(
             f"{name} has {ptr.shape[0]} entries, expected {rows + 1}: "
             f"one more than there are {rows_noun}"
         )
+    if fault := offsets_fault(ptr, end, end_noun):
+        raise ValueError(f"{name} {fault}")
+
+
+def offsets_fault(ptr: Tensor, end: int, noun: str) -> str:
+    """Say why offsets do not ascend from 0 to the number of some things; empty if they do."""
     if int(ptr[0]) != 0 or int(ptr[-1]) != end:
-        raise ValueError(
-            f"{name} goes from {int(ptr[0])} to {int(ptr[-1])}, expected from 0 to {end}, "
-            f"the number of {end_noun}"
+        return (
+            f"goes from {int(ptr[0])} to {int(ptr[-1])}, expected offsets from 0 to {end}, "
+            f"the number of {noun}"
         )
     falls = (ptr.diff() < 0).nonzero()  # (falls, 1)
-    if falls.shape[0]:
-        at = int(falls[0, 0])
-        raise ValueError(
-            f"{name} does not ascend: {int(ptr[at])} is followed by {int(ptr[at + 1])} "
-            f"at position {at + 1}"
-        )
+    if not falls.shape[0]:
+        return ""
+    at = int(falls[0, 0])
+    return f"does not ascend: {int(ptr[at])} is followed by {int(ptr[at + 1])} at position {at + 1}"

@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from graphnorms.data.features import labels_or_attributes
+from graphnorms.data.feature_columns import Features, labels_or_attributes
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Features, Reading, ReadOptions
-from graphnorms.data.splits import split_of_masks
-from graphnorms.data.text import count, some
+from graphnorms.data.integer_arrays import offsets
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Reading, ReadOptions
+from graphnorms.data.splits import MASKS, split_of_masks
+from graphnorms.data.words import count, some
 from graphnorms.errors import DatasetError
-
-_MASKS = ("train_mask", "val_mask", "test_mask")
 
 
 def from_pyg(
@@ -76,14 +75,12 @@ def from_pyg(
         where = f"{name}, graph {position}"
         size = _num_nodes(where, item)
         x = None
-        if reading.needs("labels") or reading.needs("attributes"):
+        if reading.needs("labels", "attributes"):
             x = _columns(where, "x", "nodes", getattr(item, "x", None))
         edge_index = _edges(where, item, size)
         edges.append(edge_index + offset)
         rows.append(x)
-        wanted = reading.needs("labels", of_edges=True) or reading.needs(
-            "attributes", of_edges=True
-        )
+        wanted = reading.needs("labels", "attributes", of_edges=True)
         edge_rows.append(_edge_features(where, item, edge_index.shape[1]) if wanted else None)
         sizes.append(size)
         offset += size
@@ -97,7 +94,7 @@ def from_pyg(
     )
     return RawGraphs(
         name=name,
-        ptr=np.concatenate(([0], np.cumsum(sizes, dtype=np.int64))),
+        ptr=offsets(np.array(sizes)),
         source=source,
         target=target,
         y=y,
@@ -107,7 +104,7 @@ def from_pyg(
         edge_attributes=edge_attributes,
         level=level,
         unknown=-1 if level == "node" else None,
-        split=None if parts is None else _split(name, parts, len(y)),
+        split=None if parts is None else torch.as_tensor(parts).cpu().numpy(),
         split_name=split_name,
         smiles=_smiles(items),
         notes=tuple(notes),
@@ -264,35 +261,15 @@ def _as_array(where: str, y: Any) -> NDArray[Any]:
 
 def _masks(name: str, items: list[Any], sizes: list[int]) -> NDArray[np.int8] | None:
     """The part of each node by the masks of the graphs, if all have them."""
-    if any(getattr(item, mask, None) is None for item in items for mask in _MASKS):
+    if any(getattr(item, mask, None) is None for item in items for mask in MASKS):
         return None
     parts = []
     for position, (item, size) in enumerate(zip(items, sizes, strict=True)):
-        where, masks = f"{name}, graph {position}", []
-        for mask_name in _MASKS:
-            mask = torch.as_tensor(getattr(item, mask_name)).cpu().bool()
-            mask = mask[:, None] if mask.dim() == 1 else mask
-            if mask.dim() != 2 or mask.shape[0] != size:
-                raise DatasetError(
-                    f"{where}: {mask_name} has shape {tuple(mask.shape)}, expected ({size},), or "
-                    f"({size}, splits)"
-                )
-            masks.append(mask.numpy())
-        parts.append(split_of_masks(*masks, where=where))
+        masks = [torch.as_tensor(getattr(item, mask)).cpu().bool().numpy() for mask in MASKS]
+        parts.append(split_of_masks(masks, size, where=f"{name}, graph {position}"))
     if len({part.shape[1:] for part in parts}) > 1:
         raise DatasetError(f"{name}: the masks of the graphs are of different numbers of splits")
     return np.concatenate(parts)
-
-
-def _split(name: str, split: Any, items: int) -> NDArray[np.int8]:
-    values = torch.as_tensor(split).cpu()
-    fits = values.dim() in (1, 2) and values.shape[0] == items and values.numel() >= items
-    if not fits or not ((values >= -1) & (values <= 2)).all():
-        raise DatasetError(
-            f"{name}: split is of shape {tuple(values.shape)}, expected ({items},): 0 (training), "
-            "1 (validation), 2 (test) or -1 (unused) for each item"
-        )
-    return values.to(torch.int8).numpy()
 
 
 def _stack(name: str, attribute: str, rows: list[Tensor | None]) -> NDArray[Any] | None:

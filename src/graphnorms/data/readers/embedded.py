@@ -7,10 +7,12 @@ from typing import Unpack
 
 import numpy as np
 
+from graphnorms.data.feature_columns import Features
 from graphnorms.data.graphset import GraphSet
-from graphnorms.data.npz import read_npz
-from graphnorms.data.raw import RawGraphs
-from graphnorms.data.reading import Features, Reading, ReadOptions
+from graphnorms.data.integer_arrays import offsets
+from graphnorms.data.readers.npz import read_npz
+from graphnorms.data.readers.raw_graphs import RawGraphs
+from graphnorms.data.readers.read_options import Reading, ReadOptions
 from graphnorms.errors import unknown_name
 
 _NAMES = ("MUTAG", "nci5k")
@@ -60,7 +62,7 @@ def read_embedded(
             return read_npz(path, name, features, **options)
         with np.load(path, allow_pickle=False) as stored:
             arrays = {key: stored[key].astype(np.int64) for key in stored.files}
-    ptr = np.concatenate(([0], np.cumsum(arrays["node_counts"])))  # (graphs + 1,)
+    ptr = offsets(arrays["node_counts"])  # (graphs + 1,)
     bonds = arrays["bonds"] + np.repeat(ptr[:-1], arrays["bond_counts"])  # (2, bonds)
     return RawGraphs(
         name=name,

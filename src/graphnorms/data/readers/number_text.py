@@ -6,7 +6,7 @@ import gzip
 import math
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphnorms.errors import DatasetError, printable
-
-Integers = NDArray[np.int64]
+from graphnorms.data.integer_arrays import Integers, first_true
+from graphnorms.data.words import count
+from graphnorms.errors import DatasetError
 
 # Every integer below is a float64 that no other one is rounded to, so that a file may mix both.
 _EXACT = 2**53
@@ -99,9 +99,9 @@ class NumberFile:
             DatasetError: A row has another number of numbers, or one is not an integer.
         """
         width = columns if columns is not None else int(self.length[0]) if self.rows else 0
-        wrong = np.flatnonzero((self.counts != width) & (self.counts > 0))
-        if len(wrong):
-            row = int(np.count_nonzero(self.counts[: wrong[0]]))
+        wrong = (self.counts != width) & (self.counts > 0)
+        if (line := first_true(wrong)) is not None:
+            row = int(np.count_nonzero(self.counts[:line]))
             raise self.error(
                 row, f"{count(int(self.length[row]), 'number')}, expected {width}: {what}"
             )
@@ -191,20 +191,3 @@ def _pieces(path: Path) -> Iterator[bytes]:
         raise DatasetError(f"{path}: damaged gzip file: {error}") from None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def count(number: int, noun: str, plural: str = "") -> str:
-    """Write a number with its noun in the right number: `1 line`, `2 lines`."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
-def some(items: Iterable[object], few: int = 8) -> str:
-    """List the first few of some items, and how many more there are."""
-    texts = [str(item) for item in items]
-    more = [f"{len(texts) - few} more"] if len(texts) > few else []
-    return ", ".join(texts[:few] + more)
-
-
-def as_name(text: str) -> str:
-    """Write a text that a file calls something by in one line, which steers no terminal."""
-    return printable(" ".join(text.split()))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, TypedDict, get_args
 
-from graphnorms.data.columns import Encoding
+from graphnorms.data.feature_columns import EdgeFeatures, Encoding, Features
 from graphnorms.data.scaffolds import ScaffoldSplit
+from graphnorms.data.tasks import TaskKind
 from graphnorms.errors import unknown_name
-
-Features = Literal["auto", "labels", "attributes", "degree", "constant"]
-EdgeFeatures = Literal["auto", "labels", "attributes", "none"]
-TaskKind = Literal["auto", "classification", "binary", "regression"]
 
 
 class ReadOptions(TypedDict, total=False):
@@ -83,12 +80,16 @@ class Reading:
         if self.split_by:
             ScaffoldSplit.named(self.split_by)
 
-    def needs(self, kind: str, *, of_edges: bool = False) -> bool:
-        """Whether the `"labels"` or `"attributes"` of the nodes, or of the edges, may be used.
+    def needs(self, *kinds: str, of_edges: bool = False) -> bool:
+        """Whether `"labels"` or `"attributes"` of the nodes, or of the edges, may be used.
 
         What is not needed is not read, and may be malformed.
+
+        Args:
+            kinds: One of them or both; of both, whether one is.
+            of_edges: Whether those of the edges are meant.
         """
         if self.encoding is not None and self.encoding.nodes is not None:
             columns = self.encoding.edges if of_edges else self.encoding.nodes
-            return columns is not None and kind in columns.needs
-        return (self.edge_features if of_edges else self.features) in ("auto", kind)
+            return columns is not None and not {*kinds}.isdisjoint(columns.needs)
+        return (self.edge_features if of_edges else self.features) in ("auto", *kinds)

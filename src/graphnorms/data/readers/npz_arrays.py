@@ -7,18 +7,19 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
+import torch
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from graphnorms.data.guess import what_it_seems
-from graphnorms.data.text import as_name
+from graphnorms.data.graphset_checks import offsets_fault
+from graphnorms.data.integer_arrays import Integers
+from graphnorms.data.readers.file_kind import what_it_seems
+from graphnorms.data.splits import MASKS, split_of_masks
+from graphnorms.data.words import as_name, count
 from graphnorms.errors import DatasetError, one_line, unknown_name
-
-Integers = NDArray[np.int64]
 
 # Deflate makes a byte of 1032 at best; what a file states beyond that it cannot hold.
 _DEFLATED = 1032
@@ -62,12 +63,7 @@ class Arrays:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._zip.close()
 
     def __contains__(self, name: str) -> bool:
@@ -158,21 +154,18 @@ class Arrays:
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Take a list of texts; empty if the file has none."""
-        if name not in self:
-            return ()
-        array = self[name]
-        if array.dtype.kind != "U" or array.ndim != 1:
-            raise self.error(name, f"is {array.dtype} of shape {array.shape}, expected texts")
-        return tuple(map(as_name, array.tolist()))
+        return tuple(map(as_name, self._words(name, 1).tolist())) if name in self else ()
 
     def text(self, name: str) -> str:
         """Take a text; empty if the file has none."""
-        if name not in self:
-            return ""
+        return as_name(str(self._words(name, 0))) if name in self else ""
+
+    def _words(self, name: str, dimensions: int) -> NDArray[Any]:
         array = self[name]
-        if array.dtype.kind != "U" or array.ndim != 0:
-            raise self.error(name, f"is {array.dtype} of shape {array.shape}, expected a text")
-        return as_name(str(array))
+        if array.dtype.kind != "U" or array.ndim != dimensions:
+            what = "texts" if dimensions else "a text"
+            raise self.error(name, f"is {array.dtype} of shape {array.shape}, expected {what}")
+        return array
 
     def one_of(self, name: str, text: str, known: tuple[str, ...]) -> str:
         """Return a text that has to be one of some."""
@@ -182,20 +175,52 @@ class Arrays:
 
     def check_offsets(self, name: str, ptr: Integers, end: int | None, noun: str) -> None:
         """Raise the error for offsets that do not ascend from 0 to `end`, where that is known."""
-        last = int(ptr[-1]) if len(ptr) else None
-        if len(ptr) < 2 or ptr[0] != 0 or (end is not None and last != end):
-            given = f"{len(ptr)} entries" if len(ptr) < 2 else f"goes from {ptr[0]} to {last}"
-            goal = f"0 to {end}, the number of {noun}" if end is not None else "0 on"
-            raise self.error(name, f"{given}, expected offsets from {goal}")
-        falls = np.flatnonzero(np.diff(ptr) < 0)
-        if len(falls):
-            at = int(falls[0])
-            raise self.error(
-                name, f"does not ascend: {ptr[at]} is followed by {ptr[at + 1]} at {at + 1}"
-            )
+        fault = f"{count(len(ptr), 'entry', 'entries')}, expected offsets from 0 on"
+        if len(ptr) > 1:
+            fault = offsets_fault(torch.from_numpy(ptr), int(ptr[-1]) if end is None else end, noun)
+        if fault:
+            raise self.error(name, fault)
 
     def check_range(self, name: str, values: Integers, below: int, what: str) -> None:
         """Raise the error for integers outside 0 … below - 1."""
         wrong = values[(values < 0) | (values >= below)]
         if wrong.size:
             raise self.error(name, f"holds {wrong[0]}, expected 0 … {below - 1} by {what}")
+
+    def entries(
+        self, ptr: str, index: str, size: str, width: int
+    ) -> tuple[Integers, Integers, int]:
+        """Row and column of each entry of a CSR matrix, `(entries,)`, and the number of its rows.
+
+        Args:
+            ptr, index, size: The arrays of the offsets, of the columns, and of what states the
+                width.
+            width: That.
+        """
+        offsets, columns = self.integers(ptr, (1,)), self.integers(index, (1,))
+        self.check_offsets(ptr, offsets, len(columns), f"entries of {index}")
+        self.check_range(index, columns, width, size)
+        height = len(offsets) - 1
+        return np.repeat(np.arange(height), np.diff(offsets)), columns, height
+
+    def split(self, items: int) -> tuple[NDArray[Any] | None, str]:
+        """Take the part of each item, by an array or by masks, and what made the split.
+
+        There may be none. `…_masks` of public files have a row for each split.
+        """
+        names = ["split"] if "split" in self else [n for n in self if n.endswith("_split")]
+        masks = [next((each for each in (name, f"{name}s") if each in self), "") for name in MASKS]
+        if not names and all(masks):
+            given = [self.integers(name, (1, 2)) for name in masks]
+            given = [
+                mask.T if name.endswith("s") else mask
+                for name, mask in zip(masks, given, strict=True)
+            ]
+            return split_of_masks(given, items, where=str(self.path)), ""
+        if not names:
+            return None, ""
+        if len(names) > 1:
+            raise self.error(names[1], f"a second split beside {names[0]}; expected one at most")
+        name = names[0]
+        by = self.text("split_name") or name.removesuffix("split").rstrip("_")
+        return self.integers(name, (1, 2)), by

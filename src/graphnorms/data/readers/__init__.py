@@ -1,0 +1,1 @@
+"""What reads files and other objects as `RawGraphs`, and packs them."""
