@@ -85,7 +85,7 @@ class Segments:
             ValueError: `ptr` is not a vector of integers, does not begin at 0, does not ascend,
                 or does not end at `num_rows`.
         """
-        _check_integer_vector("ptr", ptr)
+        check_integer_vector("ptr", ptr)
         if ptr.shape[0] == 0:
             raise ValueError("ptr is empty, expected segments + 1 offsets beginning with 0")
         ptr = ptr.to(torch.int64, copy=True)  # what is written to it later does not change it here
@@ -101,11 +101,11 @@ class Segments:
         Raises:
             ValueError: `counts` is not a vector of integers, or one is negative.
         """
-        _check_integer_vector("counts", counts)
+        check_integer_vector("counts", counts)
         counts = counts.to(torch.int64)
         if counts.shape[0] and not is_traced() and int(counts.min()) < 0:
             raise ValueError(f"counts has {int(counts.min())}, expected no negative number")
-        return cls.from_ptr(_offsets_of(counts), validate=False)
+        return cls.from_ptr(offsets_of(counts), validate=False)
 
     @classmethod
     def from_batch(
@@ -136,7 +136,7 @@ class Segments:
             ValueError: `batch` is not a vector of integers, or an id is negative or not below
                 `num_segments`.
         """
-        _check_integer_vector(names[0], batch)
+        check_integer_vector(names[0], batch)
         num_segments = _check_size(names[1], num_segments)
         if is_traced() or is_batched(batch):
             return _from_batch_without_reading(cls, batch, num_segments, bool(sorted), names)
@@ -153,7 +153,7 @@ class Segments:
         counts = torch.bincount(index, minlength=num_segments)
         if index is batch:
             index = batch.clone()  # what is written to the vector later does not change it here
-        segments = cls(_offsets_of(counts), order, batch.shape[0], index=index)
+        segments = cls(offsets_of(counts), order, batch.shape[0], index=index)
         segments._counts = counts
         return segments
 
@@ -301,7 +301,7 @@ def _from_batch_without_reading(
     return cls(ptr, order, batch.shape[0], index=index)
 
 
-def _offsets_of(counts: Tensor) -> Tensor:
+def offsets_of(counts: Tensor) -> Tensor:
     """Where segments of so many rows begin, and the last one ends."""
     ptr = counts.new_zeros(counts.shape[0] + 1)
     torch.cumsum(counts, 0, out=ptr[1:])
@@ -480,7 +480,7 @@ def described(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def _check_integer_vector(name: str, vector: Tensor) -> None:
+def check_integer_vector(name: str, vector: Tensor) -> None:
     """Refuse what is not a vector of integers."""
     if not isinstance(vector, Tensor) or vector.dim() != 1 or vector.dtype not in INTEGERS:
         raise ValueError(f"{name} is {described(vector)}, expected a vector of integers")

@@ -12,9 +12,7 @@ from torch import Tensor
 from graphnorms.adjacency import Adjacency
 from graphnorms.data.onehot import OneHot
 from graphnorms.kernels.cpu import extension, gather
-from graphnorms.segments import Segments
-from graphnorms.segments.checks import check_integer_vector
-from graphnorms.segments.order import offsets_of
+from graphnorms.segments import Segments, check_integer_vector, offsets_of
 
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet
