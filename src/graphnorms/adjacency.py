@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.segments import INTEGERS, check_offsets, offsets_in
-from graphnorms.tracing import is_traced, is_watched
+from graphnorms.tracing import assert_async, is_traced, is_watched
 
 
 class Adjacency:
@@ -120,7 +120,7 @@ class Adjacency:
         differs = unsorted = True  # in a traced graph, where nothing can be read
         if is_traced():
             inside = ((edge_index >= 0) & (edge_index < num_nodes)).all()
-            torch._assert_async(inside, f"edge_index holds an id outside 0 … {num_nodes} - 1")
+            assert_async(inside, f"edge_index holds an id outside 0 … {num_nodes} - 1")
         elif source.shape[0]:
             moved = order != torch.arange(order.shape[0], device=order.device)
             # One read-back for all four answers.

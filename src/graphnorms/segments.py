@@ -297,7 +297,7 @@ def _from_batch_without_reading(
     if _must_be_simple(batch):
         return cls(ptr, order, batch.shape[0], index=index)
     in_range = ((index >= 0) & (index < num_segments)).all()
-    torch._assert_async(in_range, f"{vector} has an id outside 0 … {size} - 1")
+    tracing.assert_async(in_range, f"{vector} has an id outside 0 … {size} - 1")
     return cls(ptr, order, batch.shape[0], index=index)
 
 
@@ -418,7 +418,7 @@ class Snapshot:
         self, vector: Tensor, forget: Callable[[weakref.ref[Tensor]], None] | None = None
     ) -> None:
         self.vector = weakref.ref(vector, forget)
-        self.version = vector._version
+        self.version = tracing.version_of(vector)
         self.content = vector.detach().clone() if vector.is_cpu else None
         self.size = vector.nbytes
         comparable = self.content is not None and vector.is_contiguous()
@@ -426,7 +426,7 @@ class Snapshot:
 
     def matches(self, vector: Tensor) -> bool:
         """Whether a vector is this one and has not changed."""
-        if self.version != vector._version or self.vector() is not vector:
+        if self.version != tracing.version_of(vector) or self.vector() is not vector:
             return False
         if self.content is None:
             return True

@@ -25,6 +25,21 @@ def _private(path: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
 dispatch_modes: Final = _private("_C._len_torch_dispatch_stack", lambda: 1)
 """How many dispatch modes are set."""
 
+
+def _assert_now(condition: Tensor, message: str) -> None:
+    if not is_traced() and not bool(condition):
+        raise RuntimeError(message)
+
+
+assert_async: Final = _private("_assert_async", _assert_now)
+"""Fail on the device, with a message, if a condition does not hold; nothing is read back."""
+
+version_of: Final = _private("Tensor._version.__get__", lambda tensor: object())
+"""How often a tensor was written to; where torch does not count, no two answers are equal."""
+
+is_zero: Final = _private("Tensor._is_zerotensor", lambda tensor: False)
+"""Whether all numbers of a tensor are 0, and torch has noted that in place of them."""
+
 _transforms_active: Final = _private("_C._are_functorch_transforms_active", lambda: True)
 _is_wrapped: Final = _private(
     "_C._functorch.is_functorch_wrapped_tensor", lambda x: _transforms_active()

@@ -110,8 +110,8 @@ def fresh_compiler() -> Iterator[None]:
     Compiled layers of one class share their code: after a few shapes torch would stop compiling
     and time the eager layer under the name of the compiled one.
     """
-    torch._dynamo.reset()
+    torch.compiler.reset()
     try:
         yield
     finally:
-        torch._dynamo.reset()
+        torch.compiler.reset()

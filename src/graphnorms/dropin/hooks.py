@@ -29,7 +29,7 @@ from graphnorms.dropin.batch_of import (
 )
 from graphnorms.dropin.norms import KnownNorm, Path, is_per_graph
 from graphnorms.segments import Segments
-from graphnorms.tracing import is_traced
+from graphnorms.tracing import assert_async, is_traced
 
 Detach = Callable[[], None]
 """Removes what was attached."""
@@ -387,7 +387,7 @@ class NormHook:
             )
             same = _say_the_same(batch, other)
             if is_traced():  # which cannot look: the graph does, when it runs
-                torch._assert_async(same, f"{frame.given.name} and {name} {words}")
+                assert_async(same, f"{frame.given.name} and {name} {words}")
             elif not same:
                 raise ValueError(
                     f"{frame.given.name} and {name}, both of {x.shape[0]} rows, {words}"

@@ -252,7 +252,7 @@ def _errors(make: MakeNorm) -> Iterator[str]:
 
 def _compile(make: MakeNorm) -> Iterator[str]:
     x, batch = _features(9, 6), torch.tensor(_BATCH)
-    torch._dynamo.reset()
+    torch.compiler.reset()
     compiled = torch.compile(_layer(make, 6), fullgraph=True, backend="aot_eager")
     error = _difference(compiled(x, batch, 3), _layer(make, 6)(x, batch, 3))
     if not error < 1e-9:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels.calls import check_memory
+from graphnorms.tracing import is_zero
 
 # Numbered as in `Dtype` in problem.h.
 DTYPES: Final = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -80,7 +81,7 @@ def resolved(name: str, tensor: Tensor) -> Tensor:
     Raises:
         ValueError: They have no memory.
     """
-    if tensor._is_zerotensor():
+    if is_zero(tensor):
         return torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device)
     check_memory(name, tensor)
     return tensor.resolve_neg()
