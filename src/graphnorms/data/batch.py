@@ -48,7 +48,7 @@ def form_batch(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
 
     Edge features are gathered by tensor operations, with the C++ extension and without.
     """
-    if graphs.device.type == "cpu" and extension.unavailable() is None:
+    if graphs.y.device.type == "cpu" and extension.unavailable() is None:
         return _copied(graphs, graph_ids)
     return _gathered(graphs, graphs.gather_table.plan(graph_ids))
 
