@@ -21,7 +21,7 @@ import graphnorms as gn
 from graphnorms.layers import CATALOG
 from graphnorms.segments import Segments
 from tests.conformance.graphs import Graphs, agree, ops
-from tests.norms import build_norm
+from tests.norms import OfMessages, OfTypes, Wrapped, build_norm
 
 pytestmark = [
     # torch's own: Dynamo makes an instance of a Function, and forward-mode AD compiles a script.
@@ -30,53 +30,12 @@ pytestmark = [
 ]
 
 
-class MaskedBlock(nn.Module):
+class MaskedBlock(Wrapped):
     """A layer with masked rows, an activation and a residual."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def reset_parameters(self) -> None:
-        self.layer.reset_parameters()
 
     def forward(self, x: Tensor, batch: Any = None, batch_size: int | None = None) -> Tensor:
         mask = torch.arange(x.shape[0], device=x.device) % 4 != 1
         y: Tensor = self.layer(x, batch, batch_size, residual=x * 0.5, mask=mask)
-        return y
-
-
-class OfTypes(nn.Module):
-    """Takes the graphs of the nodes for their types."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def reset_parameters(self) -> None:
-        self.layer.reset_parameters()
-
-    def forward(self, x: Tensor, batch: Any = None, batch_size: int | None = None) -> Tensor:
-        if batch is None:
-            batch = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
-        elif isinstance(batch, Segments):
-            batch = batch.index
-        y: Tensor = self.layer(x, batch % 4)
-        return y
-
-
-class OfMessages(nn.Module):
-    """Takes the features for the messages, and others for the nodes'."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def reset_parameters(self) -> None:
-        self.layer.reset_parameters()
-
-    def forward(self, x: Tensor, batch: Any = None, batch_size: int | None = None) -> Tensor:
-        y: Tensor = self.layer(torch.cos(x), x, residual=x)
         return y
 
 
@@ -101,9 +60,9 @@ LAYERS: dict[str, Make] = {
     "mean subtraction activated": lambda **k: gn.MeanSubtractionNorm(activation="silu", **k),
     "graph size alone": lambda **k: gn.GraphSizeNorm(**k),
     "graph size masked": lambda **k: MaskedBlock(gn.GraphSizeNorm(activation="relu", **k)),
-    "hetero batch": lambda **k: OfTypes(gn.HeteroBatchNorm(6, 4, **k)),
-    "hetero batch cumulative": lambda **k: OfTypes(gn.HeteroBatchNorm(6, 4, momentum=None, **k)),
-    "hetero layer": lambda **k: OfTypes(gn.HeteroLayerNorm(6, 4, **k)),
+    "hetero batch": lambda **k: OfTypes(gn.HeteroBatchNorm(6, 64, **k)),
+    "hetero batch cumulative": lambda **k: OfTypes(gn.HeteroBatchNorm(6, 64, momentum=None, **k)),
+    "hetero layer": lambda **k: OfTypes(gn.HeteroLayerNorm(6, 64, **k)),
     "message": lambda **k: OfMessages(gn.MessageNorm(True, **k)),
     "diff group strongly": lambda **k: gn.DiffGroupNorm(6, 3, lamda=0.3, **k),
     "diff group masked": lambda **k: MaskedBlock(gn.DiffGroupNorm(6, 3, lamda=0.3, **k)),
@@ -429,15 +388,7 @@ def by_meta_device(name: str, training: bool) -> None:
 
 
 MODES: dict[str, Callable[[str, bool], None]] = {
-    **{
-        f"compile, {kind}": (lambda name, training, rest=rest: by_compile(name, training, rest))
-        for kind, rest in BATCHES.items()
-    },
-    "compile, dynamic shapes": by_dynamic_shapes,
-    "compile, dynamic Segments": by_dynamic_segments,
     "compile of torch.func.grad": by_compiled_func_grad,
-    "export": lambda name, training: by_export(name, training, False),
-    "export, strict": lambda name, training: by_export(name, training, True),
     "autocast": by_autocast,
     "torch.func.grad": by_func_grad,
     "torch.func.grad of parameters": by_func_grad_of_parameters,
@@ -453,18 +404,72 @@ MODES: dict[str, Callable[[str, bool], None]] = {
     "copies": by_copying,
     "meta device": by_meta_device,
 }
+KINDS = [*BATCHES, "dynamic shapes", "dynamic Segments"]
+FULL = pytest.mark.full("compiled and exported layers")
+PLAIN = [name for name in LAYERS if name in CATALOG]
+"""The layers as they are in the catalogue; others are these with other arguments."""
+
+
+def chosen(*values: Any, always: bool) -> Any:
+    """Parameters that `make test` runs always, or never."""
+    return pytest.param(*values, marks=() if always else FULL)
+
+
+def turn(name: str, number: int) -> int:
+    """Which of a number of things it is this layer's turn to meet."""
+    return list(LAYERS).index(name) % number
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        chosen(name, mode, always=name in PLAIN or not mode.startswith("compile"))
+        for name in LAYERS for mode in MODES
+    ],
+)  # fmt: skip
 def test_mode(name: str, mode: str, training: bool) -> None:
     if mode in NOT_THERE.get(name, ()) and (training or name == "ada"):
         pytest.skip(NOT_THERE[name][mode])
     MODES[mode](name, training)
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(
+    ("name", "kind", "training"),
+    [
+        # Every layer with one kind of batch, and one layer with every kind.
+        chosen(name, kind, training, always=(
+            (name in PLAIN or name in TRACKED) and kind == KINDS[turn(name, len(KINDS))]
+            and (training or name in TRACKED)
+        ) or (name == "graph" and training))
+        for name in LAYERS for kind in KINDS for training in (True, False)
+    ],
+)  # fmt: skip
+def test_compile(name: str, kind: str, training: bool) -> None:
+    if kind == "dynamic shapes":
+        by_dynamic_shapes(name, training)
+    elif kind == "dynamic Segments":
+        by_dynamic_segments(name, training)
+    else:
+        by_compile(name, training, BATCHES[kind])
+
+
+@pytest.mark.parametrize(
+    ("name", "strict", "training"),
+    [
+        chosen(name, strict, training,
+               always=name in PLAIN and 2 * strict + training == turn(name, 4))
+        for name in LAYERS for strict in (False, True) for training in (True, False)
+    ],
+)  # fmt: skip
+def test_export(name: str, strict: bool, training: bool) -> None:
+    by_export(name, training, strict)
+
+
+FEW = ("batch", "graph", "layer-graph", "pair", "diff-group")
+
+
+@pytest.mark.parametrize("name", [chosen(name, always=name in FEW) for name in LAYERS])
 def test_compile_without_batch_size(name: str) -> None:
     """The number of graphs is read when the graph runs, as PyG's norms read it."""
     torch._dynamo.reset()
@@ -478,7 +483,7 @@ def test_compile_without_batch_size(name: str) -> None:
         agree(run(compiled, x, batch), run(twin, x, batch, size))
 
 
-@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("strict", [chosen(True, always=False), False])
 @pytest.mark.parametrize("name", ["graph", "layer-graph", "pair", "instance", "diff-group"])
 def test_export_without_batch_size(name: str, strict: bool) -> None:
     layer = build(name, False)
@@ -538,7 +543,7 @@ def test_after_spawn() -> None:
     torch.testing.assert_close(got, layer(features(), BATCH, 4), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [chosen(name, always=name in FEW) for name in LAYERS])
 def test_onnx(name: str) -> None:
     """Through the reference's operations, with any number of rows, run by onnxruntime."""
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -574,7 +579,7 @@ def test_inductor(name: str, training: bool) -> None:
 
 
 @pytest.mark.parametrize("make", [gn.HeteroBatchNorm, gn.HeteroLayerNorm])
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("training", [True, chosen(False, always=False)])
 @pytest.mark.parametrize(
     "given",
     [

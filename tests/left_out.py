@@ -1,0 +1,70 @@
+"""What `make test` leaves to `make test-all`, and why."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.pairwise import thin
+
+FULL = {
+    "tests/ranks/test_examples.py": "ranks in processes",
+    "tests/ranks/test_fsdp.py": "ranks in processes",
+    "tests/unit/lab/engines/": "worker processes and Dask",
+    "tests/unit/lab/test_survival.py": "kills of whole runs",
+    "tests/unit/lab/test_journal.py::test_kill_9": "kills of whole runs",
+    "tests/unit/cli/test_signals.py": "kills of whole runs",
+    "tests/unit/report/test_browser.py": "a browser",
+    "tests/unit/bench/": "benchmarks",
+}
+"""Beginnings of the names of tests; `@pytest.mark.full(reason)` says the same of one."""
+
+
+class Selection:
+    """Leaves out what is marked, and of the combinations of parameters all but every pair."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.everything = config.getoption("all_combinations")
+        self.left_out: collections.Counter[str] = collections.Counter()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(
+        self, items: list[pytest.Item], config: pytest.Config
+    ) -> None:
+        if self.everything:
+            return
+        kept = [item for item in items if not list(reasons(item))]
+        self.left_out.update(reason for item in items for reason in reasons(item))
+        chosen = thin(kept)
+        self.left_out["combinations of which every pair is met"] = len(kept) - len(chosen)
+        left = set(items).difference(chosen)
+        config.hook.pytest_deselected(items=[item for item in items if item in left])
+        items[:] = chosen
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+        if output is not None:  # a process of xdist, which alone knows what it has collected
+            output["left_out"] = dict(self.left_out)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self.left_out = collections.Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if +self.left_out:
+            parts = ", ".join(f"{count} of {reason}" for reason, count in (+self.left_out).items())
+            terminalreporter.write_line(f"left to `make test-all`: {parts}")
+
+
+def reasons(item: pytest.Item) -> Iterator[str]:
+    """Why an item is left out, once at most."""
+    for marker in item.iter_markers("full"):
+        yield marker.args[0]
+        return
+    for beginning, reason in FULL.items():
+        if item.nodeid.startswith(beginning):
+            yield reason
+            return
