@@ -116,7 +116,7 @@ class OfTypes(Wrapped):
             batch = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
         elif isinstance(batch, Segments):
             batch = batch.index
-        y: Tensor = self.layer(x, batch, **more)
+        y: Tensor = self.layer(x, batch % self.layer.num_types, **more)
         return y
 
 

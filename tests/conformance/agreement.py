@@ -36,19 +36,17 @@ EVERYWHERE = [
     (name, backend, given)
     for name, backend in ON_BACKENDS
     for given in INPUTS
-    if given not in ROWS[name].beyond
+    if given not in ROWS[name].beyond and backend != "triton"
 ]
+INTERPRETED = [name for name, backend in ON_BACKENDS if backend == "triton"]
 PRODUCT: list[Combination] = list(itertools.product(DTYPES, EPILOGUES))
 
 
-def combinations(name: str, given: str, backend: str, everything: bool) -> list[Combination]:
+def combinations(name: str, given: str, everything: bool) -> list[Combination]:
     """The dtypes and epilogues that one item goes through.
 
-    The interpreter is slow, so it is asked the least. Elsewhere every dtype has an epilogue, by
-    turns, so that each layer meets all of both.
+    Every dtype has an epilogue, by turns, so that each layer meets all of both.
     """
-    if backend == "triton":
-        return [(torch.float32, "None"), (torch.bfloat16, "None")]
     if everything:
         return PRODUCT
     start = INPUTS.index(given) + list(ROWS).index(name)
