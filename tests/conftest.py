@@ -22,7 +22,7 @@ if choose_interpreter():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What the C++ kernels are asked the interpreted ones are asked too; most of it with `-m slow`."""
+    """What the C++ kernels are asked the interpreted ones are asked too, most with `-m slow`."""
     for item in items:
         callspec = getattr(item, "callspec", None)
         if callspec is not None and callspec.params.get("backend") == "triton":

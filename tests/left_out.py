@@ -17,10 +17,23 @@ FULL = {
     "tests/unit/lab/test_survival.py": "kills of whole runs",
     "tests/unit/lab/test_journal.py::test_kill_9": "kills of whole runs",
     "tests/unit/cli/test_signals.py": "kills of whole runs",
+    "tests/unit/cli/test_cli.py::test_ctrl_c": "kills of whole runs",
+    "tests/unit/test_comparison.py::test_where_trials_run": "worker processes and Dask",
+    "tests/unit/test_comparison_norms.py::test_worker_processes": "worker processes and Dask",
+    "tests/unit/test_comparison_own.py::test_worker_processes": "worker processes and Dask",
+    "tests/unit/test_comparison_own.py::test_a_record_does_not": "worker processes and Dask",
+    "tests/unit/test_comparison_own.py::test_no_code_of_ones_own": "worker processes and Dask",
+    "tests/unit/test_comparison_tasks.py::test_worker_processes": "worker processes and Dask",
     "tests/unit/report/test_browser.py": "a browser",
+    "tests/unit/kernels/test_triton.py::test_results_and_statistics": "interpreted kernels",
+    "tests/unit/kernels/test_triton_compiles.py": "interpreted kernels",
+    "tests/conformance/test_aggregate_modes.py::test_onnx": "compiled and exported layers",
     "tests/unit/bench/": "benchmarks",
 }
 """Beginnings of the names of tests; `@pytest.mark.full(reason)` says the same of one."""
+
+STUDIES = ("landscape", "placement", "preconditioning")
+"""Those that `make test` runs end to end, at size tiny; it tries the rules of all."""
 
 
 class Selection:
@@ -68,3 +81,6 @@ def reasons(item: pytest.Item) -> Iterator[str]:
         if item.nodeid.startswith(beginning):
             yield reason
             return
+    tiny = isinstance(item, pytest.Function) and "run_tiny" in item.function.__code__.co_names
+    if tiny and item.path.stem.removeprefix("test_") not in STUDIES:
+        yield "studies end to end"

@@ -290,6 +290,16 @@ def by_batched_gradients(name: str, training: bool) -> None:
         lambda z: layer(z, BATCH, 4), features(), vectorize=True
     )
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    parameters = list(layer.parameters())
+    if parameters:
+        y = layer(features(), BATCH, 4)
+        cotangents = torch.stack([features(seed=seed) for seed in (3, 4)])
+        batched = torch.autograd.grad(
+            y, parameters, cotangents, is_grads_batched=True, retain_graph=True
+        )
+        for number, cotangent in enumerate(cotangents):
+            each = torch.autograd.grad(y, parameters, cotangent, retain_graph=True)
+            agree([grad[number] for grad in batched], list(each), 1e-4)
 
 
 def by_dual_numbers(name: str, training: bool) -> None:

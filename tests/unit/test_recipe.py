@@ -159,7 +159,7 @@ def test_the_command_line_knows_it(contributed: Path) -> None:
 
 def test_the_conformance_tests_run_it(contributed: Path) -> None:
     said = run(
-        contributed, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider", "-q",
+        contributed, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider",
         "tests/conformance/test_layers.py", "tests/conformance/test_catalog.py",
         "-k", "[length or length]",
     )  # fmt: skip
