@@ -114,9 +114,8 @@ MUTATIONS = (
              "through_mean = through_mean + t * d", "through_mean = through_mean - t * d",
              EAGER),
     Mutation("operators: a gradient goes to another parameter", "kernels/autograd.py",
-             "needs_residual else None, *of_parameters, None, None, None",
-             "needs_residual else None, *of_parameters[::-1], None, None, None",
-             CPU),
+             "_in_dtype_of(weight, grad_weight) if needs_weight else None",
+             "_in_dtype_of(weight, grad_bias) if needs_weight else None", CPU),
     Mutation("merge: the distance of the means is left out", "kernels/merging.py",
              "variances + (apart - relative).square()", "variances", RANKS),
     Mutation("merge: ranks without rows count", "kernels/merging.py",
@@ -243,6 +242,7 @@ def start(mutation: Mutation, copy: Path) -> int:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
     os.chdir(copy)
+    sys.dont_write_bytecode = True  # an error must not outlive itself
     sys.path[:0] = [str(copy), str(copy / "src")]
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
     if of_kernels:
@@ -259,17 +259,16 @@ def change(copy: Path, name: str, old: str, new: str) -> None:
     """Exchange what stands once in a file of a copy."""
     file = copy / "src/graphnorms" / name
     text = file.read_text(encoding="utf-8")
-    if text.count(old) != 1:
-        raise SystemExit(
-            f"{name} has {old!r} {text.count(old)} times, expected once: mend its mutation"
-        )
+    assert text.count(old) == 1, f"{name} has {old!r} {text.count(old)} times, expected once"
     file.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def restore(mutation: Mutation, copy: Path) -> None:
     """Put the old text back."""
     if mutation not in KERNELS:
-        change(copy, mutation.file, mutation.new, mutation.old)
+        shutil.copy(
+            ROOT / "src/graphnorms" / mutation.file, copy / "src/graphnorms" / mutation.file
+        )
 
 
 def build(copy: Path) -> None:
@@ -316,7 +315,7 @@ def copy_of_sources(folder: Path, library: str) -> Path:
     copy = folder / "graphnorms"
     copy.mkdir(parents=True)
     for name in ("src", "tests", "examples", "docs", "scripts"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, copy / name)  # with what Python has compiled of them
     for name in ("pyproject.toml", "CMakeLists.txt", "README.md"):
         shutil.copy(ROOT / name, copy / name)
     shutil.copy(library, copy / "src/graphnorms/kernels/cpu")
@@ -348,17 +347,22 @@ def run(chosen: list[Mutation], copies: list[Path]) -> dict[str, str]:
             said = (copy / "said").read_text(encoding="utf-8")
             raise SystemExit(f"{mutation.name}: pytest ended with {code}\n{said}")
         found[mutation.name] = (copy / "failed").read_text(encoding="utf-8") if code else ""
+        keep(found)
         print(f"{'noticed' if code else 'MISSED '}  {mutation.name}", flush=True)
     return found
 
 
+def known() -> dict[str, str]:
+    """Read the table: the first test that fails, by the mutation's name."""
+    if not TABLE.exists():
+        return {}
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        return {row["mutation"]: row["first test that fails"] for row in csv.DictReader(file)}
+
+
 def keep(found: dict[str, str]) -> None:
     """Write the table, rows that were not asked for as they were."""
-    rows = {}
-    if TABLE.exists():
-        with TABLE.open(encoding="utf-8", newline="") as file:
-            rows = {row["mutation"]: row["first test that fails"] for row in csv.DictReader(file)}
-    rows |= found
+    rows = known() | found
     with TABLE.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["mutation", "file", "first test that fails"])
@@ -367,11 +371,23 @@ def keep(found: dict[str, str]) -> None:
                 writer.writerow([mutation.name, mutation.file, rows[mutation.name]])
 
 
+def check(chosen: list[Mutation]) -> None:
+    """Raise if what a mutation exchanges is not there, or not once."""
+    wrong = []
+    for mutation in chosen:
+        text = (ROOT / "src/graphnorms" / mutation.file).read_text(encoding="utf-8")
+        if text.count(mutation.old) != 1:
+            wrong.append(f"{mutation.file} has {mutation.old!r} {text.count(mutation.old)} times")
+    if wrong:
+        raise SystemExit("\n".join([*wrong, "expected each once: mend the mutations"]))
+
+
 def main() -> int:
     """Plant what was asked for and print a row for each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("word", nargs="?", default="", help="mutations whose name has it")
     parser.add_argument("--kernels", action="store_true", help="those of the C++ kernels")
+    parser.add_argument("--missing", action="store_true", help="those that the table has not")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     library = subprocess.run(
@@ -380,6 +396,12 @@ def main() -> int:
         check=True, capture_output=True, text=True,
     ).stdout.strip()  # fmt: skip
     exec(WITHOUT_EDITABLE, {})
+    chosen = [
+        each
+        for each in (KERNELS if arguments.kernels else MUTATIONS)
+        if arguments.word in each.name and not (arguments.missing and each.name in known())
+    ]
+    check(chosen)
     with tempfile.TemporaryDirectory() as folder:
         copies = [
             copy_of_sources(Path(folder) / str(number), library)
@@ -387,12 +409,7 @@ def main() -> int:
         ]
         if arguments.kernels:
             build(copies[0])
-        found = run(
-            [each for each in (KERNELS if arguments.kernels else MUTATIONS)
-             if arguments.word in each.name],
-            copies,
-        )  # fmt: skip
-    keep(found)
+        found = run(chosen, copies)
     unnoticed = sum(not name for name in found.values())
     print(f"{len(found) - unnoticed} of {len(found)} noticed")
     return unnoticed
