@@ -27,6 +27,8 @@ FULL = {
     "tests/unit/report/test_browser.py": "a browser",
     "tests/unit/kernels/test_triton.py::test_results_and_statistics": "interpreted kernels",
     "tests/unit/kernels/test_triton_compiles.py": "interpreted kernels",
+    "tests/conformance/test_derivatives.py::test_whole_step": "compiled and exported layers",
+    "tests/conformance/test_derivatives.py::test_compiled_autograd_of_b": "compiled and exported layers",
     "tests/conformance/test_aggregate_modes.py::test_onnx": "compiled and exported layers",
     "tests/unit/bench/": "benchmarks",
 }
