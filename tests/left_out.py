@@ -10,26 +10,28 @@ import pytest
 
 from tests.pairwise import thin
 
+RANKS, WORKERS, KILLS = "ranks in processes", "worker processes and Dask", "kills of whole runs"
+COMPILED, INTERPRETED = "compiled and exported layers", "interpreted kernels"
 FULL = {
-    "tests/ranks/test_examples.py": "ranks in processes",
-    "tests/ranks/test_fsdp.py": "ranks in processes",
-    "tests/unit/lab/engines/": "worker processes and Dask",
-    "tests/unit/lab/test_survival.py": "kills of whole runs",
-    "tests/unit/lab/test_journal.py::test_kill_9": "kills of whole runs",
-    "tests/unit/cli/test_signals.py": "kills of whole runs",
-    "tests/unit/cli/test_cli.py::test_ctrl_c": "kills of whole runs",
-    "tests/unit/test_comparison.py::test_where_trials_run": "worker processes and Dask",
-    "tests/unit/test_comparison_norms.py::test_worker_processes": "worker processes and Dask",
-    "tests/unit/test_comparison_own.py::test_worker_processes": "worker processes and Dask",
-    "tests/unit/test_comparison_own.py::test_a_record_does_not": "worker processes and Dask",
-    "tests/unit/test_comparison_own.py::test_no_code_of_ones_own": "worker processes and Dask",
-    "tests/unit/test_comparison_tasks.py::test_worker_processes": "worker processes and Dask",
+    "tests/ranks/test_examples.py": RANKS,
+    "tests/ranks/test_fsdp.py": RANKS,
+    "tests/unit/lab/engines/": WORKERS,
+    "tests/unit/lab/test_survival.py": KILLS,
+    "tests/unit/lab/test_journal.py::test_kill_9": KILLS,
+    "tests/unit/cli/test_signals.py": KILLS,
+    "tests/unit/cli/test_cli.py::test_ctrl_c": KILLS,
+    "tests/unit/test_comparison.py::test_where_trials_run": WORKERS,
+    "tests/unit/test_comparison_norms.py::test_worker_processes": WORKERS,
+    "tests/unit/test_comparison_own.py::test_worker_processes": WORKERS,
+    "tests/unit/test_comparison_own.py::test_a_record_does_not": WORKERS,
+    "tests/unit/test_comparison_own.py::test_no_code_of_ones_own": WORKERS,
+    "tests/unit/test_comparison_tasks.py::test_worker_processes": WORKERS,
     "tests/unit/report/test_browser.py": "a browser",
-    "tests/unit/kernels/test_triton.py::test_results_and_statistics": "interpreted kernels",
-    "tests/unit/kernels/test_triton_compiles.py": "interpreted kernels",
-    "tests/conformance/test_derivatives.py::test_whole_step": "compiled and exported layers",
-    "tests/conformance/test_derivatives.py::test_compiled_autograd_of_b": "compiled and exported layers",
-    "tests/conformance/test_aggregate_modes.py::test_onnx": "compiled and exported layers",
+    "tests/unit/kernels/test_triton.py::test_results_and_statistics": INTERPRETED,
+    "tests/unit/kernels/test_triton_compiles.py": INTERPRETED,
+    "tests/conformance/test_derivatives.py::test_whole_step": COMPILED,
+    "tests/conformance/test_derivatives.py::test_compiled_autograd_of_both": COMPILED,
+    "tests/conformance/test_aggregate_modes.py::test_onnx": COMPILED,
     "tests/unit/bench/": "benchmarks",
 }
 """Beginnings of the names of tests; `@pytest.mark.full(reason)` says the same of one."""
