@@ -294,12 +294,17 @@ def by_batched_gradients(name: str, training: bool) -> None:
     if parameters:
         y = layer(features(), BATCH, 4)
         cotangents = torch.stack([features(seed=seed) for seed in (3, 4)])
-        batched = torch.autograd.grad(
-            y, parameters, cotangents, is_grads_batched=True, retain_graph=True
-        )
-        for number, cotangent in enumerate(cotangents):
-            each = torch.autograd.grad(y, parameters, cotangent, retain_graph=True)
-            agree([grad[number] for grad in batched], list(each), 1e-4)
+
+        def grads(cotangent: Tensor, **how: bool) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(y, parameters, cotangent, retain_graph=True, **how)
+
+        # The first is a transform to the backward, the second is none.
+        for batched in (
+            torch.func.vmap(grads)(cotangents),
+            grads(cotangents, is_grads_batched=True),
+        ):
+            for number, cotangent in enumerate(cotangents):
+                agree([grad[number] for grad in batched], list(grads(cotangent)), 1e-4)
 
 
 def by_dual_numbers(name: str, training: bool) -> None:
