@@ -12,7 +12,7 @@ demo: $(VENV)/.lab
 test: $(VENV)/.dev
 	$(BIN)/pytest -n auto
 
-# Every combination of parameters, where `make test` has every pair of values.
+# Every combination of parameters, where `make test` has every pair of values, and what it leaves out.
 test-all: $(VENV)/.dev
 	$(BIN)/pytest -n auto --all-combinations
 

@@ -1,18 +1,23 @@
-"""Plant errors in the code, one at a time, and see whether the tests notice.
+"""Plant errors in the code, one at a time, and see whether `make test` notices.
 
-    python scripts/mutations.py            # all of them; needs minutes
+    python scripts/mutations.py            # all of them, two at a time; needs minutes
     python scripts/mutations.py derivative # those whose name has this word
-    python scripts/mutations.py --kernels  # those of the C++ kernels as well, each compiled anew
+    python scripts/mutations.py --kernels  # those of the C++ kernels instead; compiles them once
 
 Each mutation is an exact piece of a source file, what stands there instead, and a part of
 `make test` that must fail with it: what that part notices, the whole notices. The sources are
-copied to a temporary folder first; the checkout is not touched. The exit code is the number of
-mutations that nobody noticed.
+copied to a temporary folder first; the checkout is not touched. `scripts/mutations.csv` gets a row
+for each, with the first test that failed. The exit code is the number of mutations that nobody
+noticed.
+
+Each is tested in a fork of this process, which has imported torch but not graphnorms: that saves
+most of what a test costs that fails at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import shutil
 import subprocess
@@ -20,10 +25,16 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
+import scipy.stats  # noqa: F401 - for the forks
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+TABLE = Path(__file__).with_suffix(".csv")
 LAYERS = "tests/conformance/test_layers.py"
-MODES = "tests/conformance/test_derivatives.py"
+DERIVATIVES = "tests/conformance/test_derivatives.py"
 
 
 @dataclass(frozen=True)
@@ -50,13 +61,20 @@ def layer(name: str) -> tuple[str, ...]:
     return (f"tests/unit/layers/test_{name}.py",)
 
 
+def formula(name: str) -> tuple[str, ...]:
+    """The comparison of one layer with its formula."""
+    return (LAYERS, "-k", f"papers and [{name}")
+
+
 def lab(name: str) -> tuple[str, ...]:
     """The tests of one part of the lab."""
     return (f"tests/unit/lab/test_{name}.py",)
 
 
 RANKS = ("tests/ranks/test_synchronized.py",)
-REFERENCE = (LAYERS, "-k", "reference")
+REFERENCE = (LAYERS, "-k", "papers and reference")
+CPU = (LAYERS, "-k", "papers and cpu")
+EAGER = (DERIVATIVES, "-k", "test_eager or first_gradient")
 MUTATIONS = (
     Mutation("reference: eps is missing", "kernels/reference.py",
              "torch.rsqrt(squared + call.eps * unit * unit)", "torch.rsqrt(squared)", REFERENCE),
@@ -76,7 +94,7 @@ MUTATIONS = (
     Mutation("reference: groups take every other channel", "kernels/reference.py",
              "return x.reshape(x.shape[0], groups, x.shape[1] // groups)",
              "return x.reshape(x.shape[0], x.shape[1] // groups, groups).mT",
-             layer("group_norm")),
+             formula("group")),
     Mutation("dropout: what is left is not scaled", "kernels/dropout.py",
              "x / (1 - share), 0", "x, 0", ("tests/unit/kernels/test_dropout.py",)),
     Mutation("dropout: one channel further", "kernels/dropout.py",
@@ -84,20 +102,20 @@ MUTATIONS = (
              "channel = torch.arange(1, channels + 1, device",
              ("tests/unit/kernels/test_dropout.py",)),
     Mutation("derivative: of alpha has the wrong sign", "kernels/derivatives.py",
-             "-(first.mean * d).sum(0)", "(first.mean * d).sum(0)", (MODES,)),
+             "-(first.mean * d).sum(0)", "(first.mean * d).sum(0)",
+             ("tests/conformance/test_modes.py", "-k", "batched and [graph-")),
     Mutation("derivative: the scale's share is missing", "kernels/derivatives.py",
-             "factor * (g_hat - o_hat * share)", "factor * g_hat", (MODES,)),
+             "factor * (g_hat - o_hat * share)", "factor * g_hat", EAGER),
     Mutation("derivative: of silu", "kernels/derivatives.py",
-             "return share * (1 + z * (1 - share))", "return share * (1 + z * share)", (MODES,)),
+             "return share * (1 + z * (1 - share))", "return share * (1 + z * share)", EAGER),
     Mutation("second derivative: the tangent's share is missing", "kernels/derivatives.py",
-             "factor * (o_dot - o_hat * share_dot)", "factor * o_dot", (MODES,)),
+             "factor * (o_dot - o_hat * share_dot)", "factor * o_dot", EAGER),
     Mutation("second derivative: of alpha", "kernels/derivatives.py",
              "through_mean = through_mean + t * d", "through_mean = through_mean - t * d",
-             (MODES,)),
+             EAGER),
     Mutation("operators: a gradient goes to another parameter", "kernels/autograd.py",
-             "needs_residual else None, *of_parameters, None, None, None",
-             "needs_residual else None, *of_parameters[::-1], None, None, None",
-             (LAYERS, "-k", "cpu")),
+             "_in_dtype_of(weight, grad_weight) if needs_weight else None",
+             "_in_dtype_of(weight, grad_bias) if needs_weight else None", CPU),
     Mutation("merge: the distance of the means is left out", "kernels/merging.py",
              "variances + (apart - relative).square()", "variances", RANKS),
     Mutation("merge: ranks without rows count", "kernels/merging.py",
@@ -115,31 +133,31 @@ MUTATIONS = (
              ("tests/unit/test_segments.py",)),
     Mutation("GraphNorm: alpha is dropped", "layers/graph_norm.py",
              "parameters = (self.mean_scale, self.weight, self.bias)",
-             "parameters = (None, self.weight, self.bias)", (LAYERS, "-k", "graph")),
+             "parameters = (None, self.weight, self.bias)", formula("graph")),
     Mutation("PairNorm: C for its root", "layers/pair_norm.py",
-             "self.scale / math.sqrt(channels)", "self.scale / channels", layer("pair_norm")),
+             "self.scale / math.sqrt(channels)", "self.scale / channels", formula("pair")),
     Mutation("PairNorm: eps is not divided", "layers/pair_norm.py",
              "None, gain, None, self.eps / channels", "None, gain, None, self.eps",
-             layer("pair_norm")),
+             formula("pair")),
     Mutation("GraphSizeNorm: the size for its root", "layers/graph_size_norm.py",
-             "gain = counts.rsqrt()", "gain = counts.reciprocal()", layer("graph_size_norm")),
+             "gain = counts.rsqrt()", "gain = counts.reciprocal()", formula("graph-size")),
     Mutation("RMSNorm: centred", "layers/rms_norm.py",
              "Point(None, Over.CHANNELS)", "Point(Over.CHANNELS, Over.CHANNELS)",
-             layer("rms_norm")),
+             formula("rms")),
     Mutation("NodeNorm: the variance's root for the deviation's", "layers/node_norm.py",
-             "pow(-0.5 / self.p)", "pow(-1 / self.p)", layer("node_norm")),
+             "pow(-0.5 / self.p)", "pow(-1 / self.p)", formula("node")),
     Mutation("AdaNorm: the gain rises", "layers/ada_norm.py",
              "(1 - self.k * constant(standard))", "(1 + self.k * constant(standard))",
-             layer("ada_norm")),
+             formula("ada")),
     Mutation("MessageNorm: without the node's norm", "layers/message_norm.py",
-             "* own.to(messages.dtype) * inverse", "* inverse", layer("message_norm")),
+             "* own.to(messages.dtype) * inverse", "* inverse", formula("message")),
     Mutation("AdjaNorm: the node itself does not count", "layers/adja_norm.py",
-             "count = 1 + _sum_at(", "count = 0 + _sum_at(", layer("adja_norm")),
+             "count = 1 + _sum_at(", "count = 0 + _sum_at(", formula("adja")),
     Mutation("DiffGroupNorm: groups are subtracted", "layers/diff_group_norm.py",
-             "return x + self.lamda *", "return x - self.lamda *", layer("diff_group_norm")),
+             "return x + self.lamda *", "return x - self.lamda *", formula("diff-group")),
     Mutation("ContraNorm: nodes attract", "layers/contra_norm.py",
              "(1 + self.scale) * x - self.scale", "(1 - self.scale) * x + self.scale",
-             layer("contra_norm")),
+             formula("contra")),
     Mutation("InstanceNorm: the running variance is the biased one", "layers/instance_norm.py",
              "(counts - 1).clamp(min=0).sum(0)", "counts.sum(0)", layer("running")),
     Mutation("running: eps is missing", "layers/running.py",
@@ -151,7 +169,7 @@ MUTATIONS = (
     Mutation("a layer's residual comes before the activation", "layers/base.py",
              "y = finish(y, self.activation, share, draw_seed(x.device) if share else None)",
              "y = finish(y if residual is None else y + residual, self.activation, share, None)",
-             layer("node_norm")),
+             formula("node")),
     Mutation("statistics: uncorrected folds", "lab/statistics.py",
              "math.sqrt(1 / scores.size + test_ratio)", "math.sqrt(1 / scores.size)",
              lab("statistics")),
@@ -175,68 +193,106 @@ MUTATIONS = (
 
 KERNELS = (
     Mutation("kernel: eps is missing within rows", "kernels/cpu/row.inl",
-             "rstd = A(1) / std::sqrt(moment + A(p.eps));", "rstd = A(1) / std::sqrt(moment);",
-             (LAYERS, "-k", "cpu")),
+             "rstd = A(1) / std::sqrt(moment + A(p.eps));",
+             "rstd = A(1) / std::sqrt(moment + (PLANTED(1) ? A(0) : A(p.eps)));", CPU),
     Mutation("kernel: chunks merge without their distance", "kernels/cpu/segment.inl",
              "m2[c] += double(own[C + c]) + rows * distance * distance;",
-             "m2[c] += double(own[C + c]);", (LAYERS, "-k", "cpu")),
+             "m2[c] += double(own[C + c]) + (PLANTED(2) ? 0 : rows * distance * distance);", CPU),
     Mutation("kernel: a short segment's last row is left out", "kernels/cpu/short_segments.inl",
              "reduce<A, K, 1>(begin, end, [&](int64_t i, Vec<A> (&sums)[1][K]) {",
-             "reduce<A, K, 1>(begin, end - 1, [&](int64_t i, Vec<A> (&sums)[1][K]) {",
-             (LAYERS, "-k", "cpu")),
+             "reduce<A, K, 1>(begin, end - (PLANTED(3) ? 1 : 0), "
+             "[&](int64_t i, Vec<A> (&sums)[1][K]) {", CPU),
     Mutation("kernel: alpha is dropped from the backward", "kernels/cpu/short_segments.inl",
-             "removed *= alpha;", "", (LAYERS, "-k", "cpu")),
+             "removed *= alpha;", "if (!PLANTED(4)) removed *= alpha;", CPU),
 )  # fmt: skip
+PLANTED = "GRAPHNORMS_PLANTED"
+"""The variable that says which error of the kernels is there: they are compiled once for all."""
 
 
-def plant(mutation: Mutation, copy: Path) -> bool:
-    """Put a mutation into a copy of the sources, run its tests, and put the old text back.
+class FirstFailure:
+    """Remembers which test failed first."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Note a test that failed."""
+        if report.failed and not self.name:
+            self.name = report.nodeid
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """Note a file that cannot be imported."""
+        if report.failed and not self.name:
+            self.name = f"{report.nodeid}, while it was imported"
+
+
+def start(mutation: Mutation, copy: Path) -> int:
+    """Put a mutation into a copy of the sources and run its tests in a fork.
 
     Returns:
-        Whether a test failed.
+        The fork's process id. Its exit code is pytest's; `failed` beside the copy names the test.
     """
-    file = copy / "src/graphnorms" / mutation.file
+    of_kernels = mutation in KERNELS
+    if not of_kernels:
+        change(copy, mutation.file, mutation.old, mutation.new)
+    process = os.fork()
+    if process:
+        return process
+    with (copy / "said").open("w") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+    os.chdir(copy)
+    sys.dont_write_bytecode = True  # an error must not outlive itself
+    sys.path[:0] = [str(copy), str(copy / "src")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
+    if of_kernels:
+        os.environ[PLANTED] = str(KERNELS.index(mutation) + 1)
+    first = FirstFailure()
+    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *mutation.tests],
+                       plugins=[first])  # fmt: skip
+    (copy / "failed").write_text(first.name, encoding="utf-8")
+    sys.stdout.flush()
+    os._exit(int(code))
+
+
+def change(copy: Path, name: str, old: str, new: str) -> None:
+    """Exchange what stands once in a file of a copy."""
+    file = copy / "src/graphnorms" / name
     text = file.read_text(encoding="utf-8")
-    if text.count(mutation.old) != 1:
-        raise SystemExit(
-            f"{mutation.file} has {mutation.old!r} {text.count(mutation.old)} times, expected "
-            f"once: mend the mutation {mutation.name!r}"
+    assert text.count(old) == 1, f"{name} has {old!r} {text.count(old)} times, expected once"
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def restore(mutation: Mutation, copy: Path) -> None:
+    """Put the old text back."""
+    if mutation not in KERNELS:
+        shutil.copy(
+            ROOT / "src/graphnorms" / mutation.file, copy / "src/graphnorms" / mutation.file
         )
-    file.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
-    try:
-        if file.suffix == ".inl":
-            build(copy)
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            *mutation.tests,
-        ]
-        environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
-        ended = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
-    finally:
-        file.write_text(text, encoding="utf-8")
-    if ended.returncode not in (0, 1):
-        raise SystemExit(f"{mutation.name}: pytest could not run\n{ended.stdout}{ended.stderr}")
-    return ended.returncode == 1
 
 
 def build(copy: Path) -> None:
-    """Compile the kernels of a copy and put them beside its sources."""
+    """Compile the kernels of a copy with all their mutations and put them beside its sources."""
+    for mutation in KERNELS:
+        change(copy, mutation.file, mutation.old, mutation.new)
+    header = copy / "planted.h"
+    header.write_text(
+        "#include <cstdlib>\n"
+        "static inline bool graphnorms_planted(int number) {\n"
+        f'  const char *said = std::getenv("{PLANTED}");\n'
+        "  return said && std::atoi(said) == number;\n"
+        "}\n"
+        "#define PLANTED(number) graphnorms_planted(number)\n",
+        encoding="utf-8",
+    )
     place = copy / "build"
-    python = f"-DPython_EXECUTABLE={sys.executable}"
     nanobind = subprocess.run(
         [sys.executable, "-m", "nanobind", "--cmake_dir"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    configure = ["cmake", "-S", copy, "-B", place, "-DCMAKE_BUILD_TYPE=Release", python,
-                 f"-Dnanobind_DIR={nanobind}"]  # fmt: skip
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    configure = ["cmake", "-S", copy, "-B", place, "-DCMAKE_BUILD_TYPE=Release",
+                 f"-DPython_EXECUTABLE={sys.executable}", f"-Dnanobind_DIR={nanobind}",
+                 f"-DCMAKE_CXX_FLAGS=-include {header}"]  # fmt: skip
     for command in (configure, ["cmake", "--build", place, "--parallel"]):
         subprocess.run(command, check=True, capture_output=True)
     for library in place.glob("_kernels*"):
@@ -244,41 +300,118 @@ def build(copy: Path) -> None:
             shutil.copy(library, copy / "src/graphnorms/kernels/cpu")
 
 
-def copy_of_sources(folder: Path) -> Path:
-    """Copy what the tests need, the compiled kernels included."""
-    import graphnorms.kernels.cpu as cpu
-    from graphnorms.kernels.cpu.extension import kernels
+WITHOUT_EDITABLE = """\
+import sys
 
+sys.meta_path[:] = [
+    finder for finder in sys.meta_path if type(finder).__name__ != "ScikitBuildRedirectingFinder"
+]
+"""
+"""What an editable install puts before every path would find the checkout's modules."""
+
+
+def copy_of_sources(folder: Path, library: str) -> Path:
+    """Copy what the tests need, the compiled kernels included."""
     copy = folder / "graphnorms"
-    copy.mkdir()
+    copy.mkdir(parents=True)
     for name in ("src", "tests", "examples", "docs", "scripts"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, copy / name)  # with what Python has compiled of them
     for name in ("pyproject.toml", "CMakeLists.txt", "README.md"):
         shutil.copy(ROOT / name, copy / name)
-    shutil.copy(str(kernels().__file__), copy / "src/graphnorms/kernels/cpu")
-    assert cpu.__file__ is not None
+    shutil.copy(library, copy / "src/graphnorms/kernels/cpu")
+    (copy / "sitecustomize.py").write_text(WITHOUT_EDITABLE, encoding="utf-8")
     return copy
+
+
+def run(chosen: list[Mutation], copies: list[Path]) -> dict[str, str]:
+    """Plant them all, as many at a time as there are copies.
+
+    Returns:
+        The first test that failed, by the mutation's name; nothing where none did.
+    """
+    waiting = list(chosen)
+    running: dict[int, tuple[Mutation, Path]] = {}
+    free = list(copies)
+    found: dict[str, str] = {}
+    while waiting or running:
+        while waiting and free:
+            mutation = waiting.pop(0)
+            copy = free.pop()
+            running[start(mutation, copy)] = (mutation, copy)
+        process, status = os.wait()
+        mutation, copy = running.pop(process)
+        restore(mutation, copy)
+        free.append(copy)
+        code = os.waitstatus_to_exitcode(status)
+        if code not in (0, 1, 2):
+            said = (copy / "said").read_text(encoding="utf-8")
+            raise SystemExit(f"{mutation.name}: pytest ended with {code}\n{said}")
+        found[mutation.name] = (copy / "failed").read_text(encoding="utf-8") if code else ""
+        keep(found)
+        print(f"{'noticed' if code else 'MISSED '}  {mutation.name}", flush=True)
+    return found
+
+
+def known() -> dict[str, str]:
+    """Read the table: the first test that fails, by the mutation's name."""
+    if not TABLE.exists():
+        return {}
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        return {row["mutation"]: row["first test that fails"] for row in csv.DictReader(file)}
+
+
+def keep(found: dict[str, str]) -> None:
+    """Write the table, rows that were not asked for as they were."""
+    rows = known() | found
+    with TABLE.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["mutation", "file", "first test that fails"])
+        for mutation in (*MUTATIONS, *KERNELS):
+            if mutation.name in rows:
+                writer.writerow([mutation.name, mutation.file, rows[mutation.name]])
+
+
+def check(chosen: list[Mutation]) -> None:
+    """Raise if what a mutation exchanges is not there, or not once."""
+    wrong = []
+    for mutation in chosen:
+        text = (ROOT / "src/graphnorms" / mutation.file).read_text(encoding="utf-8")
+        if text.count(mutation.old) != 1:
+            wrong.append(f"{mutation.file} has {mutation.old!r} {text.count(mutation.old)} times")
+    if wrong:
+        raise SystemExit("\n".join([*wrong, "expected each once: mend the mutations"]))
 
 
 def main() -> int:
     """Plant what was asked for and print a row for each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("word", nargs="?", default="", help="mutations whose name has it")
-    parser.add_argument("--kernels", action="store_true", help="those of the C++ kernels, too")
+    parser.add_argument("--kernels", action="store_true", help="those of the C++ kernels")
+    parser.add_argument("--missing", action="store_true", help="those that the table has not")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    library = subprocess.run(
+        [sys.executable, "-c",
+         "from graphnorms.kernels.cpu.extension import kernels; print(kernels().__file__)"],
+        check=True, capture_output=True, text=True,
+    ).stdout.strip()  # fmt: skip
+    exec(WITHOUT_EDITABLE, {})
     chosen = [
         each
-        for each in (*MUTATIONS, *(KERNELS if arguments.kernels else ()))
-        if arguments.word in each.name
+        for each in (KERNELS if arguments.kernels else MUTATIONS)
+        if arguments.word in each.name and not (arguments.missing and each.name in known())
     ]
-    unnoticed = 0
+    check(chosen)
     with tempfile.TemporaryDirectory() as folder:
-        copy = copy_of_sources(Path(folder))
-        for mutation in chosen:
-            noticed = plant(mutation, copy)
-            unnoticed += not noticed
-            print(f"{'noticed' if noticed else 'MISSED '}  {mutation.name}", flush=True)
-    print(f"{len(chosen) - unnoticed} of {len(chosen)} noticed")
+        copies = [
+            copy_of_sources(Path(folder) / str(number), library)
+            for number in range(1 if arguments.kernels else 2)
+        ]
+        if arguments.kernels:
+            build(copies[0])
+        found = run(chosen, copies)
+    unnoticed = sum(not name for name in found.values())
+    print(f"{len(found) - unnoticed} of {len(found)} noticed")
     return unnoticed
 
 

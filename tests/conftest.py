@@ -8,7 +8,7 @@ import torch
 import graphnorms
 from graphnorms.kernels.cpu import extension
 from tests.interpreter import choose_interpreter
-from tests.pairwise import thin
+from tests.left_out import Selection
 
 # Test processes run side by side; threads that wait for each other would only slow them down.
 torch.set_num_threads(1)
@@ -22,15 +22,11 @@ if choose_interpreter():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What the C++ kernels are asked the interpreted ones are asked too; most of it with `-m slow`.
-
-    Always: every layer on every awkward input, plain, in float32 and bfloat16.
-    """
+    """What the C++ kernels are asked the interpreted ones are asked too, most with `-m slow`."""
     for item in items:
         callspec = getattr(item, "callspec", None)
         if callspec is not None and callspec.params.get("backend") == "triton":
-            point = (callspec.params.get("epilogue"), callspec.params.get("dtype"))
-            if point not in (("None", torch.float32), ("None", torch.bfloat16)):
+            if getattr(item, "originalname", "") != "test_agrees_in_the_interpreter":
                 item.add_marker(pytest.mark.slow)
             # NumPy, on which the interpreter computes, warns of NaN where torch does not.
             item.add_marker(pytest.mark.filterwarnings("ignore::RuntimeWarning"))
@@ -40,26 +36,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all-combinations",
         action="store_true",
-        help="run tests for all combinations of their parameters, not only for every pair",
+        help="run all combinations of parameters, not only every pair, and what is marked `full`",
     )
 
 
-class Thinning:
-    """Thins what is left after pytest's own choice, as by `-m` and `-k`."""
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(
-        self, items: list[pytest.Item], config: pytest.Config
-    ) -> None:
-        chosen = thin(items)
-        left_out = set(items).difference(chosen)
-        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
-        items[:] = chosen
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    if not config.getoption("all_combinations"):
-        config.pluginmanager.register(Thinning())
+    config.pluginmanager.register(Selection(config))
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +56,7 @@ def uninitialized_memory_is_nan() -> Iterator[None]:
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Every backend, the C++ one in every instruction set that this processor has."""
     name, _, instruction_set = request.param.partition(":")
-    if name in ("reference", "triton"):
+    if name in ("auto", "reference", "triton"):
         yield name
         return
     if not HAVE_KERNELS:

@@ -11,6 +11,7 @@ import torch
 
 import graphnorms as gn
 from graphnorms.layers import lookup
+from tests.conformance.rows import ROWS
 from tests.norms import build_norm, inputs_of
 
 BATCH = torch.tensor([2, 0, 2, 1, 0, 2, 2, 1, 2, 0, 1, 1])
@@ -28,6 +29,11 @@ def test_keeps_shape_and_dtype_and_has_gradients(name: str, dtype: torch.dtype) 
         y, [x, *(p for p in layer.parameters() if p.requires_grad)], torch.ones_like(y)
     )
     assert all(grad.isfinite().all() for grad in grads)
+
+
+def test_every_row_has_a_formula_in_float64() -> None:
+    """It is what `test_layers.py` compares the layer with."""
+    assert {row.norm for row in ROWS.values()} == set(gn.CATALOG)
 
 
 @pytest.mark.parametrize("name", gn.CATALOG)

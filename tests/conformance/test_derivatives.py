@@ -255,15 +255,19 @@ def relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / (b.abs().max() + 1e-6))
 
 
-@pytest.fixture(params=["third", pytest.param("all", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        "few",
+        pytest.param("third", marks=pytest.mark.full("derivatives of more layers at once")),
+        pytest.param("all", marks=pytest.mark.slow),
+    ]
+)
 def net(request: pytest.FixtureRequest) -> Net:
-    """Every third branch, other ones for every mode: compiling all takes minutes.
-
-    Every ninth for compiled autograd, which takes longest.
-    """
+    """A few branches, other ones for every mode: compiling all takes minutes."""
     names, name = list(BRANCHES), request.node.originalname
-    if request.param == "third":
-        step = 9 if "compiled_autograd" in name else 3
+    if request.param != "all":
+        step = 3 if request.param == "third" and "compiled_autograd" not in name else 9
+        step = 18 if request.param == "few" else step
         names = names[sum(map(ord, name)) % step :: step]
     return Net(names)
 

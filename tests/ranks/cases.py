@@ -14,7 +14,7 @@ from graphnorms import Over
 from graphnorms.kernels.dropout import draw_seed, drop
 from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.segments import Segments
-from tests.unit.layers.common import normal, randomize
+from tests.norms import normal, randomize
 
 CHANNELS, GRAPHS, ROWS = 6, 4, 29
 

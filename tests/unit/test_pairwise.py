@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+import graphnorms as gn
+from graphnorms.testing import awkward_cases
+from tests.conformance.agreement import EPILOGUES, combinations
+from tests.conformance.modes import KINDS, LAYERS, MODES
+from tests.conformance.rows import ROWS
+from tests.conftest import BACKENDS
+from tests.norms import DTYPES
 from tests.pairwise import cover, pairs_of
 
 ROOT = Path(__file__).parents[2]
@@ -30,39 +39,75 @@ def test_every_pair_of_values_is_there(sizes: tuple[int, ...]) -> None:
     assert len(chosen) <= 2.2 * largest[0] * largest[1]
 
 
-@pytest.mark.parametrize(
-    ("file", "test", "share", "pairs"),
-    [
-        ("tests/conformance/test_layers.py", "test_layer_agrees_with_the_papers", 1 / 3,
-         (("layer_name", "name"), ("backend", "name"), ("dtype", "epilogue"))),
-        ("tests/conformance/test_modes.py", "test_mode", 2 / 3, (("name", "mode"),)),
-    ],
-)  # fmt: skip
-def test_what_make_test_runs(
-    file: str, test: str, share: float, pairs: tuple[tuple[str, str], ...], tmp_path: Path
-) -> None:
-    """Every layer with every input and mode, every backend with every input, and so on."""
-    (tmp_path / "told.py").write_text(
+Params = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Params]]:
+    """The parameters of the items that `make test` collects, test by test."""
+    folder = tmp_path_factory.mktemp("collected")
+    (folder / "told.py").write_text(
+        "import json\n"
         "def pytest_collection_finish(session):\n"
         "    for item in session.items:\n"
-        "        print('told', *(f'{k}={v!r}'.replace(' ', '_')\n"
-        "                        for k, v in item.callspec.params.items()))\n"
+        "        if hasattr(item, 'callspec'):\n"
+        "            params = {k: str(v) for k, v in item.callspec.params.items()}\n"
+        "            print('told', json.dumps([item.originalname, params]))\n"
     )
-    found = []
-    for option in ((), ("--all-combinations",)):
-        command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "told", *option]
-        told = subprocess.run(
-            [*command, "-p", "no:xdist", "-s", f"{file}::{test}"], cwd=ROOT, check=True, text=True,
-            capture_output=True, env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
-        ).stdout  # fmt: skip
-        rows = [
-            dict(part.split("=", 1) for part in line.split()[1:])
-            for line in told.splitlines()
-            if line.startswith("told ")
-        ]
-        assert rows
-        found.append([{(row[first], row[second]) for row in rows} for first, second in pairs])
-        found[-1].append(len(rows))
-    fewer, all_of_them = found
-    assert fewer[:-1] == all_of_them[:-1]
-    assert fewer[-1] < share * all_of_them[-1]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "told", "-s",
+               "-p", "no:xdist", "tests/conformance/test_layers.py",
+               "tests/conformance/test_modes.py"]  # fmt: skip
+    told = subprocess.run(
+        command, cwd=ROOT, check=True, text=True, capture_output=True,
+        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
+    ).stdout  # fmt: skip
+    found: dict[str, list[Params]] = {}
+    for line in told.splitlines():
+        if line.startswith("told "):
+            test, params = json.loads(line.removeprefix("told "))
+            found.setdefault(test, []).append(params)
+    return found
+
+
+def pairs(rows: list[Params], first: str, second: str) -> set[tuple[str, str]]:
+    return {(row[first], row[second]) for row in rows}
+
+
+def test_every_layer_and_backend_meets_every_input(collected: dict[str, list[Params]]) -> None:
+    rows = collected["test_agrees_with_the_papers"]
+    inputs = [case.name for case in awkward_cases(torch.float32)]
+    beyond = {(name, given) for name, row in ROWS.items() for given in row.beyond}
+    assert pairs(rows, "name", "given") == set(itertools.product(ROWS, inputs)) - beyond
+    assert {row.norm for row in ROWS.values()} == set(gn.CATALOG)
+    rows += collected.get("test_agrees_in_the_interpreter", [])
+    assert pairs(rows, "backend", "given") >= set(itertools.product(BACKENDS, inputs))
+    assert len(rows) < 2 * len(ROWS) * len(inputs)
+
+
+def test_every_layer_meets_every_dtype_with_every_epilogue(
+    collected: dict[str, list[Params]],
+) -> None:
+    rows = collected["test_agrees_with_the_papers"]
+    met: dict[str, set[tuple[torch.dtype, str]]] = {name: set() for name in (*ROWS, *BACKENDS)}
+    met.pop("triton", None)  # interpreted, and asked less
+    for row in rows:
+        of_item = combinations(row["name"], row["given"], everything=False)
+        met[row["name"]].update(of_item)
+        if row["backend"] in met:
+            met[row["backend"]].update(of_item)
+    everything = set(itertools.product(DTYPES, EPILOGUES))
+    assert {name for name, found in met.items() if found != everything} == set()
+
+
+def test_every_layer_meets_every_mode(collected: dict[str, list[Params]]) -> None:
+    plain = [name for name, row in gn.CATALOG.items() if not row.needs]
+    met = pairs(collected["test_mode"], "name", "mode")
+    assert met >= set(itertools.product(plain, MODES))
+    quick = [mode for mode in MODES if not mode.startswith("compile")]
+    assert met >= set(itertools.product(LAYERS, quick))
+    compiled = pairs(collected["test_compile"], "name", "kind")
+    assert {name for name, _ in compiled} >= set(plain)
+    assert compiled >= {("graph", kind) for kind in KINDS}
+    assert {row["name"] for row in collected["test_export"]} >= set(plain)
+    for test in ("test_mode", "test_compile", "test_export"):
+        assert {row["training"] for row in collected[test]} == {"True", "False"}

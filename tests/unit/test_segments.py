@@ -243,3 +243,27 @@ def test_what_is_no_number_of_graphs(size: Any) -> None:
 def test_what_is_one(size: Any) -> None:
     batch, x = torch.tensor([0, 1, 1]), torch.zeros(3, 2)
     assert as_segments(batch, rows_of=x, num_segments=size).num_segments == 2
+
+
+def test_segments_with_a_mask() -> None:
+    batch = torch.tensor([2, 0, 2, 1, 0])
+    mask = torch.tensor([True, True, False, True, False])
+    segments = Segments.from_batch(batch, 4).with_mask(mask)
+    assert segments.ptr.tolist() == [0, 1, 2, 3, 3]
+    assert segments.counts.tolist() == [1, 1, 1, 0]
+    assert segments.order is not None
+    assert segments.order.tolist() == [1, 3, 0, 2, 4]
+    assert segments.index.tolist() == [2, 0, 4, 1, 4]
+    twin = Segments(segments.ptr, segments.order, 5, masked=True)
+    assert twin.index.tolist() == segments.index.tolist()
+    assert repr(segments) == "Segments(4 segments, 5 rows, masked)"
+
+
+def test_the_last_mask_is_remembered_until_it_is_written_to() -> None:
+    x, batch = torch.zeros(20, 3), torch.arange(20) // 4
+    mask = torch.arange(20) % 3 != 0
+    first = as_segments(batch, rows_of=x, num_segments=5, mask=mask)
+    assert as_segments(batch, rows_of=x, num_segments=5, mask=mask) is first
+    assert as_segments(None, rows_of=x, mask=mask) is as_segments(None, rows_of=x, mask=mask)
+    mask[0] = ~mask[0]
+    assert as_segments(batch, rows_of=x, num_segments=5, mask=mask) is not first

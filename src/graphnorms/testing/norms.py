@@ -5,15 +5,19 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from graphnorms.adjacency import Adjacency
 from graphnorms.testing.awkward import awkward_cases
 from graphnorms.testing.tolerance import tolerance
 from graphnorms.testing.violations import Violations
 
 MakeNorm = Callable[[int], nn.Module]
+Given = Callable[[Tensor | None, int, int], dict[str, Any]]
 
 _BATCH = (2, 0, 2, 1, 0, 2, 2, 1, 2)
 """Unsorted, of three graphs of 2, 2 and 5 nodes."""
@@ -23,9 +27,10 @@ def check_norm(
     make: MakeNorm,
     *,
     per_graph: bool = True,
+    given: Given | None = None,
     skip: tuple[str, ...] = (),
 ) -> None:
-    """Run the battery on a normalization called as `layer(x, batch, batch_size)`.
+    """Run the battery on a normalization called as `layer(x, batch, batch_size, **given)`.
 
     Every check is run, and everything that is violated is named. The checks, by the names that
     `skip` takes:
@@ -36,48 +41,123 @@ def check_norm(
     - `"order"`: permuting the nodes permutes the result; the batch need not be sorted.
     - `"graphs"`: every graph by itself gives what it gives in the batch (with `per_graph`).
     - `"nan"`: a NaN in one graph leaves the others alone (with `per_graph`).
+    - `"mask"`: rows that do not count neither change nor matter, whatever they hold (for a layer
+      that takes `mask`).
     - `"awkward"`: no rows, one row, empty graphs, strides, large means: finite and right to the
       tolerance of the dtype, judged by the layer itself in float64.
     - `"half"`: bfloat16 and float16, long graphs and large values among them, likewise.
-    - `"gradients"`: first and second derivatives against finite differences.
+    - `"autocast"`: the dtype of the features stays, and so do the numbers.
+    - `"gradients"`: first and second derivatives against finite differences, by the features, the
+      parameters and the floating numbers that are given.
     - `"state"`: deepcopy, state_dict and reset_parameters.
     - `"errors"`: a wrong width and a batch of another length are refused.
-    - `"compile"`: `torch.compile(fullgraph=True)` runs and agrees.
+    - `"compile"`: `torch.compile(fullgraph=True)` runs and agrees, gradients and buffers included.
 
     Args:
         make: Builds the layer from a number of channels, in float32, parameters as they come.
         per_graph: Whether graphs are independent, as they are not for BatchNorm.
+        given: What the layer takes by keyword besides features and graphs, from the graph of each
+            node, the number of graphs and the number of nodes: floating tensors in float64, with a
+            row for each node or each graph; an `Adjacency`.
         skip: Checks to leave out.
 
     Raises:
         ConformanceError: Something is violated; the message has a line for each.
         ValueError: `skip` names no check.
     """
+    norm = _Norm(make, given or (lambda batch, size, rows: {}))
     violations = Violations(type(make(4)).__name__, _CHECKS, skip)
     for name, check in _CHECKS.items():
         if name in ("graphs", "nan") and not per_graph:
             continue
-        violations.run(name, check, make)
+        violations.run(name, check, norm)
     violations.raise_if_any()
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What a layer is called with once."""
+
+    x: Tensor
+    batch: Tensor | None
+    size: int
+    more: dict[str, Any]
+
+    def run(self, layer: nn.Module, **more: Any) -> Tensor:
+        """Call a layer, what is given in the dtype that its parameters would have."""
+        wide = torch.promote_types(self.x.dtype, torch.float32)
+        own = {
+            name: value.to(wide)
+            if isinstance(value, Tensor) and value.is_floating_point() else value
+            for name, value in self.more.items()
+        }  # fmt: skip
+        graphs = () if self.batch is None else (self.batch, self.size)
+        y: Tensor = layer(self.x, *graphs, **own, **more)
+        return y
+
+    def of(self, x: Tensor) -> _Sample:
+        """The same with other features."""
+        return replace(self, x=x)
+
+    def take(self, rows: Tensor) -> _Sample:
+        """These rows in this order, with the edges between them."""
+        number = torch.full((self.x.shape[0],), -1)
+        number[rows] = torch.arange(rows.shape[0])
+        more = {}
+        for name, value in self.more.items():
+            if isinstance(value, Adjacency):
+                edges = number[value.to_edge_index()]
+                value = Adjacency.from_edge_index(edges[:, (edges >= 0).all(0)], rows.shape[0])
+            elif isinstance(value, Tensor) and value.shape[0] == self.x.shape[0]:
+                value = value[rows]
+            more[name] = value
+        assert self.batch is not None
+        return _Sample(self.x[rows], self.batch[rows], self.size, more)
+
+    def graph(self, number: int) -> _Sample:
+        """One graph as it is without the others."""
+        assert self.batch is not None
+        alone = self.take((self.batch == number).nonzero()[:, 0])
+        more = {
+            name: value[number : number + 1]
+            if isinstance(value, Tensor) and value.shape[0] == self.size else value
+            for name, value in alone.more.items()
+        }  # fmt: skip
+        return _Sample(alone.x, None, 1, more)
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """What is checked: how it is built, and what it is given."""
+
+    make: MakeNorm
+    given: Given
+
+    def layer(self, channels: int, dtype: torch.dtype = torch.float64) -> nn.Module:
+        """A layer in training mode with parameters away from 0 and 1, given what it takes."""
+        torch.manual_seed(0)
+        layer = self.make(channels).to(dtype).train()
+        if "batch" not in inspect.signature(layer.forward).parameters:
+            layer = _WithoutBatch(layer)
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                noise = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.add_(noise.to(dtype) * 0.5)
+        return layer
+
+    def sample(self, x: Tensor, batch: Tensor | None = None, size: int = 1) -> _Sample:
+        """Features, their graphs and what is given with them."""
+        return _Sample(x, batch, size, self.given(batch, size, x.shape[0]))
+
+    def some(self, channels: int = 6, dtype: torch.dtype = torch.float64) -> _Sample:
+        """Nine nodes of three graphs."""
+        return self.sample(_features(9, channels).to(dtype), torch.tensor(_BATCH), 3)
 
 
 def _features(rows: int, channels: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(rows, channels, generator=generator, dtype=torch.float64)
-
-
-def _layer(make: MakeNorm, channels: int, dtype: torch.dtype = torch.float64) -> nn.Module:
-    """A layer in training mode with parameters away from 0 and 1, given what it takes."""
-    torch.manual_seed(0)
-    layer = make(channels).to(dtype).train()
-    if "batch" not in inspect.signature(layer.forward).parameters:
-        layer = _WithoutBatch(layer)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            noise = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(noise.to(dtype) * 0.5)
-    return layer
 
 
 class _WithoutBatch(nn.Module):
@@ -90,8 +170,10 @@ class _WithoutBatch(nn.Module):
     def reset_parameters(self) -> None:
         self.layer.reset_parameters()  # type: ignore[operator]
 
-    def forward(self, x: Tensor, batch: Tensor | None = None, size: int | None = None) -> Tensor:
-        y: Tensor = self.layer(x)
+    def forward(
+        self, x: Tensor, batch: Tensor | None = None, size: int | None = None, **more: Any
+    ) -> Tensor:
+        y: Tensor = self.layer(x, **more)
         return y
 
 
@@ -101,92 +183,122 @@ def _difference(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).detach().abs().max()) if a.numel() else 0.0
 
 
-def _call(make: MakeNorm) -> Iterator[str]:
+def _call(norm: _Norm) -> Iterator[str]:
     for dtype in (torch.float32, torch.float64):
-        layer = _layer(make, 6, dtype)
-        x, batch = _features(9, 6).to(dtype), torch.tensor(_BATCH)
-        before = x.clone()
-        y = layer(x, batch, 3)
-        if y.shape != x.shape or y.dtype != dtype:
+        layer, some = norm.layer(6, dtype), norm.some(dtype=dtype)
+        before = some.x.clone()
+        y = some.run(layer)
+        if y.shape != some.x.shape or y.dtype != dtype:
             yield f"the result for (9, 6) of {dtype} is {tuple(y.shape)} of {y.dtype}"
-        if not torch.equal(x, before):
+        if not torch.equal(some.x, before):
             yield "the input is changed"
         layer.eval()
-        if _difference(layer(x, batch, 3), layer(x, batch, 3)):
+        if _difference(some.run(layer), some.run(layer)):
             yield "eval mode gives another result the second time"
 
 
-def _batch(make: MakeNorm) -> Iterator[str]:
-    x, batch = _features(9, 6), torch.tensor(_BATCH)
-    one = _difference(_layer(make, 6)(x), _layer(make, 6)(x, torch.zeros_like(batch), 1))
+def _batch(norm: _Norm) -> Iterator[str]:
+    x = _features(9, 6)
+    without = norm.sample(x)
+    zeros = replace(without, batch=torch.zeros(9, dtype=torch.int64))
+    one = _difference(without.run(norm.layer(6)), zeros.run(norm.layer(6)))
     if not one < 1e-9:
         yield f"no batch is off from a batch of zeros by {one:.1e}"
-    narrow = _difference(_layer(make, 6)(x, batch.int(), 3), _layer(make, 6)(x, batch, 3))
+    some = norm.some()
+    assert some.batch is not None
+    int32 = replace(some, batch=some.batch.int())
+    narrow = _difference(int32.run(norm.layer(6)), some.run(norm.layer(6)))
     if not narrow < 1e-9:
         yield f"ids of int32 are off from those of int64 by {narrow:.1e}"
 
 
-def _order(make: MakeNorm) -> Iterator[str]:
-    x, batch = _features(9, 6), torch.tensor(_BATCH)
-    order = torch.argsort(batch, stable=True)
-    y, z = _layer(make, 6)(x, batch, 3), _layer(make, 6)(x[order], batch[order], 3)
-    error = _difference(y[order], z)
+def _order(norm: _Norm) -> Iterator[str]:
+    some = norm.some()
+    assert some.batch is not None
+    order = torch.argsort(some.batch, stable=True)
+    error = _difference(some.run(norm.layer(6))[order], some.take(order).run(norm.layer(6)))
     if not error < 1e-9:
         yield f"an unsorted batch is off from the same nodes sorted by {error:.1e}"
 
 
-def _graphs(make: MakeNorm) -> Iterator[str]:
-    x, batch = _features(9, 6), torch.tensor(_BATCH)
-    y = _layer(make, 6)(x, batch, 3)
+def _graphs(norm: _Norm) -> Iterator[str]:
+    some = norm.some()
+    y = some.run(norm.layer(6))
     for graph in range(3):
-        alone = _layer(make, 6)(x[batch == graph])
-        error = _difference(y[batch == graph], alone)
+        error = _difference(y[some.batch == graph], some.graph(graph).run(norm.layer(6)))
         if not error < 1e-9:
             yield f"graph {graph} of the batch is off from the same graph alone by {error:.1e}"
 
 
-def _nan(make: MakeNorm) -> Iterator[str]:
-    x, batch = _features(9, 6), torch.tensor(_BATCH)
-    clean = _layer(make, 6)(x, batch, 3)
+def _nan(norm: _Norm) -> Iterator[str]:
+    some = norm.some()
+    assert some.batch is not None
+    clean = some.run(norm.layer(6))
     for poison in (float("nan"), float("inf")):
-        bad = x.clone()
+        bad = some.x.clone()
         bad[3, 2] = poison
-        others = batch != batch[3]
-        if _difference(_layer(make, 6)(bad, batch, 3)[others], clean[others]):
+        others = some.batch != some.batch[3]
+        if _difference(some.of(bad).run(norm.layer(6))[others], clean[others]):
             yield f"{poison} in one graph changes others"
 
 
-def _awkward(make: MakeNorm) -> Iterator[str]:
-    yield from _against_itself(make, torch.float32)
+def _mask(norm: _Norm) -> Iterator[str]:
+    layer, twin = norm.layer(6), norm.layer(6)
+    inner = layer.layer if isinstance(layer, _WithoutBatch) else layer
+    if "mask" not in inspect.signature(inner.forward).parameters:
+        return
+    some = norm.some()
+    mask = torch.arange(9) % 3 != 1
+    counted = some.take(mask.nonzero()[:, 0])
+    grad_y = _features(9, 6, seed=4)
+    bad = torch.where(mask.unsqueeze(1), some.x, torch.nan).requires_grad_()
+    small = counted.x.requires_grad_()
+    y = some.of(bad).run(layer, mask=mask)
+    expected = counted.run(twin)
+    if not torch.isnan(y[~mask]).all():
+        yield "rows that do not count are changed"
+    (grad,) = torch.autograd.grad(y, bad, grad_y)
+    (wanted,) = torch.autograd.grad(expected, small, grad_y[mask])
+    for words, got, right in (
+        ("the result", y[mask], expected), ("the gradient", grad[mask], wanted),
+        ("the gradient of a row that does not count", grad[~mask], grad_y[~mask]),
+        *((f"buffer {name}", value, twin.get_buffer(name))
+          for name, value in layer.named_buffers() if value.is_floating_point()),
+    ):  # fmt: skip
+        error = _difference(got, right)
+        if not error < 1e-9:
+            yield f"{words} is off from that without the masked rows by {error:.1e}"
 
 
-def _half(make: MakeNorm) -> Iterator[str]:
+def _awkward(norm: _Norm) -> Iterator[str]:
+    yield from _against_itself(norm, torch.float32)
+
+
+def _half(norm: _Norm) -> Iterator[str]:
     for dtype in (torch.bfloat16, torch.float16):
-        yield from _against_itself(make, dtype)
+        yield from _against_itself(norm, dtype)
         for rows, mean, std, words in (
             (3000, 30.0, 1.0, "3000 rows of mean 30"),
             (3000, 0.0, 300.0, "3000 rows of spread 300"),
             (5000, 0.0, 1.0, "5000 rows"),
         ):
             x = (_features(rows, 4) * std + mean).to(dtype)
-            yield from _compare(make, dtype, words, x, None, 1)
+            yield from _compare(norm, words, norm.sample(x))
 
 
-def _against_itself(make: MakeNorm, dtype: torch.dtype) -> Iterator[str]:
+def _against_itself(norm: _Norm, dtype: torch.dtype) -> Iterator[str]:
     for case in awkward_cases(dtype):
-        yield from _compare(make, dtype, case.name, case.x, case.batch, case.batch_size)
+        yield from _compare(norm, case.name, norm.sample(case.x, case.batch, case.batch_size))
 
 
-def _compare(
-    make: MakeNorm, dtype: torch.dtype, words: str, x: Tensor, batch: Tensor | None, size: int
-) -> Iterator[str]:
+def _compare(norm: _Norm, words: str, sample: _Sample) -> Iterator[str]:
     """Say where a layer in a dtype is off from itself in float64 on the same numbers."""
+    x, dtype = sample.x, sample.x.dtype
     wide = torch.promote_types(dtype, torch.float32)
-    layer, exact = _layer(make, x.shape[1], wide), _layer(make, x.shape[1])
+    layer, exact = norm.layer(x.shape[1], wide), norm.layer(x.shape[1])
     exact.load_state_dict(layer.state_dict())
-    graphs = (batch, size) if batch is not None else ()
     try:
-        y, z = layer(x, *graphs).detach(), exact(x.double(), *graphs).detach()
+        y, z = sample.run(layer).detach(), sample.of(x.double()).run(exact).detach()
     except ValueError as refusal:
         if x.shape[0] > 1:
             yield f"{words} in {dtype}: {refusal}"
@@ -205,68 +317,116 @@ def _compare(
         yield f"{words} in {dtype}: off from float64 by {off:.1e}, allowed {allowed:.1e}"
 
 
-def _gradients(make: MakeNorm) -> Iterator[str]:
-    layer = _layer(make, 3)
-    batch = torch.tensor(_BATCH)
-    x = _features(9, 3, seed=2).requires_grad_()
+def _autocast(norm: _Norm) -> Iterator[str]:
+    for dtype in (torch.float32, torch.bfloat16):
+        some = norm.some(dtype=dtype)
+        plain = some.run(norm.layer(6, torch.float32)).detach()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = some.run(norm.layer(6, torch.float32)).detach()
+        if y.dtype != dtype:
+            yield f"the result of {dtype} is {y.dtype}"
+        allowed = 0.05 * max(1.0, float(plain.abs().max()))
+        if not _difference(y, plain) <= allowed:
+            yield f"in {dtype} it is off by {_difference(y, plain):.1e}, allowed {allowed:.1e}"
+
+
+def _gradients(norm: _Norm) -> Iterator[str]:
+    layer = norm.layer(3)
+    some = norm.sample(_features(9, 3, seed=2), torch.tensor(_BATCH), 3)
+    own = {name: value.detach() for name, value in layer.named_parameters()}
+    floats = {
+        name: value for name, value in some.more.items()
+        if isinstance(value, Tensor) and value.is_floating_point()
+    }  # fmt: skip
+
+    def call(x: Tensor, *values: Tensor) -> Tensor:
+        more = some.more | dict(zip(floats, values[len(own) :], strict=True))
+        state = dict(zip(own, values[: len(own)], strict=True))
+        y: Tensor = torch.func.functional_call(layer, state, (x, some.batch, some.size), more)
+        return y
+
+    inputs = [value.clone().requires_grad_() for value in (some.x, *own.values(), *floats.values())]
     for words, check in (
         ("the first", torch.autograd.gradcheck),
         ("the second", torch.autograd.gradgradcheck),
     ):
-        if not check(lambda x: layer(x, batch, 3), (x,), raise_exception=False):
+        if not check(call, inputs, raise_exception=False):
             yield f"{words} derivative is off from finite differences"
 
 
-def _state(make: MakeNorm) -> Iterator[str]:
-    x, batch = _features(9, 6), torch.tensor(_BATCH)
-    layer = _layer(make, 6).eval()
-    fresh = _layer(make, 6).eval()
+def _state(norm: _Norm) -> Iterator[str]:
+    some = norm.some()
+    layer = norm.layer(6).eval()
+    fresh = norm.layer(6).eval()
     with torch.no_grad():
         for parameter in fresh.parameters():
             parameter.zero_()
     fresh.load_state_dict(layer.state_dict())
     for words, twin in (("a deepcopy", copy.deepcopy(layer)), ("its state_dict", fresh)):
-        if _difference(twin(x, batch, 3), layer(x, batch, 3)):
+        if _difference(some.run(twin), some.run(layer)):
             yield f"{words} gives another result"
-    reset = getattr(layer, "reset_parameters", None)
-    if not callable(reset):
-        yield "there is no reset_parameters()"
+    for reset in (layer, fresh):
+        if not callable(getattr(reset, "reset_parameters", None)):
+            yield "there is no reset_parameters()"
+            return
+        some.run(reset.train())
+        torch.manual_seed(2)
+        reset.reset_parameters()  # type: ignore[operator]
+    new = norm.make(6).double()
+    torch.manual_seed(2)
+    new.reset_parameters()  # type: ignore[operator]
+    for (name, value), other in zip(
+        layer.state_dict().items(), new.state_dict().values(), strict=True
+    ):
+        if not torch.equal(value, other):
+            yield f"reset_parameters() leaves {name} other than a new layer has it"
 
 
-def _errors(make: MakeNorm) -> Iterator[str]:
-    layer = _layer(make, 6)
-    x, batch = _features(9, 6), torch.tensor(_BATCH)
-    wrong = [("features of 5 channels in place of 6", (x[:, :5], batch, 3))]
-    if _difference(layer(x, batch, 3), layer(x)):  # else it need not look at the batch
+def _errors(norm: _Norm) -> Iterator[str]:
+    layer, some = norm.layer(6), norm.some()
+    assert some.batch is not None
+    one = replace(some, batch=torch.zeros_like(some.batch))
+    wrong = [("features of 5 channels in place of 6", some.of(some.x[:, :5]))]
+    # Else it need not look at the batch.
+    if _difference(some.run(norm.layer(6)), one.run(norm.layer(6))):
         wrong += [
-            ("a batch of 8 ids for 9 nodes", (x, batch[:8], 3)),
-            ("an id of 7 among 3 graphs", (x, batch + 5, 3)),
+            ("a batch of 8 ids for 9 nodes", replace(some, batch=some.batch[:8])),
+            ("an id of 7 among 3 graphs", replace(some, batch=some.batch + 5)),
         ]
-    for words, arguments in wrong:
+    for words, sample in wrong:
         try:
-            layer(*arguments)
+            sample.run(layer)
         except (ValueError, IndexError, RuntimeError):
             continue
         yield f"{words}: no error"
 
 
-def _compile(make: MakeNorm) -> Iterator[str]:
-    x, batch = _features(9, 6), torch.tensor(_BATCH)
+def _compile(norm: _Norm) -> Iterator[str]:
     torch.compiler.reset()
-    compiled = torch.compile(_layer(make, 6), fullgraph=True, backend="aot_eager")
-    error = _difference(compiled(x, batch, 3), _layer(make, 6)(x, batch, 3))
-    if not error < 1e-9:
-        yield f"compiled, it is off by {error:.1e}"
+    plain, some = norm.layer(6), norm.some()
+    compiled: Any = torch.compile(copy.deepcopy(plain), fullgraph=True, backend="aot_eager")
+    results = []
+    for layer in (compiled, plain):
+        x = some.x.clone().requires_grad_()
+        y = some.of(x).run(layer)
+        (grad,) = torch.autograd.grad(y, x, _features(9, 6, seed=4))
+        results.append([y, grad, *layer.buffers()])
+    for got, wanted in zip(*results, strict=True):
+        if not _difference(got, wanted) < 1e-9:
+            yield f"compiled, it is off by {_difference(got, wanted):.1e}"
+            return
 
 
-_CHECKS: dict[str, Callable[[MakeNorm], Iterator[str]]] = {
+_CHECKS: dict[str, Callable[[_Norm], Iterator[str]]] = {
     "call": _call,
     "batch": _batch,
     "order": _order,
     "graphs": _graphs,
     "nan": _nan,
+    "mask": _mask,
     "awkward": _awkward,
     "half": _half,
+    "autocast": _autocast,
     "gradients": _gradients,
     "state": _state,
     "errors": _errors,

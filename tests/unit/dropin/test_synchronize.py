@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import graphnorms as gn
-from tests.unit.layers.common import import_pyg, randomize
+from tests.norms import import_pyg, randomize
 
 
 def test_norms_of_the_batch_are_shared_and_those_of_graphs_are_not() -> None:

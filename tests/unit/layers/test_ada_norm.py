@@ -1,45 +1,29 @@
-"""AdaNorm against its formula, the gain constant for the gradient."""
+"""What AdaNorm keeps constant, and what it refuses."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, nn
 
 from graphnorms.layers.ada_norm import AdaNorm
-from tests.unit.layers.battery import NormBattery, normal, standardize
+from tests.conformance.oracle import standardize
+from tests.norms import normal
 
 
-class TestAdaNorm(NormBattery):
-    def make(self, channels: int, **arguments: Any) -> nn.Module:
-        return AdaNorm(channels, scale=1.5, k=0.2, **arguments)
-
-    def oracle(
-        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
-    ) -> Tensor:
-        y = standardize(x, (1,))
-        return 1.5 * (1 - 0.2 * y.detach()) * y
-
-    def test_gradcheck_and_gradgradcheck(self) -> None:
-        """Of the layer with its gain kept where it is: that is the map it differentiates."""
-        x = normal(5, 4, seed=0).requires_grad_()
-        layer = self.make(4)
-        gain = 1.5 * (1 - 0.2 * standardize(x.detach(), (1,)))
-
-        def fixed(x: Tensor) -> Tensor:
-            return gain * standardize(x, (1,))
-
-        grad_y = normal(5, 4, seed=1).requires_grad_()
-        (mine,) = torch.autograd.grad(layer(x), x, grad_y, create_graph=True)
-        (want,) = torch.autograd.grad(fixed(x), x, grad_y, create_graph=True)
-        torch.testing.assert_close(mine, want)
-        second = normal(5, 4, seed=2)
-        torch.testing.assert_close(
-            torch.autograd.grad(mine, [x, grad_y], second),
-            torch.autograd.grad(want, [x, grad_y], second),
-        )
+def test_its_gain_is_a_constant_for_the_gradient() -> None:
+    """The second derivative, too, is that of the layer with its gain kept where it is."""
+    x = normal(5, 4).requires_grad_()
+    layer = AdaNorm(4, scale=1.5, k=0.2)
+    gain = 1.5 * (1 - 0.2 * standardize(x.detach(), (1,)))
+    grad_y = normal(5, 4, seed=1).requires_grad_()
+    (mine,) = torch.autograd.grad(layer(x), x, grad_y, create_graph=True)
+    (want,) = torch.autograd.grad(gain * standardize(x, (1,)), x, grad_y, create_graph=True)
+    torch.testing.assert_close(mine, want)
+    second = normal(5, 4, seed=2)
+    torch.testing.assert_close(
+        torch.autograd.grad(mine, [x, grad_y], second),
+        torch.autograd.grad(want, [x, grad_y], second),
+    )
 
 
 def test_the_mean_gain_is_the_scale() -> None:

@@ -1,31 +1,15 @@
-"""AdjaNorm against its formula, neighbourhood by neighbourhood."""
+"""AdjaNorm where it is LayerNorm, and what it refuses."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.layers.adja_norm import AdjaNorm
 from graphnorms.layers.layer_norm import LayerNorm
-from tests.unit.layers.battery import NormBattery, edges_within, normal
-from tests.unit.layers.common import by_neighbours
-
-
-class TestAdjaNorm(NormBattery):
-    def make(self, channels: int, **arguments: Any) -> nn.Module:
-        return AdjaNorm(channels, **arguments)
-
-    def inputs(self, batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
-        return {"edges": edges_within(batch, rows)[:, ::2]}
-
-    def oracle(
-        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
-    ) -> Tensor:
-        return by_neighbours(x, inputs["edges"]) * p["weight"] + p["bias"]
+from tests.conformance.oracle import by_neighbours
+from tests.norms import edges_within, normal
 
 
 def test_without_edges_it_is_layer_norm_of_the_nodes() -> None:

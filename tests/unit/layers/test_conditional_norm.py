@@ -1,4 +1,4 @@
-"""ConditionalNorm against its formula, and as the plain normalization that it begins as."""
+"""ConditionalNorm as the plain normalization that it begins as, and its conditions."""
 
 from __future__ import annotations
 
@@ -6,57 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from graphnorms.layers.conditional_norm import ConditionalNorm
 from graphnorms.layers.custom_norm import CustomNorm
 from graphnorms.segments import Segments
-from tests.unit.layers.battery import BATCHES, NormBattery, normal, randomize
-from tests.unit.layers.common import NAMES, POINTS, point
-
-
-class Conditional(NormBattery):
-    center = scale = "graph"
-
-    def make(self, channels: int, **arguments: Any) -> nn.Module:
-        return ConditionalNorm(channels, 4, self.center, self.scale, **arguments)
-
-    def inputs(self, batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
-        return {"condition": normal(size, 4, seed=21)}
-
-    def oracle(
-        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
-    ) -> Tensor:
-        plain = point(x, graphs, {}, self.center, self.scale, 1)
-        y = torch.zeros_like(plain)
-        channels = x.shape[1]
-        for number, rows in enumerate(graphs):
-            both = p["linear.weight"] @ inputs["condition"][number] + p["linear.bias"]
-            moved = plain[rows] * (1 + both[:channels]) + both[channels:]
-            y = y.index_copy(0, rows, moved)
-        return y
-
-
-class TestOfInstanceNorm(Conditional):
-    pass
-
-
-class TestOfLayerNorm(Conditional):
-    center = scale = "node"
-
-
-class TestOfBatchNorm(Conditional):
-    center = scale = "batch"
-
-
-class TestOfTwoKindsOfSegments(Conditional):
-    center, scale = "graph", "batch"
+from tests.conformance.oracle import POINTS
+from tests.norms import normal, randomize
 
 
 @pytest.mark.parametrize(("center", "scale"), POINTS)
 def test_begins_as_the_plain_normalization(center: str, scale: str) -> None:
-    assert center in NAMES
-    batch, size = BATCHES["unsorted"]
+    batch, size = torch.arange(16) * 7 % 5, 5
     x = normal(16, 6, seed=0)
     layer = ConditionalNorm(6, 4, center, scale, dtype=torch.float64)
     plain = CustomNorm(6, center, scale, affine=False)
@@ -65,8 +25,7 @@ def test_begins_as_the_plain_normalization(center: str, scale: str) -> None:
 
 
 def test_a_graph_sees_its_own_condition_alone() -> None:
-    batch, size = BATCHES["sorted"]
-    assert batch is not None
+    batch, size = torch.arange(16) // 4, 4
     layer = ConditionalNorm(6, 4, dtype=torch.float64)
     randomize(layer)
     x, condition = normal(16, 6, seed=0), normal(size, 4, seed=1)

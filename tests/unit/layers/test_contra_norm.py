@@ -1,74 +1,14 @@
-"""ContraNorm against its formula, with and without edges."""
+"""ContraNorm by hand, and where nobody is left to push."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.layers.contra_norm import ContraNorm
-from tests.unit.layers.battery import (
-    BATCHES,
-    NormBattery,
-    edges_within,
-    normal,
-    per_graph,
-)
-
-
-class TestWithoutEdges(NormBattery):
-    """The authors' form for transformers; with edges, that for graphs."""
-
-    masks = True
-
-    def make(self, channels: int, **arguments: Any) -> nn.Module:
-        return ContraNorm(
-            channels, scale=0.6, temperature=0.7, mask_neighbours=self.masks, **arguments
-        )
-
-    def oracle(
-        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
-    ) -> Tensor:
-        blocked = torch.zeros(x.shape[0], x.shape[0], dtype=torch.bool)
-        if "edges" in inputs and self.masks:
-            blocked[inputs["edges"][1], inputs["edges"][0]] = True
-            blocked.fill_diagonal_(True)
-
-        def one(g: Tensor, number: int) -> Tensor:
-            rows = graphs[number]
-            result = []
-            for i in range(g.shape[0]):
-                left = [j for j in range(g.shape[0]) if not blocked[rows[i], rows[j]]]
-                pushed = 1.6 * g[i]
-                if left:
-                    near = torch.stack([g[i] @ g[j] / g[i].norm() / g[j].norm() for j in left])
-                    pushed = pushed - 0.6 * (near / 0.7).softmax(0) @ g[left]
-                result.append(pushed)
-            return torch.stack(result)
-
-        return per_graph(x, graphs, one)
-
-
-class TestWithEdges(TestWithoutEdges):
-    def inputs(self, batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
-        return {"edges": edges_within(batch, rows)[:, ::3]}
-
-
-class TestWithEdgesThatDoNotCount(TestWithEdges):
-    masks = False
-
-
-class TestWithEveryEdge(TestWithoutEdges):
-    """Nobody is left to push."""
-
-    def inputs(self, batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
-        every = torch.cartesian_prod(torch.arange(rows), torch.arange(rows)).t()
-        if batch is None or not rows:
-            return {"edges": every.reshape(2, -1)}
-        return {"edges": every[:, batch[every[0]] == batch[every[1]]]}
+from tests.norms import edges_within, normal
 
 
 def test_one_large_graph_among_small_ones() -> None:
@@ -102,8 +42,7 @@ def test_a_path_of_three_by_hand() -> None:
 
 
 def test_edges_between_graphs_have_no_effect() -> None:
-    batch, size = BATCHES["unsorted"]
-    assert batch is not None
+    batch, size = torch.arange(16) * 7 % 5, 5
     x = normal(16, 6, seed=0)
     every = torch.cartesian_prod(torch.arange(16), torch.arange(16)).t()
     cross = every[:, batch[every[0]] != batch[every[1]]]

@@ -1,4 +1,4 @@
-"""Granola against its formula, its random features given and drawn."""
+"""What Granola draws, tells apart and refuses."""
 
 from __future__ import annotations
 
@@ -6,45 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.layers.granola import Granola
 from graphnorms.layers.layer_norm import LayerNorm
-from tests.unit.layers.battery import NormBattery, edges_within, normal, standardize
+from tests.norms import normal
 
 RING = torch.tensor([[0, 1, 2, 3, 1, 2, 3, 0], [1, 2, 3, 0, 0, 1, 2, 3]])
-
-
-class TestGranola(NormBattery):
-    def make(self, channels: int, **arguments: Any) -> nn.Module:
-        return Granola(channels, 2, hidden_channels=5, random_channels=4, **arguments)
-
-    def fresh(self, dtype: torch.dtype = torch.float64, **arguments: Any) -> nn.Module:
-        torch.manual_seed(17)  # weights of either sign, so that some units are off
-        return self.make(6, dtype=dtype, **arguments)
-
-    def inputs(self, batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
-        return {
-            "edges": edges_within(batch, rows)[:, ::3],
-            "random_features": normal(rows, 4, seed=31),
-        }
-
-    def without(self, inputs: dict[str, Any], mask: Tensor) -> dict[str, Any]:
-        found = super().without(inputs, mask)
-        return {**found, "random_features": found["random_features"][mask]}
-
-    def oracle(
-        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
-    ) -> Tensor:
-        h = torch.cat((x, inputs["random_features"]), 1)
-        source, target = inputs["edges"]
-        for layer in range(2):
-            total = [h[i] + h[source[target == i]].sum(0) for i in range(h.shape[0])]
-            weight, bias = p[f"layers.{layer}.weight"], p[f"layers.{layer}.bias"]
-            h = (torch.stack(total) @ weight.t() + bias).relu()
-        both = h @ p["head.weight"].t() + p["head.bias"]
-        return both[:, :6] * standardize(x, (1,)) + both[:, 6:]
 
 
 def test_random_features_are_drawn_anew_and_by_torchs_generator() -> None:

@@ -1,4 +1,4 @@
-"""GraphSizeNorm, graph by graph."""
+"""GraphSizeNorm against PyG's."""
 
 from __future__ import annotations
 
@@ -7,31 +7,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.layers.graph_size_norm import GraphSizeNorm
-from graphnorms.testing import awkward_cases
-from tests.unit.layers.common import (
-    DTYPE_NAMES,
-    DTYPES,
-    agrees,
-    graph_by_graph,
-    import_pyg,
-    normal,
-    rows_of,
-)
-
-CASES = [case.name for case in awkward_cases(torch.float32)]
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=DTYPE_NAMES)
-@pytest.mark.parametrize("name", CASES)
-def test_agrees_with_the_paper(name: str, dtype: torch.dtype, backend: str) -> None:
-    case = next(case for case in awkward_cases(dtype) if case.name == name)
-    graphs = rows_of(case.batch, case.batch_size, case.x.shape[0])
-    agrees(
-        GraphSizeNorm(backend=backend),
-        lambda layer, x: layer(x, case.batch, case.batch_size),
-        lambda inputs, _: graph_by_graph(inputs[0], graphs, lambda g: g / g.shape[0] ** 0.5),
-        [case.x], length=1,
-    )  # fmt: skip
+from tests.norms import import_pyg, normal
 
 
 @pytest.mark.parametrize("batch", [None, torch.arange(40) // 7, torch.arange(40).int() * 7 % 4])

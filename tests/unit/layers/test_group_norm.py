@@ -1,49 +1,17 @@
-"""GroupNorm against its formula and `torch.nn.GroupNorm`."""
+"""GroupNorm against `torch.nn.GroupNorm`."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from graphnorms.layers.group_norm import GroupNorm
 from graphnorms.layers.instance_norm import InstanceNorm
 from graphnorms.layers.layer_norm import LayerNorm
-from tests.unit.layers.battery import (
-    NormBattery,
-    normal,
-    per_graph,
-    randomize,
-    standardize,
-)
+from tests.norms import normal, randomize
 
 BATCH = torch.tensor([0, 0, 2, 0, 2, 2, 0])
-
-
-class TestOfNodes(NormBattery):
-    def make(self, channels: int, **arguments: Any) -> nn.Module:
-        return GroupNorm(channels, 2 if channels % 2 == 0 else 1, **arguments)
-
-    def oracle(
-        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
-    ) -> Tensor:
-        y = torch.cat([standardize(x[:, :3], (1,)), standardize(x[:, 3:], (1,))], 1)
-        return y * p["weight"] + p["bias"]
-
-
-class TestOfGraphs(NormBattery):
-    def make(self, channels: int, **arguments: Any) -> nn.Module:
-        return GroupNorm(channels, 3, mode="graph", **arguments)
-
-    def oracle(
-        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
-    ) -> Tensor:
-        def one(g: Tensor, _: int) -> Tensor:
-            return torch.cat([standardize(g[:, i : i + 2], (0, 1)) for i in (0, 2, 4)], 1)
-
-        return per_graph(x, graphs, one) * p["weight"] + p["bias"]
 
 
 def test_is_torchs() -> None:

@@ -1,4 +1,4 @@
-"""HeteroBatchNorm, type by type, and where PyG's is wrong."""
+"""HeteroBatchNorm against torch's BatchNorm, and where PyG's is wrong."""
 
 from __future__ import annotations
 
@@ -7,74 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from graphnorms.layers.hetero_batch_norm import HeteroBatchNorm
 from graphnorms.segments import Segments
-from graphnorms.testing import awkward_cases
-from tests.unit.layers.common import (
-    DTYPE_NAMES,
-    DTYPES,
-    agrees,
-    centred,
-    close,
-    import_pyg,
-    normal,
-    randomize,
-    rows_of,
-)
-
-CASES = [case.name for case in awkward_cases(torch.float32) if case.batch is not None]
-
-
-def oracle(x: Tensor, types: Tensor, number: int, p: dict[str, Tensor], eps: float) -> Tensor:
-    parts, where = [x[:0]], [torch.zeros(0, dtype=torch.long)]
-    for kind in range(number):
-        rows = (types == kind).nonzero()[:, 0]
-        if not len(rows):
-            continue
-        o = centred(x[rows])
-        y = o / (o.pow(2).mean(0) + eps).sqrt()
-        parts.append(y * p["weight"][kind] + p["bias"][kind] if p else y)
-        where.append(rows)
-    return torch.cat(parts)[torch.argsort(torch.cat(where))]
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=DTYPE_NAMES)
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("affine", [True, False])
-def test_agrees_with_the_paper(affine: bool, name: str, dtype: torch.dtype, backend: str) -> None:
-    case = next(case for case in awkward_cases(dtype) if case.name == name)
-    assert case.batch is not None
-    types, number = case.batch, case.batch_size
-    wide = torch.promote_types(dtype, torch.float32)
-    layer = HeteroBatchNorm(case.x.shape[1], number, affine=affine, backend=backend, dtype=wide)
-    randomize(layer)
-    graphs = rows_of(types, number, case.x.shape[0])
-    spreads = [case.x[rows].double().var(0, unbiased=False).min() for rows in graphs]
-    gain = 1.5 * float((torch.stack(spreads).min() + 1e-5).rsqrt()) if spreads else 1.0
-    agrees(
-        layer,
-        lambda layer, x: layer(x, types),
-        lambda inputs, p: oracle(inputs[0], types, number, p, 1e-5),
-        [case.x], length=max((len(rows) for rows in graphs), default=0), gain=gain,
-    )  # fmt: skip
-
-
-def test_gradcheck_and_gradgradcheck(backend: str) -> None:
-    types = torch.tensor([1, 0, 1, 1, 0, 3, 1])
-    layer = HeteroBatchNorm(3, 5, activation="silu", backend=backend, dtype=torch.float64)
-    randomize(layer)
-    x = normal(7, 3).requires_grad_()
-    parameters = tuple(layer.parameters())
-
-    def call(x: Tensor, *_: Tensor) -> Tensor:
-        y: Tensor = layer(x, types)
-        return y
-
-    assert torch.autograd.gradcheck(call, (x, *parameters))
-    assert torch.autograd.gradgradcheck(call, (x, *parameters))
-
+from tests.conformance.oracle import hetero_batch_norm, per_graph, rows_of, standardize
+from tests.norms import close, import_pyg, normal, randomize
 
 TYPES = (torch.arange(40) * 7) % 4
 SORTED = TYPES.sort().values
@@ -153,7 +90,7 @@ def test_large_mean_costs_no_digits() -> None:
     types = torch.arange(400) % 4
     assert import_pyg().HeteroBatchNorm(6, 4)(x, types).std() > 10
     ours = HeteroBatchNorm(6, 4, momentum=1.0)
-    close(ours(x, types), oracle(x.double(), types, 4, {}, 1e-5), 5e-6, "y")
+    close(ours(x, types), hetero_batch_norm(x.double(), rows_of(types, 4, 400), {}, {}), 5e-6, "y")
     exact = x[types == 1].double().var(0)
     assert ours.running_var is not None
     assert ours.running_mean is not None
@@ -165,7 +102,7 @@ def test_large_mean_costs_no_digits() -> None:
 def test_eps_is_added() -> None:
     """PyG leaves eps out where the variance is larger, and a constant channel divides by it."""
     x = normal(40, 6) * 0.1
-    exact = oracle(x, TYPES, 4, {}, 0.01)
+    exact = per_graph(x, rows_of(TYPES, 4, 40), lambda g, _: standardize(g, (0,), 0.01))
     theirs = import_pyg().HeteroBatchNorm(6, 4, eps=0.01).double()
     assert (theirs(x, TYPES) - exact).abs().max() > 0.1
     close(HeteroBatchNorm(6, 4, eps=0.01)(x, TYPES), exact, 1e-13, "y")

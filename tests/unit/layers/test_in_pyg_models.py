@@ -13,7 +13,7 @@ from graphnorms.layers.graph_size_norm import GraphSizeNorm
 from graphnorms.layers.mean_subtraction_norm import MeanSubtractionNorm
 from graphnorms.layers.message_norm import MessageNorm
 from graphnorms.layers.pair_norm import PairNorm
-from tests.unit.layers.common import import_pyg, normal
+from tests.norms import import_pyg, normal
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "PairNorm": PairNorm,

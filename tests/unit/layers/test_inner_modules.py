@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import graphnorms as gn
-from tests.unit.layers.common import import_pyg, normal, randomize
+from tests.norms import import_pyg, normal, randomize
 
 PATHS = [
     (lambda: gn.BatchNorm(6), lambda: import_pyg().BatchNorm(6), "module"),

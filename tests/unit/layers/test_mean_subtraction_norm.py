@@ -1,4 +1,4 @@
-"""MeanSubtractionNorm, graph by graph."""
+"""MeanSubtractionNorm against PyG's, and what it leaves."""
 
 from __future__ import annotations
 
@@ -7,34 +7,8 @@ import torch
 from torch import Tensor
 
 from graphnorms.layers.mean_subtraction_norm import MeanSubtractionNorm
-from graphnorms.testing import awkward_cases
-from tests.unit.layers.common import (
-    DTYPE_NAMES,
-    DTYPES,
-    agrees,
-    centred,
-    close,
-    graph_by_graph,
-    import_pyg,
-    normal,
-    rows_of,
-)
-
-CASES = [case.name for case in awkward_cases(torch.float32)]
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=DTYPE_NAMES)
-@pytest.mark.parametrize("name", CASES)
-def test_agrees_with_the_paper(name: str, dtype: torch.dtype, backend: str) -> None:
-    case = next(case for case in awkward_cases(dtype) if case.name == name)
-    graphs = rows_of(case.batch, case.batch_size, case.x.shape[0])
-    longest = max((len(rows) for rows in graphs), default=0)
-    agrees(
-        MeanSubtractionNorm(backend=backend),
-        lambda layer, x: layer(x, case.batch, case.batch_size),
-        lambda inputs, _: graph_by_graph(inputs[0], graphs, centred),
-        [case.x], length=longest,
-    )  # fmt: skip
+from tests.conformance.oracle import centred, mean_subtraction, rows_of
+from tests.norms import close, import_pyg, normal
 
 
 @pytest.mark.parametrize("batch", [None, torch.arange(40) // 7, torch.arange(40).int() * 7 % 4])
@@ -52,7 +26,7 @@ def test_equals_pyg(shape: tuple[int, ...], batch: Tensor | None) -> None:
 def test_large_mean_costs_no_digits() -> None:
     """At mean 1e4 PyG is off by 1e-3 and more."""
     x = (normal(5000, 16) + 1e4).float()
-    exact = centred(x.double())
+    exact = centred(x.double(), (0,))
     zeros = torch.zeros(5000, dtype=torch.long)
     theirs = import_pyg().MeanSubtractionNorm()(x, zeros)
     assert (theirs.double() - exact).abs().max() > 1e-3
@@ -64,7 +38,7 @@ def test_sums_in_half_precision() -> None:
     x = (normal(3000, 4) + 30).half()
     zeros = torch.zeros(3000, dtype=torch.long)
     assert not torch.isfinite(import_pyg().MeanSubtractionNorm()(x, zeros)).all()
-    close(MeanSubtractionNorm()(x, zeros), centred(x.double()), 4e-3, "y")
+    close(MeanSubtractionNorm()(x, zeros), centred(x.double(), (0,)), 4e-3, "y")
 
 
 def test_only_the_mean_goes() -> None:
@@ -82,7 +56,7 @@ def test_epilogue_and_mask(backend: str) -> None:
     mask = torch.arange(20) % 3 != 1
     y = layer(x, batch, 4, residual=residual, mask=mask)
     assert torch.equal(y[~mask], (x + residual)[~mask])
-    expected = graph_by_graph(x[mask], rows_of(batch[mask], 4, 20), centred).relu()
+    expected = mean_subtraction(x[mask], rows_of(batch[mask], 4, 20), {}, {}).relu()
     torch.testing.assert_close(y[mask], expected + residual[mask])
 
 

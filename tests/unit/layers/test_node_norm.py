@@ -1,40 +1,13 @@
-"""NodeNorm against its formula."""
+"""What NodeNorm keeps and what it refuses."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from graphnorms.layers.node_norm import NodeNorm
-from tests.unit.layers.battery import NormBattery, normal
-
-
-class OfRoot(NormBattery):
-    p: float
-
-    def make(self, channels: int, **arguments: Any) -> nn.Module:
-        return NodeNorm(channels, self.p, **arguments)
-
-    def oracle(
-        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
-    ) -> Tensor:
-        rows = [row / (row.var(unbiased=False) + 1e-5) ** (0.5 / self.p) for row in x]
-        return torch.stack(rows)
-
-
-class TestSquareRoot(OfRoot):
-    p = 2.0
-
-
-class TestFirstRoot(OfRoot):
-    p = 1.0
-
-
-class TestThirdRoot(OfRoot):
-    p = 3.0
+from tests.norms import normal
 
 
 def test_the_spread_becomes_a_root_of_itself_and_the_direction_stays() -> None:

@@ -1,4 +1,4 @@
-"""PairNorm and the variant of the authors' code, graph by graph."""
+"""PairNorm and the variant of the authors' code."""
 
 from __future__ import annotations
 
@@ -10,97 +10,14 @@ from torch import Tensor
 
 from graphnorms.layers.pair_norm import PairNorm
 from graphnorms.segments import Segments
-from graphnorms.testing import awkward_cases
-from tests.unit.layers.common import (
-    DTYPE_NAMES,
-    DTYPES,
-    agrees,
-    centred,
-    close,
-    graph_by_graph,
-    import_pyg,
-    normal,
-    rows_of,
-)
+from tests.conformance.oracle import pair_norm, rows_of
+from tests.norms import close, import_pyg, normal
 
 KINDS: dict[str, dict[str, Any]] = {
     "together": {"scale": 1.5},
     "individually": {"scale": 0.7, "scale_individually": True},
     "simultaneously": {"scale": 2.5, "simultaneously": True},
 }
-CASES = [case.name for case in awkward_cases(torch.float32)]
-
-
-def norm_of_rows(o: Tensor) -> Tensor:
-    # A row of zeros has no direction; its gradient through the norm is 0.
-    zero = (o == 0).all(-1, keepdim=True)
-    return torch.where(zero, 0, torch.where(zero, 1, o).pow(2).sum(-1, keepdim=True).sqrt())
-
-
-def oracle(kind: str, x: Tensor, graphs: list[Tensor], eps: float) -> Tensor:
-    s = KINDS[kind]["scale"]
-
-    def one(g: Tensor) -> Tensor:
-        o = centred(g)
-        if kind == "together":
-            return s * o / (eps + o.pow(2).sum(-1).mean(0, keepdim=True).unsqueeze(-1)).sqrt()
-        if kind == "individually":
-            return s * o / (eps + norm_of_rows(o))
-        return s * g / (eps + g.pow(2).sum(-1, keepdim=True)).sqrt() - g.mean(0, keepdim=True)
-
-    return graph_by_graph(x, graphs, one)
-
-
-def largest_gain(kind: str, x: Tensor, graphs: list[Tensor]) -> float:
-    s, x = KINDS[kind]["scale"], x.double()
-    squares = [
-        (x[rows] if kind == "simultaneously" else centred(x[rows])).pow(2).sum(1)
-        for rows in graphs if len(rows) > 1 or kind == "simultaneously"
-    ]  # fmt: skip
-    if not squares:
-        return 1.0
-    if kind == "together":
-        return s * max(float((1e-5 + square.mean()).rsqrt()) for square in squares)
-    if kind == "individually":
-        return s * max(float(1 / (1e-5 + square.min().sqrt())) for square in squares)
-    return 1 + s * max(float((1e-5 + square.min()).rsqrt()) for square in squares)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=DTYPE_NAMES)
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_agrees_with_the_paper(kind: str, name: str, dtype: torch.dtype, backend: str) -> None:
-    case = next(case for case in awkward_cases(dtype) if case.name == name)
-    if kind == "individually" and name in ("constant channels", "one row expanded"):
-        pytest.skip("the direction of what rounding leaves of 0")
-    if kind == "individually" and name == "mean 1e4" and dtype == torch.float16:
-        pytest.skip("rows of nothing but zeros, whose gradient 1 / eps is out of range")
-    graphs = rows_of(case.batch, case.batch_size, case.x.shape[0])
-    gain = largest_gain(kind, case.x, graphs)
-    # An outlier moves the mean by what rounds at its size, and a node beside it by as much.
-    extent = float(case.x.double().max() - case.x.double().min()) if case.x.numel() else 0.0
-    longest = max((len(rows) for rows in graphs), default=0)
-    agrees(
-        PairNorm(**KINDS[kind], backend=backend),
-        lambda layer, x: layer(x, case.batch, case.batch_size),
-        lambda inputs, _: oracle(kind, inputs[0], graphs, 1e-5),
-        [case.x], length=longest * case.x.shape[1],
-        gain=gain, spread=1.0 if kind == "together" else min(gain, 1.0) * extent,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradcheck_and_gradgradcheck(kind: str, backend: str) -> None:
-    batch = torch.tensor([1, 0, 1, 1, 0, 3, 1, 0])  # graph 3 has one node: rows of zeros
-    layer = PairNorm(**KINDS[kind], eps=0.1, activation="silu", backend=backend)
-    x = normal(8, 4).requires_grad_()
-
-    def call(x: Tensor) -> Tensor:
-        y: Tensor = layer(x, batch, 5)
-        return y
-
-    assert torch.autograd.gradcheck(call, (x,))
-    assert torch.autograd.gradgradcheck(call, (x,))
 
 
 @pytest.mark.parametrize("kind", ["together", "individually"])
@@ -148,7 +65,7 @@ def test_large_mean_costs_no_digits(kind: str) -> None:
     """At mean 1e4 PyG is off by 1e-3 and more."""
     x = (normal(5000, 16) + 1e4).float()
     batch = torch.arange(5000) // 1700
-    exact = oracle(kind, x.double(), rows_of(batch, 3, 5000), 1e-5)
+    exact = pair_norm(kind, KINDS[kind]["scale"])(x.double(), rows_of(batch, 3, 5000), {}, {})
     theirs = import_pyg().PairNorm(**KINDS[kind])(x, batch)
     assert (theirs.double() - exact).abs().max() > 1e-4
     close(PairNorm(**KINDS[kind])(x, batch), exact, 5e-6, "y")
@@ -159,8 +76,8 @@ def test_half_precision_keeps_its_range() -> None:
     wide = (normal(300, 16) * 300).half()
     theirs = import_pyg().PairNorm()
     assert (theirs(wide) == 0).all()
-    exact = oracle("together", wide.double(), rows_of(None, 1, 300), 1e-5) / 1.5
-    close(PairNorm()(wide), exact, 2e-3 * float(exact.abs().max()), "y")
+    exact = pair_norm("together", 1.0)(wide.double(), [torch.arange(300)], {}, {})
+    close(PairNorm()(wide), exact, 2e-3, "y")
     large = (normal(3000, 16) + 30).half()
     assert (
         torch.isnan(theirs(large, torch.zeros(3000).long())).any()

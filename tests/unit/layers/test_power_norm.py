@@ -2,57 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, nn
 
 from graphnorms.layers.power_norm import PowerNorm
-from tests.unit.layers.battery import NormBattery, close, normal, randomize
-
-
-class Power(NormBattery):
-    exact_gradient = False
-
-    def oracle(
-        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
-    ) -> Tensor:
-        return p["weight"] * x / (x.square().mean(0) + 1e-5).sqrt() + p["bias"]
-
-
-class TestWarmUp(Power):
-    def make(self, channels: int, **arguments: Any) -> nn.Module:
-        return PowerNorm(channels, warmup=3, **arguments)
-
-
-class TestRunning(Power):
-    def make(self, channels: int, **arguments: Any) -> nn.Module:
-        layer = PowerNorm(channels, warmup=0, **arguments)
-        layer.running_moment.fill_(2.5)
-        layer.running_gradient.fill_(0.3)
-        return layer
-
-    def oracle(
-        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
-    ) -> Tensor:
-        return p["weight"] * x / (2.5 + 1e-5) ** 0.5 + p["bias"]
-
-    def test_reset_parameters(self) -> None:
-        layer = self.make(4)
-        layer.reset_parameters()  # type: ignore[operator]
-        assert layer.running_moment.tolist() == [1.0] * 4
-        assert layer.running_gradient.tolist() == [0.0] * 4
-
-
-class TestScaledBefore(Power):
-    def make(self, channels: int, **arguments: Any) -> nn.Module:
-        return PowerNorm(channels, scale_groups=1, **arguments)
-
-    def oracle(
-        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
-    ) -> Tensor:
-        return super().oracle(x / (x.square().mean(1, True) + 1e-5).sqrt(), graphs, p, inputs)
+from tests.norms import close, normal, randomize
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import graphnorms as gn
-from tests.unit.layers.common import import_pyg, normal
+from tests.norms import import_pyg, normal
 
 BATCHES = [normal(20 + 5 * seed, 3, seed=seed) * (1 + seed) + seed for seed in range(4)]
 MEAN = torch.stack([x.mean(0) for x in BATCHES]).mean(0)

@@ -1,25 +1,13 @@
-"""RMSNorm against its formula and `torch.nn.RMSNorm`."""
+"""RMSNorm against `torch.nn.RMSNorm`."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from graphnorms.layers.rms_norm import RMSNorm
-from tests.unit.layers.battery import NormBattery, normal, randomize
-
-
-class TestRMSNorm(NormBattery):
-    def make(self, channels: int, **arguments: Any) -> nn.Module:
-        return RMSNorm(channels, **arguments)
-
-    def oracle(
-        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
-    ) -> Tensor:
-        return p["weight"] * x / (x.square().mean(1, keepdim=True) + 1e-5).sqrt()
+from tests.norms import normal, randomize
 
 
 def test_is_torchs() -> None:

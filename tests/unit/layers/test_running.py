@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import graphnorms as gn
-from tests.unit.layers.common import import_pyg
+from tests.norms import import_pyg, normal
 
 
 def test_batch_norm_of_no_rows_changes_nothing() -> None:
@@ -245,3 +245,15 @@ def test_a_variance_beyond_float32_stays_infinite() -> None:
     torch.testing.assert_close(ours.module.running_mean, theirs.running_mean)
     for norm in (theirs, ours.module, counted.module):
         assert torch.equal(norm.running_var, torch.full((4,), torch.inf))
+
+
+@pytest.mark.parametrize("kind", [gn.BatchNorm, gn.InstanceNorm])
+def test_evaluation_does_not_count_masked_rows(kind: type[torch.nn.Module]) -> None:
+    layer = kind(21, track_running_stats=True)
+    x, batch = normal(60, 21, dtype=torch.float32), torch.arange(60) // 15
+    mask = torch.arange(60) % 3 != 0
+    layer(x, batch, 4, mask=mask)
+    layer.eval()
+    y = layer(x, batch, 4, mask=mask)
+    assert torch.equal(y[~mask], x[~mask])
+    assert torch.equal(y[mask], layer(x[mask], batch[mask], 4))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import graphnorms as gn
-from tests.unit.layers.common import normal
+from tests.norms import normal
 
 Make = Callable[..., nn.Module]
 LAYERS: dict[str, Make] = {

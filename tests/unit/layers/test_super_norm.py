@@ -1,4 +1,4 @@
-"""SuperNorm against its formula, and the factors of subgraphs known by heart."""
+"""SuperNorm where it is BatchNorm, and the factors of subgraphs known by heart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from graphnorms.adjacency import Adjacency
 from graphnorms.layers.batch_norm import BatchNorm
 from graphnorms.layers.super_norm import SuperNorm, subgraph_factors
-from tests.unit.layers.battery import BATCHES, NormBattery, normal, per_graph, standardize
+from tests.norms import normal
 
 
 def adjacency(edges: list[tuple[int, int]], nodes: int) -> Adjacency:
@@ -22,39 +22,8 @@ def adjacency(edges: list[tuple[int, int]], nodes: int) -> Adjacency:
     return Adjacency.from_edge_index(pairs, nodes)
 
 
-class TestSuperNorm(NormBattery):
-    affine = True
-
-    def make(self, channels: int, **arguments: Any) -> nn.Module:
-        return SuperNorm(channels, affine=self.affine, **arguments)
-
-    def inputs(self, batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
-        return {"factors": normal(rows, seed=41).abs() * 3 + 0.5}
-
-    def without(self, inputs: dict[str, Any], mask: Tensor) -> dict[str, Any]:
-        return {"factors": inputs["factors"][mask]}
-
-    def oracle(
-        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
-    ) -> Tensor:
-        xi = inputs["factors"][:, None]
-        if len(graphs) == 1:
-            x = standardize(x, (1,))
-        c = per_graph(xi, graphs, lambda g, _: g * g / g.sum())
-        e = per_graph(c, graphs, lambda g, _: g / g.sum())
-        mean = per_graph(x, graphs, lambda g, _: g.mean(0, True).expand_as(g))
-        standard = standardize(x + p["calibration"] * c * mean, (0,))
-        if not self.affine:
-            return e ** p["enhancement"] * standard
-        return 0.5 * (p["weight"] + e ** p["enhancement"]) * standard + p["bias"]
-
-
-class TestWithoutParameters(TestSuperNorm):
-    affine = False
-
-
 def test_begins_as_batch_norm() -> None:
-    batch, size = BATCHES["unsorted"]
+    batch, size = torch.arange(16) * 7 % 5, 5
     x = normal(16, 6, seed=0)
     factors = normal(16, seed=1).abs() + 1
     mine, theirs = SuperNorm(6, dtype=torch.float64), BatchNorm(6, dtype=torch.float64)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import graphnorms as gn
 from graphnorms.layers.factory import settings_of
 from graphnorms.layers.hetero_layer_norm import HeteroLayerNorm
-from tests.unit.layers.common import normal, randomize
+from tests.norms import normal, randomize
 
 TYPES = torch.arange(12) % 2
 EDGES = gn.Adjacency.from_edge_index(torch.tensor([[0, 1, 2], [1, 2, 0]]), 12)

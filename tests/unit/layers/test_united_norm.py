@@ -1,65 +1,28 @@
-"""UnitedNorm against its formula, and as each of its parts."""
+"""UnitedNorm as each of its parts."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.layers.united_norm import UnitedNorm
-from tests.unit.layers.battery import (
-    BATCHES,
-    NormBattery,
-    edges_within,
-    normal,
-    per_graph,
-    standardize,
-)
-from tests.unit.layers.common import by_neighbours
-
-
-class TestUnitedNorm(NormBattery):
-    def make(self, channels: int, **arguments: Any) -> nn.Module:
-        return UnitedNorm(channels, **arguments)
-
-    def inputs(self, batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
-        return {"edges": edges_within(batch, rows)[:, ::2]}
-
-    def oracle(
-        self, x: Tensor, graphs: list[Tensor], p: dict[str, Tensor], inputs: dict[str, Any]
-    ) -> Tensor:
-        parts = {
-            "batch": standardize(x, (0,)),
-            "graph": per_graph(x, graphs, lambda g, _: standardize(g, (0,))),
-            "adja": by_neighbours(x, inputs["edges"]),
-            "node": standardize(x, (1,)),
-        }
-        total = sum(p[f"lambda_{name}"].exp() for name in parts)
-        y = sum((p[f"lambda_{name}"].exp() / total) * part for name, part in parts.items())
-        assert isinstance(y, Tensor)
-        return p["weight"] * y + p["bias"]
+from tests.conformance.oracle import rows_of, united_parts
+from tests.norms import edges_within, normal
 
 
 @pytest.mark.parametrize("part", ["batch", "graph", "adja", "node"])
 def test_one_part_alone(part: str) -> None:
-    batch, size = BATCHES["unsorted"]
+    batch, size = torch.arange(16) * 7 % 5, 5
     layer = UnitedNorm(6, dtype=torch.float64)
     with torch.no_grad():
         layer.get_parameter(f"lambda_{part}").fill_(200.0)
     x = normal(16, 6, seed=0)
     edges = edges_within(batch, 16)
     y = layer(x, batch, size, adjacency=Adjacency.from_edge_index(edges, 16))
-    graphs = [(batch == graph).nonzero()[:, 0] for graph in range(size)]
-    expected = {
-        "batch": standardize(x, (0,)),
-        "graph": per_graph(x, graphs, lambda g, _: standardize(g, (0,))),
-        "adja": by_neighbours(x, edges),
-        "node": standardize(x, (1,)),
-    }[part]
+    expected = united_parts(x, rows_of(batch, size, 16), edges)[part]
     torch.testing.assert_close(y, expected)
 
 

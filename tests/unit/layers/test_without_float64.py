@@ -14,8 +14,7 @@ from torch.utils._pytree import tree_iter
 import graphnorms as gn
 from graphnorms.kernels import point
 from graphnorms.layers.factory import names
-from tests.norms import build_norm, inputs_of
-from tests.unit.layers.common import normal
+from tests.norms import build_norm, inputs_of, normal
 
 
 class NoFloat64(TorchDispatchMode):

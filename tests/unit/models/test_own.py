@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import graphnorms
 from graphnorms.data import random_graphs
 from graphnorms.models import ModelFactory, NormMaker, OwnModel, OwnModelConfig, build_own
-from tests.unit.layers.common import import_pyg
+from tests.norms import import_pyg
 
 pyg = import_pyg()
 CHANNELS = 6
