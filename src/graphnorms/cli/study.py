@@ -40,7 +40,10 @@ COLORS: dict[Verdict, str] = {
 
 GALLERY = "index.html"
 Seed = Annotated[int, typer.Option(help="Other seeds give other numbers.")]
-Full = Annotated[bool, typer.Option("--full", help="At the scale of the paper: takes long.")]
+Full = Annotated[
+    bool,
+    typer.Option("--full", help="At a larger scale: more seeds, or longer or larger training."),
+]
 Tiny = Annotated[
     bool, typer.Option("--tiny", help="In seconds, to try it out: the verdict means nothing.")
 ]
