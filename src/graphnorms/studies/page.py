@@ -32,6 +32,7 @@ from graphnorms.studies.results import (
 PAGE: Final = Path("docs/studies.md")
 _SLOT: Final = re.compile(r"(<!-- studies -->\n).*(<!-- end -->)", re.DOTALL)
 _WITHOUT: Final = ", without the measurements, which an earlier version left out of the copy."
+_UNCHANGED: Final = "Nothing: measure, rule and verdict are as before."
 _LARGEST_SVG: Final = 200_000  # bytes; above, the figure is copied as PNG
 
 
@@ -123,7 +124,9 @@ def _body(runs: Sequence[dict[Path, StudyResult]], copies: Path) -> str:
         _section(of_study, copies, calibrations.get(result.name))
         for result, of_study in zip(results, runs, strict=True)
     ]
-    return "\n\n".join([tally(results), table, f"Measured on:\n\n{measured}", *sections])
+    minutes = sum(result.core_seconds for result in results) / 60
+    cost = f"Processor time of the verdicts in the third column: {minutes:.0f} min of one core."
+    return "\n\n".join([tally(results), table, cost, f"Measured on:\n\n{measured}", *sections])
 
 
 def _right(found: Calibration | None) -> str:
@@ -155,7 +158,7 @@ def _section(runs: dict[Path, StudyResult], copies: Path, calibration: Calibrati
                 ("Protocol", result.protocol),
                 ("Rule", result.rule),
                 ("Planted", _planted(calibration)),
-                ("Changed", result.changed),
+                ("Changed", result.changed or _UNCHANGED),
                 ("Limits", LIMITS.get(result.name, "")),
                 ("Cost", _cost(result)),
             )

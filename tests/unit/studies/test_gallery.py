@@ -226,6 +226,17 @@ def test_larger_runs_are_copied_and_shown_beside_the_default_one(larger, page):
     assert page.read_text() == text
 
 
+def test_the_cost_of_the_list_is_that_of_its_own_runs(larger, page, tmp_path):
+    """The larger runs are not in the list of verdicts, nor in what it cost."""
+    folder = tmp_path / "costly"
+    shutil.copytree(larger, folder)
+    for kind, seconds in (("", 180.0), ("data", 6000.0)):
+        own = folder / "gradient-flow" / kind
+        save(replace(load(own), core_seconds=seconds), own)
+    keep(folder, page)
+    assert "third column: 3 min of one core." in page.read_text()
+
+
 def test_a_later_larger_run_leaves_the_default_copy_alone(larger, page, tmp_path):
     keep(larger, page)
     before = load(page.parent / "studies" / "gradient-flow")
