@@ -81,7 +81,7 @@ def observe(make: Callable[[], Task], case: Case, settings: Settings) -> Values:
 def _train(task: Task, rate: float, warmup: bool, settings: Settings) -> tuple[list[float], float]:
     """Train for a fixed number of steps; return the loss by tenths of them, and of a guess."""
     model, loss, guess = task
-    steps = settings.pick(tiny=10, planted=40, default=120, full=240)
+    steps = settings.pick(tiny=10, planted=40, default=120, full=120)
     rising = steps // 4 if warmup else 1
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), fused=True)
     curve = []
