@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -98,10 +99,6 @@ def _copy_figure(source: Path, target: Path) -> None:
 def _body(runs: Sequence[dict[Path, StudyResult]], copies: Path) -> str:
     every = [tuple(of_study.values()) for of_study in runs]
     results = [first for first, *_ in every]
-    machines = dict.fromkeys(
-        f"{each['machine']}; {each['versions']}"
-        for each in map(circumstances, itertools.chain(*every))
-    )
     found = load_calibrations(copies / FILE) if (copies / FILE).is_file() else []
     calibrations = {each.name: each for each in found}
     rows = [
@@ -119,7 +116,7 @@ def _body(runs: Sequence[dict[Path, StudyResult]], copies: Path) -> str:
             *rows,
         ]
     )
-    measured = "\n".join(f"- {_text(machine)}" for machine in machines)
+    measured = "\n".join(f"- {_text(machine)}" for machine in _machines(itertools.chain(*every)))
     sections = [
         _section(of_study, copies, calibrations.get(result.name))
         for result, of_study in zip(results, runs, strict=True)
@@ -127,6 +124,17 @@ def _body(runs: Sequence[dict[Path, StudyResult]], copies: Path) -> str:
     minutes = sum(result.core_seconds for result in results) / 60
     cost = f"Processor time of the verdicts in the third column: {minutes:.0f} min of one core."
     return "\n\n".join([tally(results), table, cost, f"Measured on:\n\n{measured}", *sections])
+
+
+def _machines(results: Iterable[StudyResult]) -> list[str]:
+    """Say where the runs were measured: a machine and its versions once, with all commits."""
+    commits: dict[str, dict[str, None]] = {}
+    for result in results:
+        versions = dict(result.machine.get("versions", {}))
+        commit = versions.pop("commit", None) or "unknown"
+        how = circumstances(replace(result, machine=result.machine | {"versions": versions}))
+        commits.setdefault(f"{how['machine']}; {how['versions']}", {})[commit] = None
+    return [f"{machine}; commits {', '.join(known)}" for machine, known in commits.items()]
 
 
 def _right(found: Calibration | None) -> str:

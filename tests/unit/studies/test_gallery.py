@@ -226,6 +226,20 @@ def test_larger_runs_are_copied_and_shown_beside_the_default_one(larger, page):
     assert page.read_text() == text
 
 
+def test_a_machine_is_named_once_with_all_its_commits(results, page, tmp_path):
+    folder = tmp_path / "two"
+    shutil.copytree(results, folder)
+    for name, commit in (("gradient-flow", "c0ffee"), ("landscape", "decaf")):
+        result = load(folder / name)
+        versions = result.machine["versions"] | {"commit": commit}
+        save(replace(result, machine=result.machine | {"versions": versions}), folder / name)
+    keep(folder, page)
+    measured = page.read_text().partition("Measured on:\n\n")[2].partition("\n\n")[0]
+    assert measured.startswith("- ")
+    assert "\n" not in measured
+    assert measured.endswith("; commits c0ffee, decaf")
+
+
 def test_the_cost_of_the_list_is_that_of_its_own_runs(larger, page, tmp_path):
     """The larger runs are not in the list of verdicts, nor in what it cost."""
     folder = tmp_path / "costly"
