@@ -21,7 +21,7 @@ from graphnorms.cli.stopwatch import duration
 from graphnorms.cli.terminal import terminal
 from graphnorms.interrupts import INTERRUPTED, TERMINATED
 from graphnorms.studies.catalog import LIMITS, NAMES, TOPICS, study_named
-from graphnorms.studies.results import PNG, RESULT, STUDIES, SVG
+from graphnorms.studies.results import PNG, RESULT, STUDIES, SVG, label, load_runs, own_folder
 
 if TYPE_CHECKING:
     from graphnorms.studies.results import StudyResult
@@ -40,7 +40,10 @@ COLORS: dict[Verdict, str] = {
 
 GALLERY = "index.html"
 Seed = Annotated[int, typer.Option(help="Other seeds give other numbers.")]
-Full = Annotated[bool, typer.Option("--full", help="At the scale of the paper: takes long.")]
+Full = Annotated[
+    bool,
+    typer.Option("--full", help="At a larger scale: more seeds, or longer or larger training."),
+]
 Tiny = Annotated[
     bool, typer.Option("--tiny", help="In seconds, to try it out: the verdict means nothing.")
 ]
@@ -117,7 +120,7 @@ def _run(
     typed = shlex.join(["graphnorms", *sys.argv[1:]])
     results, failed = [], False
     for each in chosen:
-        folder = out / each.name
+        folder = own_folder(out / each.name, settings)
         try:
             if redraw:
                 result = redraw_study(each, folder)
@@ -248,9 +251,7 @@ def list_(
     as_json: AsJson = False,
 ) -> int:
     """List the studies: the claim of each, what it costs, and what came out last."""
-    from graphnorms.studies.results import load_all
-
-    found = {result.name: result for result in load_all(out, NAMES)}
+    found = {runs[0].name: runs for runs in (list(each.values()) for each in load_runs(out, NAMES))}
     studies = [study_named(name) for name in NAMES]
     if as_json:
         listed = [
@@ -258,7 +259,10 @@ def list_(
                 "name": each.name,
                 "claim": each.claim,
                 "seconds": each.seconds,
-                "verdict": found[each.name].finding.verdict if each.name in found else None,
+                "verdict": found[each.name][0].finding.verdict if each.name in found else None,
+                "larger": {
+                    label(run.settings): run.finding.verdict for run in found.get(each.name, [])[1:]
+                },
             }
             for each in studies
         ]
@@ -268,11 +272,11 @@ def list_(
     table = _table("study", "claim", "cost", f"last verdict in {out}")
     for each in studies:
         last = Text("")
-        if each.name in found:
-            result = found[each.name]
-            size = result.settings.size
-            last.append(result.finding.verdict, style=COLORS[result.finding.verdict])
-            last.append("" if size == "default" else f" ({size})")
+        for place, run in enumerate(found.get(each.name, [])):
+            how = label(run.settings)
+            last.append(", " if place else "")
+            last.append(run.finding.verdict, style=COLORS[run.finding.verdict])
+            last.append(f" ({how})" if how else "")
         table.add_row(each.name, Text(each.claim), f"{each.seconds} s", last)
     console.print(table)
     console.print("\nCost: of the default size, on two cores.")

@@ -96,7 +96,7 @@ def observe(
         norm.mean_scale.requires_grad_(case["shift"] == "learned")  # it is 1 at the start
     adapt(model)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
-    steps = settings.pick(tiny=10, planted=60, default=150, full=1600)
+    steps = settings.pick(tiny=10, planted=60, default=150, full=600)
     curve = learning_curve(
         model, graph_logits(model, given), given.y, optimizer,
         steps=steps, size=min(128, len(given)), looks=LOOKS, seed=seed,

@@ -71,11 +71,11 @@ def cases(settings: Settings) -> list[Case]:
     """Every norm at every depth; only some depths are trained, and planted no GraphNorm."""
     every = (2, 4, 8, 16, 32, 64)
     depths = settings.pick(tiny=(2, 8), planted=(2, 32), default=every, full=every)
-    trained = settings.pick(tiny=(2, 8), planted=(2, 32), default=(2, 8, 32), full=every)
+    trained = settings.pick(tiny=(2, 8), planted=(2, 32), default=(2, 8, 32), full=(2, 32, 64))
     norms = ("none", *ASKED) if settings.size == "planted" else NORMS
     return [
         {"norm": norm, "depth": depth, "train": depth in trained, "seed": seed}
-        for seed in settings.seeds(planted=4, default=12, full=12)
+        for seed in settings.seeds(planted=4, default=12, full=24)
         for norm in norms
         for depth in depths
     ]
@@ -92,7 +92,7 @@ def observe(
     """Measure a model that something may have been planted in."""
     seed, depth = int(case["seed"]), int(case["depth"])
     draw = torch.Generator().manual_seed(seed)
-    size = settings.pick(tiny=40, default=100, full=250)
+    size = settings.pick(tiny=40, default=100, full=100)
     nodes = _cora(settings) or _communities(size, draw)
     config = ModelConfig(name="gcn", layers=depth, hidden=32, head="node", dropout=0.0)
     classes = int(nodes.y.max()) + 1
@@ -104,7 +104,7 @@ def observe(
         of_class = [shuffled[nodes.y[shuffled] == label] for label in range(classes)]
         train = torch.cat([ids[:TRAINED_PER_CLASS] for ids in of_class])
         test = torch.cat([ids[TRAINED_PER_CLASS:] for ids in of_class])
-        steps = settings.pick(tiny=5, planted=30, default=100, full=300)
+        steps = settings.pick(tiny=5, planted=30, default=100, full=100)
         values["accuracy"] = _train(model, nodes, train, test, steps)
         values["trained energy"] = _energy(model, nodes)
     return values

@@ -13,12 +13,14 @@ from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
 from graphnorms.report.templating import raw, template
 from graphnorms.studies.catalog import LIMITS, NAMES, TOPICS
-from graphnorms.studies.results import RESULT, SVG, StudyResult, load_all
+from graphnorms.studies.results import RESULT, SVG, StudyResult, label, load_runs
 from graphnorms.studies.study import VERDICTS, Verdict
 
 
 def write_gallery(path: Path, folder: Path) -> list[StudyResult]:
     """Write the page over all results in a folder, one file that loads nothing.
+
+    Of a study with several runs the first is shown, and of the larger ones what they found.
 
     Args:
         path: Where the page goes; an older one is replaced.
@@ -28,13 +30,14 @@ def write_gallery(path: Path, folder: Path) -> list[StudyResult]:
         GraphnormsError: There is no result, or one is damaged.
         OSError: A file cannot be read or written.
     """
-    results = list(load_all(folder, NAMES))
-    if not results:
+    found = load_runs(folder, NAMES)
+    if not found:
         raise GraphnormsError(
             f"{folder} has no results (none such as {NAMES[0]}/{RESULT}); "
             "measure some with: graphnorms study all"
         )
-    page = template("studies.html", {"number": number}).render(
+    results = [next(iter(runs.values())) for runs in found]
+    page = template("studies.html", {"label": label, "number": number}).render(
         css=Markup(raw("page.css") + raw("studies.css")),
         tally=tally(results),
         tiny=[result.name for result in results if result.settings.size == "tiny"],
@@ -42,12 +45,12 @@ def write_gallery(path: Path, folder: Path) -> list[StudyResult]:
             {
                 "result": result,
                 "topic": TOPICS.get(result.name, result.name),
-                "mark": result.finding.verdict.replace(" ", "-"),
+                "larger": [run for _, run in larger],
                 "limits": LIMITS.get(result.name, ""),
-                "picture": _picture(folder / result.name / SVG),
+                "picture": _picture(own / SVG),
                 "circumstances": circumstances(result),
             }
-            for result in results
+            for (own, result), *larger in (runs.items() for runs in found)
         ],
     )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,16 +19,28 @@ from graphnorms.studies.calibration import (
 )
 from graphnorms.studies.catalog import LIMITS, NAMES, TOPICS, study_named
 from graphnorms.studies.gallery import circumstances, tally
-from graphnorms.studies.results import PNG, RESULT, SVG, StudyResult, load_all, save
+from graphnorms.studies.results import (
+    PNG,
+    RESULT,
+    SVG,
+    StudyResult,
+    label,
+    load_runs,
+    own_folder,
+    save,
+)
 
 PAGE: Final = Path("docs/studies.md")
 _SLOT: Final = re.compile(r"(<!-- studies -->\n).*(<!-- end -->)", re.DOTALL)
 _WITHOUT: Final = ", without the measurements, which an earlier version left out of the copy."
+_UNCHANGED: Final = "Nothing: measure, rule and verdict are as before."
 _LARGEST_SVG: Final = 200_000  # bytes; above, the figure is copied as PNG
 
 
 def keep(folder: Path, page: Path) -> list[StudyResult]:
     """Copy results and figures beside a page, in a folder of its name, and fill the page in.
+
+    A run with --full or --data is copied beside that of the default size, see `own_folder`.
 
     Args:
         folder: That of the studies' folders.
@@ -36,24 +50,24 @@ def keep(folder: Path, page: Path) -> list[StudyResult]:
         GraphnormsError: The page has no slot, there is no result, or one is of size tiny.
         OSError: A file cannot be read or written.
     """
-    results = list(load_all(folder, NAMES))
+    results = {own: result for runs in load_runs(folder, NAMES) for own, result in runs.items()}
     if not results:
         raise GraphnormsError(f"{folder} has no results; measure them with: graphnorms study all")
-    for result in results:
+    for own, result in results.items():
         if result.settings.size == "tiny":
             raise GraphnormsError(
-                f"{folder / result.name}: the result is of size tiny, which means nothing; "
+                f"{own}: the result is of size tiny, which means nothing; "
                 f"measure it with: graphnorms study {result.name}"
             )
     copies = page.with_suffix("")
-    for result in results:
-        own = copies / result.name
-        save(result, own)
-        _copy_figure(folder / result.name, own)
+    for own, result in results.items():
+        copy = own_folder(copies / result.name, result.settings)
+        save(result, copy)
+        _copy_figure(own, copy)
     if (folder / FILE).is_file():
         save_calibrations(load_calibrations(folder / FILE), copies / FILE)
     fill(page)
-    return results
+    return list(results.values())
 
 
 def fill(page: Path) -> None:
@@ -67,8 +81,8 @@ def fill(page: Path) -> None:
     if not _SLOT.search(text):
         raise GraphnormsError(f"{page}: no slot <!-- studies --> … <!-- end -->")
     copies = page.with_suffix("")
-    results = list(load_all(copies, NAMES))
-    body = _body(results, copies) if results else "Not measured yet."
+    runs = load_runs(copies, NAMES)
+    body = _body(runs, copies) if runs else "Not measured yet."
     filled = _SLOT.sub(lambda slot: f"{slot[1]}\n{body}\n\n{slot[2]}", text)
     with replacing(page) as temporary:
         temporary.write_text(filled, encoding="utf-8")
@@ -82,28 +96,45 @@ def _copy_figure(source: Path, target: Path) -> None:
         temporary.write_bytes((source / chosen).read_bytes())
 
 
-def _body(results: Sequence[StudyResult], copies: Path) -> str:
-    machines = dict.fromkeys(
-        f"{each['machine']}; {each['versions']}" for each in map(circumstances, results)
-    )
+def _body(runs: Sequence[dict[Path, StudyResult]], copies: Path) -> str:
+    every = [tuple(of_study.values()) for of_study in runs]
+    results = [first for first, *_ in every]
     found = load_calibrations(copies / FILE) if (copies / FILE).is_file() else []
     calibrations = {each.name: each for each in found}
     rows = [
         f"| [{result.name}](#{result.name}) | {TOPICS[result.name]} | {_verdict(result)}"
         f"{' (earlier rule)' if _outdated(result) else ''} | "
-        f"{result.together or 'not known'} | {_right(calibrations.get(result.name))} |"
-        for result in results
+        f"{result.together or 'not known'} | {_larger_in_short(larger)} | "
+        f"{_right(calibrations.get(result.name))} |"
+        for result, *larger in every
     ]
     table = "\n".join(
         [
-            "| study | question | verdict | told with all others | right, planted true and false |",
-            "|---|---|---|---|---|",
+            "| study | question | verdict | told with all others | larger runs "
+            "| right, planted true and false |",
+            "|---|---|---|---|---|---|",
             *rows,
         ]
     )
-    measured = "\n".join(f"- {_text(machine)}" for machine in machines)
-    sections = [_section(result, copies, calibrations.get(result.name)) for result in results]
-    return "\n\n".join([tally(results), table, f"Measured on:\n\n{measured}", *sections])
+    measured = "\n".join(f"- {_text(machine)}" for machine in _machines(itertools.chain(*every)))
+    sections = [
+        _section(of_study, copies, calibrations.get(result.name))
+        for result, of_study in zip(results, runs, strict=True)
+    ]
+    minutes = sum(result.core_seconds for result in results) / 60
+    cost = f"Processor time of the verdicts in the third column: {minutes:.0f} min of one core."
+    return "\n\n".join([tally(results), table, cost, f"Measured on:\n\n{measured}", *sections])
+
+
+def _machines(results: Iterable[StudyResult]) -> list[str]:
+    """Say where the runs were measured: a machine and its versions once, with all commits."""
+    commits: dict[str, dict[str, None]] = {}
+    for result in results:
+        versions = dict(result.machine.get("versions", {}))
+        commit = versions.pop("commit", None) or "unknown"
+        how = circumstances(replace(result, machine=result.machine | {"versions": versions}))
+        commits.setdefault(f"{how['machine']}; {how['versions']}", {})[commit] = None
+    return [f"{machine}; commits {', '.join(known)}" for machine, known in commits.items()]
 
 
 def _right(found: Calibration | None) -> str:
@@ -119,14 +150,13 @@ def _planted(found: Calibration | None) -> str:
     return f"{_right(found)} right. True: {found.true} False: {found.false}"
 
 
-def _section(result: StudyResult, copies: Path, calibration: Calibration | None) -> str:
-    own = copies / result.name
-    picture = SVG if (own / SVG).is_file() else PNG
-    how = circumstances(result)
+def _section(runs: dict[Path, StudyResult], copies: Path, calibration: Calibration | None) -> str:
+    (own, result), *larger = runs.items()
+    at = _address(own, copies)
     return "\n\n".join([
         f"({result.name})=\n## {TOPICS[result.name]}",
         f"{_verdict(result)}. {_text(result.finding.statement)}{_outdated(result)}",
-        f"![Figure of the study {result.name}]({copies.name}/{result.name}/{picture})",
+        f"![Figure of the study {result.name}]({at}/{_picture(own)})",
         "\n".join(
             f"- *{what}*: {_text(words)}"
             for what, words in (
@@ -136,16 +166,45 @@ def _section(result: StudyResult, copies: Path, calibration: Calibration | None)
                 ("Protocol", result.protocol),
                 ("Rule", result.rule),
                 ("Planted", _planted(calibration)),
-                ("Changed", result.changed),
+                ("Changed", result.changed or _UNCHANGED),
                 ("Limits", LIMITS.get(result.name, "")),
-                ("Cost", f"{how['processor time']}, {how['cases']} cases"),
+                ("Cost", _cost(result)),
             )
             if words
         ),
         f"```text\n{result.command}\n```",
-        f"The numbers: {{download}}`{RESULT} <{copies.name}/{result.name}/{RESULT}>`"
+        f"The numbers: {{download}}`{RESULT} <{at}/{RESULT}>`"
         + (", all measurements in it." if result.measurements else _WITHOUT),
+        *(_larger(run, at, _address(at, copies)) for at, run in larger),
     ])  # fmt: skip
+
+
+def _larger_in_short(runs: Sequence[StudyResult]) -> str:
+    return "; ".join(f"{label(run.settings)}: {_verdict(run)}" for run in runs) or "–"
+
+
+def _larger(result: StudyResult, own: Path, at: str) -> str:
+    """Write a larger run in a line: what it found, what it cost, and where the rest lies."""
+    return (
+        f"*Larger* ({label(result.settings)}): {_verdict(result)}. "
+        f"{_text(result.finding.statement)}{_outdated(result)} "
+        f"{_cost(result)}, `{result.command}`: {{download}}`{RESULT} <{at}/{RESULT}>`, "
+        f"{{download}}`figure <{at}/{_picture(own)}>`."
+    )
+
+
+def _address(own: Path, copies: Path) -> str:
+    """Return the folder of a run as the page refers to it."""
+    return own.relative_to(copies.parent).as_posix()
+
+
+def _picture(own: Path) -> str:
+    return SVG if (own / SVG).is_file() else PNG
+
+
+def _cost(result: StudyResult) -> str:
+    how = circumstances(result)
+    return f"{how['processor time']}, {how['cases']} cases"
 
 
 def _outdated(result: StudyResult) -> str:

@@ -206,9 +206,10 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
             ]
             label = SPEEDS[what] if number == 0 else None
             speeds.scatter([at] * len(by_part), by_part, s=9, color=PALETTE[place], label=label)
+    shrunk = [_shrunk(group, 0.95).mean for group in groups.values()]
     label_axes(
         ratios, "σ₁(QN) / σ₁(Q), per graph", "graphs", y_unit="%",
-        title="the largest singular value shrinks",
+        title=f"largest singular value × {min(shrunk):.2f} to {max(shrunk):.2f}",
     )  # fmt: skip
     name, group = next(iter(groups.items()))
     first = group[0].values
@@ -233,8 +234,12 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
         speeds, "", "QN / Q, by part", y_log=True,
         title=f"condition numbers × {min(middle):.2f} to {max(middle):.2f}",
     )  # fmt: skip
-    speeds.set_xticks(range(len(groups)), [name.replace(" ", "\n") for name in groups])
-    for axis in (ratios, spectrum, descent, speeds):
+    many = len(groups) > 4  # as with --data
+    names = list(groups) if many else [name.replace(" ", "\n") for name in groups]
+    speeds.set_xticks(range(len(groups)), names, rotation=90 if many else 0)
+    speeds.margins(y=0.3)  # room for the legend
+    ratios.legend(fontsize=5 if many else None)
+    for axis in (spectrum, descent, speeds):
         axis.legend()
     return figure
 

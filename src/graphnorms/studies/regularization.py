@@ -202,7 +202,7 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
         ))  # fmt: skip
         label_axes(
             axis, "batch size", "validation loss", y_unit="nats",
-            title=f"{title}: × {ratio.mean:.2f} of none at {BATCHES[0]}",
+            title=f"{title}:\n× {ratio.mean:.2f} of none at {BATCHES[0]}",
         )  # fmt: skip
         axis.set_xlim(BATCHES[0] / 1.3, BATCHES[-1] * 1.3)  # though no run came so far
         axis.set_xscale("log", base=2)

@@ -154,15 +154,18 @@ def draw(measurements: Sequence[Measurement]) -> Figure:
         line_with_band(left, depths, mean_band(runs), **how)
         layers = [r.values["layers"] for r in where(measurements, place=place, depth=depths[-1])]
         line_with_band(right, range(1, depths[-1] + 1), mean_band(layers), **how)
+    deepest = paired_ratio(*(
+        by_seed(measurements, "last", place=place, depth=depths[-1]) for place in PLACES
+    ))  # fmt: skip
     label_axes(
         left, "layers", "‖∂L/∂W²‖ of the last layer", x_log=True, y_log=True,
-        title="by depth, at initialization",
+        title=f"post-LN over pre-LN: × {deepest.mean:.2g} at {depths[-1]} layers",
     )  # fmt: skip
     left.set_xticks(depths, [str(depth) for depth in depths])
     right.set_xticks(range(2, depths[-1] + 1, 2))
     label_axes(
         right, "layer, the last is next to the output", "‖∂L/∂W²‖", y_log=True,
-        title=f"by layer, {depths[-1]} layers",
+        title=f"by layer, of {depths[-1]}",
     )  # fmt: skip
     for axis in (left, right):
         axis.set_yticks((0.5, 1, 2, 4, 8), ("0.5", "1", "2", "4", "8"))

@@ -4,13 +4,13 @@ studies/landscape/
   measurements.jsonl   one checked line per case, added the moment it is measured
   result.json          the texts, the settings, the measurements, the finding, the machine
   figure.svg, figure.png
+  full/, data/, full-data/   the same files of a run with --full, with --data, or with both
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -35,6 +35,7 @@ MEASUREMENTS: Final = "measurements.jsonl"
 RESULT: Final = "result.json"
 SVG: Final = "figure.svg"
 PNG: Final = "figure.png"
+_KINDS: Final = ("", "data", "full", "full-data")  # see `own_folder`
 _TEXTS: Final = ("name", "claim", "source", "prediction", "protocol", "rule", "changed")
 
 
@@ -145,6 +146,21 @@ def texts(study: Study) -> dict[str, Any]:
     return {name: getattr(study, name) for name in _TEXTS}
 
 
+def own_folder(folder: Path, settings: Settings) -> Path:
+    """Return where in a study's folder a run is kept: one with --full or --data has its own.
+
+    So a larger run stands beside that of the default size, and does not replace it.
+    """
+    full, data = settings.size == "full", settings.data is not None
+    return folder / "-".join(word for word, given in (("full", full), ("data", data)) if given)
+
+
+def label(settings: Settings) -> str:
+    """Say in words how a run differs from one with no options; the default itself is empty."""
+    size = [] if settings.size == "default" else [settings.size]
+    return ", ".join(size + ([] if settings.data is None else ["data"]))
+
+
 def save(result: StudyResult, folder: Path) -> None:
     """Write a result in one step."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,8 +182,17 @@ def load(folder: Path) -> StudyResult:
         raise GraphnormsError(f"{path}: not the result of a study ({error})") from None
 
 
-def load_all(folder: Path, names: tuple[str, ...]) -> Iterator[StudyResult]:
-    """Read the results that there are in the folders of these studies, in this order."""
-    for name in names:
-        if (folder / name / RESULT).is_file():
-            yield load(folder / name)
+def load_runs(folder: Path, names: tuple[str, ...]) -> list[dict[Path, StudyResult]]:
+    """Read the runs of these studies by folder: that of the default size first, then larger ones.
+
+    A study that has no run is left out.
+    """
+    runs = [
+        {own: load(own) for own in (folder / name / kind for kind in _KINDS) if _has_result(own)}
+        for name in names
+    ]
+    return [of_study for of_study in runs if of_study]
+
+
+def _has_result(folder: Path) -> bool:
+    return (folder / RESULT).is_file()

@@ -48,9 +48,9 @@ class Settings:
     """How a study is run.
 
     Args:
-        size: `"default"`: within minutes on two cores; `"full"`: at the scale of the paper;
-            `"tiny"`: all of the way in seconds, whose verdict means nothing; `"planted"`: on
-            planted material, small enough to be measured ten times in each world.
+        size: `"default"`: within minutes on two cores; `"full"`: at a larger scale, which takes
+            long; `"tiny"`: all of the way in seconds, whose verdict means nothing; `"planted"`:
+            on planted material, small enough to be measured ten times in each world.
         seed: The seeds of the cases count from here; another one gives other numbers and the
             same kind of statement.
         data: A folder with larger data sets; without it, embedded and generated ones are used.

@@ -81,7 +81,7 @@ def observe(make: Callable[[], Task], case: Case, settings: Settings) -> Values:
 def _train(task: Task, rate: float, warmup: bool, settings: Settings) -> tuple[list[float], float]:
     """Train for a fixed number of steps; return the loss by tenths of them, and of a guess."""
     model, loss, guess = task
-    steps = settings.pick(tiny=10, planted=40, default=120, full=2000)
+    steps = settings.pick(tiny=10, planted=40, default=120, full=120)
     rising = steps // 4 if warmup else 1
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), fused=True)
     curve = []
@@ -99,7 +99,7 @@ def _train(task: Task, rate: float, warmup: bool, settings: Settings) -> tuple[l
 
 def _sequence_model(case: Case, settings: Settings) -> Task:
     """A causal model of characters; a guess knows how frequent they are."""
-    seed, pieces = int(case["seed"]), settings.pick(tiny=4, default=8, full=32)
+    seed, pieces = int(case["seed"]), settings.pick(tiny=4, default=8, full=8)
     text = characters(settings.data)[1]
     model = SequenceTransformer(
         len(ALPHABET), len(ALPHABET), **_shape(settings),
@@ -117,7 +117,7 @@ def _sequence_model(case: Case, settings: Settings) -> Task:
 
 def _graph_model(case: Case, settings: Settings) -> Task:
     """A regression of the logP of molecules, standardized; a guess, their mean, costs 1."""
-    seed, size = int(case["seed"]), settings.pick(tiny=8, default=16, full=64)
+    seed, size = int(case["seed"]), settings.pick(tiny=8, default=16, full=16)
     graphs = load_dataset("nci5k")
     mean, std = graphs.y.mean(), graphs.y.std()
     model = GraphTransformer(
@@ -136,9 +136,9 @@ def _graph_model(case: Case, settings: Settings) -> Task:
 
 def _shape(settings: Settings) -> dict[str, Any]:
     return {
-        "channels": settings.pick(tiny=16, default=64, full=128),
+        "channels": settings.pick(tiny=16, default=64, full=64),
         "heads": 4,
-        "layers": settings.pick(tiny=2, default=6, full=12),
+        "layers": settings.pick(tiny=2, default=6, full=6),
     }
 
 

@@ -75,6 +75,33 @@ def test_it_goes_on_and_redraws(run, fakes, tmp_path):
     assert "12/12" not in out
 
 
+def test_larger_runs_stand_beside_the_default_one(run, fakes, tmp_path):
+    (tmp_path / "sets").mkdir()
+    for options in ((), ("--full",), ("--data", "sets"), ("--full", "--data", "sets")):
+        code, _, _ = run("study", "gradient-flow", "--workers", "0", *options)
+        assert code == 0
+    folder = tmp_path / "studies" / "gradient-flow"
+    found = {
+        kind: json.loads((folder / kind / "result.json").read_text())
+        for kind in ("", "full", "data", "full-data")
+    }
+    assert {kind: (each["settings"]["size"], each["cases"]) for kind, each in found.items()} == {
+        "": ("default", 12), "full": ("full", 24), "data": ("default", 12),
+        "full-data": ("full", 24),
+    }  # fmt: skip
+    assert [found[kind]["settings"]["data"] for kind in ("full", "data")] == [None, "sets"]
+    fakes["gradient-flow"] = make_study(broken=True, rule="Another rule.")
+    assert run("study", "gradient-flow", "--full", "--redraw")[0] == 0
+    rules = [json.loads((folder / k / "result.json").read_text())["rule"] for k in ("full", "data")]
+    assert rules == ["Another rule.", make_study().rule]
+    _, out, _ = run("study", "list")
+    assert "confirmed, confirmed (data), confirmed (full), confirmed (full, data)" in flat(out)
+    _, out, _ = run("study", "list", "--json")
+    assert json.loads(out)[0]["larger"] == dict.fromkeys(
+        ("data", "full", "full, data"), "confirmed"
+    )
+
+
 @pytest.mark.parametrize("verdict", ["confirmed", "not confirmed", "inconclusive"])
 def test_every_verdict_is_printed_alike(run, fakes, verdict):
     def judge(measurements, settings):

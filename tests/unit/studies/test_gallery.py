@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +15,7 @@ from graphnorms.studies.calibration import FILE, Calibration, save_calibrations
 from graphnorms.studies.catalog import TOPICS
 from graphnorms.studies.gallery import tally, write_gallery
 from graphnorms.studies.page import fill, keep
-from graphnorms.studies.results import PNG, RESULT, SVG, load, save
+from graphnorms.studies.results import PNG, RESULT, SVG, load, own_folder, save
 from graphnorms.studies.runner import run_study
 from graphnorms.studies.study import Finding, Settings
 from tests.unit.studies.fake import make_study
@@ -185,6 +186,98 @@ def test_tiny_results_are_not_for_the_documentation(results, page, tmp_path):
     with pytest.raises(GraphnormsError, match="of size tiny, which means nothing; measure it"):
         keep(tmp_path / "some", page)
     assert "Old." in page.read_text()
+
+
+@pytest.fixture
+def larger(results, tmp_path) -> Path:
+    """The plain study at the default size, on other data, and in full on other data."""
+    folder = tmp_path / "larger"
+    study = make_study()
+    for verdict, settings in (
+        ("confirmed", Settings()),
+        ("inconclusive", Settings(data=Path("sets"))),
+        ("not confirmed", Settings(size="full", data=Path("sets"))),
+    ):
+        finding = Finding(verdict, f"It is {verdict}, says {HOSTILE}", {})
+        judged = replace(study, judge=lambda measurements, settings, said=finding: said)
+        own = own_folder(folder / study.name, settings)
+        run_study(judged, settings, own, workers=0, command="graphnorms study gradient-flow")
+    return folder
+
+
+def test_larger_runs_are_copied_and_shown_beside_the_default_one(larger, page):
+    kept = keep(larger, page)
+    assert len(kept) == 3
+    copies = page.parent / "studies" / "gradient-flow"
+    for own in (copies, copies / "data", copies / "full-data"):
+        assert load(own) == load(larger / own.relative_to(copies.parent))
+        assert (own / SVG).is_file()
+    text = page.read_text()
+    assert "Of 1 claims 1 confirmed, 0 not confirmed and 0 inconclusive." in text
+    row = next(line for line in text.splitlines() if line.startswith("| [gradient-flow]"))
+    assert [cell.strip() for cell in row.split("|")][3:6] == [
+        "**confirmed** (earlier rule)", "confirmed",
+        "data: **inconclusive**; full, data: **not confirmed**",
+    ]  # fmt: skip
+    assert "<studies/gradient-flow/full-data/result.json>" in text
+    assert "<studies/gradient-flow/data/figure.svg>" in text
+    assert "<script>" not in text
+    fill(page)
+    assert page.read_text() == text
+
+
+def test_a_machine_is_named_once_with_all_its_commits(results, page, tmp_path):
+    folder = tmp_path / "two"
+    shutil.copytree(results, folder)
+    for name, commit in (("gradient-flow", "c0ffee"), ("landscape", "decaf")):
+        result = load(folder / name)
+        versions = result.machine["versions"] | {"commit": commit}
+        save(replace(result, machine=result.machine | {"versions": versions}), folder / name)
+    keep(folder, page)
+    measured = page.read_text().partition("Measured on:\n\n")[2].partition("\n\n")[0]
+    assert measured.startswith("- ")
+    assert "\n" not in measured
+    assert measured.endswith("; commits c0ffee, decaf")
+
+
+def test_the_cost_of_the_list_is_that_of_its_own_runs(larger, page, tmp_path):
+    """The larger runs are not in the list of verdicts, nor in what it cost."""
+    folder = tmp_path / "costly"
+    shutil.copytree(larger, folder)
+    for kind, seconds in (("", 180.0), ("data", 6000.0)):
+        own = folder / "gradient-flow" / kind
+        save(replace(load(own), core_seconds=seconds), own)
+    keep(folder, page)
+    assert "third column: 3 min of one core." in page.read_text()
+
+
+def test_a_later_larger_run_leaves_the_default_copy_alone(larger, page, tmp_path):
+    keep(larger, page)
+    before = load(page.parent / "studies" / "gradient-flow")
+    only = tmp_path / "only"
+    again = replace(load(larger / "gradient-flow" / "data"), core_seconds=77.0)
+    save(again, only / "gradient-flow" / "data")
+    shutil.copy(larger / "gradient-flow" / SVG, only / "gradient-flow" / "data")
+    assert keep(only, page) == [again]
+    assert load(page.parent / "studies" / "gradient-flow") == before
+    assert "77 s of one core" in page.read_text()
+
+
+def test_the_gallery_shows_larger_runs(larger, tmp_path):
+    (shown,) = write_gallery(tmp_path / "page.html", larger)
+    assert shown.settings == Settings()
+    page = Elements((tmp_path / "page.html").read_text())
+    for verdict in ("inconclusive", "not confirmed"):
+        assert page.text.count(f"It is {verdict}, says {HOSTILE}") == 1
+    assert page.tags.count("img") == 1
+    assert "script" not in page.tags
+
+
+def test_a_larger_run_alone_is_shown(larger, tmp_path):
+    shutil.copytree(larger / "gradient-flow" / "data", tmp_path / "x" / "gradient-flow" / "data")
+    (shown,) = write_gallery(tmp_path / "page.html", tmp_path / "x")
+    assert shown.settings.data == Path("sets")
+    assert Elements((tmp_path / "page.html").read_text()).tags.count("img") == 1
 
 
 def test_a_page_without_slot(results, tmp_path):
