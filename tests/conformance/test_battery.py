@@ -31,6 +31,10 @@ BETWEEN_GRAPHS = ("batch", "diff-group", "power", "united", "super")
 OF_TYPES = ("hetero-batch", "hetero-layer")
 
 
+def first_of_its_kind(row: Row) -> bool:
+    return row is next(other for other in ROWS.values() if other.norm == row.norm)
+
+
 def not_checked(row: Row) -> tuple[str, ...]:
     """What of the battery a layer need not stand, and why."""
     found = []
@@ -42,8 +46,8 @@ def not_checked(row: Row) -> tuple[str, ...]:
         found += ["batch", "graphs"]  # a graph is a type, and alone it is the first
     if row.norm == "diff-group":
         found += ["awkward", "half"]  # large means are judged by the groups, in its own tests
-    if row is not next(other for other in ROWS.values() if other.norm == row.norm):
-        found += ["awkward", "half"]  # the first of its kind stands for it
+    if row.norm == "contra" or not first_of_its_kind(row):
+        found += ["awkward", "half"]  # slow, and in `test_layers.py` against the formula
     if not gn.CATALOG[row.norm].needs:
         found.append("compile")  # in `test_modes.py`
     return tuple(found)
@@ -203,7 +207,10 @@ def test_wrong_calls_and_arguments_are_named(name: str) -> None:
             row.make(0, 2)
 
 
-@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if gn.CATALOG[row.norm].needs])
+@pytest.mark.parametrize(
+    "name",
+    [name for name, row in ROWS.items() if gn.CATALOG[row.norm].needs and first_of_its_kind(row)],
+)
 @pytest.mark.parametrize("kind", ["segments", "masked"])
 def test_compiles_in_one_graph(name: str, kind: str) -> None:
     """Those that need more than `test_modes.py` gives."""

@@ -15,6 +15,7 @@ from graphnorms.kernels import backend as kernels_backend
 from graphnorms.kernels import reference
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu import normalize as cpu
+from graphnorms.kernels.reference import mean_of_cells
 from graphnorms.segments import Segments
 from tests.operands import run_backward, run_forward
 
@@ -269,3 +270,11 @@ def test_gradients_of_parameters_with_gaps_and_of_another_dtype() -> None:
         assert torch.allclose(
             mine.float(), other.float(), rtol=1e-2 if mine.element_size() == 2 else 1e-5
         )
+
+
+def test_the_mean_of_a_cell_without_entries_is_zero() -> None:
+    segments = Segments.from_batch(torch.tensor([0, 0, 2]), 4)
+    x = torch.ones(3, 4)
+    for over, cells in ((gn.Over.NODES, 4), (gn.Over.BOTH, 2)):
+        found = mean_of_cells(x, segments, over, 2)
+        assert found.tolist() == [[1.0] * cells, [0.0] * cells] * 2
