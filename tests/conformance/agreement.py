@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,19 +38,21 @@ EVERYWHERE = [
     if given not in ROWS[name].beyond and backend != "triton"
 ]
 INTERPRETED = [name for name, backend in ON_BACKENDS if backend == "triton"]
-PRODUCT: list[Combination] = list(itertools.product(DTYPES, EPILOGUES))
+ONE_CALL = ("batch", "layer", "layer-graph", "instance", "graph", "pair", "rms")
+"""Layers that are one call of a kernel; what is behind it is the same code for all."""
 
 
-def combinations(name: str, given: str, everything: bool) -> list[Combination]:
+def combinations(name: str, given: str, turns: int = 1) -> list[Combination]:
     """The dtypes and epilogues that one item goes through.
 
-    Every dtype has an epilogue, by turns, so that each layer meets all of both.
+    Every dtype has an epilogue by turns, so that each layer meets all of both.
     """
-    if everything:
-        return PRODUCT
     start = INPUTS.index(given) + list(ROWS).index(name)
     names = list(EPILOGUES)
-    return [(dtype, names[(start + 3 * i) % len(names)]) for i, dtype in enumerate(DTYPES)]
+    return [
+        (dtype, names[(start + 3 * i + turn) % len(names)])
+        for turn in range(turns) for i, dtype in enumerate(DTYPES)
+    ]  # fmt: skip
 
 
 @functools.cache
