@@ -12,13 +12,13 @@ from torch import Tensor, nn
 import graphnorms as gn
 from graphnorms.bench.pyg import load
 from tests.conformance import oracle
+from tests.conformance.oracle import EPS
 from tests.norms import randomize
 
 WIDTH, NODES = 8, 24
 BATCH = (torch.arange(NODES) * 5) % 3  # unsorted
 SORTED = BATCH.sort().values
 GRAPHS = 3
-EPS = 1e-5
 EDGES = torch.randint(NODES, (2, 60), generator=torch.Generator().manual_seed(0))
 X = torch.randn(NODES, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 2
 
@@ -53,27 +53,25 @@ def _custom(x: Tensor) -> Tensor:
     return o / (o.square().mean(1, keepdim=True) + EPS).sqrt()
 
 
-def _affine(y: Tensor, p: dict[str, Tensor]) -> Tensor:
-    return y * p.get("weight", torch.ones(())) + p.get("bias", torch.zeros(()))
+def _graph_by_graph(one: Callable[[Tensor], Tensor]) -> oracle.Formula:
+    return lambda x, graphs, p, given: oracle.affine(
+        oracle.per_graph(x, graphs, lambda graph, _: one(graph)), p
+    )
 
 
-def _graph_by_graph(one: Callable[[Tensor], Tensor]) -> oracle.Oracle:
-    return lambda x, graphs, p, eps: _affine(oracle._per_graph(x, graphs, one), p)
+def _at_once(one: Callable[[Tensor], Tensor]) -> oracle.Formula:
+    return lambda x, graphs, p, given: oracle.affine(one(x), p)
 
 
-def _at_once(one: Callable[[Tensor], Tensor]) -> oracle.Oracle:
-    return lambda x, graphs, p, eps: _affine(one(x), p)
-
-
-def _diff_group(x: Tensor, graphs: Any, p: dict[str, Tensor], eps: float) -> Tensor:
+def _diff_group(x: Tensor, graphs: Any, p: dict[str, Tensor], given: Any) -> Tensor:
     shares = (x @ p["lin.weight"].T).softmax(1)  # (nodes, groups)
     products = (shares.unsqueeze(2) * x.unsqueeze(1)).flatten(1)
     z = products - products.mean(0)
-    z = z / (z.square().mean(0) + eps).sqrt() * p["norm.weight"] + p["norm.bias"]
+    z = z / (z.square().mean(0) + EPS).sqrt() * p["norm.weight"] + p["norm.bias"]
     return x + 0.01 * z.view(x.shape[0], -1, x.shape[1]).sum(1)
 
 
-NORMS: dict[str, oracle.Oracle] = {
+NORMS: dict[str, oracle.Formula] = {
     "none": oracle.identity,
     "batch": oracle.batch_norm,
     "layer": oracle.layer_norm_node,
@@ -84,7 +82,7 @@ NORMS: dict[str, oracle.Oracle] = {
     "mean-subtraction": _graph_by_graph(lambda x: x - x.mean(0)),
     "graph-size": _graph_by_graph(lambda x: x / x.shape[0] ** 0.5),
     "diff-group": _diff_group,
-    "rms": _at_once(lambda x: x / (x.square().mean(1, keepdim=True) + EPS).sqrt()),
+    "rms": oracle.rms_norm,
     "group:num_groups=2": _at_once(lambda x: _grouped(x, (2,))),
     "group-graph:num_groups=2": _graph_by_graph(lambda x: _grouped(x, (0, 2))),
     "node": _at_once(_node),
@@ -196,7 +194,7 @@ def check(
             key.removeprefix("module."): value for key, value in module.named_parameters()
         }
         rows = oracle.rows_of(batch, graphs, x.shape[0])
-        expected = NORMS[norm](x, rows, parameters, EPS)
+        expected = NORMS[norm](x, rows, parameters, {})
         assert torch.allclose(y, expected, rtol=1e-9, atol=1e-9), type(module).__name__
 
 
