@@ -142,7 +142,7 @@ def test_vmap_over_batches_asks_for_their_size() -> None:
 def test_opcheck(center: gn.Over) -> None:
     """The operators themselves, with their formulas."""
     segments = Segments.from_batch(UNSORTED, 4)
-    domain = (int(center), int(center), 2, 1e-5, 1, 0.25, -1, False)
+    domain = (False, int(center), int(center), 2, 1e-5, 1, 0.25)
     operators = torch.ops.graphnorms
     x, residual, seed = features().requires_grad_(), features(seed=2), torch.tensor(5)
     for weight, bias in ((torch.rand(6), None), (torch.rand(4, 6), torch.rand(4, 6))):

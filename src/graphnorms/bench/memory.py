@@ -14,6 +14,7 @@ from graphnorms.bench.contenders import Contender, Problem, then_relu, torchs_ow
 from graphnorms.bench.results import Case
 from graphnorms.bench.session import Session, circumstances, labels
 from graphnorms.bench.settings import LARGE, QUICK_SHAPES
+from graphnorms.segments import Segments
 
 
 def measure(session: Session) -> Iterator[Case]:
@@ -97,6 +98,8 @@ def _held_by_functions(y: Tensor) -> Iterator[Tensor]:
                 yield value
             elif isinstance(value, tuple | list):
                 values += value
+            elif isinstance(value, Segments):
+                values += [value.ptr, value.order]
 
 
 def peak(contender: Contender, x: Tensor, device: str = "cpu") -> int:
