@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet
     from graphnorms.data.tasks import Task
 
-#: `"auto"` makes no one-hot of more degrees than this. It lies between COLLAB's 367, which the
-#: literature does encode, and REDDIT-BINARY's 566, which it does not (1.9 GB of zeros).
+#: `"auto"` encodes at most this many different degrees as one-hot: more than COLLAB's 367, which
+#: the literature encodes, and fewer than REDDIT-BINARY's 566, which it does not (1.9 GB of zeros).
 MAX_DEGREES = 512
 
 _COUNTED = 1 << 16

@@ -132,7 +132,7 @@ def size_of(held: Any) -> Any:
 
 
 def rows_of(batch: Any, like: Tensor | None = None) -> int | None:
-    """Return how many rows a batch describes; if it is `None`, those of `like`."""
+    """Count the rows that a batch describes; for `None`, the rows of `like`."""
     if batch is None:
         return None if like is None else like.shape[0]
     if isinstance(batch, Segments):

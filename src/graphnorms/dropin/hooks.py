@@ -430,7 +430,7 @@ def _types_of(path: Path, types: Mapping[Any, Any]) -> list[Any]:
 
 
 def _keys(kind: Any) -> set[str]:
-    """List the keys for a type in containers of modules: torch's, PyG's, those of to_hetero."""
+    """List the keys under which torch, PyG and `to_hetero` keep the module of a type."""
     if isinstance(kind, tuple):
         names = {"__".join(kind), f"<{'___'.join(kind)}>"}
     else:

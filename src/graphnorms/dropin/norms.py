@@ -97,7 +97,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        """Its qualified name, that of the first way."""
+        """Its qualified name along the first path."""
         return self.paths[0].name
 
     @property
@@ -137,7 +137,7 @@ class KnownNorm:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its names in the model, that of the first place first."""
+        """Its qualified names in the model, in the order of its places."""
         return tuple(place.name for place in self.places)
 
     @property
@@ -334,7 +334,7 @@ def resolve_norm(norm: str | nn.Module | None, channels: int, **arguments: Any) 
     For models of PyG, which look strings up among PyG's own classes alone. A catalogue name, with
     arguments behind a colon or as keywords, gives the catalogue's layer: `"pair"`,
     `"pair:scale=2"`, `"layer"` (of each node). The name of a class, `"PairNorm"` or
-    `"batch_norm"`, gives our layer of that name with PyG's defaults: `"LayerNorm"` is that of each
+    `"batch_norm"`, gives our layer of that name with PyG's defaults: `"LayerNorm"` normalizes each
     graph. Only a layer that takes it is given the number of channels: `"pair"` does not take it
     for its scale. What is no string is returned as it is.
 

@@ -136,8 +136,8 @@ def convert_sync(
 ) -> Replacement:
     """Have the norms of a model share their statistics over the ranks of a process group.
 
-    In training by data each rank has graphs of its own, and what ranks share is what is measured
-    over the whole minibatch: in BatchNorm, HeteroBatchNorm, PowerNorm, DiffGroupNorm, the parts
+    In data-parallel training each rank has its own graphs. The ranks then share the statistics of
+    the whole minibatch: in BatchNorm, HeteroBatchNorm, PowerNorm, DiffGroupNorm, the parts
     of UnitedNorm and SuperNorm that are BatchNorm, points of the equation with a domain of the
     batch, and the running averages of InstanceNorm. Statistics of a graph stay those of the rank
     that has the graph.

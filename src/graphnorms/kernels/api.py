@@ -10,7 +10,6 @@ from torch import Tensor
 
 from graphnorms.kernels import autograd, reference, synchronized
 from graphnorms.kernels.backend import pick, runs_as_operator
-from graphnorms.kernels.calls import check_features
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.dropout import draw_seed
 from graphnorms.kernels.point import (
@@ -24,6 +23,7 @@ from graphnorms.kernels.point import (
     check_residual,
 )
 from graphnorms.kernels.ranks import Group, Ranks, as_ranks
+from graphnorms.kernels.tensor_checks import check_features
 from graphnorms.segments import Segments
 from graphnorms.tracing import is_plain
 

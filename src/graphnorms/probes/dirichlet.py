@@ -9,8 +9,8 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
-from graphnorms.kernels.calls import check_features
 from graphnorms.kernels.point import accumulation_dtype
+from graphnorms.kernels.tensor_checks import check_features
 from graphnorms.segments import Segments, as_segments
 
 Laplacian = Literal["normalized", "combinatorial"]

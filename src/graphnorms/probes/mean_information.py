@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.calls import check_features
+from graphnorms.kernels.tensor_checks import check_features
 from graphnorms.models.readout import readout
 from graphnorms.segments import Segments
 

@@ -131,7 +131,7 @@ def collection_names() -> tuple[str, ...]:
 def find_in_collection(name: str, root: str | os.PathLike[str]) -> str | None:
     """Return what the collection calls a set, or None if `name` names none.
 
-    A name is found in any case; it may also be that of any folder in TU format in `root`.
+    Case does not matter. Any folder in TU format in `root` is found by its name, too.
     """
     if name in ("", ".", ".."):
         return None
@@ -177,7 +177,7 @@ def read_collection(
 def _download(name: str, root: str | os.PathLike[str]) -> str:
     """Have PyG download a set; why there may be none."""
     try:
-        # What PyG has deprecated of torch's is no news to whoever asks for a data set.
+        # PyG calls deprecated functions of torch; users who load a data set cannot change that.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from torch_geometric.datasets import TUDataset

@@ -9,7 +9,7 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import autograd, reference
 from graphnorms.kernels.aggregation.edges import Weights
 from graphnorms.kernels.backend import pick, runs_as_operator
-from graphnorms.kernels.calls import check_features
+from graphnorms.kernels.tensor_checks import check_features
 from graphnorms.tracing import is_plain
 
 

@@ -149,7 +149,7 @@ for _name, _gradient, _keep in (
 
 
 class _Along(NamedTuple):
-    """The edges of a sum: those of an adjacency or, reversed, of its transpose; and who sums."""
+    """The adjacency to sum along, whether along its transpose instead, and the backend."""
 
     adjacency: Adjacency
     reverse: bool

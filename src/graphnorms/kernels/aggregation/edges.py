@@ -1,4 +1,4 @@
-"""What the backends are given of a sum over neighbours; see `graphnorms.aggregate`."""
+"""The edges and weights of a sum over neighbours, as every backend takes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from graphnorms.adjacency import Adjacency
 
 
 class Weights(NamedTuple):
-    """What multiplies and joins the features of neighbours; see `graphnorms.aggregate`."""
+    """The weights of a sum over neighbours; see `graphnorms.aggregate`.
+
+    Args:
+        node_scale: The diagonal of D, `(rows,)`; `None` for 1.
+        edge_weight: The weight of each edge, `(edges,)`; `None` for 1.
+        edge_features: What GINE adds to the features of the source, `(edges, channels)`.
+        self_weight: The weight of the row itself.
+    """
 
     node_scale: Tensor | None = None
     edge_weight: Tensor | None = None
@@ -28,8 +35,8 @@ class Edges(NamedTuple):
 
     Args:
         ptr: Offsets into `ends`, `(rows + 1,)`.
-        ends: The other end of each edge: `index` of a CSR pair.
-        order: The edge at each position of `ends`, as `edge_weight` and `edge_features` number
+        ends: The row at the other end of each edge, `(edges,)`.
+        order: The edge at each position of `ends`, `(edges,)`, as `edge_weight` and `edge_features` number
             them; `None` where they are the same.
     """
 

@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.calls import check_memory
+from graphnorms.kernels.tensor_checks import check_memory
 from graphnorms.tracing import is_zero
 
 # Numbered as in `Dtype` in problem.h.

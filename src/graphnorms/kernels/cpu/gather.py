@@ -11,8 +11,8 @@ from typing import NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import check_index, kernels, unreadable
+from graphnorms.kernels.tensor_checks import check_memory
 
 
 class Gathered(NamedTuple):

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels import derivatives, reference
-from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import (
     check_index,
     features,
@@ -27,6 +26,7 @@ from graphnorms.kernels.cpu.extension import (
     unreadable,
 )
 from graphnorms.kernels.point import ACTIVATIONS, Call, Parameters, accumulation_dtype
+from graphnorms.kernels.tensor_checks import check_memory
 
 
 def normalize_forward(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels.aggregation.edges import Edges, Weights, check_alone
-from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import rows_contiguous
 from graphnorms.kernels.point import accumulation_dtype
+from graphnorms.kernels.tensor_checks import check_memory
 from graphnorms.kernels.triton import tiles
 from graphnorms.kernels.triton.call import check_index, check_like
 from graphnorms.kernels.triton.loading import (

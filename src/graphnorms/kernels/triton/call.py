@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import rows_contiguous
 from graphnorms.kernels.point import ACTIVATIONS, Call, Over, Parameters, accumulation_dtype
+from graphnorms.kernels.tensor_checks import check_memory
 from graphnorms.kernels.triton import tiles
 from graphnorms.kernels.triton.loading import DTYPES, accumulator
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.calls import check_memory
 from graphnorms.kernels.cpu.extension import rows_contiguous
 from graphnorms.kernels.point import Call, Parameters
+from graphnorms.kernels.tensor_checks import check_memory
 from graphnorms.kernels.triton import tiles
 from graphnorms.kernels.triton.call import Launch, check_like
 from graphnorms.kernels.triton.loading import device_code, launch
