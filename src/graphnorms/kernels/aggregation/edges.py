@@ -36,8 +36,8 @@ class Edges(NamedTuple):
     Args:
         ptr: Offsets into `ends`, `(rows + 1,)`.
         ends: The row at the other end of each edge, `(edges,)`.
-        order: The edge at each position of `ends`, `(edges,)`, as `edge_weight` and `edge_features` number
-            them; `None` where they are the same.
+        order: The edge at each position of `ends`, `(edges,)`, as `edge_weight` and
+            `edge_features` number them; `None` where they are the same.
     """
 
     ptr: Tensor
