@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from graphnorms.dropin.hooks import NormHook
+from graphnorms.dropin.norm_hook import NormHook
 from graphnorms.dropin.norms import KnownNorm, has_parameter, holder_of, recognize, same
 
 _AFFINE: Final = frozenset({

@@ -13,7 +13,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from graphnorms.dropin.hooks import Call, Detach, NormHook, call_once, watch_model
+from graphnorms.dropin.call_once import NormCall, call_once
+from graphnorms.dropin.norm_hook import NormHook
 from graphnorms.dropin.norms import (
     KnownNorm,
     Path,
@@ -24,6 +25,7 @@ from graphnorms.dropin.norms import (
     takes_channels,
 )
 from graphnorms.dropin.result import Replacement
+from graphnorms.dropin.watch import Detach, watch_model
 from graphnorms.kernels.ranks import Group, as_ranks
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG
@@ -286,7 +288,7 @@ def _selection(where: Where | None, norms: list[KnownNorm]) -> Callable[[KnownNo
 
 
 def _new_norm(
-    old: KnownNorm, to: Any, model: nn.Module, calls: list[Call] | None
+    old: KnownNorm, to: Any, model: nn.Module, calls: list[NormCall] | None
 ) -> nn.Module | str:
     """Build the module that replaces a norm, or say why the norm is left.
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from graphnorms.dropin.carry_over import carry_over, owners_in
-from graphnorms.dropin.hooks import Detach, NormHook, withdraw
+from graphnorms.dropin.norm_hook import NormHook, withdraw
 from graphnorms.dropin.norms import KnownNorm, Place, find_norms, recognize
+from graphnorms.dropin.watch import Detach
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,105 @@
+"""One call of a model on an example, to see what its norms are given."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from graphnorms.dropin.batch_of import (
+    Frame,
+    current,
+)
+from graphnorms.dropin.norms import KnownNorm
+from graphnorms.dropin.watch import Watch
+from graphnorms.segments import Segments
+
+
+class NormCall(NamedTuple):
+    """What a norm was given in one call."""
+
+    shape: tuple[int, ...]
+    """The shape of the features."""
+    nodes: tuple[int, ...]
+    """Rows of the batch, one number for each type if there are types; empty for one graph."""
+    graphs: int | None
+    """How many graphs there are, if known."""
+
+    def reason(self, *, per_graph: bool) -> str:
+        """Return why a norm of (nodes, channels) cannot stand there; empty if it can."""
+        if len(self.shape) != 2:
+            return f"it is given {self.shape}, not (nodes, channels)"
+        rows = self.shape[0]
+        if not per_graph or not self.nodes or rows in self.nodes:
+            return ""
+        if rows == self.graphs:
+            return "it stands behind the pooling: a graph is one row there, with nothing in it"
+        return f"it is given {rows} rows, and the batch has {' + '.join(map(str, self.nodes))}"
+
+
+def call_once(model: nn.Module, example: Any, norms: list[KnownNorm]) -> dict[int, list[NormCall]]:
+    """Call a model in `eval()`, without gradients, and record what its norms are given.
+
+    Args:
+        model: The model, as it is.
+        example: A tuple of its arguments, a mapping of arguments by name, or its one argument.
+        norms: The norms to watch.
+
+    Returns:
+        The calls of every norm, by its id.
+    """
+    if isinstance(example, DataLoader):
+        raise ValueError("example is a DataLoader, expected what it gives: next(iter(loader))")
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    if isinstance(example, Mapping):
+        kwargs = dict(example)
+    else:
+        args = tuple(example) if isinstance(example, tuple | list) else (example,)
+    signature = inspect.signature(model.forward)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise ValueError(
+            f"example does not fit {type(model).__name__}.forward{signature}: {error}; expected a "
+            "tuple of its arguments, a mapping by name, or its one argument"
+        ) from None
+    calls: dict[int, list[NormCall]] = {}
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = args[0] if args else kwargs.get("x", kwargs.get("input"))
+        if isinstance(x, Tensor):
+            calls.setdefault(id(module), []).append(NormCall(tuple(x.shape), *_sizes(current())))
+
+    detach = [Watch(model, root=True).attach(model)]
+    for norm in norms:
+        handle = norm.module.register_forward_pre_hook(note, with_kwargs=True)
+        detach.append(handle.remove)
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(*args, **kwargs)
+    finally:
+        for module in training:
+            module.training = True
+        for step in detach:
+            step()
+    return calls
+
+
+def _sizes(frame: Frame | None) -> tuple[tuple[int, ...], int | None]:
+    """Return the rows of a frame's batch, by type, and the number of graphs."""
+    given = (frame or Frame()).given
+    batch = given.batch
+    if batch is None:
+        if given.ptr is None:
+            return (), None
+        batch = Segments.from_ptr(given.ptr)
+    parts = list(batch.values()) if isinstance(batch, Mapping) else [batch]
+    segments = [p if isinstance(p, Segments) else Segments.from_batch(p) for p in parts]
+    return tuple(part.num_rows for part in segments), max(part.num_segments for part in segments)
