@@ -51,6 +51,7 @@ class Trace:
         self.calls: set[tuple[str, str]] = set()
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
+        """Note an event of the interpreter."""
         if event != "call" or not frame.f_code.co_flags & inspect.CO_OPTIMIZED:
             return  # a module or the body of a class
         file = self._file(frame)

@@ -14,22 +14,20 @@ import pytest
 import torch
 
 from graphnorms import training
-from graphnorms.comparison import (
+from graphnorms.data import load_dataset
+from graphnorms.errors import DatasetError, GraphnormsError, RunExistsError
+from graphnorms.lab import engines, progress
+from graphnorms.lab.compare import compare, prepare
+from graphnorms.lab.comparison import (
     Comparison,
     ComparisonInterrupted,
     ReportError,
-    compare,
     open_comparison,
-    prepare,
-    progress,
 )
-from graphnorms.data import load_dataset
-from graphnorms.errors import DatasetError, GraphnormsError, RunExistsError
-from graphnorms.lab import engines
-from graphnorms.lab import plan as plan_module
-from graphnorms.lab.choices import Choices
 from graphnorms.lab.journal import read_records
-from graphnorms.lab.runs import Run
+from graphnorms.lab.options import Choices
+from graphnorms.lab.run import Run
+from graphnorms.lab.schedule import Schedule
 from graphnorms.training import Record, load_model, score
 
 SMALL = {
@@ -277,13 +275,13 @@ def test_a_record_is_told_without_going_through_the_plan(stub_page, tmp_path, mo
     monkeypatch.setattr(Comparison, "report", lambda self, path=None, figures=True: None)
     monkeypatch.setattr("graphnorms.lab.journal.os.fsync", lambda descriptor: None)
     looked = Counter()
-    find = plan_module.Schedule._trial
+    find = Schedule._trial
 
     def counted(self, *which):
         looked["trial"] += 1
         return find(self, *which)
 
-    monkeypatch.setattr(plan_module.Schedule, "_trial", counted)
+    monkeypatch.setattr(Schedule, "_trial", counted)
     statuses = []
     choices = SMALL | {"folds": 2, "protocol": "paper", "learning_rate": 0.01, "runs": number // 4}
     compare("MUTAG", **choices, out=tmp_path / "run", progress=statuses.append)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from graphnorms.cli.plan import kept_lines
-from graphnorms.comparison import Comparison, ComparisonInterrupted, compare, open_comparison
 from graphnorms.errors import RunExistsError
+from graphnorms.lab.compare import compare
+from graphnorms.lab.comparison import Comparison, ComparisonInterrupted, open_comparison
 from graphnorms.lab.verdict import Verdict
 
 SMALL = {

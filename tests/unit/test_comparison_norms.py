@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from graphnorms.comparison import compare, open_comparison, predict, prepare
 from graphnorms.data import load_dataset
 from graphnorms.errors import GraphnormsError, RunExistsError
-from graphnorms.lab.choices import Choices
+from graphnorms.lab.compare import compare, prepare
+from graphnorms.lab.comparison import open_comparison
+from graphnorms.lab.duration import estimate
 from graphnorms.lab.engines import make_engine
-from graphnorms.lab.estimate import estimate
+from graphnorms.lab.options import Choices
+from graphnorms.lab.predict import predict
 from graphnorms.training import TrialConfig, load_model, run_trial
 
 SOURCE = """

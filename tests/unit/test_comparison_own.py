@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from graphnorms import cli, training
-from graphnorms.comparison import compare, open_comparison, prepare
 from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.errors import GraphnormsError, RunExistsError
-from graphnorms.lab.choices import Choices
+from graphnorms.lab.compare import compare, prepare
+from graphnorms.lab.comparison import open_comparison
+from graphnorms.lab.duration import estimate
 from graphnorms.lab.engines import make_engine
-from graphnorms.lab.estimate import estimate
+from graphnorms.lab.options import Choices
 from graphnorms.training import load_model, score
 
 SOURCE = '''

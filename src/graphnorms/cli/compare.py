@@ -12,7 +12,7 @@ from graphnorms.cli import complain, completion, reading
 from graphnorms.cli.completion import one_of
 from graphnorms.cli.terminal import terminal
 from graphnorms.lab.budgets import BUDGETS
-from graphnorms.lab.choices import DEFAULT_NORMS
+from graphnorms.lab.options import DEFAULT_NORMS
 from graphnorms.models.config import MODELS, PRESETS
 
 _OF_PRESET, _OF_BUDGET = "the preset's", "the budget's"
@@ -166,8 +166,8 @@ def compare(
     with interrupts.loading():
         import graphnorms.training  # noqa: F401 - what follows loads it, and all else there is
         from graphnorms.cli.display import Display
-        from graphnorms.comparison import ComparisonInterrupted, ReportError
-        from graphnorms.comparison import compare as run
+        from graphnorms.lab.compare import compare as run
+        from graphnorms.lab.comparison import ComparisonInterrupted, ReportError
 
     choices: dict[str, Any] = {
         "norms": norms, "protocol": protocol, "budget": budget, "model": model, "preset": preset,
@@ -212,10 +212,10 @@ def _show_plan(
     """Say what a comparison would do; nothing of it is kept."""
     from graphnorms.cli.plan import kept_lines, plan_lines
     from graphnorms.cli.stopwatch import duration
-    from graphnorms.comparison import prepare
-    from graphnorms.lab.choices import Choices
-    from graphnorms.lab.estimate import estimate
-    from graphnorms.lab.runs import standing
+    from graphnorms.lab.compare import prepare
+    from graphnorms.lab.duration import estimate
+    from graphnorms.lab.options import Choices
+    from graphnorms.lab.run import standing
 
     plan, config = prepare(dataset, choices=Choices(**choices), **where)
     there = standing(plan.folder, config)

@@ -38,8 +38,8 @@ def data(
     """
     with interrupts.loading():
         from graphnorms.cli.plan import data_lines
-        from graphnorms.comparison.examine import examine
-        from graphnorms.lab.choices import Choices
+        from graphnorms.lab.examine import examine
+        from graphnorms.lab.options import Choices
 
     found = examine(
         dataset,

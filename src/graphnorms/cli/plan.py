@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphnorms.lab import wording, wording_data
-from graphnorms.lab.expectations import fold_sizes, planned_detectable
-from graphnorms.lab.facts import CHEAP_EDGES, CHEAP_ITEMS, facts_of
+from graphnorms.lab.data_facts import CHEAP_EDGES, CHEAP_ITEMS, facts_of
+from graphnorms.lab.detectable import fold_sizes, planned_detectable
 
 if TYPE_CHECKING:
-    from graphnorms.comparison.examine import Examination
     from graphnorms.data import GraphSet
+    from graphnorms.lab.examine import Examination
     from graphnorms.lab.plan import Plan
-    from graphnorms.lab.protocol import CompareSettings
+    from graphnorms.lab.settings import CompareSettings
 
 
 def plan_lines(plan: Plan) -> list[str]:

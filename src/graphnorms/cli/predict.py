@@ -49,8 +49,8 @@ def predict(
     are refused.
     """
     with interrupts.loading():
-        from graphnorms.comparison import predict as run
         from graphnorms.files import replacing
+        from graphnorms.lab.predict import predict as run
 
     found = run(model, dataset, factory=factory, norm=norm, drop_empty=drop_empty or None)
     text = found.to_csv()

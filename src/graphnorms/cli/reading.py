@@ -8,7 +8,7 @@ import typer
 
 from graphnorms.cli import completion
 from graphnorms.cli.completion import one_of
-from graphnorms.lab.protocol import PROTOCOLS
+from graphnorms.lab.settings import PROTOCOLS
 from graphnorms.training.metrics import METRICS
 
 _OF_DATA = "what the data suggest"

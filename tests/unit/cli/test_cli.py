@@ -18,11 +18,12 @@ import pytest
 from tests.faults import wait_until
 
 from graphnorms import cli
-from graphnorms.comparison import compare, open_comparison
 from graphnorms.data import load_dataset, save_npz
 from graphnorms.errors import GraphnormsError
-from graphnorms.lab import estimate
-from graphnorms.lab.estimate import Expectation
+from graphnorms.lab import duration
+from graphnorms.lab.compare import compare
+from graphnorms.lab.comparison import open_comparison
+from graphnorms.lab.duration import Expectation
 from graphnorms.lab.journal import read_records
 
 SMALL = [
@@ -53,7 +54,7 @@ def run(monkeypatch, capsys, tmp_path):
 def no_estimate(monkeypatch):
     """Measure nothing: that takes a second for every plan."""
     found = Expectation(seconds=1.0, steps=1, quickest=0.1, slowest=0.1)
-    monkeypatch.setattr(estimate, "estimate", lambda plan, kept=(): found)
+    monkeypatch.setattr(duration, "estimate", lambda plan, kept=(): found)
 
 
 def flat(text: str) -> str:
@@ -424,7 +425,7 @@ def test_an_outcome_is_shown_though_its_page_cannot_be_written(run, monkeypatch,
     def full(self, path=None, *, figures=True):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("graphnorms.comparison.Comparison.report", full)
+    monkeypatch.setattr("graphnorms.lab.comparison.Comparison.report", full)
     code, out, err = run("compare", *SMALL)
     assert code == 1
     assert flat(open_comparison("runs/MUTAG-gin").verdict.score_sentence) in flat(out)

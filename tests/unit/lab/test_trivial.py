@@ -10,8 +10,8 @@ import torch
 from sklearn import metrics
 
 from graphnorms.data import Task, load_dataset, random_graphs, split_items
-from graphnorms.lab.choices import Choices, resolve
-from graphnorms.lab.plan import Schedule, code_versions
+from graphnorms.lab.options import Choices, resolve
+from graphnorms.lab.schedule import Schedule, code_versions
 from graphnorms.lab.trivial import Trivial, beats, trivial_score, trivial_scores
 from graphnorms.training.metrics import METRICS
 

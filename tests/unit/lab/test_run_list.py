@@ -10,8 +10,8 @@ import pytest
 from tests.faults import make_config
 
 from graphnorms.errors import GraphnormsError
-from graphnorms.lab.runs import Run
-from graphnorms.lab.shelf import list_runs, open_run
+from graphnorms.lab.run import Run
+from graphnorms.lab.run_list import list_runs, open_run
 from graphnorms.training.record import Record
 
 CONFIG = {

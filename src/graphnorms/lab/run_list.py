@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.journal import read_records
-from graphnorms.lab.protocol import CompareSettings
-from graphnorms.lab.runs import CONFIG, RECORDS, read_config
+from graphnorms.lab.run import CONFIG, RECORDS, read_config
+from graphnorms.lab.settings import CompareSettings
 
 if TYPE_CHECKING:
     from graphnorms.training import Record

@@ -10,14 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from graphnorms.comparison.outcome import Comparison, ComparisonInterrupted, ReportError
-from graphnorms.comparison.progress import Clock, Outcomes, Status
-from graphnorms.comparison.repeat import choices_of, command_of
-from graphnorms.comparison.sources import Dataset, asked_of_data, load_again, load_source
 from graphnorms.errors import GraphnormsError, one_line
 from graphnorms.interrupts import how_ended, terminable
 from graphnorms.lab import engines
-from graphnorms.lab.choices import (
+from graphnorms.lab.comparison import Comparison, ComparisonInterrupted, ReportError
+from graphnorms.lab.options import (
     DEFAULT_PRESET,
     DEFAULT_PROTOCOL,
     Choices,
@@ -28,10 +25,14 @@ from graphnorms.lab.choices import (
     resolve,
     said,
 )
-from graphnorms.lab.plan import Plan, Schedule, code_versions, require_possible
-from graphnorms.lab.protocol import CompareSettings, require_integer, require_number
-from graphnorms.lab.runs import Run, default_folder, read_config
-from graphnorms.lab.shelf import settings_of
+from graphnorms.lab.plan import Plan, require_possible
+from graphnorms.lab.progress import Clock, Outcomes, Status
+from graphnorms.lab.repeat import choices_of, command_of
+from graphnorms.lab.run import Run, default_folder, read_config
+from graphnorms.lab.run_list import settings_of
+from graphnorms.lab.schedule import Schedule, code_versions
+from graphnorms.lab.settings import CompareSettings, require_integer, require_number
+from graphnorms.lab.sources import Dataset, asked_of_data, load_again, load_source
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet

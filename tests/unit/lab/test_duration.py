@@ -7,9 +7,10 @@ import torch
 
 from graphnorms import training
 from graphnorms.data import load_dataset
-from graphnorms.lab.choices import Choices, resolve
-from graphnorms.lab.estimate import estimate
-from graphnorms.lab.plan import Plan, Schedule, code_versions
+from graphnorms.lab.duration import estimate
+from graphnorms.lab.options import Choices, resolve
+from graphnorms.lab.plan import Plan
+from graphnorms.lab.schedule import Schedule, code_versions
 from graphnorms.training import Pace
 
 

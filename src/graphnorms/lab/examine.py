@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from graphnorms.comparison.sources import Dataset, asked_of_data, load_source
-from graphnorms.lab.choices import Choices, resolve
-from graphnorms.lab.plan import Schedule, code_versions
+from graphnorms.lab.options import Choices, resolve
+from graphnorms.lab.schedule import Schedule, code_versions
+from graphnorms.lab.sources import Dataset, asked_of_data, load_source
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
-    from graphnorms.lab.facts import Facts
-    from graphnorms.lab.protocol import CompareSettings
+    from graphnorms.lab.data_facts import Facts
+    from graphnorms.lab.settings import CompareSettings
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,7 +46,7 @@ def examine(dataset: Dataset = None, *, choices: Choices, **reading: Any) -> Exa
     Raises:
         ValueError: The graphs cannot be read, or a choice is not possible.
     """
-    from graphnorms.lab.facts import facts_of
+    from graphnorms.lab.data_facts import facts_of
 
     choices, asked = asked_of_data(choices, reading)
     source = load_source(dataset, asked)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from graphnorms.lab import power
 from graphnorms.lab.design import Design
-from graphnorms.lab.outcomes import Trials, group_trials
-from graphnorms.lab.rates import sensitivities
+from graphnorms.lab.sensitivity import sensitivities
+from graphnorms.lab.trials import Trials, group_trials
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
-    from graphnorms.lab.protocol import CompareSettings
+    from graphnorms.lab.settings import CompareSettings
     from graphnorms.training.record import Record
 
 

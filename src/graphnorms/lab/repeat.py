@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from graphnorms.lab.choices import Choices, said
-from graphnorms.lab.protocol import CompareSettings
+from graphnorms.lab.options import Choices, said
+from graphnorms.lab.settings import CompareSettings
 
 _NO = {"keep_loops": "--drop-loops", "keep_repeats": "--merge-repeats"}
 
@@ -55,7 +55,7 @@ def command_of(
 
     Args:
         settings: Those of the comparison.
-        reading, in_memory: Of the data, see `graphnorms.comparison.sources.Source`.
+        reading, in_memory: Of the data, see `graphnorms.lab.sources.Source`.
         model_in_memory: Whether the model is made by a function that came as an object.
     """
     options = {**reading, **said(choices_of(settings))}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.lab.phrases import listing
-from graphnorms.lab.protocol import CompareSettings
+from graphnorms.lab.settings import CompareSettings
 
 if TYPE_CHECKING:
     from graphnorms.training import Record

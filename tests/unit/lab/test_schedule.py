@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from graphnorms.cli.plan import plan_lines
-from graphnorms.comparison.repeat import choices_of
 from graphnorms.data import SplitConfig, load_dataset, split_items
-from graphnorms.lab.choices import Choices, resolve
 from graphnorms.lab.engines import ThisProcess
-from graphnorms.lab.plan import Plan, Schedule, code_versions, require_possible
-from graphnorms.lab.runs import Run
+from graphnorms.lab.options import Choices, resolve
+from graphnorms.lab.plan import Plan, require_possible
+from graphnorms.lab.repeat import choices_of
+from graphnorms.lab.run import Run
+from graphnorms.lab.schedule import Schedule, code_versions
 from graphnorms.training import Record
 
 NORMS = ("none", "batch", "graph")

@@ -11,7 +11,7 @@ from graphnorms.errors import GraphnormsError
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
-    from graphnorms.lab.choices import Choices
+    from graphnorms.lab.options import Choices
 
 Dataset: TypeAlias = "str | Path | GraphSet | Sequence[Any] | None"
 DEFAULT_DATASET: Final = "MUTAG"

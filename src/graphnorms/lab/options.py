@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import is_number, unknown_name
 from graphnorms.lab.budgets import QUICK, budget_named
-from graphnorms.lab.protocol import (
+from graphnorms.lab.settings import (
     BASELINE,
     HOLDOUT,
     PROTOCOLS,

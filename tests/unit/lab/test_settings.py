@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from graphnorms.comparison.repeat import choices_of
 from graphnorms.data import GraphSet, load_dataset, random_graphs
 from graphnorms.lab import wording
 from graphnorms.lab.budgets import BUDGETS
-from graphnorms.lab.choices import DEFAULT_NORMS, Choices, resolve
-from graphnorms.lab.expectations import fold_sizes
-from graphnorms.lab.protocol import CompareSettings
-from graphnorms.lab.scale import Scale
+from graphnorms.lab.detectable import fold_sizes
+from graphnorms.lab.number_format import Scale
+from graphnorms.lab.options import DEFAULT_NORMS, Choices, resolve
+from graphnorms.lab.repeat import choices_of
+from graphnorms.lab.settings import CompareSettings
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.training import metric_named
 
