@@ -49,7 +49,7 @@ from graphnorms.lab.compare import prepare
 from graphnorms.lab.journal import Journal
 from graphnorms.lab.judge import judge
 from graphnorms.lab.learning_rate import best_rate
-from graphnorms.lab.options import Choices
+from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan
 from graphnorms.lab.trials import group_trials
 from graphnorms.lab.verdict import Verdict
@@ -299,7 +299,7 @@ def main(arguments: Sequence[str]) -> None:
     on_a_split = options.protocol == "split"
     plan, _ = prepare(
         graphs,
-        choices=Choices(
+        Options(
             norms=("none", options.norm), protocol=options.protocol, epochs=options.epochs,
             layers=options.layers, hidden=options.hidden,
             runs=options.places if on_a_split else 1,

@@ -25,7 +25,7 @@ from graphnorms.lab.comparison import (
     open_comparison,
 )
 from graphnorms.lab.journal import read_records
-from graphnorms.lab.options import Choices
+from graphnorms.lab.options import Options
 from graphnorms.lab.run import Run
 from graphnorms.lab.schedule import Schedule
 from graphnorms.training import Record, load_model, score
@@ -137,10 +137,13 @@ def test_a_run_without_a_trial_can_be_opened(comparison, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": None}, "config.json: epochs is None, expected an integer; the file is damaged"),
+        (
+            {"epochs": None},
+            "config.json: epochs is None, expected an integer ≥ 1; the file is damaged",
+        ),
         ({"epochs": True}, "epochs is True, expected an integer"),
-        ({"norms": 5}, "norms is 5, expected a list of texts"),
-        ({"norms": ["none", 5]}, "norms has 5 among them"),
+        ({"norms": 5}, "norms is 5, expected a list"),
+        ({"norms": ["none", 5]}, "norms is 5, expected text"),
         ({"protocol": 5}, "protocol is 5, expected text"),
         ({"reading": []}, "'reading' is "),
         ({"architecture": "gin"}, "architecture is 'gin', expected names with values"),
@@ -314,10 +317,7 @@ def _interrupt(status):
 
 def planned(dataset=None, **choices):
     """The settings that a call resolves to, and what the run's folder would keep."""
-    names = {name for name in choices if name in Choices.__dataclass_fields__}
-    said = Choices(**{name: choices[name] for name in names})
-    where = {name: value for name, value in choices.items() if name not in names}
-    return prepare(dataset, choices=said, **where)
+    return prepare(dataset, Options(**choices))
 
 
 @pytest.mark.parametrize(
@@ -495,7 +495,7 @@ def test_a_data_set_that_is_not_there_is_named(tmp_path):
         ({"engine": "locl"}, "unknown engine 'locl'; did you mean local"),
         ({"engine": "dask"}, "needs the address of a scheduler"),
         ({"scheduler": "tcp://x:1"}, "is for the dask engine; the engine is local"),
-        ({"workers": 0}, "workers must be an integer ≥ 1; got 0"),
+        ({"workers": 0}, "workers is 0, expected an integer ≥ 1"),
         ({"folds": 64}, "64 folds need 64 or more members of every class"),
         ({"model": "gine"}, "try 'gin'"),
         ({"norms": "graph,group:num_groups=7"}, "7"),

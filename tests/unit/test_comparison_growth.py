@@ -103,7 +103,7 @@ def test_another_margin_judges_anew_and_trains_nothing(in_this_process, stub_pag
     assert "within 3 points" in repr(looked)
     assert looked.to_dict()["verdict"]["margin"] == 0.03
     assert open_comparison(first.folder).verdict == wider.verdict, "to look keeps nothing"
-    with pytest.raises(ValueError, match="margin must be a number > 0; got -1"):
+    with pytest.raises(ValueError, match="margin is -1, expected a number > 0"):
         open_comparison(first.folder, margin=-1)
 
 

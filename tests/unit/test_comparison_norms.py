@@ -17,7 +17,7 @@ from graphnorms.lab.compare import compare, prepare
 from graphnorms.lab.comparison import open_comparison
 from graphnorms.lab.duration import estimate
 from graphnorms.lab.engines import make_engine
-from graphnorms.lab.options import Choices
+from graphnorms.lab.options import Options
 from graphnorms.lab.predict import predict
 from graphnorms.training import TrialConfig, load_model, run_trial
 
@@ -193,7 +193,7 @@ def test_an_exported_model_needs_the_code_of_its_norm(folder: Path) -> None:
 
 def test_a_dry_run_measures_them(folder: Path) -> None:
     plan, config = prepare(
-        "MUTAG", choices=Choices(norms="own_norms:Centred", hidden=4, layers=1, epochs=2)
+        "MUTAG", Options(norms="own_norms:Centred", hidden=4, layers=1, epochs=2)
     )
     assert config["own_norms"]["own_norms:Centred"].keys() == {"source"}
     found = estimate(plan)
@@ -228,7 +228,7 @@ def test_dask_workers_find_them(folder: Path) -> None:
 
     plan, _ = prepare(
         "MUTAG",
-        choices=Choices(
+        Options(
             norms=["own_norms:Centred", Local.doubled()],
             protocol="split",
             runs=1,

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import require_suffix
 from graphnorms.interrupts import INTERRUPTED
-from graphnorms.lab.repeat import command_of
+from graphnorms.lab.options import command_of
 from graphnorms.lab.run import CONFIG, REPORT, read_config
 from graphnorms.lab.run_list import open_run, settings_of
 from graphnorms.lab.schedule import CodeVersions, Schedule
-from graphnorms.lab.settings import CompareSettings
+from graphnorms.lab.settings import Settings
 from graphnorms.lab.sources import load_again
 from graphnorms.lab.trivial import Trivial
 
@@ -47,7 +47,7 @@ class Comparison:
         trivial: The scores of the trivial predictor, where the run has kept them.
     """
 
-    settings: CompareSettings
+    settings: Settings
     records: tuple[Record, ...]
     folder: Path
     command: str
@@ -231,7 +231,8 @@ class Comparison:
         """Return the graphs: those at hand, or read as they were."""
         if self.dataset is not None:
             return self.dataset
-        return load_again(read_config(self.folder), self.folder, None, {}).graphs
+        stored = read_config(self.folder)
+        return load_again(stored, self.folder, None, stored.get("reading", {})).graphs
 
 
 def open_comparison(folder: str | Path, *, margin: float | None = None) -> Comparison:

@@ -1,184 +1,391 @@
-"""What a user says of a comparison, and the settings that come of it, the data and the presets."""
+"""The options of a comparison, each said once.
+
+A field of `Options` carries what every reader of it needs: the help of the command line, the values
+that are possible, where its value comes from by default, and where it applies. The command line is
+made from these fields, `graphnorms.compare` has a parameter for each (a test compares them), and
+`Options.of` and `command_of` read a stored run back into them.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
-from graphnorms.errors import is_number, unknown_name
-from graphnorms.lab.budgets import QUICK, budget_named
-from graphnorms.lab.settings import (
-    BASELINE,
-    HOLDOUT,
-    PROTOCOLS,
-    CompareSettings,
-    require_integer,
+from graphnorms.errors import unknown_name
+from graphnorms.lab.budgets import BUDGETS, QUICK
+from graphnorms.lab.values import (
+    FLAG,
+    TEXT,
+    Kind,
+    integer,
+    list_of,
+    number,
+    one_of,
 )
 
 if TYPE_CHECKING:
-    from graphnorms.data import GraphSet
+    from graphnorms.lab.settings import Settings
     from graphnorms.layers.own import OwnNorm
     from graphnorms.models import ModelFactory
 
-DEFAULT_NORMS = ("none", "batch", "layer", "instance", "graph")
-DEFAULT_PROTOCOL: Final = "nested"
-DEFAULT_FOLDS: Final = 10
+Part: TypeAlias = Literal["comparison", "reading", "running"]
+
+PROTOCOLS: Final = ("nested", "split", "paper")
+FOLDED: Final = ("nested", "paper")
+"""The protocols with a cross-validation."""
+
+BASELINE: Final = "none"
+DEFAULT_NORMS: Final = ("none", "batch", "layer", "instance", "graph")
 DEFAULT_PRESET: Final = "default"
+DEFAULT_PROTOCOL: Final = "nested"
 DEFAULT_DEVICE: Final = "cpu"
+
+_NORMS: Final = Kind("a text, or a list of texts and of what makes a norm", str | Sequence)
+_MODEL: Final = Kind(
+    "a name, or a function that makes a model",
+    fits=lambda value: isinstance(value, str) or callable(value) or hasattr(value, "function"),
+)
+_FOLDER: Final = Kind("a folder", str | Path)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choices:
-    """What a user can say of a comparison; None leaves it to the data, preset and budget.
-
-    The names are those of the options of `graphnorms compare`; see `CompareSettings` for most.
+class About:
+    """What is to be known of one option.
 
     Args:
-        norms: Names, `module:function`, or functions that make layers of the user's own.
-        model: A name, `module:function`, or a function that makes a model of the user's own.
-        learning_rate: One rate, or the grid.
-        split: `"given"` or `"random"`, for the protocol `"split"`.
-        norm_place: Each norm `"before-activation"` or `"after-activation"`.
-        residual: `"none"`, or where every convolution but the first adds its input:
-            `"after-norm"` or `"before-norm"`.
-        layers, hidden: Number of convolutions, and their channels.
+        help: What it is, for the command line.
+        default: Where its value comes from if nothing is said.
+        kind: Which values are possible.
+        words: Values to offer; there may be others.
+        part: `"comparison"`: what is compared, and how. `"reading"`: how data are read.
+            `"running"`: where trials run and records go, which changes no trial.
+        protocols: Where it applies.
+        instead: What to do where it does not apply.
+        flags: Its names on the command line; by default `--` and its name.
     """
 
-    norms: Sequence[str | OwnNorm | Callable[..., Any]] | str | None = None
-    protocol: str | None = None
-    budget: str | None = None
-    model: str | Callable[..., Any] | ModelFactory | None = None
-    preset: str | None = None
-    norm_place: str | None = None
-    residual: str | None = None
-    layers: int | None = None
-    hidden: int | None = None
-    metric: str | None = None
-    split: str | None = None
-    folds: int | None = None
-    repeats: int | None = None
-    group_twins: bool | None = None
-    runs: int | None = None
-    epochs: int | None = None
-    learning_rate: float | Sequence[float] | None = None
-    weight_decay: float | None = None
-    batch_size: int | None = None
-    margin: float | None = None
-    seed: int | None = None
-    device: str | None = None
+    help: str
+    default: str | bool = True
+    kind: Kind = TEXT
+    words: tuple[str, ...] = ()
+    part: Part = "comparison"
+    protocols: tuple[str, ...] = PROTOCOLS
+    instead: str = ""
+    flags: tuple[str, ...] = ()
 
 
-def said(choices: Choices) -> dict[str, Any]:
-    """Return the choices that were made, by name."""
-    return {name: value for name, value in vars(choices).items() if value is not None}
+def _option(help: str, default: str | bool = True, *, value: Any = None, **about: Any) -> Any:
+    return field(default=value, metadata={"about": About(help=help, default=default, **about)})
 
 
-def resolve(graphs: GraphSet, dataset: str, choices: Choices) -> CompareSettings:
-    """Complete what was asked for with what data, preset and budget say, and check it.
+_OF_PRESET, _OF_BUDGET, _OF_DATA = "the preset's", "the budget's", "what the data suggest"
 
-    Args:
-        graphs: The data.
-        dataset: What to call it.
-        choices: What was asked for.
 
-    Raises:
-        ValueError: A value is not possible, a name is not known, or the device is not there.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a user says of a comparison; None leaves it to the data, the preset and the budget.
+
+    `graphnorms.compare` documents them.
     """
-    from graphnorms.training import DEFAULT_METRICS, metric_for, training_defaults
 
-    protocol, budget = choices.protocol or DEFAULT_PROTOCOL, budget_named(choices.budget or QUICK)
-    if protocol not in PROTOCOLS:
-        raise unknown_name("protocol", protocol, PROTOCOLS)
-    require_device(choices.device or DEFAULT_DEVICE)
-    preset = choices.preset or DEFAULT_PRESET
-    model = chosen_model(choices) or default_model(graphs, preset)
-    defaults = training_defaults(preset)
-    epochs = max(1, round(defaults.epochs * budget.epochs))
-    metric = choices.metric or DEFAULT_METRICS[graphs.task.kind]
-    on_a_split = protocol == "split"
-    split = _split_kind(graphs, choices) if on_a_split else "fold"
-    splits = graphs.num_splits if split == "given" else 1
-    if choices.split is not None and not on_a_split:
-        raise ValueError(
-            f"split {choices.split!r} goes with protocol split; the protocol is {protocol}"
-        )
-    if on_a_split and choices.folds is not None:
-        raise ValueError(f"folds is {choices.folds}, but protocol split has none; leave it out")
-    if on_a_split and choices.repeats is not None:
-        raise ValueError(_no_repeats(choices.repeats, graphs, splits))
-    if choices.group_twins:
-        _require_groupable(graphs, split)
-    on_one_split = on_a_split and splits == 1
-    norms = chosen_norms(choices)
-    runs = budget.seeds if on_one_split else 1 if protocol == "paper" else budget.runs
-    return CompareSettings(
-        dataset=dataset,
-        protocol=protocol,
-        budget=choices.budget or QUICK,
-        norms=tuple(map(name_of, norms)),
-        own_norms={norm.name: _about(norm) for norm in norms if not isinstance(norm, str)},
-        model=name_of(model),
-        preset=preset,
-        architecture=_architecture(graphs, model, preset, choices),
-        metric=metric_for(metric, graphs.task).name,
-        unit=graphs.task.unit,
-        split=split,
-        folds=splits if on_a_split else _folds(protocol, len(norms), choices.folds),
-        repeats=1 if choices.repeats is None else choices.repeats,
-        runs=runs if choices.runs is None else choices.runs,
-        holdout=HOLDOUT,
-        split_seed=defaults.split_seed,
-        seed=choices.seed or 0,
-        epochs=epochs if choices.epochs is None else choices.epochs,
-        batch_size=defaults.batch_size if choices.batch_size is None else choices.batch_size,
-        learning_rates=_rates(choices.learning_rate, budget.learning_rates),
-        schedule=defaults.schedule,
-        weight_decay=_as_float(
-            defaults.weight_decay if choices.weight_decay is None else choices.weight_decay
-        ),
-        margin=_as_float(choices.margin),
-        device=choices.device or DEFAULT_DEVICE,
-        group_twins=bool(choices.group_twins),
+    norms: Sequence[str | OwnNorm | Callable[..., Any]] | str | None = _option(
+        "Normalizations, separated by commas; module:function is one of your own; none is always "
+        "among them.",
+        ",".join(DEFAULT_NORMS),
+        kind=_NORMS,
+    )
+    protocol: str | None = _option(
+        "nested: cross-validation with validation data inside each fold. split: one split, several "
+        "seeds. paper: epoch and learning rate chosen by the reported score, optimistic.",
+        DEFAULT_PROTOCOL,
+        kind=one_of("protocol", PROTOCOLS),
+        words=PROTOCOLS,
+    )
+    budget: str | None = _option(
+        "quick, standard or full: learning rates, epochs and seeds.",
+        QUICK,
+        kind=one_of("budget", tuple(BUDGETS)),
+        words=tuple(BUDGETS),
+    )
+    model: str | Callable[..., Any] | ModelFactory | None = _option(  # noqa: RUF009
+        "gin, gine (with edge features), gcn, or module:function, a model of your own.",
+        "by the data",
+        kind=_MODEL,
+        words=("gin", "gcn", "gine"),
+    )
+    preset: str | None = _option(
+        "default, or graphnorm-paper: architecture and training of the GraphNorm paper.",
+        DEFAULT_PRESET,
+        words=("default", "graphnorm-paper"),
+    )
+    norm_place: str | None = _option(
+        "before-activation or after-activation.",
+        _OF_PRESET,
+        words=("before-activation", "after-activation"),
+    )
+    residual: str | None = _option(
+        "Residual connections: none, or added after-norm or before-norm.",
+        _OF_PRESET,
+        words=("none", "after-norm", "before-norm"),
+    )
+    layers: int | None = _option("Number of convolutions.", _OF_PRESET, kind=integer(1))
+    hidden: int | None = _option("Channels of each convolution.", _OF_PRESET, kind=integer(1))
+    task: str | None = _option("classification, binary or regression.", _OF_DATA, part="reading")
+    features: str | None = _option(
+        "Node features: labels, attributes, degree or constant.", _OF_DATA, part="reading"
+    )
+    edge_features: str | None = _option(
+        "Edge features: labels, attributes or none.", _OF_DATA, part="reading"
+    )
+    keep_loops: bool | None = _option(
+        "Edges from a node to itself.",
+        "dropped of TU folders, as in PyG",
+        kind=FLAG,
+        part="reading",
+        flags=("--keep-loops", "--drop-loops"),
+    )
+    keep_repeats: bool | None = _option(
+        "Edges that are listed again.",
+        "merged in TU folders, as in PyG",
+        kind=FLAG,
+        part="reading",
+        flags=("--keep-repeats", "--merge-repeats"),
+    )
+    drop_empty: bool | None = _option(
+        "Leave out graphs without nodes.", kind=FLAG, part="reading", flags=("--drop-empty",)
+    )
+    drop_rare: int | None = _option(
+        "Leave out classes with fewer items than this.", "none", kind=integer(0), part="reading"
+    )
+    metric: str | None = _option(
+        "accuracy, roc_auc, average_precision, mae, rmse, std_mae or std_rmse.",
+        "the task's",
+        words=("accuracy", "roc_auc", "average_precision", "mae", "rmse", "std_mae", "std_rmse"),
+    )
+    split: str | None = _option(
+        "given, random, or for molecules scaffold:hashed, scaffold:balanced:0,1,2, "
+        "scaffold:deepchem; for protocol split.",
+        "given, if there is one",
+        protocols=("split",),
+    )
+    folds: int | None = _option(
+        "Folds of the cross-validation.",
+        "10, or as many as so many norms take",
+        kind=integer(1),
+        protocols=FOLDED,
+    )
+    repeats: int | None = _option(
+        "Cross-validations, each with other folds.",
+        "1",
+        kind=integer(1),
+        protocols=FOLDED,
+        instead="for more seeds on one split use --runs",
+    )
+    group_twins: bool | None = _option(
+        "Keep isomorphic graphs in one fold.", kind=FLAG, flags=("--group-twins",)
+    )
+    runs: int | None = _option(
+        "Reported trials per fold; on one split, the seeds.", _OF_BUDGET, kind=integer(1)
+    )
+    epochs: int | None = _option("Passes over the training data.", _OF_BUDGET, kind=integer(1))
+    learning_rate: float | Sequence[float] | None = _option(
+        "Adam's learning rate in the first epoch: one, or several separated by commas.",
+        _OF_BUDGET,
+        kind=list_of(number("a number > 0", lambda value: value > 0), or_one=True),
+        flags=("--lr",),
+    )
+    weight_decay: float | None = _option(
+        "Adam's L2 penalty.", _OF_PRESET, kind=number("a number ≥ 0", lambda value: value >= 0)
+    )
+    batch_size: int | None = _option("Graphs in a minibatch.", _OF_PRESET, kind=integer(1))
+    margin: float | None = _option(
+        "Differences of scores below this are of no practical interest.",
+        "one point, or 1% of the score",
+        kind=number("a number > 0", lambda value: value > 0),
+    )
+    seed: int | None = _option("Seeds weights, batch order and dropout.", "0", kind=integer(0))
+    device: str | None = _option("Where to train, e.g. cpu or cuda:0.", DEFAULT_DEVICE)
+    engine: str = _option("Where trials run: local or dask.", value="local", part="running")
+    scheduler: str | None = _option(
+        "Address of the dask scheduler, e.g. tcp://localhost:8786.", False, part="running"
+    )
+    workers: int | None = _option(
+        "Local trials at a time.", "one per core", kind=integer(1), part="running"
+    )
+    timeout: float | None = _option(
+        "Seconds that a trial may take; one that takes longer has failed.",
+        "no limit",
+        kind=number("a number > 0, in seconds", lambda value: value > 0),
+        part="running",
+    )
+    out: str | Path | None = _option(  # noqa: RUF009
+        "The run's folder.",
+        "runs/<dataset>-<model>",
+        kind=_FOLDER,
+        part="running",
+        flags=("--out", "-o"),
+    )
+    resume: bool = _option(
+        "Continue the run in the folder, with its settings where nothing else is said.",
+        value=False,
+        kind=FLAG,
+        part="running",
+        flags=("--resume",),
     )
 
+    def said(self, *parts: Part) -> dict[str, Any]:
+        """Return the options that were given, by name; of some parts, or of all but "running"."""
+        wanted = parts or ("comparison", "reading")
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if value is not None and about(name).part in wanted
+        }
 
-def _require_groupable(graphs: GraphSet, split: str) -> None:
-    """Refuse to keep twins together where they cannot be."""
-    if graphs.task.level == "node":
-        raise ValueError(
-            "group_twins keeps isomorphic graphs in one fold, but the task is about nodes"
-        )
-    if split == "given":
-        raise ValueError(
-            f"group_twins changes folds, but the split of {graphs.name} is given; ask for "
-            "--split random or --protocol nested"
-        )
+    def check(self) -> None:
+        """Check every option that was given by itself.
+
+        Raises:
+            ValueError: A value is not possible.
+        """
+        for name, value in self.said("comparison", "reading", "running").items():
+            about(name).kind.require(name, value)
+
+    def check_protocol(self, protocol: str) -> None:
+        """Check that every option applies to a protocol.
+
+        Raises:
+            ValueError: One does not.
+        """
+        for name, value in self.said().items():
+            one = about(name)
+            if protocol not in one.protocols:
+                hint = f"; {one.instead}" if one.instead else ""
+                raise ValueError(
+                    f"{name} is {value!r:.100}, but it goes with protocol "
+                    f"{' or '.join(one.protocols)}, and the protocol is {protocol}; leave it out"
+                    f"{hint}"
+                )
+
+    @property
+    def by_scaffold(self) -> bool:
+        """Whether molecules are divided by scaffold: as they are read."""
+        return self.split is not None and self.split.startswith("scaffold")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How data are read, as `graphnorms.data.load_dataset` takes it."""
+        return self.said("reading") | ({"split_by": self.split} if self.by_scaffold else {})
+
+    def looked_up(self) -> Self:
+        """Return the options with the user's own model and norms in place of their names.
+
+        Raises:
+            ValueError: One is not known or not found, or two norms have the same name.
+        """
+        return replace(self, model=_model(self.model), norms=_norms(self.norms))
+
+    def or_those_of(self, stored: Options) -> Self:
+        """Complete the options with those of a run that is continued."""
+        if self.protocol not in (None, stored.protocol):
+            # A contradiction, which the folder tells; these would hide it.
+            stored = replace(stored, folds=None, repeats=None, split=None)
+        return replace(self, **stored.said() | self.said())
+
+    @classmethod
+    def of(cls, settings: Settings, reading: Mapping[str, Any]) -> Self:
+        """Return options that resolve to the settings of a run, whatever defaults are later on.
+
+        Args:
+            settings: Of the run.
+            reading: How its data were read.
+        """
+        architecture = settings.architecture
+        # A model of the user's own does not say where its residuals are.
+        residual = {True: architecture.get("residual_place"), False: "none", None: None}
+        found: dict[str, Any] = {
+            each.name: getattr(settings, each.name, architecture.get(each.name))
+            for each in fields(cls)
+            if about(each.name).part == "comparison"
+            and settings.protocol in about(each.name).protocols
+        }
+        found |= {
+            "learning_rate": settings.learning_rates,
+            "residual": residual[architecture.get("residual")],
+            "group_twins": settings.group_twins or None,
+        }
+        for name, value in reading.items():
+            if name == "split_by":
+                found["split"] = value
+            elif name in cls.__dataclass_fields__:
+                found[name] = value
+        return cls(**found)
 
 
-def default_model(graphs: GraphSet, preset: str = DEFAULT_PRESET) -> str:
-    """Return the model when none is named: GCN for nodes, GINE for edges with features, GIN.
+def about(name: str) -> About:
+    """Return what is to be known of an option."""
+    found: About = Options.__dataclass_fields__[name].metadata["about"]
+    return found
 
-    A preset without a GINE has a GIN for those.
+
+def command_of(
+    settings: Settings,
+    reading: Mapping[str, Any],
+    *,
+    in_memory: bool = False,
+    model_in_memory: bool = False,
+) -> str:
+    """Say what repeats a comparison: a command line, or a call if data, model or norm were objects.
+
+    Args:
+        settings: Of the comparison.
+        reading, in_memory: Of the data, see `graphnorms.lab.sources.Source`.
+        model_in_memory: Whether the model is made by a function that came as an object.
     """
-    from graphnorms.models import preset_models
+    options = Options.of(settings, reading).said()
+    lost = [name for name, kept in settings.own_norms.items() if kept.get("in_memory")]
+    if in_memory or model_in_memory or lost:
+        texts = {name: repr(value) for name, value in options.items()}
+        norms = (name if name in lost else repr(name) for name in settings.norms)
+        texts["norms"] = f"({', '.join(norms)})"
+        if model_in_memory:
+            texts["model"] = settings.model
+        dataset = "dataset" if in_memory else repr(settings.dataset)
+        arguments = ", ".join(f"{name}={text}" for name, text in texts.items())
+        return f"graphnorms.compare({dataset}, {arguments})"
+    words = ["graphnorms", "compare", settings.dataset]
+    for name, value in options.items():
+        flags = about(name).flags or (f"--{name.replace('_', '-')}",)
+        if isinstance(value, bool):
+            words += flags[:1] if value else flags[1:]
+        else:
+            words += [flags[0], _text(value)]
+    return shlex.join(words)
 
-    if graphs.task.level == "node":
-        return "gcn"
-    return "gine" if graphs.num_edge_features and "gine" in preset_models(preset) else "gin"
+
+def _text(value: Any) -> str:
+    return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def chosen_model(choices: Choices) -> str | ModelFactory | None:
-    """Return the model that was chosen, if one was; one of the user's own is looked for.
+def name_of(choice: str | ModelFactory | OwnNorm) -> str:
+    """Return what a model or norm is called."""
+    return choice if isinstance(choice, str) else choice.name
 
-    Raises:
-        ValueError: It is not found.
-    """
+
+def is_known(norm: str) -> bool:
+    """Whether the catalogue has a norm of this name."""
+    from graphnorms.layers.catalog import CATALOG
+
+    return norm.partition(":")[0] in CATALOG
+
+
+def _model(model: Any) -> str | ModelFactory | None:
     from graphnorms.models import MODELS, ModelFactory
     from graphnorms.user_code import as_spec, is_spec
 
-    model = choices.model
     if not isinstance(model, str):
         return ModelFactory.of(model) if callable(model) else model
     if model in MODELS:
@@ -191,25 +398,24 @@ def chosen_model(choices: Choices) -> str | ModelFactory | None:
     return ModelFactory.of(model)
 
 
-def chosen_norms(choices: Choices) -> list[str | OwnNorm]:
-    """Return the norms by their names as the catalogue spells them, the baseline among them.
-
-    Those of the user's own are looked for.
-
-    Raises:
-        ValueError: One is not known or not found, or two have the same name.
-    """
+def _norms(given: Iterable[Any] | str | None) -> list[str | OwnNorm]:
+    """Return the norms by their names as the catalogue spells them, the baseline among them."""
     from graphnorms.layers.factory import lookup
     from graphnorms.layers.own import OwnNorm, is_own
     from graphnorms.layers.spec import split_specs
 
-    given = DEFAULT_NORMS if choices.norms is None else choices.norms
+    given = DEFAULT_NORMS if given is None else given
     found: list[str | OwnNorm] = []
     for norm in split_specs(given) if isinstance(given, str) else given:
         if isinstance(norm, OwnNorm):
             found.append(norm)
-        elif not isinstance(norm, str) or is_own(norm):
+        elif callable(norm) or (isinstance(norm, str) and is_own(norm)):
             found.append(OwnNorm.of(norm))
+        elif not isinstance(norm, str):
+            raise ValueError(
+                f"a norm is {norm!r:.100}, expected a text, such as 'graph' or 'pair:scale=2', or "
+                "what makes a norm"
+            )
         elif norm.strip():
             found.append(lookup(norm.strip()).name)
     names = [name_of(norm) for norm in found]
@@ -219,120 +425,3 @@ def chosen_norms(choices: Choices) -> list[str | OwnNorm]:
                 f"two norms are called {norm.name!r}; give the class or function another name"
             )
     return found if BASELINE in names else [BASELINE, *found]
-
-
-def is_known(norm: str) -> bool:
-    """Whether the catalogue has a norm of this name."""
-    from graphnorms.layers.catalog import CATALOG
-
-    return norm.partition(":")[0] in CATALOG
-
-
-def name_of(choice: str | ModelFactory | OwnNorm) -> str:
-    """Return what a model or norm is called."""
-    return choice if isinstance(choice, str) else choice.name
-
-
-def _about(norm: OwnNorm) -> dict[str, Any]:
-    """What the settings keep of a norm of the user's own."""
-    return {"source": norm.source, **({"in_memory": True} if norm.in_memory else {})}
-
-
-def _folds(protocol: str, norms: int, given: int | None) -> int:
-    """Ten folds if nothing is said, or as many as it takes to judge so many norms."""
-    if given is not None:
-        return given
-    from graphnorms.lab.design import Design
-
-    return max(DEFAULT_FOLDS, Design(protocol=protocol).least(math.comb(norms, 2)))
-
-
-def _architecture(
-    graphs: GraphSet, model: str | ModelFactory, preset: str, choices: Choices
-) -> dict[str, Any]:
-    from graphnorms.models import preset as preset_of
-
-    if not isinstance(model, str):
-        return _own_architecture(graphs, model, choices)
-    has_labels = graphs.features not in ("one-hot degree", "constant")
-    config = preset_of(model, preset, node_labels=has_labels)
-    changes: dict[str, Any] = {"head": graphs.task.level}
-    if choices.norm_place is not None:
-        changes["norm_place"] = choices.norm_place
-    if choices.residual is not None:
-        changes["residual"] = choices.residual != "none"
-        if choices.residual != "none":
-            changes["residual_place"] = choices.residual
-    for name in ("layers", "hidden"):
-        if getattr(choices, name) is not None:
-            require_integer(name, getattr(choices, name), at_least=1)
-            changes[name] = getattr(choices, name)
-    return replace(config, **changes).to_dict()
-
-
-def _own_architecture(graphs: GraphSet, model: ModelFactory, choices: Choices) -> dict[str, Any]:
-    from graphnorms.models import OwnModelConfig
-
-    for name in ("norm_place", "residual"):
-        if getattr(choices, name) is not None:
-            raise ValueError(
-                f"{name.replace('_', ' ')} {getattr(choices, name)} is of the lab's own models; "
-                f"{model.name} places its norms itself"
-            )
-    for name in ("layers", "hidden"):
-        if getattr(choices, name) is not None:
-            require_integer(name, getattr(choices, name), at_least=1)
-    config = OwnModelConfig(
-        name=model.name, source=model.source, layers=choices.layers, hidden=choices.hidden,
-        head=graphs.task.level,
-    )  # fmt: skip
-    config.asked_of(model.function)
-    return config.to_dict()
-
-
-def _split_kind(graphs: GraphSet, choices: Choices) -> str:
-    if choices.split is None:
-        return "random" if graphs.split is None else "given"
-    if choices.split not in ("given", "random"):
-        raise unknown_name("split", choices.split, ("given", "random"))
-    if choices.split == "given" and graphs.split is None:
-        raise ValueError(f"{graphs.name} comes without a split; ask for --split random")
-    return choices.split
-
-
-def _no_repeats(repeats: int, graphs: GraphSet, splits: int) -> str:
-    """Say why a split is not repeated, and what is."""
-    if splits > 1:
-        why = f"the {splits} splits of {graphs.name} are given and cannot be cut anew; leave it out"
-    else:
-        why = "protocol split has no folds to cut anew; ask for more seeds with --runs"
-    return f"repeats is {repeats}, but {why}, or cut folds with --protocol nested"
-
-
-def _rates(given: float | Sequence[float] | None, grid: tuple[float, ...]) -> tuple[float, ...]:
-    if given is None:
-        return grid
-    several: Any = given if isinstance(given, list | tuple) else [given]
-    rates = [_as_float(rate) for rate in several]
-    # What is no number is left for the check of the settings to find.
-    return tuple(sorted(rates) if all(isinstance(rate, float) for rate in rates) else rates)
-
-
-def _as_float(value: Any) -> Any:
-    """A number as a plain float, for 1 and 1.0 to be one setting; anything else as it is."""
-    try:
-        return float(value) if is_number(value) else value
-    except OverflowError:  # an integer that the check of the settings will refuse
-        return value
-
-
-def require_device(device: str) -> None:
-    """Raise a `ValueError` unless models can be trained on the device named."""
-    import torch
-
-    try:
-        torch.empty(0, device=torch.device(device))
-    except (RuntimeError, AssertionError) as error:
-        # torch's own messages run over many lines; the first says what is wrong
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ValueError(f"device {device!r} cannot be used: {reason}") from None

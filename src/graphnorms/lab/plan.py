@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import one_line
-from graphnorms.lab.options import name_of
+from graphnorms.lab.engines import default_workers
+from graphnorms.lab.options import Options, name_of
 from graphnorms.lab.schedule import Schedule
-from graphnorms.lab.settings import CompareSettings
+from graphnorms.lab.settings import Settings
 from graphnorms.lab.trivial import Trivial, trivial_scores
 
 if TYPE_CHECKING:
@@ -27,29 +28,31 @@ class Plan:
     Args:
         schedule: Its trials.
         dataset: The graphs.
-        workers: Trials at a time.
-        engine: Where they run, by name.
+        options: What was asked for; where trials run.
         folder: Where the records go.
         command: What repeats the comparison.
         factory: What makes the model, if it is the user's own.
         norms: What makes the layers of norms of the user's own.
-        timeout: Seconds that a trial may take; None: as many as it needs.
     """
 
     schedule: Schedule
     dataset: GraphSet
-    workers: int
-    engine: str
+    options: Options
     folder: Path
     command: str
     factory: ModelFactory | None = None
     norms: Sequence[OwnNorm] = ()
-    timeout: float | None = None
 
     @property
-    def settings(self) -> CompareSettings:
+    def settings(self) -> Settings:
         """Everything that was asked for, resolved."""
         return self.schedule.settings
+
+    @property
+    def workers(self) -> int:
+        """Trials at a time."""
+        workers = self.options.workers
+        return default_workers(self.settings.device) if workers is None else workers
 
     @cached_property
     def trivial(self) -> Trivial:

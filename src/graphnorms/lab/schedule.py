@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict
 
 from graphnorms.lab.learning_rate import best_rate
-from graphnorms.lab.settings import CompareSettings
+from graphnorms.lab.settings import Settings
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet, Split, SplitConfig
@@ -42,7 +42,7 @@ class Schedule:
         versions: Of the code, see `code_versions`.
     """
 
-    settings: CompareSettings
+    settings: Settings
     fingerprint: str
     versions: CodeVersions
 

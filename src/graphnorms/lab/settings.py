@@ -21,23 +21,51 @@ the reported one.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import Any, ClassVar, Final
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from graphnorms.errors import is_number, unknown_name
-from graphnorms.lab.budgets import BUDGETS
+from graphnorms.lab.budgets import QUICK, Budget, budget_named
+from graphnorms.lab.options import (
+    DEFAULT_DEVICE,
+    DEFAULT_PRESET,
+    DEFAULT_PROTOCOL,
+    Options,
+    about,
+    name_of,
+)
+from graphnorms.lab.values import NAMES, TEXT, Kind, integer, list_of, number, one_of
 
-PROTOCOLS: Final = ("nested", "split", "paper")
-BASELINE: Final = "none"
-SCHEDULES = ("linear", "constant")
+if TYPE_CHECKING:
+    from graphnorms.data import GraphSet
+    from graphnorms.layers.own import OwnNorm
+    from graphnorms.models import ModelFactory
+
+DEFAULT_FOLDS: Final = 10
+SCHEDULES: Final = ("linear", "constant")
 HOLDOUT: Final = 0.1
 """Share of validation data: of what is not the test fold, or of a random split."""
 
+_KINDS: Final[Mapping[str, Kind]] = {
+    "dataset": TEXT,
+    "norms": list_of(TEXT),
+    "own_norms": NAMES,
+    "model": TEXT,
+    "architecture": NAMES,
+    "unit": TEXT,
+    "holdout": number("a number between 0 and 1/2", lambda value: 0 < value < 0.5),
+    "split_seed": integer(0),
+    "learning_rates": list_of(number("a number > 0", lambda value: value > 0)),
+    "schedule": one_of("schedule", SCHEDULES),
+    "dtype": TEXT,
+}
+"""Of the settings that are no options; the others are checked as the option of their name."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class CompareSettings:
+class Settings:
     """What defines a comparison, apart from the data and the code that runs it.
 
     Args:
@@ -100,40 +128,22 @@ class CompareSettings:
     own_norms: dict[str, dict[str, Any]] = field(default_factory=dict)
     group_twins: bool = False
 
-    required: ClassVar[frozenset[str]]
-    """The settings that have no default."""
-
     def __post_init__(self) -> None:
-        for kind, given, known in (
-            ("protocol", self.protocol, PROTOCOLS),
-            ("budget", self.budget, tuple(BUDGETS)),
-            ("schedule", self.schedule, SCHEDULES),
-        ):
-            if given not in known:
-                raise unknown_name(kind, given, known)
-        for norm, about in self.own_norms.items():
-            if norm not in self.norms or not isinstance(about.get("source"), str):
-                raise ValueError(f"own norms has {norm!r}: {about!r:.100}")
-        for norm in self.norms:
-            if self.norms.count(norm) > 1:
-                raise ValueError(f"norm {norm!r} is named more than once")
+        for each in fields(self):
+            value, kind = getattr(self, each.name), _KINDS.get(each.name)
+            if value is not None or "None" not in str(each.type):
+                (kind or about(each.name).kind).require(each.name, value)
+        for norm, kept in self.own_norms.items():
+            if norm not in self.norms or not isinstance(kept.get("source"), str):
+                raise ValueError(f"own_norms has {norm!r}: {kept!r:.100}, expected a norm's source")
+        _require_each_once("norm", self.norms)
+        _require_each_once("learning rate", self.learning_rates)
         if len(self.norms) < 2:
             raise ValueError("nothing to compare with 'none'; name a norm, e.g. graph")
-        require_integer("folds", self.folds, at_least=1 if self.protocol == "split" else 2)
-        for name in ("runs", "repeats", "epochs", "batch_size"):
-            require_integer(name.replace("_", " "), getattr(self, name), at_least=1)
-        require_integer("seed", self.seed, at_least=0)
-        require_integer("split seed", self.split_seed, at_least=0)
         if not self.learning_rates:
             raise ValueError("no learning rate; name at least one, e.g. 0.01")
-        for rate in self.learning_rates:
-            require_number("learning rate", rate, "a number > 0", lambda value: value > 0)
-            if self.learning_rates.count(rate) > 1:
-                raise ValueError(f"learning rate {rate:g} is named more than once")
-        require_number("weight decay", self.weight_decay, "a number ≥ 0", lambda value: value >= 0)
-        require_number("holdout", self.holdout, "between 0 and 1/2", lambda value: 0 < value < 0.5)
-        if self.margin is not None:
-            require_number("margin", self.margin, "a number > 0", lambda value: value > 0)
+        if self.protocol != "split":
+            integer(2).require("folds", self.folds)
 
     @property
     def selects(self) -> bool:
@@ -186,7 +196,16 @@ class CompareSettings:
         return data
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> CompareSettings:
+    def required(cls) -> set[str]:
+        """Return the names of the settings without a default."""
+        return {
+            each.name
+            for each in fields(cls)
+            if each.default is MISSING and each.default_factory is MISSING
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote; entries that are no settings are left out.
 
         Raises:
@@ -199,51 +218,204 @@ class CompareSettings:
                 "this run chose one learning rate for all seeds, which tells equal norms apart in "
                 "one comparison out of four; run it again into another folder"
             )
-        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        for name, value in known.items():
-            kind, what = _KINDS[cls.__dataclass_fields__[name].type]
-            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-                raise ValueError(f"{name.replace('_', ' ')} is {value!r:.100}, expected {what}")
-        for name, kind in (("norms", str), ("learning_rates", int | float)):
-            known[name] = tuple(known.get(name, ()))
-            for each in known[name]:
-                if not isinstance(each, kind):
-                    raise ValueError(f"{name.replace('_', ' ')} has {each!r:.100} among them")
-        try:
-            return cls(**known)
-        except TypeError as error:
-            raise ValueError(f"not the settings of a comparison: {error}") from None
+        if missing := cls.required() - data.keys():
+            raise ValueError(f"not the settings of a comparison: {min(missing)} is missing")
+        known = {each.name: data[each.name] for each in fields(cls) if each.name in data}
+        for name in ("norms", "learning_rates"):
+            if isinstance(known[name], list):
+                known[name] = tuple(known[name])
+        return cls(**known)
+
+    @classmethod
+    def resolve(cls, options: Options, graphs: GraphSet, dataset: str) -> Self:
+        """Complete options with what data, preset and budget say, and check them.
+
+        Args:
+            options: What was said.
+            graphs: The data.
+            dataset: What to call the data.
+
+        Raises:
+            ValueError: A value is not possible, a name is not known, or the device is not there.
+        """
+        from graphnorms.training import DEFAULT_METRICS, metric_for, training_defaults
+
+        options.check()
+        options = options.looked_up()
+        norms: Any = options.norms
+        protocol = options.protocol or DEFAULT_PROTOCOL
+        budget, preset = budget_named(options.budget or QUICK), options.preset or DEFAULT_PRESET
+        device = options.device or DEFAULT_DEVICE
+        require_device(device)
+        model: Any = options.model or default_model(graphs, preset)
+        defaults = training_defaults(preset)
+        split, splits = _split_of(options, protocol, graphs)
+        metric = options.metric or DEFAULT_METRICS[graphs.task.kind]
+        settings = cls(
+            dataset=dataset,
+            protocol=protocol,
+            budget=options.budget or QUICK,
+            norms=tuple(map(name_of, norms)),
+            own_norms={norm.name: _kept(norm) for norm in norms if not isinstance(norm, str)},
+            model=name_of(model),
+            preset=preset,
+            architecture=_architecture(graphs, model, preset, options),
+            metric=metric_for(metric, graphs.task).name,
+            unit=graphs.task.unit,
+            split=split,
+            folds=splits or _folds(protocol, len(norms)),
+            runs=_runs(budget, protocol, splits),
+            holdout=HOLDOUT,
+            split_seed=defaults.split_seed,
+            seed=0,
+            epochs=max(1, round(defaults.epochs * budget.epochs)),
+            batch_size=defaults.batch_size,
+            learning_rates=_rates(options.learning_rate, budget.learning_rates),
+            schedule=defaults.schedule,
+            weight_decay=defaults.weight_decay,
+            margin=None,
+            device=device,
+        )
+        given: dict[str, Any] = {
+            name: float(value) if name in ("weight_decay", "margin") else value
+            for name in _AS_GIVEN
+            if (value := getattr(options, name)) is not None
+        }
+        return replace(settings, **given)
 
 
-CompareSettings.required = frozenset(
-    each.name
-    for each in fields(CompareSettings)
-    if each.default is MISSING and each.default_factory is MISSING
+_AS_GIVEN: Final = (
+    "folds",
+    "repeats",
+    "group_twins",
+    "runs",
+    "seed",
+    "epochs",
+    "batch_size",
+    "weight_decay",
+    "margin",
 )
-
-_KINDS: Final[dict[Any, tuple[Any, str]]] = {
-    "str": (str, "text"),
-    "bool": (bool, "true or false"),
-    "int": (int, "an integer"),
-    "float": (int | float, "a number"),
-    "float | None": (int | float | None, "a number, or null"),
-    "dict[str, Any]": (dict, "names with values"),
-    "dict[str, dict[str, Any]]": (dict, "names with values"),
-    "tuple[str, ...]": (list | tuple, "a list of texts"),
-    "tuple[float, ...]": (list | tuple, "a list of numbers"),
-}
-"""Of what is read from a file, by what the settings are annotated with."""
+"""Options that are settings as they are."""
 
 
-def require_integer(name: str, value: object, *, at_least: int) -> None:
-    """Raise a `ValueError` unless `value` is an integer of that size."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        raise ValueError(f"{name} must be an integer ≥ {at_least}; got {value!r}")
+def _require_each_once(what: str, values: Sequence[Any]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{what} {value!r} is named more than once; name it once")
 
 
-def require_number(name: str, value: object, expected: str, right: Callable[[float], bool]) -> None:
-    """Raise a `ValueError` unless `value` is a finite number that is right."""
-    largest = sys.float_info.max
-    finite = is_number(value) and -largest <= value <= largest  # type: ignore[operator]
-    if not finite or not right(value):  # type: ignore[arg-type]
-        raise ValueError(f"{name} must be {expected}; got {value!r:.100}")
+def default_model(graphs: GraphSet, preset: str = DEFAULT_PRESET) -> str:
+    """Return the model when none is named: GCN for nodes, GINE for edges with features, GIN.
+
+    A preset without a GINE has a GIN for those.
+    """
+    from graphnorms.models import preset_models
+
+    if graphs.task.level == "node":
+        return "gcn"
+    return "gine" if graphs.num_edge_features and "gine" in preset_models(preset) else "gin"
+
+
+def _split_of(options: Options, protocol: str, graphs: GraphSet) -> tuple[str, int]:
+    """Return how the data are divided, and into how many splits; 0 for folds.
+
+    Raises:
+        ValueError: They cannot be divided so.
+    """
+    if protocol == "split" and options.repeats is not None and graphs.num_splits > 1:
+        raise ValueError(
+            f"repeats is {options.repeats}, but the {graphs.num_splits} splits of {graphs.name} "
+            "are given; leave it out, or cut folds with --protocol nested"
+        )
+    options.check_protocol(protocol)
+    split = "fold"
+    if protocol == "split":
+        split = "given" if options.by_scaffold else options.split or ""
+        split = split or ("random" if graphs.split is None else "given")
+        if split not in ("given", "random"):
+            raise unknown_name("split", split, ("given", "random"))
+        if split == "given" and graphs.split is None:
+            raise ValueError(f"{graphs.name} comes without a split; ask for --split random")
+    if options.group_twins:
+        _require_groupable(graphs, split)
+    return split, 0 if split == "fold" else graphs.num_splits if split == "given" else 1
+
+
+def _require_groupable(graphs: GraphSet, split: str) -> None:
+    """Refuse to keep twins together where they cannot be."""
+    if graphs.task.level == "node":
+        raise ValueError(
+            "group_twins keeps isomorphic graphs in one fold, but the task is about nodes; "
+            "leave it out"
+        )
+    if split == "given":
+        raise ValueError(
+            f"group_twins changes folds, but the split of {graphs.name} is given; ask for "
+            "--split random or --protocol nested"
+        )
+
+
+def _folds(protocol: str, norms: int) -> int:
+    """Return ten folds, or as many as it takes to judge so many norms."""
+    from graphnorms.lab.design import Design
+
+    return max(DEFAULT_FOLDS, Design(protocol=protocol).least(math.comb(norms, 2)))
+
+
+def _runs(budget: Budget, protocol: str, splits: int) -> int:
+    """Return how many trials are reported per fold, or on one split per norm."""
+    if splits == 1:
+        return budget.seeds
+    return 1 if protocol == "paper" else budget.runs
+
+
+def _kept(norm: OwnNorm) -> dict[str, Any]:
+    """Return what the settings keep of a norm of the user's own."""
+    return {"source": norm.source, **({"in_memory": True} if norm.in_memory else {})}
+
+
+def _architecture(
+    graphs: GraphSet, model: str | ModelFactory, preset: str, options: Options
+) -> dict[str, Any]:
+    from graphnorms.models import OwnModelConfig
+    from graphnorms.models import preset as preset_of
+
+    sizes = {n: v for n in ("layers", "hidden") if (v := getattr(options, n)) is not None}
+    if not isinstance(model, str):
+        for name in ("norm_place", "residual"):
+            if getattr(options, name) is not None:
+                raise ValueError(
+                    f"{name} is {getattr(options, name)}, but {model.name} places its norms "
+                    "itself; leave it out"
+                )
+        own = OwnModelConfig(name=model.name, source=model.source, head=graphs.task.level, **sizes)
+        own.asked_of(model.function)
+        return own.to_dict()
+    has_labels = graphs.features not in ("one-hot degree", "constant")
+    changes: dict[str, Any] = {"head": graphs.task.level, **sizes}
+    if options.norm_place is not None:
+        changes["norm_place"] = options.norm_place
+    if options.residual is not None:
+        changes["residual"] = options.residual != "none"
+        if options.residual != "none":
+            changes["residual_place"] = options.residual
+    return replace(preset_of(model, preset, node_labels=has_labels), **changes).to_dict()
+
+
+def _rates(given: float | Sequence[float] | None, grid: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the learning rates, ascending; as floats, for 1 and 1.0 to be one setting."""
+    if given is None:
+        return grid
+    return tuple(sorted(map(float, [given] if is_number(given) else given)))  # type: ignore[arg-type]
+
+
+def require_device(device: str) -> None:
+    """Raise a `ValueError` unless models can be trained on the device named."""
+    import torch
+
+    try:
+        torch.empty(0, device=torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        # torch's own messages run over many lines; the first says what is wrong
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(f"device {device!r} cannot be used: {reason}") from None

@@ -10,8 +10,9 @@ from graphnorms.data import GraphSet, Task, load_dataset, split_items
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading
 from graphnorms.lab.data_facts import Facts, ceiling, facts_of
-from graphnorms.lab.options import Choices, resolve
+from graphnorms.lab.options import Options
 from graphnorms.lab.schedule import Schedule, code_versions
+from graphnorms.lab.settings import Settings
 from graphnorms.lab.wording_data import key_facts, sentences
 
 
@@ -33,7 +34,7 @@ def cycles(sizes: list[int], y: np.ndarray, x: np.ndarray | None = None) -> Grap
 
 
 def planned(graphs: GraphSet, **choices) -> Schedule:
-    settings = resolve(graphs, graphs.name, Choices(**choices))
+    settings = Settings.resolve(Options(**choices), graphs, graphs.name)
     return Schedule(settings=settings, fingerprint="", versions=code_versions())
 
 
