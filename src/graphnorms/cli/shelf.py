@@ -105,7 +105,7 @@ def show(
         console.print(comparison.command, markup=False, highlight=False, soft_wrap=True)
         if done < planned:
             console.print(f"{done} of {planned} trials; --resume goes on", markup=False)
-        Display(console).show_outcome(comparison)
+        Display(console).show_outcome(comparison, in_full=True)
     written = []
     if parquet is not None:
         written.append(f"trials:  {comparison.to_parquet(parquet)}")

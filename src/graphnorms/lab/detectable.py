@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from graphnorms.lab import power
 from graphnorms.lab.design import Design
 from graphnorms.lab.sensitivity import sensitivities
-from graphnorms.lab.trials import Trials, group_trials
+from graphnorms.lab.trials import NormTrials, group_trials
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
@@ -106,7 +106,7 @@ def selection_deviation(records: Sequence[Record], *, protocol: str) -> float | 
     return _selection_deviation(trials, Design(protocol=protocol))
 
 
-def _selection_deviation(trials: Mapping[str, Trials], design: Design) -> float | None:
+def _selection_deviation(trials: Mapping[str, NormTrials], design: Design) -> float | None:
     best = {norm: of_norm.best for norm, of_norm in sensitivities(trials, math.inf).items()}
     scores = {
         norm: {
@@ -128,7 +128,7 @@ def _selection_deviation(trials: Mapping[str, Trials], design: Design) -> float 
 
 
 def detectable_before(
-    trials: Mapping[str, Trials], design: Design, planned: int, repeats: int = 1
+    trials: Mapping[str, NormTrials], design: Design, planned: int, repeats: int = 1
 ) -> float | None:
     """Return what was to be expected of a comparison whose records are there, see above.
 

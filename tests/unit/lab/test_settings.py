@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from graphnorms.data import GraphSet, load_dataset, random_graphs
-from graphnorms.lab import wording
 from graphnorms.lab.budgets import BUDGETS
+from graphnorms.lab.design import Design
 from graphnorms.lab.detectable import fold_sizes
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.options import DEFAULT_NORMS, Options
+from graphnorms.lab.plan_sentences import what_it_can_show
 from graphnorms.lab.settings import Settings
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.training import metric_named
@@ -59,9 +60,8 @@ def test_what_is_not_said_is_enough_to_judge_so_many_norms(mutag, protocol, coun
     assert pairs >= 10
     sizes = fold_sizes(found, mutag)
     ratio = 0.0 if protocol == "split" else sizes.tested / sizes.trained
-    said = wording.design(
-        protocol=protocol, metric="accuracy", norms=count, pairs=pairs, test_ratio=ratio
-    )
+    design = Design(protocol=protocol, test_ratio=ratio)
+    said = what_it_can_show(design, Scale.fitting(metric_named("accuracy"), None), count, pairs)
     assert "inconclusive" not in said
 
 
