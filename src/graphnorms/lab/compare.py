@@ -325,9 +325,8 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
         # The user's code may leave anything behind in its process.
         fresh=plan.runs_own_code,
     )
-    with engine, closing(
-        run.complete(engine, known, on_progress, following)
-    ) as records:  # fmt: skip
+    records = run.complete(engine, known, on_progress, following)
+    with engine, closing(records):
         for record in records:
             ended += 1
             outcomes.add(record)

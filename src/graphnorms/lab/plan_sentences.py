@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from graphnorms.lab.data_facts import CHEAP_EDGES, CHEAP_ITEMS, facts_of
 from graphnorms.lab.data_sentences import data_sentences, key_facts
 from graphnorms.lab.design import Design
-from graphnorms.lab.detectable import fold_sizes, planned_detectable
+from graphnorms.lab.detectable import expected_of, planned_detectable
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import be, several
 from graphnorms.lab.sentences import least_pairs, protocol_note
@@ -75,15 +75,11 @@ def _key_facts(plan: Plan) -> list[str]:
 
 def _design(settings: Settings, graphs: GraphSet) -> str:
     """Say which difference the comparison can show."""
-    parts = fold_sizes(settings, graphs)
-    design = Design(
-        protocol=settings.protocol,
-        test_ratio=parts.tested / parts.trained if parts.trained else 0.0,
-        folds=0 if settings.protocol == "split" else settings.folds,
-    )
+    expected = expected_of(settings, graphs)
     detectable = planned_detectable(settings, graphs)
     scale = Scale.fitting(metric_named(settings.metric), detectable, settings.unit)
-    return what_it_can_show(design, scale, len(settings.norms), parts.pairs, detectable)
+    norms = len(settings.norms)
+    return what_it_can_show(expected.design, scale, norms, expected.pairs, detectable)
 
 
 def what_it_can_show(
@@ -174,10 +170,10 @@ def _protocol(settings: Settings) -> str:
                 f"data; epoch by validation {metric}, learning rate {chosen}; "
                 f"{several(settings.runs, 'fresh seed')} a split tested"
             )
-        how = "the split of the data" if settings.split == "given" else (
-            f"one random split ({share} to validate, {share} to test)"
-            f"{_together(settings).replace('keep', 'keeps')}"
-        )  # fmt: skip
+        how = "the split of the data"
+        if settings.split != "given":
+            together = " that keeps twins together" if settings.group_twins else ""
+            how = f"one random split ({share} to validate, {share} to test){together}"
         return (
             f"Protocol split, budget {settings.budget}: {how}; epoch by validation {metric}, "
             f"learning rate {chosen}; {settings.runs} seeds tested"

@@ -20,11 +20,12 @@ from tests.unit.lab.made import (
 from tests.verdicts import judge
 
 from graphnorms.lab.design import Design
-from graphnorms.lab.detectable import expected_detectable, selection_deviation
+from graphnorms.lab.detectable import Expected, expected_detectable, selection_deviation
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.plan_sentences import what_it_can_show
 from graphnorms.lab.sentences import sentences
 from graphnorms.lab.statistics import holm, paired_difference
+from graphnorms.lab.trials import group_trials
 from graphnorms.lab.verdict import Verdict
 from graphnorms.training.metrics import metric_named
 from graphnorms.training.record import Record
@@ -575,13 +576,15 @@ def test_what_cannot_be_judged_is_refused_in_one_line() -> None:
         assert "\n" not in str(caught.value)
 
 
+def ten_folds(protocol: str, tested: float) -> Expected:
+    return Expected(Design(protocol=protocol, test_ratio=1 / 8.1), 10, tested)
+
+
 def test_detectable_differences_are_said_before_and_after() -> None:
     records = [*trials("none", 0.8, noise=0.02), *trials("graph", 0.8, noise=0.02)]
     verdict = nested(records)
     assert verdict.detectable_before == pytest.approx(
-        expected_detectable(
-            protocol="nested", metric="accuracy", norms=2, pairs=10, test_items=10, train_items=81
-        )
+        expected_detectable(ten_folds("nested", 10), "accuracy", 2)
     )
     # Two independent noises of 2 points: 2.8 points a pair, times 1.5 for ten folds.
     assert verdict.detectable_after == pytest.approx(0.042, rel=0.6)
@@ -595,11 +598,11 @@ def test_what_cannot_be_known_before_is_taken_from_the_trials_that_choose_the_ra
             for norm in ("none", "graph")
             for record in trials(norm, 0.5, stage="select", protocol=protocol, metric=metric)
         ]
-        unknown = expected_detectable(
-            protocol=protocol, metric=metric, norms=2, pairs=10, test_items=10, train_items=81
-        )
-        assert math.isnan(unknown)
-        deviation = selection_deviation(select, protocol=protocol)
+        ratio = 10 / 81 if protocol == "nested" else 0.0
+        expected = Expected(Design(protocol=protocol, test_ratio=ratio), 10, 10)
+        assert math.isnan(expected_detectable(expected, metric, 2))
+        grouped = group_trials(select, protocol=protocol)
+        deviation = selection_deviation(grouped, Design(protocol=protocol))
         scores = [
             np.array([r.outcome["validation_score"] for r in select[:10]]),
             np.array([r.outcome["validation_score"] for r in select[10:]]),
@@ -618,10 +621,7 @@ def test_what_cannot_be_known_before_is_taken_from_the_trials_that_choose_the_ra
 
 def test_what_a_design_can_show_falls_with_items_and_rises_with_norms() -> None:
     def detectable(norms: int, items: int) -> float:
-        return expected_detectable(
-            protocol="nested", metric="accuracy", norms=norms, pairs=10, test_items=items / 10,
-            train_items=0.81 * items,
-        )  # fmt: skip
+        return expected_detectable(ten_folds("nested", items / 10), "accuracy", norms)
 
     mutag = detectable(5, 188)
     assert 0.05 < mutag < 0.25

@@ -11,8 +11,7 @@ import torch
 
 from graphnorms.data import GraphSet, load_dataset, random_graphs
 from graphnorms.lab.budgets import BUDGETS
-from graphnorms.lab.design import Design
-from graphnorms.lab.detectable import fold_sizes
+from graphnorms.lab.detectable import expected_of
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.options import DEFAULT_NORMS, Options
 from graphnorms.lab.plan_sentences import what_it_can_show
@@ -58,10 +57,10 @@ def test_what_is_not_said_is_enough_to_judge_so_many_norms(mutag, protocol, coun
     assert len(found.norms) == count
     pairs = found.runs if protocol == "split" else found.folds
     assert pairs >= 10
-    sizes = fold_sizes(found, mutag)
-    ratio = 0.0 if protocol == "split" else sizes.tested / sizes.trained
-    design = Design(protocol=protocol, test_ratio=ratio)
-    said = what_it_can_show(design, Scale.fitting(metric_named("accuracy"), None), count, pairs)
+    expected = expected_of(found, mutag)
+    assert expected.pairs == pairs
+    scale = Scale.fitting(metric_named("accuracy"), None)
+    said = what_it_can_show(expected.design, scale, count, pairs)
     assert "inconclusive" not in said
 
 
