@@ -41,17 +41,17 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from graphnorms.comparison.facade import prepare
 from graphnorms.data import GraphSet, load_dataset
 from graphnorms.data.onehot import OneHot
 from graphnorms.files import replacing
 from graphnorms.lab import resampling, speed
-from graphnorms.lab.choices import Choices
+from graphnorms.lab.compare import prepare
 from graphnorms.lab.journal import Journal
-from graphnorms.lab.judge import judge
-from graphnorms.lab.outcomes import group_trials
+from graphnorms.lab.judge import Terms, judge
+from graphnorms.lab.learning_rate import best_rate
+from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan
-from graphnorms.lab.selection import best_rate
+from graphnorms.lab.trials import group_trials
 from graphnorms.lab.verdict import Verdict
 from graphnorms.models.initialize import derive_seed
 from graphnorms.training.config import TrialConfig
@@ -225,14 +225,13 @@ def count_alarms(
         rng = np.random.default_rng([number, norms])
         judged, once = bank.draw(rng, norms, seeds, noisy=noisy)
         records = renamed(judged)
-        verdict = judge(records, protocol=protocol, trivial=bank.plan.trivial)
+        terms = Terms(trivial=bank.plan.trivial)
+        verdict = judge(group_trials(records, protocol=protocol), terms)
         score, time = alarms_of(verdict)
         found.update({"score": score, "time": time, "timed": verdict.target is not None})
         found.update(naive_alarms(records, verdict))
         if once:
-            score, time = alarms_of(
-                judge(renamed(once), protocol=protocol, trivial=bank.plan.trivial)
-            )
+            score, time = alarms_of(judge(group_trials(renamed(once), protocol=protocol), terms))
             found.update({"score, one rate": score, "time, one rate": time})
     return found
 
@@ -299,7 +298,7 @@ def main(arguments: Sequence[str]) -> None:
     on_a_split = options.protocol == "split"
     plan, _ = prepare(
         graphs,
-        choices=Choices(
+        Options(
             norms=("none", options.norm), protocol=options.protocol, epochs=options.epochs,
             layers=options.layers, hidden=options.hidden,
             runs=options.places if on_a_split else 1,

@@ -14,22 +14,21 @@ import pytest
 import torch
 
 from graphnorms import training
-from graphnorms.comparison import (
+from graphnorms.data import load_dataset
+from graphnorms.errors import DatasetError, GraphnormsError, RunExistsError
+from graphnorms.lab import engines, progress
+from graphnorms.lab.compare import compare, prepare
+from graphnorms.lab.comparison import (
     Comparison,
     ComparisonInterrupted,
     ReportError,
-    compare,
     open_comparison,
-    prepare,
-    progress,
 )
-from graphnorms.data import load_dataset
-from graphnorms.errors import DatasetError, GraphnormsError, RunExistsError
-from graphnorms.lab import engines
-from graphnorms.lab import plan as plan_module
-from graphnorms.lab.choices import Choices
 from graphnorms.lab.journal import read_records
-from graphnorms.lab.runs import Run
+from graphnorms.lab.options import Options
+from graphnorms.lab.run import Run
+from graphnorms.lab.schedule import Schedule
+from graphnorms.lab.sentences import sentences
 from graphnorms.training import Record, load_model, score
 
 SMALL = {
@@ -84,7 +83,7 @@ def test_final_trials_have_the_rate_that_was_best_in_their_fold(comparison):
 def test_a_comparison_shows_itself(comparison):
     text = repr(comparison)
     assert "graph" in text
-    assert " ".join(comparison.verdict.score_sentence.split())[:20] in " ".join(text.split())
+    assert " ".join(sentences(comparison.verdict).score.split())[:20] in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 80
     assert max(map(len, comparison.table(60).splitlines())) <= 60
     assert "\x1b" not in text
@@ -139,10 +138,13 @@ def test_a_run_without_a_trial_can_be_opened(comparison, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": None}, "config.json: epochs is None, expected an integer; the file is damaged"),
+        (
+            {"epochs": None},
+            "config.json: epochs is None, expected an integer ≥ 1; the file is damaged",
+        ),
         ({"epochs": True}, "epochs is True, expected an integer"),
-        ({"norms": 5}, "norms is 5, expected a list of texts"),
-        ({"norms": ["none", 5]}, "norms has 5 among them"),
+        ({"norms": 5}, "norms is 5, expected a list"),
+        ({"norms": ["none", 5]}, "norms is 5, expected text"),
         ({"protocol": 5}, "protocol is 5, expected text"),
         ({"reading": []}, "'reading' is "),
         ({"architecture": "gin"}, "architecture is 'gin', expected names with values"),
@@ -206,7 +208,7 @@ def test_a_failing_trial_is_counted_and_stops_nobody(
     monkeypatch.setattr(training, "run_trial", failing)
     comparison = compare("MUTAG", **SMALL, out=tmp_path / "run")
     assert comparison.to_dict()["trials"] == {"planned": 18, "done": 15, "failed": 3}
-    assert "out of luck" in comparison.verdict.failure_sentence
+    assert "out of luck" in sentences(comparison.verdict).failures
     assert (tmp_path / "run" / "report.html").exists()
 
 
@@ -248,7 +250,7 @@ def test_a_page_that_cannot_be_written_takes_nothing_with_it(
         compare("MUTAG", **SMALL, out=tmp_path / "run")
     found = one.value.comparison
     assert len(found.records) == PLANNED
-    assert found.verdict.score_sentence
+    assert sentences(found.verdict).score
     assert "\n" not in str(one.value)
     assert len(open_comparison(tmp_path / "run").records) == PLANNED
 
@@ -277,13 +279,13 @@ def test_a_record_is_told_without_going_through_the_plan(stub_page, tmp_path, mo
     monkeypatch.setattr(Comparison, "report", lambda self, path=None, figures=True: None)
     monkeypatch.setattr("graphnorms.lab.journal.os.fsync", lambda descriptor: None)
     looked = Counter()
-    find = plan_module.Schedule._trial
+    find = Schedule._trial
 
     def counted(self, *which):
         looked["trial"] += 1
         return find(self, *which)
 
-    monkeypatch.setattr(plan_module.Schedule, "_trial", counted)
+    monkeypatch.setattr(Schedule, "_trial", counted)
     statuses = []
     choices = SMALL | {"folds": 2, "protocol": "paper", "learning_rate": 0.01, "runs": number // 4}
     compare("MUTAG", **choices, out=tmp_path / "run", progress=statuses.append)
@@ -316,10 +318,7 @@ def _interrupt(status):
 
 def planned(dataset=None, **choices):
     """The settings that a call resolves to, and what the run's folder would keep."""
-    names = {name for name in choices if name in Choices.__dataclass_fields__}
-    said = Choices(**{name: choices[name] for name in names})
-    where = {name: value for name, value in choices.items() if name not in names}
-    return prepare(dataset, choices=said, **where)
+    return prepare(dataset, Options(**choices))
 
 
 @pytest.mark.parametrize(
@@ -497,7 +496,7 @@ def test_a_data_set_that_is_not_there_is_named(tmp_path):
         ({"engine": "locl"}, "unknown engine 'locl'; did you mean local"),
         ({"engine": "dask"}, "needs the address of a scheduler"),
         ({"scheduler": "tcp://x:1"}, "is for the dask engine; the engine is local"),
-        ({"workers": 0}, "workers must be an integer ≥ 1; got 0"),
+        ({"workers": 0}, "workers is 0, expected an integer ≥ 1"),
         ({"folds": 64}, "64 folds need 64 or more members of every class"),
         ({"model": "gine"}, "try 'gin'"),
         ({"norms": "graph,group:num_groups=7"}, "7"),

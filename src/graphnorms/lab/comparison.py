@@ -1,0 +1,374 @@
+"""What a comparison found: its records, and all that can be made of them."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphnorms.errors import GraphnormsError
+from graphnorms.files import require_suffix
+from graphnorms.interrupts import INTERRUPTED
+from graphnorms.lab.options import command_of
+from graphnorms.lab.run import CONFIG, REPORT, read_config
+from graphnorms.lab.run_list import open_run, settings_of
+from graphnorms.lab.schedule import Agenda, CodeVersions, Schedule
+from graphnorms.lab.settings import Settings
+from graphnorms.lab.sources import load_again
+from graphnorms.lab.trivial import Trivial
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from rich.console import Console
+
+    from graphnorms.data import GraphSet
+    from graphnorms.lab.across_datasets import AcrossDatasets
+    from graphnorms.lab.trials import Trials
+    from graphnorms.lab.verdict import Verdict
+    from graphnorms.training import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a comparison found; printing it, or showing it in a notebook, gives the table.
+
+    Args:
+        settings: Everything that was asked for, resolved.
+        records: One per trial that has an outcome, in the order of the plan.
+        folder: The run's folder.
+        command: What repeats it.
+        dataset: The graphs, where they are at hand.
+        factory: What makes the model, where that is a function in memory.
+        norm_functions: What makes norms, by name, where these are functions in memory.
+        trivial: The scores of the trivial predictor, where the run has kept them.
+    """
+
+    settings: Settings
+    records: tuple[Record, ...]
+    folder: Path
+    command: str
+    dataset: GraphSet | None = field(default=None, repr=False)
+    factory: Callable[..., Any] | None = field(default=None, repr=False)
+    norm_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict, repr=False)
+    trivial: Trivial | None = field(default=None, repr=False)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Which norms lead in score and in speed of training, as far as the trials can tell.
+
+        Raises:
+            ValueError: No trial that is reported has an outcome.
+        """
+        from graphnorms.lab.judge import Terms, judge
+
+        settings = self.settings
+        paper = settings.protocol == "paper"  # where what gives a score is among what chooses
+        terms = Terms(
+            margin=settings.margin,
+            planned=settings.scored_trials,
+            selection=settings.reported_trials if paper else settings.selection_trials,
+            repeats=settings.repeats,
+            unit=settings.unit,
+            trivial=self.trivial,
+        )
+        return judge(self.trials, terms)
+
+    @cached_property
+    def trials(self) -> Trials:
+        """The records by norm and by what they are for.
+
+        Raises:
+            ValueError: No trial has an outcome.
+        """
+        from graphnorms.lab.trials import group_trials
+
+        settings = self.settings
+        return group_trials(self.records, settings.norms, protocol=settings.protocol)
+
+    @property
+    def planned(self) -> int:
+        """Trials that the comparison has when it is complete."""
+        return self.settings.planned
+
+    @property
+    def judgeable(self) -> bool:
+        """Whether there is an outcome of a trial that scores come from."""
+        return any(record.config["stage"] != "select" for record in self.records)
+
+    def table(self, width: int = 80) -> str:
+        """Return the leaderboard and the verdict in words, as plain text.
+
+        Args:
+            width: Columns at hand.
+        """
+        return self._exported(width).export_text().rstrip()
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per trial: what was tried, how it ended, and its scores.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        from graphnorms.lab.frames import records_to_frame
+
+        return records_to_frame(self.records)
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write `to_frame()` as a Parquet file and return where it is.
+
+        Raises:
+            ImportError: pandas or pyarrow is not installed.
+            OSError: It cannot be written.
+        """
+        from graphnorms.lab.frames import write_parquet
+
+        require_suffix(Path(path), ".parquet", "a Parquet table")
+        write_parquet(Path(path), self.records)
+        return Path(path)
+
+    def report(self, path: str | Path | None = None, *, figures: bool = True) -> Path:
+        """Write the report as one HTML page and return where it is.
+
+        Args:
+            path: Where to write it; None is `report.html` in the run's folder.
+            figures: Whether its figures are written as SVG and PNG as well, into
+                `report-figures` beside `report.html`.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        from graphnorms.report.page import write_page
+        from graphnorms.report.pictures import folder_beside, write_pictures
+
+        path = self.folder / REPORT if path is None else Path(path)
+        write_page(path, self.records, self.verdict, self.settings.to_dict(), self.command)
+        if figures:
+            write_pictures(folder_beside(path), self.records, self.verdict)
+        return path
+
+    def plot(self, name: str = "learning_curves") -> Figure:
+        """Draw one figure of the report with matplotlib; a notebook shows it.
+
+        Args:
+            name: `"learning_curves"`, `"learning_curves_by_second"`, `"score_by_pair"`,
+                `"rate_sensitivity"`, `"time_to_target"` or `"pairwise"`.
+
+        Raises:
+            ValueError: There is no such figure, or not of this comparison.
+        """
+        from graphnorms.report.pictures import draw
+
+        return draw(name, self.records, self.verdict)
+
+    def export(self, path: str | Path, norm: str | None = None) -> Path:
+        """Write a trained model as safetensors and return where it is.
+
+        The model of the trial that did best on its validation data, see `to_export`, trained once
+        more: a trial is a function of its config, and that it ends as it did the first time is
+        checked. `graphnorms.training.load_model` and `graphnorms predict` read the file; of a model
+        or norm of your own they need the code as well, which is not in the file.
+
+        Args:
+            path: The file, `….safetensors`.
+            norm: With which normalization; None is the one that the verdict recommends.
+
+        Raises:
+            ValueError: No norm is named and none recommended, no trial with this norm was done, or
+                the name has another suffix.
+            GraphnormsError: The data are not what they were, or the trial ends differently now.
+            OSError: The data cannot be read, or the file not written.
+        """
+        from graphnorms.lab.model_export import train_again
+        from graphnorms.training import save_checkpoint
+
+        require_suffix(Path(path), ".safetensors", "safetensors")
+        save_checkpoint(Path(path), train_again(self, self.to_export(norm)))
+        return Path(path)
+
+    def to_export(self, norm: str | None = None) -> Record:
+        """Return the trial whose model `export` writes: the one with the best validation score.
+
+        Args:
+            norm: As for `export`.
+
+        Raises:
+            ValueError: No norm is named and none recommended, or no trial with this norm was done.
+        """
+        from graphnorms.lab.model_export import chosen_trial
+
+        return chosen_trial(self, norm)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return settings, verdict and where the records are, as JSON-able data."""
+        from graphnorms.lab.sentences import sentences
+
+        return {
+            "settings": self.settings.to_dict(),
+            "verdict": self.verdict.to_dict() if self.judgeable else None,
+            "sentences": sentences(self.verdict).to_dict() if self.judgeable else None,
+            "trials": {
+                "planned": self.planned,
+                "done": sum(record.status == "done" for record in self.records),
+                "failed": sum(record.status == "failed" for record in self.records),
+            },
+            "folder": str(self.folder),
+            "command": self.command,
+        }
+
+    def __repr__(self) -> str:
+        return self.table() if self.judgeable else f"Comparison(no verdict yet, {self.folder})"
+
+    def _repr_html_(self) -> str:
+        if not self.judgeable:
+            return f"<pre>{html.escape(repr(self))}</pre>"
+        return self._exported(100).export_html(
+            inline_styles=True, code_format="<pre style='line-height:1.2'>{code}</pre>"
+        )
+
+    def _exported(self, width: int) -> Console:
+        """A console that has printed this comparison to nowhere but its own memory."""
+        from rich.console import Console
+
+        from graphnorms.report.table import details, headline, leaderboard
+
+        console = Console(file=io.StringIO(), record=True, width=width, force_jupyter=False)
+        for part in (
+            headline(self.verdict),
+            leaderboard(self.verdict, width=width),
+            details(self.verdict),
+        ):
+            console.print(part)
+        return console
+
+    def graphs(self) -> GraphSet:
+        """Return the graphs: those at hand, or read as they were."""
+        if self.dataset is not None:
+            return self.dataset
+        stored = read_config(self.folder)
+        return load_again(stored, self.folder, None, stored.get("reading", {})).graphs
+
+
+def open_comparison(folder: str | Path, *, margin: float | None = None) -> Comparison:
+    """Read a run from its folder, finished or not, also while it is going on.
+
+    Args:
+        folder: The run's.
+        margin: Judge with this margin instead of the run's; the folder keeps its own.
+
+    Raises:
+        ValueError: The margin is not a number above 0.
+        GraphnormsError: The folder holds no run, or a file in it is damaged.
+        OSError: A file cannot be read.
+    """
+    folder = Path(folder)
+    config, records = open_run(folder)
+    settings = settings_of(config, folder)
+    if margin is not None:
+        settings = replace(settings, margin=margin)
+    try:
+        trivial = Trivial(**config["trivial"]) if "trivial" in config else None
+    except (TypeError, ValueError) as error:
+        raise GraphnormsError(f"{folder / CONFIG}: {error}") from None
+    schedule = Schedule(
+        settings=settings,
+        fingerprint=config["fingerprint"],
+        versions=CodeVersions(
+            graphnorms_version=config["graphnorms_version"],
+            torch_version=config["torch_version"],
+        ),
+    )
+    return Comparison(
+        settings=settings,
+        records=tuple(Agenda(schedule, records).records()),
+        folder=folder,
+        command=command_of(
+            settings,
+            config.get("reading", {}),
+            in_memory=config.get("in_memory", False),
+            model_in_memory=config.get("model_in_memory", False),
+        ),
+        trivial=trivial,
+    )
+
+
+def report_several(
+    comparisons: Sequence[Comparison], path: str | Path, *, figures: bool = True
+) -> AcrossDatasets:
+    """Write one page over several comparisons and return what they say together.
+
+    Args:
+        comparisons: Of several data sets or models, two or more.
+        path: The page.
+        figures: Whether the critical-difference picture is written as SVG and PNG as well, into
+            `<page>-figures` beside the page.
+
+    Raises:
+        ValueError: One has no verdict yet, they are fewer than two, or share too few norms.
+        ImportError: matplotlib is not installed.
+        OSError: The page cannot be written.
+    """
+    from graphnorms.report.several import Part, names_of, write_several
+
+    for comparison in comparisons:
+        if not comparison.judgeable:
+            raise ValueError(f"{comparison.folder} has no verdict yet; finish it, or leave it out")
+    names = names_of(
+        [comparison.settings.dataset for comparison in comparisons],
+        [comparison.folder for comparison in comparisons],
+    )
+    parts = [
+        Part(
+            name=name,
+            settings=comparison.settings.to_dict(),
+            verdict=comparison.verdict,
+            command=comparison.command,
+        )
+        for name, comparison in zip(names, comparisons, strict=True)
+    ]
+    return write_several(Path(path), parts, figures=figures)
+
+
+class ComparisonInterrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM during a comparison: what is done is kept, and the same call continues.
+
+    Args:
+        comparison: What there is; its `records` may be empty.
+        problem: Why the page of what there is cannot be written, if so.
+        how: What to say of the end, and the exit code of a command, see
+            `graphnorms.interrupts.how_ended`.
+    """
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        problem: str = "",
+        how: tuple[str, int] = ("interrupted", INTERRUPTED),
+    ) -> None:
+        done, planned = len(comparison.records), comparison.planned
+        page = f"; the report could not be written ({problem})" if problem else ""
+        words, self.code = how
+        super().__init__(
+            f"{words}: {done} of {planned} trials; run the same command again to continue{page}"
+        )
+        self.comparison = comparison
+
+
+class ReportError(GraphnormsError):
+    """A comparison is done and kept, but its page could not be written.
+
+    Args:
+        comparison: What was found.
+        problem: Why there is no page.
+    """
+
+    def __init__(self, comparison: Comparison, problem: str) -> None:
+        super().__init__(
+            f"the report could not be written ({problem}); all trials are kept, and "
+            f"graphnorms report {comparison.folder} makes it again"
+        )
+        self.comparison = comparison

@@ -1,0 +1,81 @@
+"""How long a comparison would take, from a few training steps of every norm."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from graphnorms.lab.engines.attempt import reason_of
+from graphnorms.lab.schedule import Agenda
+
+if TYPE_CHECKING:
+    from graphnorms.lab.plan import Plan
+    from graphnorms.training import Pace, Record
+
+_START_OF_A_PROCESS: Final = 2.0  # seconds: Python, torch and graphnorms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """What a comparison is expected to take.
+
+    Args:
+        seconds: Of the trials that are to be run, so many at a time as the plan says.
+        steps: Training steps that were measured, per norm.
+        quickest, slowest: Seconds per step, of the norms.
+        failing: Why norms could not be measured, by name: a model of the user's own may not run
+            with each. Their trials fail as soon as they begin.
+    """
+
+    seconds: float
+    steps: int
+    quickest: float
+    slowest: float
+    failing: Mapping[str, str] = field(default_factory=dict)
+
+
+def estimate(plan: Plan, kept: Iterable[Record] = ()) -> Expectation:
+    """Measure a few training steps of every norm, one thread, and add up the trials.
+
+    Trials that run at a time share a machine's memory and caches, and on dask its workers decide
+    how many there are: the true time can be half as long again.
+
+    Args:
+        plan: What is going to be done.
+        kept: Outcomes that are there, of trials that are not run again.
+    """
+    from graphnorms.training import measure_pace, threads
+    from graphnorms.user_code import no_exit
+
+    settings = plan.settings
+    configs = {config.norm: config for config in Agenda(plan.schedule).known()}
+    paces: dict[str, Pace] = {}
+    failing: dict[str, str] = {}
+    with threads(1):  # as in a worker
+        for norm, config in configs.items():
+            try:
+                with no_exit(settings.model):
+                    paces[norm] = measure_pace(
+                        config, plan.dataset, factory=plan.function, norms=plan.norm_functions
+                    )
+            except Exception as error:
+                if not plan.runs_own_code or len(failing) + 1 == len(configs):
+                    raise
+                failing[norm] = reason_of(error)
+    done = Counter((r.config["norm"], r.config["stage"] == "select") for r in kept)
+    total = sum(
+        (settings.selection_trials - done[norm, True]) * pace.trial(settings.epochs, reported=False)
+        + (settings.reported_trials - done[norm, False]) * pace.trial(settings.epochs)
+        for norm, pace in paces.items()
+    )
+    if plan.runs_own_code:  # each trial has a process of its own
+        total += (settings.planned - done.total()) * _START_OF_A_PROCESS
+    return Expectation(
+        seconds=total / plan.workers,
+        failing=failing,
+        steps=min(pace.steps for pace in paces.values()),
+        quickest=min(pace.step for pace in paces.values()),
+        slowest=max(pace.step for pace in paces.values()),
+    )

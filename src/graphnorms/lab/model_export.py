@@ -1,0 +1,96 @@
+"""Which model of a comparison is written to a file, and how it is made once more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from graphnorms.errors import GraphnormsError
+from graphnorms.lab.comparison import Comparison
+from graphnorms.lab.learning_rate import best_trial
+from graphnorms.lab.run import read_config
+
+if TYPE_CHECKING:
+    from graphnorms.training import Predictor, Record
+
+
+def chosen_trial(comparison: Comparison, norm: str | None) -> Record:
+    """Return the trial with the best validation score of a norm.
+
+    Raises:
+        ValueError: No norm is named and none recommended, or no trial with this norm was done.
+    """
+    from graphnorms.layers.factory import lookup
+
+    names = comparison.settings.norms
+    reported = [record for record in comparison.records if record.config["stage"] != "select"]
+    if best_trial(reported) is None:
+        raise ValueError("no trial was done; there is no model to write")
+    if norm is None:
+        advice = comparison.verdict.recommendation
+        if advice is None:
+            raise ValueError(
+                "the verdict recommends no norm, so say whose model to write: --norm NAME, in "
+                f"Python norm=…; the comparison has {', '.join(names)}"
+            )
+        norm = advice.norm
+    elif norm not in names:
+        norm = lookup(norm).name
+    record = best_trial(record for record in reported if record.config["norm"] == norm)
+    if record is None:
+        raise ValueError(f"no trial with the norm {norm!r} was done; there is no model to write")
+    return record
+
+
+def trial_words(record: Record, unit: str) -> str:
+    """Say which trial a model is of: norm, rate, fold, seed, epoch and scores.
+
+    Args:
+        record: The trial.
+        unit: Unit of scores that are not fractions.
+    """
+    from graphnorms.lab.number_format import Scale
+    from graphnorms.training import metric_named
+
+    config, outcome = record.config, record.outcome
+    several = config["split"].get("folds", 1) > 1
+    fold = f"fold {config['split'].get('fold', 0)}, " if several else ""
+    metric = metric_named(config["metric"])
+    scores = [
+        f"{part} {Scale.fitting(metric, score, unit).score(score)}"
+        for part in ("validation", "test")
+        if (score := outcome.get(f"{part}_score")) is not None
+    ]
+    return (
+        f"norm {config['norm']}, learning rate {config['learning_rate']:g}, {fold}run "
+        f"{config['run']} (seed {config['seed']}), epoch {outcome['epoch']:.0f} of "
+        f"{config['epochs']}; {metric.title}: {', '.join(scores)}"
+    )
+
+
+def train_again(comparison: Comparison, record: Record) -> Predictor:
+    """Return the model of a trial that was done.
+
+    Raises:
+        GraphnormsError: The data are not what they were, or the trial ends differently now.
+    """
+    from graphnorms.training import TrialConfig, threads, train
+
+    graphs = comparison.graphs()
+    config = TrialConfig(**record.config)
+    if graphs.fingerprint != config.fingerprint:
+        raise GraphnormsError(
+            f"{graphs.name} has changed since the run (fingerprint {graphs.fingerprint}, then "
+            f"{config.fingerprint}); its models cannot be made again"
+        )
+    with threads(1):  # as in the run, for the same rounding
+        again, predictor = train(
+            config, graphs, factory=comparison.factory, norms=comparison.norm_functions
+        )
+    if predictor is None or again.from_json(again.to_json()).outcome != record.outcome:
+        raise GraphnormsError(
+            "the trial did not end as it did before, so there is no model of it to write; it "
+            f"was made with torch {record.environment.get('torch')} on "
+            f"{record.environment.get('processor')}"
+        )
+    predictor.reading = read_config(comparison.folder).get("reading", {})
+    return predictor

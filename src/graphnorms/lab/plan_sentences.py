@@ -1,0 +1,205 @@
+"""What is said of a comparison before it runs: what it does, and what it can show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphnorms.lab.data_facts import CHEAP_EDGES, CHEAP_ITEMS, facts_of
+from graphnorms.lab.data_sentences import data_sentences, key_facts
+from graphnorms.lab.design import Design
+from graphnorms.lab.detectable import expected_of, planned_detectable
+from graphnorms.lab.number_format import Scale
+from graphnorms.lab.phrases import be, several
+from graphnorms.lab.sentences import least_pairs, protocol_note
+from graphnorms.training.metrics import metric_named
+
+if TYPE_CHECKING:
+    from graphnorms.data import GraphSet
+    from graphnorms.lab.examine import Examination
+    from graphnorms.lab.plan import Plan
+    from graphnorms.lab.settings import Settings
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Say what data are used, what is trained on them, how often, and where it is kept."""
+    settings = plan.settings
+    norms = len(settings.norms)
+    where = (
+        f"{plan.workers} at a time"
+        if plan.options.engine == "local"
+        else f"on {plan.options.engine}"
+    )
+    return [
+        _data(plan.dataset),
+        plan.dataset.describe(),
+        *_key_facts(plan),
+        _model(settings, plan.dataset),
+        _protocol(settings),
+        f"{norms} norms ({', '.join(settings.norms)}) × {_trials(settings)} = "
+        f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
+        _design(settings, plan.dataset),
+    ]
+
+
+def kept_lines(folder: Path, changes: Sequence[str], done: int, total: int) -> list[str]:
+    """Say what the folder has of the trials, and what is other than in the run that is there."""
+    lines = [f"The run in {folder} changes: {'; '.join(changes)}."] if changes else []
+    if done:
+        count = f"All {total}" if done == total else f"{done} of {total}"
+        lines.append(f"{count} trials are there already.")
+    return lines
+
+
+def data_lines(found: Examination) -> list[str]:
+    """Say what a set holds, and what it allows a comparison to find."""
+    settings, graphs = found.settings, found.graphs
+    return [
+        _data(graphs),
+        graphs.describe(),
+        *data_sentences(found.facts, graphs.task, settings.unit),
+        _design(settings, graphs),
+    ]
+
+
+def _key_facts(plan: Plan) -> list[str]:
+    """Say what any comparison on these data should be seen beside, if that is known at once."""
+    graphs = plan.dataset
+    if graphs.num_edges > CHEAP_EDGES or graphs.num_items > CHEAP_ITEMS:
+        return []
+    facts = facts_of(graphs, plan.schedule, ("constant", "size"))
+    return key_facts(facts, graphs.task, plan.settings.unit)
+
+
+def _design(settings: Settings, graphs: GraphSet) -> str:
+    """Say which difference the comparison can show."""
+    expected = expected_of(settings, graphs)
+    detectable = planned_detectable(settings, graphs)
+    scale = Scale.fitting(metric_named(settings.metric), detectable, settings.unit)
+    norms = len(settings.norms)
+    return what_it_can_show(expected.design, scale, norms, expected.pairs, detectable)
+
+
+def what_it_can_show(
+    plan: Design, scale: Scale, norms: int, pairs: int, detectable: float = math.nan
+) -> str:
+    """Say before a run which differences it can show.
+
+    Args:
+        plan: What is paired, and how it is tested.
+        scale: How scores are written.
+        norms: Norms compared.
+        pairs: Folds of all repeats, or seeds.
+        detectable: What `expected_detectable` gave, in the unit of the score; NaN if unknown.
+    """
+    note = " " + protocol_note(plan) if protocol_note(plan) else ""
+    if norms < 2:
+        return "There is one norm, so nothing can be compared." + note
+    comparisons = math.comb(norms, 2)
+    minimum = plan.minimum(comparisons)
+    over = f" over {comparisons} pairs of norms" if comparisons > 1 else ""
+    count = plan.count(pairs)
+    if plan.folds and pairs > plan.folds:
+        count += f" ({several(pairs / plan.folds, 'repeat')} of {plan.folds})"
+    if pairs < minimum:
+        return (
+            f"{count} {be(pairs)} too few to judge{over}: it takes "
+            f"{least_pairs(plan, comparisons)}. The verdict will be inconclusive.{note}"
+        )
+    if math.isnan(detectable):
+        return (
+            f"Which difference in {scale.metric.title} {count} can show is not known before "
+            f"something has been trained.{note}"
+        )
+    limit = ""
+    if plan.folds:
+        share = plan.reachable(1.0, comparisons) / plan.detectable(1.0, pairs, comparisons)
+        limit = f" More repeats show {scale.difference(share * detectable)} at best."
+    return (
+        f"{count} of this size show a difference in {scale.metric.title} of about "
+        f"{scale.difference(detectable)} or more (80% power at 5%{over}); a smaller one can go "
+        f"unseen.{limit}{note}"
+    )
+
+
+def _data(graphs: GraphSet) -> str:
+    count = len(graphs)
+    if count == 1:
+        return f"{graphs.name}: {graphs.num_nodes} nodes and {graphs.num_edges} directed edges"
+    return (
+        f"{graphs.name}: {count} graphs of {graphs.num_nodes / count:.1f} nodes and "
+        f"{graphs.num_edges / count:.1f} directed edges on average"
+    )
+
+
+def _model(settings: Settings, graphs: GraphSet) -> str:
+    training = (
+        f"preset {settings.preset}: {several(settings.epochs, 'epoch')}, {_rates(settings)} "
+        f"({settings.schedule}), weight decay {settings.weight_decay:g}, batches of "
+        f"{several(settings.batch_size, 'graph')}"
+    )
+    architecture = settings.architecture
+    if "source" in architecture:
+        return f"The model that {settings.model} makes, {training}"
+    unused = "; edge features are not used (--model gine uses them)"
+    return (
+        f"{settings.model.upper()} of {architecture['layers']} × {architecture['hidden']}, "
+        f"{training}"
+        f"{unused if graphs.num_edge_features and settings.model != 'gine' else ''}"
+    )
+
+
+def _protocol(settings: Settings) -> str:
+    share = f"{settings.holdout:.0%}"
+    metric = settings.metric
+    chosen = "as given"
+    if settings.selects:
+        each = "norm and seed" if settings.protocol == "split" else "norm"
+        chosen = f"chosen there, for each {each}"
+    if settings.protocol == "paper":
+        return (
+            f"Protocol paper, OPTIMISTIC: {_folds(settings, 'folds')}; epoch and learning rate are "
+            f"chosen by the same {metric} that is reported, as in the GIN and GraphNorm papers"
+        )
+    if settings.protocol == "split":
+        if settings.folds > 1:
+            return (
+                f"Protocol split, budget {settings.budget}: the {settings.folds} splits of the "
+                f"data; epoch by validation {metric}, learning rate {chosen}; "
+                f"{several(settings.runs, 'fresh seed')} a split tested"
+            )
+        how = "the split of the data"
+        if settings.split != "given":
+            together = " that keeps twins together" if settings.group_twins else ""
+            how = f"one random split ({share} to validate, {share} to test){together}"
+        return (
+            f"Protocol split, budget {settings.budget}: {how}; epoch by validation {metric}, "
+            f"learning rate {chosen}; {settings.runs} seeds tested"
+        )
+    return (
+        f"Protocol nested, budget {settings.budget}: {_folds(settings, 'test folds')}, {share} "
+        f"of the rest to validate; epoch by validation {metric}, learning rate {chosen}; "
+        f"{several(settings.runs, 'fresh seed')} a fold tested"
+    )
+
+
+def _folds(settings: Settings, noun: str) -> str:
+    """Say what the data are cut into: `10 folds`, `10 folds, cut anew in each of 3 repeats`."""
+    anew = f", cut anew in each of {settings.repeats} repeats" if settings.repeats > 1 else ""
+    return f"{settings.folds} {noun}{_together(settings)}{anew}"
+
+
+def _together(settings: Settings) -> str:
+    return " that keep twins together" if settings.group_twins else ""
+
+
+def _trials(settings: Settings) -> str:
+    reported, selection = settings.reported_trials, settings.selection_trials
+    return f"({selection} to choose the rate + {reported})" if selection else str(reported)
+
+
+def _rates(settings: Settings) -> str:
+    rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
+    return f"learning rate{'s' * (len(settings.learning_rates) > 1)} {rates}"

@@ -1,0 +1,183 @@
+"""What a model on a file says of graphs: read, encoded and named as in its training."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from graphnorms.errors import GraphnormsError
+from graphnorms.lab.sources import Dataset, load_source
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from graphnorms.data import GraphSet
+    from graphnorms.training import Predictor
+
+_OF_TARGETS: Final = ("task", "drop_rare", "split_by")
+"""Reading options about targets, which a prediction does not need."""
+
+_NODES: Final = 1 << 16
+"""In a batch, about."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Predictions:
+    """What a model says of a set of graphs.
+
+    Args:
+        predictor: The model.
+        graphs: The graphs.
+        outputs: Probabilities of the classes, or of "yes", or numbers in the unit of the targets,
+            `(items, outputs)` float64.
+    """
+
+    predictor: Predictor
+    graphs: GraphSet
+    outputs: Tensor
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns of `rows`.
+
+        `graph`, and for nodes `node`, both counted from 0 in the order of the data. Then of
+        classes `prediction` and `p(CLASS)`, the probability of each; of questions each by its name,
+        1 for yes, and `p(QUESTION)`, the probability of that; of numbers each by its name.
+        """
+        task = self.predictor.task
+        chances = [f"p({name})" for name in task.targets]
+        names = ["graph"] if task.level == "graph" else ["graph", "node"]
+        if task.kind == "classification":
+            return [*names, "prediction", *chances]
+        return [*names, *task.targets, *(chances if task.kind == "binary" else [])]
+
+    def rows(self) -> Iterator[list[Any]]:
+        """Iterate over the items, a row each."""
+        task = self.predictor.task
+        for place, values in zip(self._places(), self.outputs.tolist(), strict=True):
+            if task.kind == "classification":
+                yield [*place, task.targets[values.index(max(values))], *values]
+            elif task.kind == "binary":
+                yield [*place, *(int(value > 0.5) for value in values), *values]
+            else:
+                yield [*place, *values]
+
+    def to_csv(self) -> str:
+        """Return `columns` and `rows` as comma-separated text."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(self.rows())
+        return text.getvalue()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was predicted, and by which model, as JSON-able data."""
+        predictor, columns = self.predictor, self.columns
+        return {
+            "trial": predictor.config.to_dict(),
+            "outcome": predictor.outcome,
+            "task": str(predictor.task),
+            "unit": predictor.task.unit,
+            "dataset": self.graphs.name,
+            "predictions": [dict(zip(columns, row, strict=True)) for row in self.rows()],
+        }
+
+    def _places(self) -> Iterator[list[int]]:
+        for graph, size in enumerate(self.graphs.ptr.diff().tolist()):
+            if self.predictor.task.level == "graph":
+                yield [graph]
+            else:
+                yield from ([graph, node] for node in range(size))
+
+
+def predict(
+    model: str | Path,
+    dataset: Dataset,
+    *,
+    factory: str | Callable[..., Any] | None = None,
+    norm: str | Callable[..., Any] | None = None,
+    drop_empty: bool | None = None,
+) -> Predictions:
+    """Have a model on a file predict for graphs, which need no targets.
+
+    The graphs are read as those that it was trained on were, and their labels get the columns that
+    they had there.
+
+    Args:
+        model: The file, see `Comparison.export`.
+        dataset: The graphs, see `graphnorms.compare`.
+        factory, norm: The code of a model or norm of your own, see
+            `graphnorms.training.load_model`.
+        drop_empty: Leave out graphs without nodes, which are an error otherwise; the others are
+            numbered without them.
+
+    Raises:
+        GraphnormsError: The file is no such model, or needs code.
+        ValueError: The graphs cannot be read, or do not have what the model was trained on.
+        OSError: The file cannot be read.
+    """
+    import torch
+
+    from graphnorms.training import load_model, threads
+
+    predictor = load_model(model, factory, norm)
+    graphs = _read(predictor, dataset, drop_empty)
+    _require_fit(predictor, graphs)
+    with torch.no_grad(), threads(1):
+        outputs = torch.cat([predictor(graphs.batch(ids)) for ids in _parts(graphs)]).double()
+    if predictor.task.kind == "classification":
+        outputs = outputs.softmax(1)
+    elif predictor.task.kind == "binary":
+        outputs = outputs.sigmoid()
+    return Predictions(predictor=predictor, graphs=graphs, outputs=outputs)
+
+
+def _read(predictor: Predictor, dataset: Dataset, drop_empty: bool | None) -> GraphSet:
+    """Read the graphs as the model has its input."""
+    from graphnorms.data import GraphSet
+
+    if isinstance(dataset, GraphSet):
+        return dataset
+    reading = {name: v for name, v in predictor.reading.items() if name not in _OF_TARGETS}
+    if drop_empty is not None:
+        reading["drop_empty"] = drop_empty
+    encoding = predictor.encoding
+    if not predictor.sees_edges:
+        encoding = replace(encoding, edges=None)
+    return load_source(dataset, {**reading, "encoding": encoding}).graphs
+
+
+def _require_fit(predictor: Predictor, graphs: GraphSet) -> None:
+    """Refuse graphs whose features are not those that a model was trained on.
+
+    Raises:
+        GraphnormsError: They are not, or they are of another number.
+    """
+    encoding, model = predictor.encoding, predictor.model
+    edges = model.edge_channels if predictor.sees_edges else 0
+    parts = [("node", graphs.num_features, model.in_channels, graphs.columns, encoding.nodes)]
+    if edges:
+        number = graphs.num_edge_features
+        parts.append(("edge", number, edges, graphs.edge_columns, encoding.edges))
+    for noun, number, expected, columns, trained in parts:
+        known = columns is not None and trained is not None
+        has, had = (columns, trained) if known else (number, expected)
+        if has != had:
+            raise GraphnormsError(
+                f"the {noun} features of {graphs.name} are of {has} columns, but the model was "
+                f"trained on {had}"
+            )
+
+
+def _parts(graphs: GraphSet) -> Sequence[Tensor]:
+    """Split the graphs into batches that memory holds."""
+    import torch
+
+    place = torch.div(graphs.ptr[1:].cpu(), _NODES, rounding_mode="floor")
+    sizes = torch.unique_consecutive(place, return_counts=True)[1].tolist()
+    parts: Sequence[Tensor] = torch.arange(len(graphs)).split(sizes)
+    return parts

@@ -1,0 +1,143 @@
+"""How far a comparison is, and how long it will take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from graphnorms.lab.schedule import Agenda
+
+if TYPE_CHECKING:
+    from graphnorms.lab.plan import Plan
+    from graphnorms.training import Record
+
+_SECONDS_TO_KNOW_THE_SPEED: Final = 2.0
+
+
+class Tally(NamedTuple):
+    """What has come of the trials of one norm so far.
+
+    Args:
+        ended: Trials with an outcome.
+        failed: Those of them that failed.
+        scored: Those that are reported and have a score, see `score_of`.
+        total: The sum of these scores.
+    """
+
+    ended: int = 0
+    failed: int = 0
+    scored: int = 0
+    total: float = 0.0
+
+    @property
+    def mean(self) -> float | None:
+        """The mean score, if there is one."""
+        return self.total / self.scored if self.scored else None
+
+    def and_also(self, record: Record) -> Tally:
+        """Return the tally with one more outcome."""
+        score = score_of(record) if record.config["stage"] != "select" else None
+        return Tally(
+            self.ended + 1,
+            self.failed + (record.status == "failed"),
+            self.scored + (score is not None),
+            self.total + (score or 0.0),
+        )
+
+
+def score_of(record: Record) -> float | None:
+    """The score of a trial: on test data if that is what it is for, else on validation data."""
+    if record.status != "done":
+        return None
+    return record.outcome.get(
+        "test_score" if record.config["stage"] == "final" else "validation_score"
+    )
+
+
+class Outcomes:
+    """The outcomes so far, counted as they come in: a run may have ten thousands."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._records: list[Record] = []
+        self.tallies: dict[str, Tally] = {}
+        for record in records:
+            self.add(record)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def add(self, record: Record) -> None:
+        """Add one."""
+        self._records.append(record)
+        norm = record.config["norm"]
+        self.tallies[norm] = self.tallies.get(norm, Tally()).and_also(record)
+
+    def first(self, number: int) -> list[Record]:
+        """Return the outcomes that came first."""
+        return self._records[:number]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Where a comparison stands.
+
+    Args:
+        plan: What is being done.
+        changes: What is other than in the run that was in the folder, in words: `runs 1 → 3`.
+        outcomes: Where outcomes come in; later ones are added to it.
+        ended: How many there are.
+        tallies: What they amount to, by norm; of a norm without an outcome there is none.
+        latest: The outcome that has just come in, if that is why this is told.
+        running: Epochs done in the trials that are running, by norm.
+        elapsed: Seconds since this call began to train.
+        remaining: Seconds that are left at the speed so far; None until that is known.
+    """
+
+    plan: Plan
+    changes: tuple[str, ...] = ()
+    outcomes: Outcomes = field(repr=False)
+    ended: int
+    tallies: Mapping[str, Tally]
+    latest: Record | None
+    running: Mapping[str, int]
+    elapsed: float
+    remaining: float | None
+
+    @cached_property
+    def records(self) -> tuple[Record, ...]:
+        """Return all outcomes so far, earlier calls included, in the order of the plan.
+
+        Built at the first access, which goes through all trials of the plan.
+        """
+        return tuple(Agenda(self.plan.schedule, self.outcomes.first(self.ended)).records())
+
+
+class Clock:
+    """Time passed, and time left at the speed of the epochs so far.
+
+    The speed counts from the first epoch on: before it, processes start and libraries load.
+
+    Args:
+        epochs: What there is to do.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self._total = epochs
+        self._start = time.monotonic()
+        self._first: tuple[float, int] | None = None
+        self.elapsed = 0.0
+        self.remaining: float | None = None
+
+    def note(self, done: int) -> None:
+        """Take notice of how many epochs are done now."""
+        now = time.monotonic()
+        self.elapsed = now - self._start
+        if self._first is None:
+            self._first = (now, done) if done else None
+            return
+        seconds, epochs = now - self._first[0], done - self._first[1]
+        if seconds > _SECONDS_TO_KNOW_THE_SPEED and epochs > 0:
+            self.remaining = max(0, self._total - done) * seconds / epochs

@@ -1,0 +1,143 @@
+"""How much each norm depends on its learning rate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from graphnorms.lab.design import Pair
+from graphnorms.lab.trials import NormTrials
+from graphnorms.training.metrics import Metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """What the trials that choose the learning rate say of one norm.
+
+    Scores are validation scores, means over the trials of a rate. They choose the rate, so that
+    the best of them is optimistic; here only their differences count.
+
+    Args:
+        norm: Catalogue name.
+        rates: Every learning rate of the grid, ascending.
+        scores: Mean validation score per rate; None where no trial of it was done.
+        done, failed: Trials per rate.
+        best: The rate with the best mean, among those with the most trials done.
+        near: Rates whose mean is within the tolerance (`NEAR` margins) of the *leader's* best, or
+            better, and none of whose trials failed. Of a norm that learns nothing every rate is
+            near its own best.
+        neighbour_loss: How much worse the rates next to the best are, on average, in the unit of
+            the score; None if there is none with a score.
+        grid_loss: The same over the whole grid but the best.
+        chosen: The rates of the final trials, and how many have each; ascending.
+        at_edge: Whether the best is the first or the last of the grid, so that a better one may
+            lie beyond it.
+    """
+
+    norm: str
+    rates: tuple[float, ...]
+    scores: tuple[float | None, ...]
+    done: tuple[int, ...]
+    failed: tuple[int, ...]
+    best: float | None = None
+    near: int = 0
+    neighbour_loss: float | None = None
+    grid_loss: float | None = None
+    chosen: tuple[tuple[float, int], ...] = ()
+    at_edge: bool = False
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a grid to depend on: two rates at least."""
+        return len(self.rates) > 1 and self.best is not None
+
+    @property
+    def share(self) -> float:
+        """Part of the grid that is near the best."""
+        return self.near / len(self.rates) if self.rates else 0.0
+
+
+NEAR = 2.0
+"""Margins from the leader's best within which a learning rate is called near: grids are coarse."""
+
+
+def sensitivities(
+    trials: Mapping[str, NormTrials], tolerance: float, leader: str | None = None
+) -> dict[str, Sensitivity]:
+    """Describe every norm's dependence on the learning rate, over one grid for all.
+
+    Args:
+        trials: Trials per norm.
+        tolerance: What counts as near the best, in the unit of the score.
+        leader: The norm whose best is meant; None: each norm's own.
+    """
+    grid = tuple(sorted({rate for of_norm in trials.values() for rate, _ in _all(of_norm)}))
+    found = {norm: _sensitivity(of_norm, grid) for norm, of_norm in trials.items()}
+    return {
+        norm: replace(one, near=_near(one, found[leader or norm], trials[norm].metric, tolerance))
+        for norm, one in found.items()
+    }
+
+
+def _near(one: Sensitivity, leader: Sensitivity, metric: Metric, tolerance: float) -> int:
+    """Count the rates without failures at which a norm comes near the leader's best."""
+    if leader.best is None:
+        return 0
+    best = leader.scores[leader.rates.index(leader.best)] or 0.0
+    sign = 1 if metric.higher_is_better else -1
+    # Up to the rounding of means of fractions.
+    most = tolerance + 1e-9 * max(abs(best), tolerance)
+    return sum(
+        score is not None and not failed and sign * (best - score) <= most
+        for score, failed in zip(one.scores, one.failed, strict=True)
+    )
+
+
+def _sensitivity(of_norm: NormTrials, grid: tuple[float, ...]) -> Sensitivity:
+    higher = of_norm.metric.higher_is_better
+    found: dict[float, list[float]] = {rate: [] for rate in grid}
+    for (rate, _), record in of_norm.tried.items():
+        value = record.outcome.get("validation_score")
+        if value is not None and value == value:
+            found[rate].append(float(value))
+    done = Counter(rate for rate, _ in of_norm.tried)
+    failed = Counter(rate for rate, _ in of_norm.tried_failed)
+    scores = tuple(sum(found[rate]) / len(found[rate]) if found[rate] else None for rate in grid)
+    chosen = Counter(record.config["learning_rate"] for record in of_norm.done.values())
+    result = Sensitivity(
+        norm=of_norm.norm,
+        rates=grid,
+        scores=scores,
+        done=tuple(done[rate] for rate in grid),
+        failed=tuple(failed[rate] for rate in grid),
+        chosen=tuple(sorted(chosen.items())),
+    )
+    most = max((len(values) for values in found.values()), default=0)
+    # A rate must not lead because it fails where it is hard.
+    places = [i for i, rate in enumerate(grid) if found[rate] and len(found[rate]) == most]
+    if not places:
+        return result
+
+    def loss(place: int, best: int) -> float | None:
+        score, top = scores[place], scores[best]
+        if score is None or top is None:
+            return None
+        return (top - score) if higher else (score - top)
+
+    means = {place: sum(found[grid[place]]) / most for place in places}
+    best = max(places, key=lambda place: means[place] if higher else -means[place])
+    losses = {place: loss(place, best) for place in range(len(grid)) if place != best}
+    known = {place: amount for place, amount in losses.items() if amount is not None}
+    beside = [known[place] for place in (best - 1, best + 1) if place in known]
+    return replace(
+        result,
+        best=grid[best],
+        neighbour_loss=sum(beside) / len(beside) if beside else None,
+        grid_loss=sum(known.values()) / len(known) if known else None,
+        at_edge=len(grid) > 1 and best in (0, len(grid) - 1),
+    )
+
+
+def _all(of_norm: NormTrials) -> list[tuple[float, Pair]]:
+    return [*of_norm.tried, *of_norm.tried_failed]
