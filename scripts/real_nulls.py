@@ -41,17 +41,17 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from graphnorms.comparison.facade import prepare
 from graphnorms.data import GraphSet, load_dataset
 from graphnorms.data.onehot import OneHot
 from graphnorms.files import replacing
 from graphnorms.lab import resampling, speed
-from graphnorms.lab.choices import Choices
+from graphnorms.lab.compare import prepare
 from graphnorms.lab.journal import Journal
 from graphnorms.lab.judge import judge
-from graphnorms.lab.outcomes import group_trials
+from graphnorms.lab.learning_rate import best_rate
+from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan
-from graphnorms.lab.selection import best_rate
+from graphnorms.lab.trials import group_trials
 from graphnorms.lab.verdict import Verdict
 from graphnorms.models.initialize import derive_seed
 from graphnorms.training.config import TrialConfig
@@ -299,7 +299,7 @@ def main(arguments: Sequence[str]) -> None:
     on_a_split = options.protocol == "split"
     plan, _ = prepare(
         graphs,
-        choices=Choices(
+        Options(
             norms=("none", options.norm), protocol=options.protocol, epochs=options.epochs,
             layers=options.layers, hidden=options.hidden,
             runs=options.places if on_a_split else 1,

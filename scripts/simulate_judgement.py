@@ -47,9 +47,9 @@ from graphnorms.lab import speed
 from graphnorms.lab.budgets import BUDGETS
 from graphnorms.lab.equivalence import equivalence_by_flips, joint_equivalence_by_flips
 from graphnorms.lab.judge import MARGIN, judge
-from graphnorms.lab.outcomes import group_trials
 from graphnorms.lab.resampling import bootstrap_interval, joint_sign_flips, sign_flip
 from graphnorms.lab.statistics import holm, paired_difference
+from graphnorms.lab.trials import group_trials
 from graphnorms.lab.verdict import Verdict
 from graphnorms.training.record import Record
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 
 from graphnorms.lab.engines import Engine, make_engine
-from graphnorms.lab.runs import Run
+from graphnorms.lab.run import Run
 from graphnorms.training.config import TrialConfig
 from graphnorms.training.record import Record
 

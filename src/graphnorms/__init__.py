@@ -48,8 +48,9 @@ from graphnorms.segments import Segments
 from graphnorms.version import __version__
 
 if TYPE_CHECKING:
-    from graphnorms.comparison import Comparison, compare, open_comparison
     from graphnorms.data import GraphSet, load_dataset
+    from graphnorms.lab.compare import compare
+    from graphnorms.lab.comparison import Comparison, open_comparison
 
 __all__ = [
     "CATALOG",
@@ -104,9 +105,9 @@ __all__ = [
 ]
 
 _LAB = {
-    "Comparison": "graphnorms.comparison",
-    "compare": "graphnorms.comparison",
-    "open_comparison": "graphnorms.comparison",
+    "Comparison": "graphnorms.lab.comparison",
+    "compare": "graphnorms.lab.compare",
+    "open_comparison": "graphnorms.lab.comparison",
     "GraphSet": "graphnorms.data",
     "load_dataset": "graphnorms.data",
 }

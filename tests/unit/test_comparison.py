@@ -14,22 +14,20 @@ import pytest
 import torch
 
 from graphnorms import training
-from graphnorms.comparison import (
+from graphnorms.data import load_dataset
+from graphnorms.errors import DatasetError, GraphnormsError, RunExistsError
+from graphnorms.lab import engines, progress
+from graphnorms.lab.compare import compare, prepare
+from graphnorms.lab.comparison import (
     Comparison,
     ComparisonInterrupted,
     ReportError,
-    compare,
     open_comparison,
-    prepare,
-    progress,
 )
-from graphnorms.data import load_dataset
-from graphnorms.errors import DatasetError, GraphnormsError, RunExistsError
-from graphnorms.lab import engines
-from graphnorms.lab import plan as plan_module
-from graphnorms.lab.choices import Choices
 from graphnorms.lab.journal import read_records
-from graphnorms.lab.runs import Run
+from graphnorms.lab.options import Options
+from graphnorms.lab.run import Run
+from graphnorms.lab.schedule import Schedule
 from graphnorms.training import Record, load_model, score
 
 SMALL = {
@@ -139,10 +137,13 @@ def test_a_run_without_a_trial_can_be_opened(comparison, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": None}, "config.json: epochs is None, expected an integer; the file is damaged"),
+        (
+            {"epochs": None},
+            "config.json: epochs is None, expected an integer ≥ 1; the file is damaged",
+        ),
         ({"epochs": True}, "epochs is True, expected an integer"),
-        ({"norms": 5}, "norms is 5, expected a list of texts"),
-        ({"norms": ["none", 5]}, "norms has 5 among them"),
+        ({"norms": 5}, "norms is 5, expected a list"),
+        ({"norms": ["none", 5]}, "norms is 5, expected text"),
         ({"protocol": 5}, "protocol is 5, expected text"),
         ({"reading": []}, "'reading' is "),
         ({"architecture": "gin"}, "architecture is 'gin', expected names with values"),
@@ -277,13 +278,13 @@ def test_a_record_is_told_without_going_through_the_plan(stub_page, tmp_path, mo
     monkeypatch.setattr(Comparison, "report", lambda self, path=None, figures=True: None)
     monkeypatch.setattr("graphnorms.lab.journal.os.fsync", lambda descriptor: None)
     looked = Counter()
-    find = plan_module.Schedule._trial
+    find = Schedule._trial
 
     def counted(self, *which):
         looked["trial"] += 1
         return find(self, *which)
 
-    monkeypatch.setattr(plan_module.Schedule, "_trial", counted)
+    monkeypatch.setattr(Schedule, "_trial", counted)
     statuses = []
     choices = SMALL | {"folds": 2, "protocol": "paper", "learning_rate": 0.01, "runs": number // 4}
     compare("MUTAG", **choices, out=tmp_path / "run", progress=statuses.append)
@@ -316,10 +317,7 @@ def _interrupt(status):
 
 def planned(dataset=None, **choices):
     """The settings that a call resolves to, and what the run's folder would keep."""
-    names = {name for name in choices if name in Choices.__dataclass_fields__}
-    said = Choices(**{name: choices[name] for name in names})
-    where = {name: value for name, value in choices.items() if name not in names}
-    return prepare(dataset, choices=said, **where)
+    return prepare(dataset, Options(**choices))
 
 
 @pytest.mark.parametrize(
@@ -497,7 +495,7 @@ def test_a_data_set_that_is_not_there_is_named(tmp_path):
         ({"engine": "locl"}, "unknown engine 'locl'; did you mean local"),
         ({"engine": "dask"}, "needs the address of a scheduler"),
         ({"scheduler": "tcp://x:1"}, "is for the dask engine; the engine is local"),
-        ({"workers": 0}, "workers must be an integer ≥ 1; got 0"),
+        ({"workers": 0}, "workers is 0, expected an integer ≥ 1"),
         ({"folds": 64}, "64 folds need 64 or more members of every class"),
         ({"model": "gine"}, "try 'gin'"),
         ({"norms": "graph,group:num_groups=7"}, "7"),

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from graphnorms.cli.plan import kept_lines
-from graphnorms.comparison import Comparison, ComparisonInterrupted, compare, open_comparison
 from graphnorms.errors import RunExistsError
+from graphnorms.lab.compare import compare
+from graphnorms.lab.comparison import Comparison, ComparisonInterrupted, open_comparison
 from graphnorms.lab.verdict import Verdict
 
 SMALL = {
@@ -102,7 +103,7 @@ def test_another_margin_judges_anew_and_trains_nothing(in_this_process, stub_pag
     assert "within 3 points" in repr(looked)
     assert looked.to_dict()["verdict"]["margin"] == 0.03
     assert open_comparison(first.folder).verdict == wider.verdict, "to look keeps nothing"
-    with pytest.raises(ValueError, match="margin must be a number > 0; got -1"):
+    with pytest.raises(ValueError, match="margin is -1, expected a number > 0"):
         open_comparison(first.folder, margin=-1)
 
 

@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from graphnorms.comparison import compare, open_comparison, predict, prepare
 from graphnorms.data import load_dataset
 from graphnorms.errors import GraphnormsError, RunExistsError
-from graphnorms.lab.choices import Choices
+from graphnorms.lab.compare import compare, prepare
+from graphnorms.lab.comparison import open_comparison
+from graphnorms.lab.duration import estimate
 from graphnorms.lab.engines import make_engine
-from graphnorms.lab.estimate import estimate
+from graphnorms.lab.options import Options
+from graphnorms.lab.predict import predict
 from graphnorms.training import TrialConfig, load_model, run_trial
 
 SOURCE = """
@@ -191,7 +193,7 @@ def test_an_exported_model_needs_the_code_of_its_norm(folder: Path) -> None:
 
 def test_a_dry_run_measures_them(folder: Path) -> None:
     plan, config = prepare(
-        "MUTAG", choices=Choices(norms="own_norms:Centred", hidden=4, layers=1, epochs=2)
+        "MUTAG", Options(norms="own_norms:Centred", hidden=4, layers=1, epochs=2)
     )
     assert config["own_norms"]["own_norms:Centred"].keys() == {"source"}
     found = estimate(plan)
@@ -226,7 +228,7 @@ def test_dask_workers_find_them(folder: Path) -> None:
 
     plan, _ = prepare(
         "MUTAG",
-        choices=Choices(
+        Options(
             norms=["own_norms:Centred", Local.doubled()],
             protocol="split",
             runs=1,

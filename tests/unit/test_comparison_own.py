@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from graphnorms import cli, training
-from graphnorms.comparison import compare, open_comparison, prepare
 from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.errors import GraphnormsError, RunExistsError
-from graphnorms.lab.choices import Choices
+from graphnorms.lab.compare import compare, prepare
+from graphnorms.lab.comparison import open_comparison
+from graphnorms.lab.duration import estimate
 from graphnorms.lab.engines import make_engine
-from graphnorms.lab.estimate import estimate
+from graphnorms.lab.options import Options
 from graphnorms.training import load_model, score
 
 SOURCE = '''
@@ -139,7 +140,7 @@ def test_a_run_goes_on_and_is_refused_when_the_source_has_changed(
 
 @pytest.mark.usefixtures("stub_page", "in_this_process")
 def test_a_norm_that_the_model_does_not_run_with_is_told_and_stops_nobody(folder: Path) -> None:
-    plan, _ = prepare("MUTAG", choices=Choices(model="own_nets:Picky", norms="batch,graph,adja"))
+    plan, _ = prepare("MUTAG", Options(model="own_nets:Picky", norms="batch,graph,adja"))
     found = estimate(plan).failing
     assert found["graph"] == "RuntimeError: not with me"
     assert "needs adjacency" in found["adja"]
@@ -215,7 +216,7 @@ def found() -> Any:
 )
 def test_wrong_models_are_one_line(folder: Path, model: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        prepare("MUTAG", choices=Choices(model=model))
+        prepare("MUTAG", Options(model=model))
     assert "\n" not in str(error.value)
     assert not (folder / "runs").exists()
 
@@ -223,8 +224,11 @@ def test_wrong_models_are_one_line(folder: Path, model: str, message: str) -> No
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"residual": "after-norm"}, "residual after-norm is of the lab's own models"),
-        ({"norm_place": "after-activation"}, "norm place after-activation is of the lab's own"),
+        ({"residual": "after-norm"}, "residual is after-norm, but .* places its norms itself"),
+        (
+            {"norm_place": "after-activation"},
+            "norm_place is after-activation, but .* places its norms itself",
+        ),
         ({"layers": 3}, "layers is 3, but own_nets:Net takes no layers"),
     ],
 )
@@ -232,8 +236,8 @@ def test_what_the_lab_cannot_choose_is_refused(
     folder: Path, choices: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        prepare("MUTAG", choices=Choices(model="own_nets:Net", **choices))
-    plan, _ = prepare("MUTAG", choices=Choices(model="own_nets:Net", hidden=5))
+        prepare("MUTAG", Options(model="own_nets:Net", **choices))
+    plan, _ = prepare("MUTAG", Options(model="own_nets:Net", hidden=5))
     assert plan.settings.architecture["hidden"] == 5
 
 
@@ -312,11 +316,11 @@ def test_a_record_does_not_depend_on_the_trials_before_it(
     monkeypatch.chdir(tmp_path)
     Path("polluting_nets.py").write_text(POLLUTING)
     rates = tuple(0.001 * (1 + each) for each in range(trials // 2))
-    choices = Choices(
+    choices = Options(
         model="polluting_nets:Net", norms="none,graph", folds=2, epochs=2, learning_rate=rates,
         protocol="paper",
     )  # fmt: skip
-    plan, _ = prepare("MUTAG", choices=choices)
+    plan, _ = prepare("MUTAG", choices)
     assert torch.get_default_dtype() == torch.float32
     assert Path.cwd() == tmp_path
     configs = plan.schedule.known(lambda key: None)[:trials]

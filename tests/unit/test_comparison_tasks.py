@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from graphnorms.comparison import compare, open_comparison
 from graphnorms.data import GraphSet, SplitConfig, Task, load_dataset, random_graphs, split_items
+from graphnorms.lab.compare import compare
+from graphnorms.lab.comparison import open_comparison
 from graphnorms.training import load_model, score
 
 OWN_PAGE = ("numbers on a given split", "nodes of many graphs", "their precision")
@@ -143,6 +144,6 @@ def test_worker_processes_give_the_same_for_nodes(tmp_path, monkeypatch):
     choices = SMALL | {"protocol": "split", "runs": 1, "learning_rate": 0.01}
     here = compare(graphs, **choices, out=tmp_path / "here")
     monkeypatch.undo()
-    monkeypatch.setattr("graphnorms.comparison.Comparison.report", lambda self: None)
+    monkeypatch.setattr("graphnorms.lab.comparison.Comparison.report", lambda self: None)
     there = compare(graphs, **choices, workers=1, out=tmp_path / "there")
     assert [r.without_timing() for r in here.records] == [r.without_timing() for r in there.records]

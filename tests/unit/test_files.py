@@ -14,7 +14,7 @@ import pytest
 from graphnorms.data import load_dataset, random_graphs, read_npz, save_npz
 from graphnorms.files import replacing
 from graphnorms.kernels.cpu import extension
-from graphnorms.lab.runs import Run
+from graphnorms.lab.run import Run
 from graphnorms.report.several import names_of
 
 pytestmark = pytest.mark.skipif(
@@ -46,7 +46,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity")
     # Folders cannot be opened there. (Of `sys.platform` itself the standard library makes more.)
     monkeypatch.setattr("graphnorms.files.sync_folder", lambda folder: None)
-    monkeypatch.setattr("graphnorms.lab.runs.sync_folder", lambda folder: None)
+    monkeypatch.setattr("graphnorms.lab.run.sync_folder", lambda folder: None)
     monkeypatch.setattr("graphnorms.lab.journal.sync_folder", lambda folder: None)
 
 

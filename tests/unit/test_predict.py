@@ -14,10 +14,12 @@ import pytest
 import torch
 
 from graphnorms import cli
-from graphnorms.comparison import Comparison, compare, predict
 from graphnorms.data import GraphSet, SplitConfig, from_pyg, load_dataset, save_npz, split_items
 from graphnorms.data.feature_columns import Columns
 from graphnorms.errors import DatasetError, GraphnormsError
+from graphnorms.lab.compare import compare
+from graphnorms.lab.comparison import Comparison
+from graphnorms.lab.predict import predict
 from graphnorms.training import Record, load_model
 
 SMALL: dict[str, Any] = {

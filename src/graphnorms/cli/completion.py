@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from graphnorms.lab.runs import CONFIG, RUNS
+from graphnorms.lab.run import CONFIG, RUNS
 
 Complete = Callable[[str], list[str]]
 

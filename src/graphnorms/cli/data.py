@@ -8,25 +8,20 @@ from typing import Annotated
 import typer
 
 from graphnorms import interrupts
-from graphnorms.cli import reading
+from graphnorms.cli.options import Dataset, takes_options
 from graphnorms.cli.terminal import terminal
+from graphnorms.lab.options import Options
 
 
+@takes_options(
+    *("protocol", "split", "folds", "repeats", "group_twins", "metric"),
+    *("task", "features", "edge_features"),
+    *("keep_loops", "keep_repeats", "drop_empty", "drop_rare"),
+)
 def data(
-    dataset: reading.Dataset = None,
-    protocol: reading.Protocol = None,
-    split: reading.Split = None,
-    folds: reading.Folds = None,
-    repeats: reading.Repeats = None,
-    group_twins: reading.GroupTwins = False,
-    metric: reading.Metric = None,
-    task: reading.Task = None,
-    features: reading.Features = None,
-    edge_features: reading.EdgeFeatures = None,
-    keep_loops: reading.KeepLoops = None,
-    keep_repeats: reading.KeepRepeats = None,
-    drop_empty: reading.DropEmpty = False,
-    drop_rare: reading.DropRare = None,
+    dataset: Dataset = None,
+    *,
+    options: Options,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the facts as JSON, and nothing else.")
     ] = False,
@@ -38,27 +33,9 @@ def data(
     """
     with interrupts.loading():
         from graphnorms.cli.plan import data_lines
-        from graphnorms.comparison.examine import examine
-        from graphnorms.lab.choices import Choices
+        from graphnorms.lab.examine import examine
 
-    found = examine(
-        dataset,
-        choices=Choices(
-            protocol=protocol,
-            split=split,
-            folds=folds,
-            repeats=repeats,
-            group_twins=group_twins or None,
-            metric=metric,
-        ),
-        task=task,
-        features=features,
-        edge_features=edge_features,
-        keep_loops=keep_loops,
-        keep_repeats=keep_repeats,
-        drop_empty=drop_empty or None,
-        drop_rare=drop_rare,
-    )
+    found = examine(dataset, options)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
     else:

@@ -17,17 +17,18 @@ from rich.text import Text
 
 from graphnorms.cli.plan import kept_lines, plan_lines
 from graphnorms.cli.stopwatch import duration
-from graphnorms.comparison.progress import Tally, score_of
 from graphnorms.lab.engines import is_settled
-from graphnorms.lab.runs import RECORDS, REPORT
-from graphnorms.lab.scale import Scale
+from graphnorms.lab.number_format import Scale
+from graphnorms.lab.progress import Tally, score_of
+from graphnorms.lab.run import RECORDS, REPORT
 from graphnorms.report.pictures import folder_beside
 from graphnorms.report.style import style_of
 from graphnorms.report.table import closing, leaderboard
 from graphnorms.training import metric_named
 
 if TYPE_CHECKING:
-    from graphnorms.comparison import Comparison, Status
+    from graphnorms.lab.comparison import Comparison
+    from graphnorms.lab.progress import Status
     from graphnorms.training import Record
 
 _ROOM_FOR_BARS = 60  # columns

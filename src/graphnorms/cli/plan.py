@@ -7,21 +7,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphnorms.lab import wording, wording_data
-from graphnorms.lab.expectations import fold_sizes, planned_detectable
-from graphnorms.lab.facts import CHEAP_EDGES, CHEAP_ITEMS, facts_of
+from graphnorms.lab.data_facts import CHEAP_EDGES, CHEAP_ITEMS, facts_of
+from graphnorms.lab.detectable import fold_sizes, planned_detectable
 
 if TYPE_CHECKING:
-    from graphnorms.comparison.examine import Examination
     from graphnorms.data import GraphSet
+    from graphnorms.lab.examine import Examination
     from graphnorms.lab.plan import Plan
-    from graphnorms.lab.protocol import CompareSettings
+    from graphnorms.lab.settings import Settings
 
 
 def plan_lines(plan: Plan) -> list[str]:
     """Say what data are used, what is trained on them, how often, and where it is kept."""
     settings = plan.settings
     norms = len(settings.norms)
-    where = f"{plan.workers} at a time" if plan.engine == "local" else f"on {plan.engine}"
+    where = (
+        f"{plan.workers} at a time"
+        if plan.options.engine == "local"
+        else f"on {plan.options.engine}"
+    )
     return [
         _data(plan.dataset),
         plan.dataset.describe(),
@@ -63,7 +67,7 @@ def _key_facts(plan: Plan) -> list[str]:
     return wording_data.key_facts(facts, graphs.task, plan.settings.unit)
 
 
-def _design(settings: CompareSettings, graphs: GraphSet) -> str:
+def _design(settings: Settings, graphs: GraphSet) -> str:
     """Say which difference the comparison can show."""
     parts = fold_sizes(settings, graphs)
     return wording.design(
@@ -88,7 +92,7 @@ def _data(graphs: GraphSet) -> str:
     )
 
 
-def _model(settings: CompareSettings, graphs: GraphSet) -> str:
+def _model(settings: Settings, graphs: GraphSet) -> str:
     training = (
         f"preset {settings.preset}: {_count(settings.epochs, 'epoch')}, {_rates(settings)} "
         f"({settings.schedule}), weight decay {settings.weight_decay:g}, batches of "
@@ -105,7 +109,7 @@ def _model(settings: CompareSettings, graphs: GraphSet) -> str:
     )
 
 
-def _protocol(settings: CompareSettings) -> str:
+def _protocol(settings: Settings) -> str:
     share = f"{settings.holdout:.0%}"
     metric = settings.metric
     chosen = "as given"
@@ -139,22 +143,22 @@ def _protocol(settings: CompareSettings) -> str:
     )
 
 
-def _folds(settings: CompareSettings, noun: str) -> str:
+def _folds(settings: Settings, noun: str) -> str:
     """Say what the data are cut into: `10 folds`, `10 folds, cut anew in each of 3 repeats`."""
     anew = f", cut anew in each of {settings.repeats} repeats" if settings.repeats > 1 else ""
     return f"{settings.folds} {noun}{_together(settings)}{anew}"
 
 
-def _together(settings: CompareSettings) -> str:
+def _together(settings: Settings) -> str:
     return " that keep twins together" if settings.group_twins else ""
 
 
-def _trials(settings: CompareSettings) -> str:
+def _trials(settings: Settings) -> str:
     reported, selection = settings.reported_trials, settings.selection_trials
     return f"({selection} to choose the rate + {reported})" if selection else str(reported)
 
 
-def _rates(settings: CompareSettings) -> str:
+def _rates(settings: Settings) -> str:
     rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
     return f"learning rate{'s' * (len(settings.learning_rates) > 1)} {rates}"
 

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from graphnorms import interrupts
-from graphnorms.cli import completion, reading
+from graphnorms.cli import completion
 from graphnorms.cli.terminal import terminal
+from graphnorms.lab.options import about
 
 
 def predict(
@@ -33,7 +34,9 @@ def predict(
         str | None,
         typer.Option(help="module:function, the code of a norm of your own.", show_default=False),
     ] = None,
-    drop_empty: reading.DropEmpty = False,
+    drop_empty: Annotated[
+        bool, typer.Option("--drop-empty", help=about("drop_empty").help)
+    ] = False,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", help="The file to write.", show_default="standard output"),
@@ -49,8 +52,8 @@ def predict(
     are refused.
     """
     with interrupts.loading():
-        from graphnorms.comparison import predict as run
         from graphnorms.files import replacing
+        from graphnorms.lab.predict import predict as run
 
     found = run(model, dataset, factory=factory, norm=norm, drop_empty=drop_empty or None)
     text = found.to_csv()

@@ -37,7 +37,7 @@ def report(
     ] = True,
 ) -> int:
     """Make the page of a comparison again, or one page over several, without training."""
-    from graphnorms.comparison import open_comparison, report_several
+    from graphnorms.lab.comparison import open_comparison, report_several
     from graphnorms.report.pictures import folder_beside
 
     comparisons = [open_comparison(folder_of(run), margin=margin) for run in runs]

@@ -15,10 +15,10 @@ from rich.text import Text
 from graphnorms.cli import completion
 from graphnorms.cli.terminal import terminal
 from graphnorms.errors import GraphnormsError
-from graphnorms.lab.runs import CONFIG, RUNS
+from graphnorms.lab.run import CONFIG, RUNS
 
 if TYPE_CHECKING:
-    from graphnorms.lab.shelf import RunSummary
+    from graphnorms.lab.run_list import RunSummary
 
 
 Margin: TypeAlias = Annotated[
@@ -37,7 +37,7 @@ def runs(
     ] = False,
 ) -> int:
     """List the comparisons in a folder, the latest first."""
-    from graphnorms.lab.shelf import list_runs
+    from graphnorms.lab.run_list import list_runs
 
     found = list_runs(Path(folder))
     if as_json:
@@ -91,8 +91,8 @@ def show(
 ) -> int:
     """Show the outcome of a comparison again, finished or not."""
     from graphnorms.cli.display import Display
-    from graphnorms.comparison import open_comparison
-    from graphnorms.comparison.exporting import trial_words
+    from graphnorms.lab.comparison import open_comparison
+    from graphnorms.lab.model_export import trial_words
 
     if norm is not None and export is None:
         raise ValueError(f"norm {norm} says whose model to export; give --export FILE as well")

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from graphnorms.errors import unknown_name
 from graphnorms.lab import equivalence, power, resampling, statistics
 from graphnorms.lab.equivalence import Probabilities
+from graphnorms.lab.options import PROTOCOLS
 from graphnorms.lab.phrases import several
-from graphnorms.lab.protocol import HOLDOUT, PROTOCOLS
+from graphnorms.lab.settings import HOLDOUT
 from graphnorms.lab.statistics import Estimate, PairedDifference
 
 Pair: TypeAlias = tuple[int, int, int]

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 
 from graphnorms.lab import speed, wording
 from graphnorms.lab.design import Design, Pair
-from graphnorms.lab.expectations import detectable_before
-from graphnorms.lab.outcomes import Trials, completed_by_all, group_trials, splits_of
-from graphnorms.lab.pairs import PairedTest, compare_all, not_told_apart
-from graphnorms.lab.rates import NEAR, Sensitivity, sensitivities
+from graphnorms.lab.detectable import detectable_before
+from graphnorms.lab.number_format import Scale
+from graphnorms.lab.paired_tests import PairedTest, compare_all, not_told_apart
 from graphnorms.lab.recommendation import MOST_FAILED, recommend
-from graphnorms.lab.scale import Scale
+from graphnorms.lab.sensitivity import NEAR, Sensitivity, sensitivities
 from graphnorms.lab.statistics import Estimate, PairedDifference
+from graphnorms.lab.trials import Trials, completed_by_all, group_trials, splits_of
 from graphnorms.lab.trivial import Trivial, against_trivial, beats, level_of, trains
 from graphnorms.lab.verdict import NormSummary, Verdict
 from graphnorms.layers.factory import lookup

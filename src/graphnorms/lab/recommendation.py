@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphnorms.lab.pairs import not_told_apart
+from graphnorms.lab.paired_tests import not_told_apart
 from graphnorms.lab.statistics import SIGNIFICANCE
 from graphnorms.lab.trivial import beats
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from graphnorms.lab.design import Design, Pair
-from graphnorms.lab.outcomes import Trials, completed_by_all
-from graphnorms.lab.pairs import PairedTest, compare_all
+from graphnorms.lab.paired_tests import PairedTest, compare_all
 from graphnorms.lab.statistics import Estimate
+from graphnorms.lab.trials import Trials, completed_by_all
 from graphnorms.lab.trivial import beats
 from graphnorms.training.metrics import Metric
 

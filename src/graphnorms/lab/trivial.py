@@ -9,8 +9,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.lab.design import Design, Pair
-from graphnorms.lab.outcomes import Trials
 from graphnorms.lab.statistics import SIGNIFICANCE, PairedDifference
+from graphnorms.lab.trials import Trials
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from graphnorms.lab.design import Design
-from graphnorms.lab.pairs import PairedTest
-from graphnorms.lab.rates import Sensitivity
+from graphnorms.lab.number_format import Scale
+from graphnorms.lab.paired_tests import PairedTest
 from graphnorms.lab.recommendation import MOST_FAILED, Recommendation
-from graphnorms.lab.scale import Scale
+from graphnorms.lab.sensitivity import Sensitivity
 from graphnorms.lab.speed import Target
 from graphnorms.lab.statistics import Estimate
 
@@ -34,7 +34,7 @@ class NormSummary:
         needs: What the norm needs besides features and graphs, see the catalogue.
         learning_rates: Of the trials done, and how many have each; ascending.
         score: What the norm is judged by: on test data, at the epoch that validation data chose.
-            *Optimistic* in protocol `"paper"`, see `graphnorms.lab.outcomes.Trials.scores`.
+            *Optimistic* in protocol `"paper"`, see `graphnorms.lab.trials.Trials.scores`.
         score_std: Standard deviation (over J) over folds or seeds there.
         validation: The validation score that chose the epoch. *Optimistic*.
         train: Score of the training items in eval mode, after the last epoch.
@@ -126,7 +126,7 @@ class Verdict:
         speed_tied: Norms that cannot be told apart from the soonest, it included and first.
         speed_differences: Steps to the target, all pairs; the sooner is `first`.
         detectable_before: Smallest true difference that this design was expected to find with
-            80% power over all pairs, see `graphnorms.lab.expectations.expected_detectable`.
+            80% power over all pairs, see `graphnorms.lab.detectable.expected_detectable`.
         detectable_after: The same from the spread of the paired differences seen.
         detectable_at_best: The same with any number of folds, from ever more repeats, or of seeds.
         needed_for_margin: Folds, or seeds, that would find a difference as large as the margin;

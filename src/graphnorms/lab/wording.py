@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphnorms.lab.design import Design
-from graphnorms.lab.pairs import PairedTest
+from graphnorms.lab.number_format import Scale
+from graphnorms.lab.paired_tests import PairedTest
 from graphnorms.lab.phrases import MOST_NAMED, Name, be, called_by, listing, percent, rough, several
 from graphnorms.lab.power import MOST_PAIRS
 from graphnorms.lab.recommendation import MOST_FAILED
-from graphnorms.lab.scale import Scale
 from graphnorms.lab.wording_choice import advice, rates
 from graphnorms.lab.wording_failures import failures
 from graphnorms.lab.wording_speed import speed

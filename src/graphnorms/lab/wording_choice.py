@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphnorms.lab.phrases import MOST_NAMED, Name, listing, percent, several
-from graphnorms.lab.rates import NEAR
 from graphnorms.lab.recommendation import MOST_FAILED
+from graphnorms.lab.sensitivity import NEAR
 from graphnorms.lab.trivial import trivial_name
 
 if TYPE_CHECKING:

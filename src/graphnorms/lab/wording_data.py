@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from graphnorms.data.words import count, some
+from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import be, listing, percent
-from graphnorms.lab.scale import Scale
 from graphnorms.training.metrics import metric_named
 
 if TYPE_CHECKING:
     from graphnorms.data.quality import Likeness
     from graphnorms.data.tasks import Task
-    from graphnorms.lab.facts import Facts
+    from graphnorms.lab.data_facts import Facts
 
 _SIMPLE: Final = {
     "size": "size (nodes and edges) alone",

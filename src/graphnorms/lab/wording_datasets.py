@@ -9,7 +9,7 @@ from graphnorms.lab.phrases import MOST_NAMED, Name, called_by, listing
 from graphnorms.lab.statistics import SIGNIFICANCE
 
 if TYPE_CHECKING:
-    from graphnorms.lab.datasets import AcrossDatasets
+    from graphnorms.lab.across_datasets import AcrossDatasets
 
 
 def across(found: AcrossDatasets, name: Name = str) -> str:

@@ -9,7 +9,7 @@ from graphnorms.lab.phrases import MOST_NAMED, Name, be, listing, percent, secon
 from graphnorms.lab.trivial import trivial_name
 
 if TYPE_CHECKING:
-    from graphnorms.lab.pairs import PairedTest
+    from graphnorms.lab.paired_tests import PairedTest
     from graphnorms.lab.verdict import NormSummary, Verdict
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from graphnorms.lab.datasets import AcrossDatasets
+    from graphnorms.lab.across_datasets import AcrossDatasets
 
 AXIS: Final = 4.4  # inches from the first rank to the last
 LETTER: Final = 0.078  # inches of a letter, generously
@@ -30,7 +30,7 @@ def draw_critical_difference(across: AcrossDatasets, path: Path) -> tuple[Path, 
     Nemenyi's critical difference, whose length stands at the top.
 
     Args:
-        across: What `graphnorms.lab.datasets.compare_datasets` found.
+        across: What `graphnorms.lab.across_datasets.compare_datasets` found.
         path: Where to; the suffix is replaced by `.svg` and `.png`.
 
     Returns:

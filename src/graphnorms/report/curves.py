@@ -17,7 +17,7 @@ from bokeh.models import (
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
-from graphnorms.lab.outcomes import Trials
+from graphnorms.lab.trials import Trials
 from graphnorms.report import labels, marks
 from graphnorms.report.series import CURVES, curve_columns
 from graphnorms.report.style import style_of

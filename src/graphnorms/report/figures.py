@@ -15,7 +15,7 @@ from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
 from graphnorms.lab.design import Design, Pair
-from graphnorms.lab.outcomes import Trials
+from graphnorms.lab.trials import Trials
 from graphnorms.report import labels, marks
 from graphnorms.report.layout import (
     chance_mark,
@@ -30,7 +30,7 @@ from graphnorms.report.series import differences_of, scores_of
 from graphnorms.report.style import display_name, style_of
 
 if TYPE_CHECKING:
-    from graphnorms.lab.pairs import PairedTest
+    from graphnorms.lab.paired_tests import PairedTest
     from graphnorms.lab.speed import TimesToTarget
     from graphnorms.lab.verdict import Verdict
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphnorms.lab.scale import Scale
+from graphnorms.lab.number_format import Scale
 from graphnorms.lab.trivial import trivial_answer
 from graphnorms.report.style import display_name
 

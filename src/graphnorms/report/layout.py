@@ -13,7 +13,7 @@ from graphnorms.lab.design import Pair
 from graphnorms.lab.statistics import Estimate
 
 if TYPE_CHECKING:
-    from graphnorms.lab.pairs import PairedTest
+    from graphnorms.lab.paired_tests import PairedTest
     from graphnorms.lab.verdict import Verdict
 
 MOST_PAIRS = 15

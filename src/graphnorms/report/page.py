@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from graphnorms.files import replacing
 from graphnorms.lab import phrases, speed, wording, wording_speed
-from graphnorms.lab.outcomes import group_trials, pair_of
+from graphnorms.lab.trials import group_trials, pair_of
 from graphnorms.lab.trivial import trivial_answer, trivial_name
 from graphnorms.lab.wording_choice import near
 from graphnorms.report import curves, figures

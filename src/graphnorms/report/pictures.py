@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import unknown_name
 from graphnorms.lab import speed
-from graphnorms.lab.outcomes import Trials, group_trials
+from graphnorms.lab.trials import Trials, group_trials
 from graphnorms.report import drawing, labels
 from graphnorms.report.drawing import literal, look_of, styled
 from graphnorms.report.layout import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from graphnorms.lab.design import Pair
-    from graphnorms.lab.pairs import PairedTest
+    from graphnorms.lab.paired_tests import PairedTest
     from graphnorms.lab.verdict import Verdict
     from graphnorms.training.record import Record
 

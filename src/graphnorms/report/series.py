@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphnorms.lab.design import Pair
-from graphnorms.lab.outcomes import Trials, column_mean, completed_by_all
-from graphnorms.lab.scale import Scale
+from graphnorms.lab.number_format import Scale
+from graphnorms.lab.trials import Trials, column_mean, completed_by_all
 
 if TYPE_CHECKING:
     from graphnorms.lab.verdict import Verdict

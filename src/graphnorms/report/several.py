@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from graphnorms.files import replacing
 from graphnorms.lab import phrases, wording, wording_datasets
-from graphnorms.lab.datasets import AcrossDatasets, across_verdicts
+from graphnorms.lab.across_datasets import AcrossDatasets, across_verdicts
 from graphnorms.report.critical_difference import critical_difference
 from graphnorms.report.drawing import as_bytes, styled, write
 from graphnorms.report.pictures import folder_beside

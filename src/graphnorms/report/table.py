@@ -21,7 +21,7 @@ from graphnorms.report.labels import STAR
 from graphnorms.report.style import style_of
 
 if TYPE_CHECKING:
-    from graphnorms.lab.scale import Scale
+    from graphnorms.lab.number_format import Scale
     from graphnorms.lab.statistics import Estimate
     from graphnorms.lab.verdict import NormSummary, Verdict
 

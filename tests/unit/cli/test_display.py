@@ -13,9 +13,10 @@ from rich.console import Console
 from graphnorms.cli.display import Display, progress_table, trial_line
 from graphnorms.cli.plan import plan_lines
 from graphnorms.cli.stopwatch import duration
-from graphnorms.comparison import ComparisonInterrupted, compare
-from graphnorms.comparison.progress import Outcomes
 from graphnorms.data import load_dataset
+from graphnorms.lab.compare import compare
+from graphnorms.lab.comparison import ComparisonInterrupted
+from graphnorms.lab.progress import Outcomes
 
 SMALL = {
     "norms": "none,graph", "folds": 2, "epochs": 1, "learning_rate": (0.003, 0.01), "hidden": 8,

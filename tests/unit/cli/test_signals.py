@@ -15,8 +15,9 @@ from random import Random
 
 import pytest
 
-from graphnorms.comparison import ComparisonInterrupted, compare, open_comparison
 from graphnorms.interrupts import Terminated, terminable
+from graphnorms.lab.compare import compare
+from graphnorms.lab.comparison import ComparisonInterrupted, open_comparison
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the signals of POSIX")
 

@@ -20,7 +20,7 @@ from tests.unit.lab.made import (
 
 from graphnorms.lab import wording
 from graphnorms.lab.design import Design
-from graphnorms.lab.expectations import expected_detectable, selection_deviation
+from graphnorms.lab.detectable import expected_detectable, selection_deviation
 from graphnorms.lab.judge import judge
 from graphnorms.lab.statistics import holm, paired_difference
 from graphnorms.lab.verdict import Verdict

@@ -89,12 +89,12 @@ def test_a_row_for_every_number_of_norms(
 
 
 def bank_of(nulls: ModuleType, tmp_path: Path, **choices: object):
-    from graphnorms.comparison.facade import prepare
     from graphnorms.data import load_dataset
-    from graphnorms.lab.choices import Choices
+    from graphnorms.lab.compare import prepare
     from graphnorms.lab.journal import Journal
+    from graphnorms.lab.options import Options
 
-    plan, _ = prepare(load_dataset("made.npz"), choices=Choices(norms=("none", "graph"), **choices))
+    plan, _ = prepare(load_dataset("made.npz"), Options(norms=("none", "graph"), **choices))
     sets = [plan.dataset] * COPIES
     return nulls.Bank(plan, "graph", COPIES, sets, Journal(tmp_path / "b.jsonl"))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from graphnorms.lab.datasets import across_verdicts
+from graphnorms.lab.across_datasets import across_verdicts
 from graphnorms.lab.judge import judge
 from graphnorms.lab.trivial import Trivial
 from graphnorms.lab.verdict import Verdict

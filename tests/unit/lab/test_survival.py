@@ -28,7 +28,7 @@ from tests.faults import (
 
 from graphnorms.lab.engines import WORKER_DIED, ThisProcess
 from graphnorms.lab.journal import read_records
-from graphnorms.lab.runs import RECORDS
+from graphnorms.lab.run import RECORDS
 
 PLANNED = len(SETTINGS["norms"]) * (len(RATES) * SELECTIONS + FINALS)
 

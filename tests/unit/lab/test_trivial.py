@@ -10,8 +10,9 @@ import torch
 from sklearn import metrics
 
 from graphnorms.data import Task, load_dataset, random_graphs, split_items
-from graphnorms.lab.choices import Choices, resolve
-from graphnorms.lab.plan import Schedule, code_versions
+from graphnorms.lab.options import Options
+from graphnorms.lab.schedule import Schedule, code_versions
+from graphnorms.lab.settings import Settings
 from graphnorms.lab.trivial import Trivial, beats, trivial_score, trivial_scores
 from graphnorms.training.metrics import METRICS
 
@@ -51,7 +52,7 @@ def test_equally_frequent_classes_are_guessed_evenly() -> None:
         torch.arange(20) % 2, Task(kind="classification", targets=("a", "b"))
     )
     schedule = Schedule(
-        settings=resolve(graphs, "even", Choices(norms=("none", "graph"), folds=4)),
+        settings=Settings.resolve(Options(norms=("none", "graph"), folds=4), graphs, "even"),
         fingerprint="", versions=code_versions(),
     )  # fmt: skip
     splits = schedule.splits(graphs)
@@ -69,9 +70,11 @@ def test_several_numbers_count_in_the_deviations_of_the_training_part() -> None:
         [1, 1e6]
     )
     graphs = graphs.with_targets(numbers, Task(kind="regression", targets=("small", "large")))
-    choices = Choices(norms=("none", "graph"), folds=4)
+    choices = Options(norms=("none", "graph"), folds=4)
     schedule = Schedule(
-        settings=resolve(graphs, "numbers", choices), fingerprint="", versions=code_versions()
+        settings=Settings.resolve(choices, graphs, "numbers"),
+        fingerprint="",
+        versions=code_versions(),
     )
     found = trivial_scores(graphs, schedule.settings.metric, schedule.splits(graphs))
     for fold in range(4):
@@ -93,9 +96,11 @@ def test_a_constant_has_the_curves_of_scikit_learn() -> None:
 @pytest.mark.parametrize("protocol", ["nested", "split", "paper"])
 def test_every_fold_has_its_own(protocol: str) -> None:
     mutag = load_dataset("MUTAG")
-    choices = Choices(norms=("none", "graph"), protocol=protocol, metric="accuracy")
+    choices = Options(norms=("none", "graph"), protocol=protocol, metric="accuracy")
     schedule = Schedule(
-        settings=resolve(mutag, "MUTAG", choices), fingerprint="", versions=code_versions()
+        settings=Settings.resolve(choices, mutag, "MUTAG"),
+        fingerprint="",
+        versions=code_versions(),
     )
     found = trivial_scores(mutag, schedule.settings.metric, schedule.splits(mutag))
     assert len(found.held_out) == len(found.train) == schedule.settings.folds

@@ -11,9 +11,10 @@ import pytest
 from tests.browser import NAMES, Browser, find
 
 from graphnorms import layers, training
-from graphnorms.comparison import Comparison, ComparisonInterrupted, compare, open_comparison
+from graphnorms.lab.compare import compare
+from graphnorms.lab.comparison import Comparison, ComparisonInterrupted, open_comparison
 from graphnorms.lab.judge import judge
-from graphnorms.lab.outcomes import group_trials
+from graphnorms.lab.trials import group_trials
 from graphnorms.report.page import write_page
 from graphnorms.report.several import Part, write_several
 

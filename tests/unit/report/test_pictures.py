@@ -12,7 +12,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from graphnorms.lab.judge import judge
-from graphnorms.lab.outcomes import group_trials
+from graphnorms.lab.trials import group_trials
 from graphnorms.lab.trivial import Trivial
 from graphnorms.report.page import render_page
 from graphnorms.report.pictures import PICTURES, draw, folder_beside, write_pictures

@@ -14,8 +14,8 @@ import pytest
 from tests.faults import alive, dask_cluster, make_config, wait_until
 
 import graphnorms
-from graphnorms.comparison import compare
 from graphnorms.errors import GraphnormsError
+from graphnorms.lab.compare import compare
 from graphnorms.lab.engines import dask as dask_module
 from graphnorms.lab.engines import is_settled, make_engine
 from graphnorms.training.record import Record
@@ -259,7 +259,7 @@ def test_a_comparison_on_dask_is_that_of_this_machine(
 ):
     here = compare("MUTAG", **SMALL, out=tmp_path / "here")
     monkeypatch.undo()
-    monkeypatch.setattr("graphnorms.comparison.Comparison.report", lambda self: None)
+    monkeypatch.setattr("graphnorms.lab.comparison.Comparison.report", lambda self: None)
     there = compare("MUTAG", **SMALL, out=tmp_path / "there", engine="dask", scheduler=scheduler)
     assert len(there.records) == there.planned == 12
     assert [r.without_timing() for r in there.records] == [r.without_timing() for r in here.records]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.lab.phrases import listing
-from graphnorms.lab.protocol import CompareSettings
+from graphnorms.lab.settings import Settings
 
 if TYPE_CHECKING:
     from graphnorms.training import Record
@@ -27,7 +27,7 @@ _OWN: Final = "own_norms"
 """The sources of norms of the user's own, by name: they come and go with the norms."""
 
 _DEFAULTS: Final = {
-    each.name: each.default for each in fields(CompareSettings) if each.default is not MISSING
+    each.name: each.default for each in fields(Settings) if each.default is not MISSING
 }
 """Settings that configs of earlier versions lack."""
 

@@ -6,32 +6,28 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from graphnorms.comparison.outcome import Comparison, ComparisonInterrupted, ReportError
-from graphnorms.comparison.progress import Clock, Outcomes, Status
-from graphnorms.comparison.repeat import choices_of, command_of
-from graphnorms.comparison.sources import Dataset, asked_of_data, load_again, load_source
 from graphnorms.errors import GraphnormsError, one_line
 from graphnorms.interrupts import how_ended, terminable
 from graphnorms.lab import engines
-from graphnorms.lab.choices import (
+from graphnorms.lab.comparison import Comparison, ComparisonInterrupted, ReportError
+from graphnorms.lab.options import (
     DEFAULT_PRESET,
     DEFAULT_PROTOCOL,
-    Choices,
-    chosen_model,
-    chosen_norms,
-    default_model,
+    Options,
+    command_of,
     name_of,
-    resolve,
-    said,
 )
-from graphnorms.lab.plan import Plan, Schedule, code_versions, require_possible
-from graphnorms.lab.protocol import CompareSettings, require_integer, require_number
-from graphnorms.lab.runs import Run, default_folder, read_config
-from graphnorms.lab.shelf import settings_of
+from graphnorms.lab.plan import Plan, require_possible
+from graphnorms.lab.progress import Clock, Outcomes, Status
+from graphnorms.lab.run import Run, default_folder, read_config
+from graphnorms.lab.run_list import settings_of
+from graphnorms.lab.schedule import Schedule, code_versions
+from graphnorms.lab.settings import Settings, default_model
+from graphnorms.lab.sources import Dataset, Source, load_again, load_source
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
@@ -158,22 +154,12 @@ def compare(
         ComparisonInterrupted: Ctrl-C or SIGTERM; a `KeyboardInterrupt` that knows what was done.
         OSError: The run's folder cannot be written.
     """
-    plan, config = prepare(
-        dataset, task=task, features=features, edge_features=edge_features,
-        keep_loops=keep_loops, keep_repeats=keep_repeats, drop_empty=drop_empty,
-        drop_rare=drop_rare, engine=engine, scheduler=scheduler, workers=workers,
-        timeout=timeout, out=out, resume=resume,
-        choices=Choices(
-            norms=norms, protocol=protocol, budget=budget, model=model, preset=preset,
-            norm_place=norm_place, residual=residual, layers=layers, hidden=hidden,
-            metric=metric, split=split, folds=folds, repeats=repeats, group_twins=group_twins,
-            runs=runs, epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay,
-            batch_size=batch_size, margin=margin, seed=seed, device=device,
-        ),
-    )  # fmt: skip
+    given = locals()
+    options = Options(**{each.name: given[each.name] for each in fields(Options)})
+    plan, config = prepare(dataset, options)
     with terminable(), Run(plan.folder, config) as run:
         try:
-            _train(plan, run, scheduler, progress or _say_nothing)
+            _train(plan, run, progress or _say_nothing)
         except KeyboardInterrupt as error:
             comparison = _comparison(plan, run)
             problem = ""
@@ -196,18 +182,7 @@ def _problem_of(write_page: Callable[[], object]) -> str:
     return ""
 
 
-def prepare(
-    dataset: Dataset = None,
-    *,
-    choices: Choices,
-    engine: str = "local",
-    scheduler: str | None = None,
-    workers: int | None = None,
-    timeout: float | None = None,
-    out: str | Path | None = None,
-    resume: bool = False,
-    **reading: Any,
-) -> tuple[Plan, dict[str, Any]]:
+def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
     """Resolve what `compare` was asked for, without touching the run's folder.
 
     Returns:
@@ -219,72 +194,32 @@ def prepare(
     from graphnorms.layers.own import OwnNorm
     from graphnorms.models import ModelFactory
 
-    for name in _TEXTS:
-        _require_kind(name, getattr(choices, name), str, "a text")
-    for name, text in (
-        ("engine", engine), ("scheduler", scheduler),
-        *((name, reading.get(name)) for name in ("task", "features", "edge_features")),
-    ):  # fmt: skip
-        _require_kind(name, text, str, "a text")
-    _require_kind("out", out, (str, Path), "a folder")
-    norms = choices.norms
-    _require_kind("norms", norms, (str, Sequence), "a text, or a list of texts")
-    for norm in norms or ():
-        if not callable(norm):
-            expected = "a text, such as 'graph' or 'pair:scale=2', or what makes a norm"
-            _require_kind("a norm", norm, (str, OwnNorm), expected)
-    if choices.model is not None and not callable(choices.model):
-        kinds = (str, ModelFactory)
-        _require_kind("model", choices.model, kinds, "a name, or a function that makes a model")
-    engines.check_engine(engine, scheduler)
-    if workers is not None:
-        require_integer("workers", workers, at_least=1)
-    if timeout is not None:
-        require_number("timeout", timeout, "a number > 0, in seconds", lambda value: value > 0)
-    choices = replace(choices, model=chosen_model(choices))
-    choices, asked = asked_of_data(choices, reading)
-    folder = None if out is None else Path(out)
-    if resume:
+    options.check()
+    engines.check_engine(options.engine, options.scheduler)
+    folder = None if options.out is None else Path(options.out)
+    if options.resume:
         if folder is None:
-            folder = _folder_of(load_source(dataset, asked).graphs, choices)
-        stored = read_config(folder)
-        if choices.model is None and stored.get("model_in_memory"):
-            raise GraphnormsError(
-                f"the run in {folder} trains a model made by a function in memory; call compare() "
-                "with it"
-            )
-        kept = settings_of(stored, folder)
-        lost = [name for name, about in kept.own_norms.items() if about.get("in_memory")]
-        if choices.norms is None and lost:
-            raise GraphnormsError(
-                f"the run in {folder} has a norm that was made in memory, {lost[0]}; call "
-                "compare() with it"
-            )
-        choices = _continued(choices, kept)
-        choices = replace(choices, model=chosen_model(choices))
-        source = load_again(stored, folder, dataset, asked)
+            folder = _folder_of(load_source(dataset, options.reading).graphs, options)
+        options, source = _continued(options, dataset, folder)
     else:
-        source = load_source(dataset, asked)
-        folder = _folder_of(source.graphs, choices) if folder is None else folder
+        source = load_source(dataset, options.reading)
+        folder = _folder_of(source.graphs, options) if folder is None else folder
     graphs = source.graphs
-    norms = chosen_norms(choices)
-    choices = replace(choices, norms=norms)
-    settings = resolve(graphs, source.name, choices)
-    versions = code_versions()
-    factory = choices.model if isinstance(choices.model, ModelFactory) else None
+    options = options.looked_up()
+    settings = Settings.resolve(options, graphs, source.name)
+    factory = options.model if isinstance(options.model, ModelFactory) else None
     model_in_memory = factory is not None and factory.in_memory
+    versions = code_versions()
     plan = Plan(
         schedule=Schedule(settings=settings, fingerprint=graphs.fingerprint, versions=versions),
         dataset=graphs,
-        workers=engines.default_workers(settings.device) if workers is None else workers,
-        engine=engine,
+        options=options,
         folder=folder,
         command=command_of(
             settings, source.reading, in_memory=source.in_memory, model_in_memory=model_in_memory
         ),
         factory=factory,
-        norms=[norm for norm in norms if not isinstance(norm, str)],
-        timeout=timeout,
+        norms=[norm for norm in options.norms or () if isinstance(norm, OwnNorm)],
     )
     require_possible(plan)
     data = {
@@ -297,34 +232,41 @@ def prepare(
     return plan, settings.to_dict() | versions | data
 
 
-_TEXTS: Final = (
-    "protocol", "budget", "preset", "norm_place", "residual", "metric", "split", "device",
-)  # fmt: skip
-"""Choices that are texts."""
-
-
-def _require_kind(name: str, value: object, kind: Any, expected: str) -> None:
-    if value is not None and not isinstance(value, kind):
-        raise ValueError(f"{name} is {value!r:.100}, expected {expected}")
-
-
-def _folder_of(graphs: GraphSet, choices: Choices) -> Path:
+def _folder_of(graphs: GraphSet, options: Options) -> Path:
     """Return the folder of a run when none is named."""
-    preset = choices.preset or DEFAULT_PRESET
-    model = chosen_model(choices) or default_model(graphs, preset)
-    return default_folder(graphs.name, name_of(model), preset, choices.protocol or DEFAULT_PROTOCOL)
+    preset = options.preset or DEFAULT_PRESET
+    model: Any = options.looked_up().model or default_model(graphs, preset)
+    protocol = options.protocol or DEFAULT_PROTOCOL
+    return default_folder(graphs.name, name_of(model), preset, protocol)
 
 
-def _continued(choices: Choices, stored: CompareSettings) -> Choices:
-    """Complete choices with those of the run that is continued."""
-    kept = choices_of(stored)
-    if choices.protocol not in (None, stored.protocol):
-        # A contradiction, which the folder will tell; these would only be in the way.
-        kept = replace(kept, folds=None, repeats=None, split=None)
-    return replace(kept, **said(choices))
+def _continued(options: Options, dataset: Dataset, folder: Path) -> tuple[Options, Source]:
+    """Complete options with those of the run that is continued, and read its data.
+
+    Raises:
+        GraphnormsError: There is no such run, or what it was made from is gone with its process.
+    """
+    from graphnorms.data import GraphSet
+
+    stored = read_config(folder)
+    settings = settings_of(stored, folder)
+    lost = [name for name, kept in settings.own_norms.items() if kept.get("in_memory")]
+    if options.model is None and stored.get("model_in_memory"):
+        raise GraphnormsError(
+            f"the run in {folder} trains a model made by a function in memory; call compare() "
+            "with it"
+        )
+    if options.norms is None and lost:
+        raise GraphnormsError(
+            f"the run in {folder} has a norm that was made in memory, {lost[0]}; call "
+            "compare() with it"
+        )
+    reading = {} if isinstance(dataset, GraphSet) else stored.get("reading", {})
+    options = options.or_those_of(Options.of(settings, reading))
+    return options, load_again(stored, folder, dataset, options.reading)
 
 
-def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Status], None]) -> None:
+def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
     """Run the trials that have no outcome yet and keep each record as soon as it is there."""
     from graphnorms.training import run_trial
 
@@ -374,12 +316,12 @@ def _train(plan: Plan, run: Run, scheduler: str | None, progress: Callable[[Stat
     if plan.runs_own_code:
         trial = functools.partial(run_trial, factory=plan.function, norms=plan.norm_functions)
     engine = engines.make_engine(
-        plan.engine,
+        plan.options.engine,
         trial,
         plan.dataset,
         workers=min(plan.workers, total),
-        scheduler=scheduler,
-        timeout=plan.timeout,
+        scheduler=plan.options.scheduler,
+        timeout=plan.options.timeout,
         # The user's code may leave anything behind in its process.
         fresh=plan.runs_own_code,
     )

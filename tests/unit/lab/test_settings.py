@@ -9,14 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from graphnorms.comparison.repeat import choices_of
 from graphnorms.data import GraphSet, load_dataset, random_graphs
 from graphnorms.lab import wording
 from graphnorms.lab.budgets import BUDGETS
-from graphnorms.lab.choices import DEFAULT_NORMS, Choices, resolve
-from graphnorms.lab.expectations import fold_sizes
-from graphnorms.lab.protocol import CompareSettings
-from graphnorms.lab.scale import Scale
+from graphnorms.lab.detectable import fold_sizes
+from graphnorms.lab.number_format import Scale
+from graphnorms.lab.options import DEFAULT_NORMS, Options
+from graphnorms.lab.settings import Settings
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.training import metric_named
 
@@ -31,8 +30,8 @@ def nci5k():
     return load_dataset("nci5k")
 
 
-def settings(graphs: GraphSet, **choices) -> CompareSettings:
-    return resolve(graphs, graphs.name, Choices(**choices))
+def settings(graphs: GraphSet, **choices) -> Settings:
+    return Settings.resolve(Options(**choices), graphs, graphs.name)
 
 
 def test_what_is_not_said_comes_from_data_preset_and_budget(mutag):
@@ -192,19 +191,19 @@ def test_a_split_is_the_given_one_where_there_is_one(mutag, nci5k):
 )
 def test_settings_survive_json_and_say_the_choices_that_make_them(mutag, choices):
     found = settings(mutag, **choices)
-    assert CompareSettings.from_dict(json.loads(json.dumps(found.to_dict()))) == found
-    assert resolve(mutag, "MUTAG", choices_of(found)) == found
+    assert Settings.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert Settings.resolve(Options.of(found, {}), mutag, "MUTAG") == found
 
 
 def test_a_missing_setting_is_named():
-    with pytest.raises(ValueError, match=r"not the settings of a comparison: .*'epochs'"):
-        CompareSettings.from_dict({})
+    with pytest.raises(ValueError, match="architecture is missing"):
+        Settings.from_dict({})
 
 
 def test_settings_are_read_where_their_device_is_not(mutag):
     """A run that was made on a GPU can be looked at anywhere."""
     data = settings(mutag).to_dict() | {"device": "cuda:99"}
-    assert CompareSettings.from_dict(data).device == "cuda:99"
+    assert Settings.from_dict(data).device == "cuda:99"
 
 
 @pytest.mark.parametrize(
@@ -212,32 +211,38 @@ def test_settings_are_read_where_their_device_is_not(mutag):
     [
         ({"protocol": "nestd"}, "unknown protocol 'nestd'; did you mean nested"),
         ({"budget": "huge"}, "unknown budget 'huge'; known: quick, standard, full"),
-        ({"folds": 1}, "folds must be an integer ≥ 2; got 1"),
-        ({"folds": 10.0}, "folds must be an integer"),
-        ({"protocol": "split", "folds": 5}, "folds is 5, but protocol split has none; leave it"),
-        ({"repeats": 0}, "repeats must be an integer ≥ 1; got 0"),
+        ({"folds": 1}, "folds is 1, expected an integer ≥ 2"),
+        ({"folds": 10.0}, "folds is 10.0"),
+        (
+            {"protocol": "split", "folds": 5},
+            "folds is 5, but it goes with",
+        ),
+        ({"repeats": 0}, "repeats is 0, expected an integer ≥ 1"),
         (
             {"protocol": "split", "repeats": 3},
-            "repeats is 3, but protocol split has no folds to cut anew; ask for more seeds with",
+            "repeats is 3, but it goes with protocol nested or paper, and the protocol is split",
         ),
-        ({"split": "random"}, "split 'random' goes with protocol split; the protocol is nested"),
+        (
+            {"split": "random"},
+            "split is 'random', but it goes with protocol split",
+        ),
         ({"protocol": "split", "split": "scafold"}, "unknown split 'scafold'; known: given, rando"),
         ({"protocol": "split", "split": "given"}, "MUTAG comes without a split; ask for --split"),
-        ({"runs": 0}, "runs must be an integer ≥ 1; got 0"),
-        ({"epochs": 0}, "epochs must be an integer ≥ 1; got 0"),
-        ({"batch_size": -3}, "batch size must be an integer ≥ 1; got -3"),
-        ({"layers": 0}, "layers must be an integer ≥ 1; got 0"),
-        ({"hidden": True}, "hidden must be an integer ≥ 1; got True"),
-        ({"seed": -1}, "seed must be an integer ≥ 0; got -1"),
-        ({"learning_rate": 0.0}, "learning rate must be a number > 0; got 0.0"),
-        ({"learning_rate": float("nan")}, "learning rate must be a number > 0; got nan"),
-        ({"learning_rate": (0.1, -0.1)}, "learning rate must be a number > 0; got -0.1"),
+        ({"runs": 0}, "runs is 0, expected an integer ≥ 1"),
+        ({"epochs": 0}, "epochs is 0, expected an integer ≥ 1"),
+        ({"batch_size": -3}, "batch_size is -3, expected an integer ≥ 1"),
+        ({"layers": 0}, "layers is 0, expected an integer ≥ 1"),
+        ({"hidden": True}, "hidden is True, expected an integer ≥ 1"),
+        ({"seed": -1}, "seed is -1, expected an integer ≥ 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0, expected a number > 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan, expected a number > 0"),
+        ({"learning_rate": (0.1, -0.1)}, "learning_rate is -0.1, expected a number > 0"),
         ({"learning_rate": (0.1, 0.1)}, "learning rate 0.1 is named more than once"),
         ({"learning_rate": ()}, "no learning rate; name at least one"),
-        ({"learning_rate": "0.1"}, "learning rate must be a number > 0; got '0.1'"),
-        ({"learning_rate": (0.1, "x")}, "learning rate must be a number > 0; got 'x'"),
-        ({"weight_decay": -0.1}, "weight decay must be a number ≥ 0; got -0.1"),
-        ({"margin": 0}, "margin must be a number > 0; got 0"),
+        ({"learning_rate": "0.1"}, "learning_rate is '0.1', expected a number > 0"),
+        ({"learning_rate": (0.1, "x")}, "learning_rate is 'x', expected a number > 0"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1, expected a number ≥ 0"),
+        ({"margin": 0}, "margin is 0, expected a number > 0"),
         ({"norms": ()}, "nothing to compare with 'none'; name a norm"),
         ({"norms": ""}, "nothing to compare with 'none'; name a norm"),
         ({"norms": "none"}, "nothing to compare with 'none'; name a norm"),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.journal import read_records
-from graphnorms.lab.protocol import CompareSettings
-from graphnorms.lab.runs import CONFIG, RECORDS, read_config
+from graphnorms.lab.run import CONFIG, RECORDS, read_config
+from graphnorms.lab.settings import Settings
 
 if TYPE_CHECKING:
     from graphnorms.training import Record
@@ -86,9 +86,9 @@ def summarize(folder: Path) -> RunSummary:
         return RunSummary(folder=folder, problem=_one_line(error, folder))
     planned, problem = None, ""
     try:
-        planned = CompareSettings.from_dict(config).planned
+        planned = Settings.from_dict(config).planned
     except ValueError as error:
-        if CompareSettings.required <= config.keys():  # else it is of another version
+        if Settings.required() <= config.keys():  # else it is of another version
             problem = f"{CONFIG}: {error}; the file is damaged"
     known = {name: _text(config.get(name)) for name in ("dataset", "model", "protocol", "budget")}
     norms = config.get("norms")
@@ -129,7 +129,7 @@ def _records(folder: Path) -> list[Record]:
         return []
 
 
-def settings_of(config: Mapping[str, Any], folder: Path) -> CompareSettings:
+def settings_of(config: Mapping[str, Any], folder: Path) -> Settings:
     """Return the settings that a run's config keeps, all of it checked.
 
     Raises:
@@ -142,7 +142,7 @@ def settings_of(config: Mapping[str, Any], folder: Path) -> CompareSettings:
         for name, kind in (("reading", dict), ("in_memory", bool), ("model_in_memory", bool)):
             if not isinstance(config.get(name, kind()), kind):
                 raise ValueError(f"{name!r} is {config[name]!r:.100}")
-        return CompareSettings.from_dict(dict(config))
+        return Settings.from_dict(dict(config))
     except ValueError as error:
         raise GraphnormsError(
             f"{folder / CONFIG}: {error}; the file is damaged, or of another version"

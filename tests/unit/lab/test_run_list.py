@@ -10,8 +10,8 @@ import pytest
 from tests.faults import make_config
 
 from graphnorms.errors import GraphnormsError
-from graphnorms.lab.runs import Run
-from graphnorms.lab.shelf import list_runs, open_run
+from graphnorms.lab.run import Run
+from graphnorms.lab.run_list import list_runs, open_run
 from graphnorms.training.record import Record
 
 CONFIG = {
@@ -107,9 +107,9 @@ def test_what_is_damaged_or_no_run_breaks_nothing(tmp_path):
     ("change", "problem"),
     [
         ({"protocol": 5}, "protocol is 5, expected text"),
-        ({"learning_rates": ["a"]}, "learning rates has 'a' among them"),
-        ({"norms": {"none": 1}}, "norms is {'none': 1}, expected a list of texts"),
-        ({"folds": 1e400}, "folds is inf, expected an integer"),
+        ({"learning_rates": ["a"]}, "learning_rates is 'a', expected a number > 0"),
+        ({"norms": {"none": 1}}, "norms is {'none': 1}, expected a list; each entry text"),
+        ({"folds": 1e400}, "folds is inf, expected an integer ≥ 1"),
         ({"dataset": None}, "dataset is None, expected text"),
     ],
 )

@@ -6,7 +6,7 @@
       report.html     the page, written when the run ends
 
 A folder belongs to one comparison: the same settings continue it, a larger one of the same kind
-grows it, and others are refused, see `graphnorms.lab.growth`.
+grows it, and others are refused, see `graphnorms.lab.run_changes`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, Self
 from graphnorms.errors import GraphnormsError, RunExistsError
 from graphnorms.files import replacing, sync_folder
 from graphnorms.lab.engines import Engine, OnProgress, Then, is_settled
-from graphnorms.lab.growth import Change, change_of
 from graphnorms.lab.journal import Journal, read_records
+from graphnorms.lab.run_changes import Change, change_of
 
 if TYPE_CHECKING:
     from graphnorms.training import Record, TrialConfig

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphnorms.comparison.repeat import command_of
-from graphnorms.comparison.sources import load_again
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import require_suffix
 from graphnorms.interrupts import INTERRUPTED
-from graphnorms.lab.plan import CodeVersions, Schedule
-from graphnorms.lab.protocol import CompareSettings
-from graphnorms.lab.runs import CONFIG, REPORT, read_config
-from graphnorms.lab.shelf import open_run, settings_of
+from graphnorms.lab.options import command_of
+from graphnorms.lab.run import CONFIG, REPORT, read_config
+from graphnorms.lab.run_list import open_run, settings_of
+from graphnorms.lab.schedule import CodeVersions, Schedule
+from graphnorms.lab.settings import Settings
+from graphnorms.lab.sources import load_again
 from graphnorms.lab.trivial import Trivial
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from graphnorms.data import GraphSet
+    from graphnorms.lab.across_datasets import AcrossDatasets
     from graphnorms.lab.verdict import Verdict
     from graphnorms.training import Record
 
@@ -46,7 +47,7 @@ class Comparison:
         trivial: The scores of the trivial predictor, where the run has kept them.
     """
 
-    settings: CompareSettings
+    settings: Settings
     records: tuple[Record, ...]
     folder: Path
     command: str
@@ -102,7 +103,7 @@ class Comparison:
         Raises:
             ImportError: pandas is not installed.
         """
-        from graphnorms.lab.export import records_to_frame
+        from graphnorms.lab.frames import records_to_frame
 
         return records_to_frame(self.records)
 
@@ -113,7 +114,7 @@ class Comparison:
             ImportError: pandas or pyarrow is not installed.
             OSError: It cannot be written.
         """
-        from graphnorms.lab.export import write_parquet
+        from graphnorms.lab.frames import write_parquet
 
         require_suffix(Path(path), ".parquet", "a Parquet table")
         write_parquet(Path(path), self.records)
@@ -171,7 +172,7 @@ class Comparison:
             GraphnormsError: The data are not what they were, or the trial ends differently now.
             OSError: The data cannot be read, or the file not written.
         """
-        from graphnorms.comparison.exporting import train_again
+        from graphnorms.lab.model_export import train_again
         from graphnorms.training import save_checkpoint
 
         require_suffix(Path(path), ".safetensors", "safetensors")
@@ -187,7 +188,7 @@ class Comparison:
         Raises:
             ValueError: No norm is named and none recommended, or no trial with this norm was done.
         """
-        from graphnorms.comparison.exporting import chosen_trial
+        from graphnorms.lab.model_export import chosen_trial
 
         return chosen_trial(self, norm)
 
@@ -230,7 +231,8 @@ class Comparison:
         """Return the graphs: those at hand, or read as they were."""
         if self.dataset is not None:
             return self.dataset
-        return load_again(read_config(self.folder), self.folder, None, {}).graphs
+        stored = read_config(self.folder)
+        return load_again(stored, self.folder, None, stored.get("reading", {})).graphs
 
 
 def open_comparison(folder: str | Path, *, margin: float | None = None) -> Comparison:
@@ -275,6 +277,43 @@ def open_comparison(folder: str | Path, *, margin: float | None = None) -> Compa
         ),
         trivial=trivial,
     )
+
+
+def report_several(
+    comparisons: Sequence[Comparison], path: str | Path, *, figures: bool = True
+) -> AcrossDatasets:
+    """Write one page over several comparisons and return what they say together.
+
+    Args:
+        comparisons: Of several data sets or models, two or more.
+        path: The page.
+        figures: Whether the critical-difference picture is written as SVG and PNG as well, into
+            `<page>-figures` beside the page.
+
+    Raises:
+        ValueError: One has no verdict yet, they are fewer than two, or share too few norms.
+        ImportError: matplotlib is not installed.
+        OSError: The page cannot be written.
+    """
+    from graphnorms.report.several import Part, names_of, write_several
+
+    for comparison in comparisons:
+        if not comparison.judgeable:
+            raise ValueError(f"{comparison.folder} has no verdict yet; finish it, or leave it out")
+    names = names_of(
+        [comparison.settings.dataset for comparison in comparisons],
+        [comparison.folder for comparison in comparisons],
+    )
+    parts = [
+        Part(
+            name=name,
+            settings=comparison.settings.to_dict(),
+            verdict=comparison.verdict,
+            command=comparison.command,
+        )
+        for name, comparison in zip(names, comparisons, strict=True)
+    ]
+    return write_several(Path(path), parts, figures=figures)
 
 
 class ComparisonInterrupted(KeyboardInterrupt):

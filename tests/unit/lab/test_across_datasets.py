@@ -12,7 +12,12 @@ import pytest
 from scipy import stats
 from tests.records import synthetic_records
 
-from graphnorms.lab.datasets import AcrossDatasets, across_verdicts, compare_datasets, signed_ranks
+from graphnorms.lab.across_datasets import (
+    AcrossDatasets,
+    across_verdicts,
+    compare_datasets,
+    signed_ranks,
+)
 from graphnorms.lab.judge import judge
 from graphnorms.report.critical_difference import draw_critical_difference
 from graphnorms.training.metrics import METRICS

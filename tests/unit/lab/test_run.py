@@ -12,7 +12,7 @@ from tests.faults import make_config
 from graphnorms.errors import GraphnormsError, RunExistsError
 from graphnorms.lab.engines import OUT_OF_MEMORY, WORKER_DIED, ThisProcess
 from graphnorms.lab.journal import read_records
-from graphnorms.lab.runs import Run, default_folder, read_config, replacing
+from graphnorms.lab.run import Run, default_folder, read_config, replacing
 from graphnorms.training.record import Record
 
 CONFIG = {"dataset": "toy", "norms": ("none", "graph"), "epochs": 5, "architecture": {"layers": 4}}

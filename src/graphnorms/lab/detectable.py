@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from graphnorms.lab import power
 from graphnorms.lab.design import Design
-from graphnorms.lab.outcomes import Trials, group_trials
-from graphnorms.lab.rates import sensitivities
+from graphnorms.lab.sensitivity import sensitivities
+from graphnorms.lab.trials import Trials, group_trials
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
-    from graphnorms.lab.protocol import CompareSettings
+    from graphnorms.lab.settings import Settings
     from graphnorms.training.record import Record
 
 
@@ -70,7 +70,7 @@ class FoldSizes(NamedTuple):
     pairs: int
 
 
-def fold_sizes(settings: CompareSettings, graphs: GraphSet) -> FoldSizes:
+def fold_sizes(settings: Settings, graphs: GraphSet) -> FoldSizes:
     """Say how large the parts of a planned comparison are, before anything is divided."""
     if settings.protocol == "split":
         if graphs.split is None or settings.folds == 1:
@@ -82,7 +82,7 @@ def fold_sizes(settings: CompareSettings, graphs: GraphSet) -> FoldSizes:
     return FoldSizes(tested, (graphs.num_items - tested) * (1 - held_out), settings.all_folds)
 
 
-def planned_detectable(settings: CompareSettings, graphs: GraphSet) -> float:
+def planned_detectable(settings: Settings, graphs: GraphSet) -> float:
     """Say which difference a planned comparison can show, see `expected_detectable`."""
     sizes = fold_sizes(settings, graphs)
     return expected_detectable(

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from graphnorms.cli.plan import plan_lines
-from graphnorms.comparison.repeat import choices_of
 from graphnorms.data import SplitConfig, load_dataset, split_items
-from graphnorms.lab.choices import Choices, resolve
 from graphnorms.lab.engines import ThisProcess
-from graphnorms.lab.plan import Plan, Schedule, code_versions, require_possible
-from graphnorms.lab.runs import Run
+from graphnorms.lab.options import Options
+from graphnorms.lab.plan import Plan, require_possible
+from graphnorms.lab.run import Run
+from graphnorms.lab.schedule import Schedule, code_versions
+from graphnorms.lab.settings import Settings
 from graphnorms.training import Record
 
 NORMS = ("none", "batch", "graph")
@@ -33,7 +34,7 @@ def make(mutag):
 
     def make(**changes) -> Schedule:
         choices = {"norms": NORMS, "learning_rate": RATES, "runs": 2, "epochs": 3, **changes}
-        settings = resolve(mutag, "MUTAG", Choices(**choices))
+        settings = Settings.resolve(Options(**choices), mutag, "MUTAG")
         return Schedule(settings=settings, fingerprint=mutag.fingerprint, versions=code_versions())
 
     return make
@@ -236,7 +237,7 @@ def test_on_a_split_a_seed_is_complete_before_the_next_begins(make):
 
 def test_the_dry_run_says_what_the_choice_costs(make, mutag, tmp_path):
     plan = Plan(
-        schedule=make(protocol="split", runs=6), dataset=mutag, workers=1, engine="local",
+        schedule=make(protocol="split", runs=6), dataset=mutag, options=Options(workers=1),
         folder=tmp_path, command="",
     )  # fmt: skip
     text = "\n".join(plan_lines(plan))
@@ -347,7 +348,7 @@ def test_a_schedule_of_other_data_code_or_settings_shares_no_trial(make):
 )
 def test_what_no_trial_could_do_is_refused_beforehand(make, mutag, tmp_path, choices, message):
     plan = Plan(
-        schedule=make(**choices), dataset=mutag, workers=1, engine="local", folder=tmp_path,
+        schedule=make(**choices), dataset=mutag, options=Options(workers=1), folder=tmp_path,
         command="",
     )  # fmt: skip
     with pytest.raises(ValueError, match=message):
@@ -357,18 +358,14 @@ def test_what_no_trial_could_do_is_refused_beforehand(make, mutag, tmp_path, cho
 def test_inputs_that_are_all_the_same_are_refused(mutag, make, tmp_path):
     """As of SYNTHETIC, of whose graphs only the attributes differ, by its labels alone."""
     same = mutag.subset([0] * 188)._with(y=mutag.y)
-    plan = Plan(
-        schedule=make(), dataset=same, workers=0, engine="inline", folder=tmp_path, command=""
-    )
+    plan = Plan(schedule=make(), dataset=same, options=Options(), folder=tmp_path, command="")
     with pytest.raises(ValueError, match="all 188 graphs of MUTAG have the same input"):
         require_possible(plan)
 
 
 def test_targets_that_are_all_the_same_are_refused(mutag, make, tmp_path):
     ones = mutag._with(y=torch.ones_like(mutag.y))
-    plan = Plan(
-        schedule=make(), dataset=ones, workers=0, engine="inline", folder=tmp_path, command=""
-    )
+    plan = Plan(schedule=make(), dataset=ones, options=Options(), folder=tmp_path, command="")
     with pytest.raises(ValueError, match=r"every target of MUTAG is .*, so there is nothing"):
         require_possible(plan)
 
@@ -379,11 +376,11 @@ def test_several_given_splits_are_replicates(mutag):
         torch.int8
     )
     graphs = mutag._with(split=part)
-    choices = Choices(norms=NORMS, protocol="split", learning_rate=RATES, epochs=3)
-    settings = resolve(graphs, "MUTAG", choices)
+    choices = Options(norms=NORMS, protocol="split", learning_rate=RATES, epochs=3)
+    settings = Settings.resolve(choices, graphs, "MUTAG")
     assert (settings.split, settings.folds, settings.runs) == ("given", 10, 1)
-    with pytest.raises(ValueError, match="10 splits of MUTAG are given and cannot be cut"):
-        resolve(graphs, "MUTAG", replace(choices, repeats=2))
+    with pytest.raises(ValueError, match="10 splits of MUTAG are given"):
+        Settings.resolve(replace(choices, repeats=2), graphs, "MUTAG")
     # A rate is chosen in each split: three norms, two rates, then one reported trial.
     assert settings.planned == 3 * 10 * 2 + 3 * 10
     schedule = Schedule(settings=settings, fingerprint=graphs.fingerprint, versions=code_versions())
@@ -398,8 +395,8 @@ def test_several_given_splits_are_replicates(mutag):
     for fold in range(10):
         split = split_items(graphs, schedule.split(fold))
         assert split.test.tolist() == (part[:, fold] == 2).nonzero()[:, 0].tolist()
-    assert settings == resolve(graphs, "MUTAG", choices_of(settings))
+    assert settings == Settings.resolve(Options.of(settings, {}), graphs, "MUTAG")
     # At random there is one split, and so there is where one is given.
-    assert resolve(graphs, "MUTAG", replace(choices, split="random")).folds == 1
-    one = resolve(mutag._with(split=part[:, 0]), "MUTAG", choices)
+    assert Settings.resolve(replace(choices, split="random"), graphs, "MUTAG").folds == 1
+    one = Settings.resolve(choices, mutag._with(split=part[:, 0]), "MUTAG")
     assert (one.folds, one.runs) == (1, 10)

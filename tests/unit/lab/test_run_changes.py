@@ -8,8 +8,8 @@ import pytest
 from tests.faults import make_config
 
 from graphnorms.errors import RunExistsError
-from graphnorms.lab.growth import change_of
-from graphnorms.lab.runs import Run, read_config, standing
+from graphnorms.lab.run import Run, read_config, standing
+from graphnorms.lab.run_changes import change_of
 from graphnorms.training.record import Record
 
 CONFIG = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from graphnorms.lab.design import Pair
-from graphnorms.lab.outcomes import Trials
+from graphnorms.lab.trials import Trials
 from graphnorms.training.metrics import Metric
 
 

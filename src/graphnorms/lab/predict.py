@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from graphnorms.comparison.sources import Dataset, load_source
 from graphnorms.errors import GraphnormsError
+from graphnorms.lab.sources import Dataset, load_source
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from graphnorms.comparison.sources import Dataset, asked_of_data, load_source
-from graphnorms.lab.choices import Choices, resolve
-from graphnorms.lab.plan import Schedule, code_versions
+from graphnorms.lab.options import Options
+from graphnorms.lab.schedule import Schedule, code_versions
+from graphnorms.lab.settings import Settings
+from graphnorms.lab.sources import Dataset, load_source
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
-    from graphnorms.lab.facts import Facts
-    from graphnorms.lab.protocol import CompareSettings
+    from graphnorms.lab.data_facts import Facts
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -20,7 +20,7 @@ class Examination:
     """A set of graphs, the comparison that is planned, and what is known of both."""
 
     graphs: GraphSet
-    settings: CompareSettings
+    settings: Settings
     facts: Facts
 
     def to_dict(self) -> dict[str, Any]:
@@ -35,22 +35,21 @@ class Examination:
         }
 
 
-def examine(dataset: Dataset = None, *, choices: Choices, **reading: Any) -> Examination:
+def examine(dataset: Dataset, options: Options) -> Examination:
     """Read a set, and find what it holds and what it allows a comparison to find.
 
     Args:
         dataset: See `compare`.
-        choices: What is said of the comparison: protocol, split, folds, metric.
-        reading: How data are to be read, see `graphnorms.data.Reading`.
+        options: What is said of the data and of the comparison: protocol, split, folds, metric.
 
     Raises:
         ValueError: The graphs cannot be read, or a choice is not possible.
     """
-    from graphnorms.lab.facts import facts_of
+    from graphnorms.lab.data_facts import facts_of
 
-    choices, asked = asked_of_data(choices, reading)
-    source = load_source(dataset, asked)
-    settings = resolve(source.graphs, source.name, choices)
+    options.check()
+    source = load_source(dataset, options.reading)
+    settings = Settings.resolve(options, source.graphs, source.name)
     schedule = Schedule(settings=settings, fingerprint="", versions=code_versions())
     facts = facts_of(source.graphs, schedule)
     return Examination(graphs=source.graphs, settings=settings, facts=facts)

@@ -6,8 +6,8 @@ import pytest
 from tests.unit.lab.made import trial, trials
 
 from graphnorms.lab.judge import judge
-from graphnorms.lab.rates import Sensitivity
-from graphnorms.lab.scale import Scale
+from graphnorms.lab.number_format import Scale
+from graphnorms.lab.sensitivity import Sensitivity
 from graphnorms.lab.verdict import Verdict
 from graphnorms.training.metrics import METRICS
 from graphnorms.training.record import Record

@@ -9,9 +9,10 @@ import torch
 from graphnorms.data import GraphSet, Task, load_dataset, split_items
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading
-from graphnorms.lab.choices import Choices, resolve
-from graphnorms.lab.facts import Facts, ceiling, facts_of
-from graphnorms.lab.plan import Schedule, code_versions
+from graphnorms.lab.data_facts import Facts, ceiling, facts_of
+from graphnorms.lab.options import Options
+from graphnorms.lab.schedule import Schedule, code_versions
+from graphnorms.lab.settings import Settings
 from graphnorms.lab.wording_data import key_facts, sentences
 
 
@@ -33,7 +34,7 @@ def cycles(sizes: list[int], y: np.ndarray, x: np.ndarray | None = None) -> Grap
 
 
 def planned(graphs: GraphSet, **choices) -> Schedule:
-    settings = resolve(graphs, graphs.name, Choices(**choices))
+    settings = Settings.resolve(Options(**choices), graphs, graphs.name)
     return Schedule(settings=settings, fingerprint="", versions=code_versions())
 
 
@@ -163,9 +164,9 @@ def test_data_that_cannot_be_divided_are_told_all_the_same():
 
 
 def test_a_sample_is_told(monkeypatch):
-    monkeypatch.setattr("graphnorms.lab.facts.MOST_TRAINED", 50)
-    monkeypatch.setattr("graphnorms.lab.facts.MOST_FITTED", 2)
-    monkeypatch.setattr("graphnorms.lab.facts.MOST_COLUMNS", 5)
+    monkeypatch.setattr("graphnorms.lab.data_facts.MOST_TRAINED", 50)
+    monkeypatch.setattr("graphnorms.lab.data_facts.MOST_FITTED", 2)
+    monkeypatch.setattr("graphnorms.lab.data_facts.MOST_COLUMNS", 5)
     found = facts(load_dataset("MUTAG"))
     assert found.sampled == (
         "the first 2 of 10 folds", "50 items to train on in each", "5 of 7 columns of features",
@@ -176,7 +177,7 @@ def test_features_that_are_pooled_piece_by_piece_score_the_same(monkeypatch):
     x = np.random.default_rng(0).normal(size=(200, 3))
     sets = [load_dataset("MUTAG"), cycles([5] * 40, x.reshape(40, 5, 3).sum((1, 2)) > 0, x)]
     whole = [simple(facts(graphs, folds=4))["features"] for graphs in sets]
-    monkeypatch.setattr("graphnorms.lab.facts._ROWS", 7)
+    monkeypatch.setattr("graphnorms.lab.data_facts._ROWS", 7)
     monkeypatch.setattr("graphnorms.data.onehot._CHUNK", 100)
     assert [simple(facts(graphs, folds=4))["features"] for graphs in sets] == pytest.approx(whole)
     assert min(whole) > 0.7

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -11,7 +11,6 @@ from graphnorms.errors import GraphnormsError
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
-    from graphnorms.lab.choices import Choices
 
 Dataset: TypeAlias = "str | Path | GraphSet | Sequence[Any] | None"
 DEFAULT_DATASET: Final = "MUTAG"
@@ -32,18 +31,6 @@ class Source:
     name: str
     reading: dict[str, Any] = field(default_factory=dict)
     in_memory: bool = False
-
-
-def asked_of_data(choices: Choices, reading: Mapping[str, Any]) -> tuple[Choices, dict[str, Any]]:
-    """Return what is left to choose, and how data are to be read, where anything is said of that.
-
-    How molecules are divided by scaffold is how they are read: the lab finds a given split.
-    """
-    asked = {name: value for name, value in reading.items() if value is not None}
-    if choices.split is not None and choices.split.startswith("scaffold"):
-        asked["split_by"] = choices.split
-        choices = replace(choices, split="given")
-    return choices, asked
 
 
 def load_source(dataset: Dataset, reading: Mapping[str, Any]) -> Source:
@@ -79,7 +66,7 @@ def load_source(dataset: Dataset, reading: Mapping[str, Any]) -> Source:
 
 
 def load_again(
-    stored: Mapping[str, Any], folder: Path, dataset: Dataset, asked: Mapping[str, Any]
+    stored: Mapping[str, Any], folder: Path, dataset: Dataset, reading: Mapping[str, Any]
 ) -> Source:
     """Return the graphs of a run that is there.
 
@@ -87,19 +74,16 @@ def load_again(
         stored: What its folder keeps.
         folder: The folder, for the message.
         dataset: The graphs, if they are given; None takes those that the run names.
-        asked: How they are to be read, over what the run keeps of that.
+        reading: How they are to be read.
 
     Raises:
         GraphnormsError: They are nobody's but the user's, and are not given.
         ValueError: As `load_source` does.
     """
-    from graphnorms.data import GraphSet
-
     if dataset is None:
         if stored.get("in_memory"):
             raise GraphnormsError(
                 f"the run in {folder} was made from graphs in memory; call compare() with them"
             )
         dataset = stored["dataset"]
-    kept = {} if isinstance(dataset, GraphSet) else stored.get("reading", {})
-    return load_source(dataset, {**kept, **asked})
+    return load_source(dataset, reading)

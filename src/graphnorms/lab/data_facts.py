@@ -16,13 +16,13 @@ from graphnorms.data import GraphSet, Split
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.quality import Groups, Quality, known_targets, quality_of
 from graphnorms.errors import GraphnormsError, one_line
-from graphnorms.lab.expectations import planned_detectable
+from graphnorms.lab.detectable import planned_detectable
 from graphnorms.lab.trivial import reported_part, trivial_scores
 from graphnorms.training.metrics import score
 from graphnorms.training.objective import Objective
 
 if TYPE_CHECKING:
-    from graphnorms.lab.plan import Schedule
+    from graphnorms.lab.schedule import Schedule
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

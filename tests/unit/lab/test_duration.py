@@ -7,9 +7,11 @@ import torch
 
 from graphnorms import training
 from graphnorms.data import load_dataset
-from graphnorms.lab.choices import Choices, resolve
-from graphnorms.lab.estimate import estimate
-from graphnorms.lab.plan import Plan, Schedule, code_versions
+from graphnorms.lab.duration import estimate
+from graphnorms.lab.options import Options
+from graphnorms.lab.plan import Plan
+from graphnorms.lab.schedule import Schedule, code_versions
+from graphnorms.lab.settings import Settings
 from graphnorms.training import Pace
 
 
@@ -22,12 +24,12 @@ def mutag():
 def make(mutag, tmp_path):
     def make(workers: int = 1, **changes) -> Plan:
         choices = {"norms": "none,graph", "learning_rate": (0.001, 0.01), "folds": 3, **changes}
-        settings = resolve(mutag, "MUTAG", Choices(**choices))
+        settings = Settings.resolve(Options(**choices), mutag, "MUTAG")
         schedule = Schedule(
             settings=settings, fingerprint=mutag.fingerprint, versions=code_versions()
         )
         return Plan(
-            schedule=schedule, dataset=mutag, workers=workers, engine="local",
+            schedule=schedule, dataset=mutag, options=Options(workers=workers),
             folder=tmp_path / "run", command="",
         )  # fmt: skip
 

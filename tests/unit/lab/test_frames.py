@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.faults import make_config
 
-from graphnorms.lab.export import histories_to_frame, records_to_frame, write_parquet
+from graphnorms.lab.frames import histories_to_frame, records_to_frame, write_parquet
 from graphnorms.training.record import Record
 
 

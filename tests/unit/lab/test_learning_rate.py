@@ -9,7 +9,7 @@ import random
 import pytest
 from tests.faults import make_config
 
-from graphnorms.lab.selection import best_rate, best_trial
+from graphnorms.lab.learning_rate import best_rate, best_trial
 from graphnorms.training import Record
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphnorms.comparison.outcome import Comparison
 from graphnorms.errors import GraphnormsError
-from graphnorms.lab.runs import read_config
-from graphnorms.lab.selection import best_trial
+from graphnorms.lab.comparison import Comparison
+from graphnorms.lab.learning_rate import best_trial
+from graphnorms.lab.run import read_config
 
 if TYPE_CHECKING:
     from graphnorms.training import Predictor, Record
@@ -48,7 +48,7 @@ def trial_words(record: Record, unit: str) -> str:
         record: The trial.
         unit: Unit of scores that are not fractions.
     """
-    from graphnorms.lab.scale import Scale
+    from graphnorms.lab.number_format import Scale
     from graphnorms.training import metric_named
 
     config, outcome = record.config, record.outcome

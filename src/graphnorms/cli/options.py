@@ -1,0 +1,85 @@
+"""The options of a comparison on the command line, made from their definition in the lab."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Annotated, Any, Final, TypeAlias
+
+import typer
+
+from graphnorms.cli import completion
+from graphnorms.lab.options import Options, about
+from graphnorms.lab.values import ListOf
+
+Dataset: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(
+        help="An embedded set (MUTAG, nci5k), a TUDataset's name, a folder in TU format, a "
+        "powerful-gnns text file, an .npz file, or module:factory.",
+        show_default="MUTAG",
+        autocompletion=completion.datasets,
+    ),
+]
+
+_TYPES: Final[dict[str, Any]] = {"int": int, "float": float, "bool": bool}
+
+
+def takes_options(*names: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command options of a comparison; it gets them as one argument, `options`.
+
+    Args:
+        names: The options; by default all.
+    """
+    wanted = names or tuple(each.name for each in fields(Options))
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        own = inspect.signature(command, eval_str=True)
+
+        @functools.wraps(command)
+        def run(**given: Any) -> int:
+            options = {name: _value(name, given.pop(name)) for name in wanted}
+            return command(**given, options=Options(**options))
+
+        parameters: list[inspect.Parameter] = []
+        for each in own.parameters.values():
+            parameters += map(parameter, wanted) if each.name == "options" else [each]
+        run.__dict__["__signature__"] = own.replace(parameters=parameters)
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        return run
+
+    return decorate
+
+
+def parameter(name: str) -> inspect.Parameter:
+    """Return an option as a parameter of a command."""
+    option, field = about(name), Options.__dataclass_fields__[name]
+    kind: Any = _TYPES.get(str(field.type).partition(" ")[0], str)
+    if isinstance(option.kind, ListOf):
+        kind = str
+    only_on = kind is bool and len(option.flags) == 1
+    flags = ("/".join(option.flags),) if kind is bool else option.flags
+    complete = completion.norms if name == "norms" else completion.one_of(*option.words)
+    about_it = typer.Option(
+        *flags, help=option.help, show_default=option.default, autocompletion=complete
+    )
+    default = False if only_on else field.default
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind if default is not None else kind | None, about_it],
+    )
+
+
+def _value(name: str, given: Any) -> Any:
+    """Return the value of an option, given that of its parameter."""
+    if name == "learning_rate" and given is not None:
+        try:
+            return [float(part) for part in given.split(",") if part.strip()]
+        except ValueError:
+            raise ValueError(f"lr is {given!r}, expected numbers separated by commas") from None
+    unsaid = given is False and len(about(name).flags) == 1  # a flag that can only be set
+    return Options.__dataclass_fields__[name].default if unsaid else given

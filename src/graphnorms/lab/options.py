@@ -1,0 +1,427 @@
+"""The options of a comparison, each said once.
+
+A field of `Options` carries what every reader of it needs: the help of the command line, the values
+that are possible, where its value comes from by default, and where it applies. The command line is
+made from these fields, `graphnorms.compare` has a parameter for each (a test compares them), and
+`Options.of` and `command_of` read a stored run back into them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
+
+from graphnorms.errors import unknown_name
+from graphnorms.lab.budgets import BUDGETS, QUICK
+from graphnorms.lab.values import (
+    FLAG,
+    TEXT,
+    Kind,
+    integer,
+    list_of,
+    number,
+    one_of,
+)
+
+if TYPE_CHECKING:
+    from graphnorms.lab.settings import Settings
+    from graphnorms.layers.own import OwnNorm
+    from graphnorms.models import ModelFactory
+
+Part: TypeAlias = Literal["comparison", "reading", "running"]
+
+PROTOCOLS: Final = ("nested", "split", "paper")
+FOLDED: Final = ("nested", "paper")
+"""The protocols with a cross-validation."""
+
+BASELINE: Final = "none"
+DEFAULT_NORMS: Final = ("none", "batch", "layer", "instance", "graph")
+DEFAULT_PRESET: Final = "default"
+DEFAULT_PROTOCOL: Final = "nested"
+DEFAULT_DEVICE: Final = "cpu"
+
+_NORMS: Final = Kind("a text, or a list of texts and of what makes a norm", str | Sequence)
+_MODEL: Final = Kind(
+    "a name, or a function that makes a model",
+    fits=lambda value: isinstance(value, str) or callable(value) or hasattr(value, "function"),
+)
+_FOLDER: Final = Kind("a folder", str | Path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What is to be known of one option.
+
+    Args:
+        help: What it is, for the command line.
+        default: Where its value comes from if nothing is said.
+        kind: Which values are possible.
+        words: Values to offer; there may be others.
+        part: `"comparison"`: what is compared, and how. `"reading"`: how data are read.
+            `"running"`: where trials run and records go, which changes no trial.
+        protocols: Where it applies.
+        instead: What to do where it does not apply.
+        flags: Its names on the command line; by default `--` and its name.
+    """
+
+    help: str
+    default: str | bool = True
+    kind: Kind = TEXT
+    words: tuple[str, ...] = ()
+    part: Part = "comparison"
+    protocols: tuple[str, ...] = PROTOCOLS
+    instead: str = ""
+    flags: tuple[str, ...] = ()
+
+
+def _option(help: str, default: str | bool = True, *, value: Any = None, **about: Any) -> Any:
+    return field(default=value, metadata={"about": About(help=help, default=default, **about)})
+
+
+_OF_PRESET, _OF_BUDGET, _OF_DATA = "the preset's", "the budget's", "what the data suggest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a user says of a comparison; None leaves it to the data, the preset and the budget.
+
+    `graphnorms.compare` documents them.
+    """
+
+    norms: Sequence[str | OwnNorm | Callable[..., Any]] | str | None = _option(
+        "Normalizations, separated by commas; module:function is one of your own; none is always "
+        "among them.",
+        ",".join(DEFAULT_NORMS),
+        kind=_NORMS,
+    )
+    protocol: str | None = _option(
+        "nested: cross-validation with validation data inside each fold. split: one split, several "
+        "seeds. paper: epoch and learning rate chosen by the reported score, optimistic.",
+        DEFAULT_PROTOCOL,
+        kind=one_of("protocol", PROTOCOLS),
+        words=PROTOCOLS,
+    )
+    budget: str | None = _option(
+        "quick, standard or full: learning rates, epochs and seeds.",
+        QUICK,
+        kind=one_of("budget", tuple(BUDGETS)),
+        words=tuple(BUDGETS),
+    )
+    model: str | Callable[..., Any] | ModelFactory | None = _option(  # noqa: RUF009
+        "gin, gine (with edge features), gcn, or module:function, a model of your own.",
+        "by the data",
+        kind=_MODEL,
+        words=("gin", "gcn", "gine"),
+    )
+    preset: str | None = _option(
+        "default, or graphnorm-paper: architecture and training of the GraphNorm paper.",
+        DEFAULT_PRESET,
+        words=("default", "graphnorm-paper"),
+    )
+    norm_place: str | None = _option(
+        "before-activation or after-activation.",
+        _OF_PRESET,
+        words=("before-activation", "after-activation"),
+    )
+    residual: str | None = _option(
+        "Residual connections: none, or added after-norm or before-norm.",
+        _OF_PRESET,
+        words=("none", "after-norm", "before-norm"),
+    )
+    layers: int | None = _option("Number of convolutions.", _OF_PRESET, kind=integer(1))
+    hidden: int | None = _option("Channels of each convolution.", _OF_PRESET, kind=integer(1))
+    task: str | None = _option("classification, binary or regression.", _OF_DATA, part="reading")
+    features: str | None = _option(
+        "Node features: labels, attributes, degree or constant.", _OF_DATA, part="reading"
+    )
+    edge_features: str | None = _option(
+        "Edge features: labels, attributes or none.", _OF_DATA, part="reading"
+    )
+    keep_loops: bool | None = _option(
+        "Edges from a node to itself.",
+        "dropped of TU folders, as in PyG",
+        kind=FLAG,
+        part="reading",
+        flags=("--keep-loops", "--drop-loops"),
+    )
+    keep_repeats: bool | None = _option(
+        "Edges that are listed again.",
+        "merged in TU folders, as in PyG",
+        kind=FLAG,
+        part="reading",
+        flags=("--keep-repeats", "--merge-repeats"),
+    )
+    drop_empty: bool | None = _option(
+        "Leave out graphs without nodes.", kind=FLAG, part="reading", flags=("--drop-empty",)
+    )
+    drop_rare: int | None = _option(
+        "Leave out classes with fewer items than this.", "none", kind=integer(0), part="reading"
+    )
+    metric: str | None = _option(
+        "accuracy, roc_auc, average_precision, mae, rmse, std_mae or std_rmse.",
+        "the task's",
+        words=("accuracy", "roc_auc", "average_precision", "mae", "rmse", "std_mae", "std_rmse"),
+    )
+    split: str | None = _option(
+        "given, random, or for molecules scaffold:hashed, scaffold:balanced:0,1,2, "
+        "scaffold:deepchem; for protocol split.",
+        "given, if there is one",
+        protocols=("split",),
+    )
+    folds: int | None = _option(
+        "Folds of the cross-validation.",
+        "10, or as many as so many norms take",
+        kind=integer(1),
+        protocols=FOLDED,
+    )
+    repeats: int | None = _option(
+        "Cross-validations, each with other folds.",
+        "1",
+        kind=integer(1),
+        protocols=FOLDED,
+        instead="for more seeds on one split use --runs",
+    )
+    group_twins: bool | None = _option(
+        "Keep isomorphic graphs in one fold.", kind=FLAG, flags=("--group-twins",)
+    )
+    runs: int | None = _option(
+        "Reported trials per fold; on one split, the seeds.", _OF_BUDGET, kind=integer(1)
+    )
+    epochs: int | None = _option("Passes over the training data.", _OF_BUDGET, kind=integer(1))
+    learning_rate: float | Sequence[float] | None = _option(
+        "Adam's learning rate in the first epoch: one, or several separated by commas.",
+        _OF_BUDGET,
+        kind=list_of(number("a number > 0", lambda value: value > 0), or_one=True),
+        flags=("--lr",),
+    )
+    weight_decay: float | None = _option(
+        "Adam's L2 penalty.", _OF_PRESET, kind=number("a number ≥ 0", lambda value: value >= 0)
+    )
+    batch_size: int | None = _option("Graphs in a minibatch.", _OF_PRESET, kind=integer(1))
+    margin: float | None = _option(
+        "Differences of scores below this are of no practical interest.",
+        "one point, or 1% of the score",
+        kind=number("a number > 0", lambda value: value > 0),
+    )
+    seed: int | None = _option("Seeds weights, batch order and dropout.", "0", kind=integer(0))
+    device: str | None = _option("Where to train, e.g. cpu or cuda:0.", DEFAULT_DEVICE)
+    engine: str = _option("Where trials run: local or dask.", value="local", part="running")
+    scheduler: str | None = _option(
+        "Address of the dask scheduler, e.g. tcp://localhost:8786.", False, part="running"
+    )
+    workers: int | None = _option(
+        "Local trials at a time.", "one per core", kind=integer(1), part="running"
+    )
+    timeout: float | None = _option(
+        "Seconds that a trial may take; one that takes longer has failed.",
+        "no limit",
+        kind=number("a number > 0, in seconds", lambda value: value > 0),
+        part="running",
+    )
+    out: str | Path | None = _option(  # noqa: RUF009
+        "The run's folder.",
+        "runs/<dataset>-<model>",
+        kind=_FOLDER,
+        part="running",
+        flags=("--out", "-o"),
+    )
+    resume: bool = _option(
+        "Continue the run in the folder, with its settings where nothing else is said.",
+        value=False,
+        kind=FLAG,
+        part="running",
+        flags=("--resume",),
+    )
+
+    def said(self, *parts: Part) -> dict[str, Any]:
+        """Return the options that were given, by name; of some parts, or of all but "running"."""
+        wanted = parts or ("comparison", "reading")
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if value is not None and about(name).part in wanted
+        }
+
+    def check(self) -> None:
+        """Check every option that was given by itself.
+
+        Raises:
+            ValueError: A value is not possible.
+        """
+        for name, value in self.said("comparison", "reading", "running").items():
+            about(name).kind.require(name, value)
+
+    def check_protocol(self, protocol: str) -> None:
+        """Check that every option applies to a protocol.
+
+        Raises:
+            ValueError: One does not.
+        """
+        for name, value in self.said().items():
+            one = about(name)
+            if protocol not in one.protocols:
+                hint = f"; {one.instead}" if one.instead else ""
+                raise ValueError(
+                    f"{name} is {value!r:.100}, but it goes with protocol "
+                    f"{' or '.join(one.protocols)}, and the protocol is {protocol}; leave it out"
+                    f"{hint}"
+                )
+
+    @property
+    def by_scaffold(self) -> bool:
+        """Whether molecules are divided by scaffold: as they are read."""
+        return self.split is not None and self.split.startswith("scaffold")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How data are read, as `graphnorms.data.load_dataset` takes it."""
+        return self.said("reading") | ({"split_by": self.split} if self.by_scaffold else {})
+
+    def looked_up(self) -> Self:
+        """Return the options with the user's own model and norms in place of their names.
+
+        Raises:
+            ValueError: One is not known or not found, or two norms have the same name.
+        """
+        return replace(self, model=_model(self.model), norms=_norms(self.norms))
+
+    def or_those_of(self, stored: Options) -> Self:
+        """Complete the options with those of a run that is continued."""
+        if self.protocol not in (None, stored.protocol):
+            # A contradiction, which the folder tells; these would hide it.
+            stored = replace(stored, folds=None, repeats=None, split=None)
+        return replace(self, **stored.said() | self.said())
+
+    @classmethod
+    def of(cls, settings: Settings, reading: Mapping[str, Any]) -> Self:
+        """Return options that resolve to the settings of a run, whatever defaults are later on.
+
+        Args:
+            settings: Of the run.
+            reading: How its data were read.
+        """
+        architecture = settings.architecture
+        # A model of the user's own does not say where its residuals are.
+        residual = {True: architecture.get("residual_place"), False: "none", None: None}
+        found: dict[str, Any] = {
+            each.name: getattr(settings, each.name, architecture.get(each.name))
+            for each in fields(cls)
+            if about(each.name).part == "comparison"
+            and settings.protocol in about(each.name).protocols
+        }
+        found |= {
+            "learning_rate": settings.learning_rates,
+            "residual": residual[architecture.get("residual")],
+            "group_twins": settings.group_twins or None,
+        }
+        for name, value in reading.items():
+            if name == "split_by":
+                found["split"] = value
+            elif name in cls.__dataclass_fields__:
+                found[name] = value
+        return cls(**found)
+
+
+def about(name: str) -> About:
+    """Return what is to be known of an option."""
+    found: About = Options.__dataclass_fields__[name].metadata["about"]
+    return found
+
+
+def command_of(
+    settings: Settings,
+    reading: Mapping[str, Any],
+    *,
+    in_memory: bool = False,
+    model_in_memory: bool = False,
+) -> str:
+    """Say what repeats a comparison: a command line, or a call if data, model or norm were objects.
+
+    Args:
+        settings: Of the comparison.
+        reading, in_memory: Of the data, see `graphnorms.lab.sources.Source`.
+        model_in_memory: Whether the model is made by a function that came as an object.
+    """
+    options = Options.of(settings, reading).said()
+    lost = [name for name, kept in settings.own_norms.items() if kept.get("in_memory")]
+    if in_memory or model_in_memory or lost:
+        texts = {name: repr(value) for name, value in options.items()}
+        norms = (name if name in lost else repr(name) for name in settings.norms)
+        texts["norms"] = f"({', '.join(norms)})"
+        if model_in_memory:
+            texts["model"] = settings.model
+        dataset = "dataset" if in_memory else repr(settings.dataset)
+        arguments = ", ".join(f"{name}={text}" for name, text in texts.items())
+        return f"graphnorms.compare({dataset}, {arguments})"
+    words = ["graphnorms", "compare", settings.dataset]
+    for name, value in options.items():
+        flags = about(name).flags or (f"--{name.replace('_', '-')}",)
+        if isinstance(value, bool):
+            words += flags[:1] if value else flags[1:]
+        else:
+            words += [flags[0], _text(value)]
+    return shlex.join(words)
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def name_of(choice: str | ModelFactory | OwnNorm) -> str:
+    """Return what a model or norm is called."""
+    return choice if isinstance(choice, str) else choice.name
+
+
+def is_known(norm: str) -> bool:
+    """Whether the catalogue has a norm of this name."""
+    from graphnorms.layers.catalog import CATALOG
+
+    return norm.partition(":")[0] in CATALOG
+
+
+def _model(model: Any) -> str | ModelFactory | None:
+    from graphnorms.models import MODELS, ModelFactory
+    from graphnorms.user_code import as_spec, is_spec
+
+    if not isinstance(model, str):
+        return ModelFactory.of(model) if callable(model) else model
+    if model in MODELS:
+        return model
+    model = as_spec(model)
+    if not is_spec(model):
+        raise ValueError(
+            f"{unknown_name('model', model, MODELS)}; one of your own is module:function"
+        )
+    return ModelFactory.of(model)
+
+
+def _norms(given: Iterable[Any] | str | None) -> list[str | OwnNorm]:
+    """Return the norms by their names as the catalogue spells them, the baseline among them."""
+    from graphnorms.layers.factory import lookup
+    from graphnorms.layers.own import OwnNorm, is_own
+    from graphnorms.layers.spec import split_specs
+
+    given = DEFAULT_NORMS if given is None else given
+    found: list[str | OwnNorm] = []
+    for norm in split_specs(given) if isinstance(given, str) else given:
+        if isinstance(norm, OwnNorm):
+            found.append(norm)
+        elif callable(norm) or (isinstance(norm, str) and is_own(norm)):
+            found.append(OwnNorm.of(norm))
+        elif not isinstance(norm, str):
+            raise ValueError(
+                f"a norm is {norm!r:.100}, expected a text, such as 'graph' or 'pair:scale=2', or "
+                "what makes a norm"
+            )
+        elif norm.strip():
+            found.append(lookup(norm.strip()).name)
+    names = [name_of(norm) for norm in found]
+    for norm in found:
+        if not isinstance(norm, str) and (is_known(norm.name) or names.count(norm.name) > 1):
+            raise ValueError(
+                f"two norms are called {norm.name!r}; give the class or function another name"
+            )
+    return found if BASELINE in names else [BASELINE, *found]

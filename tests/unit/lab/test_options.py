@@ -1,0 +1,116 @@
+"""The options of a comparison: said once, and the same wherever they are read."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import fields
+from typing import get_args, get_origin
+
+import pytest
+import typer
+
+from graphnorms.cli.options import parameter
+from graphnorms.data import load_dataset
+from graphnorms.data.readers.read_options import Reading
+from graphnorms.lab.budgets import BUDGETS
+from graphnorms.lab.compare import compare
+from graphnorms.lab.options import Options, about, command_of
+from graphnorms.lab.settings import Settings
+from graphnorms.models import MODELS
+from graphnorms.models.config import PRESETS
+from graphnorms.training import METRICS
+
+NAMES = [each.name for each in fields(Options)]
+
+
+def test_compare_has_a_parameter_for_every_option_in_the_same_order():
+    given = inspect.signature(compare).parameters
+    assert [name for name in given if name not in ("dataset", "progress")] == NAMES
+    assert {name: given[name].default for name in NAMES} == {
+        each.name: each.default for each in fields(Options)
+    }
+
+
+def test_compare_documents_every_option():
+    text = inspect.cleandoc(compare.__doc__ or "")
+    arguments = text[text.index("Args:") : text.index("Raises:")]
+    documented = re.findall(r"^    (\w[\w, ]*):", arguments, flags=re.MULTILINE)
+    assert [name for line in documented for name in line.split(", ")] == [
+        "dataset", *NAMES, "progress",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_line_has_every_option_with_its_help(name):
+    made = parameter(name)
+    assert get_origin(made.annotation) is not None
+    _, option = get_args(made.annotation)
+    assert isinstance(option, typer.models.OptionInfo)
+    assert option.help == about(name).help
+
+
+def test_words_are_those_of_what_they_name():
+    assert set(about("model").words) == set(MODELS)
+    assert set(about("preset").words) == set(PRESETS)
+    assert set(about("metric").words) == set(METRICS)
+    assert set(about("budget").words) == set(BUDGETS)
+
+
+def test_data_are_read_by_options_of_theirs():
+    asked = Options(features="degree", keep_loops=False, drop_rare=3, epochs=2)
+    assert asked.reading == {"features": "degree", "keep_loops": False, "drop_rare": 3}
+    Reading(**asked.reading)
+    by_scaffold = Options(split="scaffold:hashed")
+    assert by_scaffold.reading == {"split_by": "scaffold:hashed"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"folds": True}, "an integer"),
+        ({"epochs": 0}, "an integer ≥ 1"),
+        ({"learning_rate": (0.1, -1)}, "a number > 0"),
+        ({"margin": float("nan")}, "a number > 0"),
+        ({"weight_decay": 10**400}, "a number ≥ 0"),
+        ({"protocol": 3}, "text"),
+        ({"out": 3}, "a folder"),
+        ({"group_twins": "yes"}, "true or false"),
+        ({"model": 3}, "a name"),
+        ({"timeout": 0}, ".* in seconds"),
+    ],
+)
+def test_a_value_is_checked_by_its_option(given, expected):
+    ((name, _),) = given.items()
+    with pytest.raises(ValueError, match=f"^{name} is .*expected {expected}"):
+        Options(**given).check()
+
+
+@pytest.mark.parametrize(
+    ("given", "protocol"),
+    [({"folds": 3}, "split"), ({"repeats": 3}, "split"), ({"split": "random"}, "nested")],
+)
+def test_an_option_of_another_protocol_is_refused(given, protocol):
+    with pytest.raises(ValueError, match=f"the protocol is {protocol}"):
+        Settings.resolve(Options(**given, protocol=protocol), load_dataset("MUTAG"), "MUTAG")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"protocol": "paper", "repeats": 2, "residual": "before-norm"},
+        {"protocol": "split", "split": "random", "group_twins": True},
+        {"margin": 1, "weight_decay": 1, "learning_rate": 1, "norms": "graph,pair:scale=2"},
+    ],
+)
+def test_settings_come_back_as_options_and_as_a_command(given):
+    graphs = load_dataset("MUTAG")
+    settings = Settings.resolve(Options(**given), graphs, "MUTAG")
+    again = Options.of(settings, {"features": "degree"})
+    assert Settings.resolve(again, graphs, "MUTAG") == settings
+    assert again.features == "degree"
+    words = command_of(settings, {"keep_loops": False, "split_by": "scaffold:hashed"}).split()
+    assert words[:3] == ["graphnorms", "compare", "MUTAG"]
+    assert "--drop-loops" in words
+    assert words[words.index("--split") + 1] == "scaffold:hashed"
