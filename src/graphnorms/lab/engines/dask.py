@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -88,7 +88,7 @@ class DaskWorkers(Engine):
             with self._asking() as client:
                 self._update(client)
             self._look = time.monotonic() + _POLL
-        return self._ready.values()
+        return list(self._ready.values())  # a thread may discard one
 
     def _update(self, client: Client) -> None:
         present = set(client.nthreads())
@@ -221,7 +221,7 @@ class _DaskWorker:
                 _call(client, [self._address], cancel, self._engine._token, trial_id)
 
     def leave(self) -> None:
-        """Be told that the dask worker is gone, and with it the trial that was running."""
+        """Give up the running trial: the dask worker has gone."""
         self._gone = True
         self.kill()
 
@@ -235,9 +235,11 @@ def _misfit(address: str, name: str, there: dict[str, str], here: dict[str, str]
 
 
 def _call(
-    client: Client, addresses: Iterable[str], function: Callable[..., None], *args: Any
+    client: Client, addresses: Collection[str], function: Callable[..., None], *args: Any
 ) -> dict[str, Any]:
     """Call a function in workers, at once, and return what those that are there answer."""
+    if not addresses:
+        return {}
     answers: dict[str, Any] = client.run(
         function, *args, workers=sorted(addresses), on_error="ignore"
     )
@@ -266,10 +268,10 @@ def keep(token: str, packed: bytes, timeout: float | None, fresh: bool) -> None:
 
 
 def forget(token: str) -> None:
-    """End the process of an engine, and drop what it has sent."""
+    """Drop what an engine has sent, and end its process when it is idle."""
     process = _processes.pop(token, None)
     if process is not None:
-        process.kill()
+        process.retire()
 
 
 def cancel(token: str, trial_id: str) -> None:

@@ -107,11 +107,12 @@ class Process:
         child = self._child
         if child is not None:
             child.kill()
-        if self._in_use.acquire(blocking=False):
-            try:
-                self._end()
-            finally:
-                self._in_use.release()
+        self._end_if_idle()
+
+    def retire(self) -> None:
+        """End the process when its trial has ended."""
+        self._fresh = True
+        self._end_if_idle()
 
     def _start(self) -> subprocess.Popen[bytes]:
         with _signals_blocked():
@@ -125,6 +126,13 @@ class Process:
         assert child.stdin is not None
         _send(child.stdin, self._packed)
         return child
+
+    def _end_if_idle(self) -> None:
+        if self._in_use.acquire(blocking=False):
+            try:
+                self._end()
+            finally:
+                self._in_use.release()
 
     def _end(self) -> None:
         child, self._child = self._child, None
