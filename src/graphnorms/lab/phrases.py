@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
-from graphnorms.models.config import MODELS
-
 Name: TypeAlias = Callable[[str], str]
 """What a norm is called in text, given its catalogue name."""
 
@@ -28,6 +26,8 @@ def dataset_title(dataset: str) -> str:
 
 def model_title(name: str) -> str:
     """Write the name of a model: GIN; what makes one of the user's own stays as it is spelt."""
+    from graphnorms.models.config import MODELS
+
     return name.upper() if name.lower() in MODELS else name
 
 
