@@ -227,12 +227,12 @@ def _dask(folder: Path, what: str, *arguments: str) -> subprocess.Popen:
 
 
 def workers_of(parent: int) -> list[int]:
-    """The worker processes of a process, loky's helpers not among them."""
+    """The worker processes of a process."""
     import psutil
 
     try:
         children = psutil.Process(parent).children()
-        return [p.pid for p in children if any("popen_loky" in word for word in p.cmdline())]
+        return [p.pid for p in children if any("engines.process" in word for word in p.cmdline())]
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return []
 

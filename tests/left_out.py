@@ -15,7 +15,8 @@ COMPILED, INTERPRETED = "compiled and exported layers", "interpreted kernels"
 FULL = {
     "tests/ranks/test_examples.py": RANKS,
     "tests/ranks/test_fsdp.py": RANKS,
-    "tests/unit/lab/engines/": WORKERS,
+    "tests/unit/lab/engines/test_dask.py": WORKERS,
+    "tests/unit/lab/engines/test_local.py": WORKERS,
     "tests/unit/lab/test_survival.py": KILLS,
     "tests/unit/lab/test_journal.py::test_kill_9": KILLS,
     "tests/unit/cli/test_signals.py": KILLS,

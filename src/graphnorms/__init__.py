@@ -1,51 +1,53 @@
 """graphnorms: normalization for graph neural networks.
 
 Layers that drop into PyTorch Geometric models, and a lab that compares them on your graphs.
-Importing the package imports torch and nothing heavier; the lab is loaded at first use.
+Importing the package imports torch, registers the operators of the kernels and loads nothing
+heavier; the lab is loaded at first use. In the command line all of it is loaded at first use: torch
+takes seconds, and `graphnorms --help` does not need it.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from graphnorms import interrupts
 
-if interrupts.IS_COMMAND:  # torch takes seconds to load
+if interrupts.IS_COMMAND:
     interrupts.leave_at_once()
-
-from graphnorms.adjacency import Adjacency
-from graphnorms.dropin import Replacement, batch, convert_sync, replace_norms, resolve_norm
-from graphnorms.errors import BackendRefusedError, DatasetError, GraphnormsError, RunExistsError
-from graphnorms.kernels import BackendStatus, Over, aggregate, backends, segment_normalize
-from graphnorms.layers import (
-    CATALOG,
-    AdaNorm,
-    AdjaNorm,
-    BatchNorm,
-    ConditionalNorm,
-    ContraNorm,
-    CustomNorm,
-    DiffGroupNorm,
-    Granola,
-    GraphNorm,
-    GraphSizeNorm,
-    GroupNorm,
-    HeteroBatchNorm,
-    HeteroLayerNorm,
-    Identity,
-    InstanceNorm,
-    LayerNorm,
-    MeanSubtractionNorm,
-    MessageNorm,
-    NodeNorm,
-    PairNorm,
-    PowerNorm,
-    RMSNorm,
-    SuperNorm,
-    UnitedNorm,
-    make_norm,
-    recalibrate,
-)
-from graphnorms.segments import Segments
-from graphnorms.version import __version__
+if TYPE_CHECKING or not interrupts.IS_COMMAND:
+    from graphnorms.adjacency import Adjacency
+    from graphnorms.dropin import Replacement, batch, convert_sync, replace_norms, resolve_norm
+    from graphnorms.errors import BackendRefusedError, DatasetError, GraphnormsError, RunExistsError
+    from graphnorms.kernels import BackendStatus, Over, aggregate, backends, segment_normalize
+    from graphnorms.layers import (
+        CATALOG,
+        AdaNorm,
+        AdjaNorm,
+        BatchNorm,
+        ConditionalNorm,
+        ContraNorm,
+        CustomNorm,
+        DiffGroupNorm,
+        Granola,
+        GraphNorm,
+        GraphSizeNorm,
+        GroupNorm,
+        HeteroBatchNorm,
+        HeteroLayerNorm,
+        Identity,
+        InstanceNorm,
+        LayerNorm,
+        MeanSubtractionNorm,
+        MessageNorm,
+        NodeNorm,
+        PairNorm,
+        PowerNorm,
+        RMSNorm,
+        SuperNorm,
+        UnitedNorm,
+        make_norm,
+        recalibrate,
+    )
+    from graphnorms.segments import Segments
+    from graphnorms.version import __version__
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet, load_dataset
@@ -113,6 +115,9 @@ _LAB = {
 }
 
 
+_LAYERS = ("errors", "adjacency", "segments", "kernels", "layers", "dropin", "version")
+"""Modules that have the names that are not of the lab."""
+
 _PARTS = ("data", "lab", "models", "probes", "report", "studies", "testing", "training")
 """Packages that are loaded when somebody asks for them."""
 
@@ -121,11 +126,14 @@ def __getattr__(name: str) -> Any:
     import importlib
     import importlib.util
 
-    if name in _PARTS:
+    if name in _PARTS or name in _LAYERS:
         return importlib.import_module(f"graphnorms.{name}")
-    if name not in _LAB:
+    if name not in __all__:
         raise AttributeError(f"module 'graphnorms' has no attribute {name!r}")
-    for needed in ("numpy", "scipy", "sklearn", "loky", "jinja2", "bokeh", "matplotlib", "rich"):
+    if name not in _LAB:
+        parts = (importlib.import_module(f"graphnorms.{part}") for part in _LAYERS)
+        return next(getattr(part, name) for part in parts if hasattr(part, name))
+    for needed in ("numpy", "scipy", "sklearn", "jinja2", "bokeh", "matplotlib", "rich"):
         if importlib.util.find_spec(needed) is None:
             raise ImportError(
                 f"graphnorms.{name} belongs to the lab and needs {needed}: "

@@ -87,6 +87,28 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM raise when the block has ended, not inside it.
+
+    Blocking the signals is not enough: another thread can take them, and Python then interrupts
+    the main thread all the same.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    found = {number: signal.getsignal(number) for number in SIGNALS if in_main}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
+    held: list[int] = []
+    for number in handlers:
+        signal.signal(number, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if held:
+            handlers[signal.Signals(held[0])](held[0], None)
+
+
 class _Terminate:
     """Raises at the first signal only: `timeout` sends two, which would disturb the tidying up."""
 

@@ -12,10 +12,6 @@ from graphnorms.interrupts import INTERRUPTED, IS_COMMAND, TERMINATED, how_ended
 
 def main() -> int:
     """Run the command line and return its exit code, see `_main`."""
-    # The process that looks after the workers' semaphores would have the last word of a signal.
-    asked = os.environ.get("PYTHONWARNINGS")
-    quiet = "ignore:resource_tracker:UserWarning"
-    os.environ["PYTHONWARNINGS"] = f"{asked},{quiet}" if asked else quiet
     code = _main()
     if code in (INTERRUPTED, TERMINATED) and IS_COMMAND:
         # Where a signal met code that Python ran from text, a dataclass being made say, Python

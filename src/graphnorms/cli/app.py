@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import importlib
+from typing import Annotated, Any, Final
 
 import typer
 import typer.core
@@ -10,14 +11,25 @@ from rich.table import Table
 
 from graphnorms import interrupts
 from graphnorms.cli import completion
-from graphnorms.cli.bench import bench
-from graphnorms.cli.compare import compare
-from graphnorms.cli.data import data
-from graphnorms.cli.predict import predict
-from graphnorms.cli.report import report
-from graphnorms.cli.shelf import runs, show
-from graphnorms.cli.study import study
+from graphnorms.cli.norm_list import summaries
 from graphnorms.cli.terminal import terminal
+
+COMMANDS: Final = {
+    "compare": "Train a model with each normalization, all else equal, and judge the difference.",
+    "data": "Say what data hold and what they allow: twins, contradictions, what simple models "
+    "score.",
+    "runs": "List the comparisons in a folder, the latest first.",
+    "show": "Show the outcome of a comparison again, finished or not.",
+    "report": "Make the page of a comparison again, or one page over several, without training.",
+    "predict": "Predict with an exported model: a row for each graph, or node, of some data.",
+    "bench": "Measure the layers on this machine; numbers are checked first.",
+    "study": "Measure claims of the literature about normalization: one a command, or all.",
+}
+"""The commands with a module of their own, which is imported when they are invoked, and what
+`--help` says of them."""
+
+_MODULES: Final = {"runs": "shelf", "show": "shelf"}
+"""The modules that are not called as their command."""
 
 
 class Interrupted(Exception):
@@ -35,6 +47,10 @@ class _Commands(typer.core.TyperGroup):
         except KeyboardInterrupt as error:
             raise Interrupted from error
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name in COMMANDS else command, rest
+
 
 app = typer.Typer(
     cls=_Commands,
@@ -44,14 +60,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.command()(compare)
-app.command()(data)
-app.command()(runs)
-app.command()(show)
-app.command()(report)
-app.command()(predict)
-app.add_typer(bench, name="bench")
-app.add_typer(study, name="study")
+for _name, _help in COMMANDS.items():
+    app.command(_name, help=_help)(lambda: None)
+
+
+def load(name: str) -> Any:
+    """Import one of `COMMANDS`."""
+    module = importlib.import_module(f"graphnorms.cli.{_MODULES.get(name, name)}")
+    found = getattr(module, name)
+    if isinstance(found, typer.Typer):
+        command: Any = typer.main.get_group(found)
+    else:
+        alone = typer.Typer(add_completion=False)
+        alone.command(name)(found)
+        command = typer.main.get_command(alone)
+    command.name = name
+    return command
+
 
 INTRODUCTION = """\
 [bold]graphnorms[/] trains a graph neural network with each normalization on your graphs, side by \
@@ -113,17 +138,16 @@ def norms(
     ] = None,
 ) -> None:
     """List the normalizations, or show the page of one."""
-    from graphnorms.layers import CATALOG
-    from graphnorms.layers.factory import lookup, settings_of
-
     console = terminal(highlight=False)
     if name is None:
         table = _table("name", "statistics of")
-        for row in CATALOG.values():
-            table.add_row(row.name, row.summary)
+        for summary in summaries().items():
+            table.add_row(*summary)
         console.print(table)
         console.print("\ngraphnorms norms NAME: what one of them does, loses and takes.")
         return
+    from graphnorms.layers.factory import lookup, settings_of
+
     row = lookup(name)
     console.print(f"[bold]{row.title}[/]  [dim]{row.name}[/]")
     console.print(f"{row.formula}\n", markup=False)

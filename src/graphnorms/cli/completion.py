@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from graphnorms.lab.run import CONFIG, RUNS
+from graphnorms.cli.norm_list import summaries
 
 Complete = Callable[[str], list[str]]
 
@@ -20,19 +20,15 @@ def one_of(*words: str) -> Complete:
 
 def norms(incomplete: str) -> list[str]:
     """Offer normalizations, each once, for a list with commas in between."""
-    from graphnorms.layers import names
-
     before, comma, last = incomplete.rpartition(",")
     there = before.split(",")
-    rest = [name for name in names() if name not in there]
+    rest = [name for name in summaries() if name not in there]
     return [f"{before}{comma}{name}" for name in _beginning(last, rest)]
 
 
 def norm(incomplete: str) -> list[str]:
     """Offer one normalization."""
-    from graphnorms.layers import names
-
-    return _beginning(incomplete, names())
+    return _beginning(incomplete, summaries())
 
 
 def datasets(incomplete: str) -> list[str]:
@@ -44,6 +40,8 @@ def datasets(incomplete: str) -> list[str]:
 
 def runs(incomplete: str) -> list[str]:
     """Offer the runs in the folder of runs; the shell itself offers folders where none fits."""
+    from graphnorms.lab.run import CONFIG, RUNS
+
     if not RUNS.is_dir():
         return []
     return _beginning(incomplete, sorted(p.name for p in RUNS.iterdir() if (p / CONFIG).is_file()))

@@ -11,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -238,7 +237,7 @@ def _measure(
         try:
             # An engine asks of a config what `CaseConfig` has: a key, and its content.
             wanted = cast("list[TrialConfig]", missing)
-            with _quiet(), engine, closing(engine.run(wanted)) as ended:
+            with engine, closing(engine.run(wanted)) as ended:
                 for done, record in enumerate(ended, start=kept + 1):
                     _require_done(study, record)
                     journal.append(record)
@@ -253,14 +252,6 @@ def _measure(
             ) from None
         found = {record.key: record for record in journal}
     return [found[config.key] for config in configs]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep a warning of loky's back: libraries that a first case loads look like a leak to it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="A worker was restarted while some jobs")
-        yield
 
 
 def _configs(study: Study, settings: Settings) -> list[CaseConfig]:

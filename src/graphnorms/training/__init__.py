@@ -1,23 +1,30 @@
-"""One trial: its config, its loop, its record."""
+"""One trial: its config, its loop, its record.
 
-from graphnorms.training.config import (
-    TrainingDefaults,
-    TrialConfig,
-    content_hash,
-    training_defaults,
-)
-from graphnorms.training.metrics import (
-    DEFAULT_METRICS,
-    METRICS,
-    Metric,
-    metric_for,
-    metric_named,
-    score,
-)
-from graphnorms.training.pace import Pace, measure_pace
-from graphnorms.training.predictor import Predictor, load_model, save_checkpoint
-from graphnorms.training.record import Record
-from graphnorms.training.trial import run_trial, threads, train
+A module is loaded when one of its names is used: the list of runs reads records without torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphnorms.training.config import (
+        TrainingDefaults,
+        TrialConfig,
+        content_hash,
+        training_defaults,
+    )
+    from graphnorms.training.metrics import (
+        DEFAULT_METRICS,
+        METRICS,
+        Metric,
+        metric_for,
+        metric_named,
+        score,
+    )
+    from graphnorms.training.pace import Pace, measure_pace
+    from graphnorms.training.predictor import Predictor, load_model, save_checkpoint
+    from graphnorms.training.record import Record
+    from graphnorms.training.trial import run_trial, threads, train
 
 __all__ = [
     "DEFAULT_METRICS",
@@ -40,3 +47,16 @@ __all__ = [
     "train",
     "training_defaults",
 ]
+
+_MODULES = ("config", "record", "metrics", "pace", "predictor", "trial")
+"""Those that have these names, the ones without torch first."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in __all__:
+        for module in map(__getattr__, _MODULES):
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,13 +6,13 @@ import json
 import math
 import platform
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:  # a list of runs reads records, and needs no torch
+    from torch import Tensor, nn
 
-from graphnorms.training.config import TrialConfig
-from graphnorms.training.metrics import Metric
+    from graphnorms.training.config import TrialConfig
+    from graphnorms.training.metrics import Metric
 
 _HISTORY: Final = (
     "train_loss", "train_score", "validation_loss", "validation_score", "learning_rate",
@@ -204,6 +204,8 @@ class TrialLog:
 
 
 def _environment(config: TrialConfig) -> dict[str, Any]:
+    import torch
+
     device = torch.device(config.device)
     return {
         "python": platform.python_version(),

@@ -557,16 +557,6 @@ def test_without_a_library_of_the_lab_it_says_what_to_install(run, monkeypatch):
     assert "pip install 'graphnorms[lab]'" in err
 
 
-def test_help_loads_nothing_heavy():
-    script = (
-        "import sys; sys.argv = ['graphnorms', '--help']; from graphnorms.cli import main; main();"
-        "heavy = {'sklearn', 'scipy', 'bokeh', 'loky', 'jinja2', 'pandas'} & set(sys.modules);"
-        "sys.exit(f'loaded: {heavy}' if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
 def test_a_terminal_gets_colours_unless_no_color():
     def shown(**environment: str) -> str:
         done = subprocess.run(

@@ -7,8 +7,7 @@ from typing import Any
 from graphnorms.errors import unknown_name
 from graphnorms.lab.engines.attempt import OUT_OF_MEMORY, WORKER_DIED, Trial, is_settled
 from graphnorms.lab.engines.engine import Engine, OnProgress, Then, default_workers
-from graphnorms.lab.engines.inline import ThisProcess
-from graphnorms.lab.engines.local import WorkerProcesses
+from graphnorms.lab.engines.local import ThisProcess, WorkerProcesses
 
 ENGINES = ("local", "dask")
 
@@ -45,14 +44,13 @@ def make_engine(
         name: `"local"`: processes of this machine. `"dask"`: the workers of a dask scheduler.
         trial: The trial function.
         dataset: Its second argument; each process gets it once.
-        workers: Local processes; 0 runs trials in this one, which a debugger can follow. A
-            process that is killed, by a lack of memory say, then takes the run with it.
+        workers: Local processes; 0 runs trials in this one, which a debugger can follow. If it
+            is killed, for lack of memory say, the run ends.
         scheduler: Address of the dask scheduler, as `tcp://host:8786`.
         timeout: Seconds that a trial may take; one that takes longer is ended and has failed.
-            Where trials run in this process that is looked at after each epoch. None: as many as
-            it needs.
-        fresh: Whether every trial has a process of its own, as code needs that is not known to
-            leave nothing behind. Where trials run in this process they share it.
+            Trials in this process are checked after each epoch. None: no limit.
+        fresh: Whether every trial has a new process, as code needs that may leave something
+            behind. Trials in this process share it.
 
     Raises:
         ValueError: There is no such engine, or the scheduler is missing or not wanted.

@@ -1,188 +1,114 @@
-"""Trials in worker processes of this machine, with one thread each."""
+"""Engines of this machine: in worker processes, or in this process."""
 
 from __future__ import annotations
 
-import re
-import tempfile
-from collections.abc import Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from pathlib import Path
+import math
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
 
-from graphnorms.errors import GraphnormsError
-from graphnorms.lab.engines.attempt import (
-    NothingUnpackedError,
-    Retries,
-    StartError,
-    Trial,
-    pack,
-    timed_out,
-)
-from graphnorms.lab.engines.engine import TICK, Engine, OnProgress, Queue, Then
-from graphnorms.lab.engines.worker import Worker, interrupts_held_back
+from graphnorms.interrupts import held_back
+from graphnorms.lab.engines.attempt import NotTheTrialError, Trial, attempt, pack, timed_out
+from graphnorms.lab.engines.engine import Engine
+from graphnorms.lab.engines.process import Process
 
 if TYPE_CHECKING:
     from graphnorms.training import Record, TrialConfig
 
-_FAILED_STARTS_ALLOWED = 3
-
 
 class WorkerProcesses(Engine):
-    """Run trials in worker processes, in parallel if there are several.
+    """Run trials in worker processes with one thread each, `workers` at a time."""
 
-    Every worker is a loky pool of its own with one process. When a process dies, it is then known
-    which trial it had and no other trial is disturbed; in one shared pool a single death fails
-    everything that is running. A trial whose process died is run once more; so is one whose record
-    got lost on its way, and if that happens again and again the run ends. A process starts with the
-    first trial that needs it.
-
-    Args:
-        trial: The trial function.
-        dataset: Its second argument; sent to each process once.
-        workers: The number of processes.
-        timeout: Seconds that a trial may take, see `make_engine`.
-        fresh: Whether every trial has a process of its own.
-    """
-
-    def __init__(
-        self,
-        trial: Trial,
-        dataset: Any,
-        workers: int,
-        *,
-        timeout: float | None = None,
-        fresh: bool = False,
-    ) -> None:
-        self._trial = trial
-        self._dataset = dataset
+    def __init__(self, trial: Trial, dataset: Any, workers: int, **options: Any) -> None:
+        super().__init__(trial, dataset, **options)
         self._number = workers
-        self._timeout = timeout
-        self._fresh = fresh
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._workers: list[Worker] = []
+        self._processes: list[Process] = []
 
     @property
     def workers(self) -> int:
         """See `Engine.workers`."""
         return self._number
 
-    def run(
-        self,
-        configs: Iterable[TrialConfig],
-        on_progress: OnProgress | None = None,
-        then: Then | None = None,
-    ) -> Generator[Record, None, None]:
-        """See `Engine.run`.
-
-        Raises:
-            GraphnormsError: Worker processes cannot be started.
-        """
-        waiting = Queue(configs)
-        if not waiting:
-            return
-        idle = self._open()
-        running: dict[Future[Record], tuple[TrialConfig, Worker]] = {}
-        deaths = _Deaths()
-
-        def start() -> None:
-            while idle and waiting:
-                config, worker = waiting.next(), idle.pop()
-                running[worker.start(config)] = (config, worker)
-
-        try:
-            while waiting or running:
-                start()
-                ended, _ = wait(running, timeout=TICK, return_when=FIRST_COMPLETED)
-                late = [future for future in running if self._is_late(*running[future])]
-                for future in {*ended, *late}:
-                    config, worker = running.pop(future)
-                    idle.append(worker)
-                    if future in ended:
-                        record = deaths.record_or_none(future, config, worker)
-                    else:
-                        record = timed_out(config, self._timeout or 0)
-                    if self._fresh or future not in ended:
-                        worker.kill()
-                    if record is None:
-                        waiting.again(config)
-                        continue
-                    start()  # no process waits for what is now done with the record
-                    yield record
-                    if then is not None:
-                        waiting.put_first(then(record))
-                if on_progress is not None:
-                    on_progress({c.key: w.epochs(c) for c, w in running.values()})
-        finally:
-            with interrupts_held_back():
-                for worker in self._workers:
-                    if worker not in idle:
-                        worker.kill()
+    def _present(self) -> Collection[Process]:
+        if not self._processes:
+            options = pack(self._trial, self._dataset), self._timeout, self._fresh
+            self._processes = [Process(*options) for _ in range(self._number)]
+        return self._processes
 
     def close(self) -> None:
         """See `Engine.close`."""
-        with interrupts_held_back():
-            for worker in self._workers:
-                worker.kill()
-            self._workers = []
-            if self._folder is not None:
-                self._folder.cleanup()
-                self._folder = None
-
-    def _is_late(self, config: TrialConfig, worker: Worker) -> bool:
-        return self._timeout is not None and worker.seconds(config) > self._timeout
-
-    def _open(self) -> list[Worker]:
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(
-                prefix="graphnorms-", ignore_cleanup_errors=True
-            )
-            packed, folder = pack(self._trial, self._dataset), Path(self._folder.name)
-            self._workers = [Worker(packed, folder) for _ in range(self._number)]
-        return list(self._workers)
+        with held_back():
+            for process in self._processes:
+                process.kill()
+            self._processes = []
+            super().close()
 
 
-class _Deaths:
-    """What has died so far, and what follows from it."""
+class ThisProcess(Engine):
+    """Run trials one after the other in this process, with one thread as a worker has.
 
-    def __init__(self) -> None:
-        self._retries = Retries()
-        self._at_start = 0  # in a row
+    A trial that is killed takes this process with it. What modules keep, such as attributes of the
+    user's classes, goes from one trial to the next. The time limit is checked after each epoch.
+    """
 
-    def record_or_none(
-        self, future: Future[Record], config: TrialConfig, worker: Worker
-    ) -> Record | None:
-        """Return the record of a trial that ended, or None when it is to be run once more."""
-        from loky.process_executor import TerminatedWorkerError
+    name = "this process"
+    _in_this_thread = True
 
-        try:
-            record = future.result()
-            self._at_start = 0
-            return record
-        except StartError as error:
-            raise GraphnormsError(f"workers cannot start: {error}") from None
-        except NothingUnpackedError:
-            worker.kill()
-            return None
-        except TerminatedWorkerError as error:
-            begun = worker.begun(config)
-            worker.kill()  # makes room for the next process
-            if not begun:
-                self._at_start += 1
-                if self._at_start > _FAILED_STARTS_ALLOWED:
-                    raise GraphnormsError(
-                        f"worker processes die while they start ({_exit_code(error)})"
-                    ) from None
-                return None
-            self._at_start = 0
-            return self._retries.died(config, _exit_code(error))
-        except Exception as error:  # of whatever carries the record, not of the trial
-            worker.kill()
-            self._retries.lost(config, error)
-            return None
+    @property
+    def workers(self) -> int:
+        """See `Engine.workers`."""
+        return 1
+
+    def _present(self) -> Collection[ThisProcess]:
+        return (self,)
+
+    def _make_executor(self) -> Executor:
+        return _AtOnce()
+
+    def run_trial(self, config: TrialConfig, tell: Callable[[int], None]) -> Record:
+        """See `Worker.run_trial`; what `tell` raises, and a real Ctrl-C, is raised again here."""
+        from graphnorms.training import threads
+        from graphnorms.user_code import interrupts
+
+        timeout = math.inf if self._timeout is None else self._timeout
+        deadline = time.monotonic() + timeout
+        epochs = 0
+        error: BaseException | None = None
+
+        def on_epoch() -> None:
+            nonlocal epochs, error
+            epochs += 1
+            if time.monotonic() > deadline:
+                raise _OverTimeError
+            try:
+                tell(epochs)
+            except BaseException as of_display:
+                error = of_display
+                raise
+
+        with threads(1), interrupts() as pressed:
+            try:
+                record = attempt(self._trial, config, self._dataset, on_epoch)
+            except _OverTimeError:
+                record = timed_out(config, timeout)
+        error = error or pressed()
+        if error is not None:
+            raise error
+        return record
+
+    def kill(self) -> None:
+        """See `Worker.kill`; nothing runs when this can be called."""
 
 
-def _exit_code(error: BaseException) -> str:
-    """Take from loky's message how the process ended, e.g. `SIGKILL(-9)`."""
-    found = re.search(r"\{(.+?)\}", str(error))
-    code = found.group(1) if found else "exit code unknown"
-    return f"{code}, out of memory?" if "SIGKILL" in code else code
+class _OverTimeError(NotTheTrialError):
+    """The trial has had its time."""
+
+
+class _AtOnce(Executor):
+    """Calls a function when it is submitted; what the function raises is raised there."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **options))
+        return future
