@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphnorms.segments import INTEGERS, check_offsets, offsets_in
+from graphnorms.index_checks import INTEGERS, check_offsets
+from graphnorms.offsets import offsets_in
 from graphnorms.tracing import assert_async, is_traced, is_watched
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import operator
 import sys
 import weakref
 from collections.abc import Callable
@@ -14,12 +13,15 @@ import torch
 from torch import Tensor
 
 from graphnorms import tracing
+from graphnorms.index_checks import (
+    check_ids,
+    check_integer_vector,
+    check_mask,
+    check_offsets,
+    check_size,
+)
+from graphnorms.offsets import offsets_and_order, offsets_of, runs_without_search
 from graphnorms.tracing import is_batched, is_traced, may_keep
-
-INTEGERS: Final = (
-    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32,
-    torch.uint64,
-)  # fmt: skip
 
 
 class Segments:
@@ -40,8 +42,18 @@ class Segments:
         longest: Rows of the longest segment where the host knows it, else `None`.
     """
 
-    __slots__ = ("__weakref__", "_counts", "_index", "_last_mask", "longest", "masked", "num_rows",
-                 "num_segments", "order", "ptr")  # fmt: skip
+    __slots__ = (
+        "__weakref__",
+        "_counts",
+        "_index",
+        "_last_mask",
+        "longest",
+        "masked",
+        "num_rows",
+        "num_segments",
+        "order",
+        "ptr",
+    )
 
     def __init__(
         self,
@@ -137,14 +149,14 @@ class Segments:
                 `num_segments`.
         """
         check_integer_vector(names[0], batch)
-        num_segments = _check_size(names[1], num_segments)
+        num_segments = check_size(names[1], num_segments)
         if is_traced() or is_batched(batch):
             return _from_batch_without_reading(cls, batch, num_segments, bool(sorted), names)
         index = batch.to(torch.int64)
         if num_segments is None:
             num_segments = int(index.max()) + 1 if index.shape[0] else 0
         if batch.is_cpu or validate:
-            _check_ids(index, num_segments, names)
+            check_ids(index, num_segments, names)
         if not batch.is_cpu:
             return _from_batch_without_reading(cls, index, num_segments, bool(sorted), names)
         if sorted is None:
@@ -180,7 +192,7 @@ class Segments:
             if snapshot.matches(mask):
                 return kept
         index = self.index.masked_fill(~mask, self.num_segments)
-        ptr, order = _offsets_and_order(index, self.num_segments)
+        ptr, order = offsets_and_order(index, self.num_segments)
         segments = Segments(ptr, order, self.num_rows, index=index, masked=True)
         if keeps:
             self._last_mask = (Snapshot(mask), segments)
@@ -293,48 +305,12 @@ def _from_batch_without_reading(
         # A number that is known when the graph runs. One id more: no rows have no largest.
         num_segments = torch.nn.functional.pad(index, (0, 1), value=-1).amax().item() + 1
         torch._check(num_segments >= 0)
-    ptr, order = _offsets_and_order(index, num_segments, is_sorted)
-    if _must_be_simple(batch):
+    ptr, order = offsets_and_order(index, num_segments, is_sorted)
+    if runs_without_search(batch):
         return cls(ptr, order, batch.shape[0], index=index)
     in_range = ((index >= 0) & (index < num_segments)).all()
     tracing.assert_async(in_range, f"{vector} has an id outside 0 … {size} - 1")
     return cls(ptr, order, batch.shape[0], index=index)
-
-
-def offsets_of(counts: Tensor) -> Tensor:
-    """Where segments of so many rows begin, and the last one ends."""
-    ptr = counts.new_zeros(counts.shape[0] + 1)
-    torch.cumsum(counts, 0, out=ptr[1:])
-    return ptr
-
-
-def offsets_in(ids: Tensor, num_segments: int) -> Tensor:
-    """Where each segment begins in ascending ids, and the last one ends, `(segments + 1,)`."""
-    # Unlike bincount, searchsorted reads nothing back from a GPU.
-    return torch.searchsorted(ids.contiguous(), torch.arange(num_segments + 1, device=ids.device))
-
-
-def _offsets_and_order(
-    index: Tensor, num_segments: int, is_sorted: bool = False
-) -> tuple[Tensor, Tensor | None]:
-    """Where the segments begin, and the rows by segment (`None` if they stand so already)."""
-    if _must_be_simple(index):
-        bounds = torch.arange(num_segments + 1, device=index.device)
-        return (index.unsqueeze(1) < bounds).sum(0), torch.sort(index)[1]
-    if is_sorted:
-        return offsets_in(index, num_segments), None
-    ordered, order = torch.sort(index, stable=True)
-    return offsets_in(ordered, num_segments), order
-
-
-def _must_be_simple(batch: Tensor) -> bool:
-    """Whether ONNX or vmap, which have neither a stable sort nor a binary search, take part.
-
-    The order then need not be stable: plain torch runs, and asks only for a row of each segment.
-    """
-    if torch.compiler.is_compiling():
-        return torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export()
-    return is_batched(batch)
 
 
 def as_segments(
@@ -380,7 +356,7 @@ def as_segments(
         )
     else:
         if num_segments is not None and type(num_segments) is not int:
-            num_segments = _check_size(names[1], num_segments)
+            num_segments = check_size(names[1], num_segments)
         # Nothing is looked up where this is run again when the vector holds another batch.
         replayed = (
             torch.compiler.is_compiling()
@@ -405,11 +381,11 @@ def as_segments(
 
 
 class Snapshot:
-    """A vector as it was when something was derived from it.
+    """A vector at the time when something was derived from it.
 
-    Known again by its identity, its version counter and, on the CPU, its content: the counter
-    misses what is written through `.data` or through memory that is shared with NumPy. On a GPU,
-    where a comparison would wait for the device, the counter decides alone.
+    A vector matches by its identity, its version counter and, on the CPU, its content: the counter
+    misses writes through `.data` and through memory shared with NumPy. On a GPU comparing the
+    content would synchronize, so only the counter is compared.
     """
 
     __slots__ = ("address", "content", "size", "vector", "version")
@@ -425,14 +401,14 @@ class Snapshot:
         self.address = self.content.data_ptr() if self.content is not None and comparable else 0
 
     def matches(self, vector: Tensor) -> bool:
-        """Whether a vector is this one and has not changed."""
+        """Whether `vector` is the same object with the same content."""
         if self.version != tracing.version_of(vector) or self.vector() is not vector:
             return False
         if self.content is None:
             return True
         if self.address and _memcmp is not None and vector.nbytes == self.size:
-            # A twentieth of the time of `torch.equal`. Freed memory has no address: what is
-            # derived anew then says so.
+            # A twentieth of the time of `torch.equal`. Freed memory has the address 0: deriving
+            # anew then raises the error.
             first = vector.data_ptr()
             return first != 0 and _memcmp(first, self.address, self.size) == 0
         return torch.equal(vector, self.content)
@@ -471,69 +447,3 @@ def _keep(vector: Tensor, num_segments: int | None, segments: Segments) -> None:
             del entries[key]
 
     entries[key] = (Snapshot(vector, forget), segments)
-
-
-def described(value: object) -> str:
-    """Say what was given where a tensor of some shape and dtype was expected."""
-    if isinstance(value, Tensor):
-        return f"{tuple(value.shape)} of {value.dtype}"
-    return f"a {type(value).__name__}"
-
-
-def check_integer_vector(name: str, vector: Tensor) -> None:
-    """Refuse what is not a vector of integers."""
-    if not isinstance(vector, Tensor) or vector.dim() != 1 or vector.dtype not in INTEGERS:
-        raise ValueError(f"{name} is {described(vector)}, expected a vector of integers")
-
-
-def _check_size(name: str, size: Any) -> Any:
-    """Return a number of segments as an int, `None` as it is, and refuse anything else."""
-    if size is None or type(size) is int or isinstance(size, torch.SymInt):
-        return size
-    try:
-        number: int = operator.index(size)
-    except TypeError:
-        number = -1
-    if isinstance(size, bool) or number < 0:
-        raise ValueError(f"{name} is {size!r}, expected the number of graphs as an integer")
-    return number
-
-
-def _check_ids(index: Tensor, num_segments: int, names: tuple[str, str]) -> None:
-    """Refuse ids outside the range, which reads the device."""
-    vector, size = names
-    if num_segments < 0:
-        raise ValueError(f"{size} is {num_segments}, expected no negative number")
-    if not index.shape[0]:
-        return
-    low, high = (int(value) for value in torch.aminmax(index))
-    if low < 0:
-        raise ValueError(f"{vector} has the negative id {low}, expected ids from 0")
-    if high >= num_segments:
-        raise ValueError(f"{vector} has the id {high}, but {size} is {num_segments}")
-
-
-def check_offsets(ptr: Tensor, num_rows: int | None, name: str = "ptr", of: str = "rows") -> None:
-    """Refuse offsets that do not ascend from 0 to `num_rows`, which reads the device."""
-    if int(ptr[0]) != 0:
-        raise ValueError(f"{name} begins with {int(ptr[0])}, expected 0")
-    falls = (ptr.diff() < 0).nonzero()  # (falls, 1)
-    if falls.shape[0]:
-        at = int(falls[0, 0])
-        raise ValueError(
-            f"{name} does not ascend: {int(ptr[at])} is followed by {int(ptr[at + 1])} "
-            f"at position {at + 1}"
-        )
-    if num_rows is not None and int(ptr[-1]) != num_rows:
-        raise ValueError(f"{name} ends with {int(ptr[-1])}, expected the number of {of} {num_rows}")
-
-
-def check_mask(mask: Tensor, rows: int, device: torch.device) -> None:
-    """Refuse a mask that is not one bool per row, on the device of the rows."""
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (rows,):
-        raise ValueError(
-            f"mask is {described(mask)}, expected one bool per row, ({rows},): True for the rows "
-            "that count"
-        )
-    if mask.device != device:
-        raise ValueError(f"mask is on {mask.device}, but the rows are on {device}")

@@ -13,7 +13,7 @@ from graphnorms.cli.completion import one_of
 from graphnorms.cli.terminal import terminal
 from graphnorms.lab.budgets import BUDGETS
 from graphnorms.lab.choices import DEFAULT_NORMS
-from graphnorms.models.config import MODELS, PRESETS
+from graphnorms.models.model_config import MODELS, PRESETS
 
 _OF_PRESET, _OF_BUDGET = "the preset's", "the budget's"
 

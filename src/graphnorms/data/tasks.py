@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphnorms.data.feature_columns import as_float32
-from graphnorms.data.words import as_name
+from graphnorms.data.text_format import as_name
 from graphnorms.errors import DatasetError, unknown_name
 
 KINDS: Final = ("classification", "binary", "regression")

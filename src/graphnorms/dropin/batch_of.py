@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.segments import Segments, described
+from graphnorms.index_checks import described
+from graphnorms.segments import Segments
 from graphnorms.tracing import is_traced
 
 Graphs = Tensor | Segments | Mapping[Any, Any]

@@ -14,7 +14,7 @@ from graphnorms.dropin.batch_of import (
     Frame,
     current,
 )
-from graphnorms.dropin.norms import KnownNorm
+from graphnorms.dropin.known_norms import KnownNorm
 from graphnorms.dropin.watch import Watch
 from graphnorms.segments import Segments
 

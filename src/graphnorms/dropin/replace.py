@@ -14,8 +14,7 @@ import torch
 from torch import nn
 
 from graphnorms.dropin.call_once import NormCall, call_once
-from graphnorms.dropin.norm_hook import NormHook
-from graphnorms.dropin.norms import (
+from graphnorms.dropin.known_norms import (
     KnownNorm,
     Path,
     is_of_images,
@@ -24,6 +23,7 @@ from graphnorms.dropin.norms import (
     same,
     takes_channels,
 )
+from graphnorms.dropin.norm_hook import NormHook
 from graphnorms.dropin.result import Replacement
 from graphnorms.dropin.watch import Detach, watch_model
 from graphnorms.kernels.ranks import Group, as_ranks

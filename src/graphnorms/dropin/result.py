@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from graphnorms.dropin.carry_over import carry_over, owners_in
+from graphnorms.dropin.known_norms import KnownNorm, Place, find_norms, recognize
 from graphnorms.dropin.norm_hook import NormHook, withdraw
-from graphnorms.dropin.norms import KnownNorm, Place, find_norms, recognize
+from graphnorms.dropin.transfer import owners_in, transfer
 from graphnorms.dropin.watch import Detach
 
 
@@ -96,7 +96,7 @@ class Replacement:
         for norm in self.norms:
             new, note = decide(norm), "everything: it is the same norm"
             if isinstance(new, nn.Module) and new is not norm.module:
-                note = carry_over(norm, new.train(norm.module.training), self._owners, keep)
+                note = transfer(norm, new.train(norm.module.training), self._owners, keep)
             decided.append((norm, new, note))
         for norm, new, note in decided:
             if isinstance(new, str):

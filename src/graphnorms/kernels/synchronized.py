@@ -20,14 +20,14 @@ from torch import Tensor
 from graphnorms.kernels import reference
 from graphnorms.kernels.derivatives import ACTIVATION_DERIVATIVES
 from graphnorms.kernels.dropout import drop
-from graphnorms.kernels.merging import (
+from graphnorms.kernels.point import Call, Over, Parameters, Point, accumulation_dtype
+from graphnorms.kernels.rank_statistics import (
     Merged,
     measure,
     merge,
     refuse,
     refuse_second_derivative,
 )
-from graphnorms.kernels.point import Call, Over, Parameters, Point, accumulation_dtype
 from graphnorms.kernels.ranks import Ranks
 from graphnorms.kernels.tensor_checks import check_memory
 from graphnorms.tracing import outside_graphs

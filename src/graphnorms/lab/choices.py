@@ -19,7 +19,7 @@ from graphnorms.lab.protocol import (
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
-    from graphnorms.layers.own import OwnNorm
+    from graphnorms.layers.own_norm import OwnNorm
     from graphnorms.models import ModelFactory
 
 DEFAULT_NORMS = ("none", "batch", "layer", "instance", "graph")
@@ -200,7 +200,7 @@ def chosen_norms(choices: Choices) -> list[str | OwnNorm]:
         ValueError: One is not known or not found, or two have the same name.
     """
     from graphnorms.layers.factory import lookup
-    from graphnorms.layers.own import OwnNorm, is_own
+    from graphnorms.layers.own_norm import OwnNorm, is_own
     from graphnorms.layers.spec import split_specs
 
     given = DEFAULT_NORMS if choices.norms is None else choices.norms

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
-from graphnorms.models.config import MODELS
+from graphnorms.models.model_config import MODELS
 
 Name: TypeAlias = Callable[[str], str]
 """What a norm is called in text, given its catalogue name."""

@@ -17,7 +17,7 @@ from graphnorms.lab.trivial import Trivial, trivial_scores
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet, Split, SplitConfig
-    from graphnorms.layers.own import OwnNorm
+    from graphnorms.layers.own_norm import OwnNorm
     from graphnorms.models import ModelFactory
     from graphnorms.training import Record, TrialConfig
 
@@ -280,7 +280,7 @@ def require_possible(plan: Plan) -> None:
     """
     from graphnorms.data import split_items
     from graphnorms.models import ModelConfig
-    from graphnorms.training.items import require_several
+    from graphnorms.training.minibatches import require_several
     from graphnorms.training.trial_model import build_model
 
     settings, graphs = plan.settings, plan.dataset

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels import aggregate
-from graphnorms.models.placement import GraphContext, NormFactory
+from graphnorms.models.norm_slot import GraphContext, NormFactory
 
 
 class GlorotLinear(nn.Linear):

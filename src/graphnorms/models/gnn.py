@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.layers.factory import needs_of
-from graphnorms.layers.own import OwnNorm
+from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.layers.super_norm import subgraph_factors
-from graphnorms.models.config import ModelConfig
 from graphnorms.models.convolutions import GCNConv, GINConv, GINEConv
 from graphnorms.models.initialize import initialize
-from graphnorms.models.placement import GraphContext, NormSlot, check_sizes
+from graphnorms.models.model_config import ModelConfig
+from graphnorms.models.norm_slot import GraphContext, NormSlot, check_sizes
 from graphnorms.models.readout import readout
 from graphnorms.segments import Segments
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from graphnorms.models.initialize import initialize
-from graphnorms.models.placement import PlacedNorm, check_sizes, plain_norm
+from graphnorms.models.norm_slot import PlacedNorm, check_sizes, plain_norm
 
 
 class DenseLayer(nn.Module):

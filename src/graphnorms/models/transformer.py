@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
-from graphnorms.models.config import HEADS, READOUTS
 from graphnorms.models.initialize import initialize
-from graphnorms.models.placement import check_sizes, make_activation, plain_norm
+from graphnorms.models.model_config import HEADS, READOUTS
+from graphnorms.models.norm_slot import check_sizes, make_activation, plain_norm
 from graphnorms.models.readout import readout
 from graphnorms.segments import Segments
 

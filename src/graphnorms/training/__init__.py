@@ -1,11 +1,5 @@
 """One trial: its config, its loop, its record."""
 
-from graphnorms.training.config import (
-    TrainingDefaults,
-    TrialConfig,
-    content_hash,
-    training_defaults,
-)
 from graphnorms.training.metrics import (
     DEFAULT_METRICS,
     METRICS,
@@ -18,6 +12,12 @@ from graphnorms.training.pace import Pace, measure_pace
 from graphnorms.training.predictor import Predictor, load_model, save_checkpoint
 from graphnorms.training.record import Record
 from graphnorms.training.trial import run_trial, threads, train
+from graphnorms.training.trial_config import (
+    TrainingDefaults,
+    TrialConfig,
+    content_hash,
+    training_defaults,
+)
 
 __all__ = [
     "DEFAULT_METRICS",

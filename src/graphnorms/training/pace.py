@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from graphnorms.data import GraphSet
 from graphnorms.process_state import known_state
-from graphnorms.training.config import TrialConfig
 from graphnorms.training.trial import Training
+from graphnorms.training.trial_config import TrialConfig
 from graphnorms.training.trial_model import Factory, Norms
 
 

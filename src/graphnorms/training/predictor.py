@@ -19,11 +19,11 @@ from graphnorms.data.onehot import OneHot
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
 from graphnorms.kernels.point import widest_float
-from graphnorms.layers.own import OwnNorm
+from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.models.own import ModelFactory
 from graphnorms.segments import Segments, as_segments
-from graphnorms.training.config import TrialConfig
 from graphnorms.training.objective import Objective
+from graphnorms.training.trial_config import TrialConfig
 from graphnorms.training.trial_model import Factory, Model, build_for, is_own
 
 _FORMAT: Final = 2

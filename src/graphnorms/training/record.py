@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from graphnorms.training.config import TrialConfig
 from graphnorms.training.metrics import Metric
+from graphnorms.training.trial_config import TrialConfig
 
 _HISTORY: Final = (
     "train_loss", "train_score", "validation_loss", "validation_score", "learning_rate",

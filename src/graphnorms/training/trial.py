@@ -15,12 +15,18 @@ from graphnorms.data.feature_columns import Encoding
 from graphnorms.layers.factory import needs_of
 from graphnorms.models.initialize import derive_seed, seed_draws
 from graphnorms.process_state import known_state
-from graphnorms.training.config import TrialConfig
-from graphnorms.training.items import Items, Minibatch, batch_sizes, factors_of, require_several
 from graphnorms.training.metrics import metric_for
+from graphnorms.training.minibatches import (
+    Items,
+    Minibatch,
+    batch_sizes,
+    factors_of,
+    require_several,
+)
 from graphnorms.training.objective import Objective
 from graphnorms.training.predictor import Predictor, apply
 from graphnorms.training.record import Judged, Record, TrialLog
+from graphnorms.training.trial_config import TrialConfig
 from graphnorms.training.trial_model import (
     Factory,
     Model,

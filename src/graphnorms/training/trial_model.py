@@ -7,12 +7,12 @@ from typing import Any
 
 from graphnorms.data import GraphSet, Task
 from graphnorms.layers.factory import lookup
-from graphnorms.layers.own import OwnNorm
+from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.layers.power_norm import PowerNorm
 from graphnorms.layers.spec import format_spec, parse_spec
 from graphnorms.models import GNN, ModelConfig
 from graphnorms.models.own import OwnModel, OwnModelConfig, build_own
-from graphnorms.training.config import TrialConfig
+from graphnorms.training.trial_config import TrialConfig
 
 Model = GNN | OwnModel
 

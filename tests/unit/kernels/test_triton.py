@@ -26,7 +26,7 @@ from graphnorms.kernels.triton import aggregate as triton_aggregate
 from graphnorms.kernels.triton import loading, tiles
 from graphnorms.kernels.triton import normalize as triton
 from graphnorms.segments import Segments
-from graphnorms.testing import awkward_cases, backends, check_backend
+from graphnorms.testing import awkward_cases, backend_checks, check_backend
 from tests.conftest import BACKENDS
 from tests.operands import (
     call_of,
@@ -58,9 +58,9 @@ def test_the_equation(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> No
     names = SOME if dtype is torch.float32 else EVERY_DTYPE
     cases = [case for case in awkward_cases(dtype) if case.name in names]
     assert len(cases) == len(names)
-    monkeypatch.setattr(backends, "awkward_cases", lambda dtype: cases)
+    monkeypatch.setattr(backend_checks, "awkward_cases", lambda dtype: cases)
     violations = list(
-        backends._equation(partial(segment_normalize, backend="triton"), dtype, "cpu")
+        backend_checks._equation(partial(segment_normalize, backend="triton"), dtype, "cpu")
     )
     assert not violations, "\n".join(violations)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import graphnorms
-from graphnorms.layers.own import OwnNorm, is_own
+from graphnorms.layers.own_norm import OwnNorm, is_own
 from graphnorms.models import GraphContext, NormSlot
 from graphnorms.segments import Segments
 

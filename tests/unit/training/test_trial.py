@@ -16,7 +16,7 @@ from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models import GNN, ModelConfig, derive_seed
 from graphnorms.models.own import OwnModelConfig
 from graphnorms.training import TrialConfig, run_trial, train
-from graphnorms.training.items import Items, batch_sizes
+from graphnorms.training.minibatches import Items, batch_sizes
 from graphnorms.training.objective import Objective
 from graphnorms.training.record import Judged
 from graphnorms.training.trial import Training

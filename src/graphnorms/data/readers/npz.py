@@ -20,7 +20,7 @@ from graphnorms.data.readers.npz_arrays import Arrays
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading, ReadOptions
 from graphnorms.data.tasks import KINDS, LEVELS, TaskKind
-from graphnorms.data.words import some
+from graphnorms.data.text_format import some
 from graphnorms.files import replacing
 
 

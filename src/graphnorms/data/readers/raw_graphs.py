@@ -30,7 +30,7 @@ from graphnorms.data.onehot import OneHot
 from graphnorms.data.readers.read_options import Reading
 from graphnorms.data.scaffolds import ScaffoldSplit
 from graphnorms.data.tasks import ClassOrder, Task, make_targets
-from graphnorms.data.words import count, some
+from graphnorms.data.text_format import count, some
 from graphnorms.errors import DatasetError
 
 _BITS = 32  # of a key, see `_keys`

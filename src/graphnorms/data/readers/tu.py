@@ -16,7 +16,7 @@ from graphnorms.data.readers.number_text import NumberFile, read_numbers
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading, ReadOptions
 from graphnorms.data.tasks import TaskKind
-from graphnorms.data.words import count
+from graphnorms.data.text_format import count
 from graphnorms.errors import DatasetError
 
 _NAMES = (

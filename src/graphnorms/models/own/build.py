@@ -12,10 +12,10 @@ from torch.nn.parameter import UninitializedParameter
 from graphnorms.adjacency import Adjacency
 from graphnorms.dropin import replace_norms
 from graphnorms.dropin.batch_of import current
-from graphnorms.dropin.norms import recognize
+from graphnorms.dropin.known_norms import recognize
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.factory import make_norm, needs_of
-from graphnorms.layers.own import OwnLayer, OwnNorm
+from graphnorms.layers.own_norm import OwnLayer, OwnNorm
 from graphnorms.models.initialize import derive_seed, initialize
 from graphnorms.models.own.model import NORM_ARGUMENTS, OwnModel, OwnModelConfig
 from graphnorms.segments import Segments

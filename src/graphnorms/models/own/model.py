@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from graphnorms.adjacency import Adjacency
 from graphnorms.dropin import batch
 from graphnorms.errors import unknown_name
-from graphnorms.models.config import HEADS, ModelConfig
+from graphnorms.models.model_config import HEADS, ModelConfig
 from graphnorms.segments import Segments
 from graphnorms.user_code import find, is_spec, source_hash
 

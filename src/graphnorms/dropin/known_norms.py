@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.factory import make_norm, settings_of
-from graphnorms.layers.own import OwnLayer
+from graphnorms.layers.own_norm import OwnLayer
 from graphnorms.layers.spec import parse_spec
 
 _TORCH: Final[Mapping[type[nn.Module], str]] = MappingProxyType({

@@ -25,7 +25,7 @@ class TrialConfig:
             `graphnorms.models.ModelConfig`), as a plain dict; of a model of the user's own the name
             of its factory and the hash of its source, see `graphnorms.models.OwnModelConfig`.
         norm: The normalization as text: its catalogue name, arguments behind a colon; or the name
-            of one of the user's own, see `graphnorms.layers.own.OwnNorm`.
+            of one of the user's own, see `graphnorms.layers.own_norm.OwnNorm`.
         split: Which items are trained on, which choose and which test, see
             `graphnorms.data.SplitConfig`; as a plain dict.
         stage: `"select"`: one learning rate is tried on validation data; `"final"`: the chosen

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from graphnorms.errors import unknown_name
 from graphnorms.layers.factory import lookup
-from graphnorms.layers.own import OwnNorm
+from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.layers.spec import parse_spec
-from graphnorms.models.placement import check_sizes, order_of
+from graphnorms.models.norm_slot import check_sizes, order_of
 
 MODELS: Final = ("gin", "gcn", "gine")
 READOUTS: Final = ("sum", "mean", "max")

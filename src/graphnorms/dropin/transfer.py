@@ -9,8 +9,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from graphnorms.dropin.known_norms import KnownNorm, has_parameter, holder_of, recognize, same
 from graphnorms.dropin.norm_hook import NormHook
-from graphnorms.dropin.norms import KnownNorm, has_parameter, holder_of, recognize, same
 
 _AFFINE: Final = frozenset({
     "batch", "layer", "layer-graph", "instance", "graph", "rms", "group", "group-graph", "power",
@@ -44,7 +44,7 @@ def owners_in(model: nn.Module) -> Owners:
     return owners
 
 
-def carry_over(old: KnownNorm, new: nn.Module, owners: Owners, keep: bool = True) -> str:
+def transfer(old: KnownNorm, new: nn.Module, owners: Owners, keep: bool = True) -> str:
     """Carry over what means the same, and say in words what was carried over and what was not.
 
     Between norms of one kind these are all parameters and statistics, between others weight and

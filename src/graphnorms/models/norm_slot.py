@@ -13,7 +13,7 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
 from graphnorms.layers import ContraNorm, GraphSizeNorm
 from graphnorms.layers.factory import lookup, make_norm, needs_of
-from graphnorms.layers.own import OwnNorm
+from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.segments import Segments
 
 NORM_PLACES: Final = ("before-activation", "after-activation")
