@@ -1,7 +1,7 @@
 """graphnorms: normalization for graph neural networks.
 
 Layers that drop into PyTorch Geometric models, and a lab that compares them on your graphs.
-Importing the package imports torch and nothing heavier; the lab is loaded at first use.
+Importing the package imports torch but nothing heavier; the lab is loaded at first use.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -113,7 +113,7 @@ _LAB = {
 
 
 _PARTS = ("data", "lab", "models", "probes", "report", "studies", "testing", "training")
-"""Packages that are loaded when somebody asks for them."""
+"""Packages that are loaded at first access."""
 
 
 def __getattr__(name: str) -> Any:

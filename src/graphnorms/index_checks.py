@@ -21,20 +21,20 @@ INTEGERS: Final = (
 
 
 def described(value: object) -> str:
-    """Say what was given where a tensor of some shape and dtype was expected."""
+    """Describe a value in an error: shape and dtype of a tensor, else the type."""
     if isinstance(value, Tensor):
         return f"{tuple(value.shape)} of {value.dtype}"
     return f"a {type(value).__name__}"
 
 
 def check_integer_vector(name: str, vector: Tensor) -> None:
-    """Refuse what is not a vector of integers."""
+    """Refuse anything but a vector of integers."""
     if not isinstance(vector, Tensor) or vector.dim() != 1 or vector.dtype not in INTEGERS:
         raise ValueError(f"{name} is {described(vector)}, expected a vector of integers")
 
 
 def check_size(name: str, size: Any) -> Any:
-    """Return a number of segments as an int, `None` as it is, and refuse anything else."""
+    """Convert a number of segments to an int; `None` is kept, anything else is refused."""
     if size is None or type(size) is int or isinstance(size, torch.SymInt):
         return size
     try:
@@ -47,7 +47,7 @@ def check_size(name: str, size: Any) -> Any:
 
 
 def check_ids(index: Tensor, num_segments: int, names: tuple[str, str]) -> None:
-    """Refuse ids outside the range, which reads the device."""
+    """Refuse ids outside the range; synchronizes the device."""
     vector, size = names
     if num_segments < 0:
         raise ValueError(f"{size} is {num_segments}, expected no negative number")
@@ -61,7 +61,7 @@ def check_ids(index: Tensor, num_segments: int, names: tuple[str, str]) -> None:
 
 
 def check_offsets(ptr: Tensor, num_rows: int | None, name: str = "ptr", of: str = "rows") -> None:
-    """Refuse offsets that do not ascend from 0 to `num_rows`, which reads the device."""
+    """Refuse offsets that do not ascend from 0 to `num_rows`; synchronizes the device."""
     if int(ptr[0]) != 0:
         raise ValueError(f"{name} begins with {int(ptr[0])}, expected 0")
     falls = (ptr.diff() < 0).nonzero()  # (falls, 1)
@@ -76,10 +76,10 @@ def check_offsets(ptr: Tensor, num_rows: int | None, name: str = "ptr", of: str 
 
 
 def check_mask(mask: Tensor, rows: int, device: torch.device) -> None:
-    """Refuse a mask that is not one bool per row, on the device of the rows."""
+    """Refuse a mask that is not one bool per row on the device of the rows."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (rows,):
         raise ValueError(
-            f"mask is {described(mask)}, expected one bool per row, ({rows},): True for the rows "
+            f"mask is {described(mask)}, expected one bool per row, ({rows},), True for the rows "
             "that count"
         )
     if mask.device != device:

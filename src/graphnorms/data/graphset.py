@@ -90,7 +90,7 @@ class GraphSet:
         validate: bool = True,
     ) -> None:
         if (transpose_ptr is None) != (transpose_index is None):
-            raise ValueError("give transpose_ptr and transpose_index together, or neither")
+            raise ValueError("transpose_ptr and transpose_index must be given together")
         self.name = name
         self.kept_x = x.contiguous()
         self.ptr = ptr

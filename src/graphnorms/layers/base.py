@@ -302,9 +302,14 @@ class Norm(RunningStatistics):
         seed = draw_seed(x.device) if share else None
         call = Call(segments, point, eps, None if plain else self.activation, share, seed)
         return normalize(
-            x, call, (mean_scale, weight, bias), residual, backend=self.backend,
-            statistics=statistics, ranks=None if whole else self._ranks,
-        )  # fmt: skip
+            x,
+            call,
+            (mean_scale, weight, bias),
+            residual,
+            backend=self.backend,
+            statistics=statistics,
+            ranks=None if whole else self._ranks,
+        )
 
     def _standardize(self, x: Tensor, point: Point) -> Tensor:
         """Center and scale every row, without parameters."""

@@ -133,12 +133,14 @@ class BatchNorm(Norm):
             raise self._single_row()
         segments = as_segments(None, rows_of=x, mask=mask)
         y, statistics = self._normalize(
-            x, segments, (self.point, None, own.weight, own.bias, own.eps), residual,
-            statistics=own.training and (
-                (running_mean is not None and own.track_running_stats) or self._ranks is not None
-            ),
+            x,
+            segments,
+            (self.point, None, own.weight, own.bias, own.eps),
+            residual,
+            statistics=own.training
+            and ((running_mean is not None and own.track_running_stats) or self._ranks is not None),
             plain=plain,
-        )  # fmt: skip
+        )
         if statistics is not None:
             self._track(own, x, segments, statistics)
         return y
@@ -156,9 +158,14 @@ class BatchNorm(Norm):
         assert own.running_var is not None
         assert own.num_batches_tracked is not None
         update_by_batch(
-            own.running_mean, own.running_var, own.num_batches_tracked,
-            x, segments, statistics, own.momentum,
-        )  # fmt: skip
+            own.running_mean,
+            own.running_var,
+            own.num_batches_tracked,
+            x,
+            segments,
+            statistics,
+            own.momentum,
+        )
 
     def _count(self, x: Tensor) -> int:
         """Count the rows on all ranks that share statistics."""

@@ -182,7 +182,5 @@ def _blocks(segments: Segments) -> _Blocks:
             position = here if segments.order is None else torch.argsort(segments.order)
             begin = torch.nn.functional.pad(segments.ptr[:-1], (0, 1))
             place = index * longest + position - begin[index]
-            return _Blocks(
-                number, longest, torch.where(index < number, place, number * longest)
-            )  # fmt: skip
+            return _Blocks(number, longest, torch.where(index < number, place, number * longest))
     return _Blocks(1, rows, torch.where(index < segments.num_segments, here, rows))

@@ -149,7 +149,7 @@ class DiffGroupNorm(Norm):
             assert norm.running_var is not None
             return by_running(
                 norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps
-            )(products)  # fmt: skip
+            )(products)
         y, found = self._normalize(
             products,
             as_segments(None, rows_of=products, mask=mask),
@@ -252,9 +252,14 @@ class DiffGroupNorm(Norm):
             unbiased = norm.running_var
         # Clamped: an infinite average would stay infinite, and soon be NaN.
         update_running(
-            norm.running_mean, norm.running_var, norm.num_batches_tracked,
-            mean.flatten(), unbiased.clamp(max=torch.finfo(var.dtype).max), norm.momentum, rows,
-        )  # fmt: skip
+            norm.running_mean,
+            norm.running_var,
+            norm.num_batches_tracked,
+            mean.flatten(),
+            unbiased.clamp(max=torch.finfo(var.dtype).max),
+            norm.momentum,
+            rows,
+        )
 
     def _by_running(self, x: Tensor) -> Tensor:
         norm = self.norm

@@ -122,9 +122,7 @@ class Granola(Norm):
         edges = check_adjacency(adjacency, x)
         shape = (x.shape[0], self.random_channels)
         if random_features is None:
-            random_features = torch.randn(
-                shape, device=x.device, dtype=accumulation_dtype(x.dtype)
-            )  # fmt: skip
+            random_features = torch.randn(shape, device=x.device, dtype=accumulation_dtype(x.dtype))
         elif random_features.shape != shape:
             raise ValueError(
                 f"random_features is {tuple(random_features.shape)}, expected one row per node, "

@@ -116,9 +116,13 @@ class InstanceNorm(Norm):
             running = by_running(mean, var, self.weight, self.bias, self.eps)
             return self._transformed(x, residual, mask, running)
         y, statistics = self._normalize(
-            x, segments, self.equation(x, segments, channels), residual, statistics=tracked,
+            x,
+            segments,
+            self.equation(x, segments, channels),
+            residual,
+            statistics=tracked,
             whole=self.whole_graphs,
-        )  # fmt: skip
+        )
         if statistics is not None and (x.shape[0] or self._ranks is not None):
             self._track(segments, statistics)
         return y
@@ -131,14 +135,21 @@ class InstanceNorm(Norm):
         of_all = segments.counts if statistics.counts is None else statistics.counts
         counts = of_all.to(mean.dtype).unsqueeze(1)  # (graphs, 1)
         parts = [
-            counts.sum(0), (counts - 1).clamp(min=0).sum(0),
-            (mean * counts).sum(0), (statistics.moment() * counts).sum(0),
-        ]  # fmt: skip
+            counts.sum(0),
+            (counts - 1).clamp(min=0).sum(0),
+            (mean * counts).sum(0),
+            (statistics.moment() * counts).sum(0),
+        ]
         sums = torch.cat(parts)  # (2 + 2 channels,)
         if self.whole_graphs and self._ranks is not None:
             sums = self._ranks.total(sums)
         rows, free, total, squares = sums.split((1, 1, self.in_channels, self.in_channels))
         update_running(
-            self.running_mean, self.running_var, self.num_batches_tracked,
-            total / rows.clamp(min=1), squares / free.clamp(min=1), self.momentum, rows,
-        )  # fmt: skip
+            self.running_mean,
+            self.running_var,
+            self.num_batches_tracked,
+            total / rows.clamp(min=1),
+            squares / free.clamp(min=1),
+            self.momentum,
+            rows,
+        )

@@ -56,6 +56,9 @@ def as_types(
             "offsets of rows sorted by type"
         )
     return as_segments(
-        type_vec, rows_of=rows_of, num_segments=num_types, mask=mask,
+        type_vec,
+        rows_of=rows_of,
+        num_segments=num_types,
+        mask=mask,
         names=("type_vec", "num_types"),
-    )  # fmt: skip
+    )

@@ -15,14 +15,16 @@ from graphnorms.layers.base import Given, Norm
 from graphnorms.layers.norm_options import NormOptions
 from graphnorms.segments import Segments, as_segments
 
-DOMAINS: Final[Mapping[str, tuple[Over | None, str]]] = MappingProxyType({
-    "none": (None, ""),
-    "node": (Over.CHANNELS, ""),
-    "graph": (Over.NODES, "graph"),
-    "graph-channels": (Over.BOTH, "graph"),
-    "batch": (Over.NODES, "batch"),
-    "batch-channels": (Over.BOTH, "batch"),
-})  # fmt: skip
+DOMAINS: Final[Mapping[str, tuple[Over | None, str]]] = MappingProxyType(
+    {
+        "none": (None, ""),
+        "node": (Over.CHANNELS, ""),
+        "graph": (Over.NODES, "graph"),
+        "graph-channels": (Over.BOTH, "graph"),
+        "batch": (Over.NODES, "batch"),
+        "batch-channels": (Over.BOTH, "batch"),
+    }
+)
 """By name: the domain, and which rows form a segment."""
 
 

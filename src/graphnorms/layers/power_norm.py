@@ -166,9 +166,14 @@ class PowerNorm(Norm):
         self.running_moment.copy_(torch.where(rows > 0, moved, running))
         self.num_batches_tracked.add_((rows > 0).to(torch.int64))
         y: Tensor = _Scale.apply(  # type: ignore[no-untyped-call]
-            x, torch.rsqrt(used + self.eps), torch.rsqrt(moment + self.eps),
-            self.running_gradient, rows, 1 - self.backward_decay, self._ranks,
-        )  # fmt: skip
+            x,
+            torch.rsqrt(used + self.eps),
+            torch.rsqrt(moment + self.eps),
+            self.running_gradient,
+            rows,
+            1 - self.backward_decay,
+            self._ranks,
+        )
         return y
 
     def _own_repr(self) -> str:
@@ -189,9 +194,15 @@ class _Scale(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, factor: Tensor, own: Tensor, running: Tensor, rows: Tensor,
-        share: float, ranks: Ranks | None,
-    ) -> Tensor:  # fmt: skip
+        ctx: Any,
+        x: Tensor,
+        factor: Tensor,
+        own: Tensor,
+        running: Tensor,
+        rows: Tensor,
+        share: float,
+        ranks: Ranks | None,
+    ) -> Tensor:
         """Multiply by `factor`; `own` is the factor of the batch's own moment."""
         ctx.save_for_backward(x, factor, own, rows)
         ctx.running = running

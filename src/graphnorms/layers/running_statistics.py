@@ -122,9 +122,14 @@ def update_by_batch(
     else:
         rows, factor = None, x.shape[0] / (x.shape[0] - 1)
     update_running(
-        running_mean, running_var, num_batches_tracked,
-        statistics.mean()[0], statistics.moment()[0] * factor, momentum, rows,
-    )  # fmt: skip
+        running_mean,
+        running_var,
+        num_batches_tracked,
+        statistics.mean()[0],
+        statistics.moment()[0] * factor,
+        momentum,
+        rows,
+    )
 
 
 def update_running(

@@ -96,9 +96,14 @@ class SuperNorm(Norm):
         self.affine = affine
         self.standardize_rows = standardize_rows
         self.batch_norm = BatchNorm(
-            in_channels, eps, momentum, affine=False, backend=self.backend,
-            process_group=self.process_group, **place(options),
-        )  # fmt: skip
+            in_channels,
+            eps,
+            momentum,
+            affine=False,
+            backend=self.backend,
+            process_group=self.process_group,
+            **place(options),
+        )
         self.batch_norm._takes_single_elements = False
         self._add_parameters(
             in_channels, options, calibration=True, enhancement=True, weight=affine, bias=affine

@@ -1,4 +1,4 @@
-"""Models with the normalization as an argument: on graphs, rows, images and sequences."""
+"""Models with the normalization as an argument."""
 
 from graphnorms.models.convolutions import GCNConv, GINConv, GINEConv
 from graphnorms.models.gnn import GNN

@@ -1,4 +1,4 @@
-"""Batteries for normalizations and backends, awkward inputs and computed tolerances."""
+"""Conformance checks for normalizations and backends, awkward inputs, computed tolerances."""
 
 from graphnorms.testing.awkward import AwkwardCase, awkward_cases
 from graphnorms.testing.backend_checks import check_backend

@@ -1,4 +1,4 @@
-"""The battery for a normalization layer, one's own or another library's."""
+"""The conformance checks for a normalization layer, user-defined or of another library."""
 
 from __future__ import annotations
 
@@ -32,40 +32,39 @@ def check_norm(
     given: Given | None = None,
     skip: tuple[str, ...] = (),
 ) -> None:
-    """Run the battery on a normalization called as `layer(x, batch, batch_size, **given)`.
+    """Check a normalization that is called as `layer(x, batch, batch_size, **given)`.
 
-    Every check is run, and everything that is violated is named. The checks, by the names that
-    `skip` takes:
+    All checks run, and all violations are reported. The checks, by the names for `skip`:
 
-    - `"call"`: shape and dtype of the result, no change of the input, the same in train and eval
-      mode twice in a row.
-    - `"batch"`: no batch is one graph; int32 ids are those of int64.
+    - `"call"`: shape and dtype of the result, unchanged input, reproducible results in eval mode.
+    - `"batch"`: no batch means one graph; int32 ids give the same result as int64.
     - `"order"`: permuting the nodes permutes the result; the batch need not be sorted.
-    - `"graphs"`: every graph by itself gives what it gives in the batch (with `per_graph`).
-    - `"nan"`: a NaN in one graph leaves the others alone (with `per_graph`).
-    - `"mask"`: rows that do not count neither change nor matter, whatever they hold (for a layer
-      that takes `mask`).
-    - `"awkward"`: no rows, one row, empty graphs, strides, large means: finite and right to the
-      tolerance of the dtype, judged by the layer itself in float64.
-    - `"half"`: bfloat16 and float16, long graphs and large values among them, likewise.
-    - `"autocast"`: the dtype of the features stays, and so do the numbers.
-    - `"gradients"`: first and second derivatives against finite differences, by the features, the
-      parameters and the floating numbers that are given.
+    - `"graphs"`: every graph has the same result alone and in the batch (with `per_graph`).
+    - `"nan"`: a NaN in one graph does not affect the others (with `per_graph`).
+    - `"mask"`: masked rows are passed through and have no influence (for a layer that takes
+      `mask`).
+    - `"awkward"`: no rows, one row, empty graphs, strides, large means: finite, and equal to the
+      layer itself in float64 within the tolerance of the dtype.
+    - `"half"`: likewise in bfloat16 and float16, including long graphs and large values.
+    - `"autocast"`: the result has the dtype of the features and about the same values.
+    - `"gradients"`: first and second derivatives by features, parameters and floating tensors in
+      `given`, against finite differences.
     - `"state"`: deepcopy, state_dict and reset_parameters.
-    - `"errors"`: a wrong width and a batch of another length are refused.
-    - `"compile"`: `torch.compile(fullgraph=True)` runs and agrees, gradients and buffers included.
+    - `"errors"`: a wrong width and a batch of another length raise errors.
+    - `"compile"`: `torch.compile(fullgraph=True)` runs with the same results, gradients and
+      buffers.
 
     Args:
-        make: Builds the layer from a number of channels, in float32, parameters as they come.
-        per_graph: Whether graphs are independent, as they are not for BatchNorm.
-        given: What the layer takes by keyword besides features and graphs, from the graph of each
-            node, the number of graphs and the number of nodes: floating tensors in float64, with a
-            row for each node or each graph; an `Adjacency`.
+        make: Builds the layer in float32 from a number of channels.
+        per_graph: Whether graphs are independent, unlike in BatchNorm.
+        given: Makes further keyword arguments of the layer from the graph of each node, the number
+            of graphs and the number of nodes: float64 tensors with a row per node or graph, or an
+            `Adjacency`.
         skip: Checks to leave out.
 
     Raises:
-        ConformanceError: Something is violated; the message has a line for each.
-        ValueError: `skip` names no check.
+        ConformanceError: There are violations; the message has a line for each.
+        ValueError: `skip` contains an unknown name.
     """
     norm = NormUnderTest(make, given or (lambda batch, size, rows: {}))
     violations = Violations(type(make(4)).__name__, _CHECKS, skip)
@@ -93,7 +92,7 @@ def _call(norm: NormUnderTest) -> Iterator[str]:
             yield "the input is changed"
         layer.eval()
         if _difference(some.run(layer), some.run(layer)):
-            yield "eval mode gives another result the second time"
+            yield "the second call in eval mode gives another result"
 
 
 def _batch(norm: NormUnderTest) -> Iterator[str]:
@@ -155,15 +154,19 @@ def _mask(norm: NormUnderTest) -> Iterator[str]:
     y = some.of(bad).run(layer, mask=mask)
     expected = counted.run(twin)
     if not torch.isnan(y[~mask]).all():
-        yield "rows that do not count are changed"
+        yield "masked rows are changed"
     (grad,) = torch.autograd.grad(y, bad, grad_y)
     (wanted,) = torch.autograd.grad(expected, small, grad_y[mask])
     for words, got, right in (
-        ("the result", y[mask], expected), ("the gradient", grad[mask], wanted),
-        ("the gradient of a row that does not count", grad[~mask], grad_y[~mask]),
-        *((f"buffer {name}", value, twin.get_buffer(name))
-          for name, value in layer.named_buffers() if value.is_floating_point()),
-    ):  # fmt: skip
+        ("the result", y[mask], expected),
+        ("the gradient", grad[mask], wanted),
+        ("the gradient of a masked row", grad[~mask], grad_y[~mask]),
+        *(
+            (f"buffer {name}", value, twin.get_buffer(name))
+            for name, value in layer.named_buffers()
+            if value.is_floating_point()
+        ),
+    ):
         error = _difference(got, right)
         if not error < 1e-9:
             yield f"{words} is off from that without the masked rows by {error:.1e}"
@@ -191,7 +194,7 @@ def _against_itself(norm: NormUnderTest, dtype: torch.dtype) -> Iterator[str]:
 
 
 def _compare(norm: NormUnderTest, words: str, sample: Sample) -> Iterator[str]:
-    """Say where a layer in a dtype is off from itself in float64 on the same numbers."""
+    """Compare a layer in some dtype with itself in float64 on the same input."""
     x, dtype = sample.x, sample.x.dtype
     wide = torch.promote_types(dtype, torch.float32)
     layer, exact = norm.layer(x.shape[1], wide), norm.layer(x.shape[1])
@@ -201,7 +204,7 @@ def _compare(norm: NormUnderTest, words: str, sample: Sample) -> Iterator[str]:
     except ValueError as refusal:
         if x.shape[0] > 1:
             yield f"{words} in {dtype}: {refusal}"
-        return  # one row or none may be refused, as BatchNorm must
+        return  # layers like BatchNorm may refuse one row or none
     except Exception as error:
         yield f"{words} in {dtype}: raises {type(error).__name__}: {error}"
         return
@@ -209,7 +212,7 @@ def _compare(norm: NormUnderTest, words: str, sample: Sample) -> Iterator[str]:
         yield f"{words}: the result of {dtype} is {y.dtype}"
     largest = float(z.abs().max()) if z.numel() else 0.0
     if largest > torch.finfo(dtype).max:
-        return  # the right result is beyond what the dtype has
+        return  # the exact result overflows the dtype
     allowed = 2 * tolerance(dtype, max(x.numel(), 1)) * max(1.0, largest)
     off = _difference(y, z)
     if not off <= allowed:
@@ -234,9 +237,10 @@ def _gradients(norm: NormUnderTest) -> Iterator[str]:
     some = norm.sample(features(9, 3, seed=2), torch.tensor(BATCH), 3)
     own = {name: value.detach() for name, value in layer.named_parameters()}
     floats = {
-        name: value for name, value in some.more.items()
+        name: value
+        for name, value in some.more.items()
         if isinstance(value, Tensor) and value.is_floating_point()
-    }  # fmt: skip
+    }
 
     def call(x: Tensor, *values: Tensor) -> Tensor:
         more = some.more | dict(zip(floats, values[len(own) :], strict=True))
@@ -266,7 +270,7 @@ def _state(norm: NormUnderTest) -> Iterator[str]:
             yield f"{words} gives another result"
     for reset in (layer, fresh):
         if not callable(getattr(reset, "reset_parameters", None)):
-            yield "there is no reset_parameters()"
+            yield "reset_parameters() is missing"
             return
         some.run(reset.train())
         torch.manual_seed(2)
@@ -278,7 +282,7 @@ def _state(norm: NormUnderTest) -> Iterator[str]:
         layer.state_dict().items(), new.state_dict().values(), strict=True
     ):
         if not torch.equal(value, other):
-            yield f"reset_parameters() leaves {name} other than a new layer has it"
+            yield f"{name} after reset_parameters() differs from that of a new layer"
 
 
 def _errors(norm: NormUnderTest) -> Iterator[str]:
@@ -286,7 +290,7 @@ def _errors(norm: NormUnderTest) -> Iterator[str]:
     assert some.batch is not None
     one = replace(some, batch=torch.zeros_like(some.batch))
     wrong = [("features of 5 channels in place of 6", some.of(some.x[:, :5]))]
-    # Else it need not look at the batch.
+    # Otherwise the layer may ignore the batch.
     if _difference(some.run(norm.layer(6)), one.run(norm.layer(6))):
         wrong += [
             ("a batch of 8 ids for 9 nodes", replace(some, batch=some.batch[:8])),
@@ -312,7 +316,7 @@ def _compile(norm: NormUnderTest) -> Iterator[str]:
         results.append([y, grad, *layer.buffers()])
     for got, wanted in zip(*results, strict=True):
         if not _difference(got, wanted) < 1e-9:
-            yield f"compiled, it is off by {_difference(got, wanted):.1e}"
+            yield f"the compiled layer is off by {_difference(got, wanted):.1e}"
             return
 
 

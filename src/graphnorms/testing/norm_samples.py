@@ -21,7 +21,7 @@ BATCH = (2, 0, 2, 1, 0, 2, 2, 1, 2)
 
 @dataclass(frozen=True)
 class Sample:
-    """What a layer is called with once."""
+    """The arguments of one call of a layer."""
 
     x: Tensor
     batch: Tensor | None
@@ -29,23 +29,24 @@ class Sample:
     more: dict[str, Any]
 
     def run(self, layer: nn.Module, **more: Any) -> Tensor:
-        """Call a layer, what is given in the dtype that its parameters would have."""
+        """Call a layer, with floating arguments in the dtype of its parameters."""
         wide = torch.promote_types(self.x.dtype, torch.float32)
         own = {
             name: value.to(wide)
-            if isinstance(value, Tensor) and value.is_floating_point() else value
+            if isinstance(value, Tensor) and value.is_floating_point()
+            else value
             for name, value in self.more.items()
-        }  # fmt: skip
+        }
         graphs = () if self.batch is None else (self.batch, self.size)
         y: Tensor = layer(self.x, *graphs, **own, **more)
         return y
 
     def of(self, x: Tensor) -> Sample:
-        """The same with other features."""
+        """Return the sample with other features."""
         return replace(self, x=x)
 
     def take(self, rows: Tensor) -> Sample:
-        """These rows in this order, with the edges between them."""
+        """Return some rows in this order, with the edges between them."""
         number = torch.full((self.x.shape[0],), -1)
         number[rows] = torch.arange(rows.shape[0])
         more = {}
@@ -60,26 +61,27 @@ class Sample:
         return Sample(self.x[rows], self.batch[rows], self.size, more)
 
     def graph(self, number: int) -> Sample:
-        """One graph as it is without the others."""
+        """Return one graph without the others."""
         assert self.batch is not None
         alone = self.take((self.batch == number).nonzero()[:, 0])
         more = {
             name: value[number : number + 1]
-            if isinstance(value, Tensor) and value.shape[0] == self.size else value
+            if isinstance(value, Tensor) and value.shape[0] == self.size
+            else value
             for name, value in alone.more.items()
-        }  # fmt: skip
+        }
         return Sample(alone.x, None, 1, more)
 
 
 @dataclass(frozen=True)
 class NormUnderTest:
-    """What is checked: how it is built, and what it is given."""
+    """The layer under test: how to build it, and its further arguments."""
 
     make: MakeNorm
     given: Given
 
     def layer(self, channels: int, dtype: torch.dtype = torch.float64) -> nn.Module:
-        """A layer in training mode with parameters away from 0 and 1, given what it takes."""
+        """Build a layer in training mode with parameters away from 0 and 1."""
         torch.manual_seed(0)
         layer = self.make(channels).to(dtype).train()
         if "batch" not in inspect.signature(layer.forward).parameters:
@@ -92,11 +94,11 @@ class NormUnderTest:
         return layer
 
     def sample(self, x: Tensor, batch: Tensor | None = None, size: int = 1) -> Sample:
-        """Features, their graphs and what is given with them."""
+        """Make a sample with the further arguments of the layer."""
         return Sample(x, batch, size, self.given(batch, size, x.shape[0]))
 
     def some(self, channels: int = 6, dtype: torch.dtype = torch.float64) -> Sample:
-        """Nine nodes of three graphs."""
+        """Make a sample of nine nodes in three graphs."""
         return self.sample(features(9, channels).to(dtype), torch.tensor(BATCH), 3)
 
 
@@ -107,7 +109,7 @@ def features(rows: int, channels: int, seed: int = 0) -> Tensor:
 
 
 class WithoutBatch(nn.Module):
-    """A layer that takes features alone, as BatchNorm may."""
+    """A layer that takes only features, like torch's BatchNorm."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One trial: its config, its loop, its record."""
+"""One trial: its config, training loop, metrics, record and model file."""
 
 from graphnorms.training.metrics import (
     DEFAULT_METRICS,

@@ -1,4 +1,4 @@
-"""What defines a trial: frozen, JSON-able, hashed by its content; and what presets say of it."""
+"""The config of a trial (frozen, JSON-able, hashed by its content), and training presets."""
 
 from __future__ import annotations
 
@@ -13,39 +13,38 @@ from graphnorms.errors import unknown_name
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
-    """Everything that a trial's outcome depends on, measured times aside.
+    """Everything that the outcome of a trial depends on, except for measured times.
 
-    Two trials with equal configs give equal records on one machine. The hash of the config
-    is the trial's `key`.
+    Trials with equal configs give equal records on one machine. The hash of the config is the `key`
+    of the trial.
 
     Args:
-        dataset: Name or path of the data set, as the user gave it.
+        dataset: Name or path of the data set as given by the user.
         fingerprint: Content hash of the data.
         model: Keyword arguments of the model, resolved from a preset (see
-            `graphnorms.models.ModelConfig`), as a plain dict; of a model of the user's own the name
-            of its factory and the hash of its source, see `graphnorms.models.OwnModelConfig`.
-        norm: The normalization as text: its catalogue name, arguments behind a colon; or the name
-            of one of the user's own, see `graphnorms.layers.own_norm.OwnNorm`.
-        split: Which items are trained on, which choose and which test, see
-            `graphnorms.data.SplitConfig`; as a plain dict.
-        stage: `"select"`: one learning rate is tried on validation data; `"final"`: the chosen
-            one is trained anew and tested; `"paper"`: no test data, see the protocol.
-        run: Number of the seed within the stage. Trials of one stage, split and run are paired.
-        metric: Name of the score, see `graphnorms.training.METRICS`; of several numbers `"mae"`
-            and `"rmse"` are what `"std_mae"` and `"std_rmse"` are.
-        epochs: Passes over the training graphs.
-        batch_size: Graphs in a minibatch; a last one of a single graph joins the one before it,
-            and one graph is always trained as a whole.
+            `graphnorms.models.ModelConfig`), as a plain dict; for a user-defined model the name of
+            its factory and the hash of its source, see `graphnorms.models.OwnModelConfig`.
+        norm: The normalization as text: its catalogue name, optionally with arguments after a
+            colon; or the name of a user-defined one, see `graphnorms.layers.own_norm.OwnNorm`.
+        split: The `graphnorms.data.SplitConfig` as a plain dict.
+        stage: `"select"`: try one learning rate on validation data; `"final"`: train with the
+            chosen one and test; `"paper"`: no test data, see the protocol.
+        run: Number of the run within the stage. Trials of the same stage, split and run are paired.
+        metric: Name of the score, see `graphnorms.training.METRICS`; for several regression targets
+            `"mae"` and `"rmse"` mean `"std_mae"` and `"std_rmse"`.
+        epochs: Number of passes over the training graphs.
+        batch_size: Graphs per minibatch; a last minibatch of a single graph is merged into the one
+            before, and a data set of one graph is always trained as a whole.
         learning_rate: Adam's step size in the first epoch.
-        schedule: `"linear"`: falls linearly to 0 over the epochs; `"constant"`.
+        schedule: `"linear"` (decays linearly to 0 over the epochs) or `"constant"`.
         weight_decay: Adam's L2 penalty.
-        seed: Seeds the initial weights and the dropout masks; the batch order as well, unless
-            `order_seed` does.
-        device, dtype: Where and in which precision the model is trained.
-        graphnorms_version, torch_version: The code that ran.
-        order_seed: Seeds the batch order, so that trials of different seeds can have the same
-            batches. None: the seed does.
-        norm_source: The hash of the source of a norm of the user's own; None for the catalogue's.
+        seed: Seed of the initial weights, the dropout masks and, without `order_seed`, the batch
+            order.
+        device, dtype: Device and precision of the training.
+        graphnorms_version, torch_version: Versions of the code.
+        order_seed: Seed of the batch order, so that trials with different seeds can have the same
+            batches; None for `seed`.
+        norm_source: Hash of the source of a user-defined norm; None for those of the catalogue.
     """
 
     dataset: str
@@ -71,22 +70,22 @@ class TrialConfig:
 
     @property
     def scores_training(self) -> bool:
-        """Whether the training items are scored after every epoch: not to choose a rate.
+        """Whether to score the training items after every epoch; not in trials that choose a rate.
 
-        It is a forward pass over all of them in eval mode, about a third of what training costs,
-        and only trials that are reported have a use for it.
+        This takes a forward pass over all of them, about a third of the training time, and only
+        reported trials use it.
         """
         return self.stage != "select"
 
     @property
     def seed_of_order(self) -> int:
-        """What seeds the batch order."""
+        """The seed of the batch order."""
         return self.seed if self.order_seed is None else self.order_seed
 
     def to_dict(self) -> dict[str, Any]:
         """Return the config as JSON-able data, without `order_seed` or `norm_source` of None.
 
-        So trials keep the keys that they had before there were these.
+        So trials keep the keys that they had before these fields existed.
         """
         data = asdict(self)
         for name in ("order_seed", "norm_source"):
@@ -101,14 +100,14 @@ class TrialConfig:
 
 
 def content_hash(data: Any) -> str:
-    """Hash JSON-able data, independent of the order of its keys: 16 hexadecimal digits."""
+    """Hash JSON-able data, independent of the order of its keys, to 16 hexadecimal digits."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingDefaults:
-    """The training settings that come with a preset; see `TrialConfig` for their meaning."""
+    """The training settings of a preset; see `TrialConfig`."""
 
     epochs: int
     batch_size: int
@@ -120,15 +119,23 @@ class TrainingDefaults:
 
 _DEFAULTS: Final = {
     "default": TrainingDefaults(
-        epochs=100, batch_size=32, learning_rate=0.01, weight_decay=0.0, schedule="linear",
+        epochs=100,
+        batch_size=32,
+        learning_rate=0.01,
+        weight_decay=0.0,
+        schedule="linear",
         split_seed=0,
     ),
-    # The authors' protocol: Adam 0.01 falling linearly to 0, batches of 128 graphs, 400 epochs.
+    # The authors' protocol: Adam, 0.01 decaying linearly to 0, 128 graphs per batch, 400 epochs.
     "graphnorm-paper": TrainingDefaults(
-        epochs=400, batch_size=128, learning_rate=0.01, weight_decay=0.0, schedule="linear",
+        epochs=400,
+        batch_size=128,
+        learning_rate=0.01,
+        weight_decay=0.0,
+        schedule="linear",
         split_seed=9,
     ),
-}  # fmt: skip
+}
 
 
 def training_defaults(preset: str) -> TrainingDefaults:

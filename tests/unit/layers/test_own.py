@@ -174,7 +174,7 @@ WRONG = {
     "another input": (Asking, "asks for 'message', expected the features, and behind them"),
     "an exception": (failing, "8 channels on two small graphs, raised RuntimeError: not today"),
     "a catalogue name": ("graph.py:Norm", "graph is a norm of the catalogue"),
-    "a file elsewhere": ("../norms.py:Norm", "no module below the current directory"),
+    "a file elsewhere": ("../norms.py:Norm", "not a module below the current directory"),
 }
 
 

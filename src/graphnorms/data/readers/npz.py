@@ -258,9 +258,10 @@ def _node_ptr(arrays: Arrays, x_name: str, rows: int | None) -> Integers:
         return ptr
     if rows is None:
         raise arrays.error(
-            "node_ptr", f"is missing, and so is {x_name}: how many nodes are there? The file holds "
+            "node_ptr",
+            f"is missing, and so is {x_name}: how many nodes are there? The file holds "
             f"{some(arrays)}",
-        )  # fmt: skip
+        )
     return np.array([0, rows], dtype=np.int64)
 
 
