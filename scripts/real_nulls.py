@@ -54,9 +54,9 @@ from graphnorms.lab.plan import Plan
 from graphnorms.lab.trials import group_trials
 from graphnorms.lab.verdict import Verdict
 from graphnorms.models.initialize import derive_seed
-from graphnorms.training.config import TrialConfig
 from graphnorms.training.record import Record
 from graphnorms.training.trial import run_trial
+from graphnorms.training.trial_config import TrialConfig
 
 NAMES: Final = ("none", "batch", "layer", "instance", "graph")
 """What copies are called in a comparison; the first is the baseline."""

@@ -23,8 +23,8 @@ from random import Random
 
 from graphnorms.lab.engines import Engine, make_engine
 from graphnorms.lab.run import Run
-from graphnorms.training.config import TrialConfig
 from graphnorms.training.record import Record
+from graphnorms.training.trial_config import TrialConfig
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {"dataset": "toy", "norms": ["none", "batch", "graph"]}

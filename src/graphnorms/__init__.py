@@ -119,7 +119,7 @@ _LAYERS = ("errors", "adjacency", "segments", "kernels", "layers", "dropin", "ve
 """Modules that have the names that are not of the lab."""
 
 _PARTS = ("data", "lab", "models", "probes", "report", "studies", "testing", "training")
-"""Packages that are loaded when somebody asks for them."""
+"""Packages that are loaded at first access."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,28 +1,29 @@
-"""Adjacency: the edges of a graph or of a batch of graphs as CSR, with the transpose kept."""
+"""Adjacency: the edges of a graph or of a batch of graphs as CSR, with the transpose."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from graphnorms.segments import INTEGERS, check_offsets, offsets_in
+from graphnorms.index_checks import INTEGERS, check_offsets
+from graphnorms.offsets import offsets_in
 from graphnorms.tracing import assert_async, is_traced, is_watched
 
 
 class Adjacency:
-    """The edges j→i, sorted by target i: what an aggregation reads, forward and backward.
+    """The edges j→i sorted by target i, with the transpose for the backward.
 
-    Row i of the CSR pair `(ptr, index)` lists the sources j of the edges j→i, so that
-    `A x` sums over `index[ptr[i]:ptr[i + 1]]`. The backward needs `Aᵀ`, the same edges sorted
-    by source. It is kept beside `A`, because making it needs a sort; for a symmetric graph,
-    which most data sets are made of, it is `A` itself: the same tensors, not copies.
+    Row i of the CSR pair `(ptr, index)` lists the sources j of the edges j→i, so that `A x` sums
+    over `index[ptr[i]:ptr[i + 1]]`. The backward needs `Aᵀ`, the same edges sorted by source. It is
+    stored, because computing it needs a sort; for a symmetric graph, as in most data sets, it is
+    `A` itself: the same tensors, not copies.
 
-    Self loops are ordinary edges and parallel edges count as often as they occur.
+    Self loops are ordinary edges, and parallel edges count repeatedly.
 
-    Weights and features of edges are not held here, only where they stand: the edge at position
-    k of `index` has the number `order[k]`, that at position k of `transpose_index` the number
-    `transpose_order[k]`. The two differ for a symmetric graph too, since i→j and j→i are two
-    edges.
+    Weights and features of edges are not stored here, only their positions: the edge at position k
+    of `index` has the number `order[k]`, that at position k of `transpose_index` the number
+    `transpose_order[k]`. The two orders differ also for a symmetric graph, since i→j and j→i are
+    two edges.
 
     Shapes: `ptr` and `transpose_ptr` `(nodes + 1,)`; `index`, `transpose_index`, `order` and
     `transpose_order` `(edges,)`; all int64 on one device.
@@ -30,20 +31,19 @@ class Adjacency:
     Args:
         ptr: Offsets of the rows into `index`.
         index: The sources of the edges, row by row.
-        transpose_ptr, transpose_index: The same edges sorted by source: row j lists the
-            targets i. Neither given says that the graph is symmetric.
-        order: The number of the edge at each position; `None` where edges are numbered as they
-            stand in `index`.
-        transpose_order: The same for the transpose; `None` has it worked out at first use.
-        validate: Check the contents too, symmetry included: two sorts, and one read-back from
-            a GPU. Kernels check no more than that ids are in range, so leave it out only for
-            tensors that are right by construction.
+        transpose_ptr, transpose_index: The same edges sorted by source: row j lists the targets i.
+            If omitted, the graph must be symmetric.
+        order: The number of the edge at each position; `None` if edges are numbered as in `index`.
+        transpose_order: The same for the transpose; `None` computes it at first use.
+        validate: Whether to check the contents, including symmetry: two sorts, and one
+            synchronization of a GPU. Kernels only check that ids are in range, so disable it only
+            for tensors that are correct by construction.
 
     Raises:
-        ValueError: The tensors do not have the shape, dtype and device above; `ptr` does not
-            ascend from 0 to `edges`; an id lies outside the nodes; the transpose holds other
-            edges; a graph without one is not symmetric; or the orders do not number each edge once
-            and alike.
+        ValueError: The tensors do not have the shape, dtype and device above; `ptr` does not ascend
+            from 0 to `edges`; an id lies outside the nodes; the transpose has other edges; a graph
+            without transpose is not symmetric; or the orders are not consistent numberings of the
+            edges.
     """
 
     __slots__ = (
@@ -71,7 +71,7 @@ class Adjacency:
         validate: bool = True,
     ) -> None:
         if (transpose_ptr is None) != (transpose_index is None):
-            raise ValueError("give transpose_ptr and transpose_index together, or neither")
+            raise ValueError("transpose_ptr and transpose_index must be given together")
         self.symmetric = transpose_ptr is None
         self.ptr, self.index, self.order = ptr, index, order
         self.transpose_ptr = ptr if transpose_ptr is None else transpose_ptr
@@ -86,12 +86,12 @@ class Adjacency:
 
     @classmethod
     def from_edge_index(cls, edge_index: Tensor, num_nodes: int) -> Adjacency:
-        """Sort the edges of PyG's `edge_index`, and find out whether the graph is symmetric.
+        """Sort the edges of PyG's `edge_index`, and check whether the graph is symmetric.
 
-        The sort is stable: the sources of one target keep their order in `edge_index`, and so
-        do the targets of one source. The edges are numbered as `edge_index` lists them, so that
-        weights and features of edges are given in its order. On a GPU this reads back once, for
-        the checks and the symmetry; make an Adjacency once per graph and hand it on.
+        The sort is stable: the sources of a target keep their order in `edge_index`, and so do the
+        targets of a source. Edges are numbered as in `edge_index`, so weights and features of edges
+        are given in its order. On a GPU this synchronizes once, for the checks and the symmetry;
+        make an Adjacency once per graph and reuse it.
 
         Args:
             edge_index: `(2, edges)` of any integer dtype: sources above, targets below.
@@ -117,13 +117,13 @@ class Adjacency:
         by_source, transpose_order = torch.sort(source, stable=True)
         forward = _sorted_keys(target, source, num_nodes)
         backward = _sorted_keys(source, target, num_nodes)
-        differs = unsorted = True  # in a traced graph, where nothing can be read
+        differs = unsorted = True  # assumed in a traced graph
         if is_traced():
             inside = ((edge_index >= 0) & (edge_index < num_nodes)).all()
             assert_async(inside, f"edge_index holds an id outside 0 … {num_nodes} - 1")
         elif source.shape[0]:
             moved = order != torch.arange(order.shape[0], device=order.device)
-            # One read-back for all four answers.
+            # A single synchronization for all four values.
             low, high, differs, unsorted = torch.stack(
                 (edge_index.min(), edge_index.max(), (forward != backward).any(), moved.any())
             ).tolist()
@@ -154,11 +154,11 @@ class Adjacency:
     def transpose_order(self) -> Tensor:
         """The number of the edge at each position of `transpose_index`, `(edges,)`.
 
-        Where it was not known it is worked out at first use, by two sorts.
+        If not given, it is computed at first use, by two sorts.
         """
         if self._transpose_order is None:
             row, transpose_row = self._rows()
-            # Both lists hold the same edges: equal places in the sorted lists are equal edges.
+            # Both lists have the same edges: equal positions in the sorted lists are equal edges.
             place = torch.argsort(self.index * self.num_nodes + row, stable=True)
             transpose_place = torch.argsort(
                 transpose_row * self.num_nodes + self.transpose_index, stable=True
@@ -166,24 +166,24 @@ class Adjacency:
             numbers = torch.empty_like(place)
             numbers[transpose_place] = place if self.order is None else self.order[place]
             if is_watched():
-                return numbers  # they belong to the trace
+                return numbers  # part of the trace
             self._transpose_order = numbers
         return self._transpose_order
 
     @property
     def in_degree(self) -> Tensor:
-        """Number of edges that end in each node, `(nodes,)` int64; counted at first use."""
+        """Number of edges that end in each node, `(nodes,)` int64; computed at first use."""
         if self._in_degree is None:
             in_degree = self.ptr.diff()
             if is_watched():
-                return in_degree  # it belongs to the trace
+                return in_degree  # part of the trace
             self._in_degree = in_degree
         return self._in_degree
 
     def to_edge_index(self) -> Tensor:
         """Return PyG's `edge_index`, `(2, edges)`: sources above, targets below.
 
-        In the order in which the edges are numbered, which is that of their weights and features.
+        The edges are in the order of their numbers, which is that of weights and features.
         """
         edge_index = torch.stack((self.index, _rows(self.ptr, self.num_edges)))
         if self.order is None:
@@ -192,11 +192,11 @@ class Adjacency:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """The device of the tensors."""
         return self.ptr.device
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Adjacency:
-        """Return the adjacency on `device`; itself if it is there already."""
+        """Return the adjacency on `device`; itself if it is already there."""
         ptr = self.ptr.to(device, non_blocking=non_blocking)
         if ptr is self.ptr:
             return self
@@ -212,7 +212,8 @@ class Adjacency:
         return f"Adjacency({self.num_nodes} nodes, {self.num_edges} edges, {kind}{where})"
 
     def _tensors(self) -> dict[str, Tensor]:
-        """The tensors that are there, by the name of the argument; of a transpose its own only."""
+        """Return the tensors by the name of the argument, without those shared with the
+        transpose."""
         tensors = {
             "ptr": self.ptr,
             "index": self.index,
@@ -264,10 +265,10 @@ class Adjacency:
         transposed = _sorted_keys(self.transpose_index, transpose_row, self.num_nodes)
         if not torch.equal(edges, transposed):
             raise ValueError(
-                "the graph is not symmetric; give its transpose too, or use "
-                "Adjacency.from_edge_index, which makes it"
+                "the graph is not symmetric; pass its transpose, or use "
+                "Adjacency.from_edge_index, which computes it"
                 if self.symmetric
-                else "transpose_ptr and transpose_index hold other edges than ptr and index"
+                else "transpose_ptr and transpose_index have other edges than ptr and index"
             )
         numbers = torch.arange(self.num_edges, device=self.device)
         for name, order in (("order", self.order), ("transpose_order", self._transpose_order)):
@@ -284,13 +285,12 @@ class Adjacency:
                 and torch.equal(row[place], self.transpose_index)
             ):
                 raise ValueError(
-                    "transpose_order numbers the edges otherwise than "
-                    f"{'their place in index' if self.order is None else 'order'}; leave it out "
-                    "to have it worked out"
+                    "transpose_order is not consistent with "
+                    f"{'index' if self.order is None else 'order'}; omit it to compute it"
                 )
 
     def _rows(self) -> tuple[Tensor, Tensor]:
-        """The row of every entry of `index` and of `transpose_index`, `(edges,)` each."""
+        """Return the row of every entry of `index` and of `transpose_index`, `(edges,)` each."""
         return _rows(self.ptr, self.num_edges), _rows(self.transpose_ptr, self.num_edges)
 
 
@@ -308,5 +308,5 @@ def _rows(ptr: Tensor, num_edges: int) -> Tensor:
 
 
 def _sorted_keys(row: Tensor, column: Tensor, num_nodes: int) -> Tensor:
-    """The edges as sorted numbers: equal for two lists that hold the same edges."""
+    """Encode edges as sorted numbers, which are equal for two lists of the same edges."""
     return torch.sort(row * num_nodes + column)[0]

@@ -1,4 +1,4 @@
-"""The exceptions a user may want to catch, and what finds and words them."""
+"""The exceptions that a user may want to catch, and helpers for error messages."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from typing import Final
 
 _LONGEST: Final = 2000
-"""Characters that are kept of what other code says."""
+"""Maximal length of a foreign error message."""
 
 
 class GraphnormsError(Exception):
-    """Base of the exceptions that are graphnorms' own."""
+    """Base class of the exceptions of graphnorms."""
 
 
 class BackendRefusedError(GraphnormsError, ValueError):
-    """A backend was asked for by name and cannot run the problem; the message says why."""
+    """A backend requested by name cannot run the call; the message says why."""
 
 
 class DatasetError(GraphnormsError, ValueError):
@@ -28,9 +28,9 @@ class RunExistsError(GraphnormsError, ValueError):
 
 
 def printable(text: str) -> str:
-    r"""Write control characters, and what no encoding knows, as escapes such as `\x1b`.
+    r"""Escape control characters and invalid code points, e.g. as `\x1b`.
 
-    What a name or an exception contains must not steer a terminal. Lines stay lines.
+    Names and error messages must not control the terminal. Line breaks are kept.
     """
     if text.isprintable():
         return text
@@ -43,11 +43,11 @@ def printable(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an exception says on one line, its kind in front of it, long ones cut."""
+    """Return type and message of an exception on one line, truncated if long."""
     name = type(error).__name__
     try:
         text = " ".join(str(error).split())
-    except Exception:  # of the exception's own __str__
+    except Exception:  # raised by its own __str__
         text = "its text cannot be read"
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}… (cut; {len(text)} characters)"
@@ -60,12 +60,12 @@ def is_number(value: object) -> bool:
 
 
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> ValueError:
-    """Build the error for a name that is not known, with the nearest names that are.
+    """Build the error for an unknown name, with similar known names.
 
     Args:
-        kind: What the name should have named, e.g. `"norm"`.
-        given: The name as given.
-        known: Every name that would have been right.
+        kind: The kind of name, e.g. `"norm"`.
+        given: The unknown name.
+        known: All known names.
     """
     names = list(known)
     near = difflib.get_close_matches(given.lower(), names, n=3, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""Writing a file in one step, and to the disk."""
+"""Atomic, durable writes of files."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` that takes its place when the block ends well.
+    """Yield a temporary path that replaces `path` if the block succeeds.
 
-    A reader sees the old file or the new one, never half of one, and a process killed in between
-    leaves the old one. When the block has ended well, the new one is on the disk. The folder is
-    made if it is not there.
+    Readers see the old or the new file, never a part of one, and a process killed in between leaves
+    the old one. After the block the new file is synced to disk. A missing folder is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
-        with temporary.open("r+b") as file:  # Windows syncs nothing that is only read
+        with temporary.open("r+b") as file:  # Windows syncs only files open for writing
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
@@ -30,19 +29,19 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def require_suffix(path: Path, suffix: str, what: str) -> None:
-    """Raise a `ValueError` for a name with the suffix of another kind of file."""
+    """Raise a `ValueError` for a name with another suffix."""
     if path.suffix not in ("", suffix):
-        raise ValueError(f"{path} would hold {what}, expected a name that ends in {suffix}")
+        raise ValueError(f"the name of {what} is {path}, expected the suffix {suffix}")
 
 
 def sync_folder(folder: Path) -> None:
     """Fsync the entries of a folder, not the content of its files."""
-    if sys.platform == "win32":  # there, folders cannot be opened
+    if sys.platform == "win32":  # Windows cannot open folders
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError:
-        pass  # a file system that does not do this for folders
+        pass  # the file system does not support it
     finally:
         os.close(descriptor)

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: what they raise, and how they end the command while it is loading.
+"""Handling of Ctrl-C and SIGTERM.
 
-There, at once and in one line: an exception would show a traceback, or be lost in the C code that
-is being loaded.
+While the command loads code, they exit at once with one line: an exception would show a traceback,
+or get lost in the C code that is loading. Otherwise they raise exceptions.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ TERMINATED: Final = 143
 """The exit code after SIGTERM."""
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-"""What asks a process to end: Ctrl-C; `timeout`, Slurm, `docker stop`."""
+"""The signals that ask a process to end: Ctrl-C; `timeout`, Slurm, `docker stop`."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM was sent; it ends what is running as Ctrl-C does."""
+    """Raised by SIGTERM; treated like Ctrl-C."""
 
 
 def how_ended(error: BaseException | None) -> tuple[str, int]:
-    """Return what to say of an end by a signal, and the exit code."""
+    """Return the message and the exit code after a signal."""
     terminated = isinstance(error, Terminated)
     return ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
 
 
 def _is_command() -> bool:
     started, given = Path(sys.argv[0]).stem if sys.argv else "", sys.orig_argv[1:]
-    if started == "-m":  # of `python -m`, while the package is loaded
+    if started == "-m":  # `python -m` while it loads the package
         return "-m" in given[:-1] and given[given.index("-m") + 1] == "graphnorms"
     return started == "graphnorms" and any(Path(each).stem == started for each in given)
 
@@ -47,14 +47,14 @@ IS_COMMAND: Final = _is_command()
 
 
 def leave_at_once() -> None:
-    """From now on the signals end the process; nothing has begun that would be lost."""
+    """Make the signals exit the process immediately; there is no work to lose yet."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             signal.signal(number, _leave)
 
 
 def interrupt_again() -> None:
-    """From now on the signals raise again."""
+    """Make the signals raise exceptions again."""
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGTERM) is _leave:
@@ -63,7 +63,7 @@ def interrupt_again() -> None:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Have the signals end the command at once while it loads more code."""
+    """Make the signals exit the command immediately while the block loads code."""
     if IS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         leave_at_once()
     try:
@@ -74,7 +74,7 @@ def loading() -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raise `Terminated` on SIGTERM inside the block, unless the program has its own handler."""
+    """Raise `Terminated` on SIGTERM inside the block, unless the program has a handler."""
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -110,7 +110,8 @@ def held_back() -> Iterator[None]:
 
 
 class _Terminate:
-    """Raises at the first signal only: `timeout` sends two, which would disturb the tidying up."""
+    """Raises at the first signal only: `timeout` sends two, and the second would interrupt the
+    cleanup."""
 
     told = False
 

@@ -1,7 +1,7 @@
-"""Global state of the process: set to known values for a trial, and restored after it.
+"""Sets the global state of the process to known values for a trial, and restores it afterwards.
 
-Code that runs in a process can change what later code finds there: the default dtype, random
-numbers, streams, signal handlers. A trial is to depend on its config alone.
+Code can change the global state for later code: the default dtype, random generators, streams,
+signal handlers. A trial must depend on its config only.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class _Setting:
     """One piece of global state.
 
     Args:
-        read, write: Get and set it.
-        known: What it is in a trial; None leaves it as it is.
+        read, write: Getter and setter.
+        known: The value during a trial; None leaves it unchanged.
     """
 
     read: Callable[[], Any]
@@ -43,7 +43,7 @@ def _attribute(owner: Any, name: str, known: Any = None) -> _Setting:
 
 
 def _set_default_device(device: torch.device) -> None:
-    torch.set_default_device(None if device.type == "cpu" else device)  # None: no mode is left
+    torch.set_default_device(None if device.type == "cpu" else device)  # None removes the mode
 
 
 def _set_environment(values: dict[str, str]) -> None:
@@ -109,13 +109,13 @@ _OF_TRIALS: Final = (
 
 @contextmanager
 def kept_state(*, of_trials: bool = True) -> Iterator[None]:
-    """Undo what the code inside changes of the process.
+    """Restore the global state after the block.
 
-    Modules that it has imported, and what they keep, stay.
+    Imported modules, and their state, are kept.
 
     Args:
-        of_trials: Whether the environment and the paths of modules are among it; code that is
-            called again may rely on what its import did to these.
+        of_trials: Whether to restore the environment and the module search path, too; code that is
+            called again may rely on changes made at import.
     """
     settings = (*_OF_TORCH, *_OF_PYTHON, *(_OF_TRIALS if of_trials else ()))
     numpy = sys.modules.get("numpy")
@@ -129,7 +129,7 @@ def kept_state(*, of_trials: bool = True) -> Iterator[None]:
         with suppress(Exception):
             before.append((setting, setting.read()))
     streams = sys.stdin, sys.stdout, sys.stderr
-    for name in ("stdout", "stderr"):  # which the code may close
+    for name in ("stdout", "stderr"):  # the code may close them
         stream = getattr(sys, name)
         setattr(sys, name, None if stream is None else _Unclosed(stream))
     try:
@@ -143,10 +143,10 @@ def kept_state(*, of_trials: bool = True) -> Iterator[None]:
 
 @contextmanager
 def known_state(seed: int) -> Iterator[None]:
-    """Give a trial what it would find in a process in which nothing has happened.
+    """Give a trial the global state of a fresh process.
 
     Args:
-        seed: Seeds the global random numbers of Python, NumPy and torch.
+        seed: Seed of the global generators of Python, NumPy and torch.
     """
     with kept_state(), torch.inference_mode(False):
         for setting in _OF_TORCH:
@@ -163,12 +163,12 @@ def _set(setting: _Setting, value: Any) -> None:
     with suppress(Exception):
         if setting.read() == value:
             return
-    with suppress(Exception):  # a folder that is gone, say
+    with suppress(Exception):  # e.g. a deleted folder
         setting.write(value)
 
 
 class _Unclosed:
-    """A stream that is only flushed where it is to be closed."""
+    """A stream that flushes instead of closing."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

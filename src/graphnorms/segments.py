@@ -1,10 +1,9 @@
-"""Which rows belong to which graph: checked and derived once per batch."""
+"""Segments: the graph of every row, checked and derived once per batch."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import operator
 import sys
 import weakref
 from collections.abc import Callable
@@ -14,34 +13,47 @@ import torch
 from torch import Tensor
 
 from graphnorms import tracing
+from graphnorms.index_checks import (
+    check_ids,
+    check_integer_vector,
+    check_mask,
+    check_offsets,
+    check_size,
+)
+from graphnorms.offsets import offsets_and_order, offsets_of, runs_without_search
 from graphnorms.tracing import is_batched, is_traced, may_keep
-
-INTEGERS: Final = (
-    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32,
-    torch.uint64,
-)  # fmt: skip
 
 
 class Segments:
     r"""A partition of rows into segments, one per graph.
 
-    Position $i$ of segment $s$ is $\mathrm{ptr}_s \le i < \mathrm{ptr}_{s+1}$; the row at a
-    position is `order[i]`, or `i` itself where `order` is `None`. Segments may be empty.
+    Segment $s$ has the positions $\mathrm{ptr}_s \le i < \mathrm{ptr}_{s+1}$; the row at position
+    $i$ is `order[i]`, or $i$ itself if `order` is `None`. Segments may be empty.
 
-    Make one with `from_ptr`, `from_counts`, `from_batch` or `single`, once per minibatch, and
-    give it to every layer in place of `batch`: nothing is then derived or checked again.
+    Make one with `from_ptr`, `from_counts`, `from_batch` or `single`, once per minibatch, and pass
+    it to every layer as `batch`: nothing is derived or checked again then.
 
     Attributes:
         ptr: Offsets, int64, `(segments + 1,)`.
-        order: The rows in the order of their segments, int64, `(rows,)`, or `None`. Masked rows
-            come last.
-        masked: Whether there may be rows that belong to no segment; see `with_mask`.
+        order: The rows in the order of their segments, int64, `(rows,)`, or `None`; masked rows are
+            last.
+        masked: Whether there may be rows outside of all segments; see `with_mask`.
         num_segments, num_rows: The sizes, known on the host.
-        longest: Rows of the longest segment where the host knows it, else `None`.
+        longest: Rows of the longest segment if known on the host, else `None`.
     """
 
-    __slots__ = ("__weakref__", "_counts", "_index", "_last_mask", "longest", "masked", "num_rows",
-                 "num_segments", "order", "ptr")  # fmt: skip
+    __slots__ = (
+        "__weakref__",
+        "_counts",
+        "_index",
+        "_last_mask",
+        "longest",
+        "masked",
+        "num_rows",
+        "num_segments",
+        "order",
+        "ptr",
+    )
 
     def __init__(
         self,
@@ -76,10 +88,10 @@ class Segments:
 
         Args:
             ptr: Offsets, integer, `(segments + 1,)`, ascending from 0.
-            num_rows: Where `ptr` must end. Read from `ptr` if not given.
+            num_rows: The required end of `ptr`; read from `ptr` if not given.
             longest: Rows of the longest segment, if known.
-            validate: Check the values; `None` does so on the CPU only, because on a GPU it reads
-                the device.
+            validate: Whether to check the values; `None` checks on the CPU only, because checking
+                synchronizes a GPU.
 
         Raises:
             ValueError: `ptr` is not a vector of integers, does not begin at 0, does not ascend,
@@ -88,7 +100,7 @@ class Segments:
         check_integer_vector("ptr", ptr)
         if ptr.shape[0] == 0:
             raise ValueError("ptr is empty, expected segments + 1 offsets beginning with 0")
-        ptr = ptr.to(torch.int64, copy=True)  # what is written to it later does not change it here
+        ptr = ptr.to(torch.int64, copy=True)  # later writes must not change it
         if validate or (validate is None and ptr.is_cpu and not is_traced()):
             check_offsets(ptr, num_rows)
         rows: Any = ptr[-1].item() if num_rows is None else num_rows
@@ -96,7 +108,7 @@ class Segments:
 
     @classmethod
     def from_counts(cls, counts: Tensor) -> Segments:
-        """Build from the number of rows of each segment, as DGL's `batch_num_nodes()` gives it.
+        """Build from the number of rows of each segment, as returned by DGL's `batch_num_nodes()`.
 
         Raises:
             ValueError: `counts` is not a vector of integers, or one is negative.
@@ -119,32 +131,32 @@ class Segments:
     ) -> Segments:
         """Build from the segment of every row, in any order and with any gaps.
 
-        On the CPU the ids are checked, and rows that are already sorted stay where they are. On
-        other devices nothing is read back: rows are taken as unsorted unless `sorted=True`, and
-        ids outside the range fail an assertion on the device.
+        On the CPU the ids are checked, and sorted rows are detected. On other devices nothing is
+        read back: rows are assumed to be unsorted unless `sorted=True`, and ids outside the range
+        fail an assertion on the device.
 
         Args:
             batch: Segment of each row, integer, `(rows,)`.
-            num_segments: How many segments there are, empty ones at the end included. Read
-                from the largest id if not given, which reads the device once; in a traced graph
-                it then is a number known at run time.
-            sorted: That the ids ascend; `None` finds out on the CPU.
-            validate: On a GPU, read the device to name a value outside the range.
-            names: What errors call the vector and the number of segments.
+            num_segments: Number of segments, including empty ones at the end. If not given, it is
+                read from the largest id, which synchronizes the device once; in a traced graph it
+                is then known at run time only.
+            sorted: Whether the ids ascend; `None` checks it on the CPU.
+            validate: On a GPU, synchronize to name an id outside the range.
+            names: The names of the vector and the number of segments in errors.
 
         Raises:
             ValueError: `batch` is not a vector of integers, or an id is negative or not below
                 `num_segments`.
         """
         check_integer_vector(names[0], batch)
-        num_segments = _check_size(names[1], num_segments)
+        num_segments = check_size(names[1], num_segments)
         if is_traced() or is_batched(batch):
             return _from_batch_without_reading(cls, batch, num_segments, bool(sorted), names)
         index = batch.to(torch.int64)
         if num_segments is None:
             num_segments = int(index.max()) + 1 if index.shape[0] else 0
         if batch.is_cpu or validate:
-            _check_ids(index, num_segments, names)
+            check_ids(index, num_segments, names)
         if not batch.is_cpu:
             return _from_batch_without_reading(cls, index, num_segments, bool(sorted), names)
         if sorted is None:
@@ -152,26 +164,26 @@ class Segments:
         order = None if sorted else torch.argsort(index, stable=True)
         counts = torch.bincount(index, minlength=num_segments)
         if index is batch:
-            index = batch.clone()  # what is written to the vector later does not change it here
+            index = batch.clone()  # later writes must not change it
         segments = cls(offsets_of(counts), order, batch.shape[0], index=index)
         segments._counts = counts
         return segments
 
     @classmethod
     def single(cls, num_rows: int, device: torch.device | None = None) -> Segments:
-        """Build the partition in which all rows are one graph."""
+        """Build the partition with all rows in one graph."""
         return (_kept_single if may_keep(device) else _single)(num_rows, device)
 
     def with_mask(self, mask: Tensor) -> Segments:
-        """Leave out rows, as padded nodes: they neither count nor change.
+        """Exclude rows, e.g. padding: they do not count and are passed through.
 
-        Nothing is read back from a device. The result for the last mask is kept.
+        This does not synchronize the device. The result for the last mask is cached.
 
         Args:
-            mask: Which rows stay, bool, `(rows,)`.
+            mask: True for the rows that count, bool, `(rows,)`.
 
         Raises:
-            ValueError: `mask` is not a vector of bool, or not one per row, or elsewhere.
+            ValueError: `mask` is not one bool per row, or on another device.
         """
         check_mask(mask, self.num_rows, self.ptr.device)
         keeps = may_keep(mask) and not mask.is_inference()
@@ -180,7 +192,7 @@ class Segments:
             if snapshot.matches(mask):
                 return kept
         index = self.index.masked_fill(~mask, self.num_segments)
-        ptr, order = _offsets_and_order(index, self.num_segments)
+        ptr, order = offsets_and_order(index, self.num_segments)
         segments = Segments(ptr, order, self.num_rows, index=index, masked=True)
         if keeps:
             self._last_mask = (Snapshot(mask), segments)
@@ -200,7 +212,7 @@ class Segments:
     def index(self) -> Tensor:
         """Segment of each row, in the order of the rows, int64, `(rows,)`.
 
-        Masked rows have the number behind that of the last segment.
+        Masked rows have the index `num_segments`.
         """
         if self._index is not None:
             return self._index
@@ -218,12 +230,12 @@ class Segments:
         return index
 
     def as_batch(self) -> Tensor:
-        """Return `index` for code that hands a batch vector on, as PyG's models do.
+        """Return `index` for code that passes a batch vector on, like PyG's models.
 
-        Layers that are given this vector find these Segments again, and derive nothing.
+        Layers that get this vector find these Segments in the cache.
         """
-        # A copy, which a model may write to, and which is not held here: else its entry in the
-        # memory would never go.
+        # A copy, because a model may write to it, and because a reference from here would keep its
+        # cache entry alive forever.
         batch = self.index.clone()
         if not self.masked:
             for num_segments in (None, self.num_segments):
@@ -232,13 +244,13 @@ class Segments:
 
     @property
     def device(self) -> torch.device:
-        """Where the offsets lie."""
+        """The device of the offsets."""
         return self.ptr.device
 
     def to(self, device: torch.device | str) -> Segments:
-        """Copy to a device; `self` where it is there already.
+        """Copy to a device; `self` if it is already there.
 
-        What comes from the CPU takes `longest` along, which saves launches on a GPU.
+        A copy from the CPU includes `longest`, which saves launches on a GPU.
         """
         if self.ptr.device == torch.device(device):
             return self
@@ -266,7 +278,7 @@ class Segments:
 
 
 def _single(num_rows: int, device: torch.device | None) -> Segments:
-    # torch.tensor would wait for a GPU, to copy the numbers there.
+    # torch.tensor would synchronize a GPU.
     ptr = torch.arange(2, device=device) * num_rows
     return Segments(ptr, None, num_rows, longest=num_rows)
 
@@ -281,7 +293,7 @@ def _from_batch_without_reading(
     is_sorted: bool,
     names: tuple[str, str],
 ) -> Segments:
-    """Derive on the device, as one functional sequence of operations."""
+    """Derive on the device by functional operations."""
     vector, size = names
     index = batch.to(torch.int64)
     if num_segments is None:
@@ -290,51 +302,15 @@ def _from_batch_without_reading(
                 f"{size} is not given; under vmap it cannot be read from {vector}: pass {size}, "
                 "or a Segments"
             )
-        # A number that is known when the graph runs. One id more: no rows have no largest.
+        # A number known at run time. One id is added because an empty vector has no maximum.
         num_segments = torch.nn.functional.pad(index, (0, 1), value=-1).amax().item() + 1
         torch._check(num_segments >= 0)
-    ptr, order = _offsets_and_order(index, num_segments, is_sorted)
-    if _must_be_simple(batch):
+    ptr, order = offsets_and_order(index, num_segments, is_sorted)
+    if runs_without_search(batch):
         return cls(ptr, order, batch.shape[0], index=index)
     in_range = ((index >= 0) & (index < num_segments)).all()
     tracing.assert_async(in_range, f"{vector} has an id outside 0 … {size} - 1")
     return cls(ptr, order, batch.shape[0], index=index)
-
-
-def offsets_of(counts: Tensor) -> Tensor:
-    """Where segments of so many rows begin, and the last one ends."""
-    ptr = counts.new_zeros(counts.shape[0] + 1)
-    torch.cumsum(counts, 0, out=ptr[1:])
-    return ptr
-
-
-def offsets_in(ids: Tensor, num_segments: int) -> Tensor:
-    """Where each segment begins in ascending ids, and the last one ends, `(segments + 1,)`."""
-    # Unlike bincount, searchsorted reads nothing back from a GPU.
-    return torch.searchsorted(ids.contiguous(), torch.arange(num_segments + 1, device=ids.device))
-
-
-def _offsets_and_order(
-    index: Tensor, num_segments: int, is_sorted: bool = False
-) -> tuple[Tensor, Tensor | None]:
-    """Where the segments begin, and the rows by segment (`None` if they stand so already)."""
-    if _must_be_simple(index):
-        bounds = torch.arange(num_segments + 1, device=index.device)
-        return (index.unsqueeze(1) < bounds).sum(0), torch.sort(index)[1]
-    if is_sorted:
-        return offsets_in(index, num_segments), None
-    ordered, order = torch.sort(index, stable=True)
-    return offsets_in(ordered, num_segments), order
-
-
-def _must_be_simple(batch: Tensor) -> bool:
-    """Whether ONNX or vmap, which have neither a stable sort nor a binary search, take part.
-
-    The order then need not be stable: plain torch runs, and asks only for a row of each segment.
-    """
-    if torch.compiler.is_compiling():
-        return torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export()
-    return is_batched(batch)
 
 
 def as_segments(
@@ -345,17 +321,18 @@ def as_segments(
     mask: Tensor | None = None,
     names: tuple[str, str] = ("batch", "batch_size"),
 ) -> Segments:
-    """Turn what a layer was given as `batch` into the Segments of the rows of `rows_of`.
+    """Convert the argument `batch` of a layer to the Segments of the rows of `rows_of`.
 
-    In eager mode the Segments of a batch vector are kept as long as the vector lives and is not
-    written to, so that the layers of one model derive them once.
+    In eager mode the Segments of a batch vector are cached until the vector is deleted or changed,
+    so that the layers of a model derive them once.
 
     Args:
         batch: A batch vector, a `Segments`, or `None` for one graph.
         rows_of: The features, `(rows, …)`.
         num_segments: `batch_size`; checked against a `Segments`, ignored for `None`.
-        mask: Which rows count, bool, `(rows,)`; `None` for all. Kept as the batch vector is.
-        names: What errors call `batch` and `num_segments`.
+        mask: True for the rows that count, bool, `(rows,)`; `None` for all. Cached like the batch
+            vector.
+        names: The names of `batch` and `num_segments` in errors.
 
     Raises:
         ValueError: `batch` does not assign exactly the rows of `rows_of`, is on another device,
@@ -380,8 +357,8 @@ def as_segments(
         )
     else:
         if num_segments is not None and type(num_segments) is not int:
-            num_segments = _check_size(names[1], num_segments)
-        # Nothing is looked up where this is run again when the vector holds another batch.
+            num_segments = check_size(names[1], num_segments)
+        # No cache in code that is replayed after the vector has changed.
         replayed = (
             torch.compiler.is_compiling()
             or tracing.dispatch_modes()
@@ -395,21 +372,21 @@ def as_segments(
             _keep(batch, num_segments, segments)
     if segments.num_rows != rows:
         raise ValueError(f"{names[0]} assigns {segments.num_rows} rows, but x has {rows}")
-    on_cpu = segments.ptr.is_cpu and rows_of.is_cpu  # comparing devices takes longer
+    on_cpu = segments.ptr.is_cpu and rows_of.is_cpu  # faster than comparing devices
     if not on_cpu and segments.ptr.device != rows_of.device:
         raise ValueError(
-            f"{names[0]} is on {segments.ptr.device}, but x is on {rows_of.device}; move one of "
-            "them"
+            f"{names[0]} is on {segments.ptr.device}, but x is on {rows_of.device}; move one "
+            "of them"
         )
     return segments
 
 
 class Snapshot:
-    """A vector as it was when something was derived from it.
+    """A vector at the time when something was derived from it.
 
-    Known again by its identity, its version counter and, on the CPU, its content: the counter
-    misses what is written through `.data` or through memory that is shared with NumPy. On a GPU,
-    where a comparison would wait for the device, the counter decides alone.
+    A vector matches by its identity, its version counter and, on the CPU, its content: the counter
+    misses writes through `.data` and through memory shared with NumPy. On a GPU comparing the
+    content would synchronize, so only the counter is compared.
     """
 
     __slots__ = ("address", "content", "size", "vector", "version")
@@ -425,14 +402,14 @@ class Snapshot:
         self.address = self.content.data_ptr() if self.content is not None and comparable else 0
 
     def matches(self, vector: Tensor) -> bool:
-        """Whether a vector is this one and has not changed."""
+        """Whether `vector` is the same object with the same content."""
         if self.version != tracing.version_of(vector) or self.vector() is not vector:
             return False
         if self.content is None:
             return True
         if self.address and _memcmp is not None and vector.nbytes == self.size:
-            # A twentieth of the time of `torch.equal`. Freed memory has no address: what is
-            # derived anew then says so.
+            # A twentieth of the time of `torch.equal`. Freed memory has the address 0: deriving
+            # anew then raises the error.
             first = vector.data_ptr()
             return first != 0 and _memcmp(first, self.address, self.size) == 0
         return torch.equal(vector, self.content)
@@ -453,87 +430,21 @@ def _find_memcmp() -> Callable[[int, int, int], int] | None:
 _memcmp: Final = _find_memcmp()
 
 kept: Final[dict[tuple[int, int | None], tuple[Snapshot, Segments]]] = {}
-"""The Segments of vectors seen before, by the id of the vector and the number of segments asked
-for; an entry goes when its vector does."""
+"""The cached Segments by the id of the batch vector and the requested number of segments; an entry
+is removed with its vector."""
 
 
 def _keep(vector: Tensor, num_segments: int | None, segments: Segments) -> None:
-    """Keep Segments as long as the vector lives, if its changes are counted."""
+    """Cache Segments for a vector, if its changes are counted."""
     if not may_keep(vector) or vector.is_inference():
         return
     key = (id(vector), num_segments)
-    entries = kept  # the module has lost its names when vectors go with the interpreter
+    entries = kept  # module globals are gone when vectors are deleted at interpreter exit
 
     def forget(dead: weakref.ref[Tensor]) -> None:
-        # Another tensor may have got the same id in the meantime.
+        # Another tensor may have the same id by now.
         entry = entries.get(key)
         if entry is not None and entry[0].vector is dead:
             del entries[key]
 
     entries[key] = (Snapshot(vector, forget), segments)
-
-
-def described(value: object) -> str:
-    """Say what was given where a tensor of some shape and dtype was expected."""
-    if isinstance(value, Tensor):
-        return f"{tuple(value.shape)} of {value.dtype}"
-    return f"a {type(value).__name__}"
-
-
-def check_integer_vector(name: str, vector: Tensor) -> None:
-    """Refuse what is not a vector of integers."""
-    if not isinstance(vector, Tensor) or vector.dim() != 1 or vector.dtype not in INTEGERS:
-        raise ValueError(f"{name} is {described(vector)}, expected a vector of integers")
-
-
-def _check_size(name: str, size: Any) -> Any:
-    """Return a number of segments as an int, `None` as it is, and refuse anything else."""
-    if size is None or type(size) is int or isinstance(size, torch.SymInt):
-        return size
-    try:
-        number: int = operator.index(size)
-    except TypeError:
-        number = -1
-    if isinstance(size, bool) or number < 0:
-        raise ValueError(f"{name} is {size!r}, expected the number of graphs as an integer")
-    return number
-
-
-def _check_ids(index: Tensor, num_segments: int, names: tuple[str, str]) -> None:
-    """Refuse ids outside the range, which reads the device."""
-    vector, size = names
-    if num_segments < 0:
-        raise ValueError(f"{size} is {num_segments}, expected no negative number")
-    if not index.shape[0]:
-        return
-    low, high = (int(value) for value in torch.aminmax(index))
-    if low < 0:
-        raise ValueError(f"{vector} has the negative id {low}, expected ids from 0")
-    if high >= num_segments:
-        raise ValueError(f"{vector} has the id {high}, but {size} is {num_segments}")
-
-
-def check_offsets(ptr: Tensor, num_rows: int | None, name: str = "ptr", of: str = "rows") -> None:
-    """Refuse offsets that do not ascend from 0 to `num_rows`, which reads the device."""
-    if int(ptr[0]) != 0:
-        raise ValueError(f"{name} begins with {int(ptr[0])}, expected 0")
-    falls = (ptr.diff() < 0).nonzero()  # (falls, 1)
-    if falls.shape[0]:
-        at = int(falls[0, 0])
-        raise ValueError(
-            f"{name} does not ascend: {int(ptr[at])} is followed by {int(ptr[at + 1])} "
-            f"at position {at + 1}"
-        )
-    if num_rows is not None and int(ptr[-1]) != num_rows:
-        raise ValueError(f"{name} ends with {int(ptr[-1])}, expected the number of {of} {num_rows}")
-
-
-def check_mask(mask: Tensor, rows: int, device: torch.device) -> None:
-    """Refuse a mask that is not one bool per row, on the device of the rows."""
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (rows,):
-        raise ValueError(
-            f"mask is {described(mask)}, expected one bool per row, ({rows},): True for the rows "
-            "that count"
-        )
-    if mask.device != device:
-        raise ValueError(f"mask is on {mask.device}, but the rows are on {device}")

@@ -1,7 +1,7 @@
-"""Whether operations are being traced, transformed or recorded, or simply run.
+"""Tells whether operations are traced, transformed, recorded, or simply run.
 
-All that is read of torch's private names stands here. Where a later torch lacks one, the answer is
-the one that is right and slow: operators and plain torch in place of direct calls of kernels.
+All uses of torch's private names are in this module. If a later torch lacks one, the fallback is
+safe but slow: operators and plain torch instead of direct kernel calls.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 
 
 def _private(path: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
-    """Find a function of torch by its path; what stands in for it where there is none."""
+    """Find a function of torch by its path; return the fallback if it is missing."""
     found: Any = torch
     for name in path.split("."):
         found = getattr(found, name, None)
@@ -23,7 +23,7 @@ def _private(path: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
 
 
 dispatch_modes: Final = _private("_C._len_torch_dispatch_stack", lambda: 1)
-"""How many dispatch modes are set."""
+"""Returns the number of active dispatch modes."""
 
 
 def _assert_now(condition: Tensor, message: str) -> None:
@@ -32,13 +32,13 @@ def _assert_now(condition: Tensor, message: str) -> None:
 
 
 assert_async: Final = _private("_assert_async", _assert_now)
-"""Fail on the device, with a message, if a condition does not hold; nothing is read back."""
+"""Fails on the device, with a message, if a condition does not hold; does not synchronize."""
 
 version_of: Final = _private("Tensor._version.__get__", lambda tensor: object())
-"""How often a tensor was written to; where torch does not count, no two answers are equal."""
+"""Returns the version counter of a tensor; the fallback never returns equal values."""
 
 is_zero: Final = _private("Tensor._is_zerotensor", lambda tensor: False)
-"""Whether all numbers of a tensor are 0, and torch has noted that in place of them."""
+"""Whether a tensor is one of torch's lazy zero tensors."""
 
 _transforms_active: Final = _private("_C._are_functorch_transforms_active", lambda: True)
 _is_wrapped: Final = _private(
@@ -52,9 +52,9 @@ _unwrapped: Final = _private("_C._functorch.get_unwrapped", lambda x: x)
 def is_plain(x: Tensor) -> bool:
     """Whether a kernel may be called on x directly, without its operator.
 
-    It may not where a tracer, a dispatch mode, a tensor subclass, a transform of `torch.func`,
-    forward mode or the vmap behind `is_grads_batched` has to see the operator, or those of plain
-    torch. The memory of a tensor that a transform has wrapped cannot be read, even afterwards.
+    This is not the case if a tracer, a dispatch mode, a tensor subclass, a transform of
+    `torch.func`, forward mode or the vmap of `is_grads_batched` must see the operator or plain
+    torch operations. The memory of a tensor wrapped by a transform cannot be read, not even later.
     """
     return (
         type(x) in (Tensor, torch.nn.Parameter)
@@ -68,16 +68,16 @@ def is_plain(x: Tensor) -> bool:
 
 
 def is_traced() -> bool:
-    """Whether a graph may be made of the operations, so that no value can be read.
+    """Whether operations may be traced to a graph, so that values cannot be read.
 
-    Under `torch.compile` and `torch.export`, and in a dispatch mode, as `make_fx`, AOTAutograd and
-    fake tensors set one.
+    This is so under `torch.compile` and `torch.export`, and in a dispatch mode, e.g. of `make_fx`,
+    AOTAutograd and fake tensors.
     """
     return torch.compiler.is_compiling() or bool(dispatch_modes())
 
 
 def is_watched() -> bool:
-    """Whether a dispatch mode is set, outside of Dynamo, which follows what an object keeps."""
+    """Whether a dispatch mode is active outside of Dynamo (Dynamo tracks attributes of objects)."""
     return not torch.compiler.is_compiling() and bool(dispatch_modes())
 
 
@@ -87,7 +87,7 @@ def is_transformed() -> bool:
 
 
 def is_batched(x: Tensor) -> bool:
-    """Whether x stands for the many tensors of a `torch.vmap`, at whatever level."""
+    """Whether x is batched by a `torch.vmap` at any level."""
     if torch.compiler.is_compiling():
         return bool(_is_batched(x))
     while _is_wrapped(x) and not _is_batched(x):
@@ -99,29 +99,29 @@ def is_batched(x: Tensor) -> bool:
 
 
 def is_forward_mode() -> bool:
-    """Whether derivatives are taken in forward mode."""
+    """Whether forward-mode differentiation is active."""
     return getattr(forward_ad, "_current_level", -1) >= 0
 
 
 def traces_autograd() -> bool:
-    """Whether Dynamo traces `torch.autograd.grad`, so that a region holds a derivative."""
+    """Whether Dynamo traces `torch.autograd.grad` inside a compiled region."""
     return torch.compiler.is_compiling() and getattr(
         torch._dynamo.config, "trace_autograd_ops", False
     )
 
 
 def is_recorded(of: Tensor | torch.device | None) -> bool:
-    """Whether operations on a tensor or device are now recorded in a CUDA graph."""
+    """Whether operations on a tensor or device are being recorded in a CUDA graph."""
     on_gpu = of.is_cuda if isinstance(of, Tensor) else of is not None and of.type == "cuda"
     return on_gpu and torch.cuda.is_current_stream_capturing()
 
 
 def may_keep(of: Tensor | torch.device | None) -> bool:
-    """Whether what is derived now, of a tensor or for a device, outlives the call.
+    """Whether tensors derived now, from a tensor or on a device, may be cached beyond the call.
 
-    In a traced graph a kept tensor would be a side effect and a reason to compile again, under a
-    transform of `torch.func` it belongs to the transform, one made in inference mode cannot be used
-    in training, and one made while a CUDA graph is recorded lies in the graph's memory.
+    In a traced graph a cached tensor would be a side effect and cause recompilation; under a
+    transform of `torch.func` it belongs to the transform; one made in inference mode cannot be used
+    in training; and one made while recording a CUDA graph lives in the graph's memory.
     """
     return not (
         is_recorded(of) or is_traced() or is_transformed() or torch.is_inference_mode_enabled()
@@ -132,19 +132,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def constant_in_graphs(function: F) -> F:
-    """Make compiled graphs hold the result of a function, and not trace how it is found.
+    """Make compiled graphs treat the result of a function as a constant, without tracing it.
 
-    It is what `torch.compiler.assume_constant_result` does, which at import would load all of
-    Dynamo.
+    Like `torch.compiler.assume_constant_result`, which would load all of Dynamo at import.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
 
 
 def outside_graphs(function: F) -> F:
-    """Make a compiled model break its graph at a function, as `torch.compiler.disable` does.
+    """Make a compiled model break its graph at a function.
 
-    That one, too, would load all of Dynamo at import.
+    Like `torch.compiler.disable`, which would load all of Dynamo at import.
     """
     function._torchdynamo_disable = True  # type: ignore[attr-defined]
     return function

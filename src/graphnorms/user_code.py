@@ -1,4 +1,4 @@
-"""The user's own functions: found by name, and hashed with all the source that they are made of."""
+"""User-defined functions: importing them by name, hashing their source, and isolating them."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def is_spec(text: str) -> bool:
 
 
 def as_spec(text: str) -> str:
-    """Return `module:function` for `folder/file.py:function`; any other text as it is.
+    """Convert `folder/file.py:function` to `module:function`; return other texts unchanged.
 
     Raises:
-        ValueError: The file is not below the current directory, where modules are looked for.
+        ValueError: The file is not below the current directory, where modules are searched.
     """
     file, colon, function = text.partition(":")
     if not (colon and file.endswith(".py")):
@@ -50,29 +50,29 @@ def as_spec(text: str) -> str:
     parts = path.with_suffix("").parts
     if not all(part.isidentifier() for part in parts):
         raise ValueError(
-            f"{text!r}: {file} is no module below the current directory ({Path.cwd()}); work in "
-            "its folder, or install it"
+            f"{text!r}: {file} is not a module below the current directory ({Path.cwd()}); change "
+            "to its folder, or install it"
         )
     return f"{'.'.join(parts)}:{function}"
 
 
 def find(spec: str, makes: str) -> Callable[..., Any]:
-    """Import a module, which may be installed or lie in the current directory, and take from it.
+    """Import a function from a module that is installed or in the current directory.
 
     This runs the user's code.
 
     Args:
         spec: `module:function`; both may have dots.
-        makes: What the function makes, for the message, e.g. `"the graphs"`.
+        makes: What the function makes, for messages, e.g. `"the graphs"`.
 
     Raises:
-        ValueError: There is no such module or function, or importing it raises an exception.
+        ValueError: The module or function does not exist, or its import raises an exception.
     """
     module_name, _, path = spec.partition(":")
-    # A command does not have the current directory on its path, `python -m` does.
+    # Unlike `python -m`, a command does not have the current directory on its path.
     here = str(Path.cwd())
     sys.path.insert(0, here)
-    importlib.invalidate_caches()  # of folders that a file was just written to
+    importlib.invalidate_caches()  # for files that were just written
     try:
         with no_exit(f"importing {module_name}"):
             found: Any = importlib.import_module(module_name)
@@ -83,7 +83,7 @@ def find(spec: str, makes: str) -> Callable[..., Any]:
     except Exception as error:
         raise _raised(module_name, error) from error
     finally:
-        if here in sys.path:  # the module may have changed it
+        if here in sys.path:  # the module may have removed it
             sys.path.remove(here)
     for attribute in path.split("."):
         if not hasattr(found, attribute):
@@ -97,20 +97,19 @@ def find(spec: str, makes: str) -> Callable[..., Any]:
 
 
 def source_hash(function: Callable[..., Any], module: str = "") -> str:
-    """Hash the source that a function is made of: 16 hexadecimal digits.
+    """Hash the source of a function to 16 hexadecimal digits.
 
-    The hash covers the function's file; the files beside it, or in folders there, that this file
-    imports, also inside functions, and those that they import in turn; the versions of the
-    installed packages that these files import; and the plain values among the function's defaults
-    and captured variables. Installed code counts with its own file and version. Comments count,
-    paths do not.
+    The hash covers the file of the function; the local files that it imports, also inside
+    functions, recursively; the versions of the installed packages that these files import; and the
+    values of the function's defaults and captured variables. For installed code it covers its file
+    and version. Comments count, paths do not.
 
     Args:
         function: A function, a class, or a `functools.partial` of one.
-        module: A module that names it and is to count too.
+        module: A further module to cover.
 
     Raises:
-        ValueError: Its source cannot be read, or it carries a value that has no text of its own.
+        ValueError: The source cannot be read, or a default or captured value has no unique text.
     """
     digest = hashlib.sha256()
     while isinstance(function, functools.partial):
@@ -139,25 +138,25 @@ def source_hash(function: Callable[..., Any], module: str = "") -> str:
 
 
 class ExitError(ValueError):
-    """Code of the user's wanted to end the program."""
+    """User code tried to exit the program."""
 
 
 @contextmanager
 def no_exit(doing: str) -> Iterator[None]:
-    """Run code of the user's that is not to end, stop or change this program.
+    """Run user code that must not exit, interrupt or change this program.
 
-    It sees none of this program's arguments, and finds streams that it cannot close; the working
-    folder, torch's defaults and the like are afterwards what they were.
+    It does not see the arguments of the program and cannot close its streams; the working folder,
+    torch's defaults and similar state are restored afterwards.
 
     Args:
-        doing: What the code does, for the message, e.g. `"importing my_models"`.
+        doing: What the code does, for messages, e.g. `"importing my_models"`.
 
     Raises:
-        ExitError: It called `sys.exit`, or raised `KeyboardInterrupt` without Ctrl-C.
+        ExitError: The code called `sys.exit`, or raised `KeyboardInterrupt` without Ctrl-C.
     """
 
     def without_usage(parser: argparse.ArgumentParser, message: str) -> NoReturn:
-        sys.exit(message)  # and no usage beside our line
+        sys.exit(message)  # without printing the usage
 
     usage = argparse.ArgumentParser.error
     with kept_state(of_trials=False), interrupts() as pressed:
@@ -169,36 +168,36 @@ def no_exit(doing: str) -> Iterator[None]:
             if asked := pressed():
                 raise asked from None
             raise ExitError(
-                f"{doing} raised {one_line(error)}; what a script does when it is run goes under "
+                f"{doing} raised {one_line(error)}; put the code of a script under "
                 'if __name__ == "__main__":'
             ) from error
         finally:
             setattr(argparse.ArgumentParser, "error", usage)  # noqa: B010
-    if asked := pressed():  # and the code has caught it
+    if asked := pressed():  # if the code has caught it
         raise asked
 
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
-    """Notice Ctrl-C and SIGTERM, which code may also pretend or catch.
+    """Record real Ctrl-C and SIGTERM, which code may also fake or catch.
 
     Yields:
-        What returns the exception of the first of them, or None.
+        A function that returns the exception of the first one, or None.
     """
     in_main = threading.current_thread() is threading.main_thread()
     found = {number: signal.getsignal(number) for number in SIGNALS if in_main}
     handlers = {number: handler for number, handler in found.items() if callable(handler)}
     raised: list[KeyboardInterrupt] = []
 
-    def note(number: int, frame: Any) -> None:
+    def record(number: int, frame: Any) -> None:
         try:
             handlers[signal.Signals(number)](number, frame)
         except KeyboardInterrupt as error:
             raised.append(error)
             raise
 
-    for number in handlers:  # others do not come here
-        signal.signal(number, note)
+    for number in handlers:  # only handlers written in Python
+        signal.signal(number, record)
     try:
         yield lambda: raised[0] if raised else None
     finally:
@@ -213,7 +212,7 @@ def _raised(module: str, error: Exception) -> ValueError:
 
 
 def _carried(function: FunctionType) -> str:
-    """Write what a function has beside its source: defaults, and what it captured."""
+    """Return a text of the defaults and captured variables of a function."""
     values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     values += [cell.cell_contents for cell in function.__closure__ or ()]
     return f"{[_text(value, f'{function.__qualname__} carries') for value in values]}"
@@ -229,13 +228,13 @@ def _text(value: Any, how: str) -> str:
     if inspect.isclass(value) or inspect.isroutine(value):
         return f"{value.__module__}.{value.__qualname__}"
     raise ValueError(
-        f"{how} a value of type {type(value).__name__}, which cannot be told from another one; "
-        "make it inside the function"
+        f"{how} a value of type {type(value).__name__}, which has no unique text; "
+        "create it inside the function"
     )
 
 
 def _source(function: Callable[..., Any]) -> str:
-    """Read the source of what stands in no file: in a notebook, say."""
+    """Read the source of a function without a file, e.g. in a notebook."""
     parts = [function]
     if inspect.isclass(function):
         parts = [part for part in vars(function).values() if inspect.isfunction(part)]
@@ -249,7 +248,7 @@ def _source(function: Callable[..., Any]) -> str:
 
 
 def _gather(module: ModuleType, files: dict[Path, str], packages: set[str]) -> None:
-    """Read the file of a module, and those files of the user's that it leads to."""
+    """Read the file of a module, and the local files that it imports, recursively."""
     start = Path(getattr(module, "__file__", None) or "")
     if start.suffix != ".py" or not start.is_file():
         return
@@ -274,11 +273,11 @@ def _gather(module: ModuleType, files: dict[Path, str], packages: set[str]) -> N
 
 
 def _imports(source: str, path: Path, root: Path) -> Iterator[str]:
-    """List the dotted names that a file imports, wherever in it."""
+    """List the dotted names that a file imports anywhere."""
     package = ".".join(path.relative_to(root).parent.parts)
     try:
         tree = ast.parse(source)
-    except SyntaxError:  # it fails where it is imported
+    except SyntaxError:  # the import will fail
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -287,15 +286,15 @@ def _imports(source: str, path: Path, root: Path) -> Iterator[str]:
             name = "." * node.level + (node.module or "")
             try:
                 base = importlib.util.resolve_name(name, package) if node.level else name
-            except ImportError:  # a relative import beyond the package, which fails where it runs
+            except ImportError:  # a relative import beyond the package, which will fail
                 continue
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def _own_files(name: str, root: Path) -> Iterator[Path]:
-    """Find the files below a folder that importing a dotted name runs."""
+    """Find the files below a folder that the import of a dotted name runs."""
     parts = name.split(".")
-    if parts[0] == "graphnorms":  # whose version is part of every trial
+    if parts[0] == "graphnorms":  # its version is part of every trial
         return
     for length in range(1, len(parts) + 1):
         place = root.joinpath(*parts[:length])

@@ -14,7 +14,7 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.kernels import Over
 from graphnorms.layers import CATALOG
 from graphnorms.segments import Segments
-from graphnorms.testing import backends, check_backend, tolerance
+from graphnorms.testing import backend_checks, check_backend, tolerance
 from tests import waiting
 from tests.norms import build_norm
 
@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
     pytest.mark.timeout(3600),  # hundreds of kernels are compiled at their first call
 ]
-CHECKS = tuple(backends._CHECKS)
+CHECKS = tuple(backend_checks._CHECKS)
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 ALONE = [name for name, row in CATALOG.items() if not row.needs]
 

@@ -211,7 +211,7 @@ def found() -> Any:
         ("nowhere:Net", "nowhere:Net: no module 'nowhere' in "),
         ("own_nets:nn", "own_nets:nn is of type module, expected a function that makes a model"),
         ("own_nets:never", "^own_nets:never raised RuntimeError: the disk is full$"),
-        ("../own_nets.py:Net", "'../own_nets.py:Net': ../own_nets.py is no module below the curr"),
+        ("../own_nets.py:Net", "'../own_nets.py:Net': ../own_nets.py is not a module below"),
         ("ginn", "unknown model 'ginn'; did you mean gin.*; one of your own is module:function"),
     ],
 )

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from graphnorms.kernels.point import accumulation_dtype
 from graphnorms.layers.base import Norm
-from graphnorms.layers.options import PlainOptions
+from graphnorms.layers.norm_options import PlainOptions
 from graphnorms.segments import Segments
 
 

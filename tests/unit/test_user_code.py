@@ -88,7 +88,7 @@ def test_what_a_function_carries_counts(folder: Path) -> None:
 def test_what_has_no_source_is_refused() -> None:
     thing = object()
     for function, message in (
-        (lambda: thing, "carries a value of type object, which cannot be told from another one"),
+        (lambda: thing, "carries a value of type object, which has no unique text"),
         (functools.partial(hashed, thing), "given a value of type object"),
         (len, "of type builtin_function_or_method, expected a function or a class"),
         (eval("lambda: 1", {"__name__": "nowhere"}), "<lambda> cannot be read; write it to a file"),

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.data.onehot import OneHot
+from graphnorms.index_checks import check_integer_vector
 from graphnorms.kernels.cpu import extension, gather
-from graphnorms.segments import Segments, check_integer_vector, offsets_of
+from graphnorms.offsets import offsets_of
+from graphnorms.segments import Segments
 
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet

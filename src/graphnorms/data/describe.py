@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.words import count, some
+from graphnorms.data.text_format import count, some
 
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from graphnorms.data.integer_arrays import Integers
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.words import count, some
+from graphnorms.data.text_format import count, some
 from graphnorms.errors import DatasetError
 
 if TYPE_CHECKING:

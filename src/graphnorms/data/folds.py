@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphnorms.data.integer_arrays import Integers
-from graphnorms.data.words import some
+from graphnorms.data.text_format import some
 
 Floats = NDArray[np.float64]
 

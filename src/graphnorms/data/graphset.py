@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,11 +13,12 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.data.batch import GatherTable, GraphBatch, dense, form_batch, gather_edges
 from graphnorms.data.describe import describe
 from graphnorms.data.feature_columns import Columns
+from graphnorms.data.fingerprint import fingerprint_of
 from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.tasks import Task
+from graphnorms.data.text_format import count
 from graphnorms.data.twins import Twins, find_twins
-from graphnorms.data.words import count
 from graphnorms.kernels.point import widest_float
 
 
@@ -91,7 +90,7 @@ class GraphSet:
         validate: bool = True,
     ) -> None:
         if (transpose_ptr is None) != (transpose_index is None):
-            raise ValueError("give transpose_ptr and transpose_index together, or neither")
+            raise ValueError("transpose_ptr and transpose_index must be given together")
         self.name = name
         self.kept_x = x.contiguous()
         self.ptr = ptr
@@ -229,21 +228,7 @@ class GraphSet:
         not have, such as edge features, enters only where it is there, so that older fingerprints
         stay what they are.
         """
-        task = self.task
-        usual = task.kind == "classification" and task.level == "graph"
-        start = str(task.outputs) if usual else f"{task.level} {task.kind} {task.outputs}"
-        digest = hashlib.sha256(start.encode())
-        _add_features(digest, ";", self.kept_x)
-        tensors = [self.ptr, self.edge_ptr, self.edge_index, self.y]
-        if not self.symmetric:
-            tensors += [self.transpose_ptr, self.transpose_index]
-        for tensor in tensors:
-            _add(digest, ";", tensor)
-        if self.kept_edge_features is not None:
-            _add_features(digest, ";edge features", self.kept_edge_features)
-        if self.split is not None:
-            _add(digest, ";split", self.split)
-        return digest.hexdigest()[:16]
+        return fingerprint_of(self)
 
     def __repr__(self) -> str:
         edges = "symmetric" if self.symmetric else "directed"
@@ -402,21 +387,3 @@ def _repeats(rows: Tensor, times: int) -> bool:
 
 def _targets_on(device: torch.device, y: Tensor) -> Tensor:
     return y.to(device, widest_float(device) if y.dtype == torch.float64 else y.dtype)
-
-
-def _add_features(digest: Any, mark: str, features: Tensor | OneHot) -> None:
-    digest.update(f"{mark}<f4{tuple(features.shape)}".encode())
-    # A large matrix of zeros and ones is hashed without ever being whole.
-    for part in features.chunks() if isinstance(features, OneHot) else (features,):
-        digest.update(_little_endian(part).data)
-
-
-def _add(digest: Any, mark: str, tensor: Tensor) -> None:
-    array = _little_endian(tensor)
-    digest.update(f"{mark}{array.dtype.str}{array.shape}".encode())
-    digest.update(array.data)
-
-
-def _little_endian(tensor: Tensor) -> np.ndarray[Any, Any]:
-    array = tensor.detach().cpu().contiguous().numpy()
-    return array.astype(array.dtype.newbyteorder("<"), copy=False)

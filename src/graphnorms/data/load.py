@@ -25,7 +25,7 @@ from graphnorms.data.readers.tu import (
     read_collection,
     read_tu,
 )
-from graphnorms.data.words import as_name
+from graphnorms.data.text_format import as_name
 from graphnorms.errors import DatasetError, one_line, unknown_name
 from graphnorms.user_code import ExitError, find, is_spec, no_exit
 

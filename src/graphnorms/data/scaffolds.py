@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from graphnorms.data.words import as_name, count, some
+from graphnorms.data.text_format import as_name, count, some
 from graphnorms.errors import DatasetError, unknown_name
 
 RULES: Final = ("hashed", "deepchem", "balanced")

@@ -15,7 +15,7 @@ from torch import Tensor
 from graphnorms.data.folds import deal, grouped_folds, shuffled_folds, stratified_folds
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.integer_arrays import Integers
-from graphnorms.data.words import count
+from graphnorms.data.text_format import count
 from graphnorms.errors import DatasetError, is_number, unknown_name
 
 MASKS: Final = ("train_mask", "val_mask", "test_mask")

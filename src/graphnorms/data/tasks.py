@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphnorms.data.feature_columns import as_float32
-from graphnorms.data.words import as_name
+from graphnorms.data.text_format import as_name
 from graphnorms.errors import DatasetError, unknown_name
 
 KINDS: Final = ("classification", "binary", "regression")
@@ -79,7 +79,6 @@ def make_targets(
     y: Array,
     level: str,
     names: tuple[str, ...] = (),
-    unit: str = "",
     unknown: int | None = None,
     classes: ClassOrder = "ascending",
     notes: list[str] | None = None,
@@ -103,7 +102,6 @@ def make_targets(
             `(items, targets)`; NaN where one is missing.
         level: What the items are, `"graph"` or `"node"`.
         names: What the classes, from 0, or the questions or numbers are called, if known.
-        unit: Unit of the numbers, if known.
         unknown: The integer that says that the class is not known, if one does.
         classes: In which order classes without names are numbered.
         notes: Takes what the user should be told of how `y` was read.
@@ -150,10 +148,8 @@ def make_targets(
             f"{len(names)} names of targets, expected {width}, one for each column of y"
         )
     targets = names or tuple(f"target {column + 1}" for column in range(width))
-    task = Task(
-        kind=kind, level=level, targets=targets if names or width > 1 else ("target",),
-        unit=unit if kind == "regression" else "",
-    )  # fmt: skip
+    targets = targets if names or width > 1 else ("target",)
+    task = Task(kind=kind, level=level, targets=targets)
     return torch.from_numpy(np.ascontiguousarray(numbers)), task
 
 

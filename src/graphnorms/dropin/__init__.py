@@ -1,7 +1,7 @@
-"""Our norms in models that were written without them: exchanged in place, given the batch."""
+"""Replaces the norms of existing models by ours, and passes them the batch."""
 
 from graphnorms.dropin.batch_of import batch
-from graphnorms.dropin.norms import resolve_norm
+from graphnorms.dropin.known_norms import resolve_norm
 from graphnorms.dropin.replace import convert_sync, replace_norms
 from graphnorms.dropin.result import Change, Replacement
 

@@ -1,4 +1,4 @@
-"""Which graph every row belongs to: the batch in the arguments of a call, and while it runs."""
+"""Finds the batch in the arguments of a call, and keeps it for the norms while the call runs."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.segments import Segments, described
+from graphnorms.index_checks import described
+from graphnorms.segments import Segments
 from graphnorms.tracing import is_traced
 
 Graphs = Tensor | Segments | Mapping[Any, Any]
-"""The graph of every row; of models with node types, the same by type."""
+"""The graph of every row; for models with node types a mapping by type."""
 
 
 class GivenBatch(NamedTuple):
-    """A batch that a call was given, or an object in it that is one graph."""
+    """A batch found in the arguments of a call, or an argument that is a single graph."""
 
     name: str = "batch"
-    """What it is called where it was found."""
+    """Its name in the arguments."""
     batch: Graphs | None = None
     """`None` if there is a `ptr`, or for one graph."""
     held_size: Any = None
-    """A tensor with as many rows as there are graphs, or the same by type; `None` if their number
-    was not given. `torch.compile` would bake a Python int into the graph and recompile for every
-    other number; it does not for the shape of a tensor."""
+    """A tensor with one row per graph, or a mapping by type; `None` if the number of graphs was not
+    given. `torch.compile` would specialize on a Python int and recompile for every batch size; it
+    does not for the shape of a tensor."""
     ptr: Tensor | None = None
-    """Offsets of the graphs, where there is no `batch`."""
+    """Offsets of the graphs, if there is no `batch`."""
     like: Tensor | None = None
-    """Of an object that is one graph, a tensor with its rows."""
+    """For an object that is one graph: a tensor with its rows."""
 
 
 class Frame(NamedTuple):
-    """What is known of the batch during one call or one `with` block."""
+    """The known batch during one call or one `with` block."""
 
     given: GivenBatch = GivenBatch()
     """The batch in use; by default, all rows are one graph."""
     others: tuple[GivenBatch, ...] = ()
-    """Batches that came with it, which may describe the rows of a norm as well."""
+    """Other batches of the same call, which may describe the rows of a norm, too."""
     missing: str = ""
     """The reason, in words, if no batch is known; else empty."""
     by_hand: bool = False
-    """Whether it was given by hand: then no other batch counts."""
+    """Whether it was given by `graphnorms.batch`; then other batches are ignored."""
 
 
 _stack: Final = threading.local()
-"""`top` is the innermost frame of this thread, its owner, and the `top` below it.
+"""`top` is the innermost frame of this thread, its owner, and the next `top`.
 
-Not a context variable: `torch.compile` follows what hooks do to a `threading.local`, but not to a
-`ContextVar`.
+Not a `ContextVar`, because `torch.compile` traces only changes of a `threading.local` by hooks.
 """
 
 
@@ -62,7 +62,7 @@ def current() -> Frame | None:
 
 
 def prepare() -> None:
-    """Create this thread's stack, before a compiled call guards on its absence."""
+    """Create this thread's stack before a compiled call guards on its absence."""
     _stack.top = getattr(_stack, "top", None)
 
 
@@ -79,20 +79,19 @@ def pop(owner: object) -> None:
 
 
 class batch:
-    """Say by hand which graph every row belongs to, for the norms that `replace_norms` has put in.
+    """Set the graph of every row for the norms inserted by `replace_norms`.
 
-    Needed where a model is neither given `batch` nor a `Data` object, or where a part of it is
-    called by itself. What a model is given in a call of its own comes first within that call.
-    It holds in the thread in which it was entered, until the end of the block, however that comes
-    about; blocks nest.
+    Needed if a model is called without `batch` and without a `Data` object, or if a part of it is
+    called separately. A batch in the arguments of a call takes precedence within this call. The
+    block affects its own thread only, and blocks nest.
 
         with graphnorms.batch(data.batch, data.num_graphs):
             out = model.encode(data.x, data.edge_index)
 
     Args:
         batch: The graph of every row, `(rows,)` integer, or a `Segments`; for a model with node
-            types a mapping from the type to either; `None` to say that all rows are one graph.
-        batch_size: Number of graphs; of a model with node types one number for all, or by type.
+            types a mapping from the type to either; `None` if all rows are one graph.
+        batch_size: Number of graphs; for a model with node types one number, or a mapping by type.
 
     Raises:
         ValueError: `batch` is none of these.
@@ -127,7 +126,7 @@ def _held(size: Any, like: Any) -> Any:
 
 
 def size_of(held: Any) -> Any:
-    """Return the number of graphs that a tensor holds, see `GivenBatch.held_size`."""
+    """Return the number of graphs, see `GivenBatch.held_size`."""
     return None if held is None else held.shape[0]
 
 
@@ -161,42 +160,42 @@ def is_batch(value: Any) -> bool:
 
 _BATCHES: Final = ("batch", "batch_dict")
 _OF_OBJECTS: Final = ("data", "graph", "graphs", "g", "inputs", "sample")
-"""Names of arguments that hold everything: a `Data` object, or a mapping."""
+"""Names of arguments that hold the whole input: a `Data` object, or a mapping."""
 
 _OF_EDGES: Final = ("edge_index", "edge_index_dict", "adj_t")
 """Attributes of objects that hold a graph."""
 
 _ABSENT: Final = object()
 _WITHOUT_BATCH: Final = ("SparseTensor", Adjacency.__name__)
-"""Classes of objects that hold edges alone."""
+"""Classes of objects that hold only edges."""
 
-_OF_SOMETHING_ELSE: Final = frozenset({
-    "y", "z", "label", "labels", "target", "targets", "node_type", "n_id", "e_id",
-})  # fmt: skip
-"""Names of vectors of integers that are no batch, beside all that begin with `edge`."""
+_OF_SOMETHING_ELSE: Final = frozenset(
+    ["y", "z", "label", "labels", "target", "targets", "node_type", "n_id", "e_id"]
+)
+"""Names of integer vectors that are not a batch, besides all names that begin with `edge`."""
 
 
 class Found(NamedTuple):
-    """What was found in the arguments of a call, or in one of them."""
+    """The search result for all arguments of a call, or for one of them."""
 
     given: GivenBatch | None = None
     single: tuple[GivenBatch, ...] = ()
-    """Objects that hold a graph and no batch: each is one graph."""
+    """Objects that hold a graph without a batch: each is one graph."""
     doubt: str = ""
-    """What may hold a batch, in words, if no batch was found."""
+    """Description of arguments that may hold a batch, if none was found."""
     yields: bool = False
-    """Whether the doubt ends if another argument is an object that is one graph."""
+    """Whether an argument that is a single graph resolves the doubt."""
     others: tuple[GivenBatch, ...] = ()
-    """Vectors with a name like `x_batch`; they are compared with the batch, never used as it."""
+    """Vectors with a name like `x_batch`, which are compared with the batch, never used as such."""
     vectors: tuple[GivenBatch, ...] = ()
-    """Vectors of integers with any other name."""
+    """Integer vectors with other names."""
 
 
 _NOTHING: Final = Found()
 
 
 def look_through(values: Mapping[str, Any]) -> Found:
-    """Find the batch in the arguments of a call: by name, then in objects.
+    """Find the batch in the arguments of a call: by name, then inside objects.
 
     Args:
         values: The arguments by name.
@@ -214,7 +213,7 @@ def may_hold_batch(name: str) -> bool:
 
 
 def is_like_batch(name: str) -> bool:
-    """Whether a vector of this name assigns some rows to graphs."""
+    """Whether a vector of this name assigns rows to graphs."""
     return "batch" in name and "size" not in name
 
 
@@ -242,15 +241,14 @@ def _by_name(values: Mapping[str, Any], called: str = "{}") -> GivenBatch | None
 
 
 def _together(parts: list[Found], *, pairs: bool = False) -> Found:
-    """Combine what was found in several values.
+    """Combine the results for several values.
 
-    The first batch is the one in use. The others are kept: a norm whose rows two batches describe
-    is given neither.
+    The first batch is used. The others are kept: if two different batches fit the rows of a norm,
+    the norm gets neither.
 
     Args:
-        parts: What was found in each.
-        pairs: Whether the call has the edges of two graphs: then any vector of integers may be a
-            batch.
+        parts: The results.
+        pairs: Whether the call has the edges of two graphs; any integer vector may be a batch then.
     """
     single = tuple(graph for part in parts for graph in part.single)
     others = tuple(other for part in parts for other in part.others)
@@ -270,7 +268,7 @@ def _together(parts: list[Found], *, pairs: bool = False) -> Found:
 
 
 def _in(name: str, value: Any, depth: int = 2) -> Found:
-    """Find the batch in something that may hold one: `Data`, a mapping, a tuple of such."""
+    """Find the batch inside a value: a `Data`, a mapping, or a tuple of these."""
     if isinstance(value, Tensor):
         if not is_vector(value):
             dense = _is_dense(name, value)
@@ -278,7 +276,7 @@ def _in(name: str, value: Any, depth: int = 2) -> Found:
         if _is_of_something_else(name):
             return _NOTHING
         words, vector = f"{name}, a vector of integers", (GivenBatch(name, value),)
-        if is_like_batch(name) and not name.endswith("]"):  # not for being inside of a `batch`
+        if is_like_batch(name) and not name.endswith("]"):  # not because it is inside a `batch`
             return Found(doubt=words, others=vector)
         return Found(doubt=words, yields=True, vectors=vector)
     if value is None or isinstance(value, int | float | str):
@@ -334,13 +332,13 @@ def _in_object(name: str, value: Any) -> Found:
 
 def _fields(value: Any) -> Mapping[str, Any]:
     """Return the attributes of an object by name."""
-    store = _attribute(value, "_store")  # of PyG's Data; the compiler sees into its mapping alone
+    store = _attribute(value, "_store")  # of PyG's Data; the compiler can trace only its mapping
     fields: Mapping[str, Any] = _attribute(store, "_mapping", getattr(value, "__dict__", {}))
     return fields
 
 
 def _in_fields(fields: Mapping[Any, Any], called: str) -> Found:
-    """Find what may be a batch among attributes or items with other names."""
+    """Find possible batches among attributes or items with other names."""
     tensors = {key: part for key, part in fields.items() if isinstance(part, Tensor)}
     features = [part for part in tensors.values() if part.dim() > 1 and part.is_floating_point()]
     doubts: list[str] = []
@@ -361,7 +359,7 @@ def _in_fields(fields: Mapping[Any, Any], called: str) -> Found:
 
 
 def _is_dense(name: str, value: Tensor) -> bool:
-    """Whether a tensor holds graphs padded to one size, which no batch describes."""
+    """Whether a tensor holds graphs padded to one size."""
     if name.startswith(("edge", "train", "val", "test")):
         return False
     is_mask = value.dtype == torch.bool and value.dim() == 2 and value.shape[0] != value.shape[1]
@@ -369,10 +367,10 @@ def _is_dense(name: str, value: Tensor) -> bool:
 
 
 def _may_group(vector: Any, like: Tensor | None) -> bool:
-    """Whether a vector of integers groups the rows of a tensor, as a batch does in ascending order.
+    """Whether an integer vector may group the rows of a tensor like a sorted batch.
 
-    Numbers of nodes, of classes and the like are not taken for one: it begins at 0, goes up in
-    steps of 1, and some rows, but not all, share a number.
+    Such a vector starts at 0, increases in steps of 1, and some rows, but not all, share a number.
+    This excludes node ids, classes and the like.
     """
     if like is None or vector.shape[0] != like.shape[0] or vector.shape[0] < 2:
         return False
@@ -386,5 +384,5 @@ def _may_group(vector: Any, like: Tensor | None) -> bool:
 def _attribute(value: Any, name: str, default: Any = None) -> Any:
     try:
         return getattr(value, name, default)
-    except (KeyError, ValueError):  # as HeteroData and Batch say that they have none
+    except (KeyError, ValueError):  # raised by HeteroData and Batch
         return default

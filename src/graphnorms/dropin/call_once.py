@@ -1,4 +1,4 @@
-"""One call of a model on an example, to see what its norms are given."""
+"""Calls a model once on an example, to record the inputs of its norms."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from graphnorms.dropin.batch_of import (
     Frame,
     current,
 )
-from graphnorms.dropin.norms import KnownNorm
+from graphnorms.dropin.known_norms import KnownNorm
 from graphnorms.dropin.watch import Watch
 from graphnorms.segments import Segments
 
 
 class NormCall(NamedTuple):
-    """What a norm was given in one call."""
+    """The input of a norm in one call."""
 
     shape: tuple[int, ...]
     """The shape of the features."""
     nodes: tuple[int, ...]
-    """Rows of the batch, one number for each type if there are types; empty for one graph."""
+    """Number of rows of the batch, one per node type; empty for one graph."""
     graphs: int | None
-    """How many graphs there are, if known."""
+    """Number of graphs, if known."""
 
     def reason(self, *, per_graph: bool) -> str:
-        """Return why a norm of (nodes, channels) cannot stand there; empty if it can."""
+        """Return why a norm of (nodes, channels) cannot be used there; empty if it can."""
         if len(self.shape) != 2:
-            return f"it is given {self.shape}, not (nodes, channels)"
+            return f"its input is {self.shape}, not (nodes, channels)"
         rows = self.shape[0]
         if not per_graph or not self.nodes or rows in self.nodes:
             return ""
         if rows == self.graphs:
-            return "it stands behind the pooling: a graph is one row there, with nothing in it"
-        return f"it is given {rows} rows, and the batch has {' + '.join(map(str, self.nodes))}"
+            return "it is applied after the pooling, where a graph is a single row"
+        return f"its input has {rows} rows, but the batch has {' + '.join(map(str, self.nodes))}"
 
 
 def call_once(model: nn.Module, example: Any, norms: list[KnownNorm]) -> dict[int, list[NormCall]]:
-    """Call a model in `eval()`, without gradients, and record what its norms are given.
+    """Call a model in `eval()`, without gradients, and record the inputs of its norms.
 
     Args:
-        model: The model, as it is.
-        example: A tuple of its arguments, a mapping of arguments by name, or its one argument.
+        model: The model.
+        example: A tuple of its arguments, a mapping by name, or its only argument.
         norms: The norms to watch.
 
     Returns:
         The calls of every norm, by its id.
     """
     if isinstance(example, DataLoader):
-        raise ValueError("example is a DataLoader, expected what it gives: next(iter(loader))")
+        raise ValueError("example is a DataLoader, expected a batch; use next(iter(loader))")
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
     if isinstance(example, Mapping):
@@ -66,7 +66,7 @@ def call_once(model: nn.Module, example: Any, norms: list[KnownNorm]) -> dict[in
     except TypeError as error:
         raise ValueError(
             f"example does not fit {type(model).__name__}.forward{signature}: {error}; expected a "
-            "tuple of its arguments, a mapping by name, or its one argument"
+            "tuple of its arguments, a mapping by name, or its only argument"
         ) from None
     calls: dict[int, list[NormCall]] = {}
 
@@ -93,7 +93,7 @@ def call_once(model: nn.Module, example: Any, norms: list[KnownNorm]) -> dict[in
 
 
 def _sizes(frame: Frame | None) -> tuple[tuple[int, ...], int | None]:
-    """Return the rows of a frame's batch, by type, and the number of graphs."""
+    """Return the number of rows of a frame's batch, by type, and the number of graphs."""
     given = (frame or Frame()).given
     batch = given.batch
     if batch is None:

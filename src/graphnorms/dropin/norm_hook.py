@@ -1,4 +1,4 @@
-"""Hands the batch to a norm that the model calls without it."""
+"""The hook that passes the batch to a norm whose model does not."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from graphnorms.dropin.batch_of import (
     rows_of,
     size_of,
 )
-from graphnorms.dropin.norms import Path, is_per_graph
+from graphnorms.dropin.known_norms import Path, is_per_graph
 from graphnorms.dropin.watch import Detach
 from graphnorms.segments import Segments
 from graphnorms.tracing import assert_async, is_traced
 
 _SIZES: Final = ("batch_size", "dim_size")
-"""Names under which norms take the number of graphs."""
+"""Names of the argument for the number of graphs."""
 
 _HOW: Final = (
     "give the model, or the part that holds the norm, the batch of these rows, or call it in "
@@ -33,14 +33,14 @@ _HOW: Final = (
 
 
 class NormHook:
-    """The hook on a norm: adds the batch to its arguments if the model calls it without.
+    """The hook on a norm: adds the batch to its arguments if the model does not pass it.
 
     Args:
         norm: The norm.
-        paths: The ways to it through the model, for errors and to find its node type; several
-            if the norm, or a part that holds it, is used several times.
+        paths: The paths to it in the model, for errors and to find its node type; several if the
+            norm or a module that contains it is used several times.
         positions: Whether features may have more than two dimensions.
-        single_graph: Whether rows without a known batch are one graph.
+        single_graph: Whether to treat rows without a known batch as one graph.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class NormHook:
         self.takes = () if "batch" not in parameters else ("batch", *parameters[2:3][:sized])
 
     def attach(self, norm: nn.Module) -> Detach:
-        """Put the hook on the norm; return how to remove it."""
+        """Register the hook; return the function that removes it."""
         detach: Detach = norm.register_forward_pre_hook(self.complete, with_kwargs=True).remove
         return detach
 
     def complete(
         self, norm: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments of the norm, in whatever form the old one took them."""
+        """Complete the arguments of the norm, in any form that the old norm accepted."""
         rest = dict(kwargs)
         x, batch, size, *others = (*args, None, None, None)[: max(len(args), 3)]
         x = rest.pop("x", rest.pop("input", None)) if x is None else x
@@ -75,8 +75,8 @@ class NormHook:
             size = rest.pop(name, None) if size is None else size
         if not self.positions and x.dim() != 2:
             raise ValueError(
-                f"{self.title} is given {tuple(x.shape)}, expected (nodes, channels): leave it as "
-                f"it was, {self.leaving}"
+                f"{self.title} is given {tuple(x.shape)}, expected (nodes, channels): keep the "
+                f"old norm by {self.leaving}"
             )
         if self.per_graph:
             frame = current()
@@ -87,13 +87,13 @@ class NormHook:
         given = (batch, size)[: len(self.takes)]
         if others:
             return (x, *given, *others), rest
-        # By name, so that hooks see the positions that the model gives.
+        # By name, so that hooks see the positional arguments of the model.
         return (x,), rest | dict(zip(self.takes, given, strict=True))
 
     def _from_frame(self, frame: Frame | None, x: Tensor) -> tuple[Tensor | Segments | None, Any]:
         if frame is None or frame.missing:
             why = "it was called outside of the model" if frame is None else frame.missing
-            # While autograd runs, a checkpoint calls again what was called before.
+            # During the backward, activation checkpointing repeats earlier calls.
             if self.single_graph and not (self.had_batch and ModuleTracker().is_bw):
                 return None, None
             raise ValueError(f"{self.title} needs the graph of every row, but {why}; {_HOW}")
@@ -119,12 +119,12 @@ class NormHook:
             self._check_rows(frame, batch.num_rows, batch.num_segments, x)
         self._refuse_others(frame, batch, x)
         if isinstance(batch, Segments) and is_traced():
-            # Its numbers would be constants to the compiler; the shapes of its tensors are not.
+            # Its ints would be constants for the compiler; the shapes of its tensors are not.
             batch = Segments(batch.ptr, batch.order, x.shape[0], masked=batch.masked)
         return batch, size
 
     def _node_type(self, batch: Mapping[Any, Any], called: str) -> Any:
-        """Find the node type of the norm in its name, where containers by type put it."""
+        """Find the node type of the norm in its path, where containers by type put it."""
         found = [set(_types_of(path, batch)) for path in self.paths]
         types = set().union(*found)
         if len(types) == 1 and all(found):
@@ -151,19 +151,19 @@ class NormHook:
         if given == rows:
             return
         if size is not None and given == size:
-            what = "one per graph: it stands behind the pooling, where a graph is a single row"
+            what = "one per graph: it is applied after the pooling, where a graph is a single row"
         else:
             what = "so these are not the nodes"
             fitting = [o.name for o in frame.others if rows_of(o.batch, o.like) == given]
             if fitting:
                 what = f"and {' and '.join(fitting)} as many"
         raise ValueError(
-            f"{self.title} is given {given} rows and {frame.given.name} {rows}, {what}; leave it "
-            f"as it was, {self.leaving}, or have the model call it with the batch of these rows"
+            f"{self.title} is given {given} rows and {frame.given.name} {rows}, {what}; keep "
+            f"the old norm by {self.leaving}, or have the model pass the batch of these rows"
         )
 
     def _refuse_others(self, frame: Frame, batch: Tensor | Segments, x: Tensor) -> None:
-        """Refuse rows that another batch of the same call assigns to other graphs."""
+        """Refuse rows that another batch of the same call assigns to different graphs."""
         for name, other, _, _, like in frame.others:
             if isinstance(other, Mapping):
                 types = [kind for path in self.paths for kind in _types_of(path, other)]
@@ -178,7 +178,7 @@ class NormHook:
                 "`with graphnorms.batch(batch):`"
             )
             same = _say_the_same(batch, other)
-            if is_traced():  # which cannot look: the graph does, when it runs
+            if is_traced():  # the check runs in the compiled graph
                 assert_async(same, f"{frame.given.name} and {name} {words}")
             elif not same:
                 raise ValueError(
@@ -187,7 +187,7 @@ class NormHook:
 
 
 def withdraw(norm: nn.Module) -> tuple[list[NormHook], Detach]:
-    """Remove the `NormHook`s of a norm; return them, and how to put them back."""
+    """Remove the `NormHook`s of a norm; return them, and a function that restores them."""
     hooks = dict(norm._forward_pre_hooks)
     owners = {key: getattr(hook, "__self__", None) for key, hook in hooks.items()}
     ours = {key: owner for key, owner in owners.items() if isinstance(owner, NormHook)}
@@ -203,16 +203,16 @@ def withdraw(norm: nn.Module) -> tuple[list[NormHook], Detach]:
 
 
 def _say_the_same(batch: Tensor | Segments, other: Any) -> Tensor:
-    """Whether two batches of equally many rows are the same; `None` is one graph."""
+    """Whether two batches with equally many rows are equal; `None` is one graph."""
     index, also = (b.index if isinstance(b, Segments) else b for b in (batch, other))
     also = torch.zeros_like(index) if also is None else also
     return (index == also.to(index.device)).all()
 
 
 def _types_of(path: Path, types: Mapping[Any, Any]) -> list[Any]:
-    """List the types that match the innermost part of a path that names a type.
+    """List the types named by the innermost part of a path that names any.
 
-    Keys of containers come first: any other part may have the name of a type by chance.
+    Keys of containers take precedence: other parts may equal the name of a type by chance.
     """
     for part in (*reversed(path.keys), *reversed(path.name.split("."))):
         found = [kind for kind in types if part in _keys(kind)]
@@ -222,7 +222,7 @@ def _types_of(path: Path, types: Mapping[Any, Any]) -> list[Any]:
 
 
 def _keys(kind: Any) -> set[str]:
-    """List the keys under which torch, PyG and `to_hetero` keep the module of a type."""
+    """List the keys under which torch, PyG and `to_hetero` store the module of a type."""
     if isinstance(kind, tuple):
         names = {"__".join(kind), f"<{'___'.join(kind)}>"}
     else:

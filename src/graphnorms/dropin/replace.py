@@ -1,4 +1,4 @@
-"""`replace_norms` and `convert_sync`: other norms for a model, or synchronized ones."""
+"""`replace_norms` and `convert_sync`: replace or synchronize the norms of a model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import torch
 from torch import nn
 
 from graphnorms.dropin.call_once import NormCall, call_once
-from graphnorms.dropin.norm_hook import NormHook
-from graphnorms.dropin.norms import (
+from graphnorms.dropin.known_norms import (
     KnownNorm,
     Path,
     is_of_images,
@@ -24,6 +23,7 @@ from graphnorms.dropin.norms import (
     same,
     takes_channels,
 )
+from graphnorms.dropin.norm_hook import NormHook
 from graphnorms.dropin.result import Replacement
 from graphnorms.dropin.watch import Detach, watch_model
 from graphnorms.kernels.ranks import Group, as_ranks
@@ -35,10 +35,10 @@ from graphnorms.layers.super_norm import SuperNorm
 from graphnorms.layers.united_norm import UnitedNorm
 
 Target = str | Callable[..., "nn.Module | str | None"]
-"""The new norms: a name, or a function of the old norm, or of it and its qualified name."""
+"""The new norms: a name, or a function of the old norm and, optionally, its qualified name."""
 
 Where = str | Callable[[str, nn.Module], bool]
-"""Which norms: a pattern of their names, or a function of name and module."""
+"""The norms to replace: a pattern of their names, or a function of name and module."""
 
 SAME: Final = "same"
 _WRAPPERS: Final = ("DistributedDataParallel", "FullyShardedDataParallel")
@@ -55,45 +55,45 @@ def replace_norms(
     example: Any = None,
     unshare: bool = False,
 ) -> Replacement:
-    """Exchange the norms of a model, and have the batch reach the new ones.
+    """Replace the norms of a model, and pass the batch to the new ones.
 
-    Exchanged are PyG's norms, torch's `BatchNorm1d`, `SyncBatchNorm`, `LayerNorm`,
-    `InstanceNorm1d`, `GroupNorm` and `RMSNorm`, and ours. The model is not rewritten: while it
-    runs, `batch`, `batch_size` and `ptr` are found in what it, or a part of it, is called with,
-    also inside a `Data` object, and a hook completes the calls of the new norms. What cannot be
-    found so is given in `with graphnorms.batch(…)`. A norm that needs a batch and has none raises
-    an error, and so do rows that two batches of a call describe, each in its own way; only a model
-    without any argument that could hold a batch is taken to be given one graph at a time.
+    This replaces PyG's norms, torch's `BatchNorm1d`, `SyncBatchNorm`, `LayerNorm`,
+    `InstanceNorm1d`, `GroupNorm` and `RMSNorm`, and ours. The code of the model does not change:
+    while it runs, `batch`, `batch_size` and `ptr` are found in the arguments of the model or of a
+    part of it, also inside a `Data` object, and a hook passes them to the new norms. If they cannot
+    be found, use `with graphnorms.batch(…)`. A norm that needs a batch and gets none raises an
+    error, and so does a norm whose rows two batches of a call assign to different graphs. Only a
+    model without any argument that could hold a batch is assumed to get one graph per call.
 
-    New norms have parameters of their own: make the optimizer, and wrap the model for distributed
-    training, behind this call.
+    New norms have new parameters: create the optimizer, and wrap the model for distributed
+    training, after this call.
 
     Args:
-        model: The model; in place of one that is itself a norm, the result has the new one.
-        to: What comes in: a catalogue name, with arguments behind a colon if there are any;
-            `"same"` for our layer of the same kind, settings and values; or a function of the old
-            norm, or of it and its qualified name, that returns a module, a name, or `None` to
-            leave it.
-        where: Which norms: a pattern of their qualified names, `"convs.*"`, or a function of
-            name and module.
-        keep_parameters: Whether to carry over what means the same: all of a norm of the same
-            kind, weight and bias where both are per channel, running statistics between norms
-            that keep the same ones. Hooks and attributes go along in any case.
-        inplace: Whether to change the model given; else a copy of it.
-        single_graph: Whether rows of which nothing is known are one graph: `None` for what is
-            said above, `False` to refuse them in any model.
-        example: What the model can be called with, a tuple of arguments, a mapping, or a `Data`
-            object. It is called once, in `eval()` without gradients, and norms that are given
-            something else than nodes are left: behind the pooling, of edges, of sequences.
-        unshare: Whether places that use the same norm get one each; else they share the new one.
+        model: The model. If it is itself a norm, the result contains its replacement.
+        to: The new norms: a catalogue name, optionally with arguments after a colon; `"same"` for
+            our layer of the same kind, settings and values; or a function of the old norm and,
+            optionally, its qualified name that returns a module, a name, or `None` to keep the old
+            norm.
+        where: The norms to replace: a pattern of their qualified names, `"convs.*"`, or a function
+            of name and module.
+        keep_parameters: Whether to transfer tensors with the same meaning: all between norms of the
+            same kind, else weight and bias if both are per channel. Hooks and attributes are always
+            transferred.
+        inplace: Whether to change the model itself or a copy.
+        single_graph: Whether to treat rows without a known batch as one graph: `None` as described
+            above, `False` to always refuse them.
+        example: Arguments of the model: a tuple, a mapping, or a `Data` object. The model is called
+            once, in `eval()` without gradients, and norms of other inputs than nodes are kept:
+            after the pooling, of edges, of sequences.
+        unshare: Whether places that share a norm get separate new norms; else they share one.
 
     Returns:
-        The model, a table of what was done, and `undo()`.
+        The model, a table of the changes, and `undo()`.
 
     Raises:
-        ValueError: The model holds no norm; it is wrapped for distributed training already; `to`
-            is no name of a norm that takes features and graphs alone; `where` is a pattern that
-            matches none; or an argument is of the wrong type. The model is then as it was.
+        ValueError: The model has no norm or is already wrapped for distributed training; `to` is
+            not the name of a norm that needs only features and graphs; `where` is a pattern that
+            matches no norm; or an argument has a wrong type. The model is unchanged then.
     """
     ask = _check(model, to)
     flags = {"keep_parameters": keep_parameters, "inplace": inplace, "unshare": unshare}
@@ -125,8 +125,8 @@ def replace_norms(
         result.steps.append(hook.attach(one))
         per_graph = per_graph or hook.per_graph
     if result.unknown:
-        result.notes += (f"Not known, and left: {', '.join(result.unknown)}.",)
-    if per_graph and recognize(model) is None:  # a model that is a norm itself is given its batch
+        result.notes += (f"Kept, because they are unknown: {', '.join(result.unknown)}.",)
+    if per_graph and recognize(model) is None:  # else it gets the batch directly
         steps, note = watch_model(model, set(hooked), single_graph)
         result.steps += steps
         result.notes += (note,) if note else ()
@@ -136,34 +136,32 @@ def replace_norms(
 def convert_sync(
     model: nn.Module, process_group: Group = None, *, split_graphs: bool = False
 ) -> Replacement:
-    """Have the norms of a model share their statistics over the ranks of a process group.
+    """Synchronize the statistics of a model's norms over the ranks of a process group.
 
-    In data-parallel training each rank has its own graphs. The ranks then share the statistics of
-    the whole minibatch: in BatchNorm, HeteroBatchNorm, PowerNorm, DiffGroupNorm, the parts
-    of UnitedNorm and SuperNorm that are BatchNorm, points of the equation with a domain of the
-    batch, and the running averages of InstanceNorm. Statistics of a graph stay those of the rank
-    that has the graph.
+    In data-parallel training each rank has its own graphs. The ranks then share statistics over the
+    minibatch: those of BatchNorm, HeteroBatchNorm, PowerNorm, DiffGroupNorm, the BatchNorm inside
+    UnitedNorm and SuperNorm, points of the equation with a batch domain, and the running averages
+    of InstanceNorm. Statistics of a graph are computed by the rank that has the graph.
 
-    With `split_graphs` every graph is spread over the ranks, its nodes under the same id on each,
-    as one large graph in partitions: then the norms of graphs are shared, too.
+    With `split_graphs` every graph is spread over the ranks, with the same id on each, like a large
+    partitioned graph: then statistics of graphs are shared, too.
 
-    Our layers are set, in place. torch's `BatchNorm1d` and `SyncBatchNorm` and PyG's norms are
-    exchanged for ours, with their parameters and running averages, and with what `replace_norms`
-    carries over besides.
+    Our layers are changed in place. torch's `BatchNorm1d` and `SyncBatchNorm` and PyG's norms are
+    replaced by ours, with everything that `replace_norms` transfers.
 
     Args:
         model: The model; it is changed.
-        process_group: The ranks: a `ProcessGroup`, or `None` or `"world"` for all. Nothing is
-            exchanged among them now.
-        split_graphs: Whether the nodes of a graph are on several ranks.
+        process_group: The ranks: a `ProcessGroup`, or `None` or `"world"` for all. This call does
+            not communicate.
+        split_graphs: Whether the nodes of a graph are spread over several ranks.
 
     Returns:
-        The model, a table of what became of every norm, and `undo()`. Where the model is a norm
-        of another library itself, the model is the one that took its place.
+        The model, a table of the changes, and `undo()`. If the model is itself a norm of another
+        library, the result contains its replacement.
 
     Raises:
-        ValueError: The model holds no norm, `process_group` is no group, or a norm of another
-            library is in a model that is wrapped for distributed training already.
+        ValueError: The model has no norm, `process_group` is not a group, or a norm of another
+            library is in a model that is already wrapped for distributed training.
     """
     _check_module(model)
     group = True if process_group is None else process_group
@@ -181,8 +179,8 @@ def convert_sync(
             return reason or norm.module
         if type(model).__name__ in _WRAPPERS:
             raise ValueError(
-                f"the model is a {type(model).__name__}, which knows its parameters already; "
-                "call convert_sync first, and wrap the result"
+                f"the model is already wrapped in {type(model).__name__}; call convert_sync first, "
+                "and wrap the result"
             )
         new = same(norm, **_device_and_dtype(norm.module))
         share(new, norm.module)
@@ -197,28 +195,28 @@ def convert_sync(
             )
             result.steps.append(again.attach(new))
     ranks = "the world" if group in (True, "world") else f"the group {as_ranks(group)}"
-    result.notes = (f"What they measure is shared over the ranks of {ranks}.",)
+    result.notes = (f"Their statistics are shared over the ranks of {ranks}.",)
     return result
 
 
 def _check_module(model: object) -> None:
     if isinstance(model, type):
-        raise ValueError(f"model is the class {model.__name__}, expected a module made of it")
+        raise ValueError(f"model is the class {model.__name__}, expected an instance of it")
     if not isinstance(model, nn.Module):
         raise ValueError(f"model has type {type(model).__name__}, expected a module of torch")
 
 
 def _check(model: nn.Module, to: Target) -> Callable[[KnownNorm], Any]:
-    """Refuse what cannot work; return a function from an old norm to what `to` says of it."""
+    """Check the arguments; return a function from an old norm to the value of `to` for it."""
     _check_module(model)
     for module in model.modules():
         if type(module).__name__ in (*_WRAPPERS, "DataParallel"):
             raise ValueError(
-                f"the model is wrapped in {type(module).__name__}, which knows its parameters "
-                "already; call replace_norms first, and wrap the result"
+                f"the model is already wrapped in {type(module).__name__}; call replace_norms "
+                "first, and wrap the result"
             )
         if isinstance(module, torch.jit.ScriptModule):
-            raise ValueError("the model is compiled by TorchScript; call replace_norms before")
+            raise ValueError("the model is compiled by TorchScript; call replace_norms first")
     if isinstance(to, str):
         if to != SAME:
             _check_name(to)
@@ -234,22 +232,22 @@ def _check(model: nn.Module, to: Target) -> Callable[[KnownNorm], Any]:
 def _check_name(to: str) -> None:
     if needs := lookup(to).needs:
         raise ValueError(
-            f"the norm {to!r} takes {' and '.join(needs)} besides features and graphs, which "
-            "models do not give their norms; choose another"
+            f"the norm {to!r} needs {' and '.join(needs)} besides features and graphs, which "
+            "models do not pass to their norms; choose another"
         )
 
 
 def _count_arguments(name: str, function: object, counts: tuple[int, ...], expected: str) -> int:
-    """Return the first of some numbers of arguments with which a function can be called.
+    """Return the first of some numbers of arguments that a function accepts.
 
     Args:
-        name: What it was given as.
-        function: What was given.
+        name: Its name in the message.
+        function: The function.
         counts: The numbers of arguments.
-        expected: What it should have been, in words.
+        expected: What is expected, in words.
 
     Raises:
-        ValueError: It is no function, or takes another number of arguments.
+        ValueError: It is not a function, or accepts none of these numbers.
     """
     if isinstance(function, type):
         raise ValueError(f"{name} is the class {function.__name__}, expected {expected}")
@@ -257,7 +255,7 @@ def _count_arguments(name: str, function: object, counts: tuple[int, ...], expec
         raise ValueError(f"{name} has type {type(function).__name__}, expected {expected}")
     try:
         signature = inspect.signature(function)
-    except ValueError:  # as of those written in C, which do not say
+    except ValueError:  # functions in C may have none
         return counts[0]
     for count in counts:
         with contextlib.suppress(TypeError):
@@ -269,7 +267,7 @@ def _count_arguments(name: str, function: object, counts: tuple[int, ...], expec
 
 
 def _selection(where: Where | None, norms: list[KnownNorm]) -> Callable[[KnownNorm], bool]:
-    """Return a function that tells whether a norm is meant, by any of its names.
+    """Return a function that tells whether a norm is selected by any of its names.
 
     Raises:
         ValueError: A pattern matches none of the norms.
@@ -290,13 +288,13 @@ def _selection(where: Where | None, norms: list[KnownNorm]) -> Callable[[KnownNo
 def _new_norm(
     old: KnownNorm, to: Any, model: nn.Module, calls: list[NormCall] | None
 ) -> nn.Module | str:
-    """Build the module that replaces a norm, or say why the norm is left.
+    """Build the module that replaces a norm, or return why the norm is kept.
 
     Args:
         old: The norm.
         to: The module, its name, or `None`.
         model: The model.
-        calls: The calls of the norm with the example, if there is one.
+        calls: The calls of the norm with the example, if given.
     """
     if to is None:
         return "left by `to`"
@@ -311,7 +309,7 @@ def _new_norm(
         else:
             _check_name(to)
             if channels is None and takes_channels(lookup(to).layer):
-                return f"{type(old.module).__name__} does not say its width; give an example"
+                return f"{type(old.module).__name__} has no number of channels; pass an example"
             try:
                 made = make_norm(to, channels or 0, **place)
             except ValueError as error:
@@ -322,7 +320,7 @@ def _new_norm(
             f"to returned {what} for {old.name}, expected a module, the name of a norm, or None"
         )
     if calls == []:
-        return "it is not called with the example"
+        return "the example does not reach it"
     for call in calls or ():
         if reason := call.reason(per_graph=is_per_graph(made)):
             return reason
@@ -351,11 +349,11 @@ def _why_not(norm: KnownNorm, split_graphs: bool) -> str:
         whose = old.statistics_of
         averages = isinstance(old, InstanceNorm) and old.track_running_stats
         if split_graphs and isinstance(old, UnitedNorm | SuperNorm):
-            return "its parts over graphs need graphs that are whole on a rank"
+            return "its parts over graphs need whole graphs on every rank"
     elif is_of_images(old):
         return norm.reason
     elif norm.library == "torch" and norm.kind == "instance":
-        return "its instances are entries of the first dimension, and no graphs"
+        return "its instances are entries of the first dimension, not graphs"
     else:
         row = CATALOG[norm.kind]
         whose = "batch" if norm.kind == "diff-group" else row.point.segment
@@ -363,14 +361,14 @@ def _why_not(norm: KnownNorm, split_graphs: bool) -> str:
         if whose and not row.needs and norm.reason:
             return norm.reason
     if not whose:
-        return "it has no statistic over rows that ranks could share"
+        return "it has no statistic over rows"
     if whose == "graph" and not (split_graphs or averages):
-        return "its graphs are whole on a rank; split_graphs=True where they are not"
+        return "every rank has whole graphs; use split_graphs=True if not"
     return ""
 
 
 def _share(norm: nn.Module, group: Group, split_graphs: bool) -> Detach:
-    """Have a norm share its statistics over a group; return how to stop."""
+    """Synchronize the statistics of a norm over a group; return the function that undoes it."""
     settings: dict[str, Any] = {"process_group": group}
     if isinstance(norm, InstanceNorm):
         settings["whole_graphs"] = not split_graphs

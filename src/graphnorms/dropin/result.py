@@ -1,4 +1,4 @@
-"""The exchange of the norms of a model, a table of what was done, and the way back."""
+"""Replaces the norms of a model, lists the changes, and can undo them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from graphnorms.dropin.carry_over import carry_over, owners_in
+from graphnorms.dropin.known_norms import KnownNorm, Place, find_norms, recognize
 from graphnorms.dropin.norm_hook import NormHook, withdraw
-from graphnorms.dropin.norms import KnownNorm, Place, find_norms, recognize
+from graphnorms.dropin.transfer import owners_in, transfer
 from graphnorms.dropin.watch import Detach
 
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one norm.
+    """The change of one norm.
 
     Args:
-        names: Its qualified names; more than one if it is used in several places.
+        names: Its qualified names; several if it is used in several places.
         old: The norm.
-        new: What stands there now; `None` if it was left.
-        note: What was carried over, or why it was left.
+        new: Its replacement; `None` if the old norm was kept.
+        note: What was transferred, or why the old norm was kept.
     """
 
     names: tuple[str, ...]
@@ -32,28 +32,28 @@ class Change:
 
     @property
     def name(self) -> str:
-        """The name of its first place."""
+        """The name at its first place."""
         return self.names[0]
 
 
 class Replacement:
-    """A model whose norms were exchanged; printed, a table of what was done.
+    """A model with replaced norms; prints as a table of the changes.
 
     Args:
         model: The model.
 
     Attributes:
-        model: The model; if it is a norm itself, the norm that replaced it.
-        changes: What became of every norm, in the order of the model: `name` (`names`, if it is
-            used in several places), `old`, `new` (`None` if it was left) and `note`, what was
-            carried over or why it was left.
-        notes: What else a user should know, in sentences.
-        norms: The norms that the model had.
-        unknown: The names of modules that are called norms and are not known.
-        steps: What else `undo` has to do, in the order in which it was done.
+        model: The model; if it was itself a norm, its replacement.
+        changes: The change of every norm in the order of the model: `name` (`names` if used in
+            several places), `old`, `new` (`None` if kept) and `note`: what was transferred, or why
+            the norm was kept.
+        notes: Further remarks for the user, in sentences.
+        norms: The norms of the original model.
+        unknown: The names of modules that are named like norms but not known.
+        steps: Functions that `undo` calls in reverse order.
 
     Raises:
-        ValueError: The model holds no norm.
+        ValueError: The model has no norm.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -68,9 +68,9 @@ class Replacement:
         self._exchanged: list[tuple[Place, nn.Module, nn.Module]] = []
         self._undone = False
         if not self.norms:
-            by_hand = f", but these, to be exchanged by hand: {', '.join(self.unknown)}"
+            by_hand = f"; replace these yourself: {', '.join(self.unknown)}"
             raise ValueError(
-                f"{type(model).__name__} holds no norm of PyG, torch or graphnorms"
+                f"{type(model).__name__} has no norm of PyG, torch or graphnorms"
                 f"{by_hand if self.unknown else ''}"
             )
 
@@ -80,23 +80,23 @@ class Replacement:
         keep: bool = True,
         unshare: bool = False,
     ) -> Iterator[tuple[KnownNorm, list[nn.Module], list[NormHook]]]:
-        """Exchange the norms, after a decision on all, so that a refusal leaves the model alone.
+        """Replace the norms, after a decision on all of them: an error leaves the model unchanged.
 
         Args:
-            decide: Returns the module that replaces a norm, which may be the norm itself, or why
-                the norm is left.
-            keep: Whether to carry parameters and statistics over.
-            unshare: Whether a norm that is used in several places is replaced by one for each.
+            decide: Returns the module that replaces a norm (possibly the norm itself), or why the
+                norm is kept.
+            keep: Whether to transfer parameters and statistics.
+            unshare: Whether a norm that is used in several places is replaced by separate ones.
 
         Yields:
-            The norms that were exchanged, the module in each of their places, and the hooks that
-            gave them the batch, which are removed.
+            The replaced norms, the module at each of their places, and the removed hooks that
+            passed the batch.
         """
         decided: list[tuple[KnownNorm, nn.Module | str, str]] = []
         for norm in self.norms:
             new, note = decide(norm), "everything: it is the same norm"
             if isinstance(new, nn.Module) and new is not norm.module:
-                note = carry_over(norm, new.train(norm.module.training), self._owners, keep)
+                note = transfer(norm, new.train(norm.module.training), self._owners, keep)
             decided.append((norm, new, note))
         for norm, new, note in decided:
             if isinstance(new, str):
@@ -121,29 +121,29 @@ class Replacement:
 
     @property
     def changed(self) -> tuple[Change, ...]:
-        """The norms that were exchanged."""
+        """The norms that were replaced."""
         return tuple(change for change in self.changes if change.new is not None)
 
     @property
     def left(self) -> tuple[Change, ...]:
-        """The norms that were left, each with the reason in its note."""
+        """The norms that were kept, with the reason in the note."""
         return tuple(change for change in self.changes if change.new is None)
 
     def undo(self) -> nn.Module:
-        """Put the old norms back, with the values they had, and take the hooks away.
+        """Restore the old norms with their values, and remove the hooks.
 
         Returns:
-            The model; the old norm, where the model was one itself.
+            The model; the old norm if the model was itself one.
 
         Raises:
-            ValueError: It was done already, or norms were exchanged again since.
+            ValueError: It was called before, or norms were replaced again since.
         """
         if self._undone:
-            raise ValueError("undo was called before, and the old norms stand in the model")
+            raise ValueError("undo was called before; the model has its old norms")
         for place, _, new in self._exchanged:
             if place.module is not new:
                 raise ValueError(
-                    f"{place.name} was exchanged again since; undo the later one first"
+                    f"{place.name} was replaced again; undo the later replacement first"
                 )
         for place, old, new in self._exchanged:
             place.put(old)
@@ -155,24 +155,24 @@ class Replacement:
         return self.model
 
     def __str__(self) -> str:
-        lines = [("norm", "was", "is", "kept, or why it was left")]
+        lines = [("norm", "was", "is", "transferred, or why it was kept")]
         for change in self.changes:
-            new = "left" if change.new is None else _title(change.new)
+            new = "kept" if change.new is None else _title(change.new)
             lines.append((", ".join(change.names), _title(change.old), new, change.note))
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         table = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
             for line in lines
         ]
-        total = f"{len(self.changed)} of {len(self.changes)} norms exchanged."
+        total = f"{len(self.changed)} of {len(self.changes)} norms replaced."
         return "\n".join([*table, total, *self.notes])
 
     def __repr__(self) -> str:
-        return f"Replacement({len(self.changed)} of {len(self.changes)} norms exchanged)"
+        return f"Replacement({len(self.changed)} of {len(self.changes)} norms replaced)"
 
 
 def _copy_of(new: nn.Module, old: nn.Module) -> nn.Module:
-    """Copy a norm, except for parameters that it shares with the old one, as tied ones are."""
+    """Copy a norm, except for parameters that it shares with the old one (tied parameters)."""
     own = {id(parameter) for parameter in new.parameters()}
     return copy.deepcopy(new, {id(p): p for p in old.parameters() if id(p) in own})
 

@@ -1,4 +1,4 @@
-"""Finds the batch in the calls of a model and of its parts, and keeps it for the norms inside."""
+"""Watches the calls of a model and its parts, and provides their batch to the norms inside."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from graphnorms.dropin.batch_of import (
 )
 
 Detach = Callable[[], None]
-"""Removes what was attached."""
+"""Removes a hook or wrapper."""
 
 _STEPS: Final = ("training_step", "validation_step", "test_step", "predict_step")
-"""The methods by which Lightning calls a module; it does not call the module itself."""
+"""The methods that Lightning calls instead of the module itself."""
 
 
 class Watch:
-    """Finds the batch in the arguments of a method, and keeps it for the norms while it runs.
+    """Finds the batch in the arguments of a method, and provides it to the norms while it runs.
 
     Args:
         module: The module.
         name: The method.
-        root: True for the outermost module: if it gets no batch, there is none.
-        single_graph: Whether a call without a batch is one graph; `None` for yes if no argument
-            could hold one.
+        root: Whether this is the outermost module: if it gets no batch, there is none.
+        single_graph: Whether a call without a batch is one graph; `None`: if no argument could hold
+            a batch.
     """
 
     def __init__(
@@ -57,15 +57,15 @@ class Watch:
         self.called = type(module).__name__
 
     def attach(self, module: nn.Module) -> Detach:
-        """Begin to watch the module; return how to stop."""
+        """Start watching the module; return the function that stops it."""
         before = vars(module).get(self.name)
         makes_its_own = before is not None and not isinstance(before, WatchedMethod)
         if not (makes_its_own or isinstance(module, torch.fx.GraphModule)):
             return WatchedMethod(module, self, before).attach()
-        # PyG's `Sequential` and modules of `torch.fx` set their own forward, and again in every
-        # copy; hooks stay.
+        # PyG's `Sequential` and modules of `torch.fx` set their own forward, also in every copy;
+        # hooks survive.
         enter = module.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True)
-        # Also after an exception, so that no frame stays behind.
+        # Also after an exception, so that no frame is left.
         leave = module.register_forward_hook(self._after, always_call=True)
 
         def detach() -> None:
@@ -75,7 +75,7 @@ class Watch:
         return detach
 
     def enter(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Look for the batch, and put it on the stack."""
+        """Find the batch, and push it on the stack."""
         values = {**dict(zip(self.names, args, strict=False)), **kwargs}
         for i in range(len(self.names), len(args)):
             values[f"argument {i}"] = args[i]
@@ -83,7 +83,7 @@ class Watch:
         if found.given is not None:
             push(self, Frame(found.given, found.others))
         elif outer is not None:
-            # Put on top again, so that a model that calls itself removes its own frame only.
+            # Push it again, so that a recursive call pops its own frame only.
             others = outer.others if outer.by_hand else (*outer.others, *found.others)
             push(self, outer._replace(others=others))
         elif found.single:
@@ -99,12 +99,12 @@ class Watch:
         pop(self)
 
     def note(self) -> str:
-        """Say what happens to a call without a batch, if it is no error."""
+        """Describe what happens to a call without a batch, if it is not an error."""
         if self.single_graph:
-            return "Rows of which nothing is known are one graph: single_graph=True."
+            return "Rows without a known batch are one graph: single_graph=True."
         if self.single_graph is None and not self.has_place:
             return (
-                f"{self.called} takes no batch: a call is one graph, unless it is in "
+                f"{self.called} takes no batch: a call is one graph, except in "
                 "`with graphnorms.batch(batch, batch_size):`."
             )
         return ""
@@ -122,15 +122,15 @@ class Watch:
 
 
 class WatchedMethod:
-    """Stands in a module in place of a method, and watches its calls.
+    """Replaces a method of a module, and watches its calls.
 
-    To `torch.compile` it is one piece with the call, which a pair of hooks is not, and it ends
-    with the call, whatever happens.
+    Unlike a pair of hooks, `torch.compile` traces it together with the call, and its `finally`
+    always runs.
 
     Args:
         module: The module.
-        watch: What finds the batch.
-        before: The one that stood there already; it is not called, but put back at the end.
+        watch: Finds the batch.
+        before: An earlier one at the same place; not called, but restored at the end.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class WatchedMethod:
         self.before = before
         method = MethodType(getattr(type(module), watch.name), module)
         functools.update_wrapper(self, method)
-        self.__code__ = method.__code__  # torch.export notes where it is
+        self.__code__ = method.__code__  # torch.export reads its location
 
     def __reduce__(self) -> tuple[Any, ...]:
         return WatchedMethod, (self.module, self.watch, self.before)
@@ -155,12 +155,12 @@ class WatchedMethod:
             self.watch.leave()
 
     def attach(self) -> Detach:
-        """Put it into the module; return how to remove it."""
+        """Install it in the module; return the function that removes it."""
         setattr(self.module, self.watch.name, self)
         return self._detach
 
     def _detach(self) -> None:
-        # If something has wrapped it since, it stays there and does no harm.
+        # If something has wrapped it since, it stays there without harm.
         if vars(self.module).get(self.watch.name) is self:
             delattr(self.module, self.watch.name)
             if self.before is not None:
@@ -170,7 +170,7 @@ class WatchedMethod:
 def watch_model(
     model: nn.Module, norms: set[int], single_graph: bool | None
 ) -> tuple[list[Detach], str]:
-    """Watch the model, and the modules around its norms that can be given a batch.
+    """Watch the model, and the modules around its norms that may get a batch.
 
     Args:
         model: The model.
@@ -178,7 +178,7 @@ def watch_model(
         single_graph: See `Watch`.
 
     Returns:
-        How to stop each, and what a user should know of calls without a batch.
+        The functions that stop watching, and a remark on calls without a batch.
     """
     prepare()
     detach: list[Detach] = []
@@ -199,7 +199,7 @@ def watch_model(
 
 
 def _around(model: nn.Module, norms: set[int]) -> Iterator[nn.Module]:
-    """Iterate over the modules that contain one of the norms, the model first."""
+    """Iterate over the modules that contain a norm, the model first."""
     for module in model.modules():
         inside = (id(inner) for inner in module.modules() if inner is not module)
         if module is model or (id(module) not in norms and not norms.isdisjoint(inside)):
@@ -207,7 +207,7 @@ def _around(model: nn.Module, norms: set[int]) -> Iterator[nn.Module]:
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
-    """Return the names of a function's arguments, and whether it takes any others."""
+    """Return the names of a function's arguments, and whether it accepts others."""
     names: list[str] = []
     takes_others = False
     for parameter in inspect.signature(function).parameters.values():
@@ -215,7 +215,7 @@ def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
             takes_others = True
         else:
             names.append(parameter.name)
-    # The forward of PyG's Sequential takes anything; its arguments are declared elsewhere.
+    # The forward of PyG's Sequential accepts anything; `signature` declares its arguments.
     signature = getattr(getattr(function, "__self__", None), "signature", None)
     declared = getattr(signature, "param_dict", None)
     if takes_others and isinstance(declared, Mapping):

@@ -1,4 +1,5 @@
-"""The primitive: one equation, one definition in plain torch, and fast kernels that agree."""
+"""The primitive: one equation, its definition in plain torch, and fast kernels that agree with
+it."""
 
 from graphnorms.kernels.aggregation.api import aggregate
 from graphnorms.kernels.api import segment_normalize

@@ -1,4 +1,4 @@
-"""The primitive: `segment_normalize`, its checks and errors."""
+"""The primitive: `segment_normalize` and its checks."""
 
 from __future__ import annotations
 
@@ -51,49 +51,47 @@ def segment_normalize(
     $$ o = x - \alpha \mu, \quad s^2 = \mathrm{mean}(o^2), \quad
        y = D\Big(f\Big(\gamma \frac{o}{\sqrt{s^2 + \varepsilon}} + \beta\Big)\Big) + r $$
 
-    $\mu$ is the mean over the entries that share a cell of the domain `center`, $s^2$ the
-    second moment over those that share a cell of `scale` (see `Over`). $s^2$ is the variance
-    only where both domains are the same and $\alpha = 1$. Without a centre $o = x$; without a
-    scale $y = D(f(\gamma o + \beta)) + r$. Rows that `segments` leaves out do not count, and
-    come out as $x + r$.
+    $\mu$ is the mean over the entries in a cell of the domain `center`, $s^2$ the second moment
+    over those in a cell of `scale` (see `Over`). $s^2$ is the variance only if both domains are the
+    same and $\alpha = 1$. Without a centre $o = x$; without a scale
+    $y = D(f(\gamma o + \beta)) + r$. Masked rows do not count, and their result is $x + r$.
 
-    Shapes: `x`, `residual` and the result `(rows, channels)`; `mean_scale` `(channels,)`;
-    `weight` and `bias` `(channels,)`, or `(segments, channels)` for parameters of every
-    segment's own.
+    Shapes: `x`, `residual` and the result `(rows, channels)`; `mean_scale` `(channels,)`; `weight`
+    and `bias` `(channels,)`, or `(segments, channels)` for parameters per segment.
 
-    Precision: statistics in float32 or wider, centred before squaring, relative to an entry of
-    the cell, in both directions: the error does not grow with $|\mu| / \sigma$. The result has
-    the dtype of `x`. NaN and infinities stay within their cells.
+    Precision: statistics in float32 or wider, centred before squaring, relative to an entry of the
+    cell, in forward and backward: the error does not grow with $|\mu| / \sigma$. The result has the
+    dtype of `x`. NaN and infinities stay within their cells.
 
     Args:
         x: The features.
-        segments: Which rows belong together.
-        center: Over what the mean is taken, or `None` to subtract nothing.
-        scale: Over what the second moment is taken, or `None` to divide by nothing.
-        groups: Channel groups of `Over.CHANNELS` and `Over.BOTH`.
-        mean_scale: $\alpha$, how much of the mean to remove; `None` for 1.
+        segments: The segments of the rows.
+        center: Domain of the mean; `None` to subtract nothing.
+        scale: Domain of the second moment; `None` to divide by nothing.
+        groups: Number of channel groups of `Over.CHANNELS` and `Over.BOTH`.
+        mean_scale: $\alpha$, the share of the mean to remove; `None` for 1.
         weight, bias: $\gamma$ and $\beta$; `None` for 1 and 0.
         eps: $\varepsilon$, in the squared unit of `x`.
         activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"` (slope
             0.01), `"gelu"` (the exact one) or `"silu"`.
-        dropout: The share of entries that $D$ sets to 0, dividing the others by what is left
-            of 1. No mask is stored: it is a function of `seed`, row and channel.
-        seed: One int64; `None` draws it from torch's generator where `dropout` is not 0.
+        dropout: Probability $p$ with which $D$ sets an entry to 0; the others are divided by
+            $1 - p$. No mask is stored: it is a function of `seed`, row and channel.
+        seed: One int64; `None` draws it from torch's generator if `dropout` is not 0.
         residual: $r$, added last; `None` for 0.
-        backend: `"auto"`, or one backend by name, which then never falls back.
-        process_group: Ranks on each of which the segments have some of their rows: `"world"`
-            (or `True`) or a `ProcessGroup`; statistics are those of all.
+        backend: `"auto"`, or the name of a backend, without a fallback to another.
+        process_group: Ranks over which the rows of every segment are spread: `"world"` (or `True`)
+            or a `ProcessGroup`; statistics are those of all their rows.
 
     Raises:
-        ValueError: A shape or dtype that does not fit, `groups` that do not divide the
-            channels, a share outside 0 … 1, an unknown activation or backend, or another number
-            of segments on another rank.
+        ValueError: A shape or dtype does not fit, `groups` does not divide the channels, `dropout`
+            is outside 0 … 1, the activation or backend is unknown, or the ranks have different
+            numbers of segments.
         RuntimeError: `process_group` is given, but `torch.distributed` is not initialized.
-        BackendRefusedError: The backend asked for cannot run this; the message says why.
+        BackendRefusedError: The requested backend cannot run this; the message says why.
     """
     _check(x, segments, groups, mean_scale, weight, bias, residual)
     if mean_scale is not None and center is None:
-        raise ValueError("mean_scale is given, but center is None: there is no mean to scale")
+        raise ValueError("mean_scale is given, but center is None; choose a center")
     check_activation(activation)
     check_dropout(dropout)
     if seed is None:
@@ -115,13 +113,13 @@ def segment_normalize(
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a normalization has measured, without a gradient.
+    """The statistics of a normalization, without a gradient.
 
     Args:
         mean: Per cell of the centre domain, in the accumulation dtype.
         moment: Per cell of the scale domain.
-        measured: The same as a kernel left it, if one ran: relative to the first row.
-        counts: Rows of every segment on all ranks, where several measured, `(segments,)`.
+        measured: The statistics as a kernel returns them, if one ran: relative to the first row.
+        counts: Rows of every segment on all ranks, `(segments,)`, if there are several.
     """
 
     mean: Callable[[], Tensor]
@@ -140,16 +138,16 @@ def normalize(
     statistics: bool = False,
     ranks: Ranks | None = None,
 ) -> tuple[Tensor, Statistics | None]:
-    """Run `segment_normalize` on arguments that fit each other, as a layer knows of its own.
+    """Run `segment_normalize` on arguments that are known to be consistent.
 
     Args:
-        x, call, parameters, residual: All of the equation.
+        x, call, parameters, residual: The arguments of the equation.
         backend: See `segment_normalize`.
-        statistics: Whether to return them.
-        ranks: Ranks that have rows of the same segments.
+        statistics: Whether to return the statistics.
+        ranks: Ranks that share the segments.
 
     Returns:
-        y, and the statistics if they are asked for.
+        y, and the statistics if requested.
     """
     point = call.point
     if ranks is not None and point.spans_rows and ranks.size() > 1:
@@ -177,7 +175,7 @@ def normalize(
         if not statistics:
             return found, None
         y, measured = found
-    else:  # a small call takes half the time without a Function
+    else:  # without a Function a small call takes half the time
         y, measured = chosen.forward(x, residual, parameters, call, statistics)
     if not statistics:
         return y, None
@@ -209,30 +207,31 @@ def move_averages(
     running_var: Tensor,
     momentum: float,
 ) -> bool:
-    """Move running averages of mean and unbiased variance by a kernel, if one can.
+    """Update running averages of mean and unbiased variance by a kernel, if possible.
 
     Args:
-        x: The features, all rows one segment.
-        segments: That segment.
-        statistics: What a normalization over nodes measured of it.
+        x: The features; all rows form one segment.
+        segments: This segment.
+        statistics: The statistics of a normalization over nodes.
         running_mean, running_var: The averages, changed in place.
         momentum: Weight of x in them.
 
     Returns:
-        Whether it was done.
+        Whether the averages were updated.
     """
     if (
-        statistics.measured is None or segments.order is not None
+        statistics.measured is None
+        or segments.order is not None
         or not (x.is_cpu and is_plain(x))
         or running_mean.dtype != statistics.measured.dtype
-    ):  # fmt: skip
+    ):
         return False
     cpu.update_running(x, statistics.measured, running_mean, running_var, momentum)
     return True
 
 
 def finish(x: Tensor, activation: str | None, dropout: float, seed: Tensor | None) -> Tensor:
-    """Do what is fused behind a normalization by itself, where there is none to fuse it with."""
+    """Apply activation and dropout without a normalization."""
     return reference.finish(x, activation, dropout, seed)
 
 

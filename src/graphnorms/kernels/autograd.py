@@ -1,14 +1,14 @@
-"""Where the normalization meets autograd and `torch.library`; see also that of `aggregation`.
+"""Autograd and `torch.library` for the normalization; `aggregation.autograd` is the counterpart.
 
-Two operators carry the tensors and numbers of a kernel call: forward and backward, each with a fake
-and a formula for its gradient, so that graphs made by `torch.compile`, `torch.export` and `make_fx`
-hold one node for each and can be differentiated as often as wanted. In eager mode an
-`autograd.Function` calls the kernels themselves, at half the cost of a small call. Dynamo drops the
-second derivative of any Function, so traced code never meets one.
+There are two operators, forward and backward, each with a fake implementation and a gradient
+formula. Graphs made by `torch.compile`, `torch.export` and `make_fx` contain one node for each and
+can be differentiated repeatedly. In eager mode an `autograd.Function` calls the kernels directly,
+which halves the cost of a small call. Dynamo drops the second derivative of a Function, so traced
+code uses the operators only.
 
-The gradient of the backward is plain torch, in closed form: `derivatives.double_backward`. It is a
-function of the saved tensors, not a derivative with respect to them, so that a path from one input
-to another, as where γ is computed from x, is counted once.
+The gradient of the backward is plain torch in closed form: `derivatives.double_backward`. It is a
+function of the saved tensors, not a derivative with respect to them. So a path from one input to
+another, e.g. γ computed from x, is counted once.
 """
 
 from __future__ import annotations
@@ -49,18 +49,17 @@ _library.define(
 
 
 def _flat(call: Call) -> tuple[tuple[Tensor, Tensor | None, Tensor | None], tuple[Any, ...]]:
-    """The tensors and the numbers of a call, as operators take them."""
+    """Flatten a call to the tensors and numbers that the operators take."""
     segments, (center, scale, _, groups), eps, activation, dropout, seed = call
-    return (segments.ptr, segments.order, seed), (
-        segments.masked, center or 0, scale or 0, groups, eps, ACTIVATIONS.index(activation),
-        dropout,
-    )  # fmt: skip
+    epilogue = (ACTIVATIONS.index(activation), dropout)
+    numbers = (segments.masked, center or 0, scale or 0, groups, eps, *epilogue)
+    return (segments.ptr, segments.order, seed), numbers
 
 
 def _call_of(
     x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None, *numbers: Any
 ) -> Call:
-    """The call that an operator was given flat."""
+    """Rebuild the call from the flat arguments of an operator."""
     masked, center, scale, groups, eps, activation, dropout = numbers
     over = (Over(center) if center else None, Over(scale) if scale else None)
     segments = Segments(ptr, order, x.shape[0], masked=masked)
@@ -80,7 +79,7 @@ def as_operators(backend: Backend) -> dict[str, Callable[..., Any]]:
         statistics, *numbers, needs = rest[6:]
         call = _call_of(x, *rest[:3], *numbers)
         grads = backend.backward(grad_y, x, rest[3:6], statistics, call, needs)
-        # The results of an operator are tensors: an empty one where none is asked for.
+        # An operator must return tensors: an empty one for a gradient that is not needed.
         return tuple(grad_y.new_empty(0) if grad is None else grad for grad in grads)
 
     return {"normalize_forward": forward, "normalize_backward": backward}
@@ -94,7 +93,7 @@ for _backend in KERNELS.values():
 def as_operator(
     x: Tensor, residual: Tensor | None, parameters: Parameters, call: Call, moment: bool
 ) -> tuple[Tensor, Tensor]:
-    """Run the forward as an operator, which tracers and dispatch modes see."""
+    """Run the forward as an operator, for tracers and dispatch modes."""
     tensors, numbers = _flat(call)
     found: tuple[Tensor, Tensor] = torch.ops.graphnorms.normalize_forward.default(
         x, residual, *tensors, *parameters, *numbers, moment
@@ -143,20 +142,25 @@ def _(grad_y: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Te
 
 
 class _Normalize(torch.autograd.Function):
-    """`segment_normalize` by a kernel; returns y, and with `statistics` those too.
+    """`segment_normalize` by a kernel; returns y, and the statistics if requested.
 
-    Without `setup_context`, which would bind default arguments at every call: under a transform
-    of `torch.func` the API takes the reference.
+    It has no `setup_context`, which would bind default arguments at every call. Under a transform
+    of `torch.func` the reference runs instead.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, residual: Tensor | None, mean_scale: Tensor | None,
-        weight: Tensor | None, bias: Tensor | None, rest: tuple[Call, bool, Backend],
-    ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
-        """Run the forward kernel and keep x and two statistics per cell.
+        ctx: Any,
+        x: Tensor,
+        residual: Tensor | None,
+        mean_scale: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        rest: tuple[Call, bool, Backend],
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Run the forward kernel and save x and two statistics per cell.
 
-        `rest` is one piece, because every argument of a Function costs.
+        `rest` is a single tuple, because every argument of a Function costs time.
         """
         call, statistics, backend = rest
         y, kept = backend.forward(x, residual, (mean_scale, weight, bias), call, statistics)
@@ -170,7 +174,7 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Run the backward kernel, as an operator where its result shall have a gradient."""
+        """Run the backward kernel, as an operator if its result needs a gradient."""
         grad_y = grads[0]
         if grad_y is None:
             return (None,) * 6
@@ -185,7 +189,7 @@ class _Normalize(torch.autograd.Function):
         grad_x, grad_scale, grad_weight, grad_bias = run(
             grad_y, x, (mean_scale, weight, bias), kept, call, needs
         )
-        # Spelled out: this is a twentieth of the backward of a small call.
+        # Written out: a loop would cost a twentieth of the backward of a small call.
         return (
             grad_x if needs_x else None,
             grad_y if needs_residual else None,
@@ -201,30 +205,34 @@ def _in_dtype_of(parameter: Tensor, grad: Tensor) -> Tensor:
 
 
 def _slow_backward(grad_y: Tensor, backend: Backend) -> Any:
-    """Return what computes gradients that are watched, or differentiated again."""
+    """Return the backward for gradients that are traced or differentiated again."""
     if torch.compiler.is_compiling():
         return _backward_as_operator
     interpreted = backend is TRITON and grad_y.is_cpu
     if is_transformed() or (interpreted and torch.is_grad_enabled()):
-        # Neither a transform of torch.func nor the interpreter has the operator.
+        # Neither torch.func transforms nor the interpreter support the operator.
         return _in_plain_torch
     return _backward_as_operator
 
 
 def _in_plain_torch(
-    grad_y: Tensor, x: Tensor, parameters: Parameters, statistics: Tensor, call: Call,
+    grad_y: Tensor,
+    x: Tensor,
+    parameters: Parameters,
+    statistics: Tensor,
+    call: Call,
     needs: list[bool],
-) -> tuple[Tensor | None, ...]:  # fmt: skip
+) -> tuple[Tensor | None, ...]:
     return derivatives.backward(grad_y, x, parameters, call)
 
 
-# `Function.apply` without what it does for `torch.func`, which takes a quarter of its time.
+# `Function.apply` without its handling of `torch.func`, which takes a quarter of its time.
 apply: Any = super(torch.autograd.Function, _Normalize).apply
 
 
 def _forward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, _, *segments, mean_scale, weight, bias = inputs[:8]
-    # The statistics are a function of x: their share of its second gradient is in the formula.
+    # The statistics are a function of x; the formula accounts for it.
     statistics = output[1]
     ctx.save_for_backward(x, mean_scale, weight, bias, *segments, statistics)
     ctx.numbers = inputs[8:-1]
@@ -267,7 +275,7 @@ def _backward_formula(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
 
 
 _NO = (None,) * 9
-"""For the arguments that take no gradient."""
+"""Gradients of the arguments without one."""
 
 for _name, _formula, _setup in (
     ("normalize_forward", _forward_formula, _forward_setup),
@@ -279,7 +287,7 @@ for _name, _formula, _setup in (
 
 
 def _as_asked(found: Any, inputs: Any, needs: list[bool]) -> list[Tensor | None]:
-    """Gradients in the dtypes of their inputs; `None` for what was not asked for."""
+    """Convert gradients to the dtypes of their inputs; `None` for those that are not needed."""
     return [
         _in_dtype_of(tensor, grad) if needed else None
         for grad, tensor, needed in zip(found, inputs, needs, strict=True)

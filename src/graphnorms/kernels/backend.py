@@ -1,4 +1,4 @@
-"""The backends, and in words why one of them cannot run a call."""
+"""The backends, the choice of one for a call, and the reasons why a backend refuses a call."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from graphnorms.kernels.triton import normalize as triton
 from graphnorms.tracing import constant_in_graphs, is_forward_mode, is_transformed
 
 Forward = Callable[[Tensor, Tensor | None, Parameters, Call, bool], tuple[Tensor, Tensor]]
-"""x, residual, parameters, call, and whether s² is asked for → y and the statistics."""
+"""x, residual, parameters, call, and whether to return s² → y and the statistics."""
 
 Backward = Callable[
     [Tensor, Tensor, Parameters, Tensor, Call, list[bool]],
     tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
 ]
-"""grad_y, x, parameters, statistics, call, and which gradients are asked for → those of x, α, γ
-and β."""
+"""grad_y, x, parameters, statistics, call, and which gradients are needed → those of x, α, γ and
+β."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Backend:
-    """One way to run the operations.
+    """An implementation of the operations.
 
     Args:
         name: What `backend=` takes.
-        device: The kind of device whose operators in compiled graphs run these kernels.
-        unavailable: Says why it cannot run at all here; `None` if it can.
-        description: Says what it runs on.
-        refusals: Says why it cannot run features of a dtype on a kind of device.
-        forward, backward: Of the normalization.
-        aggregate, aggregate_backward: Of the sum over neighbours.
+        device: The dispatch key under which compiled graphs run these kernels.
+        unavailable: Returns why the backend cannot run on this machine; `None` if it can.
+        description: Returns what it runs on.
+        refusals: Returns why it cannot run features of a dtype on a kind of device.
+        forward, backward: The normalization.
+        aggregate, aggregate_backward: The sum over neighbours.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Backend:
 CPU: Final = Backend(
     name="cpu",
     device="CPU",
-    # Looked up when asked for: tests put others in their place.
+    # Looked up at each call, because tests replace them.
     unavailable=lambda: extension.unavailable(),
     description=lambda: f"C++, {extension.description()}",
     refusals=extension.common_refusals,
@@ -85,10 +85,10 @@ TRITON: Final = Backend(
 )
 
 KERNELS: Final = {backend.name: backend for backend in (CPU, TRITON)}
-"""The backends with kernels by name, in the order in which `backend="auto"` tries them."""
+"""The backends with kernels, in the order in which `backend="auto"` tries them."""
 
 REFERENCE: Final = "reference"
-"""Plain torch, which runs everything and is differentiated by autograd: tried last."""
+"""Plain torch, which runs everything and is differentiated by autograd; tried last."""
 
 
 def refusals(
@@ -99,14 +99,14 @@ def refusals(
     scale: Over | None,
     mean_scale: bool,
 ) -> list[str]:
-    """Why a backend cannot run a call; empty if it can.
+    """Return why a backend cannot run a call; empty if it can.
 
     Args:
-        name: The backend's.
-        device: The kind of device that the features are on.
+        name: The name of the backend.
+        device: The device type of the features.
         dtype: Their dtype.
-        center, scale: Of the point of the equation.
-        mean_scale: Whether a share of the mean is removed.
+        center, scale: The domains of the point.
+        mean_scale: Whether there is a `mean_scale`.
 
     Raises:
         ValueError: There is no backend of that name.
@@ -119,7 +119,7 @@ def refusals(
 
 
 def _point_refusals(center: Over | None, scale: Over | None, mean_scale: bool) -> list[str]:
-    """Why no kernel has a point of the equation, on whatever device."""
+    """Return why the kernels do not support a point of the equation, on any device."""
     reasons = []
     over = {center, scale} - {None}
     if Over.CHANNELS in over and len(over) > 1:
@@ -142,17 +142,17 @@ def pick(
     mean_scale: bool,
     wanted: str,
 ) -> Backend | None:
-    """Pick the backend for a call: the first without a refusal, or the one asked for.
+    """Return the backend for a call: the first without a refusal, or the requested one.
 
     Args:
         device, dtype, center, scale, mean_scale: See `refusals`.
         wanted: `"auto"`, or the name of a backend.
 
     Returns:
-        The backend; `None` is the reference.
+        The backend; `None` for the reference.
 
     Raises:
-        BackendRefusedError: The backend asked for cannot run the call.
+        BackendRefusedError: The requested backend cannot run the call.
         ValueError: There is no backend of that name.
     """
     call = (device, dtype, center, scale, mean_scale)
@@ -166,22 +166,22 @@ def pick(
     return KERNELS.get(wanted)
 
 
-# Of numbers, not of a Point: to a constant function Dynamo hands a NamedTuple without its items.
+# Takes numbers, not a Point: Dynamo passes a NamedTuple to such a function without its items.
 @constant_in_graphs
 def name_in_graphs(*call_and_wanted: Any) -> str:
-    """Name what `pick` picks, as a constant of a compiled graph."""
+    """Return the name of the backend that `pick` returns, as a constant of a compiled graph."""
     backend = pick(*call_and_wanted)
     return REFERENCE if backend is None else backend.name
 
 
 def needs_plain_torch(backend: str) -> bool:
-    """Whether the call is one that only the reference can serve.
+    """Whether only the reference can run the call.
 
-    Those are the transforms of `torch.func` and forward-mode differentiation, which go through
-    every operation by itself, and an export to ONNX, which knows torch's operations alone.
+    This is the case under transforms of `torch.func` and forward-mode differentiation, which need
+    every single operation, and in an export to ONNX, which supports torch's operations only.
 
     Raises:
-        BackendRefusedError: It is, but another backend was asked for by name.
+        BackendRefusedError: It is the case, but another backend was requested by name.
     """
     if is_transformed():
         reason = "torch.func transforms"
@@ -200,40 +200,40 @@ def needs_plain_torch(backend: str) -> bool:
 
 
 def runs_as_operator(x: Tensor, *wanted: Any) -> bool:
-    """Whether a call that kernels may not be given directly runs as an operator, or in plain torch.
+    """Whether a call on features that are not plain runs as an operator, or else in plain torch.
 
     Args:
-        x: The features, not plain; see `graphnorms.tracing.is_plain`.
-        wanted: What `pick` takes.
+        x: The features; see `graphnorms.tracing.is_plain`.
+        wanted: The arguments of `pick`.
 
     Raises:
-        BackendRefusedError: Triton's interpreter was chosen: on the CPU operators run the kernels
-            of the CPU.
+        BackendRefusedError: Triton's interpreter was chosen: on the CPU, operators run the C++
+            kernels.
     """
     chosen = name_in_graphs(*wanted)
     if chosen == REFERENCE or needs_plain_torch(wanted[-1]):
         return False
     if chosen == "triton" and x.is_cpu:
         raise BackendRefusedError(
-            "backend 'triton' cannot run this: on the CPU its interpreter has no operator that "
-            "torch.compile or a dispatch mode could see; use backend='auto' for one that can"
+            "backend 'triton' cannot run this: its interpreter does not support torch.compile and "
+            "dispatch modes; use backend='auto' for one that can"
         )
     return True
 
 
 def forget_choices() -> None:
-    """Ask the backends anew, as when one has become available."""
+    """Clear the cache of `pick`, e.g. after a backend has become available."""
     pick.cache_clear()
 
 
 @dataclass(frozen=True)
 class BackendStatus:
-    """One backend on this machine.
+    """The status of a backend on this machine.
 
     Args:
         name: What `backend=` takes.
         available: Whether it can run at all.
-        detail: What it runs on, or why it cannot.
+        detail: What it runs on, or why it cannot run.
     """
 
     name: str

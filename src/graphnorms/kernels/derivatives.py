@@ -1,7 +1,7 @@
 """The first and second derivatives of the normalization in closed form, in plain torch.
 
-They are functions of what a call was given, not derivatives with respect to saved tensors, so that
-a path from one input to another is counted once; see `graphnorms.kernels.autograd`.
+They are functions of the arguments of a call, not derivatives with respect to saved tensors, so
+that a path from one input to another is counted once; see `graphnorms.kernels.autograd`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ ACTIVATION_DERIVATIVES: Final[
     "gelu": (_gelu_slope, _gelu_curvature),
     "silu": (_silu_slope, _silu_curvature),
 }
-"""The first and the second derivative of each."""
+"""The first and the second derivative of each activation."""
 
 
 def backward(
@@ -101,11 +101,11 @@ def double_backward(
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Compute the gradients of `backward`, equations (13) to (16) of docs/maths.md.
 
-    Shapes: `grad_y` and `x` `(rows, channels)`; the cotangents have those of the gradients.
+    Shapes: `grad_y` and `x` `(rows, channels)`; the cotangents have the shapes of the gradients.
 
     Args:
-        cotangents: Those of the gradients of x, mean_scale, weight and bias; `None` for 0.
-        grad_y, x, parameters, call: What `backward` was given.
+        cotangents: Cotangents of the gradients of x, mean_scale, weight and bias; `None` for 0.
+        grad_y, x, parameters, call: The arguments of `backward`.
 
     Returns:
         The gradients of grad_y, x, mean_scale, weight and bias, those of parameters in the
@@ -113,9 +113,8 @@ def double_backward(
     """
     segments, (mean_scale, weight, bias) = call.segments, parameters
     first = _first_derivative(grad_y, x, parameters, call)
-    o_hat, factor, g, g_hat, d, z = (
-        first.o_hat, first.factor, first.g, first.g_hat, first.d, first.z,
-    )  # fmt: skip
+    o_hat, factor, z = first.o_hat, first.factor, first.z
+    g, g_hat, d = first.g, first.g_hat, first.d
     u, t, p, q = (None if c is None else c.to(o_hat.dtype) for c in cotangents)
     through_masked = 0 if u is None else u
     u = torch.zeros_like(o_hat) if u is None else counted(u, segments)
@@ -137,7 +136,7 @@ def double_backward(
     if call.seed is not None:
         grad_grad_y = drop(grad_grad_y, call.dropout, call.seed)
 
-    # What the tangent depends on, from z back to x.
+    # The gradient of this tangent, from z back to x.
     h = first.grad_y * curvature(z) * z_dot
     of_o_hat = _times_rows(h, weight, segments)
     if p is not None:
@@ -165,17 +164,17 @@ def double_backward(
 
 
 class _FirstDerivative(NamedTuple):
-    """What the first and the second backward have in common, `(rows, channels)` each."""
+    """Quantities shared by the first and the second backward, `(rows, channels)` each."""
 
     o_hat: Tensor
     factor: Tensor | None
     """1/sqrt(s² + eps) at every entry; `None` without a scale."""
     mean: Tensor
-    """Of the cell of the centre domain; 0 without one."""
+    """The mean of the cell of the centre domain; 0 without one."""
     z: Tensor
     """The pre-activation."""
     grad_y: Tensor
-    """Behind dropout, 0 in masked rows."""
+    """The gradient after dropout, 0 in masked rows."""
     g: Tensor
     """The gradient of z."""
     g_hat: Tensor
@@ -224,7 +223,7 @@ def _times_rows(a: Tensor, weight: Tensor | None, segments: Segments) -> Tensor:
 
 
 def _sum_like(parameter: Tensor | None, a: Tensor, segments: Segments) -> Tensor | None:
-    """Sum over all rows, or over those of each segment where it has a parameter of its own."""
+    """Sum over all rows, or per segment if the parameter is per segment."""
     if parameter is None:
         return None
     return a.sum(0) if parameter.dim() == 1 else sum_of_segments(a, segments)

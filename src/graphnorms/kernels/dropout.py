@@ -1,7 +1,7 @@
-"""Which entries dropout drops: a function of a seed and of the entry's row and channel.
+"""Dropout as a function of a seed, row and channel.
 
-Nothing is stored: the backward asks again. Every backend has the same function, so that a result
-does not depend on which one ran.
+No mask is stored: the backward recomputes it. All backends use the same function, so the result
+does not depend on the backend.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ _SEEDS: Final = 2**62
 
 
 def draw_seed(device: torch.device) -> Tensor:
-    """Draw a seed from torch's generator of the device: int64, no dimension, not read back."""
+    """Draw a seed from torch's generator of the device: an int64 scalar, not read back."""
     return torch.randint(_SEEDS, (), dtype=torch.int64, device=device)
 
 
 def drop(x: Tensor, share: float, seed: Tensor) -> Tensor:
-    """Set a share of the entries to 0 and divide the others by what is left of 1.
+    """Set entries to 0 with probability `share` and divide the others by `1 - share`.
 
-    A number of 32 bits per entry is compared with the share: SplitMix64 (Steele, Lea & Flood
-    2014) makes a key of 64 bits from seed and row, and a finalizer in the manner of MurmurHash3
-    (constants: https://github.com/skeeto/hash-prospector, "lowbias32") the number from channel
-    and key.
+    A 32-bit number per entry is compared with the share. SplitMix64 (Steele, Lea & Flood 2014)
+    computes a 64-bit key from seed and row; a finalizer like that of MurmurHash3 (constants:
+    https://github.com/skeeto/hash-prospector, "lowbias32") computes the number from channel and
+    key.
 
     Shapes: `x` and the result `(rows, channels)`; `seed` `()`.
     """
@@ -36,7 +36,7 @@ def drop(x: Tensor, share: float, seed: Tensor) -> Tensor:
 
 
 def _bits(seed: Tensor, rows: int, channels: int) -> Tensor:
-    """32 random bits for each entry, as int64, `(rows, channels)`."""
+    """Compute 32 random bits per entry, as int64, `(rows, channels)`."""
     row = torch.arange(1, rows + 1, device=seed.device).unsqueeze(1)  # (rows, 1)
     key = seed + row * _signed(0x9E3779B97F4A7C15)
     key = (key ^ _shift(key, 30)) * _signed(0xBF58476D1CE4E5B9)
@@ -51,7 +51,7 @@ def _bits(seed: Tensor, rows: int, channels: int) -> Tensor:
 
 
 def _shift(bits: Tensor, by: int) -> Tensor:
-    """Shift 64 bits to the right, zeros coming in, which torch's signed shift does not do."""
+    """Shift 64 bits to the right, filling with zeros, unlike torch's signed shift."""
     return (bits >> by) & ((1 << (64 - by)) - 1)
 
 

@@ -1,4 +1,4 @@
-"""A point of the one equation, and a call of it: the words that layers and kernels share."""
+"""A point of the one equation and a call of it: the vocabulary of layers and kernels."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from graphnorms.segments import Segments
 class Over(enum.IntEnum):
     """Which entries share a statistic."""
 
-    # Enum's own hash is slow Python, and every call looks something up by its domains.
+    # Enum's hash is slow Python, and every call uses domains as keys.
     __hash__ = int.__hash__
 
     NODES = 1
-    """The rows of a segment, each channel alone: `(segments, channels)` cells."""
+    """The rows of a segment, per channel: `(segments, channels)` cells."""
     CHANNELS = 2
-    """The channels of a group, each row alone: `(rows, groups)` cells."""
+    """The channels of a group, per row: `(rows, groups)` cells."""
     BOTH = 3
     """The rows of a segment and the channels of a group: `(segments, groups)` cells."""
 
 
 ACTIVATIONS: Final = (None, "relu", "leaky_relu", "gelu", "silu")
-"""What may be fused behind the normalization, in the order of the kernels' own numbers."""
+"""The activations that kernels can fuse, in the order of their numbers in the kernels."""
 
 
 def check_activation(activation: str | None) -> None:
@@ -37,13 +37,13 @@ def check_activation(activation: str | None) -> None:
 
 
 def check_dropout(dropout: float) -> None:
-    """Refuse a share to drop that leaves nothing, or is no share."""
+    """Refuse a dropout probability outside 0 … 1, or of 1."""
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout is {dropout}, expected a number from 0 to below 1")
 
 
 def check_residual(residual: Tensor | None, x: Tensor) -> None:
-    """Refuse a residual that is not like the features it is added to."""
+    """Refuse a residual that differs from the features in shape, dtype or device."""
     if residual is not None and (
         residual.shape != x.shape or residual.dtype != x.dtype or residual.device != x.device
     ):
@@ -57,11 +57,11 @@ class Point(NamedTuple):
     """Which entries share a statistic.
 
     Args:
-        center: Over what the mean is taken, or `None` to subtract nothing.
-        scale: Over what the second moment is taken, or `None` to divide by nothing.
-        segment: What the rows of a segment have in common: `"graph"`, `"batch"` or `"type"`; `""`
-            where statistics are within rows.
-        groups: Channel groups of `Over.CHANNELS` and `Over.BOTH`.
+        center: Domain of the mean; `None` to subtract nothing.
+        scale: Domain of the second moment; `None` to divide by nothing.
+        segment: What a segment is: a `"graph"`, the `"batch"` or a node `"type"`; `""` for
+            statistics within rows.
+        groups: Number of channel groups of `Over.CHANNELS` and `Over.BOTH`.
     """
 
     center: Over | None
@@ -71,7 +71,7 @@ class Point(NamedTuple):
 
     @property
     def spans_rows(self) -> bool:
-        """Whether a statistic is taken over rows, some of which may be on other ranks."""
+        """Whether a statistic spans rows, and so may span ranks."""
         return not _OVER_ROWS.isdisjoint((self.center, self.scale))
 
 
@@ -85,7 +85,7 @@ NO_PARAMETERS: Final[Parameters] = (None, None, None)
 
 
 class Call(NamedTuple):
-    """One call of the equation: all of it but x, parameters and residual, which have gradients.
+    """The arguments of a call without gradients: all but x, parameters and residual.
 
     See `graphnorms.segment_normalize`. `seed` is not `None` if and only if `dropout` > 0.
     """
@@ -101,25 +101,25 @@ class Call(NamedTuple):
         """Count the cells of centre and scale."""
         center, scale, _, groups = self.point
         rows, channels = x.shape
-        segments = max(self.segments.num_segments, 0)  # an empty ptr is refused where it is read
+        segments = max(self.segments.num_segments, 0)  # an empty ptr is refused later
         sizes = (0, segments * channels, rows * groups, segments * groups)
         return sizes[center or 0], sizes[scale or 0]
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Float32 or wider: in what the statistics of features of this dtype are kept."""
+    """Return the dtype of statistics of features of this dtype: float32 or wider."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 WITHOUT_FLOAT64: Final = ("mps",)
-"""The kinds of devices that have no float64."""
+"""Device types without float64."""
 
 
 def widest_float(device: torch.device) -> torch.dtype:
-    """The widest floating dtype of a device: float64, or float32 where there is none."""
+    """Return the widest floating dtype of a device: float64, or else float32."""
     return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
 
 
 def in_float64(x: Tensor) -> Tensor:
-    """Convert to float64: on the device of x, or on the host where that has none."""
+    """Convert to float64: on the device of x, or on the host if the device has no float64."""
     return (x.cpu() if x.device.type in WITHOUT_FLOAT64 else x).double()

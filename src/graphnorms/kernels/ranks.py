@@ -1,4 +1,4 @@
-"""The processes of a group, as far as statistics are shared among them."""
+"""The ranks of a process group that share statistics."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 Group: TypeAlias = "ProcessGroup | str | bool | None"
-"""What layers take as `process_group`: `None`, `True` or `"world"`, or a group."""
+"""Values of the argument `process_group`: `None`, `True` or `"world"`, or a group."""
 
 
 class Ranks:
     """The ranks of a process group.
 
-    Every rank has to make the same calls in the same order, also one without rows.
+    Every rank must make the same calls in the same order, also a rank without rows.
 
     Args:
         group: The group; `None` for the world, looked up at every call.
@@ -46,35 +46,35 @@ class Ranks:
         return dist.get_world_size(self.group)
 
     def gather(self, values: Tensor) -> Tensor:
-        """Collect tensors of one shape: `(ranks, …)`, in the order of the ranks on each."""
+        """Gather tensors of one shape: `(ranks, …)`, in the order of the ranks."""
         values = values.contiguous()
         parts = [torch.empty_like(values) for _ in range(self.size())]
         dist.all_gather(parts, values, group=self.group)
         return torch.stack(parts)
 
     def total(self, values: Tensor) -> Tensor:
-        """Sum tensors of one shape, the same bits on every rank."""
+        """Sum tensors of one shape; every rank gets the same bits."""
         total = values.clone(memory_format=torch.contiguous_format)
         if self.size() > 1:
             dist.all_reduce(total, group=self.group)
         return total
 
     def agree(self, segments: Segments) -> None:
-        """Check that all ranks have as many segments, the first time a `Segments` is met.
+        """Check that all ranks have equally many segments, once per `Segments`.
 
-        Collectives of unlike sizes end a process or corrupt the result, so that it is asked with
-        an exchange of its own: once for all layers of a model. On a GPU it reads the device; a
-        compiled graph leaves it out.
+        Collectives of different sizes kill a process or corrupt the result, so this is checked by a
+        separate exchange, once for all layers of a model. It synchronizes a GPU; a compiled graph
+        skips it.
 
         Raises:
-            ValueError: They have not; every rank raises.
+            ValueError: The numbers differ; every rank raises.
         """
         if torch.compiler.is_compiling() or self.size() == 1:
             return
         group = self.group or dist.group.WORLD
         met = _agreed.setdefault(segments, weakref.WeakSet())
-        # A single segment may be one that is kept for every batch of so many rows, and other
-        # ranks have other numbers of rows.
+        # `Segments.single` is cached by row count, so the same object can stand for different
+        # batches: check again.
         if group in met and segments.num_segments != 1:
             return
         number = torch.tensor([segments.num_segments], device=segments.device)
@@ -82,8 +82,7 @@ class Ranks:
         if len(set(numbers)) > 1:
             raise ValueError(
                 f"the ranks have {', '.join(map(str, numbers))} segments, expected one number: "
-                "the graphs of a process group are the same on every rank; pass the same "
-                "batch_size on each"
+                "pass the same batch_size on each"
             )
         met.add(group)
 
@@ -105,14 +104,14 @@ class Ranks:
 _agreed: Final[weakref.WeakKeyDictionary[Segments, weakref.WeakSet[Any]]] = (
     weakref.WeakKeyDictionary()
 )
-"""Of which Segments a group is known to have one number."""
+"""The groups that are known to agree on the number of segments."""
 
 
 def as_ranks(process_group: Group) -> Ranks | None:
-    """Turn what a layer was given as `process_group` into ranks; `None` for a rank alone.
+    """Convert the argument `process_group` to ranks; `None` for this rank alone.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: It has another type or value.
     """
     if process_group is None or process_group is False:
         return None
@@ -122,5 +121,5 @@ def as_ranks(process_group: Group) -> Ranks | None:
         return Ranks(process_group)
     raise ValueError(
         f"process_group is {process_group!r}, expected None, True, 'world' or a ProcessGroup that "
-        "this rank is in"
+        "contains this rank"
     )

@@ -1,8 +1,8 @@
 """Plain torch: the definition of the normalization.
 
-Every other backend must agree with this one. It runs in any floating dtype on any device, is
-twice differentiable and works under `torch.func`. It is written for precision and reading, not
-for speed.
+Every other backend must agree with this one. It supports any floating dtype and device, is twice
+differentiable and works under `torch.func`. It is written for precision and readability, not for
+speed.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def segment_normalize(
     """Compute the one equation; see `graphnorms.kernels.api.segment_normalize`.
 
     Returns:
-        y, the mean per cell of the centre domain, and the second moment of what the scale
-        domain saw, the last two in the accumulation dtype and with their gradients.
+        y, the mean per cell of the centre domain, and the second moment per cell of the scale
+        domain; the last two in the accumulation dtype, with gradients.
     """
     segments, (mean_scale, weight, bias) = call.segments, parameters
     standard = standardize(x, call, mean_scale)
@@ -51,7 +51,7 @@ def segment_normalize(
 
 
 class Standardized(NamedTuple):
-    """What comes before weight and bias, and the statistics."""
+    """The features before weight and bias, and the statistics."""
 
     o_hat: Tensor
     """(rows, channels), 0 in masked rows."""
@@ -64,7 +64,7 @@ class Standardized(NamedTuple):
 
 
 def standardize(x: Tensor, call: Call, mean_scale: Tensor | None) -> Standardized:
-    """Subtract the scaled mean and divide by the root of the second moment, `(rows, channels)`."""
+    """Subtract the scaled mean and divide by the root of the second moment."""
     segments, (center, scale, _, groups) = call.segments, call.point
     o = counted(x, segments)  # (rows, channels)
     mean = moment = o.new_zeros((0, 0))
@@ -87,23 +87,23 @@ def standardize(x: Tensor, call: Call, mean_scale: Tensor | None) -> Standardize
 
 
 def _units(o: Tensor, segments: Segments, scale: Over, groups: int) -> Tensor:
-    """1 for most cells; for one of large entries a power of two that makes them about 1.
+    """Return 1 per cell, or for large entries the power of two that scales them to about 1.
 
-    The square of such entries, and the derivative of 1/s, would leave float32.
+    Their squares, and the derivative of 1/s, would overflow float32.
     """
     size = mean_of_cells((o * 2.0**-80).square(), segments, scale, groups).sqrt()
     power = torch.exp2(-80 - size.log2().floor())
-    large = (size > 2.0**-60) & (size < math.inf)  # infinite features stay what they are
+    large = (size > 2.0**-60) & (size < math.inf)  # do not rescale infinite features
     return torch.where(large, power, 1.0).to(o.dtype)
 
 
 def rows_that_count(segments: Segments) -> Tensor:
-    """Which rows are in a segment, `(rows, 1)`."""
+    """Return which rows are in a segment, `(rows, 1)`."""
     return (segments.index < segments.num_segments).unsqueeze(1)
 
 
 def counted(x: Tensor, segments: Segments) -> Tensor:
-    """The features in the accumulation dtype, 0 in masked rows."""
+    """Convert features to the accumulation dtype, with 0 in masked rows."""
     wide = x.to(accumulation_dtype(x.dtype))
     return torch.where(rows_that_count(segments), wide, 0) if segments.masked else wide
 
@@ -116,15 +116,15 @@ def subtract_mean(
     center: Over,
     mean_scale: Tensor | None,
 ) -> Tensor:
-    """Subtract the scaled mean from entries that are given relative to a pivot of their cell.
+    """Subtract the scaled mean from entries relative to a pivot of their cell.
 
-    Sums are taken relative to an entry p of the cell, so that their rounding does not grow with
-    |mean| / std: o = x - a mean = (x - p) - a (mean - p) + (1 - a) p.
+    Sums are relative to an entry p of the cell, so that rounding errors do not grow with |mean| /
+    std: o = x - a mean = (x - p) - a (mean - p) + (1 - a) p.
 
     Args:
         shifted: x - p, `(rows, channels)`.
         pivot, relative: p and the mean relative to it, per cell.
-        segments, center: Whose cells.
+        segments, center: The cells.
         mean_scale: a; `None` for 1.
     """
     removed = spread(relative, segments, center, shifted)
@@ -136,7 +136,7 @@ def subtract_mean(
 
 
 def transform(o: Tensor, segments: Segments, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """Multiply by the weight and add the bias, of every channel or of every segment's own."""
+    """Multiply by the weight and add the bias, per channel or per segment and channel."""
     if weight is not None:
         o = o * of_rows(weight.to(o.dtype), segments, o)
     if bias is not None:
@@ -145,23 +145,24 @@ def transform(o: Tensor, segments: Segments, weight: Tensor | None, bias: Tensor
 
 
 def finish(y: Tensor, activation: str | None, dropout: float, seed: Tensor | None) -> Tensor:
-    """Apply an activation, then dropout where there is a seed."""
+    """Apply an activation, then dropout if there is a seed."""
     y = ACTIVATION_FUNCTIONS[activation](y)
     return y if seed is None else drop(y, dropout, seed)
 
 
 def grouped(x: Tensor, groups: int) -> Tensor:
-    """Look at rows of channels as `(rows, groups, channels per group)`."""
+    """View rows as `(rows, groups, channels per group)`."""
     return x.reshape(x.shape[0], groups, x.shape[1] // groups)
 
 
 def first_of_cells(x: Tensor, segments: Segments, over: Over, groups: int) -> Tensor:
-    """An entry of every cell: the first row of the segment, the first channel of the group."""
+    """Return an entry of every cell: the first row of the segment, the first channel of the
+    group."""
     if over is Over.CHANNELS:
         return grouped(x, groups)[:, :, 0]  # (rows, groups)
     if not x.shape[0]:
         return x.new_zeros((segments.num_segments, x.shape[1] if over is Over.NODES else groups))
-    # An empty segment at the end begins past the last row; its pivot is used by no row.
+    # An empty segment at the end begins past the last row; no row uses its pivot.
     position = segments.ptr[:-1].clamp(max=x.shape[0] - 1)
     rows = position if segments.order is None else segments.order[position]
     first = x.index_select(0, rows)  # (segments, channels)
@@ -171,7 +172,7 @@ def first_of_cells(x: Tensor, segments: Segments, over: Over, groups: int) -> Te
 
 
 def mean_of_cells(x: Tensor, segments: Segments, over: Over, groups: int) -> Tensor:
-    """Mean of x over the entries of every cell; 0 for a cell without entries."""
+    """Compute the mean over the entries of every cell; 0 for a cell without entries."""
     if over is not Over.NODES:
         x = grouped(x, groups).mean(2)  # (rows, groups)
     if over is Over.CHANNELS:
@@ -180,10 +181,10 @@ def mean_of_cells(x: Tensor, segments: Segments, over: Over, groups: int) -> Ten
 
 
 def sum_of_segments(x: Tensor, segments: Segments) -> Tensor:
-    """Sum of the rows of every segment."""
+    """Sum the rows of every segment."""
     if _is_whole(segments):
-        return x.sum(0, keepdim=True)  # pairwise, where index_add would sum one by one
-    # Masked rows go to a segment of their own behind the others.
+        return x.sum(0, keepdim=True)  # pairwise summation, unlike index_add
+    # Masked rows form an extra segment at the end.
     zeros = x.new_zeros((segments.num_segments + segments.masked, x.shape[1]))
     return zeros.index_add(0, segments.index, x)[: segments.num_segments]
 
@@ -205,7 +206,7 @@ def widen(statistic: Tensor, channels: int) -> Tensor:
 
 
 def of_rows(parameter: Tensor, segments: Segments, like: Tensor) -> Tensor:
-    """A parameter per channel as it is, one per segment as every row's own."""
+    """Return a parameter per channel unchanged; expand one per segment to the rows."""
     return parameter if parameter.dim() == 1 else spread(parameter, segments, Over.NODES, like)
 
 

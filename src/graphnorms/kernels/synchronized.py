@@ -1,12 +1,12 @@
-"""The one equation with segments that lie on several ranks: statistics are those of all.
+"""The one equation with segments that are spread over several ranks.
 
 Every rank measures its own rows (count, a pivot p, the mean relative to p, the variance). One
-gather brings the measurements to all ranks, which merge them: see `merging`. In the backward the
-sums over rows of the gradient g of the standardized z and of g z are added up over the ranks, in
-one vector. All ranks hold the same bits of both.
+gather sends the measurements to all ranks, which merge them: see `rank_statistics`. The backward
+sums g and g z over the rows and, in one exchange, over the ranks, where g is the gradient of the
+standardized z. All ranks get the same bits.
 
-On the CPU a rank measures by a kernel, if there is one; all else is plain torch, on any device.
-Nothing of the size of x is kept for the backward but x.
+On the CPU a rank measures by a kernel if available; the rest is plain torch, on any device. The
+backward saves nothing of the size of x but x.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from torch import Tensor
 from graphnorms.kernels import reference
 from graphnorms.kernels.derivatives import ACTIVATION_DERIVATIVES
 from graphnorms.kernels.dropout import drop
-from graphnorms.kernels.merging import (
+from graphnorms.kernels.point import Call, Over, Parameters, Point, accumulation_dtype
+from graphnorms.kernels.rank_statistics import (
     Merged,
     measure,
     merge,
     refuse,
     refuse_second_derivative,
 )
-from graphnorms.kernels.point import Call, Over, Parameters, Point, accumulation_dtype
 from graphnorms.kernels.ranks import Ranks
 from graphnorms.kernels.tensor_checks import check_memory
 from graphnorms.tracing import outside_graphs
@@ -35,7 +35,7 @@ from graphnorms.tracing import outside_graphs
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all ranks have measured together, the same on each, without a gradient.
+    """The statistics of all ranks, equal on each, without a gradient.
 
     Args:
         mean: Per cell of the centre domain, in the accumulation dtype.
@@ -49,14 +49,14 @@ class Shared:
 
 
 class _Cells(NamedTuple):
-    """What centres and scales the rows; empty tensors where there is nothing."""
+    """The statistics that centre and scale the rows; empty tensors for missing ones."""
 
     pivot: Tensor
     """Per cell of the centre domain."""
     relative: Tensor
     """The mean relative to it."""
     mean: Tensor
-    """That of o over the rows, `(segments, channels)`."""
+    """The mean of o over the rows, `(segments, channels)`."""
     moment: Tensor
     """Per cell of the scale domain."""
     factor: Tensor
@@ -64,7 +64,7 @@ class _Cells(NamedTuple):
 
 
 class _Exchange(NamedTuple):
-    """A call and what the ranks have measured for it."""
+    """A call and the statistics of all ranks for it."""
 
     call: Call
     ranks: Ranks
@@ -81,20 +81,20 @@ def normalize(
     ranks: Ranks,
     backend: str,
 ) -> tuple[Tensor, Shared]:
-    """Run `segment_normalize` on rows of segments of which other ranks have rows as well.
+    """Run `segment_normalize` on segments that are spread over ranks.
 
-    Segment s is the same one on every rank. Gradients of parameters are sums over the rows of
-    the rank alone, as `DistributedDataParallel` expects them; those of x are of the sum of what
-    all ranks differentiate.
+    Segment s is the same on every rank. Gradients of parameters are sums over the rows of this
+    rank, as `DistributedDataParallel` expects; gradients of x are those of the sum of the losses of
+    all ranks.
 
     Raises:
-        BackendRefusedError: A kernel is asked for by name, or it is a transform's call.
+        BackendRefusedError: A kernel is requested by name, or a transform is active.
     """
     refuse(backend)
     segments, (center, scale, segment, groups) = call.segments, call.point
     if Over.CHANNELS not in (center, scale):
         return _over_ranks(x, call, parameters, residual, ranks, backend)
-    # A statistic within rows needs no other rank: one call for it, one for the other.
+    # A statistic within rows does not involve other ranks: use one call per statistic.
     wide = x.to(accumulation_dtype(x.dtype))
     residual = None if residual is None else residual.to(wide.dtype)
     mean_scale, weight, bias = parameters
@@ -133,7 +133,7 @@ def _over_ranks(
 
 
 def _check_memory(*tensors: Tensor | None) -> None:
-    """Refuse freed tensors by name, which plain torch would read."""
+    """Refuse freed tensors, which plain torch would read."""
     names = ("x", "residual", "mean_scale", "weight", "bias")
     for name, tensor in zip(names, tensors, strict=True):
         if tensor is not None:
@@ -169,9 +169,14 @@ def _cells_of(merged: Merged, call: Call, mean_scale: Tensor | None) -> _Cells:
 class _Normalize(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, residual: Tensor | None, mean_scale: Tensor | None,
-        weight: Tensor | None, bias: Tensor | None, exchange: _Exchange,
-    ) -> Tensor:  # fmt: skip
+        ctx: Any,
+        x: Tensor,
+        residual: Tensor | None,
+        mean_scale: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        exchange: _Exchange,
+    ) -> Tensor:
         call = exchange.call
         segments = call.segments
         z, _ = _standardize(reference.counted(x, segments), exchange, mean_scale)
@@ -202,13 +207,13 @@ class _Normalize(torch.autograd.Function):
             slope, _ = ACTIVATION_DERIVATIVES[call.activation]
             grad = slope(reference.transform(z, segments, weight, bias)) * grad
         sums = reference.sum_of_segments(torch.cat((grad, grad * z), 1), segments)
-        grad_bias, grad_weight = sums.split(channels, 1)  # of the rank's own rows
+        grad_bias, grad_weight = sums.split(channels, 1)  # over the rows of this rank
         grad_x, grad_mean_scale = None, None
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[2]:
             if weight is not None:
                 grad = grad * reference.of_rows(weight.to(grad.dtype), segments, grad)
                 sums = sums * torch.cat((weight, weight), -1).to(sums.dtype)
-            # The one exchange: without a scale half of it is enough.
+            # The only exchange; without a scale, half of it is enough.
             sums = exchange.ranks.total(sums if call.point.scale else sums[:, :channels])
             grad, mean = _through_statistics(grad, z, factor, sums, exchange, mean_scale)
             if ctx.needs_input_grad[2]:
@@ -233,7 +238,7 @@ class _Normalize(torch.autograd.Function):
 def _standardize(
     x: Tensor, exchange: _Exchange, mean_scale: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """The rows centred and scaled, and what they were multiplied by."""
+    """Centre and scale the rows; also return the factor."""
     segments, cells = exchange.call.segments, exchange.cells
     center, scale, _, _ = exchange.call.point
     if center is not None:
@@ -255,14 +260,14 @@ def _through_statistics(
     exchange: _Exchange,
     mean_scale: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of o, the centred rows, and the scaled mean of it over the centre's cells.
+    """Return the gradient of o, the centred rows, and its scaled mean over the centre's cells.
 
     Args:
-        grad, z: That of the standardized rows, and they themselves.
-        factor: By which o became z; `None` without a scale.
-        sums: Of grad and grad z over the rows of all ranks, `(segments, channels)` each.
-        exchange: The call, and what the ranks measured.
-        mean_scale: How much of the mean was removed.
+        grad, z: The gradient of the standardized rows, and these rows.
+        factor: z / o; `None` without a scale.
+        sums: Sums of grad and grad z over the rows of all ranks, `(segments, channels)` each.
+        exchange: The call, and the statistics of the ranks.
+        mean_scale: The share of the mean that was removed.
     """
     segments, (center, scale, _, groups) = exchange.call.segments, exchange.call.point
     channels, count = z.shape[1], exchange.rows.clamp(min=1)
@@ -284,7 +289,7 @@ def _through_statistics(
 
 
 def _like(grad: Tensor | None, parameter: Tensor | None) -> Tensor | None:
-    """A parameter's gradient, over the segments unless every one has its own."""
+    """Sum a gradient over the segments unless the parameter is per segment."""
     if grad is None or parameter is None:
         return None
     if grad.dim() > parameter.dim():

@@ -92,8 +92,8 @@ def compare(
             `graphnorms.CATALOG`), arguments behind a colon as in `"pair:scale=2"`. Norms of your
             own are `"module:function"`, arguments behind a further colon, or in a list the class
             or function itself, also in a `functools.partial`: it makes a layer, given the number
-            of channels; see `graphnorms.layers.own`. `"none"` is always among them. Default: none,
-            batch, layer, instance and graph.
+            of channels; see `graphnorms.layers.own_norm`. `"none"` is always among them. Default:
+            none, batch, layer, instance and graph.
         protocol: `"nested"` (cross-validation with validation data inside each fold; default),
             `"split"` (one given or random split, several seeds) or `"paper"` (epoch and learning
             rate chosen by the score that is reported, as in the GIN and GraphNorm papers:
@@ -191,7 +191,7 @@ def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
     Raises:
         ValueError, GraphnormsError: As `compare` does, but for what other processes do.
     """
-    from graphnorms.layers.own import OwnNorm
+    from graphnorms.layers.own_norm import OwnNorm
     from graphnorms.models import ModelFactory
 
     options.check()

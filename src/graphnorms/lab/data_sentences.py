@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from graphnorms.data.words import count, some
+from graphnorms.data.text_format import count, some
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import be, listing, percent
 from graphnorms.training.metrics import metric_named

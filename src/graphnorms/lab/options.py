@@ -28,7 +28,7 @@ from graphnorms.lab.values import (
 
 if TYPE_CHECKING:
     from graphnorms.lab.settings import Settings
-    from graphnorms.layers.own import OwnNorm
+    from graphnorms.layers.own_norm import OwnNorm
     from graphnorms.models import ModelFactory
 
 Part: TypeAlias = Literal["comparison", "reading", "running"]
@@ -401,7 +401,7 @@ def _model(model: Any) -> str | ModelFactory | None:
 def _norms(given: Iterable[Any] | str | None) -> list[str | OwnNorm]:
     """Return the norms by their names as the catalogue spells them, the baseline among them."""
     from graphnorms.layers.factory import lookup
-    from graphnorms.layers.own import OwnNorm, is_own
+    from graphnorms.layers.own_norm import OwnNorm, is_own
     from graphnorms.layers.spec import split_specs
 
     given = DEFAULT_NORMS if given is None else given

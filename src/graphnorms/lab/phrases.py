@@ -26,7 +26,7 @@ def dataset_title(dataset: str) -> str:
 
 def model_title(name: str) -> str:
     """Write the name of a model: GIN; what makes one of the user's own stays as it is spelt."""
-    from graphnorms.models.config import MODELS
+    from graphnorms.models.model_config import MODELS
 
     return name.upper() if name.lower() in MODELS else name
 

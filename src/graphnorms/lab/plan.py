@@ -17,7 +17,7 @@ from graphnorms.lab.trivial import Trivial, trivial_scores
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
-    from graphnorms.layers.own import OwnNorm
+    from graphnorms.layers.own_norm import OwnNorm
     from graphnorms.models import ModelFactory
 
 
@@ -86,7 +86,7 @@ def require_possible(plan: Plan) -> None:
     """
     from graphnorms.data import split_items
     from graphnorms.models import ModelConfig
-    from graphnorms.training.items import require_several
+    from graphnorms.training.minibatches import require_several
     from graphnorms.training.trial_model import build_model
 
     settings, graphs = plan.settings, plan.dataset

@@ -40,7 +40,7 @@ from graphnorms.lab.values import NAMES, TEXT, Kind, integer, list_of, number, o
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
-    from graphnorms.layers.own import OwnNorm
+    from graphnorms.layers.own_norm import OwnNorm
     from graphnorms.models import ModelFactory
 
 DEFAULT_FOLDS: Final = 10

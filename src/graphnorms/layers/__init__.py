@@ -1,4 +1,4 @@
-"""The normalizations, one per file, and the catalogue of them."""
+"""The normalization layers, one per file, and their catalogue."""
 
 from graphnorms.layers.ada_norm import AdaNorm
 from graphnorms.layers.adja_norm import AdjaNorm

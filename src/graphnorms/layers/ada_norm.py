@@ -1,4 +1,4 @@
-"""AdaNorm: LayerNorm of a node whose gain falls with the value itself."""
+"""AdaNorm: LayerNorm with a gain that decreases with the normalized value."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor
 
 from graphnorms.kernels.point import Over, Point, accumulation_dtype
 from graphnorms.layers.base import Norm
-from graphnorms.layers.constant import constant
-from graphnorms.layers.options import KernelOptions
+from graphnorms.layers.norm_options import KernelOptions
+from graphnorms.layers.stop_gradient import stop_gradient
 from graphnorms.segments import Segments
 
 
 class AdaNorm(Norm):
-    r"""Standardize every node, then multiply each value by a gain that it chooses itself.
+    r"""Standardize every node, then multiply each value by a gain that depends on the value.
 
     With $C$ channels, for every node $i$ alone,
 
@@ -23,22 +23,21 @@ class AdaNorm(Norm):
        \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}}, \quad
        y = f\big(\varphi(\hat x) \, \hat x\big), \quad \varphi(z) = s \, (1 - k z). $$
 
-    $\varphi$ is a constant for the gradient: it is detached, so that the derivative is that of
-    a linear map of $\hat x$. It stands where LayerNorm has its $\gamma$ and $\beta$, which the
-    authors find to overfit; there are no parameters. The mean of $\varphi$ over a node is $s$.
-    `train()` and `eval()` agree. A node whose channels are all equal, as with a single channel,
-    gives 0.
+    $\varphi$ is detached: the gradient treats it as a constant. It replaces the $\gamma$ and
+    $\beta$ of LayerNorm, which the authors found to overfit; the layer has no parameters. The mean
+    of $\varphi$ over a node is $s$. `train()` and `eval()` agree. If all channels of a node are
+    equal, the result is 0; with a single channel that is always the case.
 
-    The authors' code divides by $\sigma + \varepsilon$ with the unbiased $\sigma$; here it is
-    the variance of the paper and $\varepsilon$ stands as in every layer.
+    The authors' code divides by $\sigma + \varepsilon$ with the unbiased $\sigma$; this layer uses
+    the biased variance of the paper and adds $\varepsilon$ under the root like every layer here.
 
-    Shapes: `x` and the result `(nodes, channels)`. Precision: statistics in float32 or wider;
-    the result has the dtype of `x`. The second derivative keeps $\varphi$ constant, too.
+    Shapes: `x` and the result `(nodes, channels)`. Precision: statistics in float32 or wider; the
+    result has the dtype of `x`. The second derivative treats $\varphi$ as a constant, too.
 
     Args:
         in_channels: Number of channels.
-        scale: $s$, $C$ in the paper; 1 in the command that the authors give.
-        k: How fast the gain falls, 1/10 in the paper.
+        scale: $s$: $C$ in the paper, 1 in the authors' command.
+        k: How fast the gain decreases; 1/10 in the paper.
         eps: $\varepsilon$, in the squared unit of `x`.
         activation, dropout, device, dtype, backend: See `Norm`.
 
@@ -72,7 +71,7 @@ class AdaNorm(Norm):
         """Standardize every node and multiply it by its gain."""
         x = x.to(accumulation_dtype(x.dtype))
         standard = self._standardize(x, Point(Over.CHANNELS, Over.CHANNELS))
-        gain = self.scale * (1 - self.k * constant(standard))
+        gain = self.scale * (1 - self.k * stop_gradient(standard))
         return gain * standard
 
     def _own_repr(self) -> str:

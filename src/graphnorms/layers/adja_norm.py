@@ -1,4 +1,4 @@
-"""AdjaNorm: each node by the mean and spread of its neighbourhood."""
+"""AdjaNorm: normalizes each node by the mean and variance of its neighbourhood."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.point import accumulation_dtype, check_residual
+from graphnorms.layers.argument_checks import check_features
 from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_features
 from graphnorms.layers.neighbourhoods import check_adjacency, targets
-from graphnorms.layers.options import PlainOptions
+from graphnorms.layers.norm_options import PlainOptions
 from graphnorms.segments import Segments
 
 
@@ -27,34 +27,33 @@ class AdjaNorm(Norm):
          (x_{jc} - \mu_i)^2, \quad
        y_i = f\Big(\gamma \, \frac{x_i - \mu_i}{\sqrt{\sigma_i^2 + \varepsilon}} + \beta\Big). $$
 
-    A node without edges is normalized alone, as by LayerNorm; in a complete graph every node by
-    the same statistics, as by LayerNorm of the graph. Edges count as often as they occur, and a
-    loop counts the node once more. There are no running statistics.
+    For a node without edges the result is that of LayerNorm; in a complete graph it is that of
+    LayerNorm in mode `"graph"`. Repeated edges count repeatedly, and a self loop counts the node
+    once more. There are no running statistics.
 
-    The authors' code divides by $\sigma + \varepsilon$ with the unbiased $\sigma$; here it is
-    the variance of all entries, and $\varepsilon$ stands as in every layer. In DGL, in which it is
-    written, a node in which no edge ends gets 0 for mean and spread, and so comes out as
-    $x_i / \varepsilon$, 100,000 times as large; here it is normalized alone.
+    The authors' code divides by $\sigma + \varepsilon$ with the unbiased $\sigma$; this layer uses
+    the biased variance and adds $\varepsilon$ under the root. In the authors' code, which uses DGL,
+    a node without incoming edges gets mean and deviation 0, so its result is $x_i / \varepsilon$,
+    100,000 times too large; here the node is normalized alone.
 
     Shapes: `x` and the result `(nodes, channels)`; `weight` and `bias` `(channels,)`.
-    Precision: statistics in float32 or wider, by the means and spreads of the rows, so that
-    nothing of the size of edges × channels is made; the result has the dtype of `x`.
+    Precision: statistics in float32 or wider, computed from the mean and variance of each row, so
+    that no tensor of edges × channels is needed; the result has the dtype of `x`.
 
     Args:
         in_channels: Number of channels.
         eps: $\varepsilon$, in the squared unit of `x`.
         affine: Whether to learn $\gamma$ and $\beta$.
-        bias: Whether $\beta$ is among them.
+        bias: Whether to learn $\beta$; `affine=False` turns it off, too.
         activation, dropout, device, dtype: See `Norm`.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, `x` is not `(nodes, in_channels)`, or
-            `adjacency` is missing or not that of the nodes.
+            `adjacency` is missing or has another number of nodes.
 
     Source: Chen et al. 2020, *Learning graph normalization for graph neural networks*,
     https://arxiv.org/abs/2009.11746, and `AdjaNodeNorm` in `norm/adjance_norm.py` of
-    cyh1112/GraphNormalization at d6f4231, from which it is that the node itself belongs to its
-    neighbourhood.
+    cyh1112/GraphNormalization at d6f4231, where a node belongs to its own neighbourhood.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class AdjaNorm(Norm):
         mask: Tensor | None = None,
         adjacency: Adjacency | None = None,
     ) -> Tensor:
-        """Normalize `x` by the neighbours; `batch` makes no difference and is not looked at.
+        """Normalize `x` by the neighbours; `batch` is accepted and ignored.
 
         Args:
             x: The features.
@@ -97,7 +96,7 @@ class AdjaNorm(Norm):
 
     def _by_neighbours(self, x: Tensor, adjacency: Adjacency, mask: Tensor | None) -> Tensor:
         x = x.to(accumulation_dtype(x.dtype))
-        # Of each row alone: an entry p, the mean relative to it, and the variance.
+        # Per row: an entry p, the mean relative to p, and the variance.
         pivot = x[:, :1].detach()
         relative = x - pivot
         mean = relative.mean(1, keepdim=True)
@@ -108,7 +107,7 @@ class AdjaNorm(Norm):
         i, j = targets(adjacency), adjacency.index  # (edges,) each
         weight = None if mask is None else mask.to(x.dtype)[j]
         count = 1 + _sum_at(i, x.new_ones(i.shape), weight, x)  # the node itself is one
-        # How far the mean of row j lies from that of row i: small against p.
+        # Mean of row j minus mean of row i, computed from small differences.
         apart = (pivot[j] - pivot[i]) + (mean[j] - mean[i])
         shift = _sum_at(i, apart, weight, x) / count  # (nodes,)
         spread = variance + shift.square()
@@ -124,6 +123,6 @@ class AdjaNorm(Norm):
 
 
 def _sum_at(index: Tensor, values: Tensor, weight: Tensor | None, like: Tensor) -> Tensor:
-    """The sum of the values of the edges that end in each node, `(nodes,)`."""
+    """Sum the values of the edges that end in each node, `(nodes,)`."""
     values = values if weight is None else values * weight
     return like.new_zeros(like.shape[0]).index_add(0, index, values)

@@ -1,4 +1,4 @@
-"""What every layer has beside its formula: arguments, checks, parameters, epilogue, backend."""
+"""The base class of all layers: arguments, checks, parameters, epilogue, backend."""
 
 from __future__ import annotations
 
@@ -8,56 +8,60 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphnorms.index_checks import check_mask
 from graphnorms.kernels.api import Statistics, finish, normalize
 from graphnorms.kernels.dropout import draw_seed
 from graphnorms.kernels.point import Call, Point, check_activation, check_dropout, check_residual
 from graphnorms.kernels.ranks import Group, Ranks, as_ranks
-from graphnorms.layers.checks import check_channels, check_eps, check_features
-from graphnorms.layers.inner import InnerBatchNorm
-from graphnorms.layers.options import PlainOptions, place, signature_of
-from graphnorms.layers.running import RunningStatistics
-from graphnorms.segments import Segments, as_segments, check_mask
+from graphnorms.layers.argument_checks import check_channels, check_eps, check_features
+from graphnorms.layers.inner_batch_norm import InnerBatchNorm
+from graphnorms.layers.norm_options import PlainOptions, place, signature_of
+from graphnorms.layers.running_statistics import RunningStatistics
+from graphnorms.segments import Segments, as_segments
 
 Equation = tuple[Point, Tensor | None, Tensor | None, Tensor | None, float]
-"""A point, α, γ, β and ε."""
+"""The point, α, γ, β and ε."""
 
 Given = tuple[Tensor | Segments | None, int | None, Tensor | None]
-"""What a call says about its rows: `batch`, `batch_size` and `mask`; see `Norm.forward`."""
+"""The arguments `batch`, `batch_size` and `mask` of a call; see `Norm.forward`."""
 
 
 class Norm(RunningStatistics):
-    r"""A normalization, with activation, dropout and residual fused behind it.
+    r"""A normalization with fused activation, dropout and residual.
 
     $$ y = D(f(\mathrm{Norm}(x))) + r $$
 
-    A layer is its formula: either a point of the one equation (see `segment_normalize`), or a
-    `transform` in plain torch. All else is here.
+    A subclass defines its formula: either a point of the one equation (see `segment_normalize`) or
+    a `transform` in plain torch.
 
     Args:
         in_channels: Number of channels; `None` for a layer that takes any.
-        point: In place of the class's own.
+        point: Replaces the `point` of the class.
         eps: $\varepsilon$, in the squared unit of `x`; `None` for a layer without one.
         activation: $f$: `None`, `"relu"`, `"leaky_relu"` (slope 0.01), `"gelu"` (the exact one) or
-            `"silu"`; fused into the pass of a kernel, where one runs.
-        dropout: Share of the entries that $D$ drops in training, fused as well; no mask is stored.
-        device, dtype: Where and how the parameters are made.
-        backend: `"auto"`, or one backend by name, which then never falls back.
+            `"silu"`; a kernel fuses it into its pass.
+        dropout: Probability with which $D$ drops an entry in training, fused as well; no mask is
+            stored.
+        device, dtype: Device and dtype of the parameters.
+        backend: `"auto"`, or the name of a backend, without a fallback to another.
         process_group: Ranks that share the statistics: `"world"`, a `ProcessGroup`, or `None` for
-            the rank alone. Where statistics are those of a graph, every graph is spread over the
-            ranks, under the same id on each; where they are those of the batch, the nodes of all
-            ranks count as one minibatch.
+            this rank alone. For statistics per graph, every graph is spread over the ranks, with
+            the same id on each; for statistics over the batch, the nodes of all ranks form one
+            minibatch.
 
     Raises:
-        ValueError: An argument is outside its range; a `process_group` is given to a layer without
-            a statistic over rows; `x` has another shape; or `batch` does not assign its rows.
+        ValueError: An argument is outside its range; a layer without a statistic over rows gets a
+            `process_group`; `x` has the wrong shape; or `batch` does not assign exactly the rows of
+            `x`.
     """
 
     point: Point | None = None
     """Which entries share a statistic; `None` for a layer with a `transform`."""
     takes_positions: bool = False
-    """Whether `x` may be `(nodes, …, channels)`, with every position between normalized alone."""
+    """Whether `x` may be `(nodes, …, channels)`; every position between is normalized
+    separately."""
     size_name: str = "batch_size"
-    """What errors call the number of graphs."""
+    """The name of the number of graphs in errors."""
     in_channels: Any = None
     eps: float
     weight: Any
@@ -65,7 +69,7 @@ class Norm(RunningStatistics):
 
     @classmethod
     def point_with(cls, arguments: Mapping[str, Any]) -> Point | None:
-        """Return the point of a layer that is built with some arguments."""
+        """Return the point of a layer built with these arguments."""
         return cls.point
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -104,7 +108,8 @@ class Norm(RunningStatistics):
 
     @property
     def statistics_of(self) -> str:
-        """The rows that share a statistic, `"batch"` or `"graph"`; `""` for a row alone."""
+        """The rows that share a statistic: `"batch"`, `"graph"`, or `""` if each row has its
+        own."""
         segment = "" if self.point is None else self.point.segment
         return "batch" if segment == "type" else segment
 
@@ -126,10 +131,10 @@ class Norm(RunningStatistics):
 
         Args:
             x: The features.
-            batch, batch_size: The graph of every node (`None`: all are one graph) and how many
-                graphs there are, or a `Segments`; not looked at by a layer that is not per graph.
-            residual: $r$, added at the very end.
-            mask: Which nodes count; the others, as padded ones, come out as $x + r$.
+            batch, batch_size: The graph of every node (`None`: one graph) and the number of graphs,
+                or a `Segments`; ignored by a layer that is not per graph.
+            residual: $r$, added last.
+            mask: True for the nodes that count; the result of the others (padding) is $x + r$.
         """
         shape, channels = x.shape, self.in_channels
         if len(shape) != 2 or shape[1] != channels or not x.is_floating_point():
@@ -143,11 +148,11 @@ class Norm(RunningStatistics):
         return self._compute(x.flatten(1), given, flat, shape[-1]).view(shape)
 
     def equation(self, x: Tensor, segments: Segments, channels: int) -> Equation:
-        """Return the point of a call, its parameters and ε.
+        """Return the point, the parameters and ε of a call.
 
         Args:
             x: The features, positions flattened: `(nodes, positions * channels)`.
-            segments: The rows that belong together.
+            segments: The graphs of the rows.
             channels: Channels of one position.
         """
         assert self.point is not None
@@ -156,12 +161,12 @@ class Norm(RunningStatistics):
     def transform(
         self, x: Tensor, segments: Segments | None, mask: Tensor | None, channels: int
     ) -> Tensor:
-        """Normalize in plain torch, where the layer is no point of the equation.
+        """Normalize in plain torch, for a layer that is not a point of the equation.
 
         Args:
-            x: The features, 0 in masked rows; the result may have a wider dtype.
+            x: The features, 0 in masked rows. The result may have a wider dtype.
             segments: The graphs, for a layer that is per graph.
-            mask: Which rows count.
+            mask: True for the rows that count.
             channels: Channels of one position.
         """
         raise TypeError(
@@ -169,7 +174,7 @@ class Norm(RunningStatistics):
         )
 
     def reset_parameters(self) -> None:
-        """Set `bias` to 0 and all other parameters to 1, where there are any."""
+        """Set `bias` to 0 and all other parameters to 1."""
         for name, parameter in self.named_parameters(recurse=False):
             nn.init.constant_(parameter, 0.0 if name == "bias" else 1.0)
 
@@ -192,11 +197,10 @@ class Norm(RunningStatistics):
     def process_group(self) -> Group:
         """The ranks that share the statistics: `None`, `"world"` or a `ProcessGroup`.
 
-        Set, it is set for the parts of the layer that have statistics of the batch, too.
+        Setting it also sets it for the inner layers with statistics over the batch.
 
         Raises:
-            ValueError: When it is set: it is something else, or the layer has no statistic over
-                rows.
+            ValueError: The value set is something else, or the layer has no statistic over rows.
         """
         ranks = self._ranks_of_parts()
         if ranks is None:
@@ -217,15 +221,15 @@ class Norm(RunningStatistics):
                 part.process_group = process_group
 
     def _ranks_of_parts(self) -> Ranks | None:
-        """Those of the layer, or of a part, which torch's conversion may have set alone."""
+        """The ranks of the layer, or of an inner layer that torch's conversion changed alone."""
         parts = (part._ranks for part in self.children() if isinstance(part, Norm))
         return self._ranks or next((ranks for ranks in parts if ranks is not None), None)
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
-        """Register a module; one that torch's conversion hands in becomes the process group's.
+        """Register a module; a `SyncBatchNorm` from torch's conversion sets the process group.
 
-        `torch.nn.SyncBatchNorm.convert_sync_batchnorm` exchanges the BatchNorm inside a layer for
-        a `SyncBatchNorm`: the layer then shares its statistics over the ranks of that.
+        `torch.nn.SyncBatchNorm.convert_sync_batchnorm` replaces the BatchNorm inside a layer by a
+        `SyncBatchNorm`: the layer then shares its statistics over the ranks of its process group.
         """
         if type(module) is nn.SyncBatchNorm and isinstance(self._modules.get(name), InnerBatchNorm):
             self.process_group = module.process_group or "world"
@@ -235,7 +239,7 @@ class Norm(RunningStatistics):
     def _add_parameters(
         self, shape: int | tuple[int, ...], options: PlainOptions, **wanted: bool
     ) -> None:
-        """Register parameters, `bias` as 0 and others as 1; `None` where one is not wanted."""
+        """Register parameters: `bias` as 0, others as 1, unwanted ones as `None`."""
         shape = (shape,) if isinstance(shape, int) else shape
         for name, present in wanted.items():
             value = 0.0 if name == "bias" else 1.0
@@ -245,7 +249,7 @@ class Norm(RunningStatistics):
     def _call_inner(
         self, name: str, x: Tensor, mask: Tensor | None, compute: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Call the inner BatchNorm, which then runs `compute`, or the module that replaced it."""
+        """Call the inner BatchNorm, which runs `compute`, or the module that replaced it."""
         inner = getattr(self, name)
         given: dict[str, Any] = {"compute": compute}
         if not isinstance(inner, InnerBatchNorm):
@@ -260,11 +264,11 @@ class Norm(RunningStatistics):
         return y
 
     def _is_shared(self) -> bool:
-        """Whether there are other ranks that share the statistics."""
+        """Whether several ranks share the statistics."""
         return self._ranks is not None and self._ranks.size() > 1
 
     def _graphs(self, x: Tensor, given: Given) -> Segments:
-        """The graphs, as many on every rank of the layer's process group."""
+        """Return the graphs; checks that every rank of the process group has equally many."""
         batch, batch_size, mask = given
         segments = as_segments(
             batch, rows_of=x, num_segments=batch_size, mask=mask, names=("batch", self.size_name)
@@ -284,12 +288,12 @@ class Norm(RunningStatistics):
         whole: bool = False,
         plain: bool = False,
     ) -> tuple[Tensor, Statistics | None]:
-        """Run the primitive with the layer's own epilogue, over its process group.
+        """Run the primitive with the epilogue and process group of the layer.
 
         Args:
             x, segments: The features and the segments of their rows.
             equation, residual: See `equation` and `forward`.
-            statistics: Whether to return them.
+            statistics: Whether to return the statistics.
             whole: Every graph is on one rank: do not synchronize.
             plain: Leave out activation and dropout.
         """
@@ -298,12 +302,17 @@ class Norm(RunningStatistics):
         seed = draw_seed(x.device) if share else None
         call = Call(segments, point, eps, None if plain else self.activation, share, seed)
         return normalize(
-            x, call, (mean_scale, weight, bias), residual, backend=self.backend,
-            statistics=statistics, ranks=None if whole else self._ranks,
-        )  # fmt: skip
+            x,
+            call,
+            (mean_scale, weight, bias),
+            residual,
+            backend=self.backend,
+            statistics=statistics,
+            ranks=None if whole else self._ranks,
+        )
 
     def _standardize(self, x: Tensor, point: Point) -> Tensor:
-        """Center and scale every row alone, without parameters."""
+        """Center and scale every row, without parameters."""
         rows = as_segments(None, rows_of=x)
         y, _ = self._normalize(x, rows, (point, None, None, None, self.eps), plain=True)
         return y
@@ -315,14 +324,14 @@ class Norm(RunningStatistics):
         mask: Tensor | None,
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """Apply a transform that leaves rows in their place, then the epilogue, in plain torch.
+        """Apply a row-preserving transform, then the epilogue, in plain torch.
 
-        The transform sees 0 in masked rows, and may return a wider dtype than that of x.
+        The transform sees 0 in masked rows and may return a wider dtype than x has.
         """
         if mask is not None:
             check_mask(mask, x.shape[0], x.device)
         share = self.dropout if self.training else 0.0
-        # What masked rows hold stays out of the gradients, too.
+        # Values in masked rows must not reach the gradients either.
         y = x if mask is None else torch.where(mask.unsqueeze(1), x, 0)
         if transform is not None:
             y = transform(y)
@@ -336,7 +345,7 @@ class Norm(RunningStatistics):
         return "" if self.in_channels is None else str(self.in_channels)
 
     def extra_repr(self) -> str:
-        """Return PyG's text, and what is fused behind it."""
+        """Return PyG's text, followed by the epilogue."""
         parts = [self._own_repr()]
         if self.activation is not None:
             parts.append(f"activation={self.activation!r}")

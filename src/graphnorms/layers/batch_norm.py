@@ -9,43 +9,43 @@ from torch import Tensor
 
 from graphnorms.kernels.api import Statistics
 from graphnorms.kernels.point import Over, Point
+from graphnorms.layers.argument_checks import check_eps, check_momentum
 from graphnorms.layers.base import Given, Norm
-from graphnorms.layers.checks import check_eps, check_momentum
-from graphnorms.layers.inner import InnerBatchNorm, is_untouched, of_inner, reset
-from graphnorms.layers.options import NormOptions, place
-from graphnorms.layers.running import by_running, update_by_batch
+from graphnorms.layers.inner_batch_norm import InnerBatchNorm, is_untouched, of_inner, reset
+from graphnorms.layers.norm_options import NormOptions, place
+from graphnorms.layers.running_statistics import by_running, update_by_batch
 from graphnorms.segments import Segments, as_segments
 from graphnorms.tracing import is_traced
 
 
 class BatchNorm(Norm):
-    r"""Normalize each channel over all nodes of the minibatch, whatever graph they belong to.
+    r"""Normalize each channel over all nodes of the minibatch.
 
     $$ \mu = \tfrac{1}{N} \sum_i x_i, \quad
        \sigma^2 = \tfrac{1}{N} \sum_i (x_i - \mu)^2, \quad
        y_i = f\Big(\gamma \, \frac{x_i - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta\Big) $$
 
     in training; in `eval()` $\mu$ and $\sigma^2$ are the running averages of $\mu$ and of the
-    unbiased variance. `momentum=None` averages over all batches seen. A batch without nodes
-    changes nothing.
+    unbiased variance. `momentum=None` averages over all batches. A batch without nodes changes
+    nothing.
 
     Shapes: `x` and the result `(nodes, channels)`; `module.weight`, `module.bias`,
     `module.running_mean`, `module.running_var` `(channels,)`. Precision: statistics and running
     averages in float32 or wider, under `.half()` too; the result has the dtype of `x`.
 
-    Hooks on `module` see the normalization, before $f$ and dropout. A module put in its place is
-    called as it is, and knows neither masks nor process groups.
+    Hooks on `module` see the normalization before $f$ and dropout. A module that replaces it is
+    called with `x` alone; masks and process groups are refused then.
 
     Args:
         in_channels: Number of channels.
         eps: $\varepsilon$, in the squared unit of `x`.
-        momentum: Weight of a batch in the running averages; `None` for the plain average.
+        momentum: Weight of the new batch in the running averages; `None` for a cumulative average.
         affine: Whether to learn $\gamma$ and $\beta$.
-        bias: Whether $\beta$ is among them.
-        track_running_stats: Whether to keep running averages; without them `eval()` normalizes
-            by the batch as well.
-        allow_single_element: Normalize a batch of one node by the running averages instead of
-            refusing it in training.
+        bias: Whether to learn $\beta$; `affine=False` turns it off, too.
+        track_running_stats: Whether to keep running averages; without them `eval()` uses batch
+            statistics as well.
+        allow_single_element: In training, normalize a batch of one node by the running averages
+            instead of raising an error.
         activation, dropout, device, dtype, backend, process_group: See `Norm`.
 
     Raises:
@@ -54,14 +54,14 @@ class BatchNorm(Norm):
             or has a single row in training.
 
     Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, as in torch_geometric 2.8
-    (726310a), by whose names parameters and buffers go and whose checkpoints load unchanged.
+    (726310a), with the same parameter and buffer names: its checkpoints load unchanged.
     """
 
     point = Point(Over.NODES, Over.NODES, "batch")
     eps = of_inner("module", "eps")
     momentum = of_inner("module", "momentum")
     track_running_stats = of_inner("module", "track_running_stats")
-    _takes_single_elements = True  # by an argument; those that hold this layer have none
+    _takes_single_elements = True  # layers that contain this one have no such argument
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class BatchNorm(Norm):
                 "'allow_single_element' requires 'track_running_stats' to be set to `True`"
             )
         self.allow_single_element = allow_single_element
-        # The holder of the parameters: PyG's keys begin with "module.".
+        # Holds the parameters, because PyG's keys begin with "module.".
         self.module = InnerBatchNorm(
             in_channels, eps, momentum, affine, track_running_stats, bias=bias, **place(options)
         )
@@ -97,7 +97,7 @@ class BatchNorm(Norm):
         reset(self.module, "reset_parameters")
 
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
-        # Not `self.module`, which costs a small call 1 %.
+        # `self.module` would make a small call 1 % slower.
         own: Any = self._modules["module"]
         _, _, mask = given
         if is_untouched(own, InnerBatchNorm):
@@ -119,7 +119,7 @@ class BatchNorm(Norm):
         *,
         plain: bool = False,
     ) -> Tensor:
-        """Normalize, with the epilogue unless it is to be `plain`."""
+        """Normalize, with the epilogue unless `plain`."""
         running_mean, running_var = own.running_mean, own.running_var
         by_batch = own.training or running_mean is None
         if by_batch and self.allow_single_element and self._count(x) <= 1:
@@ -133,12 +133,14 @@ class BatchNorm(Norm):
             raise self._single_row()
         segments = as_segments(None, rows_of=x, mask=mask)
         y, statistics = self._normalize(
-            x, segments, (self.point, None, own.weight, own.bias, own.eps), residual,
-            statistics=own.training and (
-                (running_mean is not None and own.track_running_stats) or self._ranks is not None
-            ),
+            x,
+            segments,
+            (self.point, None, own.weight, own.bias, own.eps),
+            residual,
+            statistics=own.training
+            and ((running_mean is not None and own.track_running_stats) or self._ranks is not None),
             plain=plain,
-        )  # fmt: skip
+        )
         if statistics is not None:
             self._track(own, x, segments, statistics)
         return y
@@ -156,12 +158,17 @@ class BatchNorm(Norm):
         assert own.running_var is not None
         assert own.num_batches_tracked is not None
         update_by_batch(
-            own.running_mean, own.running_var, own.num_batches_tracked,
-            x, segments, statistics, own.momentum,
-        )  # fmt: skip
+            own.running_mean,
+            own.running_var,
+            own.num_batches_tracked,
+            x,
+            segments,
+            statistics,
+            own.momentum,
+        )
 
     def _count(self, x: Tensor) -> int:
-        """How many rows there are, on all ranks that share statistics."""
+        """Count the rows on all ranks that share statistics."""
         if self._ranks is None:
             return x.shape[0]
         return int(self._ranks.total(torch.tensor(x.shape[0], device=x.device)))
@@ -187,5 +194,6 @@ class BatchNorm(Norm):
 
 
 def _is_one(counts: Tensor) -> bool:
-    """Whether all ranks have one row, where that is neither read back nor breaks a graph."""
+    """Whether there is a single row on all ranks; False on a GPU and in traced code, without a
+    read."""
     return counts.is_cpu and not is_traced() and int(counts) == 1

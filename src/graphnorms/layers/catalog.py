@@ -1,4 +1,4 @@
-"""The catalogue: one row per normalization, the one table in which they are looked up."""
+"""The catalogue: the table of all normalizations, one row each."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ class Normalization:
     """One row of the catalogue.
 
     Args:
-        name: What the command line and `make_norm` take.
-        title: What tables and pages print.
-        layer: The class.
-        summary: What shares a mean and a variance, in words.
+        name: The name in the command line and in `make_norm`.
+        title: The name in tables and pages.
+        layer: The layer class.
+        summary: Which entries share a mean and a variance, in words.
         formula: The formula in plain text.
-        invariant: What may be done to the features without a change of the result, in words.
-        loses: What the result no longer tells, in words.
+        invariant: Transformations of the features that leave the result unchanged, in words.
+        loses: Information that the result no longer contains, in words.
         use: When to use it, in words.
         source: The paper.
-        needs: What its forward takes besides features and graphs: `"adjacency"`, `"types"`,
-            `"condition"`, `"factors"` (of subgraphs) or `"message"`.
-        takes: What its forward makes use of where it is given.
-        arguments: What the layer is built with unless told otherwise. They make the rows
-            comparable: every normalization has learned parameters per channel.
+        needs: Further required inputs of its forward: `"adjacency"`, `"types"`, `"condition"`,
+            `"factors"` (of subgraphs) or `"message"`.
+        takes: Optional inputs of its forward.
+        arguments: Default arguments of the layer. They make the rows comparable: where possible,
+            every normalization has learned parameters per channel.
     """
 
     name: str
@@ -71,7 +71,8 @@ class Normalization:
 
     @property
     def point(self) -> Point:
-        """The point of the one equation; without centre and scale where the layer is none."""
+        """The point of the one equation; without centre and scale for a layer that is not a
+        point."""
         return self.layer.point_with(self.arguments) or Point(None, None)
 
     @property
@@ -99,9 +100,9 @@ _ROWS: Final = (
         summary="each channel over all nodes of the minibatch",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
         invariant="shift and scale of each channel over the whole batch",
-        loses="the mean and spread of a channel over the batch; keeps what tells graphs apart",
-        use="When graphs differ by how large their features are, and minibatches are large: its "
-        "statistics are noisy on few or unlike graphs.",
+        loses="the mean and spread of a channel over the batch; keeps differences between graphs",
+        use="When the scale of the features distinguishes graphs, with large minibatches: its "
+        "statistics are noisy for few or dissimilar graphs.",
         source="Ioffe & Szegedy 2015, arXiv:1502.03167",
     ),
     Normalization(
@@ -111,8 +112,8 @@ _ROWS: Final = (
         summary="all channels of a node",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
         invariant="shift and scale of all channels of a node together",
-        loses="how large the features of a node are: after a sum over neighbours, its degree",
-        use="In transformers, and wherever nodes must not see each other or the batch.",
+        loses="the scale of a node's features: after a sum over neighbours, its degree",
+        use="In transformers, and when the result of a node must not depend on other nodes.",
         source="Ba et al. 2016, arXiv:1607.06450",
         arguments=MappingProxyType({"mode": "node"}),
     ),
@@ -123,8 +124,8 @@ _ROWS: Final = (
         summary="all nodes and channels of a graph",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
         invariant="shift and scale of all features of a graph together",
-        loses="how large the features of a graph are; keeps the proportions within it",
-        use="As a mild normalization per graph that keeps channels and nodes comparable.",
+        loses="the scale of a graph's features; keeps the proportions within it",
+        use="As a mild normalization per graph that preserves ratios of channels and nodes.",
         source="Ba et al. 2016; graph mode as in PyG",
         arguments=MappingProxyType({"mode": "graph"}),
     ),
@@ -135,8 +136,8 @@ _ROWS: Final = (
         summary="each channel over the nodes of a graph",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
         invariant="shift and scale of each channel within each graph",
-        loses="the mean and spread of a channel in a graph; where all nodes are alike, everything",
-        use="When what counts is how nodes differ within their graph.",
+        loses="the mean and spread of a channel in a graph; everything, if all its nodes are equal",
+        use="When the differences between the nodes of a graph matter, not their level.",
         source="Ulyanov et al. 2016, arXiv:1607.08022",
         arguments=MappingProxyType({"affine": True}),
     ),
@@ -146,54 +147,54 @@ _ROWS: Final = (
         layer=GraphNorm,
         summary="each channel over the nodes of a graph, with a learned share of the mean",
         formula="y = γ (x − α μ) / √(s² + ε) + β,  s² = mean((x − α μ)²)",
-        invariant="scale of each channel within each graph; shift too where α = 1",
-        loses="the size of a channel that is constant in a graph; its sign too where α = 1",
-        use="The first to try on sets of graphs, molecules above all.",
+        invariant="scale of each channel within each graph; also shift if α = 1",
+        loses="the size of a channel that is constant in a graph; also its sign if α = 1",
+        use="The first to try on graph-level tasks, especially on molecules.",
         source="Cai et al. 2021, arXiv:2009.03294",
     ),
     Normalization(
         name="pair",
         title="PairNorm",
         layer=PairNorm,
-        summary="the mean per channel, the spread over all channels, over the nodes of a graph",
+        summary="the mean per channel and the spread over all channels, over the nodes of a graph",
         formula="y = s (x − μ) / √(ε + mean ‖x − μ‖²)",
         invariant="shift of each channel, and scale of all channels together, within each graph",
-        loses="the mean of a graph and how far its nodes are apart in all; nothing is learned",
-        use="Against oversmoothing in deep models for the nodes of one graph.",
+        loses="the mean of a graph and the total distance of its nodes; nothing is learned",
+        use="Against oversmoothing in deep models for node-level tasks on one graph.",
         source="Zhao & Akoglu 2020, arXiv:1909.12223",
     ),
     Normalization(
         name="mean-subtraction",
         title="MeanSubtractionNorm",
         layer=MeanSubtractionNorm,
-        summary="the mean of each channel over the nodes of a graph; nothing is divided",
+        summary="the mean of each channel over the nodes of a graph; no division",
         formula="y = x − μ",
         invariant="shift of each channel within each graph",
         loses="the mean of a channel in a graph: its sum over the nodes becomes 0",
-        use="Against oversmoothing, for the nodes of one graph. Not before a sum or mean readout, "
-        "which it makes 0.",
+        use="Against oversmoothing in node-level tasks on one graph. Not before a sum or mean "
+        "readout: the result would be 0.",
         source="Yang et al. 2020, arXiv:2003.13663",
     ),
     Normalization(
         name="graph-size",
         title="GraphSizeNorm",
         layer=GraphSizeNorm,
-        summary="nothing measured: every node is divided by the root of the graph's size",
+        summary="no statistic: every node is divided by the root of its graph's size",
         formula="y = x / √n",
         invariant="nothing: it is linear in the features",
-        loses="nothing within a graph; graphs of other sizes are scaled otherwise",
-        use="Beside another normalization, where sums grow with the number of nodes.",
+        loses="nothing within a graph; graphs of different sizes are scaled differently",
+        use="Together with another normalization, when sums grow with the number of nodes.",
         source="Dwivedi et al. 2020, arXiv:2003.00982",
     ),
     Normalization(
         name="message",
         title="MessageNorm",
         layer=MessageNorm,
-        summary="the length of a message, all channels of a node",
+        summary="the norm of a message over all channels of a node",
         formula="y = s ‖x‖ m / ‖m‖",
         invariant="scale of each node's message",
-        loses="the length of a message, which becomes that of the node",
-        use="On the aggregated messages of deep models, with the node added behind it.",
+        loses="the norm of a message, which becomes that of the node",
+        use="On the aggregated messages of deep models, before the node's features are added.",
         source="Li et al. 2020, arXiv:2006.07739",
         needs=("message",),
         arguments=MappingProxyType({"learn_scale": True}),
@@ -205,8 +206,8 @@ _ROWS: Final = (
         summary="each channel of each soft group of nodes, over the minibatch",
         formula="y = x + λ Σ_g BN_g(s_g ⊙ x),  s = softmax(x W)",
         invariant="nothing: the features themselves are in the sum",
-        loses="nothing: groups are added to the features",
-        use="Against oversmoothing of the nodes of one graph that fall into groups.",
+        loses="nothing: the normalized groups are added to the features",
+        use="Against oversmoothing when the nodes of one graph form groups.",
         source="Zhou et al. 2020, arXiv:2006.06972",
         arguments=MappingProxyType({"groups": 8}),
     ),
@@ -218,7 +219,7 @@ _ROWS: Final = (
         formula="y = γ_T (x − μ_T) / √(σ_T² + ε) + β_T",
         invariant="shift and scale of each channel of a type over the whole batch",
         loses="the mean and spread of a channel of a type over the batch",
-        use="When node types have features of different kinds and every type is frequent.",
+        use="When node types have different kinds of features and every type is frequent.",
         source="Ioffe & Szegedy 2015, per type as in PyG",
         needs=("types",),
     ),
@@ -226,11 +227,11 @@ _ROWS: Final = (
         name="hetero-layer",
         title="HeteroLayerNorm",
         layer=HeteroLayerNorm,
-        summary="all channels of a node, with weight and bias of its type",
+        summary="all channels of a node, with a weight and bias per type",
         formula="y = γ_T (x − μ) / √(σ² + ε) + β_T",
         invariant="shift and scale of all channels of a node together",
         loses="how large the features of a node are",
-        use="When node types have features of different kinds and some are rare.",
+        use="When node types have different kinds of features and some types are rare.",
         source="Ba et al. 2016, per type as in PyG",
         needs=("types",),
     ),
@@ -242,18 +243,18 @@ _ROWS: Final = (
         formula="y = γ x / √(mean(x²) + ε)",
         invariant="scale of all channels of a node together",
         loses="how large the features of a node are",
-        use="As LayerNorm, where the mean carries something or every pass counts.",
+        use="Like LayerNorm, when the mean carries information or speed matters.",
         source="Zhang & Sennrich 2019, arXiv:1910.07467",
     ),
     Normalization(
         name="group",
         title="GroupNorm",
         layer=GroupNorm,
-        summary="the channels of a group, in a node",
+        summary="the channels of a group within a node",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
         invariant="shift and scale of each group of channels of a node",
-        loses="how large each group of features of a node is",
-        use="Where groups of channels mean different things, as the heads of attention do.",
+        loses="the scale of each group of features of a node",
+        use="When groups of channels have different meanings, like attention heads.",
         source="Wu & He 2018, arXiv:1803.08494",
         arguments=MappingProxyType({"num_groups": 8}),
     ),
@@ -261,11 +262,11 @@ _ROWS: Final = (
         name="group-graph",
         title="GroupNorm (graph)",
         layer=GroupNorm,
-        summary="the channels of a group, over the nodes of a graph",
+        summary="the channels of a group over the nodes of a graph",
         formula="y = γ (x − μ) / √(σ² + ε) + β",
         invariant="shift and scale of each group of channels within each graph",
-        loses="how large each group of features of a graph is",
-        use="Between LayerNorm of a graph (one group) and InstanceNorm (a group per channel).",
+        loses="the scale of each group of features of a graph",
+        use="Between LayerNorm (graph), one group, and InstanceNorm, a group per channel.",
         source="Wu & He 2018, arXiv:1803.08494",
         arguments=MappingProxyType({"num_groups": 8, "mode": "graph"}),
     ),
@@ -273,22 +274,22 @@ _ROWS: Final = (
         name="node",
         title="NodeNorm",
         layer=NodeNorm,
-        summary="the spread of all channels of a node, of which a root divides",
+        summary="a root of the spread of all channels of a node; no mean",
         formula="y = x / σ^(1/p)",
-        invariant="nothing but for p = 1: scale of all channels of a node together",
-        loses="a part of how large the features of a node are; p says how much",
-        use="In deep models for the nodes of one graph, whose nodes come to differ in variance.",
+        invariant="nothing; for p = 1 scale of all channels of a node together",
+        loses="a part of the scale of a node's features, which p determines",
+        use="In deep models for node-level tasks, when the variances of the nodes diverge.",
         source="Zhou et al. 2020, arXiv:2006.07107",
     ),
     Normalization(
         name="ada",
         title="AdaNorm",
         layer=AdaNorm,
-        summary="all channels of a node, with a gain that each value chooses",
+        summary="all channels of a node, with a gain that depends on each value",
         formula="y = C (1 − k z) z,  z = (x − μ) / √(σ² + ε), the factor held constant",
         invariant="shift and scale of all channels of a node together",
-        loses="how large the features of a node are; nothing is learned",
-        use="As LayerNorm, where its weight and bias overfit.",
+        loses="the scale of a node's features; nothing is learned",
+        use="Like LayerNorm, when its weight and bias overfit.",
         source="Xu et al. 2019, arXiv:1911.07013",
     ),
     Normalization(
@@ -297,37 +298,36 @@ _ROWS: Final = (
         layer=PowerNorm,
         summary="a running second moment of each channel over all nodes; no mean",
         formula="y = γ x / ψ + β,  ψ² a running mean of x²",
-        invariant="nothing in a single call: the moment is a running one",
-        loses="the size of a channel over the batches before",
-        use="As BatchNorm, where batches differ so much that their statistics are noise. While it "
-        "warms up it takes each batch's own moment: for 10000 batches, in the lab for a tenth of "
-        "the training steps.",
+        invariant="nothing in a single call: the moment is a running average",
+        loses="the scale of a channel over the previous batches",
+        use="Like BatchNorm, when batch statistics are too noisy. It uses the moment of each batch "
+        "during warm-up: 10000 batches by default, in the lab a tenth of the training steps.",
         source="Shen et al. 2020, arXiv:2003.07845",
     ),
     Normalization(
         name="contra",
         title="ContraNorm",
         layer=ContraNorm,
-        summary="no statistic: nodes of a graph repel those that are alike, but for neighbours",
-        formula="y = (1 + s) x − s softmax(x̂ x̂ᵀ / τ) x,  over nodes that are no neighbours",
+        summary="no statistic: similar nodes of a graph repel each other, except neighbours",
+        formula="y = (1 + s) x − s softmax(x̂ x̂ᵀ / τ) x,  over nodes that are not neighbours",
         invariant="nothing",
-        loses="nothing; what nodes have in common stays",
-        use="Against oversmoothing; it costs the square of the nodes of a graph. Without edges all "
-        "nodes repel each other, as in transformers; there take scale=0.1.",
+        loses="nothing; the mean of the nodes is kept",
+        use="Against oversmoothing; time and memory are quadratic in the nodes of a graph. Without "
+        "edges all nodes repel each other, as in transformers; use scale=0.1 there.",
         source="Guo et al. 2023, arXiv:2303.06562",
         takes=("adjacency",),
-        # On graphs; the layer's default is for transformers.
+        # The layer's own default is for transformers.
         arguments=MappingProxyType({"scale": 1.0}),
     ),
     Normalization(
         name="adja",
         title="AdjaNorm",
         layer=AdjaNorm,
-        summary="all channels of a node and of its neighbours",
+        summary="all channels of a node and its neighbours",
         formula="y = γ (x − μ_N) / √(σ_N² + ε) + β",
         invariant="shift and scale of all features of a graph together",
-        loses="how large the features of a neighbourhood are",
-        use="When nodes are to be compared with their surroundings.",
+        loses="the scale of the features of a neighbourhood",
+        use="When the difference between a node and its neighbours matters.",
         source="Chen et al. 2020, arXiv:2009.11746",
         needs=("adjacency",),
     ),
@@ -339,7 +339,7 @@ _ROWS: Final = (
         formula="y = γ (λ_n z_n + λ_a z_a + λ_g z_g + λ_b z_b) + β",
         invariant="shift and scale of all features of the batch together",
         loses="a mixture of what its four parts lose",
-        use="To let training choose: its proportions say which part each channel prefers.",
+        use="To let training choose: the proportions show which part each channel prefers.",
         source="Chen et al. 2020, arXiv:2009.11746",
         needs=("adjacency",),
     ),
@@ -347,11 +347,11 @@ _ROWS: Final = (
         name="granola",
         title="GRANOLA",
         layer=Granola,
-        summary="all channels of a node, with a weight and bias from a small network on the graph",
+        summary="all channels of a node, with a weight and bias predicted by a small GNN",
         formula="y = γ_i z + β_i,  z = LayerNorm(x),  (γ, β) = GNN([x, random])",
         invariant="nothing: weight and bias depend on the features",
-        loses="nothing that its network can tell; its results are random",
-        use="When structure that other networks cannot tell counts; it costs a second network.",
+        loses="nothing that its network can recover; its results are random",
+        use="When the task needs structure that message passing misses; costs a second network.",
         source="Eliasof et al. 2024, arXiv:2404.13344",
         needs=("adjacency",),
     ),
@@ -362,8 +362,8 @@ _ROWS: Final = (
         summary="each channel over the minibatch, calibrated by the subgraph around each node",
         formula="y = ½ (γ + e^w) BatchNorm(x + w' c mean(x)) + β,  c, e of the subgraph",
         invariant="scale of each channel over the whole batch",
-        loses="what BatchNorm loses, and adds what tells subgraphs apart",
-        use="When nodes look alike and the shape of their surroundings counts.",
+        loses="what BatchNorm loses; it adds information about the subgraph",
+        use="When nodes have similar features and the structure around them matters.",
         source="Chen et al. 2023, arXiv:2305.19903",
         needs=("factors",),
     ),
@@ -371,11 +371,11 @@ _ROWS: Final = (
         name="conditional",
         title="ConditionalNorm",
         layer=ConditionalNorm,
-        summary="each channel over the nodes of a graph, with a weight and bias of its condition",
+        summary="each channel over the nodes of a graph, with a weight and bias from a condition",
         formula="y = (1 + Δγ_g) (x − μ) / √(σ² + ε) + β_g,  (Δγ, β) = W c + b",
         invariant="shift and scale of each channel within each graph",
-        loses="what InstanceNorm loses, and puts what the condition says in its place",
-        use="When a graph comes with a vector: a class, a time, a temperature.",
+        loses="what InstanceNorm loses; the condition replaces it",
+        use="When each graph has a vector to condition on: a class, a time, a temperature.",
         source="De Vries et al. 2017; Peebles & Xie 2023",
         needs=("condition",),
     ),
@@ -383,11 +383,11 @@ _ROWS: Final = (
         name="custom",
         title="CustomNorm",
         layer=CustomNorm,
-        summary="any domain for the mean, any for the spread; by default those of InstanceNorm",
+        summary="any domain for the mean and any for the spread; by default those of InstanceNorm",
         formula="y = γ (x − α μ) / √(s² + ε) + β,  s² = mean((x − α μ)²)",
-        invariant="what the domains say; by default shift and scale of each channel in each graph",
-        loses="what the domains say",
-        use="To try a point of the equation that nobody has: custom:center=graph,scale=node.",
+        invariant="by default shift and scale of each channel in each graph",
+        loses="depends on the domains",
+        use="To try any point of the equation: custom:center=graph,scale=node.",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""ConditionalNorm: the transform behind the normalization is predicted from a condition."""
+"""ConditionalNorm: gain and bias of each graph are predicted from a condition."""
 
 from __future__ import annotations
 
@@ -7,52 +7,52 @@ from typing import Unpack
 from torch import Tensor, nn
 
 from graphnorms.kernels.point import check_residual
-from graphnorms.layers.checks import check_features
-from graphnorms.layers.inner import dtype_of
-from graphnorms.layers.options import NormOptions, place
-from graphnorms.layers.points import PointNorm
-from graphnorms.layers.precision import without_autocast
+from graphnorms.layers.argument_checks import check_features
+from graphnorms.layers.autocast import without_autocast
+from graphnorms.layers.inner_batch_norm import dtype_of
+from graphnorms.layers.norm_options import NormOptions, place
+from graphnorms.layers.point_norm import PointNorm
 from graphnorms.segments import Segments
 
 
 class ConditionalNorm(PointNorm):
-    r"""Normalize, then transform each graph as its condition says.
+    r"""Normalize, then scale and shift each graph according to its condition.
 
-    A graph $g$ comes with a vector $c_g$, the embedding of a class, a time, a text or another
+    Every graph $g$ has a vector $c_g$, e.g. the embedding of a class, a time, a text or another
     graph. With $\hat o$ the normalized features of a node of $g$,
 
     $$ (\Delta\gamma_g, \beta_g) = W c_g + b, \qquad
        y = f\big((1 + \Delta\gamma_g) \, \hat o + \beta_g\big). $$
 
-    $W$ and $b$ begin as 0, so that the layer begins as the plain normalization. `center` and
-    `scale` choose that normalization by the names of `CustomNorm`: the default is InstanceNorm,
-    whose mean and spread of a graph are thus replaced by those of the condition; `"node"` twice
-    is the AdaLN of diffusion transformers, which put a SiLU before the linear map: apply it to
-    the condition. `"batch"` twice is conditional batch normalization without running averages.
+    $W$ and $b$ are initialized to 0, so the layer starts as the plain normalization. `center` and
+    `scale` choose this normalization by the names of `CustomNorm`. The default is InstanceNorm, so
+    the condition replaces the mean and spread of a graph. `"node"` for both is the AdaLN of
+    diffusion transformers, which apply a SiLU to the condition first: do so yourself. `"batch"` for
+    both is conditional batch normalization without running averages.
 
     Shapes: `x` and the result `(nodes, channels)`; `condition` `(graphs, condition_channels)`;
-    `linear.weight` `(2 channels, condition_channels)` and `linear.bias` `(2 channels,)`, first
-    the rows of $\Delta\gamma$, then those of $\beta$. Precision: statistics in float32 or wider;
-    the result has the dtype of `x`.
+    `linear.weight` `(2 channels, condition_channels)` and `linear.bias` `(2 channels,)`, the rows
+    of $\Delta\gamma$ before those of $\beta$. Precision: statistics in float32 or wider; the result
+    has the dtype of `x`.
 
     Args:
         in_channels: Number of channels.
         condition_channels: Width of the condition.
-        center, scale: What is normalized over: see `CustomNorm`.
+        center, scale: The domains of mean and spread: see `CustomNorm`.
         groups: Number of channel groups; it divides `in_channels`.
         eps: $\varepsilon$, in the squared unit of `x`.
         activation, dropout, device, dtype, backend, process_group: See `Norm`.
 
     Raises:
-        ValueError: `in_channels`, `condition_channels` or `eps` is not positive; `center`,
-            `scale` and `groups` are not a point of the equation; `x` is not
-            `(nodes, in_channels)`; `condition` is missing or not one row per graph; or `batch`
-            does not assign exactly the rows of `x`.
+        ValueError: `in_channels`, `condition_channels` or `eps` is not positive; `center`, `scale`
+            and `groups` do not form a point of the equation; `x` is not `(nodes, in_channels)`;
+            `condition` is missing or does not have one row per graph; or `batch` does not assign
+            exactly the rows of `x`.
 
-    Source: De Vries et al., NeurIPS 2017, https://arxiv.org/abs/1707.00683 (changes of $\gamma$
-    and $\beta$ predicted from a condition); Peebles & Xie, ICCV 2023,
-    https://arxiv.org/abs/2212.09748, and `models.py` of facebookresearch/DiT at ed81ce2 (the form
-    $1 + \Delta\gamma$, from zero).
+    Source: De Vries et al., NeurIPS 2017, https://arxiv.org/abs/1707.00683 ($\Delta\gamma$ and
+    $\beta$ predicted from a condition); Peebles & Xie, ICCV 2023, https://arxiv.org/abs/2212.09748,
+    and `models.py` of facebookresearch/DiT at ed81ce2 (the form $1 + \Delta\gamma$ with zero
+    initialization).
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ConditionalNorm(PointNorm):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Set the linear map to 0, which is the plain normalization."""
+        """Set the linear map to 0, which gives the plain normalization."""
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
@@ -91,7 +91,7 @@ class ConditionalNorm(PointNorm):
         mask: Tensor | None = None,
         condition: Tensor | None = None,
     ) -> Tensor:
-        """Normalize `x` and transform each graph by its condition.
+        """Normalize `x`, then scale and shift each graph according to its condition.
 
         Args:
             x: The features.
@@ -113,8 +113,8 @@ class ConditionalNorm(PointNorm):
                 f"condition is {tuple(condition.shape)} of {condition.dtype}, expected one row "
                 f"per graph of a floating dtype, ({graphs}, {width})"
             )
-        # A row per graph costs little, and every entry of the graph is multiplied by it: so in
-        # the dtype of the parameters, whatever that of the condition and of autocast.
+        # One row per graph is cheap, and it scales every entry of the graph: compute it in the
+        # dtype of the parameters, without autocast.
         with without_autocast(x):
             both = self.linear(condition.to(dtype_of(self.linear, condition)))
         change, bias = both.chunk(2, dim=1)
@@ -132,7 +132,7 @@ class ConditionalNorm(PointNorm):
 def _number_of_graphs(
     batch: Tensor | Segments | None, batch_size: int | None, condition: Tensor
 ) -> int:
-    """How many rows the condition must have; without a `batch_size` it says so itself."""
+    """Number of rows the condition must have; without a `batch_size` its own number is taken."""
     if batch is None:
         return 1
     if isinstance(batch, Segments):

@@ -1,4 +1,4 @@
-"""ContraNorm: the nodes of a graph are pushed away from those that they are like."""
+"""ContraNorm: pushes similar nodes of a graph apart."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.point import accumulation_dtype, check_residual
+from graphnorms.layers.argument_checks import check_features
+from graphnorms.layers.autocast import without_autocast
 from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_features
 from graphnorms.layers.neighbourhoods import check_adjacency, targets
-from graphnorms.layers.options import PlainOptions
-from graphnorms.layers.precision import without_autocast
+from graphnorms.layers.norm_options import PlainOptions
 from graphnorms.segments import Segments
 from graphnorms.tracing import is_traced, is_transformed
 
 _SMALLEST_SQUARE: Final = 1e-24
-"""Of a row's length: below it, the row has no direction."""
+"""Lower bound of a row's squared norm: a shorter row has no direction."""
 
 
 class ContraNorm(Norm):
-    r"""Push each node away from the mean of its graph's nodes, those that are alike foremost.
+    r"""Push each node away from a mean of its graph's nodes that is weighted by similarity.
 
     For a graph with node set $V$, with $\hat x_i = x_i / \lVert x_i \rVert$,
 
@@ -30,39 +30,38 @@ class ContraNorm(Norm):
                      {\sum_{k \in V} \exp(\hat x_i \cdot \hat x_k / \tau)}, \qquad
        y_i = f\Big((1 + s) \, x_i - s \sum_{j \in V} p_{ij} x_j\Big). $$
 
-    It is a step down the gradient of the uniformity loss of contrastive learning: nodes spread
-    over more directions than oversmoothing leaves them. It is no standardization: what nodes
-    have in common stays, what sets them apart grows up to $1 + s$ times, and $s = 0$ is the
-    identity. A node alone in its graph comes out as it is. There are no parameters, and
-    `train()` and `eval()` agree.
+    This is a gradient step on the uniformity loss of contrastive learning: nodes spread over more
+    directions than oversmoothing leaves them. It does not standardize: the common part of the nodes
+    is kept, their differences grow by a factor of up to $1 + s$, and $s = 0$ is the identity. A
+    graph of one node is unchanged. There are no parameters, and `train()` and `eval()` agree.
 
-    That is the form for transformers. With an `adjacency` it is the form for graphs: neither a
-    node's neighbours nor itself push it, so that both sums leave out $i$ and the sources of the
-    edges that end in $i$. Where none is left the second sum is 0 (the authors' code gives NaN). The
-    authors try $s$ of 0.2 to 1 on graphs, the more the deeper the model, and 0.0001 to 0.2 in
-    transformers. They put a LayerNorm behind it; this layer does not.
+    That is the form for transformers. With an `adjacency` it is the form for graphs: neither the
+    node itself nor its neighbours push it, so both sums leave out $i$ and the sources of the edges
+    that end in $i$. If no node is left, the second sum is 0 (the authors' code gives NaN). The
+    authors use $s$ from 0.2 to 1 on graphs, larger in deeper models, and 0.0001 to 0.2 in
+    transformers. They apply a LayerNorm after it; this layer does not.
 
-    It takes time and memory of the sum of the squared sizes of the graphs, padded to the largest;
-    in a compiled graph of the squared number of nodes.
+    Time and memory grow with the sum of the squared graph sizes, padded to the largest; in compiled
+    code with the squared number of nodes.
 
-    Shapes: `x` and the result `(nodes, channels)`. Precision: in float32 or xr; the result
-    has the dtype of `x`.
+    Shapes: `x` and the result `(nodes, channels)`. Precision: computed in float32 or wider; the
+    result has the dtype of `x`.
 
     Args:
         in_channels: Number of channels.
         scale: $s$.
         temperature: $\tau$.
-        mask_neighbours: Whether an `adjacency` counts; `False` for the form of transformers,
-            whatever is given.
+        mask_neighbours: Whether to use the `adjacency`; with `False` it is ignored, as in
+            transformers.
         activation, dropout, device, dtype: See `Norm`.
 
     Raises:
-        ValueError: `in_channels` or `temperature` is not positive, `scale` is negative, `x` is
-            not `(nodes, in_channels)`, `batch` does not assign exactly the rows of `x`, or
-            `adjacency` is not one of them.
+        ValueError: `in_channels` or `temperature` is not positive, `scale` is negative, `x` is not
+            `(nodes, in_channels)`, `batch` does not assign exactly the rows of `x`, or `adjacency`
+            has another number of nodes.
 
     Source: Guo et al., ICLR 2023, https://arxiv.org/abs/2303.06562, as in PKU-ML/ContraNorm at
-    c9bed6a: `gnn/layers.py` with an adjacency (which has every node's loop there), and without one
+    c9bed6a: `gnn/layers.py` with an adjacency (including all self loops there), without one
     `ViT_imagenet/models.py` with `identity`.
     """
 
@@ -102,7 +101,7 @@ class ContraNorm(Norm):
             batch, batch_size: The graph of every node and how many there are, or a `Segments`.
             residual: Added at the very end.
             mask: Which nodes count; the others, as padded ones, come out as they are.
-            adjacency: The edges, for the form of graphs; `None` for that of transformers.
+            adjacency: The edges, for the form for graphs; `None` for that for transformers.
         """
         check_features(x, self.in_channels)
         check_residual(residual, x)
@@ -119,7 +118,7 @@ class ContraNorm(Norm):
         if adjacency is not None and self.mask_neighbours:
             itself = torch.arange(x.shape[0], device=x.device)
             ends = torch.cat((targets(adjacency), itself)), torch.cat((adjacency.index, itself))
-        # Products in half precision would lose what tells alike nodes apart.
+        # Products in half precision would lose the differences between similar nodes.
         with without_autocast(x):
             padded, direction = blocks.pad(x), blocks.pad(x / length)
             allowed = blocks.allowed(segments, ends)  # (blocks, nodes, nodes)
@@ -134,26 +133,26 @@ class ContraNorm(Norm):
 
 
 class _Blocks(NamedTuple):
-    """Where each row lies in a tensor `(blocks, nodes, channels)`."""
+    """The position of each row in a padded tensor `(blocks, nodes, channels)`."""
 
     number: int
     longest: int
     place: Tensor
-    """In the blocks one after the other, `(rows,)`; masked rows have the one behind the last."""
+    """Position of each row in the flattened blocks, `(rows,)`; one past the end for masked rows."""
 
     def pad(self, x: Tensor) -> Tensor:
-        """Lay out rows in blocks, 0 where there are none."""
+        """Lay out rows in blocks, padded with 0."""
         room = x.new_zeros((self.number * self.longest + 1, x.shape[1]))
         room = room.index_copy(0, self.place, x)[:-1]
         return room.view(self.number, self.longest, x.shape[1])
 
     def rows_of(self, padded: Tensor) -> Tensor:
-        """Read the rows back; a masked one is 0."""
+        """Read the rows back; masked rows are 0."""
         flat = torch.nn.functional.pad(padded.flatten(0, 1), (0, 0, 0, 1))
         return flat.index_select(0, self.place)
 
     def allowed(self, segments: Segments, ends: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Say which nodes of a block push which, `(blocks, nodes, nodes)`."""
+        """Return which nodes of a block push which, `(blocks, nodes, nodes)`."""
         size = self.number * self.longest
         index = segments.index
         graph = index.new_full((size + 1,), segments.num_segments)
@@ -171,7 +170,7 @@ class _Blocks(NamedTuple):
 
 
 def _blocks(segments: Segments) -> _Blocks:
-    """Give each graph a block, or put all into one where sizes are unknown or too unlike."""
+    """Give each graph a block, or put all into one if sizes are unknown or too different."""
     rows = segments.num_rows
     index = segments.index
     here = torch.arange(rows, device=index.device)
@@ -183,7 +182,5 @@ def _blocks(segments: Segments) -> _Blocks:
             position = here if segments.order is None else torch.argsort(segments.order)
             begin = torch.nn.functional.pad(segments.ptr[:-1], (0, 1))
             place = index * longest + position - begin[index]
-            return _Blocks(
-                number, longest, torch.where(index < number, place, number * longest)
-            )  # fmt: skip
+            return _Blocks(number, longest, torch.where(index < number, place, number * longest))
     return _Blocks(1, rows, torch.where(index < segments.num_segments, here, rows))

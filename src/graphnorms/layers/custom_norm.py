@@ -1,4 +1,4 @@
-"""CustomNorm: any point of the one equation, by name."""
+"""CustomNorm: any point of the one equation."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
 from graphnorms.layers.base import Given
-from graphnorms.layers.options import NormOptions
-from graphnorms.layers.points import PointNorm
+from graphnorms.layers.norm_options import NormOptions
+from graphnorms.layers.point_norm import PointNorm
 
 _SHIFTS: Final = ("fixed", "learned")
 
 
 class CustomNorm(PointNorm):
-    r"""Center over one domain, scale over another: any point of the equation.
+    r"""Center over one domain and scale over another: any point of the equation.
 
     $$ \mu = \langle x \rangle_\mathrm{center}, \quad o = x - \alpha \mu, \quad
        s^2 = \langle o^2 \rangle_\mathrm{scale}, \quad
@@ -23,26 +23,26 @@ class CustomNorm(PointNorm):
 
     with $\langle\cdot\rangle$ the mean over the entries that share a statistic:
 
-    - `"none"`: nothing is subtracted, or divided by;
+    - `"none"`: no mean is subtracted, or no spread divided by;
     - `"node"`: the channels of a node;
-    - `"graph"`: the nodes of a graph, each channel alone;
+    - `"graph"`: the nodes of a graph, each channel separately;
     - `"graph-channels"`: the nodes and channels of a graph;
-    - `"batch"`: all nodes of the minibatch, each channel alone;
+    - `"batch"`: all nodes of the minibatch, each channel separately;
     - `"batch-channels"`: all nodes and channels of the minibatch.
 
-    Where channels share a statistic they do so within each of `groups` groups. $s^2$ is the
-    variance only where both domains are the same and $\alpha = 1$.
+    If channels share a statistic, they do so within each of `groups` groups. $s^2$ is the variance
+    only if both domains are the same and $\alpha = 1$.
 
-    The defaults with `shift="learned"` are GraphNorm, without it InstanceNorm; `"node"` twice is
-    LayerNorm of a node, `"graph-channels"` twice LayerNorm of a graph, `"none"` and `"node"`
-    RMSNorm, `"batch"` twice BatchNorm by its batch. There are no running statistics: `train()`
-    and `eval()` agree, over the batch as well.
+    The defaults are InstanceNorm, with `shift="learned"` GraphNorm. `"node"` for both is LayerNorm
+    of a node, `"graph-channels"` for both LayerNorm of a graph, `"none"` and `"node"` RMSNorm, and
+    `"batch"` for both BatchNorm with batch statistics. There are no running statistics: `train()`
+    and `eval()` agree, also for statistics over the batch.
 
-    One pass does it all where kernels have the point: where centre and scale go over the rows
-    of the same graphs, or of the whole batch, or over the channels of a node. A graph and the
-    whole batch are two passes. `"node"` beside a domain of nodes, `"graph-channels"` (or
-    `"batch-channels"`) as the centre of a scale over each channel alone, or with a learned
-    shift, run in plain torch, and a backend asked for by name refuses them.
+    The kernels need one pass if centre and scale are both over graphs, both over the batch, or both
+    over the channels of a node, and two passes for a graph and the batch. Plain torch runs the
+    other points, and a backend requested by name refuses them: `"node"` combined with a domain over
+    rows; `"graph-channels"` or `"batch-channels"` as the centre of a scale per channel; and a
+    learned shift with a centre over channels.
 
     Shapes: `x` and the result `(nodes, channels)`; `weight` $\gamma$, `bias` $\beta$ and
     `mean_scale` $\alpha$ `(channels,)`. Precision: statistics in float32 or wider; the result
@@ -50,21 +50,21 @@ class CustomNorm(PointNorm):
 
     Args:
         in_channels: Number of channels.
-        center, scale: What $\mu$ and $s^2$ are means over, by the names above.
+        center, scale: The domains of $\mu$ and $s^2$, by the names above.
         shift: `"fixed"` for $\alpha = 1$, `"learned"` for one per channel.
         groups: Number of channel groups; it divides `in_channels`.
         eps: $\varepsilon$, in the squared unit of `x`.
         affine: Whether to learn $\gamma$ and $\beta$.
-        bias: Whether $\beta$ is among them.
+        bias: Whether to learn $\beta$; `affine=False` turns it off, too.
         activation, dropout, device, dtype, backend, process_group: See `Norm`.
 
     Raises:
-        ValueError: `in_channels` or `eps` is not positive; a name is unknown; centre and scale
-            are both `"none"`; `shift="learned"` without a centre; `groups` does not divide the
-            channels, or is not 1 where every channel is alone; `x` is not
-            `(nodes, in_channels)`; or `batch` does not assign exactly the rows of `x`.
+        ValueError: `in_channels` or `eps` is not positive; a name is unknown; centre and scale are
+            both `"none"`; `shift="learned"` without a centre; `groups` does not divide the
+            channels, or is not 1 although no domain is over channels; `x` is not `(nodes,
+            in_channels)`; or `batch` does not assign exactly the rows of `x`.
 
-    Source: the equation is that of `graphnorms.segment_normalize`.
+    Source: the equation of `graphnorms.segment_normalize`.
     """
 
     mean_scale: nn.Parameter | None
@@ -87,7 +87,7 @@ class CustomNorm(PointNorm):
             raise unknown_name("shift", str(shift), _SHIFTS)
         if shift == "learned" and center == "none":
             raise ValueError(
-                "shift is 'learned', but center is 'none': there is no mean to remove a share of"
+                "shift is 'learned', but center is 'none'; use shift='fixed', or choose a center"
             )
         self.shift = shift
         self.affine = affine

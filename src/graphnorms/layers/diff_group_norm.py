@@ -1,4 +1,4 @@
-"""DiffGroupNorm: BatchNorm of soft groups of nodes, added to the nodes."""
+"""DiffGroupNorm: BatchNorm of soft groups of nodes, added to the features."""
 
 from __future__ import annotations
 
@@ -7,64 +7,69 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from graphnorms.kernels.merging import merge_moments
 from graphnorms.kernels.point import Over, Point, accumulation_dtype, widest_float
+from graphnorms.kernels.rank_statistics import merge_moments
 from graphnorms.kernels.ranks import Group
+from graphnorms.layers.argument_checks import check_eps, check_features, check_momentum
+from graphnorms.layers.autocast import product, without_autocast
 from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_eps, check_features, check_momentum
-from graphnorms.layers.inner import InnerBatchNorm, dtype_of, is_untouched, of_inner, reset
-from graphnorms.layers.options import PlainOptions, place
-from graphnorms.layers.precision import without_autocast
-from graphnorms.layers.product import product
-from graphnorms.layers.running import by_running, update_running
+from graphnorms.layers.inner_batch_norm import (
+    InnerBatchNorm,
+    dtype_of,
+    is_untouched,
+    of_inner,
+    reset,
+)
+from graphnorms.layers.norm_options import PlainOptions, place
+from graphnorms.layers.running_statistics import by_running, update_running
 from graphnorms.segments import Segments, as_segments
 
 _LARGE = 1e8
-"""The size up to which squares of features, and -3/2 powers of them, are well within float32."""
+"""Features up to this size have squares, and squares to the power -3/2, well within float32."""
 
 
 class DiffGroupNorm(Norm):
-    r"""Assign nodes softly to groups, normalize each group over the minibatch, add to the nodes.
+    r"""Assign nodes softly to groups, normalize each group over the minibatch, add to the features.
 
     $$ s_i = \mathrm{softmax}(x_i W), \quad
        y_i = f\Big(x_i + \lambda \sum_{g = 1}^G \mathrm{BN}_g(s_{ig} \, x_i)\Big) $$
 
-    where $\mathrm{BN}_g$ is BatchNorm with parameters and running averages of the group's own:
-    by the mean and the variance of $s_{ig} x_i$ over all nodes in training, by running averages
-    in `eval()`.
+    where $\mathrm{BN}_g$ is BatchNorm with separate parameters and running averages per group: in
+    training it uses the mean and the variance of $s_{ig} x_i$ over all nodes, in `eval()` the
+    running averages.
 
-    The $G$ products are never made: the two factors are centred, $s = \bar s + t$ and
-    $x = \bar x + d$, and with $K = \langle t d \rangle$, all per group and channel,
+    The $G$ products are never stored. With centred factors, $s = \bar s + t$ and $x = \bar x + d$,
+    and $K = \langle t d \rangle$, all per group and channel,
 
     $$ s x - \langle s x \rangle = \bar s d + \bar x t + (t d - K), $$
 
-    so that the variances follow from products of matrices, $\langle t^a d^b \rangle$ for
-    $a, b \in \{1, 2\}$, and with $A = \gamma / \sqrt{\mathrm{var} + \varepsilon}$ the sum of all
-    groups is $d \odot \bar s A + x \odot t A - \sum_g A_g K_g + \sum_g \beta_g$. A batch without
-    nodes changes nothing; a single node gives $f(x + \lambda \sum_g \beta_g)$ in training, and
-    leaves the running variance as it is.
+    so the variances follow from matrix products, $\langle t^a d^b \rangle$ for $a, b \in \{1, 2\}$,
+    and with $A = \gamma / \sqrt{\mathrm{var} + \varepsilon}$ the sum of all groups is
+    $d \odot \bar s A + x \odot t A - \sum_g A_g K_g + \sum_g \beta_g$. A batch without nodes
+    changes nothing; a single node gives $f(x + \lambda \sum_g \beta_g)$ in training and does not
+    change the running variance.
 
-    Differs from PyG in memory, $N (G + C)$ instead of $N G C$; in a batch of one node, which PyG
-    refuses; and in `group_distance_ratio`.
+    Differs from PyG in memory, $N (G + C)$ instead of $N G C$; in accepting a batch of one node;
+    and in `group_distance_ratio`.
 
     Shapes: `x` and the result `(nodes, channels)`; `lin.weight` $W$ transposed,
     `(groups, channels)`; `norm.weight`, `norm.bias`, `norm.running_mean`, `norm.running_var`
     `(groups * channels,)`, group by group. Precision: everything in float32 or wider, under
-    autocast and `.half()` too; the result has the dtype of `x`. Where a device has no float64
-    (`mps`), a mean that is large and favours no group costs its digits.
+    autocast and `.half()` too; the result has the dtype of `x`. On a device without float64
+    (`mps`), a large mean that favours no group loses digits.
 
-    A hook on `lin` or `norm`, or another module in its place, has them called, on all $G$
-    products: as PyG does, in its memory.
+    With a hook on `lin` or `norm`, or another module in their place, the modules are called on all
+    $G$ products, with the memory of PyG.
 
     Args:
         in_channels: Number of channels.
         groups: $G$.
-        lamda: $\lambda$, the share of the normalized groups.
+        lamda: $\lambda$, the weight of the normalized groups.
         eps: $\varepsilon$, in the squared unit of `x`.
-        momentum: Weight of a batch in the running averages; `None` for the plain average.
+        momentum: Weight of the new batch in the running averages; `None` for a cumulative average.
         affine: Whether to learn $\gamma$ and $\beta$.
-        track_running_stats: Whether to keep running averages; without them `eval()` normalizes
-            by the batch as well.
+        track_running_stats: Whether to keep running averages; without them `eval()` uses batch
+            statistics as well.
         activation, dropout, device, dtype, process_group: See `Norm`.
 
     Raises:
@@ -72,8 +77,8 @@ class DiffGroupNorm(Norm):
             0 … 1, or `x` is not `(nodes, in_channels)`.
 
     Source: Zhou et al., NeurIPS 2020, https://arxiv.org/abs/2006.06972, as in torch_geometric 2.8
-    (726310a), by whose names parameters and buffers go and whose checkpoints load unchanged. The
-    authors' code (Kaixiong-Zhou/DGN at c47cba3) gives the assignment a bias, and momentum 0.3.
+    (726310a), with the same parameter and buffer names: its checkpoints load unchanged. The
+    authors' code (Kaixiong-Zhou/DGN at c47cba3) has a bias in the assignment, and momentum 0.3.
     """
 
     statistics_of = "batch"
@@ -103,7 +108,7 @@ class DiffGroupNorm(Norm):
         self.groups = groups
         self.lamda = lamda
         self.lin = nn.Linear(in_channels, groups, bias=False, **place(options))
-        # The holder of the parameters: PyG's keys begin with "norm.".
+        # Holds the parameters, because PyG's keys begin with "norm.".
         self.norm = InnerBatchNorm(
             groups * in_channels, eps, momentum, affine, track_running_stats, **place(options)
         )
@@ -116,15 +121,15 @@ class DiffGroupNorm(Norm):
     def transform(
         self, x: Tensor, segments: Segments | None, mask: Tensor | None, channels: int
     ) -> Tensor:
-        """Add the share of the normalized groups."""
+        """Add the weighted sum of the normalized groups."""
         x = x.to(accumulation_dtype(x.dtype))
         return x + self.lamda * self._sum_of_groups(x, mask)
 
     def _sum_of_groups(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """The normalized groups together, `(nodes, channels)`."""
+        """Sum the normalized groups, `(nodes, channels)`."""
         if is_untouched(self.lin, nn.Linear) and is_untouched(self.norm, InnerBatchNorm):
             return self._by_batch(x, mask) if self._takes_the_batch() else self._by_running(x)
-        # Hooks on the modules inside see the call, and what PyG hands them: every product.
+        # Hooks on the inner modules see the arguments that PyG passes: every product.
         with without_autocast(x):
             share = torch.softmax(self.lin(x.to(dtype_of(self.lin, x))).to(x.dtype), 1)
             products = (share.unsqueeze(2) * x.unsqueeze(1)).flatten(1)
@@ -137,14 +142,14 @@ class DiffGroupNorm(Norm):
         return self.norm.training or self.norm.running_mean is None
 
     def _normalize_products(self, products: Tensor, mask: Tensor | None) -> Tensor:
-        """The BatchNorm of all products, `(nodes, groups * channels)`."""
+        """Apply BatchNorm to all products, `(nodes, groups * channels)`."""
         norm = self.norm
         if not self._takes_the_batch():
             assert norm.running_mean is not None
             assert norm.running_var is not None
             return by_running(
                 norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps
-            )(products)  # fmt: skip
+            )(products)
         y, found = self._normalize(
             products,
             as_segments(None, rows_of=products, mask=mask),
@@ -163,17 +168,17 @@ class DiffGroupNorm(Norm):
         return norm.training and norm.track_running_stats and norm.running_mean is not None
 
     def _assign(self, x: Tensor, pivot: Tensor) -> Tensor:
-        """The share of every group in every node, for features relative to a pivot."""
+        """Assign nodes to groups, `(nodes, groups)`, given features relative to a pivot."""
         weight = self.lin.weight  # (groups, channels)
-        # What a large mean adds is the same for all nodes: once, and in double precision, without
-        # which (on `mps`) a mean that favours no group costs its digits.
+        # The contribution of a large mean is the same for all nodes: compute it once, in float64
+        # where the device has it.
         wide = widest_float(x.device)
         common = product(pivot.to(wide).unsqueeze(0), weight.to(wide).t())  # (1, groups)
         common = common - common.detach().amax(1, keepdim=True)
         return torch.softmax(product(x, weight.to(x.dtype).t()) + common.to(x.dtype), 1)
 
     def _affine(self, var: Tensor, eps: Tensor | float) -> tuple[Tensor, Tensor | None]:
-        """What multiplies the centred products, and what is added to all groups together."""
+        """Return the gain of the centred products, and the sum of the biases of all groups."""
         gain = torch.rsqrt(var + eps)
         weight, bias = self.norm.weight, self.norm.bias
         if weight is not None:
@@ -191,15 +196,15 @@ class DiffGroupNorm(Norm):
         def of_counted(values: Tensor) -> Tensor:
             return values if mask is None else torch.where(mask.unsqueeze(1), values, 0)
 
-        # Any constant near the mean: sums relative to it lose no digits.
+        # Any constant near the mean will do: sums relative to it lose no digits.
         pivot = mean(x.detach())
         d = of_counted(x - pivot)
         share = of_counted(self._assign(d, pivot))  # (nodes, groups)
         shift, s_mean = mean(d), mean(share)
         x_mean = pivot + shift  # (channels,)
         d = of_counted(d - shift)  # (nodes, channels)
-        # Squares leave float32 from 1e19 on, and the gradient before that: where a channel is
-        # large, all from here is in units of its size.
+        # Squares overflow float32 from 1e19 on, and gradients earlier: rescale large channels by
+        # their size from here on.
         size = x_mean.detach().abs() + mean(d.detach().abs())
         unit = torch.where(size > _LARGE, size, 1)  # (channels,)
         d, x_mean = d / unit, x_mean / unit
@@ -215,10 +220,10 @@ class DiffGroupNorm(Norm):
             + x_mean.square() * mean(t * t).unsqueeze(1)
             + (ttdd - td.square())
             + 2 * (s_mean * x_mean * td + s_mean * tdd + x_mean * ttd)
-        ).clamp(min=0)  # the terms may cancel, and rounding go below
+        ).clamp(min=0)  # the terms may cancel, and rounding make the sum negative
         of_products = s_mean * x_mean + td
         if self._ranks is not None and self._ranks.size() > 1:
-            own = of_products  # in a unit that is this rank's own
+            own = of_products  # in the unit of this rank
             rows, of_products, var = merge_moments(
                 self._ranks, x.shape[0] if rows is None else rows, own * unit, var * unit * unit
             )
@@ -245,11 +250,16 @@ class DiffGroupNorm(Norm):
             unbiased = var.flatten() * (nodes / (nodes - 1))
         else:
             unbiased = norm.running_var
-        # Clamped, as an infinite average could never become finite again, and would soon be NaN.
+        # Clamped: an infinite average would stay infinite, and soon be NaN.
         update_running(
-            norm.running_mean, norm.running_var, norm.num_batches_tracked,
-            mean.flatten(), unbiased.clamp(max=torch.finfo(var.dtype).max), norm.momentum, rows,
-        )  # fmt: skip
+            norm.running_mean,
+            norm.running_var,
+            norm.num_batches_tracked,
+            mean.flatten(),
+            unbiased.clamp(max=torch.finfo(var.dtype).max),
+            norm.momentum,
+            rows,
+        )
 
     def _by_running(self, x: Tensor) -> Tensor:
         norm = self.norm
@@ -257,7 +267,7 @@ class DiffGroupNorm(Norm):
         assert norm.running_var is not None
         shape = (self.groups, self.in_channels)
         mean = norm.running_mean.to(x.dtype).view(shape)
-        # The shares sum to 1, and so the means of the groups to that of the features.
+        # The shares sum to 1, so the means of the groups sum to that of the features.
         pivot = mean.sum(0)
         share = self._assign(x - pivot, pivot)
         gain, bias = self._affine(norm.running_var.to(x.dtype).view(shape), norm.eps)
@@ -266,16 +276,16 @@ class DiffGroupNorm(Norm):
 
     @staticmethod
     def group_distance_ratio(x: Tensor, y: Tensor, eps: float = 1e-5) -> float:
-        r"""Measure how far apart classes are, relative to their own extent.
+        r"""Compute the distance between classes relative to the distance within them.
 
         $$ R = \frac{\tfrac{1}{(C - 1)^2} \sum_{i \ne j} D_{ij}}
            {\varepsilon + \tfrac{1}{C} \sum_i D_{ii}}, \qquad
            D_{ij} = \frac{1}{|X_i| |X_j|} \sum_{u \in X_i} \sum_{v \in X_j}
            \lVert u - v \rVert $$
 
-        over the $C$ classes that have nodes. With two classes it is what PyG returns; with more,
-        PyG averages over the nodes of all other classes at once, against the formula it states,
-        and fails where a class has no node.
+        over the $C$ classes that have nodes. With two classes PyG returns the same; with more, PyG
+        averages over the nodes of all other classes at once, contrary to the formula it states, and
+        fails if a class has no node.
 
         Args:
             x: Features, `(nodes, channels)`.

@@ -1,4 +1,4 @@
-"""Normalizations from text: a catalogue name, or one with arguments, `"pair:scale=2"`."""
+"""Builds layers from text: a catalogue name with or without arguments, `"pair:scale=2"`."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from torch import nn
 
 from graphnorms.errors import unknown_name
 from graphnorms.layers.catalog import CATALOG, Normalization
-from graphnorms.layers.own import OwnNorm
+from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.layers.spec import format_spec, parse_spec
 
 
 def names() -> list[str]:
-    """List the names of the normalizations, in the order of the catalogue."""
+    """List the names of the normalizations in the order of the catalogue."""
     return list(CATALOG)
 
 
 def lookup(norm: str) -> Normalization:
-    """Find the row of a normalization given as text.
+    """Return the row of a normalization given as text.
 
-    Arguments behind a colon, `"pair:scale=2"`, go into the arguments, the name and the title of
-    the row returned; the name is then the same text for the same arguments in any order.
+    Arguments after a colon, `"pair:scale=2"`, become part of the arguments, the name and the title
+    of the row; the name does not depend on their order.
 
     Raises:
-        ValueError: There is none of that name, or it has no such argument; the message has the
-            nearest ones.
+        ValueError: The name or an argument is unknown; the message suggests similar ones.
     """
     name, arguments = parse_spec(norm)
     row = CATALOG.get(name)
@@ -47,7 +46,7 @@ def lookup(norm: str) -> Normalization:
 
 
 def settings_of(row: Normalization) -> dict[str, Any]:
-    """List the arguments that a text can set, each with the value it has without."""
+    """List the arguments that a text can set, with their defaults."""
     given = {
         key: parameter.default
         for key, parameter in inspect.signature(row.layer).parameters.items()
@@ -67,31 +66,31 @@ _TAKEN: Final = (
     "process_group",
     "whole_graphs",
 )
-"""What a text cannot set: the model that the normalization stands in decides it, or another
-name of an argument."""
+"""Arguments that a text cannot set: the model decides them, or they are aliases."""
 
 
 def needs_of(norm: str | OwnNorm) -> tuple[str, ...]:
-    """List what a normalization takes besides features and graphs, see `Normalization`."""
+    """List the inputs that a normalization needs besides features and graphs, see
+    `Normalization`."""
     return () if isinstance(norm, OwnNorm) else lookup(norm).needs
 
 
 def make_norm(norm: str | OwnNorm, in_channels: int, **arguments: Any) -> nn.Module:
-    """Build a normalization given as text, or one of the user's own.
+    """Build a normalization from text, or a user-defined one.
 
     Args:
-        norm: Its name in the catalogue, e.g. `"graph"`, with arguments behind a colon if there
-            are any: `"pair:scale=2"`.
-        in_channels: Number of channels; not handed to a layer that does not ask for it.
-        arguments: Handed to the layer, over the row's own defaults and under those of the text.
-            `eps` is dropped for a layer that has none, and for one of the user's own.
+        norm: The catalogue name, e.g. `"graph"`, optionally with arguments after a colon:
+            `"pair:scale=2"`.
+        in_channels: Number of channels; not passed to a layer that does not take it.
+        arguments: Passed to the layer. They override the defaults of the row; the text overrides
+            them. `eps` is dropped for a layer without one and for a user-defined norm.
 
     Raises:
-        ValueError: There is no normalization of that name, or it refuses its arguments.
-        TypeError: The layer does not take one of the arguments.
+        ValueError: The name is unknown, or the layer refuses its arguments.
+        TypeError: The layer does not accept one of the arguments.
     """
     if isinstance(norm, OwnNorm):
-        arguments.pop("eps", None)  # it has its own
+        arguments.pop("eps", None)  # a user-defined norm chooses its own
         return norm.layer(in_channels, **arguments)
     row = lookup(norm)
     known = inspect.signature(row.layer).parameters

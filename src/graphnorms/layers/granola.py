@@ -1,4 +1,4 @@
-"""Granola: a transform of every node's own, found by a small network on the graph."""
+"""Granola: gain and bias of every node are predicted by a small GNN."""
 
 from __future__ import annotations
 
@@ -11,51 +11,50 @@ from torch import Tensor, nn
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels import aggregate
 from graphnorms.kernels.point import Over, Point, accumulation_dtype, check_residual
+from graphnorms.layers.argument_checks import check_features
 from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_features
-from graphnorms.layers.inner import dtype_of
+from graphnorms.layers.inner_batch_norm import dtype_of
 from graphnorms.layers.neighbourhoods import check_adjacency
-from graphnorms.layers.options import KernelOptions, place
+from graphnorms.layers.norm_options import KernelOptions, place
 from graphnorms.segments import Segments
 
 
 class Granola(Norm):
-    r"""Standardize every node, then transform it by what a small network says of its place.
+    r"""Standardize every node, then scale and shift it as a small GNN predicts.
 
-    Random features $r_i \sim N(0, I)$ are drawn anew at every call, in `eval()` too. With
+    Random features $r_i \sim N(0, I)$ are drawn at every call, also in `eval()`. With
     $z = \mathrm{GNN}([x, r])$ and $\hat x$ the LayerNorm of each node without parameters,
 
     $$ y_i = f\big(\gamma_i \odot \hat x_i + \beta_i\big), \qquad
        (\gamma_i, \beta_i) = W z_i + b. $$
 
-    The layers of the network are $h_i \leftarrow
-    \mathrm{ReLU}\big(W'(h_i + \sum_{j \to i} h_j) + b'\big)$. Random features tell apart nodes
-    that no network without them can, at the price of results that are random, too; their
-    distribution does not depend on the order of the nodes. Give `random_features` to repeat a
+    The layers of the network are
+    $h_i \leftarrow \mathrm{ReLU}\big(W'(h_i + \sum_{j \to i} h_j) + b'\big)$. Random features
+    distinguish nodes that a network without them cannot, but make the results random; their
+    distribution does not depend on the order of the nodes. Pass `random_features` to repeat a
     result.
 
     Shapes: `x` and the result `(nodes, channels)`; `random_features`
-    `(nodes, random_channels)`. Precision: statistics in float32 or wider; the network runs in
-    that too, or in the dtype of autocast; the result has the dtype of `x`.
+    `(nodes, random_channels)`. Precision: statistics in float32 or wider; the network runs in the
+    same dtype or that of autocast; the result has the dtype of `x`.
 
     Args:
         in_channels: Number of channels.
         num_layers: Layers of the network.
-        hidden_channels: Their width; `None` for `in_channels`.
+        hidden_channels: Width of these layers; `None` for `in_channels`.
         random_channels: Width of $r$; `None` for `in_channels`, 0 for no random features.
         eps: $\varepsilon$ of $\hat x$, in the squared unit of `x`.
         activation, dropout, device, dtype, backend: See `Norm`.
 
     Raises:
         ValueError: `in_channels`, `num_layers`, `hidden_channels` or `eps` is not positive,
-            `random_channels` is negative, `x` is not `(nodes, in_channels)`, `adjacency` is
-            missing or not that of the nodes, or `random_features` has another shape.
+            `random_channels` is negative, `x` is not `(nodes, in_channels)`, `adjacency` is missing
+            or has another number of nodes, or `random_features` has another shape.
 
-    Source: Eliasof et al., NeurIPS 2024, https://arxiv.org/abs/2404.13344: $\gamma$ and $\beta$
-    of every node from a network on features, random features and edges. The layers of that
-    network, GIN's with one linear map, and its initial values, by which $\gamma$ begins about 1
-    and $\beta$ about 0, are choices made here, after the paper alone: no code of the authors was
-    read.
+    Source: Eliasof et al., NeurIPS 2024, https://arxiv.org/abs/2404.13344: $\gamma$ and $\beta$ of
+    every node from a network on features, random features and edges. The layers of the network (GIN
+    with one linear map) and the initialization ($\gamma$ about 1, $\beta$ about 0) are our choices,
+    based on the paper alone: no code of the authors was read.
     """
 
     def __init__(
@@ -87,7 +86,8 @@ class Granola(Norm):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the network's parameters; the constant part is 1 for the gain, 0 for the shift."""
+        """Draw the parameters of the network; the output bias is 1 for the gain and 0 for the
+        shift."""
         for layer in (*self.layers, self.head):
             assert isinstance(layer, nn.Linear)
             layer.reset_parameters()
@@ -106,7 +106,7 @@ class Granola(Norm):
         adjacency: Adjacency | None = None,
         random_features: Tensor | None = None,
     ) -> Tensor:
-        """Normalize `x`; `batch` makes no difference, as the edges say what belongs together.
+        """Normalize `x`; `batch` is accepted and ignored.
 
         Args:
             x: The features.
@@ -122,9 +122,7 @@ class Granola(Norm):
         edges = check_adjacency(adjacency, x)
         shape = (x.shape[0], self.random_channels)
         if random_features is None:
-            random_features = torch.randn(
-                shape, device=x.device, dtype=accumulation_dtype(x.dtype)
-            )  # fmt: skip
+            random_features = torch.randn(shape, device=x.device, dtype=accumulation_dtype(x.dtype))
         elif random_features.shape != shape:
             raise ValueError(
                 f"random_features is {tuple(random_features.shape)}, expected one row per node, "

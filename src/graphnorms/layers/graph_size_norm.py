@@ -1,4 +1,4 @@
-"""GraphSizeNorm: every node divided by the root of the size of its graph."""
+"""GraphSizeNorm: divides every node by the root of the size of its graph."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graphnorms.kernels.point import Point, accumulation_dtype
 from graphnorms.layers.base import Equation, Norm
-from graphnorms.layers.options import NormOptions
+from graphnorms.layers.norm_options import NormOptions
 from graphnorms.segments import Segments
 
 
@@ -19,11 +19,11 @@ class GraphSizeNorm(Norm):
 
     $$ y_i = f\big(x_i / \sqrt{|V|}\big). $$
 
-    The features have no part in the factor: nothing is measured of them, nothing is removed. There
-    are neither parameters nor running statistics. It takes any number of channels.
+    The factor does not depend on the features. There are no parameters and no running statistics.
+    The layer accepts any number of channels.
 
-    Differs from PyG in half precision, where PyG counts nodes in the dtype of `x`: a graph of
-    more than 65504 nodes has infinitely many in float16.
+    Differs from PyG in half precision, where PyG counts nodes in the dtype of `x`: beyond 65504
+    nodes the count overflows in float16.
 
     Shapes: `x` and the result `(nodes, channels)`, or `(nodes, …, channels)`. Precision: counts
     are integers, the factor is in float32 or wider; the result has the dtype of `x`.
@@ -46,7 +46,7 @@ class GraphSizeNorm(Norm):
         super().__init__(None, **options)
 
     def equation(self, x: Tensor, segments: Segments, channels: int) -> Equation:
-        """Return a gain of each graph's own: a weight that the kernels know."""
+        """Return the gain of each graph as a weight per segment."""
         counts = segments.counts if self._ranks is None else self._ranks.total(segments.counts)
         counts = counts.clamp(min=1).to(accumulation_dtype(x.dtype))
         gain = counts.rsqrt().unsqueeze(1).expand(-1, x.shape[1])  # (graphs, channels)

@@ -9,16 +9,21 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels.point import Over, Point, check_residual
+from graphnorms.layers.argument_checks import check_features, check_momentum
 from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_features, check_momentum
 from graphnorms.layers.node_types import as_types, check_types
-from graphnorms.layers.options import NormOptions, place
-from graphnorms.layers.running import add_averages, by_running, check_not_batched, reset_averages
+from graphnorms.layers.norm_options import NormOptions, place
+from graphnorms.layers.running_statistics import (
+    add_averages,
+    by_running,
+    check_not_batched,
+    reset_averages,
+)
 from graphnorms.segments import Segments
 
 
 class HeteroBatchNorm(Norm):
-    r"""Normalize each channel over all nodes of the minibatch that have the same type.
+    r"""Normalize each channel over all nodes of the same type in the minibatch.
 
     With $T$ the nodes of a type, independently in every channel,
 
@@ -28,16 +33,16 @@ class HeteroBatchNorm(Norm):
        + \beta_T\Big) $$
 
     in training; in `eval()` $\mu$ and $\sigma^2$ are the type's running averages of $\mu$ and of
-    the unbiased variance. A type with a single node gives $\beta_T$, and moves its running mean
-    only; a type without nodes changes nothing. Edges have types as well as nodes do.
+    the unbiased variance. A type with a single node gives $\beta_T$ and updates only its running
+    mean; a type without nodes changes nothing. The layer also works for edges with types.
 
-    `momentum=None` averages over the batches in which a type was seen (the variance: seen
-    twice). They are counted per type, but a checkpoint holds the number of all batches alone:
-    after loading one every type goes on from that.
+    `momentum=None` averages over the batches with at least one node of a type (for the variance:
+    two). These are counted per type, but a checkpoint stores the total number of batches only:
+    after loading, every type continues from it.
 
-    Differs from PyG: the gradient goes through the statistics; the variance is centred before
-    squaring, and $\varepsilon$ is added to it, where PyG clamps; the running variance is the
-    unbiased one; the counter moves; and `momentum=None` counts per type.
+    Differs from PyG: the gradient flows through the statistics; the variance is centred before
+    squaring, and $\varepsilon$ is added instead of clamping; the running variance is unbiased; the
+    counter is updated; and `momentum=None` counts per type.
 
     Shapes: `x` and the result `(nodes, channels)`; `weight` $\gamma$, `bias` $\beta$,
     `running_mean` and `running_var` `(types, channels)`. Precision: statistics and running
@@ -47,11 +52,11 @@ class HeteroBatchNorm(Norm):
         in_channels: Number of channels.
         num_types: Number of types.
         eps: $\varepsilon$, in the squared unit of `x`.
-        momentum: Weight of a batch in the running averages; `None` for the plain average.
+        momentum: Weight of the new batch in the running averages; `None` for a cumulative average.
         affine: Whether to learn $\gamma$ and $\beta$.
-        bias: Whether $\beta$ is among them.
-        track_running_stats: Whether to keep running averages; without them `eval()` normalizes
-            by the batch as well.
+        bias: Whether to learn $\beta$; `affine=False` turns it off, too.
+        track_running_stats: Whether to keep running averages; without them `eval()` uses batch
+            statistics as well.
         activation, dropout, device, dtype, backend, process_group: See `Norm`.
 
     Raises:
@@ -59,7 +64,7 @@ class HeteroBatchNorm(Norm):
             0 … 1, `x` is not `(nodes, in_channels)`, or not every node has one of the types.
 
     Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, per type as in torch_geometric
-    2.8 (726310a), by whose names parameters and buffers go and whose checkpoints load unchanged.
+    2.8 (726310a), with the same parameter and buffer names: its checkpoints load unchanged.
     """
 
     point = Point(Over.NODES, Over.NODES, "type")
@@ -91,7 +96,7 @@ class HeteroBatchNorm(Norm):
         self._add_parameters(shape, options, weight=affine, bias=affine and bias)
         add_averages(self, shape, wanted=track_running_stats, **place(options))
         counter = self.num_batches_tracked
-        # Batches with at least one and at least two nodes of the type. PyG has no such key.
+        # Numbers of batches with at least one and two nodes of the type. Not in PyG's checkpoints.
         of_type = None if counter is None else counter.expand(num_types, 2).clone()
         self.register_buffer("batches_of_type", of_type, persistent=False)
 
@@ -115,14 +120,14 @@ class HeteroBatchNorm(Norm):
         residual: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Normalize the types of `x`; one of `type_vec` and `type_ptr` must be given.
+        """Normalize the nodes of each type; `type_vec` or `type_ptr` must be given.
 
         Args:
             x: The features.
             type_vec: The type of every node, or a `Segments` of the types.
-            type_ptr: Where the types begin and end, if nodes are sorted by type.
-            residual: Added at the very end.
-            mask: Which nodes count; the others, as padded ones, come out as they are.
+            type_ptr: The offsets of the types, for nodes sorted by type.
+            residual: Added last.
+            mask: True for the nodes that count; the others (padding) are passed through.
         """
         check_features(x, self.in_channels)
         check_residual(residual, x)
@@ -130,7 +135,7 @@ class HeteroBatchNorm(Norm):
         mean, var = self.running_mean, self.running_var
         tracked = self.track_running_stats and mean is not None
         if tracked and not self.training and mean is not None and var is not None:
-            kinds = types.index.clamp(max=self.num_types - 1)  # masked rows have a number behind
+            kinds = types.index.clamp(max=self.num_types - 1)  # masked: num_types
             running = by_running(mean, var, self.weight, self.bias, self.eps, kinds)
             return self._transformed(x, residual, mask, running)
         y, statistics = self._normalize(

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.point import Over, Point, check_residual
+from graphnorms.layers.argument_checks import check_features
 from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_features
 from graphnorms.layers.node_types import as_types, check_types
-from graphnorms.layers.options import KernelOptions
+from graphnorms.layers.norm_options import KernelOptions
 from graphnorms.segments import Segments
 
 
 class HeteroLayerNorm(Norm):
-    r"""Normalize the channels of each node, then transform them by parameters of its type.
+    r"""Normalize the channels of each node, then apply the parameters of its type.
 
     For a node of type $T$,
 
@@ -25,10 +25,10 @@ class HeteroLayerNorm(Norm):
        \sigma^2 = \tfrac{1}{C} \sum_c (x_c - \mu)^2, \quad
        y = f\Big(\gamma_T \, \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta_T\Big). $$
 
-    A node whose channels are all equal gives $\beta_T$. There are no running statistics.
+    If all channels of a node are equal, the result is $\beta_T$. There are no running statistics.
 
-    Differs from PyG in refusing a `type_ptr` that does not end at the last row, where PyG
-    returns memory that was never written.
+    Differs from PyG in refusing a `type_ptr` that does not end at the last row, for which PyG
+    returns uninitialized memory.
 
     Shapes: `x` and the result `(nodes, channels)`; `weight` and `bias` `(types, channels)`.
     Precision: statistics in float32 or wider; the result has the dtype of `x`.
@@ -38,8 +38,8 @@ class HeteroLayerNorm(Norm):
         num_types: Number of types.
         eps: $\varepsilon$, in the squared unit of `x`.
         affine: Whether to learn $\gamma$ and $\beta$.
-        bias: Whether $\beta$ is among them.
-        mode: `"node"`, the only one.
+        bias: Whether to learn $\beta$; `affine=False` turns it off, too.
+        mode: Must be `"node"`.
         activation, dropout, device, dtype, backend: See `Norm`.
 
     Raises:
@@ -47,7 +47,7 @@ class HeteroLayerNorm(Norm):
             not `(nodes, in_channels)`, or not every node has one of the types.
 
     Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450, per type as in torch_geometric 2.8
-    (726310a), by whose names parameters go and whose checkpoints load unchanged.
+    (726310a), with the same parameter names: its checkpoints load unchanged.
     """
 
     point = Point(Over.CHANNELS, Over.CHANNELS)
@@ -80,14 +80,14 @@ class HeteroLayerNorm(Norm):
         residual: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Normalize the nodes of `x`; one of `type_vec` and `type_ptr` must be given.
+        """Normalize the nodes of `x`; `type_vec` or `type_ptr` must be given.
 
         Args:
             x: The features.
             type_vec: The type of every node, or a `Segments` of the types.
-            type_ptr: Where the types begin and end, if nodes are sorted by type.
-            residual: Added at the very end.
-            mask: Which nodes count; the others, as padded ones, come out as they are.
+            type_ptr: The offsets of the types, for nodes sorted by type.
+            residual: Added last.
+            mask: True for the nodes that count; the others (padding) are passed through.
         """
         check_features(x, self.in_channels)
         check_residual(residual, x)

@@ -7,14 +7,14 @@ from typing import Unpack
 from torch import Tensor
 
 from graphnorms.layers.base import Norm
-from graphnorms.layers.options import PlainOptions
+from graphnorms.layers.norm_options import PlainOptions
 from graphnorms.segments import Segments
 
 
 class Identity(Norm):
     r"""Normalize nothing: $y = f(x)$.
 
-    It takes what every normalization takes, so that a model can be built without one.
+    It accepts the arguments of every layer, so that a model can be built without normalization.
 
     Shapes: `x` and the result `(nodes, channels)`.
 

@@ -9,10 +9,15 @@ from torch import Tensor
 
 from graphnorms.kernels.api import Statistics
 from graphnorms.kernels.point import Over, Point
+from graphnorms.layers.argument_checks import check_momentum
 from graphnorms.layers.base import Given, Norm
-from graphnorms.layers.checks import check_momentum
-from graphnorms.layers.options import NormOptions, place
-from graphnorms.layers.running import add_averages, by_running, reset_averages, update_running
+from graphnorms.layers.norm_options import NormOptions, place
+from graphnorms.layers.running_statistics import (
+    add_averages,
+    by_running,
+    reset_averages,
+    update_running,
+)
 from graphnorms.segments import Segments, as_segments
 
 
@@ -25,11 +30,12 @@ class InstanceNorm(Norm):
        \sigma^2 = \tfrac{1}{|V|} \sum_{i \in V} (x_i - \mu)^2, \quad
        y_i = f\Big(\gamma \, \frac{x_i - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta\Big). $$
 
-    A graph of one node, and a channel that is constant within a graph, give $\beta$.
+    For a graph of one node, and for a channel that is constant within a graph, the result is
+    $\beta$.
 
-    With `track_running_stats`, `eval()` normalizes by running averages. Differs from PyG there:
-    graphs count by their nodes, not each alike and empty ones included; the buffers are updated
-    in place, without a graph behind them; the counter moves; `momentum=None` works. The running
+    With `track_running_stats`, `eval()` uses running averages. They differ from PyG's: graphs are
+    weighted by their number of nodes, not equally with empty ones included; the buffers are updated
+    in place, without an autograd graph; the counter is updated; `momentum=None` works. The running
     mean is that of all nodes, the running variance $\sum_g |V_g| \sigma_g^2 / \sum_g (|V_g| - 1)$;
     for graphs of one size both are PyG's.
 
@@ -40,22 +46,22 @@ class InstanceNorm(Norm):
     Args:
         in_channels: Number of channels.
         eps: $\varepsilon$, in the squared unit of `x`.
-        momentum: Weight of a batch in the running averages; `None` for the plain average.
+        momentum: Weight of the new batch in the running averages; `None` for a cumulative average.
         affine: Whether to learn $\gamma$ and $\beta$.
-        bias: Whether $\beta$ is among them.
+        bias: Whether to learn $\beta$; `affine=False` turns it off, too.
         track_running_stats: Whether to keep running averages and use them in `eval()`.
         activation, dropout, device, dtype, backend: See `Norm`.
-        process_group: Ranks over which every graph is spread, graph by graph under the same id:
-            `"world"`, a `ProcessGroup`, or `None` where a rank has whole graphs.
-        whole_graphs: With a `process_group`, that its ranks have whole graphs: then they share
-            the running averages alone.
+        process_group: Ranks over which every graph is spread, with the same id on each: `"world"`,
+            a `ProcessGroup`, or `None` if every rank has whole graphs.
+        whole_graphs: With a `process_group`: its ranks have whole graphs and share only the running
+            averages.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, `momentum` is outside 0 … 1, `x` is
             not `(nodes, in_channels)`, or `batch` does not assign exactly the rows of `x`.
 
     Source: Ulyanov et al. 2016, https://arxiv.org/abs/1607.08022, as in torch_geometric 2.8
-    (726310a), by whose names parameters and buffers go and whose checkpoints load unchanged.
+    (726310a), with the same parameter and buffer names: its checkpoints load unchanged.
     """
 
     point = Point(Over.NODES, Over.NODES, "graph")
@@ -86,7 +92,7 @@ class InstanceNorm(Norm):
 
     @property
     def num_features(self) -> int:
-        """The number of channels, by torch's name."""
+        """The number of channels, under torch's name."""
         return int(self.in_channels)
 
     def reset_running_stats(self) -> None:
@@ -100,7 +106,7 @@ class InstanceNorm(Norm):
 
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
         batch, batch_size, mask = given
-        if self.whole_graphs:  # other ones on every rank
+        if self.whole_graphs:  # every rank has different graphs
             segments = as_segments(batch, rows_of=x, num_segments=batch_size, mask=mask)
         else:
             segments = self._graphs(x, given)
@@ -110,9 +116,13 @@ class InstanceNorm(Norm):
             running = by_running(mean, var, self.weight, self.bias, self.eps)
             return self._transformed(x, residual, mask, running)
         y, statistics = self._normalize(
-            x, segments, self.equation(x, segments, channels), residual, statistics=tracked,
+            x,
+            segments,
+            self.equation(x, segments, channels),
+            residual,
+            statistics=tracked,
             whole=self.whole_graphs,
-        )  # fmt: skip
+        )
         if statistics is not None and (x.shape[0] or self._ranks is not None):
             self._track(segments, statistics)
         return y
@@ -125,14 +135,21 @@ class InstanceNorm(Norm):
         of_all = segments.counts if statistics.counts is None else statistics.counts
         counts = of_all.to(mean.dtype).unsqueeze(1)  # (graphs, 1)
         parts = [
-            counts.sum(0), (counts - 1).clamp(min=0).sum(0),
-            (mean * counts).sum(0), (statistics.moment() * counts).sum(0),
-        ]  # fmt: skip
+            counts.sum(0),
+            (counts - 1).clamp(min=0).sum(0),
+            (mean * counts).sum(0),
+            (statistics.moment() * counts).sum(0),
+        ]
         sums = torch.cat(parts)  # (2 + 2 channels,)
         if self.whole_graphs and self._ranks is not None:
             sums = self._ranks.total(sums)
         rows, free, total, squares = sums.split((1, 1, self.in_channels, self.in_channels))
         update_running(
-            self.running_mean, self.running_var, self.num_batches_tracked,
-            total / rows.clamp(min=1), squares / free.clamp(min=1), self.momentum, rows,
-        )  # fmt: skip
+            self.running_mean,
+            self.running_var,
+            self.num_batches_tracked,
+            total / rows.clamp(min=1),
+            squares / free.clamp(min=1),
+            self.momentum,
+            rows,
+        )

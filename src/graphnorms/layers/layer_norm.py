@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from graphnorms.layers.checks import choose_affine
+from graphnorms.layers.argument_checks import choose_affine
 from graphnorms.layers.group_norm import GroupNorm
-from graphnorms.layers.options import NormOptions
+from graphnorms.layers.norm_options import NormOptions
 
 
 class LayerNorm(GroupNorm):
-    r"""Normalize the entries of each graph together, or those of each node.
+    r"""Normalize all entries of each graph, or the channels of each node.
 
     With $S$ the entries of a graph, all nodes and channels (`mode="graph"`), or of a single
     node, all channels (`mode="node"`),
@@ -18,12 +18,12 @@ class LayerNorm(GroupNorm):
     $$ \mu = \mathrm{mean}(S), \quad \sigma^2 = \mathrm{mean}\big((S - \mu)^2\big), \quad
        y = f\Big(\gamma \, \frac{x - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta\Big). $$
 
-    $\gamma$ and $\beta$ are per channel in both modes. There are no running statistics. A graph
-    whose entries are all equal gives $\beta$.
+    $\gamma$ and $\beta$ are per channel in both modes. There are no running statistics. If all
+    entries of a graph are equal, the result is $\beta$.
 
-    Differs from PyG in `mode="graph"` without `batch`, where PyG divides by
-    $\sigma + \varepsilon$ instead of $\sqrt{\sigma^2 + \varepsilon}$ and so gives another result
-    than for `batch=zeros`; and in refusing a wrong mode at once.
+    Differs from PyG in `mode="graph"` without `batch`, where PyG divides by $\sigma + \varepsilon$
+    instead of $\sqrt{\sigma^2 + \varepsilon}$ and so gives another result than for `batch=zeros`;
+    and in refusing a wrong mode in the constructor.
 
     Shapes: `x` and the result `(nodes, channels)`; `weight` and `bias` `(channels,)`.
     Precision: statistics in float32 or wider; the result has the dtype of `x`.
@@ -32,8 +32,8 @@ class LayerNorm(GroupNorm):
         in_channels: Number of channels.
         eps: $\varepsilon$, in the squared unit of `x`.
         affine: Whether to learn $\gamma$ and $\beta$.
-        bias: Whether $\beta$ is among them.
-        elementwise_affine: torch's name of `affine`.
+        bias: Whether to learn $\beta$; `affine=False` turns it off, too.
+        elementwise_affine: torch's name for `affine`.
         mode: `"graph"` or `"node"`.
         activation, dropout, device, dtype, backend, process_group: See `Norm`.
 
@@ -42,7 +42,7 @@ class LayerNorm(GroupNorm):
             `(nodes, in_channels)`, or `batch` does not assign exactly the rows of `x`.
 
     Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450, as in torch_geometric 2.8 (726310a),
-    by whose names parameters go and whose checkpoints load unchanged.
+    with the same parameter names: its checkpoints load unchanged.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""MeanSubtractionNorm: each graph centred, and nothing else."""
+"""MeanSubtractionNorm: centres each graph without scaling it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graphnorms.kernels.point import Over, Point
 from graphnorms.layers.base import Equation, Norm
-from graphnorms.layers.options import NormOptions
+from graphnorms.layers.norm_options import NormOptions
 from graphnorms.segments import Segments
 
 
@@ -19,8 +19,8 @@ class MeanSubtractionNorm(Norm):
 
     $$ y_i = f\Big(x_i - \tfrac{1}{|V|} \sum_{j \in V} x_j\Big). $$
 
-    A graph of one node gives $f(0)$. Nothing is divided: the spread of the features stays. There
-    are neither parameters nor running statistics. It takes any number of channels.
+    A graph of one node gives $f(0)$. The spread of the features is unchanged. There are no
+    parameters and no running statistics. The layer accepts any number of channels.
 
     Shapes: `x` and the result `(nodes, channels)`, or `(nodes, …, channels)`. Precision: the mean
     in float32 or wider; the result has the dtype of `x`.
@@ -51,9 +51,9 @@ class MeanSubtractionNorm(Norm):
         residual: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Centre the graphs of `x`; see `Norm.forward`, whose `batch_size` PyG calls `dim_size`."""
+        """Centre the graphs of `x`; see `Norm.forward`. PyG calls `batch_size` `dim_size` here."""
         return super().forward(x, batch, dim_size, residual=residual, mask=mask)
 
     def equation(self, x: Tensor, segments: Segments, channels: int) -> Equation:
-        """Return the point: there is nothing else."""
+        """Return the point without parameters."""
         return self.point, None, None, None, 0.0

@@ -1,4 +1,4 @@
-"""MessageNorm: every node's message brought to the length of the node's features."""
+"""MessageNorm: scales the message of every node to the norm of the node's features."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from typing import Final, Unpack
 import torch
 from torch import Tensor, nn
 
+from graphnorms.index_checks import check_mask
 from graphnorms.kernels.point import accumulation_dtype, check_residual
+from graphnorms.layers.argument_checks import check_features
 from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_features
-from graphnorms.layers.options import PlainOptions, place
+from graphnorms.layers.norm_options import PlainOptions, place
 from graphnorms.layers.row_norm import row_norm
-from graphnorms.segments import check_mask
 
 _LEAST_NORM: Final = 1e-12
-"""Below it a message is divided by it, as `torch.nn.functional.normalize` does."""
+"""Lower bound of a message's norm in the division, as in `torch.nn.functional.normalize`."""
 
 
 class MessageNorm(Norm):
-    r"""Give the message that a node has aggregated the norm of the node's own features.
+    r"""Scale the aggregated message of a node to the norm of the node's features.
 
     $$ y_i = f\Big(s \, \lVert x_i \rVert_p \, \frac{m_i}{\lVert m_i \rVert_p}\Big) $$
 
-    The layer around it adds the node: $x_i + y_i$, or `residual=x`. A message of 0 has no
-    direction: it stays 0, and so does its gradient. It takes any number of channels.
+    The surrounding layer adds the node's features: $x_i + y_i$, or `residual=x`. A message of 0 has
+    no direction: it stays 0, and its gradient is 0. The layer accepts any number of channels.
 
-    Differs from PyG in that gradient, where PyG's is $s \lVert x_i \rVert$ times $10^{12}$, and
-    in half precision, where PyG's result has the dtype of `scale`.
+    Differs from PyG in this gradient, which is $s \lVert x_i \rVert \, 10^{12}$ in PyG, and in half
+    precision, where PyG's result has the dtype of `scale`.
 
     Shapes: `msg` and the result `(nodes, channels)` or `(nodes, …, channels)`; `x` the same, or
     with another number of channels; `scale` $s$ `(1,)`. Precision: norms in float32 or wider; the
     result has the dtype of `msg`.
 
     Args:
-        learn_scale: Whether to learn $s$, which begins with 1.
+        learn_scale: Whether to learn $s$, which is initialized to 1.
         activation, dropout, device, dtype: See `Norm`.
 
     Raises:
-        ValueError: `msg` or `x` is not `(nodes, channels)`, they have not the same nodes, or `p`
+        ValueError: `msg` or `x` is not `(nodes, channels)`, their numbers of nodes differ, or `p`
             is not positive.
 
     Source: Li et al. 2020, https://arxiv.org/abs/2006.07739; `MsgNorm` in
     `gcn_lib/sparse/torch_message.py` of lightaime/deep_gcns_torch at 4f6681e, and torch_geometric
-    2.8 (726310a), by whose name the parameter goes and whose checkpoints load unchanged.
+    2.8 (726310a), with the same parameter name: its checkpoints load unchanged.
     """
 
     takes_positions = True
@@ -65,10 +65,10 @@ class MessageNorm(Norm):
 
         Args:
             x: The features of the nodes.
-            msg: What they have aggregated.
-            p: Which norm.
-            residual: Added at the very end; like `msg`.
-            mask: Which nodes count; the messages of others come out as they are.
+            msg: The aggregated messages.
+            p: The order of the norm.
+            residual: Added last; has the shape of `msg`.
+            mask: True for the nodes that count; the messages of the others are passed through.
         """
         check_features(x, None, positions=True)
         check_features(msg, None, positions=True)
@@ -81,7 +81,7 @@ class MessageNorm(Norm):
         check_residual(residual, msg)
         if mask is not None:
             check_mask(mask, msg.shape[0], msg.device)
-            # Whatever masked rows hold stays out of the gradients.
+            # Values in masked rows must not reach the gradients.
             x = torch.where(mask.view(-1, *[1] * (x.dim() - 1)), x, 0)
         channels, shape = msg.shape[-1], msg.shape
 

@@ -1,4 +1,4 @@
-"""What layers that look at neighbours ask of an adjacency."""
+"""Helpers for layers that take an adjacency."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from graphnorms.adjacency import Adjacency
 
 
 def check_adjacency(adjacency: Adjacency | None, x: Tensor) -> Adjacency:
-    """Refuse a missing adjacency, or one of other nodes than the rows of x.
+    """Refuse a missing adjacency, or one that does not fit the rows of x.
 
     Raises:
-        ValueError: There is none; it is something else; or it has other nodes or another device.
+        ValueError: It is missing, has another type, number of nodes or device.
     """
     if adjacency is None:
         raise ValueError(
@@ -25,12 +25,14 @@ def check_adjacency(adjacency: Adjacency | None, x: Tensor) -> Adjacency:
             "Adjacency.from_edge_index"
         )
     if adjacency.num_nodes != x.shape[0]:
-        raise ValueError(f"adjacency has {adjacency.num_nodes} nodes, but x has {x.shape[0]} rows")
+        raise ValueError(
+            f"adjacency has {adjacency.num_nodes} nodes, expected {x.shape[0]}, the rows of x"
+        )
     if adjacency.device != x.device:
         raise ValueError(f"adjacency is on {adjacency.device}, but x is on {x.device}")
     return adjacency
 
 
 def targets(adjacency: Adjacency) -> Tensor:
-    """The node in which the edge at each position of `adjacency.index` ends, `(edges,)`."""
+    """Return the target node of the edge at each position of `adjacency.index`, `(edges,)`."""
     return torch.repeat_interleave(adjacency.in_degree, output_size=adjacency.num_edges)

@@ -1,4 +1,4 @@
-"""NodeNorm: each node divided by a root of the standard deviation of its channels."""
+"""NodeNorm: divides each node by a root of the standard deviation of its channels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graphnorms.kernels.point import accumulation_dtype
 from graphnorms.layers.base import Norm
-from graphnorms.layers.options import PlainOptions
+from graphnorms.layers.norm_options import PlainOptions
 from graphnorms.segments import Segments
 
 
@@ -21,13 +21,13 @@ class NodeNorm(Norm):
        \sigma_i = \Big(\tfrac{1}{C} \sum_c (x_{ic} - \mu_i)^2 + \varepsilon\Big)^{1/2}, \quad
        y_i = f\big(x_i / \sigma_i^{1/p}\big). $$
 
-    The mean is in $\sigma$ only: it is not subtracted, so a node keeps its direction, and for
-    $p > 1$ a part of its size. $p = 1$ gives every node the same spread; the larger $p$, the less
-    is changed. Deep networks, whose nodes come to differ in variance, are what it is made for.
-    There are no parameters and no $\gamma$ or $\beta$. `train()` and `eval()` agree.
+    The mean is not subtracted, so a node keeps its direction, and for $p > 1$ a part of its size.
+    $p = 1$ gives every node the same spread; a larger $p$ changes less. The layer is designed for
+    deep networks in which the variances of nodes diverge. There are no parameters. `train()` and
+    `eval()` agree.
 
-    A node whose channels are all equal, as with a single channel, is multiplied by
-    $\varepsilon^{-1/(2p)}$.
+    If all channels of a node are equal, which is always the case with a single channel, the node is
+    multiplied by $\varepsilon^{-1/(2p)}$.
 
     Shapes: `x` and the result `(nodes, channels)`. Precision: statistics in float32 or wider;
     the result has the dtype of `x`.
@@ -42,8 +42,8 @@ class NodeNorm(Norm):
         ValueError: `in_channels` or `eps` is not positive, `p` is below 1, or `x` is not
             `(nodes, in_channels)`.
 
-    Source: Zhou et al. 2020, https://arxiv.org/abs/2006.07107; the biased variance, the place
-    of $\varepsilon$ and the default of $p$ are those of `NodeNorm` with `"pr"` in `layers.py` of
+    Source: Zhou et al. 2020, https://arxiv.org/abs/2006.07107; the biased variance, the place of
+    $\varepsilon$ and the default of $p$ follow `NodeNorm` with `"pr"` in `layers.py` of
     miafei/NodeNorm at 85b6311.
     """
 
@@ -60,7 +60,7 @@ class NodeNorm(Norm):
     ) -> Tensor:
         """Divide every node by a root of its spread."""
         x = x.to(accumulation_dtype(x.dtype))
-        # Relative to an entry, so that the error does not grow with the mean over the spread.
+        # Relative to an entry, so that the error does not grow with mean / spread.
         relative = x - x[:, :1].detach()
         variance = (relative - relative.mean(1, keepdim=True)).square().mean(1, keepdim=True)
         return x * (variance + self.eps).pow(-0.5 / self.p)

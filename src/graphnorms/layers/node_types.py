@@ -1,4 +1,4 @@
-"""Which rows are of which type, for the layers that have parameters per type."""
+"""The types of rows, for layers with parameters per type."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def as_types(
     num_types: int,
     mask: Tensor | None,
 ) -> Segments:
-    """Turn what a layer was given as types into the Segments of the rows, one per type.
+    """Convert `type_vec` or `type_ptr` to the Segments of the rows, one per type.
 
     Args:
         type_vec: The type of every row, or a `Segments` of the types.
-        type_ptr: Where the types begin and end, of rows sorted by type; comes before `type_vec`.
+        type_ptr: The offsets of the types, for rows sorted by type; takes precedence.
         rows_of: The features, `(rows, channels)`.
-        num_types: How many types there are.
-        mask: Which rows count; `None` for all.
+        num_types: Number of types.
+        mask: True for the rows that count; `None` for all.
 
     Raises:
-        ValueError: There is neither, or they do not give exactly the rows a type.
+        ValueError: Both are missing, or they do not assign a type to exactly the rows.
     """
     if type_ptr is not None:
         if not isinstance(type_ptr, Tensor):
@@ -56,6 +56,9 @@ def as_types(
             "offsets of rows sorted by type"
         )
     return as_segments(
-        type_vec, rows_of=rows_of, num_segments=num_types, mask=mask,
+        type_vec,
+        rows_of=rows_of,
+        num_segments=num_types,
+        mask=mask,
         names=("type_vec", "num_types"),
-    )  # fmt: skip
+    )

@@ -1,4 +1,4 @@
-"""PowerNorm: each channel divided by a running quadratic mean, its gradient by running means."""
+"""PowerNorm: divides each channel by a running quadratic mean."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from graphnorms.kernels.point import Over, Point, accumulation_dtype
 from graphnorms.kernels.ranks import Ranks
+from graphnorms.layers.argument_checks import check_groups
 from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import check_groups
-from graphnorms.layers.options import NormOptions
-from graphnorms.layers.running import running_dtype
+from graphnorms.layers.norm_options import NormOptions
+from graphnorms.layers.running_statistics import running_dtype
 from graphnorms.segments import Segments
 from graphnorms.tracing import is_forward_mode, is_transformed, traces_autograd
 
@@ -26,48 +26,48 @@ class PowerNorm(Norm):
        y_i = f\Big(\gamma \, \frac{x_i}{\sqrt{\psi^2 + \varepsilon}} + \beta\Big), \qquad
        \psi^2 \leftarrow a \psi^2 + (1 - a) m. $$
 
-    No mean is subtracted. In training $\psi^2$ is $m$ itself for the first `warmup` batches,
-    whose plain average is taken into $\psi^2$ beside the moving one, and after them the running
-    moment as it was before the batch; in `eval()` it is the running moment.
+    No mean is subtracted. In training, the first `warmup` batches are normalized by $m$ itself, and
+    $\psi^2$ also follows their cumulative average; later batches are normalized by the running
+    moment before its update. `eval()` uses the running moment.
 
-    The backward is not the derivative of that: it replaces the means over the batch in BatchNorm's
-    by a running one. With $\hat x_i$ the normalized features and $g_i$ their gradient,
+    The backward is not the derivative of this: it replaces the batch means in the backward of
+    BatchNorm by a running one. With $\hat x_i$ the normalized features and $g_i$ their gradient,
 
     $$ d_i = g_i - \nu \hat x_i, \qquad
        \frac{\partial L}{\partial x_i} := \frac{d_i}{\sqrt{m + \varepsilon}}, \qquad
        \nu \leftarrow \nu + (1 - b) \, \tfrac{1}{N} \sum_i d_i \hat x_i. $$
 
-    So every backward in training moves $\nu$, and gradients depend on those before them. It is no
-    function that `torch.func` or forward-mode differentiation could transform: they take the
-    layer in `eval()`. A batch without nodes changes nothing.
+    So every backward in training updates $\nu$, and gradients depend on earlier ones. `torch.func`
+    and forward-mode differentiation cannot transform such a function: they work in `eval()` only. A
+    batch without nodes changes nothing.
 
     Shapes: `x` and the result `(nodes, channels)`; `weight` $\gamma$, `bias` $\beta$,
     `running_moment` $\psi^2$ and `running_gradient` $\nu$ `(channels,)`. Precision: moments in
-    float32 or wider, the running ones under `.half()` too; the result has the dtype of `x`.
-    There being no centre, a mean that is large against the spread stays so.
+    float32 or wider, the running ones under `.half()` too; the result has the dtype of `x`. Without
+    a centre, a mean that is large relative to the spread remains.
 
     Args:
         in_channels: Number of channels.
         eps: $\varepsilon$, in the squared unit of `x`.
         forward_decay: $a$.
         backward_decay: $b$.
-        warmup: Number of batches that are normalized by their own moment. A training of fewer
-            never uses the running one; models of the lab take a tenth of their training steps.
-        scale_groups: Divide each node by the root mean square of so many groups of its channels
-            first, as the authors' code does with 1; `None` leaves that out.
+        warmup: Number of batches that are normalized by their own moment. A shorter training never
+            uses the running one; the lab sets a tenth of the training steps.
+        scale_groups: First divide each node by the root mean square of this many groups of its
+            channels; 1 in the authors' code, `None` to skip this.
         activation, dropout, device, dtype, backend: See `Norm`.
         process_group: Ranks whose nodes count as one minibatch: `"world"`, a `ProcessGroup`, or
-            `None` for those of the rank alone.
+            `None` for those of this rank alone.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, a decay is outside 0 … 1, `warmup` is
             negative, `scale_groups` does not divide the channels, `x` is not
-            `(nodes, in_channels)`, or the call is one under a transform in training.
+            `(nodes, in_channels)`, or a call in training is under a transform.
 
-    Source: Shen et al., ICML 2020, https://arxiv.org/abs/2003.07845. Warm-up and backward are
-    those of `fairseq/modules/norms/mask_powernorm.py` in sIncerass/powernorm at 9ea6226, its
-    `ema_gz` being $\nu / (1 - b)$. There the warm-up is 10000 batches by default, and in training
-    as long as that of the learning rate, 8000.
+    Source: Shen et al., ICML 2020, https://arxiv.org/abs/2003.07845. Warm-up and backward follow
+    `fairseq/modules/norms/mask_powernorm.py` in sIncerass/powernorm at 9ea6226, where `ema_gz` is
+    $\nu / (1 - b)$. Its warm-up is 10000 batches by default, and 8000 in training, like that of the
+    learning rate.
     """
 
     statistics_of = "batch"
@@ -120,7 +120,7 @@ class PowerNorm(Norm):
     def transform(
         self, x: Tensor, segments: Segments | None, mask: Tensor | None, channels: int
     ) -> Tensor:
-        """Divide by the quadratic mean, of the batch or a running one."""
+        """Divide by the quadratic mean of the batch or by the running one."""
         dtype = accumulation_dtype(x.dtype)
         x = x.to(dtype)
         if self.scale_groups is not None:
@@ -134,7 +134,7 @@ class PowerNorm(Norm):
 
     def _by_batch(self, x: Tensor, mask: Tensor | None) -> Tensor:
         if traces_autograd():
-            # Dynamo would leave the second derivative of the Function out.
+            # Dynamo would drop the second derivative of the Function.
             raise RuntimeError(_NO_DERIVATIVE)
         if is_transformed() or is_forward_mode():
             raise ValueError(
@@ -155,8 +155,8 @@ class PowerNorm(Norm):
         running = self.running_moment.to(x.dtype)
         number = self.num_batches_tracked + 1
         by_own = number <= self.warmup
-        # A selection and not `where`, which a compiled backward would work out once more, from
-        # the running moment as it is after this batch.
+        # index_select, because a compiled backward would recompute `where` from the running moment
+        # after its update.
         both = torch.stack((running, moment))
         used = both.index_select(0, by_own.to(torch.int64).reshape(1))[0]
 
@@ -166,9 +166,14 @@ class PowerNorm(Norm):
         self.running_moment.copy_(torch.where(rows > 0, moved, running))
         self.num_batches_tracked.add_((rows > 0).to(torch.int64))
         y: Tensor = _Scale.apply(  # type: ignore[no-untyped-call]
-            x, torch.rsqrt(used + self.eps), torch.rsqrt(moment + self.eps),
-            self.running_gradient, rows, 1 - self.backward_decay, self._ranks,
-        )  # fmt: skip
+            x,
+            torch.rsqrt(used + self.eps),
+            torch.rsqrt(moment + self.eps),
+            self.running_gradient,
+            rows,
+            1 - self.backward_decay,
+            self._ranks,
+        )
         return y
 
     def _own_repr(self) -> str:
@@ -185,14 +190,20 @@ _NO_DERIVATIVE: Final = (
 
 
 class _Scale(torch.autograd.Function):
-    """The division by the quadratic mean, with the backward that the paper gives it."""
+    """The division by the quadratic mean, with the backward of the paper."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, factor: Tensor, own: Tensor, running: Tensor, rows: Tensor,
-        share: float, ranks: Ranks | None,
-    ) -> Tensor:  # fmt: skip
-        """Multiply by `factor`; `own` is that of the batch's own moment."""
+        ctx: Any,
+        x: Tensor,
+        factor: Tensor,
+        own: Tensor,
+        running: Tensor,
+        rows: Tensor,
+        share: float,
+        ranks: Ranks | None,
+    ) -> Tensor:
+        """Multiply by `factor`; `own` is the factor of the batch's own moment."""
         ctx.save_for_backward(x, factor, own, rows)
         ctx.running = running
         ctx.share = share
@@ -201,7 +212,7 @@ class _Scale(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Correct by the running mean, and move it."""
+        """Correct the gradient by the running mean, and update it."""
         x, factor, own, rows = ctx.saved_tensors
         running = ctx.running
         standard = x * factor

@@ -1,4 +1,4 @@
-"""The running statistics of a whole model, computed anew."""
+"""Recomputes the running statistics of a model."""
 
 from __future__ import annotations
 
@@ -21,27 +21,26 @@ def recalibrate(
     call: Callable[[Any], object] | None = None,
     device: torch.device | str | None = None,
 ) -> None:
-    """Replace the running statistics of all norms by their plain averages over some batches.
+    """Replace the running statistics of all norms by their cumulative averages over some batches.
 
-    What `torch.optim.swa_utils.update_bn` does for torch's BatchNorm: after weights were averaged
-    or exchanged, the averages of the old ones are no longer those of the model. It takes torch's
-    BatchNorm and InstanceNorm, PyG's norms, and all of ours; `update_bn` leaves InstanceNorm,
-    HeteroBatchNorm and PowerNorm as they are.
+    Use it after weights were averaged or replaced, like `torch.optim.swa_utils.update_bn` for
+    torch's BatchNorm. It handles torch's BatchNorm and InstanceNorm, PyG's norms, and all of ours;
+    `update_bn` skips InstanceNorm, HeteroBatchNorm and PowerNorm.
 
-    Every batch goes through the model once, in training mode without gradients, and counts
-    alike. Norms that keep no running statistics stay as they are; where there is no other, no
-    batch is taken. Of `PowerNorm` the running moment is computed anew, while the running gradient
-    and the counter of its warm-up stay. Training flags and momenta are put back in the end.
+    Every batch passes through the model once, in training mode without gradients, with equal
+    weight. Norms without running statistics do not change; if there are no others, the loader is
+    not used. For `PowerNorm` the running moment is recomputed; the running gradient and the warm-up
+    counter are kept. Training flags and momenta are restored at the end.
 
     Args:
         model: The model.
-        loader: The batches: PyG's `Data`, tensors, or tuples and lists.
-        call: What is done with a batch, as `lambda data: model(data.x, data.edge_index)`; `None`
-            for `model(batch)`, of a tuple or list `model(batch[0])`.
-        device: Where a batch, or every tensor of a tuple or list, is moved to before.
+        loader: The batches: PyG's `Data`, tensors, tuples or lists.
+        call: Runs the model on a batch, e.g. `lambda data: model(data.x, data.edge_index)`; `None`
+            means `model(batch)`, for a tuple or list `model(batch[0])`.
+        device: Device to move each batch to.
 
     Raises:
-        ValueError: The loader has no batch; nothing is changed then.
+        ValueError: The loader has no batch; the model is unchanged.
     """
     norms = [module for module in model.modules() if _keeps_statistics(module)]
     if not norms:
@@ -75,14 +74,14 @@ def _keeps_statistics(module: nn.Module) -> bool:
 
 
 def _begin(norm: Any, back: ExitStack) -> None:
-    """Reset the statistics of a norm, and let it average until `back` is left."""
+    """Reset the statistics of a norm, and make it average until `back` exits."""
 
     def change(name: str, value: object) -> None:
         back.callback(setattr, norm, name, getattr(norm, name))
         setattr(norm, name, value)
 
     if isinstance(norm, PowerNorm):
-        # Its warm-up is the plain average; the moving one beside it is left out.
+        # Its warm-up keeps the cumulative average; a decay of 1 turns the moving one off.
         change("warmup", sys.maxsize)
         change("forward_decay", 1.0)
         back.callback(norm.num_batches_tracked.copy_, norm.num_batches_tracked.clone())
@@ -93,7 +92,7 @@ def _begin(norm: Any, back: ExitStack) -> None:
     if isinstance(norm, Norm | nn.modules.batchnorm._BatchNorm):
         change("momentum", None)
         return
-    # torch's InstanceNorm takes None for 0, and those of PyG cannot compute with it.
+    # torch's InstanceNorm treats None as 0, and PyG's norms cannot compute with it.
     change("momentum", norm.momentum)
     calls = 0
 

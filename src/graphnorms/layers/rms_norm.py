@@ -1,45 +1,45 @@
-"""RMSNorm: each node divided by the root mean square of its channels."""
+"""RMSNorm: divides each node by the root mean square of its channels."""
 
 from __future__ import annotations
 
 from typing import Unpack
 
 from graphnorms.kernels.point import Over, Point
+from graphnorms.layers.argument_checks import choose_affine
 from graphnorms.layers.base import Norm
-from graphnorms.layers.checks import choose_affine
-from graphnorms.layers.options import KernelOptions
+from graphnorms.layers.norm_options import KernelOptions
 
 
 class RMSNorm(Norm):
-    r"""Divide every node by the root mean square of its channels, without a centre.
+    r"""Divide every node by the root mean square of its channels.
 
     With $C$ channels, for every node $i$ alone,
 
     $$ s_i^2 = \tfrac{1}{C} \sum_c x_{ic}^2, \quad
        y_i = f\Big(\gamma \, \frac{x_i}{\sqrt{s_i^2 + \varepsilon}}\Big). $$
 
-    No mean is subtracted and there is no $\beta$: a node keeps its direction and loses its
-    length alone. A positive multiple of `x` gives the same result, up to $\varepsilon$; a node
-    of zeros stays one. `train()` and `eval()` agree.
+    No mean is subtracted and there is no $\beta$: a node keeps its direction and loses its length.
+    A positive multiple of `x` gives the same result, up to $\varepsilon$; a node of zeros stays
+    zero. `train()` and `eval()` agree.
 
     Shapes: `x` and the result `(nodes, channels)`; `weight` $\gamma$ `(channels,)`. Precision:
     the mean of squares in float32 or wider; the result has the dtype of `x`.
 
     Args:
         in_channels: Number of channels.
-        eps: $\varepsilon$, in the squared unit of `x`. `torch.nn.RMSNorm` takes that of the
-            dtype of `x` unless told otherwise.
+        eps: $\varepsilon$, in the squared unit of `x`. The default of `torch.nn.RMSNorm` is the
+            machine epsilon of the dtype of `x`.
         affine: Whether to learn $\gamma$.
-        elementwise_affine: torch's name of `affine`.
+        elementwise_affine: torch's name for `affine`.
         activation, dropout, device, dtype, backend: See `Norm`.
 
     Raises:
         ValueError: `in_channels` or `eps` is not positive, or `x` is not
             `(nodes, in_channels)`.
 
-    Source: Zhang & Sennrich, NeurIPS 2019, https://arxiv.org/abs/1910.07467, as
-    `torch.nn.RMSNorm` has it, whose checkpoints load unchanged; the authors' code
-    (bzhangGo/rmsnorm at 2e726f1) adds $\varepsilon$ to the root, not below it.
+    Source: Zhang & Sennrich, NeurIPS 2019, https://arxiv.org/abs/1910.07467, as in
+    `torch.nn.RMSNorm`: its checkpoints load unchanged. The authors' code (bzhangGo/rmsnorm at
+    2e726f1) adds $\varepsilon$ outside the root.
     """
 
     point = Point(None, Over.CHANNELS)

@@ -1,4 +1,4 @@
-"""The norm of each row, which can be differentiated wherever rows are 0."""
+"""The norm of each row, differentiable also at rows of zeros."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def row_norm(x: Tensor, p: float = 2.0) -> Tensor:
-    r"""Compute $\lVert x_i \rVert_p$ over the last dimension, which is kept with length 1.
+    r"""Compute $\lVert x_i \rVert_p$ over the last dimension, which is kept with size 1.
 
-    A row of zeros has the gradient 0, as torch has it; unlike torch's, the second derivative is 0
-    as well and not NaN.
+    For a row of zeros the gradient is 0, as in torch; the second derivative is 0 as well, where
+    torch gives NaN.
     """
     if p == 2:
         squared = x.square().sum(-1, keepdim=True)

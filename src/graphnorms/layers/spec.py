@@ -1,4 +1,4 @@
-"""Normalizations as text: a name, arguments behind a colon, `"pair:scale=2"`."""
+"""Normalizations as text: a name with optional arguments after a colon, `"pair:scale=2"`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WORDS: Final[Mapping[str, Any]] = {"true": True, "false": False, "none": None}
 def split_specs(text: str) -> list[str]:
     """Split a list of normalizations at its commas: `"none,pair:scale=2,eps=0.1,graph"`.
 
-    A part that gives an argument and no name belongs to the normalization before it.
+    A part of the form `argument=value` belongs to the normalization before it.
     """
     parts: list[str] = []
     for part in (piece.strip() for piece in text.split(",")):
@@ -23,19 +23,19 @@ def split_specs(text: str) -> list[str]:
 
 
 def parse_spec(text: str) -> tuple[str, dict[str, Any]]:
-    """Take a text apart into the name and the arguments.
+    """Split a text into the name and the arguments.
 
-    A value is read as a number, `true`, `false` or `none` where it is one, else as a word.
+    A value is parsed as a number, `true`, `false` or `none` if possible, else kept as a string.
 
     Raises:
-        ValueError: A part behind the colon is not `argument=value`.
+        ValueError: A part after the colon is not `argument=value`.
     """
     name, colon, rest = text.strip().partition(":")
     return name.strip(), parse_arguments(text, rest) if colon else {}
 
 
 def parse_arguments(text: str, rest: str) -> dict[str, Any]:
-    """Read the part of a text that gives arguments, see `parse_spec`."""
+    """Parse the arguments of a text, see `parse_spec`."""
     arguments: dict[str, Any] = {}
     for part in rest.split(","):
         key, equals, value = (piece.strip() for piece in part.partition("="))
@@ -46,7 +46,7 @@ def parse_arguments(text: str, rest: str) -> dict[str, Any]:
 
 
 def format_spec(name: str, arguments: Mapping[str, Any]) -> str:
-    """Put a name and arguments together, the same text for equal arguments in any order."""
+    """Join a name and arguments to a text that does not depend on their order."""
     words = {value: word for word, value in _WORDS.items()}
     pairs = ",".join(
         f"{key}={words[value] if isinstance(value, bool) or value is None else value}"

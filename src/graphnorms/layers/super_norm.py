@@ -1,4 +1,4 @@
-"""SuperNorm: BatchNorm that sees the subgraph around each node, before and behind it."""
+"""SuperNorm: BatchNorm calibrated and enhanced by the subgraph around each node."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from torch import Tensor, nn
 from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.point import accumulation_dtype, check_residual
+from graphnorms.layers.argument_checks import check_features
 from graphnorms.layers.base import Norm
 from graphnorms.layers.batch_norm import BatchNorm
-from graphnorms.layers.checks import check_features
 from graphnorms.layers.neighbourhoods import targets
-from graphnorms.layers.options import NormOptions, place
+from graphnorms.layers.norm_options import NormOptions, place
 from graphnorms.segments import Segments, as_segments
 from graphnorms.tracing import is_traced
 
 _DECAY: Final = 0.01
-"""What the authors weigh the terms of a factor with, one power for each."""
+"""$p$ of `subgraph_factors`."""
 
 _DIAGONALS: Final = MappingProxyType({"graph": 0.0, "node": 1e-3})
-"""What they add to the diagonal of a subgraph's adjacency matrix, by what a task is about."""
+r"""$\delta$ of `subgraph_factors` by the level of the task."""
 
 
 class SuperNorm(Norm):
     r"""Normalize over the minibatch, calibrated and enhanced by the subgraph around each node.
 
-    $\xi_i$ is a factor of the subgraph that node $i$ and its neighbours span; see
+    $\xi_i$ is a factor of the subgraph spanned by node $i$ and its neighbours; see
     `subgraph_factors`. With $V$ the nodes of the graph of $i$, the calibration before and the
-    enhancement behind a BatchNorm without parameters are, in every channel,
+    enhancement after a BatchNorm without parameters are, in every channel,
 
     $$ c_i = \frac{\xi_i^2}{\sum_{j \in V} \xi_j}, \quad
        \tilde x_i = x_i + w_c \, c_i \, \frac{1}{|V|} \sum_{j \in V} x_j, \quad
@@ -41,16 +41,16 @@ class SuperNorm(Norm):
     $$ e_i = \frac{c_i}{\sum_{j \in V} c_j}, \qquad
        y_i = f\Big(\tfrac{1}{2} \big(\gamma + e_i^{w_e}\big) \, \hat x_i + \beta\Big). $$
 
-    $w_c$ and $w_e$ begin as 0, where the layer is BatchNorm. By the factors nodes differ whose
-    features do not, so that a network can tell apart graphs whose nodes all look alike. In
-    `eval()` BatchNorm uses its running averages.
+    $w_c$ and $w_e$ are initialized to 0, where the layer is BatchNorm. The factors distinguish
+    nodes with equal features, so that a network can distinguish graphs of such nodes. In `eval()`
+    BatchNorm uses its running averages.
 
-    As in the authors' code, a minibatch that is a single graph is standardized row by row first:
-    $x_i \leftarrow (x_i - \mu_i) / \sqrt{\sigma_i^2 + \varepsilon}$ with mean and variance of
-    the channels of node $i$. In tasks on nodes every minibatch is such a one; in tasks on graphs
-    one can be by chance, and its graph then comes out otherwise than among others. With
-    `standardize_rows` that does not depend on the minibatch; models of the lab standardize rows in
-    tasks on nodes, and in no others.
+    As in the authors' code, the rows of a minibatch with a single graph are standardized first:
+    $x_i \leftarrow (x_i - \mu_i) / \sqrt{\sigma_i^2 + \varepsilon}$ with mean and variance of the
+    channels of node $i$. In node-level tasks every minibatch is a single graph; in graph-level
+    tasks one may be by chance, and its graph then gets another result than among others.
+    `standardize_rows` removes this dependence on the minibatch; the lab standardizes rows in
+    node-level tasks only.
 
     Shapes: `x` and the result `(nodes, channels)`; `factors` $\xi$ `(nodes,)`; `weight`, `bias`,
     `calibration` $w_c$ and `enhancement` $w_e$ `(channels,)`. Precision: statistics and factors
@@ -59,23 +59,23 @@ class SuperNorm(Norm):
     Args:
         in_channels: Number of channels.
         eps: $\varepsilon$ of BatchNorm, and of rows, in the squared unit of `x`.
-        momentum: Weight of a batch in its running averages; `None` for the plain average.
+        momentum: Weight of the new batch in the running averages; `None` for a cumulative average.
         affine: Whether to learn $\gamma$ and $\beta$; without them
             $y = f(e^{w_e} \hat x)$.
-        standardize_rows: Whether rows are standardized first; `None`: where the minibatch is a
-            single graph, and no other ranks share it.
+        standardize_rows: Whether to standardize rows first; `None` does so if the minibatch is a
+            single graph and not shared by several ranks.
         activation, dropout, device, dtype, backend: See `Norm`.
         process_group: Ranks whose nodes count as one minibatch in BatchNorm: `"world"`, a
-            `ProcessGroup`, or `None` for those of the rank alone. Graphs are whole on a rank.
+            `ProcessGroup`, or `None` for those of this rank alone. Every rank has whole graphs.
 
     Raises:
-        ValueError: `in_channels` or `eps` is not positive, `momentum` is outside 0 … 1, `x` is
-            not `(nodes, in_channels)` or has a single row in training, `factors` is missing or
-            not one number per node, or `batch` does not assign exactly the rows of `x`.
+        ValueError: `in_channels` or `eps` is not positive, `momentum` is outside 0 … 1, `x` is not
+            `(nodes, in_channels)` or has a single row in training, `factors` is missing or not one
+            number per node, or `batch` does not assign exactly the rows of `x`.
 
-    Source: Chen et al., KDD 2023, https://arxiv.org/abs/2305.19903, as the authors' code has it
-    since its publication: `modules/norm/supernorm.py` of chenchkx/SuperNorm at 6660673 (December
-    2023; the code is that of June 2023).
+    Source: Chen et al., KDD 2023, https://arxiv.org/abs/2305.19903, as in the authors' code since
+    its publication: `modules/norm/supernorm.py` of chenchkx/SuperNorm at 6660673 (December 2023;
+    the code is that of June 2023).
     """
 
     statistics_of = "batch"
@@ -96,9 +96,14 @@ class SuperNorm(Norm):
         self.affine = affine
         self.standardize_rows = standardize_rows
         self.batch_norm = BatchNorm(
-            in_channels, eps, momentum, affine=False, backend=self.backend,
-            process_group=self.process_group, **place(options),
-        )  # fmt: skip
+            in_channels,
+            eps,
+            momentum,
+            affine=False,
+            backend=self.backend,
+            process_group=self.process_group,
+            **place(options),
+        )
         self.batch_norm._takes_single_elements = False
         self._add_parameters(
             in_channels, options, calibration=True, enhancement=True, weight=affine, bias=affine
@@ -122,21 +127,21 @@ class SuperNorm(Norm):
         mask: Tensor | None = None,
         factors: Tensor | None = None,
     ) -> Tensor:
-        """Normalize `x` with regard to the subgraphs around the nodes.
+        """Normalize `x`, using the factors of the subgraphs around the nodes.
 
         Args:
             x: The features.
             batch, batch_size: The graph of every node and how many there are, or a `Segments`.
             residual: Added at the very end.
             mask: Which nodes count; the others, as padded ones, come out as they are.
-            factors: $\\xi$, what `subgraph_factors` makes of the edges; positive.
+            factors: $\\xi$ from `subgraph_factors`, positive.
         """
         check_features(x, self.in_channels)
         check_residual(residual, x)
         if factors is None:
             raise ValueError(
-                "factors is not given; pass factors=subgraph_factors(adjacency), made once for "
-                "each graph"
+                "factors is not given; pass factors=subgraph_factors(adjacency), computed once "
+                "per graph"
             )
         if factors.shape != (x.shape[0],) or not factors.is_floating_point():
             raise ValueError(
@@ -170,13 +175,13 @@ class SuperNorm(Norm):
         return y
 
     def _standardized(self, x: Tensor, segments: Segments) -> Tensor:
-        """Standardize every row over its channels, where that is to be done."""
+        """Standardize every row over its channels if `standardize_rows` says so."""
         wanted: bool | Tensor | None = self.standardize_rows
         ranks = self._ranks_of_parts()
         if wanted is None and ranks is not None and ranks.size() > 1:
             wanted = False
         elif wanted is None:
-            # A size that a trace does not know is no condition that it could branch on.
+            # A trace cannot branch on a size that it does not know.
             ones = torch.ones_like(segments.counts)
             wanted = ones.sum() == 1 if is_traced() else segments.num_segments == 1
         if wanted is False:
@@ -196,23 +201,23 @@ class SuperNorm(Norm):
 
 
 def subgraph_factors(adjacency: Adjacency, *, level: str = "graph") -> Tensor:
-    r"""Measure the subgraph that each node spans with its neighbours.
+    r"""Compute a factor of the subgraph spanned by each node and its neighbours.
 
-    With $n$ nodes, $m$ edges between them, its adjacency matrix $A$ and the singular values
+    With $n$ nodes, $m$ edges, adjacency matrix $A$ and singular values
     $\sigma_1 \ge \sigma_2 \ge \dots$ of $A + \delta I$,
 
     $$ \xi = \frac{2m}{n (n - 1)} \, n^2 + p \sum_{k \ge 1} p^{k-1} \sigma_k + p^2 n,
        \qquad p = 0.01, $$
 
-    and 1 for a node without neighbours; $\delta$ is 0 for tasks on graphs, and 0.001 for those on
-    nodes and edges. Edges count once, whatever their direction; loops do not. The authors take
-    directed graphs (ogbn-arxiv, ogbl-citation2) in one direction there, which halves the first
-    term. It is worked out node by node on the host: do it once for each graph, and keep it with
-    the graph.
+    and 1 for a node without neighbours; $\delta$ is 0 for graph-level tasks and 0.001 for those on
+    nodes and edges. An edge counts once, regardless of its direction; loops do not count. For
+    directed graphs (ogbn-arxiv, ogbl-citation2) the authors use one direction, which halves the
+    first term. The computation runs node by node on the host: do it once per graph, and keep the
+    result.
 
     Args:
         adjacency: The edges of a graph, or of a batch of graphs.
-        level: What the task is about: `"graph"`, or `"node"` for nodes and edges.
+        level: The level of the task: `"graph"`, or `"node"` for nodes and edges.
 
     Returns:
         $\xi$, `(nodes,)`, float32, on the device of the adjacency.
@@ -221,8 +226,8 @@ def subgraph_factors(adjacency: Adjacency, *, level: str = "graph") -> Tensor:
         ValueError: `level` is neither.
 
     Source: Chen et al., KDD 2023, https://arxiv.org/abs/2305.19903: `datasets/preprocess.py` of
-    chenchkx/SuperNorm at 6660673. Before June 2023 (1a3bc60) it had $p = 0.1$, and the first term
-    only for nodes.
+    chenchkx/SuperNorm at 6660673. Before June 2023 (1a3bc60) it used $p = 0.1$, and the first term
+    for nodes only.
     """
     if level not in _DIAGONALS:
         raise unknown_name("level", level, _DIAGONALS)
@@ -251,7 +256,7 @@ def _factor(node: int, around: list[set[int]], diagonal: float) -> float:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _factor_of(number: int, edges: frozenset[tuple[int, int]], diagonal: float) -> float:
-    # A set of graphs, of molecules above all, has few subgraphs that differ.
+    # Data sets, especially of molecules, have few distinct subgraphs.
     matrix = diagonal * torch.eye(number, dtype=torch.float64)
     for i, j in edges:
         matrix[i, j] = 1
@@ -261,7 +266,7 @@ def _factor_of(number: int, edges: frozenset[tuple[int, int]], diagonal: float) 
 
 
 def _total(values: Tensor, segments: Segments) -> Tensor:
-    """Give every node the sum over its graph; masked nodes have one of their own."""
+    """Give every node the sum over its graph; masked nodes form a separate segment."""
     index = segments.index
     sums = values.new_zeros((segments.num_segments + segments.masked, values.shape[1]))
     return sums.index_add(0, index, values).index_select(0, index)

@@ -1,4 +1,4 @@
-"""UnitedNorm: a learned mixture of four normalizations, channel by channel."""
+"""UnitedNorm: a learned mixture of four normalizations per channel."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ from torch import Tensor, nn
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.point import accumulation_dtype, check_residual
 from graphnorms.layers.adja_norm import AdjaNorm
+from graphnorms.layers.argument_checks import check_features
 from graphnorms.layers.base import Norm
 from graphnorms.layers.batch_norm import BatchNorm
-from graphnorms.layers.checks import check_features
 from graphnorms.layers.instance_norm import InstanceNorm
 from graphnorms.layers.layer_norm import LayerNorm
 from graphnorms.layers.neighbourhoods import check_adjacency
-from graphnorms.layers.options import NormOptions, place
+from graphnorms.layers.norm_options import NormOptions, place
 from graphnorms.segments import Segments, as_segments
 
 
 class UnitedNorm(Norm):
-    r"""Mix four normalizations, each channel in proportions that it learns.
+    r"""Mix four normalizations in learned proportions per channel.
 
     $$ y = f\big(\gamma \, (\lambda_b \hat x_b + \lambda_g \hat x_g + \lambda_a \hat x_a
          + \lambda_n \hat x_n) + \beta\big), $$
 
-    where $\hat x_b$ is BatchNorm, $\hat x_g$ InstanceNorm over each graph, $\hat x_a$ AdjaNorm
-    and $\hat x_n$ LayerNorm of each node, all without parameters. The $\lambda$ of a channel are
-    the softmax of four learned numbers: they are positive, sum to 1 and begin as 1/4. After
-    training they tell which normalization a channel prefers; see `proportions`.
+    where $\hat x_b$ is BatchNorm, $\hat x_g$ InstanceNorm over each graph, $\hat x_a$ AdjaNorm and
+    $\hat x_n$ LayerNorm of each node, all without parameters. The $\lambda$ of a channel are the
+    softmax of four learned numbers: they are positive, sum to 1 and are initialized to 1/4. After
+    training they show which normalization a channel prefers; see `proportions`.
 
-    The authors call the part over a graph GraphNorm; it is not that of Cai et al., for it has no
-    learned share of the mean. Only BatchNorm has running averages, which it uses in `eval()`.
-    The authors' code divides by $\sigma + \varepsilon$ with the unbiased $\sigma$ in
-    $\hat x_g$ and $\hat x_a$; here all four have the biased variance and $\varepsilon$ under
-    the root.
+    The authors call the part over a graph GraphNorm; unlike that of Cai et al. it has no learned
+    share of the mean. Only BatchNorm has running averages, which it uses in `eval()`. The authors'
+    code divides by $\sigma + \varepsilon$ with the unbiased $\sigma$ in $\hat x_g$ and $\hat x_a$;
+    here all four use the biased variance and $\varepsilon$ under the root.
 
     Shapes: `x` and the result `(nodes, channels)`; `weight` $\gamma$, `bias` $\beta$ and the
     four `lambda_…` `(channels,)`. Precision: statistics in float32 or wider, and the sum too;
@@ -44,18 +43,19 @@ class UnitedNorm(Norm):
     Args:
         in_channels: Number of channels.
         eps: $\varepsilon$ of all four, in the squared unit of `x`.
-        momentum: Weight of a batch in BatchNorm's running averages; `None` for the plain average.
+        momentum: Weight of the new batch in BatchNorm's running averages; `None` for a cumulative
+            average.
         activation, dropout, device, dtype, backend: See `Norm`.
         process_group: Ranks whose nodes count as one minibatch in BatchNorm: `"world"`, a
-            `ProcessGroup`, or `None` for those of the rank alone. Graphs are whole on a rank.
+            `ProcessGroup`, or `None` for those of this rank alone. Every rank has whole graphs.
 
     Raises:
-        ValueError: `in_channels` or `eps` is not positive, `momentum` is outside 0 … 1, `x` is
-            not `(nodes, in_channels)` or has a single row in training, `batch` does not assign
-            exactly the rows of `x`, or `adjacency` is missing or not that of the nodes.
+        ValueError: `in_channels` or `eps` is not positive, `momentum` is outside 0 … 1, `x` is not
+            `(nodes, in_channels)` or has a single row in training, `batch` does not assign exactly
+            the rows of `x`, or `adjacency` is missing or has another number of nodes.
 
     Source: Chen et al. 2020, *Learning graph normalization for graph neural networks*,
-    https://arxiv.org/abs/2009.11746; parts, softmax and initial values as in `UnitedNormSoftmax`,
+    https://arxiv.org/abs/2009.11746; parts, softmax and initialization as in `UnitedNormSoftmax`,
     `norm/united_norm_softmax.py` of cyh1112/GraphNormalization at d6f4231.
     """
 
@@ -90,13 +90,13 @@ class UnitedNorm(Norm):
         )
 
     def reset_parameters(self) -> None:
-        """Set `weight` and the `lambda_…` to 1 and `bias` to 0, and reset running averages."""
+        """Set `weight` and the `lambda_…` to 1 and `bias` to 0, and reset the running averages."""
         self.batch_norm.reset_parameters()
         super().reset_parameters()
 
     @property
     def proportions(self) -> Tensor:
-        """The shares of batch, graph, neighbourhood and node, `(4, channels)`."""
+        """The proportions of batch, graph, neighbourhood and node, `(4, channels)`."""
         logits = torch.stack(
             [self.lambda_batch, self.lambda_graph, self.lambda_adja, self.lambda_node]
         )
@@ -112,7 +112,7 @@ class UnitedNorm(Norm):
         mask: Tensor | None = None,
         adjacency: Adjacency | None = None,
     ) -> Tensor:
-        """Normalize `x` in four ways and mix them.
+        """Normalize `x` in four ways and mix the results.
 
         Args:
             x: The features.

@@ -1,12 +1,12 @@
-"""Models with the normalization as an argument: on graphs, rows, images and sequences."""
+"""Models with the normalization as an argument."""
 
-from graphnorms.models.config import MODELS, PRESETS, ModelConfig, preset, preset_models
 from graphnorms.models.convolutions import GCNConv, GINConv, GINEConv
 from graphnorms.models.gnn import GNN
 from graphnorms.models.initialize import derive_seed, initialize
 from graphnorms.models.mlp import MLP
+from graphnorms.models.model_config import MODELS, PRESETS, ModelConfig, preset, preset_models
+from graphnorms.models.norm_slot import ACTIVATIONS, GraphContext, NormSlot, PlacedNorm
 from graphnorms.models.own import ModelFactory, NormMaker, OwnModel, OwnModelConfig, build_own
-from graphnorms.models.placement import ACTIVATIONS, GraphContext, NormSlot, PlacedNorm
 from graphnorms.models.readout import readout
 from graphnorms.models.transformer import (
     Attention,

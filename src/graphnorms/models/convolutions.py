@@ -1,4 +1,4 @@
-"""Graph convolutions of the form H' = F(Norm(W · H · Q)), the norm an argument of each."""
+"""Graph convolutions of the form H' = F(Norm(W · H · Q)), with the norm as an argument."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels import aggregate
-from graphnorms.models.placement import GraphContext, NormFactory
+from graphnorms.models.norm_slot import GraphContext, NormFactory
 
 
 class GlorotLinear(nn.Linear):
-    """A Linear whose weights begin as Glorot's uniform numbers."""
+    """A Linear with Glorot's uniform initialization."""
 
     def reset_parameters(self) -> None:
         """Draw the weights."""
@@ -20,10 +20,10 @@ class GlorotLinear(nn.Linear):
 class GCNConv(nn.Module):
     r"""GCN with normalization: $H' = \mathrm{ReLU}(\mathrm{Norm}(W H Q + b \mathbf 1^\top))$.
 
-    $Q = D^{-1/2} (A + I) D^{-1/2}$ with $D$ the degrees of $A + I$. With weights of the edges
-    $A$ holds them and $D$ their sums; a node whose sum is not positive has 0 in
-    $D^{-1/2}$. $W$ begins as Glorot's uniform numbers and $b$, which every node gets alike, as 0.
-    Both, as `linear.weight` and `bias`, are those of PyG's `GCNConv` (`lin.weight` and `bias`).
+    $Q = D^{-1/2} (A + I) D^{-1/2}$ with $D$ the degrees of $A + I$. With edge weights $A$ holds the
+    weights and $D$ their sums; if a sum is not positive, $D^{-1/2}$ is 0 there. $W$ has Glorot's
+    uniform initialization, and $b$ is initialized to 0. `linear.weight` and `bias` correspond to
+    `lin.weight` and `bias` of PyG's `GCNConv`.
 
     Shapes: `x` `(nodes, in_channels)`, `edge_weight` `(edges,)`, the result
     `(nodes, out_channels)`.
@@ -32,8 +32,8 @@ class GCNConv(nn.Module):
         in_channels, out_channels: Width of the features before and after.
         norm: Makes the normalization with its ReLU, a `NormSlot`.
 
-    Source: Kipf & Welling 2017, https://arxiv.org/abs/1609.02907, and their code; PyG and DGL have
-    the same bias and initial weights.
+    Source: Kipf & Welling 2017, https://arxiv.org/abs/1609.02907, and their code; PyG and DGL use
+    the same bias and initialization.
     """
 
     def __init__(self, in_channels: int, out_channels: int, norm: NormFactory) -> None:
@@ -55,7 +55,7 @@ class GCNConv(nn.Module):
         edge_weight: Tensor | None = None,
         residual: Tensor | None = None,
     ) -> Tensor:
-        """Convolve the features of a batch of graphs, their edges weighted or not."""
+        """Convolve the features of a batch of graphs, optionally with edge weights."""
         source, adjacency = x, context.adjacency
         if edge_weight is None:
             scale = torch.rsqrt(adjacency.in_degree.to(x.dtype) + 1)
@@ -73,8 +73,8 @@ class GCNConv(nn.Module):
 class GINConv(nn.Module):
     r"""GIN with normalization: $H' = F(\mathrm{Norm}(W H Q))$, $Q = A + (1 + \varepsilon) I$.
 
-    $F$ is ReLU, then Linear, Norm and ReLU once more: the MLP of GIN, its first Linear being
-    $W$, with a normalization behind each Linear.
+    $F$ is ReLU followed by Linear, Norm and ReLU: the MLP of GIN with first Linear $W$ and a
+    normalization after each Linear.
 
     Shapes: `x` `(nodes, in_channels)`, the result `(nodes, out_channels)`.
 
@@ -106,24 +106,24 @@ class GINConv(nn.Module):
         return y
 
     def gathered(self, x: Tensor, context: GraphContext) -> Tensor:
-        """Return what every node gathers, in front of the first Linear."""
+        """Aggregate the neighbours, before the first Linear."""
         return aggregate(x, context.adjacency, self_weight=self.self_weight)
 
 
 class GINEConv(GINConv):
-    r"""GINE with normalization: GIN whose messages see the features of the edges.
+    r"""GINE with normalization: GIN with edge features in its messages.
 
     $H' = F(\mathrm{Norm}(W S))$ with
     $S_i = (1 + \varepsilon) x_i + \sum_{j \to i} \mathrm{ReLU}(x_j + V e_{ji} + b)$, where a Linear
-    takes the features $e$ of an edge to the width of `x`. $F$ is that of `GINConv`.
+    maps the edge features $e$ to the width of `x`. $F$ is that of `GINConv`.
 
-    Shapes: `x` `(nodes, in_channels)`, the features of the edges `(edges, edge_channels)`, the
-    result `(nodes, out_channels)`.
+    Shapes: `x` `(nodes, in_channels)`, the edge features `(edges, edge_channels)`, the result
+    `(nodes, out_channels)`.
 
     Args:
         in_channels, out_channels: Width of the features before and after.
         norm: Makes a normalization with its ReLU, a `NormSlot`.
-        edge_channels: Width of the features of the edges.
+        edge_channels: Width of the edge features.
         self_weight: $1 + \varepsilon$.
 
     Source: Hu et al. 2020, https://arxiv.org/abs/1905.12265.
@@ -141,9 +141,9 @@ class GINEConv(GINConv):
         self.edge_linear = nn.Linear(edge_channels, in_channels)
 
     def gathered(self, x: Tensor, context: GraphContext) -> Tensor:
-        """Return what every node gathers; the context has the features of the edges."""
+        """Aggregate the neighbours and the edge features of the context."""
         if context.edge_features is None:
-            raise ValueError("GINE needs features of the edges, and the graphs have none; try GIN")
-        # Under autocast a Linear gives another dtype than the features of the first layer have.
+            raise ValueError("the graphs have no edge features, which GINE needs; use GIN")
+        # Under autocast the Linear returns another dtype than x has in the first layer.
         edges = self.edge_linear(context.edge_features).to(x.dtype)
         return aggregate(x, context.adjacency, self_weight=self.self_weight, edge_features=edges)

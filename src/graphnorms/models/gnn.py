@@ -1,4 +1,4 @@
-"""GCN, GIN and GINE for graphs and nodes, with the normalization as an argument."""
+"""GCN, GIN and GINE for graph- and node-level tasks, with the normalization as an argument."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.layers.factory import needs_of
-from graphnorms.layers.own import OwnNorm
+from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.layers.super_norm import subgraph_factors
-from graphnorms.models.config import ModelConfig
 from graphnorms.models.convolutions import GCNConv, GINConv, GINEConv
 from graphnorms.models.initialize import initialize
-from graphnorms.models.placement import GraphContext, NormSlot, check_sizes
+from graphnorms.models.model_config import ModelConfig
+from graphnorms.models.norm_slot import GraphContext, NormSlot, check_sizes
 from graphnorms.models.readout import readout
 from graphnorms.segments import Segments
 
@@ -25,18 +25,18 @@ class GNN(nn.Module):
 
     Args:
         config: The architecture.
-        norm: The normalization as text: its catalogue name, arguments behind a colon; or one of
-            the user's own. Where one needs node types, the type is the largest input feature (the
-            label, where features are one-hot); where it needs a condition, that is the mean input
-            of the graph.
+        norm: The normalization as text: its catalogue name, optionally with arguments after a
+            colon; or a user-defined one. For norms with node types, the type is the largest input
+            feature (the label of one-hot features); for norms with a condition, it is the mean
+            input of the graph.
         in_channels: Features of a node.
-        out_channels: Results per graph, or per node with the head `"node"`.
-        edge_channels: Features of an edge; only GINE reads them.
-        seed: Seeds the initial weights; each depends on the seed and its own name only.
+        out_channels: Outputs per graph, or per node with the head `"node"`.
+        edge_channels: Features of an edge; used by GINE only.
+        seed: Seed of the initial weights; each depends on the seed and its name only.
 
     Raises:
-        ValueError: The norm is unknown, a number is not positive, or a GINE is asked for where
-            edges have no features.
+        ValueError: The norm is unknown, a number is not positive, or the model is GINE and edges
+            have no features.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class GNN(nn.Module):
         check_sizes(in_channels=in_channels, out_channels=out_channels)
         if config.name == "gine" and edge_channels < 1:
             raise ValueError(
-                "the model 'gine' reads features of edges, and the graphs have none; try 'gin'"
+                "the graphs have no edge features, which the model 'gine' needs; use 'gin'"
             )
         self.config = config
         self.needs = needs
@@ -62,10 +62,15 @@ class GNN(nn.Module):
         self.out_channels = out_channels
         self.edge_channels = edge_channels
         make = functools.partial(
-            NormSlot, norm, eps=config.eps_of(norm), place=config.norm_place,
-            residual_place=config.residual_place, num_types=in_channels,
-            condition_channels=in_channels, level=config.head,
-        )  # fmt: skip
+            NormSlot,
+            norm,
+            eps=config.eps_of(norm),
+            place=config.norm_place,
+            residual_place=config.residual_place,
+            num_types=in_channels,
+            condition_channels=in_channels,
+            level=config.head,
+        )
         self.convolutions = nn.ModuleList()
         for layer in range(config.layers):
             width = config.hidden if layer else in_channels
@@ -96,21 +101,22 @@ class GNN(nn.Module):
             x: The features of the nodes, `(nodes, in_channels)`.
             adjacency: The edges.
             segments: Which node belongs to which graph.
-            edge_features: The features of the edges, `(edges, edge_channels)`, in the order in
-                which the adjacency numbers them; only GINE reads them.
-            factors: The factor of the subgraph around every node, `(nodes,)`, which SuperNorm
-                reads; worked out on the host, slowly, where they are needed and not given.
+            edge_features: The edge features, `(edges, edge_channels)`, in the edge order of the
+                adjacency; used by GINE only.
+            factors: The subgraph factors of the nodes, `(nodes,)`, for SuperNorm; if needed but not
+                given, they are computed on the host, which is slow.
         """
         config = self.config
         if factors is None and "factors" in self.needs:
             factors = subgraph_factors(adjacency, level=config.head)
         context = GraphContext(
-            adjacency, segments,
+            adjacency,
+            segments,
             types=x.argmax(1) if "types" in self.needs else None,
             condition=readout(x, segments, "mean") if "condition" in self.needs else None,
             factors=factors,
             edge_features=edge_features,
-        )  # fmt: skip
+        )
         for layer, convolution in enumerate(self.convolutions):
             x = convolution(x, context, residual=x if config.residual and layer else None)
         if config.head == "graph":
@@ -128,5 +134,5 @@ class GNN(nn.Module):
         return self.head.weight.dtype
 
     def num_parameters(self) -> int:
-        """Count the learned numbers."""
+        """Count the parameters."""
         return sum(parameter.numel() for parameter in self.parameters())

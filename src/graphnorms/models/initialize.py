@@ -1,4 +1,4 @@
-"""Random numbers of a trial: each purpose has a seed of its own, derived from the trial's."""
+"""Seeds for every purpose, derived from the seed of a trial, and initialization of models."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import nn
 
 
 def derive_seed(seed: int, *names: object) -> int:
-    """Derive a seed of 63 bits for one purpose from a trial's seed."""
+    """Derive a 63-bit seed for one purpose from the seed of a trial."""
     text = "\0".join(str(part) for part in (seed, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def initialize(model: nn.Module, seed: int) -> None:
-    """Reset every module of a model, each from random numbers of its own.
+    """Reset every module of a model, each with its own seed.
 
-    Exchanging one layer, say a normalization for one that draws random numbers, then leaves the
-    initial weights of all others as they were. The global random state is not touched.
+    So replacing one layer, e.g. by a normalization that draws random numbers, does not change the
+    initial weights of the others. The global random state does not change.
 
     Args:
-        model: Its modules' `reset_parameters` are called, by name.
-        seed: The trial's seed.
+        model: The model; the `reset_parameters` of its modules are called.
+        seed: The seed of the trial.
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
@@ -34,9 +34,9 @@ def initialize(model: nn.Module, seed: int) -> None:
 
 
 def seed_draws(device: torch.device, seed: int) -> None:
-    """Seed what dropout and norms draw from, as `torch.manual_seed` does."""
+    """Seed the generator of dropout and norms, like `torch.manual_seed`."""
     if device.type == "cpu":
-        # That one keeps a traceback of every call for a GPU that may be started later.
+        # manual_seed stores a traceback per call for a GPU that may be initialized later.
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)

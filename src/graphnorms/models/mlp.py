@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from graphnorms.models.initialize import initialize
-from graphnorms.models.placement import PlacedNorm, check_sizes, plain_norm
+from graphnorms.models.norm_slot import PlacedNorm, check_sizes, plain_norm
 
 
 class DenseLayer(nn.Module):
@@ -30,36 +30,36 @@ class DenseLayer(nn.Module):
 
 
 class MLP(nn.Module):
-    r"""Hidden layers of one width with a normalization in each, and one Linear.
+    r"""Hidden layers of equal width with a normalization in each, followed by a Linear.
 
     $$ h_1 = f(\mathrm{Norm}(W_1 x + b_1)), \quad
        h_l = f(\mathrm{Norm}(W_l h_{l-1} + b_l)) \; [+ \, h_{l-1}], \quad
        y = W h_L + b. $$
 
-    A sample is one row: BatchNorm takes its statistics over the samples, LayerNorm and RMSNorm
-    over the channels of each. Norms of whole graphs would leave a row alone with itself, where
-    centring gives 0; they are refused.
+    A sample is one row: BatchNorm uses statistics over the samples, LayerNorm and RMSNorm over the
+    channels of each sample. Norms over graphs are refused: a graph would be a single row, and
+    centring it gives 0.
 
-    The input of a unit's activation in layer `l` is the input of the module
-    `layers[l].norm.activation`.
+    The pre-activations of layer `l` are the input of the module `layers[l].norm.activation`.
 
     Shapes: `x` `(samples, in_channels)`, the result `(samples, out_channels)`.
 
     Args:
-        in_channels, out_channels: Width of a sample and of its result.
+        in_channels, out_channels: Width of a sample and of its output.
         width: Channels of every hidden layer.
         depth: Number of hidden layers, $L$.
-        norm: The normalization as text: its catalogue name, arguments behind a colon.
+        norm: The normalization as text: its catalogue name, optionally with arguments after a
+            colon.
         activation: $f$: `"relu"`, `"leaky_relu"`, `"gelu"`, `"silu"`, `"sigmoid"`, `"tanh"` or
             `"identity"`.
         norm_place: `"before-activation"`, or `"after-activation"`.
-        residual: Whether every hidden layer but the first adds its input to its result.
+        residual: Whether every hidden layer except the first adds its input to its result.
         residual_place: Whether the residual is added `"after-norm"` or `"before-norm"`.
         norm_eps: ε of every normalization.
-        seed: Seeds the initial weights; each depends on the seed and its own name only.
+        seed: Seed of the initial weights; each depends on the seed and its name only.
 
     Raises:
-        ValueError: A name is unknown, a number is not positive, or the norm is one of graphs.
+        ValueError: A name is unknown, a number is not positive, or the norm is over graphs.
 
     Source: the network of Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, figure 1, is
     `MLP(784, 10, width=100, depth=3, norm="batch", activation="sigmoid", seed=0)`.
@@ -96,7 +96,7 @@ class MLP(nn.Module):
         initialize(self, seed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the results, `(samples, out_channels)`."""
+        """Return the outputs, `(samples, out_channels)`."""
         for number, layer in enumerate(self.layers):
             x = layer(x, x if self.residual and number else None)
         y: Tensor = self.head(x)

@@ -1,4 +1,4 @@
-"""Readouts: a graph's features from those of its nodes."""
+"""Readouts: pooling of the nodes of each graph."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from graphnorms.segments import Segments
 def readout(x: Tensor, segments: Segments, how: str) -> Tensor:
     """Sum, average or maximize the features over the nodes of each graph.
 
-    A graph without nodes gives 0. The same bits every time, on a GPU too where the nodes stand
-    graph by graph, as they do in the batches of a `GraphSet`.
+    A graph without nodes gives 0. The result is deterministic, on a GPU if the nodes are sorted by
+    graph, as in the batches of a `GraphSet`.
 
     Shapes: `x` `(nodes, channels)`, the result `(graphs, channels)`.
 
     Args:
         x: The features.
-        segments: Which nodes belong to which graph.
+        segments: The graphs of the nodes.
         how: `"sum"`, `"mean"` or `"max"`.
 
     Raises:
-        ValueError: `how` is none of them.
+        ValueError: `how` is unknown.
     """
     zeros = x.new_zeros((segments.num_segments, x.shape[1]))
     if how == "max":
@@ -47,7 +47,7 @@ class _SumInOrder(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(index)
-        # Unsafe is what does not read the offsets, to check them.
+        # "unsafe" skips the check of the offsets, which would synchronize.
         return torch.segment_reduce(x, "sum", offsets=ptr, axis=0, unsafe=True, initial=0)
 
     @staticmethod
@@ -57,10 +57,10 @@ class _SumInOrder(torch.autograd.Function):
 
 
 def sum_in_order(x: Tensor, ptr: Tensor, index: Tensor) -> Tensor:
-    """Sum the rows of each segment one after another, where `index_add` adds atomically on a GPU.
+    """Sum the rows of each segment in order, unlike the atomic `index_add` on a GPU.
 
     Args:
-        x: The rows, segment by segment.
+        x: The rows, sorted by segment.
         ptr, index: Those of `Segments`.
     """
     apply: Any = _SumInOrder.apply

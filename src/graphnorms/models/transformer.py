@@ -1,4 +1,4 @@
-"""The transformer on packed rows, with the norm behind each residual sum or inside each branch."""
+"""Transformers on packed rows, with post-LN or pre-LN."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
-from graphnorms.models.config import HEADS, READOUTS
 from graphnorms.models.initialize import initialize
-from graphnorms.models.placement import check_sizes, make_activation, plain_norm
+from graphnorms.models.model_config import HEADS, READOUTS
+from graphnorms.models.norm_slot import check_sizes, make_activation, plain_norm
 from graphnorms.models.readout import readout
 from graphnorms.segments import Segments
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Where each row of a batch of segments lies in a tensor `(number, length, channels)`.
+    """The position of each row of a batch in a padded tensor `(number, length, channels)`.
 
-    Each segment has a block of the length of the longest. Where that would take more places than
-    one block of all rows takes pairs, as with one giant among many small ones, all rows lie in
-    one block. Segments of one length are a view.
+    Each segment has a block of the length of the longest. If that needs more attention pairs than
+    one block of all rows, e.g. with one giant segment among many small ones, all rows share one
+    block. For segments of equal length padding is a view.
 
     Args:
-        number, length: Of the blocks.
-        place: Of each row in the blocks one after the other, `(rows,)`; `None` where the rows
-            fill the blocks in their order.
-        segment: Of each place, `(number, length)`, the number of segments where there is no row;
-            `None` where each block is one segment and full.
+        number, length: Number and length of the blocks.
+        place: Position of each row in the flattened blocks, `(rows,)`; `None` if the rows fill the
+            blocks in order.
+        segment: Segment of each position, `(number, length)`, or the number of segments for
+            padding; `None` if each block is exactly one segment.
     """
 
     number: int
@@ -40,13 +40,13 @@ class Blocks:
 
     @classmethod
     def of(cls, segments: Segments) -> Blocks:
-        """Lay out segments; reads the longest from the device where the host does not know it.
+        """Lay out segments; reads the longest from the device if the host does not know it.
 
         Raises:
             ValueError: Rows are masked.
         """
         if segments.masked:
-            raise ValueError("segments has masked rows, which attention does not take; drop them")
+            raise ValueError("segments has masked rows, expected none; drop these rows")
         number, rows = segments.num_segments, segments.num_rows
         longest = segments.longest
         if longest is None:
@@ -67,7 +67,7 @@ class Blocks:
         return cls(number, length, place, segment)
 
     def pad(self, x: Tensor) -> Tensor:
-        """Lay out rows, `(rows, channels)`, in blocks, 0 where there are none."""
+        """Lay out rows, `(rows, channels)`, in blocks, padded with 0."""
         if self.place is not None:
             room = x.new_zeros((self.number * self.length, x.shape[1]))
             x = room.index_copy(0, self.place, x)
@@ -79,11 +79,11 @@ class Blocks:
         return x if self.place is None else x.index_select(0, self.place)
 
     def mask(self, *, causal: bool) -> Tensor | None:
-        """Say which row of a block sees which, bool, `(number, 1, length, length)`.
+        """Return the attention mask, bool, `(number, 1, length, length)`.
 
-        Rows see those of their segment, and with `causal` only those before them and themselves.
-        Places without a row see each other, so that none sees nothing. `None` where all of a
-        block, or all before in it, is what is to be seen.
+        Rows see those of their segment; with `causal` only earlier ones and themselves. Padding
+        sees padding, so that no row of the mask is empty. `None` if rows see their whole block, or
+        all earlier rows of it.
         """
         if self.segment is None:
             return None
@@ -92,7 +92,7 @@ class Blocks:
 
 
 class XavierLinear(nn.Linear):
-    """A Linear whose weights begin as Glorot & Bengio's uniform ones and whose biases as 0."""
+    """A Linear with Glorot & Bengio's uniform initialization and biases of 0."""
 
     def reset_parameters(self) -> None:
         """Draw the weights, and set the biases to 0."""
@@ -101,7 +101,7 @@ class XavierLinear(nn.Linear):
 
 
 class Attention(nn.Module):
-    r"""Self-attention of several heads, within blocks.
+    r"""Multi-head self-attention within blocks.
 
     $$ y_i = W_o \Big[ \sum_j p^k_{ij} v^k_j \Big]_k + b_o, \qquad
        p^k_{i \cdot} = \mathrm{softmax}_j\big( q^k_i \cdot k^k_j / \sqrt{d} \big), $$
@@ -114,13 +114,13 @@ class Attention(nn.Module):
     Args:
         channels: Width of the rows.
         heads: Number of heads, a divisor of `channels`.
-        dropout: Share of the $p_{ij}$ to drop in training.
+        dropout: Dropout probability of the $p_{ij}$ in training.
 
     Raises:
         ValueError: `heads` does not divide `channels`.
 
-    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762. `qkv` is `in_proj` of
-    `torch.nn.MultiheadAttention` and `out` its `out_proj`.
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762. `qkv` corresponds to `in_proj` of
+    `torch.nn.MultiheadAttention` and `out` to its `out_proj`.
     """
 
     def __init__(self, channels: int, heads: int, dropout: float = 0.0) -> None:
@@ -136,21 +136,25 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, blocks: Blocks, mask: Tensor | None = None, *, causal: bool = False
     ) -> Tensor:
-        """Let the rows attend to those that they see.
+        """Apply attention to the rows.
 
         Args:
             x: The rows.
-            blocks: How they lie in blocks.
-            mask: What `blocks.mask(causal=causal)` says, made once for all layers.
-            causal: Whether rows see none behind them.
+            blocks: Their layout.
+            mask: `blocks.mask(causal=causal)`, computed once for all layers.
+            causal: Whether rows see only earlier rows.
         """
         qkv = blocks.pad(self.qkv(x))  # (blocks, length, 3 * channels)
         heads = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k, v = heads.unbind(0)  # (blocks, heads, length, channels / heads)
         y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0,
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            dropout_p=self.dropout if self.training else 0.0,
             is_causal=causal and mask is None,
-        )  # fmt: skip
+        )
         result: Tensor = self.out(blocks.rows(y.transpose(1, 2).flatten(2)))
         return result
 
@@ -158,36 +162,36 @@ class Attention(nn.Module):
 class TransformerLayer(nn.Module):
     r"""Attention and a feed-forward network, each with a residual sum and a norm.
 
-    Post-LN, as Vaswani et al. have it, and pre-LN, with `norm_first`:
+    Post-LN, as in Vaswani et al., or pre-LN, with `norm_first`:
 
     $$ \text{post: } \; x' = \mathrm{Norm}_1(x + \mathrm{Att}(x)), \quad
                         y = \mathrm{Norm}_2(x' + \mathrm{FFN}(x')); $$
     $$ \text{pre: } \; x' = x + \mathrm{Att}(\mathrm{Norm}_1(x)), \quad
                        y = x' + \mathrm{FFN}(\mathrm{Norm}_2(x')), $$
 
-    with $\mathrm{FFN}(x) = W_2 f(W_1 x + b_1) + b_2$. The norm sees the packed rows and their
-    segments: BatchNorm's statistics are over all rows of the batch and GraphNorm's over those of
-    a segment, and no padding enters either.
+    with $\mathrm{FFN}(x) = W_2 f(W_1 x + b_1) + b_2$. The norm is applied to the packed rows:
+    BatchNorm's statistics are over all rows of the batch and GraphNorm's over those of a segment,
+    without padding.
 
     Shapes: `x` and the result `(rows, channels)`.
 
     Args:
-        channels, heads: Width of the rows, and number of heads of attention.
+        channels, heads: Width of the rows, and number of attention heads.
         feedforward: Width between $W_1$ and $W_2$; `None` for four times `channels`.
-        norm: The normalization as text: its catalogue name, arguments behind a colon.
-        norm_first: Whether the norm stands inside the branches.
-        causal: Whether rows see none behind them in their segment.
+        norm: The normalization as text: its catalogue name, optionally with arguments after a
+            colon.
+        norm_first: Whether the norm is inside the branches (pre-LN).
+        causal: Whether rows see only earlier rows of their segment.
         activation: $f$, one of `ACTIVATIONS` by name.
-        dropout: Share to drop in training, of the attention, between $W_1$ and $W_2$, and of what
-            each branch adds.
+        dropout: Dropout probability in training, for the attention, between $W_1$ and $W_2$, and at
+            the end of each branch.
         norm_eps: ε of the norms.
 
     Raises:
-        ValueError: A name is unknown, a number does not fit, or the norm would show a row those
-            behind it.
+        ValueError: A name is unknown, a number is invalid, or the norm would leak later rows.
 
     Source: Xiong et al. 2020, https://arxiv.org/abs/2002.04745, table 1. `linear1`, `linear2`,
-    `norm1` and `norm2` are those of `torch.nn.TransformerEncoderLayer`, and equal in their result.
+    `norm1` and `norm2` are those of `torch.nn.TransformerEncoderLayer`, with equal results.
     """
 
     def __init__(
@@ -238,16 +242,16 @@ class TransformerLayer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of `TransformerLayer`; with `norm_first` one more norm behind the last.
+    """A stack of `TransformerLayer`; with `norm_first` followed by one more norm.
 
-    It draws its weights from torch's generator; a model that it is a part of calls `initialize`.
+    It draws its weights from torch's generator; models that contain it call `initialize`.
 
     Shapes: `x` and the result `(rows, channels)`.
 
     Args:
         channels, heads: Width of the rows, and number of heads of attention.
         layers: Number of layers.
-        feedforward, norm, norm_first, causal, activation, dropout, norm_eps: As of
+        feedforward, norm, norm_first, causal, activation, dropout, norm_eps: See
             `TransformerLayer`.
     """
 
@@ -270,15 +274,22 @@ class Transformer(nn.Module):
         self.causal = causal
         self.layers = nn.ModuleList(
             TransformerLayer(
-                channels, heads, feedforward=feedforward, norm=norm, norm_first=norm_first,
-                causal=causal, activation=activation, dropout=dropout, norm_eps=norm_eps,
+                channels,
+                heads,
+                feedforward=feedforward,
+                norm=norm,
+                norm_first=norm_first,
+                causal=causal,
+                activation=activation,
+                dropout=dropout,
+                norm_eps=norm_eps,
             )
             for _ in range(layers)
-        )  # fmt: skip
+        )
         self.norm = row_norm(norm, channels, norm_eps, causal) if norm_first else None
 
     def forward(self, x: Tensor, segments: Segments) -> Tensor:
-        """Transform the rows, each from those of its segment."""
+        """Transform the rows within their segments."""
         blocks = Blocks.of(segments)
         mask = blocks.mask(causal=self.causal)
         for layer in self.layers:
@@ -290,28 +301,28 @@ class GraphTransformer(nn.Module):
     r"""A post-LN or pre-LN transformer on the nodes of each graph.
 
     $x_i = W f_i + z_{\deg(i)}$ with a learned vector per in-degree, then `Transformer` over the
-    nodes of a graph, a readout and one Linear. Of the edges it sees the degrees and no more; the
-    nodes are a set.
+    nodes of a graph, a readout and one Linear. It uses only the degrees of the edges; the nodes
+    form a set.
 
-    A graph gives the same result alone and in a batch, unless the norm looks at the batch.
+    A graph has the same result alone and in a batch, unless the norm is over the batch.
 
     Shapes: `x` `(nodes, in_channels)`, the result `(graphs, out_channels)`, or
     `(nodes, out_channels)` with the head `"node"`.
 
     Args:
-        in_channels, out_channels: Features of a node, and results per graph or node.
-        channels, heads, layers, feedforward, norm, norm_first, activation, dropout, norm_eps: As
-            of `Transformer`.
-        readout: How a graph is read from its nodes: `"sum"`, `"mean"` or `"max"`.
-        max_degree: The degree from which on all share one vector.
-        head: `"graph"`: one result per graph; `"node"`: one per node, without a readout.
-        seed: Seeds the initial weights; each depends on the seed and its own name only.
+        in_channels, out_channels: Features of a node, and outputs per graph or node.
+        channels, heads, layers, feedforward, norm, norm_first, activation, dropout, norm_eps: See
+            `Transformer`.
+        readout: The pooling of a graph's nodes: `"sum"`, `"mean"` or `"max"`.
+        max_degree: Larger degrees share the vector of this one.
+        head: `"graph"`: one output per graph; `"node"`: one per node, without a readout.
+        seed: Seed of the initial weights; each depends on the seed and its name only.
 
     Raises:
-        ValueError: What `TransformerLayer` refuses, or a name or number is.
+        ValueError: A name or number is invalid, see also `TransformerLayer`.
 
-    Source: the degrees are those of Ying et al. 2021, https://arxiv.org/abs/2106.05234, equation
-    5; Xiong et al. 2020, https://arxiv.org/abs/2002.04745.
+    Source: for the degrees Ying et al. 2021, https://arxiv.org/abs/2106.05234, equation 5; Xiong et
+    al. 2020, https://arxiv.org/abs/2002.04745.
     """
 
     def __init__(
@@ -342,9 +353,16 @@ class GraphTransformer(nn.Module):
         self.linear = XavierLinear(in_channels, channels)
         self.degree = nn.Embedding(max_degree + 1, channels)
         self.transformer = Transformer(
-            channels, heads, layers=layers, feedforward=feedforward, norm=norm,
-            norm_first=norm_first, activation=activation, dropout=dropout, norm_eps=norm_eps,
-        )  # fmt: skip
+            channels,
+            heads,
+            layers=layers,
+            feedforward=feedforward,
+            norm=norm,
+            norm_first=norm_first,
+            activation=activation,
+            dropout=dropout,
+            norm_eps=norm_eps,
+        )
         self.head = XavierLinear(channels, out_channels)
         initialize(self, seed)
 
@@ -365,6 +383,6 @@ class GraphTransformer(nn.Module):
 
 
 def row_norm(norm: str, channels: int, eps: float, causal: bool) -> nn.Module:
-    """Build a norm of packed rows, one that shows no row those behind it if `causal`."""
-    why = "in a causal model they would show a row those behind it" if causal else None
+    """Build a norm of packed rows; if `causal`, it must not leak later rows."""
+    why = "in a causal model it would leak later rows" if causal else None
     return plain_norm(norm, channels, eps=eps, rows_only=why)

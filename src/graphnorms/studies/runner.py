@@ -110,7 +110,7 @@ class CaseConfig:
     @cached_property
     def key(self) -> str:
         """The content hash."""
-        from graphnorms.training.config import content_hash
+        from graphnorms.training.trial_config import content_hash
 
         return content_hash(self.to_dict())
 

@@ -1,4 +1,4 @@
-"""Inputs on which normalizations go wrong."""
+"""Inputs on which implementations of normalizations often fail."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AwkwardCase:
-    """Features and the graphs they belong to.
+    """Features and their graphs.
 
     Args:
-        name: What is awkward about it.
+        name: What is awkward about the input.
         x: Features, `(nodes, channels)`, in the dtype asked for; may be strided.
         batch: Graph of each node, or `None` for one graph.
         batch_size: Number of graphs.
@@ -30,7 +30,7 @@ def awkward_cases(dtype: torch.dtype, *, seed: int = 0) -> list[AwkwardCase]:
     """Make the cases: sizes, orders, strides and distributions that break implementations.
 
     Args:
-        dtype: Of the features. Values are rounded to it once, so that an oracle in float64 sees
+        dtype: Dtype of the features. Values are rounded to it once, so that a float64 oracle gets
             the same input.
         seed: Seeds the values.
     """
@@ -65,10 +65,14 @@ def awkward_cases(dtype: torch.dtype, *, seed: int = 0) -> list[AwkwardCase]:
         "odd channels": lambda: (normal(51, 37), some, 5),
         "many channels": lambda: (normal(51, 333), some, 5),
         "giant and tiny graphs": lambda: (
-            normal(3011, 8), graphs(3, 3000, 1, 7), 4,
+            normal(3011, 8),
+            graphs(3, 3000, 1, 7),
+            4,
         ),
         "giant unsorted graph": lambda: (
-            normal(2005, 130), shuffled(graphs(2000, 5)), 2,
+            normal(2005, 130),
+            shuffled(graphs(2000, 5)),
+            2,
         ),
         "column slice": lambda: (normal(51, 40)[:, 3:19], some, 5),
         "transposed": lambda: (normal(16, 51).t(), some, 5),
@@ -79,5 +83,5 @@ def awkward_cases(dtype: torch.dtype, *, seed: int = 0) -> list[AwkwardCase]:
         "std 1e-3": lambda: (normal(51, 16, std=1e-3), some, 5),
         "first row an outlier": lambda: (outlier_first(1500, 16), None, 1),
         "constant channels": lambda: (torch.full((51, 16), 0.1).to(dtype), some, 5),
-    }  # fmt: skip
+    }
     return [AwkwardCase(name, *maker()) for name, maker in makers.items()]

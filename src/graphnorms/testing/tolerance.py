@@ -1,4 +1,4 @@
-"""How far a result may be from the exact one."""
+"""The tolerance of a result, computed from dtype and reduction length."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import math
 import torch
 
 _OPERATIONS = 24
-"""Rounded operations between an entry and its result, the sums apart; counted generously."""
+"""Rounded operations between an entry and its result, without the sums; a generous count."""
 
 
 def tolerance(dtype: torch.dtype, length: int) -> float:
-    r"""Return the error allowed of a normalized value or gradient, relative to its scale.
+    r"""Return the allowed error of a normalized value or gradient, relative to its scale.
 
-    $u (24 + \sqrt{n})$ with $u$ the unit roundoff and $n$ the number of entries that share a
-    statistic: the rounding errors of a sum of $n$ terms grow like $\sqrt{n}$ where they are
-    independent, and a sum in blocks has a smaller worst case than that. Nothing grows with
-    $|\mu| / \sigma$: a kernel that loses digits there fails.
+    It is $u (24 + \sqrt{n})$ with $u$ the unit roundoff and $n$ the number of entries that share a
+    statistic: independent rounding errors of a sum of $n$ terms grow like $\sqrt{n}$, and blocked
+    sums have a smaller worst case. It does not grow with $|\mu| / \sigma$: a kernel that loses
+    digits there fails.
 
-    Features in half precision have statistics in float32, and their result is rounded once
-    more, to their own dtype.
+    For features in half precision, statistics are in float32, and the result is rounded once more
+    to the dtype of the features.
 
     Args:
-        dtype: That of the features.
+        dtype: Dtype of the features.
         length: $n$.
     """
     statistics = torch.float64 if dtype == torch.float64 else torch.float32

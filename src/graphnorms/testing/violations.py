@@ -1,4 +1,4 @@
-"""Collecting what a battery finds violated, so that one run names all of it."""
+"""Collects the violations of all checks, so that one run reports all of them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from graphnorms.errors import unknown_name
 
 
 class ConformanceError(AssertionError):
-    """A normalization or a backend violates what the battery checks; a line for each."""
+    """A normalization or a backend fails checks; the message has a line for each violation."""
 
 
 class Violations:
-    """What was found so far.
+    """The violations found so far.
 
     Args:
-        subject: What is checked.
+        subject: The name of the layer or backend.
         checks: The names of all checks.
-        skip: Those to leave out.
+        skip: The names of checks to leave out.
 
     Raises:
-        ValueError: `skip` names no check.
+        ValueError: `skip` contains an unknown name.
     """
 
     def __init__(self, subject: str, checks: Iterable[str], skip: tuple[str, ...]) -> None:
@@ -33,7 +33,7 @@ class Violations:
         self.lines: list[str] = []
 
     def run(self, name: str, check: Callable[..., Iterator[str]], *arguments: Any) -> None:
-        """Run one check; an exception of what is checked is a violation as well."""
+        """Run one check; an exception is a violation, too."""
         if name in self.skip:
             return
         try:
@@ -44,7 +44,7 @@ class Violations:
             self.lines.append(f"{name}: raises {type(error).__name__}: {first_line}")
 
     def raise_if_any(self) -> None:
-        """Raise the error that names all violations, if there are any."""
+        """Raise an error with all violations, if there are any."""
         if self.lines:
             found = "\n  ".join(self.lines)
             raise ConformanceError(f"{self.subject} violates {len(self.lines)}:\n  {found}")

@@ -7,12 +7,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graphnorms.training.config import (
-        TrainingDefaults,
-        TrialConfig,
-        content_hash,
-        training_defaults,
-    )
     from graphnorms.training.metrics import (
         DEFAULT_METRICS,
         METRICS,
@@ -25,6 +19,12 @@ if TYPE_CHECKING:
     from graphnorms.training.predictor import Predictor, load_model, save_checkpoint
     from graphnorms.training.record import Record
     from graphnorms.training.trial import run_trial, threads, train
+    from graphnorms.training.trial_config import (
+        TrainingDefaults,
+        TrialConfig,
+        content_hash,
+        training_defaults,
+    )
 
 __all__ = [
     "DEFAULT_METRICS",

@@ -1,4 +1,4 @@
-"""The scores that trials are judged by: how to compute and to write them, which way is better."""
+"""The scores of trials: their computation, direction and titles."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Metric:
     """A score of predictions.
 
     Args:
-        name: As options and records call it.
-        title: As text calls it, e.g. "accuracy".
-        higher_is_better: Which way is better.
-        fraction: Whether it is a share from 0 to 1, shown as percent and differences of it as
-            points; other scores are in the unit of the target, unless standardized.
-        kinds: The tasks that it can score.
-        standardized: Whether it is the mean over the targets of each one's error divided by its
-            standard deviation over the training items, a number without a unit.
+        name: Its name in options and records.
+        title: Its name in texts, e.g. "accuracy".
+        higher_is_better: Whether higher is better.
+        fraction: Whether it is a share from 0 to 1, shown in percent (differences in points). Other
+            scores are in the unit of the target, unless standardized.
+        kinds: The kinds of tasks that it can score.
+        standardized: Whether it is the mean over the targets of error / standard deviation over the
+            training items, which has no unit.
     """
 
     name: str
@@ -46,35 +46,58 @@ METRICS: Final = {
     metric.name: metric
     for metric in (
         Metric(
-            name="accuracy", title="accuracy", higher_is_better=True, fraction=True,
+            name="accuracy",
+            title="accuracy",
+            higher_is_better=True,
+            fraction=True,
             kinds=("classification", "binary"),
         ),
         Metric(
-            name="roc_auc", title="ROC-AUC", higher_is_better=True, fraction=True,
+            name="roc_auc",
+            title="ROC-AUC",
+            higher_is_better=True,
+            fraction=True,
             kinds=("binary",),
         ),
         Metric(
-            name="average_precision", title="average precision", higher_is_better=True,
-            fraction=True, kinds=("binary",),
+            name="average_precision",
+            title="average precision",
+            higher_is_better=True,
+            fraction=True,
+            kinds=("binary",),
         ),
         Metric(
-            name="mae", title="MAE", higher_is_better=False, fraction=False,
+            name="mae",
+            title="MAE",
+            higher_is_better=False,
+            fraction=False,
             kinds=("regression",),
         ),
         Metric(
-            name="rmse", title="RMSE", higher_is_better=False, fraction=False,
+            name="rmse",
+            title="RMSE",
+            higher_is_better=False,
+            fraction=False,
             kinds=("regression",),
         ),
         Metric(
-            name="std_mae", title="mean MAE/σ", higher_is_better=False, fraction=False,
-            kinds=("regression",), standardized=True,
+            name="std_mae",
+            title="mean MAE/σ",
+            higher_is_better=False,
+            fraction=False,
+            kinds=("regression",),
+            standardized=True,
         ),
         Metric(
-            name="std_rmse", title="mean RMSE/σ", higher_is_better=False, fraction=False,
-            kinds=("regression",), standardized=True,
+            name="std_rmse",
+            title="mean RMSE/σ",
+            higher_is_better=False,
+            fraction=False,
+            kinds=("regression",),
+            standardized=True,
         ),
     )
-}  # fmt: skip
+}
 DEFAULT_METRICS: Final = {"classification": "accuracy", "binary": "roc_auc", "regression": "mae"}
 
 
@@ -83,10 +106,10 @@ def metric_named(name: str, kind: str | None = None) -> Metric:
 
     Args:
         name: One of `METRICS`.
-        kind: The kind of the task that it is to score, if that is to be checked.
+        kind: If given, check that the metric scores this kind of task.
 
     Raises:
-        ValueError: There is no such metric, or it does not score tasks of this kind.
+        ValueError: The name is unknown, or the metric does not score tasks of this kind.
     """
     if name not in METRICS:
         raise unknown_name("metric", name, METRICS)
@@ -98,12 +121,12 @@ def metric_named(name: str, kind: str | None = None) -> Metric:
 
 
 def metric_for(name: str, task: Task) -> Metric:
-    """Return what a metric is for a task: of several numbers, `mae` and `rmse` are standardized.
+    """Return the metric for a task; `mae` and `rmse` of several targets are standardized.
 
-    The numbers may be of different units, so that no mean of their errors means anything.
+    The targets may have different units, so the mean of their errors has no meaning.
 
     Raises:
-        ValueError: There is no such metric, or it does not score tasks of this kind.
+        ValueError: The name is unknown, or the metric does not score tasks of this kind.
     """
     metric = metric_named(name, task.kind)
     if task.kind == "regression" and task.outputs > 1 and not metric.standardized:
@@ -120,17 +143,16 @@ def score(
         name: One of `METRICS`.
         kind: The kind of the task, see `graphnorms.data.Task`.
         outputs: Logits, or numbers in the unit of the targets, `(items, outputs)`.
-        targets: As `Task` says; what is missing in them does not count. On the device of
-            `outputs`, from which the score is read back.
-        std: The standard deviation of each number over the training items, `(numbers,)`; of
-            standardized metrics only. A number whose is 0 or NaN does not count.
+        targets: See `Task`; missing ones do not count. On the device of `outputs`.
+        std: The standard deviation of each target over the training items, `(numbers,)`, for
+            standardized metrics. Targets with 0 or NaN do not count.
 
     Returns:
-        The score; NaN where no target says anything.
+        The score; NaN if it is undefined for the targets.
 
     Raises:
-        ValueError: There is no such metric, or it does not score tasks of this kind; several
-            numbers are to share an error, or `std` is missing.
+        ValueError: The metric is unknown or does not score tasks of this kind; it is not
+            standardized but there are several targets; or `std` is missing.
     """
     metric = metric_named(name, kind)
     if kind == "classification":
@@ -149,27 +171,27 @@ def score(
     errors = errors_of(name, outputs, targets)
     if metric.standardized:
         if std is None:
-            raise ValueError(f"metric {name!r} needs std, the deviation of each target")
+            raise ValueError(f"metric {name!r} needs std, a deviation per target")
         std = in_float64(std).cpu()
         counts = present.any(0).cpu() & (std > 0)
         return float((errors / std)[counts].mean())
     if errors.shape[0] != 1:
         raise ValueError(
-            f"{errors.shape[0]} targets have no {metric.title} in common, as their units may "
-            f"differ; use the metric 'std_{name}'"
+            f"metric is {name!r}, expected one without a unit for {errors.shape[0]} targets; "
+            f"use 'std_{name}'"
         )
     return float(errors[0])
 
 
 def errors_of(name: str, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean absolute error, or the root mean square one, of each number.
+    """Return the mean absolute or root mean square error of each target.
 
     Args:
-        name: A metric of regression; a standardized one gives the errors before they are.
-        outputs, targets: As `score` takes them.
+        name: A regression metric; for a standardized one, the errors before standardization.
+        outputs, targets: See `score`.
 
     Returns:
-        `(numbers,)` in float64 on the host; NaN for a number without targets.
+        `(numbers,)` in float64 on the host; NaN for a target without values.
     """
     wanted = in_float64(targets)
     present = ~wanted.isnan()
@@ -180,29 +202,29 @@ def errors_of(name: str, outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _shares_right(right: Tensor, present: Tensor) -> float:
-    """Return the share of what is right among what is present."""
+    """Return the share of right answers among those present."""
     counts = torch.stack(((right & present).sum(), present.sum())).tolist()
     return counts[0] / counts[1] if counts[1] else math.nan
 
 
 def roc_auc(scores: Tensor, positive: Tensor) -> float:
-    """Return the area under the ROC curve of one question, NaN unless it has both answers.
+    """Return the area under the ROC curve of one question; NaN unless both answers occur.
 
-    The share of pairs of a positive and a negative item in which the positive one scores higher;
-    a tie counts half. As `sklearn.metrics.roc_auc_score`.
+    This is the share of pairs of a positive and a negative item in which the positive one scores
+    higher; a tie counts half. Equals `sklearn.metrics.roc_auc_score`.
 
     Shapes: `scores` and `positive` `(items,)`.
     """
     hits, misses = _counts_by_threshold(scores, positive)
     positives, negatives = hits.sum(), misses.sum()
-    above = hits.cumsum(0) - hits / 2  # (thresholds,), positives that beat the ones at it
+    above = hits.cumsum(0) - hits / 2  # (thresholds,), positives above it
     return float((misses * above).sum() / (positives * negatives))
 
 
 def average_precision(scores: Tensor, positive: Tensor) -> float:
-    """Return the average precision of one question, NaN unless it has both answers.
+    """Return the average precision of one question; NaN unless both answers occur.
 
-    The precision at each threshold, weighted by the recall that it adds. As
+    This is the precision at each threshold, weighted by the increase in recall. Equals
     `sklearn.metrics.average_precision_score`.
 
     Shapes: `scores` and `positive` `(items,)`.
@@ -221,7 +243,7 @@ _CURVES: Final[dict[str, Callable[[Tensor, Tensor], float]]] = {
 
 
 def _counts_by_threshold(scores: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
-    """Count the positive and the negative items at every score, from the highest down."""
+    """Count the positive and the negative items at every score, in descending order."""
     ordered, order = scores.sort(descending=True)
     rank = torch.unique_consecutive(ordered, return_inverse=True)[1]  # (items,)
     thresholds = int(rank[-1]) + 1 if rank.shape[0] else 0

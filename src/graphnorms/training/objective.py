@@ -1,4 +1,4 @@
-"""What training minimizes, and what the results of a model mean."""
+"""The loss of a task, and the predictions from the outputs of a model."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Objective:
     | `"binary"` | binary cross entropy with logits, per question |
     | `"regression"` | $\big(z - (y - \mu) / \sigma\big)^2$ per number |
 
-    A regression model gives $z$; $\mu$ and $\sigma$ are the mean and the standard deviation of
-    what it is trained on, number by number, and its predictions $\mu + \sigma z$. Both ways are
-    gone in float64, on the host where the device has none: of total energies of 1e8, float32
-    keeps multiples of 8.
+    A regression model returns $z$; $\mu$ and $\sigma$ are the mean and the standard deviation of
+    each target over the training items, and the predictions are $\mu + \sigma z$. Both conversions
+    use float64, on the host if the device has none: float32 would round total energies of 1e8 to
+    multiples of 8.
 
     Args:
-        task: What is learned.
-        mean, std: $\mu$ and $\sigma$, `(numbers,)` in float64; only of a regression.
-        varies: Which numbers differ among the training items; $\sigma$ is 1 for the others.
+        task: The task.
+        mean, std: $\mu$ and $\sigma$, `(numbers,)` in float64; for regression only.
+        varies: Which targets vary over the training items; $\sigma$ is 1 for the others.
     """
 
     def __init__(
@@ -47,43 +47,43 @@ class Objective:
 
     @classmethod
     def of(cls, task: Task, targets: Tensor) -> Objective:
-        """Return the objective of a task for what is trained on.
+        """Return the objective of a task for some training targets.
 
         Args:
-            task: What is learned.
-            targets: Those of the training items; missing ones do not count. A number that is the
-                same for all of them is shifted and not scaled.
+            task: The task.
+            targets: Targets of the training items; missing ones do not count. A constant target is
+                shifted but not scaled.
         """
         if task.kind != "regression":
             return cls(task)
         wide = in_float64(targets)
         mean = wide.nanmean(0).nan_to_num(0.0)
         std = (wide - mean).square().nanmean(0).sqrt()
-        # Not by std > 0: the mean of equal numbers is rounded. No number at all does not vary.
+        # std > 0 alone is not enough: the mean of equal numbers is rounded.
         varies = (wide.sort(0).values.diff(dim=0) > 0).any(0) & (std > 0)
         return cls(task, mean, torch.where(varies, std, 1.0), varies)
 
     @property
     def deviations(self) -> Tensor | None:
-        r"""$\sigma$, 0 for numbers that do not vary; `None` unless a regression."""
+        r"""$\sigma$, 0 for constant targets; `None` unless a regression."""
         if self.std is None or self._varies is None:
             return self.std
         return torch.where(self._varies, self.std, 0)
 
     def standardized(self, graphs: GraphSet) -> GraphSet:
-        r"""Return a set with $(y - \mu) / \sigma$ for targets; itself unless a regression."""
+        r"""Return the set with targets $(y - \mu) / \sigma$; itself unless a regression."""
         if self.mean is None or self.std is None:
             return graphs
         y = (in_float64(graphs.y).to(self.mean.device) - self.mean) / self.std
         return graphs.with_targets(y)
 
     def loss(self, outputs: Tensor, targets: Tensor, *, complete: bool = False) -> Tensor:
-        """Return the mean loss over the targets present, a scalar; NaN where none is.
+        """Return the mean loss over the targets present, a scalar; NaN if there is none.
 
         Args:
-            outputs: What the model gives, `(items, outputs)`.
-            targets: As `Task` says, numbers standardized.
-            complete: Whether no target is known to be missing: that saves the mask.
+            outputs: The outputs of the model, `(items, outputs)`.
+            targets: See `Task`, numbers standardized.
+            complete: Whether no target is missing, which saves the mask.
         """
         if self.kind == "classification":
             return F.cross_entropy(outputs, targets, ignore_index=-1)
@@ -101,18 +101,18 @@ class Objective:
         return (losses * present).sum() / present.sum()
 
     def predictions(self, outputs: Tensor) -> Tensor:
-        """Return what the model says in the unit of the targets, float64; logits stay logits."""
+        """Return predictions in the unit of the targets, float64; logits are unchanged."""
         if self.mean is None or self.std is None:
             return outputs
         return self.mean + self.std * in_float64(outputs)
 
     def judge(self, metric: str, outputs: Tensor, targets: Tensor) -> Judged:
-        """Return the mean loss and the score of many items; reads the device.
+        """Return the mean loss and the score of some items; synchronizes the device.
 
         Args:
-            metric: What scores them.
-            outputs: What the model gives, `(items, outputs)`.
-            targets: As `Task` says, numbers standardized.
+            metric: The name of the metric.
+            outputs: The outputs of the model, `(items, outputs)`.
+            targets: See `Task`, numbers standardized.
         """
         loss = float(self.loss(outputs, targets))
         if self.std is None:

@@ -1,4 +1,4 @@
-"""How fast a trial would run, measured on a few of its steps."""
+"""Estimates the run time of a trial from a few of its steps."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from graphnorms.data import GraphSet
 from graphnorms.process_state import known_state
-from graphnorms.training.config import TrialConfig
 from graphnorms.training.trial import Training
+from graphnorms.training.trial_config import TrialConfig
 from graphnorms.training.trial_model import Factory, Norms
 
 
@@ -17,12 +17,12 @@ class Pace:
     """Measured times in seconds.
 
     Args:
-        start: From the config to the first step: model and data.
+        start: Building model and data, before the first step.
         step: One training step.
-        evaluation: Of the validation items.
-        steps: How many steps were measured.
-        steps_per_epoch: How many an epoch has.
-        scoring: Of the training items, in trials that are reported.
+        evaluation: Evaluating the validation items once.
+        steps: Number of measured steps.
+        steps_per_epoch: Number of steps of an epoch.
+        scoring: Scoring the training items once, in reported trials.
     """
 
     start: float
@@ -33,7 +33,7 @@ class Pace:
     scoring: float = 0.0
 
     def trial(self, epochs: int, *, reported: bool = True) -> float:
-        """Return how long a trial of so many epochs would take, reported or choosing a rate."""
+        """Estimate the time of a trial, either a reported one or one that chooses a rate."""
         evaluation = self.evaluation + (self.scoring if reported else 0.0)
         return self.start + epochs * (self.steps_per_epoch * self.step + evaluation)
 
@@ -46,14 +46,14 @@ def measure_pace(
     factory: Factory | None = None,
     norms: Norms | None = None,
 ) -> Pace:
-    """Train a few steps of a trial and time them; what is learned is thrown away.
+    """Train a few steps of a trial and time them; the model is discarded.
 
     Args:
-        config, dataset, factory, norms: Those of `run_trial`.
-        steps: How many at most; as many before them warm up.
+        config, dataset, factory, norms: See `run_trial`.
+        steps: Maximal number of steps; as many are run before as warm-up.
 
     Raises:
-        ValueError: As `run_trial` does.
+        ValueError: See `run_trial`.
     """
     with known_state(config.seed):
         begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A trained model with all that its predictions need, what it may be given, and its file."""
+"""A trained model with everything needed for predictions, its inputs, and its file."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ from graphnorms.data.onehot import OneHot
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
 from graphnorms.kernels.point import widest_float
-from graphnorms.layers.own import OwnNorm
+from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.models.own import ModelFactory
 from graphnorms.segments import Segments, as_segments
-from graphnorms.training.config import TrialConfig
 from graphnorms.training.objective import Objective
+from graphnorms.training.trial_config import TrialConfig
 from graphnorms.training.trial_model import Factory, Model, build_for, is_own
 
 _FORMAT: Final = 2
 _HEADER: Final = "graphnorms"
-"""One entry: safetensors writes several in any order, and equal models should give equal files."""
+"""A single entry: safetensors writes several in random order, and equal models should give equal
+files."""
 
 
 class Predictor(nn.Module):
-    """A model as it came out of a trial: from graphs to predictions.
+    """The model of a trial: from graphs to predictions.
 
     Args:
         model: The model.
-        objective: What it was trained with, for the unit of its results.
-        encoding: What it predicts, and how the graphs that it was trained on became its input.
+        objective: The training objective, for the unit of the predictions.
+        encoding: The task, and the encoding of graphs as inputs of the model.
         config: The trial.
-        outcome: That of the trial's record: the epoch of the model, and its scores.
-        reading: How the data were read, see `graphnorms.data.Reading`.
-        norm: The text of the normalization as it was built; `None` for that of the trial.
+        outcome: The `outcome` of the trial's record: the epoch of the model, and its scores.
+        reading: The reading options of the data, see `graphnorms.data.Reading`.
+        norm: The text of the normalization as built; `None` for that of the trial.
     """
 
     mean: Tensor | None
@@ -82,16 +83,16 @@ class Predictor(nn.Module):
     ) -> Tensor:
         """Predict for the items of a batch, `(items, outputs)`.
 
-        Logits of the classes or questions, or numbers in the unit of the targets; those in
-        float64, on the host where the device has none.
+        These are logits of the classes or questions, or numbers in the unit of the targets, in
+        float64 (on the host if the device has no float64).
 
         Args:
             data: A `GraphBatch`, PyG's `Data` or `Batch`, or the features of the nodes.
-            edge_index, batch, edge_attr: With the features of the nodes, as PyG's models take
-                them; without `batch` they are one graph.
+            edge_index, batch, edge_attr: With node features, as in PyG's models; without `batch`
+                they form one graph.
 
         Raises:
-            ValueError: The graphs do not have what the model was trained on.
+            ValueError: The graphs lack the features that the model was trained on.
         """
         widths = self.model.in_channels, self.model.edge_channels if self.sees_edges else 0
         given = as_graph_batch(data, edge_index, batch, edge_attr, self.encoding, widths)
@@ -100,13 +101,13 @@ class Predictor(nn.Module):
 
     @property
     def sees_edges(self) -> bool:
-        """Whether the model has any use for the features of edges."""
+        """Whether the model uses edge features."""
         sees = is_own(self.config.model) or self.model.config.name == "gine"
         return sees and self.model.edge_channels > 0
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Predictor:
-        # They stay float64 whatever precision the model is given, and a device without float64
-        # must not be asked for it.
+        # They stay float64 when the model is converted, and must not be moved to a device without
+        # float64.
         mean, std = self.mean, self.std
         self.mean = self.std = None
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -114,7 +115,7 @@ class Predictor(nn.Module):
         return self
 
     def _place(self, mean: Tensor | None, std: Tensor | None) -> None:
-        """Take mean and deviation of the targets to where predictions are worked out."""
+        """Move mean and deviation of the targets to the device of the predictions."""
         if mean is None or std is None:
             return
         device = next(self.model.parameters()).device
@@ -131,21 +132,20 @@ def as_graph_batch(
     encoding: Encoding,
     widths: tuple[int, int],
 ) -> GraphBatch:
-    """Return the batch that a model is to see.
+    """Convert data to the input batch of a model.
 
-    PyG is not needed: `data` is any object with `edge_index`, and `x`, `edge_attr`, `batch` and
-    `num_graphs` as far as there are any. Features of as many columns as the model has are taken as
-    they are; others (labels as integers, none at all for a model that sees degrees) are encoded as
-    those that it was trained on.
+    PyG is not needed: `data` is any object with `edge_index`, and optionally `x`, `edge_attr`,
+    `batch` and `num_graphs`. Features with the width of the model's input are used unchanged;
+    others (integer labels, or none for a model on degrees) are encoded like the training data.
 
     Args:
         data: A `GraphBatch`, PyG's `Data` or `Batch`, or the node features.
-        edge_index, batch, edge_attr: With node features, what belongs to them.
-        encoding: How the model has its input.
-        widths: Features of a node and of an edge that the model takes.
+        edge_index, batch, edge_attr: Given with node features.
+        encoding: The encoding of the model's input.
+        widths: Numbers of features of a node and of an edge in the model's input.
 
     Raises:
-        ValueError: It is something else, or does not have what the model was trained on.
+        ValueError: `data` has another type, or lacks the features that the model was trained on.
     """
     if isinstance(data, GraphBatch):
         return data
@@ -158,8 +158,8 @@ def as_graph_batch(
         count = None if batch is None else getattr(data, "num_graphs", None)
     else:
         raise ValueError(
-            f"a model is given a {type(data).__name__}, expected a GraphBatch, PyG's Data or "
-            "Batch, or x, edge_index and batch"
+            f"data is a {type(data).__name__}, expected a GraphBatch, PyG's Data or Batch, or x, "
+            "edge_index and batch"
         )
     if not isinstance(edge_index, Tensor):
         raise ValueError("edge_index is missing, expected a tensor (2, edges) beside x")
@@ -179,7 +179,7 @@ def as_graph_batch(
 def _features(
     given: Tensor | None, rows: int, columns: Columns | None, width: int, degree: Tensor | None
 ) -> Tensor:
-    """Features as the model has them, `(rows, width)`."""
+    """Encode features for the model, `(rows, width)`."""
     values = given[:, None] if given is not None and given.dim() == 1 else given
     if values is not None and values.is_floating_point() and values.shape[1] == width:
         return values
@@ -189,32 +189,37 @@ def _features(
     array = None if values is None else values.detach().cpu().numpy()
     labels, attributes = labels_or_attributes(array, "auto")
     made = columns.encode(
-        rows, labels=labels, attributes=attributes,
+        rows,
+        labels=labels,
+        attributes=attributes,
         degree=None if degree is None else np.asarray(degree.cpu()),
-    )  # fmt: skip
+    )
     dense = made.dense() if isinstance(made, OneHot) else made
     return dense if given is None else dense.to(given.device)
 
 
 def apply(model: Model, batch: GraphBatch, factors: Tensor | None = None) -> Tensor:
-    """Return what a model gives for a batch, in its own precision.
+    """Return the outputs of a model for a batch, in the precision of the model.
 
     Args:
         model: The model.
         batch: The graphs.
-        factors: The subgraph factors of their nodes, where they are known already.
+        factors: The subgraph factors of their nodes, if known.
     """
     dtype = model.dtype
     edges = batch.edge_features
     outputs: Tensor = model(
-        batch.x.to(dtype), batch.adjacency, batch.segments,
-        None if edges is None else edges.to(dtype), factors,
-    )  # fmt: skip
+        batch.x.to(dtype),
+        batch.adjacency,
+        batch.segments,
+        None if edges is None else edges.to(dtype),
+        factors,
+    )
     return outputs
 
 
 def save_checkpoint(path: Path, predictor: Predictor) -> None:
-    """Write a predictor as safetensors, in one step; what it is built from goes into the header.
+    """Write a predictor as safetensors, atomically, with its configuration in the header.
 
     Raises:
         OSError: The file cannot be written.
@@ -235,13 +240,13 @@ def save_checkpoint(path: Path, predictor: Predictor) -> None:
         "reading": predictor.reading,
         "trial": predictor.config.to_dict(),
     }
-    # Copied, for weights that are shared are refused.
+    # Copied, because safetensors refuses shared weights.
     tensors = {
         name: value.cpu().clone(memory_format=torch.contiguous_format)
         for name, value in predictor.state_dict().items()
     }
     with replacing(path) as temporary:
-        temporary.touch()  # safetensors has an exception of its own, which names no file
+        temporary.touch()  # safetensors' own exception does not name the file
         save_file(tensors, temporary, {_HEADER: json.dumps(about)})
 
 
@@ -250,21 +255,21 @@ def load_model(
     model: str | Factory | None = None,
     norm: str | Callable[..., Any] | None = None,
 ) -> Predictor:
-    """Read what `save_checkpoint` wrote: a module from graphs to predictions, see `Predictor`.
+    """Load a model written by `save_checkpoint`, see `Predictor`.
 
-    It is in eval mode and on the CPU. Nothing in the file is executed, nor anything that it
-    names: a model or norm of your own is made by what you give as `model` or `norm`.
+    It is in eval mode and on the CPU. Neither code in the file nor code named by it is executed:
+    user-defined models and norms are made by the arguments `model` and `norm`.
 
     Args:
         path: The file.
-        model: Makes a model of your own: `"module:function"`, or the function itself.
-        norm: Makes a norm of your own, likewise.
+        model: Makes a user-defined model: `"module:function"`, or the function itself.
+        norm: Makes a user-defined norm, likewise.
 
     Raises:
-        GraphnormsError: The file is damaged, or not one of these; or it needs a `model` or `norm`,
-            or has other weights than these make.
-        ValueError: There is no such `model` or `norm`.
-        OSError: It cannot be read.
+        GraphnormsError: The file is damaged or of another kind, needs a `model` or `norm`, or does
+            not fit the given ones.
+        ValueError: `model` or `norm` does not exist.
+        OSError: The file cannot be read.
     """
     path = Path(path)
     about, state = _read(path)
@@ -278,11 +283,11 @@ def load_model(
 
 
 def _given(path: Path, what: str, name: Any, given: Any) -> Any:
-    """Return the code that a file needs, which it does not have."""
+    """Return the user's code that a file needs, or raise an error if it is not given."""
     if given is None:
         named = isinstance(name, str) and ":" in name
         raise GraphnormsError(
-            f"{path}: a {what} of {name}, which nothing here imports by itself; give its code, as "
+            f"{path}: its {what} is {name}, which is not imported automatically; pass its code: "
             f"load_model(path, {what}={repr(name) if named else name})"
             f"{f' or predict --{what} {name}' if named else ''}"
         )
@@ -290,17 +295,17 @@ def _given(path: Path, what: str, name: Any, given: Any) -> Any:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return what a file says of its model, and the weights."""
+    """Read the configuration and the weights of a file."""
     from safetensors import SafetensorError, safe_open
 
-    path.open("rb").close()  # the errors of the system name the file, those of safetensors do not
+    path.open("rb").close()  # the system's errors name the file, unlike those of safetensors
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()[_HEADER])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if about["format"] != _FORMAT:
             raise GraphnormsError(
-                f"{path}: of format {about['format']}, expected {_FORMAT}; "
+                f"{path}: the format is {about['format']}, expected {_FORMAT}; "
                 "read it with the version of graphnorms that wrote it"
             )
         about["model"].items()
@@ -316,27 +321,37 @@ def _restored(
     factory: Factory | None,
     own_norm: OwnNorm | None,
 ) -> Predictor:
-    """Make the model that a file is about, and give it its weights."""
+    """Build the model of a file, and load its weights."""
     try:
         task = Task(**{**about["task"], "targets": tuple(about["task"]["targets"])})
         config = TrialConfig(**about["trial"])
         built = build_for(
-            about["model"], own_norm or about["norm"], about["in_channels"],
-            about["edge_channels"], task, seed=config.seed, factory=factory,
-        ).to(getattr(torch, config.dtype))  # fmt: skip
+            about["model"],
+            own_norm or about["norm"],
+            about["in_channels"],
+            about["edge_channels"],
+            task,
+            seed=config.seed,
+            factory=factory,
+        ).to(getattr(torch, config.dtype))
         objective = Objective(task, state.get("mean"), state.get("std"))
         encoding = Encoding.read(about.get("encoding", {}), task)
         predictor = Predictor(
-            built, objective, encoding, config, about.get("outcome"), about.get("reading"),
+            built,
+            objective,
+            encoding,
+            config,
+            about.get("outcome"),
+            about.get("reading"),
             about["norm"],
-        )  # fmt: skip
+        )
         predictor.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         if factory is None and own_norm is None:
             raise _foreign(path) from None
         first = " ".join(" ".join(str(error).splitlines()[:2]).split())
         raise GraphnormsError(
-            f"{path}: the code given does not make the model of this file: {first}"
+            f"{path}: the given code does not make the model of this file: {first}"
         ) from error
     return predictor.eval()
 

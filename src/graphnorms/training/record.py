@@ -1,4 +1,4 @@
-"""What a trial leaves behind, data and never a live object; and what it is gathered in."""
+"""The record of a trial, which is plain data, and the log that collects it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:  # a list of runs reads records, and needs no torch
     from torch import Tensor, nn
 
-    from graphnorms.training.config import TrialConfig
     from graphnorms.training.metrics import Metric
+    from graphnorms.training.trial_config import TrialConfig
 
 _HISTORY: Final = (
-    "train_loss", "train_score", "validation_loss", "validation_score", "learning_rate",
-)  # fmt: skip
+    "train_loss",
+    "train_score",
+    "validation_loss",
+    "validation_score",
+    "learning_rate",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,22 +31,22 @@ class Record:
         key: Content hash of `config`.
         config: `TrialConfig.to_dict()`.
         status: `"done"`, or `"failed"` with the cause in `reason`.
-        reason: One line, empty when the trial was done. A loss that is not finite is a failure.
-        history: One list per quantity, one entry per epoch finished: `train_loss` (averaged over
-            the epoch, in training mode), `train_score` (of the training items after the epoch, in
-            eval mode; not in stage `"select"`), `validation_loss`, `validation_score`,
-            `learning_rate`. Scores by `config["metric"]`.
-        outcome: `epoch` (from 1), the one with the best validation score, of equals that with the
-            lowest validation loss; and there `validation_score`, `validation_loss`, and in stage
-            `"final"` `test_score` and `test_loss`.
-        target_scores: Of several regression targets the MAE or RMSE of each by name, in its own
-            unit, under `"validation"` and, in stage `"final"`, `"test"`; at the same epoch.
+        reason: One line; empty for a finished trial. A loss that is not finite is a failure.
+        history: One list per quantity with one entry per finished epoch: `train_loss` (averaged
+            over the epoch, in training mode), `train_score` (after the epoch, in eval mode; not in
+            stage `"select"`), `validation_loss`, `validation_score`, `learning_rate`. The metric is
+            `config["metric"]`.
+        outcome: `epoch` (from 1) with the best validation score, ties broken by the lowest
+            validation loss, and its `validation_score`, `validation_loss`, and in stage `"final"`
+            `test_score` and `test_loss`.
+        target_scores: For several regression targets: the MAE or RMSE of each by name, in its unit,
+            under `"validation"` and, in stage `"final"`, `"test"`; at the same epoch.
         counts: `parameters`, `train_items`, `validation_items`, `test_items`, `steps_per_epoch`.
-            Items are graphs, or labelled nodes where nodes are what is predicted; those of the
-            test count in stage `"final"` only.
+            Items are graphs, or labelled nodes in node-level tasks; test items are counted in stage
+            `"final"` only.
         environment: `python`, `torch`, `graphnorms`, `platform`, `processor`, `threads`.
-        timing: Measured times in seconds, the only part that differs between two runs of one
-            config: `train` and `evaluation` (lists, per epoch) and `total`.
+        timing: Measured times in seconds: `train` and `evaluation` (lists, per epoch) and `total`.
+            Only this part differs between two runs of one config.
     """
 
     key: str
@@ -62,10 +66,10 @@ class Record:
 
     @classmethod
     def from_json(cls, line: str) -> Record:
-        """Read what `to_json` wrote.
+        """Parse the output of `to_json`.
 
         Raises:
-            ValueError: The line is not JSON, or not a record.
+            ValueError: The line is not JSON or not a record.
         """
         data = json.loads(line)
         try:
@@ -79,19 +83,19 @@ class Record:
         return record
 
     def without_timing(self) -> dict[str, Any]:
-        """Everything that is the same on every run of the config."""
+        """Return everything that is equal in every run of the config."""
         data = asdict(self)
         del data["timing"]
         return data
 
 
 class Judged(NamedTuple):
-    """How well some items are predicted.
+    """The quality of predictions for some items.
 
     Args:
         loss: The mean loss.
-        score: By the metric of the trial.
-        targets: Of several numbers the error of each, in its own unit.
+        score: The score by the metric of the trial.
+        targets: For several targets: the error of each, in its unit.
     """
 
     loss: float
@@ -100,15 +104,15 @@ class Judged(NamedTuple):
 
 
 class TrialLog:
-    """What is kept of a trial while it runs.
+    """Collects the history and the best epoch of a running trial.
 
     Args:
         config: The trial.
-        metric: What scores it.
+        metric: Its metric.
 
     Attributes:
-        reason: Why the trial failed; empty while it has not.
-        state: The weights of the best epoch, where they were kept.
+        reason: Why the trial failed; empty otherwise.
+        state: The weights of the best epoch, if kept.
     """
 
     def __init__(self, config: TrialConfig, metric: Metric) -> None:
@@ -124,14 +128,15 @@ class TrialLog:
         self._targets: dict[str, dict[str, float]] = {}
 
     def rate(self, epoch: int) -> float:
-        """Return the step size of an epoch: falling linearly to 0 after the last, or constant."""
+        """Return the learning rate of an epoch: constant, or decaying linearly to 0 after the
+        last."""
         config = self.config
         if config.schedule == "linear":
             return config.learning_rate * (1 - epoch / config.epochs)
         return config.learning_rate
 
     def goes_on(self, epoch: int, trained: float, validated: Judged) -> bool:
-        """Whether both losses of an epoch are finite; if not, the trial has failed."""
+        """Whether both losses of an epoch are finite; otherwise the trial has failed."""
         for which, loss in (("training", trained), ("validation", validated.loss)):
             if not math.isfinite(loss):
                 self.reason = f"the {which} loss was not finite in epoch {epoch + 1}"
@@ -139,7 +144,7 @@ class TrialLog:
         return True
 
     def improves(self, validated: Judged) -> bool:
-        """Whether a validation is better than the best so far: by score, then by loss."""
+        """Whether a validation result is the best so far: by score, then by loss."""
         loss, value = validated.loss, validated.score
         best = self._best
         if not best or value == best["validation_score"]:
@@ -147,7 +152,7 @@ class TrialLog:
         return self._metric.better(value, best["validation_score"])
 
     def note_best(self, epoch: int, validated: Judged, tested: Judged | None) -> None:
-        """Take an epoch as the best so far."""
+        """Store an epoch as the best so far."""
         self._best = {"epoch": epoch + 1}
         for part, judged in (("validation", validated), ("test", tested)):
             if judged is not None:
@@ -156,7 +161,7 @@ class TrialLog:
                     self._targets[part] = judged.targets
 
     def keep(self, model: nn.Module) -> None:
-        """Keep the weights as they are now."""
+        """Store a copy of the current weights."""
         self.state = {name: value.clone() for name, value in model.state_dict().items()}
 
     def note(
@@ -166,9 +171,9 @@ class TrialLog:
 
         Args:
             trained: The training loss.
-            train_score: Of the training items in eval mode, where it was evaluated.
-            validated: Of the validation items.
-            rate: The step size.
+            train_score: The score of the training items in eval mode, if evaluated.
+            validated: The result for the validation items.
+            rate: The learning rate.
         """
         values = (trained, train_score, validated.loss, validated.score, rate)
         for name, value in zip(_HISTORY, values, strict=True):
@@ -176,7 +181,7 @@ class TrialLog:
                 self._history.setdefault(name, []).append(value)
 
     def took(self, training: float, evaluation: float) -> None:
-        """Add the seconds of an epoch."""
+        """Add the times of an epoch, in seconds."""
         self._timing["train"].append(training)
         self._timing["evaluation"].append(evaluation)
 
@@ -184,9 +189,9 @@ class TrialLog:
         """Make the record.
 
         Args:
-            counts: Its counts.
-            seconds: What the whole trial took.
-            timing: What else is to be said of the times.
+            counts: The counts of the record.
+            seconds: The total time.
+            timing: Further measured times.
         """
         config = self.config
         return Record(
@@ -220,7 +225,7 @@ def _environment(config: TrialConfig) -> dict[str, Any]:
 
 
 def processor_name() -> str:
-    """Return what the processor calls itself, or its architecture."""
+    """Return the model name of the processor, or its architecture."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             for line in lines:

@@ -1,4 +1,4 @@
-"""One trial: a pure function of its config, measured times aside."""
+"""One trial: a pure function of its config, except for measured times."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from graphnorms.data.feature_columns import Encoding
 from graphnorms.layers.factory import needs_of
 from graphnorms.models.initialize import derive_seed, seed_draws
 from graphnorms.process_state import known_state
-from graphnorms.training.config import TrialConfig
-from graphnorms.training.items import Items, Minibatch, batch_sizes, factors_of, require_several
 from graphnorms.training.metrics import metric_for
+from graphnorms.training.minibatches import (
+    Items,
+    Minibatch,
+    batch_sizes,
+    factors_of,
+    require_several,
+)
 from graphnorms.training.objective import Objective
 from graphnorms.training.predictor import Predictor, apply
 from graphnorms.training.record import Judged, Record, TrialLog
+from graphnorms.training.trial_config import TrialConfig
 from graphnorms.training.trial_model import (
     Factory,
     Model,
@@ -39,31 +45,29 @@ def run_trial(
     factory: Factory | None = None,
     norms: Norms | None = None,
 ) -> Record:
-    """Train one model on one split and return what happened.
+    """Train one model on one split and return the record.
 
-    Weights, batch order and dropout masks come from the seed, each from a stream of its own, so
-    that trials that differ in the norm only see the same of all three (but for the masks behind a
-    `granola`, which draws from their stream); global random numbers of
-    Python, NumPy and torch are seeded too. What the process has set (the default dtype, say) does
-    not count, and is left as it was. A last minibatch of a single graph, on which a norm behind
-    the readout has no variance, joins the one before it. Where the set is a single
-    graph an epoch is one step on all of it. After each epoch the validation items are evaluated
-    in eval mode, and in stage `"final"` the test items where that is the best epoch so far. The
-    training score is that of the training items in eval mode too, after each epoch; a trial that
-    only chooses a learning rate has none (`TrialConfig.scores_training`). The training loss is
-    that of the steps. A loss that is not finite ends the trial as failed, with the epochs before
-    it kept.
+    Weights, batch order and dropout masks have separate seeds derived from that of the trial, so
+    trials that differ only in the norm share all three (except for dropout after a `granola`, which
+    draws from the same generator). The global generators of Python, NumPy and torch are seeded,
+    too. Settings of the process, e.g. the default dtype, have no influence and are restored. A last
+    minibatch of a single graph is merged into the one before, because a norm after the readout
+    could not normalize it. If the set is a single graph, an epoch is one step. After each epoch the
+    validation items are evaluated in eval mode, and in stage `"final"` the test items if the epoch
+    is the best so far. The training score is computed in eval mode after each epoch, except in
+    trials that choose a learning rate (`TrialConfig.scores_training`); the training loss is that of
+    the steps. A loss that is not finite ends the trial as failed, and its earlier epochs are kept.
 
     Args:
         config: Everything that the outcome depends on.
-        dataset: The data that `config.dataset` names.
+        dataset: The data set named by `config.dataset`.
         on_epoch: Called after each epoch.
-        factory: Makes the model where it is the user's own; None finds it by its name.
-        norms: Make norms of the user's own, by name; others are found by their names.
+        factory: Makes a user-defined model; None imports it by its name.
+        norms: Make user-defined norms, by name; others are imported by their names.
 
     Raises:
-        ValueError: `dataset` is not the data of the config, or the model, the metric or the split
-            does not suit it.
+        ValueError: `dataset` is not that of the config, or the model, the metric or the split does
+            not fit it.
     """
     return train(config, dataset, on_epoch, keep=False, factory=factory, norms=norms)[0]
 
@@ -77,11 +81,11 @@ def train(
     factory: Factory | None = None,
     norms: Norms | None = None,
 ) -> tuple[Record, Predictor | None]:
-    """Run a trial, see `run_trial`, and return the model of its best epoch beside the record.
+    """Run a trial, see `run_trial`; return the record and the model of the best epoch.
 
     Args:
-        config, dataset, on_epoch, factory, norms: Those of `run_trial`.
-        keep: Whether to keep the model; there is none either if the trial fails.
+        config, dataset, on_epoch, factory, norms: See `run_trial`.
+        keep: Whether to keep the model; a failed trial has none.
     """
     with known_state(config.seed):
         started = time.perf_counter()
@@ -112,9 +116,13 @@ def train(
         if log.state and not log.reason:
             trial.model.load_state_dict(log.state)
             predictor = Predictor(
-                trial.model, trial.objective, Encoding.of(dataset), config, record.outcome,
+                trial.model,
+                trial.objective,
+                Encoding.of(dataset),
+                config,
+                record.outcome,
                 norm=trial.norm,
-            ).eval()  # fmt: skip
+            ).eval()
         return record, predictor
 
 
@@ -122,12 +130,12 @@ class Training:
     """Model, optimizer and data of one trial.
 
     Args:
-        config, dataset, factory, norms: Those of `run_trial`.
+        config, dataset, factory, norms: See `run_trial`.
 
     Attributes:
-        model: What is trained.
-        norm: The text of the normalization as it was built.
-        training, validation, test: The items; no `test` in stages that do not look at it.
+        model: The model in training.
+        norm: The text of the normalization as built.
+        training, validation, test: The items; `test` is None in stages that do not use it.
     """
 
     def __init__(
@@ -139,7 +147,7 @@ class Training:
     ) -> None:
         if dataset.fingerprint != config.fingerprint:
             raise ValueError(
-                f"the data set has the fingerprint {dataset.fingerprint}, but the trial is about "
+                f"the fingerprint of the data set is {dataset.fingerprint}, expected "
                 f"{config.fingerprint}; was the file changed?"
             )
         norm = norm_of(config, norms)
@@ -152,12 +160,12 @@ class Training:
         require_several(split.train, dataset)
         self.objective = Objective.of(task, dataset.y.cpu()[split.train])
         graphs = self.objective.standardized(dataset).to(self.device)
-        # Where there is one graph, training and all evaluations share its batch.
+        # For a single graph, training and all evaluations share its batch.
         whole = graphs.batch(torch.zeros(1, dtype=torch.int64)) if len(graphs) == 1 else None
         known = factors_of(dataset).to(self.device) if "factors" in needs_of(norm) else None
         self.training = Items(graphs, split.train, whole, known)
         self.validation = Items(graphs, split.validation, whole, known)
-        # What chooses the learning rate does not look at the test items.
+        # Choosing the learning rate must not use the test items.
         tested = config.stage == "final" and split.test.shape[0] > 0
         self.test = Items(graphs, split.test, whole, known) if tested else None
         self._require_judgeable(dataset.y.cpu()[split.validation], task.outputs)
@@ -175,14 +183,14 @@ class Training:
         )
 
     def train_epoch(self, epoch: int, rate: float, *, at_most: int | None = None) -> float:
-        """Train on all training items, and return the mean loss.
+        """Train one epoch, and return the mean loss.
 
-        On a GPU nothing is read back before the end.
+        A GPU is synchronized only at the end.
 
         Args:
             epoch: From 0.
             rate: The learning rate.
-            at_most: Steps after which to stop.
+            at_most: Maximal number of steps.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -205,7 +213,7 @@ class Training:
         return float(self.objective.loss(torch.cat(outputs), torch.cat(targets)))
 
     def validate(self) -> tuple[Judged, Tensor]:
-        """Return loss and score of the validation items in eval mode, and the model's outputs."""
+        """Return loss and score of the validation items in eval mode, and the outputs."""
         outputs = self._evaluate(self._validation_batches)
         return self.judge(self.validation, outputs), outputs
 
@@ -213,9 +221,9 @@ class Training:
         """Return loss and score of the items of a part in eval mode.
 
         Args:
-            items: Of `training`, `validation` or `test`.
-            validation_outputs: What `validate` computed; enough where nodes of the same graphs
-                are of both parts.
+            items: `training`, `validation` or `test`.
+            validation_outputs: The outputs from `validate`, reused if both parts are nodes of the
+                same graphs.
         """
         outputs = validation_outputs
         if not torch.equal(items.graph_ids, self.validation.graph_ids):
@@ -240,27 +248,27 @@ class Training:
         return apply(self.model, minibatch.batch, minibatch.factors)
 
     def _evaluate(self, batches: Iterable[Minibatch]) -> Tensor:
-        """Return what the model gives for some minibatches in eval mode."""
+        """Return the outputs of the model for some minibatches in eval mode."""
         self.model.eval()
         with torch.no_grad():
             return torch.cat([self._apply(each) for each in batches])
 
     def _require_judgeable(self, targets: Tensor, outputs: int) -> None:
-        """Refuse a split that leaves nothing to choose an epoch by."""
+        """Refuse a split on which the validation score is undefined."""
         zeros = torch.zeros(len(self.validation), outputs, device=self.device)
         judged = self.objective.judge(self.metric.name, zeros, self.validation.targets)
         if math.isnan(judged.score):
             targets = torch.unique(targets)
             are = f", which are all {targets[0]:g}" if targets.shape[0] == 1 else ""
             raise ValueError(
-                f"{self.metric.title} says nothing on the {len(self.validation)} validation items "
-                f"of the split{are}, expected targets to compare; choose another split or metric"
+                f"{self.metric.title} is undefined for the {len(self.validation)} validation "
+                f"items{are}; choose another split or metric"
             )
 
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Give torch, and so the kernels, so many threads: one in a trial, wherever it runs."""
+    """Set the number of threads of torch, and so of the kernels, inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

@@ -1,4 +1,4 @@
-"""The model of a trial: one of the lab's, or the user's own."""
+"""Builds the model of a trial: one of ours, or a user-defined one."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from typing import Any
 
 from graphnorms.data import GraphSet, Task
 from graphnorms.layers.factory import lookup
-from graphnorms.layers.own import OwnNorm
+from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.layers.power_norm import PowerNorm
 from graphnorms.layers.spec import format_spec, parse_spec
 from graphnorms.models import GNN, ModelConfig
 from graphnorms.models.own import OwnModel, OwnModelConfig, build_own
-from graphnorms.training.config import TrialConfig
+from graphnorms.training.trial_config import TrialConfig
 
 Model = GNN | OwnModel
 
 Factory = Callable[..., Any]
-"""Makes a model of the user's own."""
+"""Makes a user-defined model."""
 
 Norms = Mapping[str, Callable[..., Any]]
-"""Make layers of norms of the user's own that came as objects, by name."""
+"""Functions that make the layers of user-defined norms given as objects, by name."""
 
 
 def is_own(model: Mapping[str, Any]) -> bool:
-    """Whether what a `TrialConfig` says of the model is about one of the user's own."""
+    """Whether the model of a `TrialConfig` is user-defined."""
     return "source" in model
 
 
-_WARMUP = 10  # training steps for each that PowerNorm warms up
+_WARMUP = 10  # training steps per step of PowerNorm's warm-up
 
 
 def norm_of(config: TrialConfig, norms: Norms | None = None) -> str | OwnNorm:
-    """Return the normalization of a trial: its text, or what makes one of the user's own.
+    """Return the normalization of a trial: its text, or the user-defined one.
 
     Args:
         config: The trial.
-        norms: Make norms of the user's own, by name; others are found by their names.
+        norms: Make user-defined norms, by name; others are imported by their names.
 
     Raises:
-        ValueError: There is none of that name, or its source is another one now.
+        ValueError: The name is unknown, or the source has changed.
     """
     name, source = config.norm, config.norm_source
     if source is None:
@@ -50,9 +50,9 @@ def norm_of(config: TrialConfig, norms: Norms | None = None) -> str | OwnNorm:
 
 
 def for_steps(norm: str, steps: int) -> str:
-    """Return the text of a normalization for a training of so many steps.
+    """Return the text of a normalization, adapted to the number of training steps.
 
-    That of PowerNorm, unless it says it, is given a warm-up of a tenth of them: its own of 10000
+    PowerNorm gets a warm-up of a tenth of the steps unless its text sets it: the default of 10000
     batches would not end within a comparison.
     """
     name, arguments = parse_spec(norm)
@@ -69,17 +69,17 @@ def build_model(
     seed: int,
     factory: Factory | None = None,
 ) -> Model:
-    """Make the model of a trial on some graphs, in single precision and on the CPU.
+    """Build the model of a trial for some graphs, in single precision and on the CPU.
 
     Args:
-        model: That of the `TrialConfig`.
+        model: The `model` of the `TrialConfig`.
         norm: The normalization, see `norm_of`.
-        graphs: What it is for.
-        seed: Seeds the initial weights.
-        factory: Makes a model of the user's own; None finds it by its name.
+        graphs: The data set.
+        seed: Seed of the initial weights.
+        factory: Makes a user-defined model; None imports it by its name.
 
     Raises:
-        ValueError: There is no such model, or it does not suit the graphs or the norm.
+        ValueError: The model is unknown, or does not fit the graphs or the norm.
     """
     channels = graphs.num_features, graphs.num_edge_features
     return build_for(model, norm, *channels, graphs.task, seed=seed, factory=factory)
@@ -95,19 +95,28 @@ def build_for(
     seed: int,
     factory: Factory | None = None,
 ) -> Model:
-    """Make a model for graphs of which only this is known, see `build_model`."""
+    """Build a model for graphs with these channels and task, see `build_model`."""
     if model.get("head") != task.level:
         raise ValueError(
-            f"the model has the head {model.get('head')!r}, but the task is {task}; "
-            f"expected the head {task.level!r}"
+            f"the head of the model is {model.get('head')!r}, expected {task.level!r} for {task}"
         )
     if is_own(model):
         config = OwnModelConfig(**model)
         return build_own(
-            config, factory or config.find(), norm, in_channels, task.outputs,
-            edge_channels=edge_channels, task=task.kind, seed=seed,
-        )  # fmt: skip
+            config,
+            factory or config.find(),
+            norm,
+            in_channels,
+            task.outputs,
+            edge_channels=edge_channels,
+            task=task.kind,
+            seed=seed,
+        )
     return GNN(
-        ModelConfig(**model), norm, in_channels, task.outputs, edge_channels=edge_channels,
+        ModelConfig(**model),
+        norm,
+        in_channels,
+        task.outputs,
+        edge_channels=edge_channels,
         seed=seed,
-    )  # fmt: skip
+    )

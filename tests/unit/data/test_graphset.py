@@ -299,10 +299,10 @@ GOOD: dict[str, Any] = {
         ({"edge_index": ints(1, 2)}, "edge_index holds 2 at 1, but that edge's graph has 2 nodes"),
         ({"edge_index": ints(-1, 0)}, "edge_index holds -1 at 0"),
         ({"edge_index": ints(1, 1)}, "the graph is not symmetric"),
-        ({"transpose_ptr": ints(0, 1, 2, 2)}, "together, or neither"),
+        ({"transpose_ptr": ints(0, 1, 2, 2)}, "given together"),
         (
             {"transpose_ptr": ints(0, 1, 2, 2), "transpose_index": ints(1, 1)},
-            "transpose_ptr and transpose_index hold other edges",
+            "transpose_ptr and transpose_index have other edges",
         ),
         ({"y": ints(0, 1).to("meta")}, "y is on meta and x on cpu"),
     ],

@@ -427,7 +427,7 @@ def test_pooling_in_between(pooling: str) -> None:
     model = exchanged(Model())
     torch.manual_seed(0)
     message = refused(lambda: model(X, edges, BATCH), "after (InstanceNorm)", "and batch 12")
-    assert "with the batch of these rows" in message
+    assert "the batch of these rows" in message
     model.hand_on = True
     y = model(X, edges, BATCH)
     assert close(y, by_graph(*model.seen))

@@ -312,8 +312,8 @@ def test_norms_that_nobody_knows_are_named() -> None:
 
     model = nn.ModuleDict({"a": OwnNorm(), "b": HoldsANorm()})
     text = str(gn.replace_norms(model, lambda old: OwnNorm()))
-    assert "Not known, and left: a (OwnNorm)." in text
-    with pytest.raises(ValueError, match=r"holds no norm .* by hand: 0 \(OwnNorm\)"):
+    assert "Kept, because they are unknown: a (OwnNorm)." in text
+    with pytest.raises(ValueError, match=r"has no norm .* yourself: 0 \(OwnNorm\)"):
         gn.replace_norms(nn.Sequential(OwnNorm()), "graph")
 
 

@@ -22,9 +22,9 @@ def test_trained_both_ways(
     monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *arguments])
     scores = runpy.run_path(str(EXAMPLE), run_name="__main__")["scores"]
     text = capsys.readouterr().out
-    assert "5 of 6 norms exchanged." in text
+    assert "5 of 6 norms replaced." in text
     assert "head.norms.0" in text
-    assert "it stands behind the pooling" in text
+    assert "it is applied after the pooling" in text
     assert set(scores) == {"as it is", norm}
     assert scores["as it is"].loss != scores[norm].loss
     assert all(0 < score.loss < 1.5 and 0.3 < score.accuracy <= 1 for score in scores.values())

@@ -293,7 +293,7 @@ def test_norms_that_need_no_batch_ask_for_none() -> None:
 
 @pytest.mark.parametrize(("place", "words"), [
     ("edges", "20 rows and batch 12, so these are not the nodes"),
-    ("graphs", "3 rows and batch 12, one per graph: it stands behind the pooling"),
+    ("graphs", "3 rows and batch 12, one per graph: it is applied after the pooling"),
 ])  # fmt: skip
 def test_rows_that_are_no_nodes_are_an_error(place: str, words: str) -> None:
     edges = torch.randint(12, (2, 20), generator=torch.Generator().manual_seed(0))

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 import graphnorms as gn
 from graphnorms.bench.pyg import load
-from graphnorms.dropin.norms import recognize
+from graphnorms.dropin.known_norms import recognize
 from tests.norms import randomize
 from tests.unit.dropin.models import WIDTH, Given, Plain, Pooled, minibatch
 
@@ -131,7 +131,7 @@ def test_what_is_kept_is_said(old: nn.Module, to: str, note: str) -> None:
 
 def test_what_torch_does_otherwise_is_said() -> None:
     (change,) = gn.replace_norms(Given(nn.InstanceNorm1d(WIDTH, affine=True)), "same").changes
-    assert change.note.startswith("everything; torch's takes (nodes, channels) for one sequence")
+    assert change.note.startswith("everything; torch's treats (nodes, channels) as one sequence")
     (change,) = gn.replace_norms(Given(nn.SyncBatchNorm(WIDTH)), "batch").changes
     assert change.note == "everything; not its synchronization over ranks"
 
@@ -251,7 +251,7 @@ def test_undo() -> None:
         for parameter in model.parameters():
             parameter.zero_()
     again = gn.replace_norms(model, "pair")
-    with pytest.raises(ValueError, match="norm was exchanged again since"):
+    with pytest.raises(ValueError, match="norm was replaced again"):
         result.undo()
     again.undo()
     assert isinstance(model.norm, gn.GraphNorm)
@@ -296,9 +296,9 @@ def test_an_example_shows_what_is_not_of_nodes() -> None:
     result = gn.replace_norms(model, "graph", example=example)
     notes = {change.name: change.note for change in result.left}
     assert notes == {
-        "edges": "it is given 20 rows, and the batch has 12",
-        "graphs": "it stands behind the pooling: a graph is one row there, with nothing in it",
-        "unused": "it is not called with the example",
+        "edges": "its input has 20 rows, but the batch has 12",
+        "graphs": "it is applied after the pooling, where a graph is a single row",
+        "unused": "the example does not reach it",
     }
     assert [change.name for change in result.changed] == ["nodes"]
     assert model.training
@@ -314,9 +314,9 @@ def test_an_example_shows_what_is_not_of_nodes() -> None:
 
 def test_an_example_shows_dimensions_and_widths() -> None:
     left = gn.replace_norms(Plain(nn.BatchNorm1d(4)), "graph", example=torch.randn(2, 4, 5)).left
-    assert left[0].note == "it is given (2, 4, 5), not (nodes, channels)"
+    assert left[0].note == "its input is (2, 4, 5), not (nodes, channels)"
     pair = load().PairNorm
-    assert "give an example" in gn.replace_norms(Plain(pair()), "graph").left[0].note
+    assert "pass an example" in gn.replace_norms(Plain(pair()), "graph").left[0].note
     changed = gn.replace_norms(Plain(pair()), "graph", example=NODES.x).changed
     assert isinstance(changed[0].new, gn.GraphNorm)
     assert changed[0].new.in_channels == WIDTH
@@ -330,9 +330,9 @@ class OwnNorm(nn.LayerNorm):
 LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "several dimensions": (lambda: nn.LayerNorm((3, WIDTH)), "last 2 dimensions, (3, 6)"),
     "own forward": (lambda: OwnNorm(WIDTH), "OwnNorm has a forward of its own"),
-    "lazy": (lambda: nn.LazyBatchNorm1d(), "its width is not known yet"),
-    "types": (lambda: gn.HeteroBatchNorm(WIDTH, 2), "it takes types besides"),
-    "message": (lambda: load().MessageNorm(), "it takes message besides"),
+    "lazy": (lambda: nn.LazyBatchNorm1d(), "its number of channels is not known yet"),
+    "types": (lambda: gn.HeteroBatchNorm(WIDTH, 2), "it needs types besides"),
+    "message": (lambda: load().MessageNorm(), "it needs message besides"),
 }
 
 
@@ -350,13 +350,13 @@ def test_norms_of_torchs_transformer_are_left() -> None:
     model = nn.TransformerEncoder(layer, 1, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
     changes = gn.replace_norms(model, "graph").changes
     assert len(changes) == 3
-    assert all("(graphs, positions, channels)" in change.note for change in changes)
+    assert all("takes sequences" in change.note for change in changes)
 
 
 @pytest.mark.parametrize(("to", "message"), [
     ("grahp", "unknown norm 'grahp'; did you mean graph"),
-    ("adja", "takes adjacency besides features and graphs"),
-    ("hetero-batch", "takes types besides"),
+    ("adja", "needs adjacency besides features and graphs"),
+    ("hetero-batch", "needs types besides"),
 ])  # fmt: skip
 def test_wrong_names(to: str, message: str) -> None:
     model = Plain()
@@ -366,22 +366,22 @@ def test_wrong_names(to: str, message: str) -> None:
 
 
 def test_a_model_without_norms() -> None:
-    with pytest.raises(ValueError, match="Linear holds no norm"):
+    with pytest.raises(ValueError, match="Linear has no norm"):
         gn.replace_norms(nn.Linear(2, 2))
 
 
 def test_the_table() -> None:
     text = str(gn.replace_norms(blocks(), "graph", "convs.*"))
     lines = text.splitlines()
-    assert re.split(r"  +", lines[0]) == ["norm", "was", "is", "kept, or why it was left"]
+    assert re.split(r"  +", lines[0]) == ["norm", "was", "is", "transferred, or why it was kept"]
     assert re.split(r"  +", lines[1]) == [
         "convs.0.norm", "torch: BatchNorm1d(6)", "graphnorms: GraphNorm(6)",
         "weight and bias; not running statistics",
     ]  # fmt: skip
     assert re.split(r"  +", lines[3]) == [
-        "head.1", "torch: BatchNorm1d(6)", "left", "left by `where`"
+        "head.1", "torch: BatchNorm1d(6)", "kept", "left by `where`"
     ]  # fmt: skip
-    assert lines[5] == "2 of 4 norms exchanged."
+    assert lines[5] == "2 of 4 norms replaced."
 
 
 def test_resolve_norm() -> None:
@@ -450,7 +450,7 @@ WRONG: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "no model": (lambda: gn.replace_norms(wrong(None)), ("NoneType", "expected a module")),
     "arguments swapped": (lambda: gn.replace_norms(wrong("graph"), wrong(Plain())), ("type str",)),
     "a state": (lambda: gn.replace_norms(wrong(Plain().state_dict())), ("type OrderedDict",)),
-    "no norm": (lambda: gn.replace_norms(nn.Linear(2, 2)), ("Linear holds no norm",)),
+    "no norm": (lambda: gn.replace_norms(nn.Linear(2, 2)), ("Linear has no norm",)),
     "a wrapped model": (
         lambda: gn.replace_norms(nn.DataParallel(Plain())), ("DataParallel", "wrap the result"),
     ),

@@ -86,7 +86,7 @@ def test_a_model_that_is_a_norm() -> None:
 
 
 def test_a_model_without_norms() -> None:
-    with pytest.raises(ValueError, match="Linear holds no norm"):
+    with pytest.raises(ValueError, match="Linear has no norm"):
         gn.convert_sync(nn.Linear(3, 3))
 
 

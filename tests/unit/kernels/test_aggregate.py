@@ -219,7 +219,7 @@ def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> Non
         ({"edge_features": torch.ones(2, 2).double()}, "edge_features is .* of torch.float64"),
         (
             {"edge_features": torch.ones(2, 2), "node_scale": torch.ones(4)},
-            "edge_features stand alone",
+            "edge_features is given with",
         ),
     ],
 )
@@ -246,5 +246,5 @@ def test_a_gradient_that_does_not_fit_never_reaches_the_kernels() -> None:
             cpu.aggregate_backward(
                 grad_y, x, edges, Weights(edge_weight=torch.ones(2)), [True, True]
             )
-    with pytest.raises(ValueError, match="expected edge_weight or edge_features"):
+    with pytest.raises(ValueError, match="either edge_weight or edge_features"):
         cpu.aggregate_backward(x, x, edges, Weights(), [True, True])

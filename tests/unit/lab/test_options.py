@@ -18,7 +18,7 @@ from graphnorms.lab.compare import compare
 from graphnorms.lab.options import Options, about, command_of
 from graphnorms.lab.settings import Settings
 from graphnorms.models import MODELS
-from graphnorms.models.config import PRESETS
+from graphnorms.models.model_config import PRESETS
 from graphnorms.training import METRICS
 
 NAMES = [each.name for each in fields(Options)]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from graphnorms.data import random_graphs, save_npz
-from graphnorms.training.config import TrialConfig
 from graphnorms.training.record import Record
+from graphnorms.training.trial_config import TrialConfig
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "real_nulls.py"
 SEEDS, PLACES, COPIES = 6, 9, 3

@@ -42,7 +42,7 @@ def test_missing_and_wrong_adjacency() -> None:
     with pytest.raises(ValueError, match="adjacency is a Tensor, expected an Adjacency"):
         layer(x, adjacency=torch.zeros(2, 0, dtype=torch.long))
     none = torch.zeros(2, 0, dtype=torch.long)
-    with pytest.raises(ValueError, match="adjacency has 5 nodes, but x has 4 rows"):
+    with pytest.raises(ValueError, match="adjacency has 5 nodes, expected 4"):
         layer(x, adjacency=Adjacency.from_edge_index(none, 5))
     with pytest.raises(ValueError, match=r"eps is 0\.0"):
         AdjaNorm(6, eps=0.0)

@@ -93,6 +93,6 @@ def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match=r"temperature is 0\.0, expected a positive number"):
         ContraNorm(4, temperature=0.0)
     edges = Adjacency.from_edge_index(torch.zeros(2, 0, dtype=torch.long), 3)
-    with pytest.raises(ValueError, match="adjacency has 3 nodes, but x has 4 rows"):
+    with pytest.raises(ValueError, match="adjacency has 3 nodes, expected 4"):
         ContraNorm(4)(torch.zeros(4, 4), adjacency=edges)
     assert repr(ContraNorm(4)) == "ContraNorm(4, scale=0.1, temperature=1.0)"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import graphnorms
-from graphnorms.layers.own import OwnNorm, is_own
+from graphnorms.layers.own_norm import OwnNorm, is_own
 from graphnorms.models import GraphContext, NormSlot
 from graphnorms.segments import Segments
 
@@ -174,7 +174,7 @@ WRONG = {
     "another input": (Asking, "asks for 'message', expected the features, and behind them"),
     "an exception": (failing, "8 channels on two small graphs, raised RuntimeError: not today"),
     "a catalogue name": ("graph.py:Norm", "graph is a norm of the catalogue"),
-    "a file elsewhere": ("../norms.py:Norm", "no module below the current directory"),
+    "a file elsewhere": ("../norms.py:Norm", "not a module below the current directory"),
 }
 
 

@@ -109,7 +109,7 @@ def test_bad_arguments() -> None:
         PairNorm(0.0)
     with pytest.raises(ValueError, match="eps is -1"):
         PairNorm(eps=-1)
-    with pytest.raises(ValueError, match="both True, expected one"):
+    with pytest.raises(ValueError, match="both True, expected at most one"):
         PairNorm(scale_individually=True, simultaneously=True)
     with pytest.raises(ValueError, match=r"x has shape \(4,\), expected \(nodes, …, channels\)"):
         PairNorm()(torch.zeros(4))

@@ -99,7 +99,7 @@ def test_activations_are_those_of_torch(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"norm": "instance"}, "'instance' looks at whole graphs, and a sample of an MLP is one"),
+        ({"norm": "instance"}, "'instance' is over graphs, but a sample of an MLP is one"),
         ({"norm": "adja"}, "'adja' needs adjacency, which only a graph neural network has; try"),
         ({"norm": "batchh"}, "unknown norm 'batchh'; did you mean batch"),
         ({"activation": "sigmoidd"}, "unknown activation 'sigmoidd'; did you mean sigmoid"),

@@ -228,20 +228,20 @@ def forwarding(forward: Any, width: int = 2) -> Any:
     [
         (
             lambda wide: None,
-            "own:make asks for 'wide', which is not among what the lab gives: in_ch",
+            "own:make has the argument 'wide', expected some of in_ch",
         ),
         (lambda norm: 3, "own:make returns something of type int, expected a torch.nn.Module"),
-        (lambda: nn.Linear(2, 2), "the model of own:make has no norm to replace, and own:make tak"),
-        (lambda norm: nn.Identity(), "the forward of own:make asks for|no parameters"),
+        (lambda: nn.Linear(2, 2), "the model of own:make has no norm to replace"),
+        (lambda norm: nn.Identity(), "the forward of own:make has the input|no parameters"),
         (
             forwarding(lambda self, x, y: x),
-            "asks for 'y', which is not among what the lab gives: x",
+            "has the input 'y', expected some of x",
         ),
         (
             forwarding(lambda self, x, edge_attr: x),
-            "asks for edge_attr, but edges have no features",
+            "needs edge_attr, but edges have no features",
         ),
-        (forwarding(lambda self, *all: 0), "own:make names none of its inputs; name those"),
+        (forwarding(lambda self, *all: 0), "own:make has no named inputs"),
         (forwarding(lambda self, x: (x, x)), "something of type tuple, expected a tensor of shape"),
         (
             forwarding(lambda self, x: self.linear(x)),
@@ -258,7 +258,7 @@ def test_what_does_not_fit_is_told_in_one_line(factory: Any, message: str) -> No
 def test_norms_that_need_more_are_refused() -> None:
     with pytest.raises(ValueError, match="the norm 'adja' needs adjacency"):
         built(Taking, "adja")
-    with pytest.raises(ValueError, match="'adja' takes adjacency"):
+    with pytest.raises(ValueError, match="'adja' needs adjacency"):
         built(Plain, "adja")
 
 

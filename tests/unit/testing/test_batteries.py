@@ -114,7 +114,7 @@ Change = Callable[[Tensor], Tensor]
     [
         (lambda y: y * 1.001, "equation: one graph in torch.float32, center none, scale none"),
         (lambda y: y.detach().requires_grad_() * 1, "raises RuntimeError"),
-        (lambda y: y + torch.rand_like(y) * 1e-3, "repeats: other bits the second time"),
+        (lambda y: y + torch.rand_like(y) * 1e-3, "repeats: the second call gives other bits"),
         (lambda y: torch.nan_to_num(y), "mask: masked rows in torch.float32"),
     ],
 )

@@ -118,5 +118,5 @@ def test_other_files_are_refused_and_not_executed(tmp_path: Path) -> None:
             with pytest.raises(GraphnormsError, match="not a model that graphnorms wrote"):
                 load_model(path)
     save_file({"w": torch.zeros(2)}, path, {"graphnorms": '{"format": 1}'})
-    with pytest.raises(GraphnormsError, match="of format 1, expected 2"):
+    with pytest.raises(GraphnormsError, match="the format is 1, expected 2"):
         load_model(path)

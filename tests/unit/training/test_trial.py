@@ -16,7 +16,7 @@ from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models import GNN, ModelConfig, derive_seed
 from graphnorms.models.own import OwnModelConfig
 from graphnorms.training import TrialConfig, run_trial, train
-from graphnorms.training.items import Items, batch_sizes
+from graphnorms.training.minibatches import Items, batch_sizes
 from graphnorms.training.objective import Objective
 from graphnorms.training.record import Judged
 from graphnorms.training.trial import Training
@@ -224,7 +224,7 @@ def test_one_graph_to_train_on_is_refused_in_one_line() -> None:
     graphs = set_of("numbers").subset(torch.arange(4))
     graphs = with_targets(graphs, NUMBERS, graphs.y, torch.tensor([0, 1, 2, 2]).to(torch.int8))
     config = config_of(graphs, split=SplitConfig(kind="given").to_dict())
-    with pytest.raises(ValueError, match=r"leaves 1 graph to train on, expected two or more; give"):
+    with pytest.raises(ValueError, match="has 1 graph, expected 2 or more"):
         run_trial(config, graphs)
 
 
@@ -413,13 +413,13 @@ def test_what_does_not_fit_is_refused() -> None:
     graphs = set_of("classes")
     config = config_of(graphs)
     for change, message in (
-        ({"fingerprint": "0" * 16}, r"has the fingerprint .* was the file changed"),
+        ({"fingerprint": "0" * 16}, r"the fingerprint of .* was the file changed"),
         ({"metric": "mae"}, "metric 'mae' does not score classification tasks"),
         (
             {"model": {**config.model, "head": "node"}},
-            "the head 'node', but the task is graph classification, 3 classes; expected .* 'graph'",
+            "is 'node', expected 'graph' for graph classification, 3 classes",
         ),
-        ({"model": {**config.model, "name": "gine"}}, "'gine' reads features of edges"),
+        ({"model": {**config.model, "name": "gine"}}, "which the model 'gine' needs"),
     ):
         with pytest.raises(ValueError, match=message):
             run_trial(replace(config, **change), graphs)
@@ -428,7 +428,7 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_validation_items_with_one_answer_choose_no_epoch() -> None:
     graphs = random_graphs(30, 9, 5)
     answers = with_targets(graphs, ANSWERS, torch.zeros(30, 2))
-    with pytest.raises(ValueError, match="ROC-AUC says nothing on the 3 validation items"):
+    with pytest.raises(ValueError, match="ROC-AUC is undefined for the 3 validation items"):
         run_trial(config_of(answers, split=SplitConfig(kind="random").to_dict()), answers)
 
 

@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from graphnorms.data.words import as_name
+from graphnorms.data.text_format import as_name
 
 ACCEPTED = (
     "a data set is a name, a folder in TU format, a .npz file, a powerful-gnns text file "

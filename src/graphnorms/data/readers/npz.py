@@ -20,7 +20,7 @@ from graphnorms.data.readers.npz_arrays import Arrays
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading, ReadOptions
 from graphnorms.data.tasks import KINDS, LEVELS, TaskKind
-from graphnorms.data.words import some
+from graphnorms.data.text_format import some
 from graphnorms.files import replacing
 
 
@@ -258,9 +258,10 @@ def _node_ptr(arrays: Arrays, x_name: str, rows: int | None) -> Integers:
         return ptr
     if rows is None:
         raise arrays.error(
-            "node_ptr", f"is missing, and so is {x_name}: how many nodes are there? The file holds "
+            "node_ptr",
+            f"is missing, and so is {x_name}: how many nodes are there? The file holds "
             f"{some(arrays)}",
-        )  # fmt: skip
+        )
     return np.array([0, rows], dtype=np.int64)
 
 

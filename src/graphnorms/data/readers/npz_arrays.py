@@ -18,7 +18,7 @@ from graphnorms.data.graphset_checks import offsets_fault
 from graphnorms.data.integer_arrays import Integers
 from graphnorms.data.readers.file_kind import what_it_seems
 from graphnorms.data.splits import MASKS, split_of_masks
-from graphnorms.data.words import as_name, count
+from graphnorms.data.text_format import as_name, count
 from graphnorms.errors import DatasetError, one_line, unknown_name
 
 # Deflate makes a byte of 1032 at best; what a file states beyond that it cannot hold.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphnorms.data.integer_arrays import Integers, first_true
-from graphnorms.data.words import count
+from graphnorms.data.text_format import count
 from graphnorms.errors import DatasetError
 
 # Every integer below is a float64 that no other one is rounded to, so that a file may mix both.

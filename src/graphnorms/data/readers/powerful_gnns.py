@@ -14,7 +14,7 @@ from graphnorms.data.integer_arrays import Integers, first_true, offsets
 from graphnorms.data.readers.number_text import NumberFile, read_numbers
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading, ReadOptions
-from graphnorms.data.words import count
+from graphnorms.data.text_format import count
 from graphnorms.errors import DatasetError
 
 

@@ -17,7 +17,7 @@ from graphnorms.data.integer_arrays import offsets
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading, ReadOptions
 from graphnorms.data.splits import MASKS, split_of_masks
-from graphnorms.data.words import count, some
+from graphnorms.data.text_format import count, some
 from graphnorms.errors import DatasetError
 
 

@@ -30,7 +30,7 @@ from graphnorms.data.onehot import OneHot
 from graphnorms.data.readers.read_options import Reading
 from graphnorms.data.scaffolds import ScaffoldSplit
 from graphnorms.data.tasks import ClassOrder, Task, make_targets
-from graphnorms.data.words import count, some
+from graphnorms.data.text_format import count, some
 from graphnorms.errors import DatasetError
 
 _BITS = 32  # of a key, see `_keys`
@@ -176,8 +176,10 @@ class RawGraphs:
     def _features(self, reading: Reading, degree: Integers) -> tuple[Columns, Tensor | OneHot, str]:
         """What the columns of the node features are, the features, and both in words."""
         parts: dict[str, Any] = {
-            "labels": self.labels, "attributes": self._numbers(reading, "node"), "degree": degree,
-        }  # fmt: skip
+            "labels": self.labels,
+            "attributes": self._numbers(reading, "node"),
+            "degree": degree,
+        }
         encoding = reading.encoding
         if encoding is not None and encoding.nodes is not None:
             columns, words = encoding.nodes, "as the model has them"
@@ -188,8 +190,9 @@ class RawGraphs:
     def _edge_features(self, reading: Reading) -> tuple[Columns | None, Tensor | OneHot | None]:
         """The same of the edges, if they are to have features."""
         parts: dict[str, Any] = {
-            "labels": self.edge_labels, "attributes": self._numbers(reading, "edge"),
-        }  # fmt: skip
+            "labels": self.edge_labels,
+            "attributes": self._numbers(reading, "edge"),
+        }
         encoding = reading.encoding
         if encoding is not None and encoding.nodes is not None:
             columns = encoding.edges
@@ -210,11 +213,12 @@ class RawGraphs:
             y=self.y,
             level=self.level,
             names=self.target_names,
-            unit=self.unit,
             unknown=self.unknown,
             classes=self.classes,
             notes=notes,
         )
+        if task.kind == "regression":
+            task = replace(task, unit=self.unit)
         if reading.drop_rare:
             y, task = _without_rare(y, task, reading.drop_rare, notes)
         return y, task

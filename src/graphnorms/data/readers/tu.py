@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Unpack
+from typing import Final, Unpack
 
 import numpy as np
 
@@ -16,22 +16,20 @@ from graphnorms.data.readers.number_text import NumberFile, read_numbers
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading, ReadOptions
 from graphnorms.data.tasks import TaskKind
-from graphnorms.data.words import count
+from graphnorms.data.text_format import count
 from graphnorms.errors import DatasetError
 
-_NAMES = (
-    "AIDS", "alchemy_full", "BZR", "BZR_MD", "COIL-DEL", "COIL-RAG", "COLLAB", "COLORS-3", "COX2",
-    "COX2_MD", "Cuneiform", "DBLP_v1", "DD", "deezer_ego_nets", "DHFR", "DHFR_MD", "ENZYMES",
-    "ER_MD", "Fingerprint", "FIRSTMM_DB", "FRANKENSTEIN", "github_stargazers", "IMDB-BINARY",
-    "IMDB-MULTI", "KKI", "Letter-high", "Letter-low", "Letter-med", "MCF-7", "MCF-7H", "MOLT-4",
-    "MOLT-4H", "MSRC_9", "MSRC_21", "MSRC_21C", "MUTAG", "Mutagenicity", "NCI1", "NCI109",
-    "NCI-H23", "NCI-H23H", "OHSU", "OVCAR-8", "OVCAR-8H", "P388", "P388H", "PC-3", "PC-3H",
-    "Peking_1", "PROTEINS", "PROTEINS_full", "PTC_FM", "PTC_FR", "PTC_MM", "PTC_MR", "QM9",
-    "REDDIT-BINARY", "REDDIT-MULTI-5K", "REDDIT-MULTI-12K", "reddit_threads", "SF-295", "SF-295H",
-    "SN12C", "SN12CH", "SW-620", "SW-620H", "SYNTHETIC", "SYNTHETICnew", "Synthie", "TRIANGLES",
-    "twitch_egos", "TWITTER-Real-Graph-Partial", "UACC257", "UACC257H", "Yeast", "YeastH",
-    "ZINC_full", "ZINC_test", "ZINC_train", "ZINC_val",
-)  # fmt: skip
+_LISTED: Final = """
+AIDS alchemy_full BZR BZR_MD COIL-DEL COIL-RAG COLLAB COLORS-3 COX2 COX2_MD Cuneiform DBLP_v1 DD
+deezer_ego_nets DHFR DHFR_MD ENZYMES ER_MD Fingerprint FIRSTMM_DB FRANKENSTEIN github_stargazers
+IMDB-BINARY IMDB-MULTI KKI Letter-high Letter-low Letter-med MCF-7 MCF-7H MOLT-4 MOLT-4H MSRC_9
+MSRC_21 MSRC_21C MUTAG Mutagenicity NCI1 NCI109 NCI-H23 NCI-H23H OHSU OVCAR-8 OVCAR-8H P388
+P388H PC-3 PC-3H Peking_1 PROTEINS PROTEINS_full PTC_FM PTC_FR PTC_MM PTC_MR QM9 REDDIT-BINARY
+REDDIT-MULTI-5K REDDIT-MULTI-12K reddit_threads SF-295 SF-295H SN12C SN12CH SW-620 SW-620H
+SYNTHETIC SYNTHETICnew Synthie TRIANGLES twitch_egos TWITTER-Real-Graph-Partial UACC257 UACC257H
+Yeast YeastH ZINC_full ZINC_test ZINC_train ZINC_val
+"""
+_NAMES: Final = tuple(_LISTED.split())
 _HOME = "https://www.chrsmrrs.com/graphkerneldatasets"
 _KINDS = ("labels", "attributes")
 _FORMAT = "a folder in TU format has NAME_A.txt, NAME_graph_indicator.txt, NAME_graph_labels.txt"

@@ -1,4 +1,4 @@
-"""The contract of the sum over neighbours: `aggregate`, its checks and errors."""
+"""The sum over neighbours: `aggregate` and its checks."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def aggregate(
 
     $$ y_i = w x_i + \sum_{j \to i} \mathrm{ReLU}(x_j + z_{ji}). $$
 
-    Weights and features are given edge by edge, in the order of the `edge_index` that the
-    adjacency was made from; for one made from a CSR pair without an `order`, in that of `index`.
+    Weights and features of edges are in the order of the `edge_index` that the adjacency was built
+    from; for an adjacency built from a CSR pair without `order`, in that of `index`.
 
     Shapes: `x` and the result `(nodes, channels)`.
 
-    Precision: sums in float32 or wider; the result has the dtype of `x`. The same bits for every
-    number of threads, backward as well.
+    Precision: sums in float32 or wider; the result has the dtype of `x`. Forward and backward give
+    the same bits for every number of threads.
 
     Args:
         x: The features.
@@ -45,17 +45,17 @@ def aggregate(
         self_weight: $w$, the weight of the node itself.
         node_scale: The diagonal of $D$, `(nodes,)`; `None` for 1.
         edge_weight: The weight of each edge, `(edges,)`; `None` for 1.
-        edge_features: $z$, `(edges, channels)` of the dtype of `x`; not together with
-            `node_scale` or `edge_weight`.
-        backend: `"auto"`, or one backend by name, which then never falls back.
+        edge_features: $z$, `(edges, channels)` in the dtype of `x`; not with `node_scale` or
+            `edge_weight`.
+        backend: `"auto"`, or the name of a backend, without a fallback to another.
 
     Raises:
         ValueError: `x` is not `(adjacency.num_nodes, channels)` or not floating; another tensor
             does not have the shape above, a floating dtype and the device of `x`; or
             `edge_features` is given with `node_scale` or `edge_weight`.
-        BackendRefusedError: The backend asked for cannot run this; the message says why.
+        BackendRefusedError: The requested backend cannot run this; the message says why.
 
-    Source: of the sum with `edge_features`, Hu et al. 2020, https://arxiv.org/abs/1905.12265.
+    Source: for the sum with `edge_features`, Hu et al. 2020, https://arxiv.org/abs/1905.12265.
     """
     check_features(x)
     if x.shape[0] != adjacency.num_nodes:
@@ -72,12 +72,15 @@ def aggregate(
             raise ValueError(f"edge_features is given with {other}; expected one of the two")
         _check_edge_features(edge_features, adjacency.num_edges, x)
     if node_scale is not None and node_scale.requires_grad and torch.is_grad_enabled():
-        # The kernels hold D for a constant.
+        # The kernels treat D as a constant.
         column = node_scale.to(x.dtype).unsqueeze(1)  # (nodes, 1)
         return column * aggregate(
-            column * x, adjacency, self_weight=self_weight, edge_weight=edge_weight,
+            column * x,
+            adjacency,
+            self_weight=self_weight,
+            edge_weight=edge_weight,
             backend=backend,
-        )  # fmt: skip
+        )
     wanted = (x.device.type, x.dtype, None, None, False, backend)
     plain = is_plain(x)
     chosen = pick(*wanted) if plain else None

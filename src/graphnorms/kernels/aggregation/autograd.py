@@ -1,4 +1,4 @@
-"""Where the aggregation meets autograd and `torch.library`; see `graphnorms.kernels.autograd`."""
+"""Autograd and `torch.library` for the aggregation; see `graphnorms.kernels.autograd`."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def _(grad_y: Tensor, x: Tensor, ptr: Tensor, index: Tensor, *rest: Any) -> tupl
 
 
 def aggregate(x: Tensor, adjacency: Adjacency, weights: Weights, backend: Backend | None) -> Tensor:
-    """Run `aggregate` on the kernels of a backend, or as an operator where that is `None`."""
+    """Run `aggregate` on the kernels of a backend, or as an operator if it is `None`."""
     edge = weights.edge
     if edge is not None and torch.is_grad_enabled() and (x.requires_grad or edge.requires_grad):
-        # Worked out here, because a compiled backward may not change the adjacency.
+        # Computed here, because a compiled backward must not change the adjacency.
         _ = adjacency.transpose_order
     if backend is not None:
         return _apply(x, weights, _Along(adjacency, False, backend))
@@ -96,10 +96,9 @@ def _formula(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
         )
         return grad_x, *none, None, None, None
     need_x, need_weight, need_features = (ctx.needs_input_grad[i] for i in (0, 8, 9))
-    grad_x, grad_edge = _aggregate_backward(
-        grad_y, x, *edges, node_scale, edge_weight, edge_features, ctx.self_weight,
-        [need_x, need_weight or need_features],
-    )  # fmt: skip
+    weights = (node_scale, edge_weight, edge_features, ctx.self_weight)
+    needs = [need_x, need_weight or need_features]
+    grad_x, grad_edge = _aggregate_backward(grad_y, x, *edges, *weights, needs)
     return (
         grad_x if need_x else None,
         *none,
@@ -149,7 +148,7 @@ for _name, _gradient, _keep in (
 
 
 class _Along(NamedTuple):
-    """The adjacency to sum along, whether along its transpose instead, and the backend."""
+    """An adjacency, whether to sum along its transpose, and the backend."""
 
     adjacency: Adjacency
     reverse: bool
@@ -157,19 +156,24 @@ class _Along(NamedTuple):
 
 
 class _Aggregate(torch.autograd.Function):
-    """`aggregate` by a kernel, along the edges or against them.
+    """`aggregate` by a kernel, along the edges or the reversed edges.
 
-    Where x alone has a gradient the sum is linear, and its backward the same sum along the
-    reversed edges: as a Function again, so that it can be differentiated again. Nothing else
-    ever runs against the edges.
+    If only x has a gradient, the sum is linear, and its backward is the same sum along the reversed
+    edges: as a Function, so that it can be differentiated again. Nothing else uses the reversed
+    edges.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, node_scale: Tensor | None, edge_weight: Tensor | None,
-        edge_features: Tensor | None, self_weight: float, along: _Along,
-    ) -> Tensor:  # fmt: skip
-        """Run the forward kernel; x is kept only where the backward needs it."""
+        ctx: Any,
+        x: Tensor,
+        node_scale: Tensor | None,
+        edge_weight: Tensor | None,
+        edge_features: Tensor | None,
+        self_weight: float,
+        along: _Along,
+    ) -> Tensor:
+        """Run the forward kernel; x is saved only if the backward needs it."""
         linear = edge_features is None and not ctx.needs_input_grad[2]
         ctx.save_for_backward(None if linear else x, node_scale, edge_weight, edge_features)
         ctx.self_weight, ctx.along = self_weight, along
@@ -196,7 +200,7 @@ class _Aggregate(torch.autograd.Function):
             elif reverse:
                 grad_x = reference.aggregate(grad_y, adjacency, weights)
             else:
-                # The sum is linear: it does not matter which x it was of.
+                # The sum is linear, so any x will do.
                 grad_x, _ = reference.backward(grad_y, grad_y, adjacency, weights)
             return grad_x, None, None, None, None, None
         need_x, _, need_weight, need_features, *_ = ctx.needs_input_grad

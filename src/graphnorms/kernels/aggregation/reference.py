@@ -1,6 +1,6 @@
 """Plain torch: the definition of the sum over neighbours.
 
-As `graphnorms.kernels.reference`: any floating dtype, any device, twice differentiable.
+Like `graphnorms.kernels.reference`: any floating dtype, any device, twice differentiable.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def backward(
     Shapes: `grad_y` and `x` `(nodes, channels)`.
 
     Returns:
-        The gradient of x; and that of the edges' weights, in the accumulation dtype, or of their
+        The gradient of x, and that of the edge weights (in the accumulation dtype) or edge
         features.
     """
     node_scale, edge_weight, edge_features, self_weight = weights
@@ -74,16 +74,16 @@ def double_backward(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Compute the gradients of `backward`, which is linear in each of its tensors.
 
-    With features of the edges it is linear in grad_y, and flat in the rest.
+    With edge features it is linear in grad_y and piecewise constant in the rest.
 
-    Shapes: `grad_y` and `x` `(nodes, channels)`; the cotangents have those of the gradients.
+    Shapes: `grad_y` and `x` `(nodes, channels)`; the cotangents have the shapes of the gradients.
 
     Args:
-        cotangents: Those of the gradients of x and of the edges; `None` for 0.
-        grad_y, x, adjacency, weights: What `backward` was given.
+        cotangents: Cotangents of the gradients of x and of the edges; `None` for 0.
+        grad_y, x, adjacency, weights: The arguments of `backward`.
 
     Returns:
-        The gradients of grad_y, of x, and of the edges' weights or features.
+        The gradients of grad_y, x, and the edge weights or features.
     """
     u, p = cotangents
     _, edge_weight, edge_features, self_weight = weights
@@ -117,22 +117,22 @@ def _scaled(x: Tensor, node_scale: Tensor | None) -> Tensor:
 
 
 def _passed(x: Tensor, adjacency: Adjacency, edge_features: Tensor) -> Tensor:
-    """Where the messages of GINE are positive, `(edges, channels)`."""
+    """Return where the messages of GINE are positive, `(edges, channels)`."""
     dtype = accumulation_dtype(x.dtype)
     messages = x.to(dtype).index_select(0, adjacency.index)
     return messages + _at_positions(edge_features.to(dtype), adjacency) > 0
 
 
 def _by_edge(quantity: Tensor, adjacency: Adjacency) -> Tensor:
-    """A quantity in the order of `adjacency.index` in that of the edges; undoes `_at_positions`."""
+    """Reorder from the order of `adjacency.index` to that of the edges; inverts `_at_positions`."""
     if adjacency.order is None:
         return quantity
     return torch.empty_like(quantity).index_copy(0, adjacency.order, quantity)
 
 
 def _targets(adjacency: Adjacency) -> Tensor:
-    """The row of every position of `adjacency.index`, `(edges,)`."""
-    # How many rows after the first begin there or before: unlike repeat_interleave of a known
+    """Return the row of every position of `adjacency.index`, `(edges,)`."""
+    # Count the rows that begin at or before each position. Unlike repeat_interleave with a known
     # size, this can be exported to ONNX.
     begins = adjacency.ptr[1:-1]
     counts = begins.new_zeros(adjacency.num_edges + 1)
@@ -141,5 +141,5 @@ def _targets(adjacency: Adjacency) -> Tensor:
 
 
 def _at_positions(quantity: Tensor, adjacency: Adjacency) -> Tensor:
-    """A quantity of the edges in the order in which they stand in `adjacency.index`."""
+    """Reorder a quantity of the edges to the order of `adjacency.index`."""
     return quantity if adjacency.order is None else quantity.index_select(0, adjacency.order)

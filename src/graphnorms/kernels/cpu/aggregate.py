@@ -1,7 +1,7 @@
-"""The C++ kernels of the aggregation as functions of tensors that need not fit.
+"""The C++ kernels of the aggregation, called with any tensors.
 
-As in `graphnorms.kernels.cpu.normalize` the extension checks the tensors, and what does not fit is
-copied or refused in words here.
+As in `graphnorms.kernels.cpu.normalize`, the extension checks the tensors; tensors that do not fit
+are copied here, or refused with an error.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def aggregate(x: Tensor, edges: Edges, weights: Weights) -> Tensor:
 def aggregate_backward(
     grad_y: Tensor, x: Tensor, edges: Edges, weights: Weights, needs: list[bool]
 ) -> tuple[Tensor, Tensor]:
-    """Run the backward kernel for edges that have weights or features.
+    """Run the backward kernel for edges with weights or features.
 
     Args:
-        edges: Those of the transpose.
-        needs: Whether the gradient of x and that of the edges' features are asked for; that of
-            their weights always is, for without it the forward kernel does.
+        edges: The edges of the transpose.
+        needs: Whether the gradients of x and of the edge features are needed. That of edge weights
+            always is: without it the forward kernel suffices.
 
     Returns:
-        The gradients of x, and of the weights in the accumulation dtype or of the features; an
-        empty tensor for one that was not asked for.
+        The gradients of x, and of the weights (in the accumulation dtype) or features; an empty
+        tensor if not needed.
     """
     if (weights.edge_weight is None) == (weights.edge_features is None):
-        raise ValueError("expected edge_weight or edge_features, one of the two")
+        raise ValueError("expected either edge_weight or edge_features")
     run = kernels().aggregate_backward
     threads = torch.get_num_threads()
     grad_x = x.new_empty(tuple(x.shape)) if needs[0] else None
@@ -71,17 +71,17 @@ def aggregate_backward(
 def _room(
     x: Tensor, edges: Edges, weights: Weights, needs_features: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Room for the gradients of the weights and of the features, of those that are given."""
+    """Allocate the gradients of the weights and features that are given."""
     if weights.edge_weight is not None:
         return x.new_empty(weights.edge_weight.shape, dtype=accumulation_dtype(x.dtype)), None
     return None, x.new_empty((edges.ends.shape[0], x.shape[1])) if needs_features else None
 
 
 def _fitting(x: Tensor, edges: Edges, weights: Weights) -> Weights:
-    """The weights as the kernels take them, copied where strides or dtypes are others.
+    """Convert the weights to the strides and dtypes of the kernels, copying where needed.
 
     Raises:
-        ValueError: Something cannot be made to fit.
+        ValueError: A tensor cannot be converted.
     """
     ptr, index, order = edges
     node_scale, edge_weight, edge_features, self_weight = weights

@@ -1,4 +1,4 @@
-"""The compiled extension: loading it, and the checks before an address is passed to it."""
+"""The compiled extension: loading it, and converting tensors for it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import Tensor
 from graphnorms.kernels.tensor_checks import check_memory
 from graphnorms.tracing import is_zero
 
-# Numbered as in `Dtype` in problem.h.
+# The numbers of `Dtype` in problem.h.
 DTYPES: Final = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 
 
 @functools.cache
 def kernels() -> ModuleType:
-    """Load the extension: after torch, whose OpenMP threads it then shares.
+    """Load the extension, after torch, so that it shares torch's OpenMP threads.
 
     Raises:
         ImportError: It was not built, or this torch is too old for it.
@@ -28,16 +28,16 @@ def kernels() -> ModuleType:
     module = importlib.import_module("graphnorms.kernels.cpu._kernels")
     module.use_exchange(Tensor)
     if hasattr(os, "register_at_fork"):  # Windows has no fork
-        # After a fork GNU's OpenMP hangs when it is asked for the threads of the parent.
+        # After a fork GNU's OpenMP hangs when it uses the threads of the parent.
         os.register_at_fork(after_in_child=module.after_fork_in_child)
     return module
 
 
 @functools.cache
 def unavailable() -> str | None:
-    """Why the backend cannot run at all here, or `None`."""
+    """Return why the backend cannot run on this machine, or `None`."""
     if not hasattr(Tensor, "__dlpack_c_exchange_api__"):
-        return f"torch {torch.__version__} has no C exchange of tensors; torch 2.11 or newer does"
+        return f"torch is {torch.__version__}, expected 2.11 or newer"
     try:
         kernels()
     except ImportError as error:
@@ -50,14 +50,14 @@ def unavailable() -> str | None:
 
 
 def description() -> str:
-    """What would run: the instruction set and the threads."""
+    """Describe what runs: the instruction set and the threads."""
     module = kernels()
     threads = f"{torch.get_num_threads()} threads" if module.openmp else "1 thread, no OpenMP"
     return f"{module.instruction_set()}, {threads}"
 
 
 def common_refusals(device: str, dtype: torch.dtype) -> list[str]:
-    """Why no kernel can run on features of a dtype on a device; empty if they can."""
+    """Return why no kernel can run features of a dtype on a device; empty if they can."""
     reasons = []
     if (reason := unavailable()) is not None:
         reasons.append(reason)
@@ -69,17 +69,17 @@ def common_refusals(device: str, dtype: torch.dtype) -> list[str]:
 
 
 def rows_contiguous(x: Tensor) -> Tensor:
-    """x, or a copy of it whose rows lie without gaps within; the rows may be apart."""
+    """Return x with contiguous rows, a copy if needed; there may be gaps between rows."""
     if x.is_contiguous() or (x.stride(1) == 1 and x.stride(0) >= x.shape[1]):
         return x
     return x.contiguous()
 
 
 def resolved(name: str, tensor: Tensor) -> Tensor:
-    """The tensor, its numbers written out where torch has only noted their sign or that all are 0.
+    """Return the tensor with torch's lazy negation and lazy zeros materialized.
 
     Raises:
-        ValueError: They have no memory.
+        ValueError: It has no memory.
     """
     if is_zero(tensor):
         return torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device)
@@ -88,21 +88,21 @@ def resolved(name: str, tensor: Tensor) -> Tensor:
 
 
 def features(x: Tensor) -> Tensor:
-    """x as the kernels take features, a copy where strides are others.
+    """Return x as the kernels take features, copied if its strides do not fit.
 
     Raises:
         ValueError: It has another dtype, is not on the cpu, or has no memory.
     """
     if not x.is_cpu or x.dtype not in DTYPES:
-        raise ValueError(f"x is {x.dtype} on {x.device}, expected a kernel's dtype on the cpu")
+        raise ValueError(f"x is {x.dtype} on {x.device}, expected a supported dtype on the cpu")
     return rows_contiguous(resolved("x", x))
 
 
 def rows_like(name: str, tensor: Tensor, x: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
-    """Rows as the kernels take them beside x, of its shape unless another is given.
+    """Return a tensor as the kernels take it beside x, with the shape of x unless given.
 
     Raises:
-        ValueError: They have another shape or dtype, are not on the cpu, or have no memory.
+        ValueError: It has another shape or dtype, is not on the cpu, or has no memory.
     """
     shape = tuple(x.shape) if shape is None else shape
     if tensor.shape != shape or tensor.dtype != x.dtype or not tensor.is_cpu:
@@ -114,7 +114,7 @@ def rows_like(name: str, tensor: Tensor, x: Tensor, shape: tuple[int, ...] | Non
 
 
 def check_index(name: str, index: Tensor, length: int | None) -> None:
-    """Raise the error for ids that a kernel cannot take; a length of `None` is any."""
+    """Refuse ids that a kernel cannot take; `None` allows any length."""
     if (
         index.dtype != torch.int64
         or not index.is_cpu
@@ -132,10 +132,10 @@ def check_index(name: str, index: Tensor, length: int | None) -> None:
 def parameter(
     name: str, tensor: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype
 ) -> Tensor | None:
-    """Numbers as the kernels take them, contiguous in the accumulation dtype.
+    """Return a parameter as the kernels take it, contiguous in the accumulation dtype.
 
     Raises:
-        ValueError: They have another shape, are not on the cpu, or have no memory.
+        ValueError: It has another shape, is not on the cpu, or has no memory.
     """
     if tensor is None:
         return None
@@ -147,5 +147,5 @@ def parameter(
 
 
 def unreadable() -> ValueError:
-    """The error for a call that fits by all that was checked, and still is not taken."""
+    """Return the error for a call that passes all checks and that the extension still refuses."""
     return ValueError("a tensor cannot be read; expected plain tensors on the cpu")

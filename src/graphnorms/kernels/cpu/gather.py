@@ -1,7 +1,7 @@
-"""The C++ gather of a minibatch as a function of tensors: graphs of a packed set, copied.
+"""The C++ gather of a minibatch: copies graphs of a packed set.
 
-As in `graphnorms.kernels.cpu.normalize` the extension checks the tensors, and what does not fit is
-refused in words here.
+As in `graphnorms.kernels.cpu.normalize`, the extension checks the tensors; tensors that do not fit
+are refused here with an error.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from graphnorms.kernels.tensor_checks import check_memory
 
 
 class Gathered(NamedTuple):
-    """Some graphs as one of many components.
+    """The gathered graphs as one graph of many components.
 
     Args:
         x: Dense features, `(nodes, width)` float32.
-        ptr: Where each graph's nodes begin, `(graphs + 1,)`.
+        ptr: Offsets of the graphs' nodes, `(graphs + 1,)`.
         graph: The graph of each node, `(nodes,)`.
-        edges: The CSR pair, its ids counted through all nodes.
-        transpose: The same for the transpose, if there was one.
-        longest: Nodes of the largest graph.
+        edges: The CSR pair, with ids over all nodes.
+        transpose: The same for the transpose, if there is one.
+        longest: Number of nodes of the largest graph.
     """
 
     x: Tensor
@@ -42,19 +42,18 @@ def gather(
     edges: tuple[Tensor, Tensor],
     transpose: tuple[Tensor, Tensor] | None,
 ) -> Gathered:
-    """Copy some graphs of a packed set below each other.
+    """Concatenate some graphs of a packed set.
 
     Args:
-        table: Of the graphs to gather, in their order: the first node, the first edge, and how
-            many nodes and edges each has, `(4, graphs)` int64.
-        x: Features of all nodes of the set, `(nodes, width)` float32; or the columns in which
-            they are 1, `(nodes, blocks)` uint8, int16 or int32, each below `width`.
+        table: For each graph to gather: its first node, its first edge, and its numbers of nodes
+            and edges, `(4, graphs)` int64.
+        x: Features of all nodes of the set, `(nodes, width)` float32; or one-hot columns,
+            `(nodes, blocks)` uint8, int16 or int32, each below `width`.
         width: Number of features.
-        edges, transpose: CSR pairs of all nodes, their ids counted within each graph; right as
-            made, like those of an `Adjacency`.
+        edges, transpose: CSR pairs of all nodes, with ids within each graph; not validated.
 
     Raises:
-        ValueError: A tensor has another shape, dtype or device, is not contiguous, or a graph of
+        ValueError: A tensor has another shape, dtype or device or is not contiguous, or a graph of
             the table lies outside the set.
     """
     check_memory("table", table)
@@ -73,10 +72,9 @@ def gather(
         else (table.new_empty(nodes + 1), table.new_empty(size)),
         longest=longest,
     )
-    if not kernels().gather(
-        table, x, width, *edges, *(transpose or (None, None)), torch.get_num_threads(), out.x,
-        out.ptr, out.graph, *out.edges, *(out.transpose or (None, None)),
-    ):  # fmt: skip
+    inputs = (table, x, width, *edges, *(transpose or (None, None)))
+    outputs = (out.x, out.ptr, out.graph, *out.edges, *(out.transpose or (None, None)))
+    if not kernels().gather(*inputs, torch.get_num_threads(), *outputs):
         _refuse(table, x, width, edges, transpose)
     return out
 

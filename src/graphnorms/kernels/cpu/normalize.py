@@ -1,11 +1,10 @@
-"""The C++ kernels of the normalization as functions of tensors that need not fit.
+"""The C++ kernels of the normalization, called with any tensors.
 
-The extension takes tensors, checks every size, stride, dtype and device, and answers a call that
-does not fit with false. Only then is it asked here what does not: strides and dtypes that the
-kernels do not have are copied, and for what cannot be made to fit the error is worded. Where
-deviations are so large that their squares leave the accumulation dtype (from 1e19 on in float32)
-the answer is `None`, and the reference runs: it changes the unit for such cells. Infinite features
-are what they are.
+The extension checks every size, stride, dtype and device, and returns false for a call that does
+not fit. Only then does this module look for the cause: it copies tensors with other strides or
+dtypes, and raises the error for tensors that cannot be converted. If squared deviations overflow
+the accumulation dtype (from 1e19 on in float32), the extension returns `None`, and the reference
+runs, which rescales such cells. Infinite features are not rescaled.
 """
 
 from __future__ import annotations
@@ -42,14 +41,12 @@ def normalize_forward(
     centers, scales = call.cells(x)
     size = centers + scales * (2 if moment else 1)
     y = torch.empty_like(x)
-    # Naming a dtype costs a fifth of the call.
+    # Passing a dtype costs a fifth of the call.
     wide = x.dtype in _WIDE
     statistics = x.new_empty(size) if wide else x.new_empty(size, dtype=torch.float32)
     run = kernels().normalize_forward
-    numbers = (
-        center or 0, scale or 0, groups, eps, ACTIVATIONS.index(activation), dropout, moment,
-        torch.get_num_threads(),
-    )  # fmt: skip
+    epilogue = (ACTIVATIONS.index(activation), dropout)
+    numbers = (center or 0, scale or 0, groups, eps, *epilogue, moment, torch.get_num_threads())
     if not run(
         x, residual, segments.ptr, segments.order, seed, *parameters, *numbers, y, statistics
     ):
@@ -73,28 +70,23 @@ def normalize_backward(
     call: Call,
     needs: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """Run the backward kernel. The gradient of a residual is grad_y, and not made here.
+    """Run the backward kernel; the gradient of a residual is grad_y itself.
 
     Args:
-        needs: Which of the gradients of x, mean_scale, weight and bias are asked for.
+        needs: Which of the gradients of x, mean_scale, weight and bias are needed.
 
     Returns:
-        The four gradients, those of parameters in the accumulation dtype; `None` for each that
-        was not asked for.
+        The four gradients, those of parameters in the accumulation dtype; `None` if not needed.
     """
     segments, (center, scale, _, groups), eps, activation, dropout, seed = call
     dtype = accumulation_dtype(x.dtype)
     grad_x = torch.empty_like(x) if needs[0] else None
     grads = _rooms(parameters, needs, dtype)
     run = kernels().normalize_backward
-    numbers = (
-        center or 0, scale or 0, groups, eps, ACTIVATIONS.index(activation), dropout,
-        torch.get_num_threads(),
-    )  # fmt: skip
-    if not run(
-        grad_y, x, segments.ptr, segments.order, seed, *parameters, statistics, *numbers, grad_x,
-        *grads,
-    ):  # fmt: skip
+    epilogue = (ACTIVATIONS.index(activation), dropout)
+    numbers = (center or 0, scale or 0, groups, eps, *epilogue, torch.get_num_threads())
+    rows = (grad_y, x, segments.ptr, segments.order, seed)
+    if not run(*rows, *parameters, statistics, *numbers, grad_x, *grads):
         x = features(x)
         fitting = _fitting(x, parameters, call)
         grad_y = rows_like("grad_y", grad_y, x)
@@ -121,11 +113,11 @@ def update_running(
     running_var: Tensor,
     momentum: float,
 ) -> None:
-    """Move running averages towards the mean and the unbiased variance of all rows of x.
+    """Update running averages by the mean and the unbiased variance of all rows of x.
 
     Args:
-        x: The features, at least two rows; the first one is what the statistics are relative to.
-        statistics: Those of `normalize_forward` over nodes with `moment`, one segment.
+        x: The features, at least two rows; the statistics are relative to the first one.
+        statistics: Those of `normalize_forward` over nodes with `moment`, for one segment.
         running_mean, running_var: The averages, in the accumulation dtype; changed in place.
         momentum: Weight of x in them.
     """
@@ -141,9 +133,11 @@ def update_running(
             ("running_var", running_var, channels),
         ):
             if (
-                vector.shape != (length,) or vector.dtype != dtype or not vector.is_cpu
+                vector.shape != (length,)
+                or vector.dtype != dtype
+                or not vector.is_cpu
                 or not vector.is_contiguous()
-            ):  # fmt: skip
+            ):
                 raise ValueError(
                     f"{name} is {tuple(vector.shape)} of {vector.dtype}, "
                     f"expected ({length},) of {dtype}"
@@ -155,11 +149,11 @@ def update_running(
 
 
 _WIDE: Final = (torch.float32, torch.float64)
-"""The dtypes whose statistics have the same one."""
+"""The dtypes that statistics share with the features."""
 
 
 def _rooms(parameters: Parameters, needs: list[bool], dtype: torch.dtype) -> Parameters:
-    """Room for the gradients of parameters that are asked for."""
+    """Allocate the needed gradients of parameters."""
     mean_scale, weight, bias = parameters
     return (
         _room(mean_scale, dtype) if needs[1] else None,
@@ -175,10 +169,10 @@ def _room(parameter: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 
 def _fitting(x: Tensor, parameters: Parameters, call: Call) -> tuple[Any, ...]:
-    """ptr, order, seed and the parameters, copied where strides or dtypes are others.
+    """Convert ptr, order, seed and the parameters for the kernels, copying where needed.
 
     Raises:
-        ValueError: Something cannot be made to fit.
+        ValueError: A tensor cannot be converted.
     """
     ptr, order, seed = call.segments.ptr, call.segments.order, call.seed
     mean_scale, weight, bias = parameters
@@ -215,9 +209,12 @@ def _check_statistics(statistics: Tensor, x: Tensor, call: Call) -> None:
     dtype = accumulation_dtype(x.dtype)
     size = sum(call.cells(x))
     if (
-        statistics.dim() != 1 or statistics.shape[0] < size or statistics.dtype != dtype
-        or not statistics.is_cpu or not statistics.is_contiguous()
-    ):  # fmt: skip
+        statistics.dim() != 1
+        or statistics.shape[0] < size
+        or statistics.dtype != dtype
+        or not statistics.is_cpu
+        or not statistics.is_contiguous()
+    ):
         raise ValueError(
             f"statistics is {tuple(statistics.shape)} of {statistics.dtype}, expected at least "
             f"{size} of {dtype}"

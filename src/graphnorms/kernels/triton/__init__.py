@@ -1,4 +1,4 @@
-"""The backend for GPUs: Triton kernels (`device`) and what launches them.
+"""The backend for GPUs: Triton kernels (`device`) and their launchers.
 
-Importing it does not import triton, which is loaded by the first call.
+triton is imported at the first call, not with this package.
 """

@@ -1,4 +1,4 @@
-"""The Triton kernels of the aggregation as functions of tensors, called like those of the CPU."""
+"""The Triton kernels of the aggregation, called like those of the CPU."""
 
 from __future__ import annotations
 
@@ -32,9 +32,11 @@ def aggregate(x: Tensor, edges: Edges, weights: Weights) -> Tensor:
         launched.sum_neighbours(x, y)
         return y
     launched.launch(
-        "sum_messages", x, y, features, *edges, x.stride(0), features.stride(0), *x.shape,
-        launched.span, weights.self_weight, WITH_SELF=weights.self_weight != 0,
-    )  # fmt: skip
+        "sum_messages",
+        *(x, y, features, *edges, x.stride(0), features.stride(0), *x.shape),
+        *(launched.span, weights.self_weight),
+        WITH_SELF=weights.self_weight != 0,
+    )
     return y
 
 
@@ -43,7 +45,7 @@ def aggregate_backward(
 ) -> tuple[Tensor, Tensor]:
     """Run the backward kernels; see `graphnorms.kernels.cpu.aggregate.aggregate_backward`."""
     if (weights.edge_weight is None) == (weights.edge_features is None):
-        raise ValueError("expected edge_weight or edge_features, one of the two")
+        raise ValueError("expected either edge_weight or edge_features")
     check_like("grad_y", grad_y, x.shape, x.dtype, x)
     launched = _Launch.of(x, edges, weights)
     node_scale, edge_weight, features, self_weight = launched.weights
@@ -54,26 +56,25 @@ def aggregate_backward(
         grad_edge = torch.empty_like(edge_weight)
         if grad_x is not None:
             launched.sum_neighbours(grad_y, grad_x)
-        launched.launch(
-            "weight_gradients", x, grad_y, grad_edge, *edges, node_scale, *strides, *x.shape,
-            blocks=1,
-        )  # fmt: skip
+        arguments = (x, grad_y, grad_edge, *edges, node_scale, *strides, *x.shape)
+        launched.launch("weight_gradients", *arguments, blocks=1)
     else:
         assert features is not None
         grad_edge = x.new_empty(features.shape if needs[1] else (0,))
         launched.launch(
-            "message_gradients", x, grad_y, features, grad_x, grad_edge if needs[1] else None,
-            *edges, *strides, features.stride(0), *x.shape, launched.span, self_weight,
+            "message_gradients",
+            *(x, grad_y, features, grad_x, grad_edge if needs[1] else None, *edges),
+            *(*strides, features.stride(0), *x.shape, launched.span, self_weight),
             WITH_SELF=self_weight != 0,
-        )  # fmt: skip
+        )
     return x.new_empty(0) if grad_x is None else grad_x, grad_edge
 
 
 @dataclass(frozen=True, slots=True)
 class _Launch:
-    """The edges and weights as the kernels take them, checked.
+    """The checked edges and weights of a launch.
 
-    What the indices hold is the Adjacency's matter.
+    The values of the indices are not checked: the Adjacency guarantees them.
     """
 
     edges: Edges
@@ -110,9 +111,11 @@ class _Launch:
     def sum_neighbours(self, x: Tensor, y: Tensor) -> None:
         node_scale, edge_weight, _, self_weight = self.weights
         self.launch(
-            "sum_neighbours", x, y, *self.edges, node_scale, edge_weight, x.stride(0), *x.shape,
-            self.span, self_weight, WITH_SELF=self_weight != 0,
-        )  # fmt: skip
+            "sum_neighbours",
+            *(x, y, *self.edges, node_scale, edge_weight, x.stride(0), *x.shape),
+            *(self.span, self_weight),
+            WITH_SELF=self_weight != 0,
+        )
 
     def launch(
         self, name: str, *arguments: Any, blocks: int | None = None, **constants: Any
@@ -122,10 +125,14 @@ class _Launch:
         if blocks is None:
             blocks = -(-self.channels // self.span)
         launch(
-            getattr(device_code("edges"), name), (-(-rows // tile.rows), blocks),
-            self.edges.ptr.device, *arguments, T=tile.rows, C=tile.channels, warps=tile.warps,
-            ACC=accumulator(self.dtype), **constants,
-        )  # fmt: skip
+            getattr(device_code("edges"), name),
+            (-(-rows // tile.rows), blocks),
+            self.edges.ptr.device,
+            *arguments,
+            **tile.named("T"),
+            ACC=accumulator(self.dtype),
+            **constants,
+        )
 
 
 def _vector(name: str, vector: Tensor | None, length: int, x: Tensor) -> Tensor | None:

@@ -1,7 +1,7 @@
-"""The arguments of a normalization as the kernels take them, checked.
+"""The checked arguments of a normalization for the kernels.
 
-Addresses are passed on, so that a size, dtype or device that does not fit must stop here. What
-`ptr` and `order` hold is not looked at, since that would read the device: Segments sees to it.
+Kernels get addresses, so a wrong size, dtype or device must be refused here. The values of `ptr`
+and `order` are not checked, which would synchronize the device: Segments guarantees them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from graphnorms.kernels.triton.loading import DTYPES, accumulator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What forward and backward have in common.
+    """The arguments that forward and backward share.
 
     Args:
         center, scale: An `Over`, or 0 for none.
-        activation: Its place in `ACTIVATIONS`.
-        longest: Rows of the longest segment, -1 where the host does not know.
-        own: Whether weight and bias are every segment's own.
-        sizes: Cells of the centre, and of the scale.
-        span: Channels of a block of a program.
+        activation: Its index in `ACTIVATIONS`.
+        longest: Rows of the longest segment, -1 if the host does not know it.
+        own: Whether weight and bias are per segment.
+        sizes: Numbers of cells of centre and scale.
+        span: Channels per block.
     """
 
     x: Tensor
@@ -56,7 +56,7 @@ class Launch:
         """Check the arguments of a call.
 
         Raises:
-            ValueError: One does not fit; the message names it.
+            ValueError: An argument does not fit; the message names it.
         """
         if x.dtype not in DTYPES or x.dim() != 2:
             raise ValueError(f"x is {tuple(x.shape)} of {x.dtype}, expected a kernel's dtype")
@@ -77,14 +77,25 @@ class Launch:
         own = any(p is not None and p.dim() == 2 for p in (weight, bias))
         affine = (ptr.shape[0] - 1, channels) if own else (channels,)
         return cls(
-            x=rows_contiguous(x), mean_scale=_parameter("mean_scale", mean_scale, (channels,), x),
+            x=rows_contiguous(x),
+            mean_scale=_parameter("mean_scale", mean_scale, (channels,), x),
             weight=_parameter("weight", weight, affine, x),
-            bias=_parameter("bias", bias, affine, x), own=own, ptr=ptr, order=order, seed=seed,
-            center=center or 0, scale=scale or 0, groups=groups, eps=eps,
-            activation=ACTIVATIONS.index(activation), dropout=dropout,
-            longest=-1 if longest is None else longest, masked=segments.masked,
-            sizes=call.cells(x), span=_span(channels, groups, center or 0, scale or 0),
-        )  # fmt: skip
+            bias=_parameter("bias", bias, affine, x),
+            own=own,
+            ptr=ptr,
+            order=order,
+            seed=seed,
+            center=center or 0,
+            scale=scale or 0,
+            groups=groups,
+            eps=eps,
+            activation=ACTIVATIONS.index(activation),
+            dropout=dropout,
+            longest=-1 if longest is None else longest,
+            masked=segments.masked,
+            sizes=call.cells(x),
+            span=_span(channels, groups, center or 0, scale or 0),
+        )
 
     @property
     def rows(self) -> int:
@@ -103,21 +114,21 @@ class Launch:
 
     @property
     def blocks(self) -> int:
-        """Blocks of channels: groups, where channels share a statistic."""
+        """Number of blocks of channels; these are the groups if channels share a statistic."""
         return -(-self.channels // self.span)
 
     @property
     def within_rows(self) -> bool:
-        """Whether statistics are over channels."""
+        """Whether a statistic is over the channels of a row."""
         return Over.CHANNELS in (self.center, self.scale)
 
     @property
     def accumulation(self) -> torch.dtype:
-        """Of statistics and sums."""
+        """The dtype of statistics and sums."""
         return accumulation_dtype(self.x.dtype)
 
     def parts(self, statistics: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The shifts and the 1/s in the vector of statistics."""
+        """Return the views of the shifts and of 1/s in the vector of statistics."""
         centers, scales = self.sizes
         return (
             statistics[:centers] if self.center else None,
@@ -125,31 +136,40 @@ class Launch:
         )
 
     def split(self) -> tuple[Launch, Launch]:
-        """Make the call that has the statistics, in the wide dtype, and one that has the rest.
+        """Split into a call with the statistics, in the wide dtype, and one with the rest.
 
-        The second lacks its features, the result of the first; see `on`.
+        The features of the second are the result of the first; see `on`.
         """
         plain = replace(
-            self, x=self.x.to(self.accumulation), seed=None, weight=None, bias=None, own=False,
-            activation=0, dropout=0.0,
-        )  # fmt: skip
+            self,
+            x=self.x.to(self.accumulation),
+            seed=None,
+            weight=None,
+            bias=None,
+            own=False,
+            activation=0,
+            dropout=0.0,
+        )
         span = _span(self.channels, self.groups, 0, 0)
         return plain, replace(self, center=0, scale=0, sizes=(0, 0), span=span)
 
     def on(self, x: Tensor) -> Launch:
-        """The call on other features."""
+        """Return the call on other features."""
         return replace(self, x=x)
 
     def numbers(self) -> tuple[int, float]:
-        """Below what number an entry is dropped, and what the others are multiplied by."""
+        """Return the threshold below which an entry is dropped, and the factor of the others."""
         return int(self.dropout * 2**32), 1 / (1 - self.dropout)
 
     def choices(self, *names: str) -> dict[str, Any]:
-        """The constants of a kernel."""
+        """Return the compile-time constants of a kernel by name."""
         have = {
-            "CENTER": self.center, "SCALE": self.scale, "ACTIVATION": self.activation,
-            "OWN": self.own, "ACC": accumulator(self.x.dtype),
-        }  # fmt: skip
+            "CENTER": self.center,
+            "SCALE": self.scale,
+            "ACTIVATION": self.activation,
+            "OWN": self.own,
+            "ACC": accumulator(self.x.dtype),
+        }
         return {name: have[name] for name in (*names, "ACC")}
 
 
@@ -170,7 +190,7 @@ def _parameter(
 def check_like(
     name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype, x: Tensor
 ) -> None:
-    """Raise the error for a tensor that is not of this shape and dtype, beside x."""
+    """Refuse a tensor with another shape, dtype or device than expected beside x."""
     if tensor.shape != shape or tensor.dtype != dtype or tensor.device != x.device:
         raise ValueError(
             f"{name} is {tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}, expected "
@@ -180,12 +200,15 @@ def check_like(
 
 
 def check_index(name: str, index: Tensor, length: int | None, x: Tensor) -> None:
-    """Raise the error for ids whose address a kernel cannot take; `None` is any length but 0."""
+    """Refuse ids that a kernel cannot take; `None` allows any length but 0."""
     if (
-        index.dtype != torch.int64 or index.device != x.device or index.dim() != 1
-        or not index.is_contiguous() or not (length is not None or index.shape[0])
+        index.dtype != torch.int64
+        or index.device != x.device
+        or index.dim() != 1
+        or not index.is_contiguous()
+        or not (length is not None or index.shape[0])
         or length not in (None, index.shape[0])
-    ):  # fmt: skip
+    ):
         number = "at least one" if length is None else str(length)
         raise ValueError(
             f"{name} is {tuple(index.shape)} of {index.dtype} on {index.device}, expected a "

@@ -1,4 +1,4 @@
-"""Whether Triton can run here, and launching."""
+"""Loading Triton, its refusals, and launching kernels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DTYPES: Final = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 @functools.cache
 def unavailable() -> str | None:
-    """Why the backend cannot run at all here, or `None`."""
+    """Return why the backend cannot run on this machine, or `None`."""
     try:
         import_module("triton")
     except ImportError as error:
@@ -31,15 +31,15 @@ def interpreted() -> bool:
 
 
 def description() -> str:
-    """What would run."""
+    """Describe what runs."""
     version = import_module("triton").__version__
     if interpreted():
-        return f"Triton {version}, interpreted on the CPU: to test, not to use"
+        return f"Triton {version}, interpreted on the CPU, for tests only"
     return f"Triton {version}, {torch.cuda.get_device_name()}"
 
 
 def common_refusals(device: str, dtype: torch.dtype) -> list[str]:
-    """Why no kernel can run on features of a dtype on a device; empty if they can."""
+    """Return why no kernel can run features of a dtype on a device; empty if they can."""
     reasons = []
     if (reason := unavailable()) is not None:
         reasons.append(reason)
@@ -54,26 +54,30 @@ def common_refusals(device: str, dtype: torch.dtype) -> list[str]:
 
 @functools.cache
 def device_code(name: str) -> ModuleType:
-    """Load a module of kernels."""
+    """Import a module of kernels."""
     return import_module(f"graphnorms.kernels.triton.device.{name}")
 
 
 @functools.cache
 def accumulator(dtype: torch.dtype) -> Any:
-    """The dtype of sums, as the kernels name it."""
+    """Return Triton's dtype of sums."""
     language = import_module("triton.language")
     return language.float64 if dtype == torch.float64 else language.float32
 
 
 def launch(
-    kernel: Any, grid: tuple[int, int], device: torch.device, *arguments: Any, warps: int,
+    kernel: Any,
+    grid: tuple[int, int],
+    device: torch.device,
+    *arguments: Any,
+    warps: int,
     **constants: Any,
-) -> None:  # fmt: skip
+) -> None:
     """Run a kernel on the current stream of a device."""
     if not all(grid):
         return
-    # Triton launches on the current device, whatever its arguments are on.
+    # Triton launches on the current device, not on that of the arguments.
     elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
     with torch.cuda.device(device) if elsewhere else nullcontext():
-        # Fusing a product and a sum rounds once less; said, because triton warns where it is not.
+        # Fusing a product and a sum saves a rounding. Explicit, because triton warns otherwise.
         kernel[grid](*arguments, **constants, num_warps=warps, enable_fp_fusion=True)

@@ -1,8 +1,8 @@
-"""The Triton kernels of the normalization as functions of tensors, called like those of the CPU.
+"""The Triton kernels of the normalization, called like those of the CPU.
 
-Segments that one program can do take one launch; three more do those that are longer, if the
-sizes allow any. Which are longer only the device knows, so that all four are launched then, and
-programs with nothing to do end at once.
+One launch processes the segments that fit one program; three more process longer ones, if the sizes
+allow any. Only the device knows which segments are longer, so all four are launched then, and
+programs without work exit at once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def normalize_forward(
     elif not launched.own:
         _row_forward(launched, residual, y, shift, rstd, squares)
     else:
-        # Statistics by row, then parameters by segment: in two steps, in float32 in between.
+        # Statistics per row, then parameters per segment: two steps, with float32 in between.
         plain, then = launched.split()
         between = torch.empty_like(plain.x)
         _row_forward(plain, None, between, shift, rstd, squares)
@@ -56,14 +56,13 @@ def normalize_backward(
     call: Call,
     needs: list[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """Run the backward kernels. The gradient of a residual is grad_y, and not made here.
+    """Run the backward kernels; the gradient of a residual is grad_y itself.
 
     Args:
-        needs: Which of the gradients of x, mean_scale, weight and bias are asked for.
+        needs: Which of the gradients of x, mean_scale, weight and bias are needed.
 
     Returns:
-        The four gradients, those of parameters in the accumulation dtype; `None` for each that
-        was not asked for.
+        The four gradients, those of parameters in the accumulation dtype; `None` if not needed.
     """
     launched = Launch.of(x, parameters, call)
     check_like("grad_y", grad_y, x.shape, x.dtype, x)
@@ -94,7 +93,7 @@ def normalize_backward(
 
 
 class _Plan:
-    """What is launched for statistics over nodes."""
+    """The sizes of the launches for statistics over nodes."""
 
     def __init__(self, call: Launch) -> None:
         self.size = tiles.chunk_rows(call.rows)  # rows of a chunk
@@ -102,12 +101,12 @@ class _Plan:
         self.part = tiles.tile_of_rows(call.span)
         self.merge = tiles.tile_of_parts(call.span)
         self.longer = call.rows > self.size and not 0 <= call.longest <= self.size
-        # Rows of a segment that is done by one program: any number where none is known to be long.
+        # Maximal rows of a segment in one program; unlimited if no segment is long.
         self.limit = self.size if self.longer else call.rows
-        # One segment of all rows is long for certain, but for masked ones.
+        # A single segment without masked rows is certainly long.
         alone = call.segments == 1 and not call.masked and self.longer
         self.tiles = 0 if alone else -(-call.segments // self.tile.segments)
-        # Masked rows are passed by chunks, too.
+        # Chunks also pass masked rows through.
         self.chunks = -(-call.rows // self.size) if self.longer or call.masked else 0
         self.steps = call.segments.bit_length()
         self.tiles_per_program = max(-(-self.tiles // tiles.PROGRAMS), 1)
@@ -115,129 +114,175 @@ class _Plan:
 
 
 def _segment_forward(
-    call: Launch, residual: Tensor | None, y: Tensor, shift: Tensor | None, rstd: Tensor | None,
+    call: Launch,
+    residual: Tensor | None,
+    y: Tensor,
+    shift: Tensor | None,
+    rstd: Tensor | None,
     moment: Tensor | None,
-) -> None:  # fmt: skip
-    plan, device = _Plan(call), call.x.device
-    x_stride = call.x.stride(0)
-    residual_stride = 0 if residual is None else residual.stride(0)
-    numbers = call.numbers()
+) -> None:
+    plan, device, code = _Plan(call), call.x.device, device_code("chunks")
+    strides = (call.x.stride(0), 0 if residual is None else residual.stride(0))
+    order = (call.ptr, call.order, call.seed)
     parameters = (call.mean_scale, call.weight, call.bias, shift, rstd)
-    tile, part, merge = plan.tile, plan.part, plan.merge
-    launch(
-        device_code("segments").segment_forward, (plan.tiles, call.blocks), device, call.x,
-        residual, y, call.ptr, call.order, call.seed, *parameters, moment, x_stride,
-        residual_stride, call.segments, call.channels, call.groups, call.span, plan.limit,
-        call.eps, *numbers, T=tile.segments, R=tile.rows, C=tile.channels, warps=tile.warps,
-        **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
-    )  # fmt: skip
-    code, grid = device_code("chunks"), (plan.chunks, call.blocks)
     lengths = (call.segments, call.channels)
+    sizes = (*lengths, call.groups, call.span)
+    launch(
+        device_code("segments").segment_forward,
+        (plan.tiles, call.blocks),
+        device,
+        *(call.x, residual, y, *order, *parameters, moment),
+        *(*strides, *sizes, plan.limit, call.eps, *call.numbers()),
+        **plan.tile.named("R", segments="T"),
+        **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
+    )
+    grid = (plan.chunks, call.blocks)
     if plan.longer and (call.center or call.scale):
         partial = y.new_empty((plan.chunks, 2, 2, call.channels), dtype=call.accumulation)
         launch(
-            code.chunk_statistics, grid, device, call.x, call.ptr, call.order, partial, x_stride,
-            *lengths, call.span, plan.size, plan.steps, R=part.rows, C=part.channels,
-            warps=part.warps, **call.choices("CENTER", "SCALE"),
-        )  # fmt: skip
+            code.chunk_statistics,
+            grid,
+            device,
+            *(call.x, call.ptr, call.order, partial),
+            *(strides[0], *lengths, call.span, plan.size, plan.steps),
+            **plan.part.named("R"),
+            **call.choices("CENTER", "SCALE"),
+        )
         launch(
-            code.merge_statistics, grid, device, call.x, call.ptr, call.order, *parameters,
-            moment, partial, x_stride, *lengths, call.groups, call.span, plan.size, plan.steps,
-            call.eps, J=merge.rows, C=merge.channels, warps=merge.warps,
+            code.merge_statistics,
+            grid,
+            device,
+            *(call.x, call.ptr, call.order, *parameters, moment, partial),
+            *(strides[0], *sizes, plan.size, plan.steps, call.eps),
+            **plan.merge.named("J"),
             **call.choices("CENTER", "SCALE", "OWN"),
-        )  # fmt: skip
+        )
     launch(
-        code.chunk_forward, grid, device, call.x, residual, y, call.ptr, call.order, call.seed,
-        *parameters, x_stride, residual_stride, call.rows, *lengths, call.groups, call.span,
-        plan.size, plan.steps, *numbers, R=part.rows, C=part.channels, warps=part.warps,
+        code.chunk_forward,
+        grid,
+        device,
+        *(call.x, residual, y, *order, *parameters),
+        *(*strides, call.rows, *sizes, plan.size, plan.steps, *call.numbers()),
+        **plan.part.named("R"),
         **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
-    )  # fmt: skip
+    )
 
 
 def _segment_backward(
-    call: Launch, grad_y: Tensor, grad_x: Tensor | None, shift: Tensor | None, rstd: Tensor | None,
+    call: Launch,
+    grad_y: Tensor,
+    grad_x: Tensor | None,
+    shift: Tensor | None,
+    rstd: Tensor | None,
     grads: list[Tensor | None],
-) -> None:  # fmt: skip
-    plan, device = _Plan(call), call.x.device
+) -> None:
+    plan, device, code = _Plan(call), call.x.device, device_code("chunks")
     strides = (call.x.stride(0), grad_y.stride(0))
-    numbers = call.numbers()
+    order = (call.ptr, call.order, call.seed)
     parameters = (call.mean_scale, call.weight, call.bias, shift, rstd)
-    tile, part, merge = plan.tile, plan.part, plan.merge
     of_mean_scale, of_weight, of_bias = grads
     own = (of_weight, of_bias) if call.own else (None, None)
     shared = [of_mean_scale, None, None] if call.own else grads
     chunks = plan.chunks if plan.longer else 0
     shares = _shares(call, plan.programs + chunks, shared)
-    lengths = (call.segments, call.channels, call.groups, call.span)
+    sizes = (call.segments, call.channels, call.groups, call.span)
     launch(
-        device_code("segments").segment_backward, (plan.programs, call.blocks), device, call.x,
-        grad_y, grad_x, call.ptr, call.order, call.seed, *parameters, *own, shares, *strides,
-        *lengths, plan.limit, plan.tiles_per_program, *numbers, T=tile.segments, R=tile.rows,
-        C=tile.channels, warps=tile.warps,
+        device_code("segments").segment_backward,
+        (plan.programs, call.blocks),
+        device,
+        *(call.x, grad_y, grad_x, *order, *parameters, *own, shares),
+        *(*strides, *sizes, plan.limit, plan.tiles_per_program, *call.numbers()),
+        **plan.tile.named("R", segments="T"),
         **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
-    )  # fmt: skip
-    code, grid = device_code("chunks"), (plan.chunks, call.blocks)
+    )
+    grid = (plan.chunks, call.blocks)
     coefficients = grad_y.new_empty((chunks, 2, call.channels), dtype=call.accumulation)
     if plan.longer:
         partial = grad_y.new_empty((chunks, 2, 2, call.channels), dtype=call.accumulation)
         launch(
-            code.chunk_gradients, grid, device, call.x, grad_y, call.ptr, call.order, call.seed,
-            *parameters, partial, *strides, *lengths, plan.size, plan.steps, *numbers,
-            R=part.rows, C=part.channels, warps=part.warps,
+            code.chunk_gradients,
+            grid,
+            device,
+            *(call.x, grad_y, *order, *parameters, partial),
+            *(*strides, *sizes, plan.size, plan.steps, *call.numbers()),
+            **plan.part.named("R"),
             **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
-        )  # fmt: skip
+        )
         launch(
-            code.merge_gradients, grid, device, call.x, call.ptr, call.order, *parameters, *own,
-            shares, partial, coefficients, strides[0], *lengths, plan.size, plan.steps,
-            plan.programs, J=merge.rows, C=merge.channels, warps=merge.warps,
+            code.merge_gradients,
+            grid,
+            device,
+            *(call.x, call.ptr, call.order, *parameters, *own, shares, partial, coefficients),
+            *(strides[0], *sizes, plan.size, plan.steps, plan.programs),
+            **plan.merge.named("J"),
             **call.choices("CENTER", "SCALE", "OWN"),
-        )  # fmt: skip
+        )
     if grad_x is not None:
         launch(
-            code.chunk_backward, grid, device, call.x, grad_y, grad_x, call.ptr, call.order,
-            call.seed, *parameters, coefficients, *strides, call.rows, *lengths, plan.size,
-            plan.steps, *numbers, R=part.rows, C=part.channels, warps=part.warps,
+            code.chunk_backward,
+            grid,
+            device,
+            *(call.x, grad_y, grad_x, *order, *parameters, coefficients),
+            *(*strides, call.rows, *sizes, plan.size, plan.steps, *call.numbers()),
+            **plan.part.named("R"),
             **call.choices("CENTER", "SCALE", "ACTIVATION", "OWN"),
-        )  # fmt: skip
+        )
     _sum_shares(call, shares, shared)
 
 
 def _row_forward(
-    call: Launch, residual: Tensor | None, y: Tensor, shift: Tensor | None, rstd: Tensor | None,
+    call: Launch,
+    residual: Tensor | None,
+    y: Tensor,
+    shift: Tensor | None,
+    rstd: Tensor | None,
     moment: Tensor | None,
-) -> None:  # fmt: skip
+) -> None:
     tile = tiles.tile_of_rows(call.span)
+    strides = (call.x.stride(0), 0 if residual is None else residual.stride(0))
     launch(
-        device_code("rows").row_forward, (-(-call.rows // tile.rows), call.blocks),
-        call.x.device, call.x, residual, y, call.ptr, call.order, call.seed, call.weight,
-        call.bias, shift, rstd, moment, call.x.stride(0),
-        0 if residual is None else residual.stride(0), call.rows, call.segments, call.channels,
-        call.groups, call.span, call.eps, *call.numbers(), R=tile.rows, C=tile.channels,
-        warps=tile.warps, **call.choices("CENTER", "SCALE", "ACTIVATION"),
-    )  # fmt: skip
+        device_code("rows").row_forward,
+        (-(-call.rows // tile.rows), call.blocks),
+        call.x.device,
+        *(call.x, residual, y, call.ptr, call.order, call.seed),
+        *(call.weight, call.bias, shift, rstd, moment),
+        *(*strides, call.rows, call.segments, call.channels, call.groups, call.span),
+        *(call.eps, *call.numbers()),
+        **tile.named("R"),
+        **call.choices("CENTER", "SCALE", "ACTIVATION"),
+    )
 
 
 def _row_backward(
-    call: Launch, grad_y: Tensor, grad_x: Tensor | None, shift: Tensor | None, rstd: Tensor | None,
+    call: Launch,
+    grad_y: Tensor,
+    grad_x: Tensor | None,
+    shift: Tensor | None,
+    rstd: Tensor | None,
     grads: list[Tensor | None],
-) -> None:  # fmt: skip
+) -> None:
     tile = tiles.tile_of_rows(call.span)
     number = -(-call.rows // tile.rows)
     tiles_per_program = max(-(-number // tiles.PROGRAMS), 1)
     programs = -(-number // tiles_per_program)
     shares = _shares(call, programs, grads)
+    strides = (call.x.stride(0), grad_y.stride(0))
     launch(
-        device_code("rows").row_backward, (programs, call.blocks), call.x.device, call.x, grad_y,
-        grad_x, call.ptr, call.order, call.seed, call.weight, call.bias, shift, rstd, shares,
-        call.x.stride(0), grad_y.stride(0), call.rows, call.segments, call.channels, call.groups,
-        call.span, tiles_per_program, *call.numbers(), R=tile.rows, C=tile.channels,
-        warps=tile.warps, **call.choices("CENTER", "SCALE", "ACTIVATION"),
-    )  # fmt: skip
+        device_code("rows").row_backward,
+        (programs, call.blocks),
+        call.x.device,
+        *(call.x, grad_y, grad_x, call.ptr, call.order, call.seed),
+        *(call.weight, call.bias, shift, rstd, shares),
+        *(*strides, call.rows, call.segments, call.channels, call.groups, call.span),
+        *(tiles_per_program, *call.numbers()),
+        **tile.named("R"),
+        **call.choices("CENTER", "SCALE", "ACTIVATION"),
+    )
     _sum_shares(call, shares, grads)
 
 
 def _shares(call: Launch, number: int, grads: list[Tensor | None]) -> Tensor | None:
-    """Where programs leave their shares of gradients that all rows have a part in."""
+    """Allocate the partial sums of the gradients of shared parameters, one per program."""
     if all(grad is None for grad in grads):
         return None
     return call.x.new_empty((number, 3, call.channels), dtype=call.accumulation)
@@ -247,20 +292,20 @@ def _sum_shares(call: Launch, shares: Tensor | None, grads: list[Tensor | None])
     if shares is None:
         return
     tile = tiles.tile_of_parts(min(call.channels, tiles.SUMMED_CHANNELS))
-    launch(
-        device_code("shares").sum_shares, (-(-call.channels // tile.channels), 3), call.x.device,
-        shares, *grads, shares.shape[0], call.channels, J=tile.rows, C=tile.channels,
-        warps=tile.warps,
-    )  # fmt: skip
+    grid = (-(-call.channels // tile.channels), 3)
+    arguments = (shares, *grads, shares.shape[0], call.channels)
+    launch(device_code("shares").sum_shares, grid, call.x.device, *arguments, **tile.named("J"))
 
 
 def _check_statistics(call: Launch, statistics: Tensor) -> None:
     size = sum(call.sizes)
     if (
-        statistics.dim() != 1 or statistics.shape[0] < size
-        or statistics.dtype != call.accumulation or statistics.device != call.x.device
+        statistics.dim() != 1
+        or statistics.shape[0] < size
+        or statistics.dtype != call.accumulation
+        or statistics.device != call.x.device
         or not statistics.is_contiguous()
-    ):  # fmt: skip
+    ):
         raise ValueError(
             f"statistics is {tuple(statistics.shape)} of {statistics.dtype}, expected at least "
             f"{size} of {call.accumulation}"

@@ -1,4 +1,4 @@
-"""Models of the user's own: found, made with a normalization, and run on the lab's batches."""
+"""User-defined models: finding them, building them with a normalization, and running them."""
 
 from graphnorms.models.own.build import NormMaker, build_own
 from graphnorms.models.own.model import ModelFactory, OwnModel, OwnModelConfig

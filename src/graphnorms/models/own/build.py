@@ -1,4 +1,4 @@
-"""Makes a model of the user's own with a normalization, its other weights the same for all."""
+"""Builds a user-defined model with a normalization; its other weights do not depend on it."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from torch.nn.parameter import UninitializedParameter
 from graphnorms.adjacency import Adjacency
 from graphnorms.dropin import replace_norms
 from graphnorms.dropin.batch_of import current
-from graphnorms.dropin.norms import recognize
+from graphnorms.dropin.known_norms import recognize
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.factory import make_norm, needs_of
-from graphnorms.layers.own import OwnLayer, OwnNorm
+from graphnorms.layers.own_norm import OwnLayer, OwnNorm
 from graphnorms.models.initialize import derive_seed, initialize
 from graphnorms.models.own.model import NORM_ARGUMENTS, OwnModel, OwnModelConfig
 from graphnorms.segments import Segments
 
 _BASELINE: Final = "none"
 _NODES: Final = 5
-"""Of the example: neither its number of graphs, 2, nor of edges, 8."""
+"""Nodes of the example; differs from its numbers of graphs, 2, and edges, 8."""
 
 _OURS: Final = tuple({row.layer for row in CATALOG.values()})
 _LAYERS: Final[tuple[type[nn.Module], ...]] = (OwnLayer, *_OURS)
 
 
 class NormMaker:
-    """Makes one normalization, for a factory that takes it as its argument `norm`.
+    """Makes layers of one normalization, for a factory with an argument `norm`.
 
-    `norm(64)` is a layer of 64 channels whose `forward(x, batch=None, batch_size=None)` is that
-    of every layer of graphnorms.
+    `norm(64)` is a layer of 64 channels with the `forward(x, batch=None, batch_size=None)` of every
+    layer of graphnorms.
 
     Args:
-        norm: The normalization as text, or one of the user's own.
+        norm: The normalization as text, or a user-defined one.
     """
 
     def __init__(self, norm: str | OwnNorm) -> None:
@@ -47,16 +47,16 @@ class NormMaker:
 
         Args:
             channels: Number of channels.
-            arguments: Of the layer, as `graphnorms.make_norm` takes them.
+            arguments: Arguments of the layer, see `graphnorms.make_norm`.
 
         Raises:
-            ValueError: The normalization needs more than the features and the graphs.
+            ValueError: The normalization needs more inputs than features and graphs.
         """
         needs = needs_of(self._norm)
         if needs:
             raise ValueError(
-                f"the norm {self.name!r} needs {' and '.join(needs)}, which a model of one's own "
-                "does not hand on"
+                f"the norm {self.name!r} needs {' and '.join(needs)}, which a user-defined model "
+                "does not pass on; choose another"
             )
         return make_norm(self._norm, channels, **arguments)
 
@@ -75,9 +75,9 @@ def build_own(
     task: str,
     seed: int,
 ) -> OwnModel:
-    """Make a model of the user's own with a normalization.
+    """Build a user-defined model with a normalization.
 
-    The factory is given what it asks for by name:
+    The factory gets the arguments that it names:
 
     | argument | value |
     |---|---|
@@ -91,25 +91,25 @@ def build_own(
     | `hidden`, `hidden_channels` | what was asked for, else its own default, else 64 |
     | `layers`, `num_layers` | what was asked for, else its own default, else 4 |
 
-    A factory that takes neither `norm` nor `norm_name` has the norms in its model replaced, see
+    If a factory takes neither `norm` nor `norm_name`, the norms in its model are replaced, see
     `graphnorms.replace_norms`.
 
-    Initial weights are those that the factory draws, and the same for every normalization: it is
-    called with random numbers from the seed, and where it is given the norm, once more for
-    `"none"`, from which all is taken that both models have but the norms. Layers of graphnorms
-    are reset, each with random numbers from the seed and its own name.
+    The factory draws the initial weights, and they are equal for every normalization: it is called
+    with a seeded generator and, if it takes the norm, once more with `"none"`; all weights except
+    those of norms are copied from the latter model. Layers of graphnorms are reset, each with a
+    seed derived from its name.
 
     Args:
-        config: What is made.
-        factory: Makes it.
+        config: The configuration of the model.
+        factory: Makes the model.
         norm: The normalization as text, or one of the user's own.
         in_channels, out_channels, edge_channels: As for `GNN`.
         task: The kind of the task.
-        seed: Seeds the initial weights. The global random state is not touched.
+        seed: Seed of the initial weights. The global random state does not change.
 
     Raises:
-        ValueError: The factory or the model asks for what there is not, or nothing in the model
-            depends on the normalization.
+        ValueError: The factory or the model has unknown arguments, or nothing in the model depends
+            on the normalization.
     """
     asked = config.asked_of(factory)
     offered: dict[str, Any] = {
@@ -150,7 +150,7 @@ def build_own(
 
 
 def _run_example(own: OwnModel) -> None:
-    """Run a model on two graphs: lazy parameters get their shapes."""
+    """Run a model on two graphs, which initializes lazy parameters."""
     source = torch.tensor([0, 1, 1, 2, 3, 4, 2, 0])
     adjacency = Adjacency.from_edge_index(torch.stack((source, source.roll(1))), _NODES)
     segments = Segments.from_counts(torch.tensor([3, _NODES - 3]))
@@ -161,10 +161,10 @@ def _run_example(own: OwnModel) -> None:
 
 
 def _take_weights(own: OwnModel, made: Callable[[str | OwnNorm], OwnModel]) -> None:
-    """Take all weights but those of norms from the model without normalization, if there is one."""
+    """Copy all weights except those of norms from the model without normalization, if possible."""
     try:
         source = made(_BASELINE).state_dict()
-    except Exception:  # it does not run without; other norms shall not suffer
+    except Exception:  # it needs a norm; keep the weights drawn
         return
     norms = tuple(f"{name}." for name, part in own.named_modules() if isinstance(part, _LAYERS))
     with torch.no_grad():
@@ -176,12 +176,12 @@ def _take_weights(own: OwnModel, made: Callable[[str | OwnNorm], OwnModel]) -> N
 
 
 def _replace_norms(own: OwnModel, norm: str | OwnNorm) -> None:
-    """Put a normalization in the place of those norms of a model that see its nodes.
+    """Replace the norms of a model that are applied to nodes.
 
-    A norm behind the pooling, or one of edges, is no place for statistics of a graph; it stays.
+    Norms after the pooling or of edges are kept: statistics of a graph make no sense there.
 
     Raises:
-        ValueError: There is none to replace, or one does not say its width.
+        ValueError: There is none to replace, or its number of channels is unknown.
     """
     of_nodes = _norms_of_nodes(own)
 
@@ -190,31 +190,35 @@ def _replace_norms(own: OwnModel, norm: str | OwnNorm) -> None:
         known = recognize(old)
         if known is None or known.channels is None:
             raise ValueError(
-                f"a {type(old).__name__} in the model of {own.config.name} does not say its "
-                f"width, which {norm.name} needs; take the norm as an argument: norm(channels)"
+                f"a {type(old).__name__} in the model of {own.config.name} has no number of "
+                f"channels, which {norm.name} needs; take the norm as an argument: norm(channels)"
             )
         return norm.layer(known.channels)
 
     replace_norms(
-        own.model, to=norm if isinstance(norm, str) else own_norm,
-        where=lambda name, module: id(module) in of_nodes, keep_parameters=False,
-    )  # fmt: skip
+        own.model,
+        to=norm if isinstance(norm, str) else own_norm,
+        where=lambda name, module: id(module) in of_nodes,
+        keep_parameters=False,
+    )
 
 
 def _hand_batch(own: OwnModel) -> None:
-    """Have the batch reach the layers of graphnorms in a model that calls them without it."""
+    """Pass the batch to the layers of graphnorms in a model that does not."""
     for module in own.modules():
         if isinstance(module, OwnLayer):
             module.register_forward_pre_hook(_complete, with_kwargs=True)
     if any(isinstance(module, _OURS) for module in own.modules()):
         replace_norms(
-            own.model, to=lambda norm: norm, where=lambda name, norm: isinstance(norm, _OURS),
+            own.model,
+            to=lambda norm: norm,
+            where=lambda name, norm: isinstance(norm, _OURS),
             keep_parameters=False,
-        )  # fmt: skip
+        )
 
 
 def _complete(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Give a layer of the user's own the batch that the model is running on."""
+    """Pass the current batch to a user-defined layer."""
     frame = current()
     if len(args) > 1 or "batch" in kwargs or frame is None:
         return args, kwargs
@@ -222,20 +226,20 @@ def _complete(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 
 
 def _norms_of_nodes(own: OwnModel) -> set[int]:
-    """Run a model on a small batch and list the norms that were given a row for every node."""
+    """Run a model on a small batch and return the norms that got one row per node."""
     found: set[int] = set()
 
-    def look(module: nn.Module, args: tuple[Any, ...]) -> None:
+    def record(module: nn.Module, args: tuple[Any, ...]) -> None:
         if args and isinstance(args[0], Tensor) and args[0].shape[:1] == (_NODES,):
             found.add(id(module))
 
     hooks = [
-        module.register_forward_pre_hook(look) for module in own.modules() if recognize(module)
+        module.register_forward_pre_hook(record) for module in own.modules() if recognize(module)
     ]
     if not hooks:
         raise ValueError(
-            f"the model of {own.config.name} has no norm to replace, and {own.config.name} takes "
-            "no norm"
+            f"the model of {own.config.name} has no norm to replace; use norms in it, or take norm "
+            "as an argument"
         )
     try:
         _run_example(own)
@@ -243,5 +247,5 @@ def _norms_of_nodes(own: OwnModel) -> set[int]:
         for hook in hooks:
             hook.remove()
     if not found:
-        raise ValueError(f"no norm in the model of {own.config.name} sees the nodes")
+        raise ValueError(f"no norm in the model of {own.config.name} is applied to nodes")
     return found

@@ -1,4 +1,4 @@
-"""A model of the user's own: the function that makes it, and a call as the lab's models have it."""
+"""User-defined models: the factory, the configuration, and a wrapper with the call of `GNN`."""
 
 from __future__ import annotations
 
@@ -15,26 +15,45 @@ from torch import Tensor, nn
 from graphnorms.adjacency import Adjacency
 from graphnorms.dropin import batch
 from graphnorms.errors import unknown_name
-from graphnorms.models.config import HEADS, ModelConfig
+from graphnorms.models.model_config import HEADS, ModelConfig
 from graphnorms.segments import Segments
 from graphnorms.user_code import find, is_spec, source_hash
 
 NORM_ARGUMENTS: Final = ("norm", "norm_name")
 OFFERED: Final = (
-    "in_channels", "out_channels", "edge_channels", "edge_dim", "task", "level", *NORM_ARGUMENTS,
-)  # fmt: skip
-"""What a factory may ask for by name, beside its sizes."""
+    "in_channels",
+    "out_channels",
+    "edge_channels",
+    "edge_dim",
+    "task",
+    "level",
+    *NORM_ARGUMENTS,
+)
+"""Arguments that a factory may take by name, besides its sizes."""
 
 _SIZES: Final = {
-    "hidden": "hidden", "hidden_channels": "hidden", "layers": "layers", "num_layers": "layers",
-}  # fmt: skip
+    "hidden": "hidden",
+    "hidden_channels": "hidden",
+    "layers": "layers",
+    "num_layers": "layers",
+}
 _DEFAULTS: Final = ModelConfig(name="gin")
 
 INPUTS: Final = (
-    "x", "edge_index", "edge_attr", "edge_features", "batch", "batch_size", "num_graphs",
-    "num_nodes", "ptr", "segments", "adjacency", "data",
-)  # fmt: skip
-"""What a `forward` may ask for, by name; see `docs/lab.md`."""
+    "x",
+    "edge_index",
+    "edge_attr",
+    "edge_features",
+    "batch",
+    "batch_size",
+    "num_graphs",
+    "num_nodes",
+    "ptr",
+    "segments",
+    "adjacency",
+    "data",
+)
+"""Arguments that a `forward` may take by name; see `docs/lab.md`."""
 
 _OF_EDGES: Final = ("edge_attr", "edge_features")
 
@@ -44,10 +63,10 @@ class ModelFactory:
     """A function that makes a model.
 
     Args:
-        name: `module:function`, or what the function calls itself if it came as an object.
-        source: The hash of its source, see `graphnorms.user_code.source_hash`.
+        name: `module:function`, or the name of the function if it was given as an object.
+        source: Hash of its source, see `graphnorms.user_code.source_hash`.
         function: The function.
-        in_memory: Whether it came as an object, so that nobody can find it again by its name.
+        in_memory: Whether it was given as an object that cannot be imported by name.
     """
 
     name: str
@@ -57,10 +76,10 @@ class ModelFactory:
 
     @classmethod
     def of(cls, model: str | Callable[..., Any]) -> ModelFactory:
-        """Find a factory by its name, or take a function or class as one.
+        """Find a factory by its name, or wrap a function or class.
 
         Raises:
-            ValueError: There is none, or its source cannot be read.
+            ValueError: It does not exist, or its source cannot be read.
         """
         if isinstance(model, str):
             function = find(model, "a model")
@@ -68,7 +87,7 @@ class ModelFactory:
             return cls(name=model, source=source, function=function)
         source = source_hash(model)
         named = model
-        while hasattr(named, "func"):  # of a functools.partial
+        while hasattr(named, "func"):  # unwrap functools.partial
             named = named.func
         name = named.__qualname__.rpartition("<locals>.")[2].strip("<>")
         return cls(name=name, source=source, function=model, in_memory=True)
@@ -76,12 +95,12 @@ class ModelFactory:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnModelConfig:
-    """What a model of the user's own is made from, apart from its normalization.
+    """The configuration of a user-defined model, apart from its normalization.
 
     Args:
         name, source: Those of the `ModelFactory`.
-        layers, hidden: What the factory is given for these, if anything was said.
-        head: `"graph"`: one result per graph; `"node"`: one per node.
+        layers, hidden: Passed to the factory if not None.
+        head: `"graph"`: one output per graph; `"node"`: one per node.
 
     Raises:
         ValueError: The head is unknown.
@@ -102,10 +121,10 @@ class OwnModelConfig:
         return asdict(self)
 
     def asked_of(self, factory: Callable[..., Any]) -> dict[str, Any]:
-        """List the arguments that a factory is to be given, with those values that are known here.
+        """List the arguments of a factory, with the values that are known here.
 
         Raises:
-            ValueError: It asks for what there is not, or does not take what was chosen.
+            ValueError: It has unknown arguments, or lacks an argument for a chosen size.
         """
         sizes = {"hidden": self.hidden, "layers": self.layers}
         taken = set[str]()
@@ -123,7 +142,7 @@ class OwnModelConfig:
                 asked[name] = None
             elif required:
                 raise ValueError(
-                    f"{self.name} asks for {name!r}, which is not among what the lab gives: "
+                    f"{self.name} has the argument {name!r}, expected some of "
                     f"{', '.join((*OFFERED, *_SIZES))}"
                 )
         for size, value in sizes.items():
@@ -132,14 +151,14 @@ class OwnModelConfig:
         return asked
 
     def find(self) -> Callable[..., Any]:
-        """Find the factory by its name.
+        """Import the factory by its name.
 
         Raises:
-            ValueError: There is none of that name, or its source is another one now.
+            ValueError: The name is unknown, or the source has changed.
         """
         if not is_spec(self.name):
             raise ValueError(
-                f"the model {self.name} was made by a function in memory, which is not given"
+                f"the model {self.name} was made by a function in memory; pass this function"
             )
         found = ModelFactory.of(self.name)
         if found.source != self.source:
@@ -151,15 +170,15 @@ class OwnModelConfig:
 
 
 class OwnModel(nn.Module):
-    """A model of the user's own, called as `graphnorms.models.GNN` is.
+    """A user-defined model with the call of `graphnorms.models.GNN`.
 
     Args:
         model: The model.
-        config: What it was made from.
+        config: Its configuration.
         in_channels, out_channels, edge_channels: As for `GNN`.
 
     Raises:
-        ValueError: Its `forward` asks for what there is not, or it has nothing to train.
+        ValueError: Its `forward` has unknown arguments, or it has no parameters.
     """
 
     def __init__(
@@ -193,23 +212,23 @@ class OwnModel(nn.Module):
         edge_features: Tensor | None = None,
         factors: Tensor | None = None,
     ) -> Tensor:
-        """Return what the model gives, `(graphs, out_channels)` or `(nodes, out_channels)`.
+        """Return the output of the model, `(graphs, out_channels)` or `(nodes, out_channels)`.
 
         Args:
             x, adjacency, segments, edge_features: As for `GNN`.
             factors: Not used.
 
         Raises:
-            ValueError: The model gives something of another shape.
+            ValueError: The output has another shape.
         """
         given = _values(self._inputs, x, adjacency, segments, edge_features)
-        with batch(segments):  # for norms that the model calls without it
+        with batch(segments):  # for norms that the model calls without the batch
             output = self.model(*given.values()) if self._by_position else self.model(**given)
         rows = segments.num_segments if self.config.head == "graph" else x.shape[0]
         return self._checked(output, rows)
 
     def num_parameters(self) -> int:
-        """Count the learned numbers."""
+        """Count the parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def _checked(self, output: Any, rows: int) -> Tensor:
@@ -232,25 +251,25 @@ class OwnModel(nn.Module):
 
 
 def inputs_of(model: nn.Module, name: str, edge_channels: int) -> tuple[tuple[str, ...], bool]:
-    """Work out what a model's `forward` is given.
+    """Determine the inputs of a model's `forward`.
 
     Args:
         model: The model.
-        name: What the messages call it.
+        name: Its name in messages.
         edge_channels: Features of an edge.
 
     Returns:
-        Names out of `INPUTS`, in the order of the parameters, and whether they are to be given by
-        position. A sole parameter is given the data, whatever it is called.
+        Names from `INPUTS` in the order of the parameters, and whether to pass them by position. A
+        single parameter gets the data, regardless of its name.
 
     Raises:
-        ValueError: It asks for something else, or for features of edges where there are none.
+        ValueError: It has unknown arguments, or needs edge features that do not exist.
     """
     described = getattr(getattr(model, "signature", None), "param_dict", None)
     if described is not None:  # torch_geometric.nn.Sequential
         asked = list(described)
         return _known(asked, asked, name, edge_channels), True
-    forward = getattr(model, "_orig_mod", model).forward  # of torch.compile
+    forward = getattr(model, "_orig_mod", model).forward  # unwraps torch.compile
     parameters = inspect.signature(forward).parameters.values()
     others = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     named = [each for each in parameters if each.kind not in others]
@@ -259,8 +278,7 @@ def inputs_of(model: nn.Module, name: str, edge_channels: int) -> tuple[tuple[st
         return ("data",), True
     if not named:
         raise ValueError(
-            f"the forward of {name} names none of its inputs; name those that it takes: "
-            f"{', '.join(INPUTS)}"
+            f"the forward of {name} has no named inputs, expected some of {', '.join(INPUTS)}"
         )
     by_position = any(each.kind is each.POSITIONAL_ONLY for each in named)
     asked = [each.name for each in named if not by_position or each.name in required]
@@ -268,16 +286,15 @@ def inputs_of(model: nn.Module, name: str, edge_channels: int) -> tuple[tuple[st
 
 
 def _known(asked: list[str], required: list[str], name: str, edge_channels: int) -> tuple[str, ...]:
-    """Return what is asked for and there, or raise what is required and not there."""
+    """Return the available inputs, or raise an error for a required one that is missing."""
     there = [each for each in INPUTS if edge_channels or each not in _OF_EDGES]
     for each in required:
         if each in there:
             continue
         if each in INPUTS:
-            raise ValueError(f"the forward of {name} asks for {each}, but edges have no features")
+            raise ValueError(f"the forward of {name} needs {each}, but edges have no features")
         raise ValueError(
-            f"the forward of {name} asks for {each!r}, which is not among what the lab gives: "
-            f"{', '.join(INPUTS)}"
+            f"the forward of {name} has the input {each!r}, expected some of {', '.join(INPUTS)}"
         )
     return tuple(each for each in asked if each in there)
 
@@ -289,7 +306,7 @@ def _values(
     segments: Segments,
     edge_features: Tensor | None,
 ) -> dict[str, Any]:
-    """Return the inputs of these names; what takes work is made only if it is asked for."""
+    """Return the inputs of these names; expensive ones are computed only if requested."""
     makers: dict[str, Callable[[], Any]] = {
         "x": lambda: x,
         "edge_index": adjacency.to_edge_index,
@@ -308,7 +325,7 @@ def _values(
 
 
 def _data(x: Tensor, adjacency: Adjacency, segments: Segments, edge_features: Tensor | None) -> Any:
-    """Return a batch as PyG has it; where PyG is not installed, an object with the same names."""
+    """Return a PyG `Batch`; if PyG is not installed, an object with the same attributes."""
     fields: dict[str, Any] = {
         "x": x,
         "edge_index": adjacency.to_edge_index(),

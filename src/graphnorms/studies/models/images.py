@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.models.initialize import initialize
-from graphnorms.models.placement import PlacedNorm, check_sizes, plain_norm
+from graphnorms.models.norm_slot import PlacedNorm, check_sizes, plain_norm
 from graphnorms.segments import Segments
 
 

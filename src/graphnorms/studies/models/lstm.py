@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from graphnorms.layers import BatchNorm, Identity
 from graphnorms.layers.factory import lookup
 from graphnorms.models.initialize import initialize
-from graphnorms.models.placement import check_sizes, plain_norm
+from graphnorms.models.norm_slot import check_sizes, plain_norm
 
 State = tuple[Tensor, Tensor]
 """The output h and the cell c of every layer and sequence, each `(layers, sequences, hidden)`."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.models.initialize import initialize
-from graphnorms.models.placement import check_sizes
+from graphnorms.models.norm_slot import check_sizes
 
 
 def gram_matrices(features: Tensor) -> Tensor:

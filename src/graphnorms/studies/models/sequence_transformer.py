@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.models.initialize import initialize
-from graphnorms.models.placement import check_sizes
+from graphnorms.models.norm_slot import check_sizes
 from graphnorms.models.transformer import Transformer, XavierLinear
 from graphnorms.segments import Segments
 

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from graphnorms.models.initialize import initialize
-from graphnorms.models.placement import PlacedNorm, check_sizes
+from graphnorms.models.norm_slot import PlacedNorm, check_sizes
 from graphnorms.studies.models.images import ImageNorm
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]

@@ -1,4 +1,4 @@
-"""What a new norm takes over from the one that it replaces."""
+"""Transfers parameters, statistics, hooks and attributes from a norm to its replacement."""
 
 from __future__ import annotations
 
@@ -9,28 +9,32 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from graphnorms.dropin.known_norms import KnownNorm, has_parameter, holder_of, recognize, same
 from graphnorms.dropin.norm_hook import NormHook
-from graphnorms.dropin.norms import KnownNorm, has_parameter, holder_of, recognize, same
 
-_AFFINE: Final = frozenset({
-    "batch", "layer", "layer-graph", "instance", "graph", "rms", "group", "group-graph", "power",
-    "custom", "adja", "united",
-})  # fmt: skip
+_AFFINE: Final = {
+    *("batch", "layer", "layer-graph", "instance", "graph", "rms", "group", "group-graph"),
+    *("power", "custom", "adja", "united"),
+}
 """The kinds with a weight and bias per channel, applied after the normalization."""
 
 _HOOKS: Final = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _OF_HOOKS: Final = (
-    "_forward_pre_hooks_with_kwargs", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
-)  # fmt: skip
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+)
 _HOOKS_OF_STATE: Final = (
-    "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks",
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks",
     "_load_state_dict_post_hooks",
-)  # fmt: skip
+)
 
 _WEIGHTS: Final = ("weight", "bias")
 
 Owners = Mapping[int, list[tuple[nn.Module, str]]]
-"""By the id of a parameter, the modules that have it, and its qualified name there."""
+"""By the id of a parameter: the modules that own it, and its qualified name there."""
 
 
 def owners_in(model: nn.Module) -> Owners:
@@ -44,18 +48,18 @@ def owners_in(model: nn.Module) -> Owners:
     return owners
 
 
-def carry_over(old: KnownNorm, new: nn.Module, owners: Owners, keep: bool = True) -> str:
-    """Carry over what means the same, and say in words what was carried over and what was not.
+def transfer(old: KnownNorm, new: nn.Module, owners: Owners, keep: bool = True) -> str:
+    """Transfer everything with the same meaning; return a description of what was transferred.
 
-    Between norms of one kind these are all parameters and statistics, between others weight and
-    bias; with a parameter go its attributes and `requires_grad`. A parameter that another module
-    shares stays shared. Hooks and attributes of the norm are carried over in any case.
+    Between norms of the same kind these are all parameters and statistics, between others weight
+    and bias, including the attributes and `requires_grad` of parameters. A parameter shared with
+    another module stays shared. Hooks and attributes of the norm are always transferred.
 
     Args:
-        old: The norm that goes.
-        new: The norm that comes.
+        old: The old norm.
+        new: Its replacement.
         owners: The owners of every parameter of the model.
-        keep: Whether parameters and statistics are carried over.
+        keep: Whether to transfer parameters and statistics.
     """
     if old.module in set(new.modules()):
         return "everything: it holds the old norm"
@@ -91,7 +95,8 @@ def carry_over(old: KnownNorm, new: nn.Module, owners: Owners, keep: bool = True
 
 
 _Tensors = dict[str, tuple[dict[str, Any], str]]
-"""Parameters and buffers by name without PyG's prefix: the dictionary that has it, and its key."""
+"""Parameters and buffers by name without PyG's prefix: the dictionary that holds it, and the
+key."""
 
 
 def _tensors(norm: nn.Module) -> _Tensors:
@@ -107,11 +112,11 @@ def _tensors(norm: nn.Module) -> _Tensors:
 def _hand_on(
     before: _Tensors, after: _Tensors, wanted: tuple[str, ...], old: nn.Module, owners: Owners
 ) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Copy tensors with their attributes; a tensor tied to another module is shared instead.
+    """Copy tensors with their attributes; share tensors that are tied to other modules.
 
     Returns:
-        In words: the tensors carried over, the tensors that the new norm lacks, the ties kept, and
-        the ties and hooks of parameters that end.
+        Descriptions of the transferred tensors, the tensors that the new norm lacks, the kept ties,
+        and the dropped ties and hooks of parameters.
     """
     kept: list[str] = []
     lost: list[str] = []
@@ -157,7 +162,7 @@ def _listed(words: list[str]) -> str:
 
 
 def _hand_on_hooks(old: nn.Module, new: nn.Module) -> list[str]:
-    """Share the hooks with the new norm, so that their handles remove them there."""
+    """Share the hooks with the new norm, so that their handles still remove them."""
     if not any(_is_of_user(hook) for kind in _HOOKS for hook in vars(old)[kind].values()):
         return []
     for kind in (*_HOOKS, *_OF_HOOKS):
@@ -174,10 +179,10 @@ def _hand_on_hooks(old: nn.Module, new: nn.Module) -> list[str]:
 def _caveat(old: KnownNorm, new: nn.Module) -> str:
     """Return a known difference in behaviour from the old norm; empty if there is none."""
     if isinstance(old.module, nn.InstanceNorm1d):
-        return "torch's takes (nodes, channels) for one sequence and normalizes each row"
+        return "torch's treats (nodes, channels) as one sequence and normalizes each row"
     of_parameters = old.kind in ("graph", "layer-graph") and has_parameter(old.module, "weight")
     if old.library == "PyG" and of_parameters:
-        return "PyG's returns float32 for bfloat16, as under autocast, and ours bfloat16"
+        return "for bfloat16 input PyG's returns float32, as under autocast, and ours bfloat16"
     is_shared = getattr(new, "process_group", None) is not None
     if isinstance(old.module, nn.SyncBatchNorm) and not is_shared:
         return "not its synchronization over ranks"
@@ -185,7 +190,7 @@ def _caveat(old: KnownNorm, new: nn.Module) -> str:
 
 
 def _hooks_left(old: nn.Module, new: nn.Module) -> list[str]:
-    """List the hooks that are not carried over."""
+    """List the hooks that are not transferred."""
     inner = holder_of(old)
     lost = []
     if inner is not old and any(vars(inner)[kind] for kind in _HOOKS):
@@ -200,7 +205,7 @@ def _is_of_user(hook: Any) -> bool:
 
 
 def _hand_on_attributes(old: KnownNorm, new: nn.Module) -> list[str]:
-    """Set on the new norm the attributes that users set on the old one."""
+    """Copy the attributes that users set on the old norm."""
     if old.library == "graphnorms":
         usual = set(vars(same(old)))
     else:

@@ -1,4 +1,4 @@
-"""The points of the one equation by name: over what a layer centers and over what it scales."""
+"""Points of the one equation by the names of their domains, and a layer at such a point."""
 
 from __future__ import annotations
 
@@ -10,39 +10,41 @@ from torch import Tensor
 
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.point import Over, Parameters, Point, accumulation_dtype
+from graphnorms.layers.argument_checks import check_groups
 from graphnorms.layers.base import Given, Norm
-from graphnorms.layers.checks import check_groups
-from graphnorms.layers.options import NormOptions
+from graphnorms.layers.norm_options import NormOptions
 from graphnorms.segments import Segments, as_segments
 
-DOMAINS: Final[Mapping[str, tuple[Over | None, str]]] = MappingProxyType({
-    "none": (None, ""),
-    "node": (Over.CHANNELS, ""),
-    "graph": (Over.NODES, "graph"),
-    "graph-channels": (Over.BOTH, "graph"),
-    "batch": (Over.NODES, "batch"),
-    "batch-channels": (Over.BOTH, "batch"),
-})  # fmt: skip
-"""By name: over what, and which rows form a segment."""
+DOMAINS: Final[Mapping[str, tuple[Over | None, str]]] = MappingProxyType(
+    {
+        "none": (None, ""),
+        "node": (Over.CHANNELS, ""),
+        "graph": (Over.NODES, "graph"),
+        "graph-channels": (Over.BOTH, "graph"),
+        "batch": (Over.NODES, "batch"),
+        "batch-channels": (Over.BOTH, "batch"),
+    }
+)
+"""By name: the domain, and which rows form a segment."""
 
 
 class PointNorm(Norm):
-    """A normalization at a point of the equation that is given by name.
+    """A normalization at a point of the equation that is given by names.
 
     Args:
         in_channels, eps, options: See `Norm`.
         center, scale: Names in `DOMAINS`.
-        groups: Number of channel groups of the domains that go over channels.
-        own: `"graph"` where weight and bias are every graph's own, `""` where all rows share them.
+        groups: Number of channel groups of domains over channels.
+        own: `"graph"` if every graph has its own weight and bias, `""` if all rows share them.
 
     Raises:
-        ValueError: A name is unknown; there is neither centre nor scale; `eps` is not positive;
-            or `groups` does not divide the channels, or is not 1 where no domain goes over them.
+        ValueError: A name is unknown; both are `"none"`; `eps` is not positive; or `groups` does
+            not divide the channels, or is not 1 although no domain is over channels.
     """
 
     @classmethod
     def point_with(cls, arguments: Mapping[str, Any]) -> Point | None:
-        """See `Norm`; of `center`, `scale` and `groups`; `None` where it takes two calls."""
+        """See `Norm`; `None` if the point takes two calls."""
         names = [arguments.get(name, "graph") for name in ("center", "scale")]
         points = _points(names[0], names[1], arguments.get("groups", 1), "")
         return points[0] if len(points) == 1 else None
@@ -65,13 +67,13 @@ class PointNorm(Norm):
                 raise unknown_name(kind, str(name), DOMAINS)
         if center == scale == "none":
             raise ValueError(
-                "center and scale are both 'none', so nothing would be normalized; use Identity"
+                "center and scale are both 'none', expected at least one domain; use Identity"
             )
         check_groups("groups", groups, in_channels)
         if groups > 1 and not {"node", "graph-channels", "batch-channels"} & {center, scale}:
             raise ValueError(
-                f"groups is {groups}, but center={center!r} and scale={scale!r} take every channel "
-                "alone; use groups=1, or a domain that goes over channels"
+                f"groups is {groups}, but neither center={center!r} nor scale={scale!r} is over "
+                "channels; use groups=1, or a domain over channels"
             )
         self.center = center
         self.scale = scale
@@ -81,7 +83,7 @@ class PointNorm(Norm):
 
     @property
     def statistics_of(self) -> str:
-        """See `Norm`; where there are both, the graph's."""
+        """See `Norm`; `"graph"` if there are both."""
         segments = {DOMAINS[self.center][1], DOMAINS[self.scale][1]}
         return next((name for name in ("graph", "batch") if name in segments), "")
 
@@ -93,12 +95,12 @@ class PointNorm(Norm):
     def _at_points(
         self, x: Tensor, given: Given, residual: Tensor | None, parameters: Parameters
     ) -> Tensor:
-        """Run the calls; the first one centers, the last one has the parameters and epilogue."""
+        """Run the calls: the first one centers, the last one applies parameters and epilogue."""
         dtype = x.dtype
         *others, last = self._points
         mean_scale, weight, bias = parameters
         if others:
-            # What passes between two calls is not rounded to half precision.
+            # Do not round to half precision between two calls.
             wide = accumulation_dtype(dtype)
             x = x.to(wide)
             residual = None if residual is None else residual.to(wide)
@@ -117,7 +119,7 @@ class PointNorm(Norm):
 
 
 def _points(center: str, scale: str, groups: int, own: str) -> tuple[Point, ...]:
-    """Cut a point into calls, each of which knows one kind of segments."""
+    """Split a point into calls with one kind of segments each."""
     (over, segment), (of_scale, other) = DOMAINS[center], DOMAINS[scale]
     if segment and other and segment != other:
         points = [Point(over, None, segment, groups), Point(None, of_scale, other, groups)]

@@ -1,4 +1,4 @@
-"""Normalizations of the user's own: found, identified, and called as our layers are."""
+"""User-defined normalizations: finding, identifying and calling them like our layers."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _EXPECTED: Final = "a class or a function (channels) -> torch.nn.Module"
 _SPEC: Final = re.compile(r"(?P<function>[^:]+:[^:]+)(:(?P<arguments>.*))?", re.DOTALL)
 _SIZES: Final = ("batch_size", "num_graphs", "dim_size")
 INPUTS: Final = ("batch", "segments", "ptr", *_SIZES)
-"""What the `forward` of a norm may ask for, by name, behind the features."""
+"""Arguments that the `forward` of a norm may take by name, after the features."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnNorm:
-    """A normalization that the catalogue does not have: what makes its layers, and identifies it.
+    """A user-defined normalization: the function that makes its layers, and its identity.
 
     Args:
-        name: `module:function`, arguments behind a further colon as those of the catalogue's
-            norms, `"my_norms:Scaled:eps=0.001"`; or what a function in memory calls itself.
-        source: The hash of its source, see `graphnorms.user_code.source_hash`.
-        function: Makes a layer, given the number of channels.
-        in_memory: Whether it came as an object that nobody can find again by its name.
+        name: `module:function`, with arguments after a second colon as for the catalogue's norms,
+            `"my_norms:Scaled:eps=0.001"`; or the name of a function in memory.
+        source: Hash of its source, see `graphnorms.user_code.source_hash`.
+        function: Makes a layer from the number of channels.
+        in_memory: Whether it was given as an object that cannot be imported by name.
     """
 
     name: str
@@ -47,13 +47,14 @@ class OwnNorm:
 
     @classmethod
     def of(cls, norm: str | Callable[..., Any]) -> Self:
-        """Find a norm by its name, or take a class or function as one.
+        """Find a norm by its name, or wrap a class or function.
 
-        A class or function that can be imported, also in a `functools.partial` with plain keyword
-        arguments, is the same norm as its name.
+        A class or function that can be imported is identified by its name, also in a
+        `functools.partial` with plain keyword arguments.
 
         Raises:
-            ValueError: There is none, its source cannot be read, or it is not callable so.
+            ValueError: It does not exist, its source cannot be read, or it does not accept the
+                arguments.
         """
         if isinstance(norm, str):
             return cls._named(norm)
@@ -97,7 +98,7 @@ class OwnNorm:
         """Find the norm of a trial by its name.
 
         Raises:
-            ValueError: There is none of that name, or its source is another one now.
+            ValueError: The name is unknown, or the source has changed.
         """
         if not is_own(name):
             raise ValueError(f"the norm {name} was made in memory, and is not given")
@@ -113,12 +114,12 @@ class OwnNorm:
 
         Args:
             channels: Number of channels.
-            activation: What follows, see `graphnorms.segment_normalize`.
+            activation: Applied after it, see `graphnorms.segment_normalize`.
             place: Device and dtype.
 
         Raises:
-            ValueError: The function does not take the channels alone, or makes no module, or one
-                whose `forward` asks for what there is not.
+            ValueError: The function cannot be called with the channels alone, does not return a
+                module, or the `forward` of the module has unknown arguments.
         """
         parameters = _parameters(self.function)
         first = next((each for each in parameters.values() if each.kind not in _BY_NAME), None)
@@ -134,7 +135,7 @@ class OwnNorm:
                 f"{self.name} cannot be called with the channels alone ({error}), expected "
                 f"{_EXPECTED}"
             ) from None
-        except ValueError:  # of a class in C, which has no signature
+        except ValueError:  # a class in C has no signature
             pass
         made = self.function(channels)
         if not isinstance(made, nn.Module):
@@ -148,14 +149,14 @@ class OwnNorm:
         """Make a layer and run it on two small graphs.
 
         Raises:
-            ValueError: It cannot be made, or gives something of another shape; in one line.
+            ValueError: It cannot be made, or returns another shape; one line.
         """
         try:
             with no_exit(self.name), torch.random.fork_rng(devices=[]), torch.no_grad():
                 layer = self.layer(channels)
                 layer(torch.randn(5, channels), Segments.from_counts(torch.tensor([3, 2])))
-        except Exception as error:  # what the user's code does, nobody knows
-            if isinstance(error, ValueError) and self.name in str(error):  # said above
+        except Exception as error:  # user code may raise anything
+            if isinstance(error, ValueError) and self.name in str(error):  # our own message
                 raise
             raise ValueError(
                 f"the norm {self.name}, with {channels} channels on two small graphs, raised "
@@ -164,18 +165,18 @@ class OwnNorm:
 
 
 class OwnLayer(nn.Module):
-    """A layer of the user's own, called as ours are.
+    """A user-defined layer, called like ours.
 
-    Of its `forward` the first argument is the features. Others are given by name, those of
-    `INPUTS`; one that takes features alone is given these alone.
+    The first argument of its `forward` is the features. Those of `INPUTS` that it names are passed
+    by name.
 
     Args:
         norm: The layer.
-        name: What messages call it.
-        activation: What follows.
+        name: Its name in messages.
+        activation: Applied after it.
 
     Raises:
-        ValueError: Its `forward` asks for something else.
+        ValueError: Its `forward` requires any other argument.
     """
 
     def __init__(self, norm: nn.Module, name: str, activation: str | None = None) -> None:
@@ -188,7 +189,7 @@ class OwnLayer(nn.Module):
 
     @property
     def per_graph(self) -> bool:
-        """Whether the layer is told which graph a row belongs to."""
+        """Whether the layer is given the graph of every row."""
         return bool(self.inputs)
 
     def forward(
@@ -202,7 +203,7 @@ class OwnLayer(nn.Module):
         """Normalize, activate, and add the residual.
 
         Raises:
-            ValueError: The layer gives something of another shape than `x`.
+            ValueError: The result does not have the shape of `x`.
         """
         given: dict[str, Any] = {}
         if self.inputs:
@@ -224,16 +225,16 @@ class OwnLayer(nn.Module):
 
 
 def inputs_of(norm: nn.Module, name: str) -> tuple[str, ...]:
-    """Work out what the `forward` of a norm is given by name, behind the features.
+    """Return the arguments that the `forward` of a norm takes by name, after the features.
 
     Args:
         norm: The layer.
-        name: What the messages call it.
+        name: Its name in messages.
 
     Raises:
-        ValueError: It takes no features, or asks for what there is not.
+        ValueError: It takes no features, or requires an unknown argument.
     """
-    forward = getattr(norm, "_orig_mod", norm).forward  # of torch.compile
+    forward = getattr(norm, "_orig_mod", norm).forward  # unwraps torch.compile
     parameters = list(inspect.signature(forward).parameters.values())
     if not parameters or parameters[0].kind in _BY_NAME:
         raise ValueError(f"the forward of the norm {name} takes no features, expected (x, batch)")
@@ -260,7 +261,7 @@ def _value(name: str, batch: Tensor | Segments | None, segments: Segments) -> An
 
 
 def _parsed(text: str) -> tuple[str, dict[str, Any]]:
-    """Take a name apart into `module:function` and the arguments."""
+    """Split a name into `module:function` and the arguments."""
     found = _SPEC.fullmatch(text)
     if found is None or not is_spec(found["function"]):
         raise ValueError(f"norm {text!r}, expected module:function, or module:function:argument=2")
@@ -269,7 +270,7 @@ def _parsed(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def is_own(text: str) -> bool:
-    """Whether a text names a norm of the user's own and none of the catalogue's."""
+    """Whether a text names a user-defined norm, not one of the catalogue."""
     name, colon, rest = text.strip().partition(":")
     if not colon:
         return False
@@ -278,7 +279,8 @@ def is_own(text: str) -> bool:
 
 
 def _taken_apart(norm: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any], bool]:
-    """The function, the keyword arguments that partials give it, and whether that is all."""
+    """Return the function inside partials, their keyword arguments, and whether there are no
+    others."""
     arguments: dict[str, Any] = {}
     plain = True
     while isinstance(norm, functools.partial):
@@ -289,7 +291,7 @@ def _taken_apart(norm: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str
 
 
 def _importable(function: Any) -> str:
-    """The shortest name by which a class or function is imported; empty where it cannot be."""
+    """Return the shortest import name of a class or function; empty if it cannot be imported."""
     module, path = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
     parts = [] if module in ("", None, "__main__") else module.split(".")
     for length in range(1, len(parts) + 1):
@@ -305,7 +307,7 @@ def _importable(function: Any) -> str:
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     try:
         return dict(inspect.signature(function).parameters)
-    except ValueError:  # of a class in C
+    except ValueError:  # a class in C
         return {}
 
 

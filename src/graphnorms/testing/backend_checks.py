@@ -1,9 +1,10 @@
-"""The battery for a backend of the primitive."""
+"""The conformance checks for a backend of the primitive."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,28 +29,28 @@ def check_backend(
     device: str = "cpu",
     skip: tuple[str, ...] = (),
 ) -> None:
-    """Run the battery on a backend, by name or as a function called like `segment_normalize`.
+    """Check a backend, given by name or as a function with the signature of `segment_normalize`.
 
-    A point of the equation that the backend refuses with `BackendRefusedError` is no violation. The
-    checks, by the names that `skip` takes:
+    Refusing a point of the equation with `BackendRefusedError` is not a violation. The checks, by
+    the names for `skip`:
 
-    - `"equation"`: every pair of domains on every awkward input, result and gradients, against
-      the definition in float64 on the same numbers.
+    - `"equation"`: result and gradients for every pair of domains on every awkward input, against
+      the definition in float64.
     - `"epilogue"`: every activation, dropout and residual.
-    - `"parameters"`: weight and bias of every segment's own.
-    - `"mask"`: masked rows pass, and count for nothing even if they hold NaN.
+    - `"parameters"`: weight and bias per segment.
+    - `"mask"`: masked rows are passed through, and have no influence even if they are NaN.
     - `"nan"`: NaN and infinities stay in their cells.
-    - `"repeats"`: the same bits the second time.
+    - `"repeats"`: a second call gives the same bits.
 
     Args:
-        backend: What is checked.
-        dtypes: Of the features.
-        device: Where it runs.
+        backend: The backend.
+        dtypes: Dtypes of the features.
+        device: Device of the features.
         skip: Checks to leave out.
 
     Raises:
-        ConformanceError: Something is violated; the message has a line for each.
-        ValueError: `skip` names no check.
+        ConformanceError: There are violations; the message has a line for each.
+        ValueError: `skip` contains an unknown name.
     """
     run: Primitive
     if isinstance(backend, str):
@@ -75,11 +76,25 @@ def _arguments(channels: int, center: Over | None, dtype: torch.dtype) -> dict[s
     return {name: value.to(wide) for name, value in zip(names, values, strict=False)}
 
 
+@dataclass(frozen=True)
+class _Input:
+    """Features with their segments, and how much rounding errors of gradients are magnified."""
+
+    x: Tensor
+    segments: Segments
+    device: str
+    steepness: float = 10.0
+
+
 def _differs(
-    run: Primitive, words: str, x: Tensor, segments: Segments, device: str, steepness: float,
-    tensors: dict[str, Tensor], choices: dict[str, Any],
-) -> Iterator[str]:  # fmt: skip
+    run: Primitive,
+    words: str,
+    given: _Input,
+    tensors: dict[str, Tensor],
+    choices: dict[str, Any],
+) -> Iterator[str]:
     """Compare result and gradients with those of the definition in float64."""
+    x, segments, device = given.x, given.segments, given.device
     generator = torch.Generator().manual_seed(2)
     grad_y = torch.randn(x.shape, generator=generator).to(x.dtype)
     results: list[list[Tensor]] = []
@@ -92,37 +107,38 @@ def _differs(
             for name, tensor in {"x": x, **tensors}.items()
         }
         inputs = dict(leaves)
-        given = {
+        others = {
             name: value.to(where) if isinstance(value, Tensor) else value
             for name, value in choices.items()
         }
         try:
-            y = function(inputs.pop("x"), segments.to(where), **inputs, **given)
+            y = function(inputs.pop("x"), segments.to(where), **inputs, **others)
         except BackendRefusedError:
             return
         grads = torch.autograd.grad(y, list(leaves.values()), grad_y.to(where, y.dtype))
         results.append([y.detach().cpu(), *(grad.cpu() for grad in grads)])
     allowed = 4 * tolerance(x.dtype, max(x.numel(), 1))
-    # What is centred over one domain and scaled over another keeps the rounding of the largest.
+    # With different domains, the rounding error of the largest entry remains.
     mixed = None not in (choices["center"], choices["scale"], x.numel() or None) and (
         choices["center"] is not choices["scale"]
     )
     magnified = float(x.double().max() - x.double().min()) if mixed else 0.0
     rows = max(x.shape[0], 1) ** 0.5
     for what, mine, exact in zip(
-        ("the result", *(f"the gradient of {name}" for name in ("x", *tensors))), *results,
+        ("the result", *(f"the gradient of {name}" for name in ("x", *tensors))),
+        *results,
         strict=True,
-    ):  # fmt: skip
+    ):
         size = max(1.0, float(exact.abs().max()) if exact.numel() else 0.0, magnified)
         if what != "the result":
-            size = max(size, steepness * rows)
+            size = max(size, given.steepness * rows)
         error = float((mine.double() - exact).abs().max()) if exact.numel() else 0.0
         if not error <= allowed * size:
             yield f"{words}: {what} is off by {error:.1e}, allowed {allowed * size:.1e}"
 
 
 def _steepness(case: AwkwardCase) -> float:
-    """How much the smallest spread magnifies what rounding leaves of a gradient."""
+    """Return by how much the smallest spread magnifies rounding errors of gradients."""
     return 1e-5**-0.5 * 1.5 if case.x.shape[0] else 1.0
 
 
@@ -132,9 +148,12 @@ def _equation(run: Primitive, dtype: torch.dtype, device: str) -> Iterator[str]:
         for center, scale in _domains():
             words = f"{case.name} in {dtype}, center {_word(center)}, scale {_word(scale)}"
             yield from _differs(
-                run, words, case.x, segments, device, _steepness(case),
-                _arguments(case.x.shape[1], center, dtype), {"center": center, "scale": scale},
-            )  # fmt: skip
+                run,
+                words,
+                _Input(case.x, segments, device, _steepness(case)),
+                _arguments(case.x.shape[1], center, dtype),
+                {"center": center, "scale": scale},
+            )
 
 
 def _epilogue(run: Primitive, dtype: torch.dtype, device: str) -> Iterator[str]:
@@ -142,12 +161,15 @@ def _epilogue(run: Primitive, dtype: torch.dtype, device: str) -> Iterator[str]:
     residual = torch.randn(x.shape, generator=torch.Generator().manual_seed(3)).to(dtype)
     for activation, over in itertools.product(ACTIVATIONS, Over):
         choices = {
-            "center": over, "scale": over, "activation": activation, "dropout": 0.25,
+            "center": over,
+            "scale": over,
+            "activation": activation,
+            "dropout": 0.25,
             "seed": torch.tensor(7),
-        }  # fmt: skip
+        }
         tensors = {**_arguments(x.shape[1], over, dtype), "residual": residual}
         words = f"{activation}, dropout and residual in {dtype}, statistics over {_word(over)}"
-        yield from _differs(run, words, x, segments, device, 10.0, tensors, choices)
+        yield from _differs(run, words, _Input(x, segments, device), tensors, choices)
 
 
 def _parameters(run: Primitive, dtype: torch.dtype, device: str) -> Iterator[str]:
@@ -156,10 +178,10 @@ def _parameters(run: Primitive, dtype: torch.dtype, device: str) -> Iterator[str
     shape = (2, segments.num_segments, x.shape[1])
     weight, bias = torch.rand(shape, generator=torch.Generator().manual_seed(3)).to(wide).unbind()
     for over in Over:
-        yield from _differs(
-            run, f"own weights and biases in {dtype}, statistics over {_word(over)}", x, segments,
-            device, 10.0, {"weight": weight, "bias": bias}, {"center": over, "scale": over},
-        )  # fmt: skip
+        words = f"own weights and biases in {dtype}, statistics over {_word(over)}"
+        tensors = {"weight": weight, "bias": bias}
+        choices = {"center": over, "scale": over}
+        yield from _differs(run, words, _Input(x, segments, device), tensors, choices)
 
 
 def _mask(run: Primitive, dtype: torch.dtype, device: str) -> Iterator[str]:
@@ -173,11 +195,11 @@ def _mask(run: Primitive, dtype: torch.dtype, device: str) -> Iterator[str]:
         y = run(bad.to(device), masked, **choices).cpu()
         words = f"masked rows in {dtype}, statistics over {_word(over)}"
         if not torch.isnan(y[~mask]).all():
-            yield f"{words}: they are changed"
+            yield f"{words}: changed"
         alone = segment_normalize(x[mask].double(), kept, **choices, backend="reference")
         error = float((y[mask].double() - alone).abs().max())
         if not error <= 4 * tolerance(dtype, x.numel()) * float(alone.abs().max()):
-            yield f"{words}: they count, by {error:.1e}"
+            yield f"{words}: they change the result by {error:.1e}"
 
 
 def _nan(run: Primitive, dtype: torch.dtype, device: str) -> Iterator[str]:
@@ -189,7 +211,7 @@ def _nan(run: Primitive, dtype: torch.dtype, device: str) -> Iterator[str]:
         if not torch.isfinite(y[others]).all():
             yield f"an infinity in one segment reaches others, statistics over {_word(over)}"
         if torch.isfinite(y[3, 1]):
-            yield f"an infinity disappears, statistics over {_word(over)}"
+            yield f"an infinity becomes finite, statistics over {_word(over)}"
 
 
 def _repeats(run: Primitive, dtype: torch.dtype, device: str) -> Iterator[str]:
@@ -197,7 +219,7 @@ def _repeats(run: Primitive, dtype: torch.dtype, device: str) -> Iterator[str]:
     for over in Over:
         calls = [run(x.to(device), segments.to(device), center=over, scale=over) for _ in range(2)]
         if not torch.equal(*calls):
-            yield f"other bits the second time in {dtype}, statistics over {_word(over)}"
+            yield f"the second call gives other bits in {dtype}, statistics over {_word(over)}"
 
 
 def _segments(case: AwkwardCase) -> Segments:

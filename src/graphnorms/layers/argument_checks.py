@@ -1,4 +1,4 @@
-"""What every layer checks of its arguments."""
+"""Checks of the arguments of layers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from graphnorms.errors import is_number
 
 
 def choose_affine(affine: bool, elementwise_affine: bool | None) -> bool:
-    """Whether a layer has parameters, by PyG's argument and, if it is given, by torch's.
+    """Combine PyG's `affine` with torch's `elementwise_affine`.
 
     Raises:
         ValueError: They contradict each other.
     """
     if elementwise_affine and not affine:
-        raise ValueError("affine is False, but elementwise_affine is True; give one of them")
+        raise ValueError("affine is False and elementwise_affine is True; give one of them")
     return affine and elementwise_affine is not False
 
 
@@ -25,36 +25,36 @@ def check_channels(in_channels: int) -> None:
 
 
 def check_eps(eps: float) -> None:
-    """Refuse an eps that is not positive: a constant channel would then divide 0 by 0."""
+    """Refuse an eps that is not positive: a constant channel would divide 0 by 0."""
     if not is_number(eps) or not eps > 0:
         raise ValueError(f"eps is {eps!r}, expected a positive number")
 
 
 def check_groups(name: str, groups: int, channels: int) -> None:
-    """Refuse a number of channel groups that does not cut the channels evenly."""
+    """Refuse a number of groups that does not divide the channels."""
     if groups < 1 or channels % groups:
         raise ValueError(f"{name} is {groups}, expected a divisor of the {channels} channels")
 
 
 def check_momentum(momentum: float | None) -> None:
-    """Refuse a momentum outside 0 … 1; `None` is the cumulative average."""
+    """Refuse a momentum outside 0 … 1; `None` means the cumulative average."""
     if momentum is not None and not (is_number(momentum) and 0 <= momentum <= 1):
         raise ValueError(f"momentum is {momentum!r}, expected a number from 0 to 1, or None")
 
 
 def check_scale(scale: float) -> None:
-    """Refuse a factor that is not positive and finite."""
+    """Refuse a scale that is not positive and finite."""
     if not is_number(scale) or not 0 < scale < float("inf"):
         raise ValueError(f"scale is {scale!r}, expected a positive number")
 
 
 def check_features(x: Tensor, channels: int | None, *, positions: bool = False) -> None:
-    """Refuse features of another width, dimension or kind.
+    """Refuse features with a wrong width, number of dimensions or dtype.
 
     Args:
         x: The features.
-        channels: What the last dimension must be; `None` for any positive number.
-        positions: Whether there may be dimensions between the nodes and the channels.
+        channels: Required size of the last dimension; `None` for any positive size.
+        positions: Whether to allow dimensions between nodes and channels.
     """
     dims = x.dim()
     right = dims == 2 or (positions and dims > 2)

@@ -1,4 +1,4 @@
-"""Running statistics: how they are updated, and normalization by them."""
+"""Running statistics: buffers, updates, and normalization by them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from graphnorms.tracing import is_batched, is_transformed
 
 
 class RunningStatistics(nn.Module):
-    """A module whose buffers `running_…` are float32 or wider, whatever its parameters are.
+    """A module that keeps its `running_…` buffers in float32 or wider.
 
-    A running average moves by a small share of itself: in half precision it stops short of what
-    it averages, at 98 for a mean of 100.
+    A running average moves in small steps: in half precision they are rounded away, and it stops at
+    98 for a mean of 100.
     """
 
-    # Since 2 `num_batches_tracked` is in every checkpoint, as in those of torch's norms.
+    # Since version 2 `num_batches_tracked` is in every checkpoint, as in torch's norms.
     _version = 2
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
@@ -37,7 +37,7 @@ class RunningStatistics(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
     ) -> None:
-        # A file without metadata may be one from before there were counters. As torch takes it.
+        # Like torch, treat a file without metadata as one from before there were counters.
         is_old = (local_metadata.get("version") or 1) < 2
         for name, value in self._buffers.items():
             key = prefix + name
@@ -51,7 +51,7 @@ class RunningStatistics(nn.Module):
 def add_averages(
     norm: nn.Module, shape: tuple[int, ...], *, device: Any, dtype: torch.dtype | None, wanted: bool
 ) -> None:
-    """Register the running mean and variance and the counter of a norm; `None` if not wanted."""
+    """Register running mean, running variance and counter; `None` if not wanted."""
     mean = torch.zeros(shape, device=device, dtype=running_dtype(dtype)) if wanted else None
     norm.register_buffer("running_mean", mean)
     norm.register_buffer("running_var", None if mean is None else torch.ones_like(mean))
@@ -60,7 +60,7 @@ def add_averages(
 
 
 def reset_averages(norm: Any) -> None:
-    """Set the running mean to 0, the variance to 1 and the counter to 0, where there are any."""
+    """Set the running mean to 0, the variance to 1 and the counter to 0, if present."""
     if norm.running_mean is not None and norm.running_var is not None:
         norm.running_mean.zero_()
         norm.running_var.fill_(1)
@@ -69,7 +69,7 @@ def reset_averages(norm: Any) -> None:
 
 
 def running_dtype(dtype: torch.dtype | None) -> torch.dtype:
-    """The dtype of the running statistics of a module made in `dtype`."""
+    """Return the dtype of the running statistics of a module with parameters in `dtype`."""
     dtype = torch.get_default_dtype() if dtype is None else dtype
     return torch.float32 if dtype.itemsize < 4 else dtype
 
@@ -79,16 +79,16 @@ def _is_narrow(value: object) -> bool:
 
 
 def check_not_batched(running: Tensor, value: Tensor) -> None:
-    """Refuse to move one running statistic by the many values of a vmap at once.
+    """Refuse to update one running statistic with the batched values of a vmap.
 
     Raises:
-        ValueError: It is one, and they are many.
+        ValueError: The values are batched, and the running statistic is not.
     """
     if not is_transformed() or torch.compiler.is_compiling():
         return
     if is_batched(value) and not is_batched(running):
         raise ValueError(
-            "running statistics cannot follow the many batches of a torch.vmap at once; call "
+            "running statistics cannot follow the batches of a torch.vmap; call "
             "eval(), or set track_running_stats=False"
         )
 
@@ -102,13 +102,13 @@ def update_by_batch(
     statistics: Statistics,
     momentum: float | None,
 ) -> None:
-    """Move the running statistics towards those of all rows that count, as BatchNorm does.
+    """Update the running statistics by those of all rows that count, as BatchNorm does.
 
     Args:
         running_mean, running_var, num_batches_tracked, momentum: See `update_running`.
-        x: The features, at least two rows (on all ranks together, where several measured).
-        segments: The one segment that they were normalized as.
-        statistics: What was measured then.
+        x: The features, at least two rows (counted over all ranks).
+        segments: The single segment of the normalization.
+        statistics: The statistics of the normalization.
     """
     if momentum is not None and move_averages(
         x, segments, statistics, running_mean, running_var, momentum
@@ -122,9 +122,14 @@ def update_by_batch(
     else:
         rows, factor = None, x.shape[0] / (x.shape[0] - 1)
     update_running(
-        running_mean, running_var, num_batches_tracked,
-        statistics.mean()[0], statistics.moment()[0] * factor, momentum, rows,
-    )  # fmt: skip
+        running_mean,
+        running_var,
+        num_batches_tracked,
+        statistics.mean()[0],
+        statistics.moment()[0] * factor,
+        momentum,
+        rows,
+    )
 
 
 def update_running(
@@ -136,19 +141,19 @@ def update_running(
     momentum: float | None,
     rows: Tensor | None = None,
 ) -> None:
-    r"""Move the running statistics towards those of a batch, in place and without gradient.
+    r"""Update the running statistics by those of a batch, in place and without gradient.
 
     $r \leftarrow (1 - m) r + m v$ with $m$ the momentum, or the cumulative average
-    ($m = 1 / \text{batches}$, a tensor, so that a compiled graph neither breaks nor recompiles)
-    where it is `None`.
+    ($m = 1 / \text{batches}$, a tensor, so that a compiled graph neither breaks nor recompiles) if
+    it is `None`.
 
     Args:
         running_mean, running_var: The statistics, `(channels,)`.
-        num_batches_tracked: The counter, moved by one.
-        mean, var: Those of the batch; `var` is the unbiased one.
+        num_batches_tracked: The counter, increased by one.
+        mean, var: Mean and unbiased variance of the batch.
         momentum: $m$.
-        rows: How many rows they are of, where the host does not know that there are any: without
-            one nothing changes.
+        rows: Number of rows as a tensor, if the host does not know whether it is 0; a zero count
+            leaves the averages unchanged.
     """
     check_not_batched(running_mean, mean)
     any_rows = None if rows is None else (rows.sum() > 0).to(num_batches_tracked.dtype)
@@ -176,13 +181,13 @@ def by_running(
 ) -> Callable[[Tensor], Tensor]:
     r"""Make the function $x \mapsto \gamma (x - r_\mu) / \sqrt{r_v + \varepsilon} + \beta$.
 
-    The mean is subtracted before anything is multiplied, so that a mean that is large against
-    the spread costs no precision.
+    The mean is subtracted before multiplying, so that a mean that is large relative to the spread
+    costs no precision.
 
     Args:
         running_mean, running_var, weight, bias: `(channels,)`, or `(kinds, channels)`.
         eps: $\varepsilon$.
-        kinds: With statistics of several kinds of rows, the kind of each row, `(rows,)`.
+        kinds: The kind of each row, `(rows,)`, if the statistics are per kind of row.
     """
 
     def of_rows(values: Tensor) -> Tensor:

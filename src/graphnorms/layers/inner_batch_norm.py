@@ -1,4 +1,4 @@
-"""The modules of torch that a norm holds, and when they are called."""
+"""The BatchNorm inside a layer, and helpers for modules inside layers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from graphnorms.layers.running import RunningStatistics, reset_averages, running_dtype
+from graphnorms.layers.running_statistics import RunningStatistics, reset_averages, running_dtype
 
 
 class InnerBatchNorm(RunningStatistics, nn.BatchNorm1d):
-    """The parameters and averages of a norm that has them under PyG's names.
+    """Holds the parameters and running averages of a layer under PyG's names.
 
-    The norm computes with them. It calls this module with that computation wherever somebody
-    could notice the call, as by a hook.
+    The layer computes with them itself. It calls this module, passing its computation, only if the
+    call is observable, e.g. by a hook.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class InnerBatchNorm(RunningStatistics, nn.BatchNorm1d):
         super().__init__(
             channels, eps, momentum, affine, track_running_stats, device=device, dtype=dtype
         )
-        if not bias:  # which is an argument of torch's from 2.12 on
+        if not bias:  # torch has this argument from 2.12 on
             self.register_parameter("bias", None)
         for name in ("running_mean", "running_var"):
             if (value := getattr(self, name)) is not None:
@@ -49,23 +49,23 @@ class InnerBatchNorm(RunningStatistics, nn.BatchNorm1d):
 
     def reset_running_stats(self) -> None:
         """Set the running mean to 0, the running variance to 1 and the counter to 0."""
-        reset_averages(self)  # also where they are no longer tracked, unlike torch's
+        reset_averages(self)  # unlike torch's also if they are no longer tracked
 
     def forward(self, x: Tensor, *, compute: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Do what the norm computes with this module, or by itself what torch's does."""
+        """Run the computation of the layer; called directly, behave like torch's BatchNorm."""
         return super().forward(x) if compute is None else compute(x)
 
     @classmethod
     def of_synchronized(cls, module: nn.SyncBatchNorm) -> InnerBatchNorm:
-        """Hold the parameters, averages and hooks of a `SyncBatchNorm`."""
+        """Take over the parameters, averages and hooks of a `SyncBatchNorm`."""
         inner = cls.__new__(cls)
         inner.__dict__.update(vars(module))
-        del inner.__dict__["process_group"]  # which the norm has
+        del inner.__dict__["process_group"]  # an attribute of the layer
         return inner
 
 
 def is_untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether skipping the call of a module has no effect: it has no hook and its own class."""
+    """Whether skipping the call of a module has no effect: no hooks, no other class."""
     return (
         type(module) is kind
         and not (
@@ -80,17 +80,17 @@ def is_untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 def reset(module: nn.Module, name: str) -> None:
-    """Call `reset_…` of a module, unless it took the place of one and has none."""
+    """Call `reset_…` of a module if it has such a method."""
     getattr(module, name, lambda: None)()
 
 
 def dtype_of(module: nn.Module, x: Tensor) -> torch.dtype:
-    """The dtype of the parameters of a module, or that of x where it has none."""
+    """Return the dtype of the parameters of a module, or that of x if it has none."""
     return next(module.parameters(), x).dtype
 
 
 def of_inner(inner: str, name: str) -> Any:
-    """Make a property that is an attribute of a module inside."""
+    """Make a property that reads and writes an attribute of an inner module."""
 
     def get(self: nn.Module) -> Any:
         return getattr(getattr(self, inner), name)
@@ -98,4 +98,4 @@ def of_inner(inner: str, name: str) -> Any:
     def put(self: nn.Module, value: Any) -> None:
         setattr(getattr(self, inner), name, value)
 
-    return property(get, put, doc=f"That of `{inner}`.")
+    return property(get, put, doc=f"The `{name}` of `{inner}`.")

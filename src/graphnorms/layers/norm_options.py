@@ -1,4 +1,4 @@
-"""The arguments that layers share: said once, and shown in the signature of each."""
+"""The keyword arguments that layers share, and the signatures that show them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
 
 
 def place(options: PlainOptions) -> dict[str, Any]:
-    """Pick `device` and `dtype`, as the constructors of torch take them."""
+    """Select `device` and `dtype` for torch's constructors."""
     return {"device": options.get("device"), "dtype": options.get("dtype")}
 
 
@@ -61,9 +61,9 @@ _OPTIONS: Final = {
 
 
 def signature_of(layer: type) -> inspect.Signature:
-    """Return the signature of a layer, `**options` spelled out as keywords.
+    """Return the signature of a layer with `**options` expanded to keywords.
 
-    Type checkers read them from `Unpack[…]`; `inspect.signature`, help and notebooks do not.
+    Type checkers understand `Unpack[…]`; `inspect.signature`, help and notebooks do not.
     """
     own = inspect.signature(layer.__init__)  # type: ignore[misc]
     parameters = list(own.parameters.values())[1:]  # without self

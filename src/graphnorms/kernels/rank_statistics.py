@@ -1,11 +1,11 @@
-"""What a rank measures of its rows, and the merging of what all ranks have measured.
+"""Statistics of the rows of one rank, and merging those of all ranks.
 
 Counts, means and sums of squared deviations are merged by Chan, Golub & LeVeque (1983),
 
     n = sum n_r,   mean = sum n_r mean_r / n,   M2 = sum M2_r + n_r (mean_r - mean)^2,
 
-with means relative to one pivot, so that neither differences nor squares lose digits to a large
-mean. All ranks hold the same bits of the result.
+with means relative to one pivot, so that differences and squares do not lose digits to a large
+mean. All ranks get the same bits.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ from graphnorms.tracing import is_plain, outside_graphs
 
 
 class Merged(NamedTuple):
-    """Per segment and channel, of all ranks."""
+    """Statistics of all ranks, per segment and channel."""
 
     rows: Tensor
-    """How many there are, `(segments, 1)`, as floating numbers."""
+    """Number of rows, `(segments, 1)`, floating."""
     pivot: Tensor
-    """A row of the segment, on whatever rank."""
+    """A row of the segment, from any rank."""
     relative: Tensor
     """The mean relative to it."""
     var: Tensor
 
 
 def measure(x: Tensor, segments: Segments, *, spread: bool, backend: str) -> Tensor:
-    """Count, pivot, relative mean and, if asked for, variance, beside each other."""
+    """Compute count, pivot, relative mean and, with `spread`, variance, concatenated per
+    segment."""
     dtype = accumulation_dtype(x.dtype)
     pivot = reference.first_of_cells(x, segments, Over.NODES, 1).to(dtype)  # (segments, channels)
     counts = segments.counts.unsqueeze(1)
     if spread and _kernels_run(x, backend):
-        # Those of InstanceNorm: what it makes of the rows is not used.
+        # The statistics of InstanceNorm; its normalized rows are not used.
         _, found = CPU.forward(x, None, NO_PARAMETERS, Call(segments, _INSTANCE), True)
         relative, _, var = found.view(3, *pivot.shape).unbind()
         some = counts > 0
@@ -67,11 +68,11 @@ _INSTANCE: Final = Point(Over.NODES, Over.NODES)
 
 
 def merge(measured: Tensor, channels: int) -> Merged:
-    """Merge what the ranks have measured, `(ranks, segments, …)`."""
+    """Merge the measurements of all ranks, `(ranks, segments, …)`."""
     count, pivots, means = measured.split((1, channels, measured.shape[2] - 1 - channels), 2)
     means, variances = means[..., :channels], means[..., channels:]
     some = count > 0
-    # All means relative to the pivot of the first rank that has a row.
+    # Make all means relative to the pivot of the first rank with a row.
     first = some.to(torch.uint8).argmax(0, keepdim=True).expand(1, -1, channels)
     pivot = pivots.gather(0, first)  # (1, segments, channels)
     apart = torch.where(some, (pivots - pivot) + means, 0)  # (ranks, segments, channels)
@@ -87,15 +88,15 @@ def merge(measured: Tensor, channels: int) -> Merged:
 def merge_moments(
     ranks: Ranks, count: Tensor | float, mean: Tensor, var: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Merge counts, means and variances of all ranks, with the gradient of means and variances.
+    """Merge counts, means and variances of all ranks, differentiable in means and variances.
 
     Args:
         ranks: The ranks.
-        count: How many rows the rank has.
-        mean, var: Of its rows, of one shape; 0 without rows.
+        count: Number of rows of this rank.
+        mean, var: Mean and variance of its rows; 0 without rows.
 
     Returns:
-        The same of all rows, the same on every rank.
+        Count, mean and variance of all rows, equal on every rank.
     """
     refuse("auto")
     count = torch.as_tensor(count, dtype=mean.dtype, device=mean.device)
@@ -132,11 +133,11 @@ class _MergeMoments(torch.autograd.Function):
 
 
 def refuse(backend: str) -> None:
-    """Refuse what only a kernel, or only plain torch without collectives, could run."""
+    """Refuse a call that needs a kernel, or plain torch without collectives."""
     if backend not in ("auto", "reference"):
         raise BackendRefusedError(
-            f"backend {backend!r} cannot run this: statistics are synchronized over a process "
-            "group, which no kernel does alone; use backend='auto'"
+            f"backend {backend!r} cannot run this: it cannot synchronize statistics over a "
+            "process group; use backend='auto'"
         )
     if needs_plain_torch("auto"):
         raise BackendRefusedError(
@@ -146,7 +147,7 @@ def refuse(backend: str) -> None:
 
 
 def refuse_second_derivative() -> None:
-    """Refuse a backward whose result shall have a gradient."""
+    """Refuse a backward with `create_graph=True`."""
     if torch.is_grad_enabled():
         raise RuntimeError(
             "the gradient of a norm with a process_group cannot be differentiated again; "

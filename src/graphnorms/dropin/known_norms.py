@@ -1,4 +1,4 @@
-"""The norms of a model: what each is, and where it stands."""
+"""The norms of a model: their kinds and their places."""
 
 from __future__ import annotations
 
@@ -15,43 +15,51 @@ from torch import Tensor, nn
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.factory import make_norm, settings_of
-from graphnorms.layers.own import OwnLayer
+from graphnorms.layers.own_norm import OwnLayer
 from graphnorms.layers.spec import parse_spec
 
-_TORCH: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
-    nn.SyncBatchNorm: "batch",
-    nn.BatchNorm1d: "batch",
-    nn.LazyBatchNorm1d: "batch",
-    nn.LayerNorm: "layer",
-    nn.InstanceNorm1d: "instance",
-    nn.LazyInstanceNorm1d: "instance",
-    nn.GroupNorm: "group",
-    nn.RMSNorm: "rms",
-})  # fmt: skip
-_OF_IMAGES: Final[Mapping[type[nn.Module], str]] = MappingProxyType({
-    getattr(nn, f"{lazy}{kind}Norm{dimensions}d"): kind.lower()
-    for lazy in ("", "Lazy") for kind in ("Batch", "Instance") for dimensions in (2, 3)
-})  # fmt: skip
-_PYG: Final[Mapping[str, str]] = MappingProxyType({
-    "BatchNorm": "batch",
-    "LayerNorm": "layer-graph",
-    "InstanceNorm": "instance",
-    "GraphNorm": "graph",
-    "GraphSizeNorm": "graph-size",
-    "PairNorm": "pair",
-    "MeanSubtractionNorm": "mean-subtraction",
-    "DiffGroupNorm": "diff-group",
-    "MessageNorm": "message",
-    "HeteroBatchNorm": "hetero-batch",
-    "HeteroLayerNorm": "hetero-layer",
-})  # fmt: skip
+_TORCH: Final[Mapping[type[nn.Module], str]] = MappingProxyType(
+    {
+        nn.SyncBatchNorm: "batch",
+        nn.BatchNorm1d: "batch",
+        nn.LazyBatchNorm1d: "batch",
+        nn.LayerNorm: "layer",
+        nn.InstanceNorm1d: "instance",
+        nn.LazyInstanceNorm1d: "instance",
+        nn.GroupNorm: "group",
+        nn.RMSNorm: "rms",
+    }
+)
+_OF_IMAGES: Final[Mapping[type[nn.Module], str]] = MappingProxyType(
+    {
+        getattr(nn, f"{lazy}{kind}Norm{dimensions}d"): kind.lower()
+        for lazy in ("", "Lazy")
+        for kind in ("Batch", "Instance")
+        for dimensions in (2, 3)
+    }
+)
+_PYG: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "BatchNorm": "batch",
+        "LayerNorm": "layer-graph",
+        "InstanceNorm": "instance",
+        "GraphNorm": "graph",
+        "GraphSizeNorm": "graph-size",
+        "PairNorm": "pair",
+        "MeanSubtractionNorm": "mean-subtraction",
+        "DiffGroupNorm": "diff-group",
+        "MessageNorm": "message",
+        "HeteroBatchNorm": "hetero-batch",
+        "HeteroLayerNorm": "hetero-layer",
+    }
+)
 _OURS: Final[Mapping[type[nn.Module], str]] = MappingProxyType(
-    # The first row of a class: that of its first mode.
+    # The first row of each class, for its first mode.
     {row.layer: name for name, row in reversed(tuple(CATALOG.items()))}
 )
 _ABSENT: Final = object()
 _OF_BIAS: Final = {"bias", "elementwise_affine"}
-"""Arguments that a layer takes, too, but does not keep as attributes of the same name."""
+"""Arguments that a layer does not store as attributes of the same name."""
 _TORCHS_NAMES: Final = MappingProxyType({"affine": "elementwise_affine"})
 
 
@@ -65,30 +73,30 @@ _CALLED_NORM: Final = re.compile(r"Norm(\dd)?$")
 
 
 class Path(NamedTuple):
-    """One way to a module.
+    """A path to a module.
 
     Args:
         name: Its qualified name.
-        keys: The parts of the name that are keys of a container, which may be node types.
+        keys: The parts of the name that are keys of a `ModuleDict`; these may be node types.
     """
 
     name: str = ""
     keys: tuple[str, ...] = ()
 
     def into(self, module: nn.Module, key: str) -> Path:
-        """Return the way from the module at its end on to a child."""
+        """Return the path to a child of the module at its end."""
         keys = (*self.keys, key) if isinstance(module, nn.ModuleDict) else self.keys
         return Path(f"{self.name}.{key}" if self.name else key, keys)
 
 
 @dataclass(frozen=True)
 class Place:
-    """One place in a model in which a norm stands.
+    """A place of a norm in a model.
 
     Args:
-        parent: The module that it stands in.
-        key: Its name there.
-        paths: The ways there; more than one if the parent is used several times itself.
+        parent: The module that contains the norm.
+        key: Its name in the parent.
+        paths: The paths to it; several if the parent is used several times.
     """
 
     parent: nn.Module
@@ -102,12 +110,12 @@ class Place:
 
     @property
     def module(self) -> nn.Module | None:
-        """What stands there."""
+        """The module at this place."""
         return self.parent._modules[self.key]
 
     def put(self, module: nn.Module) -> None:
-        """Put another module there."""
-        # Not setattr, which a container of modules does not take for its indices.
+        """Put another module at this place."""
+        # Not setattr, which containers do not accept for indices.
         self.parent._modules[self.key] = module
 
 
@@ -117,13 +125,13 @@ class KnownNorm:
 
     Args:
         module: The norm.
-        kind: The catalogue name of the same normalization.
+        kind: The catalogue name of its normalization.
         library: `"torch"`, `"PyG"` or `"graphnorms"`.
-        channels: Its width; `None` where it takes any.
-        settings: The arguments with which our layer of the kind is the same norm.
-        reason: Why it cannot be exchanged; empty if it can.
-        without_bias: Whether it has a weight and no bias, though its kind may have one.
-        places: Where it stands in the model; more than one if it is used several times.
+        channels: Its number of channels; `None` if it accepts any.
+        settings: The arguments that make our layer of the kind equivalent.
+        reason: Why it cannot be replaced; empty if it can.
+        without_bias: Whether it has a weight but no bias, although its kind may have one.
+        places: Its places in the model; several if it is used several times.
     """
 
     module: nn.Module
@@ -142,15 +150,15 @@ class KnownNorm:
 
     @property
     def name(self) -> str:
-        """Its name in the first place."""
+        """Its name at the first place."""
         return self.places[0].name
 
 
 def find_norms(model: nn.Module) -> tuple[list[KnownNorm], list[str]]:
-    """List the norms inside a module, in its order, each once.
+    """List the norms inside a module in its order, each once.
 
     Returns:
-        The norms, and the names of modules that are called norms and are not known.
+        The norms, and the names of modules that are named like norms but not known.
     """
     places: dict[tuple[int, str], Place] = {}
     found: dict[int, tuple[KnownNorm, list[Place]]] = {}
@@ -183,7 +191,7 @@ def find_norms(model: nn.Module) -> tuple[list[KnownNorm], list[str]]:
 def _ways(
     module: nn.Module, path: Path, above: tuple[int, ...]
 ) -> Iterator[tuple[Path, nn.Module, str, nn.Module]]:
-    """Iterate over all ways to modules inside, but not into norms: way, parent, key, module."""
+    """Iterate over all inner modules outside of norms: path, parent, key, module."""
     for key, child in module._modules.items():
         if child is not None:
             way = path.into(module, key)
@@ -196,12 +204,12 @@ def _reason_of(places: list[Place]) -> str:
     for place in places:
         if isinstance(place.parent, _OF_SEQUENCES):
             kind = type(place.parent).__name__
-            return f"{kind} works on (graphs, positions, channels), and uses its weights itself"
+            return f"{kind} takes sequences, and uses the weights of its norms itself"
     return ""
 
 
 def recognize(module: nn.Module) -> KnownNorm | None:
-    """Return what is known of a norm; `None` for a module that is no known norm."""
+    """Recognize a norm; return `None` for any other module."""
     for base in type(module).__mro__:
         found = _kind(base)
         if found is not None:
@@ -255,7 +263,7 @@ def _settings(kind: str, inner: nn.Module, module: nn.Module) -> dict[str, Any]:
             value = getattr(module, attribute, getattr(inner, attribute, _ABSENT))
             if value is not _ABSENT:
                 settings[name] = value if name != "bias" else value is not None
-    if settings.get("eps", 0) is None:  # as torch's RMSNorm has it
+    if settings.get("eps", 0) is None:  # the default of torch's RMSNorm
         settings["eps"] = torch.finfo(torch.get_default_dtype()).eps
     return settings
 
@@ -264,40 +272,40 @@ def _reason(module: nn.Module, base: type, kind: str) -> str:
     if is_of_images(module):
         return "it normalizes images, (entries, channels, height, width)"
     if needs := CATALOG[kind].needs:
-        return f"it takes {' and '.join(needs)} besides features and graphs"
+        return f"it needs {' and '.join(needs)} besides features and graphs"
     if type(module).forward is not getattr(base, "forward", None):
         return f"{type(module).__name__} has a forward of its own"
     lazy = getattr(module, "has_uninitialized_params", None)
     if lazy is not None and lazy():
-        return "its width is not known yet; call the model once before"
+        return "its number of channels is not known yet; call the model once before"
     shape = getattr(module, "normalized_shape", ())
     if len(shape) > 1:
         return f"it normalizes over the last {len(shape)} dimensions, {tuple(shape)}"
     holder = holder_of(module)
     for name in ("weight", "bias"):
         if isinstance(getattr(holder, name, None), Tensor) and not has_parameter(holder, name):
-            return f"its {name} is computed: parametrized, pruned or normalized; end that before"
+            return f"its {name} is computed (parametrized, pruned or normalized); remove that first"
     return ""
 
 
 def has_parameter(holder: nn.Module, name: str) -> bool:
-    """Whether a module has a parameter of this name, and not a tensor computed from one."""
+    """Whether a module has a parameter of this name, not a tensor computed from one."""
     return holder._parameters.get(name) is not None
 
 
 def holder_of(module: nn.Module) -> nn.Module:
-    """Return the module with the parameters: the inner one of PyG's and our BatchNorm."""
+    """Return the module that holds the parameters: the inner one of PyG's and our BatchNorm."""
     inner = getattr(module, "module", None)
     return inner if isinstance(inner, nn.Module) else module
 
 
 def is_of_images(norm: nn.Module) -> bool:
-    """Whether a norm of torch takes more dimensions than nodes and channels."""
+    """Whether a norm of torch is for images or volumes."""
     return isinstance(norm, tuple(_OF_IMAGES))
 
 
 def is_per_graph(norm: nn.Module) -> bool:
-    """Whether a norm needs to know which graph a row belongs to."""
+    """Whether a norm needs the graph of every row."""
     if isinstance(norm, Norm | OwnLayer):
         return norm.per_graph
     takes_batch = "batch" in inspect.signature(norm.forward).parameters
@@ -305,12 +313,12 @@ def is_per_graph(norm: nn.Module) -> bool:
 
 
 def takes_channels(layer: type[nn.Module]) -> bool:
-    """Whether a layer is built for a number of channels."""
+    """Whether the constructor of a layer takes `in_channels`."""
     return "in_channels" in inspect.signature(layer).parameters
 
 
 def same(known: KnownNorm, **place: Any) -> nn.Module:
-    """Build the layer of ours that is the same norm.
+    """Build our equivalent of a norm.
 
     Args:
         known: The norm.
@@ -331,21 +339,21 @@ def same(known: KnownNorm, **place: Any) -> nn.Module:
 def resolve_norm(norm: str | nn.Module | None, channels: int, **arguments: Any) -> nn.Module | None:
     """Build a norm from its name, as PyG's `normalization_resolver` does for its own.
 
-    For models of PyG, which look strings up among PyG's own classes alone. A catalogue name, with
-    arguments behind a colon or as keywords, gives the catalogue's layer: `"pair"`,
-    `"pair:scale=2"`, `"layer"` (of each node). The name of a class, `"PairNorm"` or
-    `"batch_norm"`, gives our layer of that name with PyG's defaults: `"LayerNorm"` normalizes each
-    graph. Only a layer that takes it is given the number of channels: `"pair"` does not take it
-    for its scale. What is no string is returned as it is.
+    For models of PyG, which resolve strings among PyG's own classes only. A catalogue name, with
+    arguments after a colon or as keywords, gives the layer of the catalogue: `"pair"`,
+    `"pair:scale=2"`, `"layer"` (per node). The name of a class, `"PairNorm"` or `"batch_norm"`,
+    gives our layer of that name with PyG's defaults: `"LayerNorm"` normalizes each graph. The
+    number of channels is passed only to layers with such an argument, so that PairNorm does not
+    take it as its scale. Anything but a string is returned unchanged.
 
     Args:
         norm: The name; or a module, or `None`.
         channels: Number of channels.
-        arguments: Handed to the layer.
+        arguments: Passed to the layer.
 
     Raises:
-        ValueError: There is no norm of that name, or it refuses its arguments.
-        TypeError: The layer does not take one of the arguments.
+        ValueError: The name is unknown, or the layer refuses its arguments.
+        TypeError: The layer does not accept one of the arguments.
     """
     if not isinstance(norm, str):
         return norm

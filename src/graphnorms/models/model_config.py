@@ -1,4 +1,4 @@
-"""What a model is built from, and the named presets."""
+"""The configuration of models, and named presets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from graphnorms.errors import unknown_name
 from graphnorms.layers.factory import lookup
-from graphnorms.layers.own import OwnNorm
+from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.layers.spec import parse_spec
-from graphnorms.models.placement import check_sizes, order_of
+from graphnorms.models.norm_slot import check_sizes, order_of
 
 MODELS: Final = ("gin", "gcn", "gine")
 READOUTS: Final = ("sum", "mean", "max")
@@ -23,22 +23,23 @@ class ModelConfig:
     """The architecture of a GCN, GIN or GINE, apart from its normalization.
 
     Args:
-        name: `"gin"`, `"gcn"`, or `"gine"`, the GIN that sees the features of the edges.
+        name: `"gin"`, `"gcn"`, or `"gine"`, which is GIN with edge features.
         layers: Number of convolutions.
         hidden: Channels of every hidden layer.
-        self_weight: GIN and GINE: the weight 1 + ε of a node itself in its aggregation.
-        residual: Whether every convolution but the first adds its input to its result.
-        readout: How a graph is read from its nodes: `"sum"`, `"mean"` or `"max"`.
-        dropout: Share of entries dropped before the result.
-        dropout_on: `"features"`: of what the last Linear sees; `"logits"`: of what it gives.
-        norm_eps: ε of normalizations by their name in the catalogue; others, and those whose text
-            says it, have the one of their layer.
-        norm_place: `"before-activation"`, straight behind W and Q, or `"after-activation"`.
+        self_weight: GIN and GINE: the weight 1 + ε of the node itself in the aggregation.
+        residual: Whether every convolution except the first adds its input to its result.
+        readout: The pooling of a graph's nodes: `"sum"`, `"mean"` or `"max"`.
+        dropout: Dropout probability at the end of the model.
+        dropout_on: Dropout on the `"features"`, the input of the last Linear, or on the `"logits"`,
+            its output.
+        norm_eps: ε by the catalogue name of a normalization; others, and those with `eps` in their
+            text, use the default of their layer.
+        norm_place: `"before-activation"`, directly after W and Q, or `"after-activation"`.
         residual_place: Whether the residual is added `"after-norm"` or `"before-norm"`.
-        head: `"graph"`: one result per graph; `"node"`: one per node, without a readout.
+        head: `"graph"`: one output per graph; `"node"`: one per node, without a readout.
 
     Raises:
-        ValueError: A value is unknown, out of its range or of another kind.
+        ValueError: A value is unknown, out of range or of a wrong type.
     """
 
     name: str
@@ -75,7 +76,7 @@ class ModelConfig:
             lookup(norm)
 
     def eps_of(self, norm: str | OwnNorm) -> float | None:
-        """Return ε of a normalization; None for that of its layer."""
+        """Return ε of a normalization; None for the default of its layer."""
         return None if isinstance(norm, OwnNorm) else self.norm_eps.get(parse_spec(norm)[0])
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,9 +84,8 @@ class ModelConfig:
         return asdict(self)
 
 
-# GIN as the authors' code of GraphNorm trains it: (1 + eps) x + the neighbours, over a graph that
-# has self loops added, so that a node counts twice (eps = 0). Its GraphNorm has ε 1e-6, its
-# BatchNorm is torch's.
+# GIN as in the GraphNorm authors' code: (1 + eps) x + the neighbours on a graph with added self
+# loops, so that a node counts twice (eps = 0). Its GraphNorm has ε 1e-6, its BatchNorm is torch's.
 _PAPER_EPS: Final = {"graph": 1e-6}
 _PAPER: Final = {
     "gin": ModelConfig(
@@ -101,7 +101,7 @@ PRESETS: Final = tuple(_PRESETS)
 
 
 def preset_models(name: str) -> tuple[str, ...]:
-    """Return the models that a preset has.
+    """Return the names of the models of a preset.
 
     Raises:
         ValueError: There is no such preset.
@@ -116,15 +116,15 @@ def preset(model: str, name: str = "default", *, node_labels: bool = True) -> Mo
 
     `"default"`: four convolutions of 64 channels, sum readout, dropout before the last Linear.
     `"graphnorm-paper"`: as the authors of GraphNorm trained them (Cai et al. 2021; `gnn_ws` of
-    lsj2408/GraphNorm at 182d10a): residual connections but for the first convolution, dropout on
-    the logits, ε 1e-6 in GraphNorm (1e-5 in BatchNorm), in GIN the doubled weight of the node
-    itself; mean readout where nodes have no labels of their own (social graphs), sum where they
-    have (molecules and proteins). They trained no GINE.
+    lsj2408/GraphNorm at 182d10a): residual connections except at the first convolution, dropout on
+    the logits, ε 1e-6 in GraphNorm (1e-5 in BatchNorm), double weight of the node itself in GIN;
+    mean readout if nodes have no labels (social graphs), else sum (molecules and proteins). They
+    trained no GINE.
 
     Args:
         model: `"gin"`, `"gcn"` or `"gine"`.
         name: `"default"` or `"graphnorm-paper"`.
-        node_labels: Whether the nodes have labels or attributes of their own.
+        node_labels: Whether the nodes have labels or attributes.
 
     Raises:
         ValueError: There is no such model or preset, or the preset has no such model.

@@ -1,4 +1,4 @@
-"""Where a normalization stands in a layer: with activation and residual around it."""
+"""A normalization with activation and residual sum, in all four orders."""
 
 from __future__ import annotations
 
@@ -13,40 +13,42 @@ from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
 from graphnorms.layers import ContraNorm, GraphSizeNorm
 from graphnorms.layers.factory import lookup, make_norm, needs_of
-from graphnorms.layers.own import OwnNorm
+from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.segments import Segments
 
 NORM_PLACES: Final = ("before-activation", "after-activation")
 RESIDUAL_PLACES: Final = ("after-norm", "before-norm")
 
-ACTIVATIONS: Final[Mapping[str, Callable[[], nn.Module]]] = MappingProxyType({
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "identity": nn.Identity,
-})  # fmt: skip
-"""The activations by name. They are modules, so that a hook can see what goes into them."""
+ACTIVATIONS: Final[Mapping[str, Callable[[], nn.Module]]] = MappingProxyType(
+    {
+        "relu": nn.ReLU,
+        "leaky_relu": nn.LeakyReLU,
+        "gelu": nn.GELU,
+        "silu": nn.SiLU,
+        "sigmoid": nn.Sigmoid,
+        "tanh": nn.Tanh,
+        "identity": nn.Identity,
+    }
+)
+"""The activations by name; modules, so that hooks can observe their inputs."""
 
 _OF_GRAPHS: Final = (ContraNorm, GraphSizeNorm)
-"""What looks at a whole graph, though it measures no mean and no spread of it."""
+"""Layers that depend on the graph without computing its mean or spread."""
 
 
 @dataclass(frozen=True, slots=True)
 class GraphContext:
-    """What the layers of a model know of the batch besides the features.
+    """Inputs of the layers of a model besides the features.
 
     Args:
         adjacency: The edges.
         segments: Which node belongs to which graph.
-        types: The type of every node, `(nodes,)` int64: for normalizations per type.
-        condition: What every graph is conditioned on, `(graphs, channels)`.
-        factors: The factor of the subgraph around every node, `(nodes,)`: see
+        types: The type of every node, `(nodes,)` int64, for normalizations per type.
+        condition: The condition of every graph, `(graphs, channels)`.
+        factors: The subgraph factors of the nodes, `(nodes,)`: see
             `graphnorms.layers.super_norm.subgraph_factors`.
-        edge_features: The features of the edges, `(edges, edge_channels)`, in the order in which
-            the adjacency numbers them.
+        edge_features: The edge features, `(edges, edge_channels)`, in the edge order of the
+            adjacency.
     """
 
     adjacency: Adjacency
@@ -58,9 +60,9 @@ class GraphContext:
 
 
 class NormSlot(nn.Module):
-    r"""One normalization with its ReLU and, at the end of a block, the residual sum.
+    r"""A normalization with its ReLU and, at the end of a block, the residual sum.
 
-    With `place` and `residual_place` the four orders there are:
+    `place` and `residual_place` choose among four orders:
 
     | | residual after the norm | before the norm |
     |---|---|---|
@@ -68,16 +70,16 @@ class NormSlot(nn.Module):
     | norm after the activation | $\mathrm{Norm}(f(x)) + r$ | $\mathrm{Norm}(f(x) + r)$ |
 
     Args:
-        norm: The normalization as text: its catalogue name, arguments behind a colon; or one of
-            the user's own.
+        norm: The normalization as text: its catalogue name, optionally with arguments after a
+            colon; or a user-defined one.
         channels: Width of the features.
-        eps: Its ε, where it has one; `None` for the layer's own.
+        eps: Its ε, if it has one; `None` for the default of the layer.
         place: `"before-activation"` or `"after-activation"`.
         residual_place: `"after-norm"` or `"before-norm"`.
         num_types: Number of node types, for normalizations that need them.
         condition_channels: Width of the condition, for normalizations that need one.
-        level: Whether the task is about a `"graph"` or a `"node"`: for SuperNorm, whose rows are
-            standardized first where it is about nodes.
+        level: The level of the task, `"graph"` or `"node"`: SuperNorm standardizes rows for
+            `"node"`.
 
     Raises:
         ValueError: A name is unknown, or the normalization refuses its arguments.
@@ -131,8 +133,8 @@ class NormSlot(nn.Module):
         Args:
             x: The features.
             context: The batch.
-            source: What the features were made from, for normalizations of messages.
-            residual: What is added; of the shape of `x`.
+            source: The features before the layer, for normalizations of messages.
+            residual: Added to the result; has the shape of `x`.
         """
         if self.after_activation:
             x = x.relu()
@@ -152,14 +154,15 @@ class NormSlot(nn.Module):
 
 
 NormFactory = Callable[[int], NormSlot]
-"""Makes the normalization, with its ReLU, of so many channels."""
+"""Makes the normalization, with its ReLU, for a number of channels."""
 
 
 class PlacedNorm(nn.Module):
-    r"""One normalization with an activation and, where a layer has one, the residual sum.
+    r"""A normalization with an activation and an optional residual sum.
 
-    The orders are those of `NormSlot`, for features of any shape that `norm` takes and any
-    activation, which is a module of its own and not fused: a hook on it sees a unit's input.
+    The orders are those of `NormSlot`, for features of any shape that `norm` accepts and for any
+    activation. The activation is a separate module, not fused: a hook on it sees the
+    pre-activations.
 
     Args:
         norm: The normalization.
@@ -197,7 +200,7 @@ class PlacedNorm(nn.Module):
 
 
 def order_of(place: str, residual_place: str) -> tuple[bool, bool]:
-    """Say whether a norm follows the activation, and whether it follows the residual sum.
+    """Return whether a norm follows the activation, and whether it follows the residual sum.
 
     Raises:
         ValueError: A name is unknown.
@@ -215,7 +218,7 @@ def make_activation(name: str) -> nn.Module:
     """Build an activation by its name.
 
     Raises:
-        ValueError: There is none of that name.
+        ValueError: The name is unknown.
     """
     if name not in ACTIVATIONS:
         raise unknown_name("activation", name, ACTIVATIONS)
@@ -225,19 +228,19 @@ def make_activation(name: str) -> nn.Module:
 def plain_norm(
     norm: str, channels: int, *, eps: float, rows_only: str | None = None, **arguments: Any
 ) -> nn.Module:
-    """Build a normalization that asks for nothing but rows, and at most for their segments.
+    """Build a normalization that needs only rows and, optionally, their segments.
 
     Args:
         norm: The normalization as text: its catalogue name, arguments behind a colon.
         channels: Width of the rows.
-        eps: Its ε, where it has one.
-        rows_only: Why the model has no segment of several rows to normalize over, as half a
-            sentence; `None` where it has.
-        arguments: Handed to the layer.
+        eps: Its ε, if it has one.
+        rows_only: Why the model has no segments of several rows, as half a sentence; `None` if it
+            has.
+        arguments: Passed to the layer.
 
     Raises:
-        ValueError: The norm is unknown or refuses its arguments, needs what only a graph neural
-            network has, or takes its statistics over a graph where there is none.
+        ValueError: The norm is unknown or refuses its arguments, needs inputs that only a GNN has,
+            or uses statistics over graphs in a model without graphs.
     """
     row = lookup(norm)
     instead = "try 'batch', 'layer' or 'rms'"
@@ -247,7 +250,7 @@ def plain_norm(
             f"the norm {norm!r} needs {needs}, which only a graph neural network has; {instead}"
         )
     if rows_only is not None and (row.segment == "graph" or row.layer in _OF_GRAPHS):
-        raise ValueError(f"the norm {norm!r} looks at whole graphs, and {rows_only}; {instead}")
+        raise ValueError(f"the norm {norm!r} is over graphs, but {rows_only}; {instead}")
     return make_norm(norm, channels, eps=eps, **arguments)
 
 

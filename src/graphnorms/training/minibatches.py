@@ -1,4 +1,4 @@
-"""The items of one part of a split, in minibatches of the graphs that hold them."""
+"""Minibatches of the items of one part of a split."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import torch
 from torch import Tensor
 
 from graphnorms.data import GraphBatch, GraphSet
+from graphnorms.data.text_format import count
 from graphnorms.layers.super_norm import subgraph_factors
 
-_EVALUATION_NODES = 1 << 16  # evaluated at once: bounds the memory, not the result
+_EVALUATION_NODES = 1 << 16  # nodes per evaluation batch, to bound the memory
 
-_FACTORS_GRAPHS = 256  # likewise
+_FACTORS_GRAPHS = 256  # graphs per batch when computing subgraph factors
 
 
 class Minibatch(NamedTuple):
-    """Graphs, and what else a step needs.
+    """The inputs of a training step.
 
     Args:
         batch: The graphs.
-        targets: Those of their items: missing where an item is of another part.
-        factors: The factor of the subgraph around each node, if the model reads them.
+        targets: The targets of their items; missing for items of another part.
+        factors: The subgraph factors of the nodes, if the model uses them.
     """
 
     batch: GraphBatch
@@ -31,19 +32,19 @@ class Minibatch(NamedTuple):
 
 
 class Items:
-    """Graphs or nodes that are trained on, or validated or tested with.
+    """The training, validation or test items: graphs or nodes.
 
     Args:
-        graphs: The set, where it is to be computed.
+        graphs: The set, on the device of the computation.
         ids: Ids of the items, on the CPU.
-        whole: A batch of all graphs, taken in place of a new one wherever all are asked for.
-        factors: The subgraph factors of all nodes of the set, if minibatches are to have them.
+        whole: A batch of all graphs, reused whenever all are requested.
+        factors: The subgraph factors of all nodes of the set, if minibatches need them.
 
     Attributes:
         targets: The targets of the items.
-        graph_ids: The graphs that hold the items, on the CPU.
-        minibatch_targets: The targets in minibatches of all these graphs.
-        complete: Whether none of those is missing.
+        graph_ids: The graphs that contain the items, on the CPU.
+        minibatch_targets: The targets of minibatches of all these graphs.
+        complete: Whether none of these targets is missing.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Items:
         self.targets = graphs.y.index_select(0, on_device)
         self.graph_ids = ids
         self.minibatch_targets = self.targets
-        # Of all nodes, those of other parts missing; where graphs hold nodes of several parts.
+        # Targets of all nodes, missing for other parts, if graphs have nodes of several parts.
         self._masked: Tensor | None = None
         if graphs.task.level == "node":
             self.graph_ids = torch.unique(torch.searchsorted(graphs.ptr.cpu(), ids, right=True) - 1)
@@ -79,10 +80,10 @@ class Items:
         return self._number
 
     def minibatch(self, graph_ids: Tensor) -> Minibatch:
-        """Form a minibatch of some of the graphs; nothing is read back from a GPU.
+        """Form a minibatch of some graphs; does not synchronize a GPU.
 
         Args:
-            graph_ids: Which, on the CPU.
+            graph_ids: The ids of the graphs, on the CPU.
         """
         if self._whole is not None and graph_ids.shape[0] == len(self._graphs):
             targets = self._whole.y if self._masked is None else self._masked
@@ -96,7 +97,7 @@ class Items:
         return Minibatch(batch, targets, factors)
 
     def minibatches(self) -> Iterator[Minibatch]:
-        """Form minibatches of all graphs in their order, as large as memory should hold."""
+        """Form minibatches of all graphs in order, of bounded size."""
         nodes = self._graphs.ptr.diff().cpu()[self.graph_ids].cumsum(0)
         part = torch.div(nodes, _EVALUATION_NODES, rounding_mode="floor")
         sizes = torch.unique_consecutive(part, return_counts=True)[1]
@@ -105,11 +106,11 @@ class Items:
 
 
 def batch_sizes(graphs: int, batch_size: int) -> list[int]:
-    """Return how many graphs each minibatch of an epoch has.
+    """Return the number of graphs of each minibatch of an epoch.
 
-    A single graph that would be left over joins the minibatch before it: alone, it is nothing
-    that a norm behind the readout could normalize, nor one in front of it if it has one node.
-    Batches of one that are asked for stay.
+    A single remaining graph is merged into the minibatch before: a norm after the readout could not
+    normalize it alone, nor could a norm before it if the graph has one node. A requested batch size
+    of 1 is respected.
     """
     full, rest = divmod(graphs, batch_size)
     sizes = [batch_size] * full
@@ -121,25 +122,25 @@ def batch_sizes(graphs: int, batch_size: int) -> list[int]:
 
 
 def require_several(train: Tensor, graphs: GraphSet) -> None:
-    """Refuse to train on one item, from which nothing can be learned.
+    """Refuse to train on fewer than two items.
 
     Args:
         train: Ids of the training items.
         graphs: The set.
 
     Raises:
-        ValueError: It is one, or none.
+        ValueError: There are fewer than two.
     """
     if train.shape[0] < 2:
         what = "graph" if graphs.task.level == "graph" else "labelled node"
         raise ValueError(
-            f"{graphs.name} leaves {train.shape[0] or 'no'} {what} to train on, expected two or "
-            "more; give more data, or choose another split or fewer folds"
+            f"the training part of {graphs.name} has {count(train.shape[0], what)}, expected 2 or "
+            "more; use more data, another split or fewer folds"
         )
 
 
 def factors_of(graphs: GraphSet) -> Tensor:
-    """Return the subgraph factors of all nodes of a set, `(nodes,)`, worked out on the host."""
+    """Compute the subgraph factors of all nodes of a set on the host, `(nodes,)`."""
     parts = torch.arange(len(graphs)).split(_FACTORS_GRAPHS)
     level = graphs.task.level
     return torch.cat(

@@ -1,26 +1,28 @@
-"""The battery for a normalization layer, one's own or another library's."""
+"""The conformance checks for a normalization layer, user-defined or of another library."""
 
 from __future__ import annotations
 
 import copy
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from graphnorms.adjacency import Adjacency
 from graphnorms.testing.awkward import awkward_cases
+from graphnorms.testing.norm_samples import (
+    BATCH,
+    Given,
+    MakeNorm,
+    NormUnderTest,
+    Sample,
+    WithoutBatch,
+    features,
+)
 from graphnorms.testing.tolerance import tolerance
 from graphnorms.testing.violations import Violations
-
-MakeNorm = Callable[[int], nn.Module]
-Given = Callable[[Tensor | None, int, int], dict[str, Any]]
-
-_BATCH = (2, 0, 2, 1, 0, 2, 2, 1, 2)
-"""Unsorted, of three graphs of 2, 2 and 5 nodes."""
 
 
 def check_norm(
@@ -30,42 +32,41 @@ def check_norm(
     given: Given | None = None,
     skip: tuple[str, ...] = (),
 ) -> None:
-    """Run the battery on a normalization called as `layer(x, batch, batch_size, **given)`.
+    """Check a normalization that is called as `layer(x, batch, batch_size, **given)`.
 
-    Every check is run, and everything that is violated is named. The checks, by the names that
-    `skip` takes:
+    All checks run, and all violations are reported. The checks, by the names for `skip`:
 
-    - `"call"`: shape and dtype of the result, no change of the input, the same in train and eval
-      mode twice in a row.
-    - `"batch"`: no batch is one graph; int32 ids are those of int64.
+    - `"call"`: shape and dtype of the result, unchanged input, reproducible results in eval mode.
+    - `"batch"`: no batch means one graph; int32 ids give the same result as int64.
     - `"order"`: permuting the nodes permutes the result; the batch need not be sorted.
-    - `"graphs"`: every graph by itself gives what it gives in the batch (with `per_graph`).
-    - `"nan"`: a NaN in one graph leaves the others alone (with `per_graph`).
-    - `"mask"`: rows that do not count neither change nor matter, whatever they hold (for a layer
-      that takes `mask`).
-    - `"awkward"`: no rows, one row, empty graphs, strides, large means: finite and right to the
-      tolerance of the dtype, judged by the layer itself in float64.
-    - `"half"`: bfloat16 and float16, long graphs and large values among them, likewise.
-    - `"autocast"`: the dtype of the features stays, and so do the numbers.
-    - `"gradients"`: first and second derivatives against finite differences, by the features, the
-      parameters and the floating numbers that are given.
+    - `"graphs"`: every graph has the same result alone and in the batch (with `per_graph`).
+    - `"nan"`: a NaN in one graph does not affect the others (with `per_graph`).
+    - `"mask"`: masked rows are passed through and have no influence (for a layer that takes
+      `mask`).
+    - `"awkward"`: no rows, one row, empty graphs, strides, large means: finite, and equal to the
+      layer itself in float64 within the tolerance of the dtype.
+    - `"half"`: likewise in bfloat16 and float16, including long graphs and large values.
+    - `"autocast"`: the result has the dtype of the features and about the same values.
+    - `"gradients"`: first and second derivatives by features, parameters and floating tensors in
+      `given`, against finite differences.
     - `"state"`: deepcopy, state_dict and reset_parameters.
-    - `"errors"`: a wrong width and a batch of another length are refused.
-    - `"compile"`: `torch.compile(fullgraph=True)` runs and agrees, gradients and buffers included.
+    - `"errors"`: a wrong width and a batch of another length raise errors.
+    - `"compile"`: `torch.compile(fullgraph=True)` runs with the same results, gradients and
+      buffers.
 
     Args:
-        make: Builds the layer from a number of channels, in float32, parameters as they come.
-        per_graph: Whether graphs are independent, as they are not for BatchNorm.
-        given: What the layer takes by keyword besides features and graphs, from the graph of each
-            node, the number of graphs and the number of nodes: floating tensors in float64, with a
-            row for each node or each graph; an `Adjacency`.
+        make: Builds the layer in float32 from a number of channels.
+        per_graph: Whether graphs are independent, unlike in BatchNorm.
+        given: Makes further keyword arguments of the layer from the graph of each node, the number
+            of graphs and the number of nodes: float64 tensors with a row per node or graph, or an
+            `Adjacency`.
         skip: Checks to leave out.
 
     Raises:
-        ConformanceError: Something is violated; the message has a line for each.
-        ValueError: `skip` names no check.
+        ConformanceError: There are violations; the message has a line for each.
+        ValueError: `skip` contains an unknown name.
     """
-    norm = _Norm(make, given or (lambda batch, size, rows: {}))
+    norm = NormUnderTest(make, given or (lambda batch, size, rows: {}))
     violations = Violations(type(make(4)).__name__, _CHECKS, skip)
     for name, check in _CHECKS.items():
         if name in ("graphs", "nan") and not per_graph:
@@ -74,116 +75,13 @@ def check_norm(
     violations.raise_if_any()
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """What a layer is called with once."""
-
-    x: Tensor
-    batch: Tensor | None
-    size: int
-    more: dict[str, Any]
-
-    def run(self, layer: nn.Module, **more: Any) -> Tensor:
-        """Call a layer, what is given in the dtype that its parameters would have."""
-        wide = torch.promote_types(self.x.dtype, torch.float32)
-        own = {
-            name: value.to(wide)
-            if isinstance(value, Tensor) and value.is_floating_point() else value
-            for name, value in self.more.items()
-        }  # fmt: skip
-        graphs = () if self.batch is None else (self.batch, self.size)
-        y: Tensor = layer(self.x, *graphs, **own, **more)
-        return y
-
-    def of(self, x: Tensor) -> _Sample:
-        """The same with other features."""
-        return replace(self, x=x)
-
-    def take(self, rows: Tensor) -> _Sample:
-        """These rows in this order, with the edges between them."""
-        number = torch.full((self.x.shape[0],), -1)
-        number[rows] = torch.arange(rows.shape[0])
-        more = {}
-        for name, value in self.more.items():
-            if isinstance(value, Adjacency):
-                edges = number[value.to_edge_index()]
-                value = Adjacency.from_edge_index(edges[:, (edges >= 0).all(0)], rows.shape[0])
-            elif isinstance(value, Tensor) and value.shape[0] == self.x.shape[0]:
-                value = value[rows]
-            more[name] = value
-        assert self.batch is not None
-        return _Sample(self.x[rows], self.batch[rows], self.size, more)
-
-    def graph(self, number: int) -> _Sample:
-        """One graph as it is without the others."""
-        assert self.batch is not None
-        alone = self.take((self.batch == number).nonzero()[:, 0])
-        more = {
-            name: value[number : number + 1]
-            if isinstance(value, Tensor) and value.shape[0] == self.size else value
-            for name, value in alone.more.items()
-        }  # fmt: skip
-        return _Sample(alone.x, None, 1, more)
-
-
-@dataclass(frozen=True)
-class _Norm:
-    """What is checked: how it is built, and what it is given."""
-
-    make: MakeNorm
-    given: Given
-
-    def layer(self, channels: int, dtype: torch.dtype = torch.float64) -> nn.Module:
-        """A layer in training mode with parameters away from 0 and 1, given what it takes."""
-        torch.manual_seed(0)
-        layer = self.make(channels).to(dtype).train()
-        if "batch" not in inspect.signature(layer.forward).parameters:
-            layer = _WithoutBatch(layer)
-        generator = torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            for parameter in layer.parameters():
-                noise = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
-                parameter.add_(noise.to(dtype) * 0.5)
-        return layer
-
-    def sample(self, x: Tensor, batch: Tensor | None = None, size: int = 1) -> _Sample:
-        """Features, their graphs and what is given with them."""
-        return _Sample(x, batch, size, self.given(batch, size, x.shape[0]))
-
-    def some(self, channels: int = 6, dtype: torch.dtype = torch.float64) -> _Sample:
-        """Nine nodes of three graphs."""
-        return self.sample(_features(9, channels).to(dtype), torch.tensor(_BATCH), 3)
-
-
-def _features(rows: int, channels: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, channels, generator=generator, dtype=torch.float64)
-
-
-class _WithoutBatch(nn.Module):
-    """A layer that takes features alone, as BatchNorm may."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def reset_parameters(self) -> None:
-        self.layer.reset_parameters()  # type: ignore[operator]
-
-    def forward(
-        self, x: Tensor, batch: Tensor | None = None, size: int | None = None, **more: Any
-    ) -> Tensor:
-        y: Tensor = self.layer(x, **more)
-        return y
-
-
 def _difference(a: Tensor, b: Tensor) -> float:
     if a.shape != b.shape or not torch.isfinite(a).all():
         return float("inf")
     return float((a.double() - b.double()).detach().abs().max()) if a.numel() else 0.0
 
 
-def _call(norm: _Norm) -> Iterator[str]:
+def _call(norm: NormUnderTest) -> Iterator[str]:
     for dtype in (torch.float32, torch.float64):
         layer, some = norm.layer(6, dtype), norm.some(dtype=dtype)
         before = some.x.clone()
@@ -194,11 +92,11 @@ def _call(norm: _Norm) -> Iterator[str]:
             yield "the input is changed"
         layer.eval()
         if _difference(some.run(layer), some.run(layer)):
-            yield "eval mode gives another result the second time"
+            yield "the second call in eval mode gives another result"
 
 
-def _batch(norm: _Norm) -> Iterator[str]:
-    x = _features(9, 6)
+def _batch(norm: NormUnderTest) -> Iterator[str]:
+    x = features(9, 6)
     without = norm.sample(x)
     zeros = replace(without, batch=torch.zeros(9, dtype=torch.int64))
     one = _difference(without.run(norm.layer(6)), zeros.run(norm.layer(6)))
@@ -212,7 +110,7 @@ def _batch(norm: _Norm) -> Iterator[str]:
         yield f"ids of int32 are off from those of int64 by {narrow:.1e}"
 
 
-def _order(norm: _Norm) -> Iterator[str]:
+def _order(norm: NormUnderTest) -> Iterator[str]:
     some = norm.some()
     assert some.batch is not None
     order = torch.argsort(some.batch, stable=True)
@@ -221,7 +119,7 @@ def _order(norm: _Norm) -> Iterator[str]:
         yield f"an unsorted batch is off from the same nodes sorted by {error:.1e}"
 
 
-def _graphs(norm: _Norm) -> Iterator[str]:
+def _graphs(norm: NormUnderTest) -> Iterator[str]:
     some = norm.some()
     y = some.run(norm.layer(6))
     for graph in range(3):
@@ -230,7 +128,7 @@ def _graphs(norm: _Norm) -> Iterator[str]:
             yield f"graph {graph} of the batch is off from the same graph alone by {error:.1e}"
 
 
-def _nan(norm: _Norm) -> Iterator[str]:
+def _nan(norm: NormUnderTest) -> Iterator[str]:
     some = norm.some()
     assert some.batch is not None
     clean = some.run(norm.layer(6))
@@ -242,39 +140,43 @@ def _nan(norm: _Norm) -> Iterator[str]:
             yield f"{poison} in one graph changes others"
 
 
-def _mask(norm: _Norm) -> Iterator[str]:
+def _mask(norm: NormUnderTest) -> Iterator[str]:
     layer, twin = norm.layer(6), norm.layer(6)
-    inner = layer.layer if isinstance(layer, _WithoutBatch) else layer
+    inner = layer.layer if isinstance(layer, WithoutBatch) else layer
     if "mask" not in inspect.signature(inner.forward).parameters:
         return
     some = norm.some()
     mask = torch.arange(9) % 3 != 1
     counted = some.take(mask.nonzero()[:, 0])
-    grad_y = _features(9, 6, seed=4)
+    grad_y = features(9, 6, seed=4)
     bad = torch.where(mask.unsqueeze(1), some.x, torch.nan).requires_grad_()
     small = counted.x.requires_grad_()
     y = some.of(bad).run(layer, mask=mask)
     expected = counted.run(twin)
     if not torch.isnan(y[~mask]).all():
-        yield "rows that do not count are changed"
+        yield "masked rows are changed"
     (grad,) = torch.autograd.grad(y, bad, grad_y)
     (wanted,) = torch.autograd.grad(expected, small, grad_y[mask])
     for words, got, right in (
-        ("the result", y[mask], expected), ("the gradient", grad[mask], wanted),
-        ("the gradient of a row that does not count", grad[~mask], grad_y[~mask]),
-        *((f"buffer {name}", value, twin.get_buffer(name))
-          for name, value in layer.named_buffers() if value.is_floating_point()),
-    ):  # fmt: skip
+        ("the result", y[mask], expected),
+        ("the gradient", grad[mask], wanted),
+        ("the gradient of a masked row", grad[~mask], grad_y[~mask]),
+        *(
+            (f"buffer {name}", value, twin.get_buffer(name))
+            for name, value in layer.named_buffers()
+            if value.is_floating_point()
+        ),
+    ):
         error = _difference(got, right)
         if not error < 1e-9:
             yield f"{words} is off from that without the masked rows by {error:.1e}"
 
 
-def _awkward(norm: _Norm) -> Iterator[str]:
+def _awkward(norm: NormUnderTest) -> Iterator[str]:
     yield from _against_itself(norm, torch.float32)
 
 
-def _half(norm: _Norm) -> Iterator[str]:
+def _half(norm: NormUnderTest) -> Iterator[str]:
     for dtype in (torch.bfloat16, torch.float16):
         yield from _against_itself(norm, dtype)
         for rows, mean, std, words in (
@@ -282,17 +184,17 @@ def _half(norm: _Norm) -> Iterator[str]:
             (3000, 0.0, 300.0, "3000 rows of spread 300"),
             (5000, 0.0, 1.0, "5000 rows"),
         ):
-            x = (_features(rows, 4) * std + mean).to(dtype)
+            x = (features(rows, 4) * std + mean).to(dtype)
             yield from _compare(norm, words, norm.sample(x))
 
 
-def _against_itself(norm: _Norm, dtype: torch.dtype) -> Iterator[str]:
+def _against_itself(norm: NormUnderTest, dtype: torch.dtype) -> Iterator[str]:
     for case in awkward_cases(dtype):
         yield from _compare(norm, case.name, norm.sample(case.x, case.batch, case.batch_size))
 
 
-def _compare(norm: _Norm, words: str, sample: _Sample) -> Iterator[str]:
-    """Say where a layer in a dtype is off from itself in float64 on the same numbers."""
+def _compare(norm: NormUnderTest, words: str, sample: Sample) -> Iterator[str]:
+    """Compare a layer in some dtype with itself in float64 on the same input."""
     x, dtype = sample.x, sample.x.dtype
     wide = torch.promote_types(dtype, torch.float32)
     layer, exact = norm.layer(x.shape[1], wide), norm.layer(x.shape[1])
@@ -302,7 +204,7 @@ def _compare(norm: _Norm, words: str, sample: _Sample) -> Iterator[str]:
     except ValueError as refusal:
         if x.shape[0] > 1:
             yield f"{words} in {dtype}: {refusal}"
-        return  # one row or none may be refused, as BatchNorm must
+        return  # layers like BatchNorm may refuse one row or none
     except Exception as error:
         yield f"{words} in {dtype}: raises {type(error).__name__}: {error}"
         return
@@ -310,14 +212,14 @@ def _compare(norm: _Norm, words: str, sample: _Sample) -> Iterator[str]:
         yield f"{words}: the result of {dtype} is {y.dtype}"
     largest = float(z.abs().max()) if z.numel() else 0.0
     if largest > torch.finfo(dtype).max:
-        return  # the right result is beyond what the dtype has
+        return  # the exact result overflows the dtype
     allowed = 2 * tolerance(dtype, max(x.numel(), 1)) * max(1.0, largest)
     off = _difference(y, z)
     if not off <= allowed:
         yield f"{words} in {dtype}: off from float64 by {off:.1e}, allowed {allowed:.1e}"
 
 
-def _autocast(norm: _Norm) -> Iterator[str]:
+def _autocast(norm: NormUnderTest) -> Iterator[str]:
     for dtype in (torch.float32, torch.bfloat16):
         some = norm.some(dtype=dtype)
         plain = some.run(norm.layer(6, torch.float32)).detach()
@@ -330,14 +232,15 @@ def _autocast(norm: _Norm) -> Iterator[str]:
             yield f"in {dtype} it is off by {_difference(y, plain):.1e}, allowed {allowed:.1e}"
 
 
-def _gradients(norm: _Norm) -> Iterator[str]:
+def _gradients(norm: NormUnderTest) -> Iterator[str]:
     layer = norm.layer(3)
-    some = norm.sample(_features(9, 3, seed=2), torch.tensor(_BATCH), 3)
+    some = norm.sample(features(9, 3, seed=2), torch.tensor(BATCH), 3)
     own = {name: value.detach() for name, value in layer.named_parameters()}
     floats = {
-        name: value for name, value in some.more.items()
+        name: value
+        for name, value in some.more.items()
         if isinstance(value, Tensor) and value.is_floating_point()
-    }  # fmt: skip
+    }
 
     def call(x: Tensor, *values: Tensor) -> Tensor:
         more = some.more | dict(zip(floats, values[len(own) :], strict=True))
@@ -354,7 +257,7 @@ def _gradients(norm: _Norm) -> Iterator[str]:
             yield f"{words} derivative is off from finite differences"
 
 
-def _state(norm: _Norm) -> Iterator[str]:
+def _state(norm: NormUnderTest) -> Iterator[str]:
     some = norm.some()
     layer = norm.layer(6).eval()
     fresh = norm.layer(6).eval()
@@ -367,7 +270,7 @@ def _state(norm: _Norm) -> Iterator[str]:
             yield f"{words} gives another result"
     for reset in (layer, fresh):
         if not callable(getattr(reset, "reset_parameters", None)):
-            yield "there is no reset_parameters()"
+            yield "reset_parameters() is missing"
             return
         some.run(reset.train())
         torch.manual_seed(2)
@@ -379,15 +282,15 @@ def _state(norm: _Norm) -> Iterator[str]:
         layer.state_dict().items(), new.state_dict().values(), strict=True
     ):
         if not torch.equal(value, other):
-            yield f"reset_parameters() leaves {name} other than a new layer has it"
+            yield f"{name} after reset_parameters() differs from that of a new layer"
 
 
-def _errors(norm: _Norm) -> Iterator[str]:
+def _errors(norm: NormUnderTest) -> Iterator[str]:
     layer, some = norm.layer(6), norm.some()
     assert some.batch is not None
     one = replace(some, batch=torch.zeros_like(some.batch))
     wrong = [("features of 5 channels in place of 6", some.of(some.x[:, :5]))]
-    # Else it need not look at the batch.
+    # Otherwise the layer may ignore the batch.
     if _difference(some.run(norm.layer(6)), one.run(norm.layer(6))):
         wrong += [
             ("a batch of 8 ids for 9 nodes", replace(some, batch=some.batch[:8])),
@@ -401,7 +304,7 @@ def _errors(norm: _Norm) -> Iterator[str]:
         yield f"{words}: no error"
 
 
-def _compile(norm: _Norm) -> Iterator[str]:
+def _compile(norm: NormUnderTest) -> Iterator[str]:
     torch.compiler.reset()
     plain, some = norm.layer(6), norm.some()
     compiled: Any = torch.compile(copy.deepcopy(plain), fullgraph=True, backend="aot_eager")
@@ -409,15 +312,15 @@ def _compile(norm: _Norm) -> Iterator[str]:
     for layer in (compiled, plain):
         x = some.x.clone().requires_grad_()
         y = some.of(x).run(layer)
-        (grad,) = torch.autograd.grad(y, x, _features(9, 6, seed=4))
+        (grad,) = torch.autograd.grad(y, x, features(9, 6, seed=4))
         results.append([y, grad, *layer.buffers()])
     for got, wanted in zip(*results, strict=True):
         if not _difference(got, wanted) < 1e-9:
-            yield f"compiled, it is off by {_difference(got, wanted):.1e}"
+            yield f"the compiled layer is off by {_difference(got, wanted):.1e}"
             return
 
 
-_CHECKS: dict[str, Callable[[_Norm], Iterator[str]]] = {
+_CHECKS: dict[str, Callable[[NormUnderTest], Iterator[str]]] = {
     "call": _call,
     "batch": _batch,
     "order": _order,

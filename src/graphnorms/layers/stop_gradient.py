@@ -1,4 +1,4 @@
-"""A tensor as a constant for the gradient, in traced graphs too."""
+"""A tensor without its gradient, in traced graphs too."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _library.define("constant(Tensor x) -> Tensor")
 _library.impl("constant", torch.clone, "CompositeExplicitAutograd")
 
 
-def _formula(ctx: Any, grad: Tensor) -> None:
+def _no_gradient(ctx: Any, grad: Tensor) -> None:
     return None
 
 
-torch.library.register_autograd("graphnorms::constant", _formula, lib=_library)
+torch.library.register_autograd("graphnorms::constant", _no_gradient, lib=_library)
 
 
-def constant(x: Tensor) -> Tensor:
+def stop_gradient(x: Tensor) -> Tensor:
     """Return x without its gradient.
 
-    `detach` is decomposed away by torch's `core_aten_decompositions`: the gradient of a graph that
-    `make_fx` has traced with them would flow on. No table knows the operator that stands in for it.
+    torch's `core_aten_decompositions` remove `detach`, so that gradients would flow through a graph
+    that `make_fx` traced with them. No decomposition table contains our own operator.
     """
     if not is_watched():
         return x.detach()

@@ -1,7 +1,8 @@
-"""The product of matrices in their own dtype, whatever autocast is set to."""
+"""Matrix products and other parts of a layer that autocast must not round to half precision."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,11 +12,18 @@ from graphnorms.kernels.backend import needs_plain_torch
 from graphnorms.tracing import is_traced
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply two matrices without rounding them to half precision, in the backward neither.
+def without_autocast(x: Tensor) -> AbstractContextManager[None]:
+    """Make a context that disables autocast on the device of x."""
+    if x.is_meta:  # autocast does not know this device
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
-    What autocast does to a backward depends on where it is called, not on where its forward was.
-    In a compiled graph and under `torch.func` only the forward is kept from it.
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply two matrices in their own dtype, in the backward as well.
+
+    Autocast applies to a backward where the backward is called, not where its forward was. In a
+    compiled graph and under `torch.func` only the forward is protected.
     """
     if is_traced() or needs_plain_torch("auto"):
         return _multiply(a, b)
@@ -41,7 +49,5 @@ class _Product(torch.autograd.Function):
 
 
 def _multiply(a: Tensor, b: Tensor) -> Tensor:
-    if a.is_meta:  # autocast has no such device
-        return a @ b
-    with torch.autocast(a.device.type, enabled=False):
+    with without_autocast(a):
         return a @ b

@@ -1,0 +1,149 @@
+"""The config of a trial (frozen, JSON-able, hashed by its content), and training presets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from graphnorms.errors import unknown_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """Everything that the outcome of a trial depends on, except for measured times.
+
+    Trials with equal configs give equal records on one machine. The hash of the config is the `key`
+    of the trial.
+
+    Args:
+        dataset: Name or path of the data set as given by the user.
+        fingerprint: Content hash of the data.
+        model: Keyword arguments of the model, resolved from a preset (see
+            `graphnorms.models.ModelConfig`), as a plain dict; for a user-defined model the name of
+            its factory and the hash of its source, see `graphnorms.models.OwnModelConfig`.
+        norm: The normalization as text: its catalogue name, optionally with arguments after a
+            colon; or the name of a user-defined one, see `graphnorms.layers.own_norm.OwnNorm`.
+        split: The `graphnorms.data.SplitConfig` as a plain dict.
+        stage: `"select"`: try one learning rate on validation data; `"final"`: train with the
+            chosen one and test; `"paper"`: no test data, see the protocol.
+        run: Number of the run within the stage. Trials of the same stage, split and run are paired.
+        metric: Name of the score, see `graphnorms.training.METRICS`; for several regression targets
+            `"mae"` and `"rmse"` mean `"std_mae"` and `"std_rmse"`.
+        epochs: Number of passes over the training graphs.
+        batch_size: Graphs per minibatch; a last minibatch of a single graph is merged into the one
+            before, and a data set of one graph is always trained as a whole.
+        learning_rate: Adam's step size in the first epoch.
+        schedule: `"linear"` (decays linearly to 0 over the epochs) or `"constant"`.
+        weight_decay: Adam's L2 penalty.
+        seed: Seed of the initial weights, the dropout masks and, without `order_seed`, the batch
+            order.
+        device, dtype: Device and precision of the training.
+        graphnorms_version, torch_version: Versions of the code.
+        order_seed: Seed of the batch order, so that trials with different seeds can have the same
+            batches; None for `seed`.
+        norm_source: Hash of the source of a user-defined norm; None for those of the catalogue.
+    """
+
+    dataset: str
+    fingerprint: str
+    model: dict[str, Any]
+    norm: str
+    split: dict[str, Any]
+    stage: str
+    run: int
+    metric: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: str
+    weight_decay: float
+    seed: int
+    device: str
+    dtype: str
+    graphnorms_version: str
+    torch_version: str
+    order_seed: int | None = None
+    norm_source: str | None = None
+
+    @property
+    def scores_training(self) -> bool:
+        """Whether to score the training items after every epoch; not in trials that choose a rate.
+
+        This takes a forward pass over all of them, about a third of the training time, and only
+        reported trials use it.
+        """
+        return self.stage != "select"
+
+    @property
+    def seed_of_order(self) -> int:
+        """The seed of the batch order."""
+        return self.seed if self.order_seed is None else self.order_seed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the config as JSON-able data, without `order_seed` or `norm_source` of None.
+
+        So trials keep the keys that they had before these fields existed.
+        """
+        data = asdict(self)
+        for name in ("order_seed", "norm_source"):
+            if data[name] is None:
+                del data[name]
+        return data
+
+    @cached_property
+    def key(self) -> str:
+        """The content hash: 16 hexadecimal digits."""
+        return content_hash(self.to_dict())
+
+
+def content_hash(data: Any) -> str:
+    """Hash JSON-able data, independent of the order of its keys, to 16 hexadecimal digits."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingDefaults:
+    """The training settings of a preset; see `TrialConfig`."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    schedule: str
+    split_seed: int
+
+
+_DEFAULTS: Final = {
+    "default": TrainingDefaults(
+        epochs=100,
+        batch_size=32,
+        learning_rate=0.01,
+        weight_decay=0.0,
+        schedule="linear",
+        split_seed=0,
+    ),
+    # The authors' protocol: Adam, 0.01 decaying linearly to 0, 128 graphs per batch, 400 epochs.
+    "graphnorm-paper": TrainingDefaults(
+        epochs=400,
+        batch_size=128,
+        learning_rate=0.01,
+        weight_decay=0.0,
+        schedule="linear",
+        split_seed=9,
+    ),
+}
+
+
+def training_defaults(preset: str) -> TrainingDefaults:
+    """Return the training settings of a preset of `graphnorms.models.preset`.
+
+    Raises:
+        ValueError: There is no such preset.
+    """
+    if preset not in _DEFAULTS:
+        raise unknown_name("preset", preset, _DEFAULTS)
+    return _DEFAULTS[preset]
