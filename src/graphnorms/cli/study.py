@@ -20,13 +20,13 @@ from graphnorms.cli import complain
 from graphnorms.cli.stopwatch import duration
 from graphnorms.cli.terminal import terminal
 from graphnorms.interrupts import INTERRUPTED, TERMINATED
-from graphnorms.studies.catalog import LIMITS, NAMES, TOPICS, study_named
-from graphnorms.studies.results import PNG, RESULT, STUDIES, SVG, label, load_runs, own_folder
+from graphnorms.studies.study_list import LIMITS, NAMES, TOPICS, study_named
+from graphnorms.studies.study_results import PNG, RESULT, STUDIES, SVG, label, load_runs, own_folder
 
 if TYPE_CHECKING:
-    from graphnorms.studies.results import StudyResult
     from graphnorms.studies.runner import Progress
-    from graphnorms.studies.study import Case, Settings, Study, Verdict
+    from graphnorms.studies.study import Case, Settings, Study, Verdict, World
+    from graphnorms.studies.study_results import StudyResult
 
 study = typer.Typer(
     help="Measure claims of the literature about normalization: one a command, or all."
@@ -187,9 +187,13 @@ class _Display:
         self._quiet = quiet and not terminal
         if terminal:
             self._bar = Bar(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                TextColumn("{task.fields[left]}"), console=console, transient=True,
-            )  # fmt: skip
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[left]}"),
+                console=console,
+                transient=True,
+            )
             self._task = self._bar.add_task(of.name, total=None, left="")
 
     def __enter__(self) -> Self:
@@ -220,13 +224,17 @@ class _Display:
             self._console.print(
                 f"{progress.done:{len(str(total))}}/{total}  {progress.study}  "
                 f"{case_in_words(progress.case)}  {progress.seconds:.1f} s  {left}".rstrip(),
-                markup=False, highlight=False, soft_wrap=True,
-            )  # fmt: skip
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
         elif progress.kept:
             self._console.print(
                 f"{progress.kept} of {total} cases of {progress.study} are measured already",
-                markup=False, highlight=False, soft_wrap=True,
-            )  # fmt: skip
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 def case_in_words(case: Case) -> str:
@@ -298,7 +306,7 @@ def calibrate(
     """Run studies on planted material, where it is known whether the claim holds."""
     from graphnorms.studies import calibration
 
-    def _say_verdict(world: calibration.World, seed: int, verdict: Verdict) -> None:
+    def _say_verdict(world: World, seed: int, verdict: Verdict) -> None:
         planted = "true" if world.holds else "false"
         _say(f"{name}, planted {planted}, seed {seed}: {verdict}")
 
@@ -335,7 +343,7 @@ def page(
     results: Annotated[Path, typer.Option(help="The folder of results.")] = STUDIES,
 ) -> int:
     """Copy results into the documentation, and fill its page in."""
-    from graphnorms.studies.page import keep
+    from graphnorms.studies.studies_page import keep
 
     kept = keep(results, file)
     _say(f"filled in: {file}, {len(kept)} studies")

@@ -6,7 +6,6 @@ A study is an instrument. In a world where its claim is true by construction it 
 
 from __future__ import annotations
 
-import importlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -16,34 +15,14 @@ from typing import Final
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
-from graphnorms.studies.catalog import NAMES, study_named
-from graphnorms.studies.study import Case, Settings, Study, Values, Verdict, measured
+from graphnorms.studies.study import Settings, Study, Verdict, World, measure_case
+from graphnorms.studies.study_list import NAMES, study_named
 
 SEEDS: Final = 10
 ENOUGH: Final = 9
 """Right answers of `SEEDS`, in either world, from which on a study is calibrated."""
 
 FILE: Final = "calibration.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """Material on which it is known whether a claim holds.
-
-    Args:
-        holds: Whether it does.
-        how: What makes it so, in a sentence.
-        measure: The study's measure, of this material.
-    """
-
-    holds: bool
-    how: str
-    measure: Callable[[Case, Settings], Values]
-
-    @property
-    def right(self) -> Verdict:
-        """What the study must say."""
-        return "confirmed" if self.holds else "not confirmed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +59,8 @@ class Calibration:
 
 
 def calibrated() -> tuple[str, ...]:
-    """Return the names of the studies that have planted worlds."""
-    folder = Path(__file__).with_name("planted")
-    return tuple(name for name in NAMES if (folder / f"{_module(name)}.py").is_file())
+    """Return the names of the studies that have calibration worlds."""
+    return tuple(name for name in NAMES if study_named(name).true is not None)
 
 
 def worlds_of(name: str) -> tuple[World, World]:
@@ -91,22 +69,20 @@ def worlds_of(name: str) -> tuple[World, World]:
     Raises:
         ValueError: The study is unknown, or has none.
     """
-    study_named(name)
-    if name not in calibrated():
+    study = study_named(name)
+    if study.true is None or study.false is None:
         raise ValueError(
-            f"the study {name!r} has no planted worlds; those that have: {', '.join(calibrated())}"
+            f"{name} has no calibration worlds, expected a study that has; choose one of "
+            f"{', '.join(calibrated())}"
         )
-    module = importlib.import_module(f"graphnorms.studies.planted.{_module(name)}")
-    true: World = module.TRUE
-    false: World = module.FALSE
-    return true, false
+    return study.true, study.false
 
 
 def said_in(study: Study, world: World, seed: int) -> Verdict:
     """Measure all cases of a study in a world, and return its verdict."""
     settings = Settings(size="planted", seed=seed)
     measurements = [
-        measured(study, case, settings, world.measure) for case in study.cases(settings)
+        measure_case(study, case, settings, world.measure) for case in study.cases(settings)
     ]
     return study.judge(measurements, settings).verdict
 
@@ -162,7 +138,3 @@ def load_calibrations(path: Path) -> list[Calibration]:
         ]
     except (ValueError, TypeError, KeyError):
         raise GraphnormsError(f"{path}: not the calibration of studies") from None
-
-
-def _module(name: str) -> str:
-    return name.replace("-", "_")

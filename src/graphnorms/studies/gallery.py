@@ -12,9 +12,9 @@ from markupsafe import Markup
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
 from graphnorms.report.templating import raw, template
-from graphnorms.studies.catalog import LIMITS, NAMES, TOPICS
-from graphnorms.studies.results import RESULT, SVG, StudyResult, label, load_runs
 from graphnorms.studies.study import VERDICTS, Verdict
+from graphnorms.studies.study_list import LIMITS, NAMES, TOPICS
+from graphnorms.studies.study_results import RESULT, SVG, StudyResult, label, load_runs
 
 
 def write_gallery(path: Path, folder: Path) -> list[StudyResult]:
