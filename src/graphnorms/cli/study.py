@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from graphnorms.studies.study_results import StudyResult
 
 study = typer.Typer(
-    help="Measure claims of the literature about normalization: one a command, or all."
+    help="Measure claims of the literature about normalization: one per command, or all."
 )
 
 COLORS: dict[Verdict, str] = {
@@ -42,34 +42,38 @@ GALLERY = "index.html"
 Seed = Annotated[int, typer.Option(help="Other seeds give other numbers.")]
 Full = Annotated[
     bool,
-    typer.Option("--full", help="At a larger scale: more seeds, or longer or larger training."),
+    typer.Option(
+        "--full", help="Run at a larger scale: more seeds, longer training or larger models."
+    ),
 ]
 Tiny = Annotated[
-    bool, typer.Option("--tiny", help="In seconds, to try it out: the verdict means nothing.")
+    bool, typer.Option("--tiny", help="Run in seconds, to try it out; the verdict means nothing.")
 ]
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="A folder with larger data sets, as PROTEINS/PROTEINS.txt.",
-        show_default="the sets that the package carries",
+        help="A folder with larger data sets, such as PROTEINS/PROTEINS.txt.",
+        show_default="the sets in the package",
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option(help="Cases measured at a time.", show_default="one per core")
+    int | None,
+    typer.Option(
+        help="Number of worker processes; 0 measures in this one.", show_default="one per core"
+    ),
 ]
 Out = Annotated[
-    Path, typer.Option("--out", "-o", help="The folder of results; each study has its own in it.")
+    Path, typer.Option("--out", "-o", help="The folder of results, with a folder per study.")
 ]
 Redraw = Annotated[
-    bool, typer.Option("--redraw", help="Judge and draw again what was measured; measure nothing.")
+    bool,
+    typer.Option("--redraw", help="Judge and draw kept measurements again, without measuring."),
 ]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print the outcome as JSON, and nothing else.")
-]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
 
 
 def _command(name: str, words: str, *, every: bool = False) -> None:
-    """Add the subcommand of a study, or that of every one; all take the same options."""
+    """Add the subcommand of one study, or of all; they take the same options."""
 
     def command(
         seed: Seed = 0,
@@ -149,7 +153,7 @@ def _run(
 
 
 def show_result(console: Console, result: StudyResult, folder: Path) -> None:
-    """Print what was claimed, what was predicted, what came out, and where it lies."""
+    """Print the claim, the prediction, the finding, and the files of a result."""
     verdict = result.finding.verdict
     table = _table()
     table.add_column(style="dim", no_wrap=True)
@@ -177,7 +181,7 @@ def show_result(console: Console, result: StudyResult, folder: Path) -> None:
 
 
 class _Display:
-    """Show how far a study is: a bar on a terminal, else a line per case."""
+    """Show progress: a bar on a terminal, else a line per case."""
 
     def __init__(self, console: Console, of: Study, *, quiet: bool) -> None:
         self._console = console
@@ -258,7 +262,7 @@ def list_(
     out: Out = STUDIES,
     as_json: AsJson = False,
 ) -> int:
-    """List the studies: the claim of each, what it costs, and what came out last."""
+    """List the studies: claim, cost, and last verdict."""
     found = {runs[0].name: runs for runs in (list(each.values()) for each in load_runs(out, NAMES))}
     studies = [study_named(name) for name in NAMES]
     if as_json:
@@ -298,12 +302,12 @@ _command("all", "Measure every claim, and write one page about all of them.", ev
 def calibrate(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Which studies.", show_default="all that have planted worlds"),
+        typer.Argument(help="Which studies.", show_default="all with calibration worlds"),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many runs in each world.")] = 10,
     out: Out = STUDIES,
 ) -> int:
-    """Run studies on planted material, where it is known whether the claim holds."""
+    """Run studies on planted material, on which it is known whether the claim holds."""
     from graphnorms.studies import calibration
 
     def _say_verdict(world: World, seed: int, verdict: Verdict) -> None:
@@ -332,7 +336,7 @@ def gallery(
     ] = None,
     folder: Annotated[Path, typer.Argument(help="The folder of results.")] = STUDIES,
 ) -> int:
-    """Write one page over the results that there are, without measuring."""
+    """Write the page over existing results, without measuring."""
     _write_gallery(folder / GALLERY if out is None else out, folder)
     return 0
 
@@ -342,7 +346,7 @@ def page(
     file: Annotated[Path, typer.Argument(help="The page to fill in.")] = Path("docs/studies.md"),
     results: Annotated[Path, typer.Option(help="The folder of results.")] = STUDIES,
 ) -> int:
-    """Copy results into the documentation, and fill its page in."""
+    """Copy results into the documentation, and fill in its page."""
     from graphnorms.studies.studies_page import keep
 
     kept = keep(results, file)

@@ -1,7 +1,7 @@
-"""Calibrating a study: its own measure and rule on material on which the answer is known.
+"""Calibration: a study's own measure and rule on material on which the answer is known.
 
-A study is an instrument. In a world where its claim is true by construction it must say
-*confirmed*, in one where it is false *not confirmed*, and it must do so for other seeds too.
+A study must reach *confirmed* in a world in which its claim is true by construction, and *not
+confirmed* in one in which it is false, for nearly all seeds.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from graphnorms.studies.study_list import NAMES, study_named
 
 SEEDS: Final = 10
 ENOUGH: Final = 9
-"""Right answers of `SEEDS`, in either world, from which on a study is calibrated."""
+"""A study is calibrated with this many right answers of `SEEDS` in each world."""
 
 FILE: Final = "calibration.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What a study said in its two worlds, a verdict per seed.
+    """The verdicts of a study in its two worlds, one per seed.
 
     Args:
-        name: The study's.
+        name: The name of the study.
         true, false: What makes the claim true, and false.
-        said_true, said_false: The verdicts there.
-        core_seconds: Processor time of all of it.
+        said_true, said_false: The verdicts in these worlds.
+        core_seconds: Processor time.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Calibration:
 
     @property
     def right(self) -> tuple[int, int]:
-        """How many verdicts are right, in the true and in the false world."""
+        """Number of right verdicts in the true and in the false world."""
         return self.said_true.count("confirmed"), self.said_false.count("not confirmed")
 
     @property
@@ -90,12 +90,12 @@ def said_in(study: Study, world: World, seed: int) -> Verdict:
 def calibrate(
     name: str, *, seeds: int = SEEDS, on_verdict: Callable[[World, int, Verdict], None]
 ) -> Calibration:
-    """Run a study in both of its worlds, from the seeds 0, 1, ….
+    """Run a study in both worlds with the seeds 0, 1, ….
 
     Args:
-        name: The study's.
-        seeds: How many.
-        on_verdict: Told after each.
+        name: The name of the study.
+        seeds: Number of seeds.
+        on_verdict: Called after each verdict.
 
     Raises:
         ValueError: The study has no worlds.
@@ -114,7 +114,7 @@ def calibrate(
 
 
 def save_calibrations(found: Sequence[Calibration], path: Path) -> None:
-    """Write calibrations; those of other studies that the file has already are kept."""
+    """Write calibrations; the file keeps those of other studies."""
     kept = {each.name: each for each in load_calibrations(path)} if path.is_file() else {}
     kept |= {each.name: each for each in found}
     ordered = [asdict(kept[name]) for name in NAMES if name in kept]

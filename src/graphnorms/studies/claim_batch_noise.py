@@ -16,8 +16,9 @@ from graphnorms.layers import BatchNorm
 from graphnorms.models import GNN, preset
 from graphnorms.probes import layer_batch_noise
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import by_seed, numbers_of, ratio, verdict_of, where, written
+from graphnorms.studies.evidence import numbers_of, ratio, verdict_of, written
 from graphnorms.studies.image_models import ConvNet
+from graphnorms.studies.measured_values import by_seed, where
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.study_data import digits, graph_set
 from graphnorms.studies.training_loops import take_step

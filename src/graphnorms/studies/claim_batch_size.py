@@ -15,14 +15,8 @@ from torch import Tensor, nn
 from graphnorms.lab.statistics import Estimate
 from graphnorms.models import MLP, derive_seed
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import (
-    by_seed,
-    decide,
-    mean_by_seed,
-    numbers_of,
-    paired_ratio,
-    written,
-)
+from graphnorms.studies.evidence import CONFIDENCE, decide, numbers_of, paired_ratio, written
+from graphnorms.studies.measured_values import by_seed, mean_by_seed
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.study_data import digits
 from graphnorms.studies.training_loops import minibatches, take_step
@@ -151,7 +145,7 @@ def _tried(measured: Measured) -> list[str]:
     return [rate for which, _, rate in names if which == "test"]
 
 
-def _harm(measured: Measured, norm: str, confidence: float = 0.95) -> Estimate:
+def _harm(measured: Measured, norm: str, confidence: float = CONFIDENCE) -> Estimate:
     """Return loss(small) / loss(large) of a norm, divided by the same without one."""
     grown = []
     for each in (norm, "none"):

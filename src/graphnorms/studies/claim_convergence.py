@@ -13,15 +13,9 @@ from graphnorms.lab.statistics import Estimate
 from graphnorms.models import GNN, MLP, derive_seed, preset
 from graphnorms.report.style import display_name
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import (
-    by_seed,
-    decide,
-    difference,
-    numbers_of,
-    where,
-    written,
-)
+from graphnorms.studies.evidence import CONFIDENCE, decide, difference, numbers_of, written
 from graphnorms.studies.generated_graphs import casts, threads
+from graphnorms.studies.measured_values import by_seed, where
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.study_data import digits, graph_set, own_part
 from graphnorms.studies.training_loops import (
@@ -205,7 +199,7 @@ def _pairs(measured: Measured) -> list[Compared]:
     ]
 
 
-def _ahead(measured: Measured, pair: Compared, confidence: float = 0.95) -> Estimate:
+def _ahead(measured: Measured, pair: Compared, confidence: float = CONFIDENCE) -> Estimate:
     model, data, *norms = pair
     return difference(
         measured, "mean", model=model, data=data, norm=tuple(norms), confidence=confidence

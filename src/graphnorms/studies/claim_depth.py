@@ -19,16 +19,8 @@ from graphnorms.probes import captured, dirichlet_energy
 from graphnorms.report.style import display_name
 from graphnorms.segments import Segments
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import (
-    by_seed,
-    curves,
-    mean_by_seed,
-    numbers_of,
-    ratio,
-    verdict_of,
-    where,
-    written,
-)
+from graphnorms.studies.evidence import numbers_of, ratio, verdict_of, written
+from graphnorms.studies.measured_values import by_seed, curves, mean_by_seed, where
 from graphnorms.studies.planted_norms import halved, plant
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.training_loops import descend

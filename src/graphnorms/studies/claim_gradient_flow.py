@@ -15,9 +15,9 @@ from graphnorms.models import GNN, MLP, ModelConfig
 from graphnorms.probes import activation_gradient_norms, gradient_norms
 from graphnorms.probes.state import Loss
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import decide, numbers_of, where
+from graphnorms.studies.evidence import CONFIDENCE, decide, numbers_of
+from graphnorms.studies.measured_values import where
 from graphnorms.studies.study import (
-    CONFIDENCE,
     Case,
     Figure,
     Finding,

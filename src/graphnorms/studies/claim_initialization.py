@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from graphnorms.lab.statistics import mean_interval
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import by_seed, numbers_of, verdict_of, where, written
+from graphnorms.studies.evidence import numbers_of, verdict_of, written
+from graphnorms.studies.measured_values import by_seed, where
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.swept_models import (
     BATCH,

@@ -10,15 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import (
-    by_seed,
-    geometric_mean,
-    numbers_of,
-    paired_ratio,
-    verdict_of,
-    where,
-    written,
-)
+from graphnorms.studies.evidence import numbers_of, paired_ratio, verdict_of, written
+from graphnorms.studies.measured_values import by_seed, geometric_mean, where
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.swept_models import (
     BATCH,

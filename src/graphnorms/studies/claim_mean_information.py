@@ -17,8 +17,9 @@ from graphnorms.models import GNN, preset
 from graphnorms.probes import captured, mean_information
 from graphnorms.probes.capture import Side
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import by_seed, decide, numbers_of, where, written
+from graphnorms.studies.evidence import decide, numbers_of, written
 from graphnorms.studies.generated_graphs import complete_graphs, regular_graphs
+from graphnorms.studies.measured_values import by_seed, where
 from graphnorms.studies.planted_norms import Transform, erased, halved, plant
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.training_loops import correct, take_step

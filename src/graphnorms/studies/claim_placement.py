@@ -17,7 +17,8 @@ from graphnorms.models.initialize import initialize
 from graphnorms.models.readout import readout
 from graphnorms.report.style import display_name
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import numbers_of, ratio, verdict_of, where, written
+from graphnorms.studies.evidence import CONFIDENCE, numbers_of, ratio, verdict_of, written
+from graphnorms.studies.measured_values import where
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.study_data import digits, graph_set
 from graphnorms.studies.training_loops import by_tenths, descend
@@ -201,7 +202,7 @@ def _contrast(norm: str) -> str:
 
 
 def _penalty(
-    measured: Measured, value: str, norm: str, model: str, confidence: float = 0.95
+    measured: Measured, value: str, norm: str, model: str, confidence: float = CONFIDENCE
 ) -> Estimate:
     """Return the loss in the other place over that in the place claimed."""
     places = PLACES[norm][::-1]

@@ -15,7 +15,7 @@ from graphnorms.probes import interlacing_violations, spectra
 from graphnorms.probes.spectra import Aggregation
 from graphnorms.studies import drawing
 from graphnorms.studies.evidence import (
-    geometric_mean,
+    CONFIDENCE,
     held_below,
     numbers_of,
     paired_ratio,
@@ -23,6 +23,7 @@ from graphnorms.studies.evidence import (
     written,
 )
 from graphnorms.studies.generated_graphs import regular_graphs
+from graphnorms.studies.measured_values import geometric_mean
 from graphnorms.studies.planted_norms import centered
 from graphnorms.studies.study import (
     Case,
@@ -172,12 +173,12 @@ def _known(group: Measured) -> list[float]:
     return [ratio for each in group for ratio in each.values["ratios"] if ratio is not None]
 
 
-def _shrunk(group: Measured, confidence: float = 0.95) -> Estimate:
+def _shrunk(group: Measured, confidence: float = CONFIDENCE) -> Estimate:
     """Estimate the mean ratio of the largest singular values over all graphs of a set."""
     return mean_interval(_known(group), confidence=confidence)
 
 
-def _ratio(group: Measured, what: str, confidence: float = 0.95) -> Estimate:
+def _ratio(group: Measured, what: str, confidence: float = CONFIDENCE) -> Estimate:
     sides = ([m.values[f"{side} {what}"] for m in group] for side in ("centered", "plain"))
     return paired_ratio(*sides, confidence=confidence)
 

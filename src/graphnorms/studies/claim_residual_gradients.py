@@ -12,16 +12,8 @@ from torch import Tensor, nn
 from graphnorms.lab.statistics import Estimate
 from graphnorms.probes import gradient_norms
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import (
-    curves,
-    decide,
-    mean_by_seed,
-    numbers_of,
-    paired_ratio,
-    ratio,
-    where,
-    written,
-)
+from graphnorms.studies.evidence import decide, numbers_of, paired_ratio, ratio, written
+from graphnorms.studies.measured_values import curves, mean_by_seed, where
 from graphnorms.studies.sequence_transformer import SequenceTransformer
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.study_data import ALPHABET, characters, excerpts

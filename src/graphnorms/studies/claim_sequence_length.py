@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from graphnorms.lab.statistics import Estimate
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import mean_by_seed, numbers_of, ratio, verdict_of, where, written
+from graphnorms.studies.evidence import CONFIDENCE, numbers_of, ratio, verdict_of, written
 from graphnorms.studies.lstm import RecurrentNet
+from graphnorms.studies.measured_values import mean_by_seed, where
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.study_data import ALPHABET, characters, digits, excerpts
 from graphnorms.studies.training_loops import by_tenths, descend
@@ -160,7 +161,7 @@ def judge(measured: Measured, settings: Settings) -> Finding:
 
 
 def _ratios(
-    measured: Measured, what: str, task: str, confidence: float = 0.95
+    measured: Measured, what: str, task: str, confidence: float = CONFIDENCE
 ) -> dict[str, Estimate]:
     """Return the three ratios of losses that are compared."""
     return {

@@ -12,14 +12,8 @@ from torch import Tensor, nn
 from graphnorms.lab.statistics import mean_interval
 from graphnorms.report.style import display_name
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import (
-    by_seed,
-    mean_by_seed,
-    numbers_of,
-    ratio,
-    verdict_of,
-    written,
-)
+from graphnorms.studies.evidence import numbers_of, ratio, verdict_of, written
+from graphnorms.studies.measured_values import by_seed, mean_by_seed
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.stylizer import RandomFilters, Stylizer
 from graphnorms.studies.training_loops import take_step

@@ -13,16 +13,8 @@ from torch import Tensor, nn
 
 from graphnorms.models import GraphTransformer
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import (
-    by_seed,
-    geometric_mean,
-    numbers_of,
-    paired_ratio,
-    ratio,
-    verdict_of,
-    where,
-    written,
-)
+from graphnorms.studies.evidence import numbers_of, paired_ratio, ratio, verdict_of, written
+from graphnorms.studies.measured_values import by_seed, geometric_mean, where
 from graphnorms.studies.sequence_transformer import SequenceTransformer
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.study_data import ALPHABET, characters, excerpts, graph_set

@@ -1,52 +1,22 @@
-"""What a rule looks at: values by seed, ratios with intervals, and the verdict that follows."""
+"""What a rule looks at: ratios and differences with intervals, and the verdict that follows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from graphnorms.lab.statistics import Estimate, mean_interval, paired_difference
-from graphnorms.studies.study import CONFIDENCE, Measured, Measurement, Verdict
+from graphnorms.studies.measured_values import by_seed
+from graphnorms.studies.study import CONFIDENCE as CONFIDENCE
+from graphnorms.studies.study import Measured, Verdict
 
 UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 """Every comparison with it is false, so that nothing follows from it."""
 
 Limits = Iterable[tuple[Estimate, float]]
-
-
-def where(measured: Measured, **chosen: object) -> list[Measurement]:
-    """Return the measurements whose case has all the values given."""
-    return [each for each in measured if all(each.case.get(key) == v for key, v in chosen.items())]
-
-
-def by_seed(measured: Measured, value: str, **chosen: object) -> list[float]:
-    """Return one value of the chosen cases in the order of their seeds; NaN for `None`.
-
-    Raises:
-        ValueError: No case is chosen, or two have the same seed.
-    """
-    found = sorted(where(measured, **chosen), key=lambda one: int(one.case["seed"]))
-    seeds = [one.case["seed"] for one in found]
-    if not found or len(set(seeds)) < len(seeds):
-        raise ValueError(f"{chosen} has the seeds {seeds}, expected one case for each")
-    values = [one.values[value] for one in found]
-    return [math.nan if value is None else float(value) for value in values]
-
-
-def mean_by_seed(measured: Measured, value: str, **chosen: object) -> float:
-    """Return the mean of `by_seed`."""
-    return float(np.mean(by_seed(measured, value, **chosen)))
-
-
-def curves(
-    measured: Measured, value: str, key: str, places: Sequence[object], **chosen: object
-) -> list[tuple[float, ...]]:
-    """Return one value over the places of one key of the case, a curve per seed."""
-    columns = [by_seed(measured, value, **{key: place}, **chosen) for place in places]
-    return list(zip(*columns, strict=True))
 
 
 def paired_ratio(
@@ -91,12 +61,6 @@ def difference(
 def _groups(measured: Measured, value: str, cases: dict[str, object]) -> list[list[float]]:
     ((key, pair),) = [(key, each) for key, each in cases.items() if isinstance(each, tuple)]
     return [by_seed(measured, value, **cases | {key: each}) for each in pair]
-
-
-def geometric_mean(runs: Sequence[ArrayLike]) -> NDArray[np.float64]:
-    """Return the geometric mean of the runs, position by position."""
-    means: NDArray[np.float64] = np.exp(np.log(np.asarray(runs, dtype=float)).mean(0))
-    return means
 
 
 def decide(confirmed: bool, refuted: bool) -> Verdict:

@@ -14,7 +14,7 @@ from graphnorms.data.readers.raw_graphs import RawGraphs
 DEGREES: Final = (3, 4, 5, 6)
 SIZES: Final = (6, 9, 12, 15)
 REMOVED: Final = 0.2
-"""The share of its edges that a thinned graph lacks where nothing is said."""
+"""The default share of its edges that a thinned graph lacks."""
 
 FILMS: Final = (1.3, 2.5)
 """Mean number of films of an actor beside the first, by class: 27% and 8% have no other."""

@@ -1,4 +1,4 @@
-"""The page of the documentation: results in short, and their figures, copied and filled in."""
+"""The page of the documentation: copies results and figures, and fills in their summaries."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _LARGEST_SVG: Final = 200_000  # bytes; above, the figure is copied as PNG
 
 
 def keep(folder: Path, page: Path) -> list[StudyResult]:
-    """Copy results and figures beside a page, in a folder of its name, and fill the page in.
+    """Copy results and figures into a folder beside a page, and fill in the page.
 
-    A run with --full or --data is copied beside that of the default size, see `own_folder`.
+    Runs with --full or --data are copied beside the default run, see `own_folder`.
 
     Args:
-        folder: That of the studies' folders.
+        folder: The folder of results.
         page: The page, with the slot `<!-- studies -->` … `<!-- end -->`.
 
     Raises:
@@ -71,7 +71,7 @@ def keep(folder: Path, page: Path) -> list[StudyResult]:
 
 
 def fill(page: Path) -> None:
-    """Fill a page in from the results that lie beside it, all of them.
+    """Fill in a page from all results in the folder beside it.
 
     Raises:
         GraphnormsError: The page has no slot, or a result is damaged.
@@ -127,7 +127,7 @@ def _body(runs: Sequence[dict[Path, StudyResult]], copies: Path) -> str:
 
 
 def _machines(results: Iterable[StudyResult]) -> list[str]:
-    """Say where the runs were measured: a machine and its versions once, with all commits."""
+    """List the machines: each with its versions once, and all its commits."""
     commits: dict[str, dict[str, None]] = {}
     for result in results:
         versions = dict(result.machine.get("versions", {}))
@@ -186,7 +186,7 @@ def _larger_in_short(runs: Sequence[StudyResult]) -> str:
 
 
 def _larger(result: StudyResult, own: Path, at: str) -> str:
-    """Write a larger run in a line: what it found, what it cost, and where the rest lies."""
+    """Write a larger run in a line: its finding, cost and files."""
     return (
         f"*Larger* ({label(result.settings)}): {_verdict(result)}. "
         f"{_text(result.finding.statement)}{_outdated(result)} "
@@ -196,7 +196,7 @@ def _larger(result: StudyResult, own: Path, at: str) -> str:
 
 
 def _address(own: Path, copies: Path) -> str:
-    """Return the folder of a run as the page refers to it."""
+    """Return the address of a run relative to the page."""
     return own.relative_to(copies.parent).as_posix()
 
 
@@ -210,7 +210,7 @@ def _cost(result: StudyResult) -> str:
 
 
 def _outdated(result: StudyResult) -> str:
-    """Say so where the study has another rule now than the one that judged."""
+    """Say if the rule has changed since the result was judged."""
     if result.rule == study_named(result.name).rule:
         return ""
     return " *By an earlier rule: the study has another one now, and has not been run with it.*"
@@ -221,7 +221,7 @@ def _verdict(result: StudyResult) -> str:
 
 
 def _text(words: str) -> str:
-    """Write words so that Markdown takes them as they are, addresses as links."""
+    """Escape text for Markdown; addresses become links."""
     parts = re.split(r"(https?://[^\s,;]+[^\s,;.)])", words)
     return "".join(
         f"<{part}>" if number % 2 else re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", part)

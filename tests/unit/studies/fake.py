@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from graphnorms.studies.evidence import decide, where
+from graphnorms.studies.evidence import decide
+from graphnorms.studies.measured_values import where
 from graphnorms.studies.study import (
     Case,
     Finding,

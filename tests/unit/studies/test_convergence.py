@@ -8,7 +8,7 @@ from torch import nn
 
 from graphnorms.models import derive_seed
 from graphnorms.studies.claim_convergence import RATES, STUDY, Items, observe
-from graphnorms.studies.evidence import where
+from graphnorms.studies.measured_values import where
 from graphnorms.studies.study import Case, Finding, Settings
 from graphnorms.studies.study_data import graph_set
 from tests.unit.studies.hand_made import judged, run_tiny, scatter

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from graphnorms.studies.claim_covariate_shift import ARMS, NOISY, STUDY, Noisy
-from graphnorms.studies.evidence import where
+from graphnorms.studies.measured_values import where
 from graphnorms.studies.study import Case, Values
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 

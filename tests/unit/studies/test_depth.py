@@ -7,7 +7,7 @@ import torch
 
 from graphnorms.studies import claim_depth
 from graphnorms.studies.claim_depth import STUDY
-from graphnorms.studies.evidence import by_seed
+from graphnorms.studies.measured_values import by_seed
 from graphnorms.studies.study import Case
 from tests.unit.studies.hand_made import judged, run_tiny
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from graphnorms.lab.statistics import mean_interval
-from graphnorms.studies.evidence import by_seed, numbers_of, paired_ratio, written
+from graphnorms.studies.evidence import numbers_of, paired_ratio, written
+from graphnorms.studies.measured_values import by_seed
 from graphnorms.studies.study import Measurement
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from graphnorms.studies.claim_gradient_flow import STUDY
-from graphnorms.studies.evidence import where
+from graphnorms.studies.measured_values import where
 from graphnorms.studies.study import Case, Finding
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from graphnorms.studies.claim_landscape import EIGENVALUE, QUANTITIES, RATE, STUDY, WALKED
-from graphnorms.studies.evidence import where
+from graphnorms.studies.measured_values import where
 from graphnorms.studies.study import Case, Finding, Values
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from graphnorms.studies.claim_regularization import BATCHES, STUDY, at_training_loss
-from graphnorms.studies.evidence import where
+from graphnorms.studies.measured_values import where
 from graphnorms.studies.study import Case
 from tests.unit.studies.hand_made import judged, run_tiny
 

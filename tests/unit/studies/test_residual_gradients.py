@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from graphnorms.studies.claim_residual_gradients import STUDY
-from graphnorms.studies.evidence import where
+from graphnorms.studies.measured_values import where
 from graphnorms.studies.sequence_transformer import SequenceTransformer
 from graphnorms.studies.study import Case, Values
 from graphnorms.studies.study_data import ALPHABET, characters, excerpts

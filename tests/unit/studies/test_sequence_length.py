@@ -7,7 +7,7 @@ import torch
 
 from graphnorms.studies import claim_sequence_length
 from graphnorms.studies.claim_sequence_length import PER_STEP, SHARED, STUDY, TRAINED
-from graphnorms.studies.evidence import where
+from graphnorms.studies.measured_values import where
 from graphnorms.studies.study import Case, Settings, Values
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.bench import pyg
-from graphnorms.bench.checks import Check, relative_error
 from graphnorms.bench.gin import Block, PygGIN, as_pyg_data
+from graphnorms.bench.number_checks import Check, relative_error
 from graphnorms.bench.results import Case
 from graphnorms.bench.session import Session, circumstances
 from graphnorms.bench.timing import in_turn
@@ -73,8 +73,9 @@ def measure(session: Session) -> Iterator[Case]:
                 "PyG with our GraphNorm": _theirs(graphs, items, size, fused=True),
                 MATRIX_PRODUCTS: _matrix_products(graphs, size),
             },
-            settings.rounds, settings.device,
-        )  # fmt: skip
+            settings.rounds,
+            settings.device,
+        )
         title = (
             f"GIN, {size.layers} layers × {size.hidden}, GraphNorm; {size.graphs} graphs of "
             f"{graphs.num_nodes / size.graphs:.0f} nodes in batches of {size.batch}; "

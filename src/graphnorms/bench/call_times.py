@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from graphnorms.bench.bench_settings import QUICK_SHAPES, SMALL
 from graphnorms.bench.contenders import BASELINES, Contender, Problem, build, torchs_own
 from graphnorms.bench.results import Case
 from graphnorms.bench.session import Session, circumstances, labels
-from graphnorms.bench.settings import QUICK_SHAPES, SMALL
 from graphnorms.bench.timing import forward, forward_and_backward, in_turn
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.segments import Segments

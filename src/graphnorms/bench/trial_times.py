@@ -11,8 +11,8 @@ from typing import Final
 import torch
 
 from graphnorms.bench import pyg
-from graphnorms.bench.checks import Check
-from graphnorms.bench.epoch import PYG
+from graphnorms.bench.epoch_times import PYG
+from graphnorms.bench.number_checks import Check
 from graphnorms.bench.pyg_trial import PygData, pyg_trial
 from graphnorms.bench.results import Case
 from graphnorms.bench.session import Session
@@ -54,16 +54,29 @@ class _Protocol:
         model = ModelConfig(name="gin", dropout=0.0).to_dict()
         return [
             TrialConfig(
-                dataset=self.graphs.name, fingerprint=self.graphs.fingerprint, model=model,
-                norm=norm, split=SplitConfig(kind="fold", folds=10, fold=fold).to_dict(),
-                stage="final", run=0, metric="accuracy", epochs=self.epochs, batch_size=32,
-                learning_rate=rate, schedule="linear", weight_decay=0.0, seed=fold, device=device,
-                dtype="float32", graphnorms_version=__version__, torch_version=torch.__version__,
+                dataset=self.graphs.name,
+                fingerprint=self.graphs.fingerprint,
+                model=model,
+                norm=norm,
+                split=SplitConfig(kind="fold", folds=10, fold=fold).to_dict(),
+                stage="final",
+                run=0,
+                metric="accuracy",
+                epochs=self.epochs,
+                batch_size=32,
+                learning_rate=rate,
+                schedule="linear",
+                weight_decay=0.0,
+                seed=fold,
+                device=device,
+                dtype="float32",
+                graphnorms_version=__version__,
+                torch_version=torch.__version__,
             )
             for fold in range(self.folds)
             for rate in self.rates
             for norm in norms
-        ]  # fmt: skip
+        ]
 
 
 def measure(session: Session) -> Iterator[Case]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import torch
 
+from graphnorms.bench.bench_settings import Shape
 from graphnorms.bench.contenders import BASELINES, Contender, Problem, torchs_own
 from graphnorms.bench.results import Case
 from graphnorms.bench.session import Session, circumstances, fresh_compiler, labels
-from graphnorms.bench.settings import Shape
 from graphnorms.bench.timing import forward_and_backward, in_turn
 
 

@@ -1,4 +1,4 @@
-"""What it costs to have the batch found: a step of GIN whose norms were exchanged."""
+"""The cost of finding the batch: a step of PyG's GIN after `replace_norms`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from graphnorms.bench import pyg
-from graphnorms.bench.checks import Check, relative_error
 from graphnorms.bench.gin import as_pyg_data
+from graphnorms.bench.number_checks import Check, relative_error
 from graphnorms.bench.results import Case
 from graphnorms.bench.session import Session, circumstances
 from graphnorms.bench.timing import in_turn
@@ -28,8 +28,8 @@ _NORM: Final = "graph"
 def measure(session: Session) -> Iterator[Case]:
     """Time a step, forward, backward and optimizer, of PyG's GIN with four layers of 64.
 
-    All its norms, also those within the convolutions, which it calls with the features alone,
-    were exchanged. They find the batch, or it was bound to them beforehand, which costs nothing.
+    All its norms are replaced, also those inside the convolutions, which get the features alone.
+    They find the batch, or it is bound to them beforehand, which costs nothing.
 
     Raises:
         GraphnormsError: PyG is not installed.
@@ -47,8 +47,9 @@ def measure(session: Session) -> Iterator[Case]:
             session.note("the step is measured in float32 alone")
             continue
         steps = {
-            BY_HAND: _step(by_hand, data), FOUND: _step(found, data),
-        }  # fmt: skip
+            BY_HAND: _step(by_hand, data),
+            FOUND: _step(found, data),
+        }
         values = in_turn(steps, settings.rounds, settings.device)
         title = (
             f"PyG's GIN, {layers} layers × {hidden}, GraphNorm; {graphs} graphs, "

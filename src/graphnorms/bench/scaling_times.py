@@ -8,14 +8,14 @@ from typing import Final
 
 import torch
 
+from graphnorms.bench.bench_settings import Shape
 from graphnorms.bench.contenders import COPY, LAYER_NORM, Problem, torchs_own
 from graphnorms.bench.results import Case
 from graphnorms.bench.session import Session, circumstances, labels
-from graphnorms.bench.settings import Shape
 from graphnorms.bench.timing import forward_and_backward, in_turn
 
 DEFAULT_NORM: Final = "graph"
-"""What is scaled unless other norms are asked for."""
+"""The norm that is measured by default."""
 
 MINIBATCH: Final = 128  # graphs
 NODES: Final = 30  # of a graph, as molecules have
@@ -37,7 +37,7 @@ class Sweep:
 
 
 def sweeps(*, quick: bool) -> tuple[Sweep, ...]:
-    """Return what is varied: each quantity over as many orders of magnitude as fit the memory."""
+    """Return the sweeps: each quantity over as many orders of magnitude as fit in memory."""
     most = 10**3 if quick else 10**6
     width = 4 if quick else 16
     elements = 2**10 if quick else 2**21
@@ -47,23 +47,28 @@ def sweeps(*, quick: bool) -> tuple[Sweep, ...]:
     graphs = [count for count in half_steps if count * NODES <= most]
     return (
         Sweep(
-            "rows", f"{MINIBATCH} graphs, {2 * width} channels",
-            tuple((n, _shape(n, 2 * width, min(n, MINIBATCH)))
-                  for n in half_steps if n >= MINIBATCH),
+            "rows",
+            f"{MINIBATCH} graphs, {2 * width} channels",
+            tuple(
+                (n, _shape(n, 2 * width, min(n, MINIBATCH))) for n in half_steps if n >= MINIBATCH
+            ),
         ),
         Sweep(
-            "channels", f"{elements} elements, graphs of {NODES} rows",
+            "channels",
+            f"{elements} elements, graphs of {NODES} rows",
             tuple((c, _shape(elements // c, c, max(elements // c // NODES, 1))) for c in channels),
         ),
         Sweep(
-            "graphs", f"graphs of {NODES} rows, {2 * width} channels",
+            "graphs",
+            f"graphs of {NODES} rows, {2 * width} channels",
             tuple((g, _shape(g * NODES, 2 * width, g)) for g in graphs),
         ),
         Sweep(
-            "segment length", f"{most} rows, {width} channels",
+            "segment length",
+            f"{most} rows, {width} channels",
             tuple((n, _shape(most, width, most // n, even=True)) for n in half_steps),
         ),
-    )  # fmt: skip
+    )
 
 
 def measure(session: Session) -> Iterator[Case]:
@@ -88,9 +93,12 @@ def measure(session: Session) -> Iterator[Case]:
                 values = in_turn(actions, settings.rounds, settings.device, queued=True)
                 yield Case(
                     f"{sweep.name} ({sweep.kept}); {circumstances(dtype, threads)}",
-                    where, "seconds", values,
-                    (COPY, LAYER_NORM), problem.x.numel(),
-                )  # fmt: skip
+                    where,
+                    "seconds",
+                    values,
+                    (COPY, LAYER_NORM),
+                    problem.x.numel(),
+                )
                 session.say(f"{sweep.name} = {value}; {circumstances(dtype, threads)}: done")
 
 

@@ -1,4 +1,4 @@
-"""The numbers are checked before anything is timed, and what is wrong is not timed.
+"""Checks of the numbers: a contender with wrong numbers is not timed.
 
 The exact result is that of PyG's twin in float64, or of the reference backend in float64 where
 PyG has none, away from the default parameters and with a random cotangent. A layer must give it
@@ -36,7 +36,7 @@ _PYG_MAY_ERR: Final = 10.0
 
 
 class WrongNumbersError(GraphnormsError):
-    """A contender computes something else than it should; it is not timed."""
+    """A contender computes wrong numbers; it is not timed."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,15 @@ class Exact:
         steepness = _steepness(row, problem, x, parameters.get("mean_scale"))
         return cls(source, x, grad_y, results, parameters, length, steepness)
 
-    def compare(self, name: str, call: Function, module: nn.Module | None, dtype: torch.dtype,
-                *, slack: float = 1.0) -> Check:  # fmt: skip
+    def compare(
+        self,
+        name: str,
+        call: Function,
+        module: nn.Module | None,
+        dtype: torch.dtype,
+        *,
+        slack: float = 1.0,
+    ) -> Check:
         """Compare a contender, which has the parameters already, with the exact results.
 
         Args:

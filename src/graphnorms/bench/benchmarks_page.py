@@ -1,4 +1,4 @@
-"""The figures of the documentation: filled in from result files, never typed."""
+"""The page of the documentation: a summary and a figure per result, never typed by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from graphnorms.bench.results import Result, read_all
-from graphnorms.bench.tables import preamble, tables_of
+from graphnorms.bench.tables import summary
 from graphnorms.errors import GraphnormsError
 
 PAGE: Final = Path("docs/benchmarks.md")
@@ -37,9 +37,9 @@ def fill(page: Path, results: Path) -> str:
     newest = _newest(read_all(results))
 
     def filled(slot: re.Match[str]) -> str:
-        shown = [_section(path, result, page.parent) for path, result in newest
-                 if result.benchmark == slot[2]]  # fmt: skip
-        body = "\n\n".join(shown) or "Not measured yet."
+        shown = [(path, result) for path, result in newest if result.benchmark == slot[2]]
+        sections = [_section(path, result, page.parent) for path, result in shown]
+        body = "\n\n".join(sections) or "Not measured yet."
         return f"{slot[1]}\n{body}\n\n{slot[3]}"
 
     return _SLOT.sub(filled, text)
@@ -60,14 +60,25 @@ def _name(path: Path) -> str:
 
 
 def _section(path: Path, result: Result, folder: Path) -> str:
+    """Write where a result was measured, its summary and figure, and where all numbers are."""
+    machine = result.machine
+    known = {name: each for name, each in machine["versions"].items() if each is not None}
     parts = [
-        f"### {result.machine['device']}: {_name(path)}",
-        f"```text\n$ {result.command}\n{preamble(result)}\n```",
+        f"### {machine['device']}: {_name(path)}",
+        f"```text\n$ {result.command}\n```",
+        f"{machine['cores']} cores, {machine['torch_instruction_set']}, "
+        + ", ".join(f"{name} {version}" for name, version in known.items())
+        + f"; {result.settings['rounds']} rounds on {result.taken[:10]}. All numbers: "
+        f"{{download}}`{path.name} <{_address(path, folder)}>`.",
     ]
+    if table := summary(result):
+        lines = [table.header, ("---", *["---:"] * (len(table.header) - 1)), *table.rows]
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     picture = path.with_suffix(".svg")
     if picture.exists():
-        where = Path(os.path.relpath(picture, folder)).as_posix()
-        parts.append(f"![{result.benchmark} on {result.machine['device']}]({where})")
-    parts += [table.as_markdown() for table in tables_of(result)]
-    parts += [f"- {note}" for note in result.notes]
+        parts.append(f"![{result.benchmark} on {machine['device']}]({_address(picture, folder)})")
     return "\n\n".join(parts)
+
+
+def _address(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()

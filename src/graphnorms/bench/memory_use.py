@@ -1,4 +1,4 @@
-"""Bytes that a layer keeps for the backward, and the most it holds at a time."""
+"""Bytes that a layer keeps for the backward, and its peak."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 
+from graphnorms.bench.bench_settings import LARGE, QUICK_SHAPES
 from graphnorms.bench.contenders import Contender, Problem, then_relu, torchs_own
 from graphnorms.bench.results import Case
 from graphnorms.bench.session import Session, circumstances, labels
-from graphnorms.bench.settings import LARGE, QUICK_SHAPES
 from graphnorms.segments import Segments
 
 
@@ -37,9 +37,12 @@ def measure(session: Session) -> Iterator[Case]:
         title = f"{shape}; {circumstances(dtype, threads)}"
         session.say(f"{title}: done")
         yield Case(
-            title, {**labels(shape, dtype, threads), "bytes_of_x": problem.x.nbytes}, "bytes",
-            values, elements=problem.x.numel(),
-        )  # fmt: skip
+            title,
+            {**labels(shape, dtype, threads), "bytes_of_x": problem.x.nbytes},
+            "bytes",
+            values,
+            elements=problem.x.numel(),
+        )
 
 
 def _bytes(contender: Contender, problem: Problem, device: str) -> dict[str, float]:
