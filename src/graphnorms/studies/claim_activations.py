@@ -15,7 +15,7 @@ from graphnorms.data import GraphSet
 from graphnorms.models import GNN, MLP, NormSlot, preset
 from graphnorms.probes import QUANTILES, captured, quantile_drift, quantiles
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import numbers_of, ratio, verdict_of, written
+from graphnorms.studies.evidence import by_model, numbers_of, ratio, verdict_of, written
 from graphnorms.studies.measured_values import where
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.study_data import digits, graph_set
@@ -150,23 +150,15 @@ def judge(measured: Measured, settings: Settings) -> Finding:
         for norm in norms[1:]
         if where(measured, model=model, norm=norm)
     }
-    said = {
-        name: "; ".join(
-            f"{TITLES[model]}: "
-            + ", ".join(
-                f"{norm} {written(each)}"
-                for (of, in_model, norm), each in ratios.items()
-                if (of, in_model) == (name, model)
-            )
-            for model in NORMS
-        )
+    drift, shape = (
+        by_model(TITLES, {(m, n): written(r) for (of, m, n), r in ratios.items() if of == name})
         for name in MEASURES
-    }
+    )
     return Finding(
         verdict_of(below=[(ratios[n, m, "batch"], SHARE) for n in MEASURES for m in NORMS]),
         "Drift of the quantiles, as a share of the drift without a norm. In units of the layer's "
-        f"own width, which a norm sets: {said['drift']}. Of the standardized input: "
-        f"{said['shape']}.",
+        f"own width, which a norm sets: {drift}. Of the standardized input: "
+        f"{shape}.",
         numbers_of(
             {
                 f"{MEASURES[name]}, {TITLES[model]}, {norm} / none": each

@@ -15,7 +15,7 @@ from graphnorms.models import GNN, MLP, ModelConfig
 from graphnorms.probes import activation_gradient_norms, gradient_norms
 from graphnorms.probes.state import Loss
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import CONFIDENCE, decide, numbers_of
+from graphnorms.studies.evidence import CONFIDENCE, by_model, decide, numbers_of
 from graphnorms.studies.measured_values import where
 from graphnorms.studies.study import (
     Case,
@@ -116,11 +116,7 @@ def judge(measured: Measured, settings: Settings) -> Finding:
     limit = math.log10(FACTOR)
     with_norm = [found[model, "batch"] for model in NORMS]
     without = [found[model, "none"] for model in NORMS]
-    parts = [
-        f"{TITLES[model]}: "
-        + ", ".join(f"{norm} {_power(found[model, norm].mean)}" for norm in norms)
-        for model, norms in NORMS.items()
-    ]
+    factors = by_model(TITLES, {key: _power(each.mean) for key, each in found.items()})
     return Finding(
         decide(
             confirmed=all(each.high < limit for each in with_norm)
@@ -128,7 +124,7 @@ def judge(measured: Measured, settings: Settings) -> Finding:
             refuted=any(each.low > limit for each in with_norm),
         ),
         f"The gradients that reach the first and the last of {measured[0].values['depths'][-1]} "
-        f"layers differ, at the worst scale of the weights, by a factor of: {'; '.join(parts)}.",
+        f"layers differ, at the worst scale of the weights, by a factor of: {factors}.",
         numbers_of(
             {
                 f"log10 of the factor, {TITLES[model]}, {norm}": each

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from graphnorms.lab.statistics import mean_interval
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import numbers_of, verdict_of, written
+from graphnorms.studies.evidence import by_model, numbers_of, verdict_of, written
 from graphnorms.studies.measured_values import by_seed, where
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.swept_models import (
@@ -99,18 +99,10 @@ def judge(measured: Measured, settings: Settings) -> Finding:
         for sweep in SWEEPS
     }
     limits = {"one": 0.0, "effective": MORE}
-    said = {
-        sweep: "; ".join(
-            f"{TITLES[model]}: "
-            + ", ".join(
-                f"{norm} {written(each)}"
-                for (in_model, of, norm), each in own.items()
-                if (in_model, of) == (model, sweep)
-            )
-            for model in TITLES
-        )
+    one, effective = (
+        by_model(TITLES, {(m, n): written(each) for (m, of, n), each in own.items() if of == sweep})
         for sweep in SWEEPS
-    }
+    )
     named = {f"kept, {SWEEPS[of]}, {TITLES[m]}, {n}": each for (m, of, n), each in own.items()}
     named |= {
         f"kept, {SWEEPS[of]}, {TITLES[m]}, batch − none": each for (m, of), each in more.items()
@@ -121,7 +113,7 @@ def judge(measured: Measured, settings: Settings) -> Finding:
             + [(each, limits[sweep]) for (_, sweep), each in more.items()]
         ),
         "Share of the best gain's progress that is kept, averaged over gains from 0.1 to 10. With "
-        f"one rate for all gains: {said['one']}. At equal effective rate: {said['effective']}.",
+        f"one rate for all gains: {one}. At equal effective rate: {effective}.",
         numbers_of(named),
     )
 

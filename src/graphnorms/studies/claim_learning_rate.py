@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.studies import drawing
-from graphnorms.studies.evidence import numbers_of, paired_ratio, verdict_of, written
+from graphnorms.studies.evidence import by_model, numbers_of, paired_ratio, verdict_of, written
 from graphnorms.studies.measured_values import by_seed, geometric_mean, where
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.swept_models import (
@@ -93,11 +93,11 @@ def judge(measured: Measured, settings: Settings) -> Finding:
         for (model, weights, norm), rates in stable.items()
         if norm != "none"
     }
-    said: dict[tuple[str, str], list[str]] = {}
+    said: dict[str, dict[tuple[str, str], str]] = {weights: {} for weights in WEIGHTS}
     numbers: dict[str, float | None] = {}
     for (model, weights, norm), rates in stable.items():
         typical = _typical(rates)
-        words = f"{norm} {typical:.3g}"
+        words = f"{typical:.3g}"
         name = " ".join(filter(None, ("largest stable rate", WEIGHTS[weights])))
         name = f"{name}, {TITLES[model]}, {norm}"
         numbers[name] = typical if math.isfinite(typical) else None
@@ -105,16 +105,13 @@ def judge(measured: Measured, settings: Settings) -> Finding:
             times = ratios[model, weights, norm]
             words += f" (× {written(times, 3, significant=True)})"
             numbers |= numbers_of({f"{name} / none": times})
-        said.setdefault((weights, model), []).append(words)
-    free, held = (
-        "; ".join(f"{TITLES[model]}: {', '.join(said[weights, model])}" for model in TITLES)
-        for weights in WEIGHTS
-    )
+        said[weights][model, norm] = words
     limits = {"free": FACTOR, "held": EFFECTIVE}
     return Finding(
         verdict_of(above=[(ratios[m, w, "batch"], limits[w]) for m in TITLES for w in limits]),
-        f"Largest stable learning rate, geometric means. With lengths free: {free}. "
-        f"At equal effective rate: {held}.",
+        f"Largest stable learning rate, geometric means. With lengths free: "
+        f"{by_model(TITLES, said['free'])}. "
+        f"At equal effective rate: {by_model(TITLES, said['held'])}.",
         numbers,
     )
 

@@ -108,6 +108,15 @@ def written(found: Estimate, digits: int = 2, *, significant: bool = False) -> s
     return f"{found.mean:{form}} [{found.low:{form}}, {found.high:{form}}]"
 
 
+def by_model(titles: Mapping[str, str], parts: Mapping[tuple[str, str], str]) -> str:
+    """Write parts by model and norm: `MLP, digits: batch 1.00, layer 0.80; GIN, MUTAG: …`."""
+    return "; ".join(
+        f"{title}: "
+        + ", ".join(f"{norm} {part}" for (m, norm), part in parts.items() if m == model)
+        for model, title in titles.items()
+    )
+
+
 def numbers_of(estimates: Mapping[str, Estimate]) -> dict[str, float | None]:
     """Return estimates and the ends of their intervals by name, as a finding keeps them."""
     ends = {

@@ -37,6 +37,18 @@ def test_a_study_says_everything(name):
     assert len(inspect.getsource(inspect.getmodule(study.measure)).splitlines()) <= 320
 
 
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"preconditioning"}))
+def test_the_protocol_has_the_seeds_and_steps_of_the_code(name):
+    study = study_named(name)
+    module = inspect.getmodule(study.measure)
+    assert f"{module.SEEDS['default']} seeds" in study.protocol
+    cases = study.cases(Settings())
+    assert max(case["seed"] for case in cases) + 1 == module.SEEDS["default"]
+    steps = getattr(module, "STEPS", {}).get("default")
+    if isinstance(steps, int):
+        assert f"{steps} steps" in study.protocol
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_study_has_tests_that_run_it_and_reach_every_verdict(name):
     text = (HERE / f"test_{name.replace('-', '_')}.py").read_text()
