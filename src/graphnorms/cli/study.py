@@ -25,7 +25,7 @@ from graphnorms.studies.study_results import PNG, RESULT, STUDIES, SVG, label, l
 
 if TYPE_CHECKING:
     from graphnorms.studies.runner import Progress
-    from graphnorms.studies.study import Case, Settings, Study, Verdict, World
+    from graphnorms.studies.study import Case, Settings, Study, Verdict
     from graphnorms.studies.study_results import StudyResult
 
 study = typer.Typer(
@@ -310,8 +310,8 @@ def calibrate(
     """Run studies on planted material, on which it is known whether the claim holds."""
     from graphnorms.studies import calibration
 
-    def _say_verdict(world: World, seed: int, verdict: Verdict) -> None:
-        planted = "true" if world.holds else "false"
+    def _say_verdict(holds: bool, seed: int, verdict: Verdict) -> None:
+        planted = "true" if holds else "false"
         _say(f"{name}, planted {planted}, seed {seed}: {verdict}")
 
     chosen = list(names or calibration.calibrated())

@@ -88,14 +88,14 @@ def said_in(study: Study, world: World, seed: int) -> Verdict:
 
 
 def calibrate(
-    name: str, *, seeds: int = SEEDS, on_verdict: Callable[[World, int, Verdict], None]
+    name: str, *, seeds: int = SEEDS, on_verdict: Callable[[bool, int, Verdict], None]
 ) -> Calibration:
     """Run a study in both worlds with the seeds 0, 1, ….
 
     Args:
         name: The name of the study.
         seeds: Number of seeds.
-        on_verdict: Called after each verdict.
+        on_verdict: Called with whether the claim holds, the seed, and each verdict.
 
     Raises:
         ValueError: The study has no worlds.
@@ -103,11 +103,11 @@ def calibrate(
     study, worlds = study_named(name), worlds_of(name)
     begin = time.process_time()
     said: list[tuple[Verdict, ...]] = []
-    for world in worlds:
+    for holds, world in zip((True, False), worlds, strict=True):
         verdicts = []
         for seed in range(seeds):
             verdicts.append(said_in(study, world, seed))
-            on_verdict(world, seed, verdicts[-1])
+            on_verdict(holds, seed, verdicts[-1])
         said.append(tuple(verdicts))
     seconds = round(time.process_time() - begin, 1)
     return Calibration(name, worlds[0].how, worlds[1].how, said[0], said[1], seconds)

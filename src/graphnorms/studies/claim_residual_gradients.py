@@ -217,11 +217,9 @@ STUDY = Study(
         "A sum of Linears, whose gradients differ by the draw of input and target alone; with "
         "pre-LN it is divided by the root of the depth.",
         lambda case, settings: _planted(case, settings, divided=True),
-        holds=True,
     ),
     false=World(
         "The same sum, divided by nothing in either placement.",
         lambda case, settings: _planted(case, settings, divided=False),
-        holds=False,
     ),
 )

@@ -113,17 +113,10 @@ class World:
     Args:
         how: What makes the claim true or false here, in a sentence.
         measure: The study's own measure, applied to this material.
-        holds: Whether the claim holds.
     """
 
     how: str
     measure: Callable[[Case, Settings], Values]
-    holds: bool
-
-    @property
-    def right(self) -> Verdict:
-        """The verdict that the study must reach."""
-        return "confirmed" if self.holds else "not confirmed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
