@@ -1,4 +1,4 @@
-"""Who competes: the layers of the catalogue, PyG's, torch's own, and a plain copy."""
+"""The contenders: layers of the catalogue, PyG's, torch's own, and a plain copy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.bench import pyg
-from graphnorms.bench.settings import Shape
+from graphnorms.bench.bench_settings import Shape
 from graphnorms.layers.catalog import Normalization
 from graphnorms.layers.factory import make_norm
 
@@ -98,9 +98,7 @@ def ours(row: Normalization, activation: str | None, problem: Problem) -> Conten
     return Contender(title(row, activation), lambda x: layer(x, batch, graphs), layer)
 
 
-def build(
-    row: Normalization, problem: Problem, dtype: torch.dtype, **arguments: Any
-) -> nn.Module:  # fmt: skip
+def build(row: Normalization, problem: Problem, dtype: torch.dtype, **arguments: Any) -> nn.Module:
     """Build a layer of the catalogue for a problem, leaving out arguments that are `None`.
 
     On a problem of few channels there are fewer groups, so that each has two channels or more.

@@ -63,8 +63,9 @@ def twin(row: Normalization, channels: int) -> nn.Module | None:
     return module
 
 
-def bind(layer: nn.Module, batch: Tensor, graphs: int, forward: Callable[..., Tensor] | None = None
-         ) -> Callable[[Tensor], Tensor]:  # fmt: skip
+def bind(
+    layer: nn.Module, batch: Tensor, graphs: int, forward: Callable[..., Tensor] | None = None
+) -> Callable[[Tensor], Tensor]:
     """Return a layer of PyG as a function of the features.
 
     Args:

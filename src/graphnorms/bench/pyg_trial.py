@@ -80,9 +80,7 @@ def pyg_trial(
     model = PygGIN(
         widths, data.classes, lambda channels: Block(_OnNodes(config.norm, channels), fused=False)
     )
-    model.copy_from(
-        GNN(architecture, config.norm, data.features, data.classes, seed=config.seed)
-    )  # fmt: skip
+    model.copy_from(GNN(architecture, config.norm, data.features, data.classes, seed=config.seed))
     model = model.to(device, dtype)
     optimizer = torch.optim.Adam(
         model.parameters(),
@@ -93,9 +91,11 @@ def pyg_trial(
     loader = pyg.load("loader").DataLoader
     train_ids, *held_out = data.parts[config.split["fold"]]
     training = loader(
-        [data.items[graph] for graph in train_ids], config.batch_size, shuffle=True,
+        [data.items[graph] for graph in train_ids],
+        config.batch_size,
+        shuffle=True,
         generator=torch.Generator().manual_seed(config.seed),
-    )  # fmt: skip
+    )
     # Each in one batch: that is the quickest.
     trained_on, validation, test = (
         loader([data.items[graph] for graph in ids], len(ids)) for ids in (train_ids, *held_out)

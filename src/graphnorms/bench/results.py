@@ -22,15 +22,15 @@ class ResultExistsError(GraphnormsError):
 
 @dataclass(frozen=True)
 class Case:
-    """What contenders took under the same circumstances.
+    """Measurements of several contenders on the same problem.
 
     Args:
-        title: The circumstances in words.
-        labels: The same as data: shape, dtype, threads and the like.
+        title: Shape, dtype, threads and so on in words.
+        labels: The same as data.
         unit: `"seconds"` or `"bytes"`.
-        values: Per contender the quantities measured, e.g. minimum and median.
-        baselines: The contenders, or for bytes the sizes, that the others are divided by.
-        elements: Entries of the features, for costs per element; 0 where that has no meaning.
+        values: The quantities measured, e.g. minimum and median, by contender.
+        baselines: The contenders by which the others are divided.
+        elements: Entries of the features, for costs per element; 0 if that has no meaning.
     """
 
     title: str
@@ -47,12 +47,12 @@ class Result:
 
     Args:
         benchmark: Its name.
-        command: What to type to run it again.
-        taken: When it ended, ISO 8601 in UTC.
+        command: The command that repeats it.
+        taken: When the run ended, ISO 8601 in UTC.
         machine: See `graphnorms.bench.machine.describe`.
-        settings: See `graphnorms.bench.settings.Settings`.
+        settings: See `graphnorms.bench.bench_settings.Settings`.
         cases: What was measured.
-        checks: The checks of the numbers, all passed but those that a note tells of.
+        checks: The checks of the numbers; a note names those that failed.
         notes: What was left out, and why.
     """
 
@@ -68,7 +68,7 @@ class Result:
 
     @property
     def path(self) -> Path:
-        """Where the result belongs below the folder of results."""
+        """Path of the result below the folder of results."""
         version = self.machine["versions"]["graphnorms"]
         return Path(slug(self.machine["device"])) / f"{self.benchmark}-{version}.json"
 
@@ -78,7 +78,7 @@ class Result:
 
 
 def require_free(path: Path, *, force: bool) -> None:
-    """Refuse a path at which there is a file already, before hours go into measuring.
+    """Refuse an existing path before anything is measured.
 
     Raises:
         ResultExistsError: There is one, and `force` is not set.

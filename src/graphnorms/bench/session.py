@@ -1,4 +1,4 @@
-"""What a benchmark is given: its settings, and where checks, notes and progress go."""
+"""One run of a benchmark: settings, checks, notes and progress."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import torch
 
 from graphnorms.bench import pyg
-from graphnorms.bench.checks import Check, Exact, check_layer, check_twin
+from graphnorms.bench.bench_settings import Settings, Shape
 from graphnorms.bench.contenders import Contender, Problem, activations_of, ours, theirs
-from graphnorms.bench.settings import Settings, Shape
+from graphnorms.bench.number_checks import Check, Exact, check_layer, check_twin
 from graphnorms.layers.catalog import Normalization
 
 
@@ -19,7 +19,7 @@ class Session:
 
     Args:
         settings: How to run it.
-        say: Told of progress, a line at a time.
+        say: Receives progress, a line at a time.
     """
 
     def __init__(self, settings: Settings, say: Callable[[str], None] = lambda line: None) -> None:
@@ -29,16 +29,10 @@ class Session:
         self.notes: list[str] = []
 
     def note(self, text: str) -> None:
-        """Keep what the reader of the result has to know, once."""
+        """Keep a remark for the reader of the result, once."""
         if text not in self.notes:
             self.notes.append(text)
             self.say(text)
-
-    def needs_pyg_or_says_so(self) -> bool:
-        """Whether PyG competes; a note says so where it does not."""
-        if not pyg.is_installed():
-            self.note(f"PyG is not installed and left out: {pyg.INSTALL}")
-        return pyg.is_installed()
 
     def contenders(
         self, rows: Iterable[Normalization], problem: Problem, *, compiled: bool = False
@@ -49,8 +43,8 @@ class Session:
 
         Args:
             rows: The rows of the catalogue.
-            problem: What they are checked on, and will be timed on.
-            compiled: Whether the twins compete compiled as well.
+            problem: Features and graphs for checks and timing.
+            compiled: Whether to add the twins compiled.
 
         Raises:
             WrongNumbersError: A layer of the catalogue computes something else than it should.
@@ -86,7 +80,7 @@ class Session:
 
 
 def labels(shape: Shape, dtype: torch.dtype, threads: int) -> dict[str, str | int]:
-    """Return the circumstances of a case as data."""
+    """Return shape, dtype and threads of a case as data."""
     return {
         "shape": shape.name,
         "rows": shape.rows,
@@ -98,7 +92,7 @@ def labels(shape: Shape, dtype: torch.dtype, threads: int) -> dict[str, str | in
 
 
 def circumstances(dtype: torch.dtype, threads: int) -> str:
-    """Say dtype and threads in words."""
+    """Write dtype and threads in words."""
     name = str(dtype).removeprefix("torch.")
     return f"{name}, {threads} thread{'s' * (threads > 1)}"
 

@@ -6,20 +6,29 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from graphnorms.bench import calls, epoch, hook, lab, layers, machine, memory, scaling
+from graphnorms.bench import (
+    call_times,
+    epoch_times,
+    hook_times,
+    layer_times,
+    machine,
+    memory_use,
+    scaling_times,
+    trial_times,
+)
+from graphnorms.bench.bench_settings import Settings
 from graphnorms.bench.results import Case, Result
 from graphnorms.bench.session import Session
-from graphnorms.bench.settings import Settings
 from graphnorms.errors import unknown_name
 
 BENCHMARKS: Final[Mapping[str, Callable[[Session], Iterator[Case]]]] = {
-    "layers": layers.measure,
-    "calls": calls.measure,
-    "memory": memory.measure,
-    "epoch": epoch.measure,
-    "scaling": scaling.measure,
-    "lab": lab.measure,
-    "hook": hook.measure,
+    "layers": layer_times.measure,
+    "calls": call_times.measure,
+    "memory": memory_use.measure,
+    "epoch": epoch_times.measure,
+    "scaling": scaling_times.measure,
+    "lab": trial_times.measure,
+    "hook": hook_times.measure,
 }
 
 
@@ -30,13 +39,13 @@ def run(
     command: str = "",
     say: Callable[[str], None] = lambda line: None,
 ) -> Result:
-    """Check the numbers, measure, and return what was found.
+    """Check the numbers, measure, and return the result.
 
     Args:
         benchmark: A name of `BENCHMARKS`.
         settings: How to run it.
-        command: What to note as the way to run it again.
-        say: Told of progress, a line at a time.
+        command: The command to note in the result.
+        say: Receives progress, a line at a time.
 
     Raises:
         ValueError: There is no such benchmark.

@@ -1,8 +1,9 @@
-"""A result as tables: the same cells on a terminal and in the documentation."""
+"""A result as tables: all numbers for the terminal, a summary for the documentation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -10,6 +11,7 @@ from graphnorms.bench.results import Case, Result
 
 _MIB = 2**20
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (0.0, "µs"))
+_FEW = 5  # contenders of which a summary shows each
 
 
 @dataclass(frozen=True)
@@ -26,35 +28,27 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
-    def as_text(self) -> str:
-        """Return the table for a terminal."""
-        lines = [self.header, *self.rows]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
-        text = [self.title]
-        for first, *cells in lines:
-            padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-            text.append("  ".join((first.ljust(widths[0]), *padded)).rstrip())
-        return "\n".join(text)
-
-    def as_markdown(self) -> str:
-        """Return the table for the documentation."""
-        lines = [self.header, ("---", *["---:"] * (len(self.header) - 1)), *self.rows]
-        return f"{self.title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
 
 def tables_of(result: Result) -> list[Table]:
     """Return a table per case, or per sweep where a result has sweeps."""
     tables = []
-    # The points of a sweep stand behind each other, and share their title.
+    for title, cases in panels(result):
+        if "sweep" in cases[0].labels:
+            tables.append(sweep_table(title, cases))
+        else:
+            tables.append((bytes_table if cases[0].unit == "bytes" else times_table)(cases[0]))
+    return tables
+
+
+def panels(result: Result) -> Iterator[tuple[str, list[Case]]]:
+    """Group the cases of a result: the points of a sweep together, any other case alone."""
+    # The points of a sweep follow each other, and share their title.
     for title, cases in groupby(result.cases, key=lambda case: case.title):
         same = list(cases)
         if "sweep" in same[0].labels:
-            tables.append(sweep_table(title, same))
-        elif same[0].unit == "bytes":
-            tables.extend(map(bytes_table, same))
+            yield title, same
         else:
-            tables.extend(map(times_table, same))
-    return tables
+            yield from ((title, [case]) for case in same)
 
 
 def times_table(case: Case) -> Table:
@@ -80,15 +74,13 @@ def bytes_table(case: Case) -> Table:
     """Return bytes, and the same divided by the bytes of the features."""
     whole = case.labels["bytes_of_x"]
     header = ("", "kept, MiB", "÷ features", "peak, MiB", "÷ features")
-    rows = tuple(
-        (
-            name,
-            f"{values['kept'] / _MIB:.2f}", f"{values['kept'] / whole:.3f}",
-            f"{values['peak'] / _MIB:.2f}", f"{values['peak'] / whole:.3f}",
-        )
-        for name, values in case.values.items()
-    )  # fmt: skip
-    return Table(case.title, header, rows)
+    rows = []
+    for name, values in case.values.items():
+        cells = [name]
+        for key in ("kept", "peak"):
+            cells += [f"{values[key] / _MIB:.2f}", f"{values[key] / whole:.3f}"]
+        rows.append(tuple(cells))
+    return Table(case.title, header, tuple(rows))
 
 
 def sweep_table(title: str, cases: list[Case]) -> Table:
@@ -102,6 +94,72 @@ def sweep_table(title: str, cases: list[Case]) -> Table:
         for case in cases
     )
     return Table(f"{title}; ns per element", (cases[0].labels["sweep"], *names), rows)
+
+
+def summary(result: Result) -> Table | None:
+    """Summarize a result in a few rows; `None` for sweeps, which a figure shows.
+
+    With few contenders every one has a row. With many, a case has one: how the layers compare
+    with PyG's of the same name, and with `nn.LayerNorm`: the median ratio over the layers, the
+    smallest and the largest in brackets.
+    """
+    if any("sweep" in case.labels for case in result.cases):
+        return None
+    if all(len(case.values) <= _FEW for case in result.cases):
+        rows = [
+            (
+                case.title.partition(":")[0] if len(result.cases) > 1 else name,
+                *([name] if len(result.cases) > 1 else []),
+                _time(values["minimum"]),
+                " / ".join(f"{ratio(case, name, each, 'minimum'):.2f}" for each in case.baselines),
+            )
+            for case in result.cases
+            for name, values in case.values.items()
+        ]
+        baselines = " / ".join(result.cases[0].baselines)
+        names = ("case", "") if len(result.cases) > 1 else ("",)
+        return Table("", (*names, "minimum", f"÷ {baselines}"), tuple(rows))
+    if result.cases[0].unit == "bytes":
+        keys = {"kept": "kept for the backward", "peak": "peak"}
+        kinds = {f"{words}: PyG ÷ ours": (key, "") for key, words in keys.items()}
+    else:
+        kinds = {"PyG ÷ ours": ("minimum", ""), "PyG compiled ÷ ours": ("minimum", " compiled")}
+    table = []
+    for case in result.cases:
+        cells = [case.title.removesuffix("; forward + backward")]
+        cells += [_spread(_twins(case.values, key, suffix)) for key, suffix in kinds.values()]
+        if case.unit == "seconds":
+            ours = [name for name in case.values if _is_ours(case.values, name)]
+            cells.append(_spread([ratio(case, n, "nn.LayerNorm", "minimum") for n in ours]))
+        table.append(tuple(cells))
+    last = ("ours ÷ nn.LayerNorm",) if result.cases[0].unit == "seconds" else ()
+    return Table("", ("case", *kinds, *last), tuple(table))
+
+
+def _is_ours(values: Mapping[str, object], name: str) -> bool:
+    """Whether a contender is a plain layer of ours that PyG has, too."""
+    return f"PyG {name}" in values
+
+
+def _twins(values: Mapping[str, Mapping[str, float]], key: str, suffix: str) -> list[float]:
+    """Return PyG's numbers over ours, for the layers that both have."""
+    return [
+        values[f"PyG {name}{suffix}"][key] / values[name][key]
+        for name in values
+        if f"PyG {name}{suffix}" in values
+    ]
+
+
+def _spread(ratios: Sequence[float]) -> str:
+    """Write the median of ratios, with the smallest and the largest."""
+    if not ratios:
+        return "–"
+    return f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
+
+
+def _time(seconds: float) -> str:
+    size, unit = _unit([seconds])
+    return f"{seconds / size:.3g} {unit}"
 
 
 def ratio(case: Case, name: str, baseline: str, key: str) -> float:

@@ -1,4 +1,4 @@
-"""Timing in turn: every contender once a round, in one process, the order new each round."""
+"""Timing in turn: every contender once a round, in one process, in a new order each round."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from torch import Tensor
 from graphnorms.bench.contenders import Contender
 
 _WARM_UP: Final = 3
-"""Calls before the first that counts: they compile, and touch memory for the first time."""
+"""Calls that do not count: they compile, and touch memory for the first time."""
 
 _SAMPLE: Final = 1e-3
-"""Seconds that a sample lasts at least: below it calls are repeated, and their time divided."""
+"""Shortest sample in seconds; quicker calls are repeated, and the time is divided."""
 
 _MOST_REPEATS: Final = 200
 
 _MOST_QUEUED: Final = 10
-"""Calls that are queued on a GPU at a time: some hundred launches, of which it holds a thousand."""
+"""Most calls queued on a GPU at a time: some hundred launches, of which it holds a thousand."""
 
 _CYCLES: Final = 2e9
-"""Of a GPU in a second, at most: it pauses for at least the time that is asked for."""
+"""Most cycles of a GPU per second: it pauses for at least the time asked for."""
 
 
 def summary(samples: list[float]) -> dict[str, float]:
-    """Return what is kept of the seconds of one contender."""
+    """Return minimum and median of the samples of one contender, in seconds."""
     return {"minimum": min(samples), "median": statistics.median(samples)}
 
 
@@ -45,15 +45,15 @@ def in_turn(
 ) -> dict[str, dict[str, float]]:
     """Time functions in turn.
 
-    Whoever comes after a contender finds its leavings in the caches, so that the order is drawn
-    anew each round, always in the same way. Garbage is collected between the rounds only.
+    Each contender warms the cache for the next, so the order is shuffled every round, with a
+    fixed seed. Garbage is collected between rounds only.
 
     Args:
-        actions: What to call, by name.
+        actions: The functions, by name.
         rounds: Samples of each.
-        device: What is waited for before a clock is read.
-        queued: On a GPU, count its work alone: calls are queued while it pauses, so that it does
-            not wait for the next launch. Else the time is that of whoever is slower.
+        device: Synchronized before the clock is read.
+        queued: On a GPU, time the GPU alone: calls are queued while it pauses, so that it never
+            waits for a launch. Otherwise the slower of CPU and GPU sets the time.
 
     Returns:
         Seconds per call by name: their minimum and median over the rounds.

@@ -8,44 +8,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from graphnorms.cli import completion
+from graphnorms.cli.terminal import terminal
 
 if TYPE_CHECKING:
     from graphnorms.bench import Result
 
-bench = typer.Typer(help="Measure the layers on this machine; numbers are checked first.")
+_WIDTH = 160  # no column is cut on a narrow terminal
 
-Threads = Annotated[str, typer.Option(help="Numbers of threads, with commas in between.")]
-Rows = Annotated[int | None, typer.Option(help="Rows, in place of the shapes of the suite.")]
-Channels = Annotated[int | None, typer.Option(help="Channels, likewise.")]
-Graphs = Annotated[int | None, typer.Option(help="Graphs, likewise.")]
-Dtype = Annotated[str, typer.Option(help="Dtypes of the features, with commas in between.")]
+bench = typer.Typer(help="Time the layers on this machine, after checking their numbers.")
+
+Threads = Annotated[str, typer.Option(help="Numbers of threads, separated by commas.")]
+Rows = Annotated[int | None, typer.Option(help="Rows, instead of the shapes of the suite.")]
+Channels = Annotated[int | None, typer.Option(help="Channels, instead of the shapes of the suite.")]
+Graphs = Annotated[int | None, typer.Option(help="Graphs, instead of the shapes of the suite.")]
+Dtype = Annotated[str, typer.Option(help="Dtypes of the features, separated by commas.")]
 Norms = Annotated[
     str,
     typer.Option(
-        help="Layers, with commas in between.",
+        help="Layers, separated by commas.",
         show_default="the suite's",
         autocompletion=completion.norms,
     ),
 ]
 Activations = Annotated[
-    str, typer.Option(help="What is fused behind each layer, with commas in between.")
+    str, typer.Option(help="Activations fused behind each layer, separated by commas.")
 ]
-Rounds = Annotated[int, typer.Option(help="How often every contender is timed, in turn.")]
-Device = Annotated[str, typer.Option(help="Where, e.g. cpu or cuda:0.")]
+Rounds = Annotated[int, typer.Option(help="How often each contender is timed.")]
+Device = Annotated[str, typer.Option(help="Device, e.g. cpu or cuda:0.")]
 Out = Annotated[
     Path | None,
     typer.Option(
         "--out",
         "-o",
         help="The result file; a plot goes beside it.",
-        show_default="benchmarks/results/<device>/; nothing with sizes or norms of your own",
+        show_default="benchmarks/results/<device>/; none for sizes or norms of your own",
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace a result that is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing result.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
-Compile = Annotated[bool, typer.Option("--compile/--no-compile", help="PyG compiled as well.")]
+Compile = Annotated[bool, typer.Option("--compile/--no-compile", help="Time PyG compiled as well.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Tiny sizes, to try it out.")]
 
 
@@ -69,13 +73,13 @@ def _command(name: str, purpose: str) -> None:
         quick: Quick = False,
     ) -> None:
         from graphnorms.bench import Settings, run
+        from graphnorms.bench.bench_settings import LARGE, Shape
         from graphnorms.bench.machine import describe
         from graphnorms.bench.results import FOLDER, Result, require_free
-        from graphnorms.bench.settings import LARGE, Shape
 
         own = None
         if rows is not None or channels is not None or graphs is not None:
-            # What is not said is as in the large shape: 0 is for Shape to refuse.
+            # Missing sizes are those of the large shape; Shape refuses 0.
             own = Shape(
                 "own",
                 LARGE.rows if rows is None else rows,
@@ -113,9 +117,16 @@ def _show(result: Result, out: Path | None, *, force: bool, as_json: bool) -> No
     if as_json:
         print(result.to_json(), end="")
     else:
-        print(preamble(result))
+        console = terminal(highlight=False, width=_WIDTH)
+        console.print(preamble(result), markup=False, soft_wrap=True)
         for table in tables_of(result):
-            print(f"\n{table.as_text()}")
+            shown = Table(*table.header, box=None, pad_edge=False)
+            for column in shown.columns[1:]:
+                column.justify = "right"
+            for row in table.rows:
+                shown.add_row(*row)
+            console.print(f"\n{table.title}", markup=False, soft_wrap=True)
+            console.print(shown)
     if out is None:
         _say("not kept: --quick, or sizes or norms of your own; --out FILE keeps the result")
         return
@@ -137,13 +148,13 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-_command("layers", "Every layer against PyG's (eager, compiled), torch's own, and a copy.")
-_command("calls", "Microseconds per small call.")
-_command("memory", "Bytes kept for the backward, and the peak.")
-_command("epoch", "A GIN epoch against PyG's, and against its matrix products alone.")
-_command("scaling", "Cost per element against rows, channels, graphs and segment length.")
-_command("lab", "The trials of a comparison against the same written with PyG.")
-_command("hook", "A step of PyG's GIN with exchanged norms: what finding the batch costs.")
+_command("layers", "Time every layer against PyG's (eager, compiled), torch's own, and a copy.")
+_command("calls", "Time small calls.")
+_command("memory", "Measure the bytes kept for the backward, and the peak.")
+_command("epoch", "Time a GIN epoch against PyG's, and against its matrix products alone.")
+_command("scaling", "Time one element as rows, channels, graphs or segment length vary.")
+_command("lab", "Time the trials of a comparison against the same written with PyG.")
+_command("hook", "Time a step of PyG's GIN with replaced norms: the cost of finding the batch.")
 
 
 @bench.command()
@@ -153,8 +164,8 @@ def page(
         "benchmarks/results"
     ),
 ) -> None:
-    """Fill the tables of the documentation in from the result files."""
-    from graphnorms.bench.page import fill
+    """Fill in the page of the documentation from the result files."""
+    from graphnorms.bench.benchmarks_page import fill
 
     file.write_text(fill(file, results), encoding="utf-8")
     _say(f"filled in: {file}")

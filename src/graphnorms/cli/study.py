@@ -20,16 +20,16 @@ from graphnorms.cli import complain
 from graphnorms.cli.stopwatch import duration
 from graphnorms.cli.terminal import terminal
 from graphnorms.interrupts import INTERRUPTED, TERMINATED
-from graphnorms.studies.catalog import LIMITS, NAMES, TOPICS, study_named
-from graphnorms.studies.results import PNG, RESULT, STUDIES, SVG, label, load_runs, own_folder
+from graphnorms.studies.study_list import LIMITS, NAMES, TOPICS, study_named
+from graphnorms.studies.study_results import PNG, RESULT, STUDIES, SVG, label, load_runs, own_folder
 
 if TYPE_CHECKING:
-    from graphnorms.studies.results import StudyResult
     from graphnorms.studies.runner import Progress
     from graphnorms.studies.study import Case, Settings, Study, Verdict
+    from graphnorms.studies.study_results import StudyResult
 
 study = typer.Typer(
-    help="Measure claims of the literature about normalization: one a command, or all."
+    help="Measure claims of the literature about normalization: one per command, or all."
 )
 
 COLORS: dict[Verdict, str] = {
@@ -42,34 +42,38 @@ GALLERY = "index.html"
 Seed = Annotated[int, typer.Option(help="Other seeds give other numbers.")]
 Full = Annotated[
     bool,
-    typer.Option("--full", help="At a larger scale: more seeds, or longer or larger training."),
+    typer.Option(
+        "--full", help="Run at a larger scale: more seeds, longer training or larger models."
+    ),
 ]
 Tiny = Annotated[
-    bool, typer.Option("--tiny", help="In seconds, to try it out: the verdict means nothing.")
+    bool, typer.Option("--tiny", help="Run in seconds, to try it out; the verdict means nothing.")
 ]
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="A folder with larger data sets, as PROTEINS/PROTEINS.txt.",
-        show_default="the sets that the package carries",
+        help="A folder with larger data sets, such as PROTEINS/PROTEINS.txt.",
+        show_default="the sets in the package",
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option(help="Cases measured at a time.", show_default="one per core")
+    int | None,
+    typer.Option(
+        help="Number of worker processes; 0 measures in this one.", show_default="one per core"
+    ),
 ]
 Out = Annotated[
-    Path, typer.Option("--out", "-o", help="The folder of results; each study has its own in it.")
+    Path, typer.Option("--out", "-o", help="The folder of results, with a folder per study.")
 ]
 Redraw = Annotated[
-    bool, typer.Option("--redraw", help="Judge and draw again what was measured; measure nothing.")
+    bool,
+    typer.Option("--redraw", help="Judge and draw kept measurements again, without measuring."),
 ]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print the outcome as JSON, and nothing else.")
-]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
 
 
 def _command(name: str, words: str, *, every: bool = False) -> None:
-    """Add the subcommand of a study, or that of every one; all take the same options."""
+    """Add the subcommand of one study, or of all; they take the same options."""
 
     def command(
         seed: Seed = 0,
@@ -149,7 +153,7 @@ def _run(
 
 
 def show_result(console: Console, result: StudyResult, folder: Path) -> None:
-    """Print what was claimed, what was predicted, what came out, and where it lies."""
+    """Print the claim, the prediction, the finding, and the files of a result."""
     verdict = result.finding.verdict
     table = _table()
     table.add_column(style="dim", no_wrap=True)
@@ -177,7 +181,7 @@ def show_result(console: Console, result: StudyResult, folder: Path) -> None:
 
 
 class _Display:
-    """Show how far a study is: a bar on a terminal, else a line per case."""
+    """Show progress: a bar on a terminal, else a line per case."""
 
     def __init__(self, console: Console, of: Study, *, quiet: bool) -> None:
         self._console = console
@@ -187,9 +191,13 @@ class _Display:
         self._quiet = quiet and not terminal
         if terminal:
             self._bar = Bar(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                TextColumn("{task.fields[left]}"), console=console, transient=True,
-            )  # fmt: skip
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[left]}"),
+                console=console,
+                transient=True,
+            )
             self._task = self._bar.add_task(of.name, total=None, left="")
 
     def __enter__(self) -> Self:
@@ -220,13 +228,17 @@ class _Display:
             self._console.print(
                 f"{progress.done:{len(str(total))}}/{total}  {progress.study}  "
                 f"{case_in_words(progress.case)}  {progress.seconds:.1f} s  {left}".rstrip(),
-                markup=False, highlight=False, soft_wrap=True,
-            )  # fmt: skip
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
         elif progress.kept:
             self._console.print(
                 f"{progress.kept} of {total} cases of {progress.study} are measured already",
-                markup=False, highlight=False, soft_wrap=True,
-            )  # fmt: skip
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 def case_in_words(case: Case) -> str:
@@ -250,7 +262,7 @@ def list_(
     out: Out = STUDIES,
     as_json: AsJson = False,
 ) -> int:
-    """List the studies: the claim of each, what it costs, and what came out last."""
+    """List the studies: claim, cost, and last verdict."""
     found = {runs[0].name: runs for runs in (list(each.values()) for each in load_runs(out, NAMES))}
     studies = [study_named(name) for name in NAMES]
     if as_json:
@@ -290,16 +302,16 @@ _command("all", "Measure every claim, and write one page about all of them.", ev
 def calibrate(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Which studies.", show_default="all that have planted worlds"),
+        typer.Argument(help="Which studies.", show_default="all with calibration worlds"),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many runs in each world.")] = 10,
     out: Out = STUDIES,
 ) -> int:
-    """Run studies on planted material, where it is known whether the claim holds."""
+    """Run studies on planted material, on which it is known whether the claim holds."""
     from graphnorms.studies import calibration
 
-    def _say_verdict(world: calibration.World, seed: int, verdict: Verdict) -> None:
-        planted = "true" if world.holds else "false"
+    def _say_verdict(holds: bool, seed: int, verdict: Verdict) -> None:
+        planted = "true" if holds else "false"
         _say(f"{name}, planted {planted}, seed {seed}: {verdict}")
 
     chosen = list(names or calibration.calibrated())
@@ -324,7 +336,7 @@ def gallery(
     ] = None,
     folder: Annotated[Path, typer.Argument(help="The folder of results.")] = STUDIES,
 ) -> int:
-    """Write one page over the results that there are, without measuring."""
+    """Write the page over existing results, without measuring."""
     _write_gallery(folder / GALLERY if out is None else out, folder)
     return 0
 
@@ -334,8 +346,8 @@ def page(
     file: Annotated[Path, typer.Argument(help="The page to fill in.")] = Path("docs/studies.md"),
     results: Annotated[Path, typer.Option(help="The folder of results.")] = STUDIES,
 ) -> int:
-    """Copy results into the documentation, and fill its page in."""
-    from graphnorms.studies.page import keep
+    """Copy results into the documentation, and fill in its page."""
+    from graphnorms.studies.studies_page import keep
 
     kept = keep(results, file)
     _say(f"filled in: {file}, {len(kept)} studies")

@@ -1,7 +1,7 @@
-"""The probes: what can be measured in a model, yours or one of these, without changing it.
+"""Probes: measurements in any model, which leave it unchanged.
 
-Each takes the model and a function that runs it or computes its loss, and leaves parameters,
-buffers, gradients and random numbers as they were.
+Each takes the model and a function that runs it or computes its loss, and restores parameters,
+buffers and random numbers; gradients are not touched.
 """
 
 from graphnorms.probes.activations import (

@@ -1,4 +1,4 @@
-"""Batch noise: how much the statistics of batches vary around those of the whole set."""
+"""Batch noise: how much batch statistics vary around those of the whole set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The features that pass through the layers of a model, by hooks that are always removed."""
+"""Capturing the features that enter or leave layers, by hooks that are always removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Side = Literal["input", "output"]
 def hooked(
     model: nn.Module, layers: Iterable[str], side: Side, receive: Callable[[str, Tensor], None]
 ) -> Iterator[None]:
-    """Hand what enters or leaves some layers to a function, at every call of theirs.
+    """Pass what enters or leaves layers to a function, at every call.
 
     Args:
         model: The model.
@@ -61,7 +61,7 @@ def hooked(
 def captured(
     model: nn.Module, layers: Iterable[str], side: Side = "output"
 ) -> Iterator[dict[str, list[Tensor]]]:
-    """Copy what enters or leaves some layers while the body runs the model.
+    """Copy what enters or leaves layers while the body runs the model.
 
     The dictionary that the body gets has, by name of the layer, one tensor for each of its
     calls, without a graph. Copies, because an activation may work in place. A layer that is
@@ -94,8 +94,8 @@ def captured_rows(
 ) -> dict[str, Tensor]:
     """Run a model without gradients, and return what `captured` saw of each layer.
 
-    All calls of a layer below each other, `(rows, channels)`; one that was not called is an error.
-    Running averages and random numbers are not put back.
+    The calls of a layer are concatenated, `(rows, channels)`; a layer that was not called is an
+    error. Running averages and random numbers are not restored.
     """
     with captured(model, layers, side) as seen, torch.no_grad():
         run()
@@ -108,7 +108,7 @@ def captured_rows(
 
 
 def require_called(layer: str, called: bool) -> None:
-    """Raise the error for a layer that was to be looked at, and was not called."""
+    """Raise an error if a layer was not called."""
     if not called:
         raise ValueError(f"the layer {layer!r} was not called; leave it out, or run it")
 

@@ -1,4 +1,4 @@
-"""Dirichlet energy: how much features differ along the edges, the measure of over-smoothing."""
+"""Dirichlet energy: how much features differ along edges, which measures over-smoothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradient norms, layer by layer: whether gradients vanish or explode."""
+"""Gradient norms by layer, which tell whether gradients vanish or explode."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def gradient_norms(
     A layer is a module that holds learned parameters of its own; its norm is that of all their
     entries together (Frobenius). A parameter that the loss does not depend on has norm 0.
 
-    `.grad` is not touched, and the model is afterwards what it was, running averages included.
+    `.grad` is not touched, and the model is restored, running averages included.
 
     Args:
         model: The model.
@@ -58,9 +58,8 @@ def activation_gradient_norms(
 ) -> dict[str, float]:
     r"""Measure $\lVert \partial L / \partial h_l \rVert_2$ for the features of some layers.
 
-    The error signal that reaches a layer, whatever its parameters do with it. A layer that is
-    called several times has the norm over all its calls. Features that the loss does not
-    depend on have norm 0.
+    This is the error signal that reaches a layer. For a layer that is called several times the
+    norm is over all calls. Features on which the loss does not depend have norm 0.
 
     Args:
         model: The model.

@@ -1,4 +1,4 @@
-"""Information in the per-graph mean: what a norm that subtracts it would take away."""
+"""Information in the per-graph mean, which a norm that subtracts it removes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model measured and left as it was: its parameters, its buffers, torch's random numbers."""
+"""Snapshots of a model, and its loss as a function of its parameters."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Loss = Callable[[], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a model and torch's generators hold at a moment, to be put back later.
+    """A copy of the state of a model and of torch's generators, to be restored later.
 
-    Gradients (`.grad`) are not in it; the probes do not touch them. State that a module keeps
-    outside its parameters and buffers is not in it either.
+    It has neither gradients (`.grad`), which the probes do not touch, nor state that a module
+    keeps outside its parameters and buffers.
     """
 
     parameters: tuple[tuple[Tensor, Tensor], ...]
@@ -44,9 +44,9 @@ class Snapshot:
         return cls(parameters, buffers, (torch.get_rng_state(), states))
 
     def restore(self) -> None:
-        """Put everything back, bit by bit."""
-        # Through `.data`: the values are those of before, so a graph that somebody has built on
-        # them stays right, and must not be told otherwise by the version counter.
+        """Restore the state, bit for bit."""
+        # Through `.data`: the values are the old ones, so that a graph built on them stays valid,
+        # which the version counter would deny.
         for parameter, kept in self.parameters:
             parameter.data.copy_(kept)
         for module, name, buffer, kept in self.buffers:
@@ -60,10 +60,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """The loss as a function of the learned parameters alone, which form one vector.
+    """The loss as a function of the learned parameters, taken as one vector.
 
-    Every evaluation begins with the same buffers and the same random numbers, so that dropout
-    and running averages do not make two evaluations at one point differ.
+    Every evaluation starts from the same buffers and random numbers: dropout and running averages
+    do not make two evaluations at one point differ.
 
     Args:
         loss: Computes the loss.
@@ -91,7 +91,7 @@ class Objective:
         return self.here()
 
     def here(self) -> Tensor:
-        """Return the loss with its graph, wherever the parameters are now."""
+        """Return the loss with its graph at the present parameters."""
         with torch.enable_grad():
             loss = self.loss()
             if isinstance(loss, Tensor) and loss.numel() == 1:
@@ -132,7 +132,7 @@ class Objective:
 
 @contextmanager
 def objective(model: nn.Module, loss: Loss) -> Iterator[Objective]:
-    """Measure a loss as a function of the parameters, and put everything back at the end.
+    """Give a loss as a function of the parameters, and restore the model at the end.
 
     Args:
         model: Whose parameters; the ones with `requires_grad` are looked at.

@@ -1,7 +1,7 @@
 """The studies: claims of the literature about normalization, each measured by one command."""
 
-from graphnorms.studies.catalog import NAMES, study_named
 from graphnorms.studies.study import Case, Finding, Measurement, Settings, Study, Values
+from graphnorms.studies.study_list import NAMES, study_named
 
 __all__ = [
     "NAMES",

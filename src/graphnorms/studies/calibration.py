@@ -1,12 +1,11 @@
-"""Calibrating a study: its own measure and rule on material on which the answer is known.
+"""Calibration: a study's own measure and rule on material on which the answer is known.
 
-A study is an instrument. In a world where its claim is true by construction it must say
-*confirmed*, in one where it is false *not confirmed*, and it must do so for other seeds too.
+A study must reach *confirmed* in a world in which its claim is true by construction, and *not
+confirmed* in one in which it is false, for nearly all seeds.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -16,45 +15,25 @@ from typing import Final
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
-from graphnorms.studies.catalog import NAMES, study_named
-from graphnorms.studies.study import Case, Settings, Study, Values, Verdict, measured
+from graphnorms.studies.study import Settings, Study, Verdict, World, measure_case
+from graphnorms.studies.study_list import NAMES, study_named
 
 SEEDS: Final = 10
 ENOUGH: Final = 9
-"""Right answers of `SEEDS`, in either world, from which on a study is calibrated."""
+"""A study is calibrated with this many right answers of `SEEDS` in each world."""
 
 FILE: Final = "calibration.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """Material on which it is known whether a claim holds.
-
-    Args:
-        holds: Whether it does.
-        how: What makes it so, in a sentence.
-        measure: The study's measure, of this material.
-    """
-
-    holds: bool
-    how: str
-    measure: Callable[[Case, Settings], Values]
-
-    @property
-    def right(self) -> Verdict:
-        """What the study must say."""
-        return "confirmed" if self.holds else "not confirmed"
-
-
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What a study said in its two worlds, a verdict per seed.
+    """The verdicts of a study in its two worlds, one per seed.
 
     Args:
-        name: The study's.
+        name: The name of the study.
         true, false: What makes the claim true, and false.
-        said_true, said_false: The verdicts there.
-        core_seconds: Processor time of all of it.
+        said_true, said_false: The verdicts in these worlds.
+        core_seconds: Processor time.
     """
 
     name: str
@@ -66,7 +45,7 @@ class Calibration:
 
     @property
     def right(self) -> tuple[int, int]:
-        """How many verdicts are right, in the true and in the false world."""
+        """Number of right verdicts in the true and in the false world."""
         return self.said_true.count("confirmed"), self.said_false.count("not confirmed")
 
     @property
@@ -80,9 +59,8 @@ class Calibration:
 
 
 def calibrated() -> tuple[str, ...]:
-    """Return the names of the studies that have planted worlds."""
-    folder = Path(__file__).with_name("planted")
-    return tuple(name for name in NAMES if (folder / f"{_module(name)}.py").is_file())
+    """Return the names of the studies that have calibration worlds."""
+    return tuple(name for name in NAMES if study_named(name).true is not None)
 
 
 def worlds_of(name: str) -> tuple[World, World]:
@@ -91,35 +69,33 @@ def worlds_of(name: str) -> tuple[World, World]:
     Raises:
         ValueError: The study is unknown, or has none.
     """
-    study_named(name)
-    if name not in calibrated():
+    study = study_named(name)
+    if study.true is None or study.false is None:
         raise ValueError(
-            f"the study {name!r} has no planted worlds; those that have: {', '.join(calibrated())}"
+            f"{name} has no calibration worlds, expected a study that has; choose one of "
+            f"{', '.join(calibrated())}"
         )
-    module = importlib.import_module(f"graphnorms.studies.planted.{_module(name)}")
-    true: World = module.TRUE
-    false: World = module.FALSE
-    return true, false
+    return study.true, study.false
 
 
 def said_in(study: Study, world: World, seed: int) -> Verdict:
     """Measure all cases of a study in a world, and return its verdict."""
     settings = Settings(size="planted", seed=seed)
     measurements = [
-        measured(study, case, settings, world.measure) for case in study.cases(settings)
+        measure_case(study, case, settings, world.measure) for case in study.cases(settings)
     ]
     return study.judge(measurements, settings).verdict
 
 
 def calibrate(
-    name: str, *, seeds: int = SEEDS, on_verdict: Callable[[World, int, Verdict], None]
+    name: str, *, seeds: int = SEEDS, on_verdict: Callable[[bool, int, Verdict], None]
 ) -> Calibration:
-    """Run a study in both of its worlds, from the seeds 0, 1, ….
+    """Run a study in both worlds with the seeds 0, 1, ….
 
     Args:
-        name: The study's.
-        seeds: How many.
-        on_verdict: Told after each.
+        name: The name of the study.
+        seeds: Number of seeds.
+        on_verdict: Called with whether the claim holds, the seed, and each verdict.
 
     Raises:
         ValueError: The study has no worlds.
@@ -127,18 +103,18 @@ def calibrate(
     study, worlds = study_named(name), worlds_of(name)
     begin = time.process_time()
     said: list[tuple[Verdict, ...]] = []
-    for world in worlds:
+    for holds, world in zip((True, False), worlds, strict=True):
         verdicts = []
         for seed in range(seeds):
             verdicts.append(said_in(study, world, seed))
-            on_verdict(world, seed, verdicts[-1])
+            on_verdict(holds, seed, verdicts[-1])
         said.append(tuple(verdicts))
     seconds = round(time.process_time() - begin, 1)
     return Calibration(name, worlds[0].how, worlds[1].how, said[0], said[1], seconds)
 
 
 def save_calibrations(found: Sequence[Calibration], path: Path) -> None:
-    """Write calibrations; those of other studies that the file has already are kept."""
+    """Write calibrations; the file keeps those of other studies."""
     kept = {each.name: each for each in load_calibrations(path)} if path.is_file() else {}
     kept |= {each.name: each for each in found}
     ordered = [asdict(kept[name]) for name in NAMES if name in kept]
@@ -162,7 +138,3 @@ def load_calibrations(path: Path) -> list[Calibration]:
         ]
     except (ValueError, TypeError, KeyError):
         raise GraphnormsError(f"{path}: not the calibration of studies") from None
-
-
-def _module(name: str) -> str:
-    return name.replace("-", "_")

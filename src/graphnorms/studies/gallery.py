@@ -12,19 +12,19 @@ from markupsafe import Markup
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
 from graphnorms.report.templating import raw, template
-from graphnorms.studies.catalog import LIMITS, NAMES, TOPICS
-from graphnorms.studies.results import RESULT, SVG, StudyResult, label, load_runs
 from graphnorms.studies.study import VERDICTS, Verdict
+from graphnorms.studies.study_list import LIMITS, NAMES, TOPICS
+from graphnorms.studies.study_results import RESULT, SVG, StudyResult, label, load_runs
 
 
 def write_gallery(path: Path, folder: Path) -> list[StudyResult]:
-    """Write the page over all results in a folder, one file that loads nothing.
+    """Write one self-contained page over all results in a folder.
 
-    Of a study with several runs the first is shown, and of the larger ones what they found.
+    Of a study with several runs it shows the first in full, and the findings of the larger ones.
 
     Args:
-        path: Where the page goes; an older one is replaced.
-        folder: That of the studies' folders.
+        path: The page; an older one is replaced.
+        folder: The folder of results.
 
     Raises:
         GraphnormsError: There is no result, or one is damaged.
@@ -60,7 +60,7 @@ def write_gallery(path: Path, folder: Path) -> list[StudyResult]:
 
 
 def tally(results: Sequence[StudyResult]) -> str:
-    """Count the verdicts in words: alone, and as judged with intervals for all studies at once."""
+    """Count the verdicts in words: of each study alone, and of all judged at once."""
     alone = _counted([result.finding.verdict for result in results])
     together = [result.together for result in results if result.together]
     text = f"Of {len(results)} claims {alone}."
@@ -82,7 +82,7 @@ def number(value: float | None) -> str:
 
 
 def circumstances(result: StudyResult) -> dict[str, str]:
-    """Return how a study was run, in words."""
+    """Describe how a study was run."""
     settings, machine = result.settings, result.machine
     versions = {name: value for name, value in machine.get("versions", {}).items() if value}
     return {
@@ -98,7 +98,7 @@ def circumstances(result: StudyResult) -> dict[str, str]:
 
 
 def _picture(path: Path) -> str:
-    """Return a figure as an address that holds it: as an image it can run and load nothing."""
+    """Return a figure as a data URL: an image can neither run nor load anything."""
     if not path.is_file():
         return ""
     return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()

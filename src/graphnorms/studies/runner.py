@@ -1,9 +1,8 @@
-"""Running a study: its cases in worker processes, each kept the moment it is measured.
+"""Running a study: cases in worker processes, each kept the moment it is measured.
 
 The processes and the journal are those of the lab: a case is a trial whose config is the study,
-the settings, the case and the code that measures. What is in the journal under the same config
-is not measured again, so that an interrupted study goes on where it stopped, and one whose code
-was changed starts anew.
+the settings, the case and a hash of the code. A config that is in the journal is not measured
+again: an interrupted study resumes, and one whose code has changed starts anew.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +24,8 @@ from graphnorms.lab.engines import make_engine
 from graphnorms.lab.journal import Journal
 from graphnorms.report.drawing import write
 from graphnorms.studies.drawing import drawn
-from graphnorms.studies.results import (
+from graphnorms.studies.study import Case, Measurement, Settings, Study, measure_case
+from graphnorms.studies.study_results import (
     MEASUREMENTS,
     RESULT,
     SVG,
@@ -35,7 +35,6 @@ from graphnorms.studies.results import (
     save,
     texts,
 )
-from graphnorms.studies.study import Case, Measurement, Settings, Study, measured
 
 if TYPE_CHECKING:
     from graphnorms.training import Record, TrialConfig
@@ -46,13 +45,13 @@ class Progress:
     """How far a study is.
 
     Args:
-        study: Its name.
-        done: Cases measured so far, those of earlier runs included.
-        total: All of them.
-        kept: Cases that earlier runs have measured.
+        study: The name of the study.
+        done: Cases measured so far, by this run and earlier ones.
+        total: Number of cases.
+        kept: Cases that earlier runs measured.
         elapsed: Seconds since this run began.
-        case: The one that was measured last; `None` at the start.
-        seconds: How long that took.
+        case: The case measured last; `None` at the start.
+        seconds: How long that case took.
     """
 
     study: str
@@ -65,17 +64,17 @@ class Progress:
 
     @property
     def remaining(self) -> float | None:
-        """About how many seconds are left; `None` as long as nothing was measured."""
+        """Estimated seconds left; `None` before the first case of this run."""
         new = self.done - self.kept
         return (self.total - self.done) * self.elapsed / new if new else None
 
 
 class StudyInterrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM during a study; it says how to go on.
+    """Ctrl-C or SIGTERM during a study.
 
     Args:
-        message: That.
-        code: The exit code of a command.
+        message: Says how to resume.
+        code: The exit code for the command line.
     """
 
     def __init__(self, message: str, code: int) -> None:
@@ -85,7 +84,7 @@ class StudyInterrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class CaseConfig:
-    """What defines one measurement, as the config of a trial does: hashed by its content."""
+    """What defines one measurement; the content hash is its key in the journal."""
 
     study: str
     case: Case
@@ -97,15 +96,7 @@ class CaseConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the config as JSON-able data."""
-        return {
-            "study": self.study,
-            "case": self.case,
-            "size": self.size,
-            "seed": self.seed,
-            "data": self.data,
-            "source_hash": self.source_hash,
-            "versions": self.versions,
-        }
+        return asdict(self)
 
     @cached_property
     def key(self) -> str:
@@ -124,15 +115,15 @@ def run_study(
     command: str,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> StudyResult:
-    """Measure what is not measured yet, judge, draw, and write all of it.
+    """Measure the missing cases, judge, draw, and write the result.
 
     Args:
-        study: Which.
-        settings: How.
-        folder: The study's own; made when it does not exist.
-        workers: Cases at a time; 0 measures in this process.
-        command: What to write down as the command that repeats this.
-        on_progress: Told after every case, and once at the start.
+        study: The study.
+        settings: How to run it.
+        folder: The folder of the study; created if missing.
+        workers: Number of worker processes; 0 measures in this process.
+        command: The command to note in the result.
+        on_progress: Called at the start and after every case.
 
     Raises:
         GraphnormsError: A case failed, or the journal is damaged.
@@ -140,7 +131,9 @@ def run_study(
         StudyInterrupted: Ctrl-C.
         OSError: The folder cannot be written.
     """
-    records = _measure(study, settings, folder, workers, on_progress or _say_nothing)
+    from graphnorms.bench.machine import describe
+
+    records = _measure(study, settings, folder, workers, on_progress or (lambda progress: None))
     measurements = tuple(Measurement(r.config["case"], r.outcome) for r in records)
     result = StudyResult(
         **texts(study),
@@ -148,7 +141,7 @@ def run_study(
         **judgement(study, measurements, settings),
         measurements=measurements,
         cases=len(measurements),
-        machine=_machine(),
+        machine=describe("cpu"),
         command=command,
         measured=max(record.environment["ended"] for record in records),
         core_seconds=round(sum(record.timing["total"] for record in records), 2),
@@ -159,7 +152,7 @@ def run_study(
 
 
 def redraw_study(study: Study, folder: Path) -> StudyResult:
-    """Judge and draw again what was measured, by the study as it is now; measure nothing.
+    """Judge and draw kept measurements again by the present study, without measuring.
 
     Raises:
         GraphnormsError: There is no result, or it is damaged.
@@ -177,21 +170,21 @@ def redraw_study(study: Study, folder: Path) -> StudyResult:
 
 
 def source_hash(study: Study) -> str:
-    """Hash the file that a study is written in: 16 hexadecimal digits."""
+    """Hash the file of a study: 16 hexadecimal digits."""
     file = inspect.getsourcefile(study.measure)
     assert file is not None, "a study stands in a file"
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
 
 
-def measure_case(
+def run_case(
     config: CaseConfig, given: tuple[Study, Settings], on_done: Callable[[], None]
 ) -> Record:
-    """Measure one case: what a worker process runs."""
+    """Measure one case; runs in a worker process."""
     from graphnorms.training import Record
 
     study, settings = given
     begin = time.process_time()
-    values = measured(study, config.case, settings).values
+    values = measure_case(study, config.case, settings).values
     seconds = time.process_time() - begin
     on_done()
     return Record(
@@ -229,9 +222,8 @@ def _measure(
         tell(kept)
         engine = make_engine(
             "local",
-            measure_case,
+            run_case,
             (study, settings),
-            # A worker that has no case left would only cost its start.
             workers=min(workers, len(missing)),
         )
         try:
@@ -275,21 +267,5 @@ def _require_done(study: Study, record: Record) -> None:
 
 
 def _write(study: Study, result: StudyResult, folder: Path) -> None:
-    figure = draw_result(study, result.measurements)
-    write(figure, folder / SVG)
+    write(drawn(study.draw, result.measurements), folder / SVG)
     save(result, folder)
-
-
-def draw_result(study: Study, measurements: Sequence[Measurement]) -> Any:
-    """Draw the figure of a study in the style of all."""
-    return drawn(study.draw, measurements)
-
-
-def _machine() -> dict[str, Any]:
-    from graphnorms.bench.machine import describe
-
-    return describe("cpu")
-
-
-def _say_nothing(progress: Progress) -> None:
-    pass

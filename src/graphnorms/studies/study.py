@@ -1,17 +1,14 @@
-"""What a study is: one claim of the literature, a way to measure it, and a rule that judges it.
+"""What a study is: a claim of the literature, a way to measure it, and a rule that judges it.
 
-A study is data and four functions, written down before anything is measured:
+A study is data and four functions, all written before anything is measured:
 
-    cases(settings)             → what is measured, each case a small dictionary
-    measure(case, settings)     → numbers of one case; everything random follows from the case
-    judge(measurements, settings) → the finding, by the rule alone
-    draw(measurements)          → the figure, from the same numbers
+    cases(settings)           → what is measured; each case is a small dictionary
+    measure(case, settings)   → the numbers of one case; the case seeds everything random
+    judge(measured, settings) → the finding, by the rule alone
+    draw(measured)            → the figure, from the same numbers
 
-`measure` is the only one that costs time. Cases do not know of each other, so they can be
-measured in any order and in any process, and an interrupted study goes on where it stopped.
-
-A study is an instrument, and is calibrated before it is believed: `graphnorms.studies.planted`
-has material for its measure on which the answer is known.
+Cases do not depend on each other: they are measured in any order and in any process, and an
+interrupted study resumes. Two worlds calibrate the study: material on which the answer is known.
 """
 
 from __future__ import annotations
@@ -20,18 +17,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    import matplotlib.figure
 
 T = TypeVar("T")
 
 Case = dict[str, str | int | float | bool]
-"""What one measurement is of, `{"norm": "batch", "seed": 0}` say."""
+"""What identifies one measurement, such as `{"norm": "batch", "seed": 0}`."""
 
 Values = dict[str, Any]
-"""What was measured: JSON-able, numbers that are not finite as `None`."""
+"""What was measured: JSON-able; numbers that are not finite are `None`."""
+
+Figure: TypeAlias = "matplotlib.figure.Figure"
 
 Verdict = Literal["confirmed", "not confirmed", "inconclusive"]
 VERDICTS: Final[tuple[Verdict, ...]] = ("confirmed", "not confirmed", "inconclusive")
@@ -40,7 +39,7 @@ Size = Literal["tiny", "planted", "default", "full"]
 SIZES: Final[tuple[Size, ...]] = ("tiny", "planted", "default", "full")
 
 CONFIDENCE: Final = 0.95
-"""Coverage of the intervals of a study that is told alone."""
+"""Coverage of the intervals of a study that is judged alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +47,12 @@ class Settings:
     """How a study is run.
 
     Args:
-        size: `"default"`: within minutes on two cores; `"full"`: at a larger scale, which takes
-            long; `"tiny"`: all of the way in seconds, whose verdict means nothing; `"planted"`:
-            on planted material, small enough to be measured ten times in each world.
-        seed: The seeds of the cases count from here; another one gives other numbers and the
-            same kind of statement.
-        data: A folder with larger data sets; without it, embedded and generated ones are used.
-        confidence: Coverage of the intervals by which it is judged.
+        size: `"default"` takes minutes on two cores; `"full"` is larger and takes long; `"tiny"`
+            runs everything in seconds, and its verdict means nothing; `"planted"` is small enough
+            to measure each calibration world ten times.
+        seed: The seeds of the cases count from here.
+        data: A folder with larger data sets; `None` for embedded and generated ones.
+        confidence: Coverage of the intervals that the rule looks at.
     """
 
     size: Size = "default"
@@ -63,18 +61,18 @@ class Settings:
     confidence: float = CONFIDENCE
 
     def pick(self, *, tiny: T, default: T, full: T, planted: T | None = None) -> T:
-        """Return what belongs to the size; the planted one is tiny where nothing is said."""
+        """Return the value for this size; `planted` defaults to `tiny`."""
         small = tiny if planted is None else planted
         return {"tiny": tiny, "planted": small, "default": default, "full": full}[self.size]
 
-    def seeds(self, *, tiny: int = 1, planted: int = 4, default: int, full: int) -> range:
-        """Return as many seeds as belong to the size, from `seed` on; 1000 apart per `seed`."""
+    def seeds(self, *, default: int, full: int, tiny: int = 1, planted: int = 4) -> range:
+        """Return the seeds for this size; those of different `seed` do not overlap."""
         first = 1000 * self.seed
         number = self.pick(tiny=tiny, planted=planted, default=default, full=full)
         return range(first, first + number)
 
     def together(self, claims: int) -> Settings:
-        """Return the settings that judge one of several claims that are told together.
+        """Return the settings that judge one of several claims at once.
 
         Bonferroni: with intervals of 1 - 0.05 / claims, the chance that any verdict of the list
         is an error stays below 0.05.
@@ -90,9 +88,12 @@ class Measurement:
     values: Values
 
 
+Measured = Sequence[Measurement]
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What came out.
+    """The outcome of a study.
 
     Args:
         verdict: By the study's rule alone.
@@ -105,20 +106,35 @@ class Finding:
     numbers: Mapping[str, float | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
-    """A claim and all that it takes to measure it.
+@dataclass(frozen=True, slots=True)
+class World:
+    """Material on which it is known whether the claim holds.
 
     Args:
-        name: What the command line takes.
-        claim: As the literature has it, in one sentence.
+        how: What makes the claim true or false here, in a sentence.
+        measure: The study's own measure, applied to this material.
+    """
+
+    how: str
+    measure: Callable[[Case, Settings], Values]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A claim and everything needed to measure it.
+
+    Args:
+        name: The name on the command line.
+        claim: The claim of the literature, in one sentence.
         source: Who claims it: authors, year, figure or theorem, address.
         prediction: What must be seen if the claim holds, with numbers, fixed beforehand.
-        protocol: Data, model and measurement of the default size, in sentences.
-        rule: When it is confirmed and when not; between them lies inconclusive.
-        seconds: What the default size costs on two cores.
-        changed: What was changed after a first result, which, and why.
-        cases, measure, judge, draw: See the head of the module.
+        protocol: Data, model and measurement of the default size.
+        rule: When the claim is confirmed and when not; anything between is inconclusive.
+        seconds: Cost of the default size on two cores.
+        cases, measure, judge, draw: See the head of this module.
+        true, false: The worlds in which the claim holds and does not hold; `None` if the study
+            is not calibrated.
+        changed: What was changed after a first result, and why.
     """
 
     name: str
@@ -130,28 +146,30 @@ class Study:
     seconds: int
     cases: Callable[[Settings], list[Case]]
     measure: Callable[[Case, Settings], Values]
-    judge: Callable[[Sequence[Measurement], Settings], Finding]
-    draw: Callable[[Sequence[Measurement]], Figure]
+    judge: Callable[[Measured, Settings], Finding]
+    draw: Callable[[Measured], Figure]
+    true: World | None = None
+    false: World | None = None
     changed: str = ""
 
 
-def measured(
+def measure_case(
     study: Study,
     case: Case,
     settings: Settings,
     measure: Callable[[Case, Settings], Values] | None = None,
 ) -> Measurement:
-    """Measure one case, in the form in which it is kept.
+    """Measure one case in the form in which it is kept.
 
     Args:
-        study, case, settings: What.
-        measure: In place of the study's own, on planted material.
+        study, case, settings: What to measure.
+        measure: Replaces the study's own measure; used for calibration worlds.
     """
     return Measurement(case, _finite((measure or study.measure)(case, settings)))
 
 
 def _finite(value: Any) -> Any:
-    """Replace numbers that JSON does not have."""
+    """Replace the numbers that JSON does not have by `None`."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -159,19 +177,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
-
-
-def where(measurements: Sequence[Measurement], **chosen: object) -> list[Measurement]:
-    """Return the measurements whose case has all the values given."""
-    return [
-        measurement
-        for measurement in measurements
-        if all(measurement.case.get(key) == value for key, value in chosen.items())
-    ]
-
-
-def decide(confirmed: bool, refuted: bool) -> Verdict:
-    """Return the verdict of two conditions that exclude each other."""
-    if confirmed and refuted:
-        raise ValueError("a rule confirmed and refuted the same numbers, expected one of them")
-    return "confirmed" if confirmed else "not confirmed" if refuted else "inconclusive"

@@ -11,15 +11,25 @@ from torch import nn
 
 import graphnorms as gn
 from graphnorms import cli
-from graphnorms.bench import BENCHMARKS, Case, Result, Settings, Shape, page, plots, pyg, run
-from graphnorms.bench import checks as bench_checks
-from graphnorms.bench.checks import Exact, WrongNumbersError, check_layer
+from graphnorms.bench import (
+    BENCHMARKS,
+    Case,
+    Result,
+    Settings,
+    Shape,
+    benchmarks_page,
+    plots,
+    pyg,
+    run,
+)
+from graphnorms.bench import number_checks as bench_checks
+from graphnorms.bench.bench_settings import SHAPES
 from graphnorms.bench.contenders import Contender, Problem, accepts
 from graphnorms.bench.machine import slug
-from graphnorms.bench.memory import kept_for_backward, peak
+from graphnorms.bench.memory_use import kept_for_backward, peak
+from graphnorms.bench.number_checks import Exact, WrongNumbersError, check_layer
 from graphnorms.bench.results import ResultExistsError, read, save
-from graphnorms.bench.settings import SHAPES
-from graphnorms.bench.tables import tables_of
+from graphnorms.bench.tables import summary, tables_of
 from graphnorms.bench.timing import in_turn
 from graphnorms.errors import GraphnormsError
 from graphnorms.layers.catalog import CATALOG
@@ -49,10 +59,15 @@ def run_cli(monkeypatch, capsys, tmp_path):
 
 def result_of(case: Case, version: str = "1.2", taken: str = "2026-01-01") -> Result:
     machine = {
-        "device": "Intel(R) Xeon(R)", "cores": 2, "platform": "here", "kernels": {"cpu": "avx2"},
-        "torch_instruction_set": "AVX2", "load": 0.1, "load_after": 0.2,
+        "device": "Intel(R) Xeon(R)",
+        "cores": 2,
+        "platform": "here",
+        "kernels": {"cpu": "avx2"},
+        "torch_instruction_set": "AVX2",
+        "load": 0.1,
+        "load_after": 0.2,
         "versions": {"graphnorms": version, "torch": "2", "torch_geometric": None},
-    }  # fmt: skip
+    }
     return Result(
         "layers", "graphnorms bench layers", taken, machine, {"rounds": 3}, (case,), (), ("a note",)
     )
@@ -94,8 +109,13 @@ def test_json_is_all_there_is_on_standard_output(run_cli):
 
 
 def test_bad_options_are_one_line(run_cli):
-    for options in (["--dtype", "float31"], ["--norms", "grahp"], ["--rows", "0"],
-                    ["--threads", "0"], ["--activations", "tanh"]):  # fmt: skip
+    for options in (
+        ["--dtype", "float31"],
+        ["--norms", "grahp"],
+        ["--rows", "0"],
+        ["--threads", "0"],
+        ["--activations", "tanh"],
+    ):
         code, _, err = run_cli("layers", *options)
         assert code == 2
         assert err.count("\n") == 1
@@ -199,11 +219,27 @@ def test_a_file_that_is_no_result_is_named(tmp_path):
 def test_ratios_of_times_made_by_hand():
     (table,) = tables_of(result_of(handmade()))
     assert table.header == (
-        "", "ms, minimum", "median", "÷ copy", "medians", "÷ nn.LayerNorm", "medians",
+        "",
+        "ms, minimum",
+        "median",
+        "÷ copy",
+        "medians",
+        "÷ nn.LayerNorm",
+        "medians",
         "ns per element",
-    )  # fmt: skip
+    )
     assert table.rows[2] == ("GraphNorm", "2", "6", "2.00", "3.00", "0.50", "1.20", "2000.000")
     assert table.rows[0] == ("copy", "1", "2", "1.00", "1.00", "0.25", "0.40", "1000.000")
+
+
+def test_a_summary_compares_layers_with_those_of_the_same_name():
+    times = {"nn.LayerNorm": 2.0, "A": 1.0, "A + relu": 9.0, "PyG A": 3.0, "B": 4.0, "PyG B": 2.0}
+    times["PyG A compiled"] = 5.0
+    values = {name: {"minimum": each, "median": each} for name, each in times.items()}
+    case = Case("c; forward + backward", {}, "seconds", values, ("nn.LayerNorm",))
+    table = summary(result_of(case))
+    assert table.header == ("case", "PyG ÷ ours", "PyG compiled ÷ ours", "ours ÷ nn.LayerNorm")
+    assert table.rows == (("c", "1.75 [0.50, 3.00]", "5.00 [5.00, 5.00]", "1.25 [0.50, 2.00]"),)
 
 
 def test_the_page_is_filled_with_the_newest_result_of_each_device(tmp_path):
@@ -212,19 +248,21 @@ def test_the_page_is_filled_with_the_newest_result_of_each_device(tmp_path):
         save(result, tmp_path / "results" / result.path)
     plots.draw(new, (tmp_path / "results" / new.path).with_suffix(".svg"))
     file = tmp_path / "page.md"
-    file.write_text("# Head\n<!-- bench: layers -->\nold\n<!-- end -->\ntail\n"
-                    "<!-- bench: epoch --><!-- end -->\n")  # fmt: skip
+    file.write_text(
+        "# Head\n<!-- bench: layers -->\nold\n<!-- end -->\ntail\n"
+        "<!-- bench: epoch --><!-- end -->\n"
+    )
     file.write_text(file.read_text().replace("epoch --><", "epoch -->\n<"))
-    text = page.fill(file, tmp_path / "results")
-    assert "| GraphNorm | 2 | 6 | 2.00 | 3.00 | 0.50 | 1.20 | 2000.000 |" in text
-    assert "taken 2026" in text
-    assert "taken 2025" not in text
+    text = benchmarks_page.fill(file, tmp_path / "results")
+    assert "| GraphNorm | 2 ms | 2.00 / 0.50 |" in text
+    assert "rounds on 2026." in text
+    assert "rounds on 2025" not in text
+    assert "<results/intel-xeon/layers-1.2.json>" in text
     assert "\nold\n" not in text
     assert "Not measured yet." in text
     assert "](results/intel-xeon/layers-1.2.svg)" in text
-    assert "- a note" in text
     file.write_text(text)
-    assert page.fill(file, tmp_path / "results") == text
+    assert benchmarks_page.fill(file, tmp_path / "results") == text
 
 
 def test_contenders_are_called_in_turn():

@@ -13,7 +13,7 @@ from tests.unit.studies.fake import make_study
 from graphnorms import cli
 from graphnorms.cli import study as module
 from graphnorms.errors import unknown_name
-from graphnorms.studies.catalog import NAMES
+from graphnorms.studies.study_list import NAMES
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_help_names_every_study(run):
 
 
 def test_an_unknown_study_has_neighbours():
-    from graphnorms.studies.catalog import study_named
+    from graphnorms.studies.study_list import study_named
 
     with pytest.raises(ValueError, match="did you mean landscape"):
         study_named("landscap")

@@ -10,7 +10,6 @@ import graphnorms as gn
 from graphnorms.data import random_graphs
 from graphnorms.models import Blocks, GraphTransformer, Transformer, TransformerLayer, initialize
 from graphnorms.segments import Segments
-from graphnorms.studies.models import SequenceTransformer
 
 CAUSAL = ("none", "batch", "layer", "diff-group", "rms", "group", "node", "ada", "power")
 COUNTS = {
@@ -225,56 +224,27 @@ def test_a_causal_model_does_not_see_what_is_behind(norm: str) -> None:
     """Whatever norm it takes, in `eval()`; the others are refused."""
     if norm not in CAUSAL:
         with pytest.raises(ValueError, match="try 'batch', 'layer' or 'rms'"):
-            SequenceTransformer(7, 7, norm=norm, seed=0)
+            Transformer(16, 2, layers=2, norm=norm, causal=True)
         return
-    model = SequenceTransformer(7, 7, channels=16, heads=2, norm=norm, norm_first=True, seed=0)
-    tokens = torch.randint(7, (3, 10), generator=torch.Generator().manual_seed(0))
-    model(tokens)
-    model.eval()
-    other = tokens.clone()
-    other[:, 6:] = (other[:, 6:] + 1) % 7
-    for lengths in (None, torch.tensor([10, 8, 3])):
-        changed = (model(tokens, lengths) - model(other, lengths)).abs().amax((0, 2))
-        assert changed[:6].max() < 1e-5
-        assert changed[6:].min() > 1e-3 or lengths is not None
-    encoder = SequenceTransformer(7, 7, channels=16, heads=2, norm=norm, causal=False, seed=0)
-    assert (encoder(tokens) - encoder(other))[:, :6].abs().max() > 1e-3
-
-
-def test_lengths_are_sequences_alone() -> None:
-    model = SequenceTransformer(7, 4, channels=8, heads=2, causal=False, seed=0).double()
-    tokens = torch.randint(7, (4, 9), generator=torch.Generator().manual_seed(0))
-    lengths = torch.tensor([4, 9, 0, 1])
-    got = model(tokens, lengths)
-    for number, length in enumerate(lengths.tolist()):
-        assert (got[number, length:] == 0).all()
-        if length:
-            want = model(tokens[number : number + 1, :length])[0]
-            torch.testing.assert_close(got[number, :length], want, rtol=1e-10, atol=1e-10)
-    full = torch.full((4,), 9)
-    torch.testing.assert_close(model(tokens, full), model(tokens), rtol=1e-10, atol=1e-10)
-    with pytest.raises(ValueError, match=r"lengths has 1 … 10, expected 0 … 9"):
-        model(tokens, torch.tensor([1, 10, 3, 3]))
-
-
-def test_positions_are_the_sinusoids() -> None:
-    """The same token twice, without attention between: only the position tells them apart."""
-    model = SequenceTransformer(2, 2, channels=6, heads=2, layers=1, seed=0).double()
-    seen: list[Tensor] = []
-    model.transformer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    model(torch.zeros(1, 4, dtype=torch.long))
-    got = seen[0] - model.embedding.weight[0]
-    for position in range(4):
-        for k in range(3):
-            angle = torch.tensor(position / 10000 ** (2 * k / 6), dtype=torch.float64)
-            torch.testing.assert_close(got[position, 2 * k], angle.sin())
-            torch.testing.assert_close(got[position, 2 * k + 1], angle.cos())
+    torch.manual_seed(0)
+    counts = torch.tensor([10, 8, 3])
+    segments = Segments.from_counts(counts)
+    behind = torch.cat([torch.arange(count) for count in counts.tolist()]) >= 6
+    x = torch.randn(21, 16)
+    other = x + behind.unsqueeze(1) * torch.randn(21, 16)
+    for causal in (True, False):
+        model = Transformer(16, 2, layers=2, norm=norm, norm_first=True, causal=causal)
+        model(x, segments)
+        model.eval()
+        changed = (model(x, segments) - model(other, segments)).abs().amax(1)
+        assert changed[behind].max() > 1e-3
+        assert bool(changed[:6].max() < 1e-5) is causal
 
 
 def test_initial_weights() -> None:
     """Xavier, biases 0; the same for every norm and place of it."""
     models = [
-        SequenceTransformer(7, 7, norm=norm, norm_first=first, seed=7)
+        GraphTransformer(7, 7, norm=norm, norm_first=first, seed=7)
         for norm in ("none", "layer", "batch")
         for first in (False, True)
     ]
@@ -313,7 +283,10 @@ def test_dropout_is_where_torch_has_it(norm_first: bool) -> None:
     [
         (lambda: Transformer(8, 3, layers=1), "heads is 3, expected a divisor of the 8 channels"),
         (lambda: Transformer(8, 2, layers=0), "layers is 0"),
-        (lambda: SequenceTransformer(7, 7, norm="graph", seed=0), "would leak later rows"),
+        (
+            lambda: Transformer(8, 2, layers=1, norm="graph", causal=True),
+            "would show a row those behind",
+        ),
         (lambda: GraphTransformer(5, 3, readout="avg", seed=0), "unknown readout 'avg'"),
         (lambda: GraphTransformer(5, 3, head="edge", seed=0), "unknown head 'edge'"),
         (

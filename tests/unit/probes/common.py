@@ -38,9 +38,15 @@ def noisy_network() -> tuple[nn.Module, Callable[[], Tensor]]:
     """Running averages and random numbers, in training: what a probe could disturb."""
     torch.manual_seed(3)
     model = nn.Sequential(
-        nn.Linear(5, 8), gn.BatchNorm(8, activation="relu"), nn.Dropout(0.5),
-        nn.Linear(8, 8), gn.GraphNorm(8), nn.Tanh(), gn.PowerNorm(8), nn.Linear(8, 3),
-    ).double()  # fmt: skip
+        nn.Linear(5, 8),
+        gn.BatchNorm(8, activation="relu"),
+        nn.Dropout(0.5),
+        nn.Linear(8, 8),
+        gn.GraphNorm(8),
+        nn.Tanh(),
+        gn.PowerNorm(8),
+        nn.Linear(8, 3),
+    ).double()
     x, y = draw(12, 5, seed=1), torch.arange(12) % 3
     return model, lambda: nn.functional.cross_entropy(model(x), y)
 

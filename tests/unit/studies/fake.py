@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from graphnorms.studies.evidence import decide
+from graphnorms.studies.measured_values import where
 from graphnorms.studies.study import (
     Case,
     Finding,
@@ -19,8 +21,6 @@ from graphnorms.studies.study import (
     Settings,
     Study,
     Values,
-    decide,
-    where,
 )
 
 CASES = 6

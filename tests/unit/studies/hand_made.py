@@ -15,7 +15,7 @@ from graphnorms.studies.study import (
     Settings,
     Study,
     Values,
-    measured,
+    measure_case,
 )
 
 
@@ -24,8 +24,8 @@ def run_tiny(study: Study) -> list[Measurement]:
     settings = Settings(size="tiny")
     cases = study.cases(settings)
     assert len({json.dumps(case, sort_keys=True) for case in cases}) == len(cases)
-    measurements = [measured(study, case, settings) for case in cases]
-    assert measured(study, cases[0], settings) == measurements[0]
+    measurements = [measure_case(study, case, settings) for case in cases]
+    assert measure_case(study, cases[0], settings) == measurements[0]
     kept = [
         Measurement(**json.loads(json.dumps({"case": one.case, "values": one.values})))
         for one in measurements

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from graphnorms.models import GNN, preset
-from graphnorms.studies.activations import MEASURES, STUDY, _gin_inputs, observe
-from graphnorms.studies.material import graphs
+from graphnorms.studies.claim_activations import MEASURES, STUDY, _gin_inputs, observe
 from graphnorms.studies.study import Case, Finding, Settings
+from graphnorms.studies.study_data import graph_set
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
 
@@ -26,13 +26,16 @@ def finding(drift: float, shape: float, noise: float = 0.01) -> Finding:
     return judged(STUDY, values)
 
 
-@pytest.mark.parametrize(("drift", "shape", "noise", "verdict"), [
-    (0.2, 0.4, 0.01, "confirmed"),
-    (0.2, 0.6, 0.01, "not confirmed"),  # still by what the norm sets, and not in its shape
-    (1.3, 0.2, 0.01, "not confirmed"),
-    (0.2, 0.5, 0.01, "inconclusive"),
-    (0.2, 0.4, 0.90, "inconclusive"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("drift", "shape", "noise", "verdict"),
+    [
+        (0.2, 0.4, 0.01, "confirmed"),
+        (0.2, 0.6, 0.01, "not confirmed"),  # still by what the norm sets, and not in its shape
+        (1.3, 0.2, 0.01, "not confirmed"),
+        (0.2, 0.5, 0.01, "inconclusive"),
+        (0.2, 0.4, 0.90, "inconclusive"),
+    ],
+)
 def test_rule(drift, shape, noise, verdict):
     found = finding(drift, shape, noise)
     assert found.verdict == verdict
@@ -59,7 +62,7 @@ def test_shape_is_what_a_shift_and_a_scale_leave(moved: float, still: bool) -> N
 
 
 def test_what_enters_the_relu_is_not_cut():
-    molecules = graphs("MUTAG", None)
+    molecules = graph_set("MUTAG", None)
     model = GNN(preset("gin"), "batch", molecules.num_features, 2, seed=0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for x in _gin_inputs(model, molecules).values():

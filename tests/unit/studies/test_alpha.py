@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from graphnorms.studies.alpha import EXACT, NEARLY, STUDY
-from graphnorms.studies.study import Case, Settings, Values, where
+from graphnorms.studies.claim_alpha import EXACT, NEARLY, STUDY
+from graphnorms.studies.measured_values import where
+from graphnorms.studies.study import Case, Settings, Values
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from graphnorms.studies.batch_noise import IMAGES, STUDY
-from graphnorms.studies.study import Case, where
+from graphnorms.studies.claim_batch_noise import IMAGES, STUDY
+from graphnorms.studies.measured_values import where
+from graphnorms.studies.study import Case
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from graphnorms.studies.batch_size import LARGE, NORMS, RATES, SMALL, STUDY, best_rate
+from graphnorms.studies.claim_batch_size import LARGE, NORMS, RATES, SMALL, STUDY, best_rate
 from graphnorms.studies.study import Case, Finding, Measurement, Settings, Values
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from graphnorms.models import derive_seed
-from graphnorms.studies.convergence import RATES, STUDY, Task, observe
-from graphnorms.studies.material import graphs
-from graphnorms.studies.study import Case, Finding, Settings, where
+from graphnorms.studies.claim_convergence import RATES, STUDY, Items, observe
+from graphnorms.studies.measured_values import where
+from graphnorms.studies.study import Case, Finding, Settings
+from graphnorms.studies.study_data import graph_set
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
 
@@ -28,16 +29,19 @@ def finding(noise: float = 0.002, on: str = "GCN REDDIT-like", **better: float) 
     return judged(STUDY, values)
 
 
-@pytest.mark.parametrize(("given", "verdict"), [
-    ({}, "confirmed"),
-    ({"instance": 0.97}, "not confirmed"),  # faster than GraphNorm
-    ({"instance": 0.95}, "not confirmed"),  # as fast
-    ({"instance": 0.94}, "inconclusive"),
-    ({"instance": 0.97, "on": "GCN nci5k"}, "confirmed"),  # of which nothing is claimed
-    ({"batch": 0.97, "on": "GCN nci5k"}, "not confirmed"),
-    ({"none": 0.85, "on": "MLP digits"}, "not confirmed"),  # faster than BatchNorm
-    ({"noise": 0.1}, "inconclusive"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "verdict"),
+    [
+        ({}, "confirmed"),
+        ({"instance": 0.97}, "not confirmed"),  # faster than GraphNorm
+        ({"instance": 0.95}, "not confirmed"),  # as fast
+        ({"instance": 0.94}, "inconclusive"),
+        ({"instance": 0.97, "on": "GCN nci5k"}, "confirmed"),  # of which nothing is claimed
+        ({"batch": 0.97, "on": "GCN nci5k"}, "not confirmed"),
+        ({"none": 0.85, "on": "MLP digits"}, "not confirmed"),  # faster than BatchNorm
+        ({"noise": 0.1}, "inconclusive"),
+    ],
+)
 def test_rule(given, verdict):
     assert finding(**given).verdict == verdict
 
@@ -59,7 +63,7 @@ def test_the_closest_is_named():
     assert found.numbers["last accuracy, GCN, nci5k, layer"] == pytest.approx(0.76)
 
 
-def task(seen: list[int]) -> Task:
+def task(seen: list[int]) -> Items:
     """A linear classifier of separable items, that notes its seeds."""
     y = torch.arange(40) % 2
     x = nn.functional.one_hot(y, 2) + 0.1 * torch.randn(
@@ -72,7 +76,7 @@ def task(seen: list[int]) -> Task:
         nn.init.constant_(model.weight, 0.0)
         return model, lambda ids: model(x[ids])
 
-    return Task(make, y)
+    return Items(make, y)
 
 
 def test_the_rate_of_an_mlp_is_chosen_with_another_seed():
@@ -88,11 +92,9 @@ def test_the_rate_of_an_mlp_is_chosen_with_another_seed():
 
 def test_with_data_it_is_about_larger_sets(tmp_path):
     cases = STUDY.cases(Settings(data=tmp_path))
-    assert {case["data"] for case in cases} == {
-        "PROTEINS", "IMDBBINARY", "REDDIT-BINARY", "digits"
-    }  # fmt: skip
+    assert {case["data"] for case in cases} == {"PROTEINS", "IMDBBINARY", "REDDIT-BINARY", "digits"}
     with pytest.raises(ValueError, match=r"PROTEINS\.txt: no such file; --data is the folder"):
-        graphs("PROTEINS", tmp_path)
+        graph_set("PROTEINS", tmp_path)
 
 
 def test_end_to_end():

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from graphnorms.studies.covariate_shift import ARMS, NOISY, STUDY, Noisy
-from graphnorms.studies.study import Case, Values, where
+from graphnorms.studies.claim_covariate_shift import ARMS, NOISY, STUDY, Noisy
+from graphnorms.studies.measured_values import where
+from graphnorms.studies.study import Case, Values
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphnorms.studies import depth
-from graphnorms.studies.depth import STUDY
-from graphnorms.studies.ratios import by_seed
+from graphnorms.studies import claim_depth
+from graphnorms.studies.claim_depth import STUDY
+from graphnorms.studies.measured_values import by_seed
 from graphnorms.studies.study import Case
 from tests.unit.studies.hand_made import judged, run_tiny
 
@@ -25,7 +25,7 @@ def test_end_to_end() -> None:
 
 def test_communities() -> None:
     """Degrees are as said, within five standard deviations of their means."""
-    nodes = depth._communities(250, torch.Generator().manual_seed(0))
+    nodes = claim_depth._communities(250, torch.Generator().manual_seed(0))
     target = torch.repeat_interleave(nodes.adjacency.in_degree)
     inside = nodes.y[target] == nodes.y[nodes.adjacency.index]
     for edges, expected in ((inside.sum(), 5 * 249 / 250), ((~inside).sum(), 3)):

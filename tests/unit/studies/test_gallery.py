@@ -12,12 +12,12 @@ import pytest
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.studies.calibration import FILE, Calibration, save_calibrations
-from graphnorms.studies.catalog import TOPICS
 from graphnorms.studies.gallery import tally, write_gallery
-from graphnorms.studies.page import fill, keep
-from graphnorms.studies.results import PNG, RESULT, SVG, load, own_folder, save
 from graphnorms.studies.runner import run_study
+from graphnorms.studies.studies_page import fill, keep
 from graphnorms.studies.study import Finding, Settings
+from graphnorms.studies.study_list import TOPICS
+from graphnorms.studies.study_results import PNG, RESULT, SVG, load, own_folder, save
 from tests.unit.studies.fake import make_study
 
 HOSTILE = "<script>alert(1)</script> & \"quotes\" 'n' `ticks` | *stars* <!-- end -->"
@@ -27,11 +27,14 @@ HOSTILE = "<script>alert(1)</script> & \"quotes\" 'n' `ticks` | *stars* <!-- end
 def results(tmp_path_factory) -> Path:
     """Two results, one of hostile texts."""
     folder = tmp_path_factory.mktemp("results")
-    plain, hostile = make_study(), make_study(
-        name="landscape",
-        **dict.fromkeys(("claim", "source", "prediction", "protocol", "rule"), HOSTILE),
-        judge=lambda measurements, settings: Finding("not confirmed", HOSTILE, {HOSTILE: None}),
-    )  # fmt: skip
+    plain, hostile = (
+        make_study(),
+        make_study(
+            name="landscape",
+            **dict.fromkeys(("claim", "source", "prediction", "protocol", "rule"), HOSTILE),
+            judge=lambda measurements, settings: Finding("not confirmed", HOSTILE, {HOSTILE: None}),
+        ),
+    )
     for study in (plain, hostile):
         run_study(study, Settings(), folder / study.name, workers=0, command=HOSTILE)
     return folder
@@ -61,9 +64,15 @@ def test_the_page_has_everything_and_loads_nothing(results, tmp_path):
     page = Elements((tmp_path / "new" / "page.html").read_text())
     for result in shown:
         for text in (
-            result.claim, result.source, result.prediction, result.protocol, result.rule,
-            result.finding.statement, result.finding.verdict, TOPICS[result.name],
-        ):  # fmt: skip
+            result.claim,
+            result.source,
+            result.prediction,
+            result.protocol,
+            result.rule,
+            result.finding.statement,
+            result.finding.verdict,
+            TOPICS[result.name],
+        ):
             assert text in page.text
     assert "Of 2 claims 1 confirmed, 1 not confirmed and 0 inconclusive." in page.text
     assert page.tags.count("img") == 2
@@ -136,7 +145,7 @@ def test_hostile_text_is_text_in_markdown(results, page):
 
 
 def test_a_large_figure_is_copied_as_png_and_all_measurements_stay(results, page, monkeypatch):
-    from graphnorms.studies import page as module
+    from graphnorms.studies import studies_page as module
 
     monkeypatch.setattr(module, "_LARGEST_SVG", 1000)
     keep(results, page)
@@ -156,7 +165,7 @@ def test_a_copy_without_measurements_says_so(results, page):
 
 
 def test_a_result_of_an_earlier_rule_says_so(results, page, monkeypatch):
-    from graphnorms.studies import page as module
+    from graphnorms.studies import studies_page as module
 
     keep(results, page)
     said = "*By an earlier rule: the study has another one now, and has not been run with it.*"
@@ -171,9 +180,13 @@ def test_calibrations_are_copied_and_shown(results, page):
     keep(results, page)
     assert page.read_text().count("| not calibrated |") == 2
     said = Calibration(
-        "landscape", "It holds.", "It does not.", ("confirmed",) * 10,
-        ("not confirmed",) * 9 + ("inconclusive",), 1.0,
-    )  # fmt: skip
+        "landscape",
+        "It holds.",
+        "It does not.",
+        ("confirmed",) * 10,
+        ("not confirmed",) * 9 + ("inconclusive",),
+        1.0,
+    )
     save_calibrations([said], page.parent / "studies" / FILE)
     fill(page)
     assert "| 10 of 10, 9 of 10 |" in page.read_text()
@@ -216,9 +229,10 @@ def test_larger_runs_are_copied_and_shown_beside_the_default_one(larger, page):
     assert "Of 1 claims 1 confirmed, 0 not confirmed and 0 inconclusive." in text
     row = next(line for line in text.splitlines() if line.startswith("| [gradient-flow]"))
     assert [cell.strip() for cell in row.split("|")][3:6] == [
-        "**confirmed** (earlier rule)", "confirmed",
+        "**confirmed** (earlier rule)",
+        "confirmed",
         "data: **inconclusive**; full, data: **not confirmed**",
-    ]  # fmt: skip
+    ]
     assert "<studies/gradient-flow/full-data/result.json>" in text
     assert "<studies/gradient-flow/data/figure.svg>" in text
     assert "<script>" not in text

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from graphnorms.studies.gradient_flow import STUDY
-from graphnorms.studies.study import Case, Finding, where
+from graphnorms.studies.claim_gradient_flow import STUDY
+from graphnorms.studies.measured_values import where
+from graphnorms.studies.study import Case, Finding
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
 
@@ -25,15 +26,18 @@ def finding(noise: float = 0.01, none: float = 19.0, **batch: float) -> Finding:
     return judged(STUDY, values)
 
 
-@pytest.mark.parametrize(("given", "verdict"), [
-    ({"mlp": 0.5, "gcn": 0.9}, "confirmed"),
-    ({"mlp": -0.5, "gcn": -0.9}, "confirmed"),
-    ({"mlp": 5.3, "gcn": 0.5}, "not confirmed"),  # explodes
-    ({"mlp": 0.5, "gcn": -5.3}, "not confirmed"),  # vanishes
-    ({"mlp": 0.5, "gcn": 1.0}, "inconclusive"),  # on the limit
-    ({"mlp": 0.5, "none": 0.5}, "inconclusive"),  # nothing to prevent
-    ({"mlp": 1.5, "noise": 0.9}, "inconclusive"),  # too noisy to tell
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "verdict"),
+    [
+        ({"mlp": 0.5, "gcn": 0.9}, "confirmed"),
+        ({"mlp": -0.5, "gcn": -0.9}, "confirmed"),
+        ({"mlp": 5.3, "gcn": 0.5}, "not confirmed"),  # explodes
+        ({"mlp": 0.5, "gcn": -5.3}, "not confirmed"),  # vanishes
+        ({"mlp": 0.5, "gcn": 1.0}, "inconclusive"),  # on the limit
+        ({"mlp": 0.5, "none": 0.5}, "inconclusive"),  # nothing to prevent
+        ({"mlp": 1.5, "noise": 0.9}, "inconclusive"),  # too noisy to tell
+    ],
+)
 def test_rule(given, verdict):
     assert finding(**given).verdict == verdict
 

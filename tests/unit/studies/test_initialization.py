@@ -7,9 +7,9 @@ import math
 import pytest
 from torch import nn
 
-from graphnorms.studies.initialization import GAINS, STUDY, observe
+from graphnorms.studies.claim_initialization import GAINS, STUDY, observe
 from graphnorms.studies.study import Case, Finding, Settings, Values
-from graphnorms.studies.sweep import Task
+from graphnorms.studies.swept_models import TrainingTask
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
 
@@ -24,16 +24,19 @@ def finding(one: tuple[float, float], effective: tuple[float, float], noise: flo
     return judged(STUDY, values)
 
 
-@pytest.mark.parametrize(("one", "effective", "noise", "verdict"), [
-    ((0.9, 0.4), (0.9, 0.6), 0.01, "confirmed"),
-    ((0.5, 0.4), (0.9, 0.6), 0.01, "not confirmed"),  # not robust
-    ((0.9, 0.98), (0.9, 0.6), 0.01, "not confirmed"),  # no more than without
-    ((0.9, 0.4), (0.6, 0.3), 0.01, "not confirmed"),  # not where the rate fits
-    ((0.9, 0.4), (0.95, 0.93), 0.01, "not confirmed"),  # without a norm it is the rate alone
-    ((0.9, 0.9), (0.9, 0.6), 0.01, "inconclusive"),
-    ((0.9, 0.4), (0.95, 0.85), 0.01, "inconclusive"),
-    ((0.9, 0.4), (0.9, 0.4), 0.60, "inconclusive"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("one", "effective", "noise", "verdict"),
+    [
+        ((0.9, 0.4), (0.9, 0.6), 0.01, "confirmed"),
+        ((0.5, 0.4), (0.9, 0.6), 0.01, "not confirmed"),  # not robust
+        ((0.9, 0.98), (0.9, 0.6), 0.01, "not confirmed"),  # no more than without
+        ((0.9, 0.4), (0.6, 0.3), 0.01, "not confirmed"),  # not where the rate fits
+        ((0.9, 0.4), (0.95, 0.93), 0.01, "not confirmed"),  # without a norm it is the rate alone
+        ((0.9, 0.9), (0.9, 0.6), 0.01, "inconclusive"),
+        ((0.9, 0.4), (0.95, 0.85), 0.01, "inconclusive"),
+        ((0.9, 0.4), (0.9, 0.4), 0.60, "inconclusive"),
+    ],
+)
 def test_rule(one, effective, noise, verdict):
     assert finding(one, effective, noise).verdict == verdict
 
@@ -42,10 +45,10 @@ def ending(losses: list[float]) -> float:
     """Return what is kept where runs end with these losses, of 2.0 for knowing nothing."""
     left = list(losses)
 
-    def make(gain: float) -> Task:
+    def make(gain: float) -> TrainingTask:
         model = nn.Linear(1, 1, bias=False)
         loss = left.pop(0)
-        return Task(model, (loss + 0 * model.weight.sum() for _ in range(1)), 2.0, [])
+        return TrainingTask(model, (loss + 0 * model.weight.sum() for _ in range(1)), 2.0, [])
 
     case: Case = {"model": "mlp", "rate": "one"}
     return float(observe(make, case, Settings(size="planted"))["kept"])
@@ -62,13 +65,13 @@ def test_what_never_trained_has_kept_nothing():
 def test_at_equal_effective_rate_steps_are_in_proportion():
     moved = []
 
-    def make(gain: float) -> Task:
+    def make(gain: float) -> TrainingTask:
         model = nn.Sequential(nn.Linear(1, 1))
         nn.init.constant_(model[0].weight, gain)
         nn.init.zeros_(model[0].bias)
         moved.append((gain, model[0]))
         losses = (1e-12 * (model[0].weight + model[0].bias).sum() for _ in range(1))
-        return Task(model, losses, 2.0, [])
+        return TrainingTask(model, losses, 2.0, [])
 
     case: Case = {"model": "mlp", "rate": "effective"}
     observe(make, case, Settings(size="planted"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from graphnorms.studies.landscape import EIGENVALUE, QUANTITIES, RATE, STEPS, STUDY
-from graphnorms.studies.study import Case, Finding, Values, where
+from graphnorms.studies.claim_landscape import EIGENVALUE, QUANTITIES, RATE, STUDY, WALKED
+from graphnorms.studies.measured_values import where
+from graphnorms.studies.study import Case, Finding, Values
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
 
@@ -17,8 +18,8 @@ def test_end_to_end() -> None:
 
 
 def test_the_steps_are_those_of_the_source() -> None:
-    assert min(STEPS) == pytest.approx(RATE / 2)
-    assert max(STEPS) == pytest.approx(4 * RATE)
+    assert min(WALKED) == pytest.approx(RATE / 2)
+    assert max(WALKED) == pytest.approx(4 * RATE)
 
 
 def finding(ratios: tuple[float, float, float], noise: float = 0.01) -> Finding:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from graphnorms.studies.learning_rate import RATES, STUDY, observe
+from graphnorms.studies.claim_learning_rate import RATES, STUDY, observe
 from graphnorms.studies.study import Case, Finding, Settings, Values
-from graphnorms.studies.sweep import Task
+from graphnorms.studies.swept_models import TrainingTask
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
 
@@ -26,15 +26,18 @@ def finding(mlp: float, gin: float, held: float, noise: float = 0.01) -> Finding
     return judged(STUDY, values)
 
 
-@pytest.mark.parametrize(("given", "verdict"), [
-    ((9.0, 8.0, 2.0), "confirmed"),
-    ((9.0, 4.0, 2.0), "not confirmed"),
-    ((1.0, 8.0, 2.0), "not confirmed"),
-    ((9.0, 8.0, 1.0), "not confirmed"),  # by construction only
-    ((9.0, 8.0, 2**0.5), "inconclusive"),
-    ((9.0, 8.0, 2.0, 0.9), "inconclusive"),
-    ((9.0, math.nan, 2.0), "inconclusive"),  # nothing trained at all
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "verdict"),
+    [
+        ((9.0, 8.0, 2.0), "confirmed"),
+        ((9.0, 4.0, 2.0), "not confirmed"),
+        ((1.0, 8.0, 2.0), "not confirmed"),
+        ((9.0, 8.0, 1.0), "not confirmed"),  # by construction only
+        ((9.0, 8.0, 2**0.5), "inconclusive"),
+        ((9.0, 8.0, 2.0, 0.9), "inconclusive"),
+        ((9.0, math.nan, 2.0), "inconclusive"),  # nothing trained at all
+    ],
+)
 def test_rule(given, verdict):
     assert finding(*given).verdict == verdict
 
@@ -51,11 +54,11 @@ def test_numbers():
 def test_the_largest_rate_that_trains_is_found(limit: float) -> None:
     """On a parabola a rate is stable up to 2 over the curvature."""
 
-    def make() -> Task:
+    def make() -> TrainingTask:
         model = nn.Linear(1, 1, bias=False)
         nn.init.ones_(model.weight)
         losses = (model.weight.square().sum() / limit for _ in range(200))
-        return Task(model, losses, 1.0 / limit, [model.weight])
+        return TrainingTask(model, losses, 1.0 / limit, [model.weight])
 
     found = observe(make, {"weights": "free"}, Settings(size="planted"))["largest"]
     if limit < RATES[-1]:

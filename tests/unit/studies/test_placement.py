@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from graphnorms.studies.placement import PLACES, STUDY, Block, Stack
+from graphnorms.studies.claim_placement import PLACES, STUDY, Block, Shape, Stack
 from graphnorms.studies.study import Case
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
@@ -40,7 +40,7 @@ def test_the_four_blocks() -> None:
 def test_a_last_norm_stands_behind_what_is_normalized_inside_only() -> None:
     for norm, places in PLACES.items():
         for place in places:
-            stack = Stack(4, 2, norm, place, blocks=1, channels=3, seed=0)
+            stack = Stack(Shape(4, 2, blocks=1, channels=3), norm, place, seed=0)
             assert bool(list(stack.last_norm.parameters())) == (place == "inside")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphnorms.studies.preconditioning import PARTS, STUDY, TARGET, _steps, distance
+from graphnorms.studies.claim_preconditioning import PARTS, STUDY, TARGET, _steps, distance
 from graphnorms.studies.study import Case, Settings, Values
 from tests.unit.studies.hand_made import judged, run_tiny
 
@@ -48,16 +48,22 @@ def test_parts_have_no_graph_in_common() -> None:
 
 
 def values_with(
-    part: int, ratio: float = 0.9, condition: float = 0.3, steps: float = 0.3,
-    violations: int = 0, noise: float = 0.02,
-) -> Values:  # fmt: skip
+    part: int,
+    ratio: float = 0.9,
+    condition: float = 0.3,
+    steps: float = 0.3,
+    violations: int = 0,
+    noise: float = 0.02,
+) -> Values:
     wobble = 1 + noise * (part % 3 - 1)
     return {
         "ratios": [ratio * (1 + noise * each / 10) for each in (-1, 0, 1)],
         "violations": violations,
-        "plain condition": 100.0, "centered condition": 100 * condition * wobble,
-        "plain steps": 500, "centered steps": 500 * steps * wobble,
-    }  # fmt: skip
+        "plain condition": 100.0,
+        "centered condition": 100 * condition * wobble,
+        "plain steps": 500,
+        "centered steps": 500 * steps * wobble,
+    }
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from graphnorms.studies.regularization import BATCHES, STUDY, at_training_loss
-from graphnorms.studies.study import Case, where
+from graphnorms.studies.claim_regularization import BATCHES, STUDY, at_training_loss
+from graphnorms.studies.measured_values import where
+from graphnorms.studies.study import Case
 from tests.unit.studies.hand_made import judged, run_tiny
 
 

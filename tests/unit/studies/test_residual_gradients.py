@@ -6,10 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from graphnorms.studies.models import SequenceTransformer
-from graphnorms.studies.residual_gradients import STUDY
-from graphnorms.studies.study import Case, Values, where
-from graphnorms.studies.text import ALPHABET, characters, excerpts
+from graphnorms.studies.claim_residual_gradients import STUDY
+from graphnorms.studies.measured_values import where
+from graphnorms.studies.sequence_transformer import SequenceTransformer
+from graphnorms.studies.study import Case, Values
+from graphnorms.studies.study_data import ALPHABET, characters, excerpts
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
 

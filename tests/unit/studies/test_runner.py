@@ -16,7 +16,6 @@ import pytest
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.journal import read_records
 from graphnorms.studies import runner
-from graphnorms.studies.results import MEASUREMENTS, PNG, RESULT, SVG, StudyResult, load, save
 from graphnorms.studies.runner import (
     Progress,
     StudyInterrupted,
@@ -25,6 +24,7 @@ from graphnorms.studies.runner import (
     source_hash,
 )
 from graphnorms.studies.study import Settings
+from graphnorms.studies.study_results import MEASUREMENTS, PNG, RESULT, SVG, StudyResult, load, save
 from tests.faults import ROOT, wait_until
 from tests.unit.studies.fake import CASES, make_study
 
@@ -67,6 +67,7 @@ def test_everything_is_written_beside_each_other(tmp_path):
     assert data["machine"]["versions"]["torch"]
 
 
+@pytest.mark.full("worker processes and Dask")
 def test_worker_processes_find_the_same(tmp_path):
     here = run(make_study(), tmp_path / "here")
     there = run(make_study(), tmp_path / "there", workers=2)
@@ -98,7 +99,7 @@ def test_other_settings_and_changed_code_are_measured_anew(tmp_path, notes, monk
 
 
 def test_source_hash_is_that_of_the_studys_file():
-    from graphnorms.studies.catalog import study_named
+    from graphnorms.studies.study_list import study_named
 
     assert source_hash(make_study()) == source_hash(make_study(seconds=1.0))
     assert source_hash(make_study()) != source_hash(study_named("gradient-flow"))
@@ -113,6 +114,7 @@ def test_progress(tmp_path):
     assert told[-1].remaining == 0
 
 
+@pytest.mark.full("kills of whole runs")
 @pytest.mark.skipif(os.name == "nt", reason="the signals of POSIX")
 def test_a_killed_study_goes_on_where_it_stopped(tmp_path, notes):
     undisturbed = run(make_study(), tmp_path / "undisturbed")
@@ -160,9 +162,12 @@ def test_a_case_that_fails_is_named_and_tried_again(tmp_path, notes):
 
 def test_redraw_measures_nothing(tmp_path, notes):
     first = run(make_study(notes), tmp_path / "x")
-    stricter = make_study(notes, broken=True, rule="Never.", judge=lambda measurements, settings: (
-        replace(first.finding, verdict="not confirmed")
-    ))  # fmt: skip
+    stricter = make_study(
+        notes,
+        broken=True,
+        rule="Never.",
+        judge=lambda measurements, settings: replace(first.finding, verdict="not confirmed"),
+    )
     (tmp_path / "x" / SVG).unlink()
     again = redraw_study(stricter, tmp_path / "x")
     assert (again.rule, again.finding.verdict) == ("Never.", "not confirmed")
@@ -182,13 +187,16 @@ def test_redraw_needs_measurements(tmp_path):
         redraw_study(make_study(), tmp_path / "short")
 
 
-@pytest.mark.parametrize("damage", [
-    lambda data: data.pop("finding"),
-    lambda data: data["finding"].update(verdict="perhaps"),
-    lambda data: data["settings"].update(size="huge"),
-    lambda data: data.update(surplus=1),
-    lambda data: data.update(measurements=[1]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.pop("finding"),
+        lambda data: data["finding"].update(verdict="perhaps"),
+        lambda data: data["settings"].update(size="huge"),
+        lambda data: data.update(surplus=1),
+        lambda data: data.update(measurements=[1]),
+    ],
+)
 def test_a_damaged_result_is_named(tmp_path, damage):
     run(make_study(), tmp_path)
     data = json.loads((tmp_path / RESULT).read_text())

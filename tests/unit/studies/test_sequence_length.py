@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphnorms.studies import sequence_length
-from graphnorms.studies.sequence_length import PER_STEP, SHARED, STUDY, TRAINED
-from graphnorms.studies.study import Case, Settings, Values, where
+from graphnorms.studies import claim_sequence_length
+from graphnorms.studies.claim_sequence_length import PER_STEP, SHARED, STUDY, TRAINED
+from graphnorms.studies.measured_values import where
+from graphnorms.studies.study import Case, Settings, Values
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
 
 def test_end_to_end() -> None:
     """The two BatchNorms differ in the test only."""
     measurements = run_tiny(STUDY)
-    for task in sequence_length.TASKS:
+    for task in claim_sequence_length.TASKS:
         shared, per_step = (
             where(measurements, task=task, norm=norm)[0].values for norm in (SHARED, PER_STEP)
         )
@@ -28,11 +29,11 @@ def test_the_two_batch_norms() -> None:
     """One has running averages for every training step, the other one for all."""
     for norm, sets in ((PER_STEP, TRAINED), (SHARED, 1)):
         case: Case = {"task": "text", "norm": norm, "seed": 0}
-        model = sequence_length._text(case, Settings(size="tiny")).model
+        model = claim_sequence_length._text(case, Settings(size="tiny")).model
         assert len(model.get_submodule("lstm.cells.0.norm_hh.norms")) == sets
 
 
-@pytest.mark.parametrize("make", [sequence_length._digits, sequence_length._text])
+@pytest.mark.parametrize("make", [claim_sequence_length._digits, claim_sequence_length._text])
 def test_norms_see_the_same_draws(make) -> None:
     """So that losses are paired: with the same weights they are the same."""
     tasks = [make({"task": "", "norm": "none", "seed": 3}, Settings(size="tiny")) for _ in range(2)]

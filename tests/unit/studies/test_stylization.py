@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from graphnorms.studies import stylization
+from graphnorms.studies import claim_stylization
+from graphnorms.studies.claim_stylization import STUDY
 from graphnorms.studies.study import Case
-from graphnorms.studies.stylization import STUDY
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
 
@@ -21,7 +21,7 @@ def test_end_to_end() -> None:
 
 def test_pictures_as_text() -> None:
     image = torch.randint(256, (1, 3, 128, 128), generator=torch.Generator().manual_seed(0))
-    pixels = stylization._unpacked(stylization._packed(image / 255))
+    pixels = claim_stylization._unpacked(claim_stylization._packed(image / 255))
     assert (pixels == np.moveaxis(image[0].numpy(), 0, 2)).all()
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from graphnorms.studies.claim_warmup import MODELS, RATES, STUDY, WarmupTask, observe
 from graphnorms.studies.study import Case, Settings
-from graphnorms.studies.warmup import MODELS, RATES, STUDY, Task, observe
 from tests.unit.studies.hand_made import judged, run_tiny, scatter
 
 
@@ -15,7 +15,7 @@ def test_end_to_end() -> None:
     run_tiny(STUDY)
 
 
-def a_task(diverges: bool) -> Task:
+def a_task(diverges: bool) -> WarmupTask:
     """A parabola that Adam finds, or a loss that is not a number."""
     model = nn.Linear(1, 1)
 
@@ -37,7 +37,7 @@ def test_what_diverges_counts_as_a_guess() -> None:
 def test_the_largest_rate_is_found_by_bisection(limit: int) -> None:
     """The first step of Adam is as long as the rate: one that is too long ends everything."""
 
-    def make() -> Task:
+    def make() -> WarmupTask:
         model = nn.Linear(1, 1, bias=False)
         places = []
 

@@ -1,0 +1,229 @@
+"""The page of the documentation: copies results and figures, and fills in their summaries."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from graphnorms.errors import GraphnormsError
+from graphnorms.files import replacing
+from graphnorms.studies.calibration import (
+    FILE,
+    Calibration,
+    load_calibrations,
+    save_calibrations,
+)
+from graphnorms.studies.gallery import circumstances, tally
+from graphnorms.studies.study_list import LIMITS, NAMES, TOPICS, study_named
+from graphnorms.studies.study_results import (
+    PNG,
+    RESULT,
+    SVG,
+    StudyResult,
+    label,
+    load_runs,
+    own_folder,
+    save,
+)
+
+PAGE: Final = Path("docs/studies.md")
+_SLOT: Final = re.compile(r"(<!-- studies -->\n).*(<!-- end -->)", re.DOTALL)
+_WITHOUT: Final = ", without the measurements, which an earlier version left out of the copy."
+_UNCHANGED: Final = "Nothing: measure, rule and verdict are as before."
+_LARGEST_SVG: Final = 200_000  # bytes; above, the figure is copied as PNG
+
+
+def keep(folder: Path, page: Path) -> list[StudyResult]:
+    """Copy results and figures into a folder beside a page, and fill in the page.
+
+    Runs with --full or --data are copied beside the default run, see `own_folder`.
+
+    Args:
+        folder: The folder of results.
+        page: The page, with the slot `<!-- studies -->` … `<!-- end -->`.
+
+    Raises:
+        GraphnormsError: The page has no slot, there is no result, or one is of size tiny.
+        OSError: A file cannot be read or written.
+    """
+    results = {own: result for runs in load_runs(folder, NAMES) for own, result in runs.items()}
+    if not results:
+        raise GraphnormsError(f"{folder} has no results; measure them with: graphnorms study all")
+    for own, result in results.items():
+        if result.settings.size == "tiny":
+            raise GraphnormsError(
+                f"{own}: the result is of size tiny, which means nothing; "
+                f"measure it with: graphnorms study {result.name}"
+            )
+    copies = page.with_suffix("")
+    for own, result in results.items():
+        copy = own_folder(copies / result.name, result.settings)
+        save(result, copy)
+        _copy_figure(own, copy)
+    if (folder / FILE).is_file():
+        save_calibrations(load_calibrations(folder / FILE), copies / FILE)
+    fill(page)
+    return list(results.values())
+
+
+def fill(page: Path) -> None:
+    """Fill in a page from all results in the folder beside it.
+
+    Raises:
+        GraphnormsError: The page has no slot, or a result is damaged.
+        OSError: A file cannot be read or written.
+    """
+    text = page.read_text(encoding="utf-8")
+    if not _SLOT.search(text):
+        raise GraphnormsError(f"{page}: no slot <!-- studies --> … <!-- end -->")
+    copies = page.with_suffix("")
+    runs = load_runs(copies, NAMES)
+    body = _body(runs, copies) if runs else "Not measured yet."
+    filled = _SLOT.sub(lambda slot: f"{slot[1]}\n{body}\n\n{slot[2]}", text)
+    with replacing(page) as temporary:
+        temporary.write_text(filled, encoding="utf-8")
+
+
+def _copy_figure(source: Path, target: Path) -> None:
+    chosen = SVG if (source / SVG).stat().st_size <= _LARGEST_SVG else PNG
+    for name in (SVG, PNG):
+        (target / name).unlink(missing_ok=True)
+    with replacing(target / chosen) as temporary:
+        temporary.write_bytes((source / chosen).read_bytes())
+
+
+def _body(runs: Sequence[dict[Path, StudyResult]], copies: Path) -> str:
+    every = [tuple(of_study.values()) for of_study in runs]
+    results = [first for first, *_ in every]
+    found = load_calibrations(copies / FILE) if (copies / FILE).is_file() else []
+    calibrations = {each.name: each for each in found}
+    rows = [
+        f"| [{result.name}](#{result.name}) | {TOPICS[result.name]} | {_verdict(result)}"
+        f"{' (earlier rule)' if _outdated(result) else ''} | "
+        f"{result.together or 'not known'} | {_larger_in_short(larger)} | "
+        f"{_right(calibrations.get(result.name))} |"
+        for result, *larger in every
+    ]
+    table = "\n".join(
+        [
+            "| study | question | verdict | told with all others | larger runs "
+            "| right, planted true and false |",
+            "|---|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+    measured = "\n".join(f"- {_text(machine)}" for machine in _machines(itertools.chain(*every)))
+    sections = [
+        _section(of_study, copies, calibrations.get(result.name))
+        for result, of_study in zip(results, runs, strict=True)
+    ]
+    minutes = sum(result.core_seconds for result in results) / 60
+    cost = f"Processor time of the verdicts in the third column: {minutes:.0f} min of one core."
+    return "\n\n".join([tally(results), table, cost, f"Measured on:\n\n{measured}", *sections])
+
+
+def _machines(results: Iterable[StudyResult]) -> list[str]:
+    """List the machines: each with its versions once, and all its commits."""
+    commits: dict[str, dict[str, None]] = {}
+    for result in results:
+        versions = dict(result.machine.get("versions", {}))
+        commit = versions.pop("commit", None) or "unknown"
+        how = circumstances(replace(result, machine=result.machine | {"versions": versions}))
+        commits.setdefault(f"{how['machine']}; {how['versions']}", {})[commit] = None
+    return [f"{machine}; commits {', '.join(known)}" for machine, known in commits.items()]
+
+
+def _right(found: Calibration | None) -> str:
+    if found is None:
+        return "not calibrated"
+    numbers = (len(found.said_true), len(found.said_false))
+    return ", ".join(f"{a} of {b}" for a, b in zip(found.right, numbers, strict=True))
+
+
+def _planted(found: Calibration | None) -> str:
+    if found is None:
+        return "Not calibrated: the rule has not been tried where the answer is known."
+    return f"{_right(found)} right. True: {found.true} False: {found.false}"
+
+
+def _section(runs: dict[Path, StudyResult], copies: Path, calibration: Calibration | None) -> str:
+    (own, result), *larger = runs.items()
+    at = _address(own, copies)
+    return "\n\n".join(
+        [
+            f"({result.name})=\n## {TOPICS[result.name]}",
+            f"{_verdict(result)}. {_text(result.finding.statement)}{_outdated(result)}",
+            f"![Figure of the study {result.name}]({at}/{_picture(own)})",
+            "\n".join(
+                f"- *{what}*: {_text(words)}"
+                for what, words in (
+                    ("Claim", result.claim),
+                    ("Source", result.source),
+                    ("Prediction", result.prediction),
+                    ("Protocol", result.protocol),
+                    ("Rule", result.rule),
+                    ("Planted", _planted(calibration)),
+                    ("Changed", result.changed or _UNCHANGED),
+                    ("Limits", LIMITS.get(result.name, "")),
+                    ("Cost", _cost(result)),
+                )
+                if words
+            ),
+            f"```text\n{result.command}\n```",
+            f"The numbers: {{download}}`{RESULT} <{at}/{RESULT}>`"
+            + (", all measurements in it." if result.measurements else _WITHOUT),
+            *(_larger(run, at, _address(at, copies)) for at, run in larger),
+        ]
+    )
+
+
+def _larger_in_short(runs: Sequence[StudyResult]) -> str:
+    return "; ".join(f"{label(run.settings)}: {_verdict(run)}" for run in runs) or "–"
+
+
+def _larger(result: StudyResult, own: Path, at: str) -> str:
+    """Write a larger run in a line: its finding, cost and files."""
+    return (
+        f"*Larger* ({label(result.settings)}): {_verdict(result)}. "
+        f"{_text(result.finding.statement)}{_outdated(result)} "
+        f"{_cost(result)}, `{result.command}`: {{download}}`{RESULT} <{at}/{RESULT}>`, "
+        f"{{download}}`figure <{at}/{_picture(own)}>`."
+    )
+
+
+def _address(own: Path, copies: Path) -> str:
+    """Return the address of a run relative to the page."""
+    return own.relative_to(copies.parent).as_posix()
+
+
+def _picture(own: Path) -> str:
+    return SVG if (own / SVG).is_file() else PNG
+
+
+def _cost(result: StudyResult) -> str:
+    how = circumstances(result)
+    return f"{how['processor time']}, {how['cases']} cases"
+
+
+def _outdated(result: StudyResult) -> str:
+    """Say if the rule has changed since the result was judged."""
+    if result.rule == study_named(result.name).rule:
+        return ""
+    return " *By an earlier rule: the study has another one now, and has not been run with it.*"
+
+
+def _verdict(result: StudyResult) -> str:
+    return f"**{result.finding.verdict}**"
+
+
+def _text(words: str) -> str:
+    """Escape text for Markdown; addresses become links."""
+    parts = re.split(r"(https?://[^\s,;]+[^\s,;.)])", words)
+    return "".join(
+        f"<{part}>" if number % 2 else re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", part)
+        for number, part in enumerate(parts)
+    )
