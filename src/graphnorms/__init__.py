@@ -124,7 +124,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"graphnorms.{name}")
     if name not in _LAB:
         raise AttributeError(f"module 'graphnorms' has no attribute {name!r}")
-    for needed in ("numpy", "scipy", "sklearn", "loky", "jinja2", "bokeh", "matplotlib", "rich"):
+    for needed in ("numpy", "scipy", "sklearn", "loky", "jinja2", "vl_convert", "rich"):
         if importlib.util.find_spec(needed) is None:
             raise ImportError(
                 f"graphnorms.{name} belongs to the lab and needs {needed}: "

@@ -23,11 +23,11 @@ from graphnorms.lab.trivial import Trivial
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
     from rich.console import Console
 
     from graphnorms.data import GraphSet
     from graphnorms.lab.verdict import Verdict
+    from graphnorms.report.chart import Figure
     from graphnorms.training import Record
 
 
@@ -124,7 +124,7 @@ class Comparison:
 
         Args:
             path: Where to write it; None is `report.html` in the run's folder.
-            figures: Whether its figures are written as SVG and PNG as well, into
+            figures: Whether its figures are written as SVG, PNG and PDF as well, into
                 `report-figures` beside `report.html`.
 
         Raises:
@@ -140,7 +140,7 @@ class Comparison:
         return path
 
     def plot(self, name: str = "learning_curves") -> Figure:
-        """Draw one figure of the report with matplotlib; a notebook shows it.
+        """Return one figure of the report; a notebook shows it, and its `save` writes it.
 
         Args:
             name: `"learning_curves"`, `"learning_curves_by_second"`, `"score_by_pair"`,

@@ -20,12 +20,12 @@ def report_several(
     Args:
         comparisons: Of several data sets or models, two or more.
         path: The page.
-        figures: Whether the critical-difference picture is written as SVG and PNG as well, into
-            `<page>-figures` beside the page.
+        figures: Whether the critical-difference figure is written as SVG, PNG and PDF as well,
+            into `<page>-figures` beside the page.
 
     Raises:
         ValueError: One has no verdict yet, they are fewer than two, or share too few norms.
-        ImportError: matplotlib is not installed.
+        ImportError: vl-convert is not installed.
         OSError: The page cannot be written.
     """
     from graphnorms.report.several import Part, names_of, write_several
@@ -41,6 +41,7 @@ def report_several(
         Part(
             name=name,
             settings=comparison.settings.to_dict(),
+            records=comparison.records,
             verdict=comparison.verdict,
             command=comparison.command,
         )
