@@ -3,8 +3,9 @@
     graphnorms compare MUTAG --epochs 20 --folds 5
     python scripts/take_pictures.py old/report.html runs/MUTAG-gin/report.html
 
-Writes `report-1280-light.webp` and its like into docs/images, and prints the size of each page
-and how long it takes to paint.
+Writes `report-1280-light.webp` and its like into docs/images, of the last page also its upper part
+(`report.png`) and its learning curves as a file has them, and prints the size of each page and how
+long it takes to paint.
 """
 
 from __future__ import annotations
@@ -21,10 +22,29 @@ from tests.browser import Browser, find
 
 IMAGES: Final = Path(__file__).parents[1] / "docs" / "images"
 WIDTHS: Final = (1280, 390)  # a screen and a phone, in CSS pixels
-SHOWN: Final = {1280: 620, 390: 390}  # width of a page in the picture
+SHOWN: Final = {1280: 620, 390: 280}  # width of a page in the picture
 GAP: Final = 16
 GREY: Final = "#b8b8b8"
 OPENINGS: Final = 7
+
+
+def taken(browser: Browser) -> Image.Image:
+    """Return what is in the window."""
+    browser.settle()
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        browser.picture(Path(file.name))
+        return Image.open(io.BytesIO(Path(file.name).read_bytes())).convert("RGB")
+
+
+def upper_part(browser: Browser, page: Path) -> Image.Image:
+    """Return a page from its top to the end of the learning curves."""
+    browser.size(1160)
+    browser.media()
+    browser.open(page)
+    section = "document.getElementById('validation_loss').closest('section')"
+    end = browser.evaluate(f"{section}.getBoundingClientRect().bottom + window.scrollY")
+    browser.size(1160, round(end) + GAP)
+    return taken(browser)
 
 
 def full_page(browser: Browser, page: Path, width: int, *, dark: bool) -> Image.Image:
@@ -33,10 +53,7 @@ def full_page(browser: Browser, page: Path, width: int, *, dark: bool) -> Image.
     browser.media(dark=dark)
     browser.open(page)
     browser.size(width, browser.evaluate("document.documentElement.scrollHeight"))
-    browser.settle()
-    with tempfile.NamedTemporaryFile(suffix=".png") as file:
-        browser.picture(Path(file.name))
-        picture = Image.open(io.BytesIO(Path(file.name).read_bytes())).convert("RGB")
+    picture = taken(browser)
     height = round(picture.height * SHOWN[width] / picture.width)
     return picture.resize((SHOWN[width], height), Image.Resampling.LANCZOS)
 
@@ -89,7 +106,12 @@ def main() -> None:
                     for page in arguments.pages
                 ]
                 file = arguments.out / f"report-{width}-{colors}.webp"
-                side_by_side(pictures).save(file, quality=60, method=6)
+                side_by_side(pictures).save(file, quality=50, method=6)
+        page = arguments.pages[-1]
+        upper = upper_part(browser, page)
+    upper.quantize(256).save(arguments.out / "report.png", optimize=True)
+    curves = Image.open(page.with_name(f"{page.stem}-figures") / "learning_curves.png")
+    curves.convert("RGB").quantize(256).save(arguments.out / "learning-curves.png", optimize=True)
 
 
 if __name__ == "__main__":

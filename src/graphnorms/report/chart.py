@@ -3,9 +3,9 @@
 A panel is one specification in Vega-Lite. The page draws it with the JavaScript that vl-convert
 bundles, and vl-convert turns it into SVG, PNG and PDF, all without a network or a browser.
 Tried on the learning curves: the specification as plain data needs no package but vl-convert and
-makes a page of 1.0 MB; Vega-Altair would add three packages to write the same; Plotly makes
-4.9 MB and needs Chrome to write a file; SVG of our own needs scales, ticks and legends by hand,
-once in Python and once more in JavaScript where axes are switched.
+makes a page of 1.0 MB; Vega-Altair adds seven packages to write the same; Plotly makes 4.9 MB and
+needs Chrome to write a file; SVG of our own would need scales, ticks and legends by hand, once in
+Python and once more in JavaScript where axes are switched.
 """
 
 from __future__ import annotations
