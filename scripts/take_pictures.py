@@ -1,106 +1,118 @@
-"""Take the pictures of docs/report.md from the pages of two runs, in Chromium.
+"""Take the pictures of docs/report.md: two pages of one run beside each other, in Chromium.
 
-    graphnorms compare MUTAG
-    graphnorms compare nci5k --protocol split --norms none,batch,graph \\
-        --layers 2 --hidden 32 --epochs 5 --lr 0.005 --runs 6
-    python scripts/take_pictures.py runs/MUTAG-gin runs/nci5k-gine-split
+    graphnorms compare MUTAG --epochs 20 --folds 5
+    python scripts/take_pictures.py old/report.html runs/MUTAG-gin/report.html
 
-Pictures are stored with 256 colours.
+Writes `report-1280-light.webp` and its like into docs/images, of the last page also its upper part
+(`report.png`) and its learning curves as a file has them, and prints the size of each page and how
+long it takes to paint.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
-import sys
+import statistics
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from PIL import Image
+from tests.browser import Browser, find
 
-ROOT: Final = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tests.browser import Browser, find  # noqa: E402
-
-WIDE: Final = 1160
-PHONE: Final = (390, 1460)
-GAP: Final = 20
+IMAGES: Final = Path(__file__).parents[1] / "docs" / "images"
+WIDTHS: Final = (1280, 390)  # a screen and a phone, in CSS pixels
+SHOWN: Final = {1280: 620, 390: 280}  # width of a page in the picture
+GAP: Final = 16
 GREY: Final = "#b8b8b8"
+OPENINGS: Final = 7
 
 
 def taken(browser: Browser) -> Image.Image:
     """Return what is in the window."""
+    browser.settle()
     with tempfile.NamedTemporaryFile(suffix=".png") as file:
         browser.picture(Path(file.name))
         return Image.open(io.BytesIO(Path(file.name).read_bytes())).convert("RGB")
 
 
-def wide(browser: Browser, page: Path, last: str) -> Image.Image:
-    """Return a page on a screen, from its top to the end of the section with heading `last`."""
-    browser.size(WIDE)
+def upper_part(browser: Browser, page: Path) -> Image.Image:
+    """Return a page from its top to the end of the learning curves."""
+    browser.size(1160)
     browser.media()
     browser.open(page)
-    end = browser.evaluate(f"{_section(last)}.getBoundingClientRect().bottom + window.scrollY")
-    browser.size(WIDE, round(end) + GAP)
-    browser.settle()
+    section = "document.getElementById('validation_loss').closest('section')"
+    end = browser.evaluate(f"{section}.getBoundingClientRect().bottom + window.scrollY")
+    browser.size(1160, round(end) + GAP)
     return taken(browser)
 
 
-def on_a_phone(browser: Browser, page: Path, first: str, *, dark: bool) -> Image.Image:
-    """Return a page on a phone from the section with heading `first` on; empty for the top."""
-    browser.size(*PHONE, phone=True)
+def full_page(browser: Browser, page: Path, width: int, *, dark: bool) -> Image.Image:
+    """Return a whole page as it looks at a width."""
+    browser.size(width)
     browser.media(dark=dark)
     browser.open(page)
-    if first:
-        browser.evaluate(f"window.scrollTo(0, {_section(first)}.getBoundingClientRect().top - 90)")
-        browser.settle()
-    return taken(browser).resize(PHONE, Image.Resampling.LANCZOS)
+    browser.size(width, browser.evaluate("document.documentElement.scrollHeight"))
+    picture = taken(browser)
+    height = round(picture.height * SHOWN[width] / picture.width)
+    return picture.resize((SHOWN[width], height), Image.Resampling.LANCZOS)
 
 
-def _section(heading: str) -> str:
-    """JavaScript for the section that a heading stands in."""
-    return (
-        "[...document.querySelectorAll('h2')]"
-        f".find(h => h.textContent.trim() === {heading!r}).closest('section')"
+def side_by_side(pictures: list[Image.Image]) -> Image.Image:
+    """Return pictures beside each other on grey, aligned at the top."""
+    size = (
+        sum(picture.width + GAP for picture in pictures) + GAP,
+        max(picture.height for picture in pictures) + 2 * GAP,
     )
-
-
-def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Return pictures of one size beside each other, on grey."""
-    width, height = pictures[0].size
-    size = (len(pictures) * (width + GAP) + GAP, height + 2 * GAP)
     sheet = Image.new("RGB", size, GREY)
-    for place, picture in enumerate(pictures):
-        sheet.paste(picture, (GAP + place * (width + GAP), GAP))
+    left = GAP
+    for picture in pictures:
+        sheet.paste(picture, (left, GAP))
+        left += picture.width + GAP
     return sheet
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Write the pictures."""
-    mutag, nci5k = (Path(folder) / "report.html" for folder in arguments)
+def paint_times(browser: Browser, page: Path) -> tuple[float, float]:
+    """Return the milliseconds to the first paint and to the last figure: medians of openings."""
+    first, last = [], []
+    browser.size(1280)
+    browser.media()
+    for _ in range(OPENINGS):
+        browser.open(page)
+        first.append(browser.evaluate("performance.getEntriesByType('paint')[0].startTime"))
+        last.append(browser.evaluate("window.readyAt"))
+    return statistics.median(first), statistics.median(last)
+
+
+def main() -> None:
+    """Write the pictures and print the measurements."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("pages", nargs="+", type=Path, metavar="PAGE")
+    parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures")
+    arguments = parser.parse_args()
     binary = find()
     if binary is None:
-        sys.exit("there is no Chromium on the path")
-    folder = ROOT / "docs" / "images"
-    figure = mutag.with_name("report-figures") / "learning_curves.png"
+        parser.error("there is no Chromium on the path")
+    arguments.out.mkdir(parents=True, exist_ok=True)
     with Browser(binary) as browser:
-        pictures = {
-            "learning-curves": Image.open(figure).convert("RGB"),
-            "report": wide(browser, mutag, "Learning curves"),
-            "report-nci5k": wide(browser, nci5k, "Seed by seed"),
-            "report-phone": side_by_side(
-                [
-                    on_a_phone(browser, mutag, "", dark=False),
-                    on_a_phone(browser, mutag, "Learning curves", dark=True),
-                    on_a_phone(browser, mutag, "Time to target", dark=True),
+        for page in arguments.pages:
+            first, last = paint_times(browser, page)
+            size = page.stat().st_size / 1e6
+            print(f"{page}: {size:.2f} MB, text after {first:.0f} ms, figures after {last:.0f} ms")
+        for width in WIDTHS:
+            for colors in ("light", "dark"):
+                pictures = [
+                    full_page(browser, page, width, dark=colors == "dark")
+                    for page in arguments.pages
                 ]
-            ),
-        }
-    for name, picture in pictures.items():
-        picture.quantize(256).save(folder / f"{name}.png", optimize=True)
+                file = arguments.out / f"report-{width}-{colors}.webp"
+                side_by_side(pictures).save(file, quality=50, method=6)
+        page = arguments.pages[-1]
+        upper = upper_part(browser, page)
+    upper.quantize(256).save(arguments.out / "report.png", optimize=True)
+    curves = Image.open(page.with_name(f"{page.stem}-figures") / "learning_curves.png")
+    curves.convert("RGB").quantize(256).save(arguments.out / "learning-curves.png", optimize=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -133,7 +133,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LAB:
         parts = (importlib.import_module(f"graphnorms.{part}") for part in _LAYERS)
         return next(getattr(part, name) for part in parts if hasattr(part, name))
-    for needed in ("numpy", "scipy", "sklearn", "jinja2", "bokeh", "matplotlib", "rich"):
+    for needed in ("numpy", "scipy", "sklearn", "jinja2", "vl_convert", "rich"):
         if importlib.util.find_spec(needed) is None:
             raise ImportError(
                 f"graphnorms.{name} belongs to the lab and needs {needed}: "

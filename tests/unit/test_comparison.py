@@ -62,9 +62,9 @@ def test_a_comparison_leaves_config_records_and_report(comparison):
 
 def test_a_figure_of_it_can_be_drawn(comparison):
     figure = comparison.plot()
-    assert figure.axes[0].get_ylabel() == "Training accuracy (%)"
-    assert len(comparison.plot("score_by_pair").axes) == 2  # scores, and differences to the best
-    with pytest.raises(ValueError, match="unknown picture 'scores'"):
+    assert figure.panels[0].spec["encoding"]["y"]["title"] == "Training accuracy (%)"
+    assert len(comparison.plot("score_by_pair").panels) == 2  # scores, and differences to the best
+    with pytest.raises(ValueError, match="unknown figure 'scores'"):
         comparison.plot("scores")
 
 

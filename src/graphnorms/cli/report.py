@@ -32,7 +32,8 @@ def report(
     figures: Annotated[
         bool,
         typer.Option(
-            "--figures/--no-figures", help="Its figures as SVG and PNG as well, beside the page."
+            "--figures/--no-figures",
+            help="Its figures as SVG, PNG and PDF as well, beside the page.",
         ),
     ] = True,
 ) -> int:

@@ -23,13 +23,13 @@ from graphnorms.lab.trivial import Trivial
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
     from rich.console import Console
 
     from graphnorms.data import GraphSet
     from graphnorms.lab.across_datasets import AcrossDatasets
     from graphnorms.lab.trials import Trials
     from graphnorms.lab.verdict import Verdict
+    from graphnorms.report.chart import Figure
     from graphnorms.training import Record
 
 
@@ -136,7 +136,7 @@ class Comparison:
 
         Args:
             path: Where to write it; None is `report.html` in the run's folder.
-            figures: Whether its figures are written as SVG and PNG as well, into
+            figures: Whether its figures are written as SVG, PNG and PDF as well, into
                 `report-figures` beside `report.html`.
 
         Raises:
@@ -152,7 +152,7 @@ class Comparison:
         return path
 
     def plot(self, name: str = "learning_curves") -> Figure:
-        """Draw one figure of the report with matplotlib; a notebook shows it.
+        """Return one figure of the report; a notebook shows it, and its `save` writes it.
 
         Args:
             name: `"learning_curves"`, `"learning_curves_by_second"`, `"score_by_pair"`,
@@ -304,12 +304,12 @@ def report_several(
     Args:
         comparisons: Of several data sets or models, two or more.
         path: The page.
-        figures: Whether the critical-difference picture is written as SVG and PNG as well, into
-            `<page>-figures` beside the page.
+        figures: Whether the critical-difference figure is written as SVG, PNG and PDF as well,
+            into `<page>-figures` beside the page.
 
     Raises:
         ValueError: One has no verdict yet, they are fewer than two, or share too few norms.
-        ImportError: matplotlib is not installed.
+        ImportError: vl-convert is not installed.
         OSError: The page cannot be written.
     """
     from graphnorms.report.several import Part, names_of, write_several
@@ -325,6 +325,7 @@ def report_several(
         Part(
             name=name,
             settings=comparison.settings.to_dict(),
+            records=comparison.records,
             verdict=comparison.verdict,
             command=comparison.command,
         )

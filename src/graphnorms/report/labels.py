@@ -68,11 +68,10 @@ def of_curve(quantity: str, scale: Scale) -> str:
 
 
 def form(scale: Scale, *, signed: bool = False) -> str:
-    """Return Bokeh's format of a number of the scale."""
-    places = f".{'0' * scale.decimals}" if scale.decimals else ""
-    return f"{{{'+' if signed else ''}0{places}}}"
+    """Return the format of a number of the scale, as D3 takes it: `.1f`."""
+    return f"{'+' if signed else ''}.{scale.decimals}f"
 
 
 def after(unit: str) -> str:
-    """Return what stands behind a number: a percent sign at once, words after a space."""
+    """Return the text behind a number: a percent sign at once, words after a space."""
     return unit if unit in ("", "%") else f" {unit}"

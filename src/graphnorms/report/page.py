@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bokeh.document import Document
-from bokeh.plotting import figure
-from bokeh.resources import Resources
-from markupsafe import Markup
-
 from graphnorms.files import replacing
-from graphnorms.lab import phrases, speed
+from graphnorms.lab import phrases
 from graphnorms.lab.sentences import goal, label, margin, near, sentences
-from graphnorms.lab.trials import group_trials, pair_of
+from graphnorms.lab.trials import pair_of
 from graphnorms.lab.trivial import trivial_answer, trivial_name
-from graphnorms.report import curves, figures
-from graphnorms.report.layout import MOST_PAIRS
-from graphnorms.report.style import display_name
-from graphnorms.report.swatch import CHANCE
-from graphnorms.report.templating import chunks, raw, template
+from graphnorms.report.figures import MOST_PAIRS, figures_of
+from graphnorms.report.style import CHANCE, display_name
+from graphnorms.report.templating import charts, chunks, raw, template
 
 if TYPE_CHECKING:
     from graphnorms.lab.verdict import Verdict
@@ -70,7 +61,9 @@ def render_page(
         "share": lambda value: phrases.percent(value, 0),
         "seconds": phrases.seconds,
     }
-    plots = _figures(records, verdict)
+    figures = figures_of(records, verdict)
+    figures.pop("learning_curves_by_second", None)  # the page switches axes
+    panels = {panel.name: panel for figure in figures.values() for panel in figure.panels}
     return template("page.html", filters).render(
         title=_title(settings, records),
         subtitle=_subtitle(settings, records, verdict),
@@ -78,12 +71,9 @@ def render_page(
         scale=scale,
         targets=list(dict.fromkeys(name for row in verdict.rows for name, _ in row.targets)),
         sentences=sentences(verdict, display_name),
-        figures=plots,
-        alternatives=_alternatives(verdict),
-        embedded=_script_safe(_embed(plots)),
-        bokeh=_bokeh(),
+        panels=panels,
+        charts=charts(panels),
         css=raw("page.css"),
-        script=raw("page.js"),
         labels={
             "score": label(verdict),
             "scores": scale.metric.title,
@@ -104,93 +94,9 @@ def render_page(
         has_grid=any(row.sensitivity and row.sensitivity.judged for row in verdict.rows),
         pairs_left_out=len(verdict.differences) > MOST_PAIRS,
         settings=_flat(settings),
-        environment=[
-            *_flat(_agreed(record.environment for record in records)),
-            *_cost(records),
-        ],
-        command=chunks(command),
+        environment=[*_flat(_agreed(record.environment for record in records)), *_cost(records)],
+        command_parts=chunks(command),
     )
-
-
-def _figures(records: Sequence[Record], verdict: Verdict) -> dict[str, figure]:
-    trials = group_trials(records, [row.norm for row in verdict.rows], protocol=verdict.protocol)
-    plots: dict[str, figure] = {}
-    if verdict.best is None:
-        return plots
-    plots |= curves.learning_curves(trials, verdict)
-    plots["score_by_pair"] = figures.score_by_pair(trials, verdict)
-    if verdict.differences:
-        plots["difference_by_pair"] = figures.difference_by_pair(trials, verdict)
-    if verdict.target is not None:
-        times = speed.times_to_target(trials, verdict.target)
-        plots["steps_to_target"] = figures.time_to_target(times, verdict, "steps")
-        plots["seconds_to_target"] = figures.time_to_target(times, verdict, "seconds")
-    if verdict.differences:
-        plots["pairwise_score"] = figures.pairwise_score(verdict)
-    if verdict.speed_differences:
-        plots["pairwise_speed"] = figures.pairwise_speed(verdict)
-    if any(row.sensitivity is not None and row.sensitivity.judged for row in verdict.rows):
-        plots["rate_sensitivity"] = curves.rate_sensitivity(verdict)
-    return plots
-
-
-def _alternatives(verdict: Verdict) -> dict[str, str]:
-    """Say in words what each figure shows, for those who do not see it."""
-    norms = phrases.listing(display_name(row.norm) for row in verdict.rows)
-    title, best = verdict.scale.metric.title, display_name(verdict.best or "")
-    level = "" if verdict.trivial is None else f"; chance is {verdict.scale.score(verdict.trivial)}"
-    of_norms = f"one line for each of {norms}"
-    rows = f"one row for each of {norms}, the best first"
-    return {
-        "train_score": f"Training {title} by epoch, {of_norms}",
-        "validation_score": f"Validation {title} by epoch, {of_norms}",
-        "train_loss": f"Training loss by epoch, {of_norms}",
-        "validation_loss": f"Validation loss by epoch, {of_norms}",
-        "score_by_pair": f"{label(verdict)} of every trial and mean, {rows}{level}",
-        "difference_by_pair": f"Difference of every trial to that of {best}, {rows}",
-        "rate_sensitivity": f"Validation {title} by learning rate, {of_norms}",
-        "steps_to_target": f"Optimizer steps to the target, a point per trial, {rows}",
-        "seconds_to_target": f"Seconds to the target, a point per trial, {rows}",
-        "pairwise_score": f"Differences in {title} of all pairs, with 95% intervals",
-        "pairwise_speed": "Ratios of the steps to the target of all pairs, with 95% intervals",
-    }
-
-
-def _embed(plots: Mapping[str, figure]) -> str:
-    """Serialize figures as one Bokeh document and the place of each of its roots."""
-    document = Document(title="graphnorms")
-    for plot in plots.values():
-        document.add_root(plot)
-    text = json.dumps(
-        {
-            "document": document.to_json(deferred=False),
-            "roots": [{"id": plot.id, "place": name} for name, plot in plots.items()],
-        },
-        separators=(",", ":"),
-    )
-    return _renumbered(text)
-
-
-def _renumbered(text: str) -> str:
-    """Count Bokeh's identifiers from 1 in each page; Bokeh counts through the whole process."""
-    places: dict[str, int] = {}
-
-    def place(match: re.Match[str]) -> str:
-        return f'"id":"p{places.setdefault(match[1], len(places) + 1)}"'
-
-    # Inside a JSON string the quotes would be escaped, so that only real keys match.
-    return re.sub(r'"id":"(p\d+)"', place, text)
-
-
-def _bokeh() -> Markup:
-    """Return BokehJS without widgets, tables and mathematics, which the figures do not use."""
-    scripts = Resources(mode="inline", components=["bokeh"], minified=True).js_raw
-    return Markup("\n".join(scripts).replace("</script", "<\\/script"))
-
-
-def _script_safe(text: str) -> Markup:
-    """Let JSON stand in a script element, where `</script>` and `<!--` would end it."""
-    return Markup(text.replace("<", "\\u003c"))
 
 
 def _title(settings: Mapping[str, Any], records: Sequence[Record]) -> str:

@@ -19,24 +19,29 @@ if TYPE_CHECKING:
 CURVES: Final = ("train_score", "validation_score", "train_loss", "validation_loss")
 """What has learning curves."""
 
-MOST_EPOCHS: Final = 400
+MOST_POINTS: Final = 1200
+"""Points of all norms together in a figure."""
 
 
-def curve_columns(of_norm: NormTrials, scale: Scale) -> dict[str, NDArray[np.float64]]:
+def curve_columns(
+    of_norm: NormTrials, scale: Scale, *, norms: int
+) -> dict[str, NDArray[np.float64]]:
     """Return the curves of one norm as columns, one entry per epoch; NaN where none is known.
 
     `epoch`, `step` and `seconds` are the ends of epochs. Of every quantity in `CURVES` there is
     the mean over the done trials under its name, and with `_low` and `_high` behind it the band:
     one standard deviation (over n) to either side, cut to what trials reached, so that no
     accuracy passes 100% and no loss 0. Scores are in the unit in which `scale` shows them.
-    More than `MOST_EPOCHS` epochs are thinned.
+    Where the norms have more than `MOST_POINTS` epochs together, they are thinned.
 
     Args:
         of_norm: NormTrials, one of them done.
         scale: How scores are shown.
+        norms: How many share the figure.
     """
     epochs = max(of_norm.curves(quantity).shape[1] for quantity in CURVES)
-    kept = np.unique(np.linspace(0, epochs - 1, min(epochs, MOST_EPOCHS)).round().astype(int))
+    points = min(epochs, max(50, MOST_POINTS // norms))
+    kept = np.unique(np.linspace(0, epochs - 1, points).round().astype(int))
     record = next(iter(of_norm.done.values()))
     columns = {
         "epoch": kept + 1.0,

@@ -8,21 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
 from graphnorms.files import replacing
 from graphnorms.lab import phrases
 from graphnorms.lab.across_datasets import AcrossDatasets, across_verdicts, ranks_sentence
 from graphnorms.lab.sentences import label, sentences
-from graphnorms.report.critical_difference import critical_difference
-from graphnorms.report.drawing import as_bytes, styled, write
-from graphnorms.report.pictures import folder_beside
-from graphnorms.report.style import display_name
-from graphnorms.report.swatch import CHANCE
-from graphnorms.report.templating import chunks, raw, template
+from graphnorms.report.figures import critical_difference, figures_of
+from graphnorms.report.pictures import folder_beside, write_figure
+from graphnorms.report.style import CHANCE, display_name
+from graphnorms.report.templating import charts, chunks, raw, template
 
 if TYPE_CHECKING:
     from graphnorms.lab.verdict import Verdict
+    from graphnorms.training.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +29,14 @@ class Part:
     Args:
         name: What to call it beside the others.
         settings: Of its settings, `dataset`, `model` and `protocol` are shown.
+        records: Its outcomes.
         verdict: What was found.
         command: What repeats it.
     """
 
     name: str
     settings: Mapping[str, Any]
+    records: Sequence[Record]
     verdict: Verdict
     command: str
 
@@ -55,24 +54,27 @@ def names_of(datasets: Sequence[str], folders: Sequence[Path]) -> list[str]:
 def write_several(path: Path, parts: Sequence[Part], *, figures: bool = False) -> AcrossDatasets:
     """Write the page over several comparisons, one file that loads nothing.
 
-    With the picture of critical differences, as SVG inside the page. Comparisons that are not
+    With the figure of critical differences and each comparison's curves. Comparisons that are not
     finished are shown, but do not count in the ranks; norms that not every finished one has a
     score for are left out of them.
 
     Args:
         path: Where the page goes; an older one is replaced.
         parts: The comparisons, two or more.
-        figures: Whether the picture is written beside the page as well, as SVG and PNG.
+        figures: Whether the figure of critical differences is written beside the page as well.
 
     Raises:
         ValueError: Fewer than two comparisons are finished, or they share fewer than two norms.
-        ImportError: matplotlib is not installed.
+        ImportError: vl-convert is not installed.
         OSError: The file cannot be written.
     """
     across = across_verdicts({part.name: part.verdict for part in parts})
-    with styled():
-        figure = critical_difference(across)
-    picture = as_bytes(figure, "svg").decode()
+    figure = critical_difference(across)
+    panels = {panel.name: panel for panel in figure.panels}
+    for place, part in enumerate(parts):
+        curves = figures_of(part.records, part.verdict).get("learning_curves")
+        panels |= {f"{_prefix(place)}{one.name}": one for one in curves.panels} if curves else {}
+    norms = dict.fromkeys(row.norm for part in parts for row in part.verdict.rows)
     page = template("several.html").render(
         across=across,
         sentence=ranks_sentence(across, display_name),
@@ -86,28 +88,30 @@ def write_several(path: Path, parts: Sequence[Part], *, figures: bool = False) -
                 "scores": _scores(part.verdict),
                 "verdict": part.verdict,
                 "command": chunks(part.command),
+                "prefix": _prefix(place),
+                "curves": f"{_prefix(place)}train_score",
             }
-            for part in parts
+            for place, part in enumerate(parts)
         ],
         norms=list(across.ranks),
         chance=_levels(parts),
         line=CHANCE,
-        left_out=[
-            norm
-            for norm in dict.fromkeys(row.norm for part in parts for row in part.verdict.rows)
-            if norm not in across.ranks
-        ],
-        # From its first tag on: a page has no place for the declaration of an XML file.
-        picture=Markup(picture[picture.index("<svg") :]),
+        switched=[*across.ranks, *(norm for norm in norms if norm not in across.ranks)],
+        left_out=[norm for norm in norms if norm not in across.ranks],
+        panels=panels,
+        charts=charts(panels),
         css=raw("page.css"),
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     if figures:
-        folder = folder_beside(path)
-        folder.mkdir(exist_ok=True)
-        write(figure, folder / "critical_difference")
+        write_figure(folder_beside(path), figure)
     return across
+
+
+def _prefix(place: int) -> str:
+    """Return what tells the charts of one comparison from those of the others."""
+    return f"run{place + 1}_"
 
 
 def _scores(verdict: Verdict) -> dict[str, str]:

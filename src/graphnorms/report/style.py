@@ -1,4 +1,4 @@
-"""The look of a norm: its name, colour and marker, the same wherever it is shown.
+"""The look of a norm: its name, colour, marker and dashes, the same wherever it is shown.
 
 Colours are those of Okabe & Ito, which people with any of the common colour-vision
 deficiencies can tell apart; a marker and a dash pattern repeat what the colour says.
@@ -9,10 +9,43 @@ Source: Okabe & Ito, Color Universal Design, 2008, https://jfly.uni-koeln.de/col
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
+
+from markupsafe import Markup
 
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.factory import lookup
+
+NEUTRAL: Final = "#80858C"
+"""Of axes, chance and zero: readable on white and on near-black."""
+
+MARKERS: Final = {
+    "asterisk": (
+        "M-.2-1H.2V1H-.2zM-.78.66L-.96.34L.78-.66L.96-.34zM-.96-.34L-.78-.66L.96.34L.78.66z"
+    ),
+    "circle": "M-.8 0a.8.8 0 1 0 1.6 0a.8.8 0 1 0-1.6 0z",
+    "diamond": "M0-1L.7 0L0 1L-.7 0z",
+    "hex": "M-.5-.85H.5L1 0L.5.85H-.5L-1 0z",
+    "inverted_triangle": "M-.9-.7H.9L0 .9z",
+    "plus": "M-.28-.95H.28V-.28H.95V.28H.28V.95H-.28V.28H-.95V-.28H-.28z",
+    "square": "M-.72-.72H.72V.72H-.72z",
+    "square_pin": "M-.9-.9Q0-.4.9-.9Q.4 0 .9.9Q0 .4-.9.9Q-.4 0-.9-.9z",
+    "star": "M0-1.1L.27-.34H1.05L.43.14L.66.91L0 .46L-.66.91L-.43.14L-1.05-.34H-.27z",
+    "triangle": "M-.9.7H.9L0-.9z",
+    "triangle_pin": "M-1 .8Q0 .3 1 .8Q.3 0 0-1Q-.3 0-1 .8z",
+    "x": "M-.9-.5L-.5-.9L0-.4L.5-.9L.9-.5L.4 0L.9.5L.5.9L0 .4L-.5.9L-.9.5L-.4 0z",
+}
+"""SVG paths around the origin, about 2 units wide and high."""
+
+DASHES: Final[dict[str, list[float]]] = {
+    "solid": [1, 0],
+    "dashed": [6, 3],
+    "dotted": [1.5, 2.5],
+    "dotdash": [1.5, 2.5, 6, 2.5],
+}
+"""Lengths of strokes and gaps in pixels."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +55,8 @@ class NormStyle:
     Args:
         name: Display name.
         color: Hexadecimal, with enough contrast on white and on near-black.
-        marker: Bokeh's name of the marker.
-        dash: Bokeh's name of the dash pattern.
+        marker: One of `MARKERS`.
+        dash: One of `DASHES`.
     """
 
     name: str
@@ -80,3 +113,26 @@ def display_name(norm: str) -> str:
         return lookup(norm).title
     except ValueError:  # of a version that had other norms
         return norm
+
+
+def swatch(norm: str) -> Markup:
+    """Return the line and the marker of a norm as a small SVG, for legends and tables."""
+    style = style_of(norm)
+    return Markup(
+        '<svg class="swatch" viewBox="-13 -6 26 12" aria-hidden="true">'
+        '<path d="M-13 0H13" stroke="{0}" stroke-width="2" stroke-dasharray="{1}"/>'
+        '<path d="{2}" transform="scale(4.5)" fill="{0}"/></svg>'
+    ).format(style.color, _dash_array(DASHES[style.dash]), MARKERS[style.marker])
+
+
+def _dash_array(lengths: Iterable[float]) -> str:
+    return " ".join(f"{length:g}" for length in lengths)
+
+
+CHANCE_DASH: Final = (2, 3)
+
+CHANCE: Final = Markup(
+    '<svg class="swatch" viewBox="-13 -6 26 12" aria-hidden="true">'
+    '<path d="M-13 0H13" stroke="{}" stroke-width="2" stroke-dasharray="{}"/></svg>'
+).format(NEUTRAL, _dash_array(CHANCE_DASH))
+"""The line of the trivial predictor, as figures draw it."""

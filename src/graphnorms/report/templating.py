@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -11,9 +12,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from graphnorms.report.chart import Panel, javascript
 from graphnorms.report.labels import subject
-from graphnorms.report.style import display_name
-from graphnorms.report.swatch import swatch
+from graphnorms.report.style import display_name, swatch
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -63,3 +64,15 @@ def chunks(command: str) -> list[str]:
 def raw(name: str) -> Markup:
     """Return a style sheet or a script as it is, to stand in a page."""
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def charts(panels: Mapping[str, Panel]) -> dict[str, Markup]:
+    """Return what draws panels in the places of their names: library, specifications, script."""
+    specs = {place: panel.on_page() for place, panel in panels.items()}
+    text = json.dumps(specs, separators=(",", ":"), allow_nan=False)
+    return {
+        "library": Markup(javascript()),
+        # `</script>` and `<!--` would end the element.
+        "specs": Markup(text.replace("<", "\\u003c")),
+        "script": raw("page.js"),
+    }

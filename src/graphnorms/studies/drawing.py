@@ -1,4 +1,4 @@
-"""What the figures of the studies have in common: one style, and the parts that recur.
+"""The figures of the studies: one matplotlib style, the parts that recur, and the files.
 
 A study's `draw` makes its figure with `new_figure` and draws on the axes that it gets:
 
@@ -8,21 +8,26 @@ A study's `draw` makes its figure with `new_figure` and draws on the axes that i
     legend_below(figure, left)
     return figure
 
-Whoever calls `draw` does so through `drawn`, which applies the style of `report.drawing`, and
-writes with the `write` of that.
+The runner calls `draw` through `drawn`, which applies the style, and writes the figure with
+`write`. Studies draw contours, images and axes of their own, for which matplotlib is shorter than
+the specifications of `graphnorms.report.chart`.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from graphnorms.files import replacing
 from graphnorms.lab.statistics import mean_interval, without_nan
-from graphnorms.report.drawing import look_of, styled
+from graphnorms.report.style import style_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,13 +47,52 @@ __all__ = [
     "mean_band",
     "median_band",
     "new_figure",
+    "styled",
+    "write",
 ]
+
+STYLE: Final = "graphnorms.studies.graphnorms"
+"""The style sheet, as `matplotlib.style.use` takes it."""
+
+DPI: Final = 160
+
+_MARKERS: Final[dict[str, Any]] = {
+    "asterisk": (8, 2, 0),
+    "circle": "o",
+    "diamond": "D",
+    "hex": "h",
+    "inverted_triangle": "v",
+    "plus": "P",
+    "square": "s",
+    "square_pin": "p",
+    "star": "*",
+    "triangle": "^",
+    "triangle_pin": "<",
+    "x": "X",
+}
+_DASHES: Final = {"solid": "-", "dashed": "--", "dotted": ":", "dotdash": "-."}
 
 PALETTE: Final = ("#2B86C5", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#8A8A8A", "#56B4E9")
 """Colours of what is not a norm, in the order in which to take them (Okabe & Ito)."""
 
 Runs = Sequence[ArrayLike] | NDArray[Any]
 """A curve per seed, all of one length: `(runs, points)`."""
+
+
+def styled() -> AbstractContextManager[None]:
+    """Return a context in which figures are drawn, and saved, in the common style.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib.style
+    except ImportError:
+        raise ImportError(
+            "the figures of studies need matplotlib: pip install 'graphnorms[studies]'"
+        ) from None
+    # From the defaults on, so that a user's own style changes nothing.
+    return matplotlib.style.context(STYLE, after_reset=True)
 
 
 def drawn(draw: Callable[..., Figure], *arguments: Any) -> Figure:
@@ -82,6 +126,17 @@ def new_figure(
     for axis in axes[panels:]:
         axis.remove()
     return figure, list(axes[:panels])
+
+
+def look_of(norm: str) -> dict[str, Any]:
+    """Return how a norm is drawn: arguments of `Axes.plot`, its name as the label."""
+    style = style_of(norm)
+    return {
+        "color": style.color,
+        "marker": _MARKERS[style.marker],
+        "linestyle": _DASHES[style.dash],
+        "label": style.name.replace("$", r"\$"),  # dollar signs would enclose a formula
+    }
 
 
 def look(number: int, label: str) -> dict[str, Any]:
@@ -193,17 +248,31 @@ def legend_below(figure: Figure, *axes: Axes, columns: int = 5) -> None:
     for axis in axes:
         handles, labels = axis.get_legend_handles_labels()
         shown |= {label: each for each, label in zip(handles, labels, strict=True)}
-    figure.legend(
-        list(shown.values()), list(shown), loc="outside lower center",
-        ncols=min(columns, max(1, len(shown))),
-    )  # fmt: skip
+    columns = min(columns, max(1, len(shown)))
+    figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=columns)
 
 
 def mark_level(axis: Axes, value: float, text: str = "") -> None:
     """Draw the level of a threshold or of chance across a panel, and write what it is."""
     axis.axhline(value, color="#555555", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.5)
     if text:
-        axis.annotate(
-            text, (0.99, value), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-            fontsize=7, color="#555555",
-        )  # fmt: skip
+        place: Any = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        axis.annotate(text, (0.99, value), fontsize=7, color="#555555", **place)
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG and as PNG, without dates: equal numbers give equal bytes.
+
+    Args:
+        figure: What to write.
+        path: Where to; the suffix is replaced by `.svg` and `.png`.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    for form, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
+        buffer = io.BytesIO()
+        with styled():
+            figure.savefig(buffer, format=form, dpi=DPI, metadata=metadata)
+        with replacing(path.with_suffix(f".{form}")) as temporary:
+            temporary.write_bytes(buffer.getvalue())

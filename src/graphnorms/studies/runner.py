@@ -22,8 +22,7 @@ from graphnorms.errors import GraphnormsError
 from graphnorms.interrupts import how_ended
 from graphnorms.lab.engines import make_engine
 from graphnorms.lab.journal import Journal
-from graphnorms.report.drawing import write
-from graphnorms.studies.drawing import drawn
+from graphnorms.studies.drawing import drawn, write
 from graphnorms.studies.study import Case, Measurement, Settings, Study, measure_case
 from graphnorms.studies.study_results import (
     MEASUREMENTS,

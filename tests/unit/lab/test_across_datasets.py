@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from graphnorms.lab.across_datasets import (
     compare_datasets,
     signed_ranks,
 )
-from graphnorms.report.critical_difference import draw_critical_difference
 from graphnorms.training.metrics import METRICS
 
 NORMS = ("none", "batch", "layer", "instance", "graph")
@@ -262,18 +260,3 @@ def test_verdicts_are_compared() -> None:
     across = across_verdicts(verdicts)
     assert set(across.ranks) == set(NORMS)
     assert list(across.ranks)[-1] == "none"
-
-
-@pytest.mark.parametrize("datasets", [3, 12])
-def test_the_picture_is_written_twice_and_the_same_every_time(
-    tmp_path: Path, datasets: int
-) -> None:
-    across = compared(table(datasets))
-    svg, png = draw_critical_difference(across, tmp_path / "ranks.pdf")
-    first = svg.read_bytes(), png.read_bytes()
-    assert (svg.name, png.name) == ("ranks.svg", "ranks.png")
-    assert first[1].startswith(b"\x89PNG")
-    assert b"#d55e00" in first[0].lower()  # GraphNorm's colour
-    draw_critical_difference(across, tmp_path / "ranks")
-    assert (svg.read_bytes(), png.read_bytes()) == first
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ranks.png", "ranks.svg"]

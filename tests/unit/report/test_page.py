@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -10,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.charts import data_of, marks_of, rows_of, specs_of, titles_of
 from tests.verdicts import judge
 
 from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.lab.sentences import near, sentences
 from graphnorms.lab.trivial import trivial_scores
+from graphnorms.lab.verdict import Verdict
 from graphnorms.layers.catalog import CATALOG
-from graphnorms.report.layout import ratios_by_score
+from graphnorms.report.figures import ratios_by_score
 from graphnorms.report.page import render_page, write_page
+from graphnorms.report.series import CURVES
 from graphnorms.report.style import display_name
 from graphnorms.report.templating import chunks, without_home
 from graphnorms.training.record import Record
@@ -57,41 +59,9 @@ class Page(HTMLParser):
         return [str(attributes["id"]) for _, attributes in self.elements if "id" in attributes]
 
 
-@pytest.fixture(scope="module")
-def html(make_records: Make) -> str:
-    """The page of five norms, every trial done."""
-    return rendered(make_records())
-
-
 def rendered(records: list[Record], protocol: str = "nested", unit: str = "") -> str:
     verdict = judge(records, protocol=protocol, unit=unit)
     return render_page(records, verdict, SETTINGS, COMMAND)
-
-
-def embedded(html: str) -> dict:
-    found = re.search(r'<script id="figures" type="application/json">(.*?)</script>', html, re.S)
-    assert found
-    return json.loads(found[1])
-
-
-def norms_of(mark: dict) -> list[str]:
-    """The norms that a mark of a figure belongs to."""
-    tags = mark["attributes"]["tags"]
-    return [tag.removeprefix("norm:") for tag in tags if tag.startswith("norm:")]
-
-
-def figures_of(html: str) -> dict[str, dict]:
-    """The figures by their places in the page."""
-    data = embedded(html)
-    places = {root["id"]: root["place"] for root in data["roots"]}
-    return {places[root["id"]]: root["attributes"] for root in data["document"]["roots"]}
-
-
-def rows_of(figure: dict) -> list[str]:
-    """What the rows of a figure are called, from the top."""
-    (axis,) = figure["left"]
-    overrides = axis["attributes"]["major_label_overrides"]["entries"]
-    return [name for _, name in sorted(overrides, key=lambda entry: -entry[0])]
 
 
 def flat(text: str) -> str:
@@ -106,9 +76,9 @@ def test_what_no_encoding_knows_is_written_all_the_same(make_records: Make, tmp_
     assert "no file " in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_it_is_written_whole_under_its_name(make_records: Make, tmp_path: Path) -> None:
-    records = make_records()
-    verdict = judge(records, protocol="nested")
+def test_it_is_written_whole_under_its_name(
+    records: list[Record], verdict: Verdict, tmp_path: Path
+) -> None:
     write_page(tmp_path / "report.html", records, verdict, SETTINGS, COMMAND)
     assert os.listdir(tmp_path) == ["report.html"]
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -173,9 +143,9 @@ def test_a_command_may_break_between_options_only(html: str) -> None:
 
 
 def test_the_recommended_norm_is_marked_in_table_legend_and_figures(
-    html: str, make_records: Make
+    html: str, verdict: Verdict
 ) -> None:
-    advice = judge(make_records(), protocol="nested").recommendation
+    advice = verdict.recommendation
     assert advice is not None
     name = display_name(advice.norm)
     rows = re.findall(r'<tr class="recommended">\s*<th scope="row">(.*?)</th>', html, re.S)
@@ -187,20 +157,20 @@ def test_the_recommended_norm_is_marked_in_table_legend_and_figures(
         re.findall(r'<button type="button" data-norm="(\w+)".*?</svg>(.*?)</button>', html)
     )
     assert [norm for norm, text in buttons.items() if "★" in text] == [advice.norm]
-    figures = figures_of(html)
+    charts = specs_of(html)
     for place in ("score_by_pair", "difference_by_pair", "steps_to_target", "seconds_to_target"):
-        starred = [row for row in rows_of(figures[place]) if "★" in row]
+        starred = [row for row in rows_of(charts[place]) if "★" in row]
         assert starred == [f"★ {name}"], place
     for place in ("train_score", "validation_loss", "rate_sensitivity"):
-        lines = [mark["attributes"] for mark in figures[place]["renderers"]
-                 if mark["attributes"]["glyph"]["name"] == "Line"]  # fmt: skip
-        thick = [line for line in lines if line["glyph"]["attributes"]["line_width"] == 3]
-        assert [line["tags"] for line in thick] == [[f"norm:{advice.norm}"]]
+        (line,) = [mark for mark in marks_of(charts[place]) if mark["type"] == "line"]
+        width = line["encoding"]["strokeWidth"]
+        assert width["condition"]["test"] == f'datum.norm === "{advice.norm}"'
+        assert width["condition"]["value"] > width["value"]
 
 
 def test_where_nothing_is_recommended_nothing_is_marked(make_records: Make) -> None:
     text = rendered(make_records(missing=lambda norm, fold: fold > 2))
-    assert "★" not in text.partition("bokeh")[0]
+    assert "★" not in text.partition("<script>")[0]
     assert '<tr class="recommended">' not in text
 
 
@@ -214,19 +184,19 @@ def test_chance_is_that_of_the_most_frequent_class(make_records: Make) -> None:
         [np.mean(y[split.test] == np.bincount(y[split.train]).argmax()) for split in splits]
     )
     assert f"{100 * by_hand:.1f}" == "66.5"
-    records = make_records()
+    records = make_records(("none", "graph"), folds=10)
     trivial = trivial_scores(graphs, "accuracy", splits)
     verdict = judge(records, protocol="nested", trivial=trivial)
     html = render_page(records, verdict, SETTINGS, COMMAND)
     (foot,) = re.findall(r"<tfoot>(.*?)</tfoot>", html, re.S)
     assert re.findall(r"<td>(.*?)</td>", foot) == ["66.5"]
     assert "chance<small>the most frequent class</small>" in foot
-    figure = figures_of(html)["score_by_pair"]
-    assert rows_of(figure)[-1] == "chance: the most\nfrequent class"
-    (line,) = [one["attributes"] for one in figure["center"] if one["name"] == "Span"]
-    assert line["location"] == pytest.approx(100 * by_hand)
-    assert [one["attributes"]["text"] for one in figure["center"] if one["name"] == "Label"] == [
-        "66.5%"
+    marks = [*marks_of(specs_of(html)["score_by_pair"])]
+    places = [mark["encoding"]["x"] for mark in marks]
+    levels = [place["datum"] for place in places if "datum" in place]
+    assert levels == pytest.approx([100 * by_hand] * 2), "the line and what stands above it"
+    assert [m["encoding"]["text"]["value"] for m in marks if m["type"] == "text"] == [
+        "chance 66.5%"
     ]
     assert "<tfoot>" not in rendered(records), "the run does not say"
 
@@ -245,16 +215,18 @@ def test_norms_stand_in_the_order_of_their_scores_everywhere(
     body = html.partition("<tbody>")[2].partition("</tbody>")[0]
     named = re.findall(r'<th scope="row"><svg.*?</svg>(\w+)', body)
     assert named == list(map(display_name, order))
-    for place, figure in figures_of(html).items():
-        groups = dict.fromkeys(tuple(norms_of(mark)) for mark in figure["renderers"])
-        assert len(groups) > 1
-        places = [tuple(map(order.index, group)) for group in groups]
-        assert places == sorted(places), place
-        assert all(list(group) == sorted(group) for group in places), place
+    for place, chart in specs_of(html).items():
+        for mark in marks_of(chart):
+            if "color" in mark["encoding"]:
+                shown = mark["encoding"]["color"]["scale"]["domain"]
+                assert shown == [norm for norm in order if norm in shown], place
+        if place not in CURVES and place != "rate_sensitivity":
+            firsts = [row.removeprefix("★ ").split()[0] for row in rows_of(chart)]
+            ranks = [[*map(display_name, order)].index(name) for name in firsts]
+            assert ranks == sorted(ranks), place
 
 
-def test_a_ratio_is_turned_with_its_pair(make_records: Make) -> None:
-    verdict = judge(make_records(), protocol="nested")
+def test_a_ratio_is_turned_with_its_pair(verdict: Verdict) -> None:
     turned = [replace(test, first=test.second, second=test.first) for test in
               verdict.speed_differences]  # fmt: skip
     # In half of the pairs the sooner norm is not the better one.
@@ -275,23 +247,18 @@ def test_a_ratio_is_turned_with_its_pair(make_records: Make) -> None:
 
 
 def test_numbers_of_axes_never_overlap_and_figures_are_told_in_words(html: str) -> None:
-    for place, figure in figures_of(html).items():
-        for axis in (*figure["below"], *figure["left"]):
-            rows = axis["attributes"].get("major_label_overrides") and axis in figure["left"]
-            policy = axis["attributes"]["major_label_policy"]["name"]
-            assert policy == ("AllLabels" if rows else "NoOverlap"), place
+    for place, chart in specs_of(html).items():
+        assert chart["config"]["axis"]["labelOverlap"] is True, place
     plots = [a for _, a in Page(html).elements if a.get("class") == "plot"]
     assert len(plots) == 11
     for plot in plots:
         assert plot["role"] == "img"
         assert len(str(plot["aria-label"])) > 30
     (scores,) = [a["aria-label"] for a in plots if a["id"] == "score_by_pair"]
-    assert "InstanceNorm, GraphNorm, LayerNorm, BatchNorm and none" in str(scores)
+    assert "GraphNorm, InstanceNorm, LayerNorm, BatchNorm and none" in str(scores)
 
 
-def test_the_page_says_that_twins_are_in_one_fold(make_records: Make) -> None:
-    records = make_records()
-    verdict = judge(records, protocol="nested")
+def test_the_page_says_that_twins_are_in_one_fold(records: list[Record], verdict: Verdict) -> None:
     words = "isomorphic graphs, features included, are in one fold (--group-twins)"
     for grouped in (True, False):
         page = Page(render_page(records, verdict, SETTINGS | {"group_twins": grouped}, COMMAND))
@@ -307,17 +274,18 @@ def test_page_table_and_sentence_say_the_same_of_rates(make_records: Make) -> No
     assert f"Learning rates within {amount} of the best of" in text
 
 
-def test_p_values_are_called_by_their_adjustment(make_records: Make) -> None:
-    folds = flat(Page(rendered(make_records())).text)
-    seeds = flat(Page(rendered(make_records(protocol="split"), "split")).text)
+def test_p_values_are_called_by_their_adjustment(html: str, make_records: Make) -> None:
+    folds = flat(Page(html).text)
+    seeds = flat(Page(rendered(make_records(("none", "graph"), protocol="split"), "split")).text)
     assert "pHolm" in folds
     assert "pmax-t" in seeds
     assert "max-t" not in folds
 
 
-def test_the_tied_norms_and_what_it_cost(html: str, make_records: Make) -> None:
-    records = make_records()
-    tied = judge(records, protocol="nested").tied
+def test_the_tied_norms_and_what_it_cost(
+    html: str, records: list[Record], verdict: Verdict
+) -> None:
+    tied = verdict.tied
     assert len(tied) > 1
     assert html.count("<small>tied</small>") == len(tied) - 1
     facts = " ".join(Page(html).text.split())
@@ -343,25 +311,44 @@ def test_it_loads_nothing(html: str) -> None:
 def test_every_figure_has_a_place_and_named_axes(html: str) -> None:
     ids = Page(html).ids()
     assert len(ids) == len(set(ids))
-    data = embedded(html)
-    places = {root["place"] for root in data["roots"]}
-    assert places < set(ids)
-    assert {"train_score", "validation_loss", "score_by_pair", "steps_to_target"} < places
-    assert {"pairwise_score", "pairwise_speed", "seconds_to_target", "rate_sensitivity"} < places
-    roots = data["document"]["roots"]
-    assert [root["id"] for root in roots] == [root["id"] for root in data["roots"]]
-    for root in roots:
-        for axis in root["attributes"]["below"]:
-            assert axis["attributes"]["axis_label"], root["id"]
+    charts = specs_of(html)
+    assert set(charts) == {a["id"] for _, a in Page(html).elements if a.get("class") == "plot"}
+    assert {"train_score", "validation_loss", "score_by_pair", "steps_to_target"} < set(charts)
+    assert {"pairwise_score", "pairwise_speed", "seconds_to_target"} < set(charts)
+    for place, chart in charts.items():
+        assert titles_of(chart), place
 
 
-def test_marks_belong_to_norms(html: str) -> None:
-    norms = {a["data-norm"] for _, a in Page(html).elements if "data-norm" in a}
-    assert norms == {"none", "batch", "layer", "instance", "graph"}
-    for root in embedded(html)["document"]["roots"]:
-        for mark in root["attributes"]["renderers"]:
-            assert norms_of(mark)
-            assert set(norms_of(mark)) <= norms
+def test_every_norm_has_a_switch_that_every_figure_obeys(html: str) -> None:
+    norms = [a["data-norm"] for _, a in Page(html).elements if "data-norm" in a]
+    assert sorted(map(str, norms)) == sorted(["none", "batch", "layer", "instance", "graph"])
+    for place, chart in specs_of(html).items():
+        rows = [row for kind in ("line", "point") for row in data_of(chart, kind)]
+        assert {row[key] for row in rows for key in ("norm", "other") if key in row} == set(norms)
+        # A filter for each part with rows of norms; what has an empty row belongs to no norm.
+        parts = [part for part in (chart, *chart["layer"]) if "data" in part]
+        of_norms = [part for part in parts if part["data"]["values"] != [{}]]
+        filters = str(chart).count("indexof(hidden, datum.norm)")
+        assert filters == len(of_norms) > 0, place
+
+
+def test_values_stand_under_the_pointer(html: str) -> None:
+    charts = specs_of(html)
+    told = {
+        place: {
+            line["field"]
+            for mark in marks_of(chart)
+            for line in mark["encoding"].get("tooltip", [])
+        }
+        for place, chart in charts.items()
+    }
+    curve = {"label", "epoch", "step", "seconds", "mean", "band"}
+    for place in CURVES:
+        assert told[place] == curve
+    for place in ("score_by_pair", "difference_by_pair", "steps_to_target", "seconds_to_target"):
+        assert told[place] == {"label", "trial", "x"}
+    for place in ("pairwise_score", "pairwise_speed"):
+        assert told[place] == {"pair", "x", "interval", "p", "odds", "pairs"}
 
 
 @pytest.mark.parametrize("name", [SCRIPT, "</script><!--", "a\"b'c&d", "{{ 7 * 7 }}"])
@@ -381,7 +368,7 @@ def test_names_do_no_harm(html: str, make_records: Make, name: str) -> None:
     assert len(page.scripts) == len(Page(html).scripts)
     assert "<!--" not in named
     assert {a["data-norm"] for _, a in page.elements if "data-norm" in a} == {"none", name}
-    assert embedded(named)["document"]
+    assert specs_of(named)
 
 
 @pytest.mark.parametrize(
@@ -411,7 +398,7 @@ def test_failed_and_missing_trials_break_nothing(make_records: Make, choice: dic
     if any(record.status == "failed" for record in records):
         assert "the loss is not finite in epoch 3" in page.text
     if any(r.status == "done" and r.config["stage"] == "final" for r in records):
-        assert embedded(html)["roots"]
+        assert specs_of(html)
         assert "NaN" not in html.split('type="application/json">')[1].split("</script>")[0]
     else:
         assert "Learning curves" not in page.text
@@ -431,7 +418,7 @@ def test_records_without_times_have_a_page(make_records: Make) -> None:
 
 
 def test_it_is_small(make_records: Make) -> None:
-    assert len(rendered(make_records(epochs=100)).encode()) < 3_000_000
+    assert len(rendered(make_records(epochs=100)).encode()) < 1_500_000
 
 
 @pytest.mark.parametrize(
@@ -444,20 +431,16 @@ def test_every_protocol_and_metric_has_a_page(
     records = make_records(("none", "batch", "graph"), protocol=protocol, metric=metric)
     html = rendered(records, protocol, "kcal/mol" if metric == "mae" else "")
     text = Page(html).text
-    assert embedded(html)["roots"]
+    assert specs_of(html)
     optimistic = "Optimistic" in text.partition("Leaderboard")[0]
     assert optimistic == (protocol == "paper")
     assert ("one split only" in text) == (protocol == "split")
-    labels = [
-        axis["attributes"].get("axis_label")
-        for root in embedded(html)["document"]["roots"]
-        for axis in (*root["attributes"]["below"], *root["attributes"].get("left", []))
-    ]
+    labels = set().union(*map(titles_of, specs_of(html).values()))
     if metric == "mae":
         assert "Training MAE (kcal/mol, lower is better)" in labels
         assert "Difference in MAE (kcal/mol, lower is better)" in labels
         assert "points" not in text
-        assert "%)" not in " ".join(filter(None, labels))
+        assert "%)" not in " ".join(labels)
     else:
         title = "accuracy" if metric == "accuracy" else "ROC-AUC"
         assert f"Training {title} (%)" in labels
@@ -481,11 +464,11 @@ def test_all_pairs_stand_in_numbers(html: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_large_comparison_stays_below_eight_megabytes(make_records: Make) -> None:
+def test_a_large_comparison_stays_below_two_megabytes(make_records: Make) -> None:
     norms = ("none", *(f"norm{number}" for number in range(19)))
     assert (
         len(rendered(make_records(norms, folds=50, epochs=400, rates=(0.01, 0.1))).encode())
-        < 8_000_000
+        < 2_000_000
     )
 
 

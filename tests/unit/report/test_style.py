@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 
 from graphnorms.layers import names
-from graphnorms.report.drawing import look_of
-from graphnorms.report.style import display_name, style_of
-from graphnorms.report.swatch import swatch
+from graphnorms.report.style import display_name, style_of, swatch
+from graphnorms.studies.drawing import look_of
 
 STYLES = [style_of(name) for name in names()]
 
@@ -25,7 +24,7 @@ def test_every_color_stands_out_on_both_papers(background: str) -> None:
         assert contrast(style.color, background) > 2.1, style
 
 
-def test_every_norm_is_drawn_as_it_looks_on_the_page_and_in_matplotlib() -> None:
+def test_every_norm_is_drawn_as_it_looks_in_tables_and_in_matplotlib() -> None:
     drawings = set()
     for name in [*names(), *(f"norm {number}" for number in range(50))]:
         style, look, drawing = style_of(name), look_of(name), str(swatch(name))

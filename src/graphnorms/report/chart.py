@@ -1,0 +1,171 @@
+"""What a figure is: panels in Vega-Lite, shown on a page and in a notebook, written as files.
+
+A panel is one specification in Vega-Lite. The page draws it with the JavaScript that vl-convert
+bundles, and vl-convert turns it into SVG, PNG and PDF, all without a network or a browser.
+Tried on the learning curves: the specification as plain data needs no package but vl-convert and
+makes a page of 1.0 MB; Vega-Altair adds seven packages to write the same; Plotly makes 4.9 MB and
+needs Chrome to write a file; SVG of our own would need scales, ticks and legends by hand, once in
+Python and once more in JavaScript where axes are switched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from graphnorms.errors import unknown_name
+from graphnorms.files import replacing
+from graphnorms.report.style import NEUTRAL
+
+Spec: TypeAlias = dict[str, Any]
+"""A piece of a specification, see https://vega.github.io/vega-lite/docs."""
+
+SUFFIXES: Final = (".svg", ".png", ".pdf")
+_PANEL_WIDTH: Final = 300  # pixels in a file with two panels beside each other
+
+CONFIG: Final[Spec] = {
+    "aria": False,  # the page says in words what a figure shows
+    "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "domainColor": NEUTRAL,
+        "gridColor": NEUTRAL,
+        "gridOpacity": 0.25,
+        "labelColor": NEUTRAL,
+        "labelFontSize": 12,
+        "labelOverlap": True,
+        "labelSeparation": 6,
+        "tickColor": NEUTRAL,
+        "titleColor": NEUTRAL,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+    },
+    "text": {"color": NEUTRAL, "fontSize": 12},
+}
+_FILE: Final[Spec] = CONFIG | {
+    "background": "white",
+    "padding": 8,
+    "axis": CONFIG["axis"] | {"labelColor": "#3A3D42", "titleColor": "#3A3D42"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One chart.
+
+    Args:
+        name: Its place on the page.
+        words: What it shows, for those who do not see it.
+        spec: A layered specification without a width.
+        controls: Layers that only a page has: values under the pointer, zoom.
+    """
+
+    name: str
+    words: str
+    spec: Spec
+    controls: tuple[Spec, ...] = ()
+
+    def on_page(self) -> Spec:
+        """Return the specification that fills its place on a page."""
+        return {
+            **self.spec,
+            "layer": [*self.spec["layer"], *self.controls],
+            "width": "container",
+            "autosize": {"type": "fit-x", "contains": "padding"},
+            "params": [HIDDEN],
+            "config": CONFIG | {"background": "transparent"},
+        }
+
+
+HIDDEN: Final[Spec] = {"name": "hidden", "value": []}
+"""The norms that are switched off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """Panels that belong together.
+
+    Args:
+        name: As files call it.
+        panels: In reading order, two in a row.
+        legend: What says in a file which norm is which, a panel below the others; None where
+            rows have names.
+    """
+
+    name: str
+    panels: tuple[Panel, ...]
+    legend: Spec | None = None
+
+    @property
+    def spec(self) -> Spec:
+        """The figure as a file shows it: one specification in Vega-Lite.
+
+        `altair.Chart.from_dict` reads it.
+        """
+        width = _PANEL_WIDTH if len(self.panels) > 1 else 2 * _PANEL_WIDTH
+        panels = {"columns": 2, "concat": [panel.spec | {"width": width} for panel in self.panels]}
+        below = [] if self.legend is None else [self.legend | {"width": 2 * _PANEL_WIDTH}]
+        return {
+            "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+            "vconcat": [panels, *below],
+            "params": [HIDDEN],
+            "config": _FILE,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write the figure as SVG, PNG or PDF, by the suffix.
+
+        Equal numbers give equal bytes, but for the order of the objects in a PDF.
+
+        Raises:
+            ValueError: The path has another suffix.
+            ImportError: vl-convert is not installed.
+            OSError: The file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix not in SUFFIXES:
+            raise unknown_name("suffix", path.suffix, SUFFIXES)
+        data = _rendered(self.spec, path.suffix)
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
+        return path
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
+        """Give a notebook the interactive chart, and a picture where it has no Vega."""
+        return {
+            "application/vnd.vegalite.v6+json": self.spec,
+            "image/png": _rendered(self.spec, ".png"),
+        }
+
+
+def _rendered(spec: Spec, suffix: str) -> bytes:
+    convert = _vl_convert()
+    # The converter may load nothing.
+    options: Mapping[str, Any] = {"vl_spec": spec, "allowed_base_urls": []}
+    makers: dict[str, Callable[[], bytes]] = {
+        ".svg": lambda: convert.vegalite_to_svg(**options).encode(),
+        ".png": lambda: convert.vegalite_to_png(**options, scale=2),
+        ".pdf": lambda: convert.vegalite_to_pdf(**options),
+    }
+    return makers[suffix]()
+
+
+@cache
+def javascript() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script.
+
+    Raises:
+        ImportError: vl-convert is not installed.
+    """
+    return str(_vl_convert().javascript_bundle()).replace("</script", "<\\/script")
+
+
+def _vl_convert() -> Any:
+    try:
+        import vl_convert
+    except ImportError:
+        raise ImportError("figures need vl-convert: pip install 'graphnorms[lab]'") from None
+    return vl_convert
