@@ -47,7 +47,7 @@ from graphnorms.files import replacing
 from graphnorms.lab import resampling, speed
 from graphnorms.lab.compare import prepare
 from graphnorms.lab.journal import Journal
-from graphnorms.lab.judge import judge
+from graphnorms.lab.judge import Terms, judge
 from graphnorms.lab.learning_rate import best_rate
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan
@@ -225,14 +225,13 @@ def count_alarms(
         rng = np.random.default_rng([number, norms])
         judged, once = bank.draw(rng, norms, seeds, noisy=noisy)
         records = renamed(judged)
-        verdict = judge(records, protocol=protocol, trivial=bank.plan.trivial)
+        terms = Terms(trivial=bank.plan.trivial)
+        verdict = judge(group_trials(records, protocol=protocol), terms)
         score, time = alarms_of(verdict)
         found.update({"score": score, "time": time, "timed": verdict.target is not None})
         found.update(naive_alarms(records, verdict))
         if once:
-            score, time = alarms_of(
-                judge(renamed(once), protocol=protocol, trivial=bank.plan.trivial)
-            )
+            score, time = alarms_of(judge(group_trials(renamed(once), protocol=protocol), terms))
             found.update({"score, one rate": score, "time, one rate": time})
     return found
 

@@ -285,6 +285,11 @@ def simulate(
     return on_one_split(rng, items, learners, seeds)[0], items // 3
 
 
+def verdict_on(records: list[Record], protocol: str) -> Verdict:
+    """Judge some records."""
+    return judge(group_trials(records, protocol=protocol))
+
+
 def false_alarm(verdict: Verdict) -> bool:
     """Whether any two learners are told apart."""
     return any(test.told_apart for test in verdict.differences)
@@ -317,7 +322,7 @@ def count_false_alarms(
         correct, train = simulate(
             protocol, items=items, learners=learners, seeds=seeds, seed=seed, repeats=repeats
         )
-        judged += false_alarm(judge(records_of(correct, protocol, train), protocol=protocol))
+        judged += false_alarm(verdict_on(records_of(correct, protocol, train), protocol))
         naive += naive_alarm(correct)
     return judged, naive
 
@@ -399,7 +404,7 @@ def count_detections(
                     told = told_by_seeds(worse[:count].mean(axis=2))
                     found[:, row, column] += told[0][0], told[1][0]
                     continue
-                verdict = judge(records_of(worse[:count], protocol, train), protocol=protocol)
+                verdict = verdict_on(records_of(worse[:count], protocol, train), protocol)
                 found[0, row, column] += any(
                     test.told_apart and test.involves(*NAMES[:2]) for test in verdict.differences
                 )
@@ -422,7 +427,7 @@ def recommended_losses(protocol: str, *, items: int, seeds: int, rounds: int) ->
         for place, difference in enumerate(handicap):
             order = np.roll(np.arange(len(NAMES)), -place)
             correct[order] = worsen(rng, correct[order], difference)
-        found = judge(records_of(correct, protocol, train), protocol=protocol).recommendation
+        found = verdict_on(records_of(correct, protocol, train), protocol).recommendation
         losses.append(math.nan if found is None else handicap[NAMES.index(found.norm)])
     return losses
 

@@ -28,6 +28,7 @@ from graphnorms.lab.journal import read_records
 from graphnorms.lab.options import Options
 from graphnorms.lab.run import Run
 from graphnorms.lab.schedule import Schedule
+from graphnorms.lab.sentences import sentences
 from graphnorms.training import Record, load_model, score
 
 SMALL = {
@@ -82,7 +83,7 @@ def test_final_trials_have_the_rate_that_was_best_in_their_fold(comparison):
 def test_a_comparison_shows_itself(comparison):
     text = repr(comparison)
     assert "graph" in text
-    assert " ".join(comparison.verdict.score_sentence.split())[:20] in " ".join(text.split())
+    assert " ".join(sentences(comparison.verdict).score.split())[:20] in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 80
     assert max(map(len, comparison.table(60).splitlines())) <= 60
     assert "\x1b" not in text
@@ -207,7 +208,7 @@ def test_a_failing_trial_is_counted_and_stops_nobody(
     monkeypatch.setattr(training, "run_trial", failing)
     comparison = compare("MUTAG", **SMALL, out=tmp_path / "run")
     assert comparison.to_dict()["trials"] == {"planned": 18, "done": 15, "failed": 3}
-    assert "out of luck" in comparison.verdict.failure_sentence
+    assert "out of luck" in sentences(comparison.verdict).failures
     assert (tmp_path / "run" / "report.html").exists()
 
 
@@ -249,7 +250,7 @@ def test_a_page_that_cannot_be_written_takes_nothing_with_it(
         compare("MUTAG", **SMALL, out=tmp_path / "run")
     found = one.value.comparison
     assert len(found.records) == PLANNED
-    assert found.verdict.score_sentence
+    assert sentences(found.verdict).score
     assert "\n" not in str(one.value)
     assert len(open_comparison(tmp_path / "run").records) == PLANNED
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from graphnorms.cli.plan import kept_lines
 from graphnorms.errors import RunExistsError
 from graphnorms.lab.compare import compare
 from graphnorms.lab.comparison import Comparison, ComparisonInterrupted, open_comparison
+from graphnorms.lab.plan_sentences import kept_lines
 from graphnorms.lab.verdict import Verdict
 
 SMALL = {

@@ -19,6 +19,7 @@ from graphnorms.lab.duration import estimate
 from graphnorms.lab.engines import make_engine
 from graphnorms.lab.options import Options
 from graphnorms.lab.predict import predict
+from graphnorms.lab.schedule import Agenda
 from graphnorms.training import TrialConfig, load_model, run_trial
 
 SOURCE = """
@@ -239,7 +240,7 @@ def test_dask_workers_find_them(folder: Path) -> None:
         ),
     )
     trial = functools.partial(run_trial, norms=plan.norm_functions)
-    configs = plan.schedule.known(lambda key: None)
+    configs = Agenda(plan.schedule).known()
     with (
         dask_cluster(folder, workers=1) as (address, _),
         make_engine(

@@ -20,6 +20,7 @@ from graphnorms.lab.comparison import open_comparison
 from graphnorms.lab.duration import estimate
 from graphnorms.lab.engines import make_engine
 from graphnorms.lab.options import Options
+from graphnorms.lab.schedule import Agenda
 from graphnorms.training import load_model, score
 
 SOURCE = '''
@@ -323,7 +324,7 @@ def test_a_record_does_not_depend_on_the_trials_before_it(
     plan, _ = prepare("MUTAG", choices)
     assert torch.get_default_dtype() == torch.float32
     assert Path.cwd() == tmp_path
-    configs = plan.schedule.known(lambda key: None)[:trials]
+    configs = Agenda(plan.schedule).known()[:trials]
     found = []
     for number in workers:
         Random(number).shuffle(configs)

@@ -61,15 +61,16 @@ def compare(
 
 def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
     """Say what a comparison would do; nothing of it is kept."""
-    from graphnorms.cli.plan import kept_lines, plan_lines
     from graphnorms.cli.stopwatch import duration
     from graphnorms.lab.compare import prepare
     from graphnorms.lab.duration import estimate
+    from graphnorms.lab.plan_sentences import kept_lines, plan_lines
     from graphnorms.lab.run import standing
+    from graphnorms.lab.schedule import Agenda
 
     plan, config = prepare(dataset, options)
     there = standing(plan.folder, config)
-    kept = list(plan.schedule.records(there.records.get))
+    kept = Agenda(plan.schedule, there.records.values()).records()
     if as_json:
         found = estimate(plan, kept)
         outcome = {

@@ -32,8 +32,8 @@ def data(
     different targets they set a ceiling, and across folds they tell the answer.
     """
     with interrupts.loading():
-        from graphnorms.cli.plan import data_lines
         from graphnorms.lab.examine import examine
+        from graphnorms.lab.plan_sentences import data_lines
 
     found = examine(dataset, options)
     if as_json:

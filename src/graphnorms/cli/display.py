@@ -15,15 +15,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from graphnorms.cli.plan import kept_lines, plan_lines
 from graphnorms.cli.stopwatch import duration
 from graphnorms.lab.engines import is_settled
 from graphnorms.lab.number_format import Scale
+from graphnorms.lab.plan_sentences import kept_lines, plan_lines
 from graphnorms.lab.progress import Tally, score_of
 from graphnorms.lab.run import RECORDS, REPORT
 from graphnorms.report.pictures import folder_beside
 from graphnorms.report.style import style_of
-from graphnorms.report.table import closing, leaderboard
+from graphnorms.report.table import details, headline, leaderboard
 from graphnorms.training import metric_named
 
 if TYPE_CHECKING:
@@ -78,32 +78,43 @@ class Display:
         elif status.latest is not None:
             self._print(trial_line(status, status.latest), whole=True)
 
-    def show_outcome(self, comparison: Comparison) -> None:
-        """Show the table, the verdict in words, and where everything lies."""
+    def show_outcome(self, comparison: Comparison, *, in_full: bool = False) -> None:
+        """Show the verdict in words, the table, and where everything lies.
+
+        For five norms that fits a terminal of 24 lines.
+
+        Args:
+            comparison: What was found.
+            in_full: Whether all that is said of the comparison is shown.
+        """
         if not comparison.records:
             return
+        self._print("")
         if comparison.judgeable:
             verdict = comparison.verdict
             plain = not (self.console.encoding or "").lower().startswith("utf")
+            self.console.print(headline(verdict))
             self._print("")
             self.console.print(leaderboard(verdict, width=self.console.width, plain=plain))
-            self._print("")
-            self.console.print(closing(verdict))
-            self._print("")
+            if in_full:
+                self._print("")
+                self.console.print(details(verdict))
+                self._print("")
         else:
-            self._print("\nNo trial that scores come from is done yet.\n")
+            self._print("No trial that scores come from is done yet.")
         lost = sum(not is_settled(record) for record in comparison.records)
         if lost:
             self._print(
                 f"{lost} {'trial' if lost == 1 else 'trials'} lost the worker process or ran out "
-                "of memory or time; the same command tries again.\n"
+                "of memory or time; the same command tries again."
             )
         report = comparison.folder / REPORT
         if report.exists():
             self._print(f"report:  {report}", whole=True)
-        if folder_beside(report).exists():
+        if in_full and folder_beside(report).exists():
             self._print(f"figures: {folder_beside(report)}", whole=True)
-        self._print(f"records: {comparison.folder / RECORDS}", whole=True)
+        if in_full or not report.exists():
+            self._print(f"records: {comparison.folder / RECORDS}", whole=True)
 
     def _print(self, text: str, *, whole: bool = False) -> None:
         """Print text as it is; `whole`: without breaking lines, as paths and trials must not be."""

@@ -47,10 +47,9 @@ def runs(
     if not found:
         console.print(f"no runs in {folder}; graphnorms compare makes one", markup=False)
         return 0
-    table = Table(
-        Column("run", overflow="fold"), "data", "model", "protocol", "norms", "trials", "last",
-        box=None, pad_edge=False, header_style="bold",
-    )  # fmt: skip
+    headings = ("data", "model", "protocol", "norms", "trials", "last")
+    run_column = Column("run", overflow="fold")
+    table = Table(run_column, *headings, box=None, pad_edge=False, header_style="bold")
     table.padding = (0, 2, 0, 0)
     for run in found:
         table.add_row(*map(Text, _cells(run, run.folder.name)))
@@ -105,7 +104,7 @@ def show(
         console.print(comparison.command, markup=False, highlight=False, soft_wrap=True)
         if done < planned:
             console.print(f"{done} of {planned} trials; --resume goes on", markup=False)
-        Display(console).show_outcome(comparison)
+        Display(console).show_outcome(comparison, in_full=True)
     written = []
     if parquet is not None:
         written.append(f"trials:  {comparison.to_parquet(parquet)}")
@@ -139,10 +138,8 @@ def _cells(run: RunSummary, name: str) -> tuple[str, ...]:
         return name, run.problem, "", "", "", "", _when(run.written)
     trials = f"{run.done + run.failed}" + ("" if run.planned is None else f"/{run.planned}")
     failed = f", {run.failed} failed" if run.failed else ""
-    return (
-        name, Path(run.dataset).name, run.model, run.protocol, str(len(run.norms)), trials + failed,
-        _when(run.written),
-    )  # fmt: skip
+    about = (Path(run.dataset).name, run.model, run.protocol, str(len(run.norms)))
+    return name, *about, trials + failed, _when(run.written)
 
 
 def _when(written: datetime | None) -> str:

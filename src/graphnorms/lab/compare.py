@@ -25,7 +25,7 @@ from graphnorms.lab.plan import Plan, require_possible
 from graphnorms.lab.progress import Clock, Outcomes, Status
 from graphnorms.lab.run import Run, default_folder, read_config
 from graphnorms.lab.run_list import settings_of
-from graphnorms.lab.schedule import Schedule, code_versions
+from graphnorms.lab.schedule import Agenda, Schedule, code_versions
 from graphnorms.lab.settings import Settings, default_model
 from graphnorms.lab.sources import Dataset, Source, load_again, load_source
 
@@ -270,10 +270,10 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
     """Run the trials that have no outcome yet and keep each record as soon as it is there."""
     from graphnorms.training import run_trial
 
-    schedule, find = plan.schedule, run.journal.get
-    known = schedule.known(find)
+    agenda = Agenda(plan.schedule, run.journal)
+    known = agenda.known()
     norms = {config.key: config.norm for config in known}
-    outcomes = Outcomes(record for config in known if (record := find(config.key)) is not None)
+    outcomes = Outcomes(agenda.records())
     total = plan.settings.planned - len(outcomes)
     clock = Clock(epochs=plan.settings.epochs * total)
     running: Mapping[str, int] = {}  # by key
@@ -300,7 +300,7 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
         )
 
     def following(record: Record) -> list[TrialConfig]:
-        found = schedule.following(record, find)
+        found = agenda.send(record)
         norms.update((config.key, config.norm) for config in found)
         return found
 
@@ -325,9 +325,8 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
         # The user's code may leave anything behind in its process.
         fresh=plan.runs_own_code,
     )
-    with engine, closing(
-        run.complete(engine, known, on_progress, following)
-    ) as records:  # fmt: skip
+    records = run.complete(engine, known, on_progress, following)
+    with engine, closing(records):
         for record in records:
             ended += 1
             outcomes.add(record)
@@ -338,7 +337,7 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
 def _comparison(plan: Plan, run: Run) -> Comparison:
     return Comparison(
         settings=plan.settings,
-        records=tuple(plan.schedule.records(run.journal.get)),
+        records=tuple(Agenda(plan.schedule, run.journal).records()),
         folder=plan.folder,
         command=plan.command,
         dataset=plan.dataset,

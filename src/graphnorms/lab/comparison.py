@@ -16,7 +16,7 @@ from graphnorms.interrupts import INTERRUPTED
 from graphnorms.lab.options import command_of
 from graphnorms.lab.run import CONFIG, REPORT, read_config
 from graphnorms.lab.run_list import open_run, settings_of
-from graphnorms.lab.schedule import CodeVersions, Schedule
+from graphnorms.lab.schedule import Agenda, CodeVersions, Schedule
 from graphnorms.lab.settings import Settings
 from graphnorms.lab.sources import load_again
 from graphnorms.lab.trivial import Trivial
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from graphnorms.data import GraphSet
     from graphnorms.lab.across_datasets import AcrossDatasets
+    from graphnorms.lab.trials import Trials
     from graphnorms.lab.verdict import Verdict
     from graphnorms.training import Record
 
@@ -63,14 +64,11 @@ class Comparison:
         Raises:
             ValueError: No trial that is reported has an outcome.
         """
-        from graphnorms.lab.judge import judge
+        from graphnorms.lab.judge import Terms, judge
 
         settings = self.settings
         paper = settings.protocol == "paper"  # where what gives a score is among what chooses
-        return judge(
-            self.records,
-            protocol=settings.protocol,
-            norms=settings.norms,
+        terms = Terms(
             margin=settings.margin,
             planned=settings.scored_trials,
             selection=settings.reported_trials if paper else settings.selection_trials,
@@ -78,6 +76,19 @@ class Comparison:
             unit=settings.unit,
             trivial=self.trivial,
         )
+        return judge(self.trials, terms)
+
+    @cached_property
+    def trials(self) -> Trials:
+        """The records by norm and by what they are for.
+
+        Raises:
+            ValueError: No trial has an outcome.
+        """
+        from graphnorms.lab.trials import group_trials
+
+        settings = self.settings
+        return group_trials(self.records, settings.norms, protocol=settings.protocol)
 
     @property
     def planned(self) -> int:
@@ -194,9 +205,12 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return settings, verdict and where the records are, as JSON-able data."""
+        from graphnorms.lab.sentences import sentences
+
         return {
             "settings": self.settings.to_dict(),
             "verdict": self.verdict.to_dict() if self.judgeable else None,
+            "sentences": sentences(self.verdict).to_dict() if self.judgeable else None,
             "trials": {
                 "planned": self.planned,
                 "done": sum(record.status == "done" for record in self.records),
@@ -220,11 +234,15 @@ class Comparison:
         """A console that has printed this comparison to nowhere but its own memory."""
         from rich.console import Console
 
-        from graphnorms.report.table import closing, leaderboard
+        from graphnorms.report.table import details, headline, leaderboard
 
         console = Console(file=io.StringIO(), record=True, width=width, force_jupyter=False)
-        console.print(leaderboard(self.verdict, width=width))
-        console.print(closing(self.verdict))
+        for part in (
+            headline(self.verdict),
+            leaderboard(self.verdict, width=width),
+            details(self.verdict),
+        ):
+            console.print(part)
         return console
 
     def graphs(self) -> GraphSet:
@@ -264,10 +282,9 @@ def open_comparison(folder: str | Path, *, margin: float | None = None) -> Compa
             torch_version=config["torch_version"],
         ),
     )
-    journal = {record.key: record for record in records}
     return Comparison(
         settings=settings,
-        records=tuple(schedule.records(journal.get)),
+        records=tuple(Agenda(schedule, records).records()),
         folder=folder,
         command=command_of(
             settings,

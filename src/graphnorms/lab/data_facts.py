@@ -150,10 +150,8 @@ def facts_of(
         folds=settings.folds,
         ceilings={
             name: ceiling(graphs, group, settings.metric)
-            for name, group in (
-                ("twins", groups.twins), ("structure", groups.structure), ("alike", groups.alike),
-            )
-            if group is not None
+            for name in ("twins", "structure", "alike")
+            if (group := getattr(groups, name)) is not None
         },
         tested=tested,
         leaked=leaked,
@@ -162,7 +160,7 @@ def facts_of(
         sampled=tuple(sampled) if tables else (),
         grouped=settings.group_twins,
         problem=problem,
-    )  # fmt: skip
+    )
 
 
 def ceiling(graphs: GraphSet, group: Integers, metric: str) -> float:
@@ -233,9 +231,12 @@ def _scored(
 
 
 def _baselines(
-    graphs: GraphSet, names: tuple[str, ...] | None, tables: dict[str, Floats],
-    splits: list[Split], metric: str,
-) -> tuple[Baseline, ...]:  # fmt: skip
+    graphs: GraphSet,
+    names: tuple[str, ...] | None,
+    tables: dict[str, Floats],
+    splits: list[Split],
+    metric: str,
+) -> tuple[Baseline, ...]:
     """Score the simple models by the planned splits."""
     if not splits:
         return ()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from graphnorms.lab.engines.attempt import reason_of
+from graphnorms.lab.schedule import Agenda
 
 if TYPE_CHECKING:
     from graphnorms.lab.plan import Plan
@@ -49,7 +50,7 @@ def estimate(plan: Plan, kept: Iterable[Record] = ()) -> Expectation:
     from graphnorms.user_code import no_exit
 
     settings = plan.settings
-    configs = {config.norm: config for config in plan.schedule.known(lambda key: None)}
+    configs = {config.norm: config for config in Agenda(plan.schedule).known()}
     paces: dict[str, Pace] = {}
     failing: dict[str, str] = {}
     with threads(1):  # as in a worker

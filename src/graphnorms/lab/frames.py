@@ -14,30 +14,36 @@ if TYPE_CHECKING:
 
     from graphnorms.training import Record
 
-_TRIAL: Final = {
-    "key": "string", "dataset": "string", "norm": "string", "stage": "string", "fold": "Int64",
-    "run": "Int64", "learning_rate": "Float64", "status": "string", "reason": "string",
-    "metric": "string",
-}  # fmt: skip
-_OUTCOME: Final = {
-    "epoch": "Int64", "validation_score": "Float64", "validation_loss": "Float64",
-    "test_score": "Float64", "test_loss": "Float64",
-}  # fmt: skip
-_REST: Final = {
-    "seconds": "Float64", "train_seconds": "Float64", "evaluation_seconds": "Float64",
-    "parameters": "Int64", "train_items": "Int64", "validation_items": "Int64",
-    "test_items": "Int64", "steps_per_epoch": "Int64",
-    "epochs": "Int64", "batch_size": "Int64", "schedule": "string", "weight_decay": "Float64",
-    "seed": "Int64", "device": "string", "dtype": "string", "fingerprint": "string",
-    "graphnorms_version": "string", "torch_version": "string",
-}  # fmt: skip
-_HISTORY: Final = {
-    "key": "string", "norm": "string", "stage": "string", "fold": "Int64", "run": "Int64",
-    "learning_rate": "Float64", "status": "string", "epoch": "Int64",
-    "train_loss": "Float64", "train_score": "Float64", "validation_loss": "Float64",
-    "validation_score": "Float64", "step_size": "Float64",
-    "train_seconds": "Float64", "evaluation_seconds": "Float64",
-}  # fmt: skip
+
+def _columns(*columns: str) -> dict[str, str]:
+    """Return the types of columns, given texts of a type and the names of columns."""
+    parts = [text.split() for text in columns]
+    return {name: kind for kind, *names in parts for name in names}
+
+
+_TRIAL: Final = _columns(
+    "string key dataset norm stage",
+    "Int64 fold run",
+    "Float64 learning_rate",
+    "string status reason metric",
+    "Int64 epoch",
+    "Float64 validation_score validation_loss test_score test_loss",
+    "Float64 seconds train_seconds evaluation_seconds",
+    "Int64 parameters train_items validation_items test_items steps_per_epoch epochs batch_size",
+    "string schedule",
+    "Float64 weight_decay",
+    "Int64 seed",
+    "string device dtype fingerprint graphnorms_version torch_version",
+)
+_EPOCH: Final = _columns(
+    "string key norm stage",
+    "Int64 fold run",
+    "Float64 learning_rate",
+    "string status",
+    "Int64 epoch",
+    "Float64 train_loss train_score validation_loss validation_score step_size",
+    "Float64 train_seconds evaluation_seconds",
+)
 
 
 def records_to_frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -53,7 +59,7 @@ def records_to_frame(records: Iterable[Record]) -> pd.DataFrame:
     Raises:
         ImportError: pandas is not installed.
     """
-    return _frame(map(_row, records), _TRIAL | _OUTCOME | _REST)
+    return _frame(map(_row, records), _TRIAL)
 
 
 def histories_to_frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -65,7 +71,7 @@ def histories_to_frame(records: Iterable[Record]) -> pd.DataFrame:
     Raises:
         ImportError: pandas is not installed.
     """
-    return _frame((row for record in records for row in _epochs(record)), _HISTORY)
+    return _frame((row for record in records for row in _epochs(record)), _EPOCH)
 
 
 def write_parquet(path: Path, records: Iterable[Record], *, history: bool = False) -> None:

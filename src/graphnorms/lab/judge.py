@@ -13,23 +13,24 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from graphnorms.lab import speed, wording
+from graphnorms.lab import speed
 from graphnorms.lab.design import Design, Pair
 from graphnorms.lab.detectable import detectable_before
 from graphnorms.lab.number_format import Scale
+from graphnorms.lab.options import BASELINE
 from graphnorms.lab.paired_tests import PairedTest, compare_all, not_told_apart
 from graphnorms.lab.recommendation import MOST_FAILED, recommend
-from graphnorms.lab.sensitivity import NEAR, Sensitivity, sensitivities
-from graphnorms.lab.statistics import Estimate, PairedDifference
-from graphnorms.lab.trials import Trials, completed_by_all, group_trials, splits_of
+from graphnorms.lab.sensitivity import NEAR, sensitivities
+from graphnorms.lab.statistics import Estimate
+from graphnorms.lab.trials import NormTrials, Trials, completed_by_all
 from graphnorms.lab.trivial import Trivial, against_trivial, beats, level_of, trains
 from graphnorms.lab.verdict import NormSummary, Verdict
 from graphnorms.layers.factory import lookup
-from graphnorms.training.metrics import Metric, metric_named
+from graphnorms.training.metrics import Metric
 
 if TYPE_CHECKING:
     from graphnorms.training.record import Record
@@ -38,31 +39,11 @@ MARGIN = 0.01
 """Of a fraction, one point; of other scores, this share of the baseline's."""
 
 
-def judge(
-    records: Sequence[Record],
-    *,
-    protocol: str,
-    norms: Sequence[str] = (),
-    baseline: str = "none",
-    margin: float | None = None,
-    planned: int | None = None,
-    selection: int = 0,
-    repeats: int | None = None,
-    unit: str = "",
-    trivial: Trivial | None = None,
-) -> Verdict:
-    """Judge the records of one comparison.
-
-    Failed trials are left out of the scores, counted and named. The contenders are the norms with
-    enough trials of which at most `MOST_FAILED` failed, or, where there is none, the best there
-    are. Scores count on the trials that every contender completed: there the leader has the best
-    mean, and there every pair is tested, so that the sign of a paired difference is that of the
-    ranks. A norm that is no contender is ranked behind them, on what it has of those trials.
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What is known of a comparison beside its trials.
 
     Args:
-        records: Outcomes, in any order; trials may be missing.
-        protocol: `"nested"`, `"split"` or `"paper"`.
-        norms: Norms that were asked for; those without a record are then listed too.
         baseline: The norm that sets the training target, see `speed.common_target`, and from
             which parameters are counted.
         margin: Differences below it are practically none, in the unit of the score (0.01 is one
@@ -70,25 +51,43 @@ def judge(
         planned: Trials per norm that give scores; None takes what the records show.
         selection: Trials per norm that choose its learning rates, where these are to be counted
             when something was not run; in protocol `"paper"` the others are among them.
-        repeats: Of the cross-validation that are planned; None takes what the records show.
+        repeats: Planned repeats of the cross-validation; None takes what the records show.
         unit: Unit of the target, of scores that are not fractions.
-        trivial: What a predictor scores that looks at no graph. None: not known, and only a
-            ROC-AUC, where it is 1/2, is held against it.
+        trivial: The scores of a predictor that looks at no graph. None: not known, and only a
+            ROC-AUC is compared with it, where it is 1/2.
 
     Raises:
-        ValueError: There are no records, they mix different settings, the protocol is unknown,
-            or the margin is not positive.
+        ValueError: The margin is not positive.
     """
-    if not records:
-        raise ValueError("no trial has an outcome yet, so there is nothing to judge")
-    if margin is not None and not margin > 0:
-        raise ValueError(f"the margin is {margin}, expected a number > 0, e.g. 0.01 for one point")
-    Design(protocol=protocol)  # an unknown protocol is refused before its name is used
-    trials = group_trials(records, norms, protocol=protocol)
-    metric = metric_named(records[0].config["metric"])
-    folds = 0 if protocol == "split" else _folds_of(trials)
-    design = Design(protocol=protocol, test_ratio=_test_ratio(trials, protocol), folds=folds)
-    _require_one_split(trials, design)
+
+    baseline: str = BASELINE
+    margin: float | None = None
+    planned: int | None = None
+    selection: int = 0
+    repeats: int | None = None
+    unit: str = ""
+    trivial: Trivial | None = None
+
+    def __post_init__(self) -> None:
+        if self.margin is not None and not self.margin > 0:
+            raise ValueError(
+                f"margin is {self.margin}, expected a number > 0, e.g. 0.01 for one point"
+            )
+
+
+def judge(trials: Trials, terms: Terms = Terms()) -> Verdict:
+    """Judge the trials of one comparison.
+
+    Failed trials are left out of the scores, counted and named. The contenders are the norms with
+    enough trials of which at most `MOST_FAILED` failed, or, where there is none, the best there
+    are. Scores count on the trials that every contender completed: there the leader has the best
+    mean, and there every pair is tested, so that the sign of a paired difference is that of the
+    ranks. A norm that is no contender is ranked behind them, on what it has of those trials.
+
+    Raises:
+        ValueError: The trials are of several comparisons.
+    """
+    design, metric, trivial, baseline = trials.design, trials.metric, terms.trivial, terms.baseline
     every = {norm: of_norm.scores() for norm, of_norm in trials.items()}
     minimum = design.minimum(math.comb(sum(map(bool, every.values())), 2))
     contenders = _contenders(trials, every, design, minimum)
@@ -103,8 +102,8 @@ def judge(
     typical = {
         norm: float(design.values(of_norm).mean()) for norm, of_norm in scores.items() if of_norm
     }
-    scale = Scale.fitting(metric, typical[best] if best is not None else None, unit)
-    width, source = _margin(margin, metric, typical, baseline, scale)
+    scale = Scale.fitting(metric, typical[best] if best is not None else None, terms.unit)
+    width, source = _margin(terms.margin, metric, typical, baseline)
     differences = compare_all(
         scores, ranking, design=design, margin=width, higher_is_better=metric.higher_is_better
     )
@@ -122,37 +121,40 @@ def judge(
         {norm: times[norm] for norm in above} if target is not None else {}, design=design
     )
     rates = sensitivities(trials, NEAR * width, best)
-    if planned is None:
-        planned = _planned(trials)
-    rows = tuple(
-        _summarize(
-            trials[norm],
-            scores[norm],
-            planned,
-            design,
-            minimum,
-            times[norm] if norm in above else speed.TimesToTarget(),
-            rates[norm],
-            _to_best(norm, best, differences),
-            against_trivial(scores[norm], trivial, metric, "held_out", design),
+    planned = trials.planned if terms.planned is None else terms.planned
+    rows = []
+    for norm in ranking:
+        row = _summarize(trials[norm], scores[norm], design)
+        timed = times[norm] if norm in above else speed.TimesToTarget()
+        chance = against_trivial(scores[norm], trivial, metric, "held_out", design)
+        rows.append(
+            replace(
+                row,
+                planned=planned,
+                judged=row.pairs >= minimum,
+                learning_rates=rates[norm].chosen,
+                difference=_to_best(norm, best, differences),
+                trivial_p=None if chance is None else chance.p_value,
+                reached=timed.reached,
+                steps_to_target=timed.median_steps(),
+                seconds_to_target=timed.median_seconds(),
+                sensitivity=rates[norm] if rates[norm].rates else None,
+            )
         )
-        for norm in ranking
-    )
     tied = tuple(norm for norm in not_told_apart(best, differences) if norm in contenders)
     deviation, pairs, comparisons = _spread(differences)
     after = design.detectable(deviation, pairs, comparisons) if comparisons else math.nan
-    if repeats is None:
-        repeats = len({seed for seed, _ in splits_of(trials)})
+    repeats = trials.repeats if terms.repeats is None else terms.repeats
     verdict = Verdict(
         design=design,
         scale=scale,
         baseline=baseline,
         planned=planned,
-        selection=selection,
+        selection=terms.selection,
         margin=width,
         margin_source=source,
         minimum=minimum,
-        rows=rows,
+        rows=tuple(rows),
         best=best,
         contenders=tuple(norm for norm in ranking if norm in contenders),
         shared=len(shared),
@@ -164,60 +166,17 @@ def judge(
         speed_order=speed_order,
         speed_tied=not_told_apart(speed_order[0] if speed_order else None, speed_differences),
         speed_differences=speed_differences,
-        detectable_before=detectable_before(trials, design, planned, repeats),
+        detectable_before=detectable_before(trials, planned, repeats),
         detectable_after=None if math.isnan(after) else after,
         detectable_at_best=design.reachable(deviation, comparisons) if comparisons else None,
         needed_for_margin=design.needed(width, deviation, comparisons) if comparisons else None,
         recommendation=None,
     )
-    verdict = replace(verdict, recommendation=recommend(verdict))
-    sentences = wording.describe(verdict)
-    return replace(
-        verdict,
-        protocol_sentence=sentences.protocol,
-        score_sentence=sentences.score,
-        power_sentence=sentences.power,
-        equal_sentence=sentences.equal,
-        speed_sentence=sentences.speed,
-        rates_sentence=sentences.rates,
-        advice_sentence=sentences.advice,
-        failure_sentence=sentences.failures,
-    )
-
-
-def _test_ratio(trials: Mapping[str, Trials], protocol: str) -> float:
-    """Return n_test / n_train over the records that count them, else 1 / (folds − 1)."""
-    if protocol == "split" and len(splits_of(trials)) < 2:
-        return 0.0
-    held_out = "validation_items" if protocol == "paper" else "test_items"
-    records = [record for of_norm in trials.values() for record in of_norm.records()]
-    counts = [r.counts for r in records if r.counts.get("train_items") and r.counts.get(held_out)]
-    if counts:
-        tested = sum(count[held_out] for count in counts)
-        return tested / sum(count["train_items"] for count in counts)
-    return 1 / max(1, _folds_of(trials) - 1)
-
-
-def _folds_of(trials: Mapping[str, Trials]) -> int:
-    """Return into how many folds the records say that the data were cut."""
-    records = [record for of_norm in trials.values() for record in of_norm.records()]
-    return max((record.config["split"].get("folds", 0) for record in records), default=0)
-
-
-def _require_one_split(trials: Mapping[str, Trials], design: Design) -> None:
-    seeds = {seed for seed, _ in splits_of(trials)}
-    if design.protocol == "split" and len(seeds) > 1:
-        raise ValueError(
-            f"protocol 'split' judges seeds on one split, or given splits, and these trials have "
-            f"{len(seeds)} splits of other seeds; judge the records of one comparison at a time"
-        )
+    return replace(verdict, recommendation=recommend(verdict))
 
 
 def _contenders(
-    trials: Mapping[str, Trials],
-    scores: Mapping[str, Mapping[Pair, float]],
-    design: Design,
-    minimum: int,
+    trials: Trials, scores: Mapping[str, Mapping[Pair, float]], design: Design, minimum: int
 ) -> list[str]:
     """Return the norms that may lead: enough pairs and few failures, as far as there are any."""
 
@@ -255,7 +214,6 @@ def _margin(
     metric: Metric,
     typical: Mapping[str, float],
     baseline: str,
-    scale: Scale,
 ) -> tuple[float, str]:
     """Return the margin and where it comes from."""
     if given is not None:
@@ -270,25 +228,8 @@ def _margin(
     return MARGIN * abs(typical[whose]), f"{MARGIN:.0%} of the {metric.title} of {whose!r}"
 
 
-def _planned(trials: Mapping[str, Trials]) -> int:
-    every = {pair for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
-    folds = _folds_of(trials)
-    runs = len({pair[2] for pair in every})
-    seeds = len({pair[0] for pair in every})
-    return max(len(every), folds * runs * seeds)
-
-
-def _summarize(
-    of_norm: Trials,
-    scores: Mapping[Pair, float],
-    planned: int,
-    design: Design,
-    minimum: int,
-    times: speed.TimesToTarget,
-    sensitivity: Sensitivity,
-    difference: PairedTest | None,
-    against_trivial: PairedDifference | None,
-) -> NormSummary:
+def _summarize(of_norm: NormTrials, scores: Mapping[Pair, float], design: Design) -> NormSummary:
+    """Return what the trials of a norm say by themselves."""
     parameters = [r.counts["parameters"] for r in of_norm.records() if "parameters" in r.counts]
     values = design.values(scores)
     most = 1.0 if of_norm.metric.fraction else math.inf
@@ -299,7 +240,6 @@ def _summarize(
 
     return NormSummary(
         norm=of_norm.norm,
-        planned=planned,
         done=len(of_norm.done),
         failed=len(of_norm.failed),
         reasons=_reasons(of_norm.failed.values()),
@@ -307,10 +247,8 @@ def _summarize(
         tried_failed=len(of_norm.tried_failed),
         tried_reasons=_reasons(of_norm.tried_failed.values()),
         pairs=values.size,
-        judged=values.size >= minimum,
         parameters=parameters[0] if parameters else None,
         needs=_needs(of_norm.norm),
-        learning_rates=sensitivity.chosen,
         score=estimate(scores),
         score_std=float(values.std()) if values.size else None,
         validation=estimate(of_norm.outcome("validation_score")),
@@ -318,17 +256,11 @@ def _summarize(
         targets=_targets(of_norm),
         last=estimate(of_norm.last("validation_score")) if paper else None,
         selected_epoch=of_norm.selected[1] if of_norm.selected is not None else None,
-        difference=difference,
-        trivial_p=None if against_trivial is None else against_trivial.p_value,
-        reached=times.reached,
-        steps_to_target=times.median_steps(),
-        seconds_to_target=times.median_seconds(),
         step_seconds=_step_seconds(of_norm),
-        sensitivity=sensitivity if sensitivity.rates else None,
     )
 
 
-def _targets(of_norm: Trials) -> tuple[tuple[str, float], ...]:
+def _targets(of_norm: NormTrials) -> tuple[tuple[str, float], ...]:
     """Return the mean test error of each target over the trials where it is known."""
     tested = [record.target_scores.get("test", {}) for record in of_norm.done.values()]
     known = [(name, error) for each in tested for name, error in each.items() if error is not None]
@@ -347,7 +279,7 @@ def _needs(norm: str) -> tuple[str, ...]:
         return ()
 
 
-def _step_seconds(of_norm: Trials) -> float | None:
+def _step_seconds(of_norm: NormTrials) -> float | None:
     """Return the median over trials of training seconds per step."""
     per_step = []
     for record in of_norm.done.values():

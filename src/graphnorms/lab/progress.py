@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from graphnorms.lab.schedule import Agenda
+
 if TYPE_CHECKING:
     from graphnorms.lab.plan import Plan
     from graphnorms.training import Record
@@ -73,9 +75,9 @@ class Outcomes:
         norm = record.config["norm"]
         self.tallies[norm] = self.tallies.get(norm, Tally()).and_also(record)
 
-    def first(self, number: int) -> dict[str, Record]:
-        """Return the outcomes that came first, by key."""
-        return {record.key: record for record in self._records[:number]}
+    def first(self, number: int) -> list[Record]:
+        """Return the outcomes that came first."""
+        return self._records[:number]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +112,7 @@ class Status:
 
         Built at the first access, which goes through all trials of the plan.
         """
-        return tuple(self.plan.schedule.records(self.outcomes.first(self.ended).get))
+        return tuple(Agenda(self.plan.schedule, self.outcomes.first(self.ended)).records())
 
 
 class Clock:

@@ -1,9 +1,14 @@
-"""The trials of a comparison, all of them paired, and which of them can run now."""
+"""The trials of a comparison, all of them paired, and which of them can run now.
+
+`Schedule` says which trials there are, `Agenda` is sent records and answers with the trials that
+follow from them.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict
@@ -14,9 +19,6 @@ from graphnorms.lab.settings import Settings
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet, Split, SplitConfig
     from graphnorms.training import Record, TrialConfig
-
-Find = Callable[[str], "Record | None"]
-"""Gives the record of a trial by its key, if the trial has an outcome that counts."""
 
 
 class CodeVersions(TypedDict):
@@ -56,21 +58,20 @@ class Schedule:
         settings = self.settings
         if not settings.selects:
             return []
+        fold, run = (0, choice) if settings.by_seed else (choice, 0)
         return [
-            self._tried(norm, choice, rate)
+            self._trial(norm, "select", fold, run, rate)
             for rate in settings.learning_rates
             for norm in settings.norms
         ]
 
-    def reported(self, choice: int, find: Find) -> list[TrialConfig]:
+    def reported(self, choice: int, rates: Mapping[str, float]) -> list[TrialConfig]:
         """List the trials that scores come from.
-
-        Until all norms' rates are known, those that have an outcome: norms that join a run later
-        take nothing from it.
 
         Args:
             choice: As in `selection`.
-            find: Gives the records there are.
+            rates: The learning rates that norms get; a norm without one has no trial yet. Protocol
+                `"paper"` reports every rate.
         """
         settings = self.settings
         if settings.protocol == "paper":
@@ -80,55 +81,13 @@ class Schedule:
                 for run, rate in grid
                 for norm in settings.norms
             ]
-        rates = {norm: self.rate(norm, choice, find) for norm in settings.norms}
         places = [(choice, run) for run in range(settings.runs)]
-        found = [
-            self._trial(norm, "final", fold, run, rate)
-            for fold, run in ([(0, choice)] if settings.by_seed else places)
-            for norm, rate in rates.items()
-            if rate is not None
-        ]
-        if None in rates.values():
-            return [config for config in found if find(config.key) is not None]
-        return found
-
-    def following(self, record: Record, find: Find) -> list[TrialConfig]:
-        """List the trials that are to be run because of a record and of the others there are."""
-        if record.config["stage"] != "select":
-            return []
-        config = record.config
-        if self.settings.by_seed:
-            return self.reported(config["run"], find)
-        repeat = config["split"]["seed"] - self.settings.split_seed
-        return self.reported(repeat * self.settings.folds + config["split"]["fold"], find)
-
-    def rate(self, norm: str, choice: int, find: Find) -> float | None:
-        """Return the learning rate that a norm gets in a fold, or on a split for a run.
-
-        None while it is not known.
-        """
-        settings = self.settings
-        if not settings.selects:
-            return settings.learning_rates[0]
-        rates = settings.learning_rates
-        tried = [find(self._tried(norm, choice, rate).key) for rate in rates]
-        known = [record for record in tried if record is not None]
-        return best_rate(known) if len(known) == len(tried) else None
-
-    def known(self, find: Find) -> list[TrialConfig]:
-        """List every trial that is known so far, in the order in which they should run."""
         return [
-            config
-            for choice in range(self.settings.rate_choices)
-            for config in (*self.selection(choice), *self.reported(choice, find))
+            self._trial(norm, "final", fold, run, rates[norm])
+            for fold, run in ([(0, choice)] if settings.by_seed else places)
+            for norm in settings.norms
+            if norm in rates
         ]
-
-    def records(self, find: Find) -> Iterator[Record]:
-        """Iterate over the records there are, in the order of the plan, not that of arrival."""
-        for config in self.known(find):
-            record = find(config.key)
-            if record is not None:
-                yield record
 
     def split(self, fold: int) -> SplitConfig:
         """Return how the data are divided in a fold, counted on through the repeats.
@@ -168,11 +127,6 @@ class Schedule:
         folds = range(repeats * self.settings.folds)
         return [split_items(graphs, self.split(fold)) for fold in folds]
 
-    def _tried(self, norm: str, choice: int, rate: float) -> TrialConfig:
-        """Return the trial that tells how good a rate is for a fold, or on a split for a run."""
-        fold, run = (0, choice) if self.settings.by_seed else (choice, 0)
-        return self._trial(norm, "select", fold, run, rate)
-
     def _trial(self, norm: str, stage: str, fold: int, run: int, rate: float) -> TrialConfig:
         which = (norm, stage, fold, run, rate)
         if which not in self._made:
@@ -181,7 +135,7 @@ class Schedule:
 
     @cached_property
     def _made(self) -> dict[tuple[str, str, int, int, float], TrialConfig]:
-        return {}  # the plan is gone through several times a second while trials run
+        return {}  # a key is a hash, and the trials are listed more than once
 
     def _make(self, norm: str, stage: str, fold: int, run: int, rate: float) -> TrialConfig:
         from graphnorms.models import derive_seed
@@ -209,6 +163,75 @@ class Schedule:
             norm_source=settings.own_norms.get(norm, {}).get("source"),
             **self.versions,
         )
+
+
+class Agenda:
+    """The trials of a comparison that are known, given the records there are.
+
+    Args:
+        schedule: All trials.
+        records: Outcomes, in any order; those of other trials are passed over.
+    """
+
+    def __init__(self, schedule: Schedule, records: Iterable[Record] = ()) -> None:
+        settings = schedule.settings
+        self.schedule = schedule
+        self._records: dict[str, Record] = {}
+        choices = range(settings.rate_choices)
+        first = (
+            {} if settings.selects else dict.fromkeys(settings.norms, settings.learning_rates[0])
+        )
+        self._rates: list[dict[str, float]] = [dict(first) for _ in choices]
+        self._places: dict[str, tuple[str, int]] = {}  # by key: what a trial chooses the rate for
+        self._tried: dict[tuple[str, int], dict[str, Record | None]] = defaultdict(dict)
+        for choice in choices:
+            for config in schedule.selection(choice):
+                self._places[config.key] = config.norm, choice
+                self._tried[config.norm, choice][config.key] = None
+        for record in records:
+            self.send(record)
+
+    def send(self, record: Record) -> list[TrialConfig]:
+        """Take a record, and return the trials that are to be run because of it.
+
+        A record may be sent twice; of two records of one trial the later counts.
+        """
+        self._records[record.key] = record
+        if record.key not in self._places:
+            return []
+        norm, choice = self._places[record.key]
+        tried = self._tried[norm, choice]
+        tried[record.key] = record
+        known = [record for record in tried.values() if record is not None]
+        if len(known) < len(tried):
+            return []
+        self._rates[choice][norm] = best_rate(known)
+        return self._reported(choice)
+
+    def known(self) -> list[TrialConfig]:
+        """List every trial that is known so far, in the order in which they should run."""
+        return [
+            config
+            for choice in range(len(self._rates))
+            for config in (*self.schedule.selection(choice), *self._reported(choice))
+        ]
+
+    def records(self) -> list[Record]:
+        """List the records there are in the order of the schedule, not that of arrival."""
+        keys = (config.key for config in self.known())
+        return [self._records[key] for key in keys if key in self._records]
+
+    def _reported(self, choice: int) -> list[TrialConfig]:
+        """List the trials that scores come from.
+
+        Until all norms' rates are known, those that have an outcome: norms that join a run later
+        take nothing from it.
+        """
+        rates = self._rates[choice]
+        found = self.schedule.reported(choice, rates)
+        if len(rates) < len(self.schedule.settings.norms):
+            return [config for config in found if config.key in self._records]
+        return found
 
 
 def code_versions() -> CodeVersions:

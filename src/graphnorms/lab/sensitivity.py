@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from graphnorms.lab.design import Pair
-from graphnorms.lab.trials import Trials
+from graphnorms.lab.trials import NormTrials
 from graphnorms.training.metrics import Metric
 
 
@@ -63,7 +63,7 @@ NEAR = 2.0
 
 
 def sensitivities(
-    trials: Mapping[str, Trials], tolerance: float, leader: str | None = None
+    trials: Mapping[str, NormTrials], tolerance: float, leader: str | None = None
 ) -> dict[str, Sensitivity]:
     """Describe every norm's dependence on the learning rate, over one grid for all.
 
@@ -94,7 +94,7 @@ def _near(one: Sensitivity, leader: Sensitivity, metric: Metric, tolerance: floa
     )
 
 
-def _sensitivity(of_norm: Trials, grid: tuple[float, ...]) -> Sensitivity:
+def _sensitivity(of_norm: NormTrials, grid: tuple[float, ...]) -> Sensitivity:
     higher = of_norm.metric.higher_is_better
     found: dict[float, list[float]] = {rate: [] for rate in grid}
     for (rate, _), record in of_norm.tried.items():
@@ -139,5 +139,5 @@ def _sensitivity(of_norm: Trials, grid: tuple[float, ...]) -> Sensitivity:
     )
 
 
-def _all(of_norm: Trials) -> list[tuple[float, Pair]]:
+def _all(of_norm: NormTrials) -> list[tuple[float, Pair]]:
     return [*of_norm.tried, *of_norm.tried_failed]

@@ -11,7 +11,7 @@ import numpy as np
 from graphnorms.lab.design import Design, Pair
 from graphnorms.lab.paired_tests import PairedTest, compare_all
 from graphnorms.lab.statistics import Estimate
-from graphnorms.lab.trials import Trials, completed_by_all
+from graphnorms.lab.trials import NormTrials, completed_by_all
 from graphnorms.lab.trivial import beats
 from graphnorms.training.metrics import Metric
 
@@ -68,7 +68,7 @@ class TimesToTarget:
 
 
 def common_target(
-    trials: Mapping[str, Trials], baseline: str, level: float | None = None
+    trials: Mapping[str, NormTrials], baseline: str, level: float | None = None
 ) -> Target | None:
     """Fix the training score that all norms are timed to.
 
@@ -99,7 +99,7 @@ def common_target(
 
 
 def times_to_target(
-    trials: Mapping[str, Trials], target: Target | None
+    trials: Mapping[str, NormTrials], target: Target | None
 ) -> dict[str, TimesToTarget]:
     """Time every norm to the target; a trial that failed never reached it.
 
@@ -183,7 +183,7 @@ def _eased(score: float, metric: Metric) -> float:
     return float(f"{steps * step:.6g}")
 
 
-def _attained(of_norm: Trials) -> float:
+def _attained(of_norm: NormTrials) -> float:
     """Return the training score that `REACHED_BY` of the trials reach at their best."""
     curves = of_norm.curves("train_score")
     if curves.size == 0:
@@ -195,7 +195,7 @@ def _attained(of_norm: Trials) -> float:
     return float(best[math.ceil(REACHED_BY * best.size) - 1])
 
 
-def _bounds(trials: Mapping[str, Trials]) -> dict[Pair, float]:
+def _bounds(trials: Mapping[str, NormTrials]) -> dict[Pair, float]:
     """Return, per trial, the steps of the whole budget and one epoch more.
 
     A trial that failed early may not have counted its steps; another norm's has.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphnorms.lab.design import Pair
+from graphnorms.errors import unknown_name
+from graphnorms.lab.design import Design, Pair
 from graphnorms.training.metrics import Metric, metric_named
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ STAGES = {"nested": ("select", "final"), "split": ("select", "final"), "paper": 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trials:
+class NormTrials:
     """The trials of one norm.
 
     Args:
@@ -88,25 +90,139 @@ class Trials:
         return _known({pair: _number(record, name) for pair, record in self.done.items()})
 
 
-def group_trials(
-    records: Iterable[Record], norms: Sequence[str] = (), *, protocol: str
-) -> dict[str, Trials]:
-    """Sort records by norm, in the order of `norms` and then of first appearance.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trials(Mapping[str, NormTrials]):
+    """The trials of a comparison by norm: in the order asked for, then of first appearance.
 
     Args:
-        records: Records of one comparison. Of several for one config the last counts: a trial
-            that failed may have been run again.
-        norms: Names that get an entry even without records.
-        protocol: What the records were made by, see `Design`.
+        protocol: `"nested"`, `"split"` or `"paper"`.
+        metric: What scores them.
+        by_norm: The trials of each norm.
+    """
+
+    protocol: str
+    metric: Metric
+    by_norm: Mapping[str, NormTrials]
+
+    def __getitem__(self, norm: str) -> NormTrials:
+        return self.by_norm[norm]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_norm)
+
+    def __len__(self) -> int:
+        return len(self.by_norm)
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """Those that scores come from, done and failed."""
+        return [record for of_norm in self.values() for record in of_norm.records()]
+
+    @cached_property
+    def pairs(self) -> set[Pair]:
+        """What pairs the trials that scores come from."""
+        return {pair for of_norm in self.values() for pair in (*of_norm.done, *of_norm.failed)}
+
+    @property
+    def splits(self) -> set[tuple[int, int]]:
+        """The seed and the number of each split."""
+        return {pair[:2] for pair in self.pairs}
+
+    @cached_property
+    def folds(self) -> int:
+        """Into how many folds, or given splits, the data were cut."""
+        return max((record.config["split"].get("folds", 0) for record in self.records), default=0)
+
+    @property
+    def repeats(self) -> int:
+        """Cross-validations, each of other folds."""
+        return len({seed for seed, _ in self.splits})
+
+    @property
+    def held_out(self) -> str:
+        """The part of the data that scores come from."""
+        return "validation" if self.protocol == "paper" else "test"
+
+    @property
+    def planned(self) -> int:
+        """Trials per norm that the records let expect."""
+        runs, seeds = len({pair[2] for pair in self.pairs}), len({pair[0] for pair in self.pairs})
+        return max(len(self.pairs), self.folds * runs * seeds)
+
+    @cached_property
+    def design(self) -> Design:
+        """How these trials are paired and tested.
+
+        Raises:
+            ValueError: They are of several comparisons.
+        """
+        if self.protocol == "split" and self.repeats > 1:
+            raise ValueError(
+                "protocol 'split' judges seeds on one split, or given splits, and these trials "
+                f"have {self.repeats} splits of other seeds; judge the records of one comparison "
+                "at a time"
+            )
+        folds = 0 if self.protocol == "split" else self.folds
+        return Design(protocol=self.protocol, test_ratio=self._test_ratio(), folds=folds)
+
+    def _test_ratio(self) -> float:
+        """Return n_test / n_train over the records that count them, else 1 / (folds − 1)."""
+        if self.protocol == "split" and len(self.splits) < 2:
+            return 0.0
+        train, held_out = "train_items", f"{self.held_out}_items"
+        counts = [r.counts for r in self.records if r.counts.get(train) and r.counts.get(held_out)]
+        if counts:
+            tested = sum(count[held_out] for count in counts)
+            return tested / sum(count[train] for count in counts)
+        return 1 / max(1, self.folds - 1)
+
+
+def group_trials(records: Iterable[Record], norms: Sequence[str] = (), *, protocol: str) -> Trials:
+    """Sort the records of one comparison.
+
+    Args:
+        records: Of several for one config the last counts: a trial that failed may have been run
+            again.
+        norms: Norms that were asked for; they get an entry even without records.
+        protocol: What the records were made by.
 
     Raises:
         ValueError: There are no records, they have different metrics, a norm has two different
-            configs for one trial, or a record belongs to another protocol.
+            configs for one trial, a record belongs to another protocol, or there is no such
+            protocol.
     """
+    if protocol not in STAGES:
+        raise unknown_name("protocol", protocol, STAGES)
+    latest = _latest(records, protocol)
+    if not latest:
+        raise ValueError("no trial has an outcome yet, so there is nothing to judge")
+    metrics = sorted({record.config["metric"] for record in latest.values()})
+    if len(metrics) > 1:
+        raise ValueError(
+            f"the records are scored by {', '.join(metrics)}; judge the records of one comparison "
+            "at a time"
+        )
+    metric = metric_named(metrics[0])
+    order = dict.fromkeys([*norms, *(norm for norm, _, _, _ in latest)])
+    found = {norm: NormTrials(norm=norm, metric=metric) for norm in order}
+    selection, final = STAGES[protocol]
+    for (norm, stage, pair, rate), record in sorted(latest.items(), key=lambda item: item[0]):
+        of_norm, done = found[norm], record.status == "done"
+        if stage == selection:
+            (of_norm.tried if done else of_norm.tried_failed)[rate, pair] = record
+        if stage == final != selection:
+            (of_norm.done if done else of_norm.failed)[pair] = record
+    if protocol == "paper":
+        found = {norm: _select(of_norm) for norm, of_norm in found.items()}
+    else:
+        _fail_where_no_rate_worked(found, protocol)
+    return Trials(protocol=protocol, metric=metric, by_norm=found)
+
+
+def _latest(records: Iterable[Record], protocol: str) -> dict[tuple[str, str, Pair, float], Record]:
+    """Return the last record of each trial, by norm, stage, pair and learning rate."""
     selection, final = STAGES[protocol]
     latest: dict[tuple[str, str, Pair, float], Record] = {}
-    order = dict.fromkeys(norms)
-    metrics: set[str] = set()
     for record in records:
         norm, stage, pair = record.config["norm"], record.config["stage"], pair_of(record)
         if stage not in (selection, final):
@@ -114,8 +230,6 @@ def group_trials(
                 f"a record of stage {stage!r} among those of protocol {protocol!r}; judge the "
                 "records of one comparison at a time"
             )
-        order.setdefault(norm)
-        metrics.add(record.config["metric"])
         # The final stage has one learning rate per norm and trial.
         rate = record.config["learning_rate"] if stage == selection else 0.0
         earlier = latest.get((norm, stage, pair, rate))
@@ -125,24 +239,7 @@ def group_trials(
                 f"({earlier.key} and {record.key}); judge the records of one comparison at a time"
             )
         latest[norm, stage, pair, rate] = record
-    if len(metrics) != 1:
-        raise ValueError(
-            f"the records are scored by {', '.join(sorted(metrics)) or 'nothing'}; judge the "
-            "records of one comparison at a time"
-        )
-    metric = metric_named(metrics.pop())
-    trials = {norm: Trials(norm=norm, metric=metric) for norm in order}
-    for (norm, stage, pair, rate), record in sorted(latest.items(), key=lambda item: item[0]):
-        of_norm, done = trials[norm], record.status == "done"
-        if stage == selection:
-            (of_norm.tried if done else of_norm.tried_failed)[rate, pair] = record
-        if stage == final != selection:
-            (of_norm.done if done else of_norm.failed)[pair] = record
-    if protocol == "paper":
-        return {norm: _select(of_norm) for norm, of_norm in trials.items()}
-    by_seed = protocol == "split" and len(splits_of(trials)) < 2
-    _fail_where_no_rate_worked(trials, by_seed=by_seed)
-    return trials
+    return latest
 
 
 def completed_by_all(scores: Mapping[str, Mapping[Pair, float]], norms: Iterable[str]) -> set[Pair]:
@@ -175,7 +272,7 @@ def padded(rows: Sequence[Sequence[float | None]]) -> NDArray[np.float64]:
     return result
 
 
-def _select(of_norm: Trials) -> Trials:
+def _select(of_norm: NormTrials) -> NormTrials:
     """Select as the GIN and GraphNorm papers do: the rate and epoch with the best fold mean.
 
     Only the learning rates with the most trials done take part: a rate must not win because it
@@ -211,14 +308,10 @@ def _at_rate(records: Mapping[tuple[float, Pair], Record], chosen: float) -> dic
     return {pair: record for (rate, pair), record in records.items() if rate == chosen}
 
 
-def splits_of(trials: Mapping[str, Trials]) -> set[tuple[int, int]]:
-    """Return the seed and the number of each split."""
-    return {pair[:2] for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
-
-
-def _fail_where_no_rate_worked(trials: Mapping[str, Trials], *, by_seed: bool) -> None:
+def _fail_where_no_rate_worked(trials: Mapping[str, NormTrials], protocol: str) -> None:
     """Count as failed the trials that could not be run, as every learning rate had failed."""
     every = {pair for of_norm in trials.values() for pair in (*of_norm.done, *of_norm.failed)}
+    by_seed = protocol == "split" and len({pair[:2] for pair in every}) < 2
     grid = {r for of_norm in trials.values() for r, _ in (*of_norm.tried, *of_norm.tried_failed)}
 
     def same(pair: Pair, other: Pair) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.lab.design import Design, Pair
 from graphnorms.lab.statistics import SIGNIFICANCE, PairedDifference
-from graphnorms.lab.trials import Trials
+from graphnorms.lab.trials import NormTrials
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -163,7 +163,7 @@ def against_trivial(
     return design.difference(values) if values.size > 1 else None
 
 
-def trains(of_norm: Trials, trivial: Trivial | None, design: Design, minimum: int) -> bool:
+def trains(of_norm: NormTrials, trivial: Trivial | None, design: Design, minimum: int) -> bool:
     """Say whether a norm is shown to train better than the trivial predictor.
 
     By the training scores after the last epoch: the best of all epochs would be above chance by

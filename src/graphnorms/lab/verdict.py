@@ -52,7 +52,7 @@ class NormSummary:
     """
 
     norm: str
-    planned: int
+    planned: int = 0
     done: int = 0
     failed: int = 0
     reasons: tuple[tuple[str, int], ...] = ()
@@ -99,7 +99,7 @@ class NormSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The outcome of a comparison, in numbers and in words.
+    """The outcome of a comparison, in numbers; `graphnorms.lab.sentences` puts it into words.
 
     Args:
         design: Protocol, and with it what is paired and how it is tested.
@@ -132,9 +132,6 @@ class Verdict:
         needed_for_margin: Folds, or seeds, that would find a difference as large as the margin;
             None if no number would, or nothing is known of the spread.
         recommendation: Which norm to use; None if nothing could be judged, or nothing deserves it.
-        score_sentence, power_sentence, equal_sentence, speed_sentence, rates_sentence,
-            advice_sentence, protocol_sentence, failure_sentence: In plain words, with catalogue
-            names; `wording.describe` gives them with other names. Some may be empty.
     """
 
     design: Design
@@ -162,14 +159,6 @@ class Verdict:
     detectable_at_best: float | None
     needed_for_margin: int | None
     recommendation: Recommendation | None
-    protocol_sentence: str = ""
-    score_sentence: str = ""
-    power_sentence: str = ""
-    equal_sentence: str = ""
-    speed_sentence: str = ""
-    rates_sentence: str = ""
-    advice_sentence: str = ""
-    failure_sentence: str = ""
 
     @property
     def protocol(self) -> str:
@@ -192,30 +181,6 @@ class Verdict:
         """Return how many of these have an outcome."""
         apart = 0 if self.optimistic and self.selection else row.trials
         return apart + min(row.tried, self.selection)
-
-    @property
-    def paragraphs(self) -> tuple[str, ...]:
-        """The verdict in a few paragraphs: the advice first, what it is worth last.
-
-        Where the scores are optimistic, that comes before all.
-        """
-        sentences = (
-            self.protocol_sentence if self.optimistic else "",
-            self.advice_sentence,
-            self.score_sentence,
-            self.power_sentence,
-            self.equal_sentence,
-            self.speed_sentence,
-            self.rates_sentence,
-            self.failure_sentence,
-            "" if self.optimistic else self.protocol_sentence,
-        )
-        return tuple(sentence for sentence in sentences if sentence)
-
-    @property
-    def closing(self) -> str:
-        """The verdict in a few sentences."""
-        return " ".join(self.paragraphs)
 
     @property
     def finished(self) -> bool:
@@ -249,7 +214,6 @@ class Verdict:
             "protocol": self.protocol,
             "optimistic": self.optimistic,
             "conclusive": self.conclusive,
-            "closing": self.closing,
         }
         plain: dict[str, Any] = _jsonable(data)
         return plain

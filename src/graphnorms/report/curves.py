@@ -17,7 +17,7 @@ from bokeh.models import (
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
-from graphnorms.lab.trials import Trials
+from graphnorms.lab.trials import NormTrials
 from graphnorms.report import labels, marks
 from graphnorms.report.series import CURVES, curve_columns
 from graphnorms.report.style import style_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from graphnorms.lab.verdict import Verdict
 
 
-def learning_curves(trials: Mapping[str, Trials], verdict: Verdict) -> dict[str, figure]:
+def learning_curves(trials: Mapping[str, NormTrials], verdict: Verdict) -> dict[str, figure]:
     """Draw the curves of all norms: a line for the mean over trials, a band for ± one deviation.
 
     The four figures share one source per norm, see `graphnorms.report.series`, whose columns

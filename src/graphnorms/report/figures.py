@@ -15,7 +15,7 @@ from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
 from graphnorms.lab.design import Design, Pair
-from graphnorms.lab.trials import Trials
+from graphnorms.lab.trials import NormTrials
 from graphnorms.report import labels, marks
 from graphnorms.report.layout import (
     chance_mark,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from graphnorms.lab.verdict import Verdict
 
 
-def score_by_pair(trials: Mapping[str, Trials], verdict: Verdict) -> figure:
+def score_by_pair(trials: Mapping[str, NormTrials], verdict: Verdict) -> figure:
     """Draw the score of every trial, each fold at its own height, and the trivial predictor's."""
     scale = verdict.scale
     scores = scores_of(trials, verdict)
@@ -69,7 +69,7 @@ def score_by_pair(trials: Mapping[str, Trials], verdict: Verdict) -> figure:
     return plot
 
 
-def difference_by_pair(trials: Mapping[str, Trials], verdict: Verdict) -> figure:
+def difference_by_pair(trials: Mapping[str, NormTrials], verdict: Verdict) -> figure:
     """Draw each trial's difference to the best norm on the same fold, as a stem from the line."""
     scale = verdict.scale
     scores = scores_of(trials, verdict)

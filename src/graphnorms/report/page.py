@@ -14,10 +14,10 @@ from bokeh.resources import Resources
 from markupsafe import Markup
 
 from graphnorms.files import replacing
-from graphnorms.lab import phrases, speed, wording, wording_speed
+from graphnorms.lab import phrases, speed
+from graphnorms.lab.sentences import goal, label, margin, near, sentences
 from graphnorms.lab.trials import group_trials, pair_of
 from graphnorms.lab.trivial import trivial_answer, trivial_name
-from graphnorms.lab.wording_choice import near
 from graphnorms.report import curves, figures
 from graphnorms.report.layout import MOST_PAIRS
 from graphnorms.report.style import display_name
@@ -77,7 +77,7 @@ def render_page(
         verdict=verdict,
         scale=scale,
         targets=list(dict.fromkeys(name for row in verdict.rows for name, _ in row.targets)),
-        sentences=wording.describe(verdict, display_name),
+        sentences=sentences(verdict, display_name),
         figures=plots,
         alternatives=_alternatives(verdict),
         embedded=_script_safe(_embed(plots)),
@@ -85,15 +85,15 @@ def render_page(
         css=raw("page.css"),
         script=raw("page.js"),
         labels={
-            "score": wording.label(verdict),
+            "score": label(verdict),
             "scores": scale.metric.title,
             "score_unit": scale.score_unit,
             "difference_unit": scale.difference_unit,
             "direction": scale.direction,
             "pairs": verdict.design.count(2).split()[1],
             "pair": verdict.design.count(1).split()[1],
-            "goal": wording_speed.goal(verdict),
-            "margin": wording.margin(verdict),
+            "goal": goal(verdict),
+            "margin": margin(verdict),
             "near": near(verdict),
             "chance": trivial_answer(scale.metric),
             "line": CHANCE,
@@ -146,7 +146,7 @@ def _alternatives(verdict: Verdict) -> dict[str, str]:
         "validation_score": f"Validation {title} by epoch, {of_norms}",
         "train_loss": f"Training loss by epoch, {of_norms}",
         "validation_loss": f"Validation loss by epoch, {of_norms}",
-        "score_by_pair": f"{wording.label(verdict)} of every trial and mean, {rows}{level}",
+        "score_by_pair": f"{label(verdict)} of every trial and mean, {rows}{level}",
         "difference_by_pair": f"Difference of every trial to that of {best}, {rows}",
         "rate_sensitivity": f"Validation {title} by learning rate, {of_norms}",
         "steps_to_target": f"Optimizer steps to the target, a point per trial, {rows}",

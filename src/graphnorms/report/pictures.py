@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import unknown_name
 from graphnorms.lab import speed
-from graphnorms.lab.trials import Trials, group_trials
+from graphnorms.lab.trials import NormTrials, group_trials
 from graphnorms.report import drawing, labels
 from graphnorms.report.drawing import literal, look_of, styled
 from graphnorms.report.layout import (
@@ -128,7 +128,7 @@ def _drawers(records: Sequence[Record], verdict: Verdict) -> dict[str, Callable[
     return found
 
 
-def _learning_curves(trials: Mapping[str, Trials], verdict: Verdict, unit: str) -> Figure:
+def _learning_curves(trials: Mapping[str, NormTrials], verdict: Verdict, unit: str) -> Figure:
     """Four panels: a line for the mean over trials, a band for one deviation to either side."""
     names = {"epoch": "Epoch", "seconds": "Seconds of training"}
     figure = _new(5.4)
@@ -153,7 +153,7 @@ def _learning_curves(trials: Mapping[str, Trials], verdict: Verdict, unit: str) 
     return figure
 
 
-def _score_by_pair(trials: Mapping[str, Trials], verdict: Verdict) -> Figure:
+def _score_by_pair(trials: Mapping[str, NormTrials], verdict: Verdict) -> Figure:
     """The score of every trial and the means; beside it the differences to the best norm."""
     scale, level = verdict.scale, verdict.trivial
     scores = scores_of(trials, verdict)
@@ -251,7 +251,7 @@ def _rate_sensitivity(verdict: Verdict) -> Figure:
     return figure
 
 
-def _time_to_target(trials: Mapping[str, Trials], verdict: Verdict) -> Figure:
+def _time_to_target(trials: Mapping[str, NormTrials], verdict: Verdict) -> Figure:
     """When each trial reached the target: steps and seconds, misses hollow behind the end."""
     times = speed.times_to_target(trials, verdict.target)
     norms = [row.norm for row in verdict.rows if row.norm in verdict.speed_order]

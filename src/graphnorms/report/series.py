@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from graphnorms.lab.design import Pair
 from graphnorms.lab.number_format import Scale
-from graphnorms.lab.trials import Trials, column_mean, completed_by_all
+from graphnorms.lab.trials import NormTrials, column_mean, completed_by_all
 
 if TYPE_CHECKING:
     from graphnorms.lab.verdict import Verdict
@@ -22,7 +22,7 @@ CURVES: Final = ("train_score", "validation_score", "train_loss", "validation_lo
 MOST_EPOCHS: Final = 400
 
 
-def curve_columns(of_norm: Trials, scale: Scale) -> dict[str, NDArray[np.float64]]:
+def curve_columns(of_norm: NormTrials, scale: Scale) -> dict[str, NDArray[np.float64]]:
     """Return the curves of one norm as columns, one entry per epoch; NaN where none is known.
 
     `epoch`, `step` and `seconds` are the ends of epochs. Of every quantity in `CURVES` there is
@@ -32,7 +32,7 @@ def curve_columns(of_norm: Trials, scale: Scale) -> dict[str, NDArray[np.float64
     More than `MOST_EPOCHS` epochs are thinned.
 
     Args:
-        of_norm: Trials, one of them done.
+        of_norm: NormTrials, one of them done.
         scale: How scores are shown.
     """
     epochs = max(of_norm.curves(quantity).shape[1] for quantity in CURVES)
@@ -60,7 +60,7 @@ def curve_columns(of_norm: Trials, scale: Scale) -> dict[str, NDArray[np.float64
     return columns
 
 
-def scores_of(trials: Mapping[str, Trials], verdict: Verdict) -> dict[str, dict[Pair, float]]:
+def scores_of(trials: Mapping[str, NormTrials], verdict: Verdict) -> dict[str, dict[Pair, float]]:
     """Return the score of every trial, as `scale` shows it; norms by score, the best first."""
     return {
         row.norm: {pair: verdict.scale.factor * score for pair, score in of_norm.items()}

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from graphnorms.files import replacing
-from graphnorms.lab import phrases, wording, wording_datasets
-from graphnorms.lab.across_datasets import AcrossDatasets, across_verdicts
+from graphnorms.lab import phrases
+from graphnorms.lab.across_datasets import AcrossDatasets, across_verdicts, ranks_sentence
+from graphnorms.lab.sentences import label, sentences
 from graphnorms.report.critical_difference import critical_difference
 from graphnorms.report.drawing import as_bytes, styled, write
 from graphnorms.report.pictures import folder_beside
@@ -74,14 +75,14 @@ def write_several(path: Path, parts: Sequence[Part], *, figures: bool = False) -
     picture = as_bytes(figure, "svg").decode()
     page = template("several.html").render(
         across=across,
-        sentence=wording_datasets.across(across, display_name),
+        sentence=ranks_sentence(across, display_name),
         parts=[
             {
                 "name": part.name,
                 "about": _about(part),
-                "label": wording.label(part.verdict),
+                "label": label(part.verdict),
                 "optimistic": part.verdict.optimistic,
-                "sentences": wording.describe(part.verdict, display_name),
+                "sentences": sentences(part.verdict, display_name),
                 "scores": _scores(part.verdict),
                 "verdict": part.verdict,
                 "command": chunks(part.command),

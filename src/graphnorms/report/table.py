@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -13,9 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from graphnorms.lab import phrases
+from graphnorms.lab.sentences import goal, near, sentences
 from graphnorms.lab.trivial import trivial_name
-from graphnorms.lab.wording_choice import near
-from graphnorms.lab.wording_speed import goal
 from graphnorms.report import labels
 from graphnorms.report.labels import STAR
 from graphnorms.report.style import style_of
@@ -64,13 +63,21 @@ def leaderboard(verdict: Verdict, *, width: int = 80, plain: bool = False) -> Gr
     return Group(table, Text(ascii_only(caption) if plain else caption, style="dim"))
 
 
-def closing(verdict: Verdict) -> Group:
-    """Build the verdict in words, a paragraph for each thing that is said, its subject bold."""
-    texts = []
-    for paragraph in verdict.paragraphs:
-        subject, rest = labels.subject(paragraph)
-        texts.append(Text.assemble((subject, "bold"), rest))
-    return Group(*texts)
+def headline(verdict: Verdict) -> Group:
+    """Build what stands above the table: the verdict in words."""
+    return _paragraphs(sentences(verdict).headline)
+
+
+def details(verdict: Verdict) -> Group:
+    """Build what stands below the table: what else is said of the comparison."""
+    return _paragraphs(sentences(verdict).details)
+
+
+def _paragraphs(texts: Iterable[str]) -> Group:
+    """Build a paragraph for each thing that is said, its subject bold."""
+    return Group(
+        *(Text.assemble((subject, "bold"), rest) for subject, rest in map(labels.subject, texts))
+    )
 
 
 def _columns(verdict: Verdict) -> dict[str, tuple[str, Callable[[NormSummary], str]]]:
@@ -94,7 +101,7 @@ def _columns(verdict: Verdict) -> dict[str, tuple[str, Callable[[NormSummary], s
         "last": (
             ("last\nepoch", lambda row: "–" if row.last is None else scale.number(row.last.mean))
             if verdict.optimistic
-            else ("rates\nnear", _near)
+            else ("good\nrates", _near)
         ),
     }
 
@@ -127,7 +134,6 @@ def _table(
             name.append(spelt(f" {STAR}"))
         table.add_row(name, *map(Text, line))
     if chance:
-        table.add_section()
         table.add_row(*(Text(cell, style="dim") for cell in ("chance", *last)))
     return table
 
@@ -159,28 +165,25 @@ def _caption(verdict: Verdict, columns: Container[str]) -> list[str]:
     kind += "" if verdict.design.by_fold else " on this one split"
     what = f"{metric.title}{f' in {scale.unit}' if scale.unit else ''}"
     way = "" if metric.higher_is_better else ", lower is better"
+    lines = [f"test: {what}{way}, mean of {kind}", "± the longer side of the 95% interval"]
     if verdict.optimistic:
-        lines = [
-            f"*OPTIMISTIC {what}{way}: learning rate and epoch are chosen on",
-            "the folds that then measure them; mean of folds ± half the 95% interval",
-        ]
-    else:
-        lines = [f"test: {what}{way}; mean of {kind}", "± the longer side of the 95% interval"]
-        if len(", ".join(lines)) <= CAPTION_WIDTH:
-            lines = [" ".join(lines)]
+        lines = [f"*OPTIMISTIC {what}{way}; mean of folds", "± half the 95% interval"]
+    if len(" ".join(lines)) <= CAPTION_WIDTH:
+        lines = [" ".join(lines)]
     marks = [f"{STAR} recommended"] if verdict.recommended is not None else []
     marks += [f"chance: {trivial_name(metric)}"] if verdict.trivial is not None else []
     lines += ["; ".join(marks)] if marks else []
     if target is not None and "steps" in columns:
-        whose = f"{target.source!r} gets" if target.source else "all norms timed get"
         times = "steps, seconds" if "seconds" in columns else "steps"
-        lines.append(f"{times}: median to {goal(verdict)}, which {whose} to")
-    if "train" in columns:
-        lines.append("train: training items, in eval mode")
+        missed = any(row.trials and row.steps_to_target is None for row in verdict.rows)
+        note = "; miss: do not reach it" if missed else ""
+        lines.append(f"{times}: to reach {goal(verdict)} (median){note}")
     if "p" in columns:
-        lines.append("p: of the difference to the best, paired, adjusted over all pairs")
+        lines.append("p: test against the best, paired, adjusted for all pairs of norms")
     if "last" in columns and not verdict.optimistic and _has_grid(verdict):
-        lines.append(f"rates near: learning rates within {near(verdict)} of the leader's best")
+        lines.append(
+            f"good rates: learning rates tried that come within {near(verdict)} of the best"
+        )
     return lines
 
 
@@ -205,7 +208,7 @@ def _p_value(row: NormSummary) -> str:
 def _steps(row: NormSummary) -> str:
     if row.steps_to_target is not None:
         return f"{row.steps_to_target:.0f}"
-    return f"{row.reached} of {row.trials}" if row.trials else "–"
+    return f"{row.trials - row.reached} miss" if row.trials else "–"
 
 
 def _seconds(value: float | None) -> str:
@@ -214,7 +217,7 @@ def _seconds(value: float | None) -> str:
 
 def _near(row: NormSummary) -> str:
     found = row.sensitivity
-    return "–" if found is None or not found.judged else f"{found.near} of {len(found.rates)}"
+    return "–" if found is None or not found.judged else f"{found.near}/{len(found.rates)}"
 
 
 def _has_grid(verdict: Verdict) -> bool:

@@ -25,6 +25,7 @@ from graphnorms.lab.compare import compare
 from graphnorms.lab.comparison import open_comparison
 from graphnorms.lab.duration import Expectation
 from graphnorms.lab.journal import read_records
+from graphnorms.lab.sentences import sentences
 
 SMALL = [
     "--norms", "none,graph", "--folds", "2", "--epochs", "1", "--lr", "0.003,0.01", "--hidden",
@@ -102,7 +103,6 @@ def test_a_comparison_says_what_it_does_and_what_came_out(run, tmp_path, stub_pa
         "2 norms (none, graph) × (4 to choose the rate + 2) = 12 trials, 1 at a time on cpu",
         "12/12 final fold 1 run 0 lr 0.0",
         "report: runs/MUTAG-gin/report.html",
-        "records: runs/MUTAG-gin/records.jsonl",
     ):
         assert words in flat(out)
     lines = [line for line in out.splitlines() if "/12  " in line]
@@ -115,9 +115,10 @@ def test_a_comparison_says_what_it_does_and_what_came_out(run, tmp_path, stub_pa
     assert "All 12 trials are there already." in again
     assert "select  fold" not in again
     verdict = "There are too few"
-    closing = compare("MUTAG", out="runs/MUTAG-gin", resume=True).verdict.closing
-    assert flat(closing) in flat(out), verdict
-    assert flat(closing) in flat(again)
+    said = sentences(compare("MUTAG", out="runs/MUTAG-gin", resume=True).verdict)
+    for sentence in said.headline:
+        assert flat(sentence) in flat(out), verdict
+        assert flat(sentence) in flat(again)
 
 
 @pytest.mark.usefixtures("in_this_process", "stub_page")
@@ -428,7 +429,7 @@ def test_an_outcome_is_shown_though_its_page_cannot_be_written(run, monkeypatch,
     monkeypatch.setattr("graphnorms.lab.comparison.Comparison.report", full)
     code, out, err = run("compare", *SMALL)
     assert code == 1
-    assert flat(open_comparison("runs/MUTAG-gin").verdict.score_sentence) in flat(out)
+    assert flat(sentences(open_comparison("runs/MUTAG-gin").verdict).score) in flat(out)
     assert "records: runs/MUTAG-gin/records.jsonl" in out
     assert err.count("\n") == 1
     assert err.startswith("graphnorms: the report could not be written (OSError: [Errno 28] No sp")

@@ -11,11 +11,11 @@ import torch
 from rich.console import Console
 
 from graphnorms.cli.display import Display, progress_table, trial_line
-from graphnorms.cli.plan import plan_lines
 from graphnorms.cli.stopwatch import duration
 from graphnorms.data import load_dataset
 from graphnorms.lab.compare import compare
 from graphnorms.lab.comparison import ComparisonInterrupted
+from graphnorms.lab.plan_sentences import plan_lines
 from graphnorms.lab.progress import Outcomes
 
 SMALL = {
@@ -69,7 +69,7 @@ def test_a_terminal_shows_the_norms_side_by_side_and_cleans_up(shown, width):
     assert text.index("\x1b[?25l") < text.rindex("\x1b[?25h"), "the cursor comes back"
     assert re.search(r"\x1b\[[0-9;]*38;2;", text), "norms in their colours"
     plain = without_codes(text)
-    for words in ("0/6", "6/6", "test accuracy", "Ctrl-C keeps", "records: "):
+    for words in ("0/6", "6/6", "test accuracy", "Ctrl-C keeps", "report: "):
         assert words in plain
     assert "select  fold" not in plain, "no lines of trials"
     whole = ("report:", "records:")
@@ -170,7 +170,7 @@ def test_plans_begin_with_what_the_data_allow(shown, monkeypatch):
     lines = plan_lines(statuses[0].plan)
     assert any("twin" in line or "isomorphic" in line for line in lines)
     assert sum("size (nodes and edges) alone" in line for line in lines) == 1
-    monkeypatch.setattr("graphnorms.cli.plan.CHEAP_EDGES", 10)
+    monkeypatch.setattr("graphnorms.lab.plan_sentences.CHEAP_EDGES", 10)
     assert not any("alone" in line for line in plan_lines(statuses[0].plan))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from tests.records import synthetic_records
+from tests.verdicts import judge
 
 from graphnorms.lab.across_datasets import (
     AcrossDatasets,
@@ -18,7 +19,6 @@ from graphnorms.lab.across_datasets import (
     compare_datasets,
     signed_ranks,
 )
-from graphnorms.lab.judge import judge
 from graphnorms.report.critical_difference import draw_critical_difference
 from graphnorms.training.metrics import METRICS
 

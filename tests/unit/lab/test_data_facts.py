@@ -10,10 +10,10 @@ from graphnorms.data import GraphSet, Task, load_dataset, split_items
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading
 from graphnorms.lab.data_facts import Facts, ceiling, facts_of
+from graphnorms.lab.data_sentences import data_sentences, key_facts
 from graphnorms.lab.options import Options
 from graphnorms.lab.schedule import Schedule, code_versions
 from graphnorms.lab.settings import Settings
-from graphnorms.lab.wording_data import key_facts, sentences
 
 
 def cycles(sizes: list[int], y: np.ndarray, x: np.ndarray | None = None) -> GraphSet:
@@ -159,7 +159,7 @@ def test_data_that_cannot_be_divided_are_told_all_the_same():
     assert "10 folds need 10 or more members of every class" in found.problem
     assert found.baselines == ()
     assert found.quality.graphs == 4
-    said = sentences(found, Task(kind="classification", targets=("0", "1")))
+    said = data_sentences(found, Task(kind="classification", targets=("0", "1")))
     assert any(found.problem in line for line in said)
 
 
@@ -192,7 +192,7 @@ def test_graphs_without_nodes_or_edges_are_counted_and_said():
     )  # fmt: skip
     found = facts(graphs, folds=2)
     assert found.ceilings["twins"] == 0.5  # two empty graphs, and two of one node, of both classes
-    said = sentences(found, graphs.task)
+    said = data_sentences(found, graphs.task)
     assert "2 empty graphs, 2 graphs of one node, 2 graphs without edges" in said[0]
     assert "4 of 4 graphs are isomorphic to another, 4 of them with different targets" in said[1]
 

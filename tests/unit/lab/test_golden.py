@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from tests.golden import TABLES
-
-from graphnorms.lab.judge import judge
+from tests.verdicts import judge
 
 KEPT = Path(__file__).with_name("golden_verdicts.json")
 

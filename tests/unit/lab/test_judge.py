@@ -17,13 +17,17 @@ from tests.unit.lab.made import (
     trial,
     trials,
 )
+from tests.verdicts import judge
 
-from graphnorms.lab import wording
 from graphnorms.lab.design import Design
-from graphnorms.lab.detectable import expected_detectable, selection_deviation
-from graphnorms.lab.judge import judge
+from graphnorms.lab.detectable import Expected, expected_detectable, selection_deviation
+from graphnorms.lab.number_format import Scale
+from graphnorms.lab.plan_sentences import what_it_can_show
+from graphnorms.lab.sentences import sentences
 from graphnorms.lab.statistics import holm, paired_difference
+from graphnorms.lab.trials import group_trials
 from graphnorms.lab.verdict import Verdict
+from graphnorms.training.metrics import metric_named
 from graphnorms.training.record import Record
 
 
@@ -41,8 +45,8 @@ def test_a_clear_winner_is_named_and_the_others_are_worse() -> None:
     )
     assert (verdict.best, verdict.tied) == ("graph", ("graph",))
     assert row_order(verdict) == ["graph", "batch", "none"]
-    assert "Test accuracy: graph is best with" in verdict.score_sentence
-    assert "cannot be told apart" not in verdict.score_sentence
+    assert "Test accuracy: graph is best with" in sentences(verdict).score
+    assert "cannot be told apart" not in sentences(verdict).score
     difference = verdict.row("none").difference
     assert difference is not None
     assert (difference.first, difference.second) == ("none", "graph")
@@ -56,17 +60,17 @@ def test_a_clear_winner_is_named_and_the_others_are_worse() -> None:
 def test_a_tie_is_said() -> None:
     verdict = nested([*trials("none", 0.8), *trials("batch", 0.801), *trials("graph", 0.803)])
     assert set(verdict.tied) == {"none", "batch", "graph"}
-    assert "cannot be told apart on these 10 folds" in verdict.score_sentence
-    assert "can go unseen" in verdict.power_sentence
+    assert "cannot be told apart on these 10 folds" in sentences(verdict).score
+    assert "can go unseen" in sentences(verdict).power
     assert verdict.conclusive
 
 
 def test_a_partial_tie_names_both_groups() -> None:
     verdict = nested([*trials("none", 0.6), *trials("batch", 0.8), *trials("graph", 0.803)])
     assert set(verdict.tied) == {"batch", "graph"}
-    assert "cannot be told apart from" in verdict.score_sentence
-    assert "'none' (by 20" in verdict.score_sentence
-    assert "is worse" in verdict.score_sentence
+    assert "cannot be told apart from" in sentences(verdict).score
+    assert "'none' (by 20" in sentences(verdict).score
+    assert "is worse" in sentences(verdict).score
 
 
 def test_the_score_is_the_test_score_and_validation_stands_beside_it() -> None:
@@ -157,15 +161,15 @@ def test_lower_is_better_where_the_metric_says_so() -> None:
     assert test.estimate.mean > 0.25
     assert test.probabilities is not None
     assert test.probabilities.second > 0.999, "graph is better"
-    assert "Test MAE (lower is better): graph is best with 0.399 eV" in verdict.score_sentence
-    assert " eV" in verdict.score_sentence
-    assert "%" not in verdict.score_sentence
-    assert "points" not in verdict.closing
+    assert "Test MAE (lower is better): graph is best with 0.399 eV" in sentences(verdict).score
+    assert " eV" in sentences(verdict).score
+    assert "%" not in sentences(verdict).score
+    assert "points" not in sentences(verdict).text
     assert verdict.target is not None
     # The training error of `none` ends at 0.1, which is already round.
     assert (verdict.target.score, verdict.target.source) == (0.1, "none")
     assert verdict.row("graph").steps_to_target == 10
-    assert "graph reaches a training MAE of 0.1 eV in 10 steps" in verdict.speed_sentence
+    assert "graph reaches a training MAE of 0.1 eV in 10 steps" in sentences(verdict).speed
     none = verdict.row("none").score
     assert none is not None
     assert verdict.margin == pytest.approx(0.01 * none.mean)
@@ -194,8 +198,8 @@ def test_seeds_on_one_split_are_judged_by_flips_and_say_so() -> None:
     assert test.p_value == 2 / 2**10
     assert verdict.design == Design(protocol="split")
     assert verdict.minimum == 6
-    assert "this one split only" in verdict.protocol_sentence
-    assert "this one split only" in verdict.closing
+    assert "this one split only" in sentences(verdict).protocol
+    assert "this one split only" in sentences(verdict).text
     assert verdict.tied == ("graph",)
 
 
@@ -213,7 +217,7 @@ def test_six_seeds_judge_any_number_of_norms() -> None:
     few = verdict(5)
     assert not few.conclusive
     assert few.minimum == 6
-    assert "to judge 5 norms takes 6 at least: 1 seed more of each" in few.score_sentence
+    assert "To judge 5 norms takes 6 at least: 1 seed more of each" in sentences(few).score
     assert few.recommendation is None
     enough = verdict(6)
     assert enough.conclusive
@@ -250,8 +254,8 @@ def test_several_given_splits_are_judged_by_the_corrected_test() -> None:
     assert test.p_value == pytest.approx(2 * stats.t.sf(more.mean() / error, 9), rel=1e-9)
     assert verdict.design.folds == 0  # no other number of them can be asked for
     assert verdict.design.count(10) == "10 splits"
-    assert verdict.closing.count("splits such as the given ones") == 1
-    assert "one split only" not in verdict.closing
+    assert sentences(verdict).text.count("splits such as the given ones") == 1
+    assert "one split only" not in sentences(verdict).text
 
 
 def test_several_splits_are_no_split() -> None:
@@ -278,9 +282,9 @@ def test_the_paper_protocol_selects_one_epoch_for_all_folds_and_is_optimistic() 
     assert row.last is not None
     assert row.last.mean == pytest.approx(0.7)
     assert verdict.optimistic
-    assert verdict.score_sentence.startswith("Optimistic validation accuracy")
-    assert verdict.closing.startswith("Optimistic: ")
-    assert "graph 70.0%" in verdict.protocol_sentence
+    assert sentences(verdict).score.startswith("Optimistic validation accuracy")
+    assert sentences(verdict).text.startswith("Optimistic: ")
+    assert "graph 70.0%" in sentences(verdict).last
     assert verdict.to_dict()["optimistic"] is True
 
 
@@ -322,7 +326,7 @@ def test_the_target_comes_from_the_baseline_and_time_is_measured_to_it() -> None
     assert graph.step_seconds == SECONDS_PER_EPOCH / STEPS_PER_EPOCH
     assert verdict.speed_order == ("graph", "none")
     assert verdict.speed_tied == ("graph",)
-    assert "4.0 × sooner than 'none'" in verdict.speed_sentence
+    assert "4.0 × sooner than 'none'" in sentences(verdict).speed
     [ratio] = verdict.speed_differences
     assert ratio.estimate.mean == pytest.approx(0.25)
     # All ten ratios are equal: what is known is that ten signs agree.
@@ -365,7 +369,7 @@ def test_misses_are_bounds_and_the_factor_says_at_least() -> None:
     # A miss enters as one epoch beyond the budget, 42 steps; those that reach need 40 and 10.
     factor = ((40 / 10) ** 8 * (42 / 10) ** 2) ** 0.1
     assert verdict.speed_differences[0].estimate.mean == pytest.approx(1 / factor)
-    assert "at least 4.0 × sooner than 'none'" in verdict.speed_sentence
+    assert "at least 4.0 × sooner than 'none'" in sentences(verdict).speed
 
 
 def test_failed_trials_are_counted_named_and_left_out_of_scores() -> None:
@@ -380,9 +384,9 @@ def test_failed_trials_are_counted_named_and_left_out_of_scores() -> None:
     assert row.difference is not None
     assert row.difference.pairs == 7
     assert row.reached == 7
-    assert "'none' failed in 3 of 10 trials" in verdict.failure_sentence
-    assert "loss is not finite in epoch 3" in verdict.closing
-    assert "1 other reason" in verdict.closing
+    assert "'none' failed in 3 of 10 trials" in sentences(verdict).failures
+    assert "loss is not finite in epoch 3" in sentences(verdict).text
+    assert "1 other reason" in sentences(verdict).text
 
 
 def test_failed_trials_of_the_learning_rate_are_counted_too() -> None:
@@ -395,7 +399,10 @@ def test_failed_trials_of_the_learning_rate_are_counted_too() -> None:
     row = verdict.row("graph")
     assert (row.failed, row.tried, row.tried_failed) == (0, 20, 10)
     assert row.tried_reasons == (("boom", 10),)
-    assert "graph failed in 10 of 20 trials that choose the learning rate (boom)" in verdict.closing
+    assert (
+        "graph failed in 10 of 20 trials that choose the learning rate (boom)"
+        in sentences(verdict).text
+    )
 
 
 def test_where_no_learning_rate_worked_the_trial_counts_as_failed() -> None:
@@ -439,7 +446,7 @@ def test_a_diverged_norm_does_not_take_the_others_with_it() -> None:
     assert row.score is None
     assert row.steps_to_target is None
     assert verdict.tied == ("graph",)
-    assert "batch failed in all 10 trials (loss is not finite)" in verdict.closing
+    assert "batch failed in all 10 trials (loss is not finite)" in sentences(verdict).text
     assert verdict.speed_order[-1] == "batch"
     assert verdict.speed_order[0] == "graph"
 
@@ -452,8 +459,8 @@ def test_everything_failed() -> None:
     assert verdict.target is None
     assert verdict.recommendation is None
     assert (verdict.tied, verdict.differences, verdict.speed_order) == ((), (), ())
-    assert "no trial was completed" in verdict.closing
-    assert "graph and 'none' failed in all 10 trials each (boom)" in verdict.closing
+    assert "no trial was completed" in sentences(verdict).text
+    assert "graph and 'none' failed in all 10 trials each (boom)" in sentences(verdict).text
 
 
 def test_failing_on_the_hard_folds_does_not_make_a_leader() -> None:
@@ -477,9 +484,9 @@ def test_failing_on_the_hard_folds_does_not_make_a_leader() -> None:
 def test_one_norm_is_described_and_compared_with_nothing() -> None:
     verdict = nested(trials("graph", 0.8))
     assert (verdict.best, verdict.tied, verdict.conclusive) == ("graph", (), False)
-    assert "no other norm to compare" in verdict.score_sentence
+    assert "no other norm to compare" in sentences(verdict).score
     assert verdict.detectable_before is None
-    assert "graph reaches" in verdict.speed_sentence
+    assert "graph reaches" in sentences(verdict).speed
 
 
 @pytest.mark.parametrize("folds", range(1, 4))
@@ -488,9 +495,9 @@ def test_too_few_folds_are_inconclusive_whatever_the_difference(folds: int) -> N
     assert not verdict.conclusive
     assert verdict.tied == ()
     assert verdict.recommendation is None
-    assert "inconclusive" in verdict.score_sentence
-    assert f"{verdict.minimum} at least: {verdict.minimum - folds} fold" in verdict.score_sentence
-    assert "too few folds" in verdict.speed_sentence
+    assert "inconclusive" in sentences(verdict).score
+    assert f"{verdict.minimum} at least: {verdict.minimum - folds} fold" in sentences(verdict).score
+    assert "too few folds" in sentences(verdict).speed
     difference = verdict.row("none").difference
     assert difference is not None
     assert difference.adjusted_p is None
@@ -503,8 +510,8 @@ def test_an_interrupted_run_judges_what_is_there() -> None:
     assert verdict.tied == ("batch",)
     assert row_order(verdict) == ["batch", "none", "graph", "instance"]
     assert verdict.row("instance").trials == 0
-    assert "Not run: 18 of 40 trials" in verdict.closing
-    assert "graph has 2 and instance has 0 of 10: too few to judge" in verdict.closing
+    assert "Not run: 18 of 40 trials" in sentences(verdict).text
+    assert "graph has 2 and instance has 0 of 10: too few to judge" in sentences(verdict).text
     assert verdict.speed_order[-1] == "graph"
 
 
@@ -513,17 +520,17 @@ def test_trials_that_were_not_run_are_counted_as_the_run_counts_them() -> None:
     tried = [trial(norm, place, stage="select") for norm in ("none", "graph") for place in range(3)]
     records = [*tried, *trials("none", 0.7), *trials("graph", 0.9, places=4)]
     verdict = nested(records, planned=10, selection=3)
-    assert "Not run: 6 of 26 trials" in verdict.failure_sentence
+    assert "Not run: 6 of 26 trials" in sentences(verdict).failures
     complete = nested([*tried, *trials("none", 0.7), *trials("graph", 0.9)], selection=3)
-    assert complete.failure_sentence == ""
+    assert sentences(complete).failures == ""
 
 
 def test_a_run_that_has_only_chosen_rates_says_that_nothing_is_done() -> None:
     records = [trial("graph", 0, stage="select"), trial("none", 0, stage="select")]
     verdict = nested(records, planned=10)
     assert verdict.best is None
-    assert "no trial was completed" in verdict.score_sentence
-    assert "Not run: 20 of 20 trials" in verdict.closing
+    assert "no trial was completed" in sentences(verdict).score
+    assert "Not run: 20 of 20 trials" in sentences(verdict).text
 
 
 def test_the_order_of_records_does_not_matter() -> None:
@@ -562,24 +569,26 @@ def test_what_cannot_be_judged_is_refused_in_one_line() -> None:
     for records, more, match in (
         ([], {"protocol": "nested"}, "nothing to judge"),
         (trials("graph", 0.8), {"protocol": "nestde"}, "did you mean nested"),
-        (trials("graph", 0.8), {"protocol": "nested", "margin": 0.0}, "the margin is 0"),
+        (trials("graph", 0.8), {"protocol": "nested", "margin": 0.0}, "margin is 0"),
     ):
         with pytest.raises(ValueError, match=match) as caught:
             judge(records, **more)  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
 
 
+def ten_folds(protocol: str, tested: float) -> Expected:
+    return Expected(Design(protocol=protocol, test_ratio=1 / 8.1), 10, tested)
+
+
 def test_detectable_differences_are_said_before_and_after() -> None:
     records = [*trials("none", 0.8, noise=0.02), *trials("graph", 0.8, noise=0.02)]
     verdict = nested(records)
     assert verdict.detectable_before == pytest.approx(
-        expected_detectable(
-            protocol="nested", metric="accuracy", norms=2, pairs=10, test_items=10, train_items=81
-        )
+        expected_detectable(ten_folds("nested", 10), "accuracy", 2)
     )
     # Two independent noises of 2 points: 2.8 points a pair, times 1.5 for ten folds.
     assert verdict.detectable_after == pytest.approx(0.042, rel=0.6)
-    assert verdict.scale.difference(verdict.detectable_after) in verdict.power_sentence
+    assert verdict.scale.difference(verdict.detectable_after) in sentences(verdict).power
 
 
 def test_what_cannot_be_known_before_is_taken_from_the_trials_that_choose_the_rate() -> None:
@@ -589,11 +598,11 @@ def test_what_cannot_be_known_before_is_taken_from_the_trials_that_choose_the_ra
             for norm in ("none", "graph")
             for record in trials(norm, 0.5, stage="select", protocol=protocol, metric=metric)
         ]
-        unknown = expected_detectable(
-            protocol=protocol, metric=metric, norms=2, pairs=10, test_items=10, train_items=81
-        )
-        assert math.isnan(unknown)
-        deviation = selection_deviation(select, protocol=protocol)
+        ratio = 10 / 81 if protocol == "nested" else 0.0
+        expected = Expected(Design(protocol=protocol, test_ratio=ratio), 10, 10)
+        assert math.isnan(expected_detectable(expected, metric, 2))
+        grouped = group_trials(select, protocol=protocol)
+        deviation = selection_deviation(grouped, Design(protocol=protocol))
         scores = [
             np.array([r.outcome["validation_score"] for r in select[:10]]),
             np.array([r.outcome["validation_score"] for r in select[10:]]),
@@ -612,10 +621,7 @@ def test_what_cannot_be_known_before_is_taken_from_the_trials_that_choose_the_ra
 
 def test_what_a_design_can_show_falls_with_items_and_rises_with_norms() -> None:
     def detectable(norms: int, items: int) -> float:
-        return expected_detectable(
-            protocol="nested", metric="accuracy", norms=norms, pairs=10, test_items=items / 10,
-            train_items=0.81 * items,
-        )  # fmt: skip
+        return expected_detectable(ten_folds("nested", items / 10), "accuracy", norms)
 
     mutag = detectable(5, 188)
     assert 0.05 < mutag < 0.25
@@ -625,28 +631,27 @@ def test_what_a_design_can_show_falls_with_items_and_rises_with_norms() -> None:
 
 
 def test_the_design_is_put_into_words() -> None:
-    common = {"metric": "accuracy", "norms": 5}
-    text = wording.design(protocol="nested", pairs=10, detectable=0.123, **common)
+    accuracy = Scale.fitting(metric_named("accuracy"), None)
+    nested, split = Design(protocol="nested"), Design(protocol="split")
+    text = what_it_can_show(nested, accuracy, 5, 10, 0.123)
     assert "accuracy of about 12.3 points" in text
     assert "80% power at 5% over 10 pairs" in text
-    few = wording.design(
-        protocol="nested", pairs=3, detectable=0.5, test_ratio=0.5, folds=3, **common
-    )
+    three = Design(protocol="nested", test_ratio=0.5, folds=3)
+    few = what_it_can_show(three, accuracy, 5, 3, 0.5)
     assert (
         "3 folds are too few to judge over 10 pairs of norms: it takes one cross-validation of 8 "
         "folds or 7 repeats of 3."
     ) in few
     assert "inconclusive" in few
-    assert "it takes 6 seeds." in wording.design(protocol="split", pairs=5, **common)
-    unknown = wording.design(protocol="split", pairs=10, **common)
+    assert "it takes 6 seeds." in what_it_can_show(split, accuracy, 5, 5)
+    unknown = what_it_can_show(split, accuracy, 5, 10)
     assert "not known before" in unknown
     assert "one split only" in unknown
-    assert "Optimistic" in wording.design(protocol="paper", pairs=10, detectable=0.1, **common)
-    one = wording.design(protocol="nested", metric="mae", norms=1, pairs=10)
-    assert "nothing can be compared" in one
-    error = wording.design(
-        protocol="nested", metric="mae", norms=2, pairs=10, detectable=0.0312, unit="eV"
-    )
+    paper = Design(protocol="paper")
+    assert "Optimistic" in what_it_can_show(paper, accuracy, 5, 10, 0.1)
+    mae = Scale.fitting(metric_named("mae"), 0.0312, "eV")
+    assert "nothing can be compared" in what_it_can_show(nested, mae, 1, 10)
+    error = what_it_can_show(nested, mae, 2, 10, 0.0312)
     assert "MAE of about 0.0312 eV" in error
 
 
@@ -657,13 +662,13 @@ def test_practically_equal_is_shown_and_not_assumed() -> None:
     assert test.practically_equal
     assert test.probabilities is not None
     assert test.probabilities.equal > 0.95
-    assert "graph with 'none', within 1 point" in nested(near).equal_sentence
+    assert "graph with 'none', within 1 point" in sentences(nested(near)).equal
     # The same difference, but ten folds that scatter more: neither told apart nor equal.
     far = [*trials("none", 0.8, noise=0.05), *trials("graph", 0.801, noise=0.05)]
     [test] = nested(far).differences
     assert not test.told_apart
     assert not test.practically_equal
-    assert "no pair is shown to be within 1 point" in nested(far).equal_sentence
+    assert "no pair is shown to be within 1 point" in sentences(nested(far)).equal
     assert nested(near, margin=0.0001).differences[0].practically_equal is False
 
 
@@ -704,7 +709,7 @@ def test_scores_that_differ_by_rounding_are_equal(protocol: str) -> None:
     assert row_order(verdict) == ["batch", "layer"]
     assert verdict.recommendation is not None
     assert verdict.recommendation.decided_by == "name"
-    assert "the alphabet decided" in verdict.advice_sentence
+    assert "the alphabet decided" in sentences(verdict).advice
 
 
 def test_the_trials_needed_are_said() -> None:
@@ -715,9 +720,9 @@ def test_the_trials_needed_are_said() -> None:
     # The normal quantiles of 5%, two-sided, and of 80% power; of 10 folds 81% train, 10% test.
     floor = (1.959964 + 0.841621) * deviation * math.sqrt(10 / 81)
     assert verdict.detectable_at_best == pytest.approx(floor, rel=1e-3)
-    assert (
-        f"times as much data: more repeats show {100 * floor:.1f} points at best"
-    ) in verdict.power_sentence
+    assert (f"times as much data: more repeats show {100 * floor:.1f} points at best") in sentences(
+        verdict
+    ).power
     seeds = [
         record
         for norm, score in (("none", 0.8), ("graph", 0.802))
@@ -728,7 +733,7 @@ def test_the_trials_needed_are_said() -> None:
     deviation = verdict.differences[0].deviation
     assert verdict.design.detectable(deviation, verdict.needed_for_margin, 1) <= 0.01
     assert verdict.design.detectable(deviation, verdict.needed_for_margin - 1, 1) > 0.01
-    assert f"about {verdict.needed_for_margin} seeds" in verdict.power_sentence
+    assert f"about {verdict.needed_for_margin} seeds" in sentences(verdict).power
 
 
 def test_a_verdict_is_json_without_nan() -> None:
@@ -736,7 +741,6 @@ def test_a_verdict_is_json_without_nan() -> None:
         verdict = nested(records)
         data = json.loads(json.dumps(verdict.to_dict(), allow_nan=False))
         assert data["best"] == "graph"
-        assert data["closing"] == verdict.closing
         assert len(data["rows"]) == len(verdict.rows)
         assert data["scale"]["metric"]["name"] == "accuracy"
     assert data["rows"][0]["score"]["mean"] == pytest.approx(0.9, abs=0.02)
@@ -744,7 +748,7 @@ def test_a_verdict_is_json_without_nan() -> None:
 
 def test_norms_are_called_what_the_caller_calls_them() -> None:
     verdict = nested([*trials("none", 0.7), *trials("graph", 0.9, reaches=5)])
-    sentences = wording.describe(verdict, {"none": "none", "graph": "GraphNorm"}.__getitem__)
-    assert "GraphNorm is best" in sentences.score
-    assert "sooner than 'none'" in sentences.speed
-    assert "Recommended: GraphNorm" in sentences.advice
+    said = sentences(verdict, {"none": "none", "graph": "GraphNorm"}.__getitem__)
+    assert "GraphNorm is best" in said.score
+    assert "sooner than 'none'" in said.speed
+    assert "Recommended: GraphNorm" in said.advice

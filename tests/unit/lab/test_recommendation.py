@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
+from tests.verdicts import judge
 
 from graphnorms.lab.across_datasets import across_verdicts
-from graphnorms.lab.judge import judge
+from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trivial import Trivial
 from graphnorms.lab.verdict import Verdict
 from graphnorms.training.record import Record
@@ -268,7 +269,7 @@ def test_the_norm_recommended(norms, how, right, unproven) -> None:
     assert set(found.unproven if found else ()) == unproven
     if found:
         assert verdict.best in found.among
-        assert verdict.advice_sentence.startswith("Recommended")
+        assert sentences(verdict).advice.startswith("Recommended")
 
 
 @pytest.mark.parametrize(("norms", "how"), [case[:2] for case in TABLES.values()], ids=TABLES)
@@ -286,24 +287,24 @@ def test_the_signs_of_the_tests_are_those_of_the_ranks(norms, how) -> None:
 def test_it_is_said_on_which_trials_and_who_was_not_ranked() -> None:
     verdict = judged(TABLES["one failure leaves its fold out for all"][0])
     assert (verdict.shared, verdict.completed) == (9, 10)
-    assert "Compared on the 9 of 10 trials that every norm ranked here" in verdict.score_sentence
+    assert "Compared on the 9 of 10 trials that every norm ranked here" in sentences(verdict).score
     norms = TABLES["a norm that fails where it is hard does not choose the folds"][0]
     verdict = judged(norms)
     assert (verdict.shared, verdict.contenders) == (20, ("batch", "none"))
-    assert "more than 10% failed: graph (10 of 20 trials failed)" in verdict.score_sentence
-    assert "batch is best" in verdict.score_sentence
+    assert "more than 10% failed: graph (10 of 20 trials failed)" in sentences(verdict).score
+    assert "batch is best" in sentences(verdict).score
 
 
 def test_the_sentence_that_recommends_says_how_many_trials_failed() -> None:
     verdict = judged({"none": Norm(mean=70), "graph": Norm(mean=90, fails=(1,))})
-    assert "1 of its 10 trials failed" in verdict.advice_sentence
+    assert "1 of its 10 trials failed" in sentences(verdict).advice
 
 
 def test_what_is_not_shown_is_called_unproven() -> None:
     verdict = judged({"none": Norm(mean=80), "graph": Norm(mean=80.3, jitter=3)})
-    assert "the best mean, not shown to be better than 'none'" in verdict.advice_sentence
+    assert "the best mean, not shown to be better than 'none'" in sentences(verdict).advice
     verdict = judged({"none": Norm(mean=60), "graph": Norm(mean=80)})
-    assert "shown to be better than every other norm" in verdict.advice_sentence
+    assert "shown to be better than every other norm" in sentences(verdict).advice
 
 
 def test_at_chance_nothing_is_recommended_timed_or_given_a_target() -> None:
@@ -311,14 +312,14 @@ def test_at_chance_nothing_is_recommended_timed_or_given_a_target() -> None:
     verdict = judged(at_chance, chance=0.665, train_chance=0.665)
     assert (verdict.trivial, verdict.target, verdict.speed_order) == (0.665, None, ())
     assert verdict.row("graph").steps_to_target is None
-    assert "graph, the best, is no better than naming the most" in verdict.advice_sentence
-    assert "(66.5%)" in verdict.advice_sentence
-    assert verdict.advice_sentence.startswith("No norm is recommended")
+    assert "graph, the best, is no better than naming the most" in sentences(verdict).advice
+    assert "(66.5%)" in sentences(verdict).advice
+    assert sentences(verdict).advice.startswith("No norm is recommended")
     # Beside norms that learn, one at chance is not timed, though it is soonest.
     verdict = judged({"none": Norm(mean=60, reaches=2), "graph": Norm(mean=80)}, chance=0.665)
     assert verdict.speed_order == ("graph",)
     assert verdict.row("none").steps_to_target is None
-    assert "Not timed, as not shown to beat naming" in verdict.speed_sentence
+    assert "Not timed, as not shown to beat naming" in sentences(verdict).speed
 
 
 def test_a_training_target_beats_the_trivial_predictor() -> None:
@@ -353,7 +354,7 @@ def test_only_what_is_shown_to_train_is_timed(protocol: str, metric: str, chance
     assert verdict.speed_order == ("graph",)
     assert verdict.target is not None
     assert verdict.target.source is None
-    assert "Not timed, as not shown to beat" in verdict.speed_sentence
+    assert "Not timed, as not shown to beat" in sentences(verdict).speed
     # Of too few nothing is judged, and the mean decides.
     assert set(at_chance_and_beyond(2).speed_order) == {"none", "graph"}
 
@@ -369,15 +370,15 @@ def test_what_is_not_shown_to_beat_chance_is_said() -> None:
     assert unknown.recommendation is not None
     assert (near.above_trivial, far.above_trivial) == (False, True)
     assert unknown.recommendation.above_trivial is None
-    assert "Not compared with naming the most frequent class" in unknown.advice_sentence
-    assert "not shown to be better than naming" in judged(norms, chance=0.665).advice_sentence
+    assert "Not compared with naming the most frequent class" in sentences(unknown).advice
+    assert "not shown to be better than naming" in sentences(judged(norms, chance=0.665)).advice
 
 
 def test_rates_are_near_the_best_of_the_leader() -> None:
     verdict = judged(TABLES["the worst of six classes"][0], chance=0.167)
     near = {row.norm: row.sensitivity.near for row in verdict.rows if row.sensitivity}
     assert (near["none"], near["instance"]) == (2, 0)
-    assert "within 2 points of the best of 'none'" in verdict.rates_sentence
+    assert "within 2 points of the best of 'none'" in sentences(verdict).rates
 
 
 def test_over_data_sets_a_norm_that_fails_too_often_is_left_out() -> None:

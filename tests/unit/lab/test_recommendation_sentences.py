@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from tests.unit.lab.made import trial, trials
+from tests.verdicts import judge
 
-from graphnorms.lab.judge import judge
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.sensitivity import Sensitivity
+from graphnorms.lab.sentences import sentences
 from graphnorms.lab.verdict import Verdict
 from graphnorms.training.metrics import METRICS
 from graphnorms.training.record import Record
@@ -78,7 +79,7 @@ def test_a_best_at_the_edge_is_a_warning() -> None:
     )  # fmt: skip
     assert sensitivity(verdict, "graph").at_edge
     assert not sensitivity(verdict, "none").at_edge
-    assert "a better one may lie beyond: graph (0.1)." in verdict.rates_sentence
+    assert "the highest tried for graph (0.1);" in sentences(verdict).rates
 
 
 def test_one_rate_says_nothing_and_that_is_said() -> None:
@@ -89,7 +90,7 @@ def test_one_rate_says_nothing_and_that_is_said() -> None:
     ]
     verdict = judge(records, protocol="nested")
     assert not sensitivity(verdict, "graph").judged
-    assert "only 0.01 was tried" in verdict.rates_sentence
+    assert "only 0.01 was tried" in sentences(verdict).rates
 
 
 def chosen(records: list[Record]) -> tuple[str, str]:
@@ -111,8 +112,11 @@ def test_of_those_practically_equal_the_soonest_is_recommended() -> None:
     records += trials("graph", 0.8, noise=0.001, reaches=5)
     assert chosen(records) == ("graph", "speed")
     verdict = judge(records, protocol="nested")
-    assert "Recommended: graph; of the 3 shown to be practically equal in score" in verdict.closing
-    assert "10 steps, sooner than the others" in verdict.advice_sentence
+    assert (
+        "Recommended: graph; of the 3 shown to be practically equal in score"
+        in sentences(verdict).text
+    )
+    assert "10 steps, sooner than the others" in sentences(verdict).advice
 
 
 def test_of_those_equally_soon_the_most_robust_is_recommended() -> None:
@@ -126,7 +130,7 @@ def test_of_those_equally_soon_the_most_robust_is_recommended() -> None:
     assert chosen(records) == ("graph", "robustness")
     assert (
         "4 of 5 learning rates come within 2 points of the best of batch"
-        in judge(records, protocol="nested").advice_sentence
+        in sentences(judge(records, protocol="nested")).advice
     )
 
 
@@ -136,7 +140,7 @@ def test_one_rate_comes_and_several_come() -> None:
         *select("graph", (0.5, 0.6, 0.8, 0.6, 0.5)),
         *trials("none", 0.5),
     ]
-    sentence = judge(records, protocol="nested").advice_sentence
+    sentence = sentences(judge(records, protocol="nested")).advice
     assert "1 of 5 learning rates comes within" in sentence
 
 
@@ -167,7 +171,7 @@ def test_then_the_simplest_is_recommended() -> None:
         *trials("none", 0.8, noise=0.001),
     ]
     assert chosen(records) == ("batch", "simplicity")
-    assert "it adds 4000 parameters" in judge(records, protocol="nested").advice_sentence
+    assert "it adds 4000 parameters" in sentences(judge(records, protocol="nested")).advice
 
 
 def test_what_nothing_decides_goes_by_the_mean() -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
+from tests.verdicts import judge
 
-from graphnorms.lab.judge import judge
+from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trivial import Trivial
 from graphnorms.lab.verdict import Verdict
 from graphnorms.report.page import render_page
@@ -131,7 +132,7 @@ def test_the_repeats_that_are_named_show_the_difference_and_one_fewer_does_not()
     repeats = math.ceil(needed / 10)
     assert repeats > 1
     assert f"5.9 points) would take about {repeats} repeats of the 10 folds" in (
-        verdict.power_sentence
+        sentences(verdict).power
     )
     assert power_of(seen, deviation, 10 * repeats) == pytest.approx(0.8, abs=0.01)
     assert verdict.design.detectable(deviation, 10 * repeats, 1) <= seen
@@ -146,10 +147,10 @@ def test_what_no_number_of_repeats_shows_is_said() -> None:
     assert verdict.differences[0].needed is None
     assert verdict.needed_for_margin is None
     assert verdict.detectable_at_best == pytest.approx(floor, rel=1e-3)
-    assert verdict.power_sentence.endswith(
+    assert sentences(verdict).power.endswith(
         f"times as much data: more repeats show {100 * floor:.1f} points at best."
     )
-    assert " repeats of the" not in verdict.power_sentence
+    assert " repeats of the" not in sentences(verdict).power
     assert power_of(floor, deviation, 10_000) == pytest.approx(0.8, abs=0.01)
     assert power_of(0.9 * floor, deviation, 10_000) < 0.75
 
@@ -159,7 +160,7 @@ def test_too_few_folds_are_enough_when_they_are_repeated() -> None:
     scores = [np.random.default_rng(seed).normal(0.8, 0.02, (2, 5)) for seed in range(3)]
     few = verdict_of(*(each[:1] for each in scores))
     assert not few.conclusive
-    assert few.score_sentence.endswith("takes one cross-validation of 6 folds or 2 repeats of 5.")
+    assert sentences(few).score.endswith("takes one cross-validation of 6 folds or 2 repeats of 5.")
     assert verdict_of(*scores).conclusive
 
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from graphnorms.cli.plan import plan_lines
 from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.lab.engines import ThisProcess
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan, require_possible
+from graphnorms.lab.plan_sentences import plan_lines
 from graphnorms.lab.run import Run
-from graphnorms.lab.schedule import Schedule, code_versions
+from graphnorms.lab.schedule import Agenda, Schedule, code_versions
 from graphnorms.lab.settings import Settings
 from graphnorms.training import Record
 
@@ -57,12 +57,8 @@ def prefer(best: dict[tuple[str, int], float]):
 
 def run_through(schedule: Schedule, trial) -> list[Record]:
     """Run a schedule as the facade does, one trial after the other; in the order of arrival."""
-    records: dict[str, Record] = {}
-    engine = ThisProcess(trial, None)
-    known = schedule.known(records.get)
-    for record in engine.run(known, then=lambda record: schedule.following(record, records.get)):
-        records[record.key] = record
-    return list(records.values())
+    agenda = Agenda(schedule)
+    return list(ThisProcess(trial, None).run(agenda.known(), then=agenda.send))
 
 
 def facts(record: Record) -> tuple[str, str, int, int, float]:
@@ -162,9 +158,10 @@ def test_repeats_cut_other_folds_and_leave_the_first_as_it_was(make, mutag):
 def test_what_norms_that_join_do_not_have_yet_hides_no_outcome(make):
     """They choose their rates first; until then nothing that was done is out of sight."""
     small, large = make(folds=2, norms="none,graph"), make(folds=2)
-    done = {record.key: record for record in run_through(small, prefer({}))}
-    assert {record.key for record in large.records(done.get)} == set(done)
-    waiting = [config for config in large.known(done.get) if config.key not in done]
+    done = run_through(small, prefer({}))
+    agenda, keys = Agenda(large, done), {record.key for record in done}
+    assert {record.key for record in agenda.records()} == keys
+    waiting = [config for config in agenda.known() if config.key not in keys]
     assert {(config.norm, config.stage) for config in waiting} == {("batch", "select")}
 
 
@@ -256,24 +253,27 @@ def test_a_run_with_one_rate_for_all_seeds_is_not_read(make):
 
 def test_reported_trials_are_known_once_all_rates_of_their_fold_are_and_not_before(make):
     schedule = make(folds=2)
-    records: dict[str, Record] = {}
-    trial = prefer({("graph", 0): RATES[1]})
-    assert schedule.known(records.get) == [*schedule.selection(0), *schedule.selection(1)]
+    agenda, trial = Agenda(schedule), prefer({("graph", 0): RATES[1]})
+    both = [*schedule.selection(0), *schedule.selection(1)]
+    assert agenda.known() == both
     selection = schedule.selection(0)
     for config in selection[:-1]:
-        records[config.key] = trial(config)
-        assert schedule.following(records[config.key], records.get) == []
-        assert schedule.reported(0, records.get) == []
-    records[selection[-1].key] = trial(selection[-1])
-    finals = schedule.following(records[selection[-1].key], records.get)
+        assert agenda.send(trial(config)) == []
+        assert agenda.known() == both
+    finals = agenda.send(trial(selection[-1]))
     assert [(config.norm, config.run, config.learning_rate) for config in finals] == [
         ("none", 0, RATES[0]), ("batch", 0, RATES[0]), ("graph", 0, RATES[1]),
         ("none", 1, RATES[0]), ("batch", 1, RATES[0]), ("graph", 1, RATES[1]),
     ]  # fmt: skip
-    assert schedule.reported(1, records.get) == []
-    assert schedule.known(records.get) == [*selection, *finals, *schedule.selection(1)]
-    assert schedule.following(trial(finals[0]), records.get) == []
-    assert list(schedule.records(records.get)) == list(records.values())
+    assert agenda.known() == [*selection, *finals, *schedule.selection(1)]
+    assert agenda.send(trial(finals[0])) == []
+    assert agenda.send(trial(selection[0])) == finals, "a record may be sent again"
+    assert [record.key for record in agenda.records()] == [
+        config.key for config in (*selection, finals[0])
+    ]
+    stray = outcome(make(folds=3).selection(0)[0])
+    assert agenda.send(stray) == []
+    assert stray not in agenda.records()
 
 
 def test_a_failed_selection_is_an_outcome_too(make):
@@ -310,11 +310,8 @@ def test_a_run_that_is_continued_makes_the_trials_that_are_left(make, tmp_path, 
 
     def go_on(stop_after=None) -> list[Record]:
         with Run(tmp_path, {"about": "nothing"}) as run:
-            find = run.journal.get
-            found = run.complete(
-                ThisProcess(trial, None), schedule.known(find),
-                then=lambda record: schedule.following(record, find),
-            )  # fmt: skip
+            agenda = Agenda(schedule, run.journal)
+            found = run.complete(ThisProcess(trial, None), agenda.known(), then=agenda.send)
             records = list(itertools.islice(found, stop_after))
             found.close()
         return records
@@ -324,7 +321,7 @@ def test_a_run_that_is_continued_makes_the_trials_that_are_left(make, tmp_path, 
 
 def test_a_schedule_of_other_data_code_or_settings_shares_no_trial(make):
     one = make()
-    known = {config.key for config in one.known({}.get)}
+    known = {config.key for config in Agenda(one).known()}
     others = [
         Schedule(settings=one.settings, fingerprint="0" * 16, versions=one.versions),
         Schedule(
@@ -335,7 +332,7 @@ def test_a_schedule_of_other_data_code_or_settings_shares_no_trial(make):
         make(weight_decay=0.1), make(folds=9), make(protocol="paper"),
     ]  # fmt: skip
     for other in others:
-        assert known.isdisjoint(config.key for config in other.known({}.get))
+        assert known.isdisjoint(config.key for config in Agenda(other).known())
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from graphnorms.data import GraphSet, load_dataset, random_graphs
-from graphnorms.lab import wording
 from graphnorms.lab.budgets import BUDGETS
-from graphnorms.lab.detectable import fold_sizes
+from graphnorms.lab.detectable import expected_of
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.options import DEFAULT_NORMS, Options
+from graphnorms.lab.plan_sentences import what_it_can_show
 from graphnorms.lab.settings import Settings
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.training import metric_named
@@ -57,11 +57,10 @@ def test_what_is_not_said_is_enough_to_judge_so_many_norms(mutag, protocol, coun
     assert len(found.norms) == count
     pairs = found.runs if protocol == "split" else found.folds
     assert pairs >= 10
-    sizes = fold_sizes(found, mutag)
-    ratio = 0.0 if protocol == "split" else sizes.tested / sizes.trained
-    said = wording.design(
-        protocol=protocol, metric="accuracy", norms=count, pairs=pairs, test_ratio=ratio
-    )
+    expected = expected_of(found, mutag)
+    assert expected.pairs == pairs
+    scale = Scale.fitting(metric_named("accuracy"), None)
+    said = what_it_can_show(expected.design, scale, count, pairs)
     assert "inconclusive" not in said
 
 

@@ -9,8 +9,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 from scipy import stats
+from tests.verdicts import judge
 
-from graphnorms.lab.judge import judge
 from graphnorms.lab.resampling import joint_sign_flips
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "simulate_judgement.py"

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.browser import NAMES, Browser, find
+from tests.verdicts import judge
 
 from graphnorms import layers, training
 from graphnorms.lab.compare import compare
 from graphnorms.lab.comparison import Comparison, ComparisonInterrupted, open_comparison
-from graphnorms.lab.judge import judge
 from graphnorms.lab.trials import group_trials
 from graphnorms.report.page import write_page
 from graphnorms.report.several import Part, write_several

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.verdicts import judge
 
 from graphnorms.data import SplitConfig, load_dataset, split_items
-from graphnorms.lab.judge import judge
+from graphnorms.lab.sentences import near, sentences
 from graphnorms.lab.trivial import trivial_scores
-from graphnorms.lab.wording_choice import near
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.report.layout import ratios_by_score
 from graphnorms.report.page import render_page, write_page
@@ -505,7 +505,7 @@ def test_each_of_several_targets_has_its_error(make_records: Make) -> None:
     verdict = judge(records, protocol="nested", unit="eV")
     assert dict(verdict.rows[0].targets) == {"gap": 1.0, "energy": 2e6}
     assert verdict.scale.score_unit == "", "MAE/σ has no unit"
-    assert "mean MAE/σ" in verdict.score_sentence
+    assert "mean MAE/σ" in sentences(verdict).score
     text = render_page(records, verdict, SETTINGS, COMMAND)
     assert "Error of each target" in text
     assert "<td>2e+06</td>" in text

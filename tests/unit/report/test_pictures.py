@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from tests.verdicts import judge
 
-from graphnorms.lab.judge import judge
 from graphnorms.lab.trials import group_trials
 from graphnorms.lab.trivial import Trivial
 from graphnorms.report.page import render_page

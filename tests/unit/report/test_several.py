@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 from tests.records import synthetic_records
+from tests.verdicts import judge
 
-from graphnorms.lab import wording_datasets
-from graphnorms.lab.judge import judge
+from graphnorms.lab.across_datasets import ranks_sentence
 from graphnorms.report.several import Part, names_of, write_several
 from graphnorms.report.style import display_name
 
@@ -52,7 +52,7 @@ def test_ranks_and_the_verdict_of_each(tmp_path):
         dict(zip(norms, ranks, strict=True))
     )
     page = path.read_text(encoding="utf-8")
-    assert wording_datasets.across(across, display_name).replace("'", "&#39;") in page
+    assert ranks_sentence(across, display_name).replace("'", "&#39;") in page
     for each in parts:
         assert each.command in page
         best = each.verdict.row(each.verdict.best)

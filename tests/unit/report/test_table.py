@@ -5,11 +5,11 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
+from tests.verdicts import judge
 
-from graphnorms.lab.judge import judge
 from graphnorms.lab.trivial import Trivial
 from graphnorms.lab.verdict import Verdict
-from graphnorms.report.table import ascii_only, leaderboard
+from graphnorms.report.table import ascii_only, headline, leaderboard
 from graphnorms.training.record import Record
 
 Make = Callable[..., list[Record]]
@@ -41,7 +41,7 @@ def test_it_fits_and_breaks_no_number(make_records: Make, width: int, plain: boo
 def test_narrow_tables_drop_columns_not_digits(make_records: Make) -> None:
     verdict = judge(make_records(), protocol="nested")
     assert "rates" in printed(verdict, 80)
-    assert "rates" not in printed(verdict, 60)
+    assert "rates" not in printed(verdict, 57)
     assert "seconds" in printed(verdict, 60)
     assert "seconds" not in printed(verdict, 40)
 
@@ -160,4 +160,16 @@ def test_every_protocol_and_metric_fits(
         assert ("kcal/mol" in text) == (metric == "mae")
         assert ("points" in text) == (metric != "mae")
         assert ("epoch" in text) == (protocol == "paper")
-        assert ("rates near" in text) == (protocol != "paper")
+        assert ("good rates" in text) == (protocol != "paper")
+
+
+@pytest.mark.parametrize("protocol", ["nested", "split", "paper"])
+def test_verdict_and_table_of_five_norms_leave_room_on_a_terminal(
+    make_records: Make, protocol: str
+) -> None:
+    """Of 24 lines the command takes two empty ones, and one for the path."""
+    verdict = judge(make_records(protocol=protocol), protocol=protocol)
+    console = Console(file=StringIO(), width=80)
+    console.print(headline(verdict))
+    console.print(leaderboard(verdict, width=80))
+    assert len(console.file.getvalue().splitlines()) <= 24 - 3  # type: ignore[attr-defined]

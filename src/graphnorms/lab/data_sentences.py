@@ -1,4 +1,4 @@
-"""What is known of the data, in sentences."""
+"""What is said of a data set, in sentences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SIMPLE: Final = {
 }
 
 
-def sentences(facts: Facts, task: Task, unit: str = "") -> list[str]:
+def data_sentences(facts: Facts, task: Task, unit: str = "") -> list[str]:
     """Say all that is known of the data, a line for each subject."""
     lines = [_structure(facts), _missing(facts, task), *_twins(facts, task, unit)]
     if facts.problem:

@@ -1,14 +1,20 @@
-"""What a comparison is going to do, in a few lines."""
+"""What is said of a comparison before it runs: what it does, and what it can show."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphnorms.lab import wording, wording_data
 from graphnorms.lab.data_facts import CHEAP_EDGES, CHEAP_ITEMS, facts_of
-from graphnorms.lab.detectable import fold_sizes, planned_detectable
+from graphnorms.lab.data_sentences import data_sentences, key_facts
+from graphnorms.lab.design import Design
+from graphnorms.lab.detectable import expected_of, planned_detectable
+from graphnorms.lab.number_format import Scale
+from graphnorms.lab.phrases import be, several
+from graphnorms.lab.sentences import least_pairs, protocol_note
+from graphnorms.training.metrics import metric_named
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
@@ -53,7 +59,7 @@ def data_lines(found: Examination) -> list[str]:
     return [
         _data(graphs),
         graphs.describe(),
-        *wording_data.sentences(found.facts, graphs.task, settings.unit),
+        *data_sentences(found.facts, graphs.task, settings.unit),
         _design(settings, graphs),
     ]
 
@@ -64,21 +70,57 @@ def _key_facts(plan: Plan) -> list[str]:
     if graphs.num_edges > CHEAP_EDGES or graphs.num_items > CHEAP_ITEMS:
         return []
     facts = facts_of(graphs, plan.schedule, ("constant", "size"))
-    return wording_data.key_facts(facts, graphs.task, plan.settings.unit)
+    return key_facts(facts, graphs.task, plan.settings.unit)
 
 
 def _design(settings: Settings, graphs: GraphSet) -> str:
     """Say which difference the comparison can show."""
-    parts = fold_sizes(settings, graphs)
-    return wording.design(
-        protocol=settings.protocol,
-        metric=settings.metric,
-        norms=len(settings.norms),
-        pairs=parts.pairs,
-        detectable=planned_detectable(settings, graphs),
-        test_ratio=parts.tested / parts.trained if parts.trained else 0.0,
-        folds=0 if settings.protocol == "split" else settings.folds,
-        unit=settings.unit,
+    expected = expected_of(settings, graphs)
+    detectable = planned_detectable(settings, graphs)
+    scale = Scale.fitting(metric_named(settings.metric), detectable, settings.unit)
+    norms = len(settings.norms)
+    return what_it_can_show(expected.design, scale, norms, expected.pairs, detectable)
+
+
+def what_it_can_show(
+    plan: Design, scale: Scale, norms: int, pairs: int, detectable: float = math.nan
+) -> str:
+    """Say before a run which differences it can show.
+
+    Args:
+        plan: What is paired, and how it is tested.
+        scale: How scores are written.
+        norms: Norms compared.
+        pairs: Folds of all repeats, or seeds.
+        detectable: What `expected_detectable` gave, in the unit of the score; NaN if unknown.
+    """
+    note = " " + protocol_note(plan) if protocol_note(plan) else ""
+    if norms < 2:
+        return "There is one norm, so nothing can be compared." + note
+    comparisons = math.comb(norms, 2)
+    minimum = plan.minimum(comparisons)
+    over = f" over {comparisons} pairs of norms" if comparisons > 1 else ""
+    count = plan.count(pairs)
+    if plan.folds and pairs > plan.folds:
+        count += f" ({several(pairs / plan.folds, 'repeat')} of {plan.folds})"
+    if pairs < minimum:
+        return (
+            f"{count} {be(pairs)} too few to judge{over}: it takes "
+            f"{least_pairs(plan, comparisons)}. The verdict will be inconclusive.{note}"
+        )
+    if math.isnan(detectable):
+        return (
+            f"Which difference in {scale.metric.title} {count} can show is not known before "
+            f"something has been trained.{note}"
+        )
+    limit = ""
+    if plan.folds:
+        share = plan.reachable(1.0, comparisons) / plan.detectable(1.0, pairs, comparisons)
+        limit = f" More repeats show {scale.difference(share * detectable)} at best."
+    return (
+        f"{count} of this size show a difference in {scale.metric.title} of about "
+        f"{scale.difference(detectable)} or more (80% power at 5%{over}); a smaller one can go "
+        f"unseen.{limit}{note}"
     )
 
 
@@ -94,9 +136,9 @@ def _data(graphs: GraphSet) -> str:
 
 def _model(settings: Settings, graphs: GraphSet) -> str:
     training = (
-        f"preset {settings.preset}: {_count(settings.epochs, 'epoch')}, {_rates(settings)} "
+        f"preset {settings.preset}: {several(settings.epochs, 'epoch')}, {_rates(settings)} "
         f"({settings.schedule}), weight decay {settings.weight_decay:g}, batches of "
-        f"{_count(settings.batch_size, 'graph')}"
+        f"{several(settings.batch_size, 'graph')}"
     )
     architecture = settings.architecture
     if "source" in architecture:
@@ -126,12 +168,12 @@ def _protocol(settings: Settings) -> str:
             return (
                 f"Protocol split, budget {settings.budget}: the {settings.folds} splits of the "
                 f"data; epoch by validation {metric}, learning rate {chosen}; "
-                f"{_count(settings.runs, 'fresh seed')} a split tested"
+                f"{several(settings.runs, 'fresh seed')} a split tested"
             )
-        how = "the split of the data" if settings.split == "given" else (
-            f"one random split ({share} to validate, {share} to test)"
-            f"{_together(settings).replace('keep', 'keeps')}"
-        )  # fmt: skip
+        how = "the split of the data"
+        if settings.split != "given":
+            together = " that keeps twins together" if settings.group_twins else ""
+            how = f"one random split ({share} to validate, {share} to test){together}"
         return (
             f"Protocol split, budget {settings.budget}: {how}; epoch by validation {metric}, "
             f"learning rate {chosen}; {settings.runs} seeds tested"
@@ -139,7 +181,7 @@ def _protocol(settings: Settings) -> str:
     return (
         f"Protocol nested, budget {settings.budget}: {_folds(settings, 'test folds')}, {share} "
         f"of the rest to validate; epoch by validation {metric}, learning rate {chosen}; "
-        f"{_count(settings.runs, 'fresh seed')} a fold tested"
+        f"{several(settings.runs, 'fresh seed')} a fold tested"
     )
 
 
@@ -161,7 +203,3 @@ def _trials(settings: Settings) -> str:
 def _rates(settings: Settings) -> str:
     rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
     return f"learning rate{'s' * (len(settings.learning_rates) > 1)} {rates}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,597 @@
+"""What is said of a verdict, in sentences: what the numbers allow to be said, and no more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from graphnorms.lab.design import Design
+from graphnorms.lab.paired_tests import PairedTest
+from graphnorms.lab.phrases import (
+    MOST_NAMED,
+    Name,
+    be,
+    called_by,
+    listing,
+    percent,
+    rough,
+    seconds,
+    several,
+)
+from graphnorms.lab.power import MOST_PAIRS
+from graphnorms.lab.recommendation import MOST_FAILED
+from graphnorms.lab.sensitivity import NEAR
+from graphnorms.lab.trivial import trivial_name
+
+if TYPE_CHECKING:
+    from graphnorms.lab.recommendation import Recommendation
+    from graphnorms.lab.verdict import NormSummary, Verdict
+
+LONGEST_REASON: Final = 90
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentences:
+    """A verdict in words; where there is nothing to say, a sentence is empty.
+
+    Args:
+        advice: Which norm to use, and why.
+        score: Which norms score best, and which differ from the best.
+        power: Which differences this comparison could have found.
+        equal: Which norms are practically equal.
+        speed: Which norm reaches the training target soonest.
+        rates: How much each norm depends on its learning rate.
+        failures: Which trials failed, or were not run.
+        last: The scores after the last epoch, where those of the best epoch are optimistic.
+        protocol: What the protocol allows to conclude.
+        optimistic: Whether scores come from data that chose the epoch and the learning rate.
+    """
+
+    advice: str
+    score: str
+    power: str
+    equal: str
+    speed: str
+    rates: str
+    failures: str
+    last: str
+    protocol: str
+    optimistic: bool
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """What to read first: the advice, the scores, and what failed.
+
+        Where the scores are optimistic, that comes before all.
+        """
+        caveat = self.protocol if self.optimistic else ""
+        return tuple(filter(None, (caveat, self.advice, self.score, self.failures)))
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """What the headline leaves out."""
+        caveat = "" if self.optimistic else self.protocol
+        found = (self.power, self.equal, self.speed, self.rates, self.last, caveat)
+        return tuple(filter(None, found))
+
+    @property
+    def text(self) -> str:
+        """All sentences, one after the other."""
+        return " ".join((*self.headline, *self.details))
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the sentences by name."""
+        return {name: text for name, text in vars(self).items() if name != "optimistic"}
+
+
+def sentences(verdict: Verdict, names: Name = str) -> Sentences:
+    """Put a verdict into words.
+
+    Args:
+        verdict: The numbers.
+        names: What a norm is called, given its catalogue name.
+    """
+    name = called_by(names)
+    return Sentences(
+        advice=_advice(verdict, name),
+        score=f"{label(verdict)}: {_score(verdict, name)}",
+        power=_power(verdict, name),
+        equal=_equal(verdict, name),
+        speed=f"{_order(verdict, name)}{_untimed(verdict, name)}",
+        rates=_rates(verdict, name),
+        failures=_failures(verdict, name),
+        last=_last(verdict, name),
+        protocol=protocol_note(verdict.design),
+        optimistic=verdict.optimistic,
+    )
+
+
+def least_pairs(design: Design, comparisons: int) -> str:
+    """Say how many are judged: `6 seeds`, `one cross-validation of 8 folds or 2 repeats of 5`."""
+    least = design.count(design.least(comparisons))
+    if not design.folds:
+        return least
+    minimum = design.minimum(comparisons)
+    possible = design.folds < minimum < MOST_PAIRS
+    repeats = f" or {math.ceil(minimum / design.folds)} repeats of {design.folds}" * possible
+    return f"one cross-validation of {least}{repeats}"
+
+
+def _repeats(design: Design, pairs: int) -> str:
+    """Say how often the data are cut into folds for so many: `2 repeats of the 10 folds`."""
+    repeats = several(math.ceil(pairs / design.folds), "repeat")
+    return f"{repeats} of the {design.count(design.folds)}"
+
+
+PROTOCOL_NOTES = {
+    "split": (
+        "This speaks about this one split only: over another the norms may be ordered differently."
+    ),
+    "paper": (
+        "Optimistic: learning rate and epoch are chosen on the folds that then measure them, and "
+        "no interval or p-value accounts for that."
+    ),
+}
+"""What has to be said with every result of a protocol."""
+
+
+def protocol_note(design: Design) -> str:
+    """Say what has to be said with every result of a design."""
+    if design.protocol == "split" and design.by_fold:
+        return "This speaks about splits such as the given ones."
+    return PROTOCOL_NOTES.get(design.protocol, "")
+
+
+def label(verdict: Verdict) -> str:
+    """Say what the score is: `Test accuracy`, `Test MAE (lower is better)`, `Optimistic …`."""
+    metric = verdict.scale.metric
+    which = "Optimistic validation" if verdict.optimistic else "Test"
+    return f"{which} {metric.title}{'' if metric.higher_is_better else ' (lower is better)'}"
+
+
+def margin(verdict: Verdict) -> str:
+    """Say the margin: `1 point`, `0.0061 (1% of the MAE of 'none')`."""
+    amount = verdict.scale.difference(verdict.margin)
+    if verdict.scale.metric.fraction:
+        return amount
+    unit = verdict.scale.difference_unit
+    amount = f"{verdict.margin:.2g} {unit}".rstrip()
+    return f"{amount} ({verdict.margin_source})" if verdict.margin_source else amount
+
+
+def _last(verdict: Verdict, name: Name) -> str:
+    lasts = [(row.norm, row.last) for row in verdict.rows if row.last is not None]
+    if not verdict.optimistic or not lasts:
+        return ""
+    shown = [f"{name(norm)} {verdict.scale.score(last.mean)}" for norm, last in lasts[:MOST_NAMED]]
+    return f"After the last epoch at the chosen rate: {listing(shown)}."
+
+
+def _score(verdict: Verdict, name: Name) -> str:
+    if verdict.best is None:
+        if verdict.completed:
+            return "inconclusive: no trial was completed by every norm."
+        return "no trial was completed, so there is nothing to judge."
+    best = verdict.row(verdict.best)
+    if not verdict.conclusive:
+        return _inconclusive(verdict, best, name)
+    return f"{_ranked(verdict, best, name)}{_which_trials(verdict, name)}"
+
+
+def _which_trials(verdict: Verdict, name: Name) -> str:
+    """Say on which trials the norms were compared, and which norms were not."""
+    text = ""
+    if verdict.shared < verdict.completed:
+        text = (
+            f" Compared on the {verdict.shared} of {verdict.completed} trials that every norm "
+            "ranked here completed."
+        )
+    failing = [
+        f"{name(row.norm)} ({row.failed} of {row.trials} trials failed)"
+        for row in verdict.rows
+        if row.unreliable and row.norm not in verdict.contenders
+    ]
+    if failing:
+        text += f" Not ranked, as more than {percent(MOST_FAILED, 0)} failed: {listing(failing)}."
+    return text
+
+
+def _ranked(verdict: Verdict, best: NormSummary, name: Name) -> str:
+    against = [test for test in verdict.differences if test.involves(best.norm)]
+    worse = [
+        test for test in against if test.told_apart and test.other(best.norm) in verdict.contenders
+    ]
+    losses = _losses(verdict, worse, name)
+    here = f"on {'these' if best.pairs > 1 else 'this'} {verdict.design.count(best.pairs)}"
+    # "Of all pairs" matters: of norms tied with the best, two can still differ from each other.
+    if len(verdict.tied) == 1:
+        sentence = f"{name(best.norm)} is best{_at(verdict, best)}"
+        sentence += f", and {losses} {be(len(worse))} worse." if worse else "."
+    elif not any(test.told_apart for test in verdict.differences):
+        tied = listing(map(name, verdict.tied))
+        sentence = f"{tied} cannot be told apart {here}{_range(verdict)}."
+    else:
+        others = listing(map(name, verdict.tied[1:]))
+        sentence = (
+            f"{others} cannot be told apart from {name(best.norm)}, the best"
+            f"{_at(verdict, best)}, {here}"
+        )
+        sentence += f"; {losses} {be(len(worse))} worse." if worse else "."
+    return sentence
+
+
+def _losses(verdict: Verdict, worse: list[PairedTest], name: Name) -> str:
+    scale, best = verdict.scale, verdict.best or ""
+    amounts = sorted(abs(test.estimate.mean) for test in worse)
+    if len(amounts) > MOST_NAMED:
+        span = f"{scale.number(amounts[0])} to {scale.difference(amounts[-1])}"
+        return f"{len(amounts)} others (by {span})"
+    return listing(
+        f"{name(test.other(best))} (by {scale.difference(abs(test.estimate.mean))})"
+        for test in worse
+    )
+
+
+def _inconclusive(verdict: Verdict, best: NormSummary, name: Name) -> str:
+    count = verdict.design.count
+    if len(verdict.rows) == 1:
+        at = _at(verdict, best).removeprefix(" with ")
+        return (
+            f"{name(best.norm)} has {at} on {count(best.pairs)}; "
+            "there is no other norm to compare it with."
+        )
+    most = max((test.pairs for test in verdict.differences), default=0)
+    minimum, design = verdict.minimum, verdict.design
+    shared = f"inconclusive: {count(most)} {be(most)} too few. To judge "
+    if design.folds and minimum > design.folds:
+        # More folds of this size take another cross-validation, or the data are cut into more.
+        least = least_pairs(design, math.comb(len(verdict.rows), 2))
+        return f"{shared}{len(verdict.rows)} norms takes {least}."
+    if design.protocol == "split" and design.by_fold:
+        return f"{shared}{len(verdict.rows)} norms takes {minimum} at least, which are not given."
+    return (
+        f"{shared}{len(verdict.rows)} norms takes {minimum} at least: {count(minimum - most)} more "
+        "of each."
+    )
+
+
+def _power(verdict: Verdict, name: Name) -> str:
+    """Say which difference could be seen, and what it would take to see a smaller one."""
+    after, before = verdict.detectable_after, verdict.detectable_before
+    if not after:
+        return ""
+    pairs = sum(test.adjusted_p is not None for test in verdict.differences)
+    over = f" over all {pairs} pairs" if pairs > 1 else ""
+    expected = f"; expected before: {verdict.scale.difference(before)}" if before else ""
+    return (
+        f"Power: a true difference under {verdict.scale.difference(after)} can go unseen here "
+        f"(80% power at 5%{over}{expected}).{_needed(verdict, name)}"
+    )
+
+
+def _needed(verdict: Verdict, name: Name) -> str:
+    """Say what it would take to see the difference that was seen, or one of the margin."""
+    after, scale = verdict.detectable_after, verdict.scale
+    if not after or after <= verdict.margin or len(verdict.tied) < 2:
+        return ""
+    best = verdict.tied[0]
+    tests = (test for test in verdict.differences if test.involves(best))
+    undecided = [test for test in tests if test.other(best) in verdict.tied]
+    widest = max(undecided, key=lambda test: abs(test.estimate.mean))
+    seen = abs(widest.estimate.mean)
+    wanted = [(f"One of {margin(verdict)}, the margin,", verdict.margin, verdict.needed_for_margin)]
+    if verdict.margin < seen < after and (widest.needed or math.inf) > widest.pairs:
+        whose = f"between {name(widest.first)} and {name(widest.second)}"
+        seen_one = f"One as large as {whose} ({scale.difference(seen)})"
+        wanted.insert(0, (seen_one, seen, widest.needed))
+    parts = [
+        f"{subject} would take about {_effort(verdict, difference, pairs)}"
+        for subject, difference, pairs in wanted
+    ]
+    text = parts[0] + "".join(f"; {part[0].lower()}{part[1:]}" for part in parts[1:])
+    if verdict.design.by_fold and wanted[-1][2] is None:
+        more = "repeats" if verdict.design.folds else "such splits"
+        text += f": more {more} show {scale.difference(verdict.detectable_at_best or 0.0)} at best"
+    return f" {text}."
+
+
+def _effort(verdict: Verdict, difference: float, pairs: int | None) -> str:
+    """Say how many repeats, splits or seeds show a difference, or how much more data."""
+    design = verdict.design
+    if pairs is not None:
+        return _repeats(design, pairs) if design.folds else design.count(pairs)
+    if not design.by_fold:
+        return f"more than {design.count(MOST_PAIRS)}"
+    return f"{rough(((verdict.detectable_after or math.nan) / difference) ** 2)} times as much data"
+
+
+def _equal(verdict: Verdict, name: Name) -> str:
+    if not verdict.conclusive:
+        return ""
+    equal = [test for test in verdict.differences if test.practically_equal]
+    within = f"within {margin(verdict).partition(' (')[0]}"
+    if len(equal) > MOST_NAMED:
+        return f"Practically equal: {len(equal)} pairs, {within}."
+    if equal:
+        named = listing(f"{name(test.first)} with {name(test.second)}" for test in equal)
+        return f"Practically equal: {named}, {within}."
+    return f"Practically equal: no pair is shown to be {within}."
+
+
+def _at(verdict: Verdict, row: NormSummary) -> str:
+    score, scale = row.score, verdict.scale
+    if score is None:
+        return ""
+    interval = ""
+    if not math.isnan(score.low):
+        interval = f" ({scale.number(score.low)} to {scale.score(score.high)})"
+    return f" with {scale.score(score.mean)}{interval}"
+
+
+def _range(verdict: Verdict) -> str:
+    means = [row.score.mean for row in verdict.rows if row.norm in verdict.tied and row.score]
+    return f" (means of {verdict.scale.number(min(means))} to {verdict.scale.score(max(means))})"
+
+
+def _rates(verdict: Verdict, name: Name) -> str:
+    """Say how much each norm depends on its learning rate, and whose best lies at the edge."""
+    found = [row.sensitivity for row in verdict.rows if row.sensitivity is not None]
+    grid = found[0].rates if found else ()
+    if len(grid) == 1:
+        return (
+            f"Learning rate: only {grid[0]:g} was tried; how much the norms depend on it is not "
+            "known."
+        )
+    judged = sorted((one for one in found if one.judged), key=lambda one: -one.near)
+    if not judged:
+        return ""
+    if len(judged) > MOST_NAMED:
+        counts = f"{judged[-1].near} to {judged[0].near}, most with {name(judged[0].norm)},"
+    else:
+        counts = listing(f"{one.near} with {name(one.norm)}" for one in judged)
+    sentence = (
+        f"Learning rates: of the {len(grid)} tried, {counts} come within {near(verdict)} of "
+        f"{_best_of(verdict, name)}."
+    )
+    edge = [one for one in judged if one.at_edge]
+    if edge:
+        named = listing(f"{name(one.norm)} ({one.best:g})" for one in edge[:MOST_NAMED])
+        more = f" and {len(edge) - MOST_NAMED} others" if len(edge) > MOST_NAMED else ""
+        sentence += (
+            f" The best rate is the lowest or the highest tried for {named}{more}; --lr tries "
+            "others, which may be better."
+        )
+    return sentence
+
+
+def _advice(verdict: Verdict, name: Name) -> str:
+    """Say which norm to use, and by which numbers."""
+    found = verdict.recommendation
+    if found is None:
+        return _nothing(verdict, name)
+    others = len(found.among) - 1
+    rivals = [name(norm) for norm in found.soonest if norm != found.norm]
+    reasons = []
+    if not others:
+        reasons.append(_standing(found, name))
+    elif found.steps_to_target is not None:
+        when = f"reaches the target in {several(found.steps_to_target, 'step')}"
+        if rivals and len(rivals) <= MOST_NAMED:
+            reasons.append(f"{when}, as soon as any as far as can be told")
+        elif rivals:
+            reasons.append(when)
+        else:
+            reasons.append(f"{when}, sooner than the others")
+    if found.failed:
+        reasons.append(f"{found.failed} of its {found.trials} trials failed")
+    if found.rates > 1:
+        verb = "comes" if found.near == 1 else "come"
+        best = "its best" if found.norm == verdict.best else _best_of(verdict, name)
+        reasons.append(
+            f"{found.near} of {found.rates} learning rates {verb} within {near(verdict)} of {best}"
+        )
+    if found.extra_parameters is not None:
+        reasons.append(
+            f"it adds {found.extra_parameters} parameters"
+            if found.extra_parameters
+            else "it adds no parameters"
+        )
+    if found.needs:
+        reasons.append(f"it needs {listing(found.needs)} besides")
+    among = f"of the {len(found.among)} shown to be practically equal in score, " if others else ""
+    caveat = ", as far as optimistic scores allow" if verdict.optimistic else ""
+    head = f"Recommended{caveat}: {name(found.norm)}"
+    if others and found.steps_to_target is not None:
+        reasons[0] = f"it {reasons[0]}"
+    body = f"{among}{'; '.join(reasons)}"
+    limits = ""
+    if others and found.unproven:
+        limits = f" {name(found.among[0])} has {_standing(found, name)}."
+    return f"{head}; {body}{_decided(found.decided_by)}.{limits}{_against_chance(verdict, found)}"
+
+
+def _standing(found: Recommendation, name: Name) -> str:
+    """Say what is shown of the leader, and what is not."""
+    if not found.unproven:
+        return "shown to be better than every other norm that was ranked"
+    if len(found.unproven) > MOST_NAMED:
+        return f"the best mean, not shown to be better than {len(found.unproven)} others"
+    return f"the best mean, not shown to be better than {listing(map(name, found.unproven))}"
+
+
+def _against_chance(verdict: Verdict, found: Recommendation) -> str:
+    """Say how the recommended norm stands to the trivial predictor, unless it clearly wins."""
+    trivial = trivial_name(verdict.scale.metric)
+    if verdict.trivial is None:
+        return f" Not compared with {trivial}: the run does not say how good that is."
+    score = verdict.scale.score(verdict.trivial)
+    if found.above_trivial:
+        return ""
+    return f" It is not shown to be better than {trivial} ({score})."
+
+
+def _nothing(verdict: Verdict, name: Name) -> str:
+    """Say why no norm is recommended, where norms were judged."""
+    if verdict.best is None or not verdict.tied:
+        return ""
+    best = verdict.row(verdict.best)
+    if best.unreliable:
+        why = f"more than {percent(MOST_FAILED, 0)} of the trials of every norm failed"
+    else:
+        score = "" if verdict.trivial is None else f" ({verdict.scale.score(verdict.trivial)})"
+        trivial = trivial_name(verdict.scale.metric)
+        why = f"{name(best.norm)}, the best, is no better than {trivial}{score}"
+    return f"No norm is recommended: {why}."
+
+
+def _decided(by: str) -> str:
+    return {
+        "robustness": " (failures and learning rates decided)",
+        "simplicity": " (its simplicity decided)",
+        "mean": " (nothing else told these apart: the better mean decided)",
+        "name": " (nothing told these apart, not even the mean: the alphabet decided)",
+    }.get(by, "")
+
+
+def _best_of(verdict: Verdict, name: Name) -> str:
+    return "the norm's best" if verdict.best is None else f"the best of {name(verdict.best)}"
+
+
+def near(verdict: Verdict) -> str:
+    """Say within what of the leader's best a learning rate is near it: `2 points`."""
+    tolerance = NEAR * verdict.margin
+    if verdict.scale.metric.fraction:
+        return verdict.scale.difference(tolerance)
+    return f"{tolerance:.2g} {verdict.scale.unit}".rstrip()
+
+
+def _order(verdict: Verdict, name: Name) -> str:
+    target = verdict.target
+    if target is None or not verdict.speed_order:
+        if verdict.best is not None and verdict.trivial is not None:
+            trivial = trivial_name(verdict.scale.metric)
+            return f"Speed: not timed, as no norm is shown to beat {trivial}."
+        return "Speed: no trial was completed, so there is nothing to judge."
+    first = verdict.row(verdict.speed_order[0])
+    if first.reached == 0:
+        return f"Speed: no norm reached {goal(verdict)}."
+    soonest = f"{name(first.norm)} reaches {goal(verdict)}{_when(verdict, first)}"
+    tests = [test for test in verdict.speed_differences if test.involves(first.norm)]
+    if not any(test.adjusted_p is not None for test in tests):
+        few = verdict.design.count(2).split()[1]
+        why = "" if len(verdict.speed_order) == 1 else f"; too few {few} to judge the order"
+        return f"Speed: {soonest}{why}."
+    later = [test for test in tests if test.told_apart]
+    tied = listing(map(name, verdict.speed_tied[1:]))
+    if not later:
+        return f"Speed: {soonest}, but {tied} cannot be told apart from it."
+    quoted = _quoted(first.norm, later, verdict.baseline)
+    sentence = f"{soonest}, {_sooner(first.norm, quoted, name)}"
+    rest = [test.other(first.norm) for test in later if test is not quoted]
+    if rest:
+        named = listing(map(name, rest)) if len(rest) <= MOST_NAMED else f"{len(rest)} others"
+        sentence += f"; {named} {be(len(rest))} later too"
+    if tied:
+        sentence += f"; {tied} cannot be told apart from it"
+    return f"Speed: {sentence}."
+
+
+def _untimed(verdict: Verdict, name: Name) -> str:
+    """Name the norms that are not timed: they are not shown to beat the trivial predictor."""
+    left = [row.norm for row in verdict.rows if row.score and row.norm not in verdict.speed_order]
+    if verdict.target is None or not left:
+        return ""
+    trivial = trivial_name(verdict.scale.metric)
+    return f" Not timed, as not shown to beat {trivial}: {listing(map(name, left))}."
+
+
+def goal(verdict: Verdict) -> str:
+    """Say the target: `87% training accuracy`, `a training MAE of 0.59 eV`."""
+    scale, target = verdict.scale, verdict.target
+    if target is None:
+        return ""
+    if scale.metric.fraction:
+        return f"{percent(target.score, 0)} training {scale.metric.title}"
+    return f"a training {scale.metric.title} of {target.score:g} {scale.unit}".rstrip()
+
+
+def _when(verdict: Verdict, row: NormSummary) -> str:
+    if row.steps_to_target is None:
+        return f" in {row.reached} of {row.trials} trials"
+    measured = f", {seconds(row.seconds_to_target)} s" if row.seconds_to_target is not None else ""
+    return f" in {several(row.steps_to_target, 'step')}{measured} (median of trials)"
+
+
+def _sooner(first: str, test: PairedTest, name: Name) -> str:
+    ratio = test.estimate.mean
+    factor = 1 / ratio if test.first == first else ratio
+    bound = "at least " if test.censored else ""
+    return f"on average {bound}{factor:.1f} × sooner than {name(test.other(first))}"
+
+
+def _quoted(first: str, later: list[PairedTest], baseline: str) -> PairedTest:
+    """The comparison whose factor is given: that with the baseline, else with the slowest."""
+    for test in later:
+        if test.involves(baseline, first) and baseline != first:
+            return test
+    return max(later, key=lambda test: abs(math.log(test.estimate.mean)))
+
+
+def _failures(verdict: Verdict, name: Name) -> str:
+    """Name what failed, with the reason, and what was not run; empty if all went well."""
+    sentences = []
+    final = _failed(
+        [(name(row.norm), row.failed, row.planned, row.reasons) for row in verdict.rows], "trials"
+    )
+    if final:
+        sentences.append(
+            f"Failed: {final}; a failed trial counts as missing the target and is left out of "
+            "the scores."
+        )
+    # In protocol "paper" the trials of the chosen rate are among those that choose it.
+    tried = _failed(
+        [
+            (name(row.norm), row.tried_failed, row.tried, row.tried_reasons)
+            for row in verdict.rows
+            if not (verdict.optimistic and row.tried_failed == row.failed)
+        ],
+        "trials that choose the learning rate",
+    )
+    if tried:
+        sentences.append(f"Failed: {tried}.")
+    planned = verdict.planned_of_norm
+    missing = sum(max(0, planned - verdict.ended(row)) for row in verdict.rows)
+    if missing:
+        short = [
+            f"{name(row.norm)} has {row.trials}"
+            for row in verdict.rows
+            if row.trials < row.planned and not row.judged
+        ]
+        # Where every norm falls short the sentence on scores has said so.
+        told = 0 < len(short) < len(verdict.rows)
+        scored = "" if planned == verdict.planned else "of those with a score "
+        why = f" ({scored}{listing(short)} of {verdict.planned}: too few to judge)" if told else ""
+        sentences.append(f"Not run: {missing} of {planned * len(verdict.rows)} trials{why}.")
+    return " ".join(sentences)
+
+
+def _failed(rows: Sequence[tuple[str, int, int, tuple[tuple[str, int], ...]]], what: str) -> str:
+    alike: dict[tuple[str, str], list[str]] = {}
+    for norm, failed, of, reasons in rows:
+        if failed:
+            count = f"{'all' if failed == of else f'{failed} of'} {of}"
+            alike.setdefault((count, _reason(reasons)), []).append(norm)
+    return listing(
+        f"{listing(norms)} failed in {count} {what}{' each' if len(norms) > 1 else ''} ({why})"
+        for (count, why), norms in alike.items()
+    )
+
+
+def _reason(reasons: tuple[tuple[str, int], ...]) -> str:
+    reason = reasons[0][0]
+    if len(reason) > LONGEST_REASON:
+        reason = reason[: LONGEST_REASON - 1] + "…"
+    others = len(reasons) - 1
+    return f"{reason}, and {others} other reason{'s' * (others > 1)}" if others else reason
