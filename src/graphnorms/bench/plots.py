@@ -1,108 +1,114 @@
-"""A result as a figure, drawn with matplotlib beside the result file."""
+"""A result as a figure in Vega-Lite, written as SVG beside the result file."""
 
 from __future__ import annotations
 
 import importlib.util
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from graphnorms.bench.results import Case, Result
 from graphnorms.bench.tables import per_element, ratio
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 _OURS: Final = "#D55E00"
 _OTHERS: Final = {"PyG": "#2B86C5", "nn.": "#009E73", "copy": "#8A8A8A", "matrix": "#8A8A8A"}
-_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
-_INCHES: Final = 5.6, 0.19  # width of a panel, height of a row
+_SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
+_WIDTH, _ROW, _HEIGHT = 360, 18, 240  # pixels: a panel, a row of it, a panel of lines
+
+Spec = dict[str, Any]
 
 
 def is_installed() -> bool:
-    """Whether matplotlib can be loaded."""
-    return importlib.util.find_spec("matplotlib") is not None
+    """Whether figures can be written."""
+    return importlib.util.find_spec("vl_convert") is not None
 
 
 def draw(result: Result, path: Path) -> None:
-    """Write the figure of a result as SVG, without dates: the same result gives the same file."""
-    import matplotlib
+    """Write the figure of a result as SVG: the same result gives the same file."""
+    import vl_convert
 
-    with matplotlib.rc_context({"svg.hashsalt": "graphnorms", "svg.fonttype": "path"}):
-        figure = _figure(result)
-        figure.savefig(path, format="svg", metadata={"Date": None})
-
-
-def _figure(result: Result) -> Figure:
-    from matplotlib.figure import Figure
-
-    titles = [(title, list(cases)) for title, cases in groupby(result.cases, lambda c: c.title)]
-    panels = []
-    for title, cases in titles:
-        if "sweep" in cases[0].labels:
-            panels.append((title, cases))
-        else:
-            panels += [(title, [case]) for case in cases]
-    columns = min(2, len(panels))
-    lines = -(-len(panels) // columns)
-    height = max(3.0, _INCHES[1] * max(len(case.values) for case in result.cases) + 1.2)
-    figure = Figure(figsize=(_INCHES[0] * columns, height * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axis, (title, cases) in zip(axes, panels, strict=False):
-        axis.set_title(title.replace("; ", "\n"), fontsize=8)
-        axis.tick_params(labelsize=7)
-        if "sweep" in cases[0].labels:
-            _lines(axis, cases)
-        else:
-            _dots(axis, cases[0])
-    for axis in axes[len(panels) :]:
-        axis.remove()
-    return figure
+    svg = vl_convert.vegalite_to_svg(_figure(result), allowed_base_urls=[])
+    path.write_text(svg, encoding="utf-8")
 
 
-def _dots(axis: Axes, case: Case) -> None:
+def _figure(result: Result) -> Spec:
+    panels: list[Spec] = []
+    for title, cases in groupby(result.cases, lambda case: case.title):
+        found = list(cases)
+        drawn = [_lines(found)] if "sweep" in found[0].labels else map(_dots, found)
+        panels += [{"title": title.split("; "), "width": _WIDTH, **panel} for panel in drawn]
+    return {
+        "columns": 2,
+        "concat": panels,
+        "resolve": {"scale": dict.fromkeys(("color", "shape"), "independent")},
+        "config": {
+            "background": "white",
+            "title": {"anchor": "start", "fontSize": 11, "fontWeight": "normal"},
+            "axis": {"gridOpacity": 0.5, "labelLimit": 240, "titleFontWeight": "normal"},
+        },
+    }
+
+
+def _dots(case: Case) -> Spec:
     """Draw a dot per contender, the first on top: its ratio to the last baseline."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    names = list(case.values)
     if case.unit == "bytes":
         whole = case.labels["bytes_of_x"]
-        sizes = [case.values[name]["kept"] / whole for name in names]
-        axis.set_xlabel("bytes kept for the backward ÷ bytes of the features", fontsize=7)
+        sizes = {name: case.values[name]["kept"] / whole for name in case.values}
+        x = _axis("size", "bytes kept for the backward ÷ bytes of the features", "linear")
     else:
         baseline = case.baselines[-1]
-        sizes = [ratio(case, name, baseline, "minimum") for name in names]
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set_xlabel(f"time ÷ {baseline} (minima)", fontsize=7)
-    places = range(len(names))
-    axis.scatter(sizes, places, color=[_color(name) for name in names], s=22, zorder=2)
-    axis.axvline(1, color="#8A8A8A", linewidth=0.8, zorder=1)
-    axis.set_yticks(places, names)
-    axis.invert_yaxis()
-    axis.grid(axis="x", alpha=0.3)
+        sizes = {name: ratio(case, name, baseline, "minimum") for name in case.values}
+        x = _axis("size", f"time ÷ {baseline} (minima)", "log")
+    rows = [{"name": name, "size": size} for name, size in sizes.items()]
+    one = {"data": {"values": [{}]}, "mark": {"type": "rule", "color": "#8A8A8A"}}
+    y = {"field": "name", "type": "nominal", "sort": None, "title": None}
+    return {
+        "height": {"step": _ROW},
+        "layer": [
+            one | {"encoding": {"x": {"datum": 1}}},
+            {
+                "data": {"values": rows},
+                "mark": {"type": "point", "filled": True, "opacity": 1, "size": 60},
+                "encoding": {"x": x, "y": y, "color": _color(list(sizes)) | {"legend": None}},
+            },
+        ],
+    }
 
 
-def _lines(axis: Axes, cases: list[Case]) -> None:
+def _lines(cases: list[Case]) -> Spec:
     """Draw a line per contender: nanoseconds per element over the quantity varied."""
-    for number, name in enumerate(cases[0].values):
-        points = [
-            (case.labels["value"], per_element(case, name)) for case in cases if name in case.values
-        ]
-        axis.plot(
-            *zip(*points, strict=True), label=name, color=_color(name), linewidth=1.2,
-            marker=_MARKERS[number % len(_MARKERS)], markersize=4,
-        )  # fmt: skip
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.set_xlabel(cases[0].labels["sweep"], fontsize=7)
-    axis.set_ylabel("ns per element (minima)", fontsize=7)
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=7)
+    names = list(cases[0].values)
+    rows = [
+        {"name": name, "at": case.labels["value"], "time": per_element(case, name)}
+        for case in cases
+        for name in names
+        if name in case.values
+    ]
+    shapes = [_SHAPES[place % len(_SHAPES)] for place in range(len(names))]
+    shape = {"field": "name", "type": "nominal", "scale": {"domain": names, "range": shapes}}
+    return {
+        "height": _HEIGHT,
+        "data": {"values": rows},
+        "mark": {"type": "line", "point": {"size": 40}},
+        "encoding": {
+            "x": _axis("at", str(cases[0].labels["sweep"]), "log"),
+            "y": _axis("time", "ns per element (minima)", "log"),
+            "color": _color(names),
+            "shape": shape | {"title": None},
+        },
+    }
 
 
-def _color(name: str) -> str:
-    return next((color for start, color in _OTHERS.items() if name.startswith(start)), _OURS)
+def _axis(field: str, title: str, kind: str) -> Spec:
+    scale = {"type": kind, **({"nice": False, "padding": 8} if kind == "log" else {})}
+    axis = {"tickCount": 5, **({"format": "~g"} if kind == "log" else {})}
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
+
+
+def _color(names: list[str]) -> Spec:
+    colors = [
+        next((color for start, color in _OTHERS.items() if name.startswith(start)), _OURS)
+        for name in names
+    ]
+    scale = {"domain": names, "range": colors}
+    return {"field": "name", "type": "nominal", "title": None, "scale": scale}

@@ -137,7 +137,7 @@ def _show(result: Result, out: Path | None, *, force: bool, as_json: bool) -> No
         plots.draw(result, picture)
         _say(f"plot:   {picture}")
     else:
-        _say("no plot: pip install 'graphnorms[bench]' brings matplotlib")
+        _say("no plot: pip install 'graphnorms[bench]' brings vl-convert")
 
 
 def _split(text: str) -> tuple[str, ...]:
