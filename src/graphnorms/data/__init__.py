@@ -1,4 +1,4 @@
-"""Packed in-memory graph sets: readers, an embedded set, folds, and minibatches by gathers."""
+"""Packed in-memory graph sets: readers, embedded sets, splits, and minibatches by gathers."""
 
 from graphnorms.data.batch import GraphBatch
 from graphnorms.data.feature_columns import EdgeFeatures, Features

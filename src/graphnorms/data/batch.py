@@ -1,4 +1,4 @@
-"""Minibatches: a few graphs of a packed set copied below each other, by gathers."""
+"""Minibatches of a packed set, formed by gathers."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class GraphBatch:
-    """A minibatch: the graphs asked for as one graph of many components.
+    """A minibatch: some graphs as one graph of many components.
 
     Args:
         x: Node features, `(nodes, features)` float32.
         y: Targets of the items, which are the graphs or the nodes of the batch; see `Task`.
-        segments: Which rows of `x` belong to which graph.
-        adjacency: The edges, with the nodes counted through the batch.
-        edge_features: `(edges, edge features)` float32 in the order of the edges of
-            `adjacency`, if the set has any.
+        segments: The graphs of the rows of `x`.
+        adjacency: The edges, with node ids over the whole batch.
+        edge_features: `(edges, edge features)` float32 in the edge order of `adjacency`, if the set
+            has any.
     """
 
     x: Tensor
@@ -46,9 +46,9 @@ class GraphBatch:
 
 
 def form_batch(graphs: GraphSet, graph_ids: Tensor) -> GraphBatch:
-    """Form the minibatch of some graphs, in the order asked for, see `GraphSet.batch`.
+    """Form the minibatch of some graphs in the given order, see `GraphSet.batch`.
 
-    Edge features are gathered by tensor operations, with the C++ extension and without.
+    Edge features are always gathered by tensor operations, also with the C++ extension.
     """
     if graphs.y.device.type == "cpu" and extension.unavailable() is None:
         return _copied(graphs, graph_ids)
@@ -105,21 +105,21 @@ def _assembled(
     edges: tuple[Tensor, ...],
     moved: tuple[Tensor, Tensor] | None,
 ) -> GraphBatch:
-    """Put the parts together.
+    """Assemble the minibatch.
 
     Args:
-        graphs, x, segments: The set, and what was gathered of it.
-        items: The items to take the targets of.
-        edges: The CSR pair of the edges, and behind it that of the transpose if there is one.
-        moved: The places of the edges in the set, and what leads there from those in the batch;
-            only of a set with edge features.
+        graphs, x, segments: The set, and the gathered features and segments.
+        items: The items of the targets.
+        edges: The CSR pair of the edges, followed by that of the transpose if there is one.
+        moved: The positions of the edges in the set, and their differences to those in the batch;
+            only for a set with edge features.
     """
     edge_features, order = None, None
     if moved is not None and graphs.kept_edge_features is not None:
         places, shift = moved
         edge_features = dense(graphs.kept_edge_features.index_select(0, places))
-        # The edges of a graph stand at the same places in either list, so that the shift
-        # that leads there and back is the same too.
+        # The edges of a graph have the same positions in both lists, so the same shift converts
+        # them back.
         order = graphs.transpose_order.index_select(0, places) - shift
     return GraphBatch(
         x=x,
@@ -132,19 +132,17 @@ def _assembled(
 
 @dataclass(frozen=True, eq=False)
 class GatherPlan:
-    """Where the nodes and edges of the graphs asked for stand, before and after the gather.
+    """The positions of the nodes and edges of some graphs, before and after the gather.
 
     "Both" below means nodes in row 0 and edges in row 1.
 
     Args:
-        graph_ids: The graphs asked for, `(graphs,)`, on the set's device like all tensors here.
+        graph_ids: The graphs, `(graphs,)`, on the device of the set like all tensors here.
         counts: Number of nodes and edges of each graph, both, `(2, graphs)`.
-        offsets: Where each graph begins after the gather, and where the last one ends, both,
-            `(2, graphs + 1)`.
-        shift: What leads from a place after the gather to the place before it, both,
-            `(2, graphs)`.
-        num_nodes, num_edges: How many are gathered.
-        longest: Nodes of the largest graph.
+        offsets: Offsets of the graphs after the gather, both, `(2, graphs + 1)`.
+        shift: Position before the gather minus position after it, both, `(2, graphs)`.
+        num_nodes, num_edges: Numbers of gathered nodes and edges.
+        longest: Number of nodes of the largest graph.
     """
 
     graph_ids: Tensor
@@ -157,19 +155,19 @@ class GatherPlan:
 
     @property
     def ptr(self) -> Tensor:
-        """Where each graph's nodes begin after the gather, `(graphs + 1,)`."""
+        """Offsets of the graphs' nodes after the gather, `(graphs + 1,)`."""
         return self.offsets[0]
 
     def nodes(self) -> tuple[Tensor, Tensor]:
-        """The rows of the nodes to take, and the graph each is of, `(nodes,)` both."""
+        """Return the rows of the nodes to gather, and their graphs, `(nodes,)` each."""
         return self._places(0, self.num_nodes)
 
     def edges(self) -> tuple[Tensor, Tensor]:
-        """The places of the edges to take, and the graph each is of, `(edges,)` both."""
+        """Return the positions of the edges to gather, and their graphs, `(edges,)` each."""
         return self._places(1, self.num_edges)
 
     def _places(self, kind: int, number: int) -> tuple[Tensor, Tensor]:
-        # Every row goes by its graph's shift: this is what replaces a loop over graphs.
+        # Adding the shift of its graph to every row replaces a loop over graphs.
         graph = torch.repeat_interleave(self.counts[kind], output_size=number)
         places = self.shift[kind].index_select(0, graph)
         places += torch.arange(number, device=places.device)
@@ -177,15 +175,14 @@ class GatherPlan:
 
 
 class GatherTable:
-    """What planning a gather needs to know of each graph, computed once per graph set.
+    """The positions and sizes of all graphs, for planning gathers.
 
-    Planning on the host costs a GPU nothing but one small copy: ids that come from there,
-    as those of a shuffled epoch do, are never waited for. Ids that are on the GPU already cost
-    one read-back, of the number of nodes and edges.
+    For ids on the host, e.g. those of a shuffled epoch, planning costs a GPU one small copy without
+    synchronization. Ids on the GPU cost one synchronization, for the number of nodes and edges.
 
     Args:
-        ptr: Where each graph's nodes begin, `(graphs + 1,)`.
-        edge_ptr: Where each node's edges begin, `(nodes + 1,)`.
+        ptr: Offsets of the graphs' nodes, `(graphs + 1,)`.
+        edge_ptr: Offsets of the nodes' edges, `(nodes + 1,)`.
     """
 
     def __init__(self, ptr: Tensor, edge_ptr: Tensor) -> None:
@@ -195,11 +192,11 @@ class GatherTable:
         self._host_table = self._table.cpu()
 
     def plan(self, graph_ids: Tensor | Sequence[int]) -> GatherPlan:
-        """Plan the gather of some graphs, in the order asked for.
+        """Plan the gather of some graphs in the given order.
 
         Raises:
-            ValueError: `graph_ids` is not a vector of integers, or one is not a graph. (On a
-                GPU, ids outside the set are left to the device's own assertion.)
+            ValueError: `graph_ids` is not a vector of integers, or an id is outside the set. (For
+                ids on a GPU, the device asserts the range.)
         """
         ids, chosen = self.choose(graph_ids)
         device = self._table.device
@@ -215,15 +212,15 @@ class GatherTable:
         return GatherPlan(ids, counts, offsets, shift, num_nodes, num_edges, longest)
 
     def choose(self, graph_ids: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Check the ids, and take what the table has of them.
+        """Check the ids, and select their columns of the table.
 
         Returns:
-            The ids as int64, and the first node, the first edge, the number of nodes and that
-            of edges of each graph, `(4, graphs)`; both on the device of the ids, or on the CPU
-            if the set is there.
+            The ids as int64, and first node, first edge, number of nodes and number of edges of
+            each graph, `(4, graphs)`; both on the device of the ids, or on the CPU if the set is
+            there.
 
         Raises:
-            ValueError: As for `plan`.
+            ValueError: See `plan`.
         """
         ids = torch.as_tensor(graph_ids)
         if ids.shape == (0,):
@@ -236,7 +233,7 @@ class GatherTable:
         try:
             chosen = table.index_select(1, ids)  # (4, graphs)
         except (IndexError, RuntimeError):
-            # The gather finds an id outside the set for free; only then is it looked for.
+            # The gather detects an id outside the set for free; only then search for it.
             self._check_range(ids)
             raise
         return ids, chosen
@@ -250,39 +247,38 @@ class GatherTable:
 
 
 def dense(x: Tensor | OneHot) -> Tensor:
-    """Features as a matrix, however they are kept."""
+    """Return features as a matrix."""
     return x.dense() if isinstance(x, OneHot) else x
 
 
 def gather_edges(
     degree: Tensor, index: Tensor, nodes: Tensor, places: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The CSR pair of some nodes, its ids as they are: `(nodes + 1,)` and `(edges,)`, new.
+    """Gather the CSR pair of some nodes with unchanged ids: `(nodes + 1,)` and `(edges,)`.
 
-    `places` serves the transpose as well: a graph has as many edges by source as by target, so
-    that they begin at the same place.
+    `places` also applies to the transpose: the edges of a graph begin at the same position in both.
     """
     return offsets_of(degree.index_select(0, nodes)), index.index_select(0, places)
 
 
 def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Copy small int64 tensors to a device in one transfer, in place of one for each."""
+    """Copy small int64 tensors to a device in a single transfer."""
     packed = torch.cat([tensor.flatten() for tensor in tensors])
     if device.type == "cuda":
-        packed = packed.pin_memory()  # what is not pinned is waited for
+        packed = packed.pin_memory()  # a copy from unpinned memory synchronizes
     packed = packed.to(device, non_blocking=True)
     parts = torch.split_with_sizes(packed, [tensor.numel() for tensor in tensors])
     return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 def consecutive(first: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows of some runs of rows, one run below the other.
+    """Concatenate runs of consecutive rows.
 
     Args:
-        first, counts: Where each run begins and how many rows it has, `(runs,)`, on the CPU.
+        first, counts: First row and number of rows of each run, `(runs,)`, on the CPU.
 
     Returns:
-        The rows, `(rows,)`, and what was added to their places in the result to have them.
+        The rows, `(rows,)`, and their differences to their positions in the result.
     """
     shift = torch.repeat_interleave(first - (counts.cumsum(0) - counts), counts)
     return shift + torch.arange(shift.shape[0]), shift

@@ -1,8 +1,8 @@
 """Colour refinement (1-WL) of many graphs at once, in NumPy.
 
-A colour is a 64-bit hash of a node's own colour and of its neighbours' colours, each with the
-features of the edge between. A cell is the set of nodes of one colour. Each graph is refined until
-a step divides none of its cells: further steps would tell no more graphs apart.
+The colour of a node is a 64-bit hash of its own colour and of those of its neighbours, combined
+with the features of the edges between. A cell is the set of nodes of one colour. Each graph is
+refined until a step splits none of its cells: further steps would distinguish no more graphs.
 
 Source: Weisfeiler & Leman, 1968.
 """
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
 
 Hashes = NDArray[np.uint64]
 
-_ROUND = 20_000  # what a round of refinement takes at least, in edges and nodes visited
-_PEELED = 1000  # how often leaves are taken off, at most
+_ROUND = 20_000  # minimal cost of a refinement step, in visited edges and nodes
+_PEELED = 1000  # maximal number of rounds of removing leaves
 _ODD, OWN, OUT = (
     np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA24BAED4963EE407)
 )
 
 
 class TooMuchError(Exception):
-    """The work allowed is done."""
+    """The work budget is spent."""
 
 
 @dataclass
 class Work:
-    """What may still be done, in edges and nodes visited; a core visits 40 million in a second."""
+    """The remaining work, in visited edges and nodes; a core visits 40 million per second."""
 
     left: int
 
     def spend(self, visits: int) -> None:
-        """Take it off.
+        """Reduce the budget.
 
         Raises:
-            TooMuchError: There was less left.
+            TooMuchError: The budget is spent.
         """
         self.left -= visits + _ROUND
         if self.left < 0:
@@ -58,15 +58,15 @@ class Work:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """Graphs below each other, edges by target; ids count through all of them.
+    """Concatenated graphs, edges sorted by target; ids are over all graphs.
 
     Args:
         ptr: Where each graph's nodes begin, `(graphs + 1,)`.
         edge_ptr: Where each node's edges begin, `(nodes + 1,)`.
-        source: Of each edge, `(edges,)`.
+        source: Source of each edge, `(edges,)`.
         x: Hash of each node's features, `(nodes,)`.
         kind: Hash of each edge's features, `(edges,)`; None if edges have none.
-        directed: Whether some edges go in one direction only.
+        directed: Whether some edges have no reverse.
     """
 
     ptr: Integers
@@ -98,12 +98,12 @@ class Packed:
 
     @cached_property
     def sizes(self) -> Integers:
-        """Nodes of each graph, `(graphs,)`."""
+        """Number of nodes of each graph, `(graphs,)`."""
         return np.diff(self.ptr)
 
     @cached_property
     def work(self) -> Integers:
-        """What it takes to go through each graph once, `(graphs,)`."""
+        """Nodes plus edges of each graph, `(graphs,)`."""
         return self.sizes + np.diff(self.edge_ptr[self.ptr])
 
     @cached_property
@@ -113,18 +113,18 @@ class Packed:
 
     @cached_property
     def target(self) -> Integers:
-        """Of each edge, `(edges,)`."""
+        """Target of each edge, `(edges,)`."""
         return np.repeat(np.arange(len(self.x)), np.diff(self.edge_ptr))
 
     @cached_property
     def by_source(self) -> tuple[Integers, Integers]:
-        """The edges in the order of their sources, and where each node's begin."""
+        """The edges in the order of their sources, and the offsets of the nodes."""
         counts = np.bincount(self.source, minlength=len(self.x))
         return np.argsort(self.source, kind="stable"), offsets(counts)
 
     @cached_property
     def start(self) -> Hashes:
-        """The colours to begin with: features and loops, `(nodes,)`."""
+        """The initial colours from features and loops, `(nodes,)`."""
         loops = self.source == self.target
         if not loops.any():
             return mix(self.x)
@@ -134,7 +134,7 @@ class Packed:
         return mix(self.x + OWN * of_node)
 
     def take(self, ids: Integers) -> tuple[Packed, Integers]:
-        """Some graphs, possibly several times, and which nodes theirs are."""
+        """Select graphs, possibly repeatedly; also return the ids of their nodes."""
         nodes, ptr = runs(self.ptr, ids)
         places, edge_ptr = runs(self.edge_ptr, nodes)
         shift = np.repeat(ptr[:-1] - self.ptr[ids], np.diff(edge_ptr[ptr]))  # (edges,)
@@ -143,10 +143,10 @@ class Packed:
         return Packed(ptr, edge_ptr, source, self.x[nodes], kind, self.directed), nodes
 
     def without_trees(self, colour: Hashes) -> Packed:
-        """What is left when leaves are taken off again and again; features are colours then.
+        """Remove leaves repeatedly; the features of the result are the colours.
 
-        Stable colours say all of the trees that hang on a node, and of components that are trees:
-        two graphs are isomorphic iff what is left of them is, their colours being the same.
+        Stable colours determine the trees attached to a node, and components that are trees: two
+        graphs with the same colours are isomorphic iff their remainders are.
 
         Args:
             colour: The stable colours, `(nodes,)`.
@@ -187,7 +187,7 @@ class Packed:
         return found
 
     def step(self, colour: Hashes, work: Work) -> Hashes:
-        """Refine once."""
+        """Refine the colours once."""
         work.spend(int(self.work.sum()))
         into, out_of = self.sums(mix(colour))
         if out_of is not None:
@@ -195,7 +195,7 @@ class Packed:
         return mix(colour * _ODD + into)
 
     def refined(self, colour: Hashes, work: Work) -> Hashes:
-        """Refine each graph until a step divides none of its cells."""
+        """Refine each graph until a step splits none of its cells."""
         found, packed, nodes = colour.copy(), self, np.arange(len(colour))
         cells, dividing = packed.cells(colour), np.ones(len(packed), dtype=bool)
         while True:
@@ -212,7 +212,7 @@ class Packed:
                 dividing = np.ones(len(packed), dtype=bool)
 
     def sums(self, value: Hashes) -> tuple[Hashes, Hashes | None]:
-        """The sum over the sources of each node, and over its targets if they are others."""
+        """Sum over the sources of each node, and over its targets if the graphs are directed."""
         sums = _segment_sums(self.sent(value[self.source]), self.edge_ptr)
         if not self.directed:
             return sums, None
@@ -220,24 +220,24 @@ class Packed:
         return sums, _segment_sums(self.sent(value[self.target])[order], ptr)
 
     def sent(self, value: Hashes) -> Hashes:
-        """What edges hand on of the values of their ends, `(edges,)`."""
+        """Combine values of the edges' ends with the edge features, `(edges,)`."""
         return value if self.kind is None else mix(value ^ self.kind)
 
     def hashes(self, colour: Hashes) -> Hashes:
-        """A hash of the colours of each graph and of its size, `(graphs,)`."""
+        """Hash the colours and the size of each graph, `(graphs,)`."""
         return _segment_sums(mix(colour), self.ptr) + OWN * self.sizes.astype(np.uint64)
 
     def cells(self, colour: Hashes) -> Integers:
-        """How many cells each graph has, `(graphs,)`."""
+        """Count the cells of each graph, `(graphs,)`."""
         bits = np.uint64(max(1, len(self).bit_length()))
         above = np.uint64(64) - bits
         keys = np.sort((self.graph.astype(np.uint64) << above) | (mix(colour) >> bits))
         return np.bincount((keys[run_starts(keys)] >> above).astype(np.int64), minlength=len(self))
 
     def certificates(self, colour: Hashes) -> list[bytes]:
-        """A digest of all that each graph holds, in the order of its nodes' colours, each its own.
+        """Hash the content of each graph in the order of its colours, which must be distinct.
 
-        Equal certificates mean equal graphs; a collision of BLAKE2b is not expected.
+        Equal certificates mean isomorphic graphs, up to collisions of BLAKE2b.
         """
         order = np.lexsort((colour, self.graph))
         rank = np.empty_like(order)
@@ -264,13 +264,13 @@ class Packed:
 
 
 def first_of(numbers: Hashes) -> Integers:
-    """The place of the first of each number, `(numbers,)`."""
+    """Return the position of the first occurrence of each number, `(numbers,)`."""
     _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
     return first[inverse]
 
 
 def mix(values: Hashes) -> Hashes:
-    """Mix the bits of each number, one to one: the end of SplitMix64."""
+    """Mix the bits of each number bijectively: the finalizer of SplitMix64."""
     values = values + _ODD
     values ^= values >> np.uint64(30)
     values *= np.uint64(0xBF58476D1CE4E5B9)
@@ -281,19 +281,19 @@ def mix(values: Hashes) -> Hashes:
 
 
 def runs(ptr: Integers, ids: Integers) -> tuple[Integers, Integers]:
-    """The places of some runs of `ptr`, one below the other, and where each begins there."""
+    """Concatenate some runs of `ptr`; return their positions and new offsets."""
     first, counts = ptr[ids], ptr[ids + 1] - ptr[ids]
     places, _ = consecutive(torch.from_numpy(first), torch.from_numpy(counts))
     return places.numpy(), offsets(counts)
 
 
 def _row_hash(rows: Tensor | OneHot) -> Hashes:
-    """A hash of each row, `(rows,)`."""
+    """Hash each row, `(rows,)`."""
     values = rows.columns if isinstance(rows, OneHot) else rows + 0.0  # -0 is 0
     if values.is_floating_point():
         values = values.contiguous().view(torch.int32)
     found = np.zeros(values.shape[0], np.uint64)
-    for column in values.T:  # mixed one after the other, so that their order counts
+    for column in values.T:  # sequentially, so that the order of columns matters
         found = mix(found ^ column.numpy().astype(np.int64).view(np.uint64))
     return found
 

@@ -1,4 +1,4 @@
-"""A graph set in words: what is to be predicted, and from what."""
+"""Describes a graph set in words: its targets and its inputs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from graphnorms.data.tasks import Task
 
 PARTS = ("training", "validation", "test")
-_FEW = 8  # questions are listed
-_MANY = 512  # columns of labels are remarked on
+_FEW = 8  # most targets that are listed
+_MANY = 512  # more one-hot columns than this cause a remark
 
 
 def describe(graphs: GraphSet) -> str:
-    """Say in two lines what is to be predicted, and from what; in a third any notes."""
+    """Describe targets and inputs in two lines, and any notes in a third."""
     notes = [*graphs.notes, *_remarks(graphs)]
     lines = [_targets(graphs), _inputs(graphs)]
     return "\n".join([*lines, f"note: {'; '.join(notes)}"] if notes else lines)
@@ -63,7 +63,7 @@ def _targets(graphs: GraphSet) -> str:
 
 
 def _numbers(graphs: GraphSet) -> str:
-    """Mean and standard deviation of each target, if they are few, else their ranges."""
+    """Return mean and standard deviation of each target, or their ranges for many targets."""
     y, task = graphs.y.double(), graphs.task
     means = y.nanmean(0)
     deviations = ((y - means) ** 2).nanmean(0).sqrt()
@@ -85,7 +85,7 @@ def _numbers(graphs: GraphSet) -> str:
 
 
 def _target_words(y: Tensor, task: Task) -> str:
-    """Say in a few words what the targets of some items are."""
+    """Summarize the targets of some items."""
     if task.kind == "regression":
         return f"mean {float(y.double().nanmean()):.4g}"
     if task.kind == "binary":
@@ -97,11 +97,11 @@ def _target_words(y: Tensor, task: Task) -> str:
 
 
 def scaffold_words(split: NDArray[Any], scaffolds: Sequence[str], y: Tensor, task: Task) -> str:
-    """Say what the parts of a split by scaffold hold.
+    """Summarize the parts of a split by scaffold.
 
     Args:
         split: The part of each molecule, `(molecules,)`.
-        scaffolds: Of each molecule; empty where it has no ring.
+        scaffolds: Scaffold of each molecule; empty if it has no ring.
         y, task: The targets.
     """
     ringless = np.array([not scaffold for scaffold in scaffolds])
@@ -132,7 +132,7 @@ def _inputs(graphs: GraphSet) -> str:
 
 
 def _remarks(graphs: GraphSet) -> list[str]:
-    """What is seen of the set itself that a user should know."""
+    """Return warnings about the set."""
     remarks = []
     if graphs.same_inputs:
         remarks.append(f"ALL {len(graphs)} GRAPHS HAVE THE SAME INPUT, so nothing can be learned")

@@ -1,4 +1,4 @@
-"""What the columns of features are: one policy for every reader, and the same for other graphs."""
+"""The columns of node and edge features, and how graphs are encoded to them."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ _COUNTED = 1 << 16
 Features = Literal["auto", "labels", "attributes", "degree", "constant"]
 EdgeFeatures = Literal["auto", "labels", "attributes", "none"]
 
-#: Of floats, `(rows, columns)`; or of integers, to be taken for such.
+#: Floats, `(rows, columns)`, or integers that are treated as floats.
 Attributes = NDArray[Any]
-#: Of any integer type, `(rows, columns)`; or encoded already.
+#: Integers of any type, `(rows, columns)`, or already one-hot.
 Labels = NDArray[Any] | OneHot
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """The columns of the features of nodes or of edges: attributes, and behind them one-hot blocks.
+    """The columns of the features of nodes or edges: attributes, followed by one-hot blocks.
 
     Args:
         noun: `"node"` or `"edge"`.
-        of: What the blocks encode: `"label"`, `"degree"`, or `"constant"`, a single column of ones.
+        of: The content of the blocks: `"label"`, `"degree"`, or `"constant"`, a single column of
+            ones.
         attributes: Number of attributes.
-        blocks: The values that each block has a column for, ascending.
-        encoded: Columns of labels that came encoded, so that their values are not known.
+        blocks: The values with a column in each block, ascending.
+        encoded: Number of columns of labels that were given one-hot, with unknown values.
     """
 
     noun: str = "node"
@@ -55,7 +56,7 @@ class Columns:
 
     @classmethod
     def found(cls, noun: str, labels: Labels | None, attributes: Attributes | None) -> Self:
-        """Return the columns that labels and attributes have."""
+        """Return the columns of some labels and attributes."""
         encoded = labels.width if isinstance(labels, OneHot) else 0
         blocks: tuple[tuple[int, ...], ...] = ()
         if labels is not None and not isinstance(labels, OneHot):
@@ -65,7 +66,7 @@ class Columns:
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `dataclasses.asdict` made, also by way of JSON."""
+        """Invert `dataclasses.asdict`, also after a round trip through JSON."""
         return cls(**{**data, "blocks": tuple(map(tuple, data["blocks"]))})
 
     @property
@@ -75,12 +76,12 @@ class Columns:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What has to be known of the nodes or edges: `"labels"`, `"attributes"`, or both."""
+        """The required data of the nodes or edges: `"labels"`, `"attributes"`, or both."""
         labels = self.of == "label" and (self.encoded or self.blocks)
         return ("labels",) * bool(labels) + ("attributes",) * bool(self.attributes)
 
     def __str__(self) -> str:
-        """Say how many they are, and of what."""
+        """Describe number and content of the columns."""
         of_blocks = f"{self.width - self.attributes} of one-hot {self.noun} {self.of}s"
         parts = [f"{self.attributes} of {self.noun} attributes"] * bool(self.attributes)
         parts += [of_blocks] * (self.width > self.attributes)
@@ -95,18 +96,18 @@ class Columns:
         attributes: Attributes | None,
         degree: Integers | None = None,
     ) -> Tensor | OneHot:
-        """Make the features, `(rows, width)` float32, or what stands for them.
+        """Encode the features, `(rows, width)` float32 or `OneHot`.
 
         Args:
             rows: Number of nodes or edges.
-            labels, attributes: Theirs, as far as there are any.
+            labels, attributes: Their labels and attributes, if any.
             degree: The in-degree of each node.
 
         Raises:
-            DatasetError: The data do not have what the columns are of, or values without a column.
+            DatasetError: The data lack labels or attributes, or have values without a column.
         """
         given = None if attributes is None or labels is not None else attributes.shape[1]
-        if "labels" in self.needs and given == self.width:  # encoded already
+        if "labels" in self.needs and given == self.width:  # already encoded
             return _tensor(attributes)
         parts: list[Tensor] = []
         if self.attributes:
@@ -118,7 +119,7 @@ class Columns:
 
     def _attributes(self, labels: Labels | None, values: Attributes | None) -> Tensor:
         if values is None and isinstance(labels, OneHot) and "labels" not in self.needs:
-            values = labels.dense().numpy()  # of a set in which they happen to be one-hot
+            values = labels.dense().numpy()  # attributes that happen to be one-hot
         if values is None or values.shape[1] != self.attributes:
             given = "no attributes" if values is None else count(values.shape[1], "attribute")
             raise DatasetError(
@@ -163,12 +164,12 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How graphs become the input of a model, and what its results mean.
+    """The encoding of graphs as input of a model, and its task.
 
     Args:
-        nodes: The columns of the node features; None: not known, which only their number tells.
-        edges: Those of the edge features, if the model has any use for them.
-        task: What is predicted.
+        nodes: The columns of the node features; None if only their number is known.
+        edges: The columns of the edge features, if the model uses them.
+        task: The task.
     """
 
     nodes: Columns | None
@@ -177,17 +178,17 @@ class Encoding:
 
     @classmethod
     def of(cls, graphs: GraphSet) -> Self:
-        """Return how a set of graphs was made."""
+        """Return the encoding of a set of graphs."""
         return cls(nodes=graphs.columns, edges=graphs.edge_columns, task=graphs.task)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the columns as JSON-able data; None where they are not known."""
+        """Return the columns as JSON-able data; None if unknown."""
         parts = {"nodes": self.nodes, "edges": self.edges}
         return {name: None if part is None else asdict(part) for name, part in parts.items()}
 
     @classmethod
     def read(cls, data: Mapping[str, Any], task: Task) -> Self:
-        """Read what `to_dict` wrote."""
+        """Invert `to_dict`."""
         nodes, edges = (
             None if data.get(name) is None else Columns.read(data[name])
             for name in ("nodes", "edges")
@@ -195,7 +196,7 @@ class Encoding:
         return cls(nodes=nodes, edges=edges, task=task)
 
     def unknown(self, items: int) -> Tensor:
-        """Return targets of which none is known, as the task has them."""
+        """Return targets of the task that are all missing."""
         if self.task.kind == "classification":
             return torch.full((items,), -1)
         return torch.full((items, self.task.outputs), torch.nan)
@@ -208,22 +209,20 @@ def node_columns(
     labels: Labels | None,
     attributes: Attributes | None,
 ) -> tuple[Columns, str]:
-    """Choose what the node features are made of, and say it in words.
+    """Choose the columns of the node features; also describe them.
 
-    - `"labels"`: one-hot node labels, a column for every value that occurs, ascending; several
-      label columns stand side by side.
-    - `"attributes"`: the node attributes as they are.
-    - `"degree"`: one-hot in-degree, a column for every value that occurs, ascending. The papers
-      count a self loop added to every node; that raises all degrees by one and leaves these
-      columns as they are.
+    - `"labels"`: one-hot node labels, with a column per occurring value, ascending; several label
+      columns are concatenated.
+    - `"attributes"`: the unchanged node attributes.
+    - `"degree"`: one-hot in-degree, with a column per occurring value, ascending. The papers add a
+      self loop to every node, which increases all degrees by one and does not change these columns.
     - `"constant"`: a single column of ones.
-    - `"auto"`: attributes and labels, side by side in this order as in PyG, of those that there
-      are (of labels only such as take more than one value or come encoded); where there are
-      none, the degree, unless it takes more than `MAX_DEGREES` values or only one: then a
-      constant.
+    - `"auto"`: attributes and labels, concatenated in this order as in PyG, if available (labels
+      only if they take several values or are given one-hot); otherwise the degree, or a constant if
+      the degree takes more than `MAX_DEGREES` values or only one.
 
-    Where there are no attributes they are kept as the columns of their ones: a byte or two per
-    node. `Columns.encode` makes them.
+    Without attributes the features are stored as `OneHot`, in a byte or two per node.
+    `Columns.encode` makes them.
 
     Args:
         policy: One of the above.
@@ -232,7 +231,7 @@ def node_columns(
         attributes: Node attributes, `(nodes, columns)`, if the set has any.
 
     Raises:
-        DatasetError: It asks for labels or attributes that the set does not have.
+        DatasetError: The set does not have the requested labels or attributes.
     """
     if policy == "auto":
         made = _present("node", labels, attributes)
@@ -250,10 +249,10 @@ def node_columns(
 def edge_columns_of(
     policy: EdgeFeatures, *, labels: Labels | None, attributes: Attributes | None
 ) -> Columns | None:
-    """Choose what the edge features are made of, if there are to be any.
+    """Choose the columns of the edge features; None for no features.
 
-    `"labels"` and `"attributes"` are as for nodes, `"none"` makes none; `"auto"` takes what there
-    is of both, as for nodes, else none.
+    `"labels"`, `"attributes"` and `"auto"` are as for nodes, but without labels and attributes
+    `"auto"` gives no features, like `"none"`.
 
     Args:
         policy: One of the above.
@@ -261,7 +260,7 @@ def edge_columns_of(
         attributes: Edge attributes, `(edges, columns)`, if the set has any.
 
     Raises:
-        DatasetError: It asks for labels or attributes that the set does not have.
+        DatasetError: The set does not have the requested labels or attributes.
     """
     if policy == "auto":
         made = _present("edge", labels, attributes)
@@ -274,10 +273,10 @@ def edge_columns_of(
 def labels_or_attributes(
     values: Labels | None, policy: str
 ) -> tuple[Labels | None, Attributes | None]:
-    """Tell what columns of numbers are: integers are labels, and so are floats that are one-hot.
+    """Classify columns of numbers: integers and one-hot floats are labels.
 
-    Other floats are attributes, and so is yes or no, as 1 and 0. Where a policy asks for labels
-    or attributes it is followed, as far as it can be. No columns are no features.
+    Other floats and bools are attributes. A policy of labels or attributes takes precedence if
+    possible. An array without columns gives no features.
     """
     if isinstance(values, OneHot):
         return values, None
@@ -294,7 +293,7 @@ def labels_or_attributes(
 
 
 def _asked(noun: str, policy: str, labels: Labels | None, attributes: Attributes | None) -> Columns:
-    """The labels, or the attributes, alone."""
+    """Return the columns of only labels, or only attributes."""
     if policy == "labels" and labels is not None:
         return Columns.found(noun, labels, None)
     if policy == "attributes" and attributes is not None:
@@ -314,7 +313,7 @@ def _asked(noun: str, policy: str, labels: Labels | None, attributes: Attributes
 def _present(
     noun: str, labels: Labels | None, attributes: Attributes | None
 ) -> tuple[Columns, str] | None:
-    """Attributes and labels side by side, as far as there are any that say something."""
+    """Return the columns of attributes and labels, if there are informative ones."""
     if not (isinstance(labels, OneHot) or (labels is not None and (labels != labels[:1]).any())):
         labels = None
     if labels is None and attributes is None:
@@ -329,17 +328,17 @@ def _present(
 def as_float32(
     values: NDArray[Any], what: Callable[[int], str], *, nan_allowed: bool = False
 ) -> NDArray[np.float32]:
-    """Numbers as float32.
+    """Convert numbers to float32.
 
     Args:
         values: `(rows, columns)`.
-        what: Says what a row is, for the message.
-        nan_allowed: Whether a number may be missing.
+        what: Returns the name of a row, for messages.
+        nan_allowed: Whether numbers may be NaN.
 
     Raises:
-        DatasetError: One of them is not finite, or beyond float32.
+        DatasetError: A number is not finite, or overflows float32.
     """
-    # Compared as they are: what is beyond float32 becomes an infinity there.
+    # Compare before converting: numbers beyond float32 would become infinite.
     wrong = ~(np.abs(values) <= np.finfo(np.float32).max)
     if nan_allowed:
         wrong &= values == values
@@ -352,7 +351,7 @@ def as_float32(
 
 
 def _columns_of_ones(values: NDArray[Any]) -> OneHot | None:
-    """Floats as one-hot labels, if that is what they are."""
+    """Convert floats to one-hot labels, if they are one-hot."""
     width = values.shape[1]
     if width < 2 or not len(values) or not (((values == 0) | (values == 1)).all()):
         return None
@@ -366,25 +365,25 @@ def _tensor(values: Any) -> Tensor:
 
 
 def values_of(column: NDArray[Any]) -> tuple[int, ...]:
-    """List the values that occur, ascending."""
+    """List the occurring values, ascending."""
     if len(column) and column.min() >= 0 and column.max() < _COUNTED:
-        # No sort, where the values are few; of unsigned ones NumPy makes no counts.
+        # Avoids a sort for small values; bincount does not accept unsigned ones.
         return tuple(np.flatnonzero(np.bincount(column.astype(np.int64))).tolist())
     return tuple(np.unique(column).tolist())
 
 
 def _places(column: NDArray[Any], known: NDArray[Any]) -> tuple[Integers, NDArray[np.bool_]]:
-    """The place of each value among those known, and whether it is."""
+    """Return the position of each value among the known ones, and whether it is known."""
     if not len(known):
         return np.zeros(len(column), np.int64), np.zeros(len(column), bool)
     last = int(known[-1])
-    if known[0] >= 0 and last < _COUNTED:  # a table, which is quicker than a search
+    if known[0] >= 0 and last < _COUNTED:  # a table is faster than a search
         table = np.full(last + 2, -1)
         table[known] = np.arange(len(known))
         inside = (column >= 0) & (column <= last)
         place = table[np.where(inside, column, last + 1).astype(np.int64)]
         return place.clip(min=0), place >= 0
     if column.dtype == np.uint64 and known[0] >= 0:
-        known = known.astype(np.uint64)  # else both become floats
+        known = known.astype(np.uint64)  # otherwise both would become floats
     place = np.searchsorted(known, column).clip(max=len(known) - 1)
     return place, known[place] == column

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def fingerprint_of(graphs: GraphSet) -> str:
-    """Hash what training on a set depends on, see `GraphSet.fingerprint`."""
+    """Hash the content of a set, see `GraphSet.fingerprint`."""
     task = graphs.task
     usual = task.kind == "classification" and task.level == "graph"
     start = str(task.outputs) if usual else f"{task.level} {task.kind} {task.outputs}"
@@ -35,7 +35,7 @@ def fingerprint_of(graphs: GraphSet) -> str:
 
 def _add_features(digest: Any, mark: str, features: Tensor | OneHot) -> None:
     digest.update(f"{mark}<f4{tuple(features.shape)}".encode())
-    # A large matrix of zeros and ones is hashed without ever being whole.
+    # Hash one-hot features in chunks, so that the dense matrix never exists as a whole.
     for part in features.chunks() if isinstance(features, OneHot) else (features,):
         digest.update(_little_endian(part).data)
 

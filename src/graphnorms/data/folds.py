@@ -1,4 +1,4 @@
-"""Cross-validation, as scikit-learn splits it, and folds and parts that keep twins together."""
+"""Cross-validation folds as in scikit-learn, and folds and parts that keep twins together."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _WAY = "or leave twins apart (without --group-twins)"
 def stratified_folds(
     y: Tensor | Sequence[int], folds: int, seed: int, *, names: Sequence[str] = ()
 ) -> list[tuple[Tensor, Tensor]]:
-    """Split graphs into folds in which the classes are about as frequent as in the whole.
+    """Split graphs into stratified folds.
 
-    The split is `StratifiedKFold(folds, shuffle=True, random_state=seed)` of scikit-learn, on
-    the graphs in their order: the split of the GIN (seed 0) and GraphNorm (seed 9) codes. What
-    the classes are called does not matter to it.
+    The split is `StratifiedKFold(folds, shuffle=True, random_state=seed)` of scikit-learn on the
+    graphs in their order, as in the code of GIN (seed 0) and GraphNorm (seed 9). It does not depend
+    on the names of classes.
 
     Args:
         y: Class of each graph, `(graphs,)`.
-        folds: How many folds; each is held out once.
-        seed: Seeds the shuffle.
-        names: What the classes 0, 1, … are called, for the message.
+        folds: Number of folds; each is held out once.
+        seed: Seed of the shuffle.
+        names: Names of the classes 0, 1, …, for messages.
 
     Returns:
         For each fold the ids of the graphs to train on and of those held out, both ascending,
@@ -42,7 +42,7 @@ def stratified_folds(
         ValueError: `folds` is below 2 or above the number of members of a class, or `y` is not
             a vector.
     """
-    # Loads a second of SciPy, which reading a data set should not have to wait for.
+    # Imported here, because it loads SciPy for a second, which reading a data set does not need.
     from sklearn.model_selection import StratifiedKFold
 
     labels = torch.as_tensor(y).cpu().numpy()
@@ -70,13 +70,13 @@ def shuffled_folds(
     """Split into folds at random: `KFold(folds, shuffle=True, random_state=seed)`.
 
     Args:
-        number: How many there are to split.
+        number: Number of items.
         folds: How many folds; each is held out once.
         seed: Seeds the shuffle.
-        noun: What is split, for the message.
+        noun: Name of the items, for messages.
 
     Returns:
-        As `stratified_folds` does.
+        See `stratified_folds`.
 
     Raises:
         ValueError: `folds` is below 2 or above `number`.
@@ -91,11 +91,11 @@ def shuffled_folds(
 def grouped_folds(
     groups: Integers, strata: Integers | None, folds: int, seed: int, *, names: Sequence[str] = ()
 ) -> Integers:
-    """Deal graphs to folds of about equal size, each group to one of them.
+    """Assign groups of graphs to folds of about equal size.
 
     Args:
         groups: Equal for graphs that stay together, `(graphs,)`.
-        strata: Classes that are to be about as frequent in every fold, `(graphs,)`, if any.
+        strata: Classes to balance between folds, `(graphs,)`, if any.
         folds: How many folds.
         seed: Seeds the shuffle.
         names: What the classes 0, 1, … are called, for the message.
@@ -132,16 +132,16 @@ def grouped_folds(
 
 
 def deal(groups: Integers, labels: Integers | None, shares: Floats, seed: int) -> Integers:
-    """Deal items to parts, each group to one, as near to the shares as that goes.
+    """Assign groups of items to parts, as close to the given shares as possible.
 
-    Groups of several come first, the largest ahead: each goes where Σ (n − n*)² / n* over parts
-    and classes becomes least, with n members of a class in a part and n* its share. Single items
-    fill up, class by class, what is missing then.
+    Groups of several items are assigned first, the largest ahead: each to the part that minimizes Σ
+    (n − n*)² / n* over parts and classes, with n members of a class in a part and n* the target
+    number. Then single items fill the parts, class by class.
 
     Args:
         groups: Equal for items that stay together, `(items,)`.
         labels: Their classes, `(items,)`, if any.
-        shares: Of each part, which sum to 1.
+        shares: Share of each part; they sum to 1.
         seed: Seeds the shuffle.
 
     Returns:
@@ -174,12 +174,12 @@ def deal(groups: Integers, labels: Integers | None, shares: Floats, seed: int) -
 
 
 def _filled(wanted: Floats, have: Floats, number: int, room: Floats) -> Integers:
-    """How many of `number` items each part gets, for what it has to be near what is wanted.
+    """Return how many of `number` items each part gets to come close to the target numbers.
 
     Args:
-        wanted, have: Of each part.
-        number: How many there are to deal.
-        room: What each part lacks of all kinds, which decides between equals.
+        wanted, have: Target and current number of each part.
+        number: Number of items to assign.
+        room: Missing items of all classes per part, which breaks ties.
     """
     missing = wanted - have
     ranked = np.sort(missing)[::-1]
@@ -189,7 +189,7 @@ def _filled(wanted: Floats, have: Floats, number: int, room: Floats) -> Integers
     amounts: Integers = np.floor(exact + 1e-9).astype(np.int64)
     rest = number - int(amounts.sum())
     amounts[np.lexsort((-room, -np.round(exact - amounts, 9)))[:rest]] += 1
-    for at in np.flatnonzero((amounts + have == 0) & (wanted > 0)):  # of every kind one, if may be
+    for at in np.flatnonzero((amounts + have == 0) & (wanted > 0)):  # none yet
         if amounts.max() > 1:
             amounts[amounts.argmax()] -= 1
             amounts[at] += 1
@@ -202,7 +202,7 @@ def _require_folds(folds: int) -> None:
 
 
 def _rare(kinds: NDArray[Any], counts: Integers, folds: int, names: Sequence[str]) -> str:
-    """List the classes of fewer members than folds; empty if there are none."""
+    """List the classes with fewer members than folds; empty if there are none."""
     return some(
         f"class {names[kind] if names else kind} has {number}"
         for kind, number in zip(kinds.tolist(), counts.tolist(), strict=True)

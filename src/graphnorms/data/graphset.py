@@ -1,4 +1,4 @@
-"""GraphSet: many graphs packed in a few tensors, and minibatches of them made by gathers."""
+"""GraphSet: many graphs packed in a few tensors."""
 
 from __future__ import annotations
 
@@ -23,49 +23,49 @@ from graphnorms.kernels.point import widest_float
 
 
 class GraphSet:
-    """A set of graphs with a target each, or a target for each of their nodes, packed in memory.
+    """A packed set of graphs with targets for graphs or nodes.
 
-    The rows of all nodes stand below each other, graph by graph, and so do the edges, node by
-    node. Neighbour ids count within their graph, so that a graph reads the same wherever it
-    stands, and a minibatch is a handful of gathers whatever the number of graphs.
+    The rows of all nodes are concatenated, graph by graph, and so are the edges, node by node.
+    Neighbour ids are relative to the graph, so a minibatch takes a few gathers, regardless of the
+    number of graphs.
 
     Row i of `(edge_ptr, edge_index)` lists the sources j of the edges j→i, as in `Adjacency`;
-    `(transpose_ptr, transpose_index)` are the same edges by source, and the same tensors where
-    every graph is symmetric. Graphs without edges and graphs without nodes are allowed. A
-    graph set is not to be changed: its tensors, counts and fingerprint are kept.
+    `(transpose_ptr, transpose_index)` are the same edges by source, and the same tensors if every
+    graph is symmetric. Graphs without edges and without nodes are allowed. Do not modify a graph
+    set: derived values such as its fingerprint are cached.
 
-    One-hot features are kept as the columns of their ones and made dense for a minibatch: a byte
-    or two per node and label, where dense features take 4 bytes per node and feature. Readers
-    make such features wherever they encode labels or degrees. `x` and `edge_features` are then
-    made anew at every access, as large as the whole set: keep them while you use them; `kept_x`
-    and `kept_edge_features` are what is kept.
+    One-hot features are stored as `OneHot` and made dense per minibatch: they take a byte or two
+    per node and label, where dense features take 4 bytes per node and feature. Readers encode
+    labels and degrees so. `x` and `edge_features` are then computed at every access for the whole
+    set: store them in a variable if you need them. `kept_x` and `kept_edge_features` are the stored
+    features.
 
     Shapes: `x` `(nodes, features)` and `edge_features` `(edges, edge features)`, float32; `ptr`
     `(graphs + 1,)`, `edge_ptr` `(nodes + 1,)` and `edge_index` `(edges,)`, int64; `y` as `Task`
-    says and `split` `(items,)`, or `(items, splits)` of several, int8, where the items are the
-    graphs or, if the task is about nodes, the nodes; one device.
+    says and `split` `(items,)`, or `(items, splits)` for several, int8, where the items are the
+    graphs or, in node-level tasks, the nodes; all on one device.
 
     Args:
-        name: What to call the set.
+        name: Name of the set.
         x: Node features, dense or `OneHot`.
-        ptr: Where each graph's nodes begin in `x`, and where the last one's end.
-        edge_ptr: Where each node's edges begin in `edge_index`, and where the last one's end.
+        ptr: Offsets of the graphs' nodes in `x`.
+        edge_ptr: Offsets of the nodes' edges in `edge_index`.
         edge_index: The sources of the edges, as node ids within their graph.
         y: Target of each item.
-        task: What the targets are. Classes are named also where no item of a subset has them.
-        features: What the columns of `x` are, in words.
-        columns, edge_columns: What the columns of `x` and of `edge_features` are, for other graphs
-            to be encoded alike, if known.
-        edge_features: Row k belongs to the edge at place k of `edge_index`; dense or `OneHot`.
-        split: The part that each item is in: 0 training, 1 validation, 2 test, -1 unused; a
-            column for each of several splits.
-        split_name: What made the split, e.g. `"scaffold"`; `"given"` if nothing says.
-        notes: What the user should be told of how the set was made.
-        transpose_ptr, transpose_index: The same edges by source; neither says symmetric.
-        validate: Check the contents of the tensors too, symmetry included.
+        task: The task. A subset keeps all classes, even those without an item.
+        features: Description of the columns of `x`.
+        columns, edge_columns: The columns of `x` and of `edge_features`, if known, to encode other
+            graphs alike.
+        edge_features: Row k belongs to the edge at position k of `edge_index`; dense or `OneHot`.
+        split: The part of each item: 0 training, 1 validation, 2 test, -1 unused; one column per
+            split.
+        split_name: Origin of the split, e.g. `"scaffold"`; `"given"` if unknown.
+        notes: Remarks for the user on how the set was made.
+        transpose_ptr, transpose_index: The same edges by source; omit both for symmetric graphs.
+        validate: Whether to check the contents of the tensors, including symmetry.
 
     Raises:
-        ValueError: The tensors do not fit together as described; the message says which.
+        ValueError: The tensors are not consistent; the message names the tensor.
     """
 
     def __init__(
@@ -119,12 +119,13 @@ class GraphSet:
 
     @property
     def x(self) -> Tensor:
-        """Node features, `(nodes, features)` float32; new at every access if kept as `OneHot`."""
+        """Node features, `(nodes, features)` float32; computed at every access if stored as
+        `OneHot`."""
         return dense(self.kept_x)
 
     @property
     def edge_features(self) -> Tensor | None:
-        """Edge features, `(edges, edge features)` float32, if there are any; new as `x` is."""
+        """Edge features, `(edges, edge features)` float32, if any; computed like `x`."""
         return None if self.kept_edge_features is None else dense(self.kept_edge_features)
 
     @property
@@ -139,7 +140,7 @@ class GraphSet:
 
     @property
     def num_items(self) -> int:
-        """Number of graphs, or of nodes if the task is about nodes."""
+        """Number of graphs, or of nodes in node-level tasks."""
         return self.y.shape[0]
 
     @property
@@ -161,12 +162,12 @@ class GraphSet:
 
     @property
     def num_outputs(self) -> int:
-        """Results of a model per item."""
+        """Outputs of a model per item."""
         return self.task.outputs
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the classes are called where the set comes from; empty for other tasks."""
+        """The original names of the classes; empty for other tasks."""
         return self.task.targets if self.task.kind == "classification" else ()
 
     @property
@@ -181,27 +182,27 @@ class GraphSet:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """The device of the tensors."""
         return self.kept_x.device
 
     @cached_property
     def class_counts(self) -> tuple[int, ...]:
-        """Number of items known to be of each class; empty for other tasks."""
+        """Number of items of each class; empty for other tasks."""
         if self.task.kind != "classification":
             return ()
-        # One more bin, in front, for the items whose class is not known.
+        # The first bin counts the items without a class.
         return tuple(torch.bincount(self.y + 1, minlength=self.num_classes + 1).tolist()[1:])
 
     @property
     def known(self) -> Tensor:
-        """Which items have a target, or one of several, `(items,)` bool."""
+        """Which items have at least one target, `(items,)` bool."""
         if self.task.kind == "classification":
             return self.y >= 0
         return ~self.y.isnan().all(1)
 
     @cached_property
     def same_inputs(self) -> bool:
-        """Whether all graphs are the same but for their targets, so that nothing can be learned."""
+        """Whether all graphs are equal except for their targets, so that nothing can be learned."""
         if len(self) < 2 or self.task.level == "node":
             return False
         x, edges = self.kept_x, self.kept_edge_features
@@ -216,17 +217,16 @@ class GraphSet:
 
     @cached_property
     def twins(self) -> Twins:
-        """Which graphs are the same but for the order of their nodes, features included."""
+        """The graphs that are isomorphic, including features."""
         return find_twins(self)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the content, 16 hexadecimal digits: what training on the set depends on.
+        """Hash of the content relevant to training, 16 hexadecimal digits.
 
-        Equal for equal tensors, task and split on every device, and for one-hot features
-        however they are kept; names do not enter. Whatever a set of graphs with a class each need
-        not have, such as edge features, enters only where it is there, so that older fingerprints
-        stay what they are.
+        It depends on tensors, task and split, but not on the device, on the storage of one-hot
+        features, or on names. Optional content, such as edge features, is included only if present,
+        so that old fingerprints stay valid.
         """
         return fingerprint_of(self)
 
@@ -247,9 +247,9 @@ class GraphSet:
         )
 
     def to(self, device: torch.device | str) -> GraphSet:
-        """Return the set on `device`; itself if it is there already.
+        """Return the set on `device`; itself if it is already there.
 
-        Targets in float64 are rounded to float32 for a device that has no float64.
+        Targets in float64 are rounded to float32 for a device without float64.
         """
         x = self.kept_x.to(device)
         if x is self.kept_x:
@@ -262,11 +262,11 @@ class GraphSet:
         return self._with(**moved, y=_targets_on(x.device, self.y))
 
     def with_targets(self, y: Tensor, task: Task | None = None) -> GraphSet:
-        """Return the same graphs with other targets, of the same task or of another."""
+        """Return the same graphs with other targets and, optionally, another task."""
         return self._with(y=_targets_on(self.device, y), task=task or self.task)
 
     def subset(self, graph_ids: Tensor | Sequence[int]) -> GraphSet:
-        """Return a set of the graphs asked for, in that order; all classes keep their number.
+        """Return a subset of the graphs in the given order; classes keep their numbers.
 
         Args:
             graph_ids: Ids `0 … len - 1`, `(graphs,)`; a graph may occur more than once.
@@ -296,7 +296,7 @@ class GraphSet:
         )
 
     def node_ids(self, graph_ids: Tensor | Sequence[int]) -> Tensor:
-        """Return which nodes of the set the rows of `batch(graph_ids)` are, `(nodes,)` int64.
+        """Return the ids of the nodes in the rows of `batch(graph_ids)`, `(nodes,)` int64.
 
         Args:
             graph_ids: Ids `0 … len - 1`, `(graphs,)`; a graph may occur more than once.
@@ -307,11 +307,11 @@ class GraphSet:
         return self.gather_table.plan(graph_ids).nodes()[0]
 
     def batch(self, graph_ids: Tensor) -> GraphBatch:
-        """Form a minibatch of the graphs asked for, in that order.
+        """Form a minibatch of some graphs in the given order.
 
-        On the CPU one pass of the C++ extension; without it, and on a GPU, a fixed number of
-        tensor operations, whatever the number of graphs. For a set on a GPU keep the ids on the
-        CPU: nothing is then read back from the device.
+        On the CPU this is one pass of the C++ extension; without it, and on a GPU, a fixed number
+        of tensor operations. For a set on a GPU keep the ids on the CPU: this avoids
+        synchronization.
 
         Args:
             graph_ids: Ids `0 … len - 1`, `(graphs,)`; a graph may occur more than once.
@@ -322,41 +322,42 @@ class GraphSet:
         return form_batch(self, graph_ids)
 
     def describe(self) -> str:
-        """Say in two lines what is to be predicted, and from what; in a third any notes."""
+        """Describe targets and inputs in two lines, and any notes in a third."""
         return describe(self)
 
     @cached_property
     def gather_table(self) -> GatherTable:
-        """Where each graph stands, for the gathers of minibatches and subsets."""
+        """The positions of all graphs, for the gathers of minibatches and subsets."""
         return GatherTable(self.ptr, self.edge_ptr)
 
     @cached_property
     def neighbour_lists(self) -> tuple[tuple[Tensor, Tensor], ...]:
-        """In-degree of each node and the sources; unless symmetric, out-degree and targets too."""
+        """In-degrees and sources of all nodes; unless symmetric, followed by out-degrees and
+        targets."""
         edges = self.edge_ptr.diff(), self.edge_index
         transpose = () if self.symmetric else ((self.transpose_ptr.diff(), self.transpose_index),)
         return (edges, *transpose)
 
     @cached_property
     def transpose_order(self) -> Tensor:
-        """The place in `edge_index` of each edge of the transpose, `(edges,)`."""
+        """The position in `edge_index` of each edge of the transpose, `(edges,)`."""
         first = torch.repeat_interleave(self.ptr[:-1], self.ptr.diff())  # (nodes,)
 
-        def through_the_set(ptr: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        def with_global_ids(ptr: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
             return ptr, index + torch.repeat_interleave(first, ptr.diff())
 
-        edges = through_the_set(self.edge_ptr, self.edge_index)
+        edges = with_global_ids(self.edge_ptr, self.edge_index)
         transpose: tuple[Tensor, ...] = ()
         if not self.symmetric:
-            transpose = through_the_set(self.transpose_ptr, self.transpose_index)
+            transpose = with_global_ids(self.transpose_ptr, self.transpose_index)
         return Adjacency(*edges, *transpose, validate=False).transpose_order
 
     def _with(self, **changes: Any) -> GraphSet:
-        """A set of the same content but for some of the constructor's arguments, right as made."""
+        """Return a copy with some constructor arguments replaced, without validation."""
         return GraphSet(**(self._arguments() | changes), validate=False)
 
     def _arguments(self) -> dict[str, Any]:
-        """Those that the constructor makes this set of."""
+        """Return the constructor arguments of this set."""
         return {
             "name": self.name,
             "x": self.kept_x,
@@ -378,7 +379,7 @@ class GraphSet:
 
 
 def _repeats(rows: Tensor, times: int) -> bool:
-    """Whether some rows are so many times the same rows."""
+    """Whether the rows consist of equal repetitions."""
     if len(rows) % times:
         return False
     parts = rows.view(times, -1)

@@ -1,4 +1,4 @@
-"""Checks of the tensors that a graph set is made of; each error names the tensor."""
+"""Checks of the tensors of a graph set; each error names the tensor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_graph_set(graphs: GraphSet) -> None:
     """Check shapes, dtypes, devices and contents of a set's tensors.
 
     Raises:
-        ValueError: The tensors do not fit together as `GraphSet` describes.
+        ValueError: The tensors are not consistent, see `GraphSet`.
     """
     _check_features("x", graphs.kept_x)
     vectors = {
@@ -56,7 +56,7 @@ def check_graph_set(graphs: GraphSet) -> None:
 
 
 def check_split(split: Tensor, items: int) -> None:
-    """Raise the error for a split, `(items,)` or `(items, splits)`, that does not fit the items."""
+    """Refuse a split, `(items,)` or `(items, splits)`, that does not fit the items."""
     if split.dim() not in (1, 2) or (split.dim() == 2 and not split.shape[1]):
         raise ValueError(
             f"split is of shape {tuple(split.shape)}, expected ({items},) or ({items}, splits)"
@@ -101,7 +101,7 @@ def _check_targets(graphs: GraphSet) -> None:
 
 def _check_edges(graphs: GraphSet) -> None:
     counts = graphs.ptr.diff()
-    sizes = torch.repeat_interleave(counts, counts)  # (nodes,), nodes of each one's graph
+    sizes = torch.repeat_interleave(counts, counts)  # (nodes,), size of each node's graph
     first = torch.repeat_interleave(graphs.ptr[:-1], counts)  # (nodes,)
     pairs = [("edge", graphs.edge_ptr, graphs.edge_index)]
     if not graphs.symmetric:
@@ -118,7 +118,7 @@ def _check_edges(graphs: GraphSet) -> None:
                 f"{int(sizes[row[at]])} nodes; ids count from 0 within each graph"
             )
         shifted += [ptr, index + first[row]]
-    Adjacency(*shifted)  # finds out whether the transpose holds the same edges
+    Adjacency(*shifted)  # checks that the transpose has the same edges
 
 
 def _check_features(name: str, features: Tensor | OneHot) -> None:
@@ -136,7 +136,7 @@ def _check_rows(name: str, given: int, expected: int, noun: str) -> None:
 
 
 def check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, dimensions: int) -> None:
-    """Raise the error for a tensor of another dtype or number of dimensions."""
+    """Refuse a tensor with another dtype or number of dimensions."""
     if tensor.dtype != dtype or tensor.dim() != dimensions:
         raise ValueError(
             f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}, "
@@ -147,7 +147,7 @@ def check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, dimensions: int)
 def check_offsets(
     name: str, ptr: Tensor, rows: int, rows_noun: str, end: int, end_noun: str
 ) -> None:
-    """Raise the error for offsets that do not ascend from 0 to `end`, one more than `rows`."""
+    """Refuse offsets that are not `rows + 1` numbers ascending from 0 to `end`."""
     if ptr.shape[0] != rows + 1:
         raise ValueError(
             f"{name} has {ptr.shape[0]} entries, expected {rows + 1}: "
@@ -158,7 +158,7 @@ def check_offsets(
 
 
 def offsets_fault(ptr: Tensor, end: int, noun: str) -> str:
-    """Say why offsets do not ascend from 0 to the number of some things; empty if they do."""
+    """Return why offsets do not ascend from 0 to `end`; empty if they do."""
     if int(ptr[0]) != 0 or int(ptr[-1]) != end:
         return (
             f"goes from {int(ptr[0])} to {int(ptr[-1])}, expected offsets from 0 to {end}, "

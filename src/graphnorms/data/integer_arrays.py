@@ -1,4 +1,4 @@
-"""Arrays of integers: where runs of rows begin, and where the first fault is."""
+"""Helpers for integer arrays: offsets, runs of equal entries, first true entry."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ Integers = NDArray[np.int64]
 
 
 def offsets(counts: NDArray[Any]) -> Integers:
-    """Where runs of so many begin, and where the last one ends."""
+    """Compute the offsets of runs with these lengths."""
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)))
 
 
 def first_true(wrong: NDArray[np.bool_]) -> int | None:
-    """The first place that is true, if there is one."""
+    """Return the position of the first true entry, if any."""
     return int(wrong.argmax()) if wrong.any() else None
 
 
 def run_starts(*keys: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether each place begins a run of equal entries, of all keys together."""
+    """Return whether each position begins a run of equal keys."""
     starts = np.ones(len(keys[0]), dtype=bool)
     starts[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
     return starts

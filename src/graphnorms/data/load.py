@@ -1,4 +1,4 @@
-"""One way in for whatever names a data set, the user's own code among it."""
+"""`load_dataset`: loads a data set by name, from a file, or from user code."""
 
 from __future__ import annotations
 
@@ -37,30 +37,29 @@ def load_dataset(
     root: str | os.PathLike[str] = "data",
     **options: Unpack[ReadOptions],
 ) -> GraphSet:
-    """Load a graph set by name, from disk, or from the user's own code.
+    """Load a graph set by name, from disk, or from user code.
 
-    What is inferred, `GraphSet.describe` says in words.
+    `GraphSet.describe` reports everything that was inferred.
 
     Args:
-        spec: One of these, the first that fits:
+        spec: One of these; the first match is used:
 
-            - the name of an embedded set in any case (`embedded_names()`), also where there is a
-              folder of that name: write `./MUTAG` for the folder;
+            - the name of an embedded set, case-insensitive (`embedded_names()`), even if a folder
+              has that name: write `./MUTAG` for the folder;
             - a folder in TU format, see `read_tu`;
             - a `.npz` file, see `read_npz`, or a powerful-gnns text file;
             - `module:factory`, see `call_factory`;
             - the name of a set of the TU collection, see `read_collection`.
-        features: What the node features are made of, see `node_columns`.
-        root: The folder that sets of the TU collection lie in, and are downloaded to.
+        features: The policy for node features, see `node_columns`.
+        root: The folder of the sets of the TU collection, also for downloads.
         options: See `Reading`.
 
     Raises:
-        ValueError: `features` or an option is not possible.
-        DatasetError: Nothing is called `spec`, and the nearest names are given; what is there
-            is malformed, and the file and line or array are named; or it does not have what is
-            asked for.
+        ValueError: `features` or an option is invalid.
+        DatasetError: `spec` is unknown (the message suggests similar names), the data are malformed
+            (the message names the file and the line or array), or they lack what is requested.
     """
-    Reading(features=features, **options)  # before anything is read
+    Reading(features=features, **options)  # check the options first
     text = os.fspath(spec)
     embedded = [name.lower() for name in embedded_names()]
     if text.lower() in embedded:
@@ -84,7 +83,7 @@ def load_dataset(
             f"{text!r} is code, not data; name a function in it that returns graphs: "
             f"{module}:function"
         )
-    if path.suffix or path.name != text:  # meant as a path
+    if path.suffix or path.name != text:  # looks like a path
         raise DatasetError(f"{text!r}: no such file or folder; {ACCEPTED}")
     names = dict.fromkeys([*embedded, *(name.lower() for name in collection_names())])
     near = difflib.get_close_matches(text.lower(), names, cutoff=0.5)
@@ -96,19 +95,18 @@ def call_factory(
     features: Features = "auto",
     **options: Unpack[ReadOptions],
 ) -> GraphSet:
-    """Import a module, call a function of it without arguments, and take what it returns.
+    """Import a module, call one of its functions without arguments, and convert the result.
 
-    The module may be installed or lie in the current directory. This runs the user's code, as
-    nothing else that loads data does.
+    The module may be installed or in the current directory. This is the only way of loading data
+    that runs user code.
 
     Args:
         spec: `module:factory`; both may have dots.
-        features, options: Of `from_pyg`; a `GraphSet` is made already, and has none of these
-            chosen.
+        features, options: See `from_pyg`; not allowed if the function returns a `GraphSet`.
 
     Raises:
-        DatasetError: There is no such module or function, it raises an exception, or what it
-            returns is neither a `GraphSet` nor PyG's `Data`, a list or a `Dataset` of them.
+        DatasetError: The module or function does not exist, raises an exception, or returns neither
+            a `GraphSet` nor PyG's `Data`, a list or a `Dataset` of them.
     """
     try:
         factory = find(spec, "the graphs")
@@ -152,13 +150,13 @@ def _read_file(path: Path, features: Features, **options: Unpack[ReadOptions]) -
 
 
 def _check_name(path: Path) -> None:
-    """Refuse a name that no file system takes, before one is asked."""
+    """Refuse a name that is invalid in any file system."""
     try:
         path.lstat()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise DatasetError(f"{str(path)[:40]}…: a name of {len(str(path))} letters") from None
-    except ValueError:  # a character that no name has
+    except ValueError:  # an invalid character
         raise DatasetError(f"{as_name(str(path))!r}: no name of a file; {ACCEPTED}") from None
 
 

@@ -1,4 +1,4 @@
-"""One-hot features, kept as the columns of their ones."""
+"""One-hot features, stored as the columns of their ones."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 _DTYPES = {torch.uint8: 1 << 8, torch.int16: 1 << 15, torch.int32: 1 << 31}
-_CHUNK = 1 << 22  # entries of a dense matrix that is made only to be read once
+_CHUNK = 1 << 22  # entries per chunk of the dense matrix
 
 
 @dataclass(frozen=True, eq=False)
 class OneHot:
-    """Features that are 1 in one column of each of a few blocks, and 0 elsewhere.
+    """Features that are 1 in one column of each block, and 0 elsewhere.
 
-    A node takes one integer per block, of 1, 2 or 4 bytes, in place of 4 bytes per feature.
+    A node takes one integer of 1, 2 or 4 bytes per block, instead of 4 bytes per feature.
 
     Shapes: `columns` `(nodes, blocks)`, uint8, int16 or int32; dense `(nodes, width)` float32.
 
@@ -30,10 +30,11 @@ class OneHot:
 
     @classmethod
     def from_blocks(cls, blocks: Sequence[tuple[Tensor, int]]) -> OneHot:
-        """Put blocks side by side.
+        """Concatenate blocks.
 
         Args:
-            blocks: The column of each node within the block, `(nodes,)`, and the block's width.
+            blocks: The column of each node within the block, `(nodes,)`, and the width of the
+                block.
         """
         width = sum(width for _, width in blocks)
         dtype = _narrowest(width)
@@ -45,42 +46,42 @@ class OneHot:
 
     @classmethod
     def from_columns(cls, columns: Tensor, width: int) -> OneHot:
-        """Keep columns `(nodes, blocks)` of any integer type in the narrowest that holds them."""
+        """Make from columns `(nodes, blocks)`, converted to the narrowest integer type."""
         return cls(columns.to(_narrowest(width)), width)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """That of the dense features."""
+        """The shape of the dense features."""
         return self.columns.shape[0], self.width
 
     @property
     def device(self) -> torch.device:
-        """Where the columns are."""
+        """The device of the columns."""
         return self.columns.device
 
     def dense(self) -> Tensor:
-        """Return the features as a matrix, new at every call."""
+        """Compute the dense matrix."""
         rows, width = self.shape
         begin = torch.arange(0, rows * width, max(width, 1), device=self.device)[:rows, None]
         x = torch.zeros(rows * width, device=self.device)
         return x.index_fill_(0, (self.columns + begin).view(-1), 1.0).view(rows, width)
 
     def chunks(self) -> Iterator[Tensor]:
-        """Iterate over the dense features, so many rows at a time that memory stays bounded."""
+        """Iterate over the dense features in chunks of bounded memory."""
         for columns in self.columns.split(max(1, _CHUNK // max(1, self.width))):
             yield OneHot(columns, self.width).dense()
 
     def index_select(self, dim: int, rows: Tensor) -> OneHot:
-        """Return the features of some nodes; `dim` is 0, as for the rows of a tensor."""
+        """Return the features of some nodes; `dim` must be 0."""
         return OneHot(self.columns.index_select(dim, rows), self.width)
 
     def contiguous(self) -> OneHot:
-        """Return the features with their columns in one piece; themselves if they are."""
+        """Return the features with contiguous columns."""
         columns = self.columns.contiguous()
         return self if columns is self.columns else OneHot(columns, self.width)
 
     def to(self, device: torch.device | str) -> OneHot:
-        """Return the features on `device`; themselves if they are there already."""
+        """Return the features on `device`; themselves if already there."""
         columns = self.columns.to(device)
         return self if columns is self.columns else OneHot(columns, self.width)
 
@@ -98,7 +99,7 @@ class OneHot:
             )
         if not columns.numel():
             return
-        # As numbers of Python: a comparison within uint8 would wrap the width.
+        # Python ints: comparing in uint8 would wrap the width.
         low, high = int(columns.min()), int(columns.max())
         if low < 0 or high >= self.width:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What a set of graphs holds: what is degenerate, missing, there twice or contradictory."""
+"""Quality of a graph set: degenerate, missing, duplicate and contradictory items."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from graphnorms.data.twins import Twins, find_twins, node_colours
 
 @dataclass(frozen=True, kw_only=True)
 class Likeness:
-    """Items that are the same as others, but for their targets.
+    """Items that equal others except for their targets.
 
     Args:
-        items: That are the same as another one.
-        groups: Of such items.
-        contradicting: Items in groups whose members have different targets.
+        items: Number of items that equal another one.
+        groups: Number of groups of such items.
+        contradicting: Number of items in groups with different targets.
     """
 
     items: int
@@ -31,11 +31,11 @@ class Likeness:
 
     @classmethod
     def of(cls, group: Integers, targets: NDArray[np.float64]) -> Likeness:
-        """Count.
+        """Count equal items.
 
         Args:
-            group: Equal for items that are the same, `(items,)`.
-            targets: NaN where one is not known, `(items, targets)`.
+            group: Equal numbers for equal items, `(items,)`.
+            targets: The targets, NaN if missing, `(items, targets)`.
         """
         inverse = np.unique(group, return_inverse=True)[1]
         several = np.bincount(inverse) > 1
@@ -55,25 +55,25 @@ class Likeness:
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """What a set holds.
+    """The counts of a set.
 
     Args:
-        graphs, nodes, edges: How many; an undirected edge counts twice.
-        symmetric: Whether each edge is there in both directions.
-        loops: Edges from a node to itself that were kept.
-        repeats: Edges listed again that were kept.
-        empty, one_node, edgeless: Graphs without nodes, with one, and with no edges but loops.
-        isolated: Nodes without edges but loops, those of edgeless graphs too.
+        graphs, nodes, edges: Their numbers; an undirected edge counts twice.
+        symmetric: Whether each edge has its reverse.
+        loops: Kept self loops.
+        repeats: Kept repetitions of edges.
+        empty, one_node, edgeless: Graphs without nodes, with one node, and without edges except
+            loops.
+        isolated: Nodes without edges except loops, including those of edgeless graphs.
         isolated_in: Graphs that have such nodes.
-        columns, constant: Columns of the node features, and those that are the same everywhere.
+        columns, constant: Numbers of all and of constant columns of the node features.
         classes: Items of each class; empty for other tasks.
-        missing: Items without a target, by question or number where some are missing; of classes
-            under `""`.
-        twins: Isomorphic graphs, features and all; None where the nodes have the targets.
-        structure: The same, their features left out.
-        alike: Items that message passing cannot tell apart, however deep.
-        undecided: Items that may be like others, which it was too much work to find out: with
-            features, and without.
+        missing: Numbers of items without a target by target, if not 0; for classes under `""`.
+        twins: Isomorphic graphs, including features; None in node-level tasks.
+        structure: Isomorphic graphs, without features.
+        alike: Items that message passing of any depth cannot distinguish.
+        undecided: Numbers of items for which the search was too expensive, with features and
+            without.
     """
 
     graphs: int
@@ -103,10 +103,10 @@ class Quality:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Groups:
-    """Which items are the same, by what is seen of them, `(items,)` each.
+    """Groups of equal items, `(items,)` each.
 
     Args:
-        twins, structure: See `Quality`; None where the nodes have the targets.
+        twins, structure: See `Quality`; None in node-level tasks.
         alike: See `Quality`.
         undecided: See `Quality`.
     """
@@ -118,7 +118,7 @@ class Groups:
 
     @classmethod
     def of(cls, graphs: GraphSet) -> Groups:
-        """Find them."""
+        """Find the groups of a set."""
         if graphs.task.level == "node":
             colours = node_colours(graphs)
             if colours is None:
@@ -128,7 +128,7 @@ class Groups:
         bare = find_twins(graphs, structure_only=True)
         seen = bare
         if graphs.features not in ("one-hot degree", "constant") or graphs.num_edge_features:
-            # Only graphs of the same structure can be the same, features and all.
+            # Only graphs with isomorphic structure can be twins.
             shared = np.bincount(bare.alike, minlength=len(graphs))[bare.alike] > 1
             chosen = np.flatnonzero(shared | bool(bare.undecided))
             among = find_twins(graphs.to("cpu").subset(torch.from_numpy(chosen)))
@@ -144,11 +144,11 @@ class Groups:
 
 
 def quality_of(graphs: GraphSet, groups: Groups | None = None) -> Quality:
-    """Count what a set holds.
+    """Compute the quality of a set.
 
     Args:
         graphs: The set.
-        groups: Which items are the same, if that is known.
+        groups: The groups of equal items, if known.
     """
     graphs = graphs.to("cpu")
     groups = Groups.of(graphs) if groups is None else groups
@@ -190,7 +190,7 @@ def quality_of(graphs: GraphSet, groups: Groups | None = None) -> Quality:
 
 
 def known_targets(graphs: GraphSet) -> NDArray[np.float64]:
-    """The targets as numbers, NaN where one is not known, `(items, targets)`."""
+    """Return the targets as numbers, NaN if missing, `(items, targets)`."""
     y = graphs.y.cpu().double().view(graphs.num_items, -1)
     if graphs.task.kind == "classification":
         y = torch.where(y < 0, torch.nan, y)
@@ -208,7 +208,7 @@ def _constant_columns(graphs: GraphSet) -> int:
 
 
 def _repeats(keys: Integers) -> int:
-    """How many numbers were there before."""
+    """Count the repetitions of numbers."""
     if (keys[1:] < keys[:-1]).any():  # the readers pack edges in ascending order
         keys = np.sort(keys)
     return int((keys[1:] == keys[:-1]).sum())

@@ -1,4 +1,4 @@
-"""Splits of molecules by scaffold. There are a dozen of that name; here each has one of its own."""
+"""Splits of molecules by scaffold, with a distinct name for each rule in use."""
 
 from __future__ import annotations
 
@@ -22,27 +22,22 @@ PREFIX: Final = "scaffold:"
 class ScaffoldSplit:
     """A rule that divides molecules by their Bemis-Murcko scaffolds, 80/10/10.
 
-    Molecules of one scaffold are in one part; those without a ring have one scaffold, the empty
-    one. The scaffolds are gone through in an order, and each goes to the training part where it
-    still fits, else to the validation part where it fits, else to the test part.
+    Molecules with the same scaffold are in the same part; those without a ring share the empty scaffold. The scaffolds are processed in some order, and each goes to the training part if it fits, else to the validation part if it fits, else to the test part.
 
     | rule | order of the scaffolds | scaffold of |
     |---|---|---|
-    | `hashed` | the one with most molecules first, equal ones by a hash of the scaffold | the largest component, neutralized |
-    | `balanced` | those of more than 5% of the molecules first, all else by a hash of seed and scaffold | likewise |
-    | `deepchem` | the one with most molecules first, of equal ones that whose first row is the last | the molecule as it is given |
+    | `hashed` | by number of molecules, descending, ties by a hash of the scaffold | the largest component, neutralized |
+    | `balanced` | those with more than 5% of the molecules first, then by a hash of seed and scaffold | likewise |
+    | `deepchem` | by number of molecules, descending, ties by the first row, descending | the molecule as given |
 
-    `hashed` and `balanced` do not depend on the order of the rows. `deepchem` does, as deepchem's
-    `ScaffoldSplitter` and MoleculeNet do, whose indices these are. Scores are only to be compared
-    with those of the same indices: the same model differs by as much between two rules as between
-    two models.
+    `hashed` and `balanced` do not depend on the order of the rows. `deepchem` does; it gives the indices of deepchem's `ScaffoldSplitter` and MoleculeNet. Compare scores only for the same indices: two rules differ as much for one model as two models for one rule.
 
     Args:
         rule: One of the above.
-        seeds: Of `balanced`: a split for each.
+        seeds: The seeds of `balanced`, one split each.
 
     Source: Bemis & Murcko 1996, https://doi.org/10.1021/jm9602928; Wu et al. 2018 (MoleculeNet),
-    https://arxiv.org/abs/1703.00564; of the balanced one Yang et al. 2019 (chemprop),
+    https://arxiv.org/abs/1703.00564; for `balanced` Yang et al. 2019 (chemprop),
     https://arxiv.org/abs/1904.01561.
     """  # noqa: E501
 
@@ -51,10 +46,10 @@ class ScaffoldSplit:
 
     @classmethod
     def named(cls, name: str) -> ScaffoldSplit:
-        """Read `scaffold:RULE` or `scaffold:balanced:SEED,SEED,…`.
+        """Parse `scaffold:RULE` or `scaffold:balanced:SEED,SEED,…`.
 
         Raises:
-            ValueError: There is no such rule, or the seeds are not different integers ≥ 0.
+            ValueError: The rule is unknown, or the seeds are not distinct integers ≥ 0.
         """
         rule, _, seeds = name.removeprefix(PREFIX).partition(":")
         if not name.startswith(PREFIX) or rule not in RULES:
@@ -70,10 +65,10 @@ class ScaffoldSplit:
         return cls(rule, tuple(map(int, texts)))
 
     def divide(self, scaffolds: Sequence[str]) -> NDArray[np.int8]:
-        """The part of each molecule: 0 training, 1 validation, 2 test.
+        """Return the part of each molecule: 0 training, 1 validation, 2 test.
 
         Args:
-            scaffolds: Of each molecule, by any name; empty where it has no ring.
+            scaffolds: Name of each molecule's scaffold; empty if it has no ring.
 
         Returns:
             `(molecules,)`, or with several seeds `(molecules, seeds)`.
@@ -96,7 +91,7 @@ class ScaffoldSplit:
         return sorted(members, key=lambda s: (20 * len(members[s]) <= molecules, _hash(s, seed)))
 
     def scaffolds(self, smiles: Sequence[str]) -> list[str]:
-        """The scaffold of each molecule, as canonical SMILES.
+        """Compute the scaffold of each molecule, as canonical SMILES.
 
         Raises:
             DatasetError: RDKit is not installed, or does not parse some of the SMILES.
@@ -133,7 +128,7 @@ def _fill(groups: Sequence[Sequence[int]], rule: str) -> NDArray[np.int8]:
     split = np.full(molecules, 2, dtype=np.int8)
     trained = validated = 0
     for group in groups:
-        # What training leaves free goes to validation, but for chemprop's rule.
+        # Free space of the training part goes to validation, except in chemprop's rule.
         fits = (
             validated + len(group) <= 0.1 * molecules
             if rule == "balanced"

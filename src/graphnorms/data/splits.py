@@ -1,4 +1,4 @@
-"""Which items train, which choose the settings, and which test what was chosen."""
+"""Splits of a set into training, validation and test items."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ SPLITS: Final = ("fold", "given", "random", "paper")
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """One division of a set, as data: equal configs divide equal sets alike.
+    """The configuration of a split: equal configs split equal sets alike.
 
     | kind | test | validation | training |
     |---|---|---|---|
-    | `"fold"` | fold number `fold` of `folds` | a share `holdout` of the rest | what is left |
-    | `"given"` | as the set says; of `folds` splits, number `fold` | likewise | likewise |
-    | `"random"` | a share `holdout` | as large | what is left |
-    | `"paper"` | nothing | fold number `fold` of `folds` | what is left |
+    | `"fold"` | fold number `fold` of `folds` | a share `holdout` of the rest | the rest |
+    | `"given"` | as given by the set; of `folds` splits, number `fold` | likewise | likewise |
+    | `"random"` | a share `holdout` | equally large | the rest |
+    | `"paper"` | nothing | fold number `fold` of `folds` | the rest |
 
-    Classes are about as frequent in every part as in the whole. Where nodes of several graphs
-    are predicted, whole graphs are divided; nodes of one graph, and given splits, by the node.
+    Splits are stratified by class. In node-level tasks on several graphs, whole graphs are split;
+    nodes of a single graph, and given splits, are per node.
 
     Args:
         kind: One of the above.
-        folds, fold: How many folds, and which is held out; or how many given splits, if several.
-        seed: Seeds the shuffling; the folds of one seed are one cross-validation.
+        folds, fold: Number of folds, and the one held out; or number and index of given splits.
+        seed: Seed of the shuffling; the folds of one seed form a cross-validation.
         holdout: A share, between 0 and 1/2.
-        group_twins: Isomorphic graphs, features included, are in one part; see `GraphSet.twins`.
+        group_twins: Whether to keep isomorphic graphs (with equal features) in one part; see
+            `GraphSet.twins`.
 
     Raises:
-        ValueError: A value is not possible.
+        ValueError: A value is invalid.
     """
 
     kind: str
@@ -74,7 +75,7 @@ class SplitConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the config as JSON-able data; `SplitConfig(**data)` reads it back."""
         data = asdict(self)
-        if not self.group_twins:  # as before there was the choice, for the trials made then
+        if not self.group_twins:  # so that hashes of older trials stay valid
             del data["group_twins"]
         return data
 
@@ -89,30 +90,30 @@ class Split:
 
 
 def split_items(graphs: GraphSet, config: SplitConfig) -> Split:
-    """Divide the items of a set: its graphs, or its nodes if the task is about nodes.
+    """Split the items of a set: its graphs, or its nodes in node-level tasks.
 
-    Items whose target is not known at all are in no part. The folds of classes, and of a single
-    question of yes or no, are those of `stratified_folds`, so that `"paper"` holds out the folds
-    of the GIN and GraphNorm codes; the folds of numbers, of several questions, and of whole
-    graphs whose nodes are predicted are those of `shuffled_folds`. A holdout is drawn by
-    scikit-learn's `StratifiedShuffleSplit` where the classes have members enough for it, and
-    evenly where not, from the seed and, inside a fold, the fold's number. Where twins are kept
-    together, and there are any, `graphnorms.data.folds.deal` does it all.
+    Items without any target are in no part. For classes and a single binary question, the folds are
+    those of `stratified_folds`, so `"paper"` uses the folds of the GIN and GraphNorm code. For
+    regression, several questions, and whole graphs in node-level tasks, they are those of
+    `shuffled_folds`. A holdout is drawn by scikit-learn's `StratifiedShuffleSplit` if the classes
+    have enough members, else uniformly, seeded by the seed and, inside a fold, the number of the
+    fold. If twins must be kept together and there are any, `graphnorms.data.folds.deal` makes all
+    parts.
 
     Args:
         graphs: The set, on any device.
-        config: How to divide it.
+        config: The configuration.
 
     Raises:
         DatasetError: There is no given split, or a part would be empty.
-        ValueError: There are fewer items, or members of a class, than folds; or twins are to be
-            kept together where the task is about nodes, or they are more than a fold holds.
+        ValueError: There are fewer items, or members of a class, than folds; or `group_twins` is
+            set in a node-level task, or there are more twins than a fold holds.
     """
     items = graphs.known.nonzero()[:, 0].cpu()  # (known,)
     if config.kind == "given":
         return _given(graphs, items, config)
     nodes_of_many = graphs.task.level == "node" and len(graphs) > 1
-    # What is divided: the items, or the graphs with all their items.
+    # The units of the split: the items, or graphs with all their items.
     unit_of_item = _graph_of_node(graphs)[items] if nodes_of_many else items
     units = torch.unique(unit_of_item) if nodes_of_many else items
     strata = None if nodes_of_many else _strata(graphs, items)
@@ -130,17 +131,16 @@ def split_items(graphs: GraphSet, config: SplitConfig) -> Split:
 
 
 def split_of_masks(given: Sequence[NDArray[Any]], items: int, *, where: str) -> NDArray[np.int8]:
-    """The part of each item by masks, `(items,)` or, where they are several splits, of each.
+    """Convert masks to the part of each item, `(items,)` or `(items, splits)`.
 
     Args:
-        given: Of training, validation and test: which items each has, `(items,)` or
-            `(items, splits)`, not 0 for yes.
-        items: How many items there are.
-        where: What they are of, for the message.
+        given: The masks of training, validation and test, `(items,)` or `(items, splits)`; nonzero
+            means that the part contains the item.
+        items: Number of items.
+        where: The origin of the masks, for messages.
 
     Raises:
-        DatasetError: They are not of these items or of as many splits, or an item is in two parts
-            of one.
+        DatasetError: The masks have wrong or different shapes, or an item is in two parts.
     """
     for name, each in zip(MASKS, given, strict=True):
         if each.ndim not in (1, 2) or len(each) != items:
@@ -183,7 +183,7 @@ def _given(graphs: GraphSet, items: Tensor, config: SplitConfig) -> Split:
 def _divide(
     number: int, strata: Integers | None, config: SplitConfig, noun: str, names: Sequence[str]
 ) -> tuple[Integers, Integers, Integers]:
-    """The places of the training, validation and test units among `number` of them."""
+    """Return the positions of the training, validation and test units."""
     everyone = np.arange(number)
     if config.kind == "random":
         held_out = _share(number, config.holdout)
@@ -204,7 +204,7 @@ def _divide(
 
 
 def _twins(graphs: GraphSet, units: Tensor) -> Integers | None:
-    """Equal for graphs that are twins, `(units,)`; None where none are."""
+    """Return equal numbers for twins, `(units,)`; None if there are none."""
     if graphs.task.level == "node":
         raise ValueError("group_twins keeps isomorphic graphs together; the task is about nodes")
     groups = graphs.twins.same[units.numpy()]
@@ -214,7 +214,7 @@ def _twins(graphs: GraphSet, units: Tensor) -> Integers | None:
 def _divide_groups(
     groups: Integers, strata: Integers | None, config: SplitConfig, names: Sequence[str]
 ) -> tuple[Integers, Integers, Integers]:
-    """As `_divide`, with all units of a group in one part."""
+    """Like `_divide`, with all units of a group in one part."""
     share = config.holdout
     if config.kind == "random":
         rest, held_out, seed = np.arange(len(groups)), np.arange(0), config.seed
@@ -244,14 +244,14 @@ def _seed_of_fold(config: SplitConfig) -> int:
 def _holdout(
     units: Integers, strata: Integers | None, size: int, seed: int
 ) -> tuple[Integers, Integers]:
-    """Draw `size` of some units: what is left and what was drawn, both ascending."""
+    """Draw `size` units; return the remaining and the drawn ones, both ascending."""
     from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
     if size >= len(units):
         return units[:0], units
     labels = np.zeros(len(units)) if strata is None else strata[units]
     counts = np.unique(labels, return_counts=True)[1]
-    # Either part needs a member of every class, as scikit-learn asks.
+    # scikit-learn needs a member of every class in both parts.
     enough = counts.min() >= 2 and len(counts) <= min(size, len(units) - size)
     splitter = (StratifiedShuffleSplit if enough else ShuffleSplit)(
         1, test_size=size, random_state=seed
@@ -265,9 +265,9 @@ def _holdout(
 def _every_class(
     labels: NDArray[Any], left: Integers, drawn: Integers
 ) -> tuple[Integers, Integers]:
-    """Exchange units so that each class has one among those drawn, where its share is below one.
+    """Swap units so that every class is among the drawn ones.
 
-    Without a yes among the validation items there is no ROC-AUC of them.
+    Without a positive validation item, for example, the ROC-AUC is undefined.
     """
     left, drawn = left.copy(), drawn.copy()
     for label in np.unique(labels):
@@ -281,12 +281,12 @@ def _every_class(
 
 
 def _share(number: int, share: float) -> int:
-    """A share of a number, rounded up, where 0.1 of 30 is 3 and not a hair more."""
+    """Return a share of a number, rounded up, robust to rounding errors (0.1 of 30 is 3)."""
     return math.ceil(number * share - 1e-9)
 
 
 def _strata(graphs: GraphSet, items: Tensor) -> Integers | None:
-    """What is to be about as frequent in every part, `(items,)`, if there is one such thing."""
+    """Return the classes to stratify by, `(items,)`, if any."""
     y = graphs.y.cpu()[items]
     if graphs.task.kind == "classification":
         return y.numpy()

@@ -1,4 +1,4 @@
-"""Graphs made up for tests and benchmarks."""
+"""Random graphs for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def random_graphs(
 ) -> GraphSet:
     """Make sparse, molecule-like graphs: chains with branches and a few rings.
 
-    The defaults have the size of NCI1's graphs. Features are one-hot, one of them far more
-    frequent than the others, as carbon is. Classes are drawn independently of the graphs, as
-    equal in number as they can be: there is nothing to learn.
+    The default sizes are those of NCI1. Features are one-hot, and one is far more frequent than the
+    others, like carbon. Classes are balanced and independent of the graphs: there is nothing to
+    learn.
 
     Args:
-        num_graphs: How many graphs.
-        mean_nodes: Nodes of a graph on average; they vary around it, with 3 at the least.
+        num_graphs: Number of graphs.
+        mean_nodes: Mean number of nodes of a graph; the minimum is 3.
         num_features: Columns of `x`.
-        num_classes: How many classes.
-        seed: The same seed gives the same graphs.
+        num_classes: Number of classes.
+        seed: Seed of the graphs.
 
     Raises:
         ValueError: A number is too small: graphs 1, nodes 3, features 1, classes 1.
@@ -53,12 +53,12 @@ def random_graphs(
     node = np.arange(num_nodes)
     place = node - np.repeat(ptr[:-1], sizes)  # (nodes,), counted within the graph
 
-    # Each atom hangs on the one before it, or a little further back: a tree. A ring closes five
-    # or six atoms back along it, where no bond can be yet.
+    # Each atom is bonded to the previous one, or to one slightly before: a tree. A ring bond goes
+    # five or six atoms back, where there is no bond yet.
     back = np.minimum(draw.geometric(0.75, num_nodes), np.minimum(place, 4))
     bonded = node[place > 0]
     can_close = np.flatnonzero(place >= 6)
-    rings = _BONDS * num_nodes - len(bonded)  # expected, as far as there are atoms to close them
+    rings = _BONDS * num_nodes - len(bonded)  # expected number, if enough atoms can close one
     closing = can_close[draw.random(len(can_close)) * len(can_close) < rings]
     one = np.concatenate((bonded, closing))
     other = np.concatenate((bonded - back[bonded], closing - draw.integers(5, 7, len(closing))))

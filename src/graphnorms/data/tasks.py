@@ -1,4 +1,4 @@
-"""What is to be learned from a set of graphs, and its targets: one policy for every reader."""
+"""Tasks, and the conversion of raw targets: one policy for every reader."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is predicted, for graphs or for nodes: the *items* of the task.
+    """A prediction task for graphs or nodes, the *items* of the task.
 
     | kind | target of an item | results per item |
     |---|---|---|
@@ -33,16 +33,16 @@ class Task:
     | `"binary"` | questions of yes or no, `(items, questions)` float32 | a logit per question |
     | `"regression"` | numbers, `(items, numbers)` float32 or float64 | a number each |
 
-    A class is -1 where it is not known; an answer (1 for yes, 0 for no) or a number is NaN.
+    A missing class is -1; a missing answer (1 for yes, 0 for no) or number is NaN.
 
     Args:
         kind: One of the above.
         level: `"graph"` or `"node"`.
-        targets: What the classes, questions or numbers are called.
+        targets: Names of the classes, questions or numbers.
         unit: Unit of the numbers, if known.
 
     Raises:
-        ValueError: A word is unknown, or there are no targets.
+        ValueError: A name is unknown, or there are no targets.
     """
 
     kind: str
@@ -59,7 +59,7 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """Results of a model per item."""
+        """Outputs of a model per item."""
         return len(self.targets)
 
     def __str__(self) -> str:
@@ -83,32 +83,32 @@ def make_targets(
     classes: ClassOrder = "ascending",
     notes: list[str] | None = None,
 ) -> tuple[Tensor, Task]:
-    """Make the targets as a `Task` of some kind has them, and the task.
+    """Convert raw targets to those of a `Task`, and make the task.
 
-    - `"classification"`: integers are classes, and so are texts. Without `names` every value that
-      occurs is one; an empty text says that the class is not known.
-    - `"binary"`: 0 is no and 1 is yes; beside both of them -1 says that the answer is missing. Of
-      another two values in a single column the lower is no.
-    - `"regression"`: numbers as they are: float32 where that holds all of them exactly, else
-      float64, so that energies of 1e8 keep their differences.
-    - `"auto"`: integers and texts are classes, or answers where there are several columns of only
-      0 and 1; floats are answers where they hold only 0, 1 and NaN, else numbers. (A single
-      column of the floats 0 and 1 is a question, not two classes: it is scored by ROC-AUC.)
-      Several columns, or floats, of only -1, 0 and 1 may be read in three ways, and are not.
+    - `"classification"`: integers and texts are classes. Without `names`, every occurring value is
+      a class; an empty text is a missing class.
+    - `"binary"`: 0 is no and 1 is yes; if both occur, -1 is a missing answer. For two other values
+      in a single column, the lower is no.
+    - `"regression"`: unchanged numbers: float32 if all are exact in it, else float64, so that
+      energies of 1e8 keep their differences.
+    - `"auto"`: integers and texts are classes, or answers if there are several columns of only 0
+      and 1; floats are answers if they are only 0, 1 and NaN, else numbers. (A single column of the
+      floats 0 and 1 is a question, not two classes: it is scored by ROC-AUC.) Several columns, or
+      floats, of only -1, 0 and 1 are ambiguous, and refused.
 
     Args:
         kind: One of the above.
-        y: The targets as the file has them, numbers of any type or texts, `(items,)` or
-            `(items, targets)`; NaN where one is missing.
-        level: What the items are, `"graph"` or `"node"`.
-        names: What the classes, from 0, or the questions or numbers are called, if known.
-        unknown: The integer that says that the class is not known, if one does.
-        classes: In which order classes without names are numbered.
-        notes: Takes what the user should be told of how `y` was read.
+        y: The raw targets, numbers of any type or texts, `(items,)` or `(items, targets)`; NaN if
+            missing.
+        level: The level of the task, `"graph"` or `"node"`.
+        names: Names of the classes (from 0), questions or numbers, if known.
+        unknown: The integer that marks a missing class, if any.
+        classes: The order in which classes without names are numbered.
+        notes: Receives remarks for the user on how `y` was read.
 
     Raises:
-        DatasetError: The targets do not fit the kind or the names, are not finite, or could be
-            read in several ways.
+        DatasetError: The targets do not fit the kind or the names, are not finite, or are
+            ambiguous.
     """
     notes = [] if notes is None else notes
     if y.dtype.kind == "b":
@@ -172,7 +172,7 @@ def _choose(y: Array, unknown: int | None) -> TaskKind:
 
 
 def _minus_one_beside_zero_and_one(y: Array) -> bool:
-    """Whether -1 stands among yes and no, where it may say that there is no answer."""
+    """Whether the values are -1, 0 and 1, so that -1 may mark a missing answer."""
     if y.dtype.kind not in "if":
         return False
     each = [y == value for value in (-1, 0, 1)]
@@ -180,7 +180,7 @@ def _minus_one_beside_zero_and_one(y: Array) -> bool:
 
 
 def _class_column(y: Array, unknown: int | None) -> tuple[Array, Array]:
-    """The class of each item as in the file, and whether it is known, `(items,)` both."""
+    """Return the raw class of each item, and whether it is known, `(items,)` each."""
     if y.ndim == 2 and y.shape[1] != 1:
         raise DatasetError(
             f"{y.shape[1]} targets each, expected one class; ask for task binary or regression"
@@ -203,7 +203,7 @@ def _class_column(y: Array, unknown: int | None) -> tuple[Array, Array]:
 def _classes(
     column: Array, known: Array, names: tuple[str, ...], order: ClassOrder
 ) -> tuple[Array, tuple[str, ...]]:
-    """The number of each item's class, -1 where it is not known, and what classes are called."""
+    """Return the class number of each item, -1 if missing, and the names of the classes."""
     if not known.any():
         raise DatasetError("the class of no item is known")
     if names and column.dtype.kind in "US":
@@ -219,7 +219,7 @@ def _classes(
         return np.where(known, column, 0).astype(np.int64) - ~known, names
     kinds, first, number = np.unique(column[known], return_index=True, return_inverse=True)
     if order == "first appearance":
-        rank = np.argsort(first)  # (classes,), which class comes at each place
+        rank = np.argsort(first)  # (classes,), the class at each position
         kinds, number = kinds[rank], np.argsort(rank)[number]
     values = np.full(len(column), -1, dtype=np.int64)
     values[known] = number
@@ -227,7 +227,7 @@ def _classes(
 
 
 def _class_name(kind: Any) -> str:
-    """What a class is called: its text, or its integer to the last digit."""
+    """Return the name of a class: its text, or its exact integer."""
     if isinstance(kind, bytes):
         return as_name(kind.decode("utf-8", errors="replace"))
     return as_name(kind) if isinstance(kind, str) else str(int(kind))

@@ -1,12 +1,11 @@
-"""Which graphs of a set are the same but for the order of their nodes.
+"""Finds isomorphic graphs in a set.
 
-Colour refinement comes first (`graphnorms.data.colour_refinement`): graphs whose colours differ are
-proved to differ. Graphs with the same colours are then compared exactly. Trees are not: colours
-tell them apart. Of what is left, one node of a colour that several have is given a colour of its
-own, and refinement goes on, until every node has its own: two graphs whose edges and features are
-then the same, colour by colour, are isomorphic. Where they are not the same, another choice of the
-nodes could have shown that they are, so all choices are gone through. The work on all that is
-bounded.
+First, colour refinement (`graphnorms.data.colour_refinement`): graphs with different colours are
+not isomorphic. Graphs with the same colours are then compared exactly, except for trees, which
+colours determine. One node of a shared colour gets a new colour, and refinement continues, until
+all colours are distinct: two graphs with equal edges and features, colour by colour, are
+isomorphic. If they differ, another choice of nodes may still show an isomorphism, so all choices
+are tried. The total work is bounded.
 
 Source: McKay & Piperno, Practical graph isomorphism II, Journal of Symbolic Computation 60, 2014
 (individualization and refinement).
@@ -37,19 +36,19 @@ from graphnorms.data.integer_arrays import Integers, run_starts
 if TYPE_CHECKING:
     from graphnorms.data.graphset import GraphSet
 
-_WORK: Final = 250_000_000  # edges and nodes visited: half of it at most for the colours
-_COPIES: Final = 2_000_000  # nodes and edges of the copies of the graphs of one colouring
+_WORK: Final = 250_000_000  # visited edges and nodes; at most half of it for the colours
+_COPIES: Final = 2_000_000  # nodes and edges of the copies of graphs with one colouring
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Twins:
-    """Which graphs are the same but for the order of their nodes.
+    """The groups of isomorphic graphs.
 
     Args:
-        same: Isomorphic graphs have the same number here, that of the first of them, `(graphs,)`.
-        alike: Likewise of graphs with the same colours: message passing cannot tell them apart.
-        undecided: Graphs that may have a twin which it was too much work to find. They count as
-            different, so that there can only be more twins than told.
+        same: The first isomorphic graph of each graph, `(graphs,)`.
+        alike: Likewise for equal colours: message passing cannot distinguish these graphs.
+        undecided: Number of graphs for which the search was too expensive. They count as different,
+            so the number of twins is a lower bound.
     """
 
     same: Integers
@@ -58,24 +57,23 @@ class Twins:
 
 
 def find_twins(graphs: GraphSet, *, structure_only: bool = False) -> Twins:
-    """Find the graphs that are the same but for the order of their nodes, their targets aside.
+    """Find isomorphic graphs, regardless of their targets.
 
     Args:
         graphs: The set.
-        structure_only: Leave out the features of nodes and edges. Otherwise graphs are the same
-            only if a model, which sees the features as well, cannot but treat them alike.
+        structure_only: Ignore the features of nodes and edges.
     """
     return _Search(Packed.of(graphs, structure_only=structure_only)).twins()
 
 
 def node_colours(graphs: GraphSet) -> Integers | None:
-    """Number nodes so that those with one number look alike to all message passing, `(nodes,)`.
+    """Number nodes so that message passing cannot distinguish equal numbers, `(nodes,)`.
 
-    That is the stable colouring by refinement from the node features, through the whole set; None
-    where it is too much work.
+    This is the stable colouring from the node features over the whole set; None if it is too
+    expensive.
     """
     packed = Packed.of(graphs, structure_only=False)
-    one = replace(packed, ptr=packed.ptr[[0, -1]])  # as one graph, which is refined as one
+    one = replace(packed, ptr=packed.ptr[[0, -1]])  # refine the set as a single graph
     try:
         return first_of(one.refined(one.start, Work(_WORK)))
     except TooMuchError:
@@ -95,7 +93,7 @@ class _Search:
         self.work = Work(_WORK // 2)
         hard = among.without_trees(colour[nodes])
         certificates = self._greedy(hard)
-        # Groups of one certificate, by the first graph of the same colours.
+        # Groups of equal certificates, by the first graph with the same colours.
         rivals: dict[int, dict[bytes | int, list[int]]] = {}
         for at, (graph, certificate) in enumerate(zip(members.tolist(), certificates, strict=True)):
             of_colours = rivals.setdefault(int(alike[graph]), {})
@@ -107,12 +105,12 @@ class _Search:
         return Twins(same=same, alike=alike, undecided=undecided)
 
     def _colour_classes(self) -> tuple[Hashes, Integers, Hashes, int]:
-        """Tell graphs of other colours apart.
+        """Distinguish graphs by their colours.
 
         Returns:
-            A number for each graph, other numbers for graphs of other colours; the graphs that
-            have the colours of another; the stable colours of their nodes, `(nodes,)`, of all
-            nodes; and how many graphs it was too much work to refine, which have a number each.
+            A number per graph, different for different colours; the graphs that share their
+            colours; the stable colours of their nodes, `(nodes,)` over all nodes; and the number of
+            graphs that were too expensive to refine, which have unique numbers.
         """
         found = np.zeros(len(self.packed), np.uint64)
         stable = np.zeros(len(self.packed.x), np.uint64)
@@ -124,9 +122,9 @@ class _Search:
             hashes = packed.hashes(colour)
             _, inverse, counts = np.unique(hashes[open_], return_inverse=True, return_counts=True)
             shared = open_.copy()
-            shared[open_] = counts[inverse] > 1  # the others are told from all others
+            shared[open_] = counts[inverse] > 1  # the others are unique
             before, cells = cells, packed.cells(colour)
-            # Graphs of the same colours became stable together: they are as they will be.
+            # Graphs with the same colours become stable together.
             ready = shared & (cells == before)
             found[ids[open_]] = hashes[open_]
             members[ids[ready]] = True
@@ -145,7 +143,7 @@ class _Search:
         return found, np.flatnonzero(members), stable, 0
 
     def _greedy(self, packed: Packed) -> list[bytes | None]:
-        """What graphs hold in an order of their nodes; None where that was too much work."""
+        """Return certificates for one order of the nodes of each graph; None if too expensive."""
         found: list[bytes | None] = [None] * len(packed)
         ids = np.arange(len(packed))
         colour = _ranked(packed, packed.start)
@@ -169,7 +167,7 @@ class _Search:
     def _settle(
         self, groups: Sequence[list[int]], certificates: Sequence[bytes | None], packed: Packed
     ) -> list[tuple[list[int], bool]]:
-        """Groups of the same colours, those merged that are the same; and whether that is sure."""
+        """Merge groups of isomorphic graphs; also return whether the result is certain."""
         if len(groups) == 1:
             return [(groups[0], True)]
         if any(certificates[group[0]] is None for group in groups):
@@ -184,10 +182,10 @@ class _Search:
         return [(sorted(group), True) for group in merged.values()]
 
     def _canonical(self, packed: Packed) -> list[object]:
-        """Names of graphs of the same colours, equal exactly for those that are the same.
+        """Return names of graphs with the same colours, equal iff the graphs are isomorphic.
 
-        All nodes of a cell are tried, each in a copy of its graph. Of the copies those with the
-        smallest hash stay, which is the same choice in isomorphic graphs.
+        All nodes of a cell are tried, each in a copy of its graph. The copies with the smallest
+        hash are kept, which is the same choice in isomorphic graphs.
         """
         names: list[tuple[object, ...]] = [()] * len(packed)
         owner = np.arange(len(packed))
@@ -217,7 +215,7 @@ class _Search:
             copies = np.repeat(np.arange(len(owner)), size)
             if packed.work[copies].sum() > _COPIES:
                 raise TooMuchError
-            own = cells - packed.ptr[copies]  # the node of each copy, within its graph
+            own = cells - packed.ptr[copies]  # the chosen node of each copy, within its graph
             (packed, nodes), owner = packed.take(copies), owner[copies]
             colour = colour[nodes]
             at = packed.ptr[:-1] + own
@@ -226,10 +224,10 @@ class _Search:
 
 
 def _chosen_cell(packed: Packed, colour: Hashes) -> tuple[Integers, Integers, Integers]:
-    """The smallest cell of several nodes of each graph, of these the one of the least colour.
+    """Return the smallest cell with several nodes of each graph, ties broken by colour.
 
     Returns:
-        Its first node, `(graphs,)`, or -1; its size, or 0; and all nodes of all of them.
+        Its first node, `(graphs,)`, or -1; its size, or 0; and the nodes of all these cells.
     """
     order, begin = _cells(packed, colour)
     size, head = np.diff(begin), order[begin[:-1]]
@@ -245,21 +243,21 @@ def _chosen_cell(packed: Packed, colour: Hashes) -> tuple[Integers, Integers, In
 
 
 def _cells(packed: Packed, colour: Hashes) -> tuple[Integers, Integers]:
-    """Nodes by graph and colour, `(nodes,)`, and where each cell of one colour begins."""
+    """Return the nodes sorted by graph and colour, `(nodes,)`, and the offsets of the cells."""
     order = np.lexsort((colour, packed.graph))
     starts = run_starts(colour[order], packed.graph[order])
     return order, np.append(np.flatnonzero(starts), len(order))
 
 
 def _ranked(packed: Packed, colour: Hashes) -> Hashes:
-    """Number the nodes of one colour that have the same neighbours, in any order.
+    """Distinguish nodes of the same colour with the same neighbours, in any order.
 
-    They can change places without anything else changing, so that one order is as good as any.
+    They are interchangeable, so any order will do.
     """
     own = mix(np.arange(len(colour), dtype=np.uint64) + OWN)
     into, out_of = packed.sums(own)
     loops = packed.source == packed.target
-    if loops.any():  # these are in the colours
+    if loops.any():  # already in the colours
         loop = packed.sent(own[packed.source])[loops]
         np.subtract.at(into, packed.target[loops], loop)
         if out_of is not None:

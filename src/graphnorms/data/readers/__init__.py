@@ -1,1 +1,1 @@
-"""What reads files and other objects as `RawGraphs`, and packs them."""
+"""Readers of files and other objects as `RawGraphs`, and their packing."""

@@ -1,4 +1,4 @@
-"""The graph sets that the package carries, so that it works without a network."""
+"""The graph sets embedded in the package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMES = ("MUTAG", "nci5k")
 
 
 def embedded_names() -> tuple[str, ...]:
-    """The names of the graph sets that the package carries."""
+    """Return the names of the embedded graph sets."""
     return _NAMES
 
 
@@ -28,26 +28,25 @@ def read_embedded(
     features: Features = "auto",
     **options: Unpack[ReadOptions],
 ) -> GraphSet:
-    """Read a graph set that the package carries.
+    """Read an embedded graph set.
 
     MUTAG: 188 nitro compounds, 3371 atoms (the label is the element: C N O F I Cl Br), 3721
     bonds; the classes are -1 (63 compounds) and 1 (125, mutagenic). The graphs, nodes and labels
     are those of the TU collection, in its order; `scripts/make_mutag.py` made the file.
 
     nci5k: the first 4991 compounds of the open NCI database that RDKit parses, 81986 atoms with
-    nine labels, 84317 bonds with three; the number to predict is Crippen's logP, computed by
-    RDKit 2026.09.1, and there is a scaffold split, by a rule of its own.
-    `scripts/make_nci5k.py` made the file and says what the labels and the rule are. Of RDKit's
-    data, BSD 3-clause; see `files/LICENSE-nci5k`.
+    nine labels, 84317 bonds with three; the target is Crippen's logP, computed by RDKit 2026.09.1,
+    and there is a scaffold split. `scripts/make_nci5k.py` made the file and documents the labels
+    and the rule of the split. The data are from RDKit, BSD 3-clause; see `files/LICENSE-nci5k`.
 
     Args:
         name: One of `embedded_names()`, in any case.
-        features: What the node features are made of, see `node_columns`.
+        features: The policy for node features, see `node_columns`.
         options: See `Reading`.
 
     Raises:
         ValueError: The name is unknown.
-        DatasetError: The set does not have what is asked for.
+        DatasetError: The set lacks what is requested.
 
     Source: Debnath et al., J. Med. Chem. 1991; TU collection, Morris et al. 2020. Wildman and
     Crippen, J. Chem. Inf. Comput. Sci. 1999; RDKit, https://www.rdkit.org.
@@ -67,7 +66,7 @@ def read_embedded(
     return RawGraphs(
         name=name,
         ptr=ptr,
-        # A bond is stored once, and stands for an edge in either direction.
+        # A bond is stored once, and means an edge in both directions.
         source=np.concatenate((bonds[0], bonds[1])),
         target=np.concatenate((bonds[1], bonds[0])),
         y=arrays["graph_labels"],

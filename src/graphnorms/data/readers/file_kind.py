@@ -1,4 +1,4 @@
-"""What a file seems to be that no reader takes, and how to get from there to one that does."""
+"""Guesses the kind of a file that no reader accepts, and suggests a conversion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACCEPTED = (
 _FACTORY = "read it in a function that returns a list of PyG Data, and give module:function"
 _UNPACK = "unpack it and give the file or folder in it"
 
-# What a file begins with, what it is then, and what to do.
+# First bytes of a file, its kind, and what to do.
 _MAGIC = (
     (b"version https://git-lfs", "a Git-LFS pointer, not the data", "fetch them with git lfs pull"),
     (b"PAR1", "a Parquet table", _FACTORY),
@@ -37,7 +37,7 @@ _MAGIC = (
     (b"%PDF", "a PDF", "give the data"),
     (b"\x89PNG", "a picture", "give the data"),
 )
-# By the first text in it.
+# First text of a file, its kind, and what to do.
 _TEXT = (
     (rb"<!doctype html|<html", "a web page, as of a download that failed", "download it again"),
     (rb"<\?xml|<graphml|<gexf", "GraphML or other XML", _FACTORY),
@@ -66,7 +66,7 @@ _NAMES = {
 
 
 def what_it_seems(path: Path) -> str:
-    """Say what a file seems to be and what to do with it; empty for text that begins with a number.
+    """Describe the kind of a file and what to do with it; empty for text that begins with a number.
 
     Raises:
         OSError: The file cannot be read.
@@ -74,12 +74,12 @@ def what_it_seems(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(1 << 16)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _said(*_archive(path))
+        return _described(*_archive(path))
     if head.startswith(b"\x1f\x8b"):
         try:
             inside = zlib.decompressobj(31).decompress(head, 1 << 16)
         except zlib.error:
-            return ""  # the reader says how it is damaged
+            return ""  # the reader reports the damage
         seems = _by_content(inside, Path(path.name.lower().removesuffix(".gz")))
         return f"packed by gzip, and inside {seems}" if seems else ""
     return _by_content(head, path)
@@ -88,25 +88,25 @@ def what_it_seems(path: Path) -> str:
 def _by_content(head: bytes, path: Path) -> str:
     for magic, kind, way in _MAGIC:
         if head.startswith(magic):
-            return _said(kind, way)
+            return _described(kind, way)
     if head[257:262] == b"ustar":
-        return _said("a tar archive", _UNPACK)
+        return _described("a tar archive", _UNPACK)
     if b"\0" in head:
-        return _said("no text", _FACTORY)
+        return _described("no text", _FACTORY)
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     for pattern, kind, way in _TEXT:
         if re.match(pattern, start, re.IGNORECASE):
-            return _said(kind, way)
+            return _described(kind, way)
     line = start.split(b"\n", 1)[0].strip()
     if re.fullmatch(rb"\d+", line):
         return ""  # the number of graphs
     if (suffix := path.suffix.lower()) in _NAMES:
-        return _said(_NAMES[suffix], _FACTORY)
+        return _described(_NAMES[suffix], _FACTORY)
     fields = [line.count(mark) for mark in (b",", b"\t", b";")]
     if any(fields) and not re.fullmatch(rb"[-+.\deE,;\s]*", line):
-        return _said("a table, whose first line is " + _shown(line), _FACTORY)
+        return _described("a table, whose first line is " + _shown(line), _FACTORY)
     if re.match(rb"[A-Za-z]", line):
-        return _said("text that begins with " + _shown(line), _FACTORY)
+        return _described("text that begins with " + _shown(line), _FACTORY)
     return ""
 
 
@@ -114,7 +114,7 @@ def _archive(path: Path) -> tuple[str, str]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except Exception:  # damaged: the reader of .npz files says how
+    except Exception:  # the reader of .npz files reports the damage
         return "", ""
     if any(name.endswith("data.pkl") for name in names):
         return "a file of torch.save", "load it in a function and give module:function"
@@ -125,7 +125,7 @@ def _archive(path: Path) -> tuple[str, str]:
     return f"a zip archive of {len(names)} files", _UNPACK
 
 
-def _said(kind: str, way: str) -> str:
+def _described(kind: str, way: str) -> str:
     return f"{kind}; {way}" if kind else ""
 
 

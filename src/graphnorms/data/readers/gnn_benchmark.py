@@ -1,4 +1,4 @@
-"""The layout of gnn-benchmark: a graph as sparse matrices in a `.npz` file, see `read_npz`."""
+"""The gnn-benchmark layout: a graph as sparse matrices in a `.npz` file, see `read_npz`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def read_matrices(arrays: Arrays, reading: Reading) -> RawGraphs:
     """Read a graph in this layout.
 
     Raises:
-        DatasetError: The file is malformed; one line that names file and array.
+        DatasetError: The file is malformed; the message names file and array.
     """
     row, column, nodes, width = _sparse(arrays, "adj")
     if nodes != width:
@@ -51,7 +51,8 @@ def read_matrices(arrays: Arrays, reading: Reading) -> RawGraphs:
 
 
 def _sparse(arrays: Arrays, name: str) -> tuple[Integers, Integers, int, int]:
-    """The entries of a CSR matrix that are not 0, `(entries,)` rows and columns, and its shape."""
+    """Return rows and columns of the nonzero entries of a CSR matrix, `(entries,)`, and its
+    shape."""
     shape = arrays.integers(f"{name}_shape", (1,))
     if len(shape) != 2 or shape.min() < 1:
         raise arrays.error(f"{name}_shape", f"is {shape.tolist()}, expected two sizes")

@@ -1,4 +1,4 @@
-"""Reader and writer for graph sets in NumPy's `.npz` files."""
+"""Reader and writer of graph sets in NumPy's `.npz` format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_npz(
     features: Features = "auto",
     **options: Unpack[ReadOptions],
 ) -> GraphSet:
-    """Read a `.npz` file, as `numpy.savez_compressed` writes it, of these arrays.
+    """Read a `.npz` file, as written by `numpy.savez_compressed`, with these arrays.
 
     | array | shape | what |
     |---|---|---|
@@ -52,30 +52,20 @@ def read_npz(
     | `notes` | `(notes,)` | text: what a user should be told of the set |
     | `x_width`, `edge_attr_width` | `()` | `x` or `edge_attr` is encoded already: the columns of that many in which a row is 1 |
 
-    `node_ptr`, `edge_index` (or `edges`) and `y` are needed, other arrays are ignored. Numbers
-    may be of any type that holds them, and `y` may be texts, the names of the classes. There are
-    as many targets as graphs or as nodes; for one graph, and where both fit, `level` decides,
-    without it the nodes of a single graph and else the graphs. Of node targets an integer of -1
-    says that the class is not known. Nothing that executes code when it is loaded is accepted
-    (`allow_pickle=False`).
+    `node_ptr`, `edge_index` (or `edges`) and `y` are required, other arrays are ignored. Numbers may have any sufficient type, and `y` may be texts, the names of the classes. There are as many targets as graphs or as nodes. If both fit, `level` decides; without it, targets belong to the nodes of a single graph, or else to the graphs. For node targets, the integer -1 means that the class is unknown. Pickled objects are refused (`allow_pickle=False`).
 
-    Two public layouts of one graph are read as well: that of the heterophilous sets
-    (`node_features`, `node_labels`, `edges`, `train_masks`, `val_masks`, `test_masks`, a row for
-    each split), whose edges are directed where some are listed in both directions and some are not;
-    and that of gnn-benchmark, where `adj_indptr`, `adj_indices` and `adj_shape` are a
-    sparse matrix, `attr_…` are another (1 where it is not 0) or `attr_matrix` is a dense one, and
-    `labels` are the classes. As in PyG its edges are made undirected, and self loops dropped.
+    Two public layouts of a single graph are supported, too. Heterophilous sets have `node_features`, `node_labels`, `edges`, `train_masks`, `val_masks`, `test_masks`, with a row per split; their edges are directed if only some are listed in both directions. gnn-benchmark has a sparse matrix `adj_indptr`, `adj_indices` and `adj_shape`, another one `attr_…` (binarized) or a dense one `attr_matrix`, and the classes `labels`. As in PyG its edges are made undirected, and self loops dropped.
 
     Args:
         path: The file.
-        name: What to call the set.
-        features: What the node features are made of, see `node_columns`.
-        options: See `Reading`; the task `"auto"` takes the file's word first.
+        name: Name of the set.
+        features: The policy for node features, see `node_columns`.
+        options: See `Reading`; with the task `"auto"`, that of the file takes precedence.
 
     Raises:
-        DatasetError: The file is missing or malformed; one line that names file and array.
+        DatasetError: The file is missing or malformed; the message names file and array.
 
-    Source: of the public layouts, Platonov et al. 2023, https://arxiv.org/abs/2302.11640; Shchur
+    Source: for the public layouts, Platonov et al. 2023, https://arxiv.org/abs/2302.11640; Shchur
     et al. 2018, https://arxiv.org/abs/1811.05868.
     """  # noqa: E501
     reading = Reading(features=features, **options)
@@ -91,14 +81,15 @@ def read_npz(
 
 
 def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
-    """The graphs of a file, and their task: as asked for, else by the file's word."""
+    """Return the graphs of a file, and their task: as requested, or else that of the file."""
     public = "node_labels" in arrays and "y" not in arrays
     x_name, y_name = ("node_features", "node_labels") if public else ("x", "y")
     labels, attributes, rows = _node_features(arrays, x_name, reading)
     ptr = _node_ptr(arrays, x_name, rows)
     one_way = public and _has_directions(arrays)
     source, target, edge_labels, edge_attributes = _edges(arrays, ptr, reading, one_way=one_way)
-    directions = ("edges are directed, for some are listed in both directions",) if one_way else ()
+    directed = "edges are directed, because only some are listed in both directions"
+    directions = (directed,) if one_way else ()
     if reading.encoding is not None:
         y, level = np.empty(0), reading.encoding.task.level
     else:
@@ -139,27 +130,26 @@ def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
 def _has_directions(arrays: Arrays) -> bool:
     """Whether `edges` lists some edges in both directions, and others in one.
 
-    Where each edge is listed once, or each in both directions, they are undirected.
+    If all edges are listed once, or all in both directions, they are undirected.
     """
     if "edges" not in arrays or "edge_index" in arrays:
         return False
     edges = arrays.integers("edges", (2,))
     if edges.shape[1] != 2:
-        return False  # whoever reads them says so
+        return False  # reported when they are read
     pairs = np.unique(edges[edges[:, 0] != edges[:, 1]], axis=0)
     once = len(np.unique(np.sort(pairs, 1), axis=0))
     return once < len(pairs) < 2 * once
 
 
 def save_npz(graphs: GraphSet, path: str | os.PathLike[str]) -> None:
-    """Write a graph set as a `.npz` file that `read_npz` makes the same set of.
+    """Write a graph set as a `.npz` file for `read_npz`.
 
-    The file is written beside `path` and renamed, so that there is never half of one. The folder
-    is made if it is not there.
+    The file is written atomically. A missing folder is created.
 
     Args:
         graphs: The set, on any device.
-        path: Where to; an existing file is replaced.
+        path: The path; an existing file is replaced.
     """
     graphs = graphs.to("cpu")
     path = Path(path)
@@ -202,7 +192,7 @@ def _kept(name: str, features: torch.Tensor | OneHot | None) -> dict[str, Any]:
 
 
 def _narrow(tensor: torch.Tensor) -> NDArray[Any]:
-    """Integers in the smallest type that holds them."""
+    """Convert integers to the smallest sufficient type."""
     array = tensor.numpy()
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
     return array.astype(np.result_type(np.min_scalar_type(low), np.min_scalar_type(high)))
@@ -211,7 +201,7 @@ def _narrow(tensor: torch.Tensor) -> NDArray[Any]:
 def _node_features(
     arrays: Arrays, name: str, reading: Reading
 ) -> tuple[Any, NDArray[Any] | None, int | None]:
-    """Labels and attributes of the nodes, and how many nodes they tell of, where they are there."""
+    """Return labels and attributes of the nodes and their number, None if missing."""
     if not reading.needs("labels", "attributes") and "node_ptr" in arrays:
         return None, None, None
     if name in arrays:
@@ -230,9 +220,9 @@ def _node_features(
 def _columns(
     arrays: Arrays, name: str, edges: int | None = None, again: Integers | None = None
 ) -> NDArray[Any] | OneHot:
-    """Node or edge features, of one column or several, encoded if they say their width.
+    """Read node or edge features with one or several columns, one-hot if they have a width.
 
-    There must be as many rows as edges, if those are given; the rows `again` follow once more.
+    The number of rows must be `edges` if given; the rows `again` are appended.
     """
     values = arrays.numbers(name, dimensions=(1, 2))
     values = values[:, None] if values.ndim == 1 else values
@@ -259,14 +249,13 @@ def _node_ptr(arrays: Arrays, x_name: str, rows: int | None) -> Integers:
     if rows is None:
         raise arrays.error(
             "node_ptr",
-            f"is missing, and so is {x_name}: how many nodes are there? The file holds "
-            f"{some(arrays)}",
+            f"is missing, and so is {x_name}; give one of them. The file holds {some(arrays)}",
         )
     return np.array([0, rows], dtype=np.int64)
 
 
 def _targets(arrays: Arrays, name: str) -> NDArray[Any]:
-    """Numbers, or the texts that classes are called."""
+    """Read numbers, or the names of classes."""
     if name in arrays and arrays[name].dtype.kind in "US" and arrays[name].ndim == 1:
         return arrays[name]
     return arrays.numbers(name, dimensions=(1, 2))
@@ -275,7 +264,7 @@ def _targets(arrays: Arrays, name: str) -> NDArray[Any]:
 def _edges(
     arrays: Arrays, ptr: Integers, reading: Reading, *, one_way: bool
 ) -> tuple[Integers, Integers, Any, NDArray[Any] | None]:
-    """The edges as ids through the set, their labels and their attributes."""
+    """Read the edges with ids over the whole set, their labels and their attributes."""
     if "edge_index" not in arrays and "edges" in arrays:
         return _pairs(arrays, ptr, reading, one_way=one_way)
     edges = arrays.integers("edge_index", (2,))
@@ -318,7 +307,7 @@ def _pairs(
     if len(ptr) > 2:
         raise arrays.error("edges", f"but {len(ptr) - 1} graphs: give edge_index and edge_ptr")
     arrays.check_range("edges", edges, int(ptr[-1]), "the number of nodes")
-    # A loop is its own way back.
+    # A loop is its own reverse.
     again = np.flatnonzero((edges[:, 0] != edges[:, 1]) & (not one_way))
     source, target = np.concatenate((edges, edges[again, ::-1])).T.copy()
     return source, target, *_edge_features(arrays, len(edges), reading, again)

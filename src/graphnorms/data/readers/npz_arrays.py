@@ -1,4 +1,4 @@
-"""The arrays of a `.npz` file, checked as they are taken; each error names file and array."""
+"""The arrays of a `.npz` file, checked when read; each error names file and array."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from graphnorms.data.splits import MASKS, split_of_masks
 from graphnorms.data.text_format import as_name, count
 from graphnorms.errors import DatasetError, one_line, unknown_name
 
-# Deflate makes a byte of 1032 at best; what a file states beyond that it cannot hold.
+# Deflate compresses 1032:1 at best; a file cannot contain more than that.
 _DEFLATED = 1032
-# How many nodes, or entries of features, a file may state: so many, and more of each it holds.
+# Maximal stated numbers of nodes or feature entries: a base, and more per entry in the file.
 _PLAIN, _PER_ENTRY = 1 << 22, 1 << 13
 
 
 @dataclass(eq=False)
 class Arrays:
-    """What a file holds, read as it is asked for: whatever is not may be malformed.
+    """The arrays of a file, read on demand: unused arrays may be malformed.
 
-    Iterates over the names. To be used in a `with` statement, which closes the file.
+    Iterating yields the names. Use it in a `with` statement, which closes the file.
 
     Args:
         path: The file.
 
     Raises:
-        DatasetError: The file is missing, cannot be read, or is not such a file.
+        DatasetError: The file is missing, unreadable, or of another kind.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class Arrays:
             self._zip = zipfile.ZipFile(self.path)
         except FileNotFoundError:
             raise DatasetError(f"{self.path}: no such file") from None
-        except Exception as error:  # whatever zipfile makes of a file that was changed
+        except Exception as error:  # zipfile may raise anything for a corrupted file
             why = what_it_seems(self.path) if self.path.is_file() else ""
             raise DatasetError(
                 f"{self.path}: not a .npz file of arrays, but "
@@ -73,7 +73,7 @@ class Arrays:
         return iter(self._members)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """Read an array, which must not be of pickled objects.
+        """Read an array; pickled objects are refused.
 
         Raises:
             DatasetError: It is missing or cannot be read.
@@ -84,7 +84,7 @@ class Arrays:
         if name not in self._read:
             try:
                 self._read[name] = self._take(self._members[name])
-            except Exception as error:  # whatever NumPy and zipfile make of changed bytes
+            except Exception as error:  # NumPy and zipfile may raise anything for corrupted bytes
                 raise self.error(name, f"cannot be read ({one_line(error)})") from None
         return self._read[name]
 
@@ -102,7 +102,7 @@ class Arrays:
 
     @staticmethod
     def _require_room(file: IO[bytes], info: zipfile.ZipInfo) -> None:
-        """Refuse a size that the file states and cannot hold, before memory is asked for."""
+        """Refuse a stated size that the file cannot contain, before allocating memory."""
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(file)
@@ -112,20 +112,20 @@ class Arrays:
             raise ValueError(f"it states {stated} bytes, and the file is too small for them")
 
     def error(self, name: str, message: str) -> DatasetError:
-        """Build the error that names the file and an array."""
+        """Build an error that names the file and an array."""
         return DatasetError(f"{self.path}, array {as_name(name)}: {message}")
 
     def check_stated(self, name: str, stated: int, held: Iterable[str]) -> None:
-        """Raise the error for a stated size beside which the arrays `held` are far too small.
+        """Refuse a stated size that is far too large for the arrays `held`.
 
-        A set may have some isolated nodes and unused columns, and not a memory full of them.
+        A set may have some isolated nodes and unused columns, but not enough to fill the memory.
         """
         entries = sum(self[other].size for other in held if other in self)
         if stated > _PLAIN + _PER_ENTRY * entries:
             raise self.error(name, f"states a size of {stated}, beside {entries} entries")
 
     def numbers(self, name: str, dimensions: tuple[int, ...]) -> NDArray[Any]:
-        """Take an array of numbers with one of some numbers of dimensions."""
+        """Return an array of numbers; check its number of dimensions."""
         array = self[name]
         if array.dtype.kind not in "biuf" or array.ndim not in dimensions:
             expected = " or ".join(str(number) for number in dimensions)
@@ -137,7 +137,7 @@ class Arrays:
         return array
 
     def integers(self, name: str, dimensions: tuple[int, ...]) -> Integers:
-        """Take an array of integers, of whatever type, as int64."""
+        """Return an array of integers of any type as int64."""
         array = self.numbers(name, dimensions)
         if array.dtype.kind == "f":
             raise self.error(name, f"is {array.dtype}, expected integers")
@@ -146,18 +146,18 @@ class Arrays:
         return array.astype(np.int64)
 
     def scalar(self, name: str) -> int:
-        """Take a single integer of 1 or more."""
+        """Return a single integer ≥ 1."""
         value = int(self.integers(name, (0,)))
         if value < 1:
             raise self.error(name, f"is {value}, expected 1 or more")
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Take a list of texts; empty if the file has none."""
+        """Return a list of texts; empty if the array is missing."""
         return tuple(map(as_name, self._words(name, 1).tolist())) if name in self else ()
 
     def text(self, name: str) -> str:
-        """Take a text; empty if the file has none."""
+        """Return a text; empty if the array is missing."""
         return as_name(str(self._words(name, 0))) if name in self else ""
 
     def _words(self, name: str, dimensions: int) -> NDArray[Any]:
@@ -168,13 +168,13 @@ class Arrays:
         return array
 
     def one_of(self, name: str, text: str, known: tuple[str, ...]) -> str:
-        """Return a text that has to be one of some."""
+        """Check that a text is one of the known ones."""
         if text not in known:
             raise self.error(name, str(unknown_name(name, text, known)))
         return text
 
     def check_offsets(self, name: str, ptr: Integers, end: int | None, noun: str) -> None:
-        """Raise the error for offsets that do not ascend from 0 to `end`, where that is known."""
+        """Refuse offsets that do not ascend from 0 to `end` (`None`: any end)."""
         fault = f"{count(len(ptr), 'entry', 'entries')}, expected offsets from 0 on"
         if len(ptr) > 1:
             fault = offsets_fault(torch.from_numpy(ptr), int(ptr[-1]) if end is None else end, noun)
@@ -182,7 +182,7 @@ class Arrays:
             raise self.error(name, fault)
 
     def check_range(self, name: str, values: Integers, below: int, what: str) -> None:
-        """Raise the error for integers outside 0 … below - 1."""
+        """Refuse integers outside 0 … below - 1."""
         wrong = values[(values < 0) | (values >= below)]
         if wrong.size:
             raise self.error(name, f"holds {wrong[0]}, expected 0 … {below - 1} by {what}")
@@ -190,12 +190,11 @@ class Arrays:
     def entries(
         self, ptr: str, index: str, size: str, width: int
     ) -> tuple[Integers, Integers, int]:
-        """Row and column of each entry of a CSR matrix, `(entries,)`, and the number of its rows.
+        """Return the row and column of each entry of a CSR matrix, `(entries,)`, and the row count.
 
         Args:
-            ptr, index, size: The arrays of the offsets, of the columns, and of what states the
-                width.
-            width: That.
+            ptr, index, size: Names of the arrays with the offsets, the columns, and the width.
+            width: The width.
         """
         offsets, columns = self.integers(ptr, (1,)), self.integers(index, (1,))
         self.check_offsets(ptr, offsets, len(columns), f"entries of {index}")
@@ -204,9 +203,9 @@ class Arrays:
         return np.repeat(np.arange(height), np.diff(offsets)), columns, height
 
     def split(self, items: int) -> tuple[NDArray[Any] | None, str]:
-        """Take the part of each item, by an array or by masks, and what made the split.
+        """Return the part of each item, from an array or from masks, and the origin of the split.
 
-        There may be none. `…_masks` of public files have a row for each split.
+        The split may be missing. `…_masks` of public files have a row per split.
         """
         names = ["split"] if "split" in self else [n for n in self if n.endswith("_split")]
         masks = [next((each for each in (name, f"{name}s") if each in self), "") for name in MASKS]

@@ -1,4 +1,4 @@
-"""Text files of numbers, parsed a piece at a time, with the line of every number for the errors."""
+"""Text files of numbers, parsed in pieces, with line numbers for errors."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from graphnorms.data.integer_arrays import Integers, first_true
 from graphnorms.data.text_format import count
 from graphnorms.errors import DatasetError
 
-# Every integer below is a float64 that no other one is rounded to, so that a file may mix both.
+# Integers below are exact in float64, so that a file may mix both.
 _EXACT = 2**53
 
-_PIECE = 1 << 18  # bytes that are parsed at once: what is made of them stays in the cache
+_PIECE = 1 << 18  # bytes per piece, which fits in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +30,10 @@ class NumberFile:
     """The numbers of a text file. A *row* is a line that is not blank.
 
     Args:
-        path: The file, for the messages.
-        values: All numbers in the order of the file, `(numbers,)`; finite; int64 if all of them
-            are integers, else float64.
-        counts: How many numbers each line has, `(lines,)`.
+        path: The file, for messages.
+        values: All numbers in the order of the file, `(numbers,)`; finite; int64 if all are
+            integers, else float64.
+        counts: Number of numbers of each line, `(lines,)`.
     """
 
     path: Path
@@ -47,32 +47,32 @@ class NumberFile:
 
     @cached_property
     def line(self) -> Integers:
-        """The line of the file on which each row stands, from 1, `(rows,)`."""
+        """The line number of each row, from 1, `(rows,)`."""
         return np.flatnonzero(self.counts) + 1
 
     @cached_property
     def length(self) -> Integers:
-        """How many numbers each row has, `(rows,)`."""
+        """Number of numbers of each row, `(rows,)`."""
         return self.counts[self.line - 1]
 
     @cached_property
     def first(self) -> Integers:
-        """Where each row begins in `values`, `(rows,)`."""
+        """Start of each row in `values`, `(rows,)`."""
         return np.cumsum(self.length) - self.length
 
     def error(self, row: int, message: str) -> DatasetError:
-        """Build the error that names the file and the line of a row."""
+        """Build an error that names the file and the line of a row."""
         return DatasetError(f"{self.path}, line {self.line[row]}: {message}")
 
     def integers(self, positions: Integers | slice, what: str) -> Integers:
-        """Take numbers that have to be integers.
+        """Return numbers that must be integers.
 
         Args:
-            positions: Where they stand in `values`, any shape.
-            what: What they are, for the message, e.g. `"a node id"`.
+            positions: Their positions in `values`, any shape.
+            what: What they are, for messages, e.g. `"a node id"`.
 
         Raises:
-            DatasetError: One of them is not an integer.
+            DatasetError: A number is not an integer.
         """
         values = self.values[positions]
         if values.dtype == np.int64:
@@ -87,16 +87,16 @@ class NumberFile:
         return values.astype(np.int64)
 
     def table(self, columns: int | None, what: str, integers: str = "") -> NDArray[Any]:
-        """The numbers as a table, a row for each of the file's: `(rows, columns)`, not to change.
+        """Return the numbers as a table, `(rows, columns)`; do not modify it.
 
         Args:
             columns: Numbers per row; None takes it from the first row.
-            what: What a row holds, for the message, e.g. `"an edge"`.
-            integers: What the numbers are, for the message, if they have to be integers: they are
+            what: What a row contains, for messages, e.g. `"an edge"`.
+            integers: What the numbers are, for messages, if they must be integers; the table is
                 int64 then, else float64.
 
         Raises:
-            DatasetError: A row has another number of numbers, or one is not an integer.
+            DatasetError: A row has another length, or a number is not an integer.
         """
         width = columns if columns is not None else int(self.length[0]) if self.rows else 0
         wrong = (self.counts != width) & (self.counts > 0)
@@ -111,24 +111,24 @@ class NumberFile:
 
 
 def read_numbers(path: Path, *, separator: bytes = b" ") -> NumberFile:
-    """Read a text file of numbers, plain or gzip (told by its content, not its name).
+    """Read a text file of numbers, plain or gzip (detected by content).
 
     Args:
         path: The file.
-        separator: What stands between the numbers of a line, besides blanks.
+        separator: Separator of the numbers of a line, besides blanks.
 
     Raises:
-        DatasetError: The file is missing, cannot be read or unpacked, or holds something that
-            is not a finite number.
+        DatasetError: The file is missing, cannot be read or unpacked, or contains something other
+            than finite numbers.
     """
     values, counts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     lines = 0
     for piece in _pieces(path):
         data = piece.replace(separator, b" ")
         characters = np.frombuffer(data, dtype=np.uint8)
-        # NumPy and bytes.split() split at these six.
+        # The six characters at which NumPy and bytes.split() split.
         blank = (characters == 32) | ((characters >= 9) & (characters <= 13))
-        marked = characters == 10  # line ends, and where numbers begin
+        marked = characters == 10  # line ends, and first characters of numbers
         marked[0] |= ~blank[0]
         marked[1:] |= blank[:-1] & ~blank[1:]
         ends = np.flatnonzero(characters[marked] == 10)
@@ -143,11 +143,11 @@ def read_numbers(path: Path, *, separator: bytes = b" ") -> NumberFile:
 
 
 def _parse(data: bytes, number: int) -> NDArray[Any] | None:
-    """So many numbers, as integers if all are; None where one is not finite or no number."""
+    """Parse numbers, as integers if possible; None if one is invalid or not finite."""
     for dtype, limit in ((np.int64, _EXACT), (np.float64, math.inf)):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # NumPy warns where it stops before the end
+                warnings.simplefilter("error")  # NumPy warns if it stops early
                 values = np.fromstring(data, dtype, sep=" ")
         except (DeprecationWarning, ValueError):
             continue
@@ -158,7 +158,7 @@ def _parse(data: bytes, number: int) -> NDArray[Any] | None:
 
 
 def _not_a_number(path: Path, lines: int, data: bytes) -> DatasetError:
-    """The error for the first token that is no number, of a piece after so many lines."""
+    """Build the error for the first invalid token of a piece after some number of lines."""
     line, token = next(
         (line, token)
         for line, text in enumerate(data.split(b"\n"), lines + 1)
@@ -172,13 +172,13 @@ def _not_a_number(path: Path, lines: int, data: bytes) -> DatasetError:
 
 def _is_number(token: bytes) -> bool:
     try:
-        return b"_" not in token and math.isfinite(float(token))  # 1_000 is one of Python's
+        return b"_" not in token and math.isfinite(float(token))  # Python would accept 1_000
     except ValueError:
         return False
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    """The lines of a file, many at a time; each ends with a line end."""
+    """Iterate over pieces of a file that consist of whole lines."""
     try:
         with path.open("rb") as plain:
             packed = plain.peek(2).startswith(b"\x1f\x8b")

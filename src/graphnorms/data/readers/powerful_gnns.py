@@ -1,4 +1,4 @@
-"""Reader for the compact text files of the GIN code ("powerful-gnns")."""
+"""Reader of the text format of the GIN code ("powerful-gnns")."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ def read_powerful_gnns(
 ) -> GraphSet:
     """Read a text file of the GIN code, plain or gzip.
 
-    The first line is the number of graphs. Each graph is a line `nodes label`, then a line
-    `tag degree neighbour neighbour …` for each of its nodes, with neighbours counted from 0
-    within the graph. Numbers that follow the neighbours are node attributes, as in the GIN
-    code; either all nodes have them, and equally many, or none. Tags are the node labels.
+    The first line is the number of graphs. Each graph has a line `nodes label`, followed by a line
+    `tag degree neighbour neighbour …` for each of its nodes, with neighbours numbered from 0 within
+    the graph. Numbers after the neighbours are node attributes, as in the GIN code; all nodes must
+    have equally many. Tags are the node labels.
 
-    The graphs are undirected: an edge listed at one end only is an error. (The GIN code would
-    add the other end, in silence.) Neighbours listed again are merged, as in the GIN code. A
-    graph without nodes is an error, unless `drop_empty` says to leave it out. The classes are
-    numbered in the order of their first appearance, as the GIN and the GraphNorm code number them.
+    The graphs are undirected: an edge listed at only one end is an error. (The GIN code silently
+    adds the other end.) Repeated neighbours are merged, as in the GIN code. A graph without nodes
+    is an error, unless `drop_empty` removes it. Classes are numbered in the order of their first
+    appearance, as in the code of GIN and GraphNorm.
 
     Args:
         path: The file.
-        name: What to call the set; the file's name without its endings if not given.
-        features: What the node features are made of, see `node_columns`.
+        name: Name of the set; by default the file name without suffixes.
+        features: The policy for node features, see `node_columns`.
         options: See `Reading`. The format has no edge features; its targets are integers.
 
     Raises:
-        DatasetError: The file is missing or malformed; one line that names the line in it.
+        DatasetError: The file is missing or malformed; the message names the line.
 
     Source: Xu et al., ICLR 2019, https://github.com/weihua916/powerful-gnns.
     """
@@ -102,14 +102,14 @@ def read_powerful_gnns(
 
 
 def _read_headers(file: NumberFile) -> tuple[Integers, Integers, Integers]:
-    """Walk from graph to graph: the row of each header, its number of nodes, and its label."""
+    """Return the row, the number of nodes and the label of each graph's header."""
     if not file.rows:
         raise DatasetError(f"{file.path}: the file is empty, expected the number of graphs")
     what = "the number of graphs, alone on the first line"
     num_graphs = int(file.integers(file.first[:1], what)[0])
     if file.length[0] != 1 or num_graphs < 1:
         raise file.error(0, f"expected {what}")
-    if num_graphs >= file.rows:  # before memory is asked for
+    if num_graphs >= file.rows:  # before allocating memory
         raise file.error(
             file.rows - 1,
             f"the file ends after {count(file.rows, 'line')}, expected {num_graphs} graphs by its "
@@ -148,7 +148,7 @@ def _read_headers(file: NumberFile) -> tuple[Integers, Integers, Integers]:
 
 
 def _check_lengths(file: NumberFile, rows: Integers, degrees: Integers) -> int:
-    """Check how many numbers follow each node's degree; return how many are attributes."""
+    """Check the number of numbers after each degree; return the number of attributes."""
     extra = file.length[rows] - 2 - degrees
     if (at := first_true((degrees < 0) | (extra < 0))) is not None:
         raise file.error(

@@ -1,4 +1,4 @@
-"""Graphs of PyTorch Geometric, packed. PyG itself is not imported: any such object will do."""
+"""Packs graphs of PyTorch Geometric. PyG is not imported: objects with the same attributes work."""
 
 from __future__ import annotations
 
@@ -32,37 +32,35 @@ def from_pyg(
 ) -> GraphSet:
     """Pack a list of PyG `Data`, a PyG `Dataset` of them, or a single one.
 
-    Of each graph, `edge_index` (sources above targets), `y`, and `x` and `edge_attr` if there are
-    any are used; everything else but the masks below is ignored. `x` and `edge_attr` of integers
-    are labels, made one-hot column by column, and so are floats that are one-hot; other floats
-    are attributes, and so is yes or no, as 1 and 0. Where there is no `x`, or one without columns,
-    `"auto"` makes features of the degree.
+    The attributes used are `edge_index` (sources above targets), `y`, `x` and `edge_attr` if
+    present, and the masks below; others are ignored. Integers in `x` and `edge_attr` are labels,
+    encoded one-hot per column, and so are one-hot floats; other floats and bools are attributes. If
+    `x` is missing or has no columns, `"auto"` makes features from the degree.
 
-    `y` belongs to the graph if it is one number or `(1, targets)` in every graph, and to the
-    nodes if it is `(nodes,)` or `(nodes, targets)`; see `make_targets`. Classes are numbered in
-    ascending order, so that labels `0 … classes - 1` stay what they are; of nodes -1 says that
-    the class is not known. NaN says that an answer or a number is missing. A text is the name of
-    a class.
+    `y` belongs to the graph if it is one number or `(1, targets)` in every graph, and to the nodes
+    if it is `(nodes,)` or `(nodes, targets)`; see `make_targets`. Classes are numbered in ascending
+    order, so labels `0 … classes - 1` do not change. For nodes, -1 means that the class is unknown;
+    NaN is a missing answer or number. A text is the name of a class.
 
-    Node targets are split by `train_mask`, `val_mask` and `test_mask` if all graphs have the
-    three of them; masks with several columns are several splits.
+    Node targets are split by `train_mask`, `val_mask` and `test_mask` if all graphs have all three;
+    masks with several columns are several splits.
 
     Args:
         graphs: The graphs.
-        name: What to call the set.
-        features: What the node features are made of, see `node_columns`.
-        split: The part of each item: 0 training, 1 validation, 2 test, -1 unused; of several
-            splits a column each.
-        split_name: What made the split.
+        name: Name of the set.
+        features: The policy for node features, see `node_columns`.
+        split: The part of each item: 0 training, 1 validation, 2 test, -1 unused; one column per
+            split.
+        split_name: Origin of the split.
         options: See `Reading`.
 
     Raises:
-        DatasetError: There are no graphs, or one lacks `edge_index` or `y`, has no nodes, an
-            edge to a node that does not exist, or features or targets that do not fit; the
-            message says which graph, counted from 0.
+        DatasetError: There are no graphs, or one lacks `edge_index` or `y`, has no nodes, an edge
+            to a missing node, or inconsistent features or targets; the message names the graph,
+            counted from 0.
     """
     reading = Reading(features=features, **options)
-    # A Dataset of PyG answers for the attributes of its only graph, and a Data can be iterated.
+    # A PyG Dataset has the attributes of its only graph, and a Data can be iterated.
     many = isinstance(graphs, (Sequence, Dataset)) or not hasattr(graphs, "edge_index")
     items = list(graphs) if many else [graphs]
     if not items:
@@ -112,7 +110,7 @@ def from_pyg(
 
 
 def _present(name: str, items: list[Any], reading: Reading) -> tuple[list[Any], list[str]]:
-    """The items that are graphs; None stands for one that could not be made."""
+    """Return the items that are graphs; None marks an invalid one."""
     absent = [position for position, item in enumerate(items) if item is None]
     if not absent:
         return items, []
@@ -128,13 +126,13 @@ def _present(name: str, items: list[Any], reading: Reading) -> tuple[list[Any], 
 
 
 def _smiles(items: list[Any]) -> list[str] | None:
-    """The SMILES of molecules, if all have them."""
+    """Return the SMILES of the molecules, if all have them."""
     smiles = [text for item in items if isinstance(text := getattr(item, "smiles", None), str)]
     return smiles if len(smiles) == len(items) else None
 
 
 def _hidden(graphs: Any, first: Any) -> list[str]:
-    """What a `TUDataset` was told to leave out, where nothing else is left."""
+    """Return notes on features that a `TUDataset` was told to omit."""
     notes = []
     for noun, name in (("node", "x"), ("edge", "edge_attr")):
         values, hidden = getattr(first, name, None), getattr(graphs, f"num_{noun}_attributes", 0)
@@ -210,14 +208,14 @@ def _edge_features(where: str, item: Any, edges: int) -> Tensor | None:
 def _wanted_targets(
     name: str, items: list[Any], sizes: list[int], reading: Reading
 ) -> tuple[NDArray[Any], str]:
-    """The targets, and whose they are; none where a model is to tell them."""
+    """Return the targets and their level; no targets if a model will predict them."""
     if reading.encoding is None:
         return _targets(name, items, sizes)
     return np.empty(0), reading.encoding.task.level
 
 
 def _targets(name: str, items: list[Any], sizes: list[int]) -> tuple[NDArray[Any], str]:
-    """All graphs' targets below each other, and whose they are."""
+    """Return the concatenated targets of all graphs, and their level."""
     targets = []
     for position, item in enumerate(items):
         if (y := getattr(item, "y", None)) is None:
@@ -229,7 +227,7 @@ def _targets(name: str, items: list[Any], sizes: list[int]) -> tuple[NDArray[Any
     ]
     level = "graph" if all(of_graph) else "node" if all(of_nodes) else ""
     if not level:
-        # What most of the graphs have is what was meant.
+        # Assume that the majority of the graphs is right.
         fits = max(of_graph, of_nodes, key=sum)
         at = fits.index(False)
         raise DatasetError(
@@ -248,7 +246,7 @@ def _targets(name: str, items: list[Any], sizes: list[int]) -> tuple[NDArray[Any
 
 
 def _as_array(where: str, y: Any) -> NDArray[Any]:
-    """Targets of one graph, numbers or texts, exactly as they are."""
+    """Return the unchanged targets of a graph, numbers or texts."""
     if isinstance(y, Tensor):
         values = y.detach().cpu()
         narrow = values.dtype in (torch.float16, torch.bfloat16)
@@ -260,7 +258,7 @@ def _as_array(where: str, y: Any) -> NDArray[Any]:
 
 
 def _masks(name: str, items: list[Any], sizes: list[int]) -> NDArray[np.int8] | None:
-    """The part of each node by the masks of the graphs, if all have them."""
+    """Return the part of each node from the masks of the graphs, if all have them."""
     if any(getattr(item, mask, None) is None for item in items for mask in MASKS):
         return None
     parts = []
@@ -273,7 +271,7 @@ def _masks(name: str, items: list[Any], sizes: list[int]) -> NDArray[np.int8] | 
 
 
 def _stack(name: str, attribute: str, rows: list[Tensor | None]) -> NDArray[Any] | None:
-    """All graphs' features below each other, or None where no graph has any."""
+    """Return the concatenated features of all graphs, or None if no graph has any."""
     width = None if rows[0] is None else rows[0].shape[1]
     for position, values in enumerate(rows):
         given = None if values is None else values.shape[1]

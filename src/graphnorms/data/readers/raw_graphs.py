@@ -1,4 +1,4 @@
-"""What the readers find in a file, before features and targets are made of it."""
+"""The raw graphs of a reader, and their packing to a `GraphSet`."""
 
 from __future__ import annotations
 
@@ -39,29 +39,28 @@ _LOW = (1 << _BITS) - 1
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RawGraphs:
-    """Graphs as a reader delivers them, checked by it: the ids are right.
+    """Graphs from a reader, with valid ids.
 
     Args:
-        name: The data set.
-        ptr: Where each graph's nodes begin, `(graphs + 1,)`.
-        source, target: The edges source→target in any order, as node ids through the whole
-            set, `(edges,)` each.
-        y: Targets as the file has them, see `make_targets`.
+        name: Name of the data set.
+        ptr: Offsets of the graphs' nodes, `(graphs + 1,)`.
+        source, target: The edges source→target in any order, as node ids over the whole set,
+            `(edges,)` each.
+        y: The original targets, see `make_targets`.
         labels: Node labels, `(nodes, columns)`, or None.
         attributes: Node attributes, `(nodes, columns)`, or None.
-        edge_labels, edge_attributes: The same of the edges, in the order of `source`.
+        edge_labels, edge_attributes: The same for the edges, in the order of `source`.
         level: Whether `"graph"` or `"node"` has the targets.
-        target_names, unit, unknown: What is known of the targets, see `make_targets`.
-        classes: In which order the classes are numbered from 0.
+        target_names, unit, unknown: Information on the targets, see `make_targets` and `Task`.
+        classes: The order in which classes are numbered from 0.
         split: The part of each item, `(items,)`, or of each in several splits,
             `(items, splits)`, or None.
-        split_name: What made the split.
-        smiles: Of each graph, where it is a molecule.
-        loops, repeats: Whether edges from a node to itself, and edges listed again, stay where
-            `Reading` does not say.
-        first: The number of the first graph, as the messages count.
-        notes: What the reader has to say.
-        file: The file or folder, to be named in the messages.
+        split_name: Origin of the split.
+        smiles: SMILES of each graph, for molecules.
+        loops, repeats: Whether to keep self loops and repeated edges, unless `Reading` decides.
+        first: Number of the first graph in messages.
+        notes: Remarks of the reader.
+        file: The file or folder, for messages.
     """
 
     name: str
@@ -88,13 +87,13 @@ class RawGraphs:
     file: Path | None = None
 
     def pack(self, reading: Reading) -> GraphSet:
-        """Pack the graphs, the neighbours of each node in ascending order.
+        """Pack the graphs, with the neighbours of each node in ascending order.
 
-        The same graphs give the same tensors, and so the same fingerprint, in whatever order
-        the file lists their edges (but for the features of parallel edges, which keep it).
+        Tensors and fingerprint do not depend on the order of edges in the file (except for the
+        features of parallel edges).
 
         Raises:
-            DatasetError: The graphs do not have what is asked for.
+            DatasetError: The graphs lack what is requested.
         """
         try:
             return self._with_given_split(reading)._without_empty(reading)._packed(reading)
@@ -103,7 +102,8 @@ class RawGraphs:
             raise DatasetError(f"{file}data set {self.name!r}: {error}") from None
 
     def _with_given_split(self, reading: Reading) -> RawGraphs:
-        """The graphs with a split that fits them; none where a model is to tell the targets."""
+        """Return the graphs with a valid split, or without one if a model will predict the
+        targets."""
         if self.split is None or reading.encoding is not None:
             return replace(self, split=None)
         try:
@@ -113,7 +113,7 @@ class RawGraphs:
         return replace(self, split=self.split.astype(np.int8))
 
     def _without_empty(self, reading: Reading) -> RawGraphs:
-        """The graphs that have nodes; an error where others are not to be left out."""
+        """Return the graphs that have nodes; an error if others must not be dropped."""
         sizes = np.diff(self.ptr)
         empty = np.flatnonzero(sizes == 0)
         if not len(empty):
@@ -174,7 +174,7 @@ class RawGraphs:
         )
 
     def _features(self, reading: Reading, degree: Integers) -> tuple[Columns, Tensor | OneHot, str]:
-        """What the columns of the node features are, the features, and both in words."""
+        """Return the columns of the node features, the features, and a description."""
         parts: dict[str, Any] = {
             "labels": self.labels,
             "attributes": self._numbers(reading, "node"),
@@ -188,7 +188,7 @@ class RawGraphs:
         return columns, columns.encode(len(degree), **parts), words
 
     def _edge_features(self, reading: Reading) -> tuple[Columns | None, Tensor | OneHot | None]:
-        """The same of the edges, if they are to have features."""
+        """Return the columns of the edge features and the features, if any."""
         parts: dict[str, Any] = {
             "labels": self.edge_labels,
             "attributes": self._numbers(reading, "edge"),
@@ -203,7 +203,7 @@ class RawGraphs:
         return columns, columns.encode(len(self.source), **parts)
 
     def _targets(self, reading: Reading, notes: list[str]) -> tuple[Tensor, Task]:
-        """The targets; none is known where a model is to tell them."""
+        """Return the targets; all are missing if a model will predict them."""
         if reading.encoding is not None:
             task = reading.encoding.task
             items = len(self.ptr) - 1 if task.level == "graph" else int(self.ptr[-1])
@@ -224,7 +224,7 @@ class RawGraphs:
         return y, task
 
     def _split_by(self, name: str, y: Tensor, task: Task, notes: list[str]) -> NDArray[np.int8]:
-        """The parts of the molecules by a rule; what they hold is noted."""
+        """Split the molecules by a rule, and add a note on the parts."""
         if self.smiles is None or task.level != "graph":
             raise DatasetError(
                 f"split {name} takes the SMILES of each graph: attribute smiles of PyG's Data, or "
@@ -248,7 +248,7 @@ class RawGraphs:
         return split
 
     def _numbers(self, reading: Reading, noun: str) -> NDArray[Any] | None:
-        """Attributes of the nodes or edges, all finite where they may be used."""
+        """Return the attributes of nodes or edges; check that used ones are finite."""
         values = self.attributes if noun == "node" else self.edge_attributes
         if values is None or not reading.needs("attributes", of_edges=noun == "edge"):
             return values
@@ -266,9 +266,9 @@ class RawGraphs:
     def _sorted_edges(
         self, reading: Reading, notes: list[str], *, placed: bool
     ) -> tuple[Integers, Integers]:
-        """The keys of the edges that stay, ascending, and where they stand if that is asked for.
+        """Return the sorted keys of the kept edges and, if `placed`, their positions.
 
-        Of parallel edges the first comes first. What was done is noted.
+        Parallel edges keep their order. Dropped or merged edges are noted.
         """
         keys = _keys(self.target, self.source)
         kept = [keys, np.arange(len(keys))] if placed else [keys]
@@ -291,13 +291,13 @@ class RawGraphs:
 
 
 def _of_one_class(y: Tensor) -> bool:
-    """Whether some items are of one class, or have one answer to each question."""
-    # What is not known is -1 or NaN.
+    """Whether some items have a single class, or a single answer to each question."""
+    # Missing targets are -1 or NaN.
     return all(len(column[column >= 0].unique()) < 2 for column in y.view(len(y), -1).T)
 
 
 def _without_rare(y: Tensor, task: Task, least: int, notes: list[str]) -> tuple[Tensor, Task]:
-    """Classes of `least` items or more; the items of others have no target."""
+    """Drop classes with fewer than `least` items; their items have no target then."""
     if task.kind != "classification":
         raise DatasetError(f"drop_rare is {least}, but the task is {task}")
     counts = torch.bincount(y + 1, minlength=task.outputs + 1)[1:]  # (classes,)
@@ -318,12 +318,12 @@ def _without_rare(y: Tensor, task: Task, least: int, notes: list[str]) -> tuple[
 
 
 def _keys(row: Integers, column: Integers) -> Integers:
-    """A number for each edge, that sorts them by row and then by column."""
+    """Return a sort key for each edge: by row, then by column."""
     return row << _BITS | column
 
 
 def _csr(keys: Integers, first: Integers) -> tuple[Tensor, Tensor]:
-    """The offsets and columns of sorted keys, the columns counted within their graph."""
+    """Return offsets and columns of sorted keys, with column ids within the graph."""
     ptr = np.searchsorted(keys, np.arange(len(first) + 1) << _BITS)
     index = keys & _LOW
     index -= np.repeat(first, np.diff(ptr))

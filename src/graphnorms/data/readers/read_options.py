@@ -1,4 +1,4 @@
-"""How a graph set is to be read: one set of options for every reader."""
+"""The options of all readers."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ class ReadOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How a graph set is to be read.
+    """The options for reading a graph set.
 
     Args:
-        features: What the node features are made of, see `node_columns`.
-        edge_features: What the edge features are made of, see `edge_columns_of`.
-        task: What the targets are, see `make_targets`.
-        keep_loops: Whether edges from a node to itself stay. None leaves it to the format: TU
-            folders lose them, as in PyG's `TUDataset`, and so do adjacency matrices in `.npz`
-            files; all else keeps them.
-        keep_repeats: Whether an edge that is listed again stays, parallel to the first. None
-            leaves it to the format: TU folders, powerful-gnns texts and the pairs `edges` of
-            `.npz` files, each read by others as well, have them merged; all else keeps them. Of
-            merged edges with different features the first one's are taken.
-        drop_empty: Leave out graphs without nodes, and items of a list that are None, which are
-            an error otherwise.
-        drop_rare: Leave out classes of fewer items than this: their items then have no target.
-        split_by: Divide molecules anew by a rule, such as `"scaffold:hashed"`, in place of the
-            split that is given; see `ScaffoldSplit`. It takes their SMILES.
-        encoding: How a model has its input: the features are made so, and targets are neither
-            needed nor read.
+        features: The policy for node features, see `node_columns`.
+        edge_features: The policy for edge features, see `edge_columns_of`.
+        task: The kind of the targets, see `make_targets`.
+        keep_loops: Whether to keep self loops. None depends on the format: TU folders drop them, as
+            PyG's `TUDataset` does, and so do adjacency matrices in `.npz` files; other formats keep
+            them.
+        keep_repeats: Whether to keep repeated edges. None depends on the format: TU folders,
+            powerful-gnns texts and the pairs `edges` of `.npz` files merge them, like other readers
+            of these formats; other formats keep them. Merged edges have the features of the first
+            one.
+        drop_empty: Drop graphs without nodes, and items of a list that are None; otherwise these
+            are errors.
+        drop_rare: Drop classes with fewer items than this; their items have no target then.
+        split_by: Split molecules by a rule such as `"scaffold:hashed"` instead of the given split;
+            see `ScaffoldSplit`. This needs their SMILES.
+        encoding: The encoding of a model's input: features are encoded accordingly, and targets are
+            neither needed nor read.
 
     Raises:
-        ValueError: A word or a value is not possible.
+        ValueError: An option is invalid.
     """
 
     features: Features = "auto"
@@ -81,13 +81,13 @@ class Reading:
             ScaffoldSplit.named(self.split_by)
 
     def needs(self, *kinds: str, of_edges: bool = False) -> bool:
-        """Whether `"labels"` or `"attributes"` of the nodes, or of the edges, may be used.
+        """Whether `"labels"` or `"attributes"` of nodes or edges may be used.
 
-        What is not needed is not read, and may be malformed.
+        Data that are not needed are not read, and may be malformed.
 
         Args:
-            kinds: One of them or both; of both, whether one is.
-            of_edges: Whether those of the edges are meant.
+            kinds: One or both of them; True if any is needed.
+            of_edges: Whether the question is about edges.
         """
         if self.encoding is not None and self.encoding.nodes is not None:
             columns = self.encoding.edges if of_edges else self.encoding.nodes

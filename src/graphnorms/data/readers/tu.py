@@ -1,4 +1,4 @@
-"""The TU graph collection: its folders, read from disk, and its names, downloaded by PyG."""
+"""The TU graph collection: reading its folders, and downloading sets by PyG."""
 
 from __future__ import annotations
 
@@ -43,30 +43,29 @@ def read_tu(
 ) -> GraphSet:
     """Read a folder in TU format.
 
-    `NAME_A.txt` has an edge `source, target` per line; `NAME_graph_indicator.txt` the graph of
-    each node, from 1 and ascending; `NAME_graph_labels.txt` the class of each graph, or, where
-    it is missing or the task is a regression, `NAME_graph_attributes.txt` its numbers.
-    `NAME_node_labels.txt`, `NAME_node_attributes.txt`, `NAME_edge_labels.txt` and
-    `NAME_edge_attributes.txt`, the latter two in the order of the edges, are read if they are
-    there and asked for; other files are ignored. Node ids count from 1 through the whole set. The
-    classes are numbered in ascending order of their labels.
+    `NAME_A.txt` has an edge `source, target` per line; `NAME_graph_indicator.txt` the graph of each
+    node, from 1 and ascending; `NAME_graph_labels.txt` the class of each graph or, if it is missing
+    or the task is a regression, `NAME_graph_attributes.txt` its numbers. `NAME_node_labels.txt`,
+    `NAME_node_attributes.txt`, `NAME_edge_labels.txt` and `NAME_edge_attributes.txt`, the latter
+    two in the order of the edges, are read if present and requested; other files are ignored. Node
+    ids count from 1 over the whole set. The classes are numbered in ascending order of their
+    labels.
 
-    Repeated edges are merged and self loops dropped, as PyG's `TUDataset` does, which then adds
-    up the features of repeated edges, where here the first one's count.
+    Repeated edges are merged and self loops dropped, as in PyG's `TUDataset`. For repeated edges
+    PyG sums the features; here those of the first edge are kept.
 
-    The files may also lie in a folder `raw` inside `folder`, as PyG's `TUDataset` leaves them.
-    A graph without nodes is an error, unless `drop_empty` says to leave it out: it has nothing
-    to classify it by.
+    The files may also be in a folder `raw` inside `folder`, as after a download by PyG's
+    `TUDataset`. A graph without nodes is an error, unless `drop_empty` removes it.
 
     Args:
         folder: The folder.
-        name: The prefix of the files; found if the folder has one `*_A.txt`.
+        name: The prefix of the files; detected if the folder has a single `*_A.txt`.
         features: What the node features are made of, see `node_columns`.
         options: See `Reading`.
 
     Raises:
-        DatasetError: The folder or a file is missing or malformed; one line that names the
-            file, and the line in it.
+        DatasetError: The folder or a file is missing or malformed; the message names the file and
+            the line.
 
     Source: Morris et al. 2020, https://arxiv.org/abs/2007.08663, https://chrsmrrs.github.io/datasets.
     """
@@ -92,11 +91,11 @@ def read_tu(
     source, target = _read_edges(edges, graph)
 
     def parts(noun: str, rows: int, by: Path) -> list[Integers | Attributes | None]:
-        """Labels and attributes, as far as they are there and asked for."""
+        """Read labels and attributes, if present and requested."""
         there = [(folder / f"{name}_{noun}_{kind}.txt").is_file() for kind in _KINDS]
         wanted = [reading.needs(kind, of_edges=noun == "edge") for kind in _KINDS]
         if any(wanted) and not any(np.logical_and(there, wanted)):
-            wanted = [True, True]  # for the message to say what there is instead
+            wanted = [True, True]  # so that the message lists what there is
         return [
             _read_part(folder, name, noun, kind, rows, by) if is_there and is_wanted else None
             for kind, is_there, is_wanted in zip(_KINDS, there, wanted, strict=True)
@@ -122,14 +121,14 @@ def read_tu(
 
 
 def collection_names() -> tuple[str, ...]:
-    """The sets of the collection that are looked for by name; others only if they are on disk."""
+    """Return the names of the sets that can be downloaded; others are found on disk only."""
     return _NAMES
 
 
 def find_in_collection(name: str, root: str | os.PathLike[str]) -> str | None:
-    """Return what the collection calls a set, or None if `name` names none.
+    """Return the collection's name of a set, or None if it is unknown.
 
-    Case does not matter. Any folder in TU format in `root` is found by its name, too.
+    The search ignores case. Any folder in TU format in `root` is found by its name, too.
     """
     if name in ("", ".", ".."):
         return None
@@ -144,20 +143,20 @@ def read_collection(
     features: Features = "auto",
     **options: Unpack[ReadOptions],
 ) -> GraphSet:
-    """Read a set of the TU collection from `root/NAME`, or `root/NAME/raw` as PyG leaves it.
+    """Read a set of the TU collection from `root/NAME`, or `root/NAME/raw` as written by PyG.
 
-    What is not there is downloaded by PyG's `TUDataset`, which then also leaves its own copy in
+    A missing set is downloaded by PyG's `TUDataset`, which also writes its own copy to
     `root/NAME/processed`; only the text files are read here.
 
     Args:
-        name: As the collection writes it.
-        root: The folder that holds the sets.
+        name: Its name in the collection.
+        root: The folder of the sets.
         features: What the node features are made of, see `node_columns`.
         options: See `Reading`.
 
     Raises:
-        DatasetError: The files are not there and cannot be had, and the message says which to
-            put where; or they are malformed.
+        DatasetError: The files are missing and cannot be downloaded (the message says which files
+            to put where), or they are malformed.
     """
     folder = Path(root) / name
     if not is_tu_folder(folder):
@@ -173,9 +172,9 @@ def read_collection(
 
 
 def _download(name: str, root: str | os.PathLike[str]) -> str:
-    """Have PyG download a set; why there may be none."""
+    """Let PyG download a set; return why it may be missing."""
     try:
-        # PyG calls deprecated functions of torch; users who load a data set cannot change that.
+        # PyG calls deprecated functions of torch, which the user cannot change.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from torch_geometric.datasets import TUDataset
@@ -183,7 +182,7 @@ def _download(name: str, root: str | os.PathLike[str]) -> str:
             TUDataset(os.fspath(root), name)
     except ImportError as error:
         return f"PyTorch Geometric, which would download it, cannot be imported ({error})"
-    # Whatever a network, a proxy, a server and three libraries can raise.
+    # The network and three libraries can raise anything.
     except Exception as error:
         lines = str(error).splitlines()
         return (
@@ -193,7 +192,7 @@ def _download(name: str, root: str | os.PathLike[str]) -> str:
 
 
 def is_tu_folder(folder: Path) -> bool:
-    """Whether a folder, or the folder `raw` in it, has a file of edges."""
+    """Whether a folder, or the folder `raw` in it, has a file `*_A.txt`."""
     return any(next(place.glob("*_A.txt"), None) for place in (folder, folder / "raw"))
 
 
@@ -242,7 +241,7 @@ def _read_indicator(file: NumberFile) -> Integers:
 
 
 def _read_targets(folder: Path, name: str, task: TaskKind) -> tuple[Path, Integers | Attributes]:
-    """The classes, or the numbers where there are no classes or numbers are asked for."""
+    """Read the classes, or the numbers if there are no classes or for a regression."""
     classes, numbers = (folder / f"{name}_graph_{part}.txt" for part in ("labels", "attributes"))
     if numbers.is_file() and (task == "regression" or not classes.is_file()):
         return numbers, _table(read_numbers(numbers, separator=b","), "attributes", "graph")
@@ -254,7 +253,7 @@ def _read_targets(folder: Path, name: str, task: TaskKind) -> tuple[Path, Intege
 def _read_part(
     folder: Path, name: str, noun: str, kind: str, rows: int, counted_by: Path
 ) -> Integers | Attributes:
-    """The labels or attributes of the nodes or edges, a row each."""
+    """Read the labels or attributes of nodes or edges, a row each."""
     file = read_numbers(folder / f"{name}_{noun}_{kind}.txt", separator=b",")
     values = _table(file, kind, noun)
     if file.rows != rows:
@@ -272,7 +271,7 @@ def _table(file: NumberFile, kind: str, noun: str) -> Integers | Attributes:
 
 
 def _read_edges(file: NumberFile, graph: Integers) -> tuple[Integers, Integers]:
-    """The edges as node ids from 0, each within one graph: `(edges,)` twice."""
+    """Read the edges as node ids from 0, `(edges,)` twice; both ends must be in one graph."""
     edges = file.table(2, "an edge 'source, target'", "a node id")  # (edges, 2), from 1
     if edges.min(initial=1) < 1 or edges.max(initial=1) > len(graph):
         outside = (edges < 1) | (edges > len(graph))
