@@ -1,4 +1,4 @@
-"""The command line: it reads arguments, and shows what `graphnorms.compare` does and finds."""
+"""The command line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from graphnorms.interrupts import INTERRUPTED, IS_COMMAND, TERMINATED, how_ended
 
 def main() -> int:
     """Run the command line and return its exit code, see `_main`."""
-    # The process that looks after the workers' semaphores would have the last word of a signal.
+    # Otherwise the tracker of the workers' semaphores warns after a signal.
     asked = os.environ.get("PYTHONWARNINGS")
     quiet = "ignore:resource_tracker:UserWarning"
     os.environ["PYTHONWARNINGS"] = f"{asked},{quiet}" if asked else quiet
     code = _main()
     if code in (INTERRUPTED, TERMINATED) and IS_COMMAND:
-        # Where a signal met code that Python ran from text, a dataclass being made say, Python
-        # would end with another code than this.
+        # If the signal interrupted code that Python compiled from text (a dataclass, say), Python
+        # would exit with another code.
         sys.stdout.flush()
         os._exit(code)
     return code
@@ -28,9 +28,9 @@ def main() -> int:
 def _main() -> int:
     """Run the command line and return its exit code.
 
-    0: done; 1: no trial was completed, or nobody reads the output; 2: bad input; 3: a fault of
-    graphnorms itself; 130: Ctrl-C; 143: SIGTERM. An error is one line on standard error; with
-    GRAPHNORMS_TRACEBACK=1 in the environment it shows where it arose instead.
+    0: done; 1: no trial was completed, or the reader of the output has left; 2: bad input; 3: a
+    fault of graphnorms itself; 130: Ctrl-C; 143: SIGTERM. An error is one line on standard error;
+    with GRAPHNORMS_TRACEBACK=1 in the environment it is a traceback.
     """
     for package in ("typer", "rich"):
         if importlib.util.find_spec(package) is None:
@@ -41,7 +41,7 @@ def _main() -> int:
     from graphnorms.cli.app import Interrupted, app
     from graphnorms.errors import GraphnormsError
 
-    # An output that knows no "±" gets a "?" for it.
+    # An output that cannot encode "±" gets "?".
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
@@ -53,7 +53,7 @@ def _main() -> int:
         complain(words)
         return code
     except BrokenPipeError:
-        # Python flushes once more at its end; let that go nowhere.
+        # Python flushes once more at exit, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -81,7 +81,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _with_hint(error: Exception) -> str:
-    """Say where the options stand as well, if an error of usage proposes nothing itself."""
+    """Point to --help in an error of usage, unless the error has a proposal itself."""
     text, context = _one_line(error), getattr(error, "ctx", None)
     if context is None or "Did you mean" in text or "Possible options" in text:
         return text
@@ -89,7 +89,7 @@ def _with_hint(error: Exception) -> str:
 
 
 def complain(message: str) -> None:
-    """Say something on standard error, in one line."""
+    """Print one line on standard error."""
     from graphnorms.errors import printable
 
     print(f"graphnorms: {printable(message)}", file=sys.stderr)

@@ -15,7 +15,7 @@ from graphnorms.cli.compare import compare
 from graphnorms.cli.data import data
 from graphnorms.cli.predict import predict
 from graphnorms.cli.report import report
-from graphnorms.cli.shelf import runs, show
+from graphnorms.cli.runs import runs, show
 from graphnorms.cli.study import study
 from graphnorms.cli.terminal import terminal
 
