@@ -16,15 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 from graphnorms.errors import unknown_name
 from graphnorms.lab.budgets import BUDGETS, QUICK
-from graphnorms.lab.values import (
-    FLAG,
-    TEXT,
-    Kind,
-    integer,
-    list_of,
-    number,
-    one_of,
-)
+from graphnorms.lab.values import FLAG, TEXT, Kind, integer, list_of, number
 
 if TYPE_CHECKING:
     from graphnorms.lab.settings import Settings
@@ -101,13 +93,13 @@ class Options:
         "nested: cross-validation with validation data inside each fold. split: one split, several "
         "seeds. paper: epoch and learning rate chosen by the reported score, optimistic.",
         DEFAULT_PROTOCOL,
-        kind=one_of("protocol", PROTOCOLS),
+        kind=Kind("text", str, words=PROTOCOLS),
         words=PROTOCOLS,
     )
     budget: str | None = _option(
         "quick, standard or full: learning rates, epochs and seeds.",
         QUICK,
-        kind=one_of("budget", tuple(BUDGETS)),
+        kind=Kind("text", str, words=tuple(BUDGETS)),
         words=tuple(BUDGETS),
     )
     model: str | Callable[..., Any] | ModelFactory | None = _option(  # noqa: RUF009

@@ -35,7 +35,7 @@ from graphnorms.lab.options import (
     about,
     name_of,
 )
-from graphnorms.lab.values import NAMES, TEXT, Kind, integer, list_of, number, one_of
+from graphnorms.lab.values import NAMES, TEXT, Kind, integer, list_of, number
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
@@ -57,7 +57,7 @@ _KINDS: Final[Mapping[str, Kind]] = {
     "holdout": number("a number between 0 and 1/2", lambda value: 0 < value < 0.5),
     "split_seed": integer(0),
     "learning_rates": list_of(number("a number > 0", lambda value: value > 0)),
-    "schedule": one_of("schedule", SCHEDULES),
+    "schedule": Kind("text", str, words=SCHEDULES),
     "dtype": TEXT,
 }
 """Kinds of the settings that are no options; the others are checked as the option of their name."""
