@@ -32,9 +32,14 @@ from graphnorms.lab.sentences import sentences
 from graphnorms.training import Record, load_model, score
 
 SMALL = {
-    "norms": ("none", "graph"), "folds": 3, "epochs": 2, "learning_rate": (0.003, 0.01),
-    "hidden": 16, "layers": 2, "workers": 1,
-}  # fmt: skip
+    "norms": ("none", "graph"),
+    "folds": 3,
+    "epochs": 2,
+    "learning_rate": (0.003, 0.01),
+    "hidden": 16,
+    "layers": 2,
+    "workers": 1,
+}
 PLANNED = 2 * 3 * (2 + 1)
 
 
@@ -261,9 +266,11 @@ def test_a_record_is_told_without_going_through_the_plan(stub_page, tmp_path, mo
 
     def made(config, dataset, on_epoch=None):
         return Record(
-            key=config.key, config=config.to_dict(), status="done",
+            key=config.key,
+            config=config.to_dict(),
+            status="done",
             outcome={"epoch": 1, "validation_score": 0.5, "test_score": 0.5},
-        )  # fmt: skip
+        )
 
     class Instant(engines.ThisProcess):
         def run(self, configs, on_progress=None, then=None):
@@ -428,10 +435,11 @@ def test_graphs_of_pyg_are_read_as_asked_also_when_resumed(begun):
     items = [
         data.Data(
             edge_index=torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])[:, : 2 + n % 2 * 2],
-            y=torch.tensor(float(n % 2)), x=torch.ones(3, 2) * n,
+            y=torch.tensor(float(n % 2)),
+            x=torch.ones(3, 2) * n,
         )
         for n in range(12)
-    ]  # fmt: skip
+    ]
     folder = begun(items, task="regression", features="degree")
     plan, config = planned(items, resume=True, out=folder)
     assert json.loads((folder / "config.json").read_text()) == json.loads(json.dumps(config))
@@ -450,9 +458,12 @@ def test_how_data_are_read_is_part_of_the_command(tmp_path):
     for part, text in lines.items():
         (tmp_path / f"DS_{part}.txt").write_text(text)
     reading = {
-        "keep_loops": True, "keep_repeats": False, "drop_empty": True, "drop_rare": 2,
+        "keep_loops": True,
+        "keep_repeats": False,
+        "drop_empty": True,
+        "drop_rare": 2,
         "features": "degree",
-    }  # fmt: skip
+    }
     plan, config = planned(tmp_path, **reading, folds=2)
     assert config["reading"] == reading
     assert (len(plan.dataset), plan.dataset.class_names) == (22, ("7", "8"))

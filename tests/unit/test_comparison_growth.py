@@ -15,9 +15,14 @@ from graphnorms.lab.plan_sentences import kept_lines
 from graphnorms.lab.verdict import Verdict
 
 SMALL = {
-    "norms": ("none", "graph"), "folds": 2, "epochs": 1, "learning_rate": (0.003, 0.01),
-    "hidden": 8, "layers": 2, "workers": 1,
-}  # fmt: skip
+    "norms": ("none", "graph"),
+    "folds": 2,
+    "epochs": 1,
+    "learning_rate": (0.003, 0.01),
+    "hidden": 8,
+    "layers": 2,
+    "workers": 1,
+}
 SPLIT = {"protocol": "split", "folds": None, "runs": 2}
 PAPER = {"protocol": "paper"}
 

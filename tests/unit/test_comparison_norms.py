@@ -59,8 +59,13 @@ class Plain(Net):
         super().__init__(in_channels, out_channels)
 """
 SMALL: dict[str, Any] = {
-    "folds": 2, "epochs": 2, "learning_rate": 0.01, "workers": 1, "hidden": 4, "layers": 1,
-}  # fmt: skip
+    "folds": 2,
+    "epochs": 2,
+    "learning_rate": 0.01,
+    "workers": 1,
+    "hidden": 4,
+    "layers": 1,
+}
 
 
 @pytest.fixture

@@ -318,9 +318,13 @@ def test_a_record_does_not_depend_on_the_trials_before_it(
     Path("polluting_nets.py").write_text(POLLUTING)
     rates = tuple(0.001 * (1 + each) for each in range(trials // 2))
     choices = Options(
-        model="polluting_nets:Net", norms="none,graph", folds=2, epochs=2, learning_rate=rates,
+        model="polluting_nets:Net",
+        norms="none,graph",
+        folds=2,
+        epochs=2,
+        learning_rate=rates,
         protocol="paper",
-    )  # fmt: skip
+    )
     plan, _ = prepare("MUTAG", choices)
     assert torch.get_default_dtype() == torch.float32
     assert Path.cwd() == tmp_path

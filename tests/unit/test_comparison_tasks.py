@@ -22,10 +22,16 @@ SMALL = {"norms": "graph", "epochs": 2, "learning_rate": (0.003, 0.01), "hidden"
 def changed(graphs: GraphSet, y: torch.Tensor, task: Task, **changes) -> GraphSet:
     """The same graphs with other targets."""
     return GraphSet(
-        name=changes.pop("name", graphs.name), x=graphs.x, ptr=graphs.ptr,
-        edge_ptr=graphs.edge_ptr, edge_index=graphs.edge_index, features=graphs.features,
-        y=y, task=task, **changes,
-    )  # fmt: skip
+        name=changes.pop("name", graphs.name),
+        x=graphs.x,
+        ptr=graphs.ptr,
+        edge_ptr=graphs.edge_ptr,
+        edge_index=graphs.edge_index,
+        features=graphs.features,
+        y=y,
+        task=task,
+        **changes,
+    )
 
 
 def molecules() -> GraphSet:
@@ -66,20 +72,28 @@ CASES = {
     "classes of graphs, paper": (molecules, {"folds": 3, "protocol": "paper"}, "gin", "accuracy"),
     "questions with answers missing": (questions, {"folds": 3}, "gin", "roc_auc"),
     "their precision": (
-        questions, {"protocol": "split", "runs": 3, "metric": "average_precision"}, "gin",
+        questions,
+        {"protocol": "split", "runs": 3, "metric": "average_precision"},
+        "gin",
         "average_precision",
     ),
     "numbers on a given split": (numbers, {"protocol": "split", "runs": 3}, "gine", "mae"),
     "numbers in folds": (numbers, {"folds": 3, "model": "gcn", "metric": "rmse"}, "gcn", "rmse"),
     "nodes of one graph": (nodes_of(1), {"folds": 3}, "gcn", "accuracy"),
     "nodes of one graph with masks": (
-        nodes_of(1), {"protocol": "split", "runs": 3}, "gcn", "accuracy",
+        nodes_of(1),
+        {"protocol": "split", "runs": 3},
+        "gcn",
+        "accuracy",
     ),
     "nodes of many graphs": (nodes_of(12), {"folds": 3}, "gcn", "accuracy"),
     "nodes of many graphs with masks": (
-        nodes_of(12), {"protocol": "split", "runs": 3, "model": "gin"}, "gin", "accuracy",
+        nodes_of(12),
+        {"protocol": "split", "runs": 3, "model": "gin"},
+        "gin",
+        "accuracy",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -23,8 +23,12 @@ from graphnorms.lab.predict import predict
 from graphnorms.training import Record, load_model
 
 SMALL: dict[str, Any] = {
-    "norms": "none,graph", "epochs": 3, "learning_rate": 0.01, "hidden": 8, "layers": 1,
-}  # fmt: skip
+    "norms": "none,graph",
+    "epochs": 3,
+    "learning_rate": 0.01,
+    "hidden": 8,
+    "layers": 1,
+}
 
 
 class Export(NamedTuple):
@@ -173,10 +177,12 @@ def test_files_of_every_format_are_read_without_targets(mutag: Export, tmp_path:
     ).numpy()
     first = few.ptr[:-1].repeat_interleave(few.ptr.diff()).numpy()
     np.savez(
-        tmp_path / "few.npz", node_ptr=few.ptr.numpy(), x=labels.numpy(),
+        tmp_path / "few.npz",
+        node_ptr=few.ptr.numpy(),
+        x=labels.numpy(),
         edge_index=np.stack((source - first[source], target - first[target])),
         edge_ptr=few.edge_ptr[few.ptr].numpy(),
-    )  # fmt: skip
+    )
     tu = tmp_path / "FEW"
     tu.mkdir()
     graph = torch.arange(2).repeat_interleave(few.ptr.diff()) + 1

@@ -28,8 +28,8 @@ COMMANDS: Final = {
 """The commands with a module of their own, which is imported when they are invoked, and what
 `--help` says of them."""
 
-_MODULES: Final = {"runs": "shelf", "show": "shelf"}
-"""The modules that are not called as their command."""
+_MODULES: Final = {"show": "runs"}
+"""The modules that are not named for their command."""
 
 
 class Interrupted(Exception):

@@ -12,7 +12,6 @@ import typer
 
 from graphnorms.cli import completion
 from graphnorms.lab.options import Options, about
-from graphnorms.lab.values import ListOf
 
 Dataset: TypeAlias = Annotated[
     str | None,
@@ -57,7 +56,7 @@ def parameter(name: str) -> inspect.Parameter:
     """Return an option as a parameter of a command."""
     option, field = about(name), Options.__dataclass_fields__[name]
     kind: Any = _TYPES.get(str(field.type).partition(" ")[0], str)
-    if isinstance(option.kind, ListOf):
+    if option.kind.entry is not None:
         kind = str
     only_on = kind is bool and len(option.flags) == 1
     flags = ("/".join(option.flags),) if kind is bool else option.flags

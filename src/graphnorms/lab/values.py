@@ -1,4 +1,4 @@
-"""Which values options and settings take: one check and one message for each kind."""
+"""Kinds of values of options and settings: one check and one message for each kind."""
 
 from __future__ import annotations
 
@@ -15,57 +15,40 @@ class Kind:
     """A kind of values.
 
     Args:
-        expected: What they are, in words.
-        type: Their type or types; None: of any.
+        expected: The possible values, in words.
+        type: Their type or types; None: any.
         fits: Whether a value of that type is possible.
+        words: The possible texts; the error for another one proposes the nearest. Empty: any.
+        entry: The kind of the entries of a list.
+        or_one: Whether a single entry is possible in place of a list.
     """
 
     expected: str
     type: Any = None
     fits: Callable[[Any], bool] = lambda value: True
-
-    def require(self, name: str, value: object) -> None:
-        """Raise a `ValueError` unless a value is possible."""
-        if not self.has(value):
-            raise ValueError(f"{name} is {value!r:.100}, expected {self.expected}")
-
-    def has(self, value: object) -> bool:
-        """Whether a value is possible."""
-        # True is an integer to Python, and to nobody who sets a number of folds.
-        flag = isinstance(value, bool) and self.type not in (None, bool)
-        return not flag and (self.type is None or isinstance(value, self.type)) and self.fits(value)
-
-
-@dataclass(frozen=True)
-class Word(Kind):
-    """Some words; for one that is not among them the nearest are proposed."""
-
-    what: str = ""
     words: tuple[str, ...] = ()
-
-    def require(self, name: str, value: object) -> None:
-        """Raise a `ValueError` unless a value is one of the words."""
-        super().require(name, value)
-        if value not in self.words:
-            raise unknown_name(self.what, str(value), self.words)
-
-
-@dataclass(frozen=True)
-class ListOf(Kind):
-    """A list, each entry of one kind; or one entry by itself."""
-
-    of: Kind = Kind("anything")
+    entry: Kind | None = None
     or_one: bool = False
 
-    def require(self, name: str, value: object) -> None:
-        """Raise a `ValueError` unless every entry is possible."""
-        if self.or_one and not isinstance(value, list | tuple):
-            self.of.require(name, value)
-            return
-        super().require(name, value)
-        entries: Any = value
-        for entry in entries:
-            self.of.require(name, entry)
+    def require(self, name: str, value: Any) -> None:
+        """Raise a `ValueError` unless a value is possible.
+
+        Args:
+            name: What has the value, for the message.
+            value: The value.
+        """
+        if self.entry is not None and self.or_one and not isinstance(value, list | tuple):
+            value = [value]
+        # Python counts True as an integer.
+        flag = isinstance(value, bool) and self.type not in (None, bool)
+        right = self.type is None or isinstance(value, self.type)
+        if flag or not right or not self.fits(value):
+            raise ValueError(f"{name} is {value!r:.100}, expected {self.expected}")
+        if self.words and value not in self.words:
+            raise unknown_name(name, value, self.words)
+        if self.entry is not None:
+            for each in value:
+                self.entry.require(name, each)
 
 
 def integer(at_least: int) -> Kind:
@@ -81,14 +64,10 @@ def number(expected: str, right: Callable[[float], bool]) -> Kind:
     )
 
 
-def one_of(what: str, words: tuple[str, ...]) -> Word:
-    """Some words: names of `what`."""
-    return Word("text", str, what=what, words=words)
-
-
-def list_of(kind: Kind, *, or_one: bool = False) -> ListOf:
+def list_of(entry: Kind, *, or_one: bool = False) -> Kind:
     """Lists of one kind."""
-    return ListOf(f"a list; each entry {kind.expected}", list | tuple, of=kind, or_one=or_one)
+    expected = f"a list; each entry {entry.expected}"
+    return Kind(expected, list | tuple, entry=entry, or_one=or_one)
 
 
 TEXT: Final = Kind("text", str)

@@ -28,9 +28,21 @@ from graphnorms.lab.journal import read_records
 from graphnorms.lab.sentences import sentences
 
 SMALL = [
-    "--norms", "none,graph", "--folds", "2", "--epochs", "1", "--lr", "0.003,0.01", "--hidden",
-    "8", "--layers", "2", "--workers", "1",
-]  # fmt: skip
+    "--norms",
+    "none,graph",
+    "--folds",
+    "2",
+    "--epochs",
+    "1",
+    "--lr",
+    "0.003,0.01",
+    "--hidden",
+    "8",
+    "--layers",
+    "2",
+    "--workers",
+    "1",
+]
 PLANNED = 2 * 2 * (2 + 1)
 COMMAND = [sys.executable, "-m", "graphnorms"]
 
@@ -152,29 +164,71 @@ def test_resume_needs_no_options(run, in_this_process):
 ROUNDS = {
     "nothing": [],
     "rates and norms with arguments": [
-        "MUTAG", "--lr", "1e-5,0.003,1", "--norms", "pair:scale=2,eps=0.1,graph,group:num_groups=2",
+        "MUTAG",
+        "--lr",
+        "1e-5,0.003,1",
+        "--norms",
+        "pair:scale=2,eps=0.1,graph,group:num_groups=2",
     ],
     "a split": ["nci5k", "--protocol", "split", "--runs", "4", "--metric", "rmse"],
     "a random split": ["--protocol", "split", "--split", "random", "--budget", "full"],
     "the paper": [
-        "--protocol", "paper", "--preset", "graphnorm-paper", "--folds", "4", "--margin", "0.02",
+        "--protocol",
+        "paper",
+        "--preset",
+        "graphnorm-paper",
+        "--folds",
+        "4",
+        "--margin",
+        "0.02",
     ],
     "how it is read": [
-        "nci5k", "--features", "degree", "--edge-features", "none", "--task", "regression",
-        "--seed", "5", "--weight-decay", "1e-4", "--batch-size", "7",
+        "nci5k",
+        "--features",
+        "degree",
+        "--edge-features",
+        "none",
+        "--task",
+        "regression",
+        "--seed",
+        "5",
+        "--weight-decay",
+        "1e-4",
+        "--batch-size",
+        "7",
     ],
     "architecture": [
-        "--norm-place", "after-activation", "--residual", "before-norm", "--model", "gcn",
-        "--layers", "3", "--hidden", "5", "--epochs", "9", "--device", "cpu",
+        "--norm-place",
+        "after-activation",
+        "--residual",
+        "before-norm",
+        "--model",
+        "gcn",
+        "--layers",
+        "3",
+        "--hidden",
+        "5",
+        "--epochs",
+        "9",
+        "--device",
+        "cpu",
     ],
     "spaces in the path": ["my data/it's one.npz", "--folds", "3"],
     "reading": [
-        "my data/it's one.npz", "--folds", "3", "--drop-loops", "--keep-repeats", "--drop-empty",
-        "--drop-rare", "2", "--features", "degree",
+        "my data/it's one.npz",
+        "--folds",
+        "3",
+        "--drop-loops",
+        "--keep-repeats",
+        "--drop-empty",
+        "--drop-rare",
+        "2",
+        "--features",
+        "degree",
     ],
     "a factory": ["my_graphs:make", "--folds", "3"],
     "twins together": ["--features", "constant", "--group-twins", "--protocol", "paper"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("arguments", ROUNDS.values(), ids=ROUNDS)
@@ -397,9 +451,12 @@ def test_ctrl_c_in_the_first_seconds_is_one_line(tmp_path, tries):
     for number in range(tries):
         process = subprocess.Popen(
             [*random.choice(commands), "compare", "--epochs", "5000", "--workers", "2"],
-            cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
             start_new_session=True,
-        )  # fmt: skip
+        )
         try:
             # Python itself takes a moment; from there to the first trials.
             time.sleep(0.4 + 8 * (number + random.random()) / tries)
@@ -574,9 +631,17 @@ def test_a_terminal_gets_colours_unless_no_color():
 # In processes of their own, and with the real report.
 
 LONGER = [
-    "--norms", "none,graph", "--folds", "3", "--epochs", "12", "--lr", "0.003,0.01",
-    "--layers", "2",
-]  # fmt: skip
+    "--norms",
+    "none,graph",
+    "--folds",
+    "3",
+    "--epochs",
+    "12",
+    "--lr",
+    "0.003,0.01",
+    "--layers",
+    "2",
+]
 LONGER_PLANNED = 2 * 3 * (2 + 1)
 RECORDS = Path("runs", "MUTAG-gin", "records.jsonl")
 RESUME = [*COMMAND, "compare", "--resume", "--workers", "1"]
@@ -586,9 +651,13 @@ RESUME = [*COMMAND, "compare", "--resume", "--workers", "1"]
 def undisturbed(in_this_process, stub_page, tmp_path) -> list[dict]:
     """The records of the comparison that the tests below disturb."""
     found = compare(
-        norms="none,graph", folds=3, epochs=12, learning_rate=(0.003, 0.01), layers=2,
+        norms="none,graph",
+        folds=3,
+        epochs=12,
+        learning_rate=(0.003, 0.01),
+        layers=2,
         out=tmp_path / "calm",
-    )  # fmt: skip
+    )
     assert len(found.records) == found.planned == LONGER_PLANNED
     return sorted_by_key(found.records)
 
@@ -630,8 +699,9 @@ def test_ctrl_c_at_a_terminal_then_kill_9_then_resume_are_a_calm_run(tmp_path, u
     """A terminal of 50 columns, in which somebody presses Ctrl-C."""
     shown, error, code = press_ctrl_c_when(
         lambda: count(tmp_path / RECORDS, b'"stage":"final"') >= 1,
-        ["compare", *LONGER, "--workers", "2"], tmp_path,
-    )  # fmt: skip
+        ["compare", *LONGER, "--workers", "2"],
+        tmp_path,
+    )
     done = count(tmp_path / RECORDS)
     assert code == 130
     assert done < LONGER_PLANNED
@@ -674,9 +744,15 @@ def press_ctrl_c_when(condition, arguments: list[str], folder: Path) -> tuple[st
     for name in ("COLUMNS", "LINES", "NO_COLOR"):
         environment.pop(name, None)
     process = subprocess.Popen(
-        [sys.executable, "-c", script, *arguments], cwd=folder, env=environment,
-        start_new_session=True, text=True, stdin=its_end, stdout=its_end, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-c", script, *arguments],
+        cwd=folder,
+        env=environment,
+        start_new_session=True,
+        text=True,
+        stdin=its_end,
+        stdout=its_end,
+        stderr=subprocess.PIPE,
+    )
     os.close(its_end)
     fcntl.fcntl(terminal, fcntl.F_SETFL, os.O_NONBLOCK)
     shown = bytearray()

@@ -19,9 +19,14 @@ from graphnorms.lab.plan_sentences import plan_lines
 from graphnorms.lab.progress import Outcomes
 
 SMALL = {
-    "norms": "none,graph", "folds": 2, "epochs": 1, "learning_rate": (0.003, 0.01), "hidden": 8,
-    "layers": 2, "workers": 1,
-}  # fmt: skip
+    "norms": "none,graph",
+    "folds": 2,
+    "epochs": 1,
+    "learning_rate": (0.003, 0.01),
+    "hidden": 8,
+    "layers": 2,
+    "workers": 1,
+}
 
 
 @pytest.fixture
@@ -54,9 +59,14 @@ def shown(in_this_process, stub_page, tmp_path, monkeypatch):
 
 def terminal(width: int = 80, **options) -> Console:
     return Console(
-        file=io.StringIO(), force_terminal=True, width=width, height=24, color_system="truecolor",
-        legacy_windows=False, **options,
-    )  # fmt: skip
+        file=io.StringIO(),
+        force_terminal=True,
+        width=width,
+        height=24,
+        color_system="truecolor",
+        legacy_windows=False,
+        **options,
+    )
 
 
 def without_codes(text: str) -> str:

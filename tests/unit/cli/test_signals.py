@@ -23,9 +23,21 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="the signals of POSIX")
 
 COMMAND = [sys.executable, "-m", "graphnorms", "compare", "--workers", "2"]
 MANY = [
-    "--norms", "none,graph", "--folds", "10", "--epochs", "3", "--lr", "0.003,0.01", "--hidden",
-    "8", "--layers", "1", "--out", "run",
-]  # fmt: skip
+    "--norms",
+    "none,graph",
+    "--folds",
+    "10",
+    "--epochs",
+    "3",
+    "--lr",
+    "0.003,0.01",
+    "--hidden",
+    "8",
+    "--layers",
+    "1",
+    "--out",
+    "run",
+]
 PLANNED = 2 * 10 * (2 + 1)
 
 
@@ -33,9 +45,13 @@ PLANNED = 2 * 10 * (2 + 1)
 def started(arguments: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
     with (folder / "out").open("w") as out:
         process = subprocess.Popen(
-            [*COMMAND, *arguments], cwd=folder, stdout=out, stderr=subprocess.PIPE, text=True,
+            [*COMMAND, *arguments],
+            cwd=folder,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
             start_new_session=True,
-        )  # fmt: skip
+        )
         try:
             yield process
         finally:

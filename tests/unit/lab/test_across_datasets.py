@@ -29,8 +29,9 @@ def table(datasets: int = 12, gain: float = 0.02, seed: int = 0) -> np.ndarray:
 
 
 def compared(scores: np.ndarray, metric: str = "accuracy") -> AcrossDatasets:
-    named = {f"set {row}": dict(zip(NORMS, map(float, of), strict=True)) for row, of in
-             enumerate(scores)}  # fmt: skip
+    named = {
+        f"set {row}": dict(zip(NORMS, map(float, of), strict=True)) for row, of in enumerate(scores)
+    }
     return compare_datasets(named, dict.fromkeys(named, METRICS[metric]))
 
 
@@ -138,8 +139,10 @@ def test_metrics_may_differ_between_data_sets() -> None:
 
 def agreeing(datasets: int, norms: tuple[str, ...] = NORMS) -> AcrossDatasets:
     """Data sets that all put the norms in the same order, the last first."""
-    scores = {f"set {row}": {norm: 0.7 + 0.01 * place for place, norm in enumerate(norms)}
-              for row in range(datasets)}  # fmt: skip
+    scores = {
+        f"set {row}": {norm: 0.7 + 0.01 * place for place, norm in enumerate(norms)}
+        for row in range(datasets)
+    }
     return compare_datasets(scores, dict.fromkeys(scores, METRICS["accuracy"]))
 
 
@@ -219,8 +222,9 @@ def test_whether_a_comparison_is_finished(missing, protocol: str, finished: bool
 def test_a_learning_rate_without_its_trials_is_unfinished() -> None:
     records = synthetic_records(protocol="paper", epochs=3)
     best = max(record.config["learning_rate"] for record in records)
-    short = [r for r in records if (r.config["learning_rate"], r.config["split"]["fold"]) !=
-             (best, 9)]  # fmt: skip
+    short = [
+        r for r in records if (r.config["learning_rate"], r.config["split"]["fold"]) != (best, 9)
+    ]
     assert not judge(short, protocol="paper").finished
 
 

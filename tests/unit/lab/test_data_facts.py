@@ -142,10 +142,15 @@ def test_a_number_that_is_linear_in_the_features_is_learned():
 def test_degree_alone_of_nodes():
     graphs = load_dataset("MUTAG")
     graphs = GraphSet(
-        name="nodes", x=torch.ones(graphs.num_nodes, 1), ptr=graphs.ptr, edge_ptr=graphs.edge_ptr,
-        edge_index=graphs.edge_index, y=(graphs.edge_ptr.diff() > 2).long(),
-        task=Task(kind="classification", level="node", targets=("few", "many")), features="ones",
-    )  # fmt: skip
+        name="nodes",
+        x=torch.ones(graphs.num_nodes, 1),
+        ptr=graphs.ptr,
+        edge_ptr=graphs.edge_ptr,
+        edge_index=graphs.edge_index,
+        y=(graphs.edge_ptr.diff() > 2).long(),
+        task=Task(kind="classification", level="node", targets=("few", "many")),
+        features="ones",
+    )
     found = facts(graphs, folds=3)
     scores = simple(found)
     assert scores["degree"] == 1.0
@@ -169,8 +174,10 @@ def test_a_sample_is_told(monkeypatch):
     monkeypatch.setattr("graphnorms.lab.data_facts.MOST_COLUMNS", 5)
     found = facts(load_dataset("MUTAG"))
     assert found.sampled == (
-        "the first 2 of 10 folds", "50 items to train on in each", "5 of 7 columns of features",
-    )  # fmt: skip
+        "the first 2 of 10 folds",
+        "50 items to train on in each",
+        "5 of 7 columns of features",
+    )
 
 
 def test_features_that_are_pooled_piece_by_piece_score_the_same(monkeypatch):
@@ -185,11 +192,15 @@ def test_features_that_are_pooled_piece_by_piece_score_the_same(monkeypatch):
 
 def test_graphs_without_nodes_or_edges_are_counted_and_said():
     graphs = GraphSet(
-        name="bare", x=torch.zeros(2, 1), ptr=torch.tensor([0, 0, 0, 1, 2]),
-        edge_ptr=torch.zeros(3, dtype=torch.long), edge_index=torch.zeros(0, dtype=torch.long),
-        y=torch.tensor([0, 1, 0, 1]), task=Task(kind="classification", targets=("a", "b")),
+        name="bare",
+        x=torch.zeros(2, 1),
+        ptr=torch.tensor([0, 0, 0, 1, 2]),
+        edge_ptr=torch.zeros(3, dtype=torch.long),
+        edge_index=torch.zeros(0, dtype=torch.long),
+        y=torch.tensor([0, 1, 0, 1]),
+        task=Task(kind="classification", targets=("a", "b")),
         features="zeros",
-    )  # fmt: skip
+    )
     found = facts(graphs, folds=2)
     assert found.ceilings["twins"] == 0.5  # two empty graphs, and two of one node, of both classes
     said = data_sentences(found, graphs.task)
@@ -204,9 +215,12 @@ def test_message_passing_has_a_ceiling_of_its_own():
     target = np.concatenate([6 * at + (pair if at % 2 else (ring + 1) % 6) for at in range(20)])
     source = np.arange(120)
     graphs = RawGraphs(
-        name="hard", ptr=np.arange(0, 121, 6), source=np.concatenate((source, target)),
-        target=np.concatenate((target, source)), y=np.arange(20) % 2,
-    ).pack(Reading())  # fmt: skip
+        name="hard",
+        ptr=np.arange(0, 121, 6),
+        source=np.concatenate((source, target)),
+        target=np.concatenate((target, source)),
+        y=np.arange(20) % 2,
+    ).pack(Reading())
     found = facts(graphs, folds=5)
     assert found.ceilings == {"twins": 1.0, "structure": 1.0, "alike": 0.5}
     said = " ".join(key_facts(found, graphs.task))

@@ -29,9 +29,12 @@ def make(mutag, tmp_path):
             settings=settings, fingerprint=mutag.fingerprint, versions=code_versions()
         )
         return Plan(
-            schedule=schedule, dataset=mutag, options=Options(workers=workers),
-            folder=tmp_path / "run", command="",
-        )  # fmt: skip
+            schedule=schedule,
+            dataset=mutag,
+            options=Options(workers=workers),
+            folder=tmp_path / "run",
+            command="",
+        )
 
     return make
 

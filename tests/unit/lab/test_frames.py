@@ -18,9 +18,12 @@ def records() -> list[Record]:
     second = make_config(0, "none")
     return [
         Record(
-            key=first.key, config=first.to_dict(), status="done",
+            key=first.key,
+            config=first.to_dict(),
+            status="done",
             history={
-                "train_loss": [0.5, 0.25], "validation_score": [0.7, 0.8],
+                "train_loss": [0.5, 0.25],
+                "validation_score": [0.7, 0.8],
                 "learning_rate": [0.01, 0.005],
             },
             outcome={"epoch": 2, "validation_score": 0.8, "test_score": 0.75},
@@ -29,10 +32,13 @@ def records() -> list[Record]:
             timing={"train": [1.0, 2.0], "evaluation": [0.5, 0.25], "total": 4.0},
         ),
         Record(
-            key=second.key, config=second.to_dict(), status="failed", reason="ValueError: no",
+            key=second.key,
+            config=second.to_dict(),
+            status="failed",
+            reason="ValueError: no",
             history={"train_loss": [0.5], "validation_score": [None], "learning_rate": [0.01]},
         ),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_row_is_a_trial():
@@ -42,11 +48,25 @@ def test_a_row_is_a_trial():
     done, failed = frame.to_dict("records")
     assert done["key"] == records()[0].key
     expected = {
-        "norm": "graph", "stage": "final", "fold": 3, "run": 3, "learning_rate": 0.01,
-        "status": "done", "epoch": 2, "test_score": 0.75, "parameters": 1234, "seconds": 4.0,
-        "train_seconds": 3.0, "evaluation_seconds": 0.75, "model_layers": 4, "split_folds": 10,
-        "split_kind": "fold", "environment_threads": 1, "model_sizes": "[1, 2]", "epochs": 3,
-    }  # fmt: skip
+        "norm": "graph",
+        "stage": "final",
+        "fold": 3,
+        "run": 3,
+        "learning_rate": 0.01,
+        "status": "done",
+        "epoch": 2,
+        "test_score": 0.75,
+        "parameters": 1234,
+        "seconds": 4.0,
+        "train_seconds": 3.0,
+        "evaluation_seconds": 0.75,
+        "model_layers": 4,
+        "split_folds": 10,
+        "split_kind": "fold",
+        "environment_threads": 1,
+        "model_sizes": "[1, 2]",
+        "epochs": 3,
+    }
     assert {name: done[name] for name in expected} == expected
     assert failed["reason"] == "ValueError: no"
     for missing in ("epoch", "test_score", "parameters", "seconds", "model_readout"):

@@ -424,12 +424,18 @@ def test_where_no_learning_rate_worked_the_trial_counts_as_failed() -> None:
 
 def test_on_a_split_a_seed_fails_where_none_of_its_own_rates_worked() -> None:
     select = [
-        trial(norm, seed, stage="select", rate=rate, protocol="split",
-              failed="boom" if (norm, seed) == ("graph", 3) else "")
+        trial(
+            norm,
+            seed,
+            stage="select",
+            rate=rate,
+            protocol="split",
+            failed="boom" if (norm, seed) == ("graph", 3) else "",
+        )
         for seed in range(10)
         for rate in (0.01, 0.1)
         for norm in ("none", "graph")
-    ]  # fmt: skip
+    ]
     graph = trials("graph", 0.9, protocol="split")
     del graph[3]
     none = trials("none", 0.7, protocol="split")

@@ -34,39 +34,49 @@ CASES = {
     "then the lower rate": ([tried(0.2, 0.8), tried(0.1, 0.8), tried(0.3, 0.8)], 0.1),
     "one rate": ([tried(0.7, 0.0)], 0.7),
     "an error is better small": (
-        [tried(0.1, 3.0, metric="mae"), tried(0.2, 2.0, metric="mae")], 0.2,
+        [tried(0.1, 3.0, metric="mae"), tried(0.2, 2.0, metric="mae")],
+        0.2,
     ),
     "so is the other": ([tried(0.1, 2.0, metric="rmse"), tried(0.2, 3.0, metric="rmse")], 0.1),
     "the mean over the trials of a rate": (
-        [tried(0.1, 0.9), tried(0.1, 0.5, run=1), tried(0.2, 0.8), tried(0.2, 0.7, run=1)], 0.2,
+        [tried(0.1, 0.9), tried(0.1, 0.5, run=1), tried(0.2, 0.8), tried(0.2, 0.7, run=1)],
+        0.2,
     ),
     "the mean of the losses": (
         [
-            tried(0.1, 0.8, 0.1), tried(0.1, 0.8, 0.9, run=1),
-            tried(0.2, 0.8, 0.4), tried(0.2, 0.8, 0.5, run=1),
-        ], 0.2,
+            tried(0.1, 0.8, 0.1),
+            tried(0.1, 0.8, 0.9, run=1),
+            tried(0.2, 0.8, 0.4),
+            tried(0.2, 0.8, 0.5, run=1),
+        ],
+        0.2,
     ),
     "one failure puts a rate behind": (
-        [tried(0.1, 0.9), failed(0.1, run=1), tried(0.2, 0.1), tried(0.2, 0.1, run=1)], 0.2,
+        [tried(0.1, 0.9), failed(0.1, run=1), tried(0.2, 0.1), tried(0.2, 0.1, run=1)],
+        0.2,
     ),
     "all failed, the furthest": ([failed(0.1, 2), failed(0.2, 7), failed(0.3, 5)], 0.2),
     "all failed at once": ([failed(0.3), failed(0.1), failed(0.2)], 0.1),
     "all with a failure, the furthest": (
-        [tried(0.1, 0.9), failed(0.1, 1, run=1), failed(0.2, 2), tried(0.2, 0.1, run=1)], 0.2,
+        [tried(0.1, 0.9), failed(0.1, 1, run=1), failed(0.2, 2), tried(0.2, 0.1, run=1)],
+        0.2,
     ),
     "a score that is not a number comes last": ([tried(0.1, math.nan), tried(0.2, 0.1)], 0.2),
     "as a journal gives it back": ([tried(0.1, None, None), tried(0.2, 0.1)], 0.2),
     "also of a metric that is better small": (
-        [tried(0.1, math.nan, metric="mae"), tried(0.2, 99.0, metric="mae")], 0.2,
+        [tried(0.1, math.nan, metric="mae"), tried(0.2, 99.0, metric="mae")],
+        0.2,
     ),
     "a loss that is not a number comes last": (
-        [tried(0.1, 0.8, math.nan), tried(0.2, 0.8, 5.0)], 0.2,
+        [tried(0.1, 0.8, math.nan), tried(0.2, 0.8, 5.0)],
+        0.2,
     ),
     "no number is still before a failure": ([failed(0.1, 9), tried(0.2, math.nan)], 0.2),
     "one number of two": (
-        [tried(0.1, 0.9), tried(0.1, None, run=1), tried(0.2, 0.1), tried(0.2, 0.1, run=1)], 0.2,
+        [tried(0.1, 0.9), tried(0.1, None, run=1), tried(0.2, 0.1), tried(0.2, 0.1, run=1)],
+        0.2,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("records", "expected"), CASES.values(), ids=CASES)

@@ -37,8 +37,10 @@ def test_compare_documents_every_option():
     arguments = text[text.index("Args:") : text.index("Raises:")]
     documented = re.findall(r"^    (\w[\w, ]*):", arguments, flags=re.MULTILINE)
     assert [name for line in documented for name in line.split(", ")] == [
-        "dataset", *NAMES, "progress",
-    ]  # fmt: skip
+        "dataset",
+        *NAMES,
+        "progress",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -45,21 +45,38 @@ def made_up(better: str | None = None):
             score += 0.2 * (config.learning_rate == 0.005)
         curve = [0.6, 0.7, 0.8 + 0.01 * rng.integers(0, 5), 0.9]
         return Record(
-            key=config.key, config=config.to_dict(), status="done",
+            key=config.key,
+            config=config.to_dict(),
+            status="done",
             history={"train_score": curve, "train_loss": [1.0] * 4},
             outcome={"test_score": score, "validation_score": score, "validation_loss": 1.0},
             counts={"train_items": 48, "test_items": 6, "steps_per_epoch": 2},
-        )  # fmt: skip
+        )
 
     return run
 
 
 def run(nulls: ModuleType, *more: str) -> list[dict]:
-    nulls.main([
-        "made.npz", "--norms", "2,3", "--copies", str(COPIES), "--places", str(PLACES),
-        "--seeds", str(SEEDS), "--comparisons", "20", "--bank", "bank.jsonl", "--out", "rows.json",
-        *more,
-    ])  # fmt: skip
+    nulls.main(
+        [
+            "made.npz",
+            "--norms",
+            "2,3",
+            "--copies",
+            str(COPIES),
+            "--places",
+            str(PLACES),
+            "--seeds",
+            str(SEEDS),
+            "--comparisons",
+            "20",
+            "--bank",
+            "bank.jsonl",
+            "--out",
+            "rows.json",
+            *more,
+        ]
+    )
     return json.loads(Path("rows.json").read_text())
 
 

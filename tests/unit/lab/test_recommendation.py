@@ -61,8 +61,12 @@ def records_of(name: str, norm: Norm, protocol: str, metric: str, folds: int) ->
                 Record(
                     key=f"{name}-{place}-{stage}-{rate}",
                     config={
-                        "norm": name, "split": split, "stage": stage, "metric": metric,
-                        "run": place if protocol == "split" else 0, "learning_rate": rate,
+                        "norm": name,
+                        "split": split,
+                        "stage": stage,
+                        "metric": metric,
+                        "run": place if protocol == "split" else 0,
+                        "learning_rate": rate,
                         "epochs": EPOCHS,
                     },
                     status="failed" if failed else "done",
@@ -70,11 +74,13 @@ def records_of(name: str, norm: Norm, protocol: str, metric: str, folds: int) ->
                     history={} if failed else {"train_score": train},
                     outcome={} if failed else outcome | test,
                     counts={
-                        "parameters": norm.parameters, "train_items": 81, "test_items": 10,
+                        "parameters": norm.parameters,
+                        "train_items": 81,
+                        "test_items": 10,
                         "steps_per_epoch": 1,
                     },
                 )
-            )  # fmt: skip
+            )
     return records
 
 
@@ -104,161 +110,252 @@ COLLAPSE = dict.fromkeys(HARD, 15.0)
 # Norms; how they are judged; the norm to recommend and what decides, or None; what is unproven.
 TABLES: dict[str, tuple[dict[str, Norm], dict, tuple[str, str] | None, set[str]]] = {
     "a clear winner": (
-        {"none": Norm(mean=70), "graph": Norm(mean=90, jitter=1)}, {}, ("graph", "score"), set(),
+        {"none": Norm(mean=70), "graph": Norm(mean=90, jitter=1)},
+        {},
+        ("graph", "score"),
+        set(),
     ),
     "the best mean of noise": (
-        {"none": Norm(mean=80), "graph": Norm(mean=80.3, jitter=3)}, {},
-        ("graph", "score"), {"none"},
+        {"none": Norm(mean=80), "graph": Norm(mean=80.3, jitter=3)},
+        {},
+        ("graph", "score"),
+        {"none"},
     ),
     "noise is no candidate, however soon": (
-        {"none": Norm(mean=79.5, jitter=3, reaches=2), "graph": Norm(mean=80)}, {},
-        ("graph", "score"), {"none"},
+        {"none": Norm(mean=79.5, jitter=3, reaches=2), "graph": Norm(mean=80)},
+        {},
+        ("graph", "score"),
+        {"none"},
     ),
     "a constant 0.1 points is equal, and speed decides": (
-        {"none": Norm(mean=80, reaches=5), "batch": Norm(mean=80.1)}, {},
-        ("none", "speed"), set(),
+        {"none": Norm(mean=80, reaches=5), "batch": Norm(mean=80.1)},
+        {},
+        ("none", "speed"),
+        set(),
     ),
     "a constant 0.1 points, and simplicity decides": (
-        {"none": Norm(mean=80), "batch": Norm(mean=80.1, parameters=2000)}, {},
-        ("none", "simplicity"), set(),
+        {"none": Norm(mean=80), "batch": Norm(mean=80.1, parameters=2000)},
+        {},
+        ("none", "simplicity"),
+        set(),
     ),
     "a constant 0.1 points, and a failure decides": (
-        {"none": Norm(mean=80), "batch": Norm(mean=80.1, fails=(3,))}, {},
-        ("none", "robustness"), set(),
+        {"none": Norm(mean=80), "batch": Norm(mean=80.1, fails=(3,))},
+        {},
+        ("none", "robustness"),
+        set(),
     ),
     "a constant 0.1 points, and nothing else": (
-        {"none": Norm(mean=80), "batch": Norm(mean=80.1)}, {}, ("batch", "mean"), set(),
+        {"none": Norm(mean=80), "batch": Norm(mean=80.1)},
+        {},
+        ("batch", "mean"),
+        set(),
     ),
     "equal in everything": (
-        {"graph": Norm(mean=80), "batch": Norm(mean=80)}, {}, ("batch", "name"), set(),
+        {"graph": Norm(mean=80), "batch": Norm(mean=80)},
+        {},
+        ("batch", "name"),
+        set(),
     ),
     "what needs the edges is less simple": (
-        {"adja": Norm(mean=80.1), "batch": Norm(mean=80, parameters=2000)}, {},
-        ("batch", "simplicity"), set(),
+        {"adja": Norm(mean=80.1), "batch": Norm(mean=80, parameters=2000)},
+        {},
+        ("batch", "simplicity"),
+        set(),
     ),
     "exactly the margin is not within it": (
-        {"none": Norm(mean=80, reaches=5), "batch": Norm(mean=81)}, {},
-        ("batch", "score"), set(),
+        {"none": Norm(mean=80, reaches=5), "batch": Norm(mean=81)},
+        {},
+        ("batch", "score"),
+        set(),
     ),
     "just within the margin": (
-        {"none": Norm(mean=80, reaches=5), "batch": Norm(mean=80.9)}, {}, ("none", "speed"), set(),
+        {"none": Norm(mean=80, reaches=5), "batch": Norm(mean=80.9)},
+        {},
+        ("none", "speed"),
+        set(),
     ),
     # 0.5 ± 0.0498 t(9): |d| is 5 half points of standard error under the margin.
     "shown equal through noise": (
-        {"none": Norm(mean=80, reaches=5), "batch": Norm(mean=80.5, jitter=0.2)}, {},
-        ("none", "speed"), set(),
+        {"none": Norm(mean=80, reaches=5), "batch": Norm(mean=80.5, jitter=0.2)},
+        {},
+        ("none", "speed"),
+        set(),
     ),
     # t = 0.5 / 0.498 = 1.004 is too little to show that 0.5 is under 1, and to tell 0.5 from 0.
     "not shown equal through more of it": (
-        {"none": Norm(mean=80, reaches=5), "batch": Norm(mean=80.5, jitter=1)}, {},
-        ("batch", "score"), {"none"},
+        {"none": Norm(mean=80, reaches=5), "batch": Norm(mean=80.5, jitter=1)},
+        {},
+        ("batch", "score"),
+        {"none"},
     ),
     "equal to an equal is not equal to the leader": (
         {
-            "none": Norm(mean=78.8, reaches=2), "batch": Norm(mean=79.4, reaches=5),
+            "none": Norm(mean=78.8, reaches=2),
+            "batch": Norm(mean=79.4, reaches=5),
             "graph": Norm(mean=80),
-        }, {}, ("batch", "speed"), set(),
+        },
+        {},
+        ("batch", "speed"),
+        set(),
     ),
     "one worse, one unproven": (
-        {"none": Norm(mean=60), "batch": Norm(mean=79.5, jitter=3), "graph": Norm(mean=80)}, {},
-        ("graph", "score"), {"batch"},
+        {"none": Norm(mean=60), "batch": Norm(mean=79.5, jitter=3), "graph": Norm(mean=80)},
+        {},
+        ("graph", "score"),
+        {"batch"},
     ),
     "one equal, one unproven": (
         {
-            "none": Norm(mean=79.9, reaches=5), "batch": Norm(mean=79.5, jitter=3),
+            "none": Norm(mean=79.9, reaches=5),
+            "batch": Norm(mean=79.5, jitter=3),
             "graph": Norm(mean=80),
-        }, {}, ("none", "speed"), {"batch"},
+        },
+        {},
+        ("none", "speed"),
+        {"batch"},
     ),
     # d = batch − none is 15 on the hard folds and −0.5 on the others: 7.25 ± 2.8, t(19) = 2.6.
     "a norm that fails where it is hard does not choose the folds": (
         {
-            "none": Norm(mean=80.5, places=20, falls=COLLAPSE), "batch": Norm(mean=80, places=20),
+            "none": Norm(mean=80.5, places=20, falls=COLLAPSE),
+            "batch": Norm(mean=80, places=20),
             "graph": Norm(mean=79, places=20, fails=HARD),
-        }, {}, ("batch", "score"), set(),
+        },
+        {},
+        ("batch", "score"),
+        set(),
     ),
     "the same over seeds": (
         {
-            "none": Norm(mean=80.5, places=20, falls=COLLAPSE), "batch": Norm(mean=80, places=20),
+            "none": Norm(mean=80.5, places=20, falls=COLLAPSE),
+            "batch": Norm(mean=80, places=20),
             "graph": Norm(mean=79, places=20, fails=HARD),
-        }, {"protocol": "split"}, ("batch", "score"), set(),
+        },
+        {"protocol": "split"},
+        ("batch", "score"),
+        set(),
     ),
     "one failure leaves its fold out for all": (
         # On the nine folds that both have, `batch` leads by 1.5; alone, `none` has the better mean.
         {
             "none": Norm(mean=80, fails=(2,)),
             "batch": Norm(mean=81.5, falls={2: 40.0}),
-        }, {}, ("batch", "score"), set(),
+        },
+        {},
+        ("batch", "score"),
+        set(),
     ),
     "four of ten diverge": (
-        {"none": Norm(mean=70), "graph": Norm(mean=90, fails=(1, 3, 5, 7))}, {},
-        ("none", "score"), set(),
+        {"none": Norm(mean=70), "graph": Norm(mean=90, fails=(1, 3, 5, 7))},
+        {},
+        ("none", "score"),
+        set(),
     ),
     "one of ten may": (
-        {"none": Norm(mean=70), "graph": Norm(mean=90, fails=(1,))}, {}, ("graph", "score"), set(),
+        {"none": Norm(mean=70), "graph": Norm(mean=90, fails=(1,))},
+        {},
+        ("graph", "score"),
+        set(),
     ),
     "two of ten may not": (
-        {"none": Norm(mean=70), "graph": Norm(mean=90, fails=(1, 2))}, {}, ("none", "score"), set(),
+        {"none": Norm(mean=70), "graph": Norm(mean=90, fails=(1, 2))},
+        {},
+        ("none", "score"),
+        set(),
     ),
     "all norms fail too often": (
-        {"none": Norm(mean=70, fails=(0, 1)), "graph": Norm(mean=90, fails=(0, 1))}, {}, None,
+        {"none": Norm(mean=70, fails=(0, 1)), "graph": Norm(mean=90, fails=(0, 1))},
+        {},
+        None,
         set(),
     ),
     "nothing beats the frequent class": (
         {"none": Norm(mean=66.5, ease=False), "graph": Norm(mean=66.5, ease=False)},
-        {"chance": 0.665}, None, set(),
+        {"chance": 0.665},
+        None,
+        set(),
     ),
     "the best is below the frequent class": (
-        {"none": Norm(mean=60), "graph": Norm(mean=62)}, {"chance": 0.665}, None, set(),
+        {"none": Norm(mean=60), "graph": Norm(mean=62)},
+        {"chance": 0.665},
+        None,
+        set(),
     ),
     "an equal of the leader at chance is no candidate": (
-        {"none": Norm(mean=66.4, reaches=2), "graph": Norm(mean=67)}, {"chance": 0.667},
-        ("graph", "score"), set(),
+        {"none": Norm(mean=66.4, reaches=2), "graph": Norm(mean=67)},
+        {"chance": 0.667},
+        ("graph", "score"),
+        set(),
     ),
     # Six classes: `instance` stays at chance, soon and at every rate alike.
     "the worst of six classes": (
         {
-            "none": Norm(mean=45, rates=(45, 44, 30)), "batch": Norm(mean=42, jitter=5),
+            "none": Norm(mean=45, rates=(45, 44, 30)),
+            "batch": Norm(mean=42, jitter=5),
             "instance": Norm(mean=17.8, jitter=8, reaches=2, rates=(17, 17, 17)),
-        }, {"chance": 0.167, "train_chance": 0.167}, ("none", "score"), {"batch"},
+        },
+        {"chance": 0.167, "train_chance": 0.167},
+        ("none", "score"),
+        {"batch"},
     ),
     "a ROC-AUC of one half": (
         {"none": Norm(mean=49.8), "graph": Norm(mean=49.6)},
-        {"metric": "roc_auc", "chance": None}, None, set(),
+        {"metric": "roc_auc", "chance": None},
+        None,
+        set(),
     ),
     "a lower error": (
         {"none": Norm(mean=0.7, ease=False), "graph": Norm(mean=0.4, ease=False)},
-        {"metric": "mae", "chance": 1.0, "train_chance": 1.0}, ("graph", "score"), set(),
+        {"metric": "mae", "chance": 1.0, "train_chance": 1.0},
+        ("graph", "score"),
+        set(),
     ),
     "errors beyond that of the mean target": (
         {"none": Norm(mean=1.3, ease=False), "graph": Norm(mean=1.1, ease=False)},
-        {"metric": "mae", "chance": 1.0, "train_chance": 1.0}, None, set(),
+        {"metric": "mae", "chance": 1.0, "train_chance": 1.0},
+        None,
+        set(),
     ),
     # All of the norm's own rates are alike, but ten points below the leader's best.
     "near the leader's best, not its own": (
         {
             "none": Norm(mean=80, rates=(70, 70, 70)),
             "batch": Norm(mean=79.9, rates=(80, 70, 70)),
-        }, {}, ("none", "mean"), set(),
+        },
+        {},
+        ("none", "mean"),
+        set(),
     ),
     "rates near the leader's best": (
         {
             "none": Norm(mean=80, rates=(80, 70, 70)),
             "batch": Norm(mean=79.9, rates=(79, 81, 70)),
-        }, {}, ("batch", "robustness"), set(),
+        },
+        {},
+        ("batch", "robustness"),
+        set(),
     ),
     "too few folds": (
-        {"none": Norm(mean=50, places=3), "graph": Norm(mean=90, places=3)}, {}, None, set(),
+        {"none": Norm(mean=50, places=3), "graph": Norm(mean=90, places=3)},
+        {},
+        None,
+        set(),
     ),
     "two lucky folds": (
-        {"none": Norm(mean=70), "batch": Norm(mean=80), "graph": Norm(mean=95, places=2)}, {},
-        ("batch", "score"), set(),
+        {"none": Norm(mean=70), "batch": Norm(mean=80), "graph": Norm(mean=95, places=2)},
+        {},
+        ("batch", "score"),
+        set(),
     ),
     "one norm": ({"graph": Norm(mean=80)}, {}, None, set()),
     "seeds on a split": (
-        {"none": Norm(mean=80, reaches=5), "graph": Norm(mean=80.1)}, {"protocol": "split"},
-        ("none", "speed"), set(),
+        {"none": Norm(mean=80, reaches=5), "graph": Norm(mean=80.1)},
+        {"protocol": "split"},
+        ("none", "speed"),
+        set(),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("norms", "how", "right", "unproven"), TABLES.values(), ids=TABLES)
@@ -383,8 +480,10 @@ def test_rates_are_near_the_best_of_the_leader() -> None:
 
 def test_over_data_sets_a_norm_that_fails_too_often_is_left_out() -> None:
     failing = {
-        "none": Norm(mean=70), "batch": Norm(mean=75), "graph": Norm(mean=90, fails=(1, 3, 5)),
-    }  # fmt: skip
+        "none": Norm(mean=70),
+        "batch": Norm(mean=75),
+        "graph": Norm(mean=90, fails=(1, 3, 5)),
+    }
     sound = {"none": Norm(mean=70), "batch": Norm(mean=75), "graph": Norm(mean=90)}
     across = across_verdicts({"one": judged(failing), "other": judged(sound)})
     assert across.ranks == {"batch": 1.0, "none": 2.0}

@@ -22,12 +22,17 @@ def select(
     """Make the trials that choose the rate; None is a rate at which every trial fails."""
     return [
         trial(
-            norm, fold, stage="select", rate=rate, metric=metric, score=mean or 0.0,
+            norm,
+            fold,
+            stage="select",
+            rate=rate,
+            metric=metric,
+            score=mean or 0.0,
             failed="" if mean is not None else "boom",
         )
         for rate, mean in zip(grid, means, strict=True)
         for fold in range(10)
-    ]  # fmt: skip
+    ]
 
 
 def sensitivity(verdict: Verdict, norm: str) -> Sensitivity:
@@ -72,11 +77,13 @@ def test_a_rate_that_fails_on_a_fold_is_neither_best_nor_near() -> None:
 def test_a_best_at_the_edge_is_a_warning() -> None:
     verdict = judge(
         [
-            *trials("graph", 0.8), *select("graph", (0.7, 0.7, 0.7, 0.7, 0.8)),
-            *trials("none", 0.8), *select("none", (0.7, 0.7, 0.8, 0.7, 0.7)),
+            *trials("graph", 0.8),
+            *select("graph", (0.7, 0.7, 0.7, 0.7, 0.8)),
+            *trials("none", 0.8),
+            *select("none", (0.7, 0.7, 0.8, 0.7, 0.7)),
         ],
         protocol="nested",
-    )  # fmt: skip
+    )
     assert sensitivity(verdict, "graph").at_edge
     assert not sensitivity(verdict, "none").at_edge
     assert "the highest tried for graph (0.1);" in sentences(verdict).rates
@@ -126,7 +133,7 @@ def test_of_those_equally_soon_the_most_robust_is_recommended() -> None:
         *trials("graph", 0.8, noise=0.001, reaches=5),
         *select("graph", (0.79, 0.8, 0.8, 0.79, 0.7)),
         *trials("none", 0.8, noise=0.001),
-    ]  # fmt: skip
+    ]
     assert chosen(records) == ("graph", "robustness")
     assert (
         "4 of 5 learning rates come within 2 points of the best of batch"
@@ -150,7 +157,7 @@ def test_failures_weigh_more_than_flat_curves() -> None:
         *select("batch", (0.5, 0.6, 0.8, 0.6, 0.5)),
         *trials("graph", 0.8, noise=0.001, reaches=5),
         *select("graph", (0.79, 0.8, 0.8, 0.79, None)),
-    ]  # fmt: skip
+    ]
     assert chosen(records) == ("batch", "robustness")
 
 
@@ -185,9 +192,14 @@ def test_what_nothing_decides_goes_by_the_mean() -> None:
 
 @pytest.mark.parametrize(
     ("reference", "value", "written"),
-    [(0.5, 0.03124, "0.031 eV"), (45.3, 1.26, "1.3 eV"), (None, 0.5, "0.500 eV"),
-     (1234.0, 12.3, "12 eV"), (0.00123, 0.00001, "0.00001 eV")],
-)  # fmt: skip
+    [
+        (0.5, 0.03124, "0.031 eV"),
+        (45.3, 1.26, "1.3 eV"),
+        (None, 0.5, "0.500 eV"),
+        (1234.0, 12.3, "12 eV"),
+        (0.00123, 0.00001, "0.00001 eV"),
+    ],
+)
 def test_numbers_have_the_digits_of_a_typical_score(
     reference: float | None, value: float, written: str
 ) -> None:

@@ -13,10 +13,18 @@ from graphnorms.lab.run_changes import change_of
 from graphnorms.training.record import Record
 
 CONFIG = {
-    "dataset": "toy", "norms": ["none", "graph"], "runs": 2, "repeats": 2, "split_seed": 0,
-    "epochs": 5, "batch_size": 8, "margin": None, "model": "gin", "architecture": {"layers": 4},
+    "dataset": "toy",
+    "norms": ["none", "graph"],
+    "runs": 2,
+    "repeats": 2,
+    "split_seed": 0,
+    "epochs": 5,
+    "batch_size": 8,
+    "margin": None,
+    "model": "gin",
+    "architecture": {"layers": 4},
     "trivial": {"held_out": [0.5]},
-}  # fmt: skip
+}
 
 
 def record_of(run: int, norm: str, repeat: int) -> Record:
@@ -27,8 +35,10 @@ def record_of(run: int, norm: str, repeat: int) -> Record:
 
 RECORDS = [
     record_of(run, norm, repeat)
-    for run in range(2) for norm in ("none", "graph") for repeat in range(2)
-]  # fmt: skip
+    for run in range(2)
+    for norm in ("none", "graph")
+    for repeat in range(2)
+]
 
 
 @pytest.fixture
@@ -94,7 +104,8 @@ REFUSED = {
     ),
     "inside the model": ({"architecture": {"layers": 8}}, "(layers: 4 there, 8 here)"),
     "another model": (
-        {"model": "gcn", "architecture": {"layers": 8}}, "(model: gin there, gcn here)",
+        {"model": "gcn", "architecture": {"layers": 8}},
+        "(model: gin there, gcn here)",
     ),
     "less": (
         {"runs": 1},
@@ -106,7 +117,7 @@ REFUSED = {
         "more (norms: none,graph there, none,batch here; repeats: 2 there, 1 here), and a run can "
         "grow but not shrink; ask for --norms none,graph,batch and --repeats 2 or more, or choose",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("change", "words"), REFUSED.values(), ids=REFUSED)

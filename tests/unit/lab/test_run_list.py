@@ -15,13 +15,31 @@ from graphnorms.lab.run_list import list_runs, open_run
 from graphnorms.training.record import Record
 
 CONFIG = {
-    "dataset": "MUTAG", "protocol": "nested", "budget": "quick", "norms": ["none", "graph"],
-    "model": "gin", "preset": "default", "architecture": {}, "metric": "accuracy", "unit": "",
-    "split": "fold", "folds": 5, "runs": 1, "selection_runs": 1, "holdout": 0.1, "split_seed": 0,
-    "seed": 0, "epochs": 3, "batch_size": 8, "learning_rates": [0.001, 0.01],
-    "schedule": "linear", "weight_decay": 0.0, "margin": None, "device": "cpu",
+    "dataset": "MUTAG",
+    "protocol": "nested",
+    "budget": "quick",
+    "norms": ["none", "graph"],
+    "model": "gin",
+    "preset": "default",
+    "architecture": {},
+    "metric": "accuracy",
+    "unit": "",
+    "split": "fold",
+    "folds": 5,
+    "runs": 1,
+    "selection_runs": 1,
+    "holdout": 0.1,
+    "split_seed": 0,
+    "seed": 0,
+    "epochs": 3,
+    "batch_size": 8,
+    "learning_rates": [0.001, 0.01],
+    "schedule": "linear",
+    "weight_decay": 0.0,
+    "margin": None,
+    "device": "cpu",
     "something of a later version": {"a": 1},
-}  # fmt: skip
+}
 
 
 def make_run(folder, records: int = 3, config=CONFIG) -> list[Record]:
@@ -99,8 +117,17 @@ def test_what_is_damaged_or_no_run_breaks_nothing(tmp_path):
     assert (runs["torn"].done, runs["torn"].failed) == (2, 1)
     assert (runs["other"].planned, runs["other"].norms) == (None, ())
     assert set(runs) == {
-        "good", "changed", "torn", "half", "list", "other", "empty", "thesis", "bytes", "folder"
-    }  # fmt: skip
+        "good",
+        "changed",
+        "torn",
+        "half",
+        "list",
+        "other",
+        "empty",
+        "thesis",
+        "bytes",
+        "folder",
+    }
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,12 @@ def run_through(schedule: Schedule, trial) -> list[Record]:
 def facts(record: Record) -> tuple[str, str, int, int, float]:
     config = record.config
     return (
-        config["norm"], config["stage"], config["split"]["fold"], config["run"],
+        config["norm"],
+        config["stage"],
+        config["split"]["fold"],
+        config["run"],
         config["learning_rate"],
-    )  # fmt: skip
+    )
 
 
 PROTOCOLS = {
@@ -185,11 +188,19 @@ def test_each_fold_is_tested_once_and_with_the_same_items_for_every_norm(make, m
 
 def test_splits_are_of_the_kind_that_the_protocol_says(make):
     assert make().split(3).to_dict() == {
-        "kind": "fold", "folds": 10, "fold": 3, "seed": 0, "holdout": 0.1,
-    }  # fmt: skip
+        "kind": "fold",
+        "folds": 10,
+        "fold": 3,
+        "seed": 0,
+        "holdout": 0.1,
+    }
     assert make(protocol="paper", preset="graphnorm-paper").split(3).to_dict() == {
-        "kind": "paper", "folds": 10, "fold": 3, "seed": 9, "holdout": 0.1,
-    }  # fmt: skip
+        "kind": "paper",
+        "folds": 10,
+        "fold": 3,
+        "seed": 9,
+        "holdout": 0.1,
+    }
     assert make(protocol="split").split(0).kind == "random"
 
 
@@ -206,8 +217,11 @@ def test_each_norm_gets_in_each_fold_the_rate_that_was_best_there(make):
 
 def test_on_a_split_the_rate_is_chosen_anew_for_every_norm_and_seed(make):
     schedule = make(protocol="split", runs=6)
-    best = {(norm, run): RATES[(place + run) % 2] for run in range(6) for place, norm in
-            enumerate(NORMS)}  # fmt: skip
+    best = {
+        (norm, run): RATES[(place + run) % 2]
+        for run in range(6)
+        for place, norm in enumerate(NORMS)
+    }
 
     def trial(config, dataset=None, on_epoch=None):
         return outcome(config, float(config.learning_rate == best[config.norm, config.run]))
@@ -234,9 +248,12 @@ def test_on_a_split_a_seed_is_complete_before_the_next_begins(make):
 
 def test_the_dry_run_says_what_the_choice_costs(make, mutag, tmp_path):
     plan = Plan(
-        schedule=make(protocol="split", runs=6), dataset=mutag, options=Options(workers=1),
-        folder=tmp_path, command="",
-    )  # fmt: skip
+        schedule=make(protocol="split", runs=6),
+        dataset=mutag,
+        options=Options(workers=1),
+        folder=tmp_path,
+        command="",
+    )
     text = "\n".join(plan_lines(plan))
     assert "learning rate chosen there, for each norm and seed; 6 seeds tested" in text
     assert "3 norms (none, batch, graph) × (12 to choose the rate + 6) = 54 trials" in text
@@ -262,9 +279,13 @@ def test_reported_trials_are_known_once_all_rates_of_their_fold_are_and_not_befo
         assert agenda.known() == both
     finals = agenda.send(trial(selection[-1]))
     assert [(config.norm, config.run, config.learning_rate) for config in finals] == [
-        ("none", 0, RATES[0]), ("batch", 0, RATES[0]), ("graph", 0, RATES[1]),
-        ("none", 1, RATES[0]), ("batch", 1, RATES[0]), ("graph", 1, RATES[1]),
-    ]  # fmt: skip
+        ("none", 0, RATES[0]),
+        ("batch", 0, RATES[0]),
+        ("graph", 0, RATES[1]),
+        ("none", 1, RATES[0]),
+        ("batch", 1, RATES[0]),
+        ("graph", 1, RATES[1]),
+    ]
     assert agenda.known() == [*selection, *finals, *schedule.selection(1)]
     assert agenda.send(trial(finals[0])) == []
     assert agenda.send(trial(selection[0])) == finals, "a record may be sent again"
@@ -325,12 +346,18 @@ def test_a_schedule_of_other_data_code_or_settings_shares_no_trial(make):
     others = [
         Schedule(settings=one.settings, fingerprint="0" * 16, versions=one.versions),
         Schedule(
-            settings=one.settings, fingerprint=one.fingerprint,
+            settings=one.settings,
+            fingerprint=one.fingerprint,
             versions={"graphnorms_version": "0", "torch_version": "0"},
         ),
-        make(seed=1), make(epochs=4), make(metric="accuracy", batch_size=8), make(hidden=8),
-        make(weight_decay=0.1), make(folds=9), make(protocol="paper"),
-    ]  # fmt: skip
+        make(seed=1),
+        make(epochs=4),
+        make(metric="accuracy", batch_size=8),
+        make(hidden=8),
+        make(weight_decay=0.1),
+        make(folds=9),
+        make(protocol="paper"),
+    ]
     for other in others:
         assert known.isdisjoint(config.key for config in Agenda(other).known())
 
@@ -345,9 +372,12 @@ def test_a_schedule_of_other_data_code_or_settings_shares_no_trial(make):
 )
 def test_what_no_trial_could_do_is_refused_beforehand(make, mutag, tmp_path, choices, message):
     plan = Plan(
-        schedule=make(**choices), dataset=mutag, options=Options(workers=1), folder=tmp_path,
+        schedule=make(**choices),
+        dataset=mutag,
+        options=Options(workers=1),
+        folder=tmp_path,
         command="",
-    )  # fmt: skip
+    )
     with pytest.raises(ValueError, match=message):
         require_possible(plan)
 

@@ -93,10 +93,15 @@ def test_several_numbers_are_scored_in_their_deviations(nci5k):
 def of_nodes(graphs: GraphSet) -> GraphSet:
     """The same graphs, each node with the class of its graph."""
     return GraphSet(
-        name="nodes", x=graphs.x, ptr=graphs.ptr, edge_ptr=graphs.edge_ptr,
-        edge_index=graphs.edge_index, y=torch.repeat_interleave(graphs.y, graphs.ptr.diff()),
-        task=replace(graphs.task, level="node"), features=graphs.features,
-    )  # fmt: skip
+        name="nodes",
+        x=graphs.x,
+        ptr=graphs.ptr,
+        edge_ptr=graphs.edge_ptr,
+        edge_index=graphs.edge_index,
+        y=torch.repeat_interleave(graphs.y, graphs.ptr.diff()),
+        task=replace(graphs.task, level="node"),
+        features=graphs.features,
+    )
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -120,8 +125,10 @@ def test_a_budget_is_the_same_for_every_norm(mutag, budget, protocol):
 
 def test_the_grid_has_five_rates_and_three_in_the_quick_budget():
     assert {name: len(budget.learning_rates) for name, budget in BUDGETS.items()} == {
-        "quick": 3, "standard": 5, "full": 5,
-    }  # fmt: skip
+        "quick": 3,
+        "standard": 5,
+        "full": 5,
+    }
     assert all(list(b.learning_rates) == sorted(b.learning_rates) for b in BUDGETS.values())
 
 

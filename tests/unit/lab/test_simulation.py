@@ -106,8 +106,9 @@ def test_learners_are_exchangeable(simulation: ModuleType) -> None:
         lambda rng: simulation.over_folds(rng, 150, 5),
         lambda rng: simulation.on_one_split(rng, 300, 5, 10)[0],
     ):
-        scores = np.stack([draw(np.random.default_rng(seed)).mean(axis=(1, 2)) for seed in
-                           range(40)])  # fmt: skip
+        scores = np.stack(
+            [draw(np.random.default_rng(seed)).mean(axis=(1, 2)) for seed in range(40)]
+        )
         assert scores.mean() > 0.7, "they have learned"
         assert stats.friedmanchisquare(*scores.T).pvalue > 0.001
 

@@ -122,8 +122,10 @@ def test_kills_of_the_dask_scheduler_lose_and_fail_no_trial(tmp_path, undisturbe
             folder = watch.journal.parent
             parent = subprocess.Popen(
                 command(folder, watch.notes, "--scheduler", address, "--seconds", "0.3"),
-                cwd=ROOT, stderr=subprocess.PIPE, text=True,
-            )  # fmt: skip
+                cwd=ROOT,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
             try:
                 wait_for_a_trial(parent, watch.notes)
                 time.sleep(random.uniform(0, 4))
@@ -157,8 +159,10 @@ def test_a_full_disk_stops_a_run_and_changes_nothing(tmp_path, undisturbed, spac
     notes.touch()
     full = subprocess.run(
         command(folder, notes, "--workers", "0", "--seconds", "0", "--disk", str(space)),
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert full.returncode == 1
     assert "File too large" in full.stderr.splitlines()[-1]
     if space == 3000:
@@ -189,10 +193,12 @@ def test_of_two_processes_on_one_run_one_is_refused(tmp_path, undisturbed):
     both = [
         subprocess.Popen(
             command(folder, notes, "--workers", "0", "--seconds", "0.02"),
-            cwd=ROOT, stderr=subprocess.PIPE, text=True,
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
-    ]  # fmt: skip
+    ]
     errors = {
         process.returncode: errors for process in both for errors in process.communicate()[1:]
     }

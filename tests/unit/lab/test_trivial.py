@@ -53,8 +53,9 @@ def test_equally_frequent_classes_are_guessed_evenly() -> None:
     )
     schedule = Schedule(
         settings=Settings.resolve(Options(norms=("none", "graph"), folds=4), graphs, "even"),
-        fingerprint="", versions=code_versions(),
-    )  # fmt: skip
+        fingerprint="",
+        versions=code_versions(),
+    )
     splits = schedule.splits(graphs)
     constants = [
         trivial_score("accuracy", "classification", graphs.y[split.train], graphs.y[split.test])
@@ -88,8 +89,9 @@ def test_a_constant_has_the_curves_of_scikit_learn() -> None:
     yes = np.random.default_rng(0).random(50) < 0.3
     y = torch.tensor(yes, dtype=torch.float32)[:, None]
     for metric, oracle in (
-        ("roc_auc", metrics.roc_auc_score), ("average_precision", metrics.average_precision_score),
-    ):  # fmt: skip
+        ("roc_auc", metrics.roc_auc_score),
+        ("average_precision", metrics.average_precision_score),
+    ):
         assert trivial_score(metric, "binary", y, y) == pytest.approx(oracle(yes, np.ones(50)))
 
 
