@@ -243,6 +243,7 @@ class Comparison:
             details(self.verdict),
         ):
             console.print(part)
+            console.print()
         return console
 
     def graphs(self) -> GraphSet:

@@ -172,7 +172,7 @@ def _last(verdict: Verdict, name: Name) -> str:
 def _score(verdict: Verdict, name: Name) -> str:
     if verdict.best is None:
         if verdict.completed:
-            return "inconclusive: no trial was completed by every norm."
+            return "inconclusive, as no trial was completed by every norm."
         return "no trial was completed, so there is nothing to judge."
     best = verdict.row(verdict.best)
     if not verdict.conclusive:
@@ -244,7 +244,7 @@ def _inconclusive(verdict: Verdict, best: NormSummary, name: Name) -> str:
         )
     most = max((test.pairs for test in verdict.differences), default=0)
     minimum, design = verdict.minimum, verdict.design
-    shared = f"inconclusive: {count(most)} {be(most)} too few. To judge "
+    shared = f"inconclusive, as {count(most)} {be(most)} too few. To judge "
     if design.folds and minimum > design.folds:
         # More folds of this size take another cross-validation, or the data are cut into more.
         least = least_pairs(design, math.comb(len(verdict.rows), 2))
