@@ -1,34 +1,22 @@
-"""Models with the normalization as an argument."""
+"""Graph neural networks with the normalization as an argument."""
 
 from graphnorms.models.convolutions import GCNConv, GINConv, GINEConv
 from graphnorms.models.gnn import GNN
 from graphnorms.models.initialize import derive_seed, initialize
-from graphnorms.models.mlp import MLP
 from graphnorms.models.model_config import MODELS, PRESETS, ModelConfig, preset, preset_models
 from graphnorms.models.norm_slot import ACTIVATIONS, GraphContext, NormSlot, PlacedNorm
 from graphnorms.models.own import ModelFactory, NormMaker, OwnModel, OwnModelConfig, build_own
 from graphnorms.models.readout import readout
-from graphnorms.models.transformer import (
-    Attention,
-    Blocks,
-    GraphTransformer,
-    Transformer,
-    TransformerLayer,
-)
 
 __all__ = [
     "ACTIVATIONS",
     "GNN",
-    "MLP",
     "MODELS",
     "PRESETS",
-    "Attention",
-    "Blocks",
     "GCNConv",
     "GINConv",
     "GINEConv",
     "GraphContext",
-    "GraphTransformer",
     "ModelConfig",
     "ModelFactory",
     "NormMaker",
@@ -36,8 +24,6 @@ __all__ = [
     "OwnModel",
     "OwnModelConfig",
     "PlacedNorm",
-    "Transformer",
-    "TransformerLayer",
     "build_own",
     "derive_seed",
     "initialize",

@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.data import GraphSet
-from graphnorms.models import GNN, MLP, NormSlot, preset
+from graphnorms.models import GNN, NormSlot, preset
 from graphnorms.probes import QUANTILES, captured, quantile_drift, quantiles
 from graphnorms.studies import drawing
 from graphnorms.studies.evidence import by_model, numbers_of, ratio, verdict_of, written
 from graphnorms.studies.measured_values import where
+from graphnorms.studies.mlp import MLP
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.study_data import digits, graph_set
 from graphnorms.studies.training_loops import Logits, graph_logits, minibatches, take_step

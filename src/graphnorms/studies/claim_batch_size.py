@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.lab.statistics import Estimate
-from graphnorms.models import MLP, derive_seed
+from graphnorms.models import derive_seed
 from graphnorms.studies import drawing
 from graphnorms.studies.evidence import CONFIDENCE, decide, numbers_of, paired_ratio, written
 from graphnorms.studies.measured_values import by_seed, mean_by_seed
+from graphnorms.studies.mlp import MLP
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.study_data import digits
 from graphnorms.studies.training_loops import minibatches, take_step

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.lab.statistics import Estimate
-from graphnorms.models import GNN, MLP, derive_seed, preset
+from graphnorms.models import GNN, derive_seed, preset
 from graphnorms.report.style import display_name
 from graphnorms.studies import drawing
 from graphnorms.studies.evidence import CONFIDENCE, decide, difference, numbers_of, written
 from graphnorms.studies.generated_graphs import casts, threads
 from graphnorms.studies.measured_values import by_seed, where
+from graphnorms.studies.mlp import MLP
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.study_data import digits, graph_set, own_part
 from graphnorms.studies.training_loops import (

@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.lab.statistics import Estimate, mean_interval
-from graphnorms.models import GNN, MLP, ModelConfig
+from graphnorms.models import GNN, ModelConfig
 from graphnorms.probes import activation_gradient_norms, gradient_norms
 from graphnorms.probes.state import Loss
 from graphnorms.studies import drawing
 from graphnorms.studies.evidence import CONFIDENCE, by_model, decide, numbers_of
 from graphnorms.studies.measured_values import where
+from graphnorms.studies.mlp import MLP
 from graphnorms.studies.study import (
     Case,
     Figure,

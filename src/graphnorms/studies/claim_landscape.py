@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphnorms.models import MLP
 from graphnorms.probes import STEPS as WALKED
 from graphnorms.probes import along_gradient, largest_eigenvalue, loss_plane
 from graphnorms.studies import drawing
 from graphnorms.studies.evidence import held_below, numbers_of, ratio, verdict_of, written
 from graphnorms.studies.measured_values import by_seed, where
+from graphnorms.studies.mlp import MLP
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.study_data import digits
 from graphnorms.studies.training_loops import minibatches, scale_weights, take_step

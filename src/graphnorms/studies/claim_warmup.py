@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphnorms.models import GraphTransformer
 from graphnorms.studies import drawing
 from graphnorms.studies.evidence import numbers_of, paired_ratio, ratio, verdict_of, written
 from graphnorms.studies.measured_values import by_seed, geometric_mean, where
@@ -19,6 +18,7 @@ from graphnorms.studies.sequence_transformer import SequenceTransformer
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World
 from graphnorms.studies.study_data import ALPHABET, characters, excerpts, graph_set
 from graphnorms.studies.training_loops import by_tenths, take_step
+from graphnorms.studies.transformer import GraphTransformer
 
 MODELS = ("sequence", "graph")
 PLACES = ("post-LN", "pre-LN")

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from graphnorms.models.initialize import initialize
 from graphnorms.models.norm_slot import check_sizes
-from graphnorms.models.transformer import Transformer, XavierLinear
 from graphnorms.segments import Segments
+from graphnorms.studies.transformer import Transformer, XavierLinear
 
 
 def sinusoids(positions: Tensor, channels: int, dtype: torch.dtype) -> Tensor:

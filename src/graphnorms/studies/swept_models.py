@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphnorms.models import GNN, MLP, preset
+from graphnorms.models import GNN, preset
+from graphnorms.studies.mlp import MLP
 from graphnorms.studies.study import Case, Settings
 from graphnorms.studies.study_data import digits, graph_set
 from graphnorms.studies.training_loops import Logits, graph_logits, minibatches, scale_weights

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from graphnorms.models import GNN, MLP, preset
+from graphnorms.models import GNN, preset
+from graphnorms.studies.mlp import MLP
 from graphnorms.studies.training_loops import (
     Course,
     accuracy,

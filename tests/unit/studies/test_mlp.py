@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import graphnorms as gn
-from graphnorms.models import ACTIVATIONS, MLP, PlacedNorm
+from graphnorms.models import ACTIVATIONS, PlacedNorm
+from graphnorms.studies.mlp import MLP
 
 OF_ROWS = ("none", "batch", "layer", "diff-group", "rms", "group", "node", "ada", "power")
 
@@ -17,37 +18,41 @@ def samples(rows: int = 7, channels: int = 5) -> torch.Tensor:
     return torch.randn(rows, channels, generator=generator, dtype=torch.float64) * 2 + 1
 
 
-@pytest.mark.parametrize("residual_place", ["after-norm", "before-norm"])
-@pytest.mark.parametrize("place", ["before-activation", "after-activation"])
 @pytest.mark.parametrize("norm", ["batch", "layer", "none"])
-def test_mlp_is_its_formula(norm: str, place: str, residual_place: str) -> None:
+def test_mlp_is_its_formula(norm: str) -> None:
     """Layer by layer with torch's own norms, at parameters away from their defaults."""
-    mlp = MLP(
-        5, 3, width=8, depth=3, norm=norm, activation="sigmoid", norm_place=place, residual=True,
-        residual_place=residual_place, norm_eps=1e-3, seed=0,
-    ).double()  # fmt: skip
+    mlp = MLP(5, 3, width=8, depth=3, norm=norm, activation="sigmoid", seed=0).double()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in mlp.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    x = samples()
-    h = x
-    for number, layer in enumerate(mlp.layers):
+    h = x = samples()
+    for layer in mlp.layers:
         own: nn.Module = nn.Identity()
         if norm == "batch":
-            own = nn.BatchNorm1d(8, eps=1e-3).double()
+            own = nn.BatchNorm1d(8).double()
             own.load_state_dict(layer.norm.norm.module.state_dict())
         elif norm == "layer":
-            own = nn.LayerNorm(8, eps=1e-3).double()
+            own = nn.LayerNorm(8).double()
             own.load_state_dict(layer.norm.norm.state_dict())
-        z = h @ layer.linear.weight.T + layer.linear.bias
-        r = h if number else 0
-        if place == "before-activation":
-            h = own(z + r).sigmoid() if residual_place == "before-norm" else own(z).sigmoid() + r
-        else:
-            h = own(z.sigmoid() + r) if residual_place == "before-norm" else own(z.sigmoid()) + r
+        h = own(h @ layer.linear.weight.T + layer.linear.bias).sigmoid()
     expected = h @ mlp.head.weight.T + mlp.head.bias
     torch.testing.assert_close(mlp(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("residual_place", ["after-norm", "before-norm"])
+@pytest.mark.parametrize("place", ["before-activation", "after-activation"])
+def test_the_orders_of_a_placed_norm(place: str, residual_place: str) -> None:
+    own = nn.LayerNorm(5).double()
+    placed = PlacedNorm(own, "sigmoid", place=place, residual_place=residual_place)
+    x, r = samples(), samples().flip(0)
+    want = {
+        ("before-activation", "before-norm"): own(x + r).sigmoid(),
+        ("before-activation", "after-norm"): own(x).sigmoid() + r,
+        ("after-activation", "before-norm"): own(x.sigmoid() + r),
+        ("after-activation", "after-norm"): own(x.sigmoid()) + r,
+    }
+    torch.testing.assert_close(placed(x, r), want[place, residual_place])
 
 
 def test_a_hook_sees_what_goes_into_the_activation() -> None:
@@ -103,14 +108,19 @@ def test_activations_are_those_of_torch(name: str) -> None:
         ({"norm": "adja"}, "'adja' needs adjacency, which only a graph neural network has; try"),
         ({"norm": "batchh"}, "unknown norm 'batchh'; did you mean batch"),
         ({"activation": "sigmoidd"}, "unknown activation 'sigmoidd'; did you mean sigmoid"),
-        ({"norm_place": "before"}, "unknown norm_place 'before'; did you mean before-activation"),
-        ({"residual_place": "first"}, "unknown residual_place 'first'"),
         ({"depth": 0}, "depth is 0, expected a positive number"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MLP(5, 3, seed=0, **arguments)
+
+
+def test_unknown_orders_are_named() -> None:
+    with pytest.raises(ValueError, match="unknown norm_place 'before'; did you mean before-act"):
+        PlacedNorm(nn.Identity(), place="before")
+    with pytest.raises(ValueError, match="unknown residual_place 'first'"):
+        PlacedNorm(nn.Identity(), residual_place="first")
 
 
 def test_a_placed_norm_without_a_residual() -> None:

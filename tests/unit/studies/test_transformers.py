@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 import graphnorms as gn
 from graphnorms.data import random_graphs
-from graphnorms.models import Blocks, GraphTransformer, Transformer, TransformerLayer, initialize
+from graphnorms.models import initialize
 from graphnorms.segments import Segments
+from graphnorms.studies.transformer import Blocks, GraphTransformer, Transformer, TransformerLayer
 
 CAUSAL = ("none", "batch", "layer", "diff-group", "rms", "group", "node", "ada", "power")
 COUNTS = {

@@ -9,7 +9,7 @@ from graphnorms.models.norm_slot import PlacedNorm, check_sizes, plain_norm
 
 
 class DenseLayer(nn.Module):
-    r"""One hidden layer, $h' = f(\mathrm{Norm}(W h + b))$, or another order of `PlacedNorm`.
+    r"""One hidden layer, $h' = f(\mathrm{Norm}(W h + b))$.
 
     Shapes: `x` `(samples, in_channels)`, the result `(samples, out_channels)`.
 
@@ -23,17 +23,16 @@ class DenseLayer(nn.Module):
         self.linear = nn.Linear(in_channels, out_channels)
         self.norm = norm
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Transform the samples, and add the residual."""
-        y: Tensor = self.norm(self.linear(x), residual)
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform the samples."""
+        y: Tensor = self.norm(self.linear(x))
         return y
 
 
 class MLP(nn.Module):
     r"""Hidden layers of equal width with a normalization in each, followed by a Linear.
 
-    $$ h_1 = f(\mathrm{Norm}(W_1 x + b_1)), \quad
-       h_l = f(\mathrm{Norm}(W_l h_{l-1} + b_l)) \; [+ \, h_{l-1}], \quad
+    $$ h_1 = f(\mathrm{Norm}(W_1 x + b_1)), \quad h_l = f(\mathrm{Norm}(W_l h_{l-1} + b_l)), \quad
        y = W h_L + b. $$
 
     A sample is one row: BatchNorm uses statistics over the samples, LayerNorm and RMSNorm over the
@@ -50,12 +49,7 @@ class MLP(nn.Module):
         depth: Number of hidden layers, $L$.
         norm: The normalization as text: its catalogue name, optionally with arguments after a
             colon.
-        activation: $f$: `"relu"`, `"leaky_relu"`, `"gelu"`, `"silu"`, `"sigmoid"`, `"tanh"` or
-            `"identity"`.
-        norm_place: `"before-activation"`, or `"after-activation"`.
-        residual: Whether every hidden layer except the first adds its input to its result.
-        residual_place: Whether the residual is added `"after-norm"` or `"before-norm"`.
-        norm_eps: ε of every normalization.
+        activation: $f$, one of `graphnorms.models.ACTIVATIONS` by name.
         seed: Seed of the initial weights; each depends on the seed and its name only.
 
     Raises:
@@ -74,30 +68,19 @@ class MLP(nn.Module):
         depth: int = 2,
         norm: str = "none",
         activation: str = "relu",
-        norm_place: str = "before-activation",
-        residual: bool = False,
-        residual_place: str = "after-norm",
-        norm_eps: float = 1e-5,
         seed: int,
     ) -> None:
         super().__init__()
         check_sizes(in_channels=in_channels, out_channels=out_channels, width=width, depth=depth)
-        self.residual = residual
-        self.layers = nn.ModuleList()
+        self.layers = nn.Sequential()
         for layer in range(depth):
-            normalization = plain_norm(
-                norm, width, eps=norm_eps, rows_only="a sample of an MLP is one row"
-            )
-            placed = PlacedNorm(
-                normalization, activation, place=norm_place, residual_place=residual_place
-            )
+            own = plain_norm(norm, width, eps=1e-5, rows_only="a sample of an MLP is one row")
+            placed = PlacedNorm(own, activation)
             self.layers.append(DenseLayer(width if layer else in_channels, width, placed))
         self.head = nn.Linear(width, out_channels)
         initialize(self, seed)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs, `(samples, out_channels)`."""
-        for number, layer in enumerate(self.layers):
-            x = layer(x, x if self.residual and number else None)
-        y: Tensor = self.head(x)
+        y: Tensor = self.head(self.layers(x))
         return y
