@@ -1,11 +1,10 @@
-"""How norms, scores and what is said of them are labelled."""
+"""Labels of norms, axes and numbers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from graphnorms.lab.number_format import Scale
-from graphnorms.lab.trivial import trivial_answer
 from graphnorms.report.style import display_name
 
 if TYPE_CHECKING:
@@ -17,18 +16,13 @@ STAR = "★"
 
 
 def of_norm(norm: str, verdict: Verdict) -> str:
-    """Call a norm as figures do, with the mark of the recommended one: `★ GraphNorm`."""
+    """Return the name of a norm, with a star if it is the recommended one: `★ GraphNorm`."""
     name = display_name(norm)
     return f"{STAR} {name}" if norm == verdict.recommended else name
 
 
-def of_chance(verdict: Verdict) -> str:
-    """Call the trivial predictor in words: `chance: the most frequent class`."""
-    return f"chance: {trivial_answer(verdict.scale.metric)}"
-
-
 def of_scores(verdict: Verdict) -> str:
-    """Label the axis of what norms are judged by: `Test accuracy (%)`."""
+    """Label the axis of the scores that norms are judged by: `Test accuracy (%)`."""
     what = "Optimistic validation" if verdict.optimistic else "Test"
     scale = verdict.scale
     return axis(f"{what} {scale.metric.title}", scale.score_unit, scale)
@@ -41,7 +35,7 @@ def of_differences(verdict: Verdict) -> str:
 
 
 def subject(paragraph: str) -> tuple[str, str]:
-    """Divide a paragraph into what it is about, where it says so, and the rest."""
+    """Split a paragraph into its subject (`Speed:`), if it has one, and the rest."""
     about, colon, rest = paragraph.partition(":")
     if not colon or len(about) > _LONGEST_SUBJECT:
         return "", paragraph
@@ -73,5 +67,5 @@ def form(scale: Scale, *, signed: bool = False) -> str:
 
 
 def after(unit: str) -> str:
-    """Return the text behind a number: a percent sign at once, words after a space."""
+    """Return a unit as it follows a number: `%` without a space, others after one."""
     return unit if unit in ("", "%") else f" {unit}"

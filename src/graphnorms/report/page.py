@@ -1,4 +1,4 @@
-"""The report: one HTML file that shows a comparison, and needs nothing but itself."""
+"""The report of a comparison: one HTML file that loads nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write_page(
     """
     page = render_page(records, verdict, settings, command)
     with replacing(path) as temporary:
-        # A name or an exception may hold what no encoding knows.
+        # Names and exceptions may hold lone surrogates, which UTF-8 cannot encode.
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
@@ -107,7 +107,7 @@ def _title(settings: Mapping[str, Any], records: Sequence[Record]) -> str:
 def _subtitle(
     settings: Mapping[str, Any], records: Sequence[Record], verdict: Verdict
 ) -> list[str]:
-    """Say in a few words what was compared: the model, and the size of the comparison."""
+    """Return the model and the size of the comparison, part by part."""
     config = records[0].config
     model = settings.get("model") or config.get("model")
     if isinstance(model, Mapping):
@@ -129,7 +129,7 @@ def _subtitle(
 
 
 def _items(records: Sequence[Record]) -> str:
-    """Say how many items there are, with those that test: `188 items, 19 tested at a time`."""
+    """Return the number of items of all parts of a split: `188 items`."""
     counts = [record.counts for record in records if record.counts.get("train_items")]
     if not counts:
         return ""
@@ -138,7 +138,7 @@ def _items(records: Sequence[Record]) -> str:
 
 
 def _agreed(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Merge environments; where they differ, all values are kept."""
+    """Merge environments; a key with different values gets a list of them."""
     values: dict[str, list[Any]] = {}
     for item in items:
         for key, value in item.items():
@@ -148,7 +148,7 @@ def _agreed(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _cost(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """Say how many trials there are and how long they took, one after the other."""
+    """Return the number of trials and the sum of their times."""
     failed = sum(record.status == "failed" for record in records)
     seconds = sum(record.timing.get("total") or 0.0 for record in records)
     count = f"{len(records)}{f', {failed} failed' if failed else ''}"
@@ -160,7 +160,7 @@ def _minutes(seconds: float) -> str:
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """List settings as names and text, those inside others with a dotted name."""
+    """List settings as names and text; nested ones get dotted names."""
     lines: list[tuple[str, str]] = []
     for key, value in settings.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The numbers behind figures: curves with their bands, thinned for display; scores by trial."""
+"""Data of the figures: learning curves with their bands, thinned; scores by trial."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from graphnorms.lab.verdict import Verdict
 
 CURVES: Final = ("train_score", "validation_score", "train_loss", "validation_loss")
-"""What has learning curves."""
+"""Quantities with learning curves."""
 
 MOST_POINTS: Final = 1200
 """Points of all norms together in a figure."""
@@ -92,7 +92,7 @@ def differences_of(
 
 
 def _at(values: NDArray[np.float64], kept: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Take the kept epochs of a curve that may be shorter, or missing."""
+    """Return a curve at the kept epochs, NaN beyond its end."""
     result = np.full(kept.shape, math.nan)
     inside = kept < values.size
     result[inside] = values[kept[inside]]

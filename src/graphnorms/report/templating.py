@@ -1,4 +1,4 @@
-"""The templates of pages, and what every page has in common."""
+"""Jinja templates of the pages, and the filters and scripts that all pages use."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def template(name: str, filters: Mapping[str, Callable[..., Any]] | None = None) -> Template:
-    """Return a template that escapes every value and refuses what it is not given.
+    """Return a template that escapes every value; a variable without a value is an error.
 
     Args:
         name: File of the template.
-        filters: Its own, beside `name` and `swatch` of a norm, `p` of a p-value and `subject` of a
+        filters: Added to `name` and `swatch` of a norm, `p` of a p-value and `subject` of a
             paragraph.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
-        # Of what is no markup: every value that comes from outside.
+        # `Markup` is our own; every other string comes from outside.
         finalize=lambda value: without_home(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -51,18 +51,18 @@ def _p_value(p: float | None) -> str:
 
 
 def without_home(text: str) -> str:
-    """Write `~` for the home folder: pages are handed on, and its name is nobody's business."""
+    """Replace the home folder by `~`: pages are shared, and its path names the user."""
     home = os.path.expanduser("~").rstrip(os.sep)
     return re.sub(rf"(?<![\w.~-]){re.escape(home)}(?![\w.-])", "~", text) if len(home) > 1 else text
 
 
 def chunks(command: str) -> list[str]:
-    """Divide a command, or a call, where a line may end: never inside an option and its value."""
+    """Split a command or a call where a line may break: never between an option and its value."""
     return re.split(r" (?=--\w)|(?<=,) (?=\w+=)", command)
 
 
 def raw(name: str) -> Markup:
-    """Return a style sheet or a script as it is, to stand in a page."""
+    """Return a style sheet or a script unescaped."""
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
 
 
