@@ -1,4 +1,4 @@
-"""The command line: it reads arguments, and shows what `graphnorms.compare` does and finds."""
+"""The command line."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def main() -> int:
     """Run the command line and return its exit code, see `_main`."""
     code = _main()
     if code in (INTERRUPTED, TERMINATED) and IS_COMMAND:
-        # Where a signal met code that Python ran from text, a dataclass being made say, Python
-        # would end with another code than this.
+        # If the signal interrupted code that Python compiled from text (a dataclass, say), Python
+        # would exit with another code.
         sys.stdout.flush()
         os._exit(code)
     return code
@@ -24,9 +24,9 @@ def main() -> int:
 def _main() -> int:
     """Run the command line and return its exit code.
 
-    0: done; 1: no trial was completed, or nobody reads the output; 2: bad input; 3: a fault of
-    graphnorms itself; 130: Ctrl-C; 143: SIGTERM. An error is one line on standard error; with
-    GRAPHNORMS_TRACEBACK=1 in the environment it shows where it arose instead.
+    0: done; 1: no trial was completed, or the reader of the output has left; 2: bad input; 3: a
+    fault of graphnorms itself; 130: Ctrl-C; 143: SIGTERM. An error is one line on standard error;
+    with GRAPHNORMS_TRACEBACK=1 in the environment it is a traceback.
     """
     for package in ("typer", "rich"):
         if importlib.util.find_spec(package) is None:
@@ -37,7 +37,7 @@ def _main() -> int:
     from graphnorms.cli.app import Interrupted, app
     from graphnorms.errors import GraphnormsError
 
-    # An output that knows no "±" gets a "?" for it.
+    # An output that cannot encode "±" gets "?".
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
@@ -49,7 +49,7 @@ def _main() -> int:
         complain(words)
         return code
     except BrokenPipeError:
-        # Python flushes once more at its end; let that go nowhere.
+        # Python flushes once more at exit, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -77,7 +77,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _with_hint(error: Exception) -> str:
-    """Say where the options stand as well, if an error of usage proposes nothing itself."""
+    """Point to --help in an error of usage, unless the error has a proposal itself."""
     text, context = _one_line(error), getattr(error, "ctx", None)
     if context is None or "Did you mean" in text or "Possible options" in text:
         return text
@@ -85,7 +85,7 @@ def _with_hint(error: Exception) -> str:
 
 
 def complain(message: str) -> None:
-    """Say something on standard error, in one line."""
+    """Print one line on standard error."""
     from graphnorms.errors import printable
 
     print(f"graphnorms: {printable(message)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The command that compares: its options, and what it does with them."""
+"""The command `compare`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def compare(
     options: Options,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Say what would be done and for how long; train nothing."),
+        typer.Option("--dry-run", help="Print the plan and the time it would take; train nothing."),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the outcome as JSON, and nothing else.")
@@ -29,12 +29,12 @@ def compare(
 ) -> int:
     """Train a model with each normalization, all else equal, and judge the difference.
 
-    Each norm gets the learning rate that is best for it on validation data; scores are those of
-    test data, with fresh seeds. What is done is kept in the run's folder: the same command, or
-    --resume, goes on after an interruption.
+    Each norm gets the learning rate that is best for it on validation data, and is scored on test
+    data with fresh seeds. Finished trials are kept in the run's folder: the same command, or
+    --resume, continues after an interruption.
     """
     with interrupts.loading():
-        import graphnorms.training  # noqa: F401 - what follows loads it, and all else there is
+        import graphnorms.training  # noqa: F401 - loaded here, where Ctrl-C leaves at once
         from graphnorms.cli.display import Display
         from graphnorms.lab.compare import compare as run
         from graphnorms.lab.comparison import ComparisonInterrupted, ReportError
@@ -60,7 +60,7 @@ def compare(
 
 
 def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
-    """Say what a comparison would do; nothing of it is kept."""
+    """Print what a comparison would do; nothing is written."""
     from graphnorms.cli.stopwatch import duration
     from graphnorms.lab.compare import prepare
     from graphnorms.lab.duration import estimate

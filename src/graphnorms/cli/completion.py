@@ -1,4 +1,4 @@
-"""What the shell offers when Tab is pressed: norms, data sets, runs, and the words of a choice."""
+"""Completions for the shell: norms, data sets, runs, and the words of an option."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Complete = Callable[[str], list[str]]
 
 
 def one_of(*words: str) -> Complete:
-    """Offer the words of a choice."""
+    """Offer the words of an option."""
 
     def complete(incomplete: str) -> list[str]:
         return _beginning(incomplete, words)

@@ -1,4 +1,4 @@
-"""The command that says what data hold and what they allow."""
+"""The command `data`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def data(
         bool, typer.Option("--json", help="Print the facts as JSON, and nothing else.")
     ] = False,
 ) -> int:
-    """Say what data hold and what they allow: twins, contradictions, what simple models score.
+    """Describe data and what they allow: twins, contradictions, scores of simple models.
 
-    Nothing is trained but models that see no edges. Twins are isomorphic graphs: where they have
-    different targets they set a ceiling, and across folds they tell the answer.
+    Only models that see no edges are trained. Twins are isomorphic graphs: twins with different
+    targets set a ceiling on the score, and twins in different folds reveal the answer.
     """
     with interrupts.loading():
         from graphnorms.lab.examine import examine

@@ -1,7 +1,6 @@
-"""What a comparison shows while it runs and when it ends.
+"""The output of a comparison while it runs and at its end.
 
-On a terminal a display that is drawn anew in place; in a pipe, a file or a terminal that cannot
-do that, one line per trial.
+A terminal gets a live table; a pipe, a file or a dumb terminal gets one line per trial.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ class Display:
     """Show a comparison on a console; call it with each `Status`.
 
     Args:
-        console: Where to.
-        quiet_in_pipes: Show nothing unless somebody sits at a terminal.
+        console: The output.
+        quiet_in_pipes: Show nothing unless the output is a terminal.
     """
 
     def __init__(self, console: Console, *, quiet_in_pipes: bool = False) -> None:
@@ -63,7 +62,7 @@ class Display:
             self._live.stop()
 
     def __call__(self, status: Status) -> None:
-        """Show where the comparison stands."""
+        """Show the progress."""
         if self._silent:
             return
         if not self._planned:
@@ -85,7 +84,7 @@ class Display:
 
         Args:
             comparison: What was found.
-            in_full: Whether all that is said of the comparison is shown.
+            in_full: Whether the details are shown as well.
         """
         if not comparison.records:
             return
@@ -117,12 +116,12 @@ class Display:
             self._print(f"records: {comparison.folder / RECORDS}", whole=True)
 
     def _print(self, text: str, *, whole: bool = False) -> None:
-        """Print text as it is; `whole`: without breaking lines, as paths and trials must not be."""
+        """Print text without markup; `whole`: without breaking lines (paths, trials)."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=whole)
 
 
 def trial_line(status: Status, record: Record) -> str:
-    """Say on one line how a trial ended, for outputs that are not drawn anew."""
+    """Return one line on the end of a trial."""
     settings, config = status.plan.settings, record.config
     total = settings.planned
     split = config["split"]

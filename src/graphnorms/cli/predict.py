@@ -1,4 +1,4 @@
-"""The command that has an exported model predict."""
+"""The command `predict`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def predict(
     """Predict with an exported model: a row for each graph, or node, of some data.
 
     Classes and questions come with their probabilities, numbers in the unit of the training data.
-    Data without the features that the model was trained on, or with labels that it does not know,
+    Data without the features that the model was trained on, or with labels that it has not seen,
     are refused.
     """
     with interrupts.loading():

@@ -1,4 +1,4 @@
-"""The command that makes pages of comparisons that were made."""
+"""The command `report`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from graphnorms.cli import completion
-from graphnorms.cli.shelf import Margin, folder_of
+from graphnorms.cli.runs import Margin, folder_of
 from graphnorms.cli.terminal import terminal
 
 
@@ -36,7 +36,7 @@ def report(
         ),
     ] = True,
 ) -> int:
-    """Make the page of a comparison again, or one page over several, without training."""
+    """Write the page of a comparison again, or one page over several; nothing is trained."""
     from graphnorms.lab.comparison import open_comparison, report_several
     from graphnorms.report.pictures import folder_beside
 

@@ -1,4 +1,4 @@
-"""How the command line writes times; it loads nothing."""
+"""Times as on a stopwatch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line prints on."""
+"""The console of the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphnorms.errors import printable
 
 
 def terminal(**options: Any) -> Console:
-    """Make a console on which names and messages steer nothing, whatever they contain.
+    """Make a console that escapes control characters in names and messages.
 
     Args:
         options: Those of rich's `Console`.

@@ -1,8 +1,8 @@
 """Several data sets together: which norms rank higher, as far as so many data sets can tell.
 
-A data set counts once, whatever its size and however its scores vary: what is generalized to is
-the next data set of the kind. Within a data set the norms are ranked, 1 is the best, and equal
-scores share the mean of their ranks; across data sets the ranks are averaged.
+Every data set counts once, regardless of its size and of the spread of its scores: the conclusion
+is about the next data set of the kind. Within a data set the norms are ranked, 1 is the best, and
+equal scores share the mean of their ranks; across data sets the ranks are averaged.
 
 Source: Demšar, Statistical Comparisons of Classifiers over Multiple Data Sets, Journal of Machine
 Learning Research 7, 2006; Benavoli, Corani & Mangili, JMLR 17 (5), 2016, who show that Nemenyi's
@@ -70,8 +70,8 @@ class AcrossDatasets:
         minimum: Data sets below which Wilcoxon's test cannot say anything over all pairs.
         tests: All pairs, the better of `ranks` first.
         groups: The largest sets of norms, consecutive in rank, that Nemenyi's test leaves
-            together; those of one norm are left out.
-        left_out: Data sets whose comparison is unfinished, and which nothing here counts.
+            together; sets of a single norm are left out.
+        left_out: Data sets with an unfinished comparison; nothing here counts them.
     """
 
     datasets: tuple[str, ...]
@@ -110,8 +110,8 @@ def across_verdicts(verdicts: Mapping[str, Verdict]) -> AcrossDatasets:
     """Compare norms over data sets, given the verdict on each.
 
     Args:
-        verdicts: By data set. Those that are not finished are left out, and so are norms that are
-            no contenders in one of the others: their scores are those of other trials.
+        verdicts: By data set. Unfinished ones are left out, and so are norms that are no
+            contenders in one of the others: their scores come from other trials.
 
     Raises:
         ValueError: Fewer than two are finished, or see `compare_datasets`.

@@ -1,4 +1,4 @@
-"""From what a user asks for to trials that run, one record after the other."""
+"""Run a comparison: resolve its options, train its trials, keep every record, write the page."""
 
 from __future__ import annotations
 
@@ -77,43 +77,43 @@ def compare(
     """Train one model with each normalization, all else equal, and judge the difference.
 
     Every norm gets the same splits, seeds, learning rates and budget; its learning rate is chosen
-    on validation data and its score taken on test data with fresh seeds. Trials run in worker
-    processes with one thread each; where the model or a norm is your own in a new process each, so
-    that none finds what another has left behind. What is done is kept in the run's folder: the same
-    call after an interruption continues there, and after the end it trains nothing and gives the
-    same answer. A call for more norms, runs or repeats goes on from what is there, and one with
-    another margin judges it anew.
+    on validation data and its score is taken on test data with fresh seeds. Trials run in worker
+    processes with one thread each; each trial of your own model or norm has a new process, so that
+    it finds nothing that another trial has left behind. Every finished trial is kept in the run's
+    folder. The same call continues there after an interruption; after the end it trains nothing and
+    gives the same answer. A call for more norms, runs or repeats adds the missing trials, and one
+    with another margin judges the same trials again.
 
     Args:
-        dataset: Name of an embedded set (MUTAG if nothing is said, nci5k) or of a TUDataset, the
+        dataset: Name of an embedded set (MUTAG, the default, or nci5k) or of a TUDataset, the
             path of a folder in TU format, a powerful-gnns text file or an `.npz` file,
             `"module:factory"`, a `GraphSet`, or a sequence of PyG `Data`.
-        norms: Normalizations as text, or one text with commas in between: catalogue names (see
-            `graphnorms.CATALOG`), arguments behind a colon as in `"pair:scale=2"`. Norms of your
-            own are `"module:function"`, arguments behind a further colon, or in a list the class
-            or function itself, also in a `functools.partial`: it makes a layer, given the number
-            of channels; see `graphnorms.layers.own`. `"none"` is always among them. Default: none,
-            batch, layer, instance and graph.
+        norms: Normalizations as a list of texts, or as one text with commas: catalogue names (see
+            `graphnorms.CATALOG`), with arguments after a colon as in `"pair:scale=2"`. Your own
+            norm is `"module:function"`, with arguments after a second colon, or in a list the class
+            or function itself, also as a `functools.partial`: it gets the number of channels and
+            returns a layer, see `graphnorms.layers.own`. `"none"` is always included. Default:
+            none, batch, layer, instance and graph.
         protocol: `"nested"` (cross-validation with validation data inside each fold; default),
             `"split"` (one given or random split, several seeds) or `"paper"` (epoch and learning
             rate chosen by the score that is reported, as in the GIN and GraphNorm papers:
             optimistic).
         budget: `"quick"` (default), `"standard"` or `"full"`: learning rates, epochs, seeds.
         model: `"gin"`, `"gine"` (with edge features) or `"gcn"`; default: gine where edges have
-            features, else gin; gcn for nodes. Or a model of your own: a function or class that
-            makes it, or `"module:function"`; see `graphnorms.models.build_own`.
-        preset: Named architecture and training settings; what is None below comes from it.
+            features, else gin; gcn for nodes. Or your own model: a function or class that makes it,
+            or `"module:function"`; see `graphnorms.models.build_own`.
+        preset: Named architecture and training settings: the source of what is None below.
         norm_place: Each norm `"before-activation"` or `"after-activation"`.
         residual: Whether every convolution but the first adds its input, and where: `"none"`,
             `"after-norm"` or `"before-norm"`.
         layers, hidden: Number of convolutions, and their channels.
-        task: What is learned, where the data can be read in several ways: `"classification"`,
+        task: What is predicted, if the data can be read in several ways: `"classification"`,
             `"binary"` or `"regression"`.
-        features: What node features are made of: `"labels"`, `"attributes"`, `"degree"`,
-            `"constant"`, or by default whatever the data suggest.
-        edge_features: Likewise of edges: `"labels"`, `"attributes"` or `"none"`.
-        keep_loops, keep_repeats: Whether self loops and edges listed again stay; default: as
-            the format is read elsewhere, see `graphnorms.data.Reading`.
+        features: Source of the node features: `"labels"`, `"attributes"`, `"degree"` or
+            `"constant"`; default: what the data have.
+        edge_features: Source of the edge features: `"labels"`, `"attributes"` or `"none"`.
+        keep_loops, keep_repeats: Whether self loops and repeated edges stay; the default depends on
+            the format, see `graphnorms.data.Reading`.
         drop_empty: Leave out graphs without nodes, which are an error otherwise.
         drop_rare: Leave out classes of fewer items than this.
         metric: The score compared, see `graphnorms.training.METRICS`; default: accuracy, ROC-AUC
@@ -122,11 +122,11 @@ def compare(
             rule of `graphnorms.data.ScaffoldSplit`; for the protocol `"split"`.
         folds: Folds of a cross-validation; default 10, or as many as it takes to judge so many
             norms.
-        repeats: Cross-validations, each of other folds; default 1. The first is the same whatever
-            the number.
+        repeats: Cross-validations, each with other folds; default 1. The first one does not depend
+            on the number.
         group_twins: Keep isomorphic graphs, features included, in one fold, or in one part of a
-            random split. Where there are any the folds are others than without.
-        runs: Trials that are reported per fold, or on one split the seeds; default by the budget.
+            random split. If the data have twins, this changes the folds.
+        runs: Reported trials per fold, or seeds on one split; default by the budget.
         epochs: Passes over the training data.
         learning_rate: Adam's step size in the first epoch: one for all norms, or a grid of them.
         weight_decay: Adam's L2 penalty.
@@ -137,10 +137,10 @@ def compare(
         engine: `"local"` worker processes, or `"dask"`.
         scheduler: Address of the dask scheduler.
         workers: Local trials at a time; None is one per usable core.
-        timeout: Seconds that a trial may take; one that takes longer is ended and has failed, and
-            is tried again when the run is continued. None: as many as it needs.
+        timeout: Seconds that a trial may take; one that takes longer is stopped and has failed, and
+            is tried again when the run is continued. None: no limit.
         out: The run's folder; None is `runs/<dataset>-<model>`.
-        resume: Continue the run in that folder, with its settings where nothing else is said.
+        resume: Continue the run in that folder; its settings are the defaults of the options.
         progress: Called with a `Status` before anything is trained, a few times per second from
             then on, and after the last trial.
 
@@ -149,9 +149,10 @@ def compare(
             (`DatasetError`), or `out` holds a run with other settings, or with more
             (`RunExistsError`).
         GraphnormsError: There is no run to resume, or no worker process can be started.
-        ReportError: Everything is done and kept, but the page cannot be written; it knows the
-            comparison.
-        ComparisonInterrupted: Ctrl-C or SIGTERM; a `KeyboardInterrupt` that knows what was done.
+        ReportError: Every trial is done and kept, but the page cannot be written; its `comparison`
+            has the outcome.
+        ComparisonInterrupted: Ctrl-C or SIGTERM; a `KeyboardInterrupt` with a `comparison` of the
+            finished trials.
         OSError: The run's folder cannot be written.
     """
     given = locals()
@@ -164,7 +165,7 @@ def compare(
             comparison = _comparison(plan, run)
             problem = ""
             if comparison.judgeable:
-                # A user does not want to wait for figures, and after SIGTERM there is little time.
+                # Figures take seconds, and a process has little time left after SIGTERM.
                 problem = _problem_of(lambda: comparison.report(figures=False))
             raise ComparisonInterrupted(comparison, problem, how_ended(error)) from None
         comparison = _comparison(plan, run)
@@ -174,22 +175,22 @@ def compare(
 
 
 def _problem_of(write_page: Callable[[], object]) -> str:
-    """Write the page; say why it cannot be written, if so."""
+    """Write the page; return the reason if that fails, else nothing."""
     try:
         write_page()
-    except Exception as error:  # the outcome is worth more than its page
+    except Exception as error:  # a failed page must not hide the outcome
         return one_line(error)
     return ""
 
 
 def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
-    """Resolve what `compare` was asked for, without touching the run's folder.
+    """Resolve the options of `compare`, without touching the run's folder.
 
     Returns:
-        The plan, and what the run's folder keeps of it.
+        The plan, and the config that the run's folder keeps.
 
     Raises:
-        ValueError, GraphnormsError: As `compare` does, but for what other processes do.
+        ValueError, GraphnormsError: As `compare` does, apart from errors of worker processes.
     """
     from graphnorms.layers.own import OwnNorm
     from graphnorms.models import ModelFactory
@@ -241,10 +242,10 @@ def _folder_of(graphs: GraphSet, options: Options) -> Path:
 
 
 def _continued(options: Options, dataset: Dataset, folder: Path) -> tuple[Options, Source]:
-    """Complete options with those of the run that is continued, and read its data.
+    """Complete options with those of the run to continue, and read its data.
 
     Raises:
-        GraphnormsError: There is no such run, or what it was made from is gone with its process.
+        GraphnormsError: There is no such run, or its data, model or norms were objects in memory.
     """
     from graphnorms.data import GraphSet
 
@@ -267,7 +268,7 @@ def _continued(options: Options, dataset: Dataset, folder: Path) -> tuple[Option
 
 
 def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
-    """Run the trials that have no outcome yet and keep each record as soon as it is there."""
+    """Run the trials without an outcome, and keep each record at once."""
     from graphnorms.training import run_trial
 
     agenda = Agenda(plan.schedule, run.journal)
@@ -280,7 +281,7 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
     ended = 0
 
     def tell(latest: Record | None = None) -> None:
-        # Told often: nothing here may take the longer the more trials there are.
+        # Called often: the cost must not grow with the number of trials.
         clock.note(plan.settings.epochs * ended + sum(running.values()))
         by_norm: Counter[str] = Counter()
         for key, epochs in running.items():
@@ -322,7 +323,7 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
         workers=min(plan.workers, total),
         scheduler=plan.options.scheduler,
         timeout=plan.options.timeout,
-        # The user's code may leave anything behind in its process.
+        # The user's code may change its process.
         fresh=plan.runs_own_code,
     )
     records = run.complete(engine, known, on_progress, following)

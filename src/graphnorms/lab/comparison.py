@@ -1,4 +1,4 @@
-"""What a comparison found: its records, and all that can be made of them."""
+"""The outcome of a comparison: its records, its verdict, and what is written from them."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Comparison:
     """What a comparison found; printing it, or showing it in a notebook, gives the table.
 
     Args:
-        settings: Everything that was asked for, resolved.
+        settings: The resolved options.
         records: One per trial that has an outcome, in the order of the plan.
         folder: The run's folder.
-        command: What repeats it.
-        dataset: The graphs, where they are at hand.
-        factory: What makes the model, where that is a function in memory.
-        norm_functions: What makes norms, by name, where these are functions in memory.
-        trivial: The scores of the trivial predictor, where the run has kept them.
+        command: The command, or call, that repeats it.
+        dataset: The graphs, if they are in memory.
+        factory: The function that makes the model, if it came as an object.
+        norm_functions: The functions that make norms, by name, if they came as objects.
+        trivial: The scores of the trivial predictor, if the run has them.
     """
 
     settings: Settings
@@ -59,7 +59,7 @@ class Comparison:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """Which norms lead in score and in speed of training, as far as the trials can tell.
+        """Which norms lead in score and in speed of training.
 
         Raises:
             ValueError: No trial that is reported has an outcome.
@@ -67,7 +67,7 @@ class Comparison:
         from graphnorms.lab.judge import Terms, judge
 
         settings = self.settings
-        paper = settings.protocol == "paper"  # where what gives a score is among what chooses
+        paper = settings.protocol == "paper"  # the scored trials are among those that choose
         terms = Terms(
             margin=settings.margin,
             planned=settings.scored_trials,
@@ -92,19 +92,19 @@ class Comparison:
 
     @property
     def planned(self) -> int:
-        """Trials that the comparison has when it is complete."""
+        """Number of trials of the complete comparison."""
         return self.settings.planned
 
     @property
     def judgeable(self) -> bool:
-        """Whether there is an outcome of a trial that scores come from."""
+        """Whether a trial that gives a score has an outcome."""
         return any(record.config["stage"] != "select" for record in self.records)
 
     def table(self, width: int = 80) -> str:
-        """Return the leaderboard and the verdict in words, as plain text.
+        """Return the verdict in words and the table, as plain text.
 
         Args:
-            width: Columns at hand.
+            width: Columns of the terminal.
         """
         return self._exported(width).export_text().rstrip()
 
@@ -168,19 +168,19 @@ class Comparison:
     def export(self, path: str | Path, norm: str | None = None) -> Path:
         """Write a trained model as safetensors and return where it is.
 
-        The model of the trial that did best on its validation data, see `to_export`, trained once
-        more: a trial is a function of its config, and that it ends as it did the first time is
-        checked. `graphnorms.training.load_model` and `graphnorms predict` read the file; of a model
-        or norm of your own they need the code as well, which is not in the file.
+        The trial with the best validation score, see `to_export`, is trained once more: a trial is
+        a function of its config, and the outcome is checked against the first one.
+        `graphnorms.training.load_model` and `graphnorms predict` read the file; for your own model
+        or norm they need its code as well.
 
         Args:
             path: The file, `….safetensors`.
-            norm: With which normalization; None is the one that the verdict recommends.
+            norm: The normalization; None is the one that the verdict recommends.
 
         Raises:
             ValueError: No norm is named and none recommended, no trial with this norm was done, or
                 the name has another suffix.
-            GraphnormsError: The data are not what they were, or the trial ends differently now.
+            GraphnormsError: The data have changed, or the trial ends differently now.
             OSError: The data cannot be read, or the file not written.
         """
         from graphnorms.lab.model_export import train_again
@@ -191,7 +191,7 @@ class Comparison:
         return Path(path)
 
     def to_export(self, norm: str | None = None) -> Record:
-        """Return the trial whose model `export` writes: the one with the best validation score.
+        """Return the trial of the model that `export` writes: the best by validation score.
 
         Args:
             norm: As for `export`.
@@ -231,7 +231,7 @@ class Comparison:
         )
 
     def _exported(self, width: int) -> Console:
-        """A console that has printed this comparison to nowhere but its own memory."""
+        """A console that has printed this comparison, and keeps the text."""
         from rich.console import Console
 
         from graphnorms.report.table import details, headline, leaderboard
@@ -246,7 +246,7 @@ class Comparison:
         return console
 
     def graphs(self) -> GraphSet:
-        """Return the graphs: those at hand, or read as they were."""
+        """Return the graphs; read again unless they are in memory."""
         if self.dataset is not None:
             return self.dataset
         stored = read_config(self.folder)
@@ -299,7 +299,7 @@ def open_comparison(folder: str | Path, *, margin: float | None = None) -> Compa
 def report_several(
     comparisons: Sequence[Comparison], path: str | Path, *, figures: bool = True
 ) -> AcrossDatasets:
-    """Write one page over several comparisons and return what they say together.
+    """Write one page over several comparisons and return the ranks over all of them.
 
     Args:
         comparisons: Of several data sets or models, two or more.
@@ -337,9 +337,9 @@ class ComparisonInterrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM during a comparison: what is done is kept, and the same call continues.
 
     Args:
-        comparison: What there is; its `records` may be empty.
-        problem: Why the page of what there is cannot be written, if so.
-        how: What to say of the end, and the exit code of a command, see
+        comparison: The finished trials; its `records` may be empty.
+        problem: Why the page cannot be written; empty if it is.
+        how: A word for the end, and the exit code of a command, see
             `graphnorms.interrupts.how_ended`.
     """
 
@@ -362,8 +362,8 @@ class ReportError(GraphnormsError):
     """A comparison is done and kept, but its page could not be written.
 
     Args:
-        comparison: What was found.
-        problem: Why there is no page.
+        comparison: The outcome.
+        problem: Why the page cannot be written.
     """
 
     def __init__(self, comparison: Comparison, problem: str) -> None:

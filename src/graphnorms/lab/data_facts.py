@@ -1,4 +1,4 @@
-"""What the data allow a comparison to find: ceilings, twins across folds, what is simple."""
+"""What data allow a comparison to find: ceilings, twins across folds, scores of simple models."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Facts:
         detectable: The smallest difference that the plan detects; NaN if it is not known.
         sampled: What was left out of the simple models, in words; empty if nothing was.
         grouped: Whether twins are kept in one fold.
-        problem: Why the data cannot be divided as planned; there are no simple models then.
+        problem: Why the data cannot be divided as planned; then no simple model is trained.
     """
 
     quality: Quality
@@ -90,7 +90,7 @@ class Facts:
     problem: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return them as JSON-able data; what is not known is None."""
+        """Return them as JSON-able data; unknown values are None."""
         return {
             "data": self.quality.to_dict(),
             "metric": self.metric,

@@ -1,4 +1,4 @@
-"""What is said of a data set, in sentences."""
+"""The facts about a data set in sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pairs of a comparison are, and which tests are right for them."""
+"""The design of a comparison: what is paired, and the tests for such pairs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Pair: TypeAlias = tuple[int, int, int]
 
 
 _TRAINED = {"nested": 1 - HOLDOUT, "paper": 1.0}
-"""Share of what is not a test fold that is trained on; the rest is for validation."""
+"""Share of the items outside the test fold that is trained on; the rest is for validation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Design:
         protocol: One of `PROTOCOLS`.
         test_ratio: n_test / n_train of a fold, or of one of several given splits; 0 for runs on
             one split, which are independent.
-        folds: Of one cross-validation, of which there may be repeats; 0 where there is none.
+        folds: Folds of one cross-validation, which may be repeated; 0 without one.
 
     Raises:
         ValueError: There is no such protocol.
@@ -167,7 +167,7 @@ class Design:
         )
 
     def reachable(self, deviation: float, comparisons: int) -> float:
-        """Return the smallest difference seen with 80% power however many pairs there are.
+        """Return the smallest difference seen with 80% power with any number of pairs.
 
         For folds, deviation · sqrt(test_ratio) times what power and level ask for: repeats shrink
         1/J and never n_test / n_train. 0, but for rounding, for seeds.

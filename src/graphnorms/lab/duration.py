@@ -25,8 +25,8 @@ class Expectation:
         seconds: Of the trials that are to be run, so many at a time as the plan says.
         steps: Training steps that were measured, per norm.
         quickest, slowest: Seconds per step, of the norms.
-        failing: Why norms could not be measured, by name: a model of the user's own may not run
-            with each. Their trials fail as soon as they begin.
+        failing: Why norms could not be measured, by name: the user's own model may not run with
+            every norm. Their trials fail at once.
     """
 
     seconds: float
@@ -44,7 +44,7 @@ def estimate(plan: Plan, kept: Iterable[Record] = ()) -> Expectation:
 
     Args:
         plan: What is going to be done.
-        kept: Outcomes that are there, of trials that are not run again.
+        kept: Outcomes of trials that are not run again.
     """
     from graphnorms.training import measure_pace, threads
     from graphnorms.user_code import no_exit

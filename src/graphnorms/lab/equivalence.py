@@ -1,8 +1,8 @@
 """Whether two norms are practically equal: their difference lies within a margin.
 
-Not to be told apart is not to be equal: few folds tell nothing apart. That a difference is
-smaller than a margin which nobody would care about has to be shown, by a test of its own, and
-what the data say for each of the three answers can be put as a probability.
+A difference that is not significant is not shown to be small: few folds show nothing. That a
+difference is smaller than a margin of practical interest takes a test of equivalence. The
+probabilities of the three answers (first better, equal, second better) come with it.
 """
 
 from __future__ import annotations

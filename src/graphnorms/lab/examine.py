@@ -1,4 +1,4 @@
-"""What data hold and allow, before anything is trained on them."""
+"""Examine data before a comparison: what they contain, and what they allow to find."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Examination:
-    """A set of graphs, the comparison that is planned, and what is known of both."""
+    """A set of graphs, the planned comparison, and the facts about both."""
 
     graphs: GraphSet
     settings: Settings
@@ -36,11 +36,11 @@ class Examination:
 
 
 def examine(dataset: Dataset, options: Options) -> Examination:
-    """Read a set, and find what it holds and what it allows a comparison to find.
+    """Read a data set, and find what it contains and allows a comparison to find.
 
     Args:
         dataset: See `compare`.
-        options: What is said of the data and of the comparison: protocol, split, folds, metric.
+        options: Options of the data and of the comparison: protocol, split, folds, metric.
 
     Raises:
         ValueError: The graphs cannot be read, or a choice is not possible.

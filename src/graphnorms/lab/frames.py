@@ -54,7 +54,7 @@ def records_to_frame(records: Iterable[Record]) -> pd.DataFrame:
     `validation_score`, `validation_loss`, `test_score`, `test_loss`), then times in seconds,
     counts and the other settings, at last `split_…`, `model_…` and `environment_…`, as the
     records have them, and of several regression targets `validation_score_…` and `test_score_…`.
-    They are there, with their types, also if there are no records. What is not known is missing.
+    All columns exist, with their types, also without records. Unknown values are missing.
 
     Raises:
         ImportError: pandas is not installed.
@@ -161,7 +161,7 @@ def _epochs(record: Record) -> Iterable[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return what fits into one cell; what has parts of its own becomes JSON."""
+    """Return a value that fits into one cell; lists and mappings become JSON."""
     return json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
 
 
@@ -178,7 +178,7 @@ _TYPES: Final[tuple[tuple[Callable[[Any], bool], str], ...]] = (
 
 
 def _type_of(values: list[Any]) -> str:
-    """Return the narrowest type that has all values; if there is none, they are made text."""
+    """Return the narrowest type for all values; text if no other fits."""
     known = [value for value in values if value is not None]
     for fits, name in _TYPES:
         if all(map(fits, known)):

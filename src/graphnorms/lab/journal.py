@@ -91,8 +91,8 @@ class Journal:
         Raises:
             OSError: It could not be written (a full disk, say). The journal is then as it was
                 before, apart from a line that is torn.
-            RunExistsError: Somebody else has written to the file, or removed it: its file system
-                knows no locks.
+            RunExistsError: Another process has written to the file, or removed it (on a file system
+                without locks).
         """
         line = _line(record)
         record = _record(line[:-1])
@@ -106,7 +106,7 @@ class Journal:
                 rest = rest[os.write(self._descriptor, rest) :]
             os.fsync(self._descriptor)
         finally:
-            # A line that is whole counts, also when Ctrl-C arrived while the disk was waited for.
+            # A complete line counts, also if Ctrl-C interrupted fsync.
             if not rest:
                 self._torn = False
                 self._end += len(line)
@@ -114,11 +114,11 @@ class Journal:
         return record
 
     def forget(self, key: str) -> None:
-        """Take no notice of a record any more, as its trial is to be run again."""
+        """Drop a record, because its trial is run again."""
         del self._records[key]
 
     def close(self) -> None:
-        """Let go of the file; closing twice does no harm."""
+        """Close the file; closing twice does no harm."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -130,7 +130,7 @@ class Journal:
         except BlockingIOError:
             raise self._in_use() from None
         except OSError:
-            pass  # a file system that knows no locks, see `_require_unchanged`
+            pass  # a file system without locks, see `_require_unchanged`
 
     def _require_unchanged(self) -> None:
         mine = os.fstat(self._descriptor)
@@ -186,7 +186,7 @@ def _digest(text: bytes) -> bytes:
 
 
 def _end_of_lines(content: bytes) -> int:
-    """Return where the lines that are whole end."""
+    """Return the end of the last complete line."""
     end = content.rfind(b"\n") + 1
     last = content.rfind(b"\n", 0, max(end - 1, 0)) + 1
     return last if b"\0" in content[last:end] else end
@@ -211,7 +211,7 @@ def _record(line: bytes) -> Record:
     """
     from graphnorms.training import Record, content_hash
 
-    # Lines without a check are records as others may have put them together.
+    # A line without a check may have been written by another program.
     if checked := _CHECKED.fullmatch(line):
         line = checked["text"] + b"}"
         if checked["check"] != _digest(line):

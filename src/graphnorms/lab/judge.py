@@ -5,7 +5,7 @@ output calls optimistic); speed of training is judged separately, by the steps t
 training score. Both compare every pair of norms on the same folds or seeds, with the tests of
 `graphnorms.lab.design`, adjusted over *all* pairs, because which norm leads is not known
 beforehand. Ranks, intervals and tests use one set of trials: those that every contender
-completed. The verdict is the set of norms that cannot be told apart from the leader.
+completed. The verdict names the norms that cannot be told apart from the leader.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def judge(trials: Trials, terms: Terms = Terms()) -> Verdict:
 def _contenders(
     trials: Trials, scores: Mapping[str, Mapping[Pair, float]], design: Design, minimum: int
 ) -> list[str]:
-    """Return the norms that may lead: enough pairs and few failures, as far as there are any."""
+    """Return the norms that may lead: those with enough pairs and few failures, or the nearest."""
 
     def group(norm: str) -> tuple[bool, bool]:
         return (
@@ -222,10 +222,10 @@ def _margin(
         return MARGIN, "one point"
     if not typical:
         return MARGIN, "no score is known yet"
-    whose = baseline if baseline in typical else min(typical)
-    if not typical[whose]:
-        return MARGIN, f"the {metric.title} of {whose!r} is 0"
-    return MARGIN * abs(typical[whose]), f"{MARGIN:.0%} of the {metric.title} of {whose!r}"
+    norm = baseline if baseline in typical else min(typical)
+    if not typical[norm]:
+        return MARGIN, f"the {metric.title} of {norm!r} is 0"
+    return MARGIN * abs(typical[norm]), f"{MARGIN:.0%} of the {metric.title} of {norm!r}"
 
 
 def _summarize(of_norm: NormTrials, scores: Mapping[Pair, float], design: Design) -> NormSummary:
@@ -303,6 +303,6 @@ def _spread(differences: Sequence[PairedTest]) -> tuple[float, int, int]:
     judged = [test for test in differences if test.adjusted_p is not None]
     if not judged:
         return math.nan, 0, 0
-    # Root mean square: the pairs are taken to vary alike, and there are too few folds for more.
+    # Root mean square: all pairs are assumed to vary alike; the folds are too few to model more.
     deviation = math.sqrt(sum(test.deviation**2 for test in judged) / len(judged))
     return deviation, min(test.pairs for test in judged), len(judged)

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def best_rate(records: Iterable[Record]) -> float:
-    """Choose among learning rates that were tried on the same splits with the same seeds.
+    """Choose among learning rates, given trials on the same splits with the same seeds.
 
     The rate with the best validation score, each trial at its best epoch, averaged over the
     trials of the rate; of equals the lower validation loss, then the lower rate. A rate with a
-    failed trial comes behind those without. If every rate has one, the rate is taken whose trials
-    came furthest, so that the trial that follows tells how the norm fails.
+    failed trial comes after those without. If every rate has one, the rate that trained for the
+    most epochs is taken: the next trial then shows how the norm fails.
 
     Args:
         records: Trials of one norm in stage `"select"`.

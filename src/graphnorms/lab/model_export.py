@@ -1,4 +1,4 @@
-"""Which model of a comparison is written to a file, and how it is made once more."""
+"""The model of a comparison that is exported: which trial it comes from, and its training."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def chosen_trial(comparison: Comparison, norm: str | None) -> Record:
 
 
 def trial_words(record: Record, unit: str) -> str:
-    """Say which trial a model is of: norm, rate, fold, seed, epoch and scores.
+    """Describe a trial: norm, rate, fold, seed, epoch and scores.
 
     Args:
         record: The trial.
@@ -68,10 +68,10 @@ def trial_words(record: Record, unit: str) -> str:
 
 
 def train_again(comparison: Comparison, record: Record) -> Predictor:
-    """Return the model of a trial that was done.
+    """Train a finished trial again and return its model.
 
     Raises:
-        GraphnormsError: The data are not what they were, or the trial ends differently now.
+        GraphnormsError: The data have changed, or the trial ends differently now.
     """
     from graphnorms.training import TrialConfig, threads, train
 

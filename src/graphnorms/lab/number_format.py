@@ -1,4 +1,4 @@
-"""How scores and their differences are written: percent and points, or the target's unit."""
+"""How scores and differences are written: in percent and points, or in the target's unit."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ DIGITS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """Writes the scores of one comparison, all to the same place behind the point.
+    """Writes the scores of one comparison, all with the same number of decimals.
 
     Args:
         metric: What the scores are.
         unit: Unit of scores that are not fractions, if known.
-        decimals: Places behind the point; of fractions, of the percentage.
+        decimals: Decimals; for fractions, those of the percentage.
     """
 
     metric: Metric
@@ -28,11 +28,11 @@ class Scale:
 
     @classmethod
     def fitting(cls, metric: Metric, reference: float | None, unit: str = "") -> Scale:
-        """Choose the places behind the point by a typical score.
+        """Choose the decimals by a typical score.
 
         Args:
             metric: What the scores are.
-            reference: A typical score; None where there is none yet.
+            reference: A typical score; None if none is known yet.
             unit: Unit of the target; standardized scores have none.
         """
         if metric.fraction:

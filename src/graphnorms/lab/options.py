@@ -1,9 +1,9 @@
-"""The options of a comparison, each said once.
+"""The options of a comparison, each defined once.
 
-A field of `Options` carries what every reader of it needs: the help of the command line, the values
-that are possible, where its value comes from by default, and where it applies. The command line is
-made from these fields, `graphnorms.compare` has a parameter for each (a test compares them), and
-`Options.of` and `command_of` read a stored run back into them.
+A field of `Options` has the help of the command line, the possible values, the source of its
+default, and the protocols where it applies. The command line is generated from these fields,
+`graphnorms.compare` has a parameter for each (a test compares them), and `Options.of` and
+`command_of` turn the settings of a stored run back into options.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ _FOLDER: Final = Kind("a folder", str | Path)
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What is to be known of one option.
+    """Description of one option.
 
     Args:
-        help: What it is, for the command line.
-        default: Where its value comes from if nothing is said.
-        kind: Which values are possible.
-        words: Values to offer; there may be others.
+        help: Text for the command line.
+        default: Source of the value if the option is not given.
+        kind: Possible values.
+        words: Values that the shell completes.
         part: `"comparison"`: what is compared, and how. `"reading"`: how data are read.
             `"running"`: where trials run and records go, which changes no trial.
-        protocols: Where it applies.
-        instead: What to do where it does not apply.
-        flags: Its names on the command line; by default `--` and its name.
+        protocols: The protocols where it applies.
+        instead: A hint for the other protocols.
+        flags: Names on the command line; by default `--` and the name of the field.
     """
 
     help: str
@@ -86,7 +86,7 @@ _OF_PRESET, _OF_BUDGET, _OF_DATA = "the preset's", "the budget's", "what the dat
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a user says of a comparison; None leaves it to the data, the preset and the budget.
+    """The options of a comparison; None leaves a value to the data, the preset and the budget.
 
     `graphnorms.compare` documents them.
     """
@@ -229,7 +229,7 @@ class Options:
         flags=("--out", "-o"),
     )
     resume: bool = _option(
-        "Continue the run in the folder, with its settings where nothing else is said.",
+        "Continue the run in the folder; its settings are the defaults.",
         value=False,
         kind=FLAG,
         part="running",
@@ -237,7 +237,7 @@ class Options:
     )
 
     def said(self, *parts: Part) -> dict[str, Any]:
-        """Return the options that were given, by name; of some parts, or of all but "running"."""
+        """Return the given options by name: those of some parts, by default all but `"running"`."""
         wanted = parts or ("comparison", "reading")
         return {
             name: value
@@ -246,7 +246,7 @@ class Options:
         }
 
     def check(self) -> None:
-        """Check every option that was given by itself.
+        """Check the value of every option that is given.
 
         Raises:
             ValueError: A value is not possible.
@@ -272,16 +272,16 @@ class Options:
 
     @property
     def by_scaffold(self) -> bool:
-        """Whether molecules are divided by scaffold: as they are read."""
+        """Whether molecules are divided by scaffold, which happens when they are read."""
         return self.split is not None and self.split.startswith("scaffold")
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How data are read, as `graphnorms.data.load_dataset` takes it."""
+        """Keyword arguments for `graphnorms.data.load_dataset`."""
         return self.said("reading") | ({"split_by": self.split} if self.by_scaffold else {})
 
     def looked_up(self) -> Self:
-        """Return the options with the user's own model and norms in place of their names.
+        """Return the options with the user's own model and norms loaded.
 
         Raises:
             ValueError: One is not known or not found, or two norms have the same name.
@@ -289,22 +289,22 @@ class Options:
         return replace(self, model=_model(self.model), norms=_norms(self.norms))
 
     def or_those_of(self, stored: Options) -> Self:
-        """Complete the options with those of a run that is continued."""
+        """Complete the options with those of the run to continue."""
         if self.protocol not in (None, stored.protocol):
-            # A contradiction, which the folder tells; these would hide it.
+            # `Run` reports the contradiction; these options would be refused first.
             stored = replace(stored, folds=None, repeats=None, split=None)
         return replace(self, **stored.said() | self.said())
 
     @classmethod
     def of(cls, settings: Settings, reading: Mapping[str, Any]) -> Self:
-        """Return options that resolve to the settings of a run, whatever defaults are later on.
+        """Return options that resolve to the settings of a run, independent of any default.
 
         Args:
             settings: Of the run.
             reading: How its data were read.
         """
         architecture = settings.architecture
-        # A model of the user's own does not say where its residuals are.
+        # The user's own model does not tell where its residual connections are.
         residual = {True: architecture.get("residual_place"), False: "none", None: None}
         found: dict[str, Any] = {
             each.name: getattr(settings, each.name, architecture.get(each.name))
@@ -326,7 +326,7 @@ class Options:
 
 
 def about(name: str) -> About:
-    """Return what is to be known of an option."""
+    """Return the description of an option."""
     found: About = Options.__dataclass_fields__[name].metadata["about"]
     return found
 
@@ -338,12 +338,12 @@ def command_of(
     in_memory: bool = False,
     model_in_memory: bool = False,
 ) -> str:
-    """Say what repeats a comparison: a command line, or a call if data, model or norm were objects.
+    """Return the command line that repeats a comparison, or a call if it was given objects.
 
     Args:
         settings: Of the comparison.
         reading, in_memory: Of the data, see `graphnorms.lab.sources.Source`.
-        model_in_memory: Whether the model is made by a function that came as an object.
+        model_in_memory: Whether the model was given as a function.
     """
     options = Options.of(settings, reading).said()
     lost = [name for name, kept in settings.own_norms.items() if kept.get("in_memory")]

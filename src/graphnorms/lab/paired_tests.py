@@ -1,4 +1,4 @@
-"""Every two norms compared on the same folds or seeds, and the set that cannot be told apart."""
+"""Paired tests of every two norms on the same folds or seeds."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def compare_all(
 
 
 def not_told_apart(leader: str | None, tests: Sequence[PairedTest]) -> tuple[str, ...]:
-    """Return the leader and all that its tests cannot tell from it; () if there is no test.
+    """Return the leader and the norms not significantly different from it; () without a test.
 
     Norms with too few pairs for a test are neither tied nor worse, and are left out.
     """

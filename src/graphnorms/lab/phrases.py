@@ -1,4 +1,4 @@
-"""Small parts that sentences and tables are made of."""
+"""Parts of sentences: numbers with their noun, lists, names of data sets and models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_NAMED = 6
 
 
 _LAYOUT = ("raw", "processed")
-"""Folders that say nothing of what is in them, as PyG names them."""
+"""Names of folders, as PyG lays them out, that do not name the data set."""
 
 
 def dataset_title(dataset: str) -> str:
@@ -25,7 +25,7 @@ def dataset_title(dataset: str) -> str:
 
 
 def model_title(name: str) -> str:
-    """Write the name of a model: GIN; what makes one of the user's own stays as it is spelt."""
+    """Write the name of a model: `GIN`; the name of the user's own model stays as it is."""
     from graphnorms.models.config import MODELS
 
     return name.upper() if name.lower() in MODELS else name

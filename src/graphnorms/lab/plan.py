@@ -1,4 +1,4 @@
-"""What a comparison is going to do, and whether it is possible, before the first trial runs."""
+"""The plan of a comparison, and the checks before its first trial."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a comparison is going to do.
+    """A comparison before it runs.
 
     Args:
         schedule: Its trials.
         dataset: The graphs.
-        options: What was asked for; where trials run.
-        folder: Where the records go.
-        command: What repeats the comparison.
-        factory: What makes the model, if it is the user's own.
-        norms: What makes the layers of norms of the user's own.
+        options: The options, with where trials run.
+        folder: The run's folder.
+        command: The command that repeats the comparison.
+        factory: Makes the user's own model; None for a model of the lab.
+        norms: The user's own norms.
     """
 
     schedule: Schedule
@@ -45,7 +45,7 @@ class Plan:
 
     @property
     def settings(self) -> Settings:
-        """Everything that was asked for, resolved."""
+        """The resolved options."""
         return self.schedule.settings
 
     @property
@@ -56,7 +56,7 @@ class Plan:
 
     @cached_property
     def trivial(self) -> Trivial:
-        """What a predictor scores that looks at no graph."""
+        """The scores of a constant prediction."""
         settings = self.settings
         splits = self.schedule.splits(self.dataset, settings.repeats)
         found = trivial_scores(self.dataset, settings.metric, splits)
@@ -64,22 +64,22 @@ class Plan:
 
     @property
     def function(self) -> Callable[..., Any] | None:
-        """What makes the model where it came as an object, which nobody finds by its name."""
+        """The function that makes the model, if it came as an object and has no importable name."""
         return self.factory.function if self.factory and self.factory.in_memory else None
 
     @property
     def norm_functions(self) -> dict[str, Callable[..., Any]]:
-        """What makes the layers of norms that came as objects, by name."""
+        """The functions that make norms, by name, if they came as objects."""
         return {norm.name: norm.function for norm in self.norms if norm.in_memory}
 
     @property
     def runs_own_code(self) -> bool:
-        """Whether trials run code of the user's, which may leave anything behind."""
+        """Whether trials run the user's code, which may change its process."""
         return self.factory is not None or bool(self.norms)
 
 
 def require_possible(plan: Plan) -> None:
-    """Raise what every trial would raise, before the first of them runs.
+    """Raise the error that every trial would raise, before the first one runs.
 
     Raises:
         ValueError: The data cannot be divided so, or a model cannot be built for them.
@@ -117,7 +117,7 @@ def _norms(plan: Plan) -> list[str | OwnNorm]:
 
 
 def _require_targets(graphs: GraphSet) -> None:
-    """Refuse targets that are all the same, of which there is nothing to learn.
+    """Refuse targets that are all equal: a model has nothing to learn.
 
     Raises:
         ValueError: They are.
@@ -135,9 +135,9 @@ def _require_targets(graphs: GraphSet) -> None:
 
 
 def _require_one(plan: Plan, factory: ModelFactory) -> None:
-    """Make a model of the user's own with every norm and run it on a few graphs.
+    """Make the user's own model with every norm and run it on a few graphs.
 
-    Where that fails with some norms, their trials tell why.
+    If that fails with some norms only, their failed trials give the reason.
 
     Raises:
         ValueError: It fails with all of them.
@@ -158,7 +158,7 @@ def _require_one(plan: Plan, factory: ModelFactory) -> None:
                 with torch.no_grad():
                     apply(model.eval(), batch)
             return
-        except Exception as error:  # what the user's code does, nobody knows
+        except Exception as error:  # the user's code may raise anything
             first = first or error
     assert first is not None
     text = one_line(first)

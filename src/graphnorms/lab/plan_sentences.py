@@ -1,4 +1,4 @@
-"""What is said of a comparison before it runs: what it does, and what it can show."""
+"""A plan in sentences: what the comparison does, and what it can show."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def plan_lines(plan: Plan) -> list[str]:
-    """Say what data are used, what is trained on them, how often, and where it is kept."""
+    """Describe the data, the model, the protocol, the trials and the run's folder."""
     settings = plan.settings
     norms = len(settings.norms)
     where = (
@@ -45,7 +45,7 @@ def plan_lines(plan: Plan) -> list[str]:
 
 
 def kept_lines(folder: Path, changes: Sequence[str], done: int, total: int) -> list[str]:
-    """Say what the folder has of the trials, and what is other than in the run that is there."""
+    """Say which trials the folder has, and what the plan changes in the run that is there."""
     lines = [f"The run in {folder} changes: {'; '.join(changes)}."] if changes else []
     if done:
         count = f"All {total}" if done == total else f"{done} of {total}"
@@ -54,7 +54,7 @@ def kept_lines(folder: Path, changes: Sequence[str], done: int, total: int) -> l
 
 
 def data_lines(found: Examination) -> list[str]:
-    """Say what a set holds, and what it allows a comparison to find."""
+    """Describe a data set, and what it allows a comparison to find."""
     settings, graphs = found.settings, found.graphs
     return [
         _data(graphs),
@@ -65,7 +65,7 @@ def data_lines(found: Examination) -> list[str]:
 
 
 def _key_facts(plan: Plan) -> list[str]:
-    """Say what any comparison on these data should be seen beside, if that is known at once."""
+    """Give the facts that qualify any comparison on these data, if they are cheap to find."""
     graphs = plan.dataset
     if graphs.num_edges > CHEAP_EDGES or graphs.num_items > CHEAP_ITEMS:
         return []

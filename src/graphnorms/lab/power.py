@@ -1,4 +1,4 @@
-"""How small a difference can be seen, and how much it takes to see it."""
+"""Power: the smallest difference that a paired test detects, and the pairs that it takes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from graphnorms.lab.statistics import SIGNIFICANCE
 POWER = 0.8
 
 PLAIN_EFFECT = 3.0
-"""A difference, in standard deviations over pairs, that anybody would see in a plot. A design
-that misses it more often than one time in five is too small to judge by."""
+"""A difference, in standard deviations over pairs, that a plot shows at once. A design that misses
+it more often than one time in five is too small to judge."""
 
 MOST_PAIRS = 10_000
-"""Nobody trains more; a larger number is told as "no number"."""
+"""More than anyone trains; a larger number is reported as "no number"."""
 
 
 def detectable_difference(

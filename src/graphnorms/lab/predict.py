@@ -1,4 +1,4 @@
-"""What a model on a file says of graphs: read, encoded and named as in its training."""
+"""Predict with an exported model: graphs are read and encoded as in its training."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _OF_TARGETS: Final = ("task", "drop_rare", "split_by")
 """Reading options about targets, which a prediction does not need."""
 
 _NODES: Final = 1 << 16
-"""In a batch, about."""
+"""Nodes of a batch, about."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Predictions:
-    """What a model says of a set of graphs.
+    """The predictions of a model for a set of graphs.
 
     Args:
         predictor: The model.
@@ -75,7 +75,7 @@ class Predictions:
         return text.getvalue()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was predicted, and by which model, as JSON-able data."""
+        """Return the predictions and their model as JSON-able data."""
         predictor, columns = self.predictor, self.columns
         return {
             "trial": predictor.config.to_dict(),
@@ -152,10 +152,10 @@ def _read(predictor: Predictor, dataset: Dataset, drop_empty: bool | None) -> Gr
 
 
 def _require_fit(predictor: Predictor, graphs: GraphSet) -> None:
-    """Refuse graphs whose features are not those that a model was trained on.
+    """Refuse graphs with other features than the model was trained on.
 
     Raises:
-        GraphnormsError: They are not, or they are of another number.
+        GraphnormsError: They have other features, or another number of them.
     """
     encoding, model = predictor.encoding, predictor.model
     edges = model.edge_channels if predictor.sees_edges else 0
@@ -174,7 +174,7 @@ def _require_fit(predictor: Predictor, graphs: GraphSet) -> None:
 
 
 def _parts(graphs: GraphSet) -> Sequence[Tensor]:
-    """Split the graphs into batches that memory holds."""
+    """Split the graphs into batches that fit into memory."""
     import torch
 
     place = torch.div(graphs.ptr[1:].cpu(), _NODES, rounding_mode="floor")

@@ -1,4 +1,4 @@
-"""How far a comparison is, and how long it will take."""
+"""The progress of a comparison, and the time that it still takes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SECONDS_TO_KNOW_THE_SPEED: Final = 2.0
 
 
 class Tally(NamedTuple):
-    """What has come of the trials of one norm so far.
+    """Counts over the trials of one norm so far.
 
     Args:
         ended: Trials with an outcome.
         failed: Those of them that failed.
-        scored: Those that are reported and have a score, see `score_of`.
+        scored: Reported trials with a score, see `score_of`.
         total: The sum of these scores.
     """
 
@@ -34,7 +34,7 @@ class Tally(NamedTuple):
 
     @property
     def mean(self) -> float | None:
-        """The mean score, if there is one."""
+        """The mean score; None without a score."""
         return self.total / self.scored if self.scored else None
 
     def and_also(self, record: Record) -> Tally:
@@ -49,7 +49,7 @@ class Tally(NamedTuple):
 
 
 def score_of(record: Record) -> float | None:
-    """The score of a trial: on test data if that is what it is for, else on validation data."""
+    """The score of a trial: on test data in stage `"final"`, else on validation data."""
     if record.status != "done":
         return None
     return record.outcome.get(
@@ -86,14 +86,14 @@ class Status:
 
     Args:
         plan: What is being done.
-        changes: What is other than in the run that was in the folder, in words: `runs 1 → 3`.
-        outcomes: Where outcomes come in; later ones are added to it.
-        ended: How many there are.
-        tallies: What they amount to, by norm; of a norm without an outcome there is none.
-        latest: The outcome that has just come in, if that is why this is told.
+        changes: Changes to the run that was in the folder, in words: `runs 1 → 3`.
+        outcomes: All outcomes; later ones are added to it.
+        ended: Number of outcomes so far.
+        tallies: Their counts by norm; a norm without an outcome has no entry.
+        latest: The newest outcome, if it is the reason for this call.
         running: Epochs done in the trials that are running, by norm.
         elapsed: Seconds since this call began to train.
-        remaining: Seconds that are left at the speed so far; None until that is known.
+        remaining: Seconds left at the speed so far; None until that is known.
     """
 
     plan: Plan
@@ -121,7 +121,7 @@ class Clock:
     The speed counts from the first epoch on: before it, processes start and libraries load.
 
     Args:
-        epochs: What there is to do.
+        epochs: Epochs of all trials to run.
     """
 
     def __init__(self, epochs: int) -> None:
@@ -132,7 +132,7 @@ class Clock:
         self.remaining: float | None = None
 
     def note(self, done: int) -> None:
-        """Take notice of how many epochs are done now."""
+        """Update the times, given the epochs done so far."""
         now = time.monotonic()
         self.elapsed = now - self._start
         if self._first is None:

@@ -1,4 +1,4 @@
-"""Which norm to use: among those shown to be as good as the leader, and by which numbers."""
+"""The recommended norm: the best choice among the leader and the norms shown to equal it."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ MOST_FAILED = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
-    """The norm to use, and what decided.
+    """The norm to use, and the reasons.
 
     Args:
         norm: Catalogue name.
         among: The candidates: the leader, and the norms shown to be practically equal to it.
         unproven: The contenders that the leader is shown neither to be better than nor to equal.
-        soonest: Of the candidates, those that cannot be told from the soonest to the target.
+        soonest: The candidates not significantly slower to the target than the soonest.
         decided_by: `"score"` (it is the only candidate), `"speed"`, `"robustness"`,
             `"simplicity"`, `"mean"` (nothing else told the candidates apart, and the better mean
             was taken) or `"name"` (not even the mean did).
         failed, trials: Of its trials, how many failed.
-        above_trivial: Whether it is shown to beat the trivial predictor; None if that is not known.
+        above_trivial: Whether it is shown to beat the trivial predictor; None if unknown.
         steps_to_target: Median; None if it has none.
-        near, rates: Learning rates near the leader's best, of how many, see `rates.Sensitivity`.
-        extra_parameters: Parameters more than the baseline has; None if that is not known.
-        needs: What it needs besides features and graphs.
+        near, rates: Learning rates near the leader's best, and all that were tried, see
+            `sensitivity.Sensitivity`.
+        extra_parameters: Parameters beyond those of the baseline; None if unknown.
+        needs: Inputs that it needs besides features and graphs.
     """
 
     norm: str

@@ -1,4 +1,4 @@
-"""What seeds on one split can tell: sign-flip tests and the paired bootstrap.
+"""Statistics over seeds on one split: sign-flip tests and the bootstrap.
 
 The scores of one norm over seeds, everything else equal, are independent draws, and so are the
 paired differences of two norms. Nothing has to be assumed about their distribution but, for the

@@ -42,14 +42,14 @@ _LONGEST_NAME = 100  # bytes; file systems take 255, and other names are made of
 class Run:
     """The folder of one comparison, open for writing.
 
-    Records of trials that are to be tried again (see `graphnorms.lab.engines.is_settled`) stay
-    in the file, but are not in `journal`: there, the trials have no outcome yet. `changes` says in
-    words what is other than in the run that was there.
+    Records of trials that are tried again (see `graphnorms.lab.engines.is_settled`) stay in the
+    file, but not in `journal`: these trials have no outcome there. `changes` lists the changes to
+    the run that was in the folder, in words.
 
     Args:
         folder: Where it lies; made when it does not exist.
-        config: JSON-able data that defines the run. Where it makes more of the run that is there,
-            it takes the place of its config; the records stay.
+        config: JSON-able data that defines the run. If it grows the run in the folder, it replaces
+            the config there; the records stay.
 
     Raises:
         RunExistsError: The folder holds another run, something that is not a run, or a run that
@@ -74,8 +74,8 @@ class Run:
             _changes(folder, existing, wanted)  # refused before anything is touched
         self.journal = Journal(folder / RECORDS)
         try:
-            # Two processes may have begun the folder at once; the one that has the journal now
-            # looks whose config it was that stayed.
+            # Two processes may have created the folder at once: the one that holds the journal
+            # reads the config again.
             existing = read_config(folder)
             self.changes = _changes(folder, existing, wanted, self.journal)
             if existing != wanted:
@@ -161,11 +161,11 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """What a folder has of a run that is planned.
+    """The part of a planned run that a folder has already.
 
     Args:
         records: Outcomes that count, by key.
-        change: What the plan makes of the run that is there.
+        change: How the plan changes the run in the folder.
     """
 
     records: Mapping[str, Record] = field(default_factory=dict)
@@ -173,7 +173,7 @@ class Standing:
 
 
 def standing(folder: Path, config: Mapping[str, Any]) -> Standing:
-    """Look what a folder has of a run that is planned; nothing is locked or changed.
+    """Find the part of a planned run that a folder has; nothing is locked or changed.
 
     Raises:
         GraphnormsError: A file in the folder is damaged.
@@ -196,10 +196,10 @@ def _changes(
     here: Mapping[str, Any],
     records: Iterable[Record] = (),
 ) -> tuple[str, ...]:
-    """Say what is other than in the run that is there.
+    """Return the changes to the run in the folder, in words.
 
     Raises:
-        RunExistsError: It cannot be.
+        RunExistsError: The run cannot be changed so.
     """
     change = change_of(folder, there, here, records)
     if change.refusal:
@@ -210,11 +210,11 @@ def _changes(
 def default_folder(
     dataset: str, model: str, preset: str = "default", protocol: str = "nested"
 ) -> Path:
-    """Return where a run goes when nothing is said: `runs/MUTAG-gin`.
+    """Return the default folder of a run: `runs/MUTAG-gin`.
 
     Args:
-        dataset: Name of the data set; what is unsafe in a file name becomes `_`, and what is too
-            long for one is cut, with a hash of the whole.
+        dataset: Name of the data set; characters that are unsafe in a file name become `_`, and a
+            name that is too long is cut and gets a hash.
         model: `"gin"` or `"gcn"`.
         preset, protocol: Named as well unless they are the defaults.
     """

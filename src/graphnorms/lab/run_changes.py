@@ -1,8 +1,8 @@
-"""How a run may change in its folder: it grows, or is judged anew. Its trials stay as they are.
+"""How the run in a folder may change: it can grow, or get another margin. Its trials stay.
 
-A trial is known by the hash of its own config. More norms, runs (seeds) or repeats add trials and
-leave the others what they are, so a larger comparison goes on from a smaller one. The margin is no
-part of a trial. All else is: with another value of it every trial is another one.
+A trial is identified by the hash of its config. More norms, runs (seeds) or repeats add trials and
+leave the others as they are, so a larger comparison continues a smaller one. The margin is not part
+of a trial. Every other setting is: another value makes every trial a different one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 SIZES: Final = ("norms", "repeats", "runs")
 _JUDGING: Final = ("margin",)
 _DERIVED: Final = ("trivial",)
-"""Of settings and data, so that it changes with them alone."""
+"""Entries that follow from the settings and the data."""
 
 _OWN: Final = "own_norms"
-"""The sources of norms of the user's own, by name: they come and go with the norms."""
+"""The sources of the user's own norms, by name."""
 
 _DEFAULTS: Final = {
     each.name: each.default for each in fields(Settings) if each.default is not MISSING
@@ -36,11 +36,11 @@ _MOST_NAMED = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What another config makes of a run that is there.
+    """How another config changes the run in a folder.
 
     Args:
-        words: What is other than before: `repeats 1 → 3`; empty where nothing is.
-        refusal: Why it cannot be, on one line; empty where it can.
+        words: The changes, such as `repeats 1 → 3`.
+        refusal: Why the change is not possible, on one line; empty if it is.
     """
 
     words: tuple[str, ...] = ()
@@ -50,15 +50,15 @@ class Change:
 def change_of(
     folder: Path, there: Mapping[str, Any], here: Mapping[str, Any], records: Iterable[Record] = ()
 ) -> Change:
-    """Say what becomes of a run that is asked for with another config.
+    """Compare the config of a run in its folder with another one.
 
-    Fewer norms, runs or repeats are refused where trials of those left out have an outcome: which
-    part of a run is judged must not be chosen after it was seen.
+    Fewer norms, runs or repeats are refused if a trial left out has an outcome: the part of a run
+    that is judged must not be chosen after it was seen.
 
     Args:
         folder: The run's folder, for the message.
-        there, here: The config that the folder has, and that which is asked for.
-        records: Outcomes that are there.
+        there, here: The config in the folder, and the new one.
+        records: Outcomes in the folder.
     """
     there, here = {**_DEFAULTS, **there}, {**_DEFAULTS, **here}
     free = {*SIZES, *_JUDGING, *_DERIVED, _OWN}
@@ -84,7 +84,7 @@ def change_of(
 
 
 def _changed_sources(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
-    """Say which norms of the user's own have another source than the trials that are there."""
+    """Say which of the user's own norms have changed since the trials in the folder."""
     old, new = there.get(_OWN) or {}, here.get(_OWN) or {}
     for name in old:
         for difference in _differences(old[name], new.get(name, old[name])):
@@ -98,7 +98,7 @@ def _shrinks(name: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> bo
 
 
 def _left_out(name: str, here: Mapping[str, Any], record: Record) -> bool:
-    """Whether a trial that was run is none of a comparison of this size."""
+    """Whether a trial that has an outcome is not part of a comparison of this size."""
     config = record.config
     if name == "norms":
         return config["norm"] not in here[name]
@@ -107,7 +107,7 @@ def _left_out(name: str, here: Mapping[str, Any], record: Record) -> bool:
 
 
 def _both(name: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Return the least size that has all that is there, and all that is asked for."""
+    """Return the least size that includes what the folder has and what is asked for."""
     if name == "norms":
         return ",".join(dict.fromkeys([*there[name], *here[name]]))
     return f"{there[name]} or more"
@@ -127,7 +127,7 @@ def _changed(name: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> st
 def _differences(
     there: Mapping[str, Any], here: Mapping[str, Any], free: Iterable[str] = ()
 ) -> Iterator[str]:
-    """Say in words where two configs differ, but for the names that may."""
+    """Say in words where two configs differ, apart from the names that may."""
     for name in dict.fromkeys([*here, *there]):
         old, new = there.get(name), here.get(name)
         if name in free or old == new:

@@ -1,4 +1,4 @@
-"""The runs that lie in a folder: what they are, and how far they came."""
+"""List the runs in a folder, with their progress."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class RunSummary:
 
     Args:
         folder: Where it lies.
-        problem: Why there is no run to read, on one line; empty where there is one. What follows
-            is then as far as it is known.
-        dataset, model, protocol, budget: As the config has them, or empty.
+        problem: Why the run cannot be read, on one line; empty if it can. The other fields then
+            have what is known.
+        dataset, model, protocol, budget: From the config, or empty.
         norms: Normalizations as text.
         planned: Trials that the run has when it is complete, if that is known.
         done, failed: Trials with an outcome.
@@ -62,8 +62,8 @@ class RunSummary:
 def list_runs(folder: Path) -> list[RunSummary]:
     """Look at every folder in a folder, or at itself if it is a run; the latest comes first.
 
-    A folder that is damaged, or is no run, is listed with its problem. Files are passed over,
-    and so is what is hidden. Nothing is locked or changed: runs may be going on.
+    A folder that is damaged, or holds no run, is listed with its problem. Files and hidden folders
+    are skipped. Nothing is locked or changed, so runs may be in progress.
 
     Raises:
         GraphnormsError: There is no such folder.
@@ -79,7 +79,7 @@ def list_runs(folder: Path) -> list[RunSummary]:
 
 
 def summarize(folder: Path) -> RunSummary:
-    """Look at one folder; whatever is wrong with it becomes its `problem`."""
+    """Summarize one folder; an error becomes its `problem`."""
     try:
         config = read_config(folder)
     except (GraphnormsError, OSError) as error:
@@ -130,7 +130,7 @@ def _records(folder: Path) -> list[Record]:
 
 
 def settings_of(config: Mapping[str, Any], folder: Path) -> Settings:
-    """Return the settings that a run's config keeps, all of it checked.
+    """Read and check the settings in a run's config.
 
     Raises:
         GraphnormsError: Something is missing, or not of its type.
@@ -163,7 +163,7 @@ def _text(value: Any) -> str:
 
 
 def _one_line(error: Exception, folder: Path) -> str:
-    """Return what is wrong, without the folder, which the summary names anyway."""
+    """Return the message without the folder, which the summary names already."""
     if isinstance(error, OSError):
         return f"{Path(error.filename or folder).name}: {error.strerror or error}"
     return str(error).removeprefix(f"{folder}/").removeprefix(f"{folder} ")

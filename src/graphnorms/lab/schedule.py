@@ -1,7 +1,7 @@
-"""The trials of a comparison, all of them paired, and which of them can run now.
+"""The trials of a comparison, all of them paired, and the order in which they run.
 
-`Schedule` says which trials there are, `Agenda` is sent records and answers with the trials that
-follow from them.
+`Schedule` lists the trials as a function of the settings. `Agenda` is sent records and returns the
+trials that follow: once a fold has tried all learning rates, its reported trials.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Schedule:
     trials that were running.
 
     Args:
-        settings: Everything that was asked for, resolved.
+        settings: The resolved options.
         fingerprint: Content hash of the data.
         versions: Of the code, see `code_versions`.
     """
@@ -49,11 +49,11 @@ class Schedule:
     versions: CodeVersions
 
     def selection(self, choice: int) -> list[TrialConfig]:
-        """List the trials that choose learning rates; empty where there is nothing to choose.
+        """List the trials that choose learning rates; empty with a single rate.
 
         Args:
-            choice: What the rates are for: the fold, counted on through the repeats, or on a split
-                the run.
+            choice: The fold that the rates are chosen for, counted through the repeats; on one
+                split the run.
         """
         settings = self.settings
         if not settings.selects:
@@ -156,7 +156,7 @@ class Schedule:
             learning_rate=rate,
             schedule=settings.schedule,
             weight_decay=settings.weight_decay,
-            # Fresh seeds for what is reported: what chose the rate must not measure it.
+            # Reported trials have fresh seeds: the trial that chose a rate must not measure it.
             seed=derive_seed(settings.seed, stage, fold, run),
             device=settings.device,
             dtype=settings.dtype,
@@ -166,11 +166,11 @@ class Schedule:
 
 
 class Agenda:
-    """The trials of a comparison that are known, given the records there are.
+    """The trials of a comparison that are known, given the records so far.
 
     Args:
         schedule: All trials.
-        records: Outcomes, in any order; those of other trials are passed over.
+        records: Outcomes, in any order; those of other trials are ignored.
     """
 
     def __init__(self, schedule: Schedule, records: Iterable[Record] = ()) -> None:
@@ -182,7 +182,7 @@ class Agenda:
             {} if settings.selects else dict.fromkeys(settings.norms, settings.learning_rates[0])
         )
         self._rates: list[dict[str, float]] = [dict(first) for _ in choices]
-        self._places: dict[str, tuple[str, int]] = {}  # by key: what a trial chooses the rate for
+        self._places: dict[str, tuple[str, int]] = {}  # by key: norm and choice
         self._tried: dict[tuple[str, int], dict[str, Record | None]] = defaultdict(dict)
         for choice in choices:
             for config in schedule.selection(choice):
@@ -217,15 +217,15 @@ class Agenda:
         ]
 
     def records(self) -> list[Record]:
-        """List the records there are in the order of the schedule, not that of arrival."""
+        """List the records in the order of the schedule, not of arrival."""
         keys = (config.key for config in self.known())
         return [self._records[key] for key in keys if key in self._records]
 
     def _reported(self, choice: int) -> list[TrialConfig]:
         """List the trials that scores come from.
 
-        Until all norms' rates are known, those that have an outcome: norms that join a run later
-        take nothing from it.
+        Until the rates of all norms are known, only those with an outcome: a norm that joins a run
+        later must not hide what is done.
         """
         rates = self._rates[choice]
         found = self.schedule.reported(choice, rates)

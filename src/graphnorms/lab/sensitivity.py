@@ -13,10 +13,10 @@ from graphnorms.training.metrics import Metric
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """What the trials that choose the learning rate say of one norm.
+    """How the validation score of one norm depends on the learning rate.
 
-    Scores are validation scores, means over the trials of a rate. They choose the rate, so that
-    the best of them is optimistic; here only their differences count.
+    Scores are means over the trials of a rate that choose the learning rate, so the best of them is
+    optimistic; only their differences are used.
 
     Args:
         norm: Catalogue name.
@@ -24,15 +24,15 @@ class Sensitivity:
         scores: Mean validation score per rate; None where no trial of it was done.
         done, failed: Trials per rate.
         best: The rate with the best mean, among those with the most trials done.
-        near: Rates whose mean is within the tolerance (`NEAR` margins) of the *leader's* best, or
-            better, and none of whose trials failed. Of a norm that learns nothing every rate is
-            near its own best.
+        near: Number of rates without a failed trial and with a mean within the tolerance (`NEAR`
+            margins) of the *leader's* best, or better. (Every rate of a norm that learns nothing is
+            near that norm's own best.)
         neighbour_loss: How much worse the rates next to the best are, on average, in the unit of
             the score; None if there is none with a score.
         grid_loss: The same over the whole grid but the best.
         chosen: The rates of the final trials, and how many have each; ascending.
-        at_edge: Whether the best is the first or the last of the grid, so that a better one may
-            lie beyond it.
+        at_edge: Whether the best is the lowest or the highest of the grid; a rate beyond it may be
+            better.
     """
 
     norm: str
@@ -49,7 +49,7 @@ class Sensitivity:
 
     @property
     def judged(self) -> bool:
-        """Whether there is a grid to depend on: two rates at least."""
+        """Whether two rates at least were tried."""
         return len(self.rates) > 1 and self.best is not None
 
     @property
@@ -70,7 +70,7 @@ def sensitivities(
     Args:
         trials: Trials per norm.
         tolerance: What counts as near the best, in the unit of the score.
-        leader: The norm whose best is meant; None: each norm's own.
+        leader: The norm to compare with; None: each norm with its own best.
     """
     grid = tuple(sorted({rate for of_norm in trials.values() for rate, _ in _all(of_norm)}))
     found = {norm: _sensitivity(of_norm, grid) for norm, of_norm in trials.items()}

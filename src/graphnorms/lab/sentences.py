@@ -1,4 +1,4 @@
-"""What is said of a verdict, in sentences: what the numbers allow to be said, and no more."""
+"""A verdict in sentences: what the numbers allow to conclude, and no more."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LONGEST_REASON: Final = 90
 
 @dataclass(frozen=True, kw_only=True)
 class Sentences:
-    """A verdict in words; where there is nothing to say, a sentence is empty.
+    """A verdict in words; a sentence may be empty.
 
     Args:
         advice: Which norm to use, and why.
@@ -44,7 +44,7 @@ class Sentences:
         speed: Which norm reaches the training target soonest.
         rates: How much each norm depends on its learning rate.
         failures: Which trials failed, or were not run.
-        last: The scores after the last epoch, where those of the best epoch are optimistic.
+        last: The scores after the last epoch, if those of the best epoch are optimistic.
         protocol: What the protocol allows to conclude.
         optimistic: Whether scores come from data that chose the epoch and the learning rate.
     """
@@ -134,11 +134,11 @@ PROTOCOL_NOTES = {
         "no interval or p-value accounts for that."
     ),
 }
-"""What has to be said with every result of a protocol."""
+"""Caveats for every result of a protocol."""
 
 
 def protocol_note(design: Design) -> str:
-    """Say what has to be said with every result of a design."""
+    """Return the caveat for every result of a design."""
     if design.protocol == "split" and design.by_fold:
         return "This speaks about splits such as the given ones."
     return PROTOCOL_NOTES.get(design.protocol, "")
@@ -336,7 +336,7 @@ def _range(verdict: Verdict) -> str:
 
 
 def _rates(verdict: Verdict, name: Name) -> str:
-    """Say how much each norm depends on its learning rate, and whose best lies at the edge."""
+    """Say how much each norm depends on its learning rate, and whether the grid was too narrow."""
     found = [row.sensitivity for row in verdict.rows if row.sensitivity is not None]
     grid = found[0].rates if found else ()
     if len(grid) == 1:
@@ -379,7 +379,7 @@ def _advice(verdict: Verdict, name: Name) -> str:
     elif found.steps_to_target is not None:
         when = f"reaches the target in {several(found.steps_to_target, 'step')}"
         if rivals and len(rivals) <= MOST_NAMED:
-            reasons.append(f"{when}, as soon as any as far as can be told")
+            reasons.append(f"{when}, not shown to be later than any other")
         elif rivals:
             reasons.append(when)
         else:
@@ -413,7 +413,7 @@ def _advice(verdict: Verdict, name: Name) -> str:
 
 
 def _standing(found: Recommendation, name: Name) -> str:
-    """Say what is shown of the leader, and what is not."""
+    """Say which norms the leader is shown to beat."""
     if not found.unproven:
         return "shown to be better than every other norm that was ranked"
     if len(found.unproven) > MOST_NAMED:
@@ -532,7 +532,7 @@ def _sooner(first: str, test: PairedTest, name: Name) -> str:
 
 
 def _quoted(first: str, later: list[PairedTest], baseline: str) -> PairedTest:
-    """The comparison whose factor is given: that with the baseline, else with the slowest."""
+    """Return the comparison with the baseline, or with the slowest norm."""
     for test in later:
         if test.involves(baseline, first) and baseline != first:
             return test

@@ -1,9 +1,9 @@
-"""What a comparison does: its settings, completed from presets and budget, and checked.
+"""The settings of a comparison: its options, completed from presets and budget, and checked.
 
 Every norm meets the same splits, learning rates and budget, and within a split every norm starts
 from the same seed, which gives the initial weights, the batch order and the dropout masks. Two
-norms therefore differ, pair by pair, in the normalization and in nothing else; but for `granola`,
-whose random features are drawn from the stream of the masks.
+norms therefore differ, pair by pair, in the normalization and in nothing else. The exception is
+`granola`: its random features are drawn from the stream of the masks.
 
 | protocol | learning rate chosen | reported |
 |---|---|---|
@@ -12,11 +12,10 @@ whose random features are drawn from the stream of the masks.
 | `"split"`, one | for each reported seed anew, on the validation part | its test part |
 | `"paper"` | by the reported score itself, as the epoch is: *optimistic* | validation folds |
 
-What is repeated to learn how much chance there is has to contain the choice of the rate. Chosen
-once for all seeds, two equal norms get different rates by noise, and every further seed makes the
-difference between the rates more significant. So the choice is made anew wherever a value comes
-from: for every fold, and on a split for every seed, from one trial per rate whose seed is never
-the reported one.
+The repetitions that measure the effect of chance have to include the choice of the learning rate.
+If it is chosen once for all seeds, two equal norms get different rates by chance, and every further
+seed makes the difference between the rates more significant. So it is chosen for every fold, and on
+one split for every seed, from one trial per rate that has another seed than the reported trial.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ _KINDS: Final[Mapping[str, Kind]] = {
     "schedule": one_of("schedule", SCHEDULES),
     "dtype": TEXT,
 }
-"""Of the settings that are no options; the others are checked as the option of their name."""
+"""Kinds of the settings that are no options; the others are checked as the option of their name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,29 +72,23 @@ class Settings:
         protocol: `"nested"`, `"split"` or `"paper"`; see the module.
         budget: `"quick"`, `"standard"` or `"full"`, where what follows came from.
         norms: Normalizations as text, each once.
-        own_norms: Of those of the user's own, by name, `"source"`: the hash of the source, and
-            `"in_memory"` where they came as objects that nobody finds by their name.
-        model, preset: The name of the model, or `module:function` of one of the user's own, and
-            the named preset that `architecture` and the training settings began as.
+        own_norms: The user's own norms by name, each with `"source"`, the hash of its source, and
+            `"in_memory"` if it came as an object without an importable name.
+        model, preset: The name of the model, or `module:function` of the user's own, and the preset
+            that `architecture` and the training settings started from.
         architecture: Keyword arguments of the model, as `TrialConfig.model`.
-        metric: What is compared, see `graphnorms.training.METRICS`.
         unit: Unit of the target, if known.
         split: On a split: `"given"` by the data, or `"random"`; else `"fold"`.
         folds: Folds of a cross-validation; 1 on a split.
-        runs: Trials with the chosen rate, per fold, each from a fresh seed.
-        repeats: Cross-validations, each of other folds; 1 on a split.
+        runs: Trials with the chosen rate, per fold, each with a fresh seed.
         holdout: Share of validation data: of what is not the test fold, or of a random split.
         split_seed: Seeds the shuffling before items are dealt to the parts, in the first repeat;
             each further one has the next seed.
-        seed: Seeds weights, batch order and dropout.
-        epochs: Passes over the training data.
-        batch_size: Graphs in a minibatch.
         learning_rates: The grid of Adam's step sizes in the first epoch, ascending.
         schedule: `"linear"` (falls to 0 over the epochs) or `"constant"`.
-        weight_decay: Adam's L2 penalty.
-        margin: Differences of scores below this are of no practical interest; None: a rule.
-        device, dtype: Where and in which precision the models are trained.
-        group_twins: Isomorphic graphs, features included, are in one fold, or part of a split.
+        dtype: Precision of the training.
+
+    The other settings are the options of the same name, see `graphnorms.compare`.
 
     Raises:
         ValueError: A value is not possible; the message says what was given and expected.
@@ -147,7 +140,7 @@ class Settings:
 
     @property
     def selects(self) -> bool:
-        """Whether there is a learning rate to choose, in trials of their own."""
+        """Whether a learning rate is chosen, by trials for that purpose."""
         return self.protocol != "paper" and len(self.learning_rates) > 1
 
     @property
@@ -231,7 +224,7 @@ class Settings:
         """Complete options with what data, preset and budget say, and check them.
 
         Args:
-            options: What was said.
+            options: The options.
             graphs: The data.
             dataset: What to call the data.
 
@@ -370,7 +363,7 @@ def _runs(budget: Budget, protocol: str, splits: int) -> int:
 
 
 def _kept(norm: OwnNorm) -> dict[str, Any]:
-    """Return what the settings keep of a norm of the user's own."""
+    """Return the entry of `own_norms` for a norm."""
     return {"source": norm.source, **({"in_memory": True} if norm.in_memory else {})}
 
 
@@ -416,6 +409,6 @@ def require_device(device: str) -> None:
     try:
         torch.empty(0, device=torch.device(device))
     except (RuntimeError, AssertionError) as error:
-        # torch's own messages run over many lines; the first says what is wrong
+        # The first of the many lines of torch's message has the reason.
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(f"device {device!r} cannot be used: {reason}") from None

@@ -22,9 +22,9 @@ class Source:
 
     Args:
         graphs: The graphs.
-        name: What they are called: as the user named them, or as an object calls itself.
-        reading: Options they were read with, those of `graphnorms.data.load_dataset`.
-        in_memory: Whether they came as an object, so that nobody can read them again.
+        name: The name or path that the user gave, or the name of the object.
+        reading: Arguments of `graphnorms.data.load_dataset` that they were read with.
+        in_memory: Whether they came as an object and cannot be read again.
     """
 
     graphs: GraphSet
@@ -34,14 +34,14 @@ class Source:
 
 
 def load_source(dataset: Dataset, reading: Mapping[str, Any]) -> Source:
-    """Return the graphs that `compare` was asked for.
+    """Return the graphs for `compare`.
 
     Args:
         dataset: See `compare`.
-        reading: How they are to be read, where anything is said.
+        reading: Arguments of `graphnorms.data.load_dataset`.
 
     Raises:
-        ValueError: The graphs cannot be read, or it is said how to read a `GraphSet`.
+        ValueError: The graphs cannot be read, or a `GraphSet` is given with options of reading.
     """
     from graphnorms.data import GraphSet, from_pyg, load_dataset
 
@@ -68,16 +68,16 @@ def load_source(dataset: Dataset, reading: Mapping[str, Any]) -> Source:
 def load_again(
     stored: Mapping[str, Any], folder: Path, dataset: Dataset, reading: Mapping[str, Any]
 ) -> Source:
-    """Return the graphs of a run that is there.
+    """Return the graphs of a stored run.
 
     Args:
-        stored: What its folder keeps.
+        stored: Its config.
         folder: The folder, for the message.
         dataset: The graphs, if they are given; None takes those that the run names.
-        reading: How they are to be read.
+        reading: Arguments of `graphnorms.data.load_dataset`.
 
     Raises:
-        GraphnormsError: They are nobody's but the user's, and are not given.
+        GraphnormsError: They were objects in memory, and are not given.
         ValueError: As `load_source` does.
     """
     if dataset is None:

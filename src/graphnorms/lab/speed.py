@@ -1,4 +1,4 @@
-"""How soon each norm reaches one common training score, misses counted as what they are."""
+"""Speed of training: the steps of each norm to one common training score."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ class Target:
 
 @dataclass(frozen=True)
 class TimesToTarget:
-    """When each trial of one norm first had the target after an epoch; infinity for a miss.
+    """The time at which each trial of one norm first reached the target; infinity for a miss.
 
     Args:
         steps: Optimizer steps, per trial.
-        seconds: Training seconds, evaluation not included; trials without measured times lack.
-        bounds: Steps that a miss is known to exceed, plus one epoch: the least it can be.
+        seconds: Training seconds, evaluation not included; trials without measured times are left
+            out.
+        bounds: A lower bound on the steps of a miss: those of the whole budget and one epoch.
     """
 
     steps: dict[Pair, float] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What folds can tell: intervals and paired tests, as pure functions on arrays.
+"""Statistics over folds: intervals and paired tests, as pure functions on arrays.
 
 The scores of the folds of a cross-validation are not independent, because their training
 sets overlap. Under the usual model (normal, every two folds correlated alike by ρ) the sample
@@ -43,7 +43,7 @@ class Estimate:
         return max(self.high - self.mean, self.mean - self.low)
 
     def within(self, least: float, most: float) -> Estimate:
-        """Return the estimate with its interval cut to the scores that there are."""
+        """Return the estimate with its interval cut to the possible scores."""
         low, high = (min(max(end, least), most) for end in (self.low, self.high))
         return Estimate(self.mean, low, high)
 

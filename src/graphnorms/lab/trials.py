@@ -1,4 +1,4 @@
-"""The records of a comparison, sorted by norm and by what they are for."""
+"""The records of a comparison, grouped by norm and purpose."""
 
 from __future__ import annotations
 
@@ -115,12 +115,12 @@ class Trials(Mapping[str, NormTrials]):
 
     @cached_property
     def records(self) -> list[Record]:
-        """Those that scores come from, done and failed."""
+        """The records of the trials that scores come from, done and failed."""
         return [record for of_norm in self.values() for record in of_norm.records()]
 
     @cached_property
     def pairs(self) -> set[Pair]:
-        """What pairs the trials that scores come from."""
+        """The pairs of the trials that scores come from."""
         return {pair for of_norm in self.values() for pair in (*of_norm.done, *of_norm.failed)}
 
     @property
@@ -145,7 +145,7 @@ class Trials(Mapping[str, NormTrials]):
 
     @property
     def planned(self) -> int:
-        """Trials per norm that the records let expect."""
+        """Trials per norm of the comparison, as far as the records show."""
         runs, seeds = len({pair[2] for pair in self.pairs}), len({pair[0] for pair in self.pairs})
         return max(len(self.pairs), self.folds * runs * seeds)
 
@@ -249,7 +249,7 @@ def completed_by_all(scores: Mapping[str, Mapping[Pair, float]], norms: Iterable
 
 
 def pair_of(record: Record) -> Pair:
-    """Return what pairs a trial with those of other norms."""
+    """Return the pair of a trial: seed of the split, fold and run."""
     split = record.config["split"]
     return split.get("seed", 0), split.get("fold", 0), record.config["run"]
 

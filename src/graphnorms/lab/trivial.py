@@ -1,4 +1,4 @@
-"""What a predictor scores that looks at no graph, so that nothing at chance is recommended."""
+"""The trivial predictor: the scores of one constant answer, as the level of chance."""
 
 from __future__ import annotations
 
@@ -115,15 +115,15 @@ def trivial_score(
 
 
 def reported_part(split: Split) -> Tensor:
-    """The items whose score is reported; protocol paper has no others than those to validate."""
+    """The items that are scored: the test part, or the validation part in protocol paper."""
     return split.test if len(split.test) else split.validation
 
 
 def trivial_scores(graphs: GraphSet, metric: str, splits: Iterable[Split]) -> Trivial:
     """Score the trivial predictor on every fold, or given split, of a comparison.
 
-    An accuracy is that of guessing evenly at least: of equally frequent classes the one that is
-    most frequent in training is rarer in the rest, and its score is below chance.
+    An accuracy is at least 1 / classes: of equally frequent classes, the one that is most frequent
+    in the training part is rarer in the rest, and scores below chance.
     """
     from graphnorms.training.objective import Objective
 

@@ -1,4 +1,4 @@
-"""Which values options and settings take: one check and one message for each kind."""
+"""Kinds of values of options and settings: one check and one message for each kind."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Kind:
 
     def has(self, value: object) -> bool:
         """Whether a value is possible."""
-        # True is an integer to Python, and to nobody who sets a number of folds.
+        # Python counts True as an integer.
         flag = isinstance(value, bool) and self.type not in (None, bool)
         return not flag and (self.type is None or isinstance(value, self.type)) and self.fits(value)
 
 
 @dataclass(frozen=True)
 class Word(Kind):
-    """Some words; for one that is not among them the nearest are proposed."""
+    """One of some words; the error for another one proposes the nearest."""
 
     what: str = ""
     words: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Word(Kind):
 
 @dataclass(frozen=True)
 class ListOf(Kind):
-    """A list, each entry of one kind; or one entry by itself."""
+    """A list with entries of one kind, or a single entry."""
 
     of: Kind = Kind("anything")
     or_one: bool = False

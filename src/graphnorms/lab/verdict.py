@@ -1,4 +1,4 @@
-"""The verdict on a comparison as data: what `graphnorms.lab.judge` fills in.
+"""The verdict on a comparison, in numbers.
 
 Scores are in the unit of the metric: fractions are not percent here. None where nothing is known.
 """
@@ -20,7 +20,7 @@ from graphnorms.lab.statistics import Estimate
 
 @dataclass(frozen=True, kw_only=True)
 class NormSummary:
-    """What the trials of one norm say.
+    """The results of one norm.
 
     Args:
         norm: Catalogue name.
@@ -102,7 +102,7 @@ class Verdict:
     """The outcome of a comparison, in numbers; `graphnorms.lab.sentences` puts it into words.
 
     Args:
-        design: Protocol, and with it what is paired and how it is tested.
+        design: The protocol, what is paired, and the tests.
         scale: Metric and unit, and how scores are written.
         baseline: Name of the norm that sets the target.
         planned: Trials per norm, those that choose the rate not counted.
@@ -118,12 +118,12 @@ class Verdict:
             use, and trials that one of them did.
         trivial: Score of the predictor that looks at no graph, over the same folds; None if the
             run does not say.
-        tied: Norms that cannot be told apart from `best` by score, `best` included and first;
+        tied: `best`, followed by the norms that cannot be told apart from it by score;
             empty if nothing could be judged.
         differences: Of scores, all pairs; the better of `rows` is `first`.
         target: The training score that speed is measured to.
         speed_order: Norms by the steps to the target, soonest first.
-        speed_tied: Norms that cannot be told apart from the soonest, it included and first.
+        speed_tied: The soonest, followed by the norms that cannot be told apart from it.
         speed_differences: Steps to the target, all pairs; the sooner is `first`.
         detectable_before: Smallest true difference that this design was expected to find with
             80% power over all pairs, see `graphnorms.lab.detectable.expected_detectable`.

@@ -304,7 +304,7 @@ def test_page_table_and_sentence_say_the_same_of_rates(make_records: Make) -> No
     text = flat(Page(render_page(records, verdict, SETTINGS, COMMAND)).text)
     amount = near(verdict)
     assert f"within {amount} of that of the leader's best rate" in text
-    assert f"Learning rates within {amount} of the best of" in text
+    assert f"come within {amount} of the best of" in text
 
 
 def test_p_values_are_called_by_their_adjustment(make_records: Make) -> None:
@@ -467,7 +467,7 @@ def test_every_protocol_and_metric_has_a_page(
 def test_optimistic_scores_are_called_so_wherever_they_stand(make_records: Make) -> None:
     text = Page(rendered(make_records(protocol="paper"), "paper")).text
     verdict, leaderboard = text.split("Leaderboard")
-    assert "Optimistic: learning rate and epoch are chosen on the same folds" in verdict
+    assert "Optimistic: learning rate and epoch are chosen on the folds" in verdict
     assert "Recommended, as far as optimistic scores allow" in verdict
     assert "Validation optimistic" in " ".join(leaderboard.split())
     assert "Last epoch" in leaderboard

@@ -1,4 +1,4 @@
-"""The commands about comparisons that were made: list them, show one."""
+"""The commands `runs` and `show`."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def folder_of(run: str) -> Path:
     """Return the folder of a run that is given by its path, or by its name.
 
     Raises:
-        GraphnormsError: There is neither; with the names that come near.
+        GraphnormsError: There is no such run; the message has similar names.
     """
     path, named = Path(run), RUNS / run
     for folder in (path, named):
