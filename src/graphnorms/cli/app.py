@@ -16,11 +16,10 @@ from graphnorms.cli.terminal import terminal
 
 COMMANDS: Final = {
     "compare": "Train a model with each normalization, all else equal, and judge the difference.",
-    "data": "Say what data hold and what they allow: twins, contradictions, what simple models "
-    "score.",
+    "data": "Describe data and what they allow: twins, contradictions, scores of simple models.",
     "runs": "List the comparisons in a folder, the latest first.",
     "show": "Show the outcome of a comparison again, finished or not.",
-    "report": "Make the page of a comparison again, or one page over several, without training.",
+    "report": "Write the page of a comparison again, or one page over several; nothing is trained.",
     "predict": "Predict with an exported model: a row for each graph, or node, of some data.",
     "bench": "Measure the layers on this machine; numbers are checked first.",
     "study": "Measure claims of the literature about normalization: one a command, or all.",
