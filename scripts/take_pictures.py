@@ -1,7 +1,7 @@
 """Take the pictures of docs/report.md: two pages of one run beside each other, in Chromium.
 
     graphnorms compare MUTAG --epochs 20 --folds 5
-    python scripts/take_pictures.py old/report.html runs/MUTAG-gin/report.html
+    PYTHONPATH=. python scripts/take_pictures.py old/report.html runs/MUTAG-gin/report.html
 
 Writes `report-1280-light.webp` and its like into docs/images, of the last page also its upper part
 (`report.png`) and its learning curves as a file has them, and prints the size of each page and how

@@ -47,6 +47,7 @@ CONFIG: Final[Spec] = {
 }
 _FILE: Final[Spec] = CONFIG | {
     "background": "white",
+    "font": "'DejaVu Sans', 'Liberation Sans', Arial, sans-serif",  # the first one has a star
     "padding": 8,
     "axis": CONFIG["axis"] | {"labelColor": "#3A3D42", "titleColor": "#3A3D42"},
 }

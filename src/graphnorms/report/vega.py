@@ -94,12 +94,12 @@ def _nominal(norms: Iterable[str], looks: Sequence[object]) -> Spec:
 
 
 def legend(names: Mapping[str, str]) -> Spec:
-    """Return a legend of lines with their markers, five in a row, for a file."""
+    """Return a legend of lines with their markers, four in a row, for a file."""
     rows = [
-        {"norm": norm, "name": name, "x": place % 5, "y": place // 5}
+        {"norm": norm, "name": name, "x": place % 4, "y": place // 4}
         for place, (norm, name) in enumerate(names.items())
     ]
-    across = quantity("x") | {"axis": None, "scale": {"domain": [0, 5], "nice": False}}
+    across = quantity("x") | {"axis": None, "scale": {"domain": [0, 4], "nice": False}}
     down = {"field": "y", "type": "ordinal", "axis": None}
     return {
         "height": {"step": 20},
