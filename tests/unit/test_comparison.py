@@ -509,7 +509,7 @@ def test_a_data_set_that_is_not_there_is_named(tmp_path):
         ({"scheduler": "tcp://x:1"}, "is for the dask engine; the engine is local"),
         ({"workers": 0}, "workers is 0, expected an integer ≥ 1"),
         ({"folds": 64}, "64 folds need 64 or more members of every class"),
-        ({"model": "gine"}, "try 'gin'"),
+        ({"model": "gine"}, "use 'gin'"),
         ({"norms": "graph,group:num_groups=7"}, "7"),
         ({"features": "attributes"}, "data set 'MUTAG': no node attributes"),
     ],

@@ -354,7 +354,7 @@ BAD_INPUT = {
     "protocol": (["--protocol", "nestd"], "unknown protocol 'nestd'; did you mean nested"),
     "budget": (["--budget", "big"], "unknown budget 'big'; known: quick, standard, full"),
     "model": (["--model", "gan"], "unknown model 'gan'; did you mean gin"),
-    "no edge features": (["--model", "gine"], "the graphs have none; try 'gin'"),
+    "no edge features": (["--model", "gine"], "the graphs have no edge features"),
     "preset": (["--preset", "graphnorm"], "unknown preset 'graphnorm'; did you mean graphnorm-pa"),
     "data set": (["MUTTAG"], "unknown data set 'MUTTAG'; did you mean mutag"),
     "missing file": (["no/such/file.txt"], "no/such/file.txt"),

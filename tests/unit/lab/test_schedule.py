@@ -366,7 +366,7 @@ def test_a_schedule_of_other_data_code_or_settings_shares_no_trial(make):
     ("choices", "message"),
     [
         ({"folds": 64}, "64 folds need 64 or more members of every class"),
-        ({"model": "gine"}, "the graphs have none; try 'gin'"),
+        ({"model": "gine"}, "the graphs have no edge features, .* use 'gin'"),
         ({"norms": "graph,group:num_groups=7"}, "7"),
     ],
 )
