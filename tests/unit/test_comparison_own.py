@@ -181,7 +181,7 @@ def test_norms_differ_in_the_norm_alone(
 def test_an_exported_model_needs_its_code(folder: Path, tmp_path: Path) -> None:
     comparison = run(functools.partial(found(), hidden=4))
     path = comparison.export("best.safetensors", norm="graph")
-    with pytest.raises(GraphnormsError, match=r"its model is Net, which .* load_model\(path, model="):
+    with pytest.raises(GraphnormsError, match=r"model is Net, which .* load_model\(path, model="):
         load_model(path)
     with pytest.raises(GraphnormsError, match=r"does not make the model of this file: .*size"):
         load_model(path, model="own_nets:Net")
