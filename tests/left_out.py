@@ -12,6 +12,7 @@ from tests.pairwise import thin
 
 RANKS, WORKERS, KILLS = "ranks in processes", "worker processes and Dask", "kills of whole runs"
 COMPILED, INTERPRETED = "compiled and exported layers", "interpreted kernels"
+COPIES, SIMULATED = "copies of the sources, and whole backends", "simulated comparisons"
 FULL = {
     "tests/ranks/test_examples.py": RANKS,
     "tests/ranks/test_fsdp.py": RANKS,
@@ -29,10 +30,21 @@ FULL = {
     "tests/unit/test_comparison_tasks.py::test_worker_processes": WORKERS,
     "tests/unit/report/test_browser.py": "a browser",
     "tests/unit/kernels/test_triton.py::test_results_and_statistics": INTERPRETED,
+    "tests/unit/kernels/test_triton.py::test_the_equation[torch.float32]": INTERPRETED,
     "tests/unit/kernels/test_triton_compiles.py": INTERPRETED,
     "tests/conformance/test_derivatives.py::test_whole_step": COMPILED,
     "tests/conformance/test_derivatives.py::test_compiled_autograd_of_both": COMPILED,
+    "tests/conformance/test_derivatives.py::test_compiled_autograd_of_the_loss": COMPILED,
     "tests/conformance/test_aggregate_modes.py::test_onnx": COMPILED,
+    "tests/conformance/test_aggregate_modes.py::test_opcheck": COMPILED,
+    "tests/conformance/test_battery.py::test_compiles_in_one_graph": COMPILED,
+    "tests/conformance/test_modes.py::test_onnx": COMPILED,
+    "tests/conformance/test_modes.py::test_opcheck": COMPILED,
+    "tests/unit/test_tracing.py": COMPILED,
+    "tests/unit/test_recipe.py::test_factory_docs_reports_and_battery": COPIES,
+    "tests/unit/test_recipe.py::test_the_conformance_tests_run_it": COPIES,
+    "tests/unit/testing/test_batteries.py::test_every_backend_passes": COPIES,
+    "tests/unit/lab/test_simulation.py": SIMULATED,
     "tests/unit/bench/": "benchmarks",
 }
 """Beginnings of the names of tests; `@pytest.mark.full(reason)` says the same of one."""

@@ -330,7 +330,8 @@ def by_compiled_func_grad(name: str, training: bool) -> None:
 def by_double_backward(name: str, training: bool) -> None:
     layer = build(name, training, dtype=torch.float64) if name != "none" else build(name, training)
     x = features().double().requires_grad_()
-    assert torch.autograd.gradgradcheck(lambda z: layer(z, BATCH, 4), (x,))
+    # In random directions; `check_norm` goes through every entry.
+    assert torch.autograd.gradgradcheck(lambda z: layer(z, BATCH, 4), (x,), fast_mode=True)
 
 
 def by_threads(name: str, training: bool) -> None:

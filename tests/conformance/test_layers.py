@@ -127,8 +127,9 @@ def test_gradcheck_and_gradgradcheck(name: str, activation: str | None, backend:
         y: Tensor = torch.func.functional_call(layer, own, (x, batch, 5), more)
         return y
 
-    assert torch.autograd.gradcheck(call, (x, residual, *values))
-    assert torch.autograd.gradgradcheck(call, (x, residual, *values))
+    # In random directions; `check_norm` goes through every entry.
+    assert torch.autograd.gradcheck(call, (x, residual, *values), fast_mode=True)
+    assert torch.autograd.gradgradcheck(call, (x, residual, *values), fast_mode=True)
 
 
 @pytest.mark.parametrize(("name", "backend"), OF_CELLS, indirect=["backend"])

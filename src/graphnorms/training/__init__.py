@@ -48,8 +48,8 @@ __all__ = [
     "training_defaults",
 ]
 
-_MODULES = ("config", "record", "metrics", "pace", "predictor", "trial")
-"""Those that have these names, the ones without torch first."""
+_MODULES = ("trial_config", "record", "metrics", "pace", "predictor", "trial")
+"""The modules that define these names; those that need no torch come first."""
 
 
 def __getattr__(name: str) -> Any:

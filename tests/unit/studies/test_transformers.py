@@ -286,7 +286,7 @@ def test_dropout_is_where_torch_has_it(norm_first: bool) -> None:
         (lambda: Transformer(8, 2, layers=0), "layers is 0"),
         (
             lambda: Transformer(8, 2, layers=1, norm="graph", causal=True),
-            "would show a row those behind",
+            "would leak later rows",
         ),
         (lambda: GraphTransformer(5, 3, readout="avg", seed=0), "unknown readout 'avg'"),
         (lambda: GraphTransformer(5, 3, head="edge", seed=0), "unknown head 'edge'"),
