@@ -22,6 +22,7 @@ FULL = {
     "tests/unit/lab/test_journal.py::test_kill_9": KILLS,
     "tests/unit/cli/test_signals.py": KILLS,
     "tests/unit/cli/test_cli.py::test_ctrl_c": KILLS,
+    "tests/unit/cli/test_cli.py::test_a_reader_that_leaves_early": WORKERS,
     "tests/unit/test_comparison.py::test_where_trials_run": WORKERS,
     "tests/unit/test_comparison_norms.py::test_worker_processes": WORKERS,
     "tests/unit/test_comparison_own.py::test_worker_processes": WORKERS,
@@ -45,6 +46,7 @@ FULL = {
     "tests/unit/test_recipe.py::test_the_conformance_tests_run_it": COPIES,
     "tests/unit/testing/test_batteries.py::test_every_backend_passes": COPIES,
     "tests/unit/lab/test_simulation.py": SIMULATED,
+    "tests/unit/lab/test_real_nulls.py::test_a_row_for_every": SIMULATED,
     "tests/unit/bench/": "benchmarks",
 }
 """Beginnings of the names of tests; `@pytest.mark.full(reason)` says the same of one."""

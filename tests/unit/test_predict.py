@@ -144,7 +144,7 @@ def test_batches_of_pyg_and_tensors_are_taken_as_they_are(nci5k: Export) -> None
         torch.testing.assert_close(model(batch), whole, rtol=1e-5, atol=1e-6)
         given = model(batch.x, batch.edge_index, batch.batch, batch.edge_attr)
         torch.testing.assert_close(given, whole, rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match="is given a list, expected a GraphBatch, PyG's Data"):
+    with pytest.raises(ValueError, match="data is a list, expected a GraphBatch, PyG's Data"):
         model(parts)
     with pytest.raises(ValueError, match="edge_index is missing"):
         model(batch.x)

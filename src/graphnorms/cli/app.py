@@ -21,8 +21,8 @@ COMMANDS: Final = {
     "show": "Show the outcome of a comparison again, finished or not.",
     "report": "Write the page of a comparison again, or one page over several; nothing is trained.",
     "predict": "Predict with an exported model: a row for each graph, or node, of some data.",
-    "bench": "Measure the layers on this machine; numbers are checked first.",
-    "study": "Measure claims of the literature about normalization: one a command, or all.",
+    "bench": "Time the layers on this machine, after checking their numbers.",
+    "study": "Measure claims of the literature about normalization: one per command, or all.",
 }
 """The commands with a module of their own, which is imported when they are invoked, and what
 `--help` says of them."""

@@ -529,7 +529,7 @@ def test_packages_are_found_by_their_names():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_runs_are_listed_and_shown_again(run, tmp_path):
+def test_runs_are_listed_and_shown_again(run, in_this_process, tmp_path):
     code, out, err = run("runs")
     assert (code, out) == (2, "")
     assert err == "graphnorms: no runs: there is no folder runs\n"
@@ -554,8 +554,8 @@ def test_runs_are_listed_and_shown_again(run, tmp_path):
         (["show", "MUTAG-gin", "--norm", "graph"], "give --export FILE as well"),
         (["show", "MUTAG-gin", "--export", "x", "--norm", "batch"], "norm 'batch' was done"),
         (["show", "MUTAG-gin", "--export", "model/under-a-file"], "model"),
-        (["show", "MUTAG-gin", "--export", "model.pt"], "ends in .safetensors"),
-        (["show", "MUTAG-gin", "--parquet", "trials.csv"], "ends in .parquet"),
+        (["show", "MUTAG-gin", "--export", "model.pt"], ".safetensors"),
+        (["show", "MUTAG-gin", "--parquet", "trials.csv"], ".parquet"),
     ):
         code, _, err = run(*arguments)
         assert code == 2
