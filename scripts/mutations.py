@@ -2,7 +2,8 @@
 
     python scripts/mutations.py            # all of them, two at a time; needs minutes
     python scripts/mutations.py derivative # those whose name has this word
-    python scripts/mutations.py --kernels  # those of the C++ kernels instead; compiles them once
+    python scripts/mutations.py --kernels  # those of the C++ kernels instead; compiles them once, with
+                                           # cmake and nanobind from pip
 
 Each mutation is an exact piece of a source file, what stands there instead, and a part of
 `make test` that must fail with it: what that part notices, the whole notices. The sources are
