@@ -21,7 +21,7 @@ from tests.ranks.launch import launch
 Ranks = list[dict[str, Tensor]]
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.full("three ranks"))])
 def launched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where every rank has left its results; all cases are run in one launch."""
     folder = tmp_path_factory.mktemp(f"ranks{request.param}")

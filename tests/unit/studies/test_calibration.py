@@ -32,13 +32,11 @@ FOUND = Calibration(
 QUICK = {
     "activations",
     "gradient-flow",
-    "landscape",
     "residual-gradients",
-    "warmup",
     "preconditioning",
     "batch-noise",
 }
-"""Studies whose worlds take less than a second each."""
+"""Studies whose worlds take a fraction of a second each."""
 
 IN_TURN = [
     name if name in QUICK else pytest.param(name, marks=pytest.mark.full("studies in their worlds"))
