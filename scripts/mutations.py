@@ -2,12 +2,12 @@
 
     python scripts/mutations.py            # all of them, two at a time; needs minutes
     python scripts/mutations.py derivative # those whose name has this word
-    python scripts/mutations.py --kernels  # those of the C++ kernels instead; compiles them once, with
-                                           # cmake and nanobind from pip
+    python scripts/mutations.py --kernels  # those of the C++ kernels instead, compiled once
 
 Each mutation is an exact piece of a source file, what stands there instead, and a part of
 `make test` that must fail with it: what that part notices, the whole notices. The sources are
-copied to a temporary folder first; the checkout is not touched. `scripts/mutations.csv` gets a row
+copied to a temporary folder first; the checkout is not touched. `--kernels` needs a C++ compiler,
+cmake and nanobind (`pip install nanobind`). `scripts/mutations.csv` gets a row
 for each, with the first test that failed. The exit code is the number of mutations that nobody
 noticed.
 
