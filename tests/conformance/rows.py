@@ -289,12 +289,14 @@ ROWS: dict[str, Row] = {
     "diff-group": Row(
         norm="diff-group", make=lambda c, size, **k: gn.DiffGroupNorm(c, 3, lamda=0.7, **k),
         formula=oracle.diff_group_norm(0.7), over="batch", gain=group_gain, spread=group_gain,
+        operations=3,  # a normalization for each group
         beyond=dict.fromkeys(("mean 1e4", "mean 1e4 giant"), "the result is of the size of x"),
     ),
     "diff-group plain": Row(
         norm="diff-group",
         make=lambda c, size, **k: gn.DiffGroupNorm(c, 3, lamda=0.7, affine=False, **k),
         formula=oracle.diff_group_norm(0.7), over="batch", gain=group_gain, spread=group_gain,
+        operations=3,  # a normalization for each group
         beyond=dict.fromkeys(("mean 1e4", "mean 1e4 giant"), "the result is of the size of x"),
     ),
     "hetero-batch": Row(
