@@ -183,7 +183,7 @@ class Adjacency:
     def to_edge_index(self) -> Tensor:
         """Return PyG's `edge_index`, `(2, edges)`: sources above, targets below.
 
-        The edges are in the order of their numbers, which is that of weights and features.
+        Edges keep their original order, in which weights and features are given.
         """
         edge_index = torch.stack((self.index, _rows(self.ptr, self.num_edges)))
         if self.order is None:

@@ -79,7 +79,7 @@ def _command(name: str, purpose: str) -> None:
 
         own = None
         if rows is not None or channels is not None or graphs is not None:
-            # Missing sizes are those of the large shape; Shape refuses 0.
+            # A size that was not given comes from the large shape; Shape refuses 0.
             own = Shape(
                 "own",
                 LARGE.rows if rows is None else rows,

@@ -74,7 +74,7 @@ def parameter(name: str) -> inspect.Parameter:
 
 
 def _value(name: str, given: Any) -> Any:
-    """Return the value of an option, given that of its parameter."""
+    """Convert what the command line parsed into the value of an option."""
     if name == "learning_rate" and given is not None:
         try:
             return [float(part) for part in given.split(",") if part.strip()]

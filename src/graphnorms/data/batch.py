@@ -177,7 +177,7 @@ class GatherPlan:
 class GatherTable:
     """The positions and sizes of all graphs, for planning gathers.
 
-    For ids on the host, e.g. those of a shuffled epoch, planning costs a GPU one small copy without
+    For ids on the host, e.g. of a shuffled epoch, planning costs a GPU one small copy without
     synchronization. Ids on the GPU cost one synchronization, for the number of nodes and edges.
 
     Args:

@@ -1,6 +1,6 @@
 """Colour refinement (1-WL) of many graphs at once, in NumPy.
 
-The colour of a node is a 64-bit hash of its own colour and of those of its neighbours, combined
+The new colour of a node is a 64-bit hash of its old colour and its neighbours' colours, combined
 with the features of the edges between. A cell is the set of nodes of one colour. Each graph is
 refined until a step splits none of its cells: further steps would distinguish no more graphs.
 

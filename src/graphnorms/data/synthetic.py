@@ -22,7 +22,7 @@ def random_graphs(
 ) -> GraphSet:
     """Make sparse, molecule-like graphs: chains with branches and a few rings.
 
-    The default sizes are those of NCI1. Features are one-hot, and one is far more frequent than the
+    The default sizes match NCI1. Features are one-hot, and one is far more frequent than the
     others, like carbon. Classes are balanced and independent of the graphs: there is nothing to
     learn.
 

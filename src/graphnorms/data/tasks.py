@@ -83,7 +83,7 @@ def make_targets(
     classes: ClassOrder = "ascending",
     notes: list[str] | None = None,
 ) -> tuple[Tensor, Task]:
-    """Convert raw targets to those of a `Task`, and make the task.
+    """Convert raw targets to the tensor that a `Task` describes, and make the task.
 
     - `"classification"`: integers and texts are classes. Without `names`, every occurring value is
       a class; an empty text is a missing class.

@@ -81,7 +81,7 @@ def read_npz(
 
 
 def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
-    """Return the graphs of a file, and their task: as requested, or else that of the file."""
+    """Return the graphs of a file and their task; a requested task overrides the stored one."""
     public = "node_labels" in arrays and "y" not in arrays
     x_name, y_name = ("node_features", "node_labels") if public else ("x", "y")
     labels, attributes, rows = _node_features(arrays, x_name, reading)

@@ -52,7 +52,7 @@ def read_tu(
     labels.
 
     Repeated edges are merged and self loops dropped, as in PyG's `TUDataset`. For repeated edges
-    PyG sums the features; here those of the first edge are kept.
+    PyG sums the features; this reader keeps the features of the first edge.
 
     The files may also be in a folder `raw` inside `folder`, as after a download by PyG's
     `TUDataset`. A graph without nodes is an error, unless `drop_empty` removes it.

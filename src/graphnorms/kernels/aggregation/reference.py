@@ -44,8 +44,7 @@ def backward(
     Shapes: `grad_y` and `x` `(nodes, channels)`.
 
     Returns:
-        The gradient of x, and that of the edge weights (in the accumulation dtype) or edge
-        features.
+        The gradients of x and of the edge weights (in the accumulation dtype) or edge features.
     """
     node_scale, edge_weight, edge_features, self_weight = weights
     dtype = accumulation_dtype(x.dtype)
