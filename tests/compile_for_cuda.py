@@ -22,7 +22,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from graphnorms.kernels.aggregation.edges import Edges, Weights
+from graphnorms.kernels.aggregation.operands import Edges, Weights
 from graphnorms.kernels.triton import aggregate, normalize
 from tests.operands import call_of
 

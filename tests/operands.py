@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import graphnorms as gn
-from graphnorms.kernels.aggregation.edges import Edges, Weights
+from graphnorms.kernels.aggregation.operands import Edges, Weights
 from graphnorms.kernels.point import ACTIVATIONS, Call, Over, Point
 from graphnorms.segments import Segments
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import graphnorms as gn
-from graphnorms.bench.pyg import load
+from graphnorms.bench.pyg_layers import load
 from tests.conformance import oracle
 from tests.conformance.oracle import EPS
 from tests.norms import randomize

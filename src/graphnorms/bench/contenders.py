@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphnorms.bench import pyg
+from graphnorms.bench import pyg_layers
 from graphnorms.bench.bench_settings import Shape
 from graphnorms.layers.catalog import Normalization
 from graphnorms.layers.factory import make_norm
@@ -111,12 +111,12 @@ def build(row: Normalization, problem: Problem, dtype: torch.dtype, **arguments:
 
 def theirs(row: Normalization, problem: Problem, *, compiled: bool = False) -> Contender | None:
     """Build PyG's twin of a layer, eager or compiled; `None` where there is none."""
-    layer = pyg.twin(row, problem.shape.channels) if pyg.is_installed() else None
+    layer = pyg_layers.twin(row, problem.shape.channels) if pyg_layers.is_installed() else None
     if layer is None:
         return None
     layer = layer.to(problem.x.device, problem.x.dtype)
     forward = torch.compile(layer) if compiled else None
-    call = pyg.bind(layer, problem.batch, problem.shape.graphs, forward)
+    call = pyg_layers.bind(layer, problem.batch, problem.shape.graphs, forward)
     return Contender(f"PyG {row.title}{' compiled' * compiled}", call, layer)
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphnorms.bench import pyg
+from graphnorms.bench import pyg_layers
 from graphnorms.bench.gin import Block, PygGIN, as_pyg_data
 from graphnorms.bench.number_checks import Check, relative_error
 from graphnorms.bench.results import Case
@@ -55,7 +55,7 @@ def measure(session: Session) -> Iterator[Case]:
         WrongNumbersError: The models do not compute the same.
     """
     settings = session.settings
-    pyg.load()
+    pyg_layers.load()
     size = _Size(graphs=40, nodes=8, batch=16, hidden=8, layers=2) if settings.quick else _Size()
     if settings.dtypes != ("float32",):
         session.note("the epoch is measured in float32 alone")
@@ -99,7 +99,7 @@ def check_models(graphs: GraphSet, items: list[Any], size: _Size) -> list[Check]
     checks = []
     for name, fused in ((PYG, False), ("PyG with our GraphNorm", True)):
         theirs = _pyg_model(ours, graphs, size, fused=fused).double()
-        data = pyg.load("data").Batch.from_data_list(items[: batch.num_graphs])
+        data = pyg_layers.load("data").Batch.from_data_list(items[: batch.num_graphs])
         data.x = data.x.double()
         other = theirs(data.to(graphs.device))
         F.cross_entropy(other, data.y).backward()
@@ -123,7 +123,7 @@ def _pyg_model(like: GNN, graphs: GraphSet, size: _Size, *, fused: bool) -> PygG
     def block(channels: int) -> Block:
         if fused:
             return Block(make_norm(_NORM, channels, activation="relu"), fused=True)
-        norm = pyg.twin(CATALOG[_NORM], channels)
+        norm = pyg_layers.twin(CATALOG[_NORM], channels)
         assert norm is not None
         return Block(norm, fused=False)
 
@@ -151,7 +151,7 @@ def _theirs(
 ) -> Callable[[], object]:
     """Return an epoch on PyG's DataLoader."""
     model = _pyg_model(_model(graphs, size), graphs, size, fused=fused)
-    loader = pyg.load("loader").DataLoader(
+    loader = pyg_layers.load("loader").DataLoader(
         items, size.batch, shuffle=True, generator=torch.Generator().manual_seed(0)
     )
 

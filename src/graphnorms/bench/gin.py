@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphnorms.bench import pyg
+from graphnorms.bench import pyg_layers
 from graphnorms.data import GraphSet
 from graphnorms.models import GNN
 
@@ -44,7 +44,7 @@ class PygGIN(nn.Module):
 
     def __init__(self, widths: list[int], classes: int, block: Callable[[int], Block]) -> None:
         super().__init__()
-        layers = pyg.load()
+        layers = pyg_layers.load()
         self.pool = layers.global_add_pool
         self.convolutions = nn.ModuleList()
         self.blocks = nn.ModuleList()
@@ -90,7 +90,7 @@ class PygGIN(nn.Module):
 
 def as_pyg_data(graphs: GraphSet) -> list[Any]:
     """Return a graph set as a list of PyG's `Data`, one object per graph."""
-    data = pyg.load("data").Data
+    data = pyg_layers.load("data").Data
     node_bounds = graphs.ptr.tolist()
     target = torch.repeat_interleave(graphs.edge_ptr.diff())  # (edges,), in the whole set
     edge_bounds = graphs.edge_ptr[graphs.ptr].tolist()

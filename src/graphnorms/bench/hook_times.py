@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from graphnorms.bench import pyg
+from graphnorms.bench import pyg_layers
 from graphnorms.bench.gin import as_pyg_data
 from graphnorms.bench.number_checks import Check, relative_error
 from graphnorms.bench.results import Case
@@ -36,9 +36,9 @@ def measure(session: Session) -> Iterator[Case]:
         WrongNumbersError: They do not compute the same.
     """
     settings = session.settings
-    pyg.load()
+    pyg_layers.load()
     layers, hidden, graphs = (2, 8, 8) if settings.quick else (4, 64, 128)
-    data = pyg.load("data").Batch.from_data_list(as_pyg_data(random_graphs(graphs, 30.0)))
+    data = pyg_layers.load("data").Batch.from_data_list(as_pyg_data(random_graphs(graphs, 30.0)))
     data = data.to(settings.device)
     by_hand, found = _models(data, hidden, layers)
     session.checks.append(_check(by_hand, found, data))
@@ -61,7 +61,7 @@ def measure(session: Session) -> Iterator[Case]:
 
 def _models(data: Any, hidden: int, layers: int) -> tuple[nn.Module, nn.Module]:
     """Build PyG's GIN with the same norms twice: all know the batch beforehand, or none does."""
-    gin = pyg.load().GIN
+    gin = pyg_layers.load().GIN
     torch.manual_seed(0)
     model = gin(data.num_features, hidden, layers, hidden, norm="BatchNorm", jk="last")
     found = replace_norms(model, _NORM, inplace=False).model

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphnorms.bench import pyg
+from graphnorms.bench import pyg_layers
 from graphnorms.bench.contenders import Contender, Problem, accepts, build, title
 from graphnorms.errors import GraphnormsError
 from graphnorms.kernels import Over
@@ -215,10 +215,10 @@ def activated(call: Function, activation: str | None) -> Function:
 
 
 def _oracle(row: Normalization, problem: Problem) -> tuple[str, nn.Module, Function]:
-    layer = pyg.twin(row, problem.shape.channels) if pyg.is_installed() else None
+    layer = pyg_layers.twin(row, problem.shape.channels) if pyg_layers.is_installed() else None
     if layer is not None:
         layer = layer.to(problem.x.device, torch.float64)
-        return "PyG in float64", layer, pyg.bind(layer, problem.batch, problem.shape.graphs)
+        return "PyG in float64", layer, pyg_layers.bind(layer, problem.batch, problem.shape.graphs)
     backend = "reference" if accepts(row, "backend") else None
     layer = build(row, problem, torch.float64, backend=backend)
     return "the reference in float64", layer, _bound(layer, problem)

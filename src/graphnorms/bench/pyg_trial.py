@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphnorms.bench import pyg
+from graphnorms.bench import pyg_layers
 from graphnorms.bench.gin import Block, PygGIN, as_pyg_data
 from graphnorms.data import GraphSet, SplitConfig, split_items
 from graphnorms.layers.catalog import CATALOG
@@ -50,7 +50,7 @@ class _OnNodes(nn.Module):
 
     def __init__(self, norm: str, channels: int) -> None:
         super().__init__()
-        layer = None if norm == "none" else pyg.twin(CATALOG[norm], channels)
+        layer = None if norm == "none" else pyg_layers.twin(CATALOG[norm], channels)
         self.layer = nn.Identity() if layer is None else layer
         self.takes_batch = "batch" in inspect.signature(self.layer.forward).parameters
 
@@ -88,7 +88,7 @@ def pyg_trial(
         weight_decay=config.weight_decay,
         fused=fused or None,
     )
-    loader = pyg.load("loader").DataLoader
+    loader = pyg_layers.load("loader").DataLoader
     train_ids, *held_out = data.parts[config.split["fold"]]
     training = loader(
         [data.items[graph] for graph in train_ids],

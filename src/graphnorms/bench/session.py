@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from graphnorms.bench import pyg
+from graphnorms.bench import pyg_layers
 from graphnorms.bench.bench_settings import Settings, Shape
 from graphnorms.bench.contenders import Contender, Problem, activations_of, ours, theirs
 from graphnorms.bench.number_checks import Check, Exact, check_layer, check_twin
@@ -60,8 +60,8 @@ class Session:
     def _twins(
         self, row: Normalization, problem: Problem, exact: Exact, compiled: bool
     ) -> Iterator[Contender]:
-        if not pyg.is_installed():
-            self.note(f"PyG is not installed and left out: {pyg.INSTALL}")
+        if not pyg_layers.is_installed():
+            self.note(f"PyG is not installed and left out: {pyg_layers.INSTALL}")
             return
         for is_compiled in (False, True)[: 1 + compiled]:
             twin = theirs(row, problem, compiled=is_compiled)

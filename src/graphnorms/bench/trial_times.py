@@ -10,7 +10,7 @@ from typing import Final
 
 import torch
 
-from graphnorms.bench import pyg
+from graphnorms.bench import pyg_layers
 from graphnorms.bench.epoch_times import PYG
 from graphnorms.bench.number_checks import Check
 from graphnorms.bench.pyg_trial import PygData, pyg_trial
@@ -92,7 +92,7 @@ def measure(session: Session) -> Iterator[Case]:
         WrongNumbersError: The trials do not compute the same.
     """
     settings = session.settings
-    pyg.load()
+    pyg_layers.load()
     norms = tuple(_norms_of(session))
     workers = 0 if settings.quick else default_workers(settings.device)
     for protocol in _protocols(quick=settings.quick):
@@ -158,7 +158,7 @@ def _protocols(*, quick: bool) -> tuple[_Protocol, ...]:
 
 def _norms_of(session: Session) -> Iterator[str]:
     for row in session.settings.rows_of_catalog(*_NORMS):
-        if row.name == "none" or (row.name in CATALOG and pyg.twin(row, 64) is not None):
+        if row.name == "none" or (row.name in CATALOG and pyg_layers.twin(row, 64) is not None):
             yield row.name
         else:
             session.note(f"{row.title} left out: PyG has none that takes features and batch alone")

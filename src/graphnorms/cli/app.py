@@ -28,7 +28,7 @@ COMMANDS: Final = {
 `--help` says of them."""
 
 _MODULES: Final = {"show": "runs"}
-"""The modules that are not named for their command."""
+"""The commands that share the module of another."""
 
 
 class Interrupted(Exception):
@@ -65,7 +65,7 @@ for _name, _help in COMMANDS.items():
 
 def load(name: str) -> Any:
     """Import one of `COMMANDS`."""
-    module = importlib.import_module(f"graphnorms.cli.{_MODULES.get(name, name)}")
+    module = importlib.import_module(f"graphnorms.cli.{_MODULES.get(name, name)}_command")
     found = getattr(module, name)
     if isinstance(found, typer.Typer):
         command: Any = typer.main.get_group(found)

@@ -8,7 +8,7 @@ from graphnorms.data.load import load_dataset
 from graphnorms.data.readers.embedded import embedded_names
 from graphnorms.data.readers.npz import read_npz, save_npz
 from graphnorms.data.readers.powerful_gnns import read_powerful_gnns
-from graphnorms.data.readers.pyg import from_pyg
+from graphnorms.data.readers.pyg_data import from_pyg
 from graphnorms.data.readers.read_options import Reading, ReadOptions
 from graphnorms.data.readers.tu import read_tu
 from graphnorms.data.scaffolds import ScaffoldSplit

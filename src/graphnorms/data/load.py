@@ -16,7 +16,7 @@ from graphnorms.data.readers.embedded import embedded_names, read_embedded
 from graphnorms.data.readers.file_kind import ACCEPTED, what_it_seems
 from graphnorms.data.readers.npz import read_npz
 from graphnorms.data.readers.powerful_gnns import read_powerful_gnns
-from graphnorms.data.readers.pyg import from_pyg
+from graphnorms.data.readers.pyg_data import from_pyg
 from graphnorms.data.readers.read_options import Reading, ReadOptions
 from graphnorms.data.readers.tu import (
     collection_names,

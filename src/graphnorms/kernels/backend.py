@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.errors import BackendRefusedError, unknown_name
-from graphnorms.kernels.aggregation.edges import Edges, Weights
+from graphnorms.kernels.aggregation.operands import Edges, Weights
 from graphnorms.kernels.cpu import aggregate as cpu_aggregate
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu import normalize as cpu

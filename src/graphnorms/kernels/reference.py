@@ -33,7 +33,7 @@ def segment_normalize(
     parameters: Parameters = NO_PARAMETERS,
     residual: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute the one equation; see `graphnorms.kernels.api.segment_normalize`.
+    """Compute the one equation; see `graphnorms.kernels.primitive.segment_normalize`.
 
     Returns:
         y, the mean per cell of the centre domain, and the second moment per cell of the scale

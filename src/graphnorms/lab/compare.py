@@ -23,10 +23,10 @@ from graphnorms.lab.options import (
 )
 from graphnorms.lab.plan import Plan, require_possible
 from graphnorms.lab.progress import Clock, Outcomes, Status
+from graphnorms.lab.resolve import default_model, looked_up, resolve
 from graphnorms.lab.run import Run, default_folder, read_config
 from graphnorms.lab.run_list import settings_of
 from graphnorms.lab.schedule import Agenda, Schedule, code_versions
-from graphnorms.lab.settings import Settings, default_model
 from graphnorms.lab.sources import Dataset, Source, load_again, load_source
 
 if TYPE_CHECKING:
@@ -206,8 +206,8 @@ def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
         source = load_source(dataset, options.reading)
         folder = _folder_of(source.graphs, options) if folder is None else folder
     graphs = source.graphs
-    options = options.looked_up()
-    settings = Settings.resolve(options, graphs, source.name)
+    options = looked_up(options)
+    settings = resolve(options, graphs, source.name)
     factory = options.model if isinstance(options.model, ModelFactory) else None
     model_in_memory = factory is not None and factory.in_memory
     versions = code_versions()
@@ -236,7 +236,7 @@ def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
 def _folder_of(graphs: GraphSet, options: Options) -> Path:
     """Return the folder of a run when none is named."""
     preset = options.preset or DEFAULT_PRESET
-    model: Any = options.looked_up().model or default_model(graphs, preset)
+    model: Any = looked_up(options).model or default_model(graphs, preset)
     protocol = options.protocol or DEFAULT_PROTOCOL
     return default_folder(graphs.name, name_of(model), preset, protocol)
 

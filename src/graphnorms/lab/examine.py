@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.lab.options import Options
+from graphnorms.lab.resolve import resolve
 from graphnorms.lab.schedule import Schedule, code_versions
 from graphnorms.lab.settings import Settings
 from graphnorms.lab.sources import Dataset, load_source
@@ -49,7 +50,7 @@ def examine(dataset: Dataset, options: Options) -> Examination:
 
     options.check()
     source = load_source(dataset, options.reading)
-    settings = Settings.resolve(options, source.graphs, source.name)
+    settings = resolve(options, source.graphs, source.name)
     schedule = Schedule(settings=settings, fingerprint="", versions=code_versions())
     facts = facts_of(source.graphs, schedule)
     return Examination(graphs=source.graphs, settings=settings, facts=facts)

@@ -9,12 +9,11 @@ default, and the protocols where it applies. The command line is generated from 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
-from graphnorms.errors import unknown_name
 from graphnorms.lab.budgets import BUDGETS, QUICK
 from graphnorms.lab.values import FLAG, TEXT, Kind, integer, list_of, number
 
@@ -272,14 +271,6 @@ class Options:
         """Keyword arguments for `graphnorms.data.load_dataset`."""
         return self.said("reading") | ({"split_by": self.split} if self.by_scaffold else {})
 
-    def looked_up(self) -> Self:
-        """Return the options with the user's own model and norms loaded.
-
-        Raises:
-            ValueError: One is not known or not found, or two norms have the same name.
-        """
-        return replace(self, model=_model(self.model), norms=_norms(self.norms))
-
     def or_those_of(self, stored: Options) -> Self:
         """Complete the options with those of the run to continue."""
         if self.protocol not in (None, stored.protocol):
@@ -372,48 +363,3 @@ def is_known(norm: str) -> bool:
     from graphnorms.layers.catalog import CATALOG
 
     return norm.partition(":")[0] in CATALOG
-
-
-def _model(model: Any) -> str | ModelFactory | None:
-    from graphnorms.models import MODELS, ModelFactory
-    from graphnorms.user_code import as_spec, is_spec
-
-    if not isinstance(model, str):
-        return ModelFactory.of(model) if callable(model) else model
-    if model in MODELS:
-        return model
-    model = as_spec(model)
-    if not is_spec(model):
-        raise ValueError(
-            f"{unknown_name('model', model, MODELS)}; one of your own is module:function"
-        )
-    return ModelFactory.of(model)
-
-
-def _norms(given: Iterable[Any] | str | None) -> list[str | OwnNorm]:
-    """Return the norms by their names as the catalogue spells them, the baseline among them."""
-    from graphnorms.layers.factory import lookup
-    from graphnorms.layers.own_norm import OwnNorm, is_own
-    from graphnorms.layers.spec import split_specs
-
-    given = DEFAULT_NORMS if given is None else given
-    found: list[str | OwnNorm] = []
-    for norm in split_specs(given) if isinstance(given, str) else given:
-        if isinstance(norm, OwnNorm):
-            found.append(norm)
-        elif callable(norm) or (isinstance(norm, str) and is_own(norm)):
-            found.append(OwnNorm.of(norm))
-        elif not isinstance(norm, str):
-            raise ValueError(
-                f"a norm is {norm!r:.100}, expected a text, such as 'graph' or 'pair:scale=2', or "
-                "what makes a norm"
-            )
-        elif norm.strip():
-            found.append(lookup(norm.strip()).name)
-    names = [name_of(norm) for norm in found]
-    for norm in found:
-        if not isinstance(norm, str) and (is_known(norm.name) or names.count(norm.name) > 1):
-            raise ValueError(
-                f"two norms are called {norm.name!r}; give the class or function another name"
-            )
-    return found if BASELINE in names else [BASELINE, *found]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from graphnorms.lab.advice_sentences import advice
 from graphnorms.lab.design import Design
 from graphnorms.lab.paired_tests import PairedTest
 from graphnorms.lab.phrases import (
@@ -17,16 +18,14 @@ from graphnorms.lab.phrases import (
     listing,
     percent,
     rough,
-    seconds,
     several,
 )
 from graphnorms.lab.power import MOST_PAIRS
 from graphnorms.lab.recommendation import MOST_FAILED
-from graphnorms.lab.sensitivity import NEAR
-from graphnorms.lab.trivial import trivial_name
+from graphnorms.lab.speed_sentences import speed
+from graphnorms.lab.verdict_phrases import best_of, label, margin, near
 
 if TYPE_CHECKING:
-    from graphnorms.lab.recommendation import Recommendation
     from graphnorms.lab.verdict import NormSummary, Verdict
 
 LONGEST_REASON: Final = 90
@@ -95,11 +94,11 @@ def sentences(verdict: Verdict, names: Name = str) -> Sentences:
     """
     name = called_by(names)
     return Sentences(
-        advice=_advice(verdict, name),
+        advice=advice(verdict, name),
         score=f"{label(verdict)}: {_score(verdict, name)}",
         power=_power(verdict, name),
         equal=_equal(verdict, name),
-        speed=f"{_order(verdict, name)}{_untimed(verdict, name)}",
+        speed=speed(verdict, name),
         rates=_rates(verdict, name),
         failures=_failures(verdict, name),
         last=_last(verdict, name),
@@ -142,23 +141,6 @@ def protocol_note(design: Design) -> str:
     if design.protocol == "split" and design.by_fold:
         return "This speaks about splits such as the given ones."
     return PROTOCOL_NOTES.get(design.protocol, "")
-
-
-def label(verdict: Verdict) -> str:
-    """Say what the score is: `Test accuracy`, `Test MAE (lower is better)`, `Optimistic …`."""
-    metric = verdict.scale.metric
-    which = "Optimistic validation" if verdict.optimistic else "Test"
-    return f"{which} {metric.title}{'' if metric.higher_is_better else ' (lower is better)'}"
-
-
-def margin(verdict: Verdict) -> str:
-    """Say the margin: `1 point`, `0.0061 (1% of the MAE of 'none')`."""
-    amount = verdict.scale.difference(verdict.margin)
-    if verdict.scale.metric.fraction:
-        return amount
-    unit = verdict.scale.difference_unit
-    amount = f"{verdict.margin:.2g} {unit}".rstrip()
-    return f"{amount} ({verdict.margin_source})" if verdict.margin_source else amount
 
 
 def _last(verdict: Verdict, name: Name) -> str:
@@ -353,7 +335,7 @@ def _rates(verdict: Verdict, name: Name) -> str:
         counts = listing(f"{one.near} with {name(one.norm)}" for one in judged)
     sentence = (
         f"Learning rates: of the {len(grid)} tried, {counts} come within {near(verdict)} of "
-        f"{_best_of(verdict, name)}."
+        f"{best_of(verdict, name)}."
     )
     edge = [one for one in judged if one.at_edge]
     if edge:
@@ -364,179 +346,6 @@ def _rates(verdict: Verdict, name: Name) -> str:
             "others, which may be better."
         )
     return sentence
-
-
-def _advice(verdict: Verdict, name: Name) -> str:
-    """Say which norm to use, and by which numbers."""
-    found = verdict.recommendation
-    if found is None:
-        return _nothing(verdict, name)
-    others = len(found.among) - 1
-    rivals = [name(norm) for norm in found.soonest if norm != found.norm]
-    reasons = []
-    if not others:
-        reasons.append(_standing(found, name))
-    elif found.steps_to_target is not None:
-        when = f"reaches the target in {several(found.steps_to_target, 'step')}"
-        if rivals and len(rivals) <= MOST_NAMED:
-            reasons.append(f"{when}, not shown to be later than any other")
-        elif rivals:
-            reasons.append(when)
-        else:
-            reasons.append(f"{when}, sooner than the others")
-    if found.failed:
-        reasons.append(f"{found.failed} of its {found.trials} trials failed")
-    if found.rates > 1:
-        verb = "comes" if found.near == 1 else "come"
-        best = "its best" if found.norm == verdict.best else _best_of(verdict, name)
-        reasons.append(
-            f"{found.near} of {found.rates} learning rates {verb} within {near(verdict)} of {best}"
-        )
-    if found.extra_parameters is not None:
-        reasons.append(
-            f"it adds {found.extra_parameters} parameters"
-            if found.extra_parameters
-            else "it adds no parameters"
-        )
-    if found.needs:
-        reasons.append(f"it needs {listing(found.needs)} besides")
-    among = f"of the {len(found.among)} shown to be practically equal in score, " if others else ""
-    caveat = ", as far as optimistic scores allow" if verdict.optimistic else ""
-    head = f"Recommended{caveat}: {name(found.norm)}"
-    if others and found.steps_to_target is not None:
-        reasons[0] = f"it {reasons[0]}"
-    body = f"{among}{'; '.join(reasons)}"
-    limits = ""
-    if others and found.unproven:
-        limits = f" {name(found.among[0])} has {_standing(found, name)}."
-    return f"{head}; {body}{_decided(found.decided_by)}.{limits}{_against_chance(verdict, found)}"
-
-
-def _standing(found: Recommendation, name: Name) -> str:
-    """Say which norms the leader is shown to beat."""
-    if not found.unproven:
-        return "shown to be better than every other norm that was ranked"
-    if len(found.unproven) > MOST_NAMED:
-        return f"the best mean, not shown to be better than {len(found.unproven)} others"
-    return f"the best mean, not shown to be better than {listing(map(name, found.unproven))}"
-
-
-def _against_chance(verdict: Verdict, found: Recommendation) -> str:
-    """Say how the recommended norm stands to the trivial predictor, unless it clearly wins."""
-    trivial = trivial_name(verdict.scale.metric)
-    if verdict.trivial is None:
-        return f" Not compared with {trivial}: the run does not say how good that is."
-    score = verdict.scale.score(verdict.trivial)
-    if found.above_trivial:
-        return ""
-    return f" It is not shown to be better than {trivial} ({score})."
-
-
-def _nothing(verdict: Verdict, name: Name) -> str:
-    """Say why no norm is recommended, where norms were judged."""
-    if verdict.best is None or not verdict.tied:
-        return ""
-    best = verdict.row(verdict.best)
-    if best.unreliable:
-        why = f"more than {percent(MOST_FAILED, 0)} of the trials of every norm failed"
-    else:
-        score = "" if verdict.trivial is None else f" ({verdict.scale.score(verdict.trivial)})"
-        trivial = trivial_name(verdict.scale.metric)
-        why = f"{name(best.norm)}, the best, is no better than {trivial}{score}"
-    return f"No norm is recommended: {why}."
-
-
-def _decided(by: str) -> str:
-    return {
-        "robustness": " (failures and learning rates decided)",
-        "simplicity": " (its simplicity decided)",
-        "mean": " (nothing else told these apart: the better mean decided)",
-        "name": " (nothing told these apart, not even the mean: the alphabet decided)",
-    }.get(by, "")
-
-
-def _best_of(verdict: Verdict, name: Name) -> str:
-    return "the norm's best" if verdict.best is None else f"the best of {name(verdict.best)}"
-
-
-def near(verdict: Verdict) -> str:
-    """Say within what of the leader's best a learning rate is near it: `2 points`."""
-    tolerance = NEAR * verdict.margin
-    if verdict.scale.metric.fraction:
-        return verdict.scale.difference(tolerance)
-    return f"{tolerance:.2g} {verdict.scale.unit}".rstrip()
-
-
-def _order(verdict: Verdict, name: Name) -> str:
-    target = verdict.target
-    if target is None or not verdict.speed_order:
-        if verdict.best is not None and verdict.trivial is not None:
-            trivial = trivial_name(verdict.scale.metric)
-            return f"Speed: not timed, as no norm is shown to beat {trivial}."
-        return "Speed: no trial was completed, so there is nothing to judge."
-    first = verdict.row(verdict.speed_order[0])
-    if first.reached == 0:
-        return f"Speed: no norm reached {goal(verdict)}."
-    soonest = f"{name(first.norm)} reaches {goal(verdict)}{_when(verdict, first)}"
-    tests = [test for test in verdict.speed_differences if test.involves(first.norm)]
-    if not any(test.adjusted_p is not None for test in tests):
-        few = verdict.design.count(2).split()[1]
-        why = "" if len(verdict.speed_order) == 1 else f"; too few {few} to judge the order"
-        return f"Speed: {soonest}{why}."
-    later = [test for test in tests if test.told_apart]
-    tied = listing(map(name, verdict.speed_tied[1:]))
-    if not later:
-        return f"Speed: {soonest}, but {tied} cannot be told apart from it."
-    quoted = _quoted(first.norm, later, verdict.baseline)
-    sentence = f"{soonest}, {_sooner(first.norm, quoted, name)}"
-    rest = [test.other(first.norm) for test in later if test is not quoted]
-    if rest:
-        named = listing(map(name, rest)) if len(rest) <= MOST_NAMED else f"{len(rest)} others"
-        sentence += f"; {named} {be(len(rest))} later too"
-    if tied:
-        sentence += f"; {tied} cannot be told apart from it"
-    return f"Speed: {sentence}."
-
-
-def _untimed(verdict: Verdict, name: Name) -> str:
-    """Name the norms that are not timed: they are not shown to beat the trivial predictor."""
-    left = [row.norm for row in verdict.rows if row.score and row.norm not in verdict.speed_order]
-    if verdict.target is None or not left:
-        return ""
-    trivial = trivial_name(verdict.scale.metric)
-    return f" Not timed, as not shown to beat {trivial}: {listing(map(name, left))}."
-
-
-def goal(verdict: Verdict) -> str:
-    """Say the target: `87% training accuracy`, `a training MAE of 0.59 eV`."""
-    scale, target = verdict.scale, verdict.target
-    if target is None:
-        return ""
-    if scale.metric.fraction:
-        return f"{percent(target.score, 0)} training {scale.metric.title}"
-    return f"a training {scale.metric.title} of {target.score:g} {scale.unit}".rstrip()
-
-
-def _when(verdict: Verdict, row: NormSummary) -> str:
-    if row.steps_to_target is None:
-        return f" in {row.reached} of {row.trials} trials"
-    measured = f", {seconds(row.seconds_to_target)} s" if row.seconds_to_target is not None else ""
-    return f" in {several(row.steps_to_target, 'step')}{measured} (median of trials)"
-
-
-def _sooner(first: str, test: PairedTest, name: Name) -> str:
-    ratio = test.estimate.mean
-    factor = 1 / ratio if test.first == first else ratio
-    bound = "at least " if test.censored else ""
-    return f"on average {bound}{factor:.1f} × sooner than {name(test.other(first))}"
-
-
-def _quoted(first: str, later: list[PairedTest], baseline: str) -> PairedTest:
-    """Return the comparison with the baseline, or with the slowest norm."""
-    for test in later:
-        if test.involves(baseline, first) and baseline != first:
-            return test
-    return max(later, key=lambda test: abs(math.log(test.estimate.mean)))
 
 
 def _failures(verdict: Verdict, name: Name) -> str:

@@ -20,27 +20,17 @@ one split for every seed, from one trial per rate that has another seed than the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from graphnorms.errors import is_number, unknown_name
-from graphnorms.lab.budgets import QUICK, Budget, budget_named
 from graphnorms.lab.options import (
-    DEFAULT_DEVICE,
-    DEFAULT_PRESET,
-    DEFAULT_PROTOCOL,
-    Options,
     about,
-    name_of,
 )
 from graphnorms.lab.values import NAMES, TEXT, Kind, integer, list_of, number
 
 if TYPE_CHECKING:
-    from graphnorms.data import GraphSet
-    from graphnorms.layers.own_norm import OwnNorm
-    from graphnorms.models import ModelFactory
+    pass
 
 DEFAULT_FOLDS: Final = 10
 SCHEDULES: Final = ("linear", "constant")
@@ -219,196 +209,8 @@ class Settings:
                 known[name] = tuple(known[name])
         return cls(**known)
 
-    @classmethod
-    def resolve(cls, options: Options, graphs: GraphSet, dataset: str) -> Self:
-        """Complete options with what data, preset and budget say, and check them.
-
-        Args:
-            options: The options.
-            graphs: The data.
-            dataset: What to call the data.
-
-        Raises:
-            ValueError: A value is not possible, a name is not known, or the device is not there.
-        """
-        from graphnorms.training import DEFAULT_METRICS, metric_for, training_defaults
-
-        options.check()
-        options = options.looked_up()
-        norms: Any = options.norms
-        protocol = options.protocol or DEFAULT_PROTOCOL
-        budget, preset = budget_named(options.budget or QUICK), options.preset or DEFAULT_PRESET
-        device = options.device or DEFAULT_DEVICE
-        require_device(device)
-        model: Any = options.model or default_model(graphs, preset)
-        defaults = training_defaults(preset)
-        split, splits = _split_of(options, protocol, graphs)
-        metric = options.metric or DEFAULT_METRICS[graphs.task.kind]
-        settings = cls(
-            dataset=dataset,
-            protocol=protocol,
-            budget=options.budget or QUICK,
-            norms=tuple(map(name_of, norms)),
-            own_norms={norm.name: _kept(norm) for norm in norms if not isinstance(norm, str)},
-            model=name_of(model),
-            preset=preset,
-            architecture=_architecture(graphs, model, preset, options),
-            metric=metric_for(metric, graphs.task).name,
-            unit=graphs.task.unit,
-            split=split,
-            folds=splits or _folds(protocol, len(norms)),
-            runs=_runs(budget, protocol, splits),
-            holdout=HOLDOUT,
-            split_seed=defaults.split_seed,
-            seed=0,
-            epochs=max(1, round(defaults.epochs * budget.epochs)),
-            batch_size=defaults.batch_size,
-            learning_rates=_rates(options.learning_rate, budget.learning_rates),
-            schedule=defaults.schedule,
-            weight_decay=defaults.weight_decay,
-            margin=None,
-            device=device,
-        )
-        given: dict[str, Any] = {
-            name: float(value) if name in ("weight_decay", "margin") else value
-            for name in _AS_GIVEN
-            if (value := getattr(options, name)) is not None
-        }
-        return replace(settings, **given)
-
-
-_AS_GIVEN: Final = (
-    "folds",
-    "repeats",
-    "group_twins",
-    "runs",
-    "seed",
-    "epochs",
-    "batch_size",
-    "weight_decay",
-    "margin",
-)
-"""Options that are settings as they are."""
-
 
 def _require_each_once(what: str, values: Sequence[Any]) -> None:
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f"{what} {value!r} is named more than once; name it once")
-
-
-def default_model(graphs: GraphSet, preset: str = DEFAULT_PRESET) -> str:
-    """Return the model when none is named: GCN for nodes, GINE for edges with features, GIN.
-
-    A preset without a GINE has a GIN for those.
-    """
-    from graphnorms.models import preset_models
-
-    if graphs.task.level == "node":
-        return "gcn"
-    return "gine" if graphs.num_edge_features and "gine" in preset_models(preset) else "gin"
-
-
-def _split_of(options: Options, protocol: str, graphs: GraphSet) -> tuple[str, int]:
-    """Return how the data are divided, and into how many splits; 0 for folds.
-
-    Raises:
-        ValueError: They cannot be divided so.
-    """
-    if protocol == "split" and options.repeats is not None and graphs.num_splits > 1:
-        raise ValueError(
-            f"repeats is {options.repeats}, but the {graphs.num_splits} splits of {graphs.name} "
-            "are given; leave it out, or cut folds with --protocol nested"
-        )
-    options.check_protocol(protocol)
-    split = "fold"
-    if protocol == "split":
-        split = "given" if options.by_scaffold else options.split or ""
-        split = split or ("random" if graphs.split is None else "given")
-        if split not in ("given", "random"):
-            raise unknown_name("split", split, ("given", "random"))
-        if split == "given" and graphs.split is None:
-            raise ValueError(f"{graphs.name} comes without a split; ask for --split random")
-    if options.group_twins:
-        _require_groupable(graphs, split)
-    return split, 0 if split == "fold" else graphs.num_splits if split == "given" else 1
-
-
-def _require_groupable(graphs: GraphSet, split: str) -> None:
-    """Refuse to keep twins together where they cannot be."""
-    if graphs.task.level == "node":
-        raise ValueError(
-            "group_twins keeps isomorphic graphs in one fold, but the task is about nodes; "
-            "leave it out"
-        )
-    if split == "given":
-        raise ValueError(
-            f"group_twins changes folds, but the split of {graphs.name} is given; ask for "
-            "--split random or --protocol nested"
-        )
-
-
-def _folds(protocol: str, norms: int) -> int:
-    """Return ten folds, or as many as it takes to judge so many norms."""
-    from graphnorms.lab.design import Design
-
-    return max(DEFAULT_FOLDS, Design(protocol=protocol).least(math.comb(norms, 2)))
-
-
-def _runs(budget: Budget, protocol: str, splits: int) -> int:
-    """Return how many trials are reported per fold, or on one split per norm."""
-    if splits == 1:
-        return budget.seeds
-    return 1 if protocol == "paper" else budget.runs
-
-
-def _kept(norm: OwnNorm) -> dict[str, Any]:
-    """Return the entry of `own_norms` for a norm."""
-    return {"source": norm.source, **({"in_memory": True} if norm.in_memory else {})}
-
-
-def _architecture(
-    graphs: GraphSet, model: str | ModelFactory, preset: str, options: Options
-) -> dict[str, Any]:
-    from graphnorms.models import OwnModelConfig
-    from graphnorms.models import preset as preset_of
-
-    sizes = {n: v for n in ("layers", "hidden") if (v := getattr(options, n)) is not None}
-    if not isinstance(model, str):
-        for name in ("norm_place", "residual"):
-            if getattr(options, name) is not None:
-                raise ValueError(
-                    f"{name} is {getattr(options, name)}, but {model.name} places its norms "
-                    "itself; leave it out"
-                )
-        own = OwnModelConfig(name=model.name, source=model.source, head=graphs.task.level, **sizes)
-        own.asked_of(model.function)
-        return own.to_dict()
-    has_labels = graphs.features not in ("one-hot degree", "constant")
-    changes: dict[str, Any] = {"head": graphs.task.level, **sizes}
-    if options.norm_place is not None:
-        changes["norm_place"] = options.norm_place
-    if options.residual is not None:
-        changes["residual"] = options.residual != "none"
-        if options.residual != "none":
-            changes["residual_place"] = options.residual
-    return replace(preset_of(model, preset, node_labels=has_labels), **changes).to_dict()
-
-
-def _rates(given: float | Sequence[float] | None, grid: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the learning rates, ascending; as floats, for 1 and 1.0 to be one setting."""
-    if given is None:
-        return grid
-    return tuple(sorted(map(float, [given] if is_number(given) else given)))  # type: ignore[arg-type]
-
-
-def require_device(device: str) -> None:
-    """Raise a `ValueError` unless models can be trained on the device named."""
-    import torch
-
-    try:
-        torch.empty(0, device=torch.device(device))
-    except (RuntimeError, AssertionError) as error:
-        # The first of the many lines of torch's message has the reason.
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ValueError(f"device {device!r} cannot be used: {reason}") from None

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.index_checks import check_mask
-from graphnorms.kernels.api import Statistics, finish, normalize
 from graphnorms.kernels.dropout import draw_seed
 from graphnorms.kernels.point import Call, Point, check_activation, check_dropout, check_residual
+from graphnorms.kernels.primitive import Statistics, finish, normalize
 from graphnorms.kernels.ranks import Group, Ranks, as_ranks
 from graphnorms.layers.argument_checks import check_channels, check_eps, check_features
 from graphnorms.layers.inner_batch_norm import InnerBatchNorm

@@ -7,8 +7,8 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.api import Statistics
 from graphnorms.kernels.point import Over, Point
+from graphnorms.kernels.primitive import Statistics
 from graphnorms.layers.argument_checks import check_eps, check_momentum
 from graphnorms.layers.base import Given, Norm
 from graphnorms.layers.inner_batch_norm import InnerBatchNorm, is_untouched, of_inner, reset

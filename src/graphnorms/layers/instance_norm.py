@@ -7,8 +7,8 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.api import Statistics
 from graphnorms.kernels.point import Over, Point
+from graphnorms.kernels.primitive import Statistics
 from graphnorms.layers.argument_checks import check_momentum
 from graphnorms.layers.base import Given, Norm
 from graphnorms.layers.norm_options import NormOptions, place

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.errors import one_line, unknown_name
-from graphnorms.kernels.api import finish
 from graphnorms.kernels.point import check_activation
+from graphnorms.kernels.primitive import finish
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.spec import format_spec, parse_arguments
 from graphnorms.segments import Segments, as_segments

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphnorms.kernels.api import Statistics, move_averages
+from graphnorms.kernels.primitive import Statistics, move_averages
 from graphnorms.segments import Segments
 from graphnorms.tracing import is_batched, is_transformed
 

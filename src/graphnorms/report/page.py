@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.files import replacing
 from graphnorms.lab import phrases
-from graphnorms.lab.sentences import goal, label, margin, near, sentences
+from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trials import pair_of
 from graphnorms.lab.trivial import trivial_answer, trivial_name
+from graphnorms.lab.verdict_phrases import goal, label, margin, near
 from graphnorms.report.figures import MOST_PAIRS, figures_of
 from graphnorms.report.style import CHANCE, display_name
 from graphnorms.report.templating import charts, chunks, raw, template

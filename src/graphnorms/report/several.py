@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from graphnorms.files import replacing
 from graphnorms.lab import phrases
 from graphnorms.lab.across_datasets import AcrossDatasets, across_verdicts, ranks_sentence
-from graphnorms.lab.sentences import label, sentences
+from graphnorms.lab.sentences import sentences
+from graphnorms.lab.verdict_phrases import label
 from graphnorms.report.figures import critical_difference, figures_of
 from graphnorms.report.pictures import folder_beside, write_figure
 from graphnorms.report.style import CHANCE, display_name

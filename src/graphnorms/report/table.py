@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from graphnorms.lab import phrases
-from graphnorms.lab.sentences import goal, near, sentences
+from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trivial import trivial_name
+from graphnorms.lab.verdict_phrases import goal, near
 from graphnorms.report import labels
 from graphnorms.report.labels import STAR
 from graphnorms.report.style import style_of

@@ -19,7 +19,7 @@ from graphnorms.bench import (
     Shape,
     benchmarks_page,
     plots,
-    pyg,
+    pyg_layers,
     run,
 )
 from graphnorms.bench import number_checks as bench_checks
@@ -40,7 +40,7 @@ SHAPE = Shape("tiny", 40, 8, 5)
 @pytest.fixture(autouse=True)
 def needs_pyg():
     pytest.importorskip("vl_convert")
-    if not pyg.is_installed():
+    if not pyg_layers.is_installed():
         pytest.skip("PyG is not installed")
 
 
@@ -122,8 +122,8 @@ def test_bad_options_are_one_line(run_cli):
 
 
 def test_pyg_missing(monkeypatch):
-    monkeypatch.setattr(pyg, "is_installed", lambda: False)
-    pyg.load.cache_clear()
+    monkeypatch.setattr(pyg_layers, "is_installed", lambda: False)
+    pyg_layers.load.cache_clear()
     with pytest.raises(GraphnormsError, match="pip install torch_geometric"):
         run("epoch", Settings(quick=True))
     result = run("layers", Settings(quick=True, rounds=1, norms=("graph",)))

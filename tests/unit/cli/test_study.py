@@ -11,7 +11,7 @@ import pytest
 from tests.unit.studies.fake import make_study
 
 from graphnorms import cli
-from graphnorms.cli import study as module
+from graphnorms.cli import study_command as module
 from graphnorms.errors import unknown_name
 from graphnorms.studies.study_list import NAMES
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 import graphnorms as gn
-from graphnorms.bench.pyg import load
+from graphnorms.bench.pyg_layers import load
 from tests.norms import randomize
 from tests.unit.dropin.models import WIDTH, Given, Plain, by_graph, minibatch
 

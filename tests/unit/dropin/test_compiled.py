@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
 import graphnorms as gn
-from graphnorms.bench.pyg import load
+from graphnorms.bench.pyg_layers import load
 from graphnorms.dropin.batch_of import current
 from tests.unit.dropin.models import Given, Minibatch, OfData, Plain, by_graph, minibatch
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from graphnorms.bench.pyg import load
+from graphnorms.bench.pyg_layers import load
 
 EXAMPLE = Path(__file__).parents[3] / "examples/pyg_dropin.py"
 

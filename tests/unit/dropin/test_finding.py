@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import graphnorms as gn
-from graphnorms.bench.pyg import load
+from graphnorms.bench.pyg_layers import load
 from graphnorms.dropin.batch_of import current
 from tests.unit.dropin.models import (
     WIDTH,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import graphnorms as gn
-from graphnorms.bench.pyg import load
+from graphnorms.bench.pyg_layers import load
 from graphnorms.dropin.known_norms import recognize
 from tests.norms import randomize
 from tests.unit.dropin.models import WIDTH, Given, Plain, Pooled, minibatch

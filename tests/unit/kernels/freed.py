@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import graphnorms as gn
-from graphnorms.kernels.aggregation.edges import Edges, Weights
+from graphnorms.kernels.aggregation.operands import Edges, Weights
 from graphnorms.kernels.cpu import aggregate, gather, normalize
 from graphnorms.kernels.triton import aggregate as triton_aggregate
 from graphnorms.kernels.triton import normalize as triton_normalize

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import graphnorms as gn
 from graphnorms.adjacency import Adjacency
-from graphnorms.kernels.aggregation.edges import Edges, Weights
+from graphnorms.kernels.aggregation.operands import Edges, Weights
 from graphnorms.kernels.cpu import aggregate as cpu
 from graphnorms.kernels.cpu import extension
 from tests.operands import run_aggregate, run_aggregate_backward

@@ -18,7 +18,7 @@ from torch._functorch.aot_autograd import make_boxed_func
 import graphnorms as gn
 from graphnorms.kernels import Over, autograd, segment_normalize
 from graphnorms.kernels import backend as kernels_backend
-from graphnorms.kernels.aggregation.edges import Edges, Weights
+from graphnorms.kernels.aggregation.operands import Edges, Weights
 from graphnorms.kernels.cpu import aggregate as cpu_aggregate
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu import normalize as cpu

@@ -12,8 +12,8 @@ from graphnorms.data.readers.read_options import Reading
 from graphnorms.lab.data_facts import Facts, ceiling, facts_of
 from graphnorms.lab.data_sentences import data_sentences, key_facts
 from graphnorms.lab.options import Options
+from graphnorms.lab.resolve import resolve
 from graphnorms.lab.schedule import Schedule, code_versions
-from graphnorms.lab.settings import Settings
 
 
 def cycles(sizes: list[int], y: np.ndarray, x: np.ndarray | None = None) -> GraphSet:
@@ -34,7 +34,7 @@ def cycles(sizes: list[int], y: np.ndarray, x: np.ndarray | None = None) -> Grap
 
 
 def planned(graphs: GraphSet, **choices) -> Schedule:
-    settings = Settings.resolve(Options(**choices), graphs, graphs.name)
+    settings = resolve(Options(**choices), graphs, graphs.name)
     return Schedule(settings=settings, fingerprint="", versions=code_versions())
 
 

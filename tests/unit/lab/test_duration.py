@@ -10,8 +10,8 @@ from graphnorms.data import load_dataset
 from graphnorms.lab.duration import estimate
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan
+from graphnorms.lab.resolve import resolve
 from graphnorms.lab.schedule import Schedule, code_versions
-from graphnorms.lab.settings import Settings
 from graphnorms.training import Pace
 
 
@@ -24,7 +24,7 @@ def mutag():
 def make(mutag, tmp_path):
     def make(workers: int = 1, **changes) -> Plan:
         choices = {"norms": "none,graph", "learning_rate": (0.001, 0.01), "folds": 3, **changes}
-        settings = Settings.resolve(Options(**choices), mutag, "MUTAG")
+        settings = resolve(Options(**choices), mutag, "MUTAG")
         schedule = Schedule(
             settings=settings, fingerprint=mutag.fingerprint, versions=code_versions()
         )

@@ -10,13 +10,13 @@ from typing import get_args, get_origin
 import pytest
 import typer
 
-from graphnorms.cli.options import parameter
+from graphnorms.cli.option_parameters import parameter
 from graphnorms.data import load_dataset
 from graphnorms.data.readers.read_options import Reading
 from graphnorms.lab.budgets import BUDGETS
 from graphnorms.lab.compare import compare
 from graphnorms.lab.options import Options, about, command_of
-from graphnorms.lab.settings import Settings
+from graphnorms.lab.resolve import resolve
 from graphnorms.models import MODELS
 from graphnorms.models.model_config import PRESETS
 from graphnorms.training import METRICS
@@ -94,7 +94,7 @@ def test_a_value_is_checked_by_its_option(given, expected):
 )
 def test_an_option_of_another_protocol_is_refused(given, protocol):
     with pytest.raises(ValueError, match=f"the protocol is {protocol}"):
-        Settings.resolve(Options(**given, protocol=protocol), load_dataset("MUTAG"), "MUTAG")
+        resolve(Options(**given, protocol=protocol), load_dataset("MUTAG"), "MUTAG")
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_an_option_of_another_protocol_is_refused(given, protocol):
 )
 def test_settings_come_back_as_options_and_as_a_command(given):
     graphs = load_dataset("MUTAG")
-    settings = Settings.resolve(Options(**given), graphs, "MUTAG")
+    settings = resolve(Options(**given), graphs, "MUTAG")
     again = Options.of(settings, {"features": "degree"})
-    assert Settings.resolve(again, graphs, "MUTAG") == settings
+    assert resolve(again, graphs, "MUTAG") == settings
     assert again.features == "degree"
     words = command_of(settings, {"keep_loops": False, "split_by": "scaffold:hashed"}).split()
     assert words[:3] == ["graphnorms", "compare", "MUTAG"]

@@ -14,9 +14,9 @@ from graphnorms.lab.engines import ThisProcess
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan, require_possible
 from graphnorms.lab.plan_sentences import plan_lines
+from graphnorms.lab.resolve import resolve
 from graphnorms.lab.run import Run
 from graphnorms.lab.schedule import Agenda, Schedule, code_versions
-from graphnorms.lab.settings import Settings
 from graphnorms.training import Record
 
 NORMS = ("none", "batch", "graph")
@@ -34,7 +34,7 @@ def make(mutag):
 
     def make(**changes) -> Schedule:
         choices = {"norms": NORMS, "learning_rate": RATES, "runs": 2, "epochs": 3, **changes}
-        settings = Settings.resolve(Options(**choices), mutag, "MUTAG")
+        settings = resolve(Options(**choices), mutag, "MUTAG")
         return Schedule(settings=settings, fingerprint=mutag.fingerprint, versions=code_versions())
 
     return make
@@ -404,10 +404,10 @@ def test_several_given_splits_are_replicates(mutag):
     )
     graphs = mutag._with(split=part)
     choices = Options(norms=NORMS, protocol="split", learning_rate=RATES, epochs=3)
-    settings = Settings.resolve(choices, graphs, "MUTAG")
+    settings = resolve(choices, graphs, "MUTAG")
     assert (settings.split, settings.folds, settings.runs) == ("given", 10, 1)
     with pytest.raises(ValueError, match="10 splits of MUTAG are given"):
-        Settings.resolve(replace(choices, repeats=2), graphs, "MUTAG")
+        resolve(replace(choices, repeats=2), graphs, "MUTAG")
     # A rate is chosen in each split: three norms, two rates, then one reported trial.
     assert settings.planned == 3 * 10 * 2 + 3 * 10
     schedule = Schedule(settings=settings, fingerprint=graphs.fingerprint, versions=code_versions())
@@ -422,8 +422,8 @@ def test_several_given_splits_are_replicates(mutag):
     for fold in range(10):
         split = split_items(graphs, schedule.split(fold))
         assert split.test.tolist() == (part[:, fold] == 2).nonzero()[:, 0].tolist()
-    assert settings == Settings.resolve(Options.of(settings, {}), graphs, "MUTAG")
+    assert settings == resolve(Options.of(settings, {}), graphs, "MUTAG")
     # At random there is one split, and so there is where one is given.
-    assert Settings.resolve(replace(choices, split="random"), graphs, "MUTAG").folds == 1
-    one = Settings.resolve(choices, mutag._with(split=part[:, 0]), "MUTAG")
+    assert resolve(replace(choices, split="random"), graphs, "MUTAG").folds == 1
+    one = resolve(choices, mutag._with(split=part[:, 0]), "MUTAG")
     assert (one.folds, one.runs) == (1, 10)

@@ -15,6 +15,7 @@ from graphnorms.lab.detectable import expected_of
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.options import DEFAULT_NORMS, Options
 from graphnorms.lab.plan_sentences import what_it_can_show
+from graphnorms.lab.resolve import resolve
 from graphnorms.lab.settings import Settings
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.training import metric_named
@@ -31,7 +32,7 @@ def nci5k():
 
 
 def settings(graphs: GraphSet, **choices) -> Settings:
-    return Settings.resolve(Options(**choices), graphs, graphs.name)
+    return resolve(Options(**choices), graphs, graphs.name)
 
 
 def test_what_is_not_said_comes_from_data_preset_and_budget(mutag):
@@ -198,7 +199,7 @@ def test_a_split_is_the_given_one_where_there_is_one(mutag, nci5k):
 def test_settings_survive_json_and_say_the_choices_that_make_them(mutag, choices):
     found = settings(mutag, **choices)
     assert Settings.from_dict(json.loads(json.dumps(found.to_dict()))) == found
-    assert Settings.resolve(Options.of(found, {}), mutag, "MUTAG") == found
+    assert resolve(Options.of(found, {}), mutag, "MUTAG") == found
 
 
 def test_a_missing_setting_is_named():

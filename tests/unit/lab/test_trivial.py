@@ -11,8 +11,8 @@ from sklearn import metrics
 
 from graphnorms.data import Task, load_dataset, random_graphs, split_items
 from graphnorms.lab.options import Options
+from graphnorms.lab.resolve import resolve
 from graphnorms.lab.schedule import Schedule, code_versions
-from graphnorms.lab.settings import Settings
 from graphnorms.lab.trivial import Trivial, beats, trivial_score, trivial_scores
 from graphnorms.training.metrics import METRICS
 
@@ -52,7 +52,7 @@ def test_equally_frequent_classes_are_guessed_evenly() -> None:
         torch.arange(20) % 2, Task(kind="classification", targets=("a", "b"))
     )
     schedule = Schedule(
-        settings=Settings.resolve(Options(norms=("none", "graph"), folds=4), graphs, "even"),
+        settings=resolve(Options(norms=("none", "graph"), folds=4), graphs, "even"),
         fingerprint="",
         versions=code_versions(),
     )
@@ -73,7 +73,7 @@ def test_several_numbers_count_in_the_deviations_of_the_training_part() -> None:
     graphs = graphs.with_targets(numbers, Task(kind="regression", targets=("small", "large")))
     choices = Options(norms=("none", "graph"), folds=4)
     schedule = Schedule(
-        settings=Settings.resolve(choices, graphs, "numbers"),
+        settings=resolve(choices, graphs, "numbers"),
         fingerprint="",
         versions=code_versions(),
     )
@@ -100,7 +100,7 @@ def test_every_fold_has_its_own(protocol: str) -> None:
     mutag = load_dataset("MUTAG")
     choices = Options(norms=("none", "graph"), protocol=protocol, metric="accuracy")
     schedule = Schedule(
-        settings=Settings.resolve(choices, mutag, "MUTAG"),
+        settings=resolve(choices, mutag, "MUTAG"),
         fingerprint="",
         versions=code_versions(),
     )

@@ -13,9 +13,10 @@ from tests.charts import data_of, marks_of, rows_of, specs_of, titles_of
 from tests.verdicts import judge
 
 from graphnorms.data import SplitConfig, load_dataset, split_items
-from graphnorms.lab.sentences import near, sentences
+from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trivial import trivial_scores
 from graphnorms.lab.verdict import Verdict
+from graphnorms.lab.verdict_phrases import near
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.report.figures import ratios_by_score
 from graphnorms.report.page import render_page, write_page

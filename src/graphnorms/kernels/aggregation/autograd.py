@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import reference
-from graphnorms.kernels.aggregation.edges import Edges, Weights
+from graphnorms.kernels.aggregation.operands import Edges, Weights
 from graphnorms.kernels.backend import KERNELS, TRITON, Backend
 from graphnorms.kernels.point import accumulation_dtype
 from graphnorms.tracing import is_plain, is_transformed

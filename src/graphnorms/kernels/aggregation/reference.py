@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
-from graphnorms.kernels.aggregation.edges import Weights
+from graphnorms.kernels.aggregation.operands import Weights
 from graphnorms.kernels.point import accumulation_dtype
 
 
@@ -18,7 +18,7 @@ def aggregate(
     adjacency: Adjacency,
     weights: Weights,
 ) -> Tensor:
-    """Sum over neighbours; see `graphnorms.kernels.aggregation.api.aggregate`."""
+    """Sum over neighbours; see `graphnorms.kernels.aggregation.neighbour_sum.aggregate`."""
     node_scale, edge_weight, edge_features, self_weight = weights
     dtype = accumulation_dtype(x.dtype)
     scaled = _scaled(x.to(dtype), node_scale)

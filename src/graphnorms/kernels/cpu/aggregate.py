@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.aggregation.edges import Edges, Weights, check_alone
+from graphnorms.kernels.aggregation.operands import Edges, Weights, check_alone
 from graphnorms.kernels.cpu.extension import (
     check_index,
     features,

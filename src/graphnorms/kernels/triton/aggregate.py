@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphnorms.kernels.aggregation.edges import Edges, Weights, check_alone
+from graphnorms.kernels.aggregation.operands import Edges, Weights, check_alone
 from graphnorms.kernels.cpu.extension import rows_contiguous
 from graphnorms.kernels.point import accumulation_dtype
 from graphnorms.kernels.tensor_checks import check_memory

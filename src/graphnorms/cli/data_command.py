@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from graphnorms import interrupts
-from graphnorms.cli.options import Dataset, takes_options
+from graphnorms.cli.option_parameters import Dataset, takes_options
 from graphnorms.cli.terminal import terminal
 from graphnorms.lab.options import Options
 

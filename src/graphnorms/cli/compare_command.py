@@ -9,7 +9,7 @@ import typer
 
 from graphnorms import interrupts
 from graphnorms.cli import complain
-from graphnorms.cli.options import Dataset, takes_options
+from graphnorms.cli.option_parameters import Dataset, takes_options
 from graphnorms.cli.terminal import terminal
 from graphnorms.lab.options import Options
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels.aggregation import autograd, reference
-from graphnorms.kernels.aggregation.edges import Weights
+from graphnorms.kernels.aggregation.operands import Weights
 from graphnorms.kernels.backend import pick, runs_as_operator
 from graphnorms.kernels.tensor_checks import check_features
 from graphnorms.tracing import is_plain

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from graphnorms.cli import completion
-from graphnorms.cli.runs import Margin, folder_of
+from graphnorms.cli.runs_command import Margin, folder_of
 from graphnorms.cli.terminal import terminal
 
 

@@ -1,0 +1,103 @@
+"""The recommendation of a verdict in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from graphnorms.lab.phrases import MOST_NAMED, Name, listing, percent, several
+from graphnorms.lab.recommendation import MOST_FAILED
+from graphnorms.lab.trivial import trivial_name
+from graphnorms.lab.verdict_phrases import best_of, near
+
+if TYPE_CHECKING:
+    from graphnorms.lab.recommendation import Recommendation
+    from graphnorms.lab.verdict import Verdict
+
+
+def advice(verdict: Verdict, name: Name) -> str:
+    """Say which norm to use, and by which numbers."""
+    found = verdict.recommendation
+    if found is None:
+        return _nothing(verdict, name)
+    others = len(found.among) - 1
+    rivals = [name(norm) for norm in found.soonest if norm != found.norm]
+    reasons = []
+    if not others:
+        reasons.append(_standing(found, name))
+    elif found.steps_to_target is not None:
+        when = f"reaches the target in {several(found.steps_to_target, 'step')}"
+        if rivals and len(rivals) <= MOST_NAMED:
+            reasons.append(f"{when}, not shown to be later than any other")
+        elif rivals:
+            reasons.append(when)
+        else:
+            reasons.append(f"{when}, sooner than the others")
+    if found.failed:
+        reasons.append(f"{found.failed} of its {found.trials} trials failed")
+    if found.rates > 1:
+        verb = "comes" if found.near == 1 else "come"
+        best = "its best" if found.norm == verdict.best else best_of(verdict, name)
+        reasons.append(
+            f"{found.near} of {found.rates} learning rates {verb} within {near(verdict)} of {best}"
+        )
+    if found.extra_parameters is not None:
+        reasons.append(
+            f"it adds {found.extra_parameters} parameters"
+            if found.extra_parameters
+            else "it adds no parameters"
+        )
+    if found.needs:
+        reasons.append(f"it needs {listing(found.needs)} besides")
+    among = f"of the {len(found.among)} shown to be practically equal in score, " if others else ""
+    caveat = ", as far as optimistic scores allow" if verdict.optimistic else ""
+    head = f"Recommended{caveat}: {name(found.norm)}"
+    if others and found.steps_to_target is not None:
+        reasons[0] = f"it {reasons[0]}"
+    body = f"{among}{'; '.join(reasons)}"
+    limits = ""
+    if others and found.unproven:
+        limits = f" {name(found.among[0])} has {_standing(found, name)}."
+    return f"{head}; {body}{_decided(found.decided_by)}.{limits}{_against_chance(verdict, found)}"
+
+
+def _standing(found: Recommendation, name: Name) -> str:
+    """Say which norms the leader is shown to beat."""
+    if not found.unproven:
+        return "shown to be better than every other norm that was ranked"
+    if len(found.unproven) > MOST_NAMED:
+        return f"the best mean, not shown to be better than {len(found.unproven)} others"
+    return f"the best mean, not shown to be better than {listing(map(name, found.unproven))}"
+
+
+def _against_chance(verdict: Verdict, found: Recommendation) -> str:
+    """Say how the recommended norm stands to the trivial predictor, unless it clearly wins."""
+    trivial = trivial_name(verdict.scale.metric)
+    if verdict.trivial is None:
+        return f" Not compared with {trivial}: the run does not say how good that is."
+    score = verdict.scale.score(verdict.trivial)
+    if found.above_trivial:
+        return ""
+    return f" It is not shown to be better than {trivial} ({score})."
+
+
+def _nothing(verdict: Verdict, name: Name) -> str:
+    """Say why no norm is recommended, where norms were judged."""
+    if verdict.best is None or not verdict.tied:
+        return ""
+    best = verdict.row(verdict.best)
+    if best.unreliable:
+        why = f"more than {percent(MOST_FAILED, 0)} of the trials of every norm failed"
+    else:
+        score = "" if verdict.trivial is None else f" ({verdict.scale.score(verdict.trivial)})"
+        trivial = trivial_name(verdict.scale.metric)
+        why = f"{name(best.norm)}, the best, is no better than {trivial}{score}"
+    return f"No norm is recommended: {why}."
+
+
+def _decided(by: str) -> str:
+    return {
+        "robustness": " (failures and learning rates decided)",
+        "simplicity": " (its simplicity decided)",
+        "mean": " (nothing else told these apart: the better mean decided)",
+        "name": " (nothing told these apart, not even the mean: the alphabet decided)",
+    }.get(by, "")
