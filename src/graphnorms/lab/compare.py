@@ -46,6 +46,7 @@ def compare(
     residual: str | None = None,
     layers: int | None = None,
     hidden: int | None = None,
+    dropout: float | None = None,
     task: str | None = None,
     features: str | None = None,
     edge_features: str | None = None,
@@ -60,8 +61,13 @@ def compare(
     group_twins: bool | None = None,
     runs: int | None = None,
     epochs: int | None = None,
+    optimizer: str | None = None,
     learning_rate: float | Sequence[float] | None = None,
+    schedule: str | None = None,
+    warmup: int | None = None,
     weight_decay: float | None = None,
+    clip: float | None = None,
+    patience: int | None = None,
     batch_size: int | None = None,
     margin: float | None = None,
     seed: int | None = None,
@@ -107,6 +113,7 @@ def compare(
         residual: Whether every convolution but the first adds its input, and where: `"none"`,
             `"after-norm"` or `"before-norm"`.
         layers, hidden: Number of convolutions, and their channels.
+        dropout: Probability of dropout, where the model has it.
         task: What is predicted, if the data can be read in several ways: `"classification"`,
             `"binary"` or `"regression"`.
         features: Source of the node features: `"labels"`, `"attributes"`, `"degree"` or
@@ -128,8 +135,17 @@ def compare(
             random split. If the data have twins, this changes the folds.
         runs: Reported trials per fold, or seeds on one split; default by the budget.
         epochs: Passes over the training data.
-        learning_rate: Adam's step size in the first epoch: one for all norms, or a grid of them.
-        weight_decay: Adam's L2 penalty.
+        optimizer: `"adam"` (default), `"adamw"` or `"sgd"` (momentum 0.9), with further arguments
+            of torch's class after a colon: `"sgd:momentum=0.95,nesterov=true"`.
+        learning_rate: The step size after the warm-up: one for all norms, or a grid of them.
+        schedule: The learning rate after the warm-up: `"constant"`, or decaying to 0, `"linear"`
+            or `"cosine"`; from epoch to epoch.
+        warmup: Epochs in which the learning rate rises linearly from 0, step by step.
+        weight_decay: The L2 penalty; of `"adamw"` the decay apart from the gradient, by default
+            0.01. It applies to all parameters, those of norms as well, as torch does.
+        clip: Largest norm of the gradient of all parameters; a longer one is shortened to it.
+        patience: End a trial after so many epochs without a better validation score. Not for the
+            protocol `"paper"`, which chooses one epoch for all folds.
         batch_size: Graphs in a minibatch.
         margin: Differences of scores below this are of no practical interest.
         seed: Seeds weights, batch order and dropout.

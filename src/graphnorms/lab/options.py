@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 from graphnorms.lab.budgets import BUDGETS, QUICK
 from graphnorms.lab.values import FLAG, TEXT, Kind, integer, list_of, number
+from graphnorms.training.trial_config import OPTIMIZERS, SCHEDULES
 
 if TYPE_CHECKING:
     from graphnorms.lab.settings import Settings
@@ -124,6 +125,11 @@ class Options:
     )
     layers: int | None = _option("Number of convolutions.", _OF_PRESET, kind=integer(1))
     hidden: int | None = _option("Channels of each convolution.", _OF_PRESET, kind=integer(1))
+    dropout: float | None = _option(
+        "Dropout probability.",
+        _OF_PRESET,
+        kind=number("a number from 0 to below 1", lambda value: 0 <= value < 1),
+    )
     task: str | None = _option("classification, binary or regression.", _OF_DATA, part="reading")
     features: str | None = _option(
         "Node features: labels, attributes, degree or constant.", _OF_DATA, part="reading"
@@ -182,14 +188,42 @@ class Options:
         "Reported trials per fold; on one split, the seeds.", _OF_BUDGET, kind=integer(1)
     )
     epochs: int | None = _option("Passes over the training data.", _OF_BUDGET, kind=integer(1))
+    optimizer: str | None = _option(
+        "adam, adamw or sgd, with further arguments of torch's class after a colon.",
+        "adam",
+        words=OPTIMIZERS,
+    )
     learning_rate: float | Sequence[float] | None = _option(
-        "Adam's learning rate in the first epoch: one, or several separated by commas.",
+        "Learning rate after the warm-up: one, or several separated by commas.",
         _OF_BUDGET,
         kind=list_of(number("a number > 0", lambda value: value > 0), or_one=True),
         flags=("--lr",),
     )
+    schedule: str | None = _option(
+        "Learning rate after the warm-up: constant, or linear or cosine decay to 0.",
+        _OF_PRESET,
+        kind=Kind("text", str, words=SCHEDULES),
+        words=SCHEDULES,
+    )
+    warmup: int | None = _option(
+        "Epochs in which the learning rate rises linearly from 0.", "0", kind=integer(0)
+    )
     weight_decay: float | None = _option(
-        "Adam's L2 penalty.", _OF_PRESET, kind=number("a number ≥ 0", lambda value: value >= 0)
+        "L2 penalty; of adamw the decay of all weights.",
+        "the preset's; of adamw 0.01",
+        kind=number("a number ≥ 0", lambda value: value >= 0),
+    )
+    clip: float | None = _option(
+        "Largest norm of the gradient.",
+        "no limit",
+        kind=number("a number > 0", lambda value: value > 0),
+    )
+    patience: int | None = _option(
+        "End a trial after so many epochs without a better validation score.",
+        "train all epochs",
+        kind=integer(1),
+        protocols=("nested", "split"),
+        instead="that protocol chooses one epoch for all folds",
     )
     batch_size: int | None = _option("Graphs in a minibatch.", _OF_PRESET, kind=integer(1))
     margin: float | None = _option(
@@ -286,6 +320,8 @@ class Options:
             settings: Of the run.
             reading: How its data were read.
         """
+        from graphnorms.lab.settings import Settings
+
         architecture = settings.architecture
         # The user's own model does not tell where its residual connections are.
         residual = {True: architecture.get("residual_place"), False: "none", None: None}
@@ -300,6 +336,9 @@ class Options:
             "residual": residual[architecture.get("residual")],
             "group_twins": settings.group_twins or None,
         }
+        for name in ("optimizer", "warmup"):
+            if found[name] == Settings.__dataclass_fields__[name].default:
+                del found[name]
         for name, value in reading.items():
             if name == "split_by":
                 found["split"] = value

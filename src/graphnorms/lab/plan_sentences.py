@@ -135,11 +135,7 @@ def _data(graphs: GraphSet) -> str:
 
 
 def _model(settings: Settings, graphs: GraphSet) -> str:
-    training = (
-        f"preset {settings.preset}: {several(settings.epochs, 'epoch')}, {_rates(settings)} "
-        f"({settings.schedule}), weight decay {settings.weight_decay:g}, batches of "
-        f"{several(settings.batch_size, 'graph')}"
-    )
+    training = f"preset {settings.preset}: {_training(settings)}"
     architecture = settings.architecture
     if "source" in architecture:
         return f"The model that {settings.model} makes, {training}"
@@ -149,6 +145,22 @@ def _model(settings: Settings, graphs: GraphSet) -> str:
         f"{training}"
         f"{unused if graphs.num_edge_features and settings.model != 'gine' else ''}"
     )
+
+
+def _training(settings: Settings) -> str:
+    """Say how models are trained: `50 epochs by adam, learning rate 0.01 (linear), …`."""
+    warmup = f" after {several(settings.warmup, 'epoch')} of warm-up" if settings.warmup else ""
+    parts = [
+        f"{several(settings.epochs, 'epoch')} by {settings.optimizer}",
+        f"{_rates(settings)} ({settings.schedule}{warmup})",
+        f"weight decay {settings.weight_decay:g}",
+        f"batches of {several(settings.batch_size, 'graph')}",
+    ]
+    if settings.clip is not None:
+        parts.append(f"gradients clipped at {settings.clip:g}")
+    if settings.patience is not None:
+        parts.append(f"stopped after {several(settings.patience, 'epoch')} without a better score")
+    return ", ".join(parts)
 
 
 def _protocol(settings: Settings) -> str:

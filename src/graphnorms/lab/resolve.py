@@ -34,7 +34,11 @@ _AS_GIVEN: Final = (
     "seed",
     "epochs",
     "batch_size",
+    "schedule",
+    "warmup",
     "weight_decay",
+    "clip",
+    "patience",
     "margin",
 )
 """Options that are settings as they are."""
@@ -52,6 +56,7 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         ValueError: A value is not possible, a name is not known, or the device is not there.
     """
     from graphnorms.training import DEFAULT_METRICS, metric_for, training_defaults
+    from graphnorms.training.optimizer import optimizer_text
 
     options.check()
     options = looked_up(options)
@@ -64,6 +69,7 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     defaults = training_defaults(preset)
     split, splits = _split_of(options, protocol, graphs)
     metric = options.metric or DEFAULT_METRICS[graphs.task.kind]
+    optimizer = optimizer_text(options.optimizer or "adam")
     settings = Settings(
         dataset=dataset,
         protocol=protocol,
@@ -85,12 +91,13 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         batch_size=defaults.batch_size,
         learning_rates=_rates(options.learning_rate, budget.learning_rates),
         schedule=defaults.schedule,
-        weight_decay=defaults.weight_decay,
+        weight_decay=_weight_decay(optimizer, defaults.weight_decay),
         margin=None,
         device=device,
+        optimizer=optimizer,
     )
     given: dict[str, Any] = {
-        name: float(value) if name in ("weight_decay", "margin") else value
+        name: float(value) if name in ("weight_decay", "clip", "margin") else value
         for name in _AS_GIVEN
         if (value := getattr(options, name)) is not None
     }
@@ -227,7 +234,11 @@ def _architecture(
     from graphnorms.models import OwnModelConfig
     from graphnorms.models import preset as preset_of
 
-    sizes = {n: v for n in ("layers", "hidden") if (v := getattr(options, n)) is not None}
+    sizes = {
+        name: value
+        for name in ("layers", "hidden", "dropout")
+        if (value := getattr(options, name)) is not None
+    }
     if not isinstance(model, str):
         for name in ("norm_place", "residual"):
             if getattr(options, name) is not None:
@@ -254,6 +265,11 @@ def _rates(given: float | Sequence[float] | None, grid: tuple[float, ...]) -> tu
     if given is None:
         return grid
     return tuple(sorted(map(float, [given] if is_number(given) else given)))  # type: ignore[arg-type]
+
+
+def _weight_decay(optimizer: str, of_preset: float) -> float:
+    """Return the preset's, but torch's default for AdamW, which without any is Adam."""
+    return 0.01 if optimizer.partition(":")[0] == "adamw" else of_preset
 
 
 def require_device(device: str) -> None:

@@ -161,6 +161,10 @@ class Schedule:
             device=settings.device,
             dtype=settings.dtype,
             norm_source=settings.own_norms.get(norm, {}).get("source"),
+            optimizer=settings.optimizer,
+            warmup=settings.warmup,
+            clip=settings.clip,
+            patience=settings.patience,
             **self.versions,
         )
 

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     pass
 
 DEFAULT_FOLDS: Final = 10
-SCHEDULES: Final = ("linear", "constant")
 HOLDOUT: Final = 0.1
 """Share of validation data: of what is not the test fold, or of a random split."""
 
@@ -47,7 +46,6 @@ _KINDS: Final[Mapping[str, Kind]] = {
     "holdout": number("a number between 0 and 1/2", lambda value: 0 < value < 0.5),
     "split_seed": integer(0),
     "learning_rates": list_of(number("a number > 0", lambda value: value > 0)),
-    "schedule": Kind("text", str, words=SCHEDULES),
     "dtype": TEXT,
 }
 """Kinds of the settings that are no options; the others are checked as the option of their name."""
@@ -74,8 +72,7 @@ class Settings:
         holdout: Share of validation data: of what is not the test fold, or of a random split.
         split_seed: Seeds the shuffling before items are dealt to the parts, in the first repeat;
             each further one has the next seed.
-        learning_rates: The grid of Adam's step sizes in the first epoch, ascending.
-        schedule: `"linear"` (falls to 0 over the epochs) or `"constant"`.
+        learning_rates: The grid of learning rates after the warm-up, ascending.
         dtype: Precision of the training.
 
     The other settings are the options of the same name, see `graphnorms.compare`.
@@ -110,6 +107,10 @@ class Settings:
     repeats: int = 1
     own_norms: dict[str, dict[str, Any]] = field(default_factory=dict)
     group_twins: bool = False
+    optimizer: str = "adam"
+    warmup: int = 0
+    clip: float | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -125,6 +126,10 @@ class Settings:
             raise ValueError("nothing to compare with 'none'; name a norm, e.g. graph")
         if not self.learning_rates:
             raise ValueError("no learning rate; name at least one, e.g. 0.01")
+        if self.warmup >= self.epochs:
+            raise ValueError(
+                f"warmup is {self.warmup}, expected fewer than the {self.epochs} epochs"
+            )
         if self.protocol != "split":
             integer(2).require("folds", self.folds)
 
@@ -173,8 +178,9 @@ class Settings:
         """Return the settings as JSON-able data; `from_dict` reads it back."""
         lists = {name: list(getattr(self, name)) for name in ("norms", "learning_rates")}
         data = asdict(self) | lists
-        for name in ("own_norms", "group_twins"):
-            if not data[name]:  # as before there was the choice: such runs can be continued
+        for name in ("own_norms", "group_twins", "optimizer", "warmup", "clip", "patience"):
+            # As before there was the choice: such runs can be continued.
+            if not data[name] or data[name] == "adam":
                 del data[name]
         return data
 

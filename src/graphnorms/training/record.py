@@ -34,8 +34,8 @@ class Record:
         reason: One line; empty for a finished trial. A loss that is not finite is a failure.
         history: One list per quantity with one entry per finished epoch: `train_loss` (averaged
             over the epoch, in training mode), `train_score` (after the epoch, in eval mode; not in
-            stage `"select"`), `validation_loss`, `validation_score`, `learning_rate`. The metric is
-            `config["metric"]`.
+            stage `"select"`), `validation_loss`, `validation_score`, `learning_rate` (of the last
+            step). The metric is `config["metric"]`.
         outcome: `epoch` (from 1) with the best validation score, ties broken by the lowest
             validation loss, and its `validation_score`, `validation_loss`, and in stage `"final"`
             `test_score` and `test_loss`.
@@ -127,14 +127,6 @@ class TrialLog:
         self._best: dict[str, float] = {}
         self._targets: dict[str, dict[str, float]] = {}
 
-    def rate(self, epoch: int) -> float:
-        """Return the learning rate of an epoch: constant, or decaying linearly to 0 after the
-        last."""
-        config = self.config
-        if config.schedule == "linear":
-            return config.learning_rate * (1 - epoch / config.epochs)
-        return config.learning_rate
-
     def goes_on(self, epoch: int, trained: float, validated: Judged) -> bool:
         """Whether both losses of an epoch are finite; otherwise the trial has failed."""
         for which, loss in (("training", trained), ("validation", validated.loss)):
@@ -150,6 +142,11 @@ class TrialLog:
         if not best or value == best["validation_score"]:
             return not best or loss < best["validation_loss"]
         return self._metric.better(value, best["validation_score"])
+
+    def is_over(self, epoch: int) -> bool:
+        """Whether so many epochs without a better one have passed that the trial ends."""
+        patience = self.config.patience
+        return patience is not None and epoch + 1 - self._best["epoch"] >= patience
 
     def note_best(self, epoch: int, validated: Judged, tested: Judged | None) -> None:
         """Store an epoch as the best so far."""
@@ -173,7 +170,7 @@ class TrialLog:
             trained: The training loss.
             train_score: The score of the training items in eval mode, if evaluated.
             validated: The result for the validation items.
-            rate: The learning rate.
+            rate: The learning rate of the last step.
         """
         values = (trained, train_score, validated.loss, validated.score, rate)
         for name, value in zip(_HISTORY, values, strict=True):

@@ -24,6 +24,7 @@ from graphnorms.training.minibatches import (
     require_several,
 )
 from graphnorms.training.objective import Objective
+from graphnorms.training.optimizer import make_optimizer, rate_at
 from graphnorms.training.predictor import Predictor, apply
 from graphnorms.training.record import Judged, Record, TrialLog
 from graphnorms.training.trial_config import TrialConfig
@@ -57,6 +58,7 @@ def run_trial(
     is the best so far. The training score is computed in eval mode after each epoch, except in
     trials that choose a learning rate (`TrialConfig.scores_training`); the training loss is that of
     the steps. A loss that is not finite ends the trial as failed, and its earlier epochs are kept.
+    With `patience` the trial can end early, and its history is shorter.
 
     Args:
         config: Everything that the outcome depends on.
@@ -93,8 +95,7 @@ def train(
         log = TrialLog(config, trial.metric)
         for epoch in range(config.epochs):
             begin = time.perf_counter()
-            rate = log.rate(epoch)
-            trained = trial.train_epoch(epoch, rate)
+            trained, rate = trial.train_epoch(epoch)
             between = time.perf_counter()
             validated, outputs = trial.validate()
             if not log.goes_on(epoch, trained, validated):
@@ -111,6 +112,8 @@ def train(
             log.took(between - begin, time.perf_counter() - between)
             if on_epoch is not None:
                 on_epoch()
+            if log.is_over(epoch):
+                break
         record = log.record(trial.counts(), time.perf_counter() - started)
         predictor = None
         if log.state and not log.reason:
@@ -178,22 +181,20 @@ class Training:
         made = build_model(config.model, norm, dataset, seed=config.seed, factory=factory)
         self.model: Model = made.to(self.device, self.dtype)
         self._parameters = list(self.model.parameters())
-        self._optimizer = torch.optim.Adam(
-            self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        self._optimizer = make_optimizer(
+            config.optimizer, self._parameters, config.learning_rate, config.weight_decay
         )
 
-    def train_epoch(self, epoch: int, rate: float, *, at_most: int | None = None) -> float:
-        """Train one epoch, and return the mean loss.
+    def train_epoch(self, epoch: int, *, at_most: int | None = None) -> tuple[float, float]:
+        """Train one epoch, and return the mean loss and the learning rate of the last step.
 
         A GPU is synchronized only at the end.
 
         Args:
             epoch: From 0.
-            rate: The learning rate.
             at_most: Maximal number of steps.
         """
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        rate = math.nan
         self.model.train()
         graph_ids = self.training.graph_ids
         order = torch.randperm(graph_ids.shape[0], generator=self._order)
@@ -201,16 +202,21 @@ class Training:
         batches = graph_ids[order].split(batch_sizes(len(order), self.config.batch_size))
         complete = self.training.complete
         for step, ids in enumerate(batches[:at_most]):
+            rate = rate_at(self.config, epoch, step, len(batches))
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
             seed_draws(self.device, derive_seed(self.config.seed, "dropout", epoch, step))
             minibatch = self.training.minibatch(ids)
             for parameter in self._parameters:
                 parameter.grad = None
             output = self._apply(minibatch)
             self.objective.loss(output, minibatch.targets, complete=complete).backward()
+            if self.config.clip is not None:
+                torch.nn.utils.clip_grad_norm_(self._parameters, self.config.clip)
             self._optimizer.step()
             outputs.append(output.detach())
             targets.append(minibatch.targets)
-        return float(self.objective.loss(torch.cat(outputs), torch.cat(targets)))
+        return float(self.objective.loss(torch.cat(outputs), torch.cat(targets))), rate
 
     def validate(self) -> tuple[Judged, Tensor]:
         """Return loss and score of the validation items in eval mode, and the outputs."""

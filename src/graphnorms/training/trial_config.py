@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Final
 
 from graphnorms.errors import unknown_name
+
+OPTIMIZERS: Final = ("adam", "adamw", "sgd")
+SCHEDULES: Final = ("linear", "constant", "cosine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +38,10 @@ class TrialConfig:
         epochs: Number of passes over the training graphs.
         batch_size: Graphs per minibatch; a last minibatch of a single graph is merged into the one
             before, and a data set of one graph is always trained as a whole.
-        learning_rate: Adam's step size in the first epoch.
-        schedule: `"linear"` (decays linearly to 0 over the epochs) or `"constant"`.
-        weight_decay: Adam's L2 penalty.
+        learning_rate: The step size after the warm-up.
+        schedule: `"linear"` or `"cosine"` (decay to 0 over the epochs after the warm-up), or
+            `"constant"`; see `graphnorms.training.optimizer.rate_at`.
+        weight_decay: The L2 penalty, or AdamW's decay.
         seed: Seed of the initial weights, the dropout masks and, without `order_seed`, the batch
             order.
         device, dtype: Device and precision of the training.
@@ -45,6 +49,12 @@ class TrialConfig:
         order_seed: Seed of the batch order, so that trials with different seeds can have the same
             batches; None for `seed`.
         norm_source: Hash of the source of a user-defined norm; None for those of the catalogue.
+        optimizer: See `graphnorms.training.optimizer.make_optimizer`.
+        warmup: Epochs in which the learning rate rises from 0.
+        clip: Largest norm of the gradient of all parameters; a longer one is shortened. None: no
+            limit.
+        patience: Epochs without a better validation score after which the trial ends. None: it
+            trains all epochs.
     """
 
     dataset: str
@@ -67,6 +77,10 @@ class TrialConfig:
     torch_version: str
     order_seed: int | None = None
     norm_source: str | None = None
+    optimizer: str = "adam"
+    warmup: int = 0
+    clip: float | None = None
+    patience: int | None = None
 
     @property
     def scores_training(self) -> bool:
@@ -83,20 +97,23 @@ class TrialConfig:
         return self.seed if self.order_seed is None else self.order_seed
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the config as JSON-able data, without `order_seed` or `norm_source` of None.
+        """Return the config as JSON-able data, without the later fields at their defaults.
 
         So trials keep the keys that they had before these fields existed.
         """
         data = asdict(self)
-        for name in ("order_seed", "norm_source"):
-            if data[name] is None:
-                del data[name]
+        for each in fields(self):
+            if each.name in _LATER and data[each.name] == each.default:
+                del data[each.name]
         return data
 
     @cached_property
     def key(self) -> str:
         """The content hash: 16 hexadecimal digits."""
         return content_hash(self.to_dict())
+
+
+_LATER: Final = ("order_seed", "norm_source", "optimizer", "warmup", "clip", "patience")
 
 
 def content_hash(data: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from dataclasses import fields
 from typing import get_args, get_origin
@@ -17,6 +18,7 @@ from graphnorms.lab.budgets import BUDGETS
 from graphnorms.lab.compare import compare
 from graphnorms.lab.options import Options, about, command_of
 from graphnorms.lab.resolve import resolve
+from graphnorms.lab.settings import Settings
 from graphnorms.models import MODELS
 from graphnorms.models.model_config import PRESETS
 from graphnorms.training import METRICS
@@ -90,7 +92,12 @@ def test_a_value_is_checked_by_its_option(given, expected):
 
 @pytest.mark.parametrize(
     ("given", "protocol"),
-    [({"folds": 3}, "split"), ({"repeats": 3}, "split"), ({"split": "random"}, "nested")],
+    [
+        ({"folds": 3}, "split"),
+        ({"repeats": 3}, "split"),
+        ({"split": "random"}, "nested"),
+        ({"patience": 3}, "paper"),
+    ],
 )
 def test_an_option_of_another_protocol_is_refused(given, protocol):
     with pytest.raises(ValueError, match=f"the protocol is {protocol}"):
@@ -104,6 +111,8 @@ def test_an_option_of_another_protocol_is_refused(given, protocol):
         {"protocol": "paper", "repeats": 2, "residual": "before-norm"},
         {"protocol": "split", "split": "random", "group_twins": True},
         {"margin": 1, "weight_decay": 1, "learning_rate": 1, "norms": "graph,pair:scale=2"},
+        {"optimizer": "adamw", "schedule": "cosine", "warmup": 5, "clip": 1, "patience": 10},
+        {"optimizer": "sgd:momentum=0.5", "dropout": 0, "schedule": "constant"},
     ],
 )
 def test_settings_come_back_as_options_and_as_a_command(given):
@@ -111,8 +120,22 @@ def test_settings_come_back_as_options_and_as_a_command(given):
     settings = resolve(Options(**given), graphs, "MUTAG")
     again = Options.of(settings, {"features": "degree"})
     assert resolve(again, graphs, "MUTAG") == settings
+    assert Settings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
     assert again.features == "degree"
     words = command_of(settings, {"keep_loops": False, "split_by": "scaffold:hashed"}).split()
     assert words[:3] == ["graphnorms", "compare", "MUTAG"]
     assert "--drop-loops" in words
     assert words[words.index("--split") + 1] == "scaffold:hashed"
+
+
+def test_later_settings_are_left_out_at_their_defaults_and_adamw_decays():
+    graphs = load_dataset("MUTAG")
+    settings = resolve(Options(), graphs, "MUTAG")
+    later = {"optimizer", "warmup", "clip", "patience"}
+    assert settings.to_dict().keys().isdisjoint(later)
+    assert "optimizer" not in command_of(settings, {})
+    assert settings.weight_decay == 0
+    assert resolve(Options(optimizer="adamw"), graphs, "MUTAG").weight_decay == 0.01
+    assert resolve(Options(optimizer="adamw", weight_decay=0), graphs, "MUTAG").weight_decay == 0
+    with pytest.raises(ValueError, match="warmup is 50, expected fewer than the 50 epochs"):
+        resolve(Options(warmup=50), graphs, "MUTAG")

@@ -302,7 +302,7 @@ def test_training_scores_are_those_of_eval_mode(
         for epoch in range(2):
             asked = mock.Mock(wraps=trial.objective.loss)
             monkeypatch.setattr(Objective, "loss", asked)
-            trial.train_epoch(epoch, 0.01)
+            trial.train_epoch(epoch)
             monkeypatch.undo()
             outputs, targets = asked.call_args.args  # the last ones: of all steps
             shares.append((outputs.argmax(1) == targets).double().mean())
@@ -319,7 +319,7 @@ def test_training_scores_are_those_of_eval_mode(
 def test_training_items_among_those_validated_are_not_computed_again(name: str) -> None:
     graphs = set_of(name)
     trial = Training(config_of(graphs), graphs)
-    trial.train_epoch(0, 0.01)
+    trial.train_epoch(0)
     _, outputs = trial.validate()
     calls = []
     trial.model.register_forward_hook(lambda *_: calls.append(1))
@@ -396,7 +396,7 @@ def test_subgraph_factors_are_worked_out_once(name: str, monkeypatch: pytest.Mon
     batch, _, factors = training.training.minibatch(ids)
     assert torch.equal(factors, subgraph_factors(batch.adjacency, level=graphs.task.level))
     monkeypatch.delattr("graphnorms.models.gnn.subgraph_factors")
-    training.train_epoch(0, 0.01)
+    training.train_epoch(0)
     training.validate()
 
 
@@ -510,7 +510,7 @@ def test_all_parts_share_the_batch_of_a_single_graph() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_no_step_waits_for_a_gpu(graphs: GraphSet) -> None:
     trial = Training(config_of(graphs, device="cuda"), graphs)
-    trial.train_epoch(0, 0.01)
+    trial.train_epoch(0)
     trial._mean_loss = waiting.allowed()(trial._mean_loss)  # type: ignore[method-assign]
     with waiting.refused():
-        trial.train_epoch(1, 0.01)
+        trial.train_epoch(1)

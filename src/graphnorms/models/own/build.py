@@ -90,6 +90,7 @@ def build_own(
     | `level` | `"graph"` or `"node"`: what an item is |
     | `hidden`, `hidden_channels` | what was asked for, else its own default, else 64 |
     | `layers`, `num_layers` | what was asked for, else its own default, else 4 |
+    | `dropout` | what was asked for, else its own default, else 0.5 |
 
     If a factory takes neither `norm` nor `norm_name`, the norms in its model are replaced, see
     `graphnorms.replace_norms`.

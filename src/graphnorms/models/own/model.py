@@ -36,6 +36,7 @@ _SIZES: Final = {
     "hidden_channels": "hidden",
     "layers": "layers",
     "num_layers": "layers",
+    "dropout": "dropout",
 }
 _DEFAULTS: Final = ModelConfig(name="gin")
 
@@ -99,7 +100,7 @@ class OwnModelConfig:
 
     Args:
         name, source: Those of the `ModelFactory`.
-        layers, hidden: Passed to the factory if not None.
+        layers, hidden, dropout: Passed to the factory if not None.
         head: `"graph"`: one output per graph; `"node"`: one per node.
 
     Raises:
@@ -111,6 +112,7 @@ class OwnModelConfig:
     layers: int | None = None
     hidden: int | None = None
     head: str = "graph"
+    dropout: float | None = None
 
     def __post_init__(self) -> None:
         if self.head not in HEADS:
@@ -118,7 +120,10 @@ class OwnModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the config as JSON-able data; `OwnModelConfig(**data)` reads it back."""
-        return asdict(self)
+        data = asdict(self)
+        if self.dropout is None:  # as before there was the choice: such runs can be continued
+            del data["dropout"]
+        return data
 
     def asked_of(self, factory: Callable[..., Any]) -> dict[str, Any]:
         """List the arguments of a factory, with the values that are known here.
@@ -126,7 +131,7 @@ class OwnModelConfig:
         Raises:
             ValueError: It has unknown arguments, or lacks an argument for a chosen size.
         """
-        sizes = {"hidden": self.hidden, "layers": self.layers}
+        sizes = {"hidden": self.hidden, "layers": self.layers, "dropout": self.dropout}
         taken = set[str]()
         asked: dict[str, Any] = {}
         for name, parameter in inspect.signature(factory).parameters.items():
@@ -137,7 +142,8 @@ class OwnModelConfig:
             if size is not None:
                 taken.add(size)
                 if required or sizes[size] is not None:
-                    asked[name] = sizes[size] or getattr(_DEFAULTS, size)
+                    chosen = sizes[size]
+                    asked[name] = getattr(_DEFAULTS, size) if chosen is None else chosen
             elif name in OFFERED:
                 asked[name] = None
             elif required:
