@@ -71,16 +71,17 @@ def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
     plan, config = prepare(dataset, options)
     there = standing(plan.folder, config)
     kept = Agenda(plan.schedule, there.records.values()).records()
+    untimed = plan.trainer is not None  # user code cannot be asked for a few steps
     if as_json:
-        found = estimate(plan, kept)
+        found = None if untimed else estimate(plan, kept)
         outcome = {
             "settings": config,
             "trials": plan.settings.planned,
             "there": len(kept),
             "changes": there.change.words,
             "refused": there.change.refusal,
-            "seconds": found.seconds,
-            "failing": dict(found.failing),
+            "seconds": None if found is None else found.seconds,
+            "failing": {} if found is None else dict(found.failing),
             "folder": str(plan.folder),
             "command": plan.command,
         }
@@ -92,6 +93,9 @@ def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
     if there.change.refusal:
         console.print(f"Refused as it is: {there.change.refusal}", markup=False)
     if len(kept) == plan.settings.planned:
+        return
+    if untimed:
+        console.print("How long it takes is known when the first trials have ended.")
         return
     found = estimate(plan, kept)
     console.print(

@@ -128,7 +128,10 @@ def trial_line(status: Status, record: Record) -> str:
     fold = f"fold {split['fold']:2}  " if settings.folds > 1 else ""
     if settings.repeats > 1:
         fold = f"repeat {split['seed'] - settings.split_seed}  {fold}"
-    rates = (f"{rate:g}" for rate in settings.learning_rates)
+    rate = ""
+    if settings.learning_rates:
+        width = max(len(f"{rate:g}") for rate in settings.learning_rates)
+        rate = f"lr {config['learning_rate']:<{width}g}  "
     kind = "test" if config["stage"] == "final" else "validation"
     value = score_of(record)
     if record.status == "failed":
@@ -139,7 +142,7 @@ def trial_line(status: Status, record: Record) -> str:
     left = "" if status.remaining is None else f"  {duration(status.remaining)} left"
     return (
         f"{status.ended:{len(str(total))}}/{total}  {config['stage']:6}  {fold}"
-        f"run {config['run']}  lr {config['learning_rate']:<{max(map(len, rates))}g}  "
+        f"run {config['run']}  {rate}"
         f"{config['norm']:{max(map(len, settings.norms))}}  {outcome}{left}"
     )
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from graphnorms.data.feature_columns import Features
 from graphnorms.data.graphset import GraphSet
@@ -108,17 +108,7 @@ def call_factory(
         DatasetError: The module or function does not exist, raises an exception, or returns neither
             a `GraphSet` nor PyG's `Data`, a list or a `Dataset` of them.
     """
-    try:
-        factory = find(spec, "the graphs")
-    except ValueError as error:
-        raise DatasetError(str(error)) from error.__cause__
-    try:
-        with no_exit(spec):
-            result = factory()
-    except ExitError as error:
-        raise DatasetError(str(error)) from error
-    except Exception as error:
-        raise DatasetError(f"{spec} raised {one_line(error)}") from error
+    result = result_of(spec)
     if isinstance(result, GraphSet):
         if replace(Reading(features=features, **options), encoding=None) != Reading():
             raise DatasetError(
@@ -133,6 +123,25 @@ def call_factory(
         )
     name = spec.rpartition(":")[2].rpartition(".")[2]
     return from_pyg(result, name, features, **options)
+
+
+def result_of(spec: str) -> Any:
+    """Import a function by its name, call it without arguments, and return the result.
+
+    Raises:
+        DatasetError: The module or function does not exist, or raises an exception.
+    """
+    try:
+        factory = find(spec, "the graphs")
+    except ValueError as error:
+        raise DatasetError(str(error)) from error.__cause__
+    try:
+        with no_exit(spec):
+            return factory()
+    except ExitError as error:
+        raise DatasetError(str(error)) from error
+    except Exception as error:
+        raise DatasetError(f"{spec} raised {one_line(error)}") from error
 
 
 def _read_file(path: Path, features: Features, **options: Unpack[ReadOptions]) -> GraphSet:

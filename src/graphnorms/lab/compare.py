@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +22,12 @@ from graphnorms.lab.options import (
 )
 from graphnorms.lab.plan import Plan, require_possible
 from graphnorms.lab.progress import Clock, Outcomes, Status
-from graphnorms.lab.resolve import default_model, looked_up, resolve
+from graphnorms.lab.resolve import default_model, looked_up, resolve, trainer_of
 from graphnorms.lab.run import Run, default_folder, read_config
 from graphnorms.lab.run_list import settings_of
 from graphnorms.lab.schedule import Agenda, Schedule, code_versions
-from graphnorms.lab.sources import Dataset, Source, load_again, load_source
+from graphnorms.lab.sources import Dataset, Load, Source, load_again, load_source
+from graphnorms.lab.trial_data import SameScores, load_trial_source, with_monitored
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
@@ -41,6 +41,7 @@ def compare(
     protocol: str | None = None,
     budget: str | None = None,
     model: str | Callable[..., Any] | None = None,
+    trial: str | Callable[..., Any] | None = None,
     preset: str | None = None,
     norm_place: str | None = None,
     residual: str | None = None,
@@ -107,7 +108,13 @@ def compare(
         budget: `"quick"` (default), `"standard"` or `"full"`: learning rates, epochs, seeds.
         model: `"gin"`, `"gine"` (with edge features) or `"gcn"`; default: gine where edges have
             features, else gin; gcn for nodes. Or your own model: a function or class that makes it,
-            or `"module:function"`; see `graphnorms.models.build_own`.
+            or `"module:function"`; see `graphnorms.models.build_own`. A LightningModule is trained
+            by a Trainer of Lightning with its own steps and optimizers; see
+            `graphnorms.training.lightning_trial`.
+        trial: Your own training in place of the lab's: a function `train(norm, split, seed,
+            report)`, or `"module:function"`, that trains however it likes and returns the score;
+            see `graphnorms.training.own_training`. The data can then also be a list of objects with
+            a target `y`, a list of targets, or a number of items.
         preset: Named architecture and training settings: the source of what is None below.
         norm_place: Each norm `"before-activation"` or `"after-activation"`.
         residual: Whether every convolution but the first adds its input, and where: `"none"`,
@@ -124,7 +131,8 @@ def compare(
         drop_empty: Leave out graphs without nodes, which are an error otherwise.
         drop_rare: Leave out classes of fewer items than this.
         metric: The score compared, see `graphnorms.training.METRICS`; default: accuracy, ROC-AUC
-            or MAE, by the task; of several numbers the mean of MAE/σ.
+            or MAE, by the task; of several numbers the mean of MAE/σ. Of your own training any
+            value with its direction: `"f1:max"`, `"val_loss:min"`.
         split: `"given"`, `"random"`, or for molecules with SMILES `"scaffold:hashed"` or another
             rule of `graphnorms.data.ScaffoldSplit`; for the protocol `"split"`.
         folds: Folds of a cross-validation; default 10, or as many as it takes to judge so many
@@ -216,16 +224,20 @@ def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
     folder = None if options.out is None else Path(options.out)
     if options.resume:
         if folder is None:
-            folder = _folder_of(load_source(dataset, options.reading).graphs, options)
+            folder = _folder_of(_load(options)(dataset, options.reading).graphs, options)
         options, source = _continued(options, dataset, folder)
     else:
-        source = load_source(dataset, options.reading)
+        source = _load(options)(dataset, options.reading)
         folder = _folder_of(source.graphs, options) if folder is None else folder
     graphs = source.graphs
     options = looked_up(options)
+    trainer = trainer_of(options)
+    if trainer is not None and trainer.by == "lightning":
+        options = with_monitored(options, source, trainer)
     settings = resolve(options, graphs, source.name)
     factory = options.model if isinstance(options.model, ModelFactory) else None
-    model_in_memory = factory is not None and factory.in_memory
+    maker = factory or trainer
+    model_in_memory = maker is not None and maker.in_memory
     versions = code_versions()
     plan = Plan(
         schedule=Schedule(settings=settings, fingerprint=graphs.fingerprint, versions=versions),
@@ -237,6 +249,8 @@ def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
         ),
         factory=factory,
         norms=[norm for norm in options.norms or () if isinstance(norm, OwnNorm)],
+        trainer=trainer,
+        objects=source.objects,
     )
     require_possible(plan)
     data = {
@@ -252,7 +266,8 @@ def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
 def _folder_of(graphs: GraphSet, options: Options) -> Path:
     """Return the folder of a run when none is named."""
     preset = options.preset or DEFAULT_PRESET
-    model: Any = looked_up(options).model or default_model(graphs, preset)
+    found = looked_up(options)
+    model: Any = found.trial or found.model or default_model(graphs, preset)
     protocol = options.protocol or DEFAULT_PROTOCOL
     return default_folder(graphs.name, name_of(model), preset, protocol)
 
@@ -268,7 +283,7 @@ def _continued(options: Options, dataset: Dataset, folder: Path) -> tuple[Option
     stored = read_config(folder)
     settings = settings_of(stored, folder)
     lost = [name for name, kept in settings.own_norms.items() if kept.get("in_memory")]
-    if options.model is None and stored.get("model_in_memory"):
+    if options.model is None and options.trial is None and stored.get("model_in_memory"):
         raise GraphnormsError(
             f"the run in {folder} trains a model made by a function in memory; call compare() "
             "with it"
@@ -279,28 +294,39 @@ def _continued(options: Options, dataset: Dataset, folder: Path) -> tuple[Option
             "compare() with it"
         )
     reading = {} if isinstance(dataset, GraphSet) else stored.get("reading", {})
-    options = options.or_those_of(Options.of(settings, reading))
-    return options, load_again(stored, folder, dataset, options.reading)
+    kept = Options.of(settings, reading)
+    if stored.get("model_in_memory"):  # its name finds nothing
+        kept = replace(kept, model=None, trial=None)
+    options = options.or_those_of(kept)
+    return options, load_again(stored, folder, dataset, options.reading, _load(options))
+
+
+def _load(options: Options) -> Load:
+    """Return what reads the data: user code that trains may have data of its own."""
+    found = looked_up(options)
+    return load_source if trainer_of(found) is None else load_trial_source
 
 
 def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
     """Run the trials without an outcome, and keep each record at once."""
-    from graphnorms.training import run_trial
-
     agenda = Agenda(plan.schedule, run.journal)
     known = agenda.known()
     norms = {config.key: config.norm for config in known}
     outcomes = Outcomes(agenda.records())
     total = plan.settings.planned - len(outcomes)
-    clock = Clock(epochs=plan.settings.epochs * total)
+    epochs_of_trial = plan.settings.epochs
+    clock = Clock(epochs=epochs_of_trial * total)
     running: Mapping[str, int] = {}  # by key
+    scores = SameScores(outcomes.first(len(outcomes)))
     ended = 0
 
     def tell(latest: Record | None = None) -> None:
         # Called often: the cost must not grow with the number of trials.
-        clock.note(plan.settings.epochs * ended + sum(running.values()))
+        # User code reports as often as it likes.
+        known = {key: min(epochs, epochs_of_trial) for key, epochs in running.items()}
+        clock.note(epochs_of_trial * ended + sum(known.values()))
         by_norm: Counter[str] = Counter()
-        for key, epochs in running.items():
+        for key, epochs in known.items():
             by_norm[norms[key]] += epochs
         progress(
             Status(
@@ -329,13 +355,11 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
     tell()
     if not total:
         return
-    trial: Any = run_trial
-    if plan.runs_own_code:
-        trial = functools.partial(run_trial, factory=plan.function, norms=plan.norm_functions)
+    trial, data = plan.work
     engine = engines.make_engine(
         plan.options.engine,
         trial,
-        plan.dataset,
+        data,
         workers=min(plan.workers, total),
         scheduler=plan.options.scheduler,
         timeout=plan.options.timeout,
@@ -347,6 +371,8 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
         for record in records:
             ended += 1
             outcomes.add(record)
+            if plan.trainer is not None:
+                scores.check(record)
             running = {key: epochs for key, epochs in running.items() if key != record.key}
             tell(record)
 

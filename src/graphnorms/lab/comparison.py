@@ -146,7 +146,7 @@ class Comparison:
         from graphnorms.report.pictures import folder_beside, write_pictures
 
         path = self.folder / REPORT if path is None else Path(path)
-        write_page(path, self.records, self.verdict, self.settings.to_dict(), self.command)
+        write_page(path, self.records, self.verdict, self.settings.shown(), self.command)
         if figures:
             write_pictures(folder_beside(path), self.records, self.verdict)
         return path

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from graphnorms.lab import speed
 from graphnorms.lab.design import Design, Pair
 from graphnorms.lab.detectable import detectable_before
+from graphnorms.lab.equal_starts import starts_of
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.options import BASELINE
 from graphnorms.lab.paired_tests import PairedTest, compare_all, not_told_apart
@@ -171,6 +172,7 @@ def judge(trials: Trials, terms: Terms = Terms()) -> Verdict:
         detectable_at_best=design.reachable(deviation, comparisons) if comparisons else None,
         needed_for_margin=design.needed(width, deviation, comparisons) if comparisons else None,
         recommendation=None,
+        starts=starts_of(record for of_norm in trials.values() for record in of_norm.records()),
     )
     return replace(verdict, recommendation=recommend(verdict))
 

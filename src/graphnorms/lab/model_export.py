@@ -22,6 +22,10 @@ def chosen_trial(comparison: Comparison, norm: str | None) -> Record:
     from graphnorms.layers.factory import lookup
 
     names = comparison.settings.norms
+    if comparison.settings.own_training:
+        raise ValueError(
+            f"{comparison.settings.model} trains its models itself, and the lab has none to write"
+        )
     reported = [record for record in comparison.records if record.config["stage"] != "select"]
     if best_trial(reported) is None:
         raise ValueError("no trial was done; there is no model to write")

@@ -40,6 +40,7 @@ _MODEL: Final = Kind(
     "a name, or a function that makes a model",
     fits=lambda value: isinstance(value, str) or callable(value) or hasattr(value, "function"),
 )
+_TRIAL: Final = Kind("module:function, or a function that trains", fits=_MODEL.fits)
 _FOLDER: Final = Kind("a folder", str | Path)
 
 
@@ -107,6 +108,12 @@ class Options:
         "by the data",
         kind=_MODEL,
         words=("gin", "gcn", "gine"),
+    )
+    trial: str | Callable[..., Any] | None = _option(  # noqa: RUF009
+        "module:function of yours that trains and returns the score: "
+        "function(norm, split, seed, report).",
+        "the lab trains",
+        kind=_TRIAL,
     )
     preset: str | None = _option(
         "default, or graphnorm-paper: architecture and training of the GraphNorm paper.",
@@ -336,8 +343,12 @@ class Options:
             "residual": residual[architecture.get("residual")],
             "group_twins": settings.group_twins or None,
         }
+        if "trial" in architecture:
+            found |= dict.fromkeys(set(LAB_TRAINS) - {*architecture["takes"]})
+            if architecture["by"] == "trial":
+                found |= {"trial": settings.model, "model": None}
         for name in ("optimizer", "warmup"):
-            if found[name] == Settings.__dataclass_fields__[name].default:
+            if found.get(name) == Settings.__dataclass_fields__[name].default:
                 del found[name]
         for name, value in reading.items():
             if name == "split_by":
@@ -345,6 +356,26 @@ class Options:
             elif name in cls.__dataclass_fields__:
                 found[name] = value
         return cls(**found)
+
+
+LAB_TRAINS: Final = (
+    "preset",
+    "norm_place",
+    "residual",
+    "layers",
+    "hidden",
+    "dropout",
+    "epochs",
+    "optimizer",
+    "learning_rate",
+    "schedule",
+    "warmup",
+    "weight_decay",
+    "batch_size",
+    "clip",
+    "patience",
+)
+"""Options of the lab's models and training, of which user code that trains takes some."""
 
 
 def about(name: str) -> About:
@@ -374,7 +405,7 @@ def command_of(
         norms = (name if name in lost else repr(name) for name in settings.norms)
         texts["norms"] = f"({', '.join(norms)})"
         if model_in_memory:
-            texts["model"] = settings.model
+            texts["trial" if "trial" in options else "model"] = settings.model
         dataset = "dataset" if in_memory else repr(settings.dataset)
         arguments = ", ".join(f"{name}={text}" for name, text in texts.items())
         return f"graphnorms.compare({dataset}, {arguments})"
@@ -392,9 +423,9 @@ def _text(value: Any) -> str:
     return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def name_of(choice: str | ModelFactory | OwnNorm) -> str:
+def name_of(choice: Any) -> str:
     """Return what a model or norm is called."""
-    return choice if isinstance(choice, str) else choice.name
+    return choice if isinstance(choice, str) else str(getattr(choice, "name", choice))
 
 
 def is_known(norm: str) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,13 @@ from graphnorms.lab.options import Options, name_of
 from graphnorms.lab.schedule import Schedule
 from graphnorms.lab.settings import Settings
 from graphnorms.lab.trivial import Trivial, trivial_scores
+from graphnorms.training.metrics import logged_metric
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
     from graphnorms.layers.own_norm import OwnNorm
     from graphnorms.models import ModelFactory
+    from graphnorms.training.own_training import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,8 @@ class Plan:
         folder: The run's folder.
         command: The command that repeats the comparison.
         factory: Makes the user's own model; None for a model of the lab.
+        trainer: User code that trains; None if the lab does.
+        objects: The items as the user gave them, for `trainer`.
         norms: The user's own norms.
     """
 
@@ -42,6 +47,8 @@ class Plan:
     command: str
     factory: ModelFactory | None = None
     norms: Sequence[OwnNorm] = ()
+    trainer: Trainer | None = None
+    objects: Sequence[Any] | None = field(default=None, repr=False)
 
     @property
     def settings(self) -> Settings:
@@ -58,6 +65,11 @@ class Plan:
     def trivial(self) -> Trivial:
         """The scores of a constant prediction."""
         settings = self.settings
+        if logged_metric(settings.metric) is not None:
+            unknown = [None] * settings.all_folds
+            return Trivial(
+                held_out=unknown, train=unknown, folds=settings.folds, seed=settings.split_seed
+            )
         splits = self.schedule.splits(self.dataset, settings.repeats)
         found = trivial_scores(self.dataset, settings.metric, splits)
         return replace(found, folds=settings.folds, seed=settings.split_seed)
@@ -75,7 +87,22 @@ class Plan:
     @property
     def runs_own_code(self) -> bool:
         """Whether trials run the user's code, which may change its process."""
-        return self.factory is not None or bool(self.norms)
+        return bool(self.factory or self.trainer or self.norms)
+
+    @property
+    def work(self) -> tuple[Callable[..., Any], Any]:
+        """The trial function of the engines, and the data that it gets."""
+        from graphnorms.training import run_trial
+        from graphnorms.training.own_training import TrialData, run_own_trial
+
+        if self.trainer is not None:
+            trainer = self.trainer if self.trainer.in_memory else None
+            trial = functools.partial(run_own_trial, trainer=trainer, norms=self.norm_functions)
+            return trial, TrialData(self.dataset, self.objects)
+        if self.runs_own_code:
+            trial = functools.partial(run_trial, factory=self.function, norms=self.norm_functions)
+            return trial, self.dataset
+        return run_trial, self.dataset
 
 
 def require_possible(plan: Plan) -> None:
@@ -85,13 +112,14 @@ def require_possible(plan: Plan) -> None:
         ValueError: The data cannot be divided so, or a model cannot be built for them.
     """
     from graphnorms.data import split_items
-    from graphnorms.models import ModelConfig
+    from graphnorms.models import ModelConfig, NormMaker
     from graphnorms.training.minibatches import require_several
     from graphnorms.training.trial_model import build_model
 
     settings, graphs = plan.settings, plan.dataset
-    _require_targets(graphs)
-    if graphs.same_inputs:
+    if plan.trainer is None:
+        _require_targets(graphs)
+    if plan.trainer is None and graphs.same_inputs:
         raise ValueError(
             f"all {len(graphs)} graphs of {graphs.name} have the same input ({graphs.features}), "
             "so there is nothing to learn from; choose other features"
@@ -101,6 +129,10 @@ def require_possible(plan: Plan) -> None:
     hidden = settings.architecture.get("hidden") or ModelConfig(name="gin").hidden
     for own in plan.norms:
         own.check(hidden)
+    if plan.trainer is not None:
+        for norm in _norms(plan):
+            NormMaker(norm).require_usable()
+        return
     if plan.factory is not None:
         _require_one(plan, plan.factory)
         return

@@ -14,7 +14,8 @@ from graphnorms.lab.detectable import expected_of, planned_detectable
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import be, several
 from graphnorms.lab.sentences import least_pairs, protocol_note
-from graphnorms.training.metrics import metric_named
+from graphnorms.lab.trial_data import has_graphs
+from graphnorms.training.metrics import logged_metric, metric_named
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
@@ -34,7 +35,7 @@ def plan_lines(plan: Plan) -> list[str]:
     )
     return [
         _data(plan.dataset),
-        plan.dataset.describe(),
+        *_described(plan.dataset),
         *_key_facts(plan),
         _model(settings, plan.dataset),
         _protocol(settings),
@@ -67,6 +68,8 @@ def data_lines(found: Examination) -> list[str]:
 def _key_facts(plan: Plan) -> list[str]:
     """Give the facts that qualify any comparison on these data, if they are cheap to find."""
     graphs = plan.dataset
+    if logged_metric(plan.settings.metric) is not None or not has_graphs(graphs):
+        return []
     if graphs.num_edges > CHEAP_EDGES or graphs.num_items > CHEAP_ITEMS:
         return []
     facts = facts_of(graphs, plan.schedule, ("constant", "size"))
@@ -124,8 +127,18 @@ def what_it_can_show(
     )
 
 
+def _described(graphs: GraphSet) -> list[str]:
+    """Describe targets and inputs; of items without graphs there are only targets."""
+    text = graphs.describe()
+    if has_graphs(graphs):
+        return [text]
+    return text.splitlines()[:1] if len(graphs.y.unique()) > 1 else []
+
+
 def _data(graphs: GraphSet) -> str:
     count = len(graphs)
+    if not has_graphs(graphs):
+        return f"{graphs.name}: {count} items"
     if count == 1:
         return f"{graphs.name}: {graphs.num_nodes} nodes and {graphs.num_edges} directed edges"
     return (
@@ -135,6 +148,14 @@ def _data(graphs: GraphSet) -> str:
 
 
 def _model(settings: Settings, graphs: GraphSet) -> str:
+    if settings.own_training:
+        values = {**settings.to_dict(), **settings.architecture}
+        given = [
+            _rates(settings) if name == "learning_rate" else f"{name} {values[name]}"
+            for name in settings.takes
+        ]
+        how = "Lightning trains" if settings.architecture["by"] == "lightning" else "Trained by"
+        return f"{how} {settings.model}{', with ' * bool(given)}{', '.join(given)}"
     training = f"preset {settings.preset}: {_training(settings)}"
     architecture = settings.architecture
     if "source" in architecture:
@@ -167,6 +188,8 @@ def _protocol(settings: Settings) -> str:
     share = f"{settings.holdout:.0%}"
     metric = settings.metric
     chosen = "as given"
+    if settings.own_training and not settings.learning_rates:
+        return _protocol_of_own(settings)
     if settings.selects:
         each = "norm and seed" if settings.protocol == "split" else "norm"
         chosen = f"chosen there, for each {each}"
@@ -195,6 +218,24 @@ def _protocol(settings: Settings) -> str:
         f"of the rest to validate; epoch by validation {metric}, learning rate {chosen}; "
         f"{several(settings.runs, 'fresh seed')} a fold tested"
     )
+
+
+def _protocol_of_own(settings: Settings) -> str:
+    """Say how user code that takes no learning rate is tested."""
+    head = f"Protocol {settings.protocol}, budget {settings.budget}"
+    share = f"{settings.holdout:.0%}"
+    if settings.protocol == "nested":
+        return (
+            f"{head}: {_folds(settings, 'test folds')}, {share} of the rest to validate; "
+            f"{several(settings.runs, 'fresh seed')} a fold tested"
+        )
+    if settings.folds > 1:
+        seeds = several(settings.runs, "fresh seed")
+        return f"{head}: the {settings.folds} splits of the data; {seeds} a split tested"
+    how = "the split of the data"
+    if settings.split != "given":
+        how = f"one random split ({share} to validate, {share} to test)"
+    return f"{head}: {how}; {settings.runs} seeds tested"
 
 
 def _folds(settings: Settings, noun: str) -> str:

@@ -15,6 +15,7 @@ from graphnorms.lab.options import (
     DEFAULT_NORMS,
     DEFAULT_PRESET,
     DEFAULT_PROTOCOL,
+    LAB_TRAINS,
     Options,
     is_known,
     name_of,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from graphnorms.data import GraphSet
     from graphnorms.layers.own_norm import OwnNorm
     from graphnorms.models import ModelFactory
+    from graphnorms.training.own_training import Trainer
 
 _AS_GIVEN: Final = (
     "folds",
@@ -55,7 +57,7 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     Raises:
         ValueError: A value is not possible, a name is not known, or the device is not there.
     """
-    from graphnorms.training import DEFAULT_METRICS, metric_for, training_defaults
+    from graphnorms.training import metric_for, training_defaults
     from graphnorms.training.optimizer import optimizer_text
 
     options.check()
@@ -65,10 +67,11 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     budget, preset = budget_named(options.budget or QUICK), options.preset or DEFAULT_PRESET
     device = options.device or DEFAULT_DEVICE
     require_device(device)
-    model: Any = options.model or default_model(graphs, preset)
+    trainer = trainer_of(options)
+    model: Any = trainer or options.model or default_model(graphs, preset)
     defaults = training_defaults(preset)
     split, splits = _split_of(options, protocol, graphs)
-    metric = options.metric or DEFAULT_METRICS[graphs.task.kind]
+    metric = _metric(options, graphs, trainer)
     optimizer = optimizer_text(options.optimizer or "adam")
     settings = Settings(
         dataset=dataset,
@@ -80,7 +83,7 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         preset=preset,
         architecture=_architecture(graphs, model, preset, options),
         metric=metric_for(metric, graphs.task).name,
-        unit=graphs.task.unit,
+        unit="" if ":" in metric else graphs.task.unit,
         split=split,
         folds=splits or _folds(protocol, len(norms)),
         runs=_runs(budget, protocol, splits),
@@ -101,6 +104,9 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         for name in _AS_GIVEN
         if (value := getattr(options, name)) is not None
     }
+    if trainer is not None:
+        given |= {"learning_rates": ()} if "learning_rate" not in settings.takes else {}
+        given |= {"epochs": 1} if "epochs" not in settings.takes else {}
     return replace(settings, **given)
 
 
@@ -110,15 +116,91 @@ def looked_up(options: Options) -> Options:
     Raises:
         ValueError: One is not known or not found, or two norms have the same name.
     """
-    return replace(options, model=_model(options.model), norms=_norms(options.norms))
+    from graphnorms.training.own_training import Trainer
+
+    if options.trial is not None and options.model is not None:
+        raise ValueError(
+            f"trial is {name_of(options.trial)} and model is {name_of(options.model)}, but a trial "
+            "makes its own model; leave one out"
+        )
+    trial: Any = options.trial
+    if trial is not None and not isinstance(trial, Trainer):
+        trial = Trainer.of(as_trial_spec(trial))
+    return replace(options, trial=trial, model=_model(options.model), norms=_norms(options.norms))
 
 
-def _model(model: Any) -> str | ModelFactory | None:
+def as_trial_spec(trial: Any) -> Any:
+    """Return what names or is a function; refuse other texts.
+
+    Raises:
+        ValueError: It is neither `module:function` nor `file.py:function`.
+    """
+    from graphnorms.user_code import as_spec, is_spec
+
+    if isinstance(trial, str) and not is_spec(trial := as_spec(trial)):
+        raise ValueError(f"trial is {trial!r}, expected module:function, e.g. my_module:train")
+    return trial
+
+
+def trainer_of(options: Options) -> Trainer | None:
+    """Return the user code that trains, if there is some, given options that are looked up.
+
+    Raises:
+        ValueError: An option is given that it does not take.
+    """
+    from graphnorms.training.own_training import CHOSEN
+
+    found: Any = options.trial or options.model
+    if not hasattr(found, "by"):
+        return None
+    trainer: Trainer = found
+    given = [name for name in LAB_TRAINS if getattr(options, name) is not None]
+    for name in given:
+        if name not in CHOSEN:
+            raise ValueError(
+                f"{name} is {getattr(options, name)!r}, but {trainer.name} trains itself; leave it "
+                "out"
+            )
+    if options.protocol == "paper":
+        raise ValueError(
+            f"protocol is paper, which chooses an epoch of the lab's training, and {trainer.name} "
+            "trains itself; choose nested or split"
+        )
+    trainer.taken(given)
+    return trainer
+
+
+def _metric(options: Options, graphs: GraphSet, trainer: Trainer | None) -> str:
+    """Return the metric that is asked for, or the task's.
+
+    Raises:
+        ValueError: User code is to compute it, and the lab trains; or there is no target to tell.
+    """
+    from graphnorms.training import DEFAULT_METRICS
+    from graphnorms.training.metrics import logged_metric
+
+    if options.metric is None:
+        if trainer is not None and len(graphs.y.unique()) < 2:
+            raise ValueError(
+                f"{graphs.name} has no targets, so say what {trainer.name} returns: --metric "
+                "NAME:max or NAME:min"
+            )
+        return DEFAULT_METRICS[graphs.task.kind]
+    if trainer is None and logged_metric(options.metric) is not None:
+        raise ValueError(
+            f"metric is {options.metric!r}, a value that a trial of yours returns (--trial), but "
+            "the lab trains"
+        )
+    return options.metric
+
+
+def _model(model: Any) -> Any:
+    """Return the name of a model of the lab, what makes the user's own, or what trains it."""
     from graphnorms.models import MODELS, ModelFactory
     from graphnorms.user_code import as_spec, is_spec
 
     if not isinstance(model, str):
-        return ModelFactory.of(model) if callable(model) else model
+        return _or_lightning(ModelFactory.of(model)) if callable(model) else model
     if model in MODELS:
         return model
     model = as_spec(model)
@@ -126,7 +208,14 @@ def _model(model: Any) -> str | ModelFactory | None:
         raise ValueError(
             f"{unknown_name('model', model, MODELS)}; one of your own is module:function"
         )
-    return ModelFactory.of(model)
+    return _or_lightning(ModelFactory.of(model))
+
+
+def _or_lightning(factory: ModelFactory) -> Any:
+    """Return what trains the model, if that is a LightningModule, else what makes it."""
+    from graphnorms.training.lightning_trial import makes_lightning, trainer_for
+
+    return trainer_for(factory) if makes_lightning(factory.function) else factory
 
 
 def _norms(given: Iterable[Any] | str | None) -> list[str | OwnNorm]:
@@ -229,9 +318,9 @@ def _kept(norm: OwnNorm) -> dict[str, Any]:
 
 
 def _architecture(
-    graphs: GraphSet, model: str | ModelFactory, preset: str, options: Options
+    graphs: GraphSet, model: str | ModelFactory | Trainer, preset: str, options: Options
 ) -> dict[str, Any]:
-    from graphnorms.models import OwnModelConfig
+    from graphnorms.models import ModelFactory, OwnModelConfig
     from graphnorms.models import preset as preset_of
 
     sizes = {
@@ -239,6 +328,17 @@ def _architecture(
         for name in ("layers", "hidden", "dropout")
         if (value := getattr(options, name)) is not None
     }
+    if not isinstance(model, str | ModelFactory):
+        given = [name for name in LAB_TRAINS if getattr(options, name) is not None]
+        taken = model.taken(given)
+        sizes = {name: value for name, value in sizes.items() if name in taken}
+        return {
+            "trial": model.name,
+            "source": model.source,
+            "by": model.by,
+            "takes": taken,
+            **sizes,
+        }
     if not isinstance(model, str):
         for name in ("norm_place", "residual"):
             if getattr(options, name) is not None:

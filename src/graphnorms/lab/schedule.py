@@ -183,7 +183,9 @@ class Agenda:
         self._records: dict[str, Record] = {}
         choices = range(settings.rate_choices)
         first = (
-            {} if settings.selects else dict.fromkeys(settings.norms, settings.learning_rates[0])
+            {}
+            if settings.selects
+            else dict.fromkeys(settings.norms, next(iter(settings.learning_rates), 0.0))
         )
         self._rates: list[dict[str, float]] = [dict(first) for _ in choices]
         self._places: dict[str, tuple[str, int]] = {}  # by key: norm and choice

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from graphnorms.lab.advice_sentences import advice
 from graphnorms.lab.design import Design
+from graphnorms.lab.equal_starts import starts_sentence
 from graphnorms.lab.paired_tests import PairedTest
 from graphnorms.lab.phrases import (
     MOST_NAMED,
@@ -44,6 +45,7 @@ class Sentences:
         rates: How much each norm depends on its learning rate.
         failures: Which trials failed, or were not run.
         last: The scores after the last epoch, if those of the best epoch are optimistic.
+        starts: What norms had in common in training that is not the lab's.
         protocol: What the protocol allows to conclude.
         optimistic: Whether scores come from data that chose the epoch and the learning rate.
     """
@@ -56,6 +58,7 @@ class Sentences:
     rates: str
     failures: str
     last: str
+    starts: str
     protocol: str
     optimistic: bool
 
@@ -72,7 +75,7 @@ class Sentences:
     def details(self) -> tuple[str, ...]:
         """What the headline leaves out."""
         caveat = "" if self.optimistic else self.protocol
-        found = (self.power, self.equal, self.speed, self.rates, self.last, caveat)
+        found = (self.power, self.equal, self.speed, self.rates, self.last, self.starts, caveat)
         return tuple(filter(None, found))
 
     @property
@@ -102,6 +105,7 @@ def sentences(verdict: Verdict, names: Name = str) -> Sentences:
         rates=_rates(verdict, name),
         failures=_failures(verdict, name),
         last=_last(verdict, name),
+        starts="" if verdict.starts is None else starts_sentence(verdict.starts, name),
         protocol=protocol_note(verdict.design),
         optimistic=verdict.optimistic,
     )

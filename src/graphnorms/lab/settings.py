@@ -28,6 +28,7 @@ from graphnorms.lab.options import (
     about,
 )
 from graphnorms.lab.values import NAMES, TEXT, Kind, integer, list_of, number
+from graphnorms.training.trial_config import is_trial
 
 if TYPE_CHECKING:
     pass
@@ -124,7 +125,7 @@ class Settings:
         _require_each_once("learning rate", self.learning_rates)
         if len(self.norms) < 2:
             raise ValueError("nothing to compare with 'none'; name a norm, e.g. graph")
-        if not self.learning_rates:
+        if not self.learning_rates and not self.own_training:
             raise ValueError("no learning rate; name at least one, e.g. 0.01")
         if self.warmup >= self.epochs:
             raise ValueError(
@@ -132,6 +133,17 @@ class Settings:
             )
         if self.protocol != "split":
             integer(2).require("folds", self.folds)
+
+    @property
+    def own_training(self) -> bool:
+        """Whether user code trains."""
+        return is_trial(self.architecture)
+
+    @property
+    def takes(self) -> Sequence[str]:
+        """The options that user code which trains takes."""
+        found: Sequence[str] = self.architecture.get("takes", ())
+        return found
 
     @property
     def selects(self) -> bool:
@@ -182,6 +194,17 @@ class Settings:
             # As before there was the choice: such runs can be continued.
             if not data[name] or data[name] == "adam":
                 del data[name]
+        return data
+
+    def shown(self) -> dict[str, Any]:
+        """Return what a reader is to see: `to_dict` without what user code does not take."""
+        data = self.to_dict()
+        if self.own_training:
+            unused = {name: name for name in ("epochs", "batch_size", "weight_decay")}
+            unused |= {"learning_rates": "learning_rate", "preset": "", "schedule": ""}
+            for name, taken in unused.items():
+                if taken not in self.takes:
+                    data.pop(name, None)
         return data
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -25,12 +25,14 @@ class Source:
         name: The name or path that the user gave, or the name of the object.
         reading: Arguments of `graphnorms.data.load_dataset` that they were read with.
         in_memory: Whether they came as an object and cannot be read again.
+        objects: The items as the user gave them, for trials that user code trains.
     """
 
     graphs: GraphSet
     name: str
     reading: dict[str, Any] = field(default_factory=dict)
     in_memory: bool = False
+    objects: Sequence[Any] | None = None
 
 
 def load_source(dataset: Dataset, reading: Mapping[str, Any]) -> Source:
@@ -65,8 +67,15 @@ def load_source(dataset: Dataset, reading: Mapping[str, Any]) -> Source:
     return Source(graphs=graphs, name=graphs.name, reading=reading, in_memory=True)
 
 
+Load: TypeAlias = Callable[[Dataset, Mapping[str, Any]], Source]
+
+
 def load_again(
-    stored: Mapping[str, Any], folder: Path, dataset: Dataset, reading: Mapping[str, Any]
+    stored: Mapping[str, Any],
+    folder: Path,
+    dataset: Dataset,
+    reading: Mapping[str, Any],
+    load: Load = load_source,
 ) -> Source:
     """Return the graphs of a stored run.
 
@@ -75,6 +84,7 @@ def load_again(
         folder: The folder, for the message.
         dataset: The graphs, if they are given; None takes those that the run names.
         reading: Arguments of `graphnorms.data.load_dataset`.
+        load: Reads them.
 
     Raises:
         GraphnormsError: They were objects in memory, and are not given.
@@ -86,4 +96,4 @@ def load_again(
                 f"the run in {folder} was made from graphs in memory; call compare() with them"
             )
         dataset = stored["dataset"]
-    return load_source(dataset, reading)
+    return load(dataset, reading)

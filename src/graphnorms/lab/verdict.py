@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from graphnorms.lab.design import Design
+from graphnorms.lab.equal_starts import Starts
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.paired_tests import PairedTest
 from graphnorms.lab.recommendation import MOST_FAILED, Recommendation
@@ -132,6 +133,7 @@ class Verdict:
         needed_for_margin: Folds, or seeds, that would find a difference as large as the margin;
             None if no number would, or nothing is known of the spread.
         recommendation: Which norm to use; None if nothing could be judged, or nothing deserves it.
+        starts: What norms had in common in training that is not the lab's; None if the lab trained.
     """
 
     design: Design
@@ -159,6 +161,7 @@ class Verdict:
     detectable_at_best: float | None
     needed_for_margin: int | None
     recommendation: Recommendation | None
+    starts: Starts | None = None
 
     @property
     def protocol(self) -> str:
@@ -215,6 +218,8 @@ class Verdict:
             "optimistic": self.optimistic,
             "conclusive": self.conclusive,
         }
+        if self.starts is None:
+            del data["starts"]
         plain: dict[str, Any] = _jsonable(data)
         return plain
 

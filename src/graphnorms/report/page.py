@@ -122,7 +122,7 @@ def _subtitle(
         parts.append(verdict.design.count(folds) + "".join(times))
     else:
         parts.append(f"{verdict.design.count(verdict.planned)} on one split")
-    rates = {record.config["learning_rate"] for record in records}
+    rates = {record.config.get("learning_rate") for record in records}
     parts.append(f"{len(rates)} learning rates" if len(rates) > 1 else "")
     parts.append(f"{config['epochs']} epochs" if "epochs" in config else "")
     parts.append(f"{len(verdict.rows)} norms")

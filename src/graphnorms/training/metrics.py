@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -111,6 +112,8 @@ def metric_named(name: str, kind: str | None = None) -> Metric:
     Raises:
         ValueError: The name is unknown, or the metric does not score tasks of this kind.
     """
+    if (logged := logged_metric(name)) is not None:
+        return logged
     if name not in METRICS:
         raise unknown_name("metric", name, METRICS)
     metric = METRICS[name]
@@ -118,6 +121,38 @@ def metric_named(name: str, kind: str | None = None) -> Metric:
         fit = ", ".join(known.name for known in METRICS.values() if kind in known.kinds)
         raise ValueError(f"metric {name!r} does not score {kind} tasks; expected {fit}")
     return metric
+
+
+def logged_metric(text: str) -> Metric | None:
+    """Return the metric of a value that user code computes: `"f1:max"`, `"val_loss:min"`.
+
+    A part `val_` of the name is left out of the title: the same value is computed of other parts.
+    None if the text has another form.
+    """
+    value, _, direction = text.rpartition(":")
+    if not value or direction not in ("max", "min"):
+        return None
+    title = part_of(value, "")
+    known = METRICS.get(title)
+    return Metric(
+        name=text,
+        title=known.title if known else title,
+        higher_is_better=direction == "max",
+        fraction=known.fraction if known else False,
+        kinds=("classification", "binary", "regression"),
+    )
+
+
+_VALIDATION: Final = re.compile(r"(?<![a-zA-Z])(validation|valid|val)(?![a-zA-Z])[_/.]?")
+
+
+def part_of(logged: str, part: str) -> str:
+    """Return the name of a logged validation value for another part.
+
+    `part_of("val_mae", "test_")` is `"test_mae"`; without such a word, `part` is put in front.
+    """
+    found, times = _VALIDATION.subn(part, logged, count=1)
+    return (found if times else f"{part}{logged}") or logged
 
 
 def metric_for(name: str, task: Task) -> Metric:
@@ -129,7 +164,8 @@ def metric_for(name: str, task: Task) -> Metric:
         ValueError: The name is unknown, or the metric does not score tasks of this kind.
     """
     metric = metric_named(name, task.kind)
-    if task.kind == "regression" and task.outputs > 1 and not metric.standardized:
+    several = task.kind == "regression" and task.outputs > 1
+    if several and not metric.standardized and name in METRICS:
         return METRICS[f"std_{name}"]
     return metric
 

@@ -47,6 +47,9 @@ class Record:
         environment: `python`, `torch`, `graphnorms`, `platform`, `processor`, `threads`.
         timing: Measured times in seconds: `train` and `evaluation` (lists, per epoch) and `total`.
             Only this part differs between two runs of one config.
+        start: Of training by user code: `weights`, the hash of the initial weights apart from those
+            of norms, and `order`, hashes of the order of the items in the passes over them, as far
+            as they were seen; see `graphnorms.training.trial_start`.
     """
 
     key: str
@@ -59,10 +62,14 @@ class Record:
     counts: dict[str, int] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     timing: dict[str, Any] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the record as one line of JSON; NaN and infinities become null."""
-        return json.dumps(_finite(asdict(self)), allow_nan=False, separators=(",", ":"))
+        data = asdict(self)
+        if not self.start:  # so that records are as they were before there was the field
+            del data["start"]
+        return json.dumps(_finite(data), allow_nan=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str) -> Record:
@@ -200,12 +207,13 @@ class TrialLog:
             outcome={} if self.reason else self._best,
             target_scores={} if self.reason else self._targets,
             counts=counts,
-            environment=_environment(config),
+            environment=environment_of(config),
             timing={**self._timing, "total": seconds, **timing},
         )
 
 
-def _environment(config: TrialConfig) -> dict[str, Any]:
+def environment_of(config: TrialConfig) -> dict[str, Any]:
+    """Describe the code and the machine, see `Record`."""
     import torch
 
     device = torch.device(config.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Final
@@ -26,7 +27,9 @@ class TrialConfig:
         fingerprint: Content hash of the data.
         model: Keyword arguments of the model, resolved from a preset (see
             `graphnorms.models.ModelConfig`), as a plain dict; for a user-defined model the name of
-            its factory and the hash of its source, see `graphnorms.models.OwnModelConfig`.
+            its factory and the hash of its source, see `graphnorms.models.OwnModelConfig`. For user
+            code that trains: its name (`"trial"`), the hash of its source, what it is `"by"`, and
+            the options that it `"takes"`.
         norm: The normalization as text: its catalogue name, optionally with arguments after a
             colon; or the name of a user-defined one, see `graphnorms.layers.own_norm.OwnNorm`.
         split: The `graphnorms.data.SplitConfig` as a plain dict.
@@ -105,6 +108,9 @@ class TrialConfig:
         for each in fields(self):
             if each.name in _LATER and data[each.name] == each.default:
                 del data[each.name]
+        if is_trial(self.model):  # what user code does not take has no influence
+            for name in _TAKEN - {*self.model["takes"]}:
+                data.pop(name, None)
         return data
 
     @cached_property
@@ -114,6 +120,14 @@ class TrialConfig:
 
 
 _LATER: Final = ("order_seed", "norm_source", "optimizer", "warmup", "clip", "patience")
+
+
+_TAKEN: Final = {"epochs", "batch_size", "learning_rate", "schedule", "weight_decay", "optimizer"}
+
+
+def is_trial(model: Mapping[str, Any]) -> bool:
+    """Whether the `model` of a config is user code that trains."""
+    return "trial" in model
 
 
 def content_hash(data: Any) -> str:

@@ -25,7 +25,7 @@ _NODES: Final = 5
 """Nodes of the example; differs from its numbers of graphs, 2, and edges, 8."""
 
 _OURS: Final = tuple({row.layer for row in CATALOG.values()})
-_LAYERS: Final[tuple[type[nn.Module], ...]] = (OwnLayer, *_OURS)
+NORM_LAYERS: Final[tuple[type[nn.Module], ...]] = (OwnLayer, *_OURS)
 
 
 class NormMaker:
@@ -52,13 +52,17 @@ class NormMaker:
         Raises:
             ValueError: The normalization needs more inputs than features and graphs.
         """
+        self.require_usable()
+        return make_norm(self._norm, channels, **arguments)
+
+    def require_usable(self) -> None:
+        """Raise a `ValueError` if the normalization needs more than features and graphs."""
         needs = needs_of(self._norm)
         if needs:
             raise ValueError(
                 f"the norm {self.name!r} needs {' and '.join(needs)}, which a user-defined model "
                 "does not pass on; choose another"
             )
-        return make_norm(self._norm, channels, **arguments)
 
     def __str__(self) -> str:
         return self.name
@@ -145,7 +149,7 @@ def build_own(
             _take_weights(own, made)
             _hand_batch(own)
     for name, module in own.named_modules():
-        if isinstance(module, _LAYERS):
+        if isinstance(module, NORM_LAYERS):
             initialize(module, derive_seed(seed, name))
     return own.train()
 
@@ -167,7 +171,7 @@ def _take_weights(own: OwnModel, made: Callable[[str | OwnNorm], OwnModel]) -> N
         source = made(_BASELINE).state_dict()
     except Exception:  # it needs a norm; keep the weights drawn
         return
-    norms = tuple(f"{name}." for name, part in own.named_modules() if isinstance(part, _LAYERS))
+    norms = tuple(f"{name}." for name, part in own.named_modules() if isinstance(part, NORM_LAYERS))
     with torch.no_grad():
         for name, value in own.state_dict().items():
             other = source.get(name)

@@ -1,0 +1,41 @@
+"""Turns a graph set into a list of PyG's `Data`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from graphnorms.data.graphset import GraphSet
+
+
+def to_pyg(graphs: GraphSet) -> list[Any]:
+    """Return the graphs as PyG's `Data` with `x`, `edge_index`, `y` and, if there are, `edge_attr`.
+
+    `y` is `(1,)` or `(1, targets)` for a graph, and has a row per node in node-level tasks, as
+    `graphnorms.data.Task` says. `from_pyg` reads such a list.
+
+    Raises:
+        ImportError: PyG is not installed.
+    """
+    try:
+        from torch_geometric.data import Data
+    except ImportError:
+        raise ImportError("a list of PyG Data needs: pip install torch_geometric") from None
+    x, edge_features = graphs.x, graphs.edge_features
+    of_nodes = graphs.task.level == "node"
+    made = []
+    for place in range(len(graphs)):
+        first, last = graphs.ptr[place : place + 2].tolist()
+        begin, end = graphs.edge_ptr[[first, last]].tolist()
+        degrees = graphs.edge_ptr[first : last + 1].diff()
+        target = torch.repeat_interleave(torch.arange(last - first), degrees)  # (edges,)
+        made.append(
+            Data(
+                x=x[first:last],
+                edge_index=torch.stack((graphs.edge_index[begin:end], target)),
+                edge_attr=None if edge_features is None else edge_features[begin:end],
+                y=graphs.y[first:last] if of_nodes else graphs.y[place : place + 1],
+            )
+        )
+    return made

@@ -1,0 +1,428 @@
+"""Trials that user code trains: `train(norm, split, seed, report)`."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import numbers
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Self
+
+import torch
+from torch import Tensor, nn
+
+from graphnorms.data import GraphSet, SplitConfig, split_items
+from graphnorms.data.pyg_list import to_pyg
+from graphnorms.dropin.known_norms import recognize
+from graphnorms.layers.own_norm import OwnNorm
+from graphnorms.models import NormMaker, derive_seed
+from graphnorms.process_state import known_state
+from graphnorms.training.record import Record, environment_of
+from graphnorms.training.trial_config import TrialConfig
+from graphnorms.training.trial_model import Norms, norm_of
+from graphnorms.training.trial_start import TrialStart
+from graphnorms.user_code import find, source_hash
+
+GIVEN: Final = ("norm", "split", "seed", "report")
+"""Arguments that a training function may take by name."""
+
+CHOSEN: Final = (
+    "learning_rate",
+    "epochs",
+    "batch_size",
+    "weight_decay",
+    "layers",
+    "hidden",
+    "dropout",
+    "device",
+)
+"""Further ones, with the value of the option of that name."""
+
+OF_LIGHTNING: Final = (
+    "norm",
+    "norm_name",
+    "split",
+    "seed",
+    "in_channels",
+    "out_channels",
+    "edge_channels",
+    "edge_dim",
+    "task",
+    "level",
+)
+"""Arguments that what makes a LightningModule may take by name."""
+
+_BY_TRAINER: Final = ("epochs", "batch_size")
+"""Options that a Trainer of Lightning, or the lab's loaders for it, always take."""
+
+_RENAMED: Final = {
+    "val_loss": "validation_loss",
+    "val_score": "validation_score",
+    "val": "validation",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """User code that trains.
+
+    Args:
+        name: `module:function`, or the name of the function if it was given as an object.
+        source: Hash of its source, see `graphnorms.user_code.source_hash`.
+        function: The function.
+        in_memory: Whether it was given as an object that cannot be imported by name.
+        by: `"trial"`: a function that trains. `"lightning"`: it makes a LightningModule.
+    """
+
+    name: str
+    source: str
+    function: Callable[..., Any]
+    in_memory: bool = False
+    by: str = "trial"
+
+    @classmethod
+    def of(cls, trial: str | Callable[..., Any], by: str = "trial") -> Self:
+        """Find a training function by its name, or wrap one.
+
+        Raises:
+            ValueError: It does not exist, its source cannot be read, or it has an argument that
+                nobody gives.
+        """
+        if isinstance(trial, str):
+            function = find(trial, "scores")
+            source = source_hash(function, trial.partition(":")[0])
+            made = cls(name=trial, source=source, function=function, by=by)
+        else:
+            named = trial
+            while hasattr(named, "func"):  # unwrap functools.partial
+                named = named.func
+            source = source_hash(trial)
+            name = named.__qualname__.rpartition("<locals>.")[2].strip("<>")
+            made = cls(name=name, source=source, function=trial, in_memory=True, by=by)
+        made.taken()
+        return made
+
+    @classmethod
+    def named(cls, model: Mapping[str, Any]) -> Self:
+        """Import the function of a trial by its name.
+
+        Args:
+            model: The `model` of the `TrialConfig`.
+
+        Raises:
+            ValueError: It does not exist, or its source has changed.
+        """
+        made = cls.of(model["trial"], model["by"])
+        if made.source != model["source"]:
+            raise ValueError(
+                f"the source of {made.name} is not what it was when the run began; was a file "
+                "changed?"
+            )
+        return made
+
+    def taken(self, given: Sequence[str] = ()) -> list[str]:
+        """List the options of `CHOSEN` that the function gets.
+
+        It gets those without a default, those that were given, and every learning rate.
+
+        Args:
+            given: Options that were given.
+
+        Raises:
+            ValueError: It has an argument that nobody gives, or takes none that was given.
+        """
+        parameters = inspect.signature(self.function).parameters
+        lightning = self.by == "lightning"
+        known = (*(OF_LIGHTNING if lightning else GIVEN), *CHOSEN)
+        always = _BY_TRAINER if lightning else ()
+        kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        for name, parameter in parameters.items():
+            required = parameter.default is parameter.empty and parameter.kind not in kinds
+            if name not in known and required:
+                raise ValueError(
+                    f"{self.name} has the argument {name!r}, expected some of {', '.join(known)}"
+                )
+        for name in given:
+            if name in CHOSEN and name not in (*parameters, *always):
+                raise ValueError(
+                    f"{name} is given, but {self.name} takes no {name}; leave it out, or name it "
+                    "as an argument"
+                )
+        return [
+            name
+            for name in CHOSEN
+            if name in always
+            or (
+                name in parameters
+                and (
+                    name in ("learning_rate", *given)
+                    or parameters[name].default is inspect.Parameter.empty
+                )
+            )
+        ]
+
+    def asked(self, offered: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of some arguments that the function takes."""
+        parameters = inspect.signature(self.function).parameters
+        return {name: offered[name] for name in parameters if name in offered}
+
+
+class TrialNorm(NormMaker):
+    """The normalization of a trial, for user code that trains.
+
+    `norm(64)` is a layer of 64 channels, `norm(old)` one in the place of another norm, so that
+    `replace_norms(model, to=norm)` works, and `str(norm)` the name. Making a layer draws nothing
+    from the generators of the process: what a model draws for its other weights does not depend on
+    the norm.
+
+    Args:
+        norm: The normalization as text, or a user-defined one.
+        seed: Seed of the layers.
+        start: Gets the layers.
+    """
+
+    def __init__(self, norm: str | OwnNorm, seed: int, start: TrialStart) -> None:
+        super().__init__(norm)
+        self._seed = seed
+        self._start = start
+        self._made = 0
+
+    def __call__(self, channels: int | nn.Module, **arguments: Any) -> nn.Module:
+        """Make a layer.
+
+        Args:
+            channels: Number of channels, or the norm that the layer replaces.
+            arguments: Arguments of the layer, see `graphnorms.make_norm`.
+
+        Raises:
+            ValueError: The normalization needs more inputs than features and graphs, or the norm
+                has no number of channels.
+        """
+        if isinstance(channels, nn.Module):
+            old, known = channels, recognize(channels)
+            if known is None or known.channels is None:
+                raise ValueError(
+                    f"a {type(old).__name__} has no number of channels, which {self.name} needs"
+                )
+            channels = known.channels
+            like = next((p for p in old.parameters() if p.is_floating_point()), None)
+            if like is not None:
+                arguments = {"device": like.device, "dtype": like.dtype, **arguments}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self._seed, f"norm {self._made}"))
+            layer = super().__call__(channels, **arguments)
+        self._made += 1
+        self._start.norms.add(layer)
+        return layer
+
+
+@dataclass(frozen=True, eq=False)
+class TrialSplit:
+    """The data of a trial, and how they are divided.
+
+    Args:
+        train, validation, test: Ids of the items of each part, ascending int64: graphs, or nodes in
+            node-level tasks.
+        graphs: The data as a graph set.
+        objects: The items as the user gave them, if they came as a list.
+        fold: Number of the fold, counted from 0.
+    """
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+    graphs: GraphSet
+    objects: Sequence[Any] | None = None
+    fold: int = 0
+
+    @property
+    def val(self) -> Tensor:
+        """The same as `validation`."""
+        return self.validation
+
+    @cached_property
+    def data(self) -> Sequence[Any]:
+        """All items: the user's objects, or PyG's `Data`."""
+        return to_pyg(self.graphs) if self.objects is None else self.objects
+
+    def take(self, part: str) -> list[Any]:
+        """Return the items of `"train"`, `"val"` or `"test"` out of `data`."""
+        ids: Tensor = getattr(self, part)
+        return [self.data[place] for place in ids.tolist()]
+
+
+class Report:
+    """Takes the curves of a trial: `report(step, train_loss=0.3, val_score=0.8)`.
+
+    `train_loss`, `train_score`, `val_loss` and `val_score` are drawn; `train_score` is what norms
+    are timed by. Other values are kept in the record. `report(0, model=model)` shows the initial
+    weights, where they are not seen by themselves.
+    """
+
+    def __init__(self, start: TrialStart, on_report: Callable[[], None] | None = None) -> None:
+        self.history: dict[str, list[float]] = {}
+        self.seconds: list[float] = []
+        self._start, self._on_report = start, on_report
+        self._last = time.perf_counter()
+
+    def __call__(self, step: float, *, model: nn.Module | None = None, **values: Any) -> None:
+        """Report numbers.
+
+        Args:
+            step: The epoch or training step.
+            model: The model, to be seen before its first step.
+            values: The numbers by name.
+
+        Raises:
+            ValueError: One is not a number.
+        """
+        if model is not None:
+            self._start.see(model)
+        if not values:
+            return
+        now = time.perf_counter()
+        self.seconds.append(now - self._last)
+        length = len(self.seconds)
+        for name, value in {"step": step, **values}.items():
+            column = self.history.setdefault(_RENAMED.get(name, name), [])
+            column += [math.nan] * (length - 1 - len(column))
+            column.append(_number(f"report: {name}", value))
+        if self._on_report is not None:
+            self._on_report()
+        self._last = time.perf_counter()
+
+    def columns(self) -> dict[str, list[float]]:
+        """Return the values by name, NaN where one was not reported."""
+        length = len(self.seconds)
+        return {
+            name: column + [math.nan] * (length - len(column))
+            for name, column in self.history.items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class TrialData:
+    """What trials of user code get: the graph set, and the objects that it was made of, if any."""
+
+    graphs: GraphSet
+    objects: Sequence[Any] | None = None
+
+
+def run_own_trial(
+    config: TrialConfig,
+    data: TrialData,
+    on_epoch: Callable[[], None] | None = None,
+    *,
+    trainer: Trainer | None = None,
+    norms: Norms | None = None,
+) -> Record:
+    """Have user code train one model on one split, and return the record.
+
+    The global generators of Python, NumPy and torch are seeded by the trial, and settings of the
+    process are known and restored, as in `graphnorms.training.run_trial`.
+
+    Args:
+        config: The trial.
+        data: The data.
+        on_epoch: Called after each report.
+        trainer: The user's code; None imports it by its name.
+        norms: Make user-defined norms, by name; others are imported by their names.
+
+    Raises:
+        ValueError: The code returns no score, or one that is not a number.
+    """
+    with known_state(config.seed):
+        started = time.perf_counter()
+        trainer = trainer or Trainer.named(config.model)
+        items = split_items(data.graphs, SplitConfig(**config.split))
+        split = TrialSplit(
+            items.train,
+            items.validation,
+            items.test,
+            data.graphs,
+            data.objects,
+            config.split.get("fold", 0),
+        )
+        start = TrialStart()
+        report = Report(start, on_epoch)
+        seed = config.seed % 2**31  # numpy.random.seed takes no more than 32 bits
+        given = {
+            "norm": TrialNorm(norm_of(config, norms), seed, start),
+            "split": split,
+            "seed": seed,
+            "report": report,
+            **{name: _value(config, name) for name in config.model["takes"]},
+        }
+        with start.watching():
+            if trainer.by == "lightning":
+                from graphnorms.training.lightning_trial import train_lightning
+
+                result: Any = train_lightning(trainer, config, given, start)
+            else:
+                result = trainer.function(**trainer.asked(given))
+        scores = scores_of(result, trainer.name, needs_validation=config.stage == "select")
+    counts = {f"{part}_items": len(getattr(items, part)) for part in ("train", "validation")}
+    tested = len(items.test) if config.stage == "final" else 0
+    counts |= {"parameters": start.parameters} if start.parameters else {}
+    if config.stage != "final":
+        scores.pop("test_score", None)
+    return Record(
+        key=config.key,
+        config=config.to_dict(),
+        status="done",
+        history=report.columns(),
+        outcome=scores,
+        counts=counts | {"test_items": tested},
+        environment=environment_of(config),
+        timing={"train": report.seconds, "total": time.perf_counter() - started},
+        start=start.to_dict(),
+    )
+
+
+def scores_of(result: Any, name: str, *, needs_validation: bool) -> dict[str, float]:
+    """Return the outcome of a trial, given what user code returned.
+
+    Args:
+        result: A number, which is the test score, or a mapping with `"test"`, `"val"` and further
+            numbers.
+        name: Of the code, for messages.
+        needs_validation: Whether the trial chooses a learning rate.
+
+    Raises:
+        ValueError: There is no score, or it is no finite number.
+    """
+    expected = "a score, or {'test': …, 'val': …}"
+    if result is None:
+        raise ValueError(f"{name} returned nothing, expected {expected}")
+    if not isinstance(result, Mapping):
+        result = {"test": result}
+    found: dict[str, float] = {}
+    for key, value in result.items():
+        number = _number(f"{name}: score {key!r}", value)
+        key = _RENAMED.get(key, key)
+        found[f"{key}_score" if key in ("test", "validation") else str(key)] = number
+    wanted = "validation" if needs_validation else "test"
+    if f"{wanted}_score" not in found:
+        why = ", which chooses the learning rate" if needs_validation else ""
+        raise ValueError(f"{name} returned no {wanted} score{why}; expected {expected}")
+    if not math.isfinite(found[f"{wanted}_score"]):
+        raise ValueError(f"{name}: the {wanted} score is {found[f'{wanted}_score']}")
+    return found
+
+
+def _value(config: TrialConfig, name: str) -> Any:
+    """Return the value of an option of `CHOSEN`."""
+    return config.model[name] if name in config.model else getattr(config, name)
+
+
+def _number(what: str, value: Any) -> float:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    plain = getattr(value, "item", None)  # NumPy's scalars
+    value = plain() if callable(plain) and getattr(value, "size", 1) == 1 else value
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(f"{what} is {value!r:.100}, expected a number")
+    return float(value)
