@@ -345,8 +345,10 @@ class Options:
         }
         if "trial" in architecture:
             found |= dict.fromkeys(set(LAB_TRAINS) - {*architecture["takes"]})
-            if architecture["by"] == "trial":
-                found |= {"trial": settings.model, "model": None}
+            by_trial = architecture["by"] == "trial"
+            found["trial"], found["model"] = (
+                (settings.model, None) if by_trial else (None, settings.model)
+            )
         for name in ("optimizer", "warmup"):
             if found.get(name) == Settings.__dataclass_fields__[name].default:
                 del found[name]

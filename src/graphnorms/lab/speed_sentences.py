@@ -21,6 +21,8 @@ def speed(verdict: Verdict, name: Name) -> str:
 
 def _order(verdict: Verdict, name: Name) -> str:
     target = verdict.target
+    if target is None and verdict.starts is not None and verdict.best is not None:
+        return "Speed: not timed, as the trials report no train_score that all norms reach."
     if target is None or not verdict.speed_order:
         if verdict.best is not None and verdict.trivial is not None:
             trivial = trivial_name(verdict.scale.metric)

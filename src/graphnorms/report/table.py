@@ -176,7 +176,7 @@ def _caption(verdict: Verdict, columns: Container[str]) -> list[str]:
     lines += ["; ".join(marks)] if marks else []
     if target is not None and "steps" in columns:
         times = "steps, seconds" if "seconds" in columns else "steps"
-        missed = any(row.trials and row.steps_to_target is None for row in verdict.rows)
+        missed = any(row.train and row.steps_to_target is None for row in verdict.rows)
         note = "; miss: do not reach it" if missed else ""
         lines.append(f"{times}: to reach {goal(verdict)} (median){note}")
     if "p" in columns:
@@ -209,7 +209,7 @@ def _p_value(row: NormSummary) -> str:
 def _steps(row: NormSummary) -> str:
     if row.steps_to_target is not None:
         return f"{row.steps_to_target:.0f}"
-    return f"{row.trials - row.reached} miss" if row.trials else "–"
+    return f"{row.trials - row.reached} miss" if row.trials and row.train else "–"
 
 
 def _seconds(value: float | None) -> str:

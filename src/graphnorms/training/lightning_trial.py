@@ -30,12 +30,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from graphnorms.dropin import replace_norms
+from graphnorms.dropin.call_once import call_once
+from graphnorms.dropin.result import Replacement
 from graphnorms.errors import one_line
 from graphnorms.models import ModelFactory, derive_seed
 from graphnorms.training.metrics import logged_metric, part_of
@@ -51,15 +53,17 @@ _LOGGERS: Final = ("lightning.pytorch", "pytorch_lightning", "lightning.fabric")
 
 
 def makes_lightning(function: Callable[..., Any]) -> bool:
-    """Whether a class is a LightningModule, or a function says that it returns one."""
+    """Whether a class is a LightningModule, or a function is annotated to return one."""
     while hasattr(function, "func"):  # unwrap functools.partial
         function = function.func
     if inspect.isclass(function):
         return package_of(function) is not None
-    returned = inspect.signature(function).return_annotation
-    return "Lightning" in (returned if isinstance(returned, str) else str(returned)) or (
-        inspect.isclass(returned) and package_of(returned) is not None
-    )
+    try:
+        returned = get_type_hints(function).get("return")
+    except Exception:  # an annotation that cannot be evaluated
+        return False
+    parts = (returned, *get_args(returned)[:1])  # with its data in a tuple
+    return any(inspect.isclass(part) and package_of(part) is not None for part in parts)
 
 
 def package_of(kind: type) -> str | None:
@@ -138,7 +142,7 @@ def train_lightning(
             module.load_state_dict(best["state"])
             fit.test(module, verbose=False, **_loaded(data, "test"))
             tested = _numbers(fit.callback_metrics)
-            scores["test"] = _logged(tested, part_of(monitor, "test_"), name, of="test_step")
+            scores["test"] = _logged(tested, part_of(monitor, "test"), name, of="test_step")
     return scores
 
 
@@ -233,9 +237,33 @@ def _made(trainer: Trainer, given: Mapping[str, Any]) -> tuple[nn.Module, Any]:
     if data is None:
         data = _loaders(split, given.get("batch_size", 32), given["seed"])
     if {"norm", "norm_name"}.isdisjoint(asked):
-        batch = next(iter(_first_loader(data)))
-        replace_norms(module, to=norm, example=_example(module, batch), keep_parameters=False)
+        _replace_norms(trainer.name, module, norm, next(iter(_first_loader(data))))
     return module, data
+
+
+def _replace_norms(name: str, module: nn.Module, norm: TrialNorm, batch: Any) -> None:
+    """Replace the norms of a module that are applied to nodes, as in models that the lab trains.
+
+    Raises:
+        ValueError: There is none.
+    """
+    calls = call_once(module, _example(module, batch), Replacement(module).norms)
+    of_nodes = {
+        place
+        for place, found in calls.items()
+        if all(call.shape[0] in call.nodes or not call.nodes for call in found)
+    }
+    if not of_nodes:
+        raise ValueError(
+            f"the model of {name} has no norm that is applied to nodes; use norms in it, or take "
+            "norm as an argument"
+        )
+    replace_norms(
+        module,
+        to=norm,
+        where=lambda _, old: id(old) in of_nodes,
+        keep_parameters=False,
+    )
 
 
 def _loaders(split: TrialSplit, batch_size: int, seed: int) -> tuple[Any, Any, Any]:
@@ -354,7 +382,7 @@ def _numbers(logged: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _logged(found: Mapping[str, float], wanted: str, name: str, of: str = "") -> float:
-    for key in (wanted, f"{wanted}_epoch", wanted.replace("_/", "/").replace("test_", "test/")):
+    for key in (wanted, f"{wanted}_epoch"):
         if key in found:
             return found[key]
     where = f" in {of}" if of else ""

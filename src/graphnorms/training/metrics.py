@@ -143,16 +143,17 @@ def logged_metric(text: str) -> Metric | None:
     )
 
 
-_VALIDATION: Final = re.compile(r"(?<![a-zA-Z])(validation|valid|val)(?![a-zA-Z])[_/.]?")
+_VALIDATION: Final = re.compile(r"(?<![a-zA-Z])(validation|valid|val)(?![a-zA-Z])([_/.]?)")
 
 
 def part_of(logged: str, part: str) -> str:
     """Return the name of a logged validation value for another part.
 
-    `part_of("val_mae", "test_")` is `"test_mae"`; without such a word, `part` is put in front.
+    `part_of("val/mae", "test")` is `"test/mae"`, and `part_of("val/mae", "")` is `"mae"`; to a name
+    without a word for validation, `part` is put in front.
     """
-    found, times = _VALIDATION.subn(part, logged, count=1)
-    return (found if times else f"{part}{logged}") or logged
+    found, times = _VALIDATION.subn(rf"{part}\2" if part else "", logged, count=1)
+    return (found if times else f"{part}_{logged}".lstrip("_")) or logged
 
 
 def metric_for(name: str, task: Task) -> Metric:

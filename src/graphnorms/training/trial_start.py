@@ -77,13 +77,16 @@ class TrialStart:
         plain = BatchSampler.__iter__
 
         def recorded(sampler: Any) -> Iterator[list[int]]:
-            digest = hashlib.sha256()
-            for batch in plain(sampler):
+            if isinstance(sampler.sampler, SequentialSampler):
+                yield from plain(sampler)
+                return
+            digest, last = hashlib.sha256(), len(sampler)
+            for number, batch in enumerate(plain(sampler), 1):
                 digest.update(f"{batch};".encode())
+                # Before the last is used: Lightning asks for no more than there are.
+                if number == last and len(self.order) < _MOST_PASSES:
+                    self.order.append(digest.hexdigest()[:16])
                 yield batch
-            in_order = isinstance(sampler.sampler, SequentialSampler)
-            if not in_order and len(self.order) < _MOST_PASSES:
-                self.order.append(digest.hexdigest()[:16])
 
         setattr(BatchSampler, "__iter__", recorded)  # noqa: B010 - for mypy
         try:

@@ -136,6 +136,11 @@ def build_own(
                 f"{config.name} returns something of type {type(model).__name__}, expected a "
                 "torch.nn.Module"
             )
+        if any(base.__name__ == "LightningModule" for base in type(model).__mro__):
+            raise ValueError(
+                f"{config.name} returns a LightningModule, expected one that is annotated, to be "
+                "trained by Lightning: def make(…) -> LightningModule"
+            )
         own = OwnModel(model, config, in_channels, out_channels, edge_channels)
         if any(isinstance(parameter, UninitializedParameter) for parameter in own.parameters()):
             _run_example(own)
