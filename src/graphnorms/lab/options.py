@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 from graphnorms.lab.budgets import BUDGETS, QUICK
 from graphnorms.lab.values import FLAG, TEXT, Kind, integer, list_of, number
-from graphnorms.training.trial_config import OPTIMIZERS, SCHEDULES
+from graphnorms.training.trial_config import LAB_TRAINS, OPTIMIZERS, SCHEDULES
 
 if TYPE_CHECKING:
     from graphnorms.lab.settings import Settings
@@ -358,26 +358,6 @@ class Options:
             elif name in cls.__dataclass_fields__:
                 found[name] = value
         return cls(**found)
-
-
-LAB_TRAINS: Final = (
-    "preset",
-    "norm_place",
-    "residual",
-    "layers",
-    "hidden",
-    "dropout",
-    "epochs",
-    "optimizer",
-    "learning_rate",
-    "schedule",
-    "warmup",
-    "weight_decay",
-    "batch_size",
-    "clip",
-    "patience",
-)
-"""Options of the lab's models and training, of which user code that trains takes some."""
 
 
 def about(name: str) -> About:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from graphnorms.data import GraphSet
     from graphnorms.layers.own_norm import OwnNorm
     from graphnorms.models import ModelFactory
-    from graphnorms.training.own_training import Trainer
+    from graphnorms.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)

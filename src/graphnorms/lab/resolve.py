@@ -15,18 +15,18 @@ from graphnorms.lab.options import (
     DEFAULT_NORMS,
     DEFAULT_PRESET,
     DEFAULT_PROTOCOL,
-    LAB_TRAINS,
     Options,
     is_known,
     name_of,
 )
 from graphnorms.lab.settings import DEFAULT_FOLDS, HOLDOUT, Settings
+from graphnorms.training.trial_config import LAB_TRAINS
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
     from graphnorms.layers.own_norm import OwnNorm
     from graphnorms.models import ModelFactory
-    from graphnorms.training.own_training import Trainer
+    from graphnorms.training.trainer import Trainer
 
 _AS_GIVEN: Final = (
     "folds",
@@ -116,7 +116,7 @@ def looked_up(options: Options) -> Options:
     Raises:
         ValueError: One is not known or not found, or two norms have the same name.
     """
-    from graphnorms.training.own_training import Trainer
+    from graphnorms.training.trainer import Trainer
 
     if options.trial is not None and options.model is not None:
         raise ValueError(
@@ -148,7 +148,7 @@ def trainer_of(options: Options) -> Trainer | None:
     Raises:
         ValueError: An option is given that it does not take.
     """
-    from graphnorms.training.own_training import CHOSEN
+    from graphnorms.training.trainer import CHOSEN
 
     found: Any = options.trial or options.model
     if not hasattr(found, "by"):

@@ -14,8 +14,8 @@ from graphnorms.user_code import is_spec
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
     from graphnorms.lab.options import Options
-    from graphnorms.training.own_training import Trainer
     from graphnorms.training.record import Record
+    from graphnorms.training.trainer import Trainer
 
 ITEMS: Final = "the trial's own"
 """The `features` of a set without graphs."""
@@ -93,7 +93,7 @@ def with_monitored(options: Options, source: Source, trainer: Trainer) -> Option
         ValueError: It monitors nothing, or does not log what was asked for.
     """
     from graphnorms.data import SplitConfig, split_items
-    from graphnorms.training.lightning_trial import monitored
+    from graphnorms.training.lightning_monitor import monitored
     from graphnorms.training.own_training import TrialSplit
 
     graphs = source.graphs

@@ -28,7 +28,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, get_args, get_type_hints
 
@@ -38,17 +38,14 @@ from torch import Tensor, nn
 from graphnorms.dropin import replace_norms
 from graphnorms.dropin.call_once import call_once
 from graphnorms.dropin.result import Replacement
-from graphnorms.errors import one_line
 from graphnorms.models import ModelFactory, derive_seed
 from graphnorms.training.metrics import logged_metric, part_of
-from graphnorms.training.own_training import Trainer, TrialNorm, TrialSplit
+from graphnorms.training.own_training import TrialNorm, TrialSplit
+from graphnorms.training.trainer import Trainer
 from graphnorms.training.trial_config import TrialConfig
 from graphnorms.training.trial_start import TrialStart
-from graphnorms.user_code import no_exit
 
 _PACKAGES: Final = {"lightning": "lightning.pytorch", "pytorch_lightning": "pytorch_lightning"}
-_HIGH: Final = ("acc", "auc", "auroc", "f1", "r2", "precision", "recall", "score", "ap", "mcc")
-_LOW: Final = ("loss", "mae", "mse", "rmse", "error", "nll")
 _LOGGERS: Final = ("lightning.pytorch", "pytorch_lightning", "lightning.fabric")
 
 
@@ -98,7 +95,7 @@ def train_lightning(
     Raises:
         ValueError: The function makes no LightningModule, or does not log the monitored value.
     """
-    module, data = _made(trainer, given)
+    module, data = made_by(trainer, given)
     start.see(module)
     metric = logged_metric(config.metric)
     if metric is None:
@@ -119,7 +116,7 @@ def train_lightning(
             given["report"](trainer.current_epoch + 1, val_score=score, **logged)
 
     name = trainer.name
-    with _quiet():
+    with quiet():
         environment = importlib.import_module(f"{lightning.__name__}.plugins.environments")
         device = torch.device(config.device)
         fit = lightning.Trainer(
@@ -146,72 +143,7 @@ def train_lightning(
     return scores
 
 
-def monitored(trainer: Trainer, split: TrialSplit, asked: str | None) -> str:
-    """Return the value that a LightningModule monitors, and its direction: `"val_mae:min"`.
-
-    That is what is asked for; else what a scheduler in `configure_optimizers`, or a callback in
-    `configure_callbacks`, monitors; else the only value whose name says validation that it logs
-    there beside the loss, or the loss.
-
-    Args:
-        trainer: Makes the module.
-        split: Data to try it on.
-        asked: The name of a logged value, with or without its direction.
-
-    Raises:
-        ValueError: There is no such value, or several.
-    """
-    name = trainer.name
-    if asked is not None and logged_metric(asked) is not None:
-        return asked
-    start = TrialStart()
-    given = {"norm": TrialNorm("none", 0, start), "split": split, "seed": 0, "batch_size": 4}
-    defaults = {"learning_rate": 0.001, "weight_decay": 0.0, "layers": 2, "hidden": 8}
-    given |= {**defaults, "dropout": 0.0, "epochs": 1, "device": "cpu"}
-    with no_exit(name), torch.random.fork_rng(devices=[]), _quiet():
-        try:
-            module, data = _made(trainer, given)
-        except Exception as error:  # user code may raise anything
-            text = one_line(error).removeprefix("ValueError: ")
-            raise ValueError(text if name in text else f"{name} raised {text}") from error
-        found = [] if asked else [*_in_optimizers(module), *_in_callbacks(module)]
-        logged = _tried(module, data)
-    if found:
-        value, mode = found[0]
-    else:
-        value, mode = _choice(name, logged, asked), None
-    mode = mode or _direction(value)
-    if mode is None:
-        raise ValueError(
-            f"{name} logs {value}, and whether more of it is better is not known; choose "
-            f"--metric {value}:max or {value}:min"
-        )
-    return f"{value}:{mode}"
-
-
-def _choice(name: str, logged: Sequence[str], asked: str | None) -> str:
-    """Return the value to monitor among those that are logged in validation."""
-    if asked is not None:
-        for value in (asked, f"val_{asked}"):
-            if value in logged:
-                return value
-        there = f"; it logs {', '.join(logged)}" if logged else "; name it as NAME:max or NAME:min"
-        raise ValueError(f"{name} logs no {asked!r} in validation_step{there}")
-    values = [value for value in logged if part_of(value, "") != value]
-    others = [value for value in values if "loss" not in value]
-    if len(others) > 1:
-        raise ValueError(
-            f"{name} monitors nothing and logs {', '.join(others)}; choose one with --metric"
-        )
-    if not values:
-        raise ValueError(
-            f"{name} monitors nothing and logs nothing called val_… in validation_step; name what "
-            "it logs: --metric NAME:max or NAME:min"
-        )
-    return (others or values)[0]
-
-
-def _made(trainer: Trainer, given: Mapping[str, Any]) -> tuple[nn.Module, Any]:
+def made_by(trainer: Trainer, given: Mapping[str, Any]) -> tuple[nn.Module, Any]:
     """Make the module, with its norm, and its data."""
     split: TrialSplit = given["split"]
     graphs, norm = split.graphs, given["norm"]
@@ -237,7 +169,7 @@ def _made(trainer: Trainer, given: Mapping[str, Any]) -> tuple[nn.Module, Any]:
     if data is None:
         data = _loaders(split, given.get("batch_size", 32), given["seed"])
     if {"norm", "norm_name"}.isdisjoint(asked):
-        _replace_norms(trainer.name, module, norm, next(iter(_first_loader(data))))
+        _replace_norms(trainer.name, module, norm, next(iter(first_loader(data))))
     return module, data
 
 
@@ -304,7 +236,8 @@ def _loaded(data: Any, stage: str) -> dict[str, Any]:
     return {"dataloaders": data[2]}
 
 
-def _first_loader(data: Any, part: str = "train") -> Any:
+def first_loader(data: Any, part: str = "train") -> Any:
+    """Return the loader of a part, out of loaders or a LightningDataModule."""
     if isinstance(data, tuple | list):
         return data[("train", "val", "test").index(part)]
     data.prepare_data()
@@ -319,58 +252,6 @@ def _example(module: nn.Module, batch: Any) -> Any:
     if len(required) > 1 and all(hasattr(batch, name) for name in required):
         return {name: getattr(batch, name) for name in required}
     return (batch,)
-
-
-def _in_optimizers(module: Any) -> list[tuple[str, str | None]]:
-    """Return what schedulers monitor, and their modes."""
-    try:
-        made = module.configure_optimizers()
-    except Exception:  # it may need its Trainer
-        return []
-    parts = made if isinstance(made, tuple | list) else [made]
-    found = []
-    for part in [item for each in parts for item in (each if isinstance(each, list) else [each])]:
-        if not isinstance(part, Mapping):
-            continue
-        scheduler = part.get("lr_scheduler", part)
-        about = scheduler if isinstance(scheduler, Mapping) else part
-        if monitor := about.get("monitor", part.get("monitor")):
-            made_by = about.get("scheduler", scheduler)
-            found.append((monitor, getattr(made_by, "mode", None)))
-    return found
-
-
-def _in_callbacks(module: Any) -> list[tuple[str, str | None]]:
-    """Return what callbacks monitor, and their modes."""
-    made = module.configure_callbacks()
-    callbacks = made if isinstance(made, Sequence) else [made]
-    return [
-        (callback.monitor, getattr(callback, "mode", None))
-        for callback in callbacks
-        if getattr(callback, "monitor", None)
-    ]
-
-
-def _tried(module: Any, data: Any) -> list[str]:
-    """Return the names that are logged by a validation step; none if it needs its Trainer."""
-    names: dict[str, None] = {}
-    module.log = lambda name, *args, **kwargs: names.update({name: None})
-    module.log_dict = lambda values, *args, **kwargs: names.update(dict.fromkeys(values))
-    module.eval()
-    try:
-        with torch.no_grad():
-            module.validation_step(next(iter(_first_loader(data, "val"))), 0)
-            module.on_validation_epoch_end()
-    except Exception:  # what it logged before is known
-        pass
-    return list(names)
-
-
-def _direction(value: str) -> str | None:
-    words = value.lower().replace("/", "_").replace(".", "_").split("_")
-    if any(word.startswith(_LOW) for word in words):
-        return "min"
-    return "max" if any(word.startswith(_HIGH) for word in words) else None
 
 
 def _numbers(logged: Mapping[str, Any]) -> dict[str, float]:
@@ -393,7 +274,7 @@ def _logged(found: Mapping[str, float], wanted: str, name: str, of: str = "") ->
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what Lightning says about its devices, loaders and loggers."""
     loaded = [name for name in _LOGGERS if name.partition(".")[0] in sys.modules]
     loggers = list(map(logging.getLogger, loaded))

@@ -14,6 +14,25 @@ from graphnorms.errors import unknown_name
 OPTIMIZERS: Final = ("adam", "adamw", "sgd")
 SCHEDULES: Final = ("linear", "constant", "cosine")
 
+LAB_TRAINS: Final = (
+    "preset",
+    "norm_place",
+    "residual",
+    "layers",
+    "hidden",
+    "dropout",
+    "epochs",
+    "optimizer",
+    "learning_rate",
+    "schedule",
+    "warmup",
+    "weight_decay",
+    "batch_size",
+    "clip",
+    "patience",
+)
+"""Options of the lab's models and training, of which user code that trains takes some."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:

@@ -17,7 +17,8 @@ from graphnorms.data import from_pyg, load_dataset
 from graphnorms.data.pyg_list import to_pyg
 from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.training.metrics import logged_metric, metric_named, part_of
-from graphnorms.training.own_training import Report, Trainer, TrialNorm, scores_of
+from graphnorms.training.own_training import Report, TrialNorm, scores_of
+from graphnorms.training.trainer import Trainer
 from graphnorms.training.trial_start import TrialStart
 
 from .conftest import SETS, set_of
