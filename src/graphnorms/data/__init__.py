@@ -5,6 +5,7 @@ from graphnorms.data.feature_columns import EdgeFeatures, Features
 from graphnorms.data.folds import stratified_folds
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.load import load_dataset
+from graphnorms.data.pyg_list import to_pyg
 from graphnorms.data.readers.embedded import embedded_names
 from graphnorms.data.readers.npz import read_npz, save_npz
 from graphnorms.data.readers.powerful_gnns import read_powerful_gnns
@@ -38,4 +39,5 @@ __all__ = [
     "save_npz",
     "split_items",
     "stratified_folds",
+    "to_pyg",
 ]
