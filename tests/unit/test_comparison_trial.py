@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import html
 import json
 import sys
 import warnings
@@ -23,6 +24,7 @@ from graphnorms.lab.compare import compare, prepare
 from graphnorms.lab.comparison import open_comparison
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan_sentences import plan_lines
+from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trial_data import load_trial_source
 
 with warnings.catch_warnings():
@@ -47,6 +49,7 @@ def train(norm, split, seed, report, learning_rate):
     assert set(split.train.tolist()).isdisjoint(split.test.tolist())
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
     sums = [data.x.sum(0) for data in split.data]
+    report(0, model=model)
     for epoch in range(2):
         for ids in DataLoader(split.train.tolist(), 16, shuffle=True):
             x = torch.stack([sums[place] for place in ids])
@@ -56,7 +59,7 @@ def train(norm, split, seed, report, learning_rate):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        report(epoch, model=model, train_loss=loss, val_score=0.5 + 0.1 * epoch)
+        report(epoch + 1, train_loss=loss, val_score=0.5 + 0.1 * epoch)
     return {"val": 0.6 - learning_rate, "test": 0.7, "loss": loss.detach()}
 
 
@@ -75,7 +78,7 @@ def test_a_function_is_compared_like_a_model_of_the_lab(folder: Path) -> None:
     assert record.counts["test_items"] == 94
     assert comparison.verdict.row("graph").score.mean == pytest.approx(0.7)
     starts = comparison.verdict.starts
-    assert (starts.order.equal, starts.order.groups) == (2, 2)
+    assert (starts.weights.equal, starts.order.equal, starts.order.groups) == (2, 2, 2)
     assert "trial=train" in comparison.command
     assert comparison.settings.shown().keys().isdisjoint({"epochs", "batch_size", "weight_decay"})
     again = open_comparison(comparison.folder)
@@ -247,3 +250,17 @@ def test_the_script_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     starts = found.verdict.starts
     assert starts is not None
     assert (starts.weights.equal, starts.order.equal) == (2, 2)
+
+
+def test_the_page_says_who_trained_and_how_norms_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page itself is not written in these tests; here it is made."""
+    graphs = load_dataset("MUTAG", edge_features="none")
+    found = compare(graphs, trial=train, learning_rate=(0.1, 0.01), **SMALL)
+    monkeypatch.delitem(sys.modules, "graphnorms.report.page", raising=False)
+    from graphnorms.report.page import render_page
+    from graphnorms.report.style import display_name
+
+    page = render_page(found.records, found.verdict, found.settings.shown(), found.command)
+    assert sentences(found.verdict, display_name).starts in html.unescape(page)
+    assert "the code that trains returns it" in page
+    assert "batch_size" not in page

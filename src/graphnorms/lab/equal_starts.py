@@ -98,7 +98,7 @@ def starts_sentence(starts: Starts, name: Name) -> str:
     weights = _said(
         starts.weights,
         "Initial weights apart from the norms' were",
-        "Initial weights could not be seen: report(0, model=model) shows them.",
+        "Initial weights could not be seen; report(0, model=model) before the first step shows them.",
         name,
     )
     order = _said(

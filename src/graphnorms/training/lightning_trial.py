@@ -46,6 +46,9 @@ from graphnorms.training.trial_config import TrialConfig
 from graphnorms.training.trial_start import TrialStart
 
 _PACKAGES: Final = {"lightning": "lightning.pytorch", "pytorch_lightning": "pytorch_lightning"}
+_TAKEN: Final = {"step", "model", "val_score"}
+"""Names that a report has for something else."""
+
 _LOGGERS: Final = ("lightning.pytorch", "pytorch_lightning", "lightning.fabric")
 
 
@@ -109,11 +112,12 @@ def train_lightning(
         def on_train_epoch_end(self, trainer: Any, module: nn.Module) -> None:
             logged = _numbers(trainer.callback_metrics)
             score = _logged(logged, monitor, name)
-            if not best or better(score, best["score"]):
+            if not best or math.isnan(best["score"]) or better(score, best["score"]):
                 state = module.state_dict()
                 best.update(score=score, epoch=trainer.current_epoch + 1)
                 best["state"] = {key: value.clone() for key, value in state.items()}
-            given["report"](trainer.current_epoch + 1, val_score=score, **logged)
+            others = {key: value for key, value in logged.items() if key not in _TAKEN}
+            given["report"](trainer.current_epoch + 1, val_score=score, **others)
 
     name = trainer.name
     with quiet():

@@ -120,8 +120,8 @@ class Report:
     """Takes the curves of a trial: `report(step, train_loss=0.3, val_score=0.8)`.
 
     `train_loss`, `train_score`, `val_loss` and `val_score` are drawn; `train_score` is what norms
-    are timed by. Other values are kept in the record. `report(0, model=model)` shows the initial
-    weights, where they are not seen by themselves.
+    are timed by. Other values are kept in the record. `report(0, model=model)` before the first
+    step shows the initial weights, where they are not seen by themselves.
     """
 
     def __init__(self, start: TrialStart, on_report: Callable[[], None] | None = None) -> None:
