@@ -98,13 +98,13 @@ def starts_sentence(starts: Starts, name: Name) -> str:
     weights = _said(
         starts.weights,
         "Initial weights apart from the norms' were",
-        "Initial weights could not be seen; report(0, model=model) before the first step shows them.",
+        "Initial weights were not seen; report(0, model=model) before the first step shows them.",
         name,
     )
     order = _said(
         starts.order,
         "The order of the training items was",
-        "The order of the training items could not be seen: a DataLoader that shuffles shows it.",
+        "The order of the training items was not seen; a DataLoader that shuffles shows it.",
         name,
     )
     return f"{weights} {order}"
