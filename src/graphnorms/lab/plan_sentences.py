@@ -12,8 +12,9 @@ from graphnorms.lab.data_sentences import data_sentences, key_facts
 from graphnorms.lab.design import Design
 from graphnorms.lab.detectable import expected_of, planned_detectable
 from graphnorms.lab.number_format import Scale
-from graphnorms.lab.phrases import be, several
+from graphnorms.lab.phrases import be, model_title, several
 from graphnorms.lab.sentences import least_pairs, protocol_note
+from graphnorms.models import EDGE_MODELS
 from graphnorms.training.metrics import metric_named
 
 if TYPE_CHECKING:
@@ -145,9 +146,9 @@ def _model(settings: Settings, graphs: GraphSet) -> str:
         return f"The model that {settings.model} makes, {training}"
     unused = "; edge features are not used (--model gine uses them)"
     return (
-        f"{settings.model.upper()} of {architecture['layers']} × {architecture['hidden']}, "
+        f"{model_title(settings.model)} of {architecture['layers']} × {architecture['hidden']}, "
         f"{training}"
-        f"{unused if graphs.num_edge_features and settings.model != 'gine' else ''}"
+        f"{unused if graphs.num_edge_features and settings.model not in EDGE_MODELS else ''}"
     )
 
 
