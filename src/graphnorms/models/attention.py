@@ -21,6 +21,9 @@ QK_NORMS: Final = ("none", "layer", "rms", "l2")
 _SHORT: Final = 16
 """Segments of up to this many rows share a block."""
 
+_UNREAD: Final = 4
+"""On a GPU, the longest segment over the mean up to which lengths are not read."""
+
 _FUSED_FROM: Final = 1024
 """Rows of a block from which torch's fused attention trains: it stores no scores, but has no second
 derivative."""
@@ -34,7 +37,8 @@ class Block:
         number, length: Number of segments, and rows of the longest.
         place: Position of each row in the flattened block, `(rows,)`; `None` if the rows fill the
             block in order.
-        seen: Whether a position has a row, bool, `(number, 1, 1, length)`; `None` if all have.
+        seen: Whether a position has a row, or is the first, bool, `(number, 1, 1, length)`; `None`
+            if all have.
     """
 
     number: int
@@ -60,8 +64,8 @@ class Blocks:
     r"""The segments of a batch in padded blocks, by length.
 
     A block has the segments of more than $2^{k-1}$ and at most $2^k$ rows, so that all blocks
-    together have less than four times the $\sum_g n_g^2$ pairs of rows of the segments; up to 16
-    rows are one block. Segments of equal length are a view.
+    together have less than four times the $\sum_g n_g^2$ pairs of rows of the segments, on a GPU
+    less than sixteen times; up to 16 rows are one block. Segments of equal length are a view.
 
     Args:
         parts: The blocks.
@@ -75,8 +79,10 @@ class Blocks:
 
     @classmethod
     def of(cls, segments: Segments) -> Blocks:
-        """Lay out segments. On a GPU this reads their lengths, unless all are equal and `longest`
-        is known.
+        """Lay out segments.
+
+        On a GPU they are one block if the longest, where it is known, has at most four times the
+        rows of the mean; otherwise their lengths are read, which synchronizes.
 
         Raises:
             ValueError: Rows are masked.
@@ -86,24 +92,27 @@ class Blocks:
         number, rows, longest = segments.num_segments, segments.num_rows, segments.longest
         if rows == 0:
             return cls(())
-        if longest is not None and number * longest == rows:
-            return cls((Block(number, longest),), *_inverted(segments.order))
-        counts = segments.counts
-        sizes = counts.tolist()
+        short = 1 if segments.ptr.is_cpu else _UNREAD
+        if longest is not None and number * longest <= short * rows:
+            block, _ = _block(segments, None, longest, rows)
+            return cls((block,), *_inverted(segments.order))
+        sizes = segments.counts.tolist()
         kinds: dict[int, list[int]] = {}
         for segment, size in enumerate(sizes):
             if size:
                 kinds.setdefault((max(size, _SHORT) - 1).bit_length(), []).append(segment)
-        made = [
-            _block(segments, torch.tensor(chosen), [sizes[each] for each in chosen])
-            for _, chosen in sorted(kinds.items())
-        ]
-        parts = tuple(block for block, _ in made)
-        if len(made) == 1:
-            return cls(parts, *_inverted(segments.order))
-        positions = torch.cat([position for _, position in made])
-        order = positions if segments.order is None else segments.order[positions]
-        return cls(parts, *_inverted(order))
+        parts, positions = [], []
+        for _, chosen in sorted(kinds.items()):
+            lengths = [sizes[each] for each in chosen]
+            ids = torch.tensor(chosen, device=segments.device)
+            block, at = _block(segments, ids, max(lengths), sum(lengths))
+            parts.append(block)
+            positions.append(at)
+        order = segments.order
+        if len(parts) > 1:
+            place = torch.cat(positions)
+            order = place if order is None else order[place]
+        return cls(tuple(parts), *_inverted(order))
 
     def apply(self, function: Callable[[Tensor, Block], Tensor], x: Tensor) -> Tensor:
         """Apply a function to the padded rows of each block, and read its results back.
@@ -130,18 +139,24 @@ class Blocks:
         return y if self.back is None else y.index_select(0, self.back)
 
 
-def _block(segments: Segments, chosen: Tensor, sizes: list[int]) -> tuple[Block, Tensor]:
-    """Return the block of some segments, and the positions of its rows."""
-    device, number, length = segments.device, len(sizes), max(sizes)
-    steps = torch.arange(length, device=device)
-    first = segments.ptr[chosen.to(device)].unsqueeze(1)  # (number, 1)
-    if number * length == sum(sizes):
-        return Block(number, length), (first + steps).flatten()
-    there = steps < torch.tensor(sizes, device=device).unsqueeze(1)  # (number, length)
+def _block(
+    segments: Segments, chosen: Tensor | None, length: int, rows: int
+) -> tuple[Block, Tensor]:
+    """Return the block of some segments, by default all, and the positions of its rows."""
+    first, counts = segments.ptr[:-1], segments.counts
+    if chosen is not None:
+        first, counts = first[chosen], counts[chosen]
+    number = first.shape[0]
+    steps = torch.arange(length, device=segments.device)
+    positions = (first.unsqueeze(1) + steps).flatten()
+    if number * length == rows:
+        return Block(number, length), positions
+    there = steps < counts.unsqueeze(1)  # (number, length)
     # nonzero would read the number of rows from a GPU.
-    place = torch.argsort(~there.flatten(), stable=True)[: sum(sizes)]
-    positions = (first + steps).flatten().index_select(0, place)
-    return Block(number, length, place, there.view(number, 1, 1, length)), positions
+    place = torch.argsort(~there.flatten(), stable=True)[:rows]
+    # An empty segment sees one row of padding: a softmax over nothing would be NaN.
+    seen = (there | (steps == 0)).view(number, 1, 1, length)
+    return Block(number, length, place, seen), positions.index_select(0, place)
 
 
 def _inverted(order: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

@@ -75,6 +75,21 @@ def test_blocks(counts: str, unsorted: bool) -> None:
     assert len(blocks.parts) == {"giant": 3, "none": 0, "no segments": 0}.get(counts, 1)
 
 
+def test_one_block_of_all_segments() -> None:
+    """As on a GPU, where lengths are not read: with a segment without rows."""
+    batch, segments = segments_of("unequal", unsorted=True)
+    layer, x = shifted(Attention(8, 2)), rows(len(batch)).requires_grad_()
+    blocks = Blocks.of(segments)
+    whole, _ = attention._block(segments, None, 5, len(batch))
+    assert (whole.number, whole.length) == (5, 5)
+    assert (blocks.parts[0].number, blocks.parts[0].length) == (4, 5)
+    other = Blocks((whole,), blocks.order, blocks.back)
+    got, want = layer(x, other), layer(x, blocks)
+    torch.testing.assert_close(got, want, **CLOSE)
+    grads = [torch.autograd.grad(y.square().sum(), [x, *layer.parameters()]) for y in (got, want)]
+    torch.testing.assert_close(*grads, **CLOSE)
+
+
 def test_masked_rows_have_no_blocks() -> None:
     with pytest.raises(ValueError, match="segments has masked rows"):
         Blocks.of(Segments.single(3).with_mask(torch.tensor([True, False, True])))
