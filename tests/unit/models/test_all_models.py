@@ -186,3 +186,59 @@ def test_what_a_model_does_not_have_is_refused(given: dict[str, Any], message: s
     with pytest.raises(ValueError, match=message) as error:
         ModelConfig(**given)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "scaled"),
+    [
+        ("gin", {"linear", "linear2"}),
+        ("gcn", {"linear"}),
+        ("sage", {"linear", "linear_self"}),
+        ("gat", {"linear"}),
+        ("gatedgcn", {"self_linear", "neighbour_linear"}),
+    ],
+)
+def test_deepnorm_of_convolutions(name: str, scaled: set[str]) -> None:
+    """Three convolutions have two sums: α = 2^(1/4), and β = 8^(-1/4) from the second one on."""
+    config = {"name": name, "layers": 3, "hidden": 8, "residual": True}
+    deep, plain = (
+        GNN(ModelConfig(**config, residual_place=place), "layer", 3, 2, seed=0)
+        for place in ("deepnorm", "before-norm")
+    )
+    assert deep.residual_scale == pytest.approx(2**0.25)
+    others = plain.state_dict()
+    for key, value in deep.state_dict().items():
+        parts = key.split(".")
+        shrinks = parts[0] == "convolutions" and parts[1] != "0" and parts[2] in scaled
+        shrinks = shrinks and parts[3] == "weight"
+        torch.testing.assert_close(value, others[key] * (8**-0.25 if shrinks else 1))
+
+
+@pytest.mark.parametrize("residual", ["after-norm", "before-norm", "rezero", "deepnorm"])
+def test_residual_sums_of_convolutions(residual: str) -> None:
+    """From the convolutions without residuals and LayerNorm by hand; the first has no sum."""
+    model = model_of("sage", layers=3, residual=True, residual_place=residual)
+    x = draw(NODES, 3)
+    adjacency = gn.Adjacency.from_edge_index(EDGES, NODES)
+    want = x
+    for number, layer in enumerate(model.convolutions):
+        mean = torch.stack(
+            [
+                want[EDGES[0, EDGES[1] == node]].sum(0) / max(1, int((EDGES[1] == node).sum()))
+                for node in range(NODES)
+            ]
+        )
+        y = mean @ layer.linear.weight.T + layer.linear_self(want)
+
+        def norm(z: Tensor) -> Tensor:
+            return torch.nn.functional.layer_norm(z, (8,)).relu()
+
+        if number == 0:
+            want = norm(y)
+        elif residual in ("before-norm", "deepnorm"):
+            want = norm(y + (2**0.25 if residual == "deepnorm" else 1) * want)
+        else:
+            want = want + (0.7 if residual == "rezero" else 1) * norm(y)
+    segments = Segments.from_batch(BATCH, 4)
+    pooled = torch.stack([want[graph == BATCH].sum(0) for graph in range(4)])
+    torch.testing.assert_close(model(x, adjacency, segments), model.head(pooled))
