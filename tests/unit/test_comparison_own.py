@@ -232,6 +232,8 @@ def test_wrong_models_are_one_line(folder: Path, model: str, message: str) -> No
             {"norm_place": "after-activation"},
             "norm_place is after-activation, but .* places its norms itself",
         ),
+        ({"qk_norm": "rms"}, "qk_norm is rms, but .* places its norms itself"),
+        ({"edge_norm": "batch"}, "edge_norm is batch, but .* places its norms itself"),
         ({"layers": 3}, "layers is 3, but own_nets:Net takes no layers"),
     ],
 )

@@ -44,6 +44,9 @@ def compare(
     preset: str | None = None,
     norm_place: str | None = None,
     residual: str | None = None,
+    edge_norm: str | None = None,
+    qk_norm: str | None = None,
+    heads: int | None = None,
     layers: int | None = None,
     hidden: int | None = None,
     task: str | None = None,
@@ -99,14 +102,22 @@ def compare(
             rate chosen by the score that is reported, as in the GIN and GraphNorm papers:
             optimistic).
         budget: `"quick"` (default), `"standard"` or `"full"`: learning rates, epochs, seeds.
-        model: `"gin"`, `"gine"` (with edge features) or `"gcn"`; default: gine where edges have
-            features, else gin; gcn for nodes. Or your own model: a function or class that makes it,
+        model: `"gin"`, `"gine"` (with edge features), `"gcn"`, `"sage"`, `"gat"`, `"gatedgcn"` or
+            `"gps"`, see `graphnorms.models.ModelConfig`; default: gine where edges have features,
+            else gin; gcn for nodes. Or your own model: a function or class that makes it,
             or `"module:function"`; see `graphnorms.models.build_own`.
         preset: Named architecture and training settings: the source of what is None below.
-        norm_place: Each norm `"before-activation"` or `"after-activation"`.
+        norm_place: Each norm `"before-activation"` or `"after-activation"`; in the blocks of gps
+            `"post"`, `"pre"` or `"sandwich"`.
         residual: Whether every convolution but the first adds its input, and where: `"none"`,
-            `"after-norm"` or `"before-norm"`.
-        layers, hidden: Number of convolutions, and their channels.
+            `"after-norm"` or `"before-norm"`; or how: `"rezero"` or `"deepnorm"`. The parts of
+            gps always have a sum.
+        edge_norm: The norm of gatedgcn's edges: `"same"` as of the nodes (default), `"none"`, or
+            the text of a norm, which all norms compared then share.
+        qk_norm: The norm of gps's queries and keys: `"none"` (default), `"layer"`, `"rms"` or
+            `"l2"`.
+        heads: Attention heads of gat and gps; default 4.
+        layers, hidden: Number of convolutions or blocks, and their channels.
         task: What is predicted, if the data can be read in several ways: `"classification"`,
             `"binary"` or `"regression"`.
         features: Source of the node features: `"labels"`, `"attributes"`, `"degree"` or

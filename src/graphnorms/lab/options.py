@@ -102,10 +102,11 @@ class Options:
         words=tuple(BUDGETS),
     )
     model: str | Callable[..., Any] | ModelFactory | None = _option(  # noqa: RUF009
-        "gin, gine (with edge features), gcn, or module:function, a model of your own.",
+        "gin, gine (with edge features), gcn, sage, gat, gatedgcn, gps (attention beside message "
+        "passing), or module:function, a model of your own.",
         "by the data",
         kind=_MODEL,
-        words=("gin", "gcn", "gine"),
+        words=("gin", "gcn", "gine", "sage", "gat", "gatedgcn", "gps"),
     )
     preset: str | None = _option(
         "default, or graphnorm-paper: architecture and training of the GraphNorm paper.",
@@ -113,16 +114,25 @@ class Options:
         words=("default", "graphnorm-paper"),
     )
     norm_place: str | None = _option(
-        "before-activation or after-activation.",
-        _OF_PRESET,
-        words=("before-activation", "after-activation"),
+        "before-activation or after-activation; of gps post, pre or sandwich.",
+        "the model's",
+        words=("before-activation", "after-activation", "post", "pre", "sandwich"),
     )
     residual: str | None = _option(
-        "Residual connections: none, or added after-norm or before-norm.",
-        _OF_PRESET,
-        words=("none", "after-norm", "before-norm"),
+        "Residual connections: none, added after-norm or before-norm, rezero or deepnorm.",
+        "the model's",
+        words=("none", "after-norm", "before-norm", "rezero", "deepnorm"),
     )
-    layers: int | None = _option("Number of convolutions.", _OF_PRESET, kind=integer(1))
+    edge_norm: str | None = _option(
+        "Norm of gatedgcn's edges: same (as of the nodes), none, or a norm.", "same"
+    )
+    qk_norm: str | None = _option(
+        "Norm of gps's queries and keys, per head: none, layer, rms or l2.",
+        "none",
+        words=("none", "layer", "rms", "l2"),
+    )
+    heads: int | None = _option("Attention heads of gat and gps.", "4", kind=integer(1))
+    layers: int | None = _option("Number of convolutions or blocks.", _OF_PRESET, kind=integer(1))
     hidden: int | None = _option("Channels of each convolution.", _OF_PRESET, kind=integer(1))
     task: str | None = _option("classification, binary or regression.", _OF_DATA, part="reading")
     features: str | None = _option(

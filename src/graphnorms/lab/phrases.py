@@ -28,7 +28,8 @@ def model_title(name: str) -> str:
     """Write the name of a model: `GIN`; the name of the user's own model stays as it is."""
     from graphnorms.models.model_config import MODELS
 
-    return name.upper() if name.lower() in MODELS else name
+    special = {"gatedgcn": "GatedGCN", "sage": "GraphSAGE"}
+    return special.get(name.lower(), name.upper()) if name.lower() in MODELS else name
 
 
 def called_by(name: Name) -> Name:

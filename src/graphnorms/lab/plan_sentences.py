@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphnorms.lab.data_facts import CHEAP_EDGES, CHEAP_ITEMS, facts_of
 from graphnorms.lab.data_sentences import data_sentences, key_facts
 from graphnorms.lab.design import Design
 from graphnorms.lab.detectable import expected_of, planned_detectable
 from graphnorms.lab.number_format import Scale
-from graphnorms.lab.phrases import be, several
+from graphnorms.lab.phrases import be, model_title, several
 from graphnorms.lab.sentences import least_pairs, protocol_note
+from graphnorms.models.model_config import EDGE_MODELS, SAME
+from graphnorms.models.norm_slot import NORM_PLACES, RESIDUAL_PLACES
 from graphnorms.training.metrics import metric_named
 
 if TYPE_CHECKING:
@@ -145,10 +147,24 @@ def _model(settings: Settings, graphs: GraphSet) -> str:
         return f"The model that {settings.model} makes, {training}"
     unused = "; edge features are not used (--model gine uses them)"
     return (
-        f"{settings.model.upper()} of {architecture['layers']} × {architecture['hidden']}, "
-        f"{training}"
-        f"{unused if graphs.num_edge_features and settings.model != 'gine' else ''}"
+        f"{model_title(settings.model)} of {architecture['layers']} × {architecture['hidden']}"
+        f"{_form(architecture)}, {training}"
+        f"{unused if graphs.num_edge_features and settings.model not in EDGE_MODELS else ''}"
     )
+
+
+def _form(architecture: Mapping[str, Any]) -> str:
+    """Say what is special about a model: its heads, and where its norms and sums are."""
+    place, residual = architecture["norm_place"], architecture["residual_place"]
+    parts = {
+        f"norms {place}": place != NORM_PLACES[0],
+        residual: architecture["residual"] and residual not in RESIDUAL_PLACES,
+        f"{architecture.get('heads')} heads": "heads" in architecture,
+        f"QK-norm {architecture.get('qk_norm')}": architecture.get("qk_norm", "none") != "none",
+        f"edge norm {architecture.get('edge_norm')}": architecture.get("edge_norm", SAME) != SAME,
+    }
+    said = [part for part, is_there in parts.items() if is_there]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _protocol(settings: Settings) -> str:

@@ -229,7 +229,7 @@ def _architecture(
 
     sizes = {n: v for n in ("layers", "hidden") if (v := getattr(options, n)) is not None}
     if not isinstance(model, str):
-        for name in ("norm_place", "residual"):
+        for name in ("norm_place", "residual", "edge_norm", "qk_norm", "heads"):
             if getattr(options, name) is not None:
                 raise ValueError(
                     f"{name} is {getattr(options, name)}, but {model.name} places its norms "
@@ -240,8 +240,11 @@ def _architecture(
         return own.to_dict()
     has_labels = graphs.features not in ("one-hot degree", "constant")
     changes: dict[str, Any] = {"head": graphs.task.level, **sizes}
+    for name in ("norm_place", "edge_norm", "qk_norm", "heads"):
+        if getattr(options, name) is not None:
+            changes[name] = getattr(options, name)
     if options.norm_place is not None:
-        changes["norm_place"] = options.norm_place
+        changes["residual_place"] = ""  # the model's own at this place
     if options.residual is not None:
         changes["residual"] = options.residual != "none"
         if options.residual != "none":

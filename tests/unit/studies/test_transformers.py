@@ -9,8 +9,9 @@ from torch import Tensor, nn
 import graphnorms as gn
 from graphnorms.data import random_graphs
 from graphnorms.models import initialize
+from graphnorms.models.attention import Blocks
 from graphnorms.segments import Segments
-from graphnorms.studies.transformer import Blocks, GraphTransformer, Transformer, TransformerLayer
+from graphnorms.studies.transformer import GraphTransformer, Transformer, TransformerLayer
 
 CAUSAL = ("none", "batch", "layer", "diff-group", "rms", "group", "node", "ada", "power")
 COUNTS = {
@@ -76,8 +77,7 @@ def test_layer_is_that_of_torch(
     later = torch.ones(longest, longest).triu(1).bool() if causal else None
     want = theirs(padded, src_mask=later, src_key_padding_mask=~real)[real]
 
-    blocks = Blocks.of(segments)
-    got = layer(x, segments, blocks, blocks.mask(causal=causal))
+    got = layer(x, segments, Blocks.of(segments))
     close = {"rtol": 1e-10, "atol": 1e-10}
     torch.testing.assert_close(got, want, **close)
     cotangent = rows(segments.num_rows, seed=5)
@@ -114,37 +114,6 @@ def test_stack_is_that_of_torch() -> None:
         want = want if last is None else last(want)
         got = stack(rows(12), Segments.from_counts(torch.tensor([4, 4, 4])))
         torch.testing.assert_close(got, want.flatten(0, 1), rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("unsorted", [False, True])
-@pytest.mark.parametrize("counts", COUNTS)
-def test_blocks(counts: str, unsorted: bool) -> None:
-    """Rows come back as they were, and see those of their segment and no other."""
-    sizes = COUNTS[counts]
-    batch = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.long))
-    if unsorted:
-        batch = batch[torch.randperm(len(batch), generator=torch.Generator().manual_seed(0))]
-    segments = Segments.from_batch(batch, len(sizes))
-    blocks = Blocks.of(segments)
-    x = rows(len(batch))
-    padded = blocks.pad(x)
-    assert padded.shape == (blocks.number, blocks.length, 8)
-    assert torch.equal(blocks.rows(padded), x)
-    assert blocks.number * blocks.length**2 <= max(len(batch) ** 2, 1)
-    assert (blocks.number == 1) == (counts == "giant")
-    mask = blocks.mask(causal=True)
-    if mask is None:  # each block is one segment, in the order of its rows
-        own = blocks.pad(batch.double().unsqueeze(1))[:, :, 0]
-        assert torch.equal(own, torch.arange(len(own)).double().unsqueeze(1).expand_as(own))
-        return
-    # mark the rows by their number, and read who sees whom from the blocks
-    names = torch.arange(len(batch), dtype=torch.float64).unsqueeze(1) + 1
-    name = blocks.pad(names)[:, :, 0].long()
-    block, seeing, seen = mask[:, 0].nonzero(as_tuple=True)
-    pairs = torch.stack((name[block, seeing], name[block, seen])) - 1
-    pairs = {(int(a), int(b)) for a, b in pairs.T if a >= 0}
-    number = range(len(batch))
-    assert pairs == {(a, b) for a in number for b in number if batch[a] == batch[b] and b <= a}
 
 
 @pytest.mark.parametrize("norm", ["layer", "rms", "graph", "instance", "none"])
@@ -290,10 +259,6 @@ def test_dropout_is_where_torch_has_it(norm_first: bool) -> None:
         ),
         (lambda: GraphTransformer(5, 3, readout="avg", seed=0), "unknown readout 'avg'"),
         (lambda: GraphTransformer(5, 3, head="edge", seed=0), "unknown head 'edge'"),
-        (
-            lambda: Blocks.of(Segments.single(3).with_mask(torch.tensor([True, False, True]))),
-            "segments has masked rows",
-        ),
     ],
 )
 def test_bad_arguments_are_named(make: object, message: str) -> None:
