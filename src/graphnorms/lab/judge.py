@@ -105,7 +105,12 @@ def judge(trials: Trials, terms: Terms = Terms()) -> Verdict:
     scale = Scale.fitting(metric, typical[best] if best is not None else None, terms.unit)
     width, source = _margin(terms.margin, metric, typical, baseline)
     differences = compare_all(
-        scores, ranking, design=design, margin=width, higher_is_better=metric.higher_is_better
+        scores,
+        ranking,
+        design=design,
+        margin=width,
+        higher_is_better=metric.higher_is_better,
+        most=_highest(metric),
     )
     above = {
         norm: of_norm
@@ -232,7 +237,7 @@ def _summarize(of_norm: NormTrials, scores: Mapping[Pair, float], design: Design
     """Return what the trials of a norm say by themselves."""
     parameters = [r.counts["parameters"] for r in of_norm.records() if "parameters" in r.counts]
     values = design.values(scores)
-    most = 1.0 if of_norm.metric.fraction else math.inf
+    most = _highest(of_norm.metric)
     paper = of_norm.selected is not None
 
     def estimate(scores: Mapping[Pair, float]) -> Estimate | None:
@@ -258,6 +263,11 @@ def _summarize(of_norm: NormTrials, scores: Mapping[Pair, float], design: Design
         selected_epoch=of_norm.selected[1] if of_norm.selected is not None else None,
         step_seconds=_step_seconds(of_norm),
     )
+
+
+def _highest(metric: Metric) -> float:
+    """Return the highest score there is, which is also the largest difference of two."""
+    return 1.0 if metric.fraction else math.inf
 
 
 def _targets(of_norm: NormTrials) -> tuple[tuple[str, float], ...]:

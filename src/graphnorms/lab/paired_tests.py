@@ -21,7 +21,7 @@ class PairedTest:
         first, second: Catalogue names.
         estimate: Of scores the mean of `first - second`; of speed the geometric mean of
             steps(first) / steps(second), below 1 when `first` is sooner. The interval is this
-            pair's own 95%, not adjusted for the other pairs.
+            pair's own 95%, not adjusted for the other pairs, and cut to the possible differences.
         deviation: Standard deviation of the paired differences; in speed, of the log ratios.
         pairs: Folds, or seeds, that both have.
         censored: Of these, in how many one or both missed the target, so that the ratio is a
@@ -71,6 +71,12 @@ class PairedTest:
             probabilities=odds and Probabilities(odds.second, odds.equal, odds.first),
         )
 
+    def inverted(self) -> PairedTest:
+        """Return the same test of speed with the two exchanged."""
+        one = self.estimate
+        ratio = Estimate(1 / one.mean, 1 / one.high, 1 / one.low)
+        return replace(self, first=self.second, second=self.first, estimate=ratio)
+
     def involves(self, *norms: str) -> bool:
         """Whether all of `norms` are among the two."""
         return set(norms) <= {self.first, self.second}
@@ -87,6 +93,7 @@ def compare_all(
     design: Design,
     margin: float | None = None,
     higher_is_better: bool = True,
+    most: float = math.inf,
 ) -> tuple[PairedTest, ...]:
     """Compare every two norms of `order` that share a fold or seed; the earlier is `first`.
 
@@ -98,6 +105,7 @@ def compare_all(
         design: Decides what a pair is, and the tests.
         margin: Half the width of the region of practical equivalence, if it is to be tested.
         higher_is_better: Which way the probabilities are.
+        most: The largest possible difference, at which intervals end.
     """
     known = [norm for norm in order if scores[norm]]
     comparisons = math.comb(len(known), 2)
@@ -114,7 +122,7 @@ def compare_all(
         test = PairedTest(
             first=first,
             second=second,
-            estimate=outcome.estimate,
+            estimate=outcome.estimate.within(-most, most),
             deviation=outcome.deviation,
             pairs=outcome.pairs,
         )
