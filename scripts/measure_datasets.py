@@ -33,13 +33,30 @@ import numpy as np
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "datasets.md"
 HELD = (
-    "set", "file", "graphs", "loops", "repeats merged", "isolated nodes, in graphs", "of one node",
-    "without edges", "constant columns", "twins", "by structure", "tested with a twin in training",
-)  # fmt: skip
+    "set",
+    "file",
+    "graphs",
+    "loops",
+    "repeats merged",
+    "isolated nodes, in graphs",
+    "of one node",
+    "without edges",
+    "constant columns",
+    "twins",
+    "by structure",
+    "tested with a twin in training",
+)
 ALLOWED = (
-    "set", "score", "ceiling: twins", "by structure", "message passing", "constant", "size alone",
-    "degrees alone", "features without edges",
-)  # fmt: skip
+    "set",
+    "score",
+    "ceiling: twins",
+    "by structure",
+    "message passing",
+    "constant",
+    "size alone",
+    "degrees alone",
+    "features without edges",
+)
 
 
 def main() -> None:

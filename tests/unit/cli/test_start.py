@@ -22,7 +22,6 @@ ROOMS = ("kernels", "layers", "dropin", "models", "data", "probes", "report", "s
 """Parts of the package that no command needs before it does something."""
 
 
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with one run of one trial."""

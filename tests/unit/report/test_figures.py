@@ -118,8 +118,10 @@ def test_a_file_has_every_norm_in_its_legend_with_its_colour_and_dash(
         style = style_of(row.norm)
         assert display_name(row.norm) in svg
         assert style.color.lower() in svg.lower()
-    dashes = {tuple(map(float, re.split("[, ]", found)))
-              for found in re.findall(r'stroke-dasharray="([\d., ]+)"', svg)}  # fmt: skip
+    dashes = {
+        tuple(map(float, re.split("[, ]", found)))
+        for found in re.findall(r'stroke-dasharray="([\d., ]+)"', svg)
+    }
     assert {tuple(map(float, DASHES[style_of(norm).dash])) for norm in NORMS} <= dashes
 
 
@@ -135,8 +137,10 @@ def test_curves_are_the_means_over_trials(figures, records) -> None:
         factor = 1 if "loss" in quantity else 100
         expected = factor * np.mean([record.history[quantity] for record in of_graph], axis=0)
         np.testing.assert_allclose(row["mean"], expected, rtol=1e-5)
-        assert all(low <= mean <= high for low, mean, high in
-                   zip(row["low"], row["mean"], row["high"], strict=True))  # fmt: skip
+        assert all(
+            low <= mean <= high
+            for low, mean, high in zip(row["low"], row["mean"], row["high"], strict=True)
+        )
     spec = figures["learning_curves_by_second"].panels[0].spec
     assert titles_of(spec) >= {"Seconds of training"}
     np.testing.assert_allclose(
@@ -156,8 +160,9 @@ def test_many_epochs_are_thinned(make_records: Make) -> None:
 
 
 def test_every_trial_is_a_point(figures, records) -> None:
-    points = [row["x"] for row in data_of(panel(figures, "score_by_pair"), "point") if "trial" in
-              row]  # fmt: skip
+    points = [
+        row["x"] for row in data_of(panel(figures, "score_by_pair"), "point") if "trial" in row
+    ]
     finals = [r for r in records if r.config["stage"] == "final"]
     expected = sorted(100 * record.outcome["test_score"] for record in finals)
     np.testing.assert_allclose(sorted(points), expected, rtol=5e-6)  # six digits
@@ -165,8 +170,11 @@ def test_every_trial_is_a_point(figures, records) -> None:
 
 def test_every_difference_is_that_to_the_best_on_its_fold(figures, records) -> None:
     """Worked out from the records, which know neither verdicts nor figures."""
-    score = {(r.config["norm"], r.config["split"]["fold"]): r.outcome["test_score"] for r in records
-             if r.config["stage"] == "final"}  # fmt: skip
+    score = {
+        (r.config["norm"], r.config["split"]["fold"]): r.outcome["test_score"]
+        for r in records
+        if r.config["stage"] == "final"
+    }
     spec = panel(figures, "difference_by_pair")
     best = max(NORMS, key=lambda norm: np.mean([score[norm, fold] for fold in range(8)]))
     assert titles_of(spec) == {f"Difference to {display_name(best)} (points)"}
@@ -214,14 +222,16 @@ def test_chance_is_drawn_or_said_to_be_far_off(records) -> None:
 def test_every_fold_has_its_own_lane_above_the_mean(figures) -> None:
     heights = list(lanes_of([(9, fold, 0) for fold in range(50)]).values())
     assert len(set(heights)) == 50
-    means = {row["lane"] for row in data_of(panel(figures, "score_by_pair"), "rule") if "low" in
-             row}  # fmt: skip
+    means = {
+        row["lane"] for row in data_of(panel(figures, "score_by_pair"), "rule") if "low" in row
+    }
     assert 0 < min(heights) < max(heights) < min(means) < 1
 
 
 def test_bars_join_the_norms_that_are_tied_in_ranks() -> None:
-    scores = {f"set {row}": {"none": 0.5, "batch": 0.6 + row % 2 / 5, "graph": 0.7} for row in
-              range(12)}  # fmt: skip
+    scores = {
+        f"set {row}": {"none": 0.5, "batch": 0.6 + row % 2 / 5, "graph": 0.7} for row in range(12)
+    }
     across = compare_datasets(scores, dict.fromkeys(scores, metric_named("accuracy")))
     assert [set(group) for group in across.groups] == [{"graph", "batch"}]
     spec = critical_difference(across).panels[0].spec
@@ -236,8 +246,9 @@ def test_bars_join_the_norms_that_are_tied_in_ranks() -> None:
 
 def test_rows_are_pairs_of_norms_filled_where_told_apart(figures, verdict: Verdict) -> None:
     spec = panel(figures, "pairwise_score")
-    names = [f"{display_name(test.first)} −\n{display_name(test.second)}" for test in
-             verdict.differences]  # fmt: skip
+    names = [
+        f"{display_name(test.first)} −\n{display_name(test.second)}" for test in verdict.differences
+    ]
     assert rows_of(spec) == names
     drawn = {row["row"]: row["apart"] for row in data_of(spec, "point")}
     assert [*drawn.values()] == [test.told_apart for test in verdict.differences]

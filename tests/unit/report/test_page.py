@@ -141,11 +141,18 @@ def test_a_command_may_break_between_options_only(html: str) -> None:
     ]
     assert re.search(r"\.command span \{[^}]*white-space: nowrap", html)
     words = "graphnorms compare 'a --b/c' --norms none,batch --keep-loops --lr 0.1,0.2 --seed 0"
-    assert chunks(words)[1:] == ["--b/c'", *["--norms none,batch", "--keep-loops"],
-                                 *["--lr 0.1,0.2", "--seed 0"]]  # fmt: skip
+    assert chunks(words)[1:] == [
+        "--b/c'",
+        *["--norms none,batch", "--keep-loops"],
+        *["--lr 0.1,0.2", "--seed 0"],
+    ]
     call = "graphnorms.compare(dataset, norms=('none', 'graph'), folds=10, model=Net)"
-    assert chunks(call) == ["graphnorms.compare(dataset,", "norms=('none', 'graph'),",
-                            "folds=10,", "model=Net)"]  # fmt: skip
+    assert chunks(call) == [
+        "graphnorms.compare(dataset,",
+        "norms=('none', 'graph'),",
+        "folds=10,",
+        "model=Net)",
+    ]
     assert " ".join(chunks(words)) == words
     assert " ".join(chunks(call)) == call
 
@@ -185,8 +192,10 @@ def test_where_nothing_is_recommended_nothing_is_marked(make_records: Make) -> N
 def test_chance_is_that_of_the_most_frequent_class(make_records: Make) -> None:
     """Counted here by hand: the class that is most frequent in training, in each test fold."""
     graphs = load_dataset("MUTAG")
-    splits = [split_items(graphs, SplitConfig(kind="fold", folds=10, fold=fold, seed=9,
-                                              holdout=0.1)) for fold in range(10)]  # fmt: skip
+    splits = [
+        split_items(graphs, SplitConfig(kind="fold", folds=10, fold=fold, seed=9, holdout=0.1))
+        for fold in range(10)
+    ]
     y = graphs.y.numpy()
     by_hand = np.mean(
         [np.mean(y[split.test] == np.bincount(y[split.train]).argmax()) for split in splits]
@@ -235,8 +244,9 @@ def test_norms_stand_in_the_order_of_their_scores_everywhere(
 
 
 def test_a_ratio_is_turned_with_its_pair(verdict: Verdict) -> None:
-    turned = [replace(test, first=test.second, second=test.first) for test in
-              verdict.speed_differences]  # fmt: skip
+    turned = [
+        replace(test, first=test.second, second=test.first) for test in verdict.speed_differences
+    ]
     # In half of the pairs the sooner norm is not the better one.
     turned[::2] = verdict.speed_differences[::2]
     ratios = replace(verdict, speed_differences=tuple(turned[::-1])).speed_ratios
@@ -250,8 +260,9 @@ def test_a_ratio_is_turned_with_its_pair(verdict: Verdict) -> None:
             continue
         assert one.estimate.mean == 1 / given.estimate.mean
         assert (one.estimate.low, one.estimate.high) == (
-            1 / given.estimate.high, 1 / given.estimate.low,
-        )  # fmt: skip
+            1 / given.estimate.high,
+            1 / given.estimate.low,
+        )
 
 
 def test_numbers_of_axes_never_overlap_and_figures_are_told_in_words(html: str) -> None:
