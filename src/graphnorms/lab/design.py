@@ -71,7 +71,7 @@ class Design:
         )
 
     def values(self, scores: Mapping[Pair, float]) -> NDArray[np.float64]:
-        """Return the values that are one each for a norm: per fold the mean, or per run."""
+        """Return one value per fold, the mean over its runs, or one value per run."""
         if not self.by_fold:
             return np.array([scores[pair] for pair in sorted(scores)], dtype=float)
         folds: dict[tuple[int, int], list[float]] = {}
@@ -80,7 +80,7 @@ class Design:
         return np.array([sum(runs) / len(runs) for runs in folds.values()], dtype=float)
 
     def minimum(self, comparisons: int) -> int:
-        """Return the least number of pairs that are judged, see `power`.
+        """Return the number of pairs below which nothing is judged, see `power`.
 
         Args:
             comparisons: Pairs of norms, which share the level.
@@ -131,7 +131,7 @@ class Design:
 
         Args:
             p_values: One per pair of norms.
-            differences: What each of them comes from.
+            differences: The paired differences that each p-value comes from.
         """
         if self.by_fold or not differences:
             return statistics.holm(p_values)
@@ -158,7 +158,7 @@ class Design:
         return equivalence.probabilities(differences, margin, test_ratio=self.test_ratio)
 
     def detectable(self, deviation: float, pairs: int, comparisons: int) -> float:
-        """Return the smallest difference seen with 80% power; NaN below the minimum of pairs."""
+        """Return the smallest difference found with 80% power; NaN below the minimum of pairs."""
         comparisons = max(1, comparisons)
         if not self.by_fold and pairs < self.minimum(comparisons):
             return math.nan
@@ -167,15 +167,15 @@ class Design:
         )
 
     def reachable(self, deviation: float, comparisons: int) -> float:
-        """Return the smallest difference seen with 80% power with any number of pairs.
+        """Return the smallest difference found with 80% power by any number of pairs.
 
-        For folds, deviation · sqrt(test_ratio) times what power and level ask for: repeats shrink
-        1/J and never n_test / n_train. 0, but for rounding, for seeds.
+        For folds it is deviation · sqrt(test_ratio) times a factor of power and level: repeats
+        shrink 1/J, but not n_test / n_train. For seeds it is 0 up to rounding.
         """
         return self.detectable(deviation, power.MOST_PAIRS, comparisons)
 
     def needed(self, difference: float, deviation: float, comparisons: int) -> int | None:
-        """Return the pairs at which `difference` is seen with 80% power; None if at no number."""
+        """Return how many pairs find `difference` with 80% power; None if no number does."""
         comparisons = max(1, comparisons)
         return power.pairs_needed(
             difference,

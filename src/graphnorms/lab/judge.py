@@ -49,8 +49,9 @@ class Terms:
         margin: Differences below it are practically none, in the unit of the score (0.01 is one
             point). None is one point, or 1% of the baseline's mean score.
         planned: Trials per norm that give scores; None takes what the records show.
-        selection: Trials per norm that choose its learning rates, where these are to be counted
-            when something was not run; in protocol `"paper"` the others are among them.
+        selection: Planned trials per norm that choose its learning rates, to count those that were
+            not run; 0 leaves them out of the count. In protocol `"paper"` they are the trials that
+            give scores.
         repeats: Planned repeats of the cross-validation; None takes what the records show.
         unit: Unit of the target, of scores that are not fractions.
         trivial: The scores of a predictor that looks at no graph. None: not known, and only a

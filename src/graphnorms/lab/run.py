@@ -107,17 +107,17 @@ class Run:
     ) -> Generator[Record, None, None]:
         """Run every trial that has no outcome yet, and those that follow from the outcomes.
 
-        A record is on the disk before it is yielded. Records that were there before are not
-        yielded; `then` is asked about them as about the others, and first of all. What it
-        returns must follow from the records alone, for a run to be continued as it began; it may
-        be asked about a record, and return a trial, more than once.
+        A record is on the disk before it is yielded. Earlier records are not yielded, but `then`
+        gets them before any new one. It may get the same record, and return the same trial, more
+        than once; its result must depend on the records alone, so that a run continues as it
+        began.
 
         Args:
             engine: What runs them.
             configs: The trials that are known from the start.
             on_progress: Told how far the running trials are.
-            then: Given the record of a trial, returns the trials that are to be run because of
-                it and of the others in `journal`, where it is already.
+            then: Given the record of a trial, which `journal` already has, returns the trials that
+                follow from it and from the other records.
 
         Raises:
             OSError: A record could not be written; what is running is stopped.

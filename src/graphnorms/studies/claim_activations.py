@@ -193,7 +193,7 @@ def draw(measured: Measured) -> Figure:
         axis.set_xticks(list(places))
         share = ratio(measured, name, model=model, norm=("batch", "none")).mean
         title = f"{TITLES[model]}: BatchNorm × {share:.2f}"
-        drawing.label_axes(axis, "layer", MEASURES[name], y_unit="widths", y_log=True, title=title)
+        drawing.label_axes(axis, "layer", MEASURES[name], y_unit="widths", log="y", title=title)
     drawing.legend_below(figure, axes[4])
     return figure
 

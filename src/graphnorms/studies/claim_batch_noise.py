@@ -192,8 +192,8 @@ def draw(measured: Measured) -> Figure:
             drawing.line_with_band(right, chosen[0]["epochs"], over, **how)
         label = f"variance of {title}\n/ variance of the set"
         title = f"× {ratio(measured, what, set=sets).mean:.2g} on graphs, by layer"
-        drawing.label_axes(left, "norm, from the input", label, y_log=True, title=title)
-        drawing.label_axes(right, "epoch", label, y_log=True, title="over training")
+        drawing.label_axes(left, "norm, from the input", label, log="y", title=title)
+        drawing.label_axes(right, "epoch", label, log="y", title="over training")
     for axis in axes[:2]:
         drawing.mark_level(axis, 1 / BATCH, f"1/{BATCH}: independent, one row per item")
     drawing.legend_below(figure, axes[0])

@@ -177,8 +177,7 @@ def draw(measured: Measured) -> Figure:
             "learning rate",
             "test loss",
             y_unit="nats",
-            x_log=True,
-            y_log=True,
+            log="xy",
             title=f"batches of {size}",
         )
     for place, norm in enumerate(("layer", "batch")):

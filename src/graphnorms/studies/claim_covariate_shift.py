@@ -174,10 +174,10 @@ def draw(measured: Measured) -> Figure:
     for name, axis in axis_of.items():
         times = ratio(measured, name, norm=("batch", "none")).mean
         title = f"median of layers: BatchNorm × {times:.2f}"
-        drawing.label_axes(axis, "step", MEASURES[name], y_log=True, title=title)
+        drawing.label_axes(axis, "step", MEASURES[name], log="y", title=title)
     title = "by layer, median of steps"
-    drawing.label_axes(layers, "layer", "‖G − G′‖ / ‖G‖", y_log=True, title=title)
-    drawing.label_axes(losses, "step", "training loss", y_unit="nats", y_log=True, title="speed")
+    drawing.label_axes(layers, "layer", "‖G − G′‖ / ‖G‖", log="y", title=title)
+    drawing.label_axes(losses, "step", "training loss", y_unit="nats", log="y", title="speed")
     for axis in (relative, layers):
         drawing.mark_level(axis, 1)
     drawing.legend_below(figure, losses)

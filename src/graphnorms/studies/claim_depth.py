@@ -208,8 +208,7 @@ def draw(measured: Measured) -> Figure:
         left,
         "layers",
         "Dirichlet energy over ‖x‖²",
-        x_log=True,
-        y_log=True,
+        log="xy",
         title=f"untrained, mean: × {kept['none']:.0e} at {deep} layers,\n"
         f"× {least:.2g} or more with a norm",
     )
@@ -219,7 +218,7 @@ def draw(measured: Measured) -> Figure:
         "layers",
         "test accuracy",
         y_unit="%",
-        x_log=True,
+        log="x",
         title=f"{name}, {deep} layers: {means['none']:.0f}%,\nup to {best:.0f}% with a norm",
     )
     if name != "Cora":

@@ -178,8 +178,8 @@ def draw(measured: Measured) -> Figure:
         left.set_xticks(depths, [str(depth) for depth in depths])
         factor = _power(_largest_ratio(measured, model, "batch").mean)
         title = f"{TITLES[model]}: BatchNorm {factor} at {depths[-1]}"
-        drawing.label_axes(left, "depth", "|∂L/∂h|, first / last layer", y_log=True, title=title)
-        drawing.label_axes(right, "layer", "|∂L/∂W|", y_log=True, title=f"{depths[-1]} layers")
+        drawing.label_axes(left, "depth", "|∂L/∂h|, first / last layer", log="y", title=title)
+        drawing.label_axes(right, "layer", "|∂L/∂W|", log="y", title=f"{depths[-1]} layers")
     drawing.legend_below(figure, axes[2], columns=3)
     return figure
 

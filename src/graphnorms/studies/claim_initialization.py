@@ -142,8 +142,7 @@ def draw(measured: Measured) -> Figure:
             "gain of the initial weights (He = 1)",
             "final training loss",
             y_unit="nats",
-            x_log=True,
-            y_log=True,
+            log="xy",
             title=f"{TITLES[model].split(',')[0]}, {SWEEPS[sweep]}: kept {kept['batch']:.2f}, "
             f"none {kept['none']:.2f}",
         )

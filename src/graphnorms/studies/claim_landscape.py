@@ -120,7 +120,7 @@ def draw(measured: Measured) -> Figure:
             how = drawing.look_of(norm) | {"linewidth": 1}
             drawing.line_with_band(axis, steps, drawing.median_band(runs), **how)
         title = f"BatchNorm: × {ratio(measured, name, norm=('batch', 'none')).mean:.2g}"
-        drawing.label_axes(axis, "step", label, y_log=True, title=title)
+        drawing.label_axes(axis, "step", label, log="y", title=title)
     planes = [where(measured, norm=norm, plane=True)[0].values for norm in NORMS]
     levels = np.linspace(-3, 2, 26)
     for norm, axis, values in zip(NORMS, axes[3:], planes, strict=True):

@@ -140,7 +140,7 @@ def draw(measured: Measured) -> Figure:
         axis.set_xticks(range(len(ticks)), ticks)
         title = f"{TITLES[model]}: BatchNorm × {factors[0]:.3g}, held × {factors[1]:.3g}"
         labels = "length of a unit's weights", "largest stable rate (SGD)"
-        drawing.label_axes(axis, *labels, y_log=True, title=title)
+        drawing.label_axes(axis, *labels, log="y", title=title)
     drawing.legend_below(figure, *axes)
     return figure
 

@@ -227,7 +227,7 @@ def draw(measured: Measured) -> Figure:
             "training loss",
             x_unit="% of the steps",
             y_unit="nats",
-            y_log=True,
+            log="y",
             title=f"{MODELS[model]}, {display_name(norm)}: {_contrast(norm)} {times:.2f}",
         )
     drawing.legend_below(figure, axes[0], columns=2)

@@ -216,8 +216,7 @@ def draw(measured: Measured) -> Figure:
         descent,
         "step of descent",
         "distance to the teacher",
-        x_log=True,
-        y_log=True,
+        log="xy",
         title=f"a linear GNN on a part, {name}",
     )
     descent.set_ylim(bottom=TARGET / 5)
@@ -225,7 +224,7 @@ def draw(measured: Measured) -> Figure:
     drawing.mark_level(speeds, FASTER)
     middle = [_ratio(group, "condition").mean for group in groups.values()]
     title = f"condition numbers × {min(middle):.2f} to {max(middle):.2f}"
-    drawing.label_axes(speeds, "", "QN / Q, by part", y_log=True, title=title)
+    drawing.label_axes(speeds, "", "QN / Q, by part", log="y", title=title)
     many = len(groups) > 4  # as with --data
     names = list(groups) if many else [name.replace(" ", "\n") for name in groups]
     speeds.set_xticks(range(len(groups)), names, rotation=90 if many else 0)

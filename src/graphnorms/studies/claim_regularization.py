@@ -175,8 +175,7 @@ def draw(measured: Measured) -> Figure:
             "validation loss",
             x_unit="nats",
             y_unit="nats",
-            x_log=True,
-            y_log=True,
+            log="xy",
             title=f"batch {batch}, epoch by epoch",
         )
         axis.invert_xaxis()

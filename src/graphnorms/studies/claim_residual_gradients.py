@@ -149,8 +149,7 @@ def draw(measured: Measured) -> Figure:
         left,
         "layers",
         "‖∂L/∂W²‖ of the last layer",
-        x_log=True,
-        y_log=True,
+        log="xy",
         title=f"post-LN over pre-LN: × {times:.2g} at {deepest} layers",
     )
     left.set_xticks(depths, [str(depth) for depth in depths])
@@ -159,7 +158,7 @@ def draw(measured: Measured) -> Figure:
         right,
         "layer, the last is next to the output",
         "‖∂L/∂W²‖",
-        y_log=True,
+        log="y",
         title=f"by layer, of {deepest}",
     )
     for axis in (left, right):

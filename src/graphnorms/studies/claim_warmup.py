@@ -185,13 +185,13 @@ def draw(measured: Measured) -> Figure:
                     right.plot(at, curve[-1], **how | {"label": ""})
         times = ratio(measured, "largest", model=model, place="post-LN", warmup=(True, False)).mean
         title = f"{model}: post-LN × {times:.2g} by a warm-up"
-        drawing.label_axes(left, "", "largest rate that trains", y_log=True, title=title)
+        drawing.label_axes(left, "", "largest rate that trains", log="y", title=title)
         left.set_xticks(range(4), ["no", "warm-up"] * 2)
         level = TRAINED[model] * chosen[0].values["guess"]
         drawing.mark_level(right, level, "trained below")
         unit = {"sequence": "nats per character", "graph": "share of the variance"}[model]
         labels = "learning rate", "last loss"
-        drawing.label_axes(right, *labels, x_log=True, y_unit=unit, title=f"{model} transformer")
+        drawing.label_axes(right, *labels, log="x", y_unit=unit, title=f"{model} transformer")
     drawing.legend_below(figure, axes[0])
     return figure
 

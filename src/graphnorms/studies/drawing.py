@@ -4,7 +4,7 @@ A study's `draw` makes its figure with `new_figure` and draws on the axes that i
 
     figure, (left, right) = new_figure(2)
     line_with_band(left, steps, mean_band(losses), **look_of("batch"))
-    label_axes(left, "step", "training loss", y_unit="nats", title="digits, MLP", y_log=True)
+    label_axes(left, "step", "training loss", y_unit="nats", title="digits, MLP", log="y")
     legend_below(figure, left)
     return figure
 
@@ -156,16 +156,18 @@ def label_axes(
     *,
     x_unit: str = "",
     y_unit: str = "",
-    x_log: bool = False,
-    y_log: bool = False,
+    log: str = "",
     title: str = "",
 ) -> None:
-    """Say what the axes of a panel are, with units in brackets, and which are logarithmic."""
+    """Say what the axes of a panel are, with units in brackets.
+
+    `log` has the logarithmic ones: `"x"`, `"y"` or `"xy"`.
+    """
     axis.set_xlabel(_with_unit(x, x_unit))
     axis.set_ylabel(_with_unit(y, y_unit))
-    if x_log:
+    if "x" in log:
         axis.set_xscale("log")
-    if y_log:
+    if "y" in log:
         axis.set_yscale("log")
     if title:
         axis.set_title(title, loc="left")

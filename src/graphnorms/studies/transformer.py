@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -212,12 +214,13 @@ class TransformerLayer(nn.Module):
         check_sizes(channels=channels, feedforward=feedforward)
         self.norm_first = norm_first
         self.causal = causal
+        self.make_norm = functools.partial(row_norm, norm, channels, norm_eps, causal)
         self.attention = Attention(channels, heads, dropout)
         self.linear1 = XavierLinear(channels, feedforward)
         self.activation = make_activation(activation)
         self.linear2 = XavierLinear(feedforward, channels)
-        self.norm1 = row_norm(norm, channels, norm_eps, causal)
-        self.norm2 = row_norm(norm, channels, norm_eps, causal)
+        self.norm1 = self.make_norm()
+        self.norm2 = self.make_norm()
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -241,6 +244,18 @@ class TransformerLayer(nn.Module):
         return y
 
 
+class LayerOptions(TypedDict, total=False):
+    """The options of a `TransformerLayer` that a whole transformer hands on."""
+
+    feedforward: int | None
+    norm: str
+    norm_first: bool
+    causal: bool
+    activation: str
+    dropout: float
+    norm_eps: float
+
+
 class Transformer(nn.Module):
     """A stack of `TransformerLayer`; with `norm_first` followed by one more norm.
 
@@ -251,8 +266,7 @@ class Transformer(nn.Module):
     Args:
         channels, heads: Width of the rows, and number of heads of attention.
         layers: Number of layers.
-        feedforward, norm, norm_first, causal, activation, dropout, norm_eps: See
-            `TransformerLayer`.
+        options: Those of every `TransformerLayer`.
     """
 
     def __init__(
@@ -261,32 +275,14 @@ class Transformer(nn.Module):
         heads: int,
         *,
         layers: int,
-        feedforward: int | None = None,
-        norm: str = "layer",
-        norm_first: bool = False,
-        causal: bool = False,
-        activation: str = "relu",
-        dropout: float = 0.0,
-        norm_eps: float = 1e-5,
+        **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
         check_sizes(layers=layers)
-        self.causal = causal
-        self.layers = nn.ModuleList(
-            TransformerLayer(
-                channels,
-                heads,
-                feedforward=feedforward,
-                norm=norm,
-                norm_first=norm_first,
-                causal=causal,
-                activation=activation,
-                dropout=dropout,
-                norm_eps=norm_eps,
-            )
-            for _ in range(layers)
-        )
-        self.norm = row_norm(norm, channels, norm_eps, causal) if norm_first else None
+        stack = [TransformerLayer(channels, heads, **options) for _ in range(layers)]
+        self.layers = nn.ModuleList(stack)
+        self.causal = stack[0].causal
+        self.norm = stack[0].make_norm() if stack[0].norm_first else None
 
     def forward(self, x: Tensor, segments: Segments) -> Tensor:
         """Transform the rows within their segments."""
@@ -311,12 +307,12 @@ class GraphTransformer(nn.Module):
 
     Args:
         in_channels, out_channels: Features of a node, and outputs per graph or node.
-        channels, heads, layers, feedforward, norm, norm_first, activation, dropout, norm_eps: See
-            `Transformer`.
+        channels, heads, layers: See `Transformer`.
         readout: The pooling of a graph's nodes: `"sum"`, `"mean"` or `"max"`.
         max_degree: Larger degrees share the vector of this one.
         head: `"graph"`: one output per graph; `"node"`: one per node, without a readout.
         seed: Seed of the initial weights; each depends on the seed and its name only.
+        options: Those of every `TransformerLayer`, apart from `causal`.
 
     Raises:
         ValueError: A name or number is invalid, see also `TransformerLayer`.
@@ -333,16 +329,11 @@ class GraphTransformer(nn.Module):
         channels: int = 64,
         heads: int = 4,
         layers: int = 4,
-        feedforward: int | None = None,
-        norm: str = "layer",
-        norm_first: bool = False,
-        activation: str = "relu",
-        dropout: float = 0.0,
-        norm_eps: float = 1e-5,
         readout: str = "mean",
         max_degree: int = 32,
         head: str = "graph",
         seed: int,
+        **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
         for kind, given, known in (("readout", readout, READOUTS), ("head", head, HEADS)):
@@ -352,17 +343,7 @@ class GraphTransformer(nn.Module):
         self.readout = readout if head == "graph" else None
         self.linear = XavierLinear(in_channels, channels)
         self.degree = nn.Embedding(max_degree + 1, channels)
-        self.transformer = Transformer(
-            channels,
-            heads,
-            layers=layers,
-            feedforward=feedforward,
-            norm=norm,
-            norm_first=norm_first,
-            activation=activation,
-            dropout=dropout,
-            norm_eps=norm_eps,
-        )
+        self.transformer = Transformer(channels, heads, layers=layers, **options)
         self.head = XavierLinear(channels, out_channels)
         initialize(self, seed)
 

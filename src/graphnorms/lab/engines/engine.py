@@ -26,7 +26,7 @@ OnProgress = Callable[[Mapping[str, int]], None]
 """Called a few times per second with the epochs that each running trial has finished, by key."""
 
 Then = Callable[["Record"], "Iterable[TrialConfig]"]
-"""Given the record of a trial, returns the trials that are to be run because of it, often none."""
+"""Given the record of a trial, returns the trials that follow from it, often none."""
 
 TICK: Final = 0.2
 """Seconds between two calls of `OnProgress`."""
@@ -114,8 +114,8 @@ class Engine(ABC):
         Args:
             configs: The trials that are known from the start.
             on_progress: Told how far the running trials are.
-            then: Asked for more trials after each record, when the caller comes back for the next
-                one and so has dealt with that record. They run before those that are waiting.
+            then: Called after each record, once the caller asks for the next one. The trials that
+                it returns run before those that are waiting.
 
         Raises:
             GraphnormsError: There are no processes to run trials in.
