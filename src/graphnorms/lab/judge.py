@@ -111,7 +111,7 @@ def judge(trials: Trials, terms: Terms = Terms()) -> Verdict:
         design=design,
         margin=width,
         higher_is_better=metric.higher_is_better,
-        most=_highest(metric),
+        most=1.0 if metric.fraction else math.inf,
     )
     above = {
         norm: of_norm
@@ -238,7 +238,7 @@ def _summarize(of_norm: NormTrials, scores: Mapping[Pair, float], design: Design
     """Return what the trials of a norm say by themselves."""
     parameters = [r.counts["parameters"] for r in of_norm.records() if "parameters" in r.counts]
     values = design.values(scores)
-    most = _highest(of_norm.metric)
+    most = 1.0 if of_norm.metric.fraction else math.inf
     paper = of_norm.selected is not None
 
     def estimate(scores: Mapping[Pair, float]) -> Estimate | None:
@@ -264,11 +264,6 @@ def _summarize(of_norm: NormTrials, scores: Mapping[Pair, float], design: Design
         selected_epoch=of_norm.selected[1] if of_norm.selected is not None else None,
         step_seconds=_step_seconds(of_norm),
     )
-
-
-def _highest(metric: Metric) -> float:
-    """Return the highest score there is, which is also the largest difference of two."""
-    return 1.0 if metric.fraction else math.inf
 
 
 def _targets(of_norm: NormTrials) -> tuple[tuple[str, float], ...]:

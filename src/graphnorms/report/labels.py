@@ -34,7 +34,7 @@ def of_norms(verdict: Verdict, norms: Iterable[str] | None = None) -> dict[str, 
 
 def listed(verdict: Verdict) -> str:
     """List the norms: `GraphNorm, BatchNorm and none`."""
-    return listing(display_name(row.norm) for row in verdict.rows)
+    return listing([display_name(row.norm) for row in verdict.rows])
 
 
 def shown_interval(test: PairedTest) -> Estimate:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.files import replacing
 from graphnorms.lab import phrases
+from graphnorms.lab.paired_tests import MOST_PAIRS
 from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trivial import trivial_answer, trivial_name
 from graphnorms.lab.verdict_phrases import goal, label, margin, near
 from graphnorms.report.figures import figures_of
-from graphnorms.report.pair_figures import MOST_PAIRS
 from graphnorms.report.style import CHANCE, display_name
 from graphnorms.report.templating import charts, chunks, raw, template
 

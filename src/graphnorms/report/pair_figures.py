@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from graphnorms.lab.paired_tests import PairedTest, shown_pairs
 from graphnorms.report import labels, vega
 from graphnorms.report.chart import Figure, Panel, Spec
 from graphnorms.report.style import DASHES, NEUTRAL, display_name
 
 if TYPE_CHECKING:
     from graphnorms.lab.across_datasets import AcrossDatasets
-    from graphnorms.lab.paired_tests import PairedTest
     from graphnorms.lab.verdict import Verdict
-
-MOST_PAIRS: Final = 15
-"""Pairs of norms that a figure has room for."""
 
 
 def pairwise(verdict: Verdict) -> Figure:
@@ -89,13 +86,6 @@ def _forest(
         {"calculate": f"replace({vega.named(names, 'datum.row')}, '\\n', ' ')", "as": "pair"}
     )
     return layer
-
-
-def shown_pairs(tests: Sequence[PairedTest], leader: str | None) -> list[PairedTest]:
-    """Choose the pairs that a figure has room for: all, or those with the leader."""
-    if len(tests) <= MOST_PAIRS:
-        return list(tests)
-    return [test for test in tests if leader is not None and test.involves(leader)]
 
 
 def _odds(test: PairedTest) -> str:
