@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphnorms.lab import statistics
 from graphnorms.lab.design import Design, Pair
 from graphnorms.lab.equivalence import Probabilities
 from graphnorms.lab.statistics import Estimate
+from graphnorms.lab.trials import completed_by_all
 
 MOST_PAIRS = 15
 """Pairs of norms that a figure or a table has room for."""
@@ -155,6 +156,21 @@ def compare_all(
     for place, p, q in zip(judged, different, equal, strict=True):
         tests[place] = replace(tests[place], adjusted_p=p, adjusted_equivalence_p=q)
     return tuple(tests)
+
+
+def differences_to(
+    leader: str, scores: Mapping[str, Mapping[Pair, float]], contenders: Iterable[str]
+) -> dict[str, dict[Pair, float]]:
+    """Return, of every norm but the leader, each trial's score less the leader's on its fold.
+
+    Only of the trials that the verdict counts: those that every contender completed.
+    """
+    counted, best = completed_by_all(scores, contenders), scores[leader]
+    return {
+        norm: {pair: score - best[pair] for pair, score in of_norm.items() if pair in counted}
+        for norm, of_norm in scores.items()
+        if norm != leader
+    }
 
 
 def shown_pairs(tests: Sequence[PairedTest], leader: str | None) -> list[PairedTest]:

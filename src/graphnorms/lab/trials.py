@@ -310,21 +310,6 @@ def completed_by_all(scores: Mapping[str, Mapping[Pair, float]], norms: Iterable
     return set.intersection(*found) if found else set()
 
 
-def differences_to(
-    leader: str, scores: Mapping[str, Mapping[Pair, float]], contenders: Iterable[str]
-) -> dict[str, dict[Pair, float]]:
-    """Return, of every norm but the leader, each trial's score less the leader's on its fold.
-
-    Only of the trials that the verdict counts: those that every contender completed.
-    """
-    counted, best = completed_by_all(scores, contenders), scores[leader]
-    return {
-        norm: {pair: score - best[pair] for pair, score in of_norm.items() if pair in counted}
-        for norm, of_norm in scores.items()
-        if norm != leader
-    }
-
-
 def pair_of(record: Record) -> Pair:
     """Return the pair of a trial: seed of the split, fold and run."""
     split = record.config["split"]

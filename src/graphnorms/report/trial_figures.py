@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphnorms.lab.design import Design, Pair
+from graphnorms.lab.paired_tests import differences_to
 from graphnorms.lab.statistics import Estimate
-from graphnorms.lab.trials import differences_to
 from graphnorms.report import labels, vega
 from graphnorms.report.chart import Figure, Panel, Spec
 from graphnorms.report.style import DASHES, display_name

@@ -15,7 +15,7 @@ from tests.verdicts import judge, judged, trials_of
 
 from graphnorms.lab.across_datasets import compare_datasets
 from graphnorms.lab.curves import CURVES
-from graphnorms.lab.trials import differences_to
+from graphnorms.lab.paired_tests import differences_to
 from graphnorms.lab.trivial import Trivial
 from graphnorms.lab.verdict import Verdict
 from graphnorms.report.chart import SUFFIXES, Figure
