@@ -56,9 +56,11 @@ def test_equal_records_give_equal_files(make_records: Make, tmp_path: Path) -> N
         assert len(data) < 600_000
     again = figures_of(trials_of(records[::-1], verdict), verdict)
     assert again == figures_of(trials_of(records, verdict), verdict)
-    for suffix in SUFFIXES:
-        second = again["score_by_pair"].save(tmp_path / f"again{suffix}").read_bytes()
-        assert (tmp_path / "one" / f"score_by_pair{suffix}").read_bytes() == second
+    for file in files:
+        # The resources of a PDF have no order of their own, which shows in figures of many colours.
+        if file.suffix == ".pdf" or file.stem == "score_by_pair":
+            second = again[file.stem].save(tmp_path / f"again{file.suffix}")
+            assert file.read_bytes() == second.read_bytes(), file.name
     assert folder_beside(tmp_path / "a page.html") == tmp_path / "a page-figures"
 
 
