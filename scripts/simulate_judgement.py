@@ -480,10 +480,8 @@ def flips_table(rounds: int) -> None:
 
     One norm is better by 1 or 2 standard deviations of a score; seen is its pair with the second.
     """
-    print(
-        "| norms | seeds | alarms: max-t, % | Holm, % | one skewed: max-t, % | Holm, % | "
-        "1 sd seen: max-t, % | Holm, % | 2 sd: max-t, % | Holm, % |"
-    )
+    print("| norms | seeds | alarms: max-t, % | Holm, % | one skewed: max-t, % | Holm, % | "
+          "1 sd seen: max-t, % | Holm, % | 2 sd: max-t, % | Holm, % |")  # fmt: skip
     print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for norms, seeds in ((2, 6), (2, 10), (2, 15), (5, 6), (5, 10), (5, 15), (12, 6), (12, 10)):
         counts = np.zeros((4, 2), dtype=int)
@@ -508,11 +506,9 @@ def equal_table(rounds: int) -> None:
     Rightly, where all are alike: the pair of the first two.
     """
     margins = (1.0, 1.5, 2.0)  # standard deviations of a score
-    print(
-        "| norms | seeds | false: max-t, % | Holm, % | one skewed: max-t, % | Holm, % | "
-        "within 1 sd: max-t, % | Holm, % | 1.5 sd: max-t, % | Holm, % | "
-        "2 sd: max-t, % | Holm, % |"
-    )
+    print("| norms | seeds | false: max-t, % | Holm, % | one skewed: max-t, % | Holm, % | "
+          "within 1 sd: max-t, % | Holm, % | 1.5 sd: max-t, % | Holm, % | "
+          "2 sd: max-t, % | Holm, % |")  # fmt: skip
     print("|---:" * 12 + "|")
     for norms, seeds in ((2, 6), (2, 10), (2, 15), (5, 6), (5, 8), (5, 10), (5, 15), (12, 10)):
         better = np.arange(norms) < norms // 2
@@ -569,10 +565,8 @@ def recommend_table(rounds: int) -> None:
         losses = np.array(recommended_losses(protocol, items=items, seeds=seeds, rounds=rounds))
         known = losses[~np.isnan(losses)]
         shares = [
-            len(known) / rounds,
-            (known <= MARGIN * (1 + 1e-9)).mean(),
-            (known == 0).mean(),
-        ]
+            len(known) / rounds, (known <= MARGIN * (1 + 1e-9)).mean(), (known == 0).mean(),
+        ]  # fmt: skip
         cells = " | ".join(f"{100 * share:.0f}" for share in shares)
         print(f"| {name} | {cells} | {100 * known.mean():.2f} |", flush=True)
 
@@ -599,15 +593,12 @@ def coverage_table(rounds: int) -> None:
 def main() -> None:
     """Print one of the tables."""
     tables = {
-        "null": (null_table, 1000),
-        "choice": (choice_table, 1000),
-        "further": (further_table, 1000),
-        "flips": (flips_table, 1000),
+        "null": (null_table, 1000), "choice": (choice_table, 1000),
+        "further": (further_table, 1000), "flips": (flips_table, 1000),
         "equal": (equal_table, 1000),
-        "power": (power_table, 300),
-        "recommend": (recommend_table, 100),
+        "power": (power_table, 300), "recommend": (recommend_table, 100),
         "coverage": (coverage_table, 4000),
-    }
+    }  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("table", choices=tables)
     parser.add_argument("--rounds", type=int, help="comparisons per line")
