@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphnorms.errors import unknown_name
-from graphnorms.lab.curves import Curve, column_mean, curve_of, padded
+from graphnorms.lab.curves import CURVES, Curve, column_mean, curve_of, padded
 from graphnorms.lab.design import Design, Pair
+from graphnorms.lab.learning_rate import select_as_papers_do
 from graphnorms.training.metrics import Metric, metric_named
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ class NormTrials:
     def records(self) -> list[Record]:
         """Return those done and those that failed, not those that choose the rate."""
         return [*self.done.values(), *self.failed.values()]
+
+    @property
+    def epochs(self) -> int:
+        """Those of the longest trial that was done."""
+        curves = (record.history.get(each, ()) for record in self.done.values() for each in CURVES)
+        return max(map(len, curves), default=0)
 
     def curves(self, quantity: str) -> NDArray[np.float64]:
         """Return `history[quantity]` of the done trials, NaN where an epoch is missing.
@@ -275,7 +282,7 @@ def group_trials(records: Iterable[Record], norms: Sequence[str] = (), *, protoc
         if stage == final != selection:
             (of_norm.done if done else of_norm.failed)[pair] = record
     if protocol == "paper":
-        found = {norm: _select(of_norm) for norm, of_norm in found.items()}
+        found = {norm: select_as_papers_do(of_norm) for norm, of_norm in found.items()}
     else:
         _fail_where_no_rate_worked(found, protocol)
     return Trials(protocol=protocol, metric=metric, by_norm=found)
@@ -314,42 +321,6 @@ def pair_of(record: Record) -> Pair:
     """Return the pair of a trial: seed of the split, fold and run."""
     split = record.config["split"]
     return split.get("seed", 0), split.get("fold", 0), record.config["run"]
-
-
-def _select(of_norm: NormTrials) -> NormTrials:
-    """Select as the GIN and GraphNorm papers do: the rate and epoch with the best fold mean.
-
-    Only the learning rates with the most trials done take part: a rate must not win because it
-    fails on the hard folds.
-    """
-    rates: dict[float, dict[Pair, Record]] = {}
-    for (rate, pair), record in of_norm.tried.items():
-        rates.setdefault(rate, {})[pair] = record
-    most = max(map(len, rates.values()), default=0)
-    best: tuple[float, float, int] | None = None
-    for rate, done in sorted(rates.items()):
-        if len(done) < most:
-            continue
-        means = column_mean(padded([r.history.get("validation_score", []) for r in done.values()]))
-        if not np.isfinite(means).any():
-            continue
-        epoch = int(np.nanargmax(means) if of_norm.metric.higher_is_better else np.nanargmin(means))
-        if best is None or of_norm.metric.better(float(means[epoch]), best[0]):
-            best = float(means[epoch]), rate, epoch + 1
-    if best is not None:
-        chosen = best[1]
-    else:  # nothing to choose from: every trial failed, or has no validation score
-        chosen = min((rate for rate, _ in {**of_norm.tried, **of_norm.tried_failed}), default=0.0)
-    return replace(
-        of_norm,
-        done=_at_rate(of_norm.tried, chosen),
-        failed=_at_rate(of_norm.tried_failed, chosen),
-        selected=None if best is None else best[1:],
-    )
-
-
-def _at_rate(records: Mapping[tuple[float, Pair], Record], chosen: float) -> dict[Pair, Record]:
-    return {pair: record for (rate, pair), record in records.items() if rate == chosen}
 
 
 def _fail_where_no_rate_worked(trials: Mapping[str, NormTrials], protocol: str) -> None:

@@ -102,9 +102,8 @@ def curve_rows(quantity: str, trials: Mapping[str, NormTrials], verdict: Verdict
     factor = 1.0 if quantity.endswith("loss") else verdict.scale.factor
     rows: list[Spec] = []
     for norm, of_norm in trials.items():
-        epochs = max(of_norm.curves(each).shape[1] for each in CURVES)
-        number = min(epochs, points)
-        kept = np.unique(np.linspace(0, epochs - 1, number).round().astype(int))
+        last = of_norm.epochs - 1
+        kept = np.unique(np.linspace(0, last, min(last + 1, points)).round().astype(int))
         steps = next(iter(of_norm.done.values())).counts.get("steps_per_epoch", 1)
         curve = of_norm.curve(quantity)
         columns = (
