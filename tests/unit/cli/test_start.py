@@ -56,6 +56,7 @@ def test_nothing_heavy_is_loaded(folder, arguments, shown):
     assert not {f"graphnorms.{room}" for room in ROOMS} & own
     if not arguments or arguments in ("--help", "--version", "norms"):
         assert not {name for name in own if name.startswith("graphnorms.lab")}
+    assert "graphnorms.lab.engines" not in own
     # Of rich what prints; `rich.live` and its kin are for a comparison that runs.
     assert not {"rich.live", "rich.progress"} & loaded
     for command in COMMANDS:
