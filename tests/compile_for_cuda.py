@@ -27,9 +27,12 @@ from graphnorms.kernels.triton import aggregate, normalize
 from tests.operands import call_of
 
 TYPES = {
-    torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16",
-    torch.float16: "*fp16", torch.int64: "*i64",
-}  # fmt: skip
+    torch.float32: "*fp32",
+    torch.float64: "*fp64",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.int64: "*i64",
+}
 TARGET = GPUTarget("cuda", int(os.environ.get("CAPABILITY", "90")), 32)
 compiled: dict[str, dict[str, Any]] = {}
 
@@ -64,10 +67,11 @@ def compile_instead(
     options = {"num_warps": warps, "enable_fp_fusion": True}
     result = triton.compile(source, target=TARGET, options=options)
     compiled[key] = {
-        "name": kernel.fn.__name__, "bytes": len(result.asm["cubin"]),
+        "name": kernel.fn.__name__,
+        "bytes": len(result.asm["cubin"]),
         "atomic": bool(re.search(r"\b(atom|red)\.", result.asm["ptx"])),
         **resources(result.asm["cubin"]),
-    }  # fmt: skip
+    }
 
 
 def resources(cubin: bytes) -> dict[str, int]:
@@ -83,10 +87,19 @@ def resources(cubin: bytes) -> dict[str, int]:
 
 
 def norm(
-    dtype: torch.dtype, center: int, scale: int, activation: int, *, own: bool = False,
-    ordered: bool = False, dropout: float = 0.0, alpha: bool = False, mean: int = 30,
-    rows: int = 600, backward: bool = True,
-) -> None:  # fmt: skip
+    dtype: torch.dtype,
+    center: int,
+    scale: int,
+    activation: int,
+    *,
+    own: bool = False,
+    ordered: bool = False,
+    dropout: float = 0.0,
+    alpha: bool = False,
+    mean: int = 30,
+    rows: int = 600,
+    backward: bool = True,
+) -> None:
     """Compile what one normalization needs."""
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     segments, channels = rows // mean, 48
@@ -98,9 +111,16 @@ def norm(
     mean_scale = weight if alpha else None
     parameters = (mean_scale, weight, weight)
     call = call_of(
-        x, ptr=ptr, order=order, seed=seed, center=center, scale=scale, activation=activation,
-        dropout=dropout, masked=ordered,
-    )  # fmt: skip
+        x,
+        ptr=ptr,
+        order=order,
+        seed=seed,
+        center=center,
+        scale=scale,
+        activation=activation,
+        dropout=dropout,
+        masked=ordered,
+    )
     residual = x if dropout else None
     y, kept = normalize.normalize_forward(x, residual, parameters, call, True)
     if backward:

@@ -124,8 +124,12 @@ class OfMessages(Wrapped):
     """Takes the features for the messages, and others for the nodes'."""
 
     def forward(
-        self, x: Tensor, batch: Any = None, batch_size: int | None = None,
-        nodes: Tensor | None = None, **more: Any,
-    ) -> Tensor:  # fmt: skip
+        self,
+        x: Tensor,
+        batch: Any = None,
+        batch_size: int | None = None,
+        nodes: Tensor | None = None,
+        **more: Any,
+    ) -> Tensor:
         y: Tensor = self.layer(torch.cos(x) if nodes is None else nodes, x, **more)
         return y

@@ -50,13 +50,16 @@ def test_agrees_with_the_papers(
     ("name", "given"),
     [
         pytest.param(
-            name, given,
-            marks=() if place % len(INTERPRETED) == number
+            name,
+            given,
+            marks=()
+            if place % len(INTERPRETED) == number
             else pytest.mark.full("interpreted kernels"),
         )
-        for place, given in enumerate(INPUTS) for number, name in enumerate(INTERPRETED)
+        for place, given in enumerate(INPUTS)
+        for number, name in enumerate(INTERPRETED)
     ],
-)  # fmt: skip
+)
 def test_agrees_in_the_interpreter(name: str, given: str, backend: str) -> None:
     """It is slow: every input with one layer, plain; `make test-all` has every layer."""
     if given == "one row" and not ROWS[name].one_row:
@@ -70,8 +73,19 @@ def test_agrees_in_the_interpreter(name: str, given: str, backend: str) -> None:
 
 
 # Those in which an entry reaches all of its cell.
-CELLS = ["batch", "layer", "layer-graph", "layer-graph plain", "instance", "instance plain",
-         "graph", "pair", "mean-subtraction", "hetero-batch", "hetero-layer"]  # fmt: skip
+CELLS = [
+    "batch",
+    "layer",
+    "layer-graph",
+    "layer-graph plain",
+    "instance",
+    "instance plain",
+    "graph",
+    "pair",
+    "mean-subtraction",
+    "hetero-batch",
+    "hetero-layer",
+]
 OF_CELLS = [(name, backend) for name, backend in ON_KERNELS if name in CELLS]
 
 

@@ -60,9 +60,10 @@ def turn(name: str, number: int) -> int:
     ("name", "mode"),
     [
         chosen(name, mode, always=name in PLAIN or not mode.startswith("compile"))
-        for name in LAYERS for mode in MODES
+        for name in LAYERS
+        for mode in MODES
     ],
-)  # fmt: skip
+)
 def test_mode(name: str, mode: str, training: bool) -> None:
     if mode in NOT_THERE.get(name, ()) and (training or name == "ada"):
         pytest.skip(NOT_THERE[name][mode])
@@ -73,13 +74,22 @@ def test_mode(name: str, mode: str, training: bool) -> None:
     ("name", "kind", "training"),
     [
         # Every layer with one kind of batch, and one layer with every kind.
-        chosen(name, kind, training, always=(
-            (name in PLAIN or name in TRACKED) and kind == KINDS[turn(name, len(KINDS))]
-            and (training or name in TRACKED)
-        ) or (name == "graph" and training))
-        for name in LAYERS for kind in KINDS for training in (True, False)
+        chosen(
+            name,
+            kind,
+            training,
+            always=(
+                (name in PLAIN or name in TRACKED)
+                and kind == KINDS[turn(name, len(KINDS))]
+                and (training or name in TRACKED)
+            )
+            or (name == "graph" and training),
+        )
+        for name in LAYERS
+        for kind in KINDS
+        for training in (True, False)
     ],
-)  # fmt: skip
+)
 def test_compile(name: str, kind: str, training: bool) -> None:
     if kind == "dynamic shapes":
         by_dynamic_shapes(name, training)
@@ -92,11 +102,14 @@ def test_compile(name: str, kind: str, training: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "strict", "training"),
     [
-        chosen(name, strict, training,
-               always=name in PLAIN and 2 * strict + training == turn(name, 4))
-        for name in LAYERS for strict in (False, True) for training in (True, False)
+        chosen(
+            name, strict, training, always=name in PLAIN and 2 * strict + training == turn(name, 4)
+        )
+        for name in LAYERS
+        for strict in (False, True)
+        for training in (True, False)
     ],
-)  # fmt: skip
+)
 def test_export(name: str, strict: bool, training: bool) -> None:
     by_export(name, training, strict)
 
@@ -188,9 +201,12 @@ def test_onnx(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
         program = torch.onnx.export(
-            layer, (features(), UNSORTED, 4), dynamo=True, verbose=False,
+            layer,
+            (features(), UNSORTED, 4),
+            dynamo=True,
+            verbose=False,
             dynamic_shapes=({0: rows}, {0: rows}, None),
-        )  # fmt: skip
+        )
     assert program is not None
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
     names = [value.name for value in session.get_inputs()]
@@ -218,10 +234,11 @@ def test_inductor(name: str, training: bool) -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {"type_ptr": [0, 5, 5, 12, 20]}, {"type_ptr": torch.tensor([0, 5, 5, 12, 20])},
+        {"type_ptr": [0, 5, 5, 12, 20]},
+        {"type_ptr": torch.tensor([0, 5, 5, 12, 20])},
         {"type_vec": Segments.from_ptr(torch.tensor([0, 5, 5, 12, 20]))},
     ],
-)  # fmt: skip
+)
 def test_compiled_types(make: Any, training: bool, given: dict[str, Any]) -> None:
     torch._dynamo.reset()
     layer = make(6, 4).train(training)

@@ -73,9 +73,15 @@ def test_auto_takes_triton() -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(
     ("center", "scale"),
-    [(Over.NODES, Over.NODES), (Over.NODES, Over.BOTH), (Over.BOTH, Over.BOTH),
-     (Over.CHANNELS, Over.CHANNELS), (None, Over.CHANNELS), (Over.NODES, None)],
-)  # fmt: skip
+    [
+        (Over.NODES, Over.NODES),
+        (Over.NODES, Over.BOTH),
+        (Over.BOTH, Over.BOTH),
+        (Over.CHANNELS, Over.CHANNELS),
+        (None, Over.CHANNELS),
+        (Over.NODES, None),
+    ],
+)
 @pytest.mark.parametrize("segments", [1, 300, 200_000])
 def test_large_sizes(
     center: Over | None, scale: Over | None, segments: int, dtype: torch.dtype
@@ -88,9 +94,15 @@ def test_large_sizes(
         leaves = [t.detach().to(x.dtype if t is x else t.dtype) for t in (x, weight, bias)]
         leaves = [t.requires_grad_() for t in leaves]
         y = gn.segment_normalize(
-            leaves[0], parts, center=center, scale=scale, weight=leaves[1], bias=leaves[2],
-            activation="silu", backend=backend,
-        )  # fmt: skip
+            leaves[0],
+            parts,
+            center=center,
+            scale=scale,
+            weight=leaves[1],
+            bias=leaves[2],
+            activation="silu",
+            backend=backend,
+        )
         return [y.detach(), *torch.autograd.grad(y, leaves, grad_y.to(y.dtype))]
 
     exact = results(x.double(), "reference")
@@ -181,9 +193,10 @@ def test_compiled(batch: str) -> None:
     """pytorch#191571: a scatter of one segment and its gather, compiled, read zeros."""
     x = torch.randn(50, 16, device="cuda")
     vector = {
-        "one graph": torch.zeros(50, dtype=torch.int64, device="cuda"), "no batch": None,
+        "one graph": torch.zeros(50, dtype=torch.int64, device="cuda"),
+        "no batch": None,
         "many graphs": torch.arange(50, device="cuda") // 4,
-    }[batch]  # fmt: skip
+    }[batch]
     size = 13 if batch == "many graphs" else 1
     layer = gn.GraphNorm(16, activation="relu").cuda()
     torch._dynamo.reset()

@@ -10,7 +10,7 @@ import typer
 
 from graphnorms import interrupts
 from graphnorms.cli import completion
-from graphnorms.cli.terminal import terminal
+from graphnorms.cli.terminal import say, terminal
 from graphnorms.lab.options import about
 
 
@@ -65,5 +65,5 @@ def predict(
     with replacing(Path(out)) as temporary:
         temporary.write_text(text, encoding="utf-8")
     console = terminal(highlight=False)
-    console.print(f"predictions: {out}", markup=False, soft_wrap=True)
+    say(console, f"predictions: {out}")
     return 0

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from graphnorms.cli import completion
-from graphnorms.cli.terminal import terminal
+from graphnorms.cli.terminal import plain_table, say, terminal
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.run import CONFIG, RUNS
 
@@ -48,9 +48,7 @@ def runs(
         console.print(f"no runs in {folder}; graphnorms compare makes one", markup=False)
         return 0
     headings = ("data", "model", "protocol", "norms", "trials", "last")
-    run_column = Column("run", overflow="fold")
-    table = Table(run_column, *headings, box=None, pad_edge=False, header_style="bold")
-    table.padding = (0, 2, 0, 0)
+    table = plain_table(Column("run", overflow="fold"), *headings)
     for run in found:
         table.add_row(*map(Text, _cells(run, run.folder.name)))
     console.print(table)
@@ -101,7 +99,7 @@ def show(
     else:
         console = terminal()
         done, planned = len(comparison.records), comparison.planned
-        console.print(comparison.command, markup=False, highlight=False, soft_wrap=True)
+        say(console, comparison.command)
         if done < planned:
             console.print(f"{done} of {planned} trials; --resume goes on", markup=False)
         Display(console).show_outcome(comparison, in_full=True)
@@ -114,7 +112,7 @@ def show(
         written.append(f"         {words}")
     console = terminal(stderr=as_json)
     for line in written:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)
     return 0
 
 

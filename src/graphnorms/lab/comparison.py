@@ -146,9 +146,9 @@ class Comparison:
         from graphnorms.report.pictures import folder_beside, write_pictures
 
         path = self.folder / REPORT if path is None else Path(path)
-        write_page(path, self.records, self.verdict, self.settings.to_dict(), self.command)
+        write_page(path, self.trials, self.verdict, self.settings.to_dict(), self.command)
         if figures:
-            write_pictures(folder_beside(path), self.records, self.verdict)
+            write_pictures(folder_beside(path), self.trials, self.verdict)
         return path
 
     def plot(self, name: str = "learning_curves") -> Figure:
@@ -161,9 +161,9 @@ class Comparison:
         Raises:
             ValueError: There is no such figure, or not of this comparison.
         """
-        from graphnorms.report.pictures import draw
+        from graphnorms.report.figures import draw
 
-        return draw(name, self.records, self.verdict)
+        return draw(name, self.trials, self.verdict)
 
     def export(self, path: str | Path, norm: str | None = None) -> Path:
         """Write a trained model as safetensors and return where it is.
@@ -326,7 +326,7 @@ def report_several(
         Part(
             name=name,
             settings=comparison.settings.to_dict(),
-            records=comparison.records,
+            trials=comparison.trials,
             verdict=comparison.verdict,
             command=comparison.command,
         )

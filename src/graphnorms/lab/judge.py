@@ -106,7 +106,12 @@ def judge(trials: Trials, terms: Terms = Terms()) -> Verdict:
     scale = Scale.fitting(metric, typical[best] if best is not None else None, terms.unit)
     width, source = _margin(terms.margin, metric, typical, baseline)
     differences = compare_all(
-        scores, ranking, design=design, margin=width, higher_is_better=metric.higher_is_better
+        scores,
+        ranking,
+        design=design,
+        margin=width,
+        higher_is_better=metric.higher_is_better,
+        most=1.0 if metric.fraction else math.inf,
     )
     above = {
         norm: of_norm

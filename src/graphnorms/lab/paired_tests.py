@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphnorms.lab import statistics
 from graphnorms.lab.design import Design, Pair
 from graphnorms.lab.equivalence import Probabilities
 from graphnorms.lab.statistics import Estimate
+from graphnorms.lab.trials import completed_by_all
+
+MOST_PAIRS = 15
+"""Pairs of norms that a figure or a table has room for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +25,7 @@ class PairedTest:
         first, second: Catalogue names.
         estimate: Of scores the mean of `first - second`; of speed the geometric mean of
             steps(first) / steps(second), below 1 when `first` is sooner. The interval is this
-            pair's own 95%, not adjusted for the other pairs.
+            pair's own 95%, not adjusted for the other pairs, and cut to the possible differences.
         deviation: Standard deviation of the paired differences; in speed, of the log ratios.
         pairs: Folds, or seeds, that both have.
         censored: Of these, in how many one or both missed the target, so that the ratio is a
@@ -71,6 +75,12 @@ class PairedTest:
             probabilities=odds and Probabilities(odds.second, odds.equal, odds.first),
         )
 
+    def inverted(self) -> PairedTest:
+        """Return the same test of speed with the two exchanged."""
+        one = self.estimate
+        ratio = Estimate(1 / one.mean, 1 / one.high, 1 / one.low)
+        return replace(self, first=self.second, second=self.first, estimate=ratio)
+
     def involves(self, *norms: str) -> bool:
         """Whether all of `norms` are among the two."""
         return set(norms) <= {self.first, self.second}
@@ -87,6 +97,7 @@ def compare_all(
     design: Design,
     margin: float | None = None,
     higher_is_better: bool = True,
+    most: float = math.inf,
 ) -> tuple[PairedTest, ...]:
     """Compare every two norms of `order` that share a fold or seed; the earlier is `first`.
 
@@ -98,6 +109,7 @@ def compare_all(
         design: Decides what a pair is, and the tests.
         margin: Half the width of the region of practical equivalence, if it is to be tested.
         higher_is_better: Which way the probabilities are.
+        most: The largest possible difference, at which intervals end.
     """
     known = [norm for norm in order if scores[norm]]
     comparisons = math.comb(len(known), 2)
@@ -114,7 +126,7 @@ def compare_all(
         test = PairedTest(
             first=first,
             second=second,
-            estimate=outcome.estimate,
+            estimate=outcome.estimate.within(-most, most),
             deviation=outcome.deviation,
             pairs=outcome.pairs,
         )
@@ -144,6 +156,28 @@ def compare_all(
     for place, p, q in zip(judged, different, equal, strict=True):
         tests[place] = replace(tests[place], adjusted_p=p, adjusted_equivalence_p=q)
     return tuple(tests)
+
+
+def differences_to(
+    leader: str, scores: Mapping[str, Mapping[Pair, float]], contenders: Iterable[str]
+) -> dict[str, dict[Pair, float]]:
+    """Return, of every norm but the leader, each trial's score less the leader's on its fold.
+
+    Only of the trials that the verdict counts: those that every contender completed.
+    """
+    counted, best = completed_by_all(scores, contenders), scores[leader]
+    return {
+        norm: {pair: score - best[pair] for pair, score in of_norm.items() if pair in counted}
+        for norm, of_norm in scores.items()
+        if norm != leader
+    }
+
+
+def shown_pairs(tests: Sequence[PairedTest], leader: str | None) -> list[PairedTest]:
+    """Choose the pairs that there is room for: all, or those with the leader."""
+    if len(tests) <= MOST_PAIRS:
+        return list(tests)
+    return [test for test in tests if leader is not None and test.involves(leader)]
 
 
 def not_told_apart(leader: str | None, tests: Sequence[PairedTest]) -> tuple[str, ...]:

@@ -20,16 +20,15 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from graphnorms.errors import GraphnormsError, RunExistsError
 from graphnorms.files import replacing, sync_folder
-from graphnorms.lab.engines import Engine, OnProgress, Then, is_settled
 from graphnorms.lab.journal import Journal, read_records
 from graphnorms.lab.run_changes import Change, change_of
 
 if TYPE_CHECKING:
+    from graphnorms.lab.engines import Engine, OnProgress, Then
     from graphnorms.training import Record, TrialConfig
 
 RUNS = Path("runs")
@@ -81,7 +80,7 @@ class Run:
             if existing != wanted:
                 self._write(wanted)
             for record in self.journal:
-                if not is_settled(record):
+                if not _is_settled(record):
                     self.journal.forget(record.key)
         except BaseException:
             self.journal.close()
@@ -90,12 +89,7 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.journal.close()
 
     def complete(
@@ -186,8 +180,15 @@ def standing(folder: Path, config: Mapping[str, Any]) -> Standing:
     with suppress(FileNotFoundError):
         records = read_records(folder / RECORDS)
     change = change_of(folder, existing, json.loads(json.dumps(config)), records)
-    kept = {} if change.refusal else {r.key: r for r in records if is_settled(r)}
+    kept = {} if change.refusal else {r.key: r for r in records if _is_settled(r)}
     return Standing(records=kept, change=change)
+
+
+def _is_settled(record: Record) -> bool:
+    # Imported here, as a list of runs has no use for engines.
+    from graphnorms.lab.engines import is_settled
+
+    return is_settled(record)
 
 
 def _changes(

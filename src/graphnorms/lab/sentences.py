@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, Final
 from graphnorms.lab.advice_sentences import advice
 from graphnorms.lab.design import Design
 from graphnorms.lab.paired_tests import PairedTest
-from graphnorms.lab.phrases import (
-    MOST_NAMED,
-    Name,
-    be,
-    called_by,
-    listing,
-    percent,
-    rough,
-    several,
-)
+from graphnorms.lab.phrases import MOST_NAMED, Name, be, called_by, listing, rough, several
 from graphnorms.lab.power import MOST_PAIRS
 from graphnorms.lab.recommendation import MOST_FAILED
 from graphnorms.lab.speed_sentences import speed
@@ -176,7 +167,7 @@ def _which_trials(verdict: Verdict, name: Name) -> str:
         if row.unreliable and row.norm not in verdict.contenders
     ]
     if failing:
-        text += f" Not ranked, as more than {percent(MOST_FAILED, 0)} failed: {listing(failing)}."
+        text += f" Not ranked, as more than {MOST_FAILED:.0%} failed: {listing(failing)}."
     return text
 
 

@@ -120,7 +120,8 @@ class Verdict:
             run does not say.
         tied: `best`, followed by the norms that cannot be told apart from it by score;
             empty if nothing could be judged.
-        differences: Of scores, all pairs; the better of `rows` is `first`.
+        differences: Of scores, all pairs; the better of `rows` is `first`. The intervals of
+            fractions end at ±1.
         target: The training score that speed is measured to.
         speed_order: Norms by the steps to the target, soonest first.
         speed_tied: The soonest, followed by the norms that cannot be told apart from it.
@@ -196,6 +197,19 @@ class Verdict:
     def conclusive(self) -> bool:
         """Whether two norms at least had enough folds, or seeds, to be compared."""
         return any(test.adjusted_p is not None for test in self.differences)
+
+    @property
+    def speed_ratios(self) -> tuple[PairedTest, ...]:
+        """`speed_differences` in the order of `differences`: the better in score is `first`.
+
+        A ratio above 1 then says that the norm with the better score is the slower one.
+        """
+        places = {row.norm: place for place, row in enumerate(self.rows)}
+        tests = [
+            test if places[test.first] < places[test.second] else test.inverted()
+            for test in self.speed_differences
+        ]
+        return tuple(sorted(tests, key=lambda test: (places[test.first], places[test.second])))
 
     def row(self, norm: str) -> NormSummary:
         """Return the summary of one norm.

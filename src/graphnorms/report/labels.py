@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from graphnorms.lab.number_format import Scale
+from graphnorms.lab.phrases import listing
+from graphnorms.lab.statistics import Estimate
 from graphnorms.report.style import display_name
 
 if TYPE_CHECKING:
+    from graphnorms.lab.paired_tests import PairedTest
     from graphnorms.lab.verdict import Verdict
 
 
@@ -19,6 +24,26 @@ def of_norm(norm: str, verdict: Verdict) -> str:
     """Return the name of a norm, with a star if it is the recommended one: `★ GraphNorm`."""
     name = display_name(norm)
     return f"{STAR} {name}" if norm == verdict.recommended else name
+
+
+def of_norms(verdict: Verdict, norms: Iterable[str] | None = None) -> dict[str, str]:
+    """Return the names of some norms, by default all of the verdict in its order."""
+    chosen = [row.norm for row in verdict.rows] if norms is None else norms
+    return {norm: of_norm(norm, verdict) for norm in chosen}
+
+
+def listed(verdict: Verdict) -> str:
+    """List the norms: `GraphNorm, BatchNorm and none`."""
+    return listing([display_name(row.norm) for row in verdict.rows])
+
+
+def shown_interval(test: PairedTest) -> Estimate:
+    """Return the estimate of a test, without the interval where too few folds were compared.
+
+    The interval of two or three folds would dwarf all others.
+    """
+    one = test.estimate
+    return Estimate(one.mean, math.nan, math.nan) if test.adjusted_p is None else one
 
 
 def of_scores(verdict: Verdict) -> str:

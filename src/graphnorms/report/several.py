@@ -13,14 +13,15 @@ from graphnorms.lab import phrases
 from graphnorms.lab.across_datasets import AcrossDatasets, across_verdicts, ranks_sentence
 from graphnorms.lab.sentences import sentences
 from graphnorms.lab.verdict_phrases import label
-from graphnorms.report.figures import critical_difference, figures_of
+from graphnorms.report.curve_figures import learning_curves
+from graphnorms.report.pair_figures import critical_difference
 from graphnorms.report.pictures import folder_beside, write_figure
 from graphnorms.report.style import CHANCE, display_name
 from graphnorms.report.templating import charts, chunks, raw, template
 
 if TYPE_CHECKING:
+    from graphnorms.lab.trials import Trials
     from graphnorms.lab.verdict import Verdict
-    from graphnorms.training.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +31,14 @@ class Part:
     Args:
         name: What to call it beside the others.
         settings: Of its settings, `dataset`, `model` and `protocol` are shown.
-        records: Its outcomes.
+        trials: Its trials.
         verdict: What was found.
         command: What repeats it.
     """
 
     name: str
     settings: Mapping[str, Any]
-    records: Sequence[Record]
+    trials: Trials
     verdict: Verdict
     command: str
 
@@ -73,8 +74,9 @@ def write_several(path: Path, parts: Sequence[Part], *, figures: bool = False) -
     figure = critical_difference(across)
     panels = {panel.name: panel for panel in figure.panels}
     for place, part in enumerate(parts):
-        curves = figures_of(part.records, part.verdict).get("learning_curves")
-        panels |= {f"{_prefix(place)}{one.name}": one for one in curves.panels} if curves else {}
+        if part.verdict.best is not None:
+            curves = learning_curves(part.trials, part.verdict).panels
+            panels |= {f"{_prefix(place)}{one.name}": one for one in curves}
     norms = dict.fromkeys(row.norm for part in parts for row in part.verdict.rows)
     page = template("several.html").render(
         across=across,

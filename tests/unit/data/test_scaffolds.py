@@ -146,9 +146,14 @@ def test_a_split_is_told_and_stored(pyg_data: ModuleType, tmp_path: Path) -> Non
 
     ptr = np.arange(21)
     np.savez(
-        tmp_path / "smiles.npz", node_ptr=ptr, edge_ptr=ptr * 0, edge_index=np.zeros((2, 0), int),
-        y=y, smiles=smiles, split=np.zeros(20, int),
-    )  # fmt: skip
+        tmp_path / "smiles.npz",
+        node_ptr=ptr,
+        edge_ptr=ptr * 0,
+        edge_index=np.zeros((2, 0), int),
+        y=y,
+        smiles=smiles,
+        split=np.zeros(20, int),
+    )
     packed = load_dataset(tmp_path / "smiles.npz", split_by="scaffold:deepchem")
     assert packed.split is not None
     assert packed.split.tolist() == graphs.split.tolist()

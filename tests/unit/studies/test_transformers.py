@@ -42,15 +42,25 @@ def torch_layer(
     layer: TransformerLayer, activation: str, dropout: float = 0.0
 ) -> nn.TransformerEncoderLayer:
     theirs = nn.TransformerEncoderLayer(
-        8, 2, 12, dropout, activation, layer_norm_eps=1e-4, batch_first=True,
+        8,
+        2,
+        12,
+        dropout,
+        activation,
+        layer_norm_eps=1e-4,
+        batch_first=True,
         norm_first=layer.norm_first,
-    ).double()  # fmt: skip
-    names = {"attention.qkv.weight": "self_attn.in_proj_weight",
-             "attention.qkv.bias": "self_attn.in_proj_bias"}  # fmt: skip
-    theirs.load_state_dict({
-        names.get(name, name.replace("attention.out", "self_attn.out_proj")): value
-        for name, value in layer.state_dict().items()
-    })  # fmt: skip
+    ).double()
+    names = {
+        "attention.qkv.weight": "self_attn.in_proj_weight",
+        "attention.qkv.bias": "self_attn.in_proj_bias",
+    }
+    theirs.load_state_dict(
+        {
+            names.get(name, name.replace("attention.out", "self_attn.out_proj")): value
+            for name, value in layer.state_dict().items()
+        }
+    )
     return theirs
 
 
@@ -64,10 +74,17 @@ def test_layer_is_that_of_torch(
     """With padding mask and causal mask: results and all gradients to 1e-10."""
     lengths = torch.tensor([count for count in COUNTS[counts] if count])
     segments = Segments.from_counts(lengths)
-    layer = shifted(TransformerLayer(
-        8, 2, feedforward=12, norm_first=norm_first, causal=causal, activation=activation,
-        norm_eps=1e-4,
-    )).double()  # fmt: skip
+    layer = shifted(
+        TransformerLayer(
+            8,
+            2,
+            feedforward=12,
+            norm_first=norm_first,
+            causal=causal,
+            activation=activation,
+            norm_eps=1e-4,
+        )
+    ).double()
     theirs = torch_layer(layer, activation)
     longest = int(lengths.max())
     real = torch.arange(longest) < lengths.unsqueeze(1)
@@ -99,10 +116,8 @@ def test_stack_is_that_of_torch() -> None:
     """Pre-LN has one more norm behind the last layer, post-LN has none."""
     for norm_first in (False, True):
         stack = shifted(
-            Transformer(
-                8, 2, layers=3, feedforward=12, norm_first=norm_first, norm_eps=1e-4
-            )
-        ).double()  # fmt: skip
+            Transformer(8, 2, layers=3, feedforward=12, norm_first=norm_first, norm_eps=1e-4)
+        ).double()
         last = nn.LayerNorm(8, eps=1e-4).double() if norm_first else None
         if last is not None:
             last.load_state_dict(stack.norm.state_dict())
@@ -234,7 +249,7 @@ def test_dropout_is_where_torch_has_it(norm_first: bool) -> None:
     segments = Segments.single(12)  # of several, torch orders the rows otherwise within
     layer = shifted(
         TransformerLayer(8, 2, feedforward=12, norm_first=norm_first, dropout=0.5, norm_eps=1e-4)
-    ).double()  # fmt: skip
+    ).double()
     theirs = torch_layer(layer, "relu", dropout=0.5)
     x = rows(12).requires_grad_()  # without gradients torch takes another path
     torch.manual_seed(0)

@@ -94,9 +94,13 @@ def test_losses_and_scores_are_those_of_the_definition(
     frozen = replace(without_dropout(config), learning_rate=1e-30, epochs=1, norm="none")
     record = run_trial(frozen, graphs)
     model = GNN(
-        ModelConfig(**frozen.model), "none", graphs.num_features, graphs.num_outputs,
-        edge_channels=graphs.num_edge_features, seed=config.seed,
-    ).eval()  # fmt: skip
+        ModelConfig(**frozen.model),
+        "none",
+        graphs.num_features,
+        graphs.num_outputs,
+        edge_channels=graphs.num_edge_features,
+        seed=config.seed,
+    ).eval()
     batch = graphs.batch(torch.arange(len(graphs)))
     with torch.no_grad():
         outputs = model(batch.x, batch.adjacency, batch.segments, batch.edge_features)
@@ -209,10 +213,15 @@ def test_a_last_graph_of_one_node_kills_no_trial_with_batch_norm() -> None:
     keep = torch.cat([torch.tensor([int(few.ptr[i])]) for i in range(9)])  # a node of each
     assert int(counts.min()) >= 1
     graphs = GraphSet(
-        name="single nodes", x=few.x[keep], ptr=torch.arange(10), edge_ptr=torch.zeros(10).long(),
-        edge_index=torch.zeros(0, dtype=torch.int64), y=torch.arange(9) % 2,
-        task=replace(CLASSES, targets=("a", "b")), features="made up",
-    )  # fmt: skip
+        name="single nodes",
+        x=few.x[keep],
+        ptr=torch.arange(10),
+        edge_ptr=torch.zeros(10).long(),
+        edge_index=torch.zeros(0, dtype=torch.int64),
+        y=torch.arange(9) % 2,
+        task=replace(CLASSES, targets=("a", "b")),
+        features="made up",
+    )
     split = SplitConfig(kind="fold", folds=3)
     assert len(split_items(graphs, split).train) == 5
     config = config_of(graphs, norm="batch", split=split.to_dict(), batch_size=2)
@@ -257,8 +266,12 @@ def test_the_outcome_is_that_of_the_best_epoch(graphs: GraphSet, config: TrialCo
     assert record.outcome["validation_score"] == scores[best]
     assert record.outcome["validation_loss"] == losses[best]
     assert set(record.outcome) == {
-        "epoch", "validation_score", "validation_loss", "test_score", "test_loss",
-    }  # fmt: skip
+        "epoch",
+        "validation_score",
+        "validation_loss",
+        "test_score",
+        "test_loss",
+    }
 
 
 def test_test_items_are_evaluated_when_the_validation_improves(

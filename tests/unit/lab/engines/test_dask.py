@@ -24,9 +24,13 @@ distributed = pytest.importorskip("distributed")
 
 
 SMALL = {
-    "norms": "graph", "folds": 2, "epochs": 2, "learning_rate": (0.003, 0.01), "hidden": 8,
+    "norms": "graph",
+    "folds": 2,
+    "epochs": 2,
+    "learning_rate": (0.003, 0.01),
+    "hidden": 8,
     "layers": 2,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
