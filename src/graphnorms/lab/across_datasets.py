@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -58,6 +58,26 @@ class RankTest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Without:
+    """The ranks over all data sets but one.
+
+    Args:
+        dataset: The one that is left out.
+        ranks: Average rank per norm over the others, best first.
+        friedman_p: Of Friedman's test over the others.
+    """
+
+    dataset: str
+    ranks: dict[str, float]
+    friedman_p: float
+
+    @property
+    def best(self) -> frozenset[str]:
+        """The norms with the best average rank; several if they are equal."""
+        return best_in(self.ranks)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AcrossDatasets:
     """What several data sets say together.
 
@@ -71,7 +91,9 @@ class AcrossDatasets:
         tests: All pairs, the better of `ranks` first.
         groups: The largest sets of norms, consecutive in rank, that Nemenyi's test leaves
             together; sets of a single norm are left out.
+        without: The ranks with each data set left out; () for two data sets.
         left_out: Data sets with an unfinished comparison; nothing here counts them.
+        noun: What is compared, in words.
     """
 
     datasets: tuple[str, ...]
@@ -84,7 +106,14 @@ class AcrossDatasets:
     minimum: int
     tests: tuple[RankTest, ...]
     groups: tuple[tuple[str, ...], ...]
+    without: tuple[Without, ...] = ()
     left_out: tuple[str, ...] = ()
+    noun: str = "norm"
+
+    @property
+    def decisive(self) -> tuple[Without, ...]:
+        """The data sets without which another norm, or several, rank best."""
+        return tuple(one for one in self.without if one.best != best_in(self.ranks))
 
     @property
     def best(self) -> str:
@@ -132,7 +161,9 @@ def across_verdicts(verdicts: Mapping[str, Verdict]) -> AcrossDatasets:
         for dataset, verdict in finished.items()
     }
     metrics = {dataset: verdict.scale.metric for dataset, verdict in finished.items()}
-    return replace(compare_datasets(scores, metrics), left_out=left_out)
+    nouns = {verdict.noun for verdict in finished.values()}
+    noun = nouns.pop() if len(nouns) == 1 else "norm"
+    return replace(compare_datasets(scores, metrics), left_out=left_out, noun=noun)
 
 
 def compare_datasets(
@@ -212,7 +243,35 @@ def compare_datasets(
             for test, p in zip(tests, adjusted, strict=True)
         ),
         groups=_groups(ranks, quantile * error),
+        without=_without(datasets, shared, places),
     )
+
+
+def best_in(ranks: Mapping[str, float]) -> frozenset[str]:
+    """Return the norms with the best average rank, equal up to rounding."""
+    least = min(ranks.values())
+    return frozenset(norm for norm, rank in ranks.items() if rank - least < 1e-9)
+
+
+def _without(
+    datasets: Sequence[str], norms: Sequence[str], places: NDArray[np.float64]
+) -> tuple[Without, ...]:
+    """Return the ranks with each data set left out; a rank does not depend on other data sets."""
+    if len(datasets) < 3:
+        return ()
+    found = []
+    for place, dataset in enumerate(datasets):
+        others = np.delete(places, place, axis=0)
+        average = others.mean(axis=0)
+        order = sorted(range(len(norms)), key=lambda j: (average[j], norms[j]))
+        found.append(
+            Without(
+                dataset=dataset,
+                ranks={norms[j]: float(average[j]) for j in order},
+                friedman_p=float(stats.chi2.sf(friedman(others)[0], len(norms) - 1)),
+            )
+        )
+    return tuple(found)
 
 
 def friedman(places: NDArray[np.float64]) -> tuple[float, float]:
@@ -293,7 +352,34 @@ def ranks_sentence(found: AcrossDatasets, name: Name = str) -> str:
     left_out = f" Left out, as unfinished: {listing(found.left_out)}." if found.left_out else ""
     tested = len(found.datasets) >= found.minimum
     said = _by_pairs(found, called) if tested else _by_ranks(found, called)
-    return f"Over {len(found.datasets)} data sets {said}.{left_out}"
+    return f"Over {len(found.datasets)} data sets {said}.{left_out}{_stability(found, called)}"
+
+
+def _stability(found: AcrossDatasets, name: Name) -> str:
+    """Say whether the best in rank stays so, whichever data set is left out."""
+    if not found.without:
+        return ""
+    first = listing(map(name, sorted(best_in(found.ranks))))
+    one = len(best_in(found.ranks)) == 1
+    verb = "stays" if one else "stay"
+    if not found.decisive:
+        return f" Whichever set is dropped, {first} {verb} best in rank."
+    alike: dict[frozenset[str], list[str]] = {}
+    for each in found.decisive:
+        alike.setdefault(each.best, []).append(each.dataset)
+    changes = []
+    for best, datasets in alike.items():
+        shown = datasets[:MOST_NAMED]
+        more = [f"{len(datasets) - MOST_NAMED} others"] if len(datasets) > MOST_NAMED else []
+        winners = listing(map(name, sorted(best)))
+        together = " together" if len(best) > 1 else ""
+        sets = " or ".join([*shown, *more])
+        changes.append(f"without {sets} {winners} {'rank' if together else 'ranks'} best{together}")
+    total = len(found.without)
+    return (
+        f" Dropping one set changes the winner in {len(found.decisive)} of {total} cases: "
+        f"{'; '.join(changes)}."
+    )
 
 
 def _by_pairs(found: AcrossDatasets, name: Name) -> str:
@@ -306,7 +392,7 @@ def _by_pairs(found: AcrossDatasets, name: Name) -> str:
         )
         also = f"{_tied_with(found.tied[1:], name)}{_friedman(found)}"
         return f"{_ranks_best(found, name)}, better than {others}{also}"
-    unknown = f"no norm can be told apart from {name(best)}, the best"
+    unknown = f"no {found.noun} can be told apart from {name(best)}, the best"
     if not differ:
         return f"{unknown}{_friedman(found)}"
     apart = [f"{name(t.first)} from {name(t.second)}" for t in found.tests if t.told_apart]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphnorms.errors import unknown_name
-from graphnorms.lab import equivalence, power, resampling, statistics
+from graphnorms.lab import effect_size, equivalence, power, resampling, statistics
 from graphnorms.lab.equivalence import Probabilities
 from graphnorms.lab.options import PROTOCOLS
 from graphnorms.lab.phrases import several
@@ -157,6 +157,10 @@ class Design:
         """Return how probable "first better", "practically equal" and "second better" are."""
         return equivalence.probabilities(differences, margin, test_ratio=self.test_ratio)
 
+    def effect(self, differences: NDArray[np.float64]) -> Estimate | None:
+        """Return the differences in units of their spread, see `effect_size.hedges_g`."""
+        return effect_size.hedges_g(differences, test_ratio=self.test_ratio)
+
     def detectable(self, deviation: float, pairs: int, comparisons: int) -> float:
         """Return the smallest difference seen with 80% power; NaN below the minimum of pairs."""
         comparisons = max(1, comparisons)
@@ -180,6 +184,20 @@ class Design:
         return power.pairs_needed(
             difference,
             deviation,
+            test_ratio=self.test_ratio,
+            comparisons=comparisons,
+            at_least=self.minimum(comparisons),
+        )
+
+    def needed_to_equal(
+        self, difference: float, deviation: float, margin: float, comparisons: int
+    ) -> int | None:
+        """Return the pairs at which `difference` is shown to be within `margin`, as `needed`."""
+        comparisons = max(1, comparisons)
+        return power.pairs_to_equal(
+            difference,
+            deviation,
+            margin,
             test_ratio=self.test_ratio,
             comparisons=comparisons,
             at_least=self.minimum(comparisons),

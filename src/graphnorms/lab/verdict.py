@@ -132,6 +132,7 @@ class Verdict:
         needed_for_margin: Folds, or seeds, that would find a difference as large as the margin;
             None if no number would, or nothing is known of the spread.
         recommendation: Which norm to use; None if nothing could be judged, or nothing deserves it.
+        noun: What is compared, in words: norms of a comparison, or the methods of a table.
     """
 
     design: Design
@@ -159,6 +160,7 @@ class Verdict:
     detectable_at_best: float | None
     needed_for_margin: int | None
     recommendation: Recommendation | None
+    noun: str = "norm"
 
     @property
     def protocol(self) -> str:
@@ -191,6 +193,11 @@ class Verdict:
     def recommended(self) -> str | None:
         """The norm to use, if one is recommended."""
         return self.recommendation.norm if self.recommendation is not None else None
+
+    @property
+    def trained(self) -> bool:
+        """Whether training scores are known; of a table of scores they are not."""
+        return any(row.train is not None for row in self.rows)
 
     @property
     def conclusive(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphnorms.lab.number_format import Scale
+from graphnorms.lab.verdict_phrases import score_title
 from graphnorms.report.style import display_name
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ def of_norm(norm: str, verdict: Verdict) -> str:
 
 def of_scores(verdict: Verdict) -> str:
     """Label the axis of the scores that norms are judged by: `Test accuracy (%)`."""
-    what = "Optimistic validation" if verdict.optimistic else "Test"
-    scale = verdict.scale
-    return axis(f"{what} {scale.metric.title}", scale.score_unit, scale)
+    return axis(score_title(verdict), verdict.scale.score_unit, verdict.scale)
 
 
 def of_differences(verdict: Verdict) -> str:
