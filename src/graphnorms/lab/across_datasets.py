@@ -14,7 +14,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from graphnorms.lab import statistics
 from graphnorms.lab.phrases import MOST_NAMED, Name, be, called_by, listing
 from graphnorms.lab.power import minimum_flips
 from graphnorms.lab.resampling import sign_flip
-from graphnorms.lab.verdict import Verdict
+from graphnorms.lab.verdict import Verdict, jsonable
 from graphnorms.training.metrics import Metric
 
 
@@ -128,6 +129,11 @@ class AcrossDatasets:
         if not tests:
             return ()
         return best, *(test.second for test in tests if not test.told_apart)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-able data; what is infinite becomes None."""
+        data: dict[str, Any] = jsonable(asdict(self))
+        return data | {"decisive": [one.dataset for one in self.decisive]}
 
     @property
     def sentence(self) -> str:

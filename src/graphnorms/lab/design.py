@@ -41,6 +41,7 @@ class Design:
         test_ratio: n_test / n_train of a fold, or of one of several given splits; 0 for runs on
             one split, which are independent.
         folds: Folds of one cross-validation, which may be repeated; 0 without one.
+        own_data: Whether several given splits have data of their own each, and share none.
 
     Raises:
         ValueError: There is no such protocol.
@@ -49,6 +50,7 @@ class Design:
     protocol: str
     test_ratio: float = 0.0
     folds: int = 0
+    own_data: bool = False
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -57,7 +59,7 @@ class Design:
     @property
     def by_fold(self) -> bool:
         """Whether folds, or several given splits, are compared, and not seeds on one split."""
-        return self.protocol != "split" or self.test_ratio > 0
+        return self.protocol != "split" or self.test_ratio > 0 or self.own_data
 
     @property
     def optimistic(self) -> bool:

@@ -13,6 +13,9 @@ from graphnorms.lab.effect_size import better_in
 from graphnorms.lab.equivalence import Probabilities
 from graphnorms.lab.statistics import Estimate
 
+MOST_PAIRS = 15
+"""Pairs of norms that a figure or a table has room for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PairedTest:
@@ -165,6 +168,13 @@ def compare_all(
     for place, p, q in zip(judged, different, equal, strict=True):
         tests[place] = replace(tests[place], adjusted_p=p, adjusted_equivalence_p=q)
     return tuple(tests)
+
+
+def shown_pairs(tests: Sequence[PairedTest], leader: str | None) -> list[PairedTest]:
+    """Choose the pairs that there is room for: all, or those with the leader."""
+    if len(tests) <= MOST_PAIRS:
+        return list(tests)
+    return [test for test in tests if leader is not None and test.involves(leader)]
 
 
 def not_told_apart(leader: str | None, tests: Sequence[PairedTest]) -> tuple[str, ...]:

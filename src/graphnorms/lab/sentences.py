@@ -125,9 +125,7 @@ def _repeats(design: Design, pairs: int) -> str:
 
 
 PROTOCOL_NOTES = {
-    "split": (
-        "This speaks about this one split only: over another the order may be different."
-    ),
+    "split": ("This speaks about this one split only: over another the order may be different."),
     "paper": (
         "Optimistic: learning rate and epoch are chosen on the folds that then measure them, and "
         "no interval or p-value accounts for that."

@@ -222,15 +222,16 @@ class Verdict:
             "optimistic": self.optimistic,
             "conclusive": self.conclusive,
         }
-        plain: dict[str, Any] = _jsonable(data)
+        plain: dict[str, Any] = jsonable(data)
         return plain
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """Return data as JSON takes it: lists for tuples, None for NaN and infinities."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
+        return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     return value

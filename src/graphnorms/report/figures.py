@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.lab import speed
 from graphnorms.lab.design import Design, Pair
+from graphnorms.lab.paired_tests import shown_pairs
 from graphnorms.lab.phrases import listing
 from graphnorms.lab.statistics import Estimate
 from graphnorms.lab.trials import NormTrials, group_trials
@@ -41,9 +42,6 @@ FIGURES: Final = (
     "pairwise",
 )
 """What can be drawn; not every comparison has all."""
-
-MOST_PAIRS: Final = 15
-"""Pairs of norms that a figure has room for."""
 
 _COLUMNS: Final = ("epoch", "step", "seconds", "mean", "low", "high", "marked")
 _UNITS: Final = {"epoch": "Epoch", "seconds": "Seconds of training"}
@@ -461,13 +459,6 @@ def critical_difference(across: AcrossDatasets) -> Figure:
         name="critical_difference",
         panels=(Panel(name="critical_difference", words=words, spec=spec),),
     )
-
-
-def shown_pairs(tests: Sequence[PairedTest], leader: str | None) -> list[PairedTest]:
-    """Choose the pairs that a figure has room for: all, or those with the leader."""
-    if len(tests) <= MOST_PAIRS:
-        return list(tests)
-    return [test for test in tests if leader is not None and test.involves(leader)]
 
 
 def ratios_by_score(verdict: Verdict) -> list[PairedTest]:
