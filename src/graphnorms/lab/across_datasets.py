@@ -113,8 +113,8 @@ class AcrossDatasets:
 
     @property
     def decisive(self) -> tuple[Without, ...]:
-        """The data sets without which another norm, or several, rank best."""
-        return tuple(one for one in self.without if one.best != best_in(self.ranks))
+        """The data sets without which a norm ranks best that does not with them."""
+        return tuple(one for one in self.without if not one.best <= best_in(self.ranks))
 
     @property
     def best(self) -> str:
@@ -366,10 +366,10 @@ def _stability(found: AcrossDatasets, name: Name) -> str:
     if not found.without:
         return ""
     first = listing(map(name, sorted(best_in(found.ranks))))
-    one = len(best_in(found.ranks)) == 1
-    verb = "stays" if one else "stay"
     if not found.decisive:
-        return f" Whichever set is dropped, {first} {verb} best in rank."
+        one = len(best_in(found.ranks)) == 1
+        stays = f"{first} stays best in rank" if one else f"none but {first} ranks best"
+        return f" Whichever set is dropped, {stays}."
     alike: dict[frozenset[str], list[str]] = {}
     for each in found.decisive:
         alike.setdefault(each.best, []).append(each.dataset)
@@ -379,7 +379,8 @@ def _stability(found: AcrossDatasets, name: Name) -> str:
         more = [f"{len(datasets) - MOST_NAMED} others"] if len(datasets) > MOST_NAMED else []
         winners = listing(map(name, sorted(best)))
         together = " together" if len(best) > 1 else ""
-        sets = " or ".join([*shown, *more])
+        *others, last = [*shown, *more]
+        sets = f"{', '.join(others)} or {last}" if others else last
         changes.append(f"without {sets} {winners} {'rank' if together else 'ranks'} best{together}")
     total = len(found.without)
     return (

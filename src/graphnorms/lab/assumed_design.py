@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
-from typing import Final
+from typing import Final, TypeVar
 
 from graphnorms.errors import unknown_name
 from graphnorms.lab.design import Design, Pair
@@ -26,6 +26,8 @@ DESIGNS: Final = {
 }
 """What scores can be repeated over, by name."""
 
+Label = TypeVar("Label", str, tuple[str, str])
+
 TEST_SHARE: Final = 0.2
 """Share of the data that a resampled split is taken to test where nobody says."""
 
@@ -40,12 +42,14 @@ class Assumed:
         test_share: Share of the data that a split, or fold, tests; None: it follows from the number
             of folds, or from the items that the table counts, or there is none.
         share_assumed: Whether nobody said so.
+        certain: Whether it is no guess, as the table's own trials say it.
     """
 
     name: str
     reason: str
     test_share: float | None = None
     share_assumed: bool = False
+    certain: bool = False
 
 
 def assume(
@@ -70,10 +74,11 @@ def assume(
                 f"a test share is given, and design {name!r} ({DESIGNS[name]}) has none; "
                 "--design resampled or folds takes it"
             )
-        return Assumed(name=name, reason=reason)
+        return Assumed(name=name, reason=reason, certain=given is None and table.noun == "norm")
     counted = all(len(entry.counts) == 2 for entry in reading.entries if not entry.failure)
     if name == "folds" or (counted and test_share is None):
-        return Assumed(name=name, reason=reason, test_share=test_share)
+        certain = given is None and table.noun == "norm"
+        return Assumed(name=name, reason=reason, test_share=test_share, certain=certain)
     share = test_share if test_share is not None else table.test_share
     assumed = share is None
     return Assumed(
@@ -163,21 +168,22 @@ def _pairs(entries: Sequence[Entry], design: str) -> dict[tuple[str, str, str], 
     places = sorted({entry.place for entry in entries}, key=lambda place: [*map(_order, place)])
     by_fold = any(fold for _, fold, _ in places)
 
-    def number(labels: Sequence[object]) -> dict[object, int]:
-        return {label: place for place, label in enumerate(dict.fromkeys(labels))}
-
     if design in ("seeds", "datasets"):
         return {place: (0, 0, run) for run, place in enumerate(places)}
     # Without a column of folds, what is called a seed is the fold, or the split.
     inner = {place: place[2] if by_fold else "" for place in places}
     outer = {place: place[1] if by_fold else place[2] for place in places}
-    runs = number(sorted(set(inner.values()), key=_order))
+    runs = _numbers(sorted(set(inner.values()), key=_order))
     if design == "resampled":
-        splits = number([(place[0], outer[place]) for place in places])
+        splits = _numbers([(place[0], outer[place]) for place in places])
         return {place: (0, splits[place[0], outer[place]], runs[inner[place]]) for place in places}
-    repeats = number([place[0] for place in places])
-    folds = number(sorted(set(outer.values()), key=_order))
+    repeats = _numbers([place[0] for place in places])
+    folds = _numbers(sorted(set(outer.values()), key=_order))
     return {place: (repeats[place[0]], folds[outer[place]], runs[inner[place]]) for place in places}
+
+
+def _numbers(labels: Iterable[Label]) -> dict[Label, int]:
+    return {label: place for place, label in enumerate(dict.fromkeys(labels))}
 
 
 def _order(label: str) -> tuple[float, str]:

@@ -38,7 +38,7 @@ def design_sentences(
             "If that is wrong: sets that are variants of one another, or one set under several "
             "splits, count as several, and the ranks look surer than they are.",
         )
-    if not conclusive:
+    if assumed.certain or not conclusive:
         return (about,)
     return about, f"If that is wrong: {_otherwise(assumed, reading, verdicts, judge)}"
 
@@ -72,6 +72,7 @@ def _otherwise(
             "if all share one split, nothing overlaps that is not the same for all, and the test "
             f"is more careful than it need be: --design seeds. Then {changed}"
         )
+    folds = max(verdict.design.folds for verdict in verdicts.values())
     within = ""
     if "fold" in reading.roles.columns and any(entry.seed for entry in reading.entries):
         within = (
@@ -79,9 +80,9 @@ def _otherwise(
             "for runs on the same folds, as here, they count for less."
         )
     return (
-        "folds of 5 × 5 repeats that are numbered through test a fifth each, not 1 of 25: "
-        "--test-share 0.2 says so, without which differences look surer than they are. Splits that "
-        f"are drawn anew each: --design resampled.{within}"
+        f"each of the {folds} folds is taken to test 1 item of {folds}. Where repeats are numbered "
+        "through (25 for 5 × 5) they test more, and differences look surer here than they are: "
+        f"--test-share 0.2. Splits that are drawn anew each: --design resampled.{within}"
     )
 
 

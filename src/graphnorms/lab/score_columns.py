@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from graphnorms.errors import unknown_name
 from graphnorms.lab.phrases import MOST_NAMED, listing
-from graphnorms.lab.score_metric import GENERIC, bare, kind_of, plain
+from graphnorms.lab.score_metric import GENERIC, bare, kind_of, last_part, plain
 from graphnorms.lab.score_tables import Columns, ScoreTable
 
 ROLES: Final = ("method", "score", "fold", "seed", "repeat", "dataset")
@@ -124,8 +124,8 @@ def find_roles(table: ScoreTable, given: Mapping[str, str]) -> Roles:
     """
     roles = dict(table.roles) | dict(given)
     for role, name in given.items():
-        parts = [name] if name in table.columns or role != "method" else name.split(",")
-        for part in parts:
+        whole = name in table.columns or role != "method"
+        for part in [name] if whole else name.split(","):
             if part not in table.columns:
                 raise unknown_name(f"column (for the {role})", part, table.columns)
     notes: list[str] = []
@@ -177,7 +177,16 @@ def _find_scores(
             shown = listing(others[:MOST_NAMED])
             notes.append(f"The score is {ranked[0]!r}; --score takes another: {shown}.")
         return roles | {"score": ranked[0]}, None
-    if len(numeric) == 1 and "method" in roles:
+    named = [
+        name
+        for name in table.columns
+        if name not in roles.values()
+        and _likely_score(name)
+        and any(number_of(value)[0] is not None for value in table.columns[name])
+    ]
+    if named:  # with entries that are no numbers, which is said when they are read
+        return roles | {"score": named[0]}, None
+    if len(numeric) == 1:
         return roles | {"score": numeric[0]}, None
     if len(numeric) < 2:
         raise ValueError(
@@ -278,7 +287,7 @@ def _by_name(table: ScoreTable, names: Sequence[str], taken: set[str]) -> list[s
 
 def _last(name: str) -> str:
     """Return the last part of a dotted name: `type` of `model.type`."""
-    return plain(re.split(r"[./]", name)[-1])
+    return plain(last_part(name))
 
 
 def _owner(name: str) -> str:

@@ -110,6 +110,11 @@ def read_entries(
         for entry in entries
     ]
     notes = [*table.notes, *roles.notes, *notes, *doubled, *_failures(entries)]
+    if len(entries) == len(methods):
+        notes.append(
+            "One score per method: nothing can be tested, and the order may be chance; repeat it "
+            "over seeds, folds or data sets."
+        )
     if by_row and len(entries) > len({(e.method, e.dataset) for e in entries}):
         notes.append(
             "No column says which scores belong together: they are paired in the order of their "

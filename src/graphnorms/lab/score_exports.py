@@ -31,6 +31,11 @@ def from_export(table: ScoreTable) -> ScoreTable:
     """Recognize the columns that a program writes, and leave out what it says is no result."""
     if table.columns.keys() >= _WANDB:
         return _from_wandb(table)
+    if {"model_a", "model_b"} <= table.columns.keys():
+        raise ValueError(
+            "these are tests of pairs, as GraphNetz writes them, and not scores; judge the report "
+            "that its to_json writes"
+        )
     if {"key", "norm", "stage", "status", "test_score"} <= table.columns.keys():
         return _from_frame(table)
     return table

@@ -46,6 +46,8 @@ _PARTS: Final = (
 )
 _PERCENT: Final = ("percent", "pct", "%")
 
+_ASSUMED: Final = "assumed; else --lower-is-better"
+
 GENERIC: Final = ("score", "value", "result", "performance", "metric_value", "test_score", "mean")
 """Names that say that a column is the score, and not which."""
 
@@ -69,6 +71,11 @@ def plain(name: str) -> str:
     """Return a name in lower case, with `_` between its words."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
     return re.sub(r"[^a-z0-9@%]+", "_", spaced.lower()).strip("_")
+
+
+def last_part(name: str) -> str:
+    """Return the last part of a path: `acc` of `test/acc`, `test_acc` of `summary.test_acc`."""
+    return re.split(r"[./](?!\d)", name)[-1] or name
 
 
 def bare(name: str) -> str:
@@ -108,6 +115,7 @@ def metric_of(name: str, values: Iterable[float], higher: bool | None = None) ->
     Raises:
         ValueError: A score that is to be a fraction, or a percentage, is none.
     """
+    name = last_part(name)
     known, numbers = kind_of(name), list(values)
     least, most = min(numbers, default=0.0), max(numbers, default=0.0)
     word, group = known if known is not None else (bare(name), "")
@@ -129,7 +137,7 @@ def metric_of(name: str, values: Iterable[float], higher: bool | None = None) ->
             kinds=(),
         )
     way = f"{'higher' if up else 'lower'} is better"
-    how = "as said" if higher is not None else "from its name" if known else "assumed"
+    how = "as said" if higher is not None else "from its name" if known else _ASSUMED
     unit = ", in percent" if percent else ", as fractions" if share else ""
     return ScoreMetric(metric=metric, percent=percent, said=f"{way} ({how}){unit}")
 

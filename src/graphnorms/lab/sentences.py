@@ -348,13 +348,14 @@ def _rates(verdict: Verdict, name: Name) -> str:
 def _failures(verdict: Verdict, name: Name) -> str:
     """Name what failed, with the reason, and what was not run; empty if all went well."""
     sentences = []
+    timed = verdict.trained or verdict.noun == "norm"
     final = _failed(
         [(name(row.norm), row.failed, row.planned, row.reasons) for row in verdict.rows], "trials"
     )
     if final:
         sentences.append(
-            f"Failed: {final}; a failed trial counts as missing the target and is left out of "
-            "the scores."
+            f"Failed: {final}; a failed trial {'counts as missing the target and ' * timed}is left "
+            "out of the scores."
         )
     # In protocol "paper" the trials of the chosen rate are among those that choose it.
     tried = _failed(

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.files import replacing
 from graphnorms.lab import phrases
+from graphnorms.lab.paired_tests import MOST_PAIRS
 from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trials import pair_of
 from graphnorms.lab.trivial import trivial_answer, trivial_name
 from graphnorms.lab.verdict_phrases import goal, label, margin, near
-from graphnorms.report.figures import MOST_PAIRS, figures_of
+from graphnorms.report.figures import figures_of
 from graphnorms.report.style import CHANCE, display_name
 from graphnorms.report.templating import charts, chunks, raw, template
 
 if TYPE_CHECKING:
     from graphnorms.lab.verdict import Verdict
+    from graphnorms.report.chart import Panel
     from graphnorms.training.record import Record
 
 
@@ -55,6 +57,42 @@ def render_page(
     records: Sequence[Record], verdict: Verdict, settings: Mapping[str, Any], command: str
 ) -> str:
     """Return the report as HTML; arguments as for `write_page`."""
+    figures = figures_of(records, verdict)
+    figures.pop("learning_curves_by_second", None)  # the page switches axes
+    return render_verdict(
+        verdict,
+        [panel for figure in figures.values() for panel in figure.panels],
+        kicker="graphnorms compare",
+        title=f"Normalizations on {_title(settings, records)}",
+        subtitle=_subtitle(settings, records, verdict),
+        grouped=settings.get("group_twins", False),
+        settings=_flat(settings),
+        environment=[*_flat(_agreed(record.environment for record in records)), *_cost(records)],
+        command=command,
+    )
+
+
+def render_verdict(
+    verdict: Verdict,
+    panels: Sequence[Panel],
+    *,
+    command: str,
+    notes: Sequence[str] = (),
+    grouped: bool = False,
+    environment: Sequence[tuple[str, str]] = (),
+    **about: Any,
+) -> str:
+    """Return the page of a verdict.
+
+    Args:
+        verdict: What was found.
+        panels: The figures.
+        command: The command line that repeats it.
+        notes: Paragraphs below the verdict: how a table was read.
+        grouped: Whether twins are in one fold.
+        environment: Versions and machine.
+        about: `kicker`, `title`, `subtitle` (its parts) and `settings` (names and texts).
+    """
     scale = verdict.scale
     filters = {
         "score": scale.number,
@@ -62,18 +100,16 @@ def render_page(
         "share": lambda value: phrases.percent(value, 0),
         "seconds": phrases.seconds,
     }
-    figures = figures_of(records, verdict)
-    figures.pop("learning_curves_by_second", None)  # the page switches axes
-    panels = {panel.name: panel for figure in figures.values() for panel in figure.panels}
+    by_name = {panel.name: panel for panel in panels}
     return template("page.html", filters).render(
-        title=_title(settings, records),
-        subtitle=_subtitle(settings, records, verdict),
+        **about,
         verdict=verdict,
+        notes=notes,
         scale=scale,
         targets=list(dict.fromkeys(name for row in verdict.rows for name, _ in row.targets)),
         sentences=sentences(verdict, display_name),
-        panels=panels,
-        charts=charts(panels),
+        panels=by_name,
+        charts=charts(by_name),
         css=raw("page.css"),
         labels={
             "score": label(verdict),
@@ -91,11 +127,10 @@ def render_page(
             "trivial": trivial_name(scale.metric),
             "adjusted": verdict.design.adjustment,
         },
-        grouped=settings.get("group_twins", False),
+        grouped=grouped,
         has_grid=any(row.sensitivity and row.sensitivity.judged for row in verdict.rows),
         pairs_left_out=len(verdict.differences) > MOST_PAIRS,
-        settings=_flat(settings),
-        environment=[*_flat(_agreed(record.environment for record in records)), *_cost(records)],
+        environment=environment,
         command_parts=chunks(command),
     )
 

@@ -67,8 +67,8 @@ def pairs(verdict: Verdict, *, width: int = 80, plain: bool = False) -> Group:
             heading, *cells = justified(heading, cells, spelt("±"))
             table.add_column(heading, no_wrap=True)
             body.append(cells)
-        for name, cells in zip(names, zip(*body, strict=True), strict=True):
-            table.add_row(name, *map(Text, cells))
+        for name, line in zip(names, zip(*body, strict=True), strict=True):
+            table.add_row(name, *map(Text, line))
         return table
 
     ruler, table = Console(width=1000), build()

@@ -33,6 +33,7 @@ class Part:
         records: Its outcomes.
         verdict: What was found.
         command: What repeats it.
+        about: Its subtitle, if it is not of a comparison.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Part:
     records: Sequence[Record]
     verdict: Verdict
     command: str
+    about: str = ""
 
 
 def names_of(datasets: Sequence[str], folders: Sequence[Path]) -> list[str]:
@@ -71,12 +73,44 @@ def write_several(path: Path, parts: Sequence[Part], *, figures: bool = False) -
     """
     across = across_verdicts({part.name: part.verdict for part in parts})
     figure = critical_difference(across)
+    page = render_several(parts, across)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    if figures:
+        write_figure(folder_beside(path), figure)
+    return across
+
+
+def render_several(
+    parts: Sequence[Part],
+    across: AcrossDatasets,
+    *,
+    kicker: str = "graphnorms report",
+    title: str = "",
+    notes: Sequence[str] = (),
+) -> str:
+    """Return the page over several comparisons as HTML.
+
+    Args:
+        parts: The comparisons.
+        across: Their ranks.
+        kicker: What made the page.
+        title: The heading; by default how many comparisons there are.
+        notes: Paragraphs below the ranks: how a table was read.
+    """
+    figure = critical_difference(across)
     panels = {panel.name: panel for panel in figure.panels}
     for place, part in enumerate(parts):
+        if not part.records:  # a table of scores has none
+            continue
         curves = figures_of(part.records, part.verdict).get("learning_curves")
         panels |= {f"{_prefix(place)}{one.name}": one for one in curves.panels} if curves else {}
     norms = dict.fromkeys(row.norm for part in parts for row in part.verdict.rows)
-    page = template("several.html").render(
+    return template("several.html").render(
+        kicker=kicker,
+        title=title or f"Normalizations over {len(parts)} comparisons",
+        notes=notes,
+        noun=across.noun,
         across=across,
         sentence=ranks_sentence(across, display_name),
         parts=[
@@ -103,11 +137,6 @@ def write_several(path: Path, parts: Sequence[Part], *, figures: bool = False) -
         charts=charts(panels),
         css=raw("page.css"),
     )
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    if figures:
-        write_figure(folder_beside(path), figure)
-    return across
 
 
 def _prefix(place: int) -> str:
@@ -131,6 +160,8 @@ def _levels(parts: Sequence[Part]) -> list[str]:
 
 
 def _about(part: Part) -> str:
+    if part.about:
+        return part.about
     settings, verdict = part.settings, part.verdict
     pairs = max((row.pairs for row in verdict.rows), default=0)
     return " · ".join(

@@ -66,8 +66,10 @@ def leaderboard(verdict: Verdict, *, width: int = 80, plain: bool = False) -> Gr
         plain: ASCII only.
     """
     columns = columns_of(verdict)
-    if verdict.trained:  # times take the room; `pairs` has these
-        del columns["effect"], columns["needed"]
+    for aside in ("effect", "needed"):
+        # Where times take the room, the table of pairs has these.
+        if verdict.trained or {"–"} == set(map(columns[aside].cell, verdict.rows)):
+            del columns[aside]
     dropped = iter(_DROPPED_FIRST)
     table = _table(verdict, columns, plain)
     ruler = Console(width=1000)
@@ -113,20 +115,26 @@ def columns_of(verdict: Verdict) -> dict[str, Column]:
         "difference": Column(
             f"to best{difference}",
             lambda row: _difference(row, verdict),
-            lambda row: _ends_of("difference", row.difference and row.difference.estimate),
+            lambda row: _ends_of(
+                "difference", None if row.difference is None else row.difference.estimate
+            ),
         ),
         "p": Column("p", lambda row: p_text(_adjusted(row)), lambda row: {"p": _adjusted(row)}),
         "effect": Column(
             "effect\n(g)",
             lambda row: effect_text(row.difference),
-            lambda row: _ends_of("effect", row.difference and row.difference.effect),
+            lambda row: _ends_of(
+                "effect", None if row.difference is None else row.difference.effect
+            ),
         ),
         "needed": Column(
             f"{verdict.design.count(2).split()[1]}\nneeded",
             lambda row: needed_text(row.difference),
             lambda row: {
-                "needed": row.difference and row.difference.needed,
-                "needed_to_equal": row.difference and row.difference.needed_to_equal,
+                "needed": None if row.difference is None else row.difference.needed,
+                "needed_to_equal": (
+                    None if row.difference is None else row.difference.needed_to_equal
+                ),
             },
         ),
     }
@@ -136,7 +144,7 @@ def columns_of(verdict: Verdict) -> dict[str, Column]:
         "train": Column(
             f"train{unit}",
             lambda row: mean_text(row.train, scale),
-            lambda row: {"train_score": row.train and row.train.mean},
+            lambda row: {"train_score": None if row.train is None else row.train.mean},
         ),
         "steps": Column("steps", _steps, lambda row: {"steps_to_target": row.steps_to_target}),
         "seconds": Column(
@@ -148,13 +156,15 @@ def columns_of(verdict: Verdict) -> dict[str, Column]:
             Column(
                 "last\nepoch",
                 lambda row: mean_text(row.last, scale),
-                lambda row: {"last_score": row.last and row.last.mean},
+                lambda row: {"last_score": None if row.last is None else row.last.mean},
             )
             if verdict.optimistic
             else Column(
                 "good\nrates",
                 _near,
-                lambda row: {"good_rates": row.sensitivity and row.sensitivity.near},
+                lambda row: {
+                    "good_rates": None if row.sensitivity is None else row.sensitivity.near
+                },
             )
         ),
     }
@@ -199,7 +209,8 @@ def caption_of(verdict: Verdict, columns: Container[str] | None = None) -> list[
     what = f"{metric.title}{f' in {scale.unit}' if scale.unit else ''}"
     way = "" if metric.higher_is_better else ", lower is better"
     part = "test" if verdict.noun == "norm" else "score"
-    lines = [f"{part}: {what}{way}, mean of {kind}", "± the longer side of the 95% interval"]
+    about = what if what == part else f"{part}: {what}"
+    lines = [f"{about}{way}, mean of {kind}", "± the longer side of the 95% interval"]
     if verdict.optimistic:
         lines = [f"*OPTIMISTIC {what}{way}; mean of folds", "± half the 95% interval"]
     if len(" ".join(lines)) <= CAPTION_WIDTH:

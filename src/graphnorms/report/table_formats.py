@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from graphnorms.errors import unknown_name
 from graphnorms.lab.across_datasets import across_verdicts
 from graphnorms.report.cells import estimate_text
-from graphnorms.report.labels import axis
+from graphnorms.report.labels import STAR, axis
 from graphnorms.report.table import caption_of, columns_of
 
 if TYPE_CHECKING:
@@ -78,8 +78,15 @@ def _of_one(verdict: Verdict) -> Grid:
         headings=[verdict.noun, *(heading for heading, _ in kept)],
         rows=rows,
         bold=bold,
-        notes=[*caption_of(verdict), *_bold_note(bold)],
+        notes=[*_without_star(caption_of(verdict)), *_bold_note(bold)],
     )
+
+
+def _without_star(lines: Sequence[str]) -> list[str]:
+    """Leave out the mark of the recommended norm, which only the terminal and the page show."""
+    mark = f"{STAR} recommended"
+    kept = [line.removeprefix(mark).removeprefix("; ") for line in lines]
+    return list(filter(None, kept))
 
 
 def _of_several(verdicts: Mapping[str, Verdict]) -> Grid:
@@ -95,7 +102,7 @@ def _of_several(verdicts: Mapping[str, Verdict]) -> Grid:
         cells = [norm]
         for column, verdict in enumerate(verdicts.values(), 1):
             row = next((row for row in verdict.rows if row.norm == norm), None)
-            cells.append(estimate_text(row and row.score, verdict.scale))
+            cells.append(estimate_text(None if row is None else row.score, verdict.scale))
             if norm in (verdict.tied or (verdict.best,)):
                 bold.add((place, column))
         if ranks:
