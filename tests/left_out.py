@@ -19,9 +19,6 @@ FULL = {
     "tests/unit/lab/engines/test_dask.py": WORKERS,
     "tests/unit/lab/engines/test_local.py": WORKERS,
     "tests/unit/lab/test_survival.py": KILLS,
-    "tests/unit/lab/test_judged_simulation.py::test_overlapping": SIMULATED,
-    "tests/unit/lab/test_judged_simulation.py::test_false_alarms_are_rare[folds]": SIMULATED,
-    "tests/unit/lab/test_judged_simulation.py::test_equality": SIMULATED,
     "tests/unit/lab/test_journal.py::test_kill_9": KILLS,
     "tests/unit/cli/test_signals.py": KILLS,
     "tests/unit/cli/test_cli.py::test_ctrl_c": KILLS,
@@ -49,6 +46,7 @@ FULL = {
     "tests/unit/test_recipe.py::test_the_conformance_tests_run_it": COPIES,
     "tests/unit/testing/test_batteries.py::test_every_backend_passes": COPIES,
     "tests/unit/lab/test_simulation.py": SIMULATED,
+    "tests/unit/lab/test_judged_simulation.py": SIMULATED,
     "tests/unit/lab/test_real_nulls.py::test_a_row_for_every": SIMULATED,
     "tests/unit/bench/": "benchmarks",
 }

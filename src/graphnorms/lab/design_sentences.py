@@ -58,13 +58,15 @@ def _otherwise(
     """Say what another design would be, and what it would change here."""
     seeds = Assumed(name="seeds", reason="")
     if assumed.name == "seeds":
-        alarms = listing(f"{percent(rate, 0)} of {count}" for count, rate in ALARMS.items())
+        alarms = listing(
+            f"{percent(rate, 0)} of tables of {count}" for count, rate in ALARMS.items()
+        )
         other = Assumed(name="resampled", reason="", test_share=TEST_SHARE)
         changed = _changes(verdicts, judge(other), "with a fifth of the data tested, ")
         return (
             "if every seed drew a split of its own, training sets overlap, and this test tells "
-            f"equal methods apart too often ({alarms} such splits, where 5% are allowed): --design "
-            f"resampled. Then {changed}"
+            f"equal methods apart too often (in {alarms} such splits, where 5% are allowed): "
+            f"--design resampled. Then {changed}"
         )
     changed = _changes(verdicts, judge(seeds), "")
     if assumed.name == "resampled":
@@ -92,7 +94,7 @@ def _changes(verdicts: Mapping[str, Verdict], others: Mapping[str, Verdict], whe
     lost, more = one - other, other - one
     parts = []
     if lost:
-        parts.append(f"{when}{_pairs(lost)} would no longer be told apart")
+        parts.append(f"{when}{_pairs(lost)} would not be told apart")
     if more:
         parts.append(f"{when}{_pairs(more)} would be told apart as well")
     if parts:
@@ -116,7 +118,7 @@ def _pairs(found: set[tuple[str, frozenset[str]]]) -> str:
         return f"{len(found)} pairs"
     name = called_by(str)
     return listing(
-        " and ".join(map(name, sorted(pair))) + (f" on {dataset}" if dataset else "")
+        " from ".join(map(name, sorted(pair))) + (f" on {dataset}" if dataset else "")
         for dataset, pair in sorted(found, key=lambda each: (each[0], sorted(each[1])))
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ class JudgedTable:
         assumed: The design that the tests assume.
         reading: The scores, and what was found out of the columns.
         notes: How the table was read, and what was left out, one sentence each.
-        design: The design in sentences: which, why, and what follows if it is another.
+        terms: What else the judgement takes: margin, baseline.
         command: What repeats the judgement.
     """
 
@@ -65,8 +66,18 @@ class JudgedTable:
     assumed: Assumed
     reading: Reading
     notes: tuple[str, ...]
-    design: tuple[str, ...]
+    terms: Terms
     command: str
+
+    @cached_property
+    def design(self) -> tuple[str, ...]:
+        """The design in sentences: which, why, and what follows if it is another."""
+        return design_sentences(
+            self.assumed,
+            self.reading,
+            _verdicts(self.sets),
+            lambda other: _verdicts(_judged(self.reading, other, self.terms)),
+        )
 
     @property
     def verdict(self) -> Verdict:
@@ -266,12 +277,7 @@ def judge(
         assumed=assumed,
         reading=reading,
         notes=(*reading.notes, *unpaired_sentences(reading, assumed, _verdicts(sets))),
-        design=design_sentences(
-            assumed,
-            reading,
-            _verdicts(sets),
-            lambda other: _verdicts(_judged(reading, other, terms)),
-        ),
+        terms=terms,
         command=_call(table, options),
     )
 

@@ -62,7 +62,7 @@ def _of_several(judged: JudgedTable) -> str:
                 settings={},
                 records=(),
                 verdict=one.verdict,
-                command=judged.command,
+                command="",
                 about=f"{one.verdict.scale.metric.title} · {one.verdict.design.count(pairs)}",
             )
         )
@@ -72,6 +72,7 @@ def _of_several(judged: JudgedTable) -> str:
         kicker="graphnorms judge",
         title=f"{_compared(judged)} over {len(parts)} data sets",
         notes=(*judged.design, *judged.notes),
+        made_by=judged.command,
     )
 
 

@@ -88,6 +88,7 @@ def render_several(
     kicker: str = "graphnorms report",
     title: str = "",
     notes: Sequence[str] = (),
+    made_by: str = "",
 ) -> str:
     """Return the page over several comparisons as HTML.
 
@@ -97,6 +98,7 @@ def render_several(
         kicker: What made the page.
         title: The heading; by default how many comparisons there are.
         notes: Paragraphs below the ranks: how a table was read.
+        made_by: What repeats the page, if not its parts.
     """
     figure = critical_difference(across)
     panels = {panel.name: panel for panel in figure.panels}
@@ -110,6 +112,7 @@ def render_several(
         kicker=kicker,
         title=title or f"Normalizations over {len(parts)} comparisons",
         notes=notes,
+        made_by=chunks(made_by) if made_by else [],
         noun=across.noun,
         across=across,
         sentence=ranks_sentence(across, display_name),
@@ -122,7 +125,7 @@ def render_several(
                 "sentences": sentences(part.verdict, display_name),
                 "scores": _scores(part.verdict),
                 "verdict": part.verdict,
-                "command": chunks(part.command),
+                "command": chunks(part.command) if part.command else [],
                 "prefix": _prefix(place),
                 "curves": f"{_prefix(place)}train_score",
             }

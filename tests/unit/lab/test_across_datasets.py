@@ -269,8 +269,7 @@ def test_verdicts_are_compared() -> None:
 def named(scores: list[list[float]]) -> AcrossDatasets:
     """Three methods on data sets A, B, …, given their scores."""
     table = {
-        name: dict(zip("xyz", of, strict=True))
-        for name, of in zip("ABCDEFG", scores, strict=False)
+        name: dict(zip("xyz", of, strict=True)) for name, of in zip("ABCDEFG", scores, strict=False)
     }
     return compare_datasets(table, dict.fromkeys(table, METRICS["accuracy"]))
 

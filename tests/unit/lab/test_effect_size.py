@@ -57,9 +57,7 @@ def test_no_effect_size_without_spread_or_with_two_values() -> None:
 def test_power_of_equivalence_is_that_of_the_test(difference: float, margin: float) -> None:
     rng = np.random.default_rng(7)
     pairs, rounds = 12, 2000
-    p = [
-        equivalence_by_t(difference + rng.standard_normal(pairs), margin) for _ in range(rounds)
-    ]
+    p = [equivalence_by_t(difference + rng.standard_normal(pairs), margin) for _ in range(rounds)]
     said = equivalence_power(difference, 1 / math.sqrt(pairs), margin, pairs - 1)
     assert np.mean(np.array(p) <= 0.05) == pytest.approx(said, abs=0.034)
 
