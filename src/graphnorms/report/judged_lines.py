@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rich import box
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +18,7 @@ from graphnorms.report.pairs_table import pairs
 from graphnorms.report.table import leaderboard, paragraphs
 
 if TYPE_CHECKING:
-    from graphnorms.lab.judged_table import JudgedTable
+    from graphnorms.lab.judged_table import JudgedSet, JudgedTable
 
 MOST_SETS: Final = 6
 """Data sets that a table of ranks has room for."""
@@ -49,22 +51,29 @@ def judged_lines(judged: JudgedTable, *, width: int = 80, plain: bool = False) -
         yield paragraphs([spelt(judged.ranks)])
         if judged.across is not None:
             yield ""
-            yield _ranks(judged, plain=plain)
+            yield _ranks(judged, width=width, plain=plain)
 
 
-def _ranks(judged: JudgedTable, *, plain: bool) -> Table:
-    """Build the table of average ranks and of the scores on every data set."""
-    found = judged.across
+def _ranks(judged: JudgedTable, *, width: int, plain: bool) -> Table:
+    """Build the table of average ranks, and of the scores on as many data sets as fit."""
+    ruler = Console(width=1000)
+    for shown in range(min(MOST_SETS, len(judged.sets)), -1, -1):
+        table = _ranks_on(judged, judged.sets[:shown], plain=plain)
+        if Measurement.get(ruler, ruler.options, table).maximum <= width:
+            break
+    return table
+
+
+def _ranks_on(judged: JudgedTable, sets: Sequence[JudgedSet], *, plain: bool) -> Table:
+    found, spelt = judged.across, ascii_only if plain else str
     table = Table(box=PLAIN_BOX if plain else box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column(judged.sets[0].verdict.noun, overflow="fold", min_width=8)
-    table.add_column("rank", justify="right")
-    shown = judged.sets[:MOST_SETS]
-    for one in shown:
-        table.add_column(one.name, justify="right")
+    for heading in ("rank", *(one.name for one in sets)):
+        table.add_column(spelt(heading), justify="right", no_wrap=True)
     for method, rank in found.ranks.items() if found is not None else ():
         cells = []
-        for one in shown:
+        for one in sets:
             score = one.verdict.row(method).score
             cells.append("–" if score is None else one.verdict.scale.number(score.mean))
-        table.add_row(method, f"{rank:.2f}", *cells)
+        table.add_row(spelt(method), f"{rank:.2f}", *map(spelt, cells))
     return table

@@ -77,7 +77,7 @@ def leaderboard(verdict: Verdict, *, width: int = 80, plain: bool = False) -> Gr
         name = next(dropped, None)
         if name is None:
             break
-        del columns[name]
+        columns.pop(name, None)
         table = _table(verdict, columns, plain)
     caption = "\n".join(caption_of(verdict, columns))
     return Group(table, Text(ascii_only(caption) if plain else caption, style="dim"))
