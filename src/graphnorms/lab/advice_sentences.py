@@ -53,7 +53,7 @@ def advice(verdict: Verdict, name: Name) -> str:
     head = f"Recommended{caveat}: {name(found.norm)}"
     if others and found.steps_to_target is not None:
         reasons[0] = f"it {reasons[0]}"
-    body = f"{among}{'; '.join(reasons)}"
+    body = f"{among}{'; '.join(reasons)}".removesuffix(", ")  # a table gives no reasons
     limits = ""
     if others and found.unproven:
         limits = f" {name(found.among[0])} has {_standing(found, name, verdict.noun)}."

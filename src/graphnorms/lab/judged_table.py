@@ -16,7 +16,7 @@ from graphnorms.lab.design_sentences import design_sentences, unpaired_sentences
 from graphnorms.lab.judge import Terms
 from graphnorms.lab.judge import judge as judge_trials
 from graphnorms.lab.options import BASELINE
-from graphnorms.lab.phrases import dataset_title
+from graphnorms.lab.phrases import dataset_title, listing
 from graphnorms.lab.score_columns import ROLES
 from graphnorms.lab.score_entries import Reading, read_entries
 from graphnorms.lab.score_tables import read_table
@@ -99,7 +99,13 @@ class JudgedTable:
             return ""
         if self.across is None:
             return "Ranks: no two methods have scores on two data sets, so none are ranked."
-        return self.across.sentence
+        apart = [method for method in self.reading.methods if method not in self.across.ranks]
+        aside = [one.name for one in self.sets if one.name not in self.across.datasets]
+        methods = (
+            f" Not ranked, as not compared on each of them: {listing(apart)}." if apart else ""
+        )
+        datasets = f" Left out, with fewer than two methods: {listing(aside)}." if aside else ""
+        return f"{self.across.sentence}{methods}{datasets}"
 
     @property
     def ranked_only(self) -> bool:
@@ -273,7 +279,7 @@ def judge(
         name=dataset_title(str(table)) if isinstance(table, str | Path) else "a table",
         source=found.source,
         sets=sets,
-        across=_across(sets, reading),
+        across=_across(sets),
         assumed=assumed,
         reading=reading,
         notes=(*reading.notes, *unpaired_sentences(reading, assumed, _verdicts(sets))),
@@ -299,10 +305,11 @@ def _verdicts(sets: Sequence[JudgedSet]) -> dict[str, Verdict]:
     return {one.name: one.verdict for one in sets}
 
 
-def _across(sets: Sequence[JudgedSet], reading: Reading) -> AcrossDatasets | None:
+def _across(sets: Sequence[JudgedSet]) -> AcrossDatasets | None:
     """Rank the methods over data sets; None where fewer than two share two methods."""
+    compared = [one for one in sets if len(one.verdict.contenders) > 1]
     try:
-        return across_verdicts(_verdicts(sets)) if len(sets) > 1 else None
+        return across_verdicts(_verdicts(compared)) if len(compared) > 1 else None
     except ValueError:
         return None
 

@@ -118,6 +118,9 @@ def metric_of(name: str, values: Iterable[float], higher: bool | None = None) ->
     name = last_part(name)
     known, numbers = kind_of(name), list(values)
     least, most = min(numbers, default=0.0), max(numbers, default=0.0)
+    if (ours := METRICS.get(plain(name))) is not None:
+        way_of = "up" if ours.higher_is_better else "down"
+        known = ours.name, "fraction" if ours.fraction else way_of
     word, group = known if known is not None else (bare(name), "")
     percent_named = any(mark in plain(name).split("_") for mark in _PERCENT) or "%" in name
     share = group == "fraction" or word == "share" or (not group and least >= 0 and most <= 1)

@@ -55,6 +55,8 @@ def _of_several(judged: JudgedTable) -> str:
         raise ValueError("there are no ranks")
     parts = []
     for one in judged.sets:
+        if one.name not in across.datasets:
+            continue
         pairs = max((row.pairs for row in one.verdict.rows), default=0)
         parts.append(
             Part(

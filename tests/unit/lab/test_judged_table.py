@@ -209,6 +209,7 @@ def test_percentages_are_fractions() -> None:
         ("RMSE", [0.1, 0.2], False, False, False),
         ("error rate", [0.1, 0.2], False, True, False),
         ("mcc", [-0.1, 0.5], True, False, False),
+        ("std_mae", [0.2, 0.3], False, False, False),
         ("quality", [0.1, 0.5], True, True, False),
         ("quality", [3.0, 500.0], True, False, False),
     ],
@@ -348,6 +349,19 @@ def test_several_data_sets_are_judged_and_ranked() -> None:
     assert judged.across is not None
     assert list(judged.across.ranks) == ["GIN", "GAT", "GCN"]
     assert json.loads(json.dumps(judged.to_dict(), allow_nan=False))["across"]["decisive"] == []
+
+
+def test_a_data_set_with_one_method_and_a_method_that_failed_on_one() -> None:
+    frame = pd.concat([table(dataset=name) for name in ("A", "B", "C")])
+    alone = frame[(frame["dataset"] == "A") & (frame["model"] == "GCN")].assign(dataset="alone")
+    failed = (frame["dataset"] == "B") & (frame["model"] == "GAT")
+    frame = pd.concat([frame.assign(accuracy=frame["accuracy"].mask(failed)), alone])
+    judged = graphnorms.judge(frame)
+    assert judged.across is not None
+    assert judged.across.datasets == ("A", "B", "C")
+    assert list(judged.across.ranks) == ["GIN", "GCN"]
+    assert "alone" in judged.ranks
+    assert "GAT" in judged.ranks
 
 
 def test_an_export_of_weights_and_biases() -> None:
