@@ -109,19 +109,11 @@ class Comparison:
         return self._exported(width).export_text().rstrip()
 
     def to_latex(self) -> str:
-        """Return the table of the verdict for LaTeX, with booktabs.
-
-        Raises:
-            ValueError: No trial that is reported has an outcome.
-        """
+        """Return the table of the verdict for LaTeX, with booktabs, see `formatted`."""
         return self.formatted("latex")
 
     def to_markdown(self) -> str:
-        """Return the table of the verdict in Markdown.
-
-        Raises:
-            ValueError: No trial that is reported has an outcome.
-        """
+        """Return the table of the verdict in Markdown, see `formatted`."""
         return self.formatted("markdown")
 
     def formatted(self, form: str) -> str:

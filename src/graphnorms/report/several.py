@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.files import replacing
 from graphnorms.lab import phrases
-from graphnorms.lab.across_datasets import AcrossDatasets, across_verdicts, ranks_sentence
+from graphnorms.lab.across_datasets import AcrossDatasets, across_verdicts
+from graphnorms.lab.rank_sentences import ranks_sentence
 from graphnorms.lab.sentences import sentences
 from graphnorms.lab.verdict_phrases import label
 from graphnorms.report.figures import critical_difference, figures_of
