@@ -262,6 +262,11 @@ def judge(
             f"design 'datasets' ranks methods over data sets, and the table has "
             f"{len(reading.datasets)}; --dataset names the column of their names"
         )
+    fractions = any(one.metric.fraction for one in reading.metrics.values())
+    if margin is not None and margin >= 1 and fractions:
+        raise ValueError(
+            f"margin is {margin}, and scores are fractions, in percent too: 0.01 is one point"
+        )
     terms = Terms(
         baseline=BASELINE if BASELINE in reading.methods else reading.methods[0],
         margin=margin,

@@ -422,6 +422,7 @@ def test_results_of_graphgym(tmp_path: Path) -> None:
         (rows(), {"test_share": 0.2}, "has none"),
         (rows(column="split"), {"test_share": 1.5}, "test share is 1.5"),
         (rows(), {"margin": -1.0}, "margin is -1"),
+        (rows(), {"margin": 1.0}, "0.01 is one point"),
         (rows(repeats=1, column="fold"), {"design": "folds"}, "two folds at least"),
         ([{**r, "accuracy": None} for r in rows()], {}, "nothing to judge|looks like the scores"),
         (3, {}, "expected a file"),
