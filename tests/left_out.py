@@ -46,6 +46,7 @@ FULL = {
     "tests/unit/test_recipe.py::test_the_conformance_tests_run_it": COPIES,
     "tests/unit/testing/test_batteries.py::test_every_backend_passes": COPIES,
     "tests/unit/lab/test_simulation.py": SIMULATED,
+    "tests/unit/lab/test_judged_simulation.py": SIMULATED,
     "tests/unit/lab/test_real_nulls.py::test_a_row_for_every": SIMULATED,
     "tests/unit/bench/": "benchmarks",
 }

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from graphnorms.data import GraphSet, load_dataset
     from graphnorms.lab.compare import compare
     from graphnorms.lab.comparison import Comparison, open_comparison
+    from graphnorms.lab.judged_table import JudgedTable, judge
 
 __all__ = [
     "CATALOG",
@@ -78,6 +79,7 @@ __all__ = [
     "HeteroLayerNorm",
     "Identity",
     "InstanceNorm",
+    "JudgedTable",
     "LayerNorm",
     "MeanSubtractionNorm",
     "MessageNorm",
@@ -97,6 +99,7 @@ __all__ = [
     "batch",
     "compare",
     "convert_sync",
+    "judge",
     "load_dataset",
     "make_norm",
     "open_comparison",
@@ -108,7 +111,9 @@ __all__ = [
 
 _LAB = {
     "Comparison": "graphnorms.lab.comparison",
+    "JudgedTable": "graphnorms.lab.judged_table",
     "compare": "graphnorms.lab.compare",
+    "judge": "graphnorms.lab.judged_table",
     "open_comparison": "graphnorms.lab.comparison",
     "GraphSet": "graphnorms.data",
     "load_dataset": "graphnorms.data",

@@ -20,6 +20,7 @@ from graphnorms.lab.number_format import Scale
 from graphnorms.lab.plan_sentences import kept_lines, plan_lines
 from graphnorms.lab.progress import Tally, score_of
 from graphnorms.lab.run import RECORDS, REPORT
+from graphnorms.report.pairs_table import pairs
 from graphnorms.report.pictures import folder_beside
 from graphnorms.report.style import style_of
 from graphnorms.report.table import details, headline, leaderboard
@@ -97,6 +98,9 @@ class Display:
             self.console.print(leaderboard(verdict, width=self.console.width, plain=plain))
             if in_full:
                 self._print("")
+                if verdict.conclusive:
+                    self.console.print(pairs(verdict, width=self.console.width, plain=plain))
+                    self._print("")
                 self.console.print(details(verdict))
                 self._print("")
         else:

@@ -13,6 +13,7 @@ from rich.table import Column
 from rich.text import Text
 
 from graphnorms.cli import completion
+from graphnorms.cli.table_options import AsCsv, AsLatex, AsMarkdown, chosen_format
 from graphnorms.cli.terminal import plain_table, say, terminal
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.run import CONFIG, RUNS
@@ -85,6 +86,9 @@ def show(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the outcome as JSON, and nothing else.")
     ] = False,
+    latex: AsLatex = False,
+    csv: AsCsv = False,
+    markdown: AsMarkdown = False,
 ) -> int:
     """Show the outcome of a comparison again, finished or not."""
     from graphnorms.cli.display import Display
@@ -93,9 +97,12 @@ def show(
 
     if norm is not None and export is None:
         raise ValueError(f"norm {norm} says whose model to export; give --export FILE as well")
+    form = chosen_format(latex=latex, csv=csv, markdown=markdown, json=as_json)
     comparison = open_comparison(folder_of(run), margin=margin)
     if as_json:
         print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
+    elif form:
+        print(comparison.formatted(form), end="")
     else:
         console = terminal()
         done, planned = len(comparison.records), comparison.planned
@@ -110,7 +117,7 @@ def show(
         written.append(f"model:   {comparison.export(export, norm)}")
         words = trial_words(comparison.to_export(norm), comparison.settings.unit)
         written.append(f"         {words}")
-    console = terminal(stderr=as_json)
+    console = terminal(stderr=as_json or bool(form))
     for line in written:
         say(console, line)
     return 0

@@ -108,6 +108,26 @@ class Comparison:
         """
         return self._exported(width).export_text().rstrip()
 
+    def to_latex(self) -> str:
+        """Return the table of the verdict for LaTeX, with booktabs, see `formatted`."""
+        return self.formatted("latex")
+
+    def to_markdown(self) -> str:
+        """Return the table of the verdict in Markdown, see `formatted`."""
+        return self.formatted("markdown")
+
+    def formatted(self, form: str) -> str:
+        """Return the table of the verdict as `"latex"`, `"markdown"` or `"csv"`.
+
+        CSV has a row per norm, in full precision, fractions as fractions.
+
+        Raises:
+            ValueError: There is no such form, or no trial that is reported has an outcome.
+        """
+        from graphnorms.report.table_formats import formatted
+
+        return formatted({self.settings.dataset: self.verdict}, form)
+
     def to_frame(self) -> pd.DataFrame:
         """Return one row per trial: what was tried, how it ended, and its scores.
 
@@ -234,12 +254,14 @@ class Comparison:
         """A console that has printed this comparison, and keeps the text."""
         from rich.console import Console
 
+        from graphnorms.report.pairs_table import pairs
         from graphnorms.report.table import details, headline, leaderboard
 
         console = Console(file=io.StringIO(), record=True, width=width, force_jupyter=False)
         for part in (
             headline(self.verdict),
             leaderboard(self.verdict, width=width),
+            *([pairs(self.verdict, width=width)] if self.verdict.conclusive else []),
             details(self.verdict),
         ):
             console.print(part)

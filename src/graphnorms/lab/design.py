@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphnorms.errors import unknown_name
-from graphnorms.lab import equivalence, power, resampling, statistics
+from graphnorms.lab import effect_size, equivalence, power, resampling, statistics
 from graphnorms.lab.equivalence import Probabilities
 from graphnorms.lab.options import PROTOCOLS
 from graphnorms.lab.phrases import several
@@ -41,6 +41,7 @@ class Design:
         test_ratio: n_test / n_train of a fold, or of one of several given splits; 0 for runs on
             one split, which are independent.
         folds: Folds of one cross-validation, which may be repeated; 0 without one.
+        own_data: Whether several given splits have data of their own each, and share none.
 
     Raises:
         ValueError: There is no such protocol.
@@ -49,6 +50,7 @@ class Design:
     protocol: str
     test_ratio: float = 0.0
     folds: int = 0
+    own_data: bool = False
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -57,7 +59,7 @@ class Design:
     @property
     def by_fold(self) -> bool:
         """Whether folds, or several given splits, are compared, and not seeds on one split."""
-        return self.protocol != "split" or self.test_ratio > 0
+        return self.protocol != "split" or self.test_ratio > 0 or self.own_data
 
     @property
     def optimistic(self) -> bool:
@@ -157,6 +159,10 @@ class Design:
         """Return how probable "first better", "practically equal" and "second better" are."""
         return equivalence.probabilities(differences, margin, test_ratio=self.test_ratio)
 
+    def effect(self, differences: NDArray[np.float64]) -> Estimate | None:
+        """Return the differences in units of their spread, see `effect_size.hedges_g`."""
+        return effect_size.hedges_g(differences, test_ratio=self.test_ratio)
+
     def detectable(self, deviation: float, pairs: int, comparisons: int) -> float:
         """Return the smallest difference found with 80% power; NaN below the minimum of pairs."""
         comparisons = max(1, comparisons)
@@ -180,6 +186,20 @@ class Design:
         return power.pairs_needed(
             difference,
             deviation,
+            test_ratio=self.test_ratio,
+            comparisons=comparisons,
+            at_least=self.minimum(comparisons),
+        )
+
+    def needed_to_equal(
+        self, difference: float, deviation: float, margin: float, comparisons: int
+    ) -> int | None:
+        """Return the pairs at which `difference` is shown to be within `margin`, as `needed`."""
+        comparisons = max(1, comparisons)
+        return power.pairs_to_equal(
+            difference,
+            deviation,
+            margin,
             test_ratio=self.test_ratio,
             comparisons=comparisons,
             at_least=self.minimum(comparisons),

@@ -56,6 +56,7 @@ class Terms:
         unit: Unit of the target, of scores that are not fractions.
         trivial: The scores of a predictor that looks at no graph. None: not known, and only a
             ROC-AUC is compared with it, where it is 1/2.
+        noun: What is compared, in words: norms, or the methods of a table.
 
     Raises:
         ValueError: The margin is not positive.
@@ -68,6 +69,7 @@ class Terms:
     repeats: int | None = None
     unit: str = ""
     trivial: Trivial | None = None
+    noun: str = "norm"
 
     def __post_init__(self) -> None:
         if self.margin is not None and not self.margin > 0:
@@ -177,6 +179,7 @@ def judge(trials: Trials, terms: Terms = Terms()) -> Verdict:
         detectable_at_best=design.reachable(deviation, comparisons) if comparisons else None,
         needed_for_margin=design.needed(width, deviation, comparisons) if comparisons else None,
         recommendation=None,
+        noun=terms.noun,
     )
     return replace(verdict, recommendation=recommend(verdict))
 

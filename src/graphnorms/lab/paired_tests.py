@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from graphnorms.lab import statistics
 from graphnorms.lab.design import Design, Pair
+from graphnorms.lab.effect_size import better_in
 from graphnorms.lab.equivalence import Probabilities
 from graphnorms.lab.statistics import Estimate
 from graphnorms.lab.trials import completed_by_all
@@ -38,6 +39,10 @@ class PairedTest:
         probabilities: That the first is better by more than the margin, neither, or the second.
         needed: Pairs that would show, with 80% power over all pairs of norms, a difference as
             large as the one seen; None if no number would.
+        needed_to_equal: Pairs that would show in the same way that it is within the margin.
+        effect: Of scores, the difference in standard deviations of the paired differences, see
+            `graphnorms.lab.effect_size.hedges_g`; None as `p_value`, and where there is no spread.
+        wins, losses: Of scores, the pairs in which the first is better, and the second.
     """
 
     first: str
@@ -52,6 +57,10 @@ class PairedTest:
     adjusted_equivalence_p: float | None = None
     probabilities: Probabilities | None = None
     needed: int | None = None
+    needed_to_equal: int | None = None
+    effect: Estimate | None = None
+    wins: int = 0
+    losses: int = 0
 
     @property
     def told_apart(self) -> bool:
@@ -66,13 +75,16 @@ class PairedTest:
 
     def reversed(self) -> PairedTest:
         """Return the same test of scores with the two exchanged."""
-        estimate, odds = self.estimate, self.probabilities
+        estimate, odds, effect = self.estimate, self.probabilities, self.effect
         return replace(
             self,
             first=self.second,
             second=self.first,
             estimate=Estimate(-estimate.mean, -estimate.high, -estimate.low),
             probabilities=odds and Probabilities(odds.second, odds.equal, odds.first),
+            effect=effect and Estimate(-effect.mean, -effect.high, -effect.low),
+            wins=self.losses,
+            losses=self.wins,
         )
 
     def inverted(self) -> PairedTest:
@@ -139,10 +151,19 @@ def compare_all(
                     test,
                     equivalence_p=design.equivalence(differences, margin),
                     probabilities=design.probabilities(signed, margin),
+                    effect=design.effect(differences),
                 )
         if not math.isnan(outcome.deviation):
             needed = design.needed(outcome.estimate.mean, outcome.deviation, comparisons)
             test = replace(test, needed=needed)
+            if margin is not None:
+                to_equal = design.needed_to_equal(
+                    outcome.estimate.mean, outcome.deviation, margin, comparisons
+                )
+                test = replace(test, needed_to_equal=to_equal)
+        if margin is not None:
+            wins, losses = better_in(differences if higher_is_better else -differences)
+            test = replace(test, wins=wins, losses=losses)
         tests.append(test)
     paired_differences = list(judged.values())
     different = design.adjusted(

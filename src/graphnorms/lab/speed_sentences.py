@@ -21,6 +21,8 @@ def speed(verdict: Verdict, name: Name) -> str:
 
 def _order(verdict: Verdict, name: Name) -> str:
     target = verdict.target
+    if verdict.best is not None and not verdict.trained:
+        return ""
     if target is None or not verdict.speed_order:
         if verdict.best is not None and verdict.trivial is not None:
             trivial = trivial_name(verdict.scale.metric)

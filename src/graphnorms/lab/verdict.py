@@ -133,6 +133,7 @@ class Verdict:
         needed_for_margin: Folds, or seeds, that would find a difference as large as the margin;
             None if no number would, or nothing is known of the spread.
         recommendation: Which norm to use; None if nothing could be judged, or nothing deserves it.
+        noun: What is compared, in words: norms of a comparison, or the methods of a table.
     """
 
     design: Design
@@ -160,6 +161,7 @@ class Verdict:
     detectable_at_best: float | None
     needed_for_margin: int | None
     recommendation: Recommendation | None
+    noun: str = "norm"
 
     @property
     def protocol(self) -> str:
@@ -192,6 +194,11 @@ class Verdict:
     def recommended(self) -> str | None:
         """The norm to use, if one is recommended."""
         return self.recommendation.norm if self.recommendation is not None else None
+
+    @property
+    def trained(self) -> bool:
+        """Whether training scores are known; of a table of scores they are not."""
+        return any(row.train is not None for row in self.rows)
 
     @property
     def conclusive(self) -> bool:
@@ -229,15 +236,16 @@ class Verdict:
             "optimistic": self.optimistic,
             "conclusive": self.conclusive,
         }
-        plain: dict[str, Any] = _jsonable(data)
+        plain: dict[str, Any] = jsonable(data)
         return plain
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """Return data as JSON takes it: lists for tuples, None for NaN and infinities."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
+        return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     return value

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import listing
 from graphnorms.lab.statistics import Estimate
+from graphnorms.lab.verdict_phrases import score_title
 from graphnorms.report.style import display_name
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ def shown_interval(test: PairedTest) -> Estimate:
 
 def of_scores(verdict: Verdict) -> str:
     """Label the axis of the scores that norms are judged by: `Test accuracy (%)`."""
-    what = "Optimistic validation" if verdict.optimistic else "Test"
-    scale = verdict.scale
-    return axis(f"{what} {scale.metric.title}", scale.score_unit, scale)
+    return axis(score_title(verdict), verdict.scale.score_unit, verdict.scale)
 
 
 def of_differences(verdict: Verdict) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from graphnorms.report.templating import charts, chunks, raw, template
 if TYPE_CHECKING:
     from graphnorms.lab.trials import Trials
     from graphnorms.lab.verdict import Verdict
+    from graphnorms.report.chart import Panel
 
 
 def write_page(
@@ -53,6 +54,42 @@ def write_page(
 
 def render_page(trials: Trials, verdict: Verdict, settings: Mapping[str, Any], command: str) -> str:
     """Return the report as HTML; arguments as for `write_page`."""
+    figures = figures_of(trials, verdict)
+    figures.pop("learning_curves_by_second", None)  # the page switches axes
+    return render_verdict(
+        verdict,
+        [panel for figure in figures.values() for panel in figure.panels],
+        kicker="graphnorms compare",
+        title=f"Normalizations on {_title(settings, trials)}",
+        subtitle=_subtitle(settings, trials, verdict),
+        grouped=settings.get("group_twins", False),
+        settings=_flat(settings),
+        environment=[*_flat(trials.environment), *_cost(trials)],
+        command=command,
+    )
+
+
+def render_verdict(
+    verdict: Verdict,
+    panels: Sequence[Panel],
+    *,
+    command: str,
+    notes: Sequence[str] = (),
+    grouped: bool = False,
+    environment: Sequence[tuple[str, str]] = (),
+    **about: Any,
+) -> str:
+    """Return the page of a verdict.
+
+    Args:
+        verdict: What was found.
+        panels: The figures.
+        command: The command line that repeats it.
+        notes: Paragraphs below the verdict: how a table was read.
+        grouped: Whether twins are in one fold.
+        environment: Versions and machine.
+        about: `kicker`, `title`, `subtitle` (its parts) and `settings` (names and texts).
+    """
     scale = verdict.scale
     filters = {
         "score": scale.number,
@@ -60,18 +97,16 @@ def render_page(trials: Trials, verdict: Verdict, settings: Mapping[str, Any], c
         "share": lambda value: phrases.percent(value, 0),
         "seconds": phrases.seconds,
     }
-    figures = figures_of(trials, verdict)
-    figures.pop("learning_curves_by_second", None)  # the page switches axes
-    panels = {panel.name: panel for figure in figures.values() for panel in figure.panels}
+    by_name = {panel.name: panel for panel in panels}
     return template("page.html", filters).render(
-        title=_title(settings, trials),
-        subtitle=_subtitle(settings, trials, verdict),
+        **about,
         verdict=verdict,
+        notes=notes,
         scale=scale,
         targets=list(dict.fromkeys(name for row in verdict.rows for name, _ in row.targets)),
         sentences=sentences(verdict, display_name),
-        panels=panels,
-        charts=charts(panels),
+        panels=by_name,
+        charts=charts(by_name),
         css=raw("page.css"),
         labels={
             "score": label(verdict),
@@ -89,11 +124,10 @@ def render_page(trials: Trials, verdict: Verdict, settings: Mapping[str, Any], c
             "trivial": trivial_name(scale.metric),
             "adjusted": verdict.design.adjustment,
         },
-        grouped=settings.get("group_twins", False),
+        grouped=grouped,
         has_grid=any(row.sensitivity and row.sensitivity.judged for row in verdict.rows),
         pairs_left_out=len(verdict.differences) > MOST_PAIRS,
-        settings=_flat(settings),
-        environment=[*_flat(trials.environment), *_cost(trials)],
+        environment=environment,
         command_parts=chunks(command),
     )
 

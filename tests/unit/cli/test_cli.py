@@ -544,6 +544,11 @@ def test_runs_are_listed_and_shown_again(run, in_this_process, tmp_path):
     assert code == 0
     table = first[first.index("12/12") :].partition("\n")[2].partition("report:")[0]
     assert flat(table) in flat(out)
+    for form in ("latex", "markdown", "csv"):
+        code, out, err = run("show", "MUTAG-gin", f"--{form}")
+        assert (code, err) == (0, "")
+        assert out == open_comparison(tmp_path / "runs" / "MUTAG-gin").formatted(form)
+    assert "exclude each other" in run("show", "MUTAG-gin", "--csv", "--json")[2]
     code, out, err = run("show", "MUTAG-gin", "--json", "--norm", "graph", "--export", "model")
     assert code == 0
     assert json.loads(out)["trials"]["done"] == PLANNED

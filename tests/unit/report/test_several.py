@@ -13,8 +13,8 @@ from tests.charts import rows_of, specs_of
 from tests.records import synthetic_records
 from tests.verdicts import judged
 
-from graphnorms.lab.across_datasets import ranks_sentence
 from graphnorms.lab.curves import CURVES
+from graphnorms.lab.rank_sentences import ranks_sentence
 from graphnorms.report.several import Part, names_of, write_several
 from graphnorms.report.style import display_name
 
