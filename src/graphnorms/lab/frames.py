@@ -53,7 +53,8 @@ def records_to_frame(records: Iterable[Record]) -> pd.DataFrame:
     `learning_rate`, `status`, `reason`, `metric`), the outcome at the chosen epoch (`epoch`,
     `validation_score`, `validation_loss`, `test_score`, `test_loss`), then times in seconds,
     counts and the other settings, at last `split_…`, `model_…` and `environment_…`, as the
-    records have them, and of several regression targets `validation_score_…` and `test_score_…`.
+    records have them, every metric of the task as `validation_…` and `test_…`, and of several
+    questions or numbers `validation_score_…` and `test_score_…`.
     All columns exist, with their types, also without records. Unknown values are missing.
 
     Raises:
@@ -130,6 +131,8 @@ def _row(record: Record) -> dict[str, Any]:
         "evaluation_seconds": _sum(timing.get("evaluation")),
     }
     row.pop("model", None)
+    for part, scores in record.scores.items():
+        row |= {f"{part}_{name}": score for name, score in scores.items()}
     for part, errors in record.target_scores.items():
         row |= {f"{part}_score_{name}": error for name, error in errors.items()}
     parts = {"split": split, "model": config.get("model") or {}, "environment": record.environment}

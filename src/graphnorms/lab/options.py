@@ -40,6 +40,11 @@ _MODEL: Final = Kind(
     fits=lambda value: isinstance(value, str) or callable(value) or hasattr(value, "function"),
 )
 _FOLDER: Final = Kind("a folder", str | Path)
+_METRICS: Final = (
+    *("accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "average_precision"),
+    *("mae", "rmse", "std_mae", "std_rmse", "r2"),
+)
+"""The names in `graphnorms.training.METRICS`, without loading torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +157,11 @@ class Options:
         "Leave out classes with fewer items than this.", "none", kind=integer(0), part="reading"
     )
     metric: str | None = _option(
-        "accuracy, roc_auc, average_precision, mae, rmse, std_mae or std_rmse.",
+        "What norms are judged by; every other metric of the task is recorded beside it. Classes: "
+        "accuracy, balanced_accuracy, macro_f1, mcc; yes or no also roc_auc, average_precision. "
+        "Numbers: mae, rmse, r2; several std_mae, std_rmse, r2.",
         "the task's",
-        words=("accuracy", "roc_auc", "average_precision", "mae", "rmse", "std_mae", "std_rmse"),
+        words=_METRICS,
     )
     split: str | None = _option(
         "given, random, or for molecules scaffold:hashed, scaffold:balanced:0,1,2, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from graphnorms.errors import unknown_name
 from graphnorms.lab.design import Design, Pair
-from graphnorms.training.metrics import Metric, metric_named
+from graphnorms.training.metrics import METRICS, Metric, metric_named
 
 if TYPE_CHECKING:
     from graphnorms.training.record import Record
@@ -84,6 +84,20 @@ class NormTrials:
             if epoch < curves.shape[1]
             else {}
         )
+
+    def other_scores(self, pairs: Container[Pair]) -> dict[str, dict[Pair, float]]:
+        """Return the test scores of some trials by every metric but the one that judges.
+
+        At the same epoch; a trial without a score, such as one of an earlier version, is left out.
+        Empty in protocol `"paper"`, which has no test data.
+        """
+        found = {name: dict[Pair, float]() for name in METRICS if name != self.metric.name}
+        for pair, record in self.done.items():
+            for name, score in record.scores.get("test", {}).items():
+                if pair in pairs and name in found and score is not None:
+                    found[name][pair] = score
+        known = {name: _known(of_name) for name, of_name in found.items()}
+        return {name: of_name for name, of_name in known.items() if of_name}
 
     def outcome(self, name: str) -> dict[Pair, float]:
         """Return `outcome[name]` of the done trials; those that lack it are left out."""

@@ -514,8 +514,8 @@ def _trials(
 
 def _bounded(score: float, scale: Scale) -> float | None:
     """Return the end of an interval as it is shown, within what the metric can be."""
-    most = 1.0 if scale.metric.fraction else math.inf
-    return None if math.isnan(score) else scale.factor * min(max(score, 0.0), most)
+    least, most = scale.metric.least, scale.metric.most
+    return None if math.isnan(score) else scale.factor * min(max(score, least), most)
 
 
 def _ends(test: PairedTest, factor: float) -> tuple[float | None, float | None]:

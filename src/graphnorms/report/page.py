@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.files import replacing
 from graphnorms.lab import phrases
+from graphnorms.lab.number_format import Scale
 from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trials import pair_of
 from graphnorms.lab.trivial import trivial_answer, trivial_name
@@ -15,9 +17,12 @@ from graphnorms.lab.verdict_phrases import goal, label, margin, near
 from graphnorms.report.figures import MOST_PAIRS, figures_of
 from graphnorms.report.style import CHANCE, display_name
 from graphnorms.report.templating import charts, chunks, raw, template
+from graphnorms.training.metrics import metric_named
 
 if TYPE_CHECKING:
+    from graphnorms.lab.statistics import Estimate
     from graphnorms.lab.verdict import Verdict
+    from graphnorms.training.metrics import Metric
     from graphnorms.training.record import Record
 
 
@@ -70,7 +75,8 @@ def render_page(
         subtitle=_subtitle(settings, records, verdict),
         verdict=verdict,
         scale=scale,
-        targets=list(dict.fromkeys(name for row in verdict.rows for name, _ in row.targets)),
+        others=_others(verdict),
+        targets=_targets(verdict),
         sentences=sentences(verdict, display_name),
         panels=panels,
         charts=charts(panels),
@@ -90,6 +96,7 @@ def render_page(
             "line": CHANCE,
             "trivial": trivial_name(scale.metric),
             "adjusted": verdict.design.adjustment,
+            "of_target": _of_target(scale.metric),
         },
         grouped=settings.get("group_twins", False),
         has_grid=any(row.sensitivity and row.sensitivity.judged for row in verdict.rows),
@@ -98,6 +105,44 @@ def render_page(
         environment=[*_flat(_agreed(record.environment for record in records)), *_cost(records)],
         command_parts=chunks(command),
     )
+
+
+def _others(verdict: Verdict) -> list[tuple[str, str, dict[str, tuple[str, str]]]]:
+    """Return title, unit, and by norm mean and interval of every metric that is not judged."""
+    names = dict.fromkeys(name for row in verdict.rows for name, _ in row.others)
+    found = []
+    for name in names:
+        known = {row.norm: one for row in verdict.rows if (one := dict(row.others).get(name))}
+        first = next(iter(known.values()))
+        scale = Scale.fitting(metric_named(name), first.mean, verdict.scale.unit)
+        written = {
+            norm: (scale.number(one.mean), _interval(one, scale)) for norm, one in known.items()
+        }
+        way = "" if scale.metric.higher_is_better else "lower is better"
+        unit = ", ".join(filter(None, (scale.score_unit, way)))
+        found.append((scale.metric.title, unit, written))
+    return found
+
+
+def _interval(estimate: Estimate, scale: Scale) -> str:
+    known = not math.isnan(estimate.low)
+    return f"{scale.number(estimate.low)} to {scale.number(estimate.high)}" if known else ""
+
+
+def _targets(verdict: Verdict) -> dict[str, dict[str, str]]:
+    """Return by target and norm the mean score, as it is written."""
+    scale, found = verdict.scale, dict[str, dict[str, str]]()
+    for row in verdict.rows:
+        for target, score in row.targets:
+            written = f"{score:.3g}" if scale.metric.standardized else scale.number(score)
+            found.setdefault(target, {})[row.norm] = written
+    return found
+
+
+def _of_target(metric: Metric) -> str:
+    """Say what is known of each target: `ROC-AUC`, `Accuracy`; of a standardized metric `MAE`."""
+    title = metric.name.removeprefix("std_").upper() if metric.standardized else metric.title
+    return f"{title[0].upper()}{title[1:]}"
 
 
 def _title(settings: Mapping[str, Any], records: Sequence[Record]) -> str:
