@@ -6,7 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +16,15 @@ from graphnorms.lab import engines
 from graphnorms.lab.comparison import Comparison, ComparisonInterrupted, ReportError
 from graphnorms.lab.options import (
     DEFAULT_PRESET,
-    DEFAULT_PROTOCOL,
+    PROTOCOLS,
     Options,
     command_of,
     name_of,
 )
 from graphnorms.lab.plan import Plan, require_possible
 from graphnorms.lab.progress import Clock, Outcomes, Status
-from graphnorms.lab.resolve import default_model, looked_up, resolve
-from graphnorms.lab.run import Run, default_folder, read_config
+from graphnorms.lab.resolve import default_model, looked_up, protocol_of, resolve
+from graphnorms.lab.run import CONFIG, Run, default_folder, read_config
 from graphnorms.lab.run_list import settings_of
 from graphnorms.lab.schedule import Agenda, Schedule, code_versions
 from graphnorms.lab.sources import Dataset, Source, load_again, load_source
@@ -94,10 +94,11 @@ def compare(
             or function itself, also as a `functools.partial`: it gets the number of channels and
             returns a layer, see `graphnorms.layers.own_norm`. `"none"` is always included. Default:
             none, batch, layer, instance and graph.
-        protocol: `"nested"` (cross-validation with validation data inside each fold; default),
-            `"split"` (one given or random split, several seeds) or `"paper"` (epoch and learning
-            rate chosen by the score that is reported, as in the GIN and GraphNorm papers:
-            optimistic).
+        protocol: `"nested"` (cross-validation with validation data inside each fold), `"split"`
+            (one given or random split, several seeds, or several given splits) or `"paper"` (epoch
+            and learning rate chosen by the score that is reported, as in the GIN and GraphNorm
+            papers: optimistic). Default: split where the data carry a split or `split` is given,
+            unless `folds`, `repeats` or `group_twins` is; else nested.
         budget: `"quick"` (default), `"standard"` or `"full"`: learning rates, epochs, seeds.
         model: `"gin"`, `"gine"` (with edge features) or `"gcn"`; default: gine where edges have
             features, else gin; gcn for nodes. Or your own model: a function or class that makes it,
@@ -119,7 +120,7 @@ def compare(
         metric: The score compared, see `graphnorms.training.METRICS`; default: accuracy, ROC-AUC
             or MAE, by the task; of several numbers the mean of MAE/σ.
         split: `"given"`, `"random"`, or for molecules with SMILES `"scaffold:hashed"` or another
-            rule of `graphnorms.data.ScaffoldSplit`; for the protocol `"split"`.
+            rule of `graphnorms.data.ScaffoldSplit`; asks for the protocol `"split"`.
         folds: Folds of a cross-validation; default 10, or as many as it takes to judge so many
             norms.
         repeats: Cross-validations, each with other folds; default 1. The first one does not depend
@@ -200,7 +201,7 @@ def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
     folder = None if options.out is None else Path(options.out)
     if options.resume:
         if folder is None:
-            folder = _folder_of(load_source(dataset, options.reading).graphs, options)
+            folder = _folder_to_resume(load_source(dataset, options.reading).graphs, options)
         options, source = _continued(options, dataset, folder)
     else:
         source = load_source(dataset, options.reading)
@@ -237,8 +238,19 @@ def _folder_of(graphs: GraphSet, options: Options) -> Path:
     """Return the folder of a run when none is named."""
     preset = options.preset or DEFAULT_PRESET
     model: Any = looked_up(options).model or default_model(graphs, preset)
-    protocol = options.protocol or DEFAULT_PROTOCOL
-    return default_folder(graphs.name, name_of(model), preset, protocol)
+    return default_folder(graphs.name, name_of(model), preset, protocol_of(options, graphs))
+
+
+def _folder_to_resume(graphs: GraphSet, options: Options) -> Path:
+    """Return the folder of the run to resume when none is named.
+
+    Where no protocol is named and there is no run of that which the data suggest, one of another.
+    """
+    if options.protocol is not None:
+        return _folder_of(graphs, options)
+    protocols = dict.fromkeys((protocol_of(options, graphs), *PROTOCOLS))
+    folders = [_folder_of(graphs, replace(options, protocol=protocol)) for protocol in protocols]
+    return next((folder for folder in folders if (folder / CONFIG).exists()), folders[0])
 
 
 def _continued(options: Options, dataset: Dataset, folder: Path) -> tuple[Options, Source]:

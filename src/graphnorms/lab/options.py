@@ -31,7 +31,6 @@ FOLDED: Final = ("nested", "paper")
 BASELINE: Final = "none"
 DEFAULT_NORMS: Final = ("none", "batch", "layer", "instance", "graph")
 DEFAULT_PRESET: Final = "default"
-DEFAULT_PROTOCOL: Final = "nested"
 DEFAULT_DEVICE: Final = "cpu"
 
 _NORMS: Final = Kind("a text, or a list of texts and of what makes a norm", str | Sequence)
@@ -96,7 +95,7 @@ class Options:
     protocol: str | None = _option(
         "nested: cross-validation with validation data inside each fold. split: one split, several "
         "seeds. paper: epoch and learning rate chosen by the reported score, optimistic.",
-        DEFAULT_PROTOCOL,
+        "split where the data carry one, else nested",
         kind=Kind("text", str, words=PROTOCOLS),
         words=PROTOCOLS,
     )
@@ -165,7 +164,7 @@ class Options:
     )
     split: str | None = _option(
         "given, random, or for molecules scaffold:hashed, scaffold:balanced:0,1,2, "
-        "scaffold:deepchem; for protocol split.",
+        "scaffold:deepchem; asks for protocol split.",
         "given, if there is one",
         protocols=("split",),
     )

@@ -37,7 +37,7 @@ def plan_lines(plan: Plan) -> list[str]:
         plan.dataset.describe(),
         *_key_facts(plan),
         _model(settings, plan.dataset),
-        _protocol(settings),
+        f"{_protocol(settings)}{_why_split(plan)}",
         f"{norms} norms ({', '.join(settings.norms)}) × {_trials(settings)} = "
         f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
         _design(settings, plan.dataset),
@@ -183,6 +183,14 @@ def _protocol(settings: Settings) -> str:
         f"of the rest to validate; epoch by validation {metric}, learning rate {chosen}; "
         f"{several(settings.runs, 'fresh seed')} a fold tested"
     )
+
+
+def _why_split(plan: Plan) -> str:
+    """Say where the protocol comes from if it is not asked for but that of the data."""
+    options = plan.options
+    if plan.settings.split != "given" or options.protocol is not None or options.split is not None:
+        return ""
+    return ". The data carry a split, so it is used; --protocol nested cuts folds instead"
 
 
 def _folds(settings: Settings, noun: str) -> str:

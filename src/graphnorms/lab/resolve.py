@@ -14,7 +14,6 @@ from graphnorms.lab.options import (
     DEFAULT_DEVICE,
     DEFAULT_NORMS,
     DEFAULT_PRESET,
-    DEFAULT_PROTOCOL,
     Options,
     is_known,
     name_of,
@@ -56,7 +55,7 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     options.check()
     options = looked_up(options)
     norms: Any = options.norms
-    protocol = options.protocol or DEFAULT_PROTOCOL
+    protocol = protocol_of(options, graphs)
     budget, preset = budget_named(options.budget or QUICK), options.preset or DEFAULT_PRESET
     device = options.device or DEFAULT_DEVICE
     require_device(device)
@@ -161,6 +160,22 @@ def default_model(graphs: GraphSet, preset: str = DEFAULT_PRESET) -> str:
     if graphs.task.level == "node":
         return "gcn"
     return "gine" if graphs.num_edge_features and "gine" in preset_models(preset) else "gin"
+
+
+def protocol_of(options: Options, graphs: GraphSet) -> str:
+    """Return the protocol when none is named: that of the other options, or of the data.
+
+    A split is asked for by `split`, and folds are by what only they have. Where neither is, data
+    that carry a split are judged on it: on one that they came with, results can be compared with
+    those of others.
+    """
+    if options.protocol is not None:
+        return options.protocol
+    if options.split is not None:
+        return "split"
+    folded = options.folds, options.repeats, options.group_twins
+    asks_for_folds = any(value is not None for value in folded)
+    return "nested" if graphs.split is None or asks_for_folds else "split"
 
 
 def _split_of(options: Options, protocol: str, graphs: GraphSet) -> tuple[str, int]:

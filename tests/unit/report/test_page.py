@@ -533,7 +533,7 @@ def test_each_of_many_questions_has_its_score(make_records: Make) -> None:
     """One is undefined in every part, as a journal says it; the page has means alone."""
     names = [f"assay {place}" for place in range(128)]
     records = [
-        replace(record, target_scores={"test": {name: 0.75 for name in names} | {"rare": None}})
+        replace(record, target_scores={"test": dict.fromkeys(names, 0.75) | {"rare": None}})
         for record in make_records(metric="roc_auc", rates=(0.01,))
         if record.config["stage"] == "final"
     ]
