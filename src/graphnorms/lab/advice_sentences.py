@@ -23,7 +23,7 @@ def advice(verdict: Verdict, name: Name) -> str:
     rivals = [name(norm) for norm in found.soonest if norm != found.norm]
     reasons = []
     if not others:
-        reasons.append(_standing(found, name))
+        reasons.append(_standing(found, name, verdict.noun))
     elif found.steps_to_target is not None:
         when = f"reaches the target in {several(found.steps_to_target, 'step')}"
         if rivals and len(rivals) <= MOST_NAMED:
@@ -56,14 +56,14 @@ def advice(verdict: Verdict, name: Name) -> str:
     body = f"{among}{'; '.join(reasons)}"
     limits = ""
     if others and found.unproven:
-        limits = f" {name(found.among[0])} has {_standing(found, name)}."
+        limits = f" {name(found.among[0])} has {_standing(found, name, verdict.noun)}."
     return f"{head}; {body}{_decided(found.decided_by)}.{limits}{_against_chance(verdict, found)}"
 
 
-def _standing(found: Recommendation, name: Name) -> str:
+def _standing(found: Recommendation, name: Name, noun: str) -> str:
     """Say which norms the leader is shown to beat."""
     if not found.unproven:
-        return "shown to be better than every other norm that was ranked"
+        return f"shown to be better than every other {noun} that was ranked"
     if len(found.unproven) > MOST_NAMED:
         return f"the best mean, not shown to be better than {len(found.unproven)} others"
     return f"the best mean, not shown to be better than {listing(map(name, found.unproven))}"
@@ -86,12 +86,12 @@ def _nothing(verdict: Verdict, name: Name) -> str:
         return ""
     best = verdict.row(verdict.best)
     if best.unreliable:
-        why = f"more than {percent(MOST_FAILED, 0)} of the trials of every norm failed"
+        why = f"more than {percent(MOST_FAILED, 0)} of the trials of every {verdict.noun} failed"
     else:
         score = "" if verdict.trivial is None else f" ({verdict.scale.score(verdict.trivial)})"
         trivial = trivial_name(verdict.scale.metric)
         why = f"{name(best.norm)}, the best, is no better than {trivial}{score}"
-    return f"No norm is recommended: {why}."
+    return f"No {verdict.noun} is recommended: {why}."
 
 
 def _decided(by: str) -> str:

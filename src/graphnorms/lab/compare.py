@@ -38,6 +38,7 @@ def compare(
     dataset: Dataset = None,
     *,
     norms: Sequence[str | Callable[..., Any]] | str | None = None,
+    vary: Mapping[str, Sequence[Any]] | None = None,
     protocol: str | None = None,
     budget: str | None = None,
     model: str | Callable[..., Any] | None = None,
@@ -94,6 +95,10 @@ def compare(
             or function itself, also as a `functools.partial`: it gets the number of channels and
             returns a layer, see `graphnorms.layers.own_norm`. `"none"` is always included. Default:
             none, batch, layer, instance and graph.
+        vary: Values of options, as in `{"layers": [2, 4, 8]}`: each combination of them with each
+            norm is a treatment that is trained and judged as a norm is, see
+            `graphnorms.lab.treatments`. Then `"none"` is not among the norms unless it is named,
+            and without `norms` there is one, batch.
         protocol: `"nested"` (cross-validation with validation data inside each fold), `"split"`
             (one given or random split, several seeds, or several given splits) or `"paper"` (epoch
             and learning rate chosen by the score that is reported, as in the GIN and GraphNorm
@@ -237,8 +242,10 @@ def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
 def _folder_of(graphs: GraphSet, options: Options) -> Path:
     """Return the folder of a run when none is named."""
     preset = options.preset or DEFAULT_PRESET
+    vary = tuple(options.vary or ())
     model: Any = looked_up(options).model or default_model(graphs, preset)
-    return default_folder(graphs.name, name_of(model), preset, protocol_of(options, graphs))
+    named = "" if "model" in vary else name_of(model)
+    return default_folder(graphs.name, named, preset, protocol_of(options, graphs), vary)
 
 
 def _folder_to_resume(graphs: GraphSet, options: Options) -> Path:
@@ -285,7 +292,7 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
 
     agenda = Agenda(plan.schedule, run.journal)
     known = agenda.known()
-    norms = {config.key: config.norm for config in known}
+    treatments = {config.key: config.treatment for config in known}
     outcomes = Outcomes(agenda.records())
     total = plan.settings.planned - len(outcomes)
     clock = Clock(epochs=plan.settings.epochs * total)
@@ -295,9 +302,9 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
     def tell(latest: Record | None = None) -> None:
         # Called often: the cost must not grow with the number of trials.
         clock.note(plan.settings.epochs * ended + sum(running.values()))
-        by_norm: Counter[str] = Counter()
+        by_treatment: Counter[str] = Counter()
         for key, epochs in running.items():
-            by_norm[norms[key]] += epochs
+            by_treatment[treatments[key]] += epochs
         progress(
             Status(
                 plan=plan,
@@ -306,7 +313,7 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
                 ended=len(outcomes),
                 tallies=dict(outcomes.tallies),
                 latest=latest,
-                running=by_norm,
+                running=by_treatment,
                 elapsed=clock.elapsed,
                 remaining=clock.remaining,
             )
@@ -314,7 +321,7 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
 
     def following(record: Record) -> list[TrialConfig]:
         found = agenda.send(record)
-        norms.update((config.key, config.norm) for config in found)
+        treatments.update((config.key, config.treatment) for config in found)
         return found
 
     def on_progress(epochs: Mapping[str, int]) -> None:

@@ -55,6 +55,7 @@ class Terms:
         unit: Unit of the target, of scores that are not fractions.
         trivial: The scores of a predictor that looks at no graph. None: not known, and only a
             ROC-AUC is compared with it, where it is 1/2.
+        noun: What is compared, in words: norms, or the methods of a table.
 
     Raises:
         ValueError: The margin is not positive.
@@ -67,6 +68,7 @@ class Terms:
     repeats: int | None = None
     unit: str = ""
     trivial: Trivial | None = None
+    noun: str = "norm"
 
     def __post_init__(self) -> None:
         if self.margin is not None and not self.margin > 0:
@@ -171,6 +173,7 @@ def judge(trials: Trials, terms: Terms = Terms()) -> Verdict:
         detectable_at_best=design.reachable(deviation, comparisons) if comparisons else None,
         needed_for_margin=design.needed(width, deviation, comparisons) if comparisons else None,
         recommendation=None,
+        noun=terms.noun,
     )
     return replace(verdict, recommendation=recommend(verdict))
 
@@ -254,7 +257,7 @@ def _summarize(of_norm: NormTrials, scores: Mapping[Pair, float], design: Design
         tried_reasons=_reasons(of_norm.tried_failed.values()),
         pairs=values.size,
         parameters=parameters[0] if parameters else None,
-        needs=_needs(of_norm.norm),
+        needs=_needs(of_norm),
         score=estimate(scores),
         score_std=float(values.std()) if values.size else None,
         validation=estimate(of_norm.outcome("validation_score")),
@@ -280,9 +283,10 @@ def _reasons(failed: Iterable[Record]) -> tuple[tuple[str, int], ...]:
     return tuple(Counter(record.reason or "unknown" for record in failed).most_common())
 
 
-def _needs(norm: str) -> tuple[str, ...]:
+def _needs(of_norm: NormTrials) -> tuple[str, ...]:
+    records = of_norm.records()
     try:
-        return lookup(norm).needs
+        return lookup(records[0].config["norm"] if records else of_norm.norm).needs
     except ValueError:  # of a version that had other norms
         return ()
 

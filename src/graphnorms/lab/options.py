@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 from graphnorms.lab.budgets import BUDGETS, QUICK
+from graphnorms.lab.treatments import check_vary
 from graphnorms.lab.values import FLAG, TEXT, Kind, integer, list_of, number
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ FOLDED: Final = ("nested", "paper")
 
 BASELINE: Final = "none"
 DEFAULT_NORMS: Final = ("none", "batch", "layer", "instance", "graph")
+DEFAULT_NORM: Final = "batch"
+"""The only norm by default where something else is varied."""
+
 DEFAULT_PRESET: Final = "default"
 DEFAULT_DEVICE: Final = "cpu"
 
@@ -39,6 +43,7 @@ _MODEL: Final = Kind(
     fits=lambda value: isinstance(value, str) or callable(value) or hasattr(value, "function"),
 )
 _FOLDER: Final = Kind("a folder", str | Path)
+_VARY: Final = Kind("options with lists of values, such as {'layers': [2, 4, 8]}", Mapping)
 _METRICS: Final = (
     *("accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "average_precision"),
     *("mae", "rmse", "std_mae", "std_rmse", "r2"),
@@ -91,6 +96,14 @@ class Options:
         "among them.",
         ",".join(DEFAULT_NORMS),
         kind=_NORMS,
+    )
+    vary: Mapping[str, Sequence[Any]] | None = _option(
+        "An option with its values, such as layers=2,4,8: each of them with each norm is a "
+        "treatment, compared as norms are; norms are then batch alone by default. Give it again "
+        "for combinations with another option.",
+        default=False,
+        value=None,
+        kind=_VARY,
     )
     protocol: str | None = _option(
         "nested: cross-validation with validation data inside each fold. split: one split, several "
@@ -250,6 +263,9 @@ class Options:
         """
         for name, value in self.said("comparison", "reading", "running").items():
             about(name).kind.require(name, value)
+        if self.vary is not None:
+            every = {each.name: about(each.name) for each in fields(self)}
+            check_vary(self.vary, every, self.said())
 
     def check_protocol(self, protocol: str) -> None:
         """Check that every option applies to a protocol.
@@ -282,6 +298,9 @@ class Options:
         if self.protocol not in (None, stored.protocol):
             # `Run` reports the contradiction; these options would be refused first.
             stored = replace(stored, folds=None, repeats=None, split=None)
+        if self.vary is not None:
+            cleared: dict[str, Any] = dict.fromkeys(("vary", *self.vary))
+            stored = replace(stored, **cleared)
         return replace(self, **stored.said() | self.said())
 
     @classmethod
@@ -292,7 +311,7 @@ class Options:
             settings: Of the run.
             reading: How its data were read.
         """
-        architecture = settings.architecture
+        architecture = settings.shared_architecture
         # The user's own model does not tell where its residual connections are.
         residual = {True: architecture.get("residual_place"), False: "none", None: None}
         found: dict[str, Any] = {
@@ -305,7 +324,9 @@ class Options:
             "learning_rate": settings.learning_rates,
             "residual": residual[architecture.get("residual")],
             "group_twins": settings.group_twins or None,
+            "vary": settings.vary or None,
         }
+        found |= dict.fromkeys(settings.vary)
         for name, value in reading.items():
             if name == "split_by":
                 found["split"] = value
@@ -350,6 +371,9 @@ def command_of(
         flags = about(name).flags or (f"--{name.replace('_', '-')}",)
         if isinstance(value, bool):
             words += flags[:1] if value else flags[1:]
+        elif name == "vary":
+            for option, values in value.items():
+                words += [flags[0], f"{option.replace('_', '-')}={_text(values)}"]
         else:
             words += [flags[0], _text(value)]
     return shlex.join(words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphnorms.lab.data_facts import CHEAP_EDGES, CHEAP_ITEMS, facts_of
 from graphnorms.lab.data_sentences import data_sentences, key_facts
@@ -14,6 +14,7 @@ from graphnorms.lab.detectable import expected_of, planned_detectable
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import be, several
 from graphnorms.lab.sentences import least_pairs, protocol_note
+from graphnorms.lab.treatments import values_of
 from graphnorms.training.metrics import metric_named
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def plan_lines(plan: Plan) -> list[str]:
     """Describe the data, the model, the protocol, the trials and the run's folder."""
     settings = plan.settings
-    norms = len(settings.norms)
+    compared = f"{len(settings.treatments)} {settings.noun}s ({', '.join(settings.treatments)})"
     where = (
         f"{plan.workers} at a time"
         if plan.options.engine == "local"
@@ -38,7 +39,7 @@ def plan_lines(plan: Plan) -> list[str]:
         *_key_facts(plan),
         _model(settings, plan.dataset),
         f"{_protocol(settings)}{_why_split(plan)}",
-        f"{norms} norms ({', '.join(settings.norms)}) × {_trials(settings)} = "
+        f"{compared} × {_trials(settings)} = "
         f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
         _design(settings, plan.dataset),
     ]
@@ -78,28 +79,34 @@ def _design(settings: Settings, graphs: GraphSet) -> str:
     expected = expected_of(settings, graphs)
     detectable = planned_detectable(settings, graphs)
     scale = Scale.fitting(metric_named(settings.metric), detectable, settings.unit)
-    norms = len(settings.norms)
-    return what_it_can_show(expected.design, scale, norms, expected.pairs, detectable)
+    number, noun = len(settings.treatments), settings.noun
+    return what_it_can_show(expected.design, scale, number, expected.pairs, detectable, noun)
 
 
 def what_it_can_show(
-    plan: Design, scale: Scale, norms: int, pairs: int, detectable: float = math.nan
+    plan: Design,
+    scale: Scale,
+    norms: int,
+    pairs: int,
+    detectable: float = math.nan,
+    noun: str = "norm",
 ) -> str:
     """Say before a run which differences it can show.
 
     Args:
         plan: What is paired, and how it is tested.
         scale: How scores are written.
-        norms: Norms compared.
+        norms: Norms, or treatments, compared.
         pairs: Folds of all repeats, or seeds.
         detectable: What `expected_detectable` gave, in the unit of the score; NaN if unknown.
+        noun: What they are called.
     """
     note = " " + protocol_note(plan) if protocol_note(plan) else ""
     if norms < 2:
-        return "There is one norm, so nothing can be compared." + note
+        return f"There is one {noun}, so nothing can be compared." + note
     comparisons = math.comb(norms, 2)
     minimum = plan.minimum(comparisons)
-    over = f" over {comparisons} pairs of norms" if comparisons > 1 else ""
+    over = f" over {comparisons} pairs of {noun}s" if comparisons > 1 else ""
     count = plan.count(pairs)
     if plan.folds and pairs > plan.folds:
         count += f" ({several(pairs / plan.folds, 'repeat')} of {plan.folds})"
@@ -141,6 +148,8 @@ def _model(settings: Settings, graphs: GraphSet) -> str:
         f"{several(settings.batch_size, 'graph')}"
     )
     architecture = settings.architecture
+    if settings.vary:
+        training += f"; but varied: {values_of({n: _listed(v) for n, v in settings.vary.items()})}"
     if "source" in architecture:
         return f"The model that {settings.model} makes, {training}"
     unused = "; edge features are not used (--model gine uses them)"
@@ -151,12 +160,16 @@ def _model(settings: Settings, graphs: GraphSet) -> str:
     )
 
 
+def _listed(values: Sequence[Any]) -> str:
+    return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+
+
 def _protocol(settings: Settings) -> str:
     share = f"{settings.holdout:.0%}"
     metric = settings.metric
     chosen = "as given"
     if settings.selects:
-        each = "norm and seed" if settings.protocol == "split" else "norm"
+        each = f"{settings.noun}{' and seed' if settings.protocol == 'split' else ''}"
         chosen = f"chosen there, for each {each}"
     if settings.protocol == "paper":
         return (

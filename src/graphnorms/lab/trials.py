@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from graphnorms.errors import unknown_name
 from graphnorms.lab.design import Design, Pair
 from graphnorms.training.metrics import METRICS, Metric, metric_named
+from graphnorms.training.trial_config import treatment_of
 
 if TYPE_CHECKING:
     from graphnorms.training.record import Record
@@ -24,10 +25,10 @@ STAGES = {"nested": ("select", "final"), "split": ("select", "final"), "paper": 
 
 @dataclass(frozen=True, kw_only=True)
 class NormTrials:
-    """The trials of one norm.
+    """The trials of one norm, or of one treatment with it.
 
     Args:
-        norm: Catalogue name.
+        norm: Its name, or that of the treatment.
         metric: What scores them.
         done, failed: The trials that give its scores, by ascending pair. In protocol `"paper"`
             those of the selected learning rate. A pair for which no learning rate could be
@@ -238,7 +239,7 @@ def _latest(records: Iterable[Record], protocol: str) -> dict[tuple[str, str, Pa
     selection, final = STAGES[protocol]
     latest: dict[tuple[str, str, Pair, float], Record] = {}
     for record in records:
-        norm, stage, pair = record.config["norm"], record.config["stage"], pair_of(record)
+        norm, stage, pair = treatment_of(record.config), record.config["stage"], pair_of(record)
         if stage not in (selection, final):
             raise ValueError(
                 f"a record of stage {stage!r} among those of protocol {protocol!r}; judge the "

@@ -136,6 +136,7 @@ class Verdict:
         needed_for_margin: Folds, or seeds, that would find a difference as large as the margin;
             None if no number would, or nothing is known of the spread.
         recommendation: Which norm to use; None if nothing could be judged, or nothing deserves it.
+        noun: What is compared, in words: norms of a comparison, or the methods of a table.
     """
 
     design: Design
@@ -163,6 +164,7 @@ class Verdict:
     detectable_at_best: float | None
     needed_for_margin: int | None
     recommendation: Recommendation | None
+    noun: str = "norm"
 
     @property
     def protocol(self) -> str:

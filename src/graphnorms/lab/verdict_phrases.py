@@ -48,4 +48,8 @@ def goal(verdict: Verdict) -> str:
 
 def best_of(verdict: Verdict, name: Name) -> str:
     """Name the best score, to which others are compared."""
-    return "the norm's best" if verdict.best is None else f"the best of {name(verdict.best)}"
+    return (
+        f"the {verdict.noun}'s best"
+        if verdict.best is None
+        else f"the best of {name(verdict.best)}"
+    )

@@ -170,7 +170,7 @@ def _subtitle(
     rates = {record.config["learning_rate"] for record in records}
     parts.append(f"{len(rates)} learning rates" if len(rates) > 1 else "")
     parts.append(f"{config['epochs']} epochs" if "epochs" in config else "")
-    parts.append(f"{len(verdict.rows)} norms")
+    parts.append(f"{len(verdict.rows)} {verdict.noun}s")
     return [part for part in parts if part]
 
 

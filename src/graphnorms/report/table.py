@@ -117,7 +117,7 @@ def _table(
         # "+-" is longer than "±"; the divider of the box is one column itself.
         padding=0 if plain else (0, 0, 0, 1),
     )
-    table.add_column("norm", overflow="fold", min_width=8)
+    table.add_column(verdict.noun, overflow="fold", min_width=8)
     spelt = ascii_only if plain else str
     chance = "" if verdict.trivial is None else verdict.scale.number(verdict.trivial)
     body = []
@@ -180,7 +180,7 @@ def _caption(verdict: Verdict, columns: Container[str]) -> list[str]:
         note = "; miss: do not reach it" if missed else ""
         lines.append(f"{times}: to reach {goal(verdict)} (median){note}")
     if "p" in columns:
-        lines.append("p: test against the best, paired, adjusted for all pairs of norms")
+        lines.append(f"p: test against the best, paired, adjusted for all pairs of {verdict.noun}s")
     if "last" in columns and not verdict.optimistic and _has_grid(verdict):
         lines.append(
             f"good rates: learning rates tried that come within {near(verdict)} of the best"
