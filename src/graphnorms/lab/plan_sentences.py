@@ -12,7 +12,7 @@ from graphnorms.lab.data_sentences import data_sentences, key_facts
 from graphnorms.lab.design import Design
 from graphnorms.lab.detectable import expected_of, planned_detectable
 from graphnorms.lab.number_format import Scale
-from graphnorms.lab.phrases import be, several
+from graphnorms.lab.phrases import be, model_title, several
 from graphnorms.lab.sentences import least_pairs, protocol_note
 from graphnorms.lab.treatments import values_of
 from graphnorms.training.metrics import metric_named
@@ -144,12 +144,13 @@ def _data(graphs: GraphSet) -> str:
 def _model(settings: Settings, graphs: GraphSet) -> str:
     training = (
         f"preset {settings.preset}: {several(settings.epochs, 'epoch')}, {_rates(settings)} "
-        f"({settings.schedule}), weight decay {settings.weight_decay:g}, batches of "
-        f"{several(settings.batch_size, 'graph')}"
+        f"({settings.schedule}), weight decay {_each(settings, 'weight_decay')}, batches of "
+        f"{_batches(settings)}"
     )
     architecture = settings.architecture
     if settings.vary:
-        training += f"; but varied: {values_of({n: _listed(v) for n, v in settings.vary.items()})}"
+        varied = {name: "/".join(map(_text, values)) for name, values in settings.vary.items()}
+        return f"{_varied(settings)}, {training}; varied: {values_of(varied)}"
     if "source" in architecture:
         return f"The model that {settings.model} makes, {training}"
     unused = "; edge features are not used (--model gine uses them)"
@@ -160,8 +161,29 @@ def _model(settings: Settings, graphs: GraphSet) -> str:
     )
 
 
-def _listed(values: Sequence[Any]) -> str:
-    return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+def _varied(settings: Settings) -> str:
+    """Say what the models have in common, and where they differ: `GIN of 2/4/8 × 64`."""
+    sizes = [_each(settings, name) for name in ("layers", "hidden")]
+    name = _each(settings, "model")
+    named = "/".join(map(model_title, name.split("/"))) if "model" in settings.vary else name
+    known = "None" not in sizes
+    return f"{model_title(named)} of {' × '.join(sizes)}" if known else model_title(named)
+
+
+def _batches(settings: Settings) -> str:
+    if "batch_size" in settings.vary:
+        return f"{_each(settings, 'batch_size')} graphs"
+    return several(settings.batch_size, "graph")
+
+
+def _each(settings: Settings, name: str) -> str:
+    """Write a setting: its value, or those of the treatments, `2/4/8`."""
+    value = getattr(settings, name, settings.architecture.get(name))
+    return "/".join(map(_text, settings.vary.get(name, [value])))
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _protocol(settings: Settings) -> str:

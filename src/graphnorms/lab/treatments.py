@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from graphnorms.errors import unknown_name
 from graphnorms.lab.phrases import listing
 
 if TYPE_CHECKING:
@@ -19,14 +20,16 @@ VARIABLE: Final = (
 """Options that `vary` takes: they leave data, splits, seeds and budget as they are."""
 
 _ELSEWHERE: Final[Mapping[str, str]] = {
-    "norms": "norms are compared by --norms",
-    "learning_rate": "learning rates are chosen for each treatment; --lr says among which",
+    "norms": "--norms compares those",
+    "learning_rate": "it is chosen for each treatment; --lr says among which",
+    "epochs": "every treatment gets the same budget",
+    "budget": "every treatment gets the same budget",
 }
 _DATA: Final = (
-    "which changes the data, and treatments are compared on the same; run one comparison for each "
-    "value, and graphnorms report RUN RUN puts them on one page"
+    "it changes the data, which treatments share; run a comparison for each value, and "
+    "graphnorms report RUN RUN puts them on one page"
 )
-_SHARED: Final = "which is the same for all treatments, for these are paired by fold and seed"
+_SHARED: Final = "treatments share it, for they are paired by fold and seed"
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,11 @@ def check_vary(vary: Mapping[str, Any], about: Mapping[str, About], given: Itera
     if not vary:
         raise ValueError("vary is empty; name an option and its values, as in layers=2,4,8")
     for name, values in vary.items():
+        if name not in about:
+            raise unknown_name("option to vary", name, VARIABLE)
         if name not in VARIABLE:
-            known = about.get(name)
-            of_data = known is not None and known.part == "reading"
-            why = _ELSEWHERE.get(name) or (_DATA if of_data else _SHARED)
-            why = f"{name}, {why}" if why in (_DATA, _SHARED) else why
-            if known is None:
-                why = f"{name!r}, which is no option"
-            raise ValueError(f"vary cannot take {name}: {why}; it takes {listing(VARIABLE)}")
+            why = _ELSEWHERE.get(name, _DATA if about[name].part == "reading" else _SHARED)
+            raise ValueError(f"vary has {name}, but {why}; what varies is {listing(VARIABLE)}")
         if not isinstance(values, list | tuple):
             raise ValueError(f"vary has {name}={values!r:.100}, expected a list of values")
         for value in values:
@@ -101,8 +101,8 @@ def check_vary(vary: Mapping[str, Any], about: Mapping[str, About], given: Itera
                 raise ValueError(f"vary has {name}={value} more than once; name it once")
         if len(values) < 2:
             raise ValueError(
-                f"vary has one value of {name}, expected two or more; to give all treatments one "
-                f"value use --{name.replace('_', '-')}"
+                f"vary has one value of {name}, expected two or more; --{name.replace('_', '-')} "
+                "gives one to all treatments"
             )
         if name in given:
             raise ValueError(f"{name} is given, and varied as well; leave one of them out")

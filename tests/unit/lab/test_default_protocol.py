@@ -18,9 +18,7 @@ from graphnorms.lab.run import Run
 def graphs() -> GraphSet:
     """Graphs of two classes, without a split."""
     found = random_graphs(40, seed=0)
-    return found.with_targets(
-        torch.arange(40) % 2, Task(kind="classification", targets=("a", "b"))
-    )
+    return found.with_targets(torch.arange(40) % 2, Task(kind="classification", targets=("a", "b")))
 
 
 @pytest.fixture(scope="module")
