@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.files import replacing
 from graphnorms.lab import phrases
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from graphnorms.lab.verdict import Verdict
     from graphnorms.training.metrics import Metric
     from graphnorms.training.record import Record
+
+
+_ARCHITECTURES: Final = "architectures"
+"""A setting that the page leaves out: those of treatments, which `vary` and `architecture` say."""
 
 
 def write_page(
@@ -101,7 +105,7 @@ def render_page(
         grouped=settings.get("group_twins", False),
         has_grid=any(row.sensitivity and row.sensitivity.judged for row in verdict.rows),
         pairs_left_out=len(verdict.differences) > MOST_PAIRS,
-        settings=_flat(settings),
+        settings=_flat({name: value for name, value in settings.items() if name != _ARCHITECTURES}),
         environment=[*_flat(_agreed(record.environment for record in records)), *_cost(records)],
         command_parts=chunks(command),
     )
@@ -158,7 +162,8 @@ def _subtitle(
     model = settings.get("model") or config.get("model")
     if isinstance(model, Mapping):
         model = model.get("name") or model.get("kind")
-    parts = [phrases.model_title(str(model)) if model else "", _items(records)]
+    models = (settings.get("vary") or {}).get("model") or [model or ""]
+    parts = ["/".join(phrases.model_title(str(name)) for name in models), _items(records)]
     pairs = {pair_of(record) for record in records if record.config["stage"] != "select"}
     folds = max((record.config["split"].get("folds", 0) for record in records), default=0)
     if verdict.design.by_fold:

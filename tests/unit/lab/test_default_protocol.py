@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -24,7 +22,17 @@ def graphs() -> GraphSet:
 @pytest.fixture(scope="module")
 def divided(graphs) -> GraphSet:
     """The same graphs with a split."""
-    return replace(graphs, split=(torch.arange(40) // 2 % 3).to(torch.int8))
+    return GraphSet(
+        name="divided",
+        x=graphs.x,
+        ptr=graphs.ptr,
+        edge_ptr=graphs.edge_ptr,
+        edge_index=graphs.edge_index,
+        y=graphs.y,
+        task=graphs.task,
+        features=graphs.features,
+        split=(torch.arange(40) // 2 % 3).to(torch.int8),
+    )
 
 
 def begun(dataset: GraphSet, **choices):
