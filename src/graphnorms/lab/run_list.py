@@ -84,10 +84,11 @@ def summarize(folder: Path) -> RunSummary:
         config = read_config(folder)
     except (GraphnormsError, OSError) as error:
         return RunSummary(folder=folder, problem=_one_line(error, folder))
-    planned, problem, treatments = None, "", None
+    planned, problem, treatments, models = None, "", None, ""
     try:
         settings = Settings.from_dict(config)
         planned, treatments = settings.planned, tuple(settings.treatments)
+        models = "/".join(settings.vary.get("model", []))
     except ValueError as error:
         if Settings.required() <= config.keys():  # else it is of another version
             problem = f"{CONFIG}: {error}; the file is damaged"
@@ -95,6 +96,7 @@ def summarize(folder: Path) -> RunSummary:
     norms = config.get("norms")
     summary: dict[str, Any] = {
         **known,
+        "model": models or known["model"],
         "folder": folder,
         "norms": treatments or (tuple(map(_text, norms)) if isinstance(norms, list) else ()),
         "planned": planned,
