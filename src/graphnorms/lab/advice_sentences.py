@@ -40,9 +40,9 @@ def advice(verdict: Verdict, name: Name) -> str:
         reasons.append(
             f"{found.near} of {found.rates} learning rates {verb} within {near(verdict)} of {best}"
         )
-    if found.extra_parameters is not None:
-        if verdict.noun == "norm" or found.extra_parameters:
-            reasons.append(_parameters(verdict, found.extra_parameters, name))
+    extra = found.extra_parameters
+    if extra or (extra == 0 and verdict.noun == "norm"):
+        reasons.append(_parameters(verdict, extra, name))
     if found.needs:
         reasons.append(f"it needs {listing(found.needs)} besides")
     among = f"of the {len(found.among)} shown to be practically equal in score, " if others else ""
