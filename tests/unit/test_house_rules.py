@@ -23,6 +23,7 @@ SIGNATURES_OF_PEERS = {
     "NormSlot.__init__",
     "build_own",
     "compare",
+    "judge",
     "replace_norms",
     "segment_normalize",
 }

@@ -95,7 +95,8 @@ def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
         return
     found = estimate(plan, kept)
     console.print(
-        f"About {duration(found.seconds)}, from {found.steps} training steps of every norm: "
+        f"About {duration(found.seconds)}, from {found.steps} training steps of every "
+        f"{plan.settings.noun}: "
         f"{found.quickest * 1e3:.1f} to {found.slowest * 1e3:.1f} ms a step.",
         markup=False,
     )

@@ -24,7 +24,7 @@ from graphnorms.report.pairs_table import pairs
 from graphnorms.report.pictures import folder_beside
 from graphnorms.report.style import style_of
 from graphnorms.report.table import details, headline, leaderboard
-from graphnorms.training import metric_named
+from graphnorms.training import metric_named, treatment_of
 
 if TYPE_CHECKING:
     from graphnorms.lab.comparison import Comparison
@@ -144,16 +144,16 @@ def trial_line(status: Status, record: Record) -> str:
     return (
         f"{status.ended:{len(str(total))}}/{total}  {config['stage']:6}  {fold}"
         f"run {config['run']}  lr {config['learning_rate']:<{max(map(len, rates))}g}  "
-        f"{config['norm']:{max(map(len, settings.norms))}}  {outcome}{left}"
+        f"{treatment_of(config):{max(map(len, settings.treatments))}}  {outcome}{left}"
     )
 
 
 def progress_table(status: Status, width: int) -> Group:
     """Draw a row per norm (how far it is, its mean score so far) and a line of times."""
     settings = status.plan.settings
-    per_norm = settings.planned // len(settings.norms)
+    each = settings.planned // len(settings.treatments)
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("norm")
+    table.add_column(settings.noun)
     if width >= _ROOM_FOR_BARS:
         table.add_column("", ratio=1)
     table.add_column("trials", justify="right")
@@ -161,20 +161,20 @@ def progress_table(status: Status, width: int) -> Group:
         f"{'validation' if settings.protocol == 'paper' else 'test'} {settings.metric}",
         justify="right",
     )
-    for norm in settings.norms:
+    for norm in settings.treatments:
         tally = status.tallies.get(norm, Tally())
         cells: list[Text | ProgressBar] = [Text(norm, style=f"bold {style_of(norm).color}")]
         if width >= _ROOM_FOR_BARS:
             color = style_of(norm).color
             cells.append(
                 ProgressBar(
-                    total=settings.epochs * per_norm,
+                    total=settings.epochs * each,
                     completed=settings.epochs * tally.ended + status.running.get(norm, 0),
                     complete_style=color,
                     finished_style=color,
                 )
             )
-        cells.append(Text(f"{tally.ended}/{per_norm}"))
+        cells.append(Text(f"{tally.ended}/{each}"))
         text = "–" if tally.mean is None else _scale(status, tally.mean).score(tally.mean)
         cells.append(Text(text + (f", {tally.failed} failed" if tally.failed else "")))
         table.add_row(*cells)

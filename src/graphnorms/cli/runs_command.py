@@ -74,7 +74,8 @@ def show(
     norm: Annotated[
         str | None,
         typer.Option(
-            help="Of this norm instead, for --export; needed where the verdict recommends none.",
+            help="Of this norm, or treatment, instead, for --export; needed where the verdict "
+            "recommends none.",
             show_default=False,
             autocompletion=completion.norm,
         ),

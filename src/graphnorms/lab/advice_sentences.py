@@ -40,12 +40,9 @@ def advice(verdict: Verdict, name: Name) -> str:
         reasons.append(
             f"{found.near} of {found.rates} learning rates {verb} within {near(verdict)} of {best}"
         )
-    if found.extra_parameters is not None:
-        reasons.append(
-            f"it adds {found.extra_parameters} parameters"
-            if found.extra_parameters
-            else "it adds no parameters"
-        )
+    extra = found.extra_parameters
+    if extra or (extra == 0 and verdict.noun == "norm"):
+        reasons.append(_parameters(verdict, extra, name))
     if found.needs:
         reasons.append(f"it needs {listing(found.needs)} besides")
     among = f"of the {len(found.among)} shown to be practically equal in score, " if others else ""
@@ -58,6 +55,16 @@ def advice(verdict: Verdict, name: Name) -> str:
     if others and found.unproven:
         limits = f" {name(found.among[0])} has {_standing(found, name, verdict.noun)}."
     return f"{head}; {body}{_decided(found.decided_by)}.{limits}{_against_chance(verdict, found)}"
+
+
+def _parameters(verdict: Verdict, extra: int, name: Name) -> str:
+    """Say how many parameters more, or fewer, there are than with the baseline."""
+    if not extra:
+        return "it adds no parameters"
+    if extra > 0 and verdict.noun == "norm":
+        return f"it adds {extra} parameters"
+    way = "more" if extra > 0 else "fewer"
+    return f"it has {abs(extra)} parameters {way} than {name(verdict.baseline)}"
 
 
 def _standing(found: Recommendation, name: Name, noun: str) -> str:

@@ -6,7 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +16,15 @@ from graphnorms.lab import engines
 from graphnorms.lab.comparison import Comparison, ComparisonInterrupted, ReportError
 from graphnorms.lab.options import (
     DEFAULT_PRESET,
-    DEFAULT_PROTOCOL,
+    PROTOCOLS,
     Options,
     command_of,
     name_of,
 )
 from graphnorms.lab.plan import Plan, require_possible
 from graphnorms.lab.progress import Clock, Outcomes, Status
-from graphnorms.lab.resolve import default_model, looked_up, resolve
-from graphnorms.lab.run import Run, default_folder, read_config
+from graphnorms.lab.resolve import default_model, looked_up, protocol_of, resolve
+from graphnorms.lab.run import CONFIG, Run, default_folder, read_config
 from graphnorms.lab.run_list import settings_of
 from graphnorms.lab.schedule import Agenda, Schedule, code_versions
 from graphnorms.lab.sources import Dataset, Source, load_again, load_source
@@ -38,6 +38,7 @@ def compare(
     dataset: Dataset = None,
     *,
     norms: Sequence[str | Callable[..., Any]] | str | None = None,
+    vary: Mapping[str, Sequence[Any]] | None = None,
     protocol: str | None = None,
     budget: str | None = None,
     model: str | Callable[..., Any] | None = None,
@@ -97,10 +98,15 @@ def compare(
             or function itself, also as a `functools.partial`: it gets the number of channels and
             returns a layer, see `graphnorms.layers.own_norm`. `"none"` is always included. Default:
             none, batch, layer, instance and graph.
-        protocol: `"nested"` (cross-validation with validation data inside each fold; default),
-            `"split"` (one given or random split, several seeds) or `"paper"` (epoch and learning
-            rate chosen by the score that is reported, as in the GIN and GraphNorm papers:
-            optimistic).
+        vary: Values of options, as in `{"layers": [2, 4, 8]}`: each combination of them with each
+            norm is a treatment that is trained and judged as a norm is, see
+            `graphnorms.lab.treatments`. Then `"none"` is not among the norms unless it is named,
+            and without `norms` there is one, batch.
+        protocol: `"nested"` (cross-validation with validation data inside each fold), `"split"`
+            (one given or random split, several seeds, or several given splits) or `"paper"` (epoch
+            and learning rate chosen by the score that is reported, as in the GIN and GraphNorm
+            papers: optimistic). Default: split where the data carry a split or `split` is given,
+            unless `folds`, `repeats` or `group_twins` is; else nested.
         budget: `"quick"` (default), `"standard"` or `"full"`: learning rates, epochs, seeds.
         model: `"gin"`, `"gine"` (with edge features), `"gcn"`, `"sage"`, `"gat"`, `"gatedgcn"` or
             `"gps"`, see `graphnorms.models.ModelConfig`; default: gine where edges have features,
@@ -130,7 +136,7 @@ def compare(
         metric: The score compared, see `graphnorms.training.METRICS`; default: accuracy, ROC-AUC
             or MAE, by the task; of several numbers the mean of MAE/σ.
         split: `"given"`, `"random"`, or for molecules with SMILES `"scaffold:hashed"` or another
-            rule of `graphnorms.data.ScaffoldSplit`; for the protocol `"split"`.
+            rule of `graphnorms.data.ScaffoldSplit`; asks for the protocol `"split"`.
         folds: Folds of a cross-validation; default 10, or as many as it takes to judge so many
             norms.
         repeats: Cross-validations, each with other folds; default 1. The first one does not depend
@@ -211,7 +217,7 @@ def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
     folder = None if options.out is None else Path(options.out)
     if options.resume:
         if folder is None:
-            folder = _folder_of(load_source(dataset, options.reading).graphs, options)
+            folder = _folder_to_resume(load_source(dataset, options.reading).graphs, options)
         options, source = _continued(options, dataset, folder)
     else:
         source = load_source(dataset, options.reading)
@@ -247,9 +253,22 @@ def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
 def _folder_of(graphs: GraphSet, options: Options) -> Path:
     """Return the folder of a run when none is named."""
     preset = options.preset or DEFAULT_PRESET
+    vary = tuple(options.vary or ())
     model: Any = looked_up(options).model or default_model(graphs, preset)
-    protocol = options.protocol or DEFAULT_PROTOCOL
-    return default_folder(graphs.name, name_of(model), preset, protocol)
+    named = "" if "model" in vary else name_of(model)
+    return default_folder(graphs.name, named, preset, protocol_of(options, graphs), vary)
+
+
+def _folder_to_resume(graphs: GraphSet, options: Options) -> Path:
+    """Return the folder of the run to resume when none is named.
+
+    Where no protocol is named and there is no run of that which the data suggest, one of another.
+    """
+    if options.protocol is not None:
+        return _folder_of(graphs, options)
+    protocols = dict.fromkeys((protocol_of(options, graphs), *PROTOCOLS))
+    folders = [_folder_of(graphs, replace(options, protocol=protocol)) for protocol in protocols]
+    return next((folder for folder in folders if (folder / CONFIG).exists()), folders[0])
 
 
 def _continued(options: Options, dataset: Dataset, folder: Path) -> tuple[Options, Source]:
@@ -284,7 +303,7 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
 
     agenda = Agenda(plan.schedule, run.journal)
     known = agenda.known()
-    norms = {config.key: config.norm for config in known}
+    treatments = {config.key: config.treatment for config in known}
     outcomes = Outcomes(agenda.records())
     total = plan.settings.planned - len(outcomes)
     clock = Clock(epochs=plan.settings.epochs * total)
@@ -294,9 +313,9 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
     def tell(latest: Record | None = None) -> None:
         # Called often: the cost must not grow with the number of trials.
         clock.note(plan.settings.epochs * ended + sum(running.values()))
-        by_norm: Counter[str] = Counter()
+        by_treatment: Counter[str] = Counter()
         for key, epochs in running.items():
-            by_norm[norms[key]] += epochs
+            by_treatment[treatments[key]] += epochs
         progress(
             Status(
                 plan=plan,
@@ -305,7 +324,7 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
                 ended=len(outcomes),
                 tallies=dict(outcomes.tallies),
                 latest=latest,
-                running=by_norm,
+                running=by_treatment,
                 elapsed=clock.elapsed,
                 remaining=clock.remaining,
             )
@@ -313,7 +332,7 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
 
     def following(record: Record) -> list[TrialConfig]:
         found = agenda.send(record)
-        norms.update((config.key, config.norm) for config in found)
+        treatments.update((config.key, config.treatment) for config in found)
         return found
 
     def on_progress(epochs: Mapping[str, int]) -> None:

@@ -69,6 +69,8 @@ class Comparison:
         settings = self.settings
         paper = settings.protocol == "paper"  # the scored trials are among those that choose
         terms = Terms(
+            baseline=settings.baseline,
+            noun=settings.noun,
             margin=settings.margin,
             planned=settings.scored_trials,
             selection=settings.reported_trials if paper else settings.selection_trials,
@@ -88,7 +90,7 @@ class Comparison:
         from graphnorms.lab.trials import group_trials
 
         settings = self.settings
-        return group_trials(self.records, settings.norms, protocol=settings.protocol)
+        return group_trials(self.records, list(settings.treatments), protocol=settings.protocol)
 
     @property
     def planned(self) -> int:
@@ -195,7 +197,7 @@ class Comparison:
 
         Args:
             path: The file, `….safetensors`.
-            norm: The normalization; None is the one that the verdict recommends.
+            norm: The normalization or the treatment; None is the one that the verdict recommends.
 
         Raises:
             ValueError: No norm is named and none recommended, no trial with this norm was done, or

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from graphnorms.lab.engines.attempt import reason_of
 from graphnorms.lab.schedule import Agenda
+from graphnorms.training.trial_config import treatment_of
 
 if TYPE_CHECKING:
     from graphnorms.lab.plan import Plan
@@ -50,13 +51,13 @@ def estimate(plan: Plan, kept: Iterable[Record] = ()) -> Expectation:
     from graphnorms.user_code import no_exit
 
     settings = plan.settings
-    configs = {config.norm: config for config in Agenda(plan.schedule).known()}
+    configs = {config.treatment: config for config in Agenda(plan.schedule).known()}
     paces: dict[str, Pace] = {}
     failing: dict[str, str] = {}
     with threads(1):  # as in a worker
         for norm, config in configs.items():
             try:
-                with no_exit(settings.model):
+                with no_exit(str(config.model.get("name"))):
                     paces[norm] = measure_pace(
                         config, plan.dataset, factory=plan.function, norms=plan.norm_functions
                     )
@@ -64,7 +65,7 @@ def estimate(plan: Plan, kept: Iterable[Record] = ()) -> Expectation:
                 if not plan.runs_own_code or len(failing) + 1 == len(configs):
                     raise
                 failing[norm] = reason_of(error)
-    done = Counter((r.config["norm"], r.config["stage"] == "select") for r in kept)
+    done = Counter((treatment_of(r.config), r.config["stage"] == "select") for r in kept)
     total = sum(
         (settings.selection_trials - done[norm, True]) * pace.trial(settings.epochs, reported=False)
         + (settings.reported_trials - done[norm, False]) * pace.trial(settings.epochs)

@@ -25,18 +25,18 @@ from graphnorms.lab.options import BASELINE
 from graphnorms.lab.paired_tests import PairedTest, compare_all, not_told_apart
 from graphnorms.lab.recommendation import MOST_FAILED, recommend
 from graphnorms.lab.sensitivity import NEAR, sensitivities
-from graphnorms.lab.statistics import Estimate
+from graphnorms.lab.statistics import Estimate, without_nan
 from graphnorms.lab.trials import NormTrials, Trials, completed_by_all
 from graphnorms.lab.trivial import Trivial, against_trivial, beats, level_of, trains
 from graphnorms.lab.verdict import NormSummary, Verdict
 from graphnorms.layers.factory import lookup
-from graphnorms.training.metrics import Metric
+from graphnorms.training.metrics import Metric, metric_named
 
 if TYPE_CHECKING:
     from graphnorms.training.record import Record
 
 MARGIN = 0.01
-"""Of a fraction, one point; of other scores, this share of the baseline's."""
+"""Of a fraction, one point; of R² and MCC as it is; of errors, this share of the baseline's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def judge(trials: Trials, terms: Terms = Terms()) -> Verdict:
         design=design,
         margin=width,
         higher_is_better=metric.higher_is_better,
-        most=1.0 if metric.fraction else math.inf,
+        most=metric.most - metric.least,
     )
     above = {
         norm: of_norm
@@ -227,8 +227,8 @@ def _margin(
     """Return the margin and where it comes from."""
     if given is not None:
         return given, ""
-    if metric.fraction:
-        return MARGIN, "one point"
+    if metric.most == 1:
+        return MARGIN, "one point" if metric.fraction else "a hundredth"
     if not typical:
         return MARGIN, "no score is known yet"
     norm = baseline if baseline in typical else min(typical)
@@ -241,12 +241,18 @@ def _summarize(of_norm: NormTrials, scores: Mapping[Pair, float], design: Design
     """Return what the trials of a norm say by themselves."""
     parameters = [r.counts["parameters"] for r in of_norm.records() if "parameters" in r.counts]
     values = design.values(scores)
-    most = 1.0 if of_norm.metric.fraction else math.inf
+    metric = of_norm.metric
     paper = of_norm.selected is not None
 
-    def estimate(scores: Mapping[Pair, float]) -> Estimate | None:
-        return design.estimate(design.values(scores)).within(0.0, most) if scores else None
+    def estimate(scores: Mapping[Pair, float], metric: Metric = metric) -> Estimate | None:
+        if not scores:
+            return None
+        return design.estimate(design.values(scores)).within(metric.least, metric.most)
 
+    others = {
+        name: estimate(by_pair, metric_named(name))
+        for name, by_pair in of_norm.other_scores(scores).items()
+    }
     return NormSummary(
         norm=of_norm.norm,
         done=len(of_norm.done),
@@ -257,11 +263,12 @@ def _summarize(of_norm: NormTrials, scores: Mapping[Pair, float], design: Design
         tried_reasons=_reasons(of_norm.tried_failed.values()),
         pairs=values.size,
         parameters=parameters[0] if parameters else None,
-        needs=_needs(of_norm.norm),
+        needs=_needs(of_norm),
         score=estimate(scores),
         score_std=float(values.std()) if values.size else None,
         validation=estimate(of_norm.outcome("validation_score")),
         train=estimate(of_norm.last("train_score")),
+        others=tuple((name, found) for name, found in others.items() if found is not None),
         targets=_targets(of_norm),
         last=estimate(of_norm.last("validation_score")) if paper else None,
         selected_epoch=of_norm.selected[1] if of_norm.selected is not None else None,
@@ -270,20 +277,22 @@ def _summarize(of_norm: NormTrials, scores: Mapping[Pair, float], design: Design
 
 
 def _targets(of_norm: NormTrials) -> tuple[tuple[str, float], ...]:
-    """Return the mean test error of each target over the trials where it is known."""
-    tested = [record.target_scores.get("test", {}) for record in of_norm.done.values()]
-    known = [(name, error) for each in tested for name, error in each.items() if error is not None]
-    names = dict.fromkeys(name for name, _ in known)
-    return tuple((name, fmean(error for other, error in known if other == name)) for name in names)
+    """Return the mean test score of each target over the trials where it is known."""
+    known: dict[str, list[float]] = {}
+    for record in of_norm.done.values():
+        for name, score in record.target_scores.get("test", {}).items():
+            known.setdefault(name, []).extend(without_nan([math.nan if score is None else score]))
+    return tuple((name, fmean(scores)) for name, scores in known.items() if scores)
 
 
 def _reasons(failed: Iterable[Record]) -> tuple[tuple[str, int], ...]:
     return tuple(Counter(record.reason or "unknown" for record in failed).most_common())
 
 
-def _needs(norm: str) -> tuple[str, ...]:
+def _needs(of_norm: NormTrials) -> tuple[str, ...]:
+    records = of_norm.records()
     try:
-        return lookup(norm).needs
+        return lookup(records[0].config["norm"] if records else of_norm.norm).needs
     except ValueError:  # of a version that had other norms
         return ()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 from graphnorms.lab.budgets import BUDGETS, QUICK
+from graphnorms.lab.treatments import check_vary
 from graphnorms.lab.values import FLAG, TEXT, Kind, integer, list_of, number
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ FOLDED: Final = ("nested", "paper")
 
 BASELINE: Final = "none"
 DEFAULT_NORMS: Final = ("none", "batch", "layer", "instance", "graph")
+DEFAULT_NORM: Final = "batch"
+"""The only norm by default where something else is varied."""
+
 DEFAULT_PRESET: Final = "default"
-DEFAULT_PROTOCOL: Final = "nested"
 DEFAULT_DEVICE: Final = "cpu"
 
 _NORMS: Final = Kind("a text, or a list of texts and of what makes a norm", str | Sequence)
@@ -40,6 +43,12 @@ _MODEL: Final = Kind(
     fits=lambda value: isinstance(value, str) or callable(value) or hasattr(value, "function"),
 )
 _FOLDER: Final = Kind("a folder", str | Path)
+_VARY: Final = Kind("options with lists of values, such as {'layers': [2, 4, 8]}", Mapping)
+_METRICS: Final = (
+    *("accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "average_precision"),
+    *("mae", "rmse", "std_mae", "std_rmse", "r2"),
+)
+"""The names in `graphnorms.training.METRICS`, without loading torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +97,18 @@ class Options:
         ",".join(DEFAULT_NORMS),
         kind=_NORMS,
     )
+    vary: Mapping[str, Sequence[Any]] | None = _option(
+        "An option with its values, such as layers=2,4,8: each of them with each norm is a "
+        "treatment, compared as norms are; norms are then batch alone by default. Give it again "
+        "for combinations with another option.",
+        default=False,
+        value=None,
+        kind=_VARY,
+    )
     protocol: str | None = _option(
         "nested: cross-validation with validation data inside each fold. split: one split, several "
         "seeds. paper: epoch and learning rate chosen by the reported score, optimistic.",
-        DEFAULT_PROTOCOL,
+        "split where the data carry one, else nested",
         kind=Kind("text", str, words=PROTOCOLS),
         words=PROTOCOLS,
     )
@@ -162,13 +179,15 @@ class Options:
         "Leave out classes with fewer items than this.", "none", kind=integer(0), part="reading"
     )
     metric: str | None = _option(
-        "accuracy, roc_auc, average_precision, mae, rmse, std_mae or std_rmse.",
+        "What norms are judged by; every other metric of the task is recorded beside it. Classes: "
+        "accuracy, balanced_accuracy, macro_f1, mcc; yes or no also roc_auc, average_precision. "
+        "Numbers: mae, rmse, r2; several std_mae, std_rmse, r2.",
         "the task's",
-        words=("accuracy", "roc_auc", "average_precision", "mae", "rmse", "std_mae", "std_rmse"),
+        words=_METRICS,
     )
     split: str | None = _option(
         "given, random, or for molecules scaffold:hashed, scaffold:balanced:0,1,2, "
-        "scaffold:deepchem; for protocol split.",
+        "scaffold:deepchem; asks for protocol split.",
         "given, if there is one",
         protocols=("split",),
     )
@@ -254,6 +273,9 @@ class Options:
         """
         for name, value in self.said("comparison", "reading", "running").items():
             about(name).kind.require(name, value)
+        if self.vary is not None:
+            every = {each.name: about(each.name) for each in fields(self)}
+            check_vary(self.vary, every, self.said())
 
     def check_protocol(self, protocol: str) -> None:
         """Check that every option applies to a protocol.
@@ -286,6 +308,9 @@ class Options:
         if self.protocol not in (None, stored.protocol):
             # `Run` reports the contradiction; these options would be refused first.
             stored = replace(stored, folds=None, repeats=None, split=None)
+        if self.vary is not None:
+            cleared: dict[str, Any] = dict.fromkeys(("vary", *self.vary))
+            stored = replace(stored, **cleared)
         return replace(self, **stored.said() | self.said())
 
     @classmethod
@@ -296,7 +321,7 @@ class Options:
             settings: Of the run.
             reading: How its data were read.
         """
-        architecture = settings.architecture
+        architecture = settings.shared_architecture
         # The user's own model does not tell where its residual connections are.
         residual = {True: architecture.get("residual_place"), False: "none", None: None}
         found: dict[str, Any] = {
@@ -309,7 +334,9 @@ class Options:
             "learning_rate": settings.learning_rates,
             "residual": residual[architecture.get("residual")],
             "group_twins": settings.group_twins or None,
+            "vary": settings.vary or None,
         }
+        found |= dict.fromkeys(settings.vary)
         for name, value in reading.items():
             if name == "split_by":
                 found["split"] = value
@@ -354,6 +381,9 @@ def command_of(
         flags = about(name).flags or (f"--{name.replace('_', '-')}",)
         if isinstance(value, bool):
             words += flags[:1] if value else flags[1:]
+        elif name == "vary":
+            for option, values in value.items():
+                words += [flags[0], f"{option.replace('_', '-')}={_text(values)}"]
         else:
             words += [flags[0], _text(value)]
     return shlex.join(words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -75,7 +75,13 @@ class Plan:
     @property
     def runs_own_code(self) -> bool:
         """Whether trials run the user's code, which may change its process."""
-        return self.factory is not None or bool(self.norms)
+        models = self.settings.architectures.values()
+        return self.factory is not None or bool(self.norms) or any(map(is_own, models))
+
+
+def is_own(architecture: Mapping[str, Any]) -> bool:
+    """Whether an architecture is a model of the user's own."""
+    return "source" in architecture
 
 
 def require_possible(plan: Plan) -> None:
@@ -98,17 +104,18 @@ def require_possible(plan: Plan) -> None:
         )
     for fold in range(settings.folds if settings.split == "given" else 1):
         require_several(split_items(graphs, plan.schedule.split(fold)).train, graphs)
-    hidden = settings.architecture.get("hidden") or ModelConfig(name="gin").hidden
-    for own in plan.norms:
-        own.check(hidden)
-    if plan.factory is not None:
-        _require_one(plan, plan.factory)
-        return
-    for norm in _norms(plan):
-        try:
-            build_model(settings.architecture, norm, graphs, seed=0)
-        except TypeError as error:  # a layer that is given a word for a number, say
-            raise ValueError(f"norm {name_of(norm)!r} cannot be made: {error}") from None
+    for architecture in settings.architectures.values() or [settings.architecture]:
+        hidden = architecture.get("hidden") or ModelConfig(name="gin").hidden
+        for own in plan.norms:
+            own.check(hidden)
+        if is_own(architecture):
+            _require_one(plan, architecture)
+            continue
+        for norm in _norms(plan):
+            try:
+                build_model(architecture, norm, graphs, seed=0)
+            except TypeError as error:  # a layer that is given a word for a number, say
+                raise ValueError(f"norm {name_of(norm)!r} cannot be made: {error}") from None
 
 
 def _norms(plan: Plan) -> list[str | OwnNorm]:
@@ -134,7 +141,7 @@ def _require_targets(graphs: GraphSet) -> None:
         raise ValueError(f"every target of {graphs.name} is {named}, so there is nothing to learn")
 
 
-def _require_one(plan: Plan, factory: ModelFactory) -> None:
+def _require_one(plan: Plan, architecture: Mapping[str, Any]) -> None:
     """Make the user's own model with every norm and run it on a few graphs.
 
     If that fails with some norms only, their failed trials give the reason.
@@ -144,11 +151,13 @@ def _require_one(plan: Plan, factory: ModelFactory) -> None:
     """
     import torch
 
+    from graphnorms.models import ModelFactory
     from graphnorms.training.predictor import apply
     from graphnorms.training.trial_model import build_model
     from graphnorms.user_code import no_exit
 
-    architecture, graphs = plan.settings.architecture, plan.dataset
+    factory = plan.factory or ModelFactory.of(str(architecture["name"]))
+    graphs = plan.dataset
     batch = graphs.batch(torch.arange(min(2, len(graphs))))
     first: Exception | None = None
     for norm in _norms(plan):

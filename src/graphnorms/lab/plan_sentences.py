@@ -14,6 +14,7 @@ from graphnorms.lab.detectable import expected_of, planned_detectable
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import be, model_title, several
 from graphnorms.lab.sentences import least_pairs, protocol_note
+from graphnorms.lab.treatments import values_of
 from graphnorms.models.model_config import EDGE_MODELS, SAME
 from graphnorms.models.norm_slot import NORM_PLACES, RESIDUAL_PLACES
 from graphnorms.training.metrics import metric_named
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def plan_lines(plan: Plan) -> list[str]:
     """Describe the data, the model, the protocol, the trials and the run's folder."""
     settings = plan.settings
-    norms = len(settings.norms)
+    compared = f"{len(settings.treatments)} {settings.noun}s ({', '.join(settings.treatments)})"
     where = (
         f"{plan.workers} at a time"
         if plan.options.engine == "local"
@@ -39,8 +40,8 @@ def plan_lines(plan: Plan) -> list[str]:
         plan.dataset.describe(),
         *_key_facts(plan),
         _model(settings, plan.dataset),
-        _protocol(settings),
-        f"{norms} norms ({', '.join(settings.norms)}) × {_trials(settings)} = "
+        f"{_protocol(settings)}{_why_split(plan)}",
+        f"{compared} × {_trials(settings)} = "
         f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
         _design(settings, plan.dataset),
     ]
@@ -80,28 +81,34 @@ def _design(settings: Settings, graphs: GraphSet) -> str:
     expected = expected_of(settings, graphs)
     detectable = planned_detectable(settings, graphs)
     scale = Scale.fitting(metric_named(settings.metric), detectable, settings.unit)
-    norms = len(settings.norms)
-    return what_it_can_show(expected.design, scale, norms, expected.pairs, detectable)
+    number, noun = len(settings.treatments), settings.noun
+    return what_it_can_show(expected.design, scale, number, expected.pairs, detectable, noun)
 
 
 def what_it_can_show(
-    plan: Design, scale: Scale, norms: int, pairs: int, detectable: float = math.nan
+    plan: Design,
+    scale: Scale,
+    norms: int,
+    pairs: int,
+    detectable: float = math.nan,
+    noun: str = "norm",
 ) -> str:
     """Say before a run which differences it can show.
 
     Args:
         plan: What is paired, and how it is tested.
         scale: How scores are written.
-        norms: Norms compared.
+        norms: Norms, or treatments, compared.
         pairs: Folds of all repeats, or seeds.
         detectable: What `expected_detectable` gave, in the unit of the score; NaN if unknown.
+        noun: What they are called.
     """
     note = " " + protocol_note(plan) if protocol_note(plan) else ""
     if norms < 2:
-        return "There is one norm, so nothing can be compared." + note
+        return f"There is one {noun}, so nothing can be compared." + note
     comparisons = math.comb(norms, 2)
     minimum = plan.minimum(comparisons)
-    over = f" over {comparisons} pairs of norms" if comparisons > 1 else ""
+    over = f" over {comparisons} pairs of {noun}s" if comparisons > 1 else ""
     count = plan.count(pairs)
     if plan.folds and pairs > plan.folds:
         count += f" ({several(pairs / plan.folds, 'repeat')} of {plan.folds})"
@@ -139,10 +146,13 @@ def _data(graphs: GraphSet) -> str:
 def _model(settings: Settings, graphs: GraphSet) -> str:
     training = (
         f"preset {settings.preset}: {several(settings.epochs, 'epoch')}, {_rates(settings)} "
-        f"({settings.schedule}), weight decay {settings.weight_decay:g}, batches of "
-        f"{several(settings.batch_size, 'graph')}"
+        f"({settings.schedule}), weight decay {_each(settings, 'weight_decay')}, batches of "
+        f"{_batches(settings)}"
     )
     architecture = settings.architecture
+    if settings.vary:
+        varied = {name: "/".join(map(_text, values)) for name, values in settings.vary.items()}
+        return f"{_varied(settings)}, {training}; varied: {values_of(varied)}"
     if "source" in architecture:
         return f"The model that {settings.model} makes, {training}"
     unused = "; edge features are not used (--model gine uses them)"
@@ -167,12 +177,37 @@ def _form(architecture: Mapping[str, Any]) -> str:
     return f" ({', '.join(said)})" if said else ""
 
 
+def _varied(settings: Settings) -> str:
+    """Say what the models have in common, and where they differ: `GIN of 2/4/8 × 64`."""
+    sizes = [_each(settings, name) for name in ("layers", "hidden")]
+    name = _each(settings, "model")
+    named = "/".join(map(model_title, name.split("/"))) if "model" in settings.vary else name
+    known = "None" not in sizes
+    return f"{model_title(named)} of {' × '.join(sizes)}" if known else model_title(named)
+
+
+def _batches(settings: Settings) -> str:
+    if "batch_size" in settings.vary:
+        return f"{_each(settings, 'batch_size')} graphs"
+    return several(settings.batch_size, "graph")
+
+
+def _each(settings: Settings, name: str) -> str:
+    """Write a setting: its value, or those of the treatments, `2/4/8`."""
+    value = getattr(settings, name, settings.architecture.get(name))
+    return "/".join(map(_text, settings.vary.get(name, [value])))
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _protocol(settings: Settings) -> str:
     share = f"{settings.holdout:.0%}"
     metric = settings.metric
     chosen = "as given"
     if settings.selects:
-        each = "norm and seed" if settings.protocol == "split" else "norm"
+        each = f"{settings.noun}{' and seed' if settings.protocol == 'split' else ''}"
         chosen = f"chosen there, for each {each}"
     if settings.protocol == "paper":
         return (
@@ -199,6 +234,14 @@ def _protocol(settings: Settings) -> str:
         f"of the rest to validate; epoch by validation {metric}, learning rate {chosen}; "
         f"{several(settings.runs, 'fresh seed')} a fold tested"
     )
+
+
+def _why_split(plan: Plan) -> str:
+    """Say where the protocol comes from if it is not asked for but that of the data."""
+    options = plan.options
+    if plan.settings.split != "given" or options.protocol is not None or options.split is not None:
+        return ""
+    return ". The data carry a split, so it is used; --protocol nested cuts folds instead"
 
 
 def _folds(settings: Settings, noun: str) -> str:

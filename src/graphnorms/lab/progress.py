@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from graphnorms.lab.schedule import Agenda
+from graphnorms.training.trial_config import treatment_of
 
 if TYPE_CHECKING:
     from graphnorms.lab.plan import Plan
@@ -18,7 +19,7 @@ _SECONDS_TO_KNOW_THE_SPEED: Final = 2.0
 
 
 class Tally(NamedTuple):
-    """Counts over the trials of one norm so far.
+    """Counts over the trials of one treatment so far.
 
     Args:
         ended: Trials with an outcome.
@@ -72,8 +73,8 @@ class Outcomes:
     def add(self, record: Record) -> None:
         """Add one."""
         self._records.append(record)
-        norm = record.config["norm"]
-        self.tallies[norm] = self.tallies.get(norm, Tally()).and_also(record)
+        treatment = treatment_of(record.config)
+        self.tallies[treatment] = self.tallies.get(treatment, Tally()).and_also(record)
 
     def first(self, number: int) -> list[Record]:
         """Return the outcomes that came first."""
@@ -89,9 +90,9 @@ class Status:
         changes: Changes to the run that was in the folder, in words: `runs 1 → 3`.
         outcomes: All outcomes; later ones are added to it.
         ended: Number of outcomes so far.
-        tallies: Their counts by norm; a norm without an outcome has no entry.
+        tallies: Their counts by treatment; one without an outcome has no entry.
         latest: The newest outcome, if it is the reason for this call.
-        running: Epochs done in the trials that are running, by norm.
+        running: Epochs done in the trials that are running, by treatment.
         elapsed: Seconds since this call began to train.
         remaining: Seconds left at the speed so far; None until that is known.
     """

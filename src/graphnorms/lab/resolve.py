@@ -12,14 +12,15 @@ from graphnorms.lab.budgets import QUICK, Budget, budget_named
 from graphnorms.lab.options import (
     BASELINE,
     DEFAULT_DEVICE,
+    DEFAULT_NORM,
     DEFAULT_NORMS,
     DEFAULT_PRESET,
-    DEFAULT_PROTOCOL,
     Options,
     is_known,
     name_of,
 )
 from graphnorms.lab.settings import DEFAULT_FOLDS, HOLDOUT, Settings
+from graphnorms.lab.treatments import combinations, values_of
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
@@ -56,11 +57,15 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     options.check()
     options = looked_up(options)
     norms: Any = options.norms
-    protocol = options.protocol or DEFAULT_PROTOCOL
+    vary = {name: list(values) for name, values in (options.vary or {}).items()}
+    chosen = [replace(options, vary=None, **varied) for varied in combinations(vary)]
+    options = chosen[0]
+    protocol = protocol_of(options, graphs)
     budget, preset = budget_named(options.budget or QUICK), options.preset or DEFAULT_PRESET
     device = options.device or DEFAULT_DEVICE
     require_device(device)
     model: Any = options.model or default_model(graphs, preset)
+    made = [_architecture(graphs, _model(each.model) or model, preset, each) for each in chosen]
     defaults = training_defaults(preset)
     split, splits = _split_of(options, protocol, graphs)
     metric = options.metric or DEFAULT_METRICS[graphs.task.kind]
@@ -72,11 +77,15 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         own_norms={norm.name: _kept(norm) for norm in norms if not isinstance(norm, str)},
         model=name_of(model),
         preset=preset,
-        architecture=_architecture(graphs, model, preset, options),
+        architecture=made[0],
+        vary=vary,
+        architectures=dict(zip(map(values_of, combinations(vary)), made, strict=True))
+        if vary
+        else {},
         metric=metric_for(metric, graphs.task).name,
         unit=graphs.task.unit,
         split=split,
-        folds=splits or _folds(protocol, len(norms)),
+        folds=splits or _folds(protocol, len(norms) * len(chosen)),
         runs=_runs(budget, protocol, splits),
         holdout=HOLDOUT,
         split_seed=defaults.split_seed,
@@ -100,10 +109,30 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
 def looked_up(options: Options) -> Options:
     """Return the options with the user's own model and norms loaded.
 
+    Varied models are checked, and called by their names.
+
     Raises:
         ValueError: One is not known or not found, or two norms have the same name.
     """
-    return replace(options, model=_model(options.model), norms=_norms(options.norms))
+    vary = options.vary
+    if vary is not None:
+        vary = {name: [_value(name, value) for value in values] for name, values in vary.items()}
+    norms = _norms(options.norms, alone=vary is not None)
+    return replace(options, model=_model(options.model), norms=norms, vary=vary)
+
+
+def _value(option: str, value: Any) -> Any:
+    """Return the value of a varied option as it is kept."""
+    if option == "weight_decay":
+        return float(value)
+    if option != "model":
+        return value
+    model = _model(value)
+    if not isinstance(model, str) and model is not None and model.in_memory:
+        raise ValueError(
+            f"{model.name} was made in memory; a model that is varied is named, as module:function"
+        )
+    return value if model is None else name_of(model)
 
 
 def _model(model: Any) -> str | ModelFactory | None:
@@ -122,13 +151,19 @@ def _model(model: Any) -> str | ModelFactory | None:
     return ModelFactory.of(model)
 
 
-def _norms(given: Iterable[Any] | str | None) -> list[str | OwnNorm]:
-    """Return the norms by their names as the catalogue spells them, the baseline among them."""
+def _norms(given: Iterable[Any] | str | None, *, alone: bool = False) -> list[str | OwnNorm]:
+    """Return the norms by their names as the catalogue spells them, the baseline among them.
+
+    Args:
+        given: The norms.
+        alone: Whether only those given are compared, without the baseline; by default one.
+    """
     from graphnorms.layers.factory import lookup
     from graphnorms.layers.own_norm import OwnNorm, is_own
     from graphnorms.layers.spec import split_specs
 
-    given = DEFAULT_NORMS if given is None else given
+    if given is None:
+        given = (DEFAULT_NORM,) if alone else DEFAULT_NORMS
     found: list[str | OwnNorm] = []
     for norm in split_specs(given) if isinstance(given, str) else given:
         if isinstance(norm, OwnNorm):
@@ -148,7 +183,7 @@ def _norms(given: Iterable[Any] | str | None) -> list[str | OwnNorm]:
             raise ValueError(
                 f"two norms are called {norm.name!r}; give the class or function another name"
             )
-    return found if BASELINE in names else [BASELINE, *found]
+    return found if alone or BASELINE in names else [BASELINE, *found]
 
 
 def default_model(graphs: GraphSet, preset: str = DEFAULT_PRESET) -> str:
@@ -161,6 +196,22 @@ def default_model(graphs: GraphSet, preset: str = DEFAULT_PRESET) -> str:
     if graphs.task.level == "node":
         return "gcn"
     return "gine" if graphs.num_edge_features and "gine" in preset_models(preset) else "gin"
+
+
+def protocol_of(options: Options, graphs: GraphSet) -> str:
+    """Return the protocol when none is named: that of the other options, or of the data.
+
+    A split is asked for by `split`, and folds are by what only they have. Where neither is, data
+    that carry a split are judged on it: on one that they came with, results can be compared with
+    those of others.
+    """
+    if options.protocol is not None:
+        return options.protocol
+    if options.split is not None:
+        return "split"
+    folded = options.folds, options.repeats, options.group_twins
+    asks_for_folds = any(value is not None for value in folded)
+    return "nested" if graphs.split is None or asks_for_folds else "split"
 
 
 def _split_of(options: Options, protocol: str, graphs: GraphSet) -> tuple[str, int]:

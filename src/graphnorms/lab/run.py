@@ -16,7 +16,7 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,19 +209,25 @@ def _changes(
 
 
 def default_folder(
-    dataset: str, model: str, preset: str = "default", protocol: str = "nested"
+    dataset: str,
+    model: str,
+    preset: str = "default",
+    protocol: str = "nested",
+    vary: Sequence[str] = (),
 ) -> Path:
     """Return the default folder of a run: `runs/MUTAG-gin`.
 
     Args:
         dataset: Name of the data set; characters that are unsafe in a file name become `_`, and a
             name that is too long is cut and gets a hash.
-        model: `"gin"` or `"gcn"`.
+        model: `"gin"` or `"gcn"`; empty if it is varied.
         preset, protocol: Named as well unless they are the defaults.
+        vary: Options that are varied, named as well.
     """
-    parts = [dataset, model]
+    parts = [dataset, *filter(None, [model])]
     parts += [preset] if preset != "default" else []
     parts += [protocol] if protocol != "nested" else []
+    parts += ["vary", *vary] if vary else []
     whole = "-".join(parts)
     name = re.sub(r"[^\w.-]+", "_", whole).lstrip(".")
     if len(name.encode()) > _LONGEST_NAME:

@@ -311,8 +311,8 @@ def _rates(verdict: Verdict, name: Name) -> str:
     grid = found[0].rates if found else ()
     if len(grid) == 1:
         return (
-            f"Learning rate: only {grid[0]:g} was tried; how much the norms depend on it is not "
-            "known."
+            f"Learning rate: only {grid[0]:g} was tried; how much the {verdict.noun}s depend on it "
+            "is not known."
         )
     judged = sorted((one for one in found if one.judged), key=lambda one: -one.near)
     if not judged:

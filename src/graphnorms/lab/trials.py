@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,8 @@ from graphnorms.errors import unknown_name
 from graphnorms.lab.curves import CURVES, Curve, column_mean, curve_of, padded
 from graphnorms.lab.design import Design, Pair
 from graphnorms.lab.learning_rate import select_as_papers_do
-from graphnorms.training.metrics import Metric, metric_named
+from graphnorms.training.metrics import METRICS, Metric, metric_named
+from graphnorms.training.trial_config import treatment_of
 
 if TYPE_CHECKING:
     from graphnorms.training.record import Record
@@ -26,10 +27,10 @@ STAGES = {"nested": ("select", "final"), "split": ("select", "final"), "paper": 
 
 @dataclass(frozen=True, kw_only=True)
 class NormTrials:
-    """The trials of one norm.
+    """The trials of one norm, or of one treatment with it.
 
     Args:
-        norm: Catalogue name.
+        norm: Its name, or that of the treatment.
         metric: What scores them.
         done, failed: The trials that give its scores, by ascending pair. In protocol `"paper"`
             those of the selected learning rate. A pair for which no learning rate could be
@@ -106,6 +107,20 @@ class NormTrials:
             if epoch < curves.shape[1]
             else {}
         )
+
+    def other_scores(self, pairs: Container[Pair]) -> dict[str, dict[Pair, float]]:
+        """Return the test scores of some trials by every metric but the one that judges.
+
+        At the same epoch; a trial without a score, such as one of an earlier version, is left out.
+        Empty in protocol `"paper"`, which has no test data.
+        """
+        found = {name: dict[Pair, float]() for name in METRICS if name != self.metric.name}
+        for pair, record in self.done.items():
+            for name, score in record.scores.get("test", {}).items():
+                if pair in pairs and name in found and score is not None:
+                    found[name][pair] = score
+        known = {name: _known(of_name) for name, of_name in found.items()}
+        return {name: of_name for name, of_name in known.items() if of_name}
 
     def outcome(self, name: str) -> dict[Pair, float]:
         """Return `outcome[name]` of the done trials; those that lack it are left out."""
@@ -293,7 +308,7 @@ def _latest(records: Iterable[Record], protocol: str) -> dict[tuple[str, str, Pa
     selection, final = STAGES[protocol]
     latest: dict[tuple[str, str, Pair, float], Record] = {}
     for record in records:
-        norm, stage, pair = record.config["norm"], record.config["stage"], pair_of(record)
+        norm, stage, pair = treatment_of(record.config), record.config["stage"], pair_of(record)
         if stage not in (selection, final):
             raise ValueError(
                 f"a record of stage {stage!r} among those of protocol {protocol!r}; judge the "

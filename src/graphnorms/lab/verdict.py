@@ -38,7 +38,10 @@ class NormSummary:
         score_std: Standard deviation (over J) over folds or seeds there.
         validation: The validation score that chose the epoch. *Optimistic*.
         train: Score of the training items in eval mode, after the last epoch.
-        targets: Of several regression targets the mean test error of each, in its own unit.
+        others: Of every other metric of the task the mean test score at the epoch of `score`, over
+            the trials of `score`; none is tested. Not in protocol `"paper"`.
+        targets: Of several questions or numbers the mean test score of each; of a standardized
+            metric the error, in the target's own unit.
         last: Protocol `"paper"` only: the validation score of the last epoch.
         selected_epoch: Protocol `"paper"` only: the epoch (from 1) that `score` is from.
         difference: Of scores, to the best norm, paired; None for the best itself.
@@ -68,6 +71,7 @@ class NormSummary:
     score_std: float | None = None
     validation: Estimate | None = None
     train: Estimate | None = None
+    others: tuple[tuple[str, Estimate], ...] = ()
     targets: tuple[tuple[str, float], ...] = ()
     last: Estimate | None = None
     selected_epoch: int | None = None

@@ -20,7 +20,7 @@ def label(verdict: Verdict) -> str:
 def score_title(verdict: Verdict) -> str:
     """Name the score: `Test accuracy`; of a table, whose part of the data is unknown, its title."""
     title = verdict.scale.metric.title
-    if verdict.noun != "norm":
+    if verdict.noun == "method":
         return title[:1].upper() + title[1:]
     return f"{'Optimistic validation' if verdict.optimistic else 'Test'} {title}"
 

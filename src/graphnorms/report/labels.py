@@ -80,7 +80,7 @@ def of_curve(quantity: str, scale: Scale) -> str:
     """Label the axis of a learning curve: `Training loss (nats)`."""
     part = "Training" if quantity.startswith("train") else "Validation"
     if quantity.endswith("loss"):
-        unit = "nats" if scale.metric.fraction else "target variances"
+        unit = "nats" if scale.metric.of_classes else "target variances"
         return f"{part} loss ({unit})"
     return axis(f"{part} {scale.metric.title}", scale.score_unit, scale)
 

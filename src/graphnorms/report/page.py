@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.files import replacing
 from graphnorms.lab import phrases
+from graphnorms.lab.number_format import Scale
 from graphnorms.lab.paired_tests import MOST_PAIRS
 from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trivial import trivial_answer, trivial_name
@@ -15,11 +17,18 @@ from graphnorms.lab.verdict_phrases import goal, label, margin, near
 from graphnorms.report.figures import figures_of
 from graphnorms.report.style import CHANCE, display_name
 from graphnorms.report.templating import charts, chunks, raw, template
+from graphnorms.training.metrics import metric_named
 
 if TYPE_CHECKING:
+    from graphnorms.lab.statistics import Estimate
     from graphnorms.lab.trials import Trials
     from graphnorms.lab.verdict import Verdict
     from graphnorms.report.chart import Panel
+    from graphnorms.training.metrics import Metric
+
+
+_ARCHITECTURES: Final = "architectures"
+"""A setting that the page leaves out: those of treatments, which `vary` and `architecture` say."""
 
 
 def write_page(
@@ -60,10 +69,10 @@ def render_page(trials: Trials, verdict: Verdict, settings: Mapping[str, Any], c
         verdict,
         [panel for figure in figures.values() for panel in figure.panels],
         kicker="graphnorms compare",
-        title=f"Normalizations on {_title(settings, trials)}",
+        title=f"{_compared(verdict)} on {_title(settings, trials)}",
         subtitle=_subtitle(settings, trials, verdict),
         grouped=settings.get("group_twins", False),
-        settings=_flat(settings),
+        settings=_flat({name: value for name, value in settings.items() if name != _ARCHITECTURES}),
         environment=[*_flat(trials.environment), *_cost(trials)],
         command=command,
     )
@@ -103,7 +112,8 @@ def render_verdict(
         verdict=verdict,
         notes=notes,
         scale=scale,
-        targets=list(dict.fromkeys(name for row in verdict.rows for name, _ in row.targets)),
+        others=_others(verdict),
+        targets=_targets(verdict),
         sentences=sentences(verdict, display_name),
         panels=by_name,
         charts=charts(by_name),
@@ -123,6 +133,7 @@ def render_verdict(
             "line": CHANCE,
             "trivial": trivial_name(scale.metric),
             "adjusted": verdict.design.adjustment,
+            "of_target": _of_target(scale.metric),
         },
         grouped=grouped,
         has_grid=any(row.sensitivity and row.sensitivity.judged for row in verdict.rows),
@@ -130,6 +141,48 @@ def render_verdict(
         environment=environment,
         command_parts=chunks(command),
     )
+
+
+def _compared(verdict: Verdict) -> str:
+    return "Normalizations" if verdict.noun == "norm" else "Treatments"
+
+
+def _others(verdict: Verdict) -> list[tuple[str, str, dict[str, tuple[str, str]]]]:
+    """Return title, unit, and by norm mean and interval of every metric that is not judged."""
+    names = dict.fromkeys(name for row in verdict.rows for name, _ in row.others)
+    found = []
+    for name in names:
+        known = {row.norm: one for row in verdict.rows if (one := dict(row.others).get(name))}
+        first = next(iter(known.values()))
+        scale = Scale.fitting(metric_named(name), first.mean, verdict.scale.unit)
+        written = {
+            norm: (scale.number(one.mean), _interval(one, scale)) for norm, one in known.items()
+        }
+        way = "" if scale.metric.higher_is_better else "lower is better"
+        unit = ", ".join(filter(None, (scale.score_unit, way)))
+        found.append((scale.metric.title, unit, written))
+    return found
+
+
+def _interval(estimate: Estimate, scale: Scale) -> str:
+    known = not math.isnan(estimate.low)
+    return f"{scale.number(estimate.low)} to {scale.number(estimate.high)}" if known else ""
+
+
+def _targets(verdict: Verdict) -> dict[str, dict[str, str]]:
+    """Return by target and norm the mean score, as it is written."""
+    scale, found = verdict.scale, dict[str, dict[str, str]]()
+    for row in verdict.rows:
+        for target, score in row.targets:
+            written = f"{score:.3g}" if scale.metric.standardized else scale.number(score)
+            found.setdefault(target, {})[row.norm] = written
+    return found
+
+
+def _of_target(metric: Metric) -> str:
+    """Say what is known of each target: `ROC-AUC`, `Accuracy`; of a standardized metric `MAE`."""
+    title = metric.name.removeprefix("std_").upper() if metric.standardized else metric.title
+    return f"{title[0].upper()}{title[1:]}"
 
 
 def _title(settings: Mapping[str, Any], trials: Trials) -> str:
@@ -143,7 +196,11 @@ def _subtitle(settings: Mapping[str, Any], trials: Trials, verdict: Verdict) -> 
     model = settings.get("model") or config.get("model")
     if isinstance(model, Mapping):
         model = model.get("name") or model.get("kind")
-    parts = [phrases.model_title(str(model)) if model else "", f"{items} items" if items else ""]
+    models = (settings.get("vary") or {}).get("model") or [model or ""]
+    parts = [
+        "/".join(phrases.model_title(str(name)) for name in models),
+        f"{items} items" if items else "",
+    ]
     if verdict.design.by_fold:
         sizes = {"repeats": trials.repeats, "runs": trials.runs}
         times = [f" × {size} {what}" for what, size in sizes.items() if size > 1]
@@ -152,7 +209,7 @@ def _subtitle(settings: Mapping[str, Any], trials: Trials, verdict: Verdict) -> 
         parts.append(f"{verdict.design.count(verdict.planned)} on one split")
     parts.append(f"{rates} learning rates" if rates > 1 else "")
     parts.append(f"{config['epochs']} epochs" if "epochs" in config else "")
-    parts.append(f"{len(verdict.rows)} norms")
+    parts.append(f"{len(verdict.rows)} {verdict.noun}s")
     return [part for part in parts if part]
 
 

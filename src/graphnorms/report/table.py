@@ -105,7 +105,7 @@ def columns_of(verdict: Verdict) -> dict[str, Column]:
     scale = verdict.scale
     unit = f"\n{scale.score_unit}" if scale.metric.fraction else ""
     difference = f"\n{scale.difference_unit}" if scale.metric.fraction else ""
-    what = "valid.*" if verdict.optimistic else "test" if verdict.noun == "norm" else "score"
+    what = "valid.*" if verdict.optimistic else "score" if verdict.noun == "method" else "test"
     columns = {
         "score": Column(
             f"{what}{unit}",
@@ -208,7 +208,7 @@ def caption_of(verdict: Verdict, columns: Container[str] | None = None) -> list[
     kind += "" if verdict.design.by_fold else " on this one split"
     what = f"{metric.title}{f' in {scale.unit}' if scale.unit else ''}"
     way = "" if metric.higher_is_better else ", lower is better"
-    part = "test" if verdict.noun == "norm" else "score"
+    part = "score" if verdict.noun == "method" else "test"
     about = what if what == part else f"{part}: {what}"
     lines = [f"{about}{way}, mean of {kind}", "± the longer side of the 95% interval"]
     if verdict.optimistic:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -45,6 +46,8 @@ class TrialConfig:
         order_seed: Seed of the batch order, so that trials with different seeds can have the same
             batches; None for `seed`.
         norm_source: Hash of the source of a user-defined norm; None for those of the catalogue.
+        varied: The options by which treatments with this norm differ, and their values here, such
+            as `{"layers": 4}`; other fields follow from them. None: they differ by the norm alone.
     """
 
     dataset: str
@@ -67,6 +70,12 @@ class TrialConfig:
     torch_version: str
     order_seed: int | None = None
     norm_source: str | None = None
+    varied: dict[str, Any] | None = None
+
+    @property
+    def treatment(self) -> str:
+        """The name of what is trained, see `treatment_name`."""
+        return treatment_name(self.norm, self.varied or {})
 
     @property
     def scores_training(self) -> bool:
@@ -83,12 +92,12 @@ class TrialConfig:
         return self.seed if self.order_seed is None else self.order_seed
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the config as JSON-able data, without `order_seed` or `norm_source` of None.
+        """Return the config as JSON-able data, without the last three fields where they are None.
 
         So trials keep the keys that they had before these fields existed.
         """
         data = asdict(self)
-        for name in ("order_seed", "norm_source"):
+        for name in ("order_seed", "norm_source", "varied"):
             if data[name] is None:
                 del data[name]
         return data
@@ -97,6 +106,21 @@ class TrialConfig:
     def key(self) -> str:
         """The content hash: 16 hexadecimal digits."""
         return content_hash(self.to_dict())
+
+
+def treatment_name(norm: str, varied: Mapping[str, Any]) -> str:
+    """Return the name of a treatment: `graph`, or with the values of options `graph layers=4`."""
+    words = (norm, *(f"{name}={_text(value)}" for name, value in varied.items()))
+    return " ".join(words)
+
+
+def treatment_of(config: Mapping[str, Any]) -> str:
+    """Return the name of the treatment of a trial, given the config in its record."""
+    return treatment_name(config["norm"], config.get("varied") or {})
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def content_hash(data: Any) -> str:

@@ -109,6 +109,8 @@ def test_an_option_of_another_protocol_is_refused(given, protocol):
         {"protocol": "paper", "repeats": 2, "residual": "before-norm"},
         {"protocol": "split", "split": "random", "group_twins": True},
         {"model": "gps", "norm_place": "pre", "qk_norm": "rms", "heads": 2},
+        {"vary": {"layers": [2, 4], "weight_decay": [0, 0.1]}, "hidden": 8, "norms": "none,graph"},
+        {"vary": {"model": ["gcn", "gin"], "residual": ["none", "after-norm"]}},
         {"margin": 1, "weight_decay": 1, "learning_rate": 1, "norms": "graph,pair:scale=2"},
     ],
 )

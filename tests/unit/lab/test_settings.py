@@ -198,6 +198,18 @@ def test_models_have_no_settings_of_others(mutag):
     assert settings(mutag, model="gatedgcn").architecture["residual"]
 
 
+def test_data_with_a_split_are_judged_on_it_unless_folds_are_asked_for(mutag, nci5k):
+    assert settings(mutag).protocol == "nested"
+    assert settings(mutag, split="random").protocol == "split"
+    found = settings(nci5k)
+    assert (found.protocol, found.split, found.folds, found.runs) == ("split", "given", 1, 10)
+    assert settings(nci5k, split="random").protocol == "split"
+    for choice in ({"protocol": "nested"}, {"folds": 5}, {"repeats": 2}, {"group_twins": True}):
+        found = settings(nci5k, **choice)
+        assert (found.protocol, found.split) == ("nested", "fold")
+        assert found.folds == choice.get("folds", 10)
+
+
 def test_a_split_is_the_given_one_where_there_is_one(mutag, nci5k):
     assert settings(nci5k, protocol="split").split == "given"
     assert settings(nci5k, protocol="split", split="random").split == "random"
@@ -257,9 +269,10 @@ def test_settings_are_read_where_their_device_is_not(mutag):
             "repeats is 3, but it goes with protocol nested or paper, and the protocol is split",
         ),
         (
-            {"split": "random"},
+            {"protocol": "nested", "split": "random"},
             "split is 'random', but it goes with protocol split",
         ),
+        ({"split": "random", "folds": 5}, "folds is 5, but it goes with"),
         ({"protocol": "split", "split": "scafold"}, "unknown split 'scafold'; known: given, rando"),
         ({"protocol": "split", "split": "given"}, "MUTAG comes without a split; ask for --split"),
         ({"runs": 0}, "runs is 0, expected an integer ≥ 1"),

@@ -514,7 +514,7 @@ def test_each_of_several_targets_has_its_error(make_records: Make) -> None:
     assert verdict.scale.score_unit == "", "MAE/σ has no unit"
     assert "mean MAE/σ" in sentences(verdict).score
     text = render_page(trials_of(records, verdict), verdict, SETTINGS, COMMAND)
-    assert "Error of each target" in text
+    assert "MAE of each of the 2 targets" in text
     assert "<td>2e+06</td>" in text
 
 
@@ -532,3 +532,55 @@ def test_a_page_of_many_trials_stays_small(make_records: Make) -> None:
     curves, points = 4, 4 * (300 - 5)
     assert (long - few) / (curves * points) < 48, "bytes per point of a curve"
     assert max(many, long) < 320_000
+
+
+def test_other_metrics_are_means_without_a_test(make_records: Make) -> None:
+    """A trial of an earlier version has none; one without a score is left out."""
+    records = [
+        replace(
+            record,
+            scores={
+                "test": {
+                    "accuracy": record.outcome["test_score"],
+                    "mcc": None if norm == "none" and not place % 2 else (-1.0) ** place,
+                    "macro_f1": 0.25 + place % 2 / 2,
+                }
+            },
+        )
+        for norm in ("none", "graph")
+        for place, record in enumerate(make_records(norms=(norm,), rates=(0.01,), runs=1))
+        if record.config["stage"] == "final"
+    ]
+    trials, verdict = judged(records, protocol="nested")
+    found = {row.norm: dict(row.others) for row in verdict.rows}
+    assert found["graph"].keys() == {"macro_f1", "mcc"}, "that which is judged is no other"
+    assert found["graph"]["mcc"].mean == pytest.approx(0)
+    assert found["none"]["mcc"].mean == pytest.approx(-1)
+    assert found["none"]["macro_f1"].mean == pytest.approx(0.5)
+    score = found["none"]["macro_f1"]
+    assert (score.low + score.high) / 2 == pytest.approx(0.5)
+    assert score.high > 0.5
+    text = render_page(trials, verdict, SETTINGS, COMMAND)
+    assert "Other metrics" in text
+    assert ">macro-F1<" in text
+    old = [replace(record, scores={}) for record in records]
+    trials, verdict = judged(old, protocol="nested")
+    assert all(row.others == () for row in verdict.rows)
+    assert "Other metrics" not in render_page(trials, verdict, SETTINGS, COMMAND)
+
+
+def test_each_of_many_questions_has_its_score(make_records: Make) -> None:
+    """One is undefined in every part, as a journal says it; the page has means alone."""
+    names = [f"assay {place}" for place in range(128)]
+    records = [
+        replace(record, target_scores={"test": dict.fromkeys(names, 0.75) | {"rare": None}})
+        for record in make_records(metric="roc_auc", rates=(0.01,))
+        if record.config["stage"] == "final"
+    ]
+    trials, verdict = judged(records, protocol="nested")
+    assert dict(verdict.rows[0].targets) == dict.fromkeys(names, 0.75)
+    text = render_page(trials, verdict, SETTINGS, COMMAND)
+    plain = [replace(record, target_scores={}) for record in records]
+    without = render_page(*judged(plain, protocol="nested"), SETTINGS, COMMAND)
+    assert text.count("<td>75.0</td>") == 128 * len(verdict.rows)
+    assert len(text) - len(without) < 100 * 128 * len(verdict.rows)
