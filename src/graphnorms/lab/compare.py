@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import functools
+import logging
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import GraphnormsError, one_line
 from graphnorms.interrupts import how_ended, terminable
 from graphnorms.lab import engines
 from graphnorms.lab.comparison import Comparison, ComparisonInterrupted, ReportError
 from graphnorms.lab.options import (
+    DEFAULT_ENGINE,
     DEFAULT_PRESET,
     DEFAULT_PROTOCOL,
     Options,
-    command_of,
     name_of,
 )
 from graphnorms.lab.plan import Plan, require_possible
-from graphnorms.lab.progress import Clock, Outcomes, Status
+from graphnorms.lab.progress import Clock, Outcomes, Status, trial_line
+from graphnorms.lab.repeat import RUN_FILE, command_of, with_file, write_run_file
 from graphnorms.lab.resolve import default_model, looked_up, resolve
-from graphnorms.lab.run import Run, default_folder, read_config
+from graphnorms.lab.run import CONFIG, Run, default_folder, read_config
 from graphnorms.lab.run_list import settings_of
 from graphnorms.lab.schedule import Agenda, Schedule, code_versions
+from graphnorms.lab.settings import Settings
 from graphnorms.lab.sources import Dataset, Source, load_again, load_source
+from graphnorms.lab.values import seconds_of
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
+    from graphnorms.models import ModelFactory
     from graphnorms.training import Record, TrialConfig
+
+_log = logging.getLogger(__name__)
+
+_PAGE_AGE: Final = 30.0  # seconds
+_TIMES_ITS_COST: Final = 50.0
 
 
 def compare(
@@ -59,6 +71,7 @@ def compare(
     repeats: int | None = None,
     group_twins: bool | None = None,
     runs: int | None = None,
+    time: str | float | None = None,
     epochs: int | None = None,
     learning_rate: float | Sequence[float] | None = None,
     weight_decay: float | None = None,
@@ -66,10 +79,13 @@ def compare(
     margin: float | None = None,
     seed: int | None = None,
     device: str | None = None,
-    engine: str = "local",
+    engine: str | None = None,
+    engine_options: Mapping[str, Any] | str | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
     timeout: float | None = None,
+    config: str | Path | None = None,
+    log: str | Sequence[str] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     progress: Callable[[Status], None] | None = None,
@@ -127,6 +143,8 @@ def compare(
         group_twins: Keep isomorphic graphs, features included, in one fold, or in one part of a
             random split. If the data have twins, this changes the folds.
         runs: Reported trials per fold, or seeds on one split; default by the budget.
+        time: Plan what fits into a time, such as `"1h"`, `"90m"` or seconds as a number: what is
+            not given is cut, in the order of `graphnorms.lab.fit`. It is an estimate, not a limit.
         epochs: Passes over the training data.
         learning_rate: Adam's step size in the first epoch: one for all norms, or a grid of them.
         weight_decay: Adam's L2 penalty.
@@ -134,11 +152,18 @@ def compare(
         margin: Differences of scores below this are of no practical interest.
         seed: Seeds weights, batch order and dropout.
         device: Where the models are trained, e.g. `"cpu"` or `"cuda:0"`.
-        engine: `"local"` worker processes, or `"dask"`.
+        engine: `"local"` worker processes (default), `"dask"` or `"slurm"`.
+        engine_options: What Slurm is asked for in every job, by the names of sbatch, as a mapping
+            or as one text: `"partition=gpu,time=60,mem=8G"`; see `graphnorms.lab.engines.slurm`.
         scheduler: Address of the dask scheduler.
-        workers: Local trials at a time; None is one per usable core.
+        workers: Trials at a time: local ones, where None is one per usable core, or Slurm jobs,
+            where None is 16.
         timeout: Seconds that a trial may take; one that takes longer is stopped and has failed, and
             is tried again when the run is continued. None: no limit.
+        config: A TOML file of options, see `graphnorms.lab.repeat`; arguments win over it. Every
+            run writes its own, `run.toml`.
+        log: Log every trial to `"tensorboard"`, `"wandb"` or `"mlflow"`, each with its place after
+            a colon if that is not the default, see `graphnorms.lab.trackers`.
         out: The run's folder; None is `runs/<dataset>-<model>`.
         resume: Continue the run in that folder; its settings are the defaults of the options.
         progress: Called with a `Status` before anything is trained, a few times per second from
@@ -157,8 +182,10 @@ def compare(
     """
     given = locals()
     options = Options(**{each.name: given[each.name] for each in fields(Options)})
-    plan, config = prepare(dataset, options)
-    with terminable(), Run(plan.folder, config) as run:
+    plan, config_of_run = prepare(dataset, options)
+    with terminable(), Run(plan.folder, config_of_run) as run:
+        _write_run_file(plan, config_of_run)
+        _log.info("%s", plan.command)
         try:
             _train(plan, run, progress or _say_nothing)
         except KeyboardInterrupt as error:
@@ -171,6 +198,13 @@ def compare(
         comparison = _comparison(plan, run)
     if problem := _problem_of(comparison.report):
         raise ReportError(comparison, problem)
+    _log.info(
+        "%d of %d trials, kept in %s",
+        len(comparison.records),
+        comparison.planned,
+        plan.folder,
+        extra={"displayed": True},
+    )
     return comparison
 
 
@@ -195,8 +229,11 @@ def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
     from graphnorms.layers.own_norm import OwnNorm
     from graphnorms.models import ModelFactory
 
+    dataset, options = with_file(dataset, options)
     options.check()
-    engines.check_engine(options.engine, options.scheduler)
+    if options.time is not None and options.resume:
+        raise ValueError("time plans a new run, and resume continues one as planned; leave one out")
+    engines.check_engine(options.engine, options.scheduler, options.engine_options)
     folder = None if options.out is None else Path(options.out)
     if options.resume:
         if folder is None:
@@ -209,28 +246,84 @@ def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
     options = looked_up(options)
     settings = resolve(options, graphs, source.name)
     factory = options.model if isinstance(options.model, ModelFactory) else None
-    model_in_memory = factory is not None and factory.in_memory
-    versions = code_versions()
     plan = Plan(
-        schedule=Schedule(settings=settings, fingerprint=graphs.fingerprint, versions=versions),
+        schedule=Schedule(
+            settings=settings, fingerprint=graphs.fingerprint, versions=code_versions()
+        ),
         dataset=graphs,
         options=options,
         folder=folder,
-        command=command_of(
-            settings, source.reading, in_memory=source.in_memory, model_in_memory=model_in_memory
-        ),
+        command=_command(settings, source, factory),
         factory=factory,
         norms=[norm for norm in options.norms or () if isinstance(norm, OwnNorm)],
     )
     require_possible(plan)
+    if options.time is not None:
+        plan = _fitted(plan, source, seconds_of(options.time))
+    elif options.resume:
+        plan = replace(plan, fitted=read_config(folder).get("fitted", {}))
     data = {
         "reading": source.reading,
         "in_memory": source.in_memory,
         "fingerprint": graphs.fingerprint,
         "trivial": plan.trivial.to_dict(),
-        **({"model_in_memory": True} if model_in_memory else {}),
+        **({"model_in_memory": True} if _in_memory(factory) else {}),
+        **({"fitted": plan.fitted} if plan.fitted else {}),
     }
-    return plan, settings.to_dict() | versions | data
+    return plan, plan.settings.to_dict() | plan.schedule.versions | data
+
+
+def _in_memory(factory: ModelFactory | None) -> bool:
+    return factory is not None and factory.in_memory
+
+
+def _command(settings: Settings, source: Source, factory: ModelFactory | None) -> str:
+    return command_of(
+        settings,
+        source.reading,
+        in_memory=source.in_memory,
+        model_in_memory=_in_memory(factory),
+    )
+
+
+def _fitted(plan: Plan, source: Source, limit: float) -> Plan:
+    """Cut a plan until it fits into a time, or as it was cut before.
+
+    A second measurement gives another time and so other cuts. The same call must continue the run
+    that is in the folder: there it is cut as the run is.
+
+    Raises:
+        ValueError: The least that can be judged takes longer.
+    """
+    from graphnorms.lab.fit import fit
+    from graphnorms.training import content_hash
+
+    request = content_hash(
+        {**plan.settings.to_dict(), "limit": limit, "given": sorted(plan.options.said())}
+    )
+    stored = read_config(plan.folder) if (plan.folder / CONFIG).exists() else {}
+    before = stored.get("fitted", {})
+    if before.get("request") == request:
+        settings, found = settings_of(stored, plan.folder), before
+    else:
+        fitted = fit(plan, limit)
+        settings, found = fitted.settings, {"request": request, **fitted.to_dict()}
+    return replace(
+        plan,
+        schedule=replace(plan.schedule, settings=settings),
+        command=_command(settings, source, plan.factory),
+        fitted=found,
+    )
+
+
+def _write_run_file(plan: Plan, config: Mapping[str, Any]) -> None:
+    """Write the file that repeats the comparison, unless it was given objects."""
+    settings = plan.settings
+    own = settings.own_norms.values()
+    if config["in_memory"] or _in_memory(plan.factory) or any(n.get("in_memory") for n in own):
+        return
+    options = Options.of(settings, config["reading"]).said()
+    write_run_file(plan.folder / RUN_FILE, settings.dataset, options)
 
 
 def _folder_of(graphs: GraphSet, options: Options) -> Path:
@@ -286,19 +379,22 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
         by_norm: Counter[str] = Counter()
         for key, epochs in running.items():
             by_norm[norms[key]] += epochs
-        progress(
-            Status(
-                plan=plan,
-                changes=run.changes,
-                outcomes=outcomes,
-                ended=len(outcomes),
-                tallies=dict(outcomes.tallies),
-                latest=latest,
-                running=by_norm,
-                elapsed=clock.elapsed,
-                remaining=clock.remaining,
-            )
+        status = Status(
+            plan=plan,
+            changes=run.changes,
+            outcomes=outcomes,
+            ended=len(outcomes),
+            tallies=dict(outcomes.tallies),
+            latest=latest,
+            running=by_norm,
+            elapsed=clock.elapsed,
+            remaining=clock.remaining,
         )
+        if latest is not None:
+            level = logging.INFO if latest.status == "done" else logging.WARNING
+            if _log.isEnabledFor(level):
+                _log.log(level, "%s", trial_line(status, latest), extra={"displayed": True})
+        progress(status)
 
     def following(record: Record) -> list[TrialConfig]:
         found = agenda.send(record)
@@ -317,15 +413,18 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
     if plan.runs_own_code:
         trial = functools.partial(run_trial, factory=plan.function, norms=plan.norm_functions)
     engine = engines.make_engine(
-        plan.options.engine,
+        plan.options.engine or DEFAULT_ENGINE,
         trial,
         plan.dataset,
         workers=min(plan.workers, total),
         scheduler=plan.options.scheduler,
+        asked=plan.options.engine_options,
+        folder=plan.folder,
         timeout=plan.options.timeout,
         # The user's code may change its process.
         fresh=plan.runs_own_code,
     )
+    page = _LivePage(lambda: _comparison(plan, run))
     records = run.complete(engine, known, on_progress, following)
     with engine, closing(records):
         for record in records:
@@ -333,6 +432,41 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
             outcomes.add(record)
             running = {key: epochs for key, epochs in running.items() if key != record.key}
             tell(record)
+            page.write_if_due(len(outcomes))
+
+
+class _LivePage:
+    """The page of a run that goes on: written every `_PAGE_AGE` seconds if there is news.
+
+    What that takes is kept below 2% of the time.
+
+    Args:
+        comparison: Returns the outcome so far.
+    """
+
+    def __init__(self, comparison: Callable[[], Comparison]) -> None:
+        self._comparison = comparison
+        self._next = time.monotonic() + _PAGE_AGE
+
+    def write_if_due(self, ended: int) -> None:
+        """Write the page, unless that is too early; called when a trial has ended.
+
+        Args:
+            ended: Number of outcomes.
+        """
+        start = time.monotonic()
+        if start < self._next:
+            return
+        comparison = self._comparison()
+        if not comparison.judgeable or ended == comparison.planned:
+            return
+        if problem := _problem_of(lambda: comparison.report(figures=False, live=True)):
+            _log.warning("the page is not written while the run goes on: %s", problem)
+            self._next = math.inf
+            return
+        took = time.monotonic() - start
+        _log.debug("wrote the page of %d outcomes in %.1f s", ended, took)
+        self._next = time.monotonic() + max(_PAGE_AGE, _TIMES_ITS_COST * took)
 
 
 def _comparison(plan: Plan, run: Run) -> Comparison:

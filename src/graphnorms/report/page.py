@@ -27,6 +27,8 @@ def write_page(
     verdict: Verdict,
     settings: Mapping[str, Any],
     command: str,
+    *,
+    live: str = "",
 ) -> None:
     """Write the report of a comparison.
 
@@ -41,18 +43,24 @@ def write_page(
         settings: Shown as given, the home folder as `~`; `dataset` and `model`, if there, also in
             the heading, without their folders.
         command: The command line that repeats the comparison.
+        live: How far a run is that goes on; the page says it, and loads itself again.
 
     Raises:
         OSError: The file cannot be written.
     """
-    page = render_page(records, verdict, settings, command)
+    page = render_page(records, verdict, settings, command, live=live)
     with replacing(path) as temporary:
         # Names and exceptions may hold lone surrogates, which UTF-8 cannot encode.
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def render_page(
-    records: Sequence[Record], verdict: Verdict, settings: Mapping[str, Any], command: str
+    records: Sequence[Record],
+    verdict: Verdict,
+    settings: Mapping[str, Any],
+    command: str,
+    *,
+    live: str = "",
 ) -> str:
     """Return the report as HTML; arguments as for `write_page`."""
     scale = verdict.scale
@@ -67,6 +75,8 @@ def render_page(
     panels = {panel.name: panel for figure in figures.values() for panel in figure.panels}
     return template("page.html", filters).render(
         title=_title(settings, records),
+        live=live,
+        live_script=raw("live.js"),
         subtitle=_subtitle(settings, records, verdict),
         verdict=verdict,
         scale=scale,
