@@ -83,11 +83,11 @@ def compare(
 
 def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
     """Print what a comparison would do; nothing is written."""
-    from graphnorms.lab.compare import prepare
     from graphnorms.lab.duration import estimate
     from graphnorms.lab.fit import fit
     from graphnorms.lab.phrases import duration
     from graphnorms.lab.plan_sentences import kept_lines, plan_lines, shorter_line
+    from graphnorms.lab.prepare import prepare
     from graphnorms.lab.run import standing
     from graphnorms.lab.schedule import Agenda
 

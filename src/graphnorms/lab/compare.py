@@ -9,41 +9,40 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from graphnorms.errors import GraphnormsError, one_line
+from graphnorms.errors import one_line
 from graphnorms.interrupts import how_ended, terminable
 from graphnorms.lab import engines
 from graphnorms.lab.comparison import Comparison, ComparisonInterrupted, ReportError
+from graphnorms.lab.log_trials import Logging, trackers_of
 from graphnorms.lab.options import (
     DEFAULT_ENGINE,
-    DEFAULT_PRESET,
-    DEFAULT_PROTOCOL,
     Options,
-    name_of,
 )
-from graphnorms.lab.plan import Plan, require_possible
+from graphnorms.lab.plan import Plan
+from graphnorms.lab.prepare import prepare
 from graphnorms.lab.progress import Clock, Outcomes, Status, trial_line
-from graphnorms.lab.repeat import RUN_FILE, command_of, with_file, write_run_file
-from graphnorms.lab.resolve import default_model, looked_up, resolve
-from graphnorms.lab.run import CONFIG, Run, default_folder, read_config
-from graphnorms.lab.run_list import settings_of
-from graphnorms.lab.schedule import Agenda, Schedule, code_versions
-from graphnorms.lab.settings import Settings
-from graphnorms.lab.sources import Dataset, Source, load_again, load_source
-from graphnorms.lab.values import seconds_of
+from graphnorms.lab.repeat import RUN_FILE, write_run_file
+from graphnorms.lab.run import Run
+from graphnorms.lab.schedule import Agenda
+from graphnorms.lab.sources import Dataset
 
 if TYPE_CHECKING:
-    from graphnorms.data import GraphSet
-    from graphnorms.models import ModelFactory
     from graphnorms.training import Record, TrialConfig
 
 _log = logging.getLogger(__name__)
 
-_PAGE_AGE: Final = 30.0  # seconds
+_PAGE_AGE: Final = 30.0
+"""Seconds after which the page of a run that goes on is written again, at the earliest."""
+
 _TIMES_ITS_COST: Final = 50.0
+"""Seconds from one page to the next, per second that writing it takes."""
+
+_FIRST_COST: Final = 2.0
+"""Seconds that the first page is supposed to take."""
 
 
 def compare(
@@ -183,11 +182,15 @@ def compare(
     given = locals()
     options = Options(**{each.name: given[each.name] for each in fields(Options)})
     plan, config_of_run = prepare(dataset, options)
+    trackers = trackers_of(plan.options.log, plan.folder)
     with terminable(), Run(plan.folder, config_of_run) as run:
         _write_run_file(plan, config_of_run)
         _log.info("%s", plan.command)
         try:
-            _train(plan, run, progress or _say_nothing)
+            with Logging(trackers) as logging_trials:
+                for record in Agenda(plan.schedule, run.journal).records():
+                    logging_trials.add(record)
+                _train(plan, run, progress or _say_nothing, logging_trials)
         except KeyboardInterrupt as error:
             comparison = _comparison(plan, run)
             problem = ""
@@ -217,150 +220,19 @@ def _problem_of(write_page: Callable[[], object]) -> str:
     return ""
 
 
-def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
-    """Resolve the options of `compare`, without touching the run's folder.
-
-    Returns:
-        The plan, and the config that the run's folder keeps.
-
-    Raises:
-        ValueError, GraphnormsError: As `compare` does, apart from errors of worker processes.
-    """
-    from graphnorms.layers.own_norm import OwnNorm
-    from graphnorms.models import ModelFactory
-
-    dataset, options = with_file(dataset, options)
-    options.check()
-    if options.time is not None and options.resume:
-        raise ValueError("time plans a new run, and resume continues one as planned; leave one out")
-    engines.check_engine(options.engine, options.scheduler, options.engine_options)
-    folder = None if options.out is None else Path(options.out)
-    if options.resume:
-        if folder is None:
-            folder = _folder_of(load_source(dataset, options.reading).graphs, options)
-        options, source = _continued(options, dataset, folder)
-    else:
-        source = load_source(dataset, options.reading)
-        folder = _folder_of(source.graphs, options) if folder is None else folder
-    graphs = source.graphs
-    options = looked_up(options)
-    settings = resolve(options, graphs, source.name)
-    factory = options.model if isinstance(options.model, ModelFactory) else None
-    plan = Plan(
-        schedule=Schedule(
-            settings=settings, fingerprint=graphs.fingerprint, versions=code_versions()
-        ),
-        dataset=graphs,
-        options=options,
-        folder=folder,
-        command=_command(settings, source, factory),
-        factory=factory,
-        norms=[norm for norm in options.norms or () if isinstance(norm, OwnNorm)],
-    )
-    require_possible(plan)
-    if options.time is not None:
-        plan = _fitted(plan, source, seconds_of(options.time))
-    elif options.resume:
-        plan = replace(plan, fitted=read_config(folder).get("fitted", {}))
-    data = {
-        "reading": source.reading,
-        "in_memory": source.in_memory,
-        "fingerprint": graphs.fingerprint,
-        "trivial": plan.trivial.to_dict(),
-        **({"model_in_memory": True} if _in_memory(factory) else {}),
-        **({"fitted": plan.fitted} if plan.fitted else {}),
-    }
-    return plan, plan.settings.to_dict() | plan.schedule.versions | data
-
-
-def _in_memory(factory: ModelFactory | None) -> bool:
-    return factory is not None and factory.in_memory
-
-
-def _command(settings: Settings, source: Source, factory: ModelFactory | None) -> str:
-    return command_of(
-        settings,
-        source.reading,
-        in_memory=source.in_memory,
-        model_in_memory=_in_memory(factory),
-    )
-
-
-def _fitted(plan: Plan, source: Source, limit: float) -> Plan:
-    """Cut a plan until it fits into a time, or as it was cut before.
-
-    A second measurement gives another time and so other cuts. The same call must continue the run
-    that is in the folder: there it is cut as the run is.
-
-    Raises:
-        ValueError: The least that can be judged takes longer.
-    """
-    from graphnorms.lab.fit import fit
-    from graphnorms.training import content_hash
-
-    request = content_hash(
-        {**plan.settings.to_dict(), "limit": limit, "given": sorted(plan.options.said())}
-    )
-    stored = read_config(plan.folder) if (plan.folder / CONFIG).exists() else {}
-    before = stored.get("fitted", {})
-    if before.get("request") == request:
-        settings, found = settings_of(stored, plan.folder), before
-    else:
-        fitted = fit(plan, limit)
-        settings, found = fitted.settings, {"request": request, **fitted.to_dict()}
-    return replace(
-        plan,
-        schedule=replace(plan.schedule, settings=settings),
-        command=_command(settings, source, plan.factory),
-        fitted=found,
-    )
-
-
 def _write_run_file(plan: Plan, config: Mapping[str, Any]) -> None:
     """Write the file that repeats the comparison, unless it was given objects."""
     settings = plan.settings
     own = settings.own_norms.values()
-    if config["in_memory"] or _in_memory(plan.factory) or any(n.get("in_memory") for n in own):
+    if config["in_memory"] or config.get("model_in_memory") or any(n.get("in_memory") for n in own):
         return
     options = Options.of(settings, config["reading"]).said()
     write_run_file(plan.folder / RUN_FILE, settings.dataset, options)
 
 
-def _folder_of(graphs: GraphSet, options: Options) -> Path:
-    """Return the folder of a run when none is named."""
-    preset = options.preset or DEFAULT_PRESET
-    model: Any = looked_up(options).model or default_model(graphs, preset)
-    protocol = options.protocol or DEFAULT_PROTOCOL
-    return default_folder(graphs.name, name_of(model), preset, protocol)
-
-
-def _continued(options: Options, dataset: Dataset, folder: Path) -> tuple[Options, Source]:
-    """Complete options with those of the run to continue, and read its data.
-
-    Raises:
-        GraphnormsError: There is no such run, or its data, model or norms were objects in memory.
-    """
-    from graphnorms.data import GraphSet
-
-    stored = read_config(folder)
-    settings = settings_of(stored, folder)
-    lost = [name for name, kept in settings.own_norms.items() if kept.get("in_memory")]
-    if options.model is None and stored.get("model_in_memory"):
-        raise GraphnormsError(
-            f"the run in {folder} trains a model made by a function in memory; call compare() "
-            "with it"
-        )
-    if options.norms is None and lost:
-        raise GraphnormsError(
-            f"the run in {folder} has a norm that was made in memory, {lost[0]}; call "
-            "compare() with it"
-        )
-    reading = {} if isinstance(dataset, GraphSet) else stored.get("reading", {})
-    options = options.or_those_of(Options.of(settings, reading))
-    return options, load_again(stored, folder, dataset, options.reading)
-
-
-def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
+def _train(
+    plan: Plan, run: Run, progress: Callable[[Status], None], logging_trials: Logging
+) -> None:
     """Run the trials without an outcome, and keep each record at once."""
     from graphnorms.training import run_trial
 
@@ -432,6 +304,7 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
             outcomes.add(record)
             running = {key: epochs for key, epochs in running.items() if key != record.key}
             tell(record)
+            logging_trials.add(record)
             page.write_if_due(len(outcomes))
 
 
@@ -446,7 +319,7 @@ class _LivePage:
 
     def __init__(self, comparison: Callable[[], Comparison]) -> None:
         self._comparison = comparison
-        self._next = time.monotonic() + _PAGE_AGE
+        self._next = time.monotonic() + max(_PAGE_AGE, _TIMES_ITS_COST * _FIRST_COST)
 
     def write_if_due(self, ended: int) -> None:
         """Write the page, unless that is too early; called when a trial has ended.

@@ -2,8 +2,8 @@
 
 A field of `Options` has the help of the command line, the possible values, the source of its
 default, and the protocols where it applies. The command line is generated from these fields,
-`graphnorms.compare` has a parameter for each (a test compares them), and `Options.of` and
-`command_of` turn the settings of a stored run back into options.
+`graphnorms.compare` has a parameter for each (a test compares them), and `Options.of` turns the
+settings of a stored run back into options.
 """
 
 from __future__ import annotations
@@ -400,15 +400,3 @@ def about(name: str) -> About:
     """Return the description of an option."""
     found: About = Options.__dataclass_fields__[name].metadata["about"]
     return found
-
-
-def name_of(choice: str | ModelFactory | OwnNorm) -> str:
-    """Return what a model or norm is called."""
-    return choice if isinstance(choice, str) else choice.name
-
-
-def is_known(norm: str) -> bool:
-    """Whether the catalogue has a norm of this name."""
-    from graphnorms.layers.catalog import CATALOG
-
-    return norm.partition(":")[0] in CATALOG

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import one_line
 from graphnorms.lab.engines import JOBS_AT_A_TIME, default_workers
-from graphnorms.lab.options import Options, name_of
+from graphnorms.lab.options import Options
+from graphnorms.lab.resolve import name_of
 from graphnorms.lab.schedule import Schedule
 from graphnorms.lab.settings import Settings
 from graphnorms.lab.trivial import Trivial, trivial_scores

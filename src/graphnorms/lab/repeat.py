@@ -94,6 +94,8 @@ def with_file(dataset: Dataset, options: Options) -> tuple[Dataset, Options]:
         return dataset, options
     path = Path(options.config)
     found = _read(path)
+    if options.resume:  # a run goes on as it was planned
+        found.pop("time", None)
     stored = found.pop("dataset", None)
     if stored is not None and not isinstance(stored, str):
         raise ValueError(f"{path}: dataset is {stored!r:.100}, expected a name or a path")
@@ -121,12 +123,17 @@ def _read(path: Path) -> dict[str, Any]:
         raise GraphnormsError(f"there is no file {path}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {' '.join(str(error).split())}") from None
-    for name in found:
+    # As on the command line: lr, norm-place.
+    names = {flag.strip("-"): name for name in known for flag in about(name).flags[:1]}
+    named: dict[str, Any] = {}
+    for given, value in found.items():
+        name = names.get(given, given.replace("-", "_"))
         if name in _OF_A_CALL:
             raise ValueError(f"{path}: {name} belongs on the command line, not into the file")
         if name != "dataset" and name not in known:
-            raise ValueError(f"{path}: {unknown_name('option', name, ['dataset', *known])}")
-    return found
+            raise ValueError(f"{path}: {unknown_name('option', given, ['dataset', *known])}")
+        named[name] = value
+    return named
 
 
 def _toml(value: Any) -> str:
