@@ -36,7 +36,7 @@ class LoggedTrial(NamedTuple):
 
     Args:
         key: Of its record.
-        name: Norm, stage, fold, run and learning rate.
+        name: Norm, stage, seed of the split, fold, run and learning rate.
         stage: What the trial is for.
         parameters: Its config; entries of entries have dotted names.
         curves: One value per epoch.
@@ -57,7 +57,7 @@ class LoggedTrial(NamedTuple):
 def logged(record: Record) -> LoggedTrial:
     """Return what is logged of a record."""
     config, split = record.config, record.config.get("split") or {}
-    place = [f"seed{split['seed']}"] if split.get("seed") else []
+    place = [f"split{split['seed']}"] if "seed" in split else []
     place += [f"fold{split['fold']}"] if "fold" in split else []
     scores = {name: value for name, value in record.outcome.items() if value is not None}
     for part, errors in record.target_scores.items():
