@@ -33,6 +33,7 @@ JOBS: Final = "jobs"
 _EPOCHS: Final = "epochs"
 _POLL: Final = 0.5  # seconds between two looks at a job
 _MINUTES: Final = 60  # that Slurm gives a job when neither `time` nor `timeout` says it
+_LONGEST_END: Final = 8.0  # seconds for a job on this machine to end when it is cancelled
 _START: Final = 5  # minutes for a job to start, beside the time limit of its trial
 _OWN: Final = {  # parameters of submitit that the engine sets, or that it has no use for
     *("array_parallelism", "dependency", "job_name", "map_count", "nodes", "ntasks_per_node"),
@@ -70,6 +71,7 @@ class SlurmJobs(Engine):
         super().__init__(trial, dataset, **options)
         self.folder = folder.resolve() / JOBS / uuid.uuid4().hex[:8]
         self._asked = check_jobs(asked)
+        self.on_this_machine = self._asked.get("cluster") == "local"
         self._jobs = [_Job(self) for _ in range(max(1, workers))]
 
     @property
@@ -127,23 +129,20 @@ class _Job:
     def __init__(self, engine: SlurmJobs) -> None:
         self.name = "Slurm job"
         self._engine = engine
-        self._job: Any = None
         self._killed = False
 
     def run_trial(self, config: TrialConfig, tell: Callable[[int], None]) -> Record:
         """See `Worker.run_trial`."""
         self._killed = False
-        self._job, place = job, _ = self._engine.submit(config)
+        job, place = self._engine.submit(config)
         self.name = f"Slurm job {job.job_id}"
-        try:
-            while not (job.done() or self._killed):
-                tell(_epochs(place) or 0)
-                time.sleep(_POLL)
-            if self._killed:
-                raise DiedError("cancelled", begun=True)
-            return self._record(job, place)
-        finally:
-            self._job = None
+        while not (job.done() or self._killed):
+            tell(_epochs(place) or 0)
+            time.sleep(_POLL)
+        if self._killed:
+            self._cancel(job)
+            raise DiedError("cancelled", begun=True)
+        return self._record(job, place)
 
     def _record(self, job: Any, place: Path) -> Record:
         try:
@@ -157,12 +156,16 @@ class _Job:
         return answer
 
     def kill(self) -> None:
-        """See `Worker.kill`."""
+        """See `Worker.kill`; the thread that waits for the job cancels it."""
         self._killed = True
-        job = self._job
-        if job is not None:
-            with suppress(Exception):
-                job.cancel(check=False)
+
+    def _cancel(self, job: Any) -> None:
+        with suppress(Exception):
+            job.cancel(check=False)
+            if self._engine.on_this_machine:  # a process must be waited for
+                deadline = time.monotonic() + _LONGEST_END
+                while not job.done() and time.monotonic() < deadline:
+                    time.sleep(TICK)
 
 
 def check_jobs(asked: Mapping[str, Any]) -> dict[str, Any]:
