@@ -11,7 +11,6 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -35,13 +34,11 @@ SMALL = {
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 GRAPHS = 40
 FACTORY = """
-from dataclasses import replace
-
 from graphnorms.data import load_dataset
 
 
 def make():
-    return replace(load_dataset("MUTAG"), name="my_data")
+    return load_dataset("data/my_data")
 """
 
 
@@ -98,9 +95,9 @@ def small(options: Options) -> Options:
 def folder(tmp_path_factory) -> Iterator[Path]:
     """A folder with the data that the page names, where trials run in this process."""
     folder = tmp_path_factory.mktemp("snippets")
-    for name in ("PROTEINS", "DATA", "OTHERS"):
+    for name in ("PROTEINS", "DATA", "OTHERS", "molecules", "my_data"):
         write_tu(folder / "data" / name)
-    save_npz(replace(load_dataset("MUTAG"), name="molecules"), folder / "molecules.npz")
+    save_npz(load_dataset(str(folder / "data" / "molecules")), folder / "molecules.npz")
     (folder / "my_data.py").write_text(FACTORY)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _AT_THE_END: Final = 60.0  # seconds to wait for what is not logged yet
+_AFTER_A_SIGNAL: Final = 5.0
 
 
 def trackers_of(log: str | Sequence[str] | None, folder: Path) -> list[Tracker]:
@@ -64,19 +65,20 @@ class Logging:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        # After Ctrl-C or SIGTERM there is little time.
+        self.close(self._patience if kind is None else min(self._patience, _AFTER_A_SIGNAL))
 
     def add(self, record: Record) -> None:
         """Log a trial, soon."""
         for line in self._lines:
             line.waiting.put(record)
 
-    def close(self) -> None:
-        """Wait until everything is logged, or as long as `patience` says."""
+    def close(self, patience: float) -> None:
+        """Wait until everything is logged, but so many seconds at most."""
         for line in self._lines:
             line.waiting.put(None)
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + patience
         for line in self._lines:
             line.thread.join(max(0.0, deadline - time.monotonic()))
             if line.thread.is_alive():
