@@ -19,6 +19,7 @@ import pytest
 
 from graphnorms import cli
 from graphnorms.data import load_dataset, save_npz
+from graphnorms.errors import one_line
 from graphnorms.lab import engines
 from graphnorms.lab import prepare as prepare_module
 from graphnorms.lab.engines import make_engine
@@ -146,6 +147,7 @@ def jobqueue(scheduler: str) -> ModuleType:
     return module
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch_geometric
 def test_every_snippet(folder, monkeypatch, capsys, tmp_path):
     pytest.importorskip("distributed")
     pytest.importorskip("submitit")
@@ -161,7 +163,10 @@ def test_every_snippet(folder, monkeypatch, capsys, tmp_path):
         for snippet in found:
             place = f"{PAGE.name}, line {snippet.line}"
             if snippet.language == "python":
-                exec(compile(snippet.text, place, "exec"), names)
+                try:
+                    exec(compile(snippet.text, place, "exec"), names)
+                except Exception as error:
+                    problems.append(f"{place}: {one_line(error)}")
             elif snippet.language == "toml":
                 (folder / "mine.toml").write_text(snippet.text)
                 with_file(None, Options(config=folder / "mine.toml"))

@@ -1,4 +1,4 @@
-"""What compare says by -q and -v, and what the file of --log-file has."""
+"""What compare says by -q, -v and --time, and what the file of --log-file has."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pytest
 from tests.faults import make_config
 
 from graphnorms import cli
-from graphnorms.lab import engines
+from graphnorms.lab import duration, engines
+from graphnorms.lab.duration import Expectation
 from graphnorms.lab.engines.attempt import DiedError
 from graphnorms.lab.engines.engine import _Ends
+from graphnorms.training import Pace
 
 SMALL = ["--norms", "graph", "--folds", "2", "--epochs", "1", "--lr", "0.01", "--hidden", "8"]
 TRIALS = 4
@@ -78,6 +80,26 @@ def test_a_command_leaves_logging_as_it_was(run):
     before = logger.level, logger.propagate, logger.handlers[:]
     run("compare", *SMALL, "-v", "--log-file", "log")
     assert (logger.level, logger.propagate, logger.handlers) == before
+
+
+def test_a_long_dry_run_says_what_fits_into_an_hour(run, monkeypatch):
+    pace = Pace(start=0.0, step=1.0, evaluation=0.0, steps=3, steps_per_epoch=2)
+    paces = {"none": pace, "graph": pace}
+
+    def estimate(plan, kept=()):
+        seconds = 2.0 * plan.settings.planned * plan.settings.epochs
+        return Expectation(seconds=seconds, steps=3, quickest=1.0, slowest=1.0, paces=paces)
+
+    monkeypatch.setattr(duration, "estimate", estimate)
+    long = ["compare", "--norms", "graph", "--workers", "1", "--dry-run"]
+    assert "--time 1h would cut" in run(*long)[1]
+    assert "--time 1h would cut" not in run(*long, "--epochs", "20", "--lr", "0.01")[1]
+    code, out, err = run(*long, "--time", "30m")
+    assert (code, err) == (0, "")
+    assert "Planned for 30:00, expected to take" in out
+    code, _, err = run(*long, "--time", "soon")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "expected a time such as 1h" in err
 
 
 def test_a_worker_that_dies_is_told(caplog):
