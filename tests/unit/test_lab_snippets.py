@@ -30,7 +30,7 @@ from tests.faults import dask_cluster
 PAGE = Path(__file__).parents[2] / "docs" / "lab.md"
 SMALL = {
     "protocol": {"nested": {"folds": 2}, "split": {"runs": 2}},
-    "all": {"epochs": 1, "learning_rate": [0.01], "hidden": 4, "layers": 1, "batch_size": 512},
+    "all": {"epochs": 1, "learning_rate": [0.01], "batch_size": 512},
 }
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 GRAPHS = 40
@@ -148,7 +148,7 @@ def jobqueue(scheduler: str) -> ModuleType:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch_geometric
-def test_every_snippet(folder, monkeypatch, capsys, tmp_path):
+def test_every_snippet(folder, stub_page, monkeypatch, capsys, tmp_path):
     pytest.importorskip("distributed")
     pytest.importorskip("submitit")
     pytest.importorskip("tensorboard")
