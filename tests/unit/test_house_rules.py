@@ -24,6 +24,7 @@ SIGNATURES_OF_PEERS = {
     "build_own",
     "compare",
     "judge",
+    "make_engine",
     "replace_norms",
     "segment_normalize",
 }

@@ -90,6 +90,7 @@ EXAMPLES = {
     "compare DATA --norms none,my_norms:Norm": "your own norm beside others",
     "data PATH": "what your data hold and allow: twins, ceilings, what size alone scores",
     "compare --norms none,graph --dry-run": "what that would do, and for how long",
+    "compare --time 1h": "what fits into that time",
     "compare --resume": "go on where it was interrupted",
     "runs": "the comparisons there are",
     "show RUN --export best.safetensors": "one of them again, and its best model",

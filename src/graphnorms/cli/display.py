@@ -14,22 +14,21 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from graphnorms.cli.stopwatch import duration
 from graphnorms.lab.engines import is_settled
 from graphnorms.lab.number_format import Scale
+from graphnorms.lab.phrases import duration
 from graphnorms.lab.plan_sentences import kept_lines, plan_lines
-from graphnorms.lab.progress import Tally, score_of
+from graphnorms.lab.progress import Tally, trial_line
 from graphnorms.lab.run import RECORDS, REPORT
 from graphnorms.report.pairs_table import pairs
 from graphnorms.report.pictures import folder_beside
 from graphnorms.report.style import style_of
 from graphnorms.report.table import details, headline, leaderboard
-from graphnorms.training import metric_named, treatment_of
+from graphnorms.training import metric_named
 
 if TYPE_CHECKING:
     from graphnorms.lab.comparison import Comparison
     from graphnorms.lab.progress import Status
-    from graphnorms.training import Record
 
 _ROOM_FOR_BARS = 60  # columns
 
@@ -40,14 +39,25 @@ class Display:
     Args:
         console: The output.
         quiet_in_pipes: Show nothing unless the output is a terminal.
+        quiet: Show nothing but the verdict's headline.
+        verbose: Show a line per trial on a terminal as well, above the table.
     """
 
-    def __init__(self, console: Console, *, quiet_in_pipes: bool = False) -> None:
+    def __init__(
+        self,
+        console: Console,
+        *,
+        quiet_in_pipes: bool = False,
+        quiet: bool = False,
+        verbose: bool = False,
+    ) -> None:
         self.console = console
         self._live: Live | None = None
-        if console.is_terminal and not console.is_dumb_terminal:
+        if console.is_terminal and not console.is_dumb_terminal and not quiet:
             self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._silent = quiet_in_pipes and not console.is_terminal
+        self._silent = quiet or (quiet_in_pipes and not console.is_terminal)
+        self._quiet = quiet
+        self._verbose = verbose
         self._planned = False
 
     def __enter__(self) -> Self:
@@ -73,10 +83,10 @@ class Display:
             self._print("\n".join([*plan_lines(status.plan), *kept]))
             if self._live is not None:
                 self._live.start()
+        if status.latest is not None and (self._live is None or self._verbose):
+            self._print(trial_line(status, status.latest), whole=True)
         if self._live is not None:
             self._live.update(progress_table(status, self.console.width), refresh=True)
-        elif status.latest is not None:
-            self._print(trial_line(status, status.latest), whole=True)
 
     def show_outcome(self, comparison: Comparison, *, in_full: bool = False) -> None:
         """Show the verdict in words, the table, and where everything lies.
@@ -88,6 +98,10 @@ class Display:
             in_full: Whether the details are shown as well.
         """
         if not comparison.records:
+            return
+        if self._quiet:
+            if comparison.judgeable:
+                self.console.print(headline(comparison.verdict))
             return
         self._print("")
         if comparison.judgeable:
@@ -122,30 +136,6 @@ class Display:
     def _print(self, text: str, *, whole: bool = False) -> None:
         """Print text without markup; `whole`: without breaking lines (paths, trials)."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=whole)
-
-
-def trial_line(status: Status, record: Record) -> str:
-    """Return one line on the end of a trial."""
-    settings, config = status.plan.settings, record.config
-    total = settings.planned
-    split = config["split"]
-    fold = f"fold {split['fold']:2}  " if settings.folds > 1 else ""
-    if settings.repeats > 1:
-        fold = f"repeat {split['seed'] - settings.split_seed}  {fold}"
-    rates = (f"{rate:g}" for rate in settings.learning_rates)
-    kind = "test" if config["stage"] == "final" else "validation"
-    value = score_of(record)
-    if record.status == "failed":
-        outcome = f"failed: {record.reason}"
-    else:
-        shown = "no {} score" if value is None else f"{{}} {_scale(status, value).score(value)}"
-        outcome = shown.format(kind)
-    left = "" if status.remaining is None else f"  {duration(status.remaining)} left"
-    return (
-        f"{status.ended:{len(str(total))}}/{total}  {config['stage']:6}  {fold}"
-        f"run {config['run']}  lr {config['learning_rate']:<{max(map(len, rates))}g}  "
-        f"{treatment_of(config):{max(map(len, settings.treatments))}}  {outcome}{left}"
-    )
 
 
 def progress_table(status: Status, width: int) -> Group:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import typer
 
 from graphnorms.cli import completion
-from graphnorms.lab.options import Options, about
+from graphnorms.lab.options import Group, Options, about
 
 Dataset: TypeAlias = Annotated[
     str | None,
@@ -22,6 +22,16 @@ Dataset: TypeAlias = Annotated[
         autocompletion=completion.datasets,
     ),
 ]
+
+PANELS: Final[dict[Group, str]] = {
+    "comparison": "Comparison",
+    "model": "Model",
+    "data": "Data",
+    "training": "Training",
+    "machine": "Machine",
+    "output": "Run and output",
+}
+"""The headings of the help."""
 
 _TYPES: Final[dict[str, Any]] = {"int": int, "float": float, "bool": bool}
 
@@ -64,7 +74,11 @@ def parameter(name: str) -> inspect.Parameter:
     flags = ("/".join(option.flags),) if kind is bool else option.flags
     complete = completion.norms if name == "norms" else completion.one_of(*option.words)
     about_it = typer.Option(
-        *flags, help=option.help, show_default=option.default, autocompletion=complete
+        *flags,
+        help=option.help,
+        show_default=option.default,
+        autocompletion=complete,
+        rich_help_panel=PANELS[option.group],
     )
     default = False if only_on else field.default
     return inspect.Parameter(

@@ -16,6 +16,7 @@ from graphnorms.cli import completion
 from graphnorms.cli.table_options import AsCsv, AsLatex, AsMarkdown, chosen_format
 from graphnorms.cli.terminal import plain_table, say, terminal
 from graphnorms.errors import GraphnormsError
+from graphnorms.lab.options import about
 from graphnorms.lab.run import CONFIG, RUNS
 
 if TYPE_CHECKING:
@@ -84,6 +85,14 @@ def show(
         str | None,
         typer.Option(help="Write the trials as a Parquet file.", show_default=False),
     ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            help="Log every trial to tensorboard, wandb or mlflow, as compare --log does.",
+            show_default=False,
+            autocompletion=completion.one_of(*about("log").words),
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the outcome as JSON, and nothing else.")
     ] = False,
@@ -119,6 +128,12 @@ def show(
         words = trial_words(comparison.to_export(norm), comparison.settings.unit)
         written.append(f"         {words}")
     console = terminal(stderr=as_json or bool(form))
+    if log is not None:
+        from graphnorms.lab.log_trials import log_all, trackers_of
+
+        trackers = trackers_of(log, comparison.folder)
+        for name, new in log_all(comparison.records, trackers):
+            written.append(f"logged:  {new} of {len(comparison.records)} trials to {name}")
     for line in written:
         say(console, line)
     return 0

@@ -17,9 +17,9 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from graphnorms.cli import complain
-from graphnorms.cli.stopwatch import duration
 from graphnorms.cli.terminal import plain_table, say, terminal
 from graphnorms.interrupts import INTERRUPTED, TERMINATED
+from graphnorms.lab.phrases import duration
 from graphnorms.studies.study_list import LIMITS, NAMES, TOPICS, study_named
 from graphnorms.studies.study_results import PNG, RESULT, STUDIES, SVG, label, load_runs, own_folder
 

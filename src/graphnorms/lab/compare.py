@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import functools
+import logging
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from graphnorms.errors import GraphnormsError, one_line
+from graphnorms.errors import one_line
 from graphnorms.interrupts import how_ended, terminable
 from graphnorms.lab import engines
 from graphnorms.lab.comparison import Comparison, ComparisonInterrupted, ReportError
+from graphnorms.lab.log_trials import Logging, trackers_of
 from graphnorms.lab.options import (
-    DEFAULT_PRESET,
-    PROTOCOLS,
+    DEFAULT_ENGINE,
     Options,
-    command_of,
-    name_of,
 )
-from graphnorms.lab.plan import Plan, require_possible
-from graphnorms.lab.progress import Clock, Outcomes, Status
-from graphnorms.lab.resolve import default_model, looked_up, protocol_of, resolve
-from graphnorms.lab.run import CONFIG, Run, default_folder, read_config
-from graphnorms.lab.run_list import settings_of
-from graphnorms.lab.schedule import Agenda, Schedule, code_versions
-from graphnorms.lab.sources import Dataset, Source, load_again, load_source
+from graphnorms.lab.plan import Plan
+from graphnorms.lab.prepare import prepare
+from graphnorms.lab.progress import Clock, Outcomes, Status, trial_line
+from graphnorms.lab.repeat import RUN_FILE, write_run_file
+from graphnorms.lab.run import Run
+from graphnorms.lab.schedule import Agenda
+from graphnorms.lab.sources import Dataset
 
 if TYPE_CHECKING:
-    from graphnorms.data import GraphSet
     from graphnorms.training import Record, TrialConfig
+
+_log = logging.getLogger(__name__)
+
+_PAGE_AGE: Final = 30.0
+"""Seconds after which the page of a run that goes on is written again, at the earliest."""
+
+_TIMES_ITS_COST: Final = 50.0
+"""Seconds from one page to the next, per second that writing it takes."""
+
+_FIRST_COST: Final = 2.0
+"""Seconds that the first page is supposed to take."""
 
 
 def compare(
@@ -63,6 +74,7 @@ def compare(
     repeats: int | None = None,
     group_twins: bool | None = None,
     runs: int | None = None,
+    time: str | float | None = None,
     epochs: int | None = None,
     learning_rate: float | Sequence[float] | None = None,
     weight_decay: float | None = None,
@@ -70,10 +82,13 @@ def compare(
     margin: float | None = None,
     seed: int | None = None,
     device: str | None = None,
-    engine: str = "local",
+    engine: str | None = None,
+    engine_options: Mapping[str, Any] | str | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
     timeout: float | None = None,
+    config: str | Path | None = None,
+    log: str | Sequence[str] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     progress: Callable[[Status], None] | None = None,
@@ -144,6 +159,8 @@ def compare(
         group_twins: Keep isomorphic graphs, features included, in one fold, or in one part of a
             random split. If the data have twins, this changes the folds.
         runs: Reported trials per fold, or seeds on one split; default by the budget.
+        time: Plan what fits into a time, such as `"1h"`, `"90m"` or seconds as a number: what is
+            not given is cut, in the order of `graphnorms.lab.fit`. It is an estimate, not a limit.
         epochs: Passes over the training data.
         learning_rate: Adam's step size in the first epoch: one for all norms, or a grid of them.
         weight_decay: Adam's L2 penalty.
@@ -151,11 +168,18 @@ def compare(
         margin: Differences of scores below this are of no practical interest.
         seed: Seeds weights, batch order and dropout.
         device: Where the models are trained, e.g. `"cpu"` or `"cuda:0"`.
-        engine: `"local"` worker processes, or `"dask"`.
+        engine: `"local"` worker processes (default), `"dask"` or `"slurm"`.
+        engine_options: What Slurm is asked for in every job, by the names of sbatch, as a mapping
+            or as one text: `"partition=gpu,time=60,mem=8G"`; see `graphnorms.lab.engines.slurm`.
         scheduler: Address of the dask scheduler.
-        workers: Local trials at a time; None is one per usable core.
+        workers: Trials at a time: local ones, where None is one per usable core, or Slurm jobs,
+            where None is 16.
         timeout: Seconds that a trial may take; one that takes longer is stopped and has failed, and
             is tried again when the run is continued. None: no limit.
+        config: A TOML file of options, see `graphnorms.lab.repeat`; arguments win over it. Every
+            run writes its own, `run.toml`.
+        log: Log every trial to `"tensorboard"`, `"wandb"` or `"mlflow"`, each with its place after
+            a colon if that is not the default, see `graphnorms.lab.trackers`.
         out: The run's folder; None is `runs/<dataset>-<model>`.
         resume: Continue the run in that folder; its settings are the defaults of the options.
         progress: Called with a `Status` before anything is trained, a few times per second from
@@ -174,10 +198,16 @@ def compare(
     """
     given = locals()
     options = Options(**{each.name: given[each.name] for each in fields(Options)})
-    plan, config = prepare(dataset, options)
-    with terminable(), Run(plan.folder, config) as run:
+    plan, config_of_run = prepare(dataset, options)
+    trackers = trackers_of(plan.options.log, plan.folder)
+    with terminable(), Run(plan.folder, config_of_run) as run:
+        _write_run_file(plan, config_of_run)
+        _log.info("%s", plan.command)
         try:
-            _train(plan, run, progress or _say_nothing)
+            with Logging(trackers) as logging_trials:
+                for record in Agenda(plan.schedule, run.journal).records():
+                    logging_trials.add(record)
+                _train(plan, run, progress or _say_nothing, logging_trials)
         except KeyboardInterrupt as error:
             comparison = _comparison(plan, run)
             problem = ""
@@ -188,6 +218,13 @@ def compare(
         comparison = _comparison(plan, run)
     if problem := _problem_of(comparison.report):
         raise ReportError(comparison, problem)
+    _log.info(
+        "%d of %d trials, kept in %s",
+        len(comparison.records),
+        comparison.planned,
+        plan.folder,
+        extra={"displayed": True},
+    )
     return comparison
 
 
@@ -200,104 +237,19 @@ def _problem_of(write_page: Callable[[], object]) -> str:
     return ""
 
 
-def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
-    """Resolve the options of `compare`, without touching the run's folder.
-
-    Returns:
-        The plan, and the config that the run's folder keeps.
-
-    Raises:
-        ValueError, GraphnormsError: As `compare` does, apart from errors of worker processes.
-    """
-    from graphnorms.layers.own_norm import OwnNorm
-    from graphnorms.models import ModelFactory
-
-    options.check()
-    engines.check_engine(options.engine, options.scheduler)
-    folder = None if options.out is None else Path(options.out)
-    if options.resume:
-        if folder is None:
-            folder = _folder_to_resume(load_source(dataset, options.reading).graphs, options)
-        options, source = _continued(options, dataset, folder)
-    else:
-        source = load_source(dataset, options.reading)
-        folder = _folder_of(source.graphs, options) if folder is None else folder
-    graphs = source.graphs
-    options = looked_up(options)
-    settings = resolve(options, graphs, source.name)
-    factory = options.model if isinstance(options.model, ModelFactory) else None
-    model_in_memory = factory is not None and factory.in_memory
-    versions = code_versions()
-    plan = Plan(
-        schedule=Schedule(settings=settings, fingerprint=graphs.fingerprint, versions=versions),
-        dataset=graphs,
-        options=options,
-        folder=folder,
-        command=command_of(
-            settings, source.reading, in_memory=source.in_memory, model_in_memory=model_in_memory
-        ),
-        factory=factory,
-        norms=[norm for norm in options.norms or () if isinstance(norm, OwnNorm)],
-    )
-    require_possible(plan)
-    data = {
-        "reading": source.reading,
-        "in_memory": source.in_memory,
-        "fingerprint": graphs.fingerprint,
-        "trivial": plan.trivial.to_dict(),
-        **({"model_in_memory": True} if model_in_memory else {}),
-    }
-    return plan, settings.to_dict() | versions | data
+def _write_run_file(plan: Plan, config: Mapping[str, Any]) -> None:
+    """Write the file that repeats the comparison, unless it was given objects."""
+    settings = plan.settings
+    own = settings.own_norms.values()
+    if config["in_memory"] or config.get("model_in_memory") or any(n.get("in_memory") for n in own):
+        return
+    options = Options.of(settings, config["reading"]).said()
+    write_run_file(plan.folder / RUN_FILE, settings.dataset, options)
 
 
-def _folder_of(graphs: GraphSet, options: Options) -> Path:
-    """Return the folder of a run when none is named."""
-    preset = options.preset or DEFAULT_PRESET
-    vary = tuple(options.vary or ())
-    model: Any = looked_up(options).model or default_model(graphs, preset)
-    named = "" if "model" in vary else name_of(model)
-    return default_folder(graphs.name, named, preset, protocol_of(options, graphs), vary)
-
-
-def _folder_to_resume(graphs: GraphSet, options: Options) -> Path:
-    """Return the folder of the run to resume when none is named.
-
-    Where no protocol is named and there is no run of that which the data suggest, one of another.
-    """
-    if options.protocol is not None:
-        return _folder_of(graphs, options)
-    protocols = dict.fromkeys((protocol_of(options, graphs), *PROTOCOLS))
-    folders = [_folder_of(graphs, replace(options, protocol=protocol)) for protocol in protocols]
-    return next((folder for folder in folders if (folder / CONFIG).exists()), folders[0])
-
-
-def _continued(options: Options, dataset: Dataset, folder: Path) -> tuple[Options, Source]:
-    """Complete options with those of the run to continue, and read its data.
-
-    Raises:
-        GraphnormsError: There is no such run, or its data, model or norms were objects in memory.
-    """
-    from graphnorms.data import GraphSet
-
-    stored = read_config(folder)
-    settings = settings_of(stored, folder)
-    lost = [name for name, kept in settings.own_norms.items() if kept.get("in_memory")]
-    if options.model is None and stored.get("model_in_memory"):
-        raise GraphnormsError(
-            f"the run in {folder} trains a model made by a function in memory; call compare() "
-            "with it"
-        )
-    if options.norms is None and lost:
-        raise GraphnormsError(
-            f"the run in {folder} has a norm that was made in memory, {lost[0]}; call "
-            "compare() with it"
-        )
-    reading = {} if isinstance(dataset, GraphSet) else stored.get("reading", {})
-    options = options.or_those_of(Options.of(settings, reading))
-    return options, load_again(stored, folder, dataset, options.reading)
-
-
-def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
+def _train(
+    plan: Plan, run: Run, progress: Callable[[Status], None], logging_trials: Logging
+) -> None:
     """Run the trials without an outcome, and keep each record at once."""
     from graphnorms.training import run_trial
 
@@ -316,19 +268,22 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
         by_treatment: Counter[str] = Counter()
         for key, epochs in running.items():
             by_treatment[treatments[key]] += epochs
-        progress(
-            Status(
-                plan=plan,
-                changes=run.changes,
-                outcomes=outcomes,
-                ended=len(outcomes),
-                tallies=dict(outcomes.tallies),
-                latest=latest,
-                running=by_treatment,
-                elapsed=clock.elapsed,
-                remaining=clock.remaining,
-            )
+        status = Status(
+            plan=plan,
+            changes=run.changes,
+            outcomes=outcomes,
+            ended=len(outcomes),
+            tallies=dict(outcomes.tallies),
+            latest=latest,
+            running=by_treatment,
+            elapsed=clock.elapsed,
+            remaining=clock.remaining,
         )
+        if latest is not None:
+            level = logging.INFO if latest.status == "done" else logging.WARNING
+            if _log.isEnabledFor(level):
+                _log.log(level, "%s", trial_line(status, latest), extra={"displayed": True})
+        progress(status)
 
     def following(record: Record) -> list[TrialConfig]:
         found = agenda.send(record)
@@ -347,15 +302,18 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
     if plan.runs_own_code:
         trial = functools.partial(run_trial, factory=plan.function, norms=plan.norm_functions)
     engine = engines.make_engine(
-        plan.options.engine,
+        plan.options.engine or DEFAULT_ENGINE,
         trial,
         plan.dataset,
         workers=min(plan.workers, total),
         scheduler=plan.options.scheduler,
+        asked=plan.options.engine_options,
+        folder=plan.folder,
         timeout=plan.options.timeout,
         # The user's code may change its process.
         fresh=plan.runs_own_code,
     )
+    page = _LivePage(lambda: _comparison(plan, run))
     records = run.complete(engine, known, on_progress, following)
     with engine, closing(records):
         for record in records:
@@ -363,6 +321,42 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
             outcomes.add(record)
             running = {key: epochs for key, epochs in running.items() if key != record.key}
             tell(record)
+            logging_trials.add(record)
+            page.write_if_due(len(outcomes))
+
+
+class _LivePage:
+    """The page of a run that goes on: written every `_PAGE_AGE` seconds if there is news.
+
+    What that takes is kept below 2% of the time.
+
+    Args:
+        comparison: Returns the outcome so far.
+    """
+
+    def __init__(self, comparison: Callable[[], Comparison]) -> None:
+        self._comparison = comparison
+        self._next = time.monotonic() + max(_PAGE_AGE, _TIMES_ITS_COST * _FIRST_COST)
+
+    def write_if_due(self, ended: int) -> None:
+        """Write the page, unless that is too early; called when a trial has ended.
+
+        Args:
+            ended: Number of outcomes.
+        """
+        start = time.monotonic()
+        if start < self._next:
+            return
+        comparison = self._comparison()
+        if not comparison.judgeable or ended == comparison.planned:
+            return
+        if problem := _problem_of(lambda: comparison.report(figures=False, live=True)):
+            _log.warning("the page is not written while the run goes on: %s", problem)
+            self._next = math.inf
+            return
+        took = time.monotonic() - start
+        _log.debug("wrote the page of %d outcomes in %.1f s", ended, took)
+        self._next = time.monotonic() + max(_PAGE_AGE, _TIMES_ITS_COST * took)
 
 
 def _comparison(plan: Plan, run: Run) -> Comparison:

@@ -6,6 +6,7 @@ import html
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import require_suffix
 from graphnorms.interrupts import INTERRUPTED
-from graphnorms.lab.options import command_of
+from graphnorms.lab.repeat import command_of
 from graphnorms.lab.run import CONFIG, REPORT, read_config
 from graphnorms.lab.run_list import open_run, settings_of
 from graphnorms.lab.schedule import Agenda, CodeVersions, Schedule
@@ -153,13 +154,16 @@ class Comparison:
         write_parquet(Path(path), self.records)
         return Path(path)
 
-    def report(self, path: str | Path | None = None, *, figures: bool = True) -> Path:
+    def report(
+        self, path: str | Path | None = None, *, figures: bool = True, live: bool = False
+    ) -> Path:
         """Write the report as one HTML page and return where it is.
 
         Args:
             path: Where to write it; None is `report.html` in the run's folder.
             figures: Whether its figures are written as SVG, PNG and PDF as well, into
                 `report-figures` beside `report.html`.
+            live: Whether the page says that the run goes on, and loads itself again.
 
         Raises:
             OSError: It cannot be written.
@@ -168,7 +172,12 @@ class Comparison:
         from graphnorms.report.pictures import folder_beside, write_pictures
 
         path = self.folder / REPORT if path is None else Path(path)
-        write_page(path, self.trials, self.verdict, self.settings.to_dict(), self.command)
+        state = ""
+        if live:
+            now = datetime.now().astimezone()
+            state = f"{len(self.records)} of {self.planned} trials, {now:%Y-%m-%d %H:%M:%S %Z}"
+        settings = self.settings.to_dict()
+        write_page(path, self.trials, self.verdict, settings, self.command, live=state)
         if figures:
             write_pictures(folder_beside(path), self.trials, self.verdict)
         return path

@@ -2,13 +2,12 @@
 
 A field of `Options` has the help of the command line, the possible values, the source of its
 default, and the protocols where it applies. The command line is generated from these fields,
-`graphnorms.compare` has a parameter for each (a test compares them), and `Options.of` and
-`command_of` turn the settings of a stored run back into options.
+`graphnorms.compare` has a parameter for each (a test compares them), and `Options.of` turns the
+settings of a stored run back into options.
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 from graphnorms.lab.budgets import BUDGETS, QUICK
 from graphnorms.lab.treatments import check_vary
-from graphnorms.lab.values import FLAG, TEXT, Kind, integer, list_of, number
+from graphnorms.lab.values import FLAG, TEXT, Kind, integer, is_duration, list_of, number
 
 if TYPE_CHECKING:
     from graphnorms.lab.settings import Settings
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from graphnorms.models import ModelFactory
 
 Part: TypeAlias = Literal["comparison", "reading", "running"]
+Group: TypeAlias = Literal["comparison", "model", "data", "training", "machine", "output"]
 
 PROTOCOLS: Final = ("nested", "split", "paper")
 FOLDED: Final = ("nested", "paper")
@@ -36,6 +36,7 @@ DEFAULT_NORM: Final = "batch"
 
 DEFAULT_PRESET: Final = "default"
 DEFAULT_DEVICE: Final = "cpu"
+DEFAULT_ENGINE: Final = "local"
 
 _NORMS: Final = Kind("a text, or a list of texts and of what makes a norm", str | Sequence)
 _MODEL: Final = Kind(
@@ -65,6 +66,7 @@ class About:
         protocols: The protocols where it applies.
         instead: A hint for the other protocols.
         flags: Names on the command line; by default `--` and the name of the field.
+        group: Heading in the help of the command line.
     """
 
     help: str
@@ -75,6 +77,7 @@ class About:
     protocols: tuple[str, ...] = PROTOCOLS
     instead: str = ""
     flags: tuple[str, ...] = ()
+    group: Group = "comparison"
 
 
 def _option(help: str, default: str | bool = True, *, value: Any = None, **about: Any) -> Any:
@@ -124,39 +127,72 @@ class Options:
         "by the data",
         kind=_MODEL,
         words=("gin", "gcn", "gine", "sage", "gat", "gatedgcn", "gps"),
+        group="model",
     )
     preset: str | None = _option(
         "default, or graphnorm-paper: architecture and training of the GraphNorm paper.",
         DEFAULT_PRESET,
         words=("default", "graphnorm-paper"),
+        group="model",
     )
     norm_place: str | None = _option(
         "before-activation or after-activation; of gps post, pre or sandwich.",
         "the model's",
         words=("before-activation", "after-activation", "post", "pre", "sandwich"),
+        group="model",
     )
     residual: str | None = _option(
         "Residual connections: none, added after-norm or before-norm, rezero or deepnorm.",
         "the model's",
         words=("none", "after-norm", "before-norm", "rezero", "deepnorm"),
+        group="model",
     )
     edge_norm: str | None = _option(
-        "Norm of gatedgcn's edges: same (as of the nodes), none, or a norm.", "same"
+        "Norm of gatedgcn's edges: same (as of the nodes), none, or a norm.",
+        "same",
+        group="model",
     )
     qk_norm: str | None = _option(
         "Norm of gps's queries and keys, per head: none, layer, rms or l2.",
         "none",
         words=("none", "layer", "rms", "l2"),
+        group="model",
     )
-    heads: int | None = _option("Attention heads of gat and gps.", "4", kind=integer(1))
-    layers: int | None = _option("Number of convolutions or blocks.", _OF_PRESET, kind=integer(1))
-    hidden: int | None = _option("Channels of each convolution.", _OF_PRESET, kind=integer(1))
-    task: str | None = _option("classification, binary or regression.", _OF_DATA, part="reading")
+    heads: int | None = _option(
+        "Attention heads of gat and gps.",
+        "4",
+        kind=integer(1),
+        group="model",
+    )
+    layers: int | None = _option(
+        "Number of convolutions or blocks.",
+        _OF_PRESET,
+        kind=integer(1),
+        group="model",
+    )
+    hidden: int | None = _option(
+        "Channels of each convolution.",
+        _OF_PRESET,
+        kind=integer(1),
+        group="model",
+    )
+    task: str | None = _option(
+        "classification, binary or regression.",
+        _OF_DATA,
+        part="reading",
+        group="data",
+    )
     features: str | None = _option(
-        "Node features: labels, attributes, degree or constant.", _OF_DATA, part="reading"
+        "Node features: labels, attributes, degree or constant.",
+        _OF_DATA,
+        part="reading",
+        group="data",
     )
     edge_features: str | None = _option(
-        "Edge features: labels, attributes or none.", _OF_DATA, part="reading"
+        "Edge features: labels, attributes or none.",
+        _OF_DATA,
+        part="reading",
+        group="data",
     )
     keep_loops: bool | None = _option(
         "Edges from a node to itself.",
@@ -164,6 +200,7 @@ class Options:
         kind=FLAG,
         part="reading",
         flags=("--keep-loops", "--drop-loops"),
+        group="data",
     )
     keep_repeats: bool | None = _option(
         "Edges that are listed again.",
@@ -171,12 +208,21 @@ class Options:
         kind=FLAG,
         part="reading",
         flags=("--keep-repeats", "--merge-repeats"),
+        group="data",
     )
     drop_empty: bool | None = _option(
-        "Leave out graphs without nodes.", kind=FLAG, part="reading", flags=("--drop-empty",)
+        "Leave out graphs without nodes.",
+        kind=FLAG,
+        part="reading",
+        flags=("--drop-empty",),
+        group="data",
     )
     drop_rare: int | None = _option(
-        "Leave out classes with fewer items than this.", "none", kind=integer(0), part="reading"
+        "Leave out classes with fewer items than this.",
+        "none",
+        kind=integer(0),
+        part="reading",
+        group="data",
     )
     metric: str | None = _option(
         "What norms are judged by; every other metric of the task is recorded beside it. Classes: "
@@ -210,36 +256,93 @@ class Options:
     runs: int | None = _option(
         "Reported trials per fold; on one split, the seeds.", _OF_BUDGET, kind=integer(1)
     )
-    epochs: int | None = _option("Passes over the training data.", _OF_BUDGET, kind=integer(1))
+    time: str | float | None = _option(
+        "Plan what fits into a time, e.g. 90m or 1h30m: fewer runs, learning rates, epochs and "
+        "folds, but nothing that is given.",
+        False,
+        kind=Kind("a time such as 1h, 90m or 1h30m", fits=is_duration),
+        part="running",
+    )
+    epochs: int | None = _option(
+        "Passes over the training data.", _OF_BUDGET, kind=integer(1), group="training"
+    )
     learning_rate: float | Sequence[float] | None = _option(
         "Adam's learning rate in the first epoch: one, or several separated by commas.",
         _OF_BUDGET,
         kind=list_of(number("a number > 0", lambda value: value > 0), or_one=True),
         flags=("--lr",),
+        group="training",
     )
     weight_decay: float | None = _option(
-        "Adam's L2 penalty.", _OF_PRESET, kind=number("a number ≥ 0", lambda value: value >= 0)
+        "Adam's L2 penalty.",
+        _OF_PRESET,
+        kind=number("a number ≥ 0", lambda value: value >= 0),
+        group="training",
     )
-    batch_size: int | None = _option("Graphs in a minibatch.", _OF_PRESET, kind=integer(1))
+    batch_size: int | None = _option(
+        "Graphs in a minibatch.", _OF_PRESET, kind=integer(1), group="training"
+    )
     margin: float | None = _option(
         "Differences of scores below this are of no practical interest.",
         "one point, or 1% of the score",
         kind=number("a number > 0", lambda value: value > 0),
     )
-    seed: int | None = _option("Seeds weights, batch order and dropout.", "0", kind=integer(0))
-    device: str | None = _option("Where to train, e.g. cpu or cuda:0.", DEFAULT_DEVICE)
-    engine: str = _option("Where trials run: local or dask.", value="local", part="running")
+    seed: int | None = _option(
+        "Seeds weights, batch order and dropout.", "0", kind=integer(0), group="training"
+    )
+    device: str | None = _option(
+        "Where to train, e.g. cpu or cuda:0.", DEFAULT_DEVICE, group="machine"
+    )
+    engine: str | None = _option(
+        "Where trials run: local processes, dask or slurm.",
+        DEFAULT_ENGINE,
+        words=("local", "dask", "slurm"),
+        part="running",
+        group="machine",
+    )
+    engine_options: Mapping[str, Any] | str | None = _option(
+        "What Slurm is asked for in every job, e.g. partition=gpu,time=60,mem=8G.",
+        False,
+        kind=Kind("name=value, separated by commas", str | Mapping),
+        part="running",
+        group="machine",
+    )
     scheduler: str | None = _option(
-        "Address of the dask scheduler, e.g. tcp://localhost:8786.", False, part="running"
+        "Address of the dask scheduler, e.g. tcp://localhost:8786.",
+        False,
+        part="running",
+        group="machine",
     )
     workers: int | None = _option(
-        "Local trials at a time.", "one per core", kind=integer(1), part="running"
+        "Local trials at a time.",
+        "one per core",
+        kind=integer(1),
+        part="running",
+        group="machine",
     )
     timeout: float | None = _option(
         "Seconds that a trial may take; one that takes longer has failed.",
         "no limit",
         kind=number("a number > 0, in seconds", lambda value: value > 0),
         part="running",
+        group="machine",
+    )
+    config: str | Path | None = _option(  # noqa: RUF009
+        "A TOML file of options; those of the command line come first. Every run writes its own, "
+        "run.toml.",
+        False,
+        kind=Kind("a file", str | Path),
+        part="running",
+        group="output",
+    )
+    log: str | Sequence[str] | None = _option(
+        "Log every trial to tensorboard, wandb or mlflow, or several with commas; where to stands "
+        "after a colon: mlflow:http://host:5000.",
+        False,
+        kind=list_of(TEXT, or_one=True),
+        words=("tensorboard", "wandb", "mlflow"),
+        part="running",
+        group="output",
     )
     out: str | Path | None = _option(  # noqa: RUF009
         "The run's folder.",
@@ -247,6 +350,7 @@ class Options:
         kind=_FOLDER,
         part="running",
         flags=("--out", "-o"),
+        group="output",
     )
     resume: bool = _option(
         "Continue the run in the folder; its settings are the defaults.",
@@ -254,6 +358,7 @@ class Options:
         kind=FLAG,
         part="running",
         flags=("--resume",),
+        group="output",
     )
 
     def said(self, *parts: Part) -> dict[str, Any]:
@@ -349,57 +454,3 @@ def about(name: str) -> About:
     """Return the description of an option."""
     found: About = Options.__dataclass_fields__[name].metadata["about"]
     return found
-
-
-def command_of(
-    settings: Settings,
-    reading: Mapping[str, Any],
-    *,
-    in_memory: bool = False,
-    model_in_memory: bool = False,
-) -> str:
-    """Return the command line that repeats a comparison, or a call if it was given objects.
-
-    Args:
-        settings: Of the comparison.
-        reading, in_memory: Of the data, see `graphnorms.lab.sources.Source`.
-        model_in_memory: Whether the model was given as a function.
-    """
-    options = Options.of(settings, reading).said()
-    lost = [name for name, kept in settings.own_norms.items() if kept.get("in_memory")]
-    if in_memory or model_in_memory or lost:
-        texts = {name: repr(value) for name, value in options.items()}
-        norms = (name if name in lost else repr(name) for name in settings.norms)
-        texts["norms"] = f"({', '.join(norms)})"
-        if model_in_memory:
-            texts["model"] = settings.model
-        dataset = "dataset" if in_memory else repr(settings.dataset)
-        arguments = ", ".join(f"{name}={text}" for name, text in texts.items())
-        return f"graphnorms.compare({dataset}, {arguments})"
-    words = ["graphnorms", "compare", settings.dataset]
-    for name, value in options.items():
-        flags = about(name).flags or (f"--{name.replace('_', '-')}",)
-        if isinstance(value, bool):
-            words += flags[:1] if value else flags[1:]
-        elif name == "vary":
-            for option, values in value.items():
-                words += [flags[0], f"{option.replace('_', '-')}={_text(values)}"]
-        else:
-            words += [flags[0], _text(value)]
-    return shlex.join(words)
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def name_of(choice: str | ModelFactory | OwnNorm) -> str:
-    """Return what a model or norm is called."""
-    return choice if isinstance(choice, str) else choice.name
-
-
-def is_known(norm: str) -> bool:
-    """Whether the catalogue has a norm of this name."""
-    from graphnorms.layers.catalog import CATALOG
-
-    return norm.partition(":")[0] in CATALOG

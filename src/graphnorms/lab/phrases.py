@@ -52,6 +52,13 @@ def seconds(value: float) -> str:
     return f"{value:.{2 if value < 1 else 1 if value < 10 else 0}f}"
 
 
+def duration(seconds: float) -> str:
+    """Write a time as on a stopwatch: `1:05`, `2:00:00`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def listing(words: Iterable[str]) -> str:
     """Join words: `a`, `a and b`, `a, b and c`."""
     items = list(words)

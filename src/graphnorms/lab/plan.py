@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import one_line
-from graphnorms.lab.engines import default_workers
-from graphnorms.lab.options import Options, name_of
+from graphnorms.lab.engines import JOBS_AT_A_TIME, default_workers
+from graphnorms.lab.options import Options
+from graphnorms.lab.resolve import name_of
 from graphnorms.lab.schedule import Schedule
 from graphnorms.lab.settings import Settings
 from graphnorms.lab.trivial import Trivial, trivial_scores
@@ -33,6 +34,8 @@ class Plan:
         command: The command that repeats the comparison.
         factory: Makes the user's own model; None for a model of the lab.
         norms: The user's own norms.
+        fitted: How it was cut to fit into a time, as `graphnorms.lab.fit.Fitted.to_dict` says it;
+            empty if it was not.
     """
 
     schedule: Schedule
@@ -42,6 +45,7 @@ class Plan:
     command: str
     factory: ModelFactory | None = None
     norms: Sequence[OwnNorm] = ()
+    fitted: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:
@@ -51,8 +55,11 @@ class Plan:
     @property
     def workers(self) -> int:
         """Trials at a time."""
-        workers = self.options.workers
-        return default_workers(self.settings.device) if workers is None else workers
+        if self.options.workers is not None:
+            return self.options.workers
+        if self.options.engine == "slurm":
+            return JOBS_AT_A_TIME
+        return default_workers(self.settings.device)
 
     @cached_property
     def trivial(self) -> Trivial:

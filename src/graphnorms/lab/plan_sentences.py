@@ -12,7 +12,7 @@ from graphnorms.lab.data_sentences import data_sentences, key_facts
 from graphnorms.lab.design import Design
 from graphnorms.lab.detectable import expected_of, planned_detectable
 from graphnorms.lab.number_format import Scale
-from graphnorms.lab.phrases import be, model_title, several
+from graphnorms.lab.phrases import be, duration, model_title, several
 from graphnorms.lab.sentences import least_pairs, protocol_note
 from graphnorms.lab.treatments import values_of
 from graphnorms.models.model_config import EDGE_MODELS, SAME
@@ -22,6 +22,7 @@ from graphnorms.training.metrics import metric_named
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
     from graphnorms.lab.examine import Examination
+    from graphnorms.lab.fit import Fitted
     from graphnorms.lab.plan import Plan
     from graphnorms.lab.settings import Settings
 
@@ -32,7 +33,7 @@ def plan_lines(plan: Plan) -> list[str]:
     compared = f"{len(settings.treatments)} {settings.noun}s ({', '.join(settings.treatments)})"
     where = (
         f"{plan.workers} at a time"
-        if plan.options.engine == "local"
+        if plan.options.engine in (None, "local")
         else f"on {plan.options.engine}"
     )
     return [
@@ -44,7 +45,39 @@ def plan_lines(plan: Plan) -> list[str]:
         f"{compared} × {_trials(settings)} = "
         f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
         _design(settings, plan.dataset),
+        *_fitted(plan.fitted),
     ]
+
+
+def _fitted(fitted: Mapping[str, Any]) -> list[str]:
+    """Say how a plan was cut to fit into a time."""
+    if not fitted:
+        return []
+    time = (
+        f"Planned for {duration(fitted['limit'])}, expected to take {duration(fitted['seconds'])}"
+    )
+    cuts = "; ".join(fitted["cuts"]) or "nothing"
+    return [f"{time}; cut: {cuts}.", *fitted["caveats"]]
+
+
+def shorter_line(found: Fitted, graphs: GraphSet) -> str:
+    """Say what `--time` would plan.
+
+    Args:
+        found: That plan.
+        graphs: The data.
+    """
+    settings = found.settings
+    detectable = planned_detectable(settings, graphs)
+    shown = ""
+    if not math.isnan(detectable):
+        scale = Scale.fitting(metric_named(settings.metric), detectable, settings.unit)
+        shown = f", and shows a difference of about {scale.difference(detectable)} or more"
+    hours = f"{found.limit / 3600:g}h"
+    return (
+        f"--time {hours} would cut {'; '.join(found.cuts)}: {settings.planned} trials in about "
+        f"{duration(found.seconds)}{shown}. {' '.join(found.caveats)}"
+    ).rstrip()
 
 
 def kept_lines(folder: Path, changes: Sequence[str], done: int, total: int) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from graphnorms.lab.phrases import duration
 from graphnorms.lab.schedule import Agenda
 from graphnorms.training.trial_config import treatment_of
 
@@ -142,3 +143,31 @@ class Clock:
         seconds, epochs = now - self._first[0], done - self._first[1]
         if seconds > _SECONDS_TO_KNOW_THE_SPEED and epochs > 0:
             self.remaining = max(0, self._total - done) * seconds / epochs
+
+
+def trial_line(status: Status, record: Record) -> str:
+    """Return one line on the end of a trial."""
+    from graphnorms.lab.number_format import Scale
+    from graphnorms.training import metric_named
+
+    settings, config = status.plan.settings, record.config
+    total = settings.planned
+    split = config["split"]
+    fold = f"fold {split['fold']:2}  " if settings.folds > 1 else ""
+    if settings.repeats > 1:
+        fold = f"repeat {split['seed'] - settings.split_seed}  {fold}"
+    rates = (f"{rate:g}" for rate in settings.learning_rates)
+    kind = "test" if config["stage"] == "final" else "validation"
+    value = score_of(record)
+    if record.status == "failed":
+        outcome = f"failed: {record.reason}"
+    else:
+        scale = Scale.fitting(metric_named(settings.metric), value, settings.unit)
+        shown = "no {} score" if value is None else f"{{}} {scale.score(value)}"
+        outcome = shown.format(kind)
+    left = "" if status.remaining is None else f"  {duration(status.remaining)} left"
+    return (
+        f"{status.ended:{len(str(total))}}/{total}  {config['stage']:6}  {fold}"
+        f"run {config['run']}  lr {config['learning_rate']:<{max(map(len, rates))}g}  "
+        f"{treatment_of(config):{max(map(len, settings.treatments))}}  {outcome}{left}"
+    )

@@ -16,8 +16,6 @@ from graphnorms.lab.options import (
     DEFAULT_NORMS,
     DEFAULT_PRESET,
     Options,
-    is_known,
-    name_of,
 )
 from graphnorms.lab.settings import DEFAULT_FOLDS, HOLDOUT, Settings
 from graphnorms.lab.treatments import combinations, values_of
@@ -179,11 +177,23 @@ def _norms(given: Iterable[Any] | str | None, *, alone: bool = False) -> list[st
             found.append(lookup(norm.strip()).name)
     names = [name_of(norm) for norm in found]
     for norm in found:
-        if not isinstance(norm, str) and (is_known(norm.name) or names.count(norm.name) > 1):
+        if not isinstance(norm, str) and (_is_known(norm.name) or names.count(norm.name) > 1):
             raise ValueError(
                 f"two norms are called {norm.name!r}; give the class or function another name"
             )
     return found if alone or BASELINE in names else [BASELINE, *found]
+
+
+def name_of(choice: str | ModelFactory | OwnNorm) -> str:
+    """Return what a model or norm is called."""
+    return choice if isinstance(choice, str) else choice.name
+
+
+def _is_known(norm: str) -> bool:
+    """Whether the catalogue has a norm of this name."""
+    from graphnorms.layers.catalog import CATALOG
+
+    return norm.partition(":")[0] in CATALOG
 
 
 def default_model(graphs: GraphSet, preset: str = DEFAULT_PRESET) -> str:

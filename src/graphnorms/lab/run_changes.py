@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 SIZES: Final = ("norms", "vary", "repeats", "runs")
 _JUDGING: Final = ("margin",)
-_DERIVED: Final = ("trivial",)
-"""Entries that follow from the settings and the data."""
+_DERIVED: Final = ("trivial", "fitted")
+"""Entries that follow from the settings and the data, or tell how the settings came about."""
 
 _OWN: Final = "own_norms"
 """The sources of the user's own norms, by name."""

@@ -37,6 +37,8 @@ def write_page(
     verdict: Verdict,
     settings: Mapping[str, Any],
     command: str,
+    *,
+    live: str = "",
 ) -> None:
     """Write the report of a comparison.
 
@@ -51,17 +53,25 @@ def write_page(
         settings: Shown as given, the home folder as `~`; `dataset` and `model`, if there, also in
             the heading, without their folders.
         command: The command line that repeats the comparison.
+        live: How far a run is that goes on; the page says it, and loads itself again.
 
     Raises:
         OSError: The file cannot be written.
     """
-    page = render_page(trials, verdict, settings, command)
+    page = render_page(trials, verdict, settings, command, live=live)
     with replacing(path) as temporary:
         # Names and exceptions may hold lone surrogates, which UTF-8 cannot encode.
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
-def render_page(trials: Trials, verdict: Verdict, settings: Mapping[str, Any], command: str) -> str:
+def render_page(
+    trials: Trials,
+    verdict: Verdict,
+    settings: Mapping[str, Any],
+    command: str,
+    *,
+    live: str = "",
+) -> str:
     """Return the report as HTML; arguments as for `write_page`."""
     figures = figures_of(trials, verdict)
     figures.pop("learning_curves_by_second", None)  # the page switches axes
@@ -75,6 +85,7 @@ def render_page(trials: Trials, verdict: Verdict, settings: Mapping[str, Any], c
         settings=_flat({name: value for name, value in settings.items() if name != _ARCHITECTURES}),
         environment=[*_flat(trials.environment), *_cost(trials)],
         command=command,
+        live=live,
     )
 
 
@@ -84,7 +95,7 @@ def render_verdict(
     *,
     command: str,
     notes: Sequence[str] = (),
-    grouped: bool = False,
+    live: str = "",
     environment: Sequence[tuple[str, str]] = (),
     **about: Any,
 ) -> str:
@@ -95,9 +106,10 @@ def render_verdict(
         panels: The figures.
         command: The command line that repeats it.
         notes: Paragraphs below the verdict: how a table was read.
-        grouped: Whether twins are in one fold.
+        live: How far a run is that goes on.
         environment: Versions and machine.
-        about: `kicker`, `title`, `subtitle` (its parts) and `settings` (names and texts).
+        about: `kicker`, `title`, `subtitle` (its parts), `settings` (names and texts), and
+            `grouped`, whether twins are in one fold.
     """
     scale = verdict.scale
     filters = {
@@ -108,7 +120,9 @@ def render_verdict(
     }
     by_name = {panel.name: panel for panel in panels}
     return template("page.html", filters).render(
-        **about,
+        **{"grouped": False} | about,
+        live=live,
+        live_script=raw("live.js"),
         verdict=verdict,
         notes=notes,
         scale=scale,
@@ -135,7 +149,6 @@ def render_verdict(
             "adjusted": verdict.design.adjustment,
             "of_target": _of_target(scale.metric),
         },
-        grouped=grouped,
         has_grid=any(row.sensitivity and row.sensitivity.judged for row in verdict.rows),
         pairs_left_out=len(verdict.differences) > MOST_PAIRS,
         environment=environment,

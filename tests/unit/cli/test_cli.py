@@ -310,7 +310,7 @@ def test_show_and_report_judge_with_another_margin_and_keep_nothing(
     assert json.loads(out)["verdict"]["margin"] == 0.2
     assert "within 1 point." in flat(run("show", "MUTAG-gin")[1])
     written = []
-    page = SimpleNamespace(write_page=lambda *arguments: written.append(arguments))
+    page = SimpleNamespace(write_page=lambda *arguments, **_: written.append(arguments))
     monkeypatch.setitem(sys.modules, "graphnorms.report.page", page)
     code, _, err = run("report", "MUTAG-gin", "--margin", "0.2")
     assert (code, err) == (0, "")
