@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -60,6 +61,8 @@ class GraphSet:
         split: The part of each item: 0 training, 1 validation, 2 test, -1 unused; one column per
             split.
         split_name: Origin of the split, e.g. `"scaffold"`; `"given"` if unknown.
+        metric: Name of the official metric of the set, if it has one.
+        source_rows: Row of each graph in its file, `(graphs,)`, if rows were left out.
         notes: Remarks for the user on how the set was made.
         transpose_ptr, transpose_index: The same edges by source; omit both for symmetric graphs.
         validate: Whether to check the contents of the tensors, including symmetry.
@@ -84,6 +87,8 @@ class GraphSet:
         edge_columns: Columns | None = None,
         split: Tensor | None = None,
         split_name: str = "",
+        metric: str = "",
+        source_rows: Tensor | None = None,
         transpose_ptr: Tensor | None = None,
         transpose_index: Tensor | None = None,
         notes: Sequence[str] = (),
@@ -109,6 +114,8 @@ class GraphSet:
         self.kept_edge_features = None if edge_features is None else edge_features.contiguous()
         self.split = split[:, 0] if split is not None and split.shape[1:] == (1,) else split
         self.split_name = "" if split is None else split_name or "given"
+        self.metric = metric
+        self.source_rows = source_rows
         self.notes = tuple(notes)
         if validate:
             check_graph_set(self)
@@ -293,6 +300,9 @@ class GraphSet:
             y=self.y.index_select(0, items),
             edge_features=None if edge_features is None else edge_features.index_select(0, places),
             split=None if self.split is None else self.split.index_select(0, items),
+            source_rows=None
+            if self.source_rows is None
+            else self.source_rows.index_select(0, plan.graph_ids),
         )
 
     def node_ids(self, graph_ids: Tensor | Sequence[int]) -> Tensor:
@@ -324,6 +334,13 @@ class GraphSet:
     def describe(self) -> str:
         """Describe targets and inputs in two lines, and any notes in a third."""
         return describe(self)
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write the set as a Parquet file with one graph per row; see
+        `graphnorms.data.save_parquet`."""
+        from graphnorms.data.readers.packed_parquet import save_parquet
+
+        save_parquet(self, path)
 
     @cached_property
     def gather_table(self) -> GatherTable:
@@ -374,6 +391,8 @@ class GraphSet:
             "edge_features": self.kept_edge_features,
             "split": self.split,
             "split_name": self.split_name,
+            "metric": self.metric,
+            "source_rows": self.source_rows,
             "notes": self.notes,
         }
 

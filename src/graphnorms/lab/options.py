@@ -151,6 +151,28 @@ class Options:
     drop_rare: int | None = _option(
         "Leave out classes with fewer items than this.", "none", kind=integer(0), part="reading"
     )
+    smiles: str | None = _option(
+        "The column of SMILES in a table of molecules.", "guessed", part="reading"
+    )
+    target: str | None = _option(
+        "What to predict: columns of a table, separated by commas, or attributes of GraphML.",
+        "guessed",
+        part="reading",
+    )
+    edges: str | None = _option(
+        "The table of edges, for a table of the nodes of one graph.", False, part="reading"
+    )
+    root: str | None = _option(
+        "The folder of the data sets of PyG.", "data", part="reading", kind=_FOLDER
+    )
+    split_file: str | None = _option(
+        "Which items to train on, validate and test: .json of chemprop, .npz, or a line for each "
+        "item; several splits are possible.",
+        False,
+        part="reading",
+        protocols=("split",),
+        instead="for the splits of the file use --protocol split",
+    )
     metric: str | None = _option(
         "accuracy, roc_auc, average_precision, mae, rmse, std_mae or std_rmse.",
         "the task's",
