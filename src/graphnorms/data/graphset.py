@@ -17,10 +17,9 @@ from graphnorms.data.feature_columns import Columns
 from graphnorms.data.fingerprint import fingerprint_of
 from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.tasks import Task
+from graphnorms.data.tasks import Task, targets_on
 from graphnorms.data.text_format import count
 from graphnorms.data.twins import Twins, find_twins
-from graphnorms.kernels.point import widest_float
 
 
 class GraphSet:
@@ -266,11 +265,11 @@ class GraphSet:
             for name, value in self._arguments().items()
             if isinstance(value, Tensor | OneHot) and name != "y"
         }
-        return self._with(**moved, y=_targets_on(x.device, self.y))
+        return self._with(**moved, y=targets_on(x.device, self.y))
 
     def with_targets(self, y: Tensor, task: Task | None = None) -> GraphSet:
         """Return the same graphs with other targets and, optionally, another task."""
-        return self._with(y=_targets_on(self.device, y), task=task or self.task)
+        return self._with(y=targets_on(self.device, y), task=task or self.task)
 
     def subset(self, graph_ids: Tensor | Sequence[int]) -> GraphSet:
         """Return a subset of the graphs in the given order; classes keep their numbers.
@@ -289,7 +288,7 @@ class GraphSet:
             gather_edges(degree, index, nodes, places) for degree, index in self.neighbour_lists
         ]
         transpose_ptr, transpose_index = (None, None) if self.symmetric else edges[1]
-        edge_features = self.kept_edge_features
+        edge_features, rows = self.kept_edge_features, self.source_rows
         return self._with(
             x=self.kept_x.index_select(0, nodes),
             ptr=plan.ptr,
@@ -300,9 +299,7 @@ class GraphSet:
             y=self.y.index_select(0, items),
             edge_features=None if edge_features is None else edge_features.index_select(0, places),
             split=None if self.split is None else self.split.index_select(0, items),
-            source_rows=None
-            if self.source_rows is None
-            else self.source_rows.index_select(0, plan.graph_ids),
+            source_rows=None if rows is None else rows.index_select(0, plan.graph_ids),
         )
 
     def node_ids(self, graph_ids: Tensor | Sequence[int]) -> Tensor:
@@ -336,8 +333,7 @@ class GraphSet:
         return describe(self)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write the set as a Parquet file with one graph per row; see
-        `graphnorms.data.save_parquet`."""
+        """Write a Parquet file with one graph per row; see `graphnorms.data.save_parquet`."""
         from graphnorms.data.readers.packed_parquet import save_parquet
 
         save_parquet(self, path)
@@ -403,7 +399,3 @@ def _repeats(rows: Tensor, times: int) -> bool:
         return False
     parts = rows.view(times, -1)
     return bool((parts == parts[:1]).all())
-
-
-def _targets_on(device: torch.device, y: Tensor) -> Tensor:
-    return y.to(device, widest_float(device) if y.dtype == torch.float64 else y.dtype)

@@ -188,9 +188,9 @@ def _target(
         if found is not None and not reading.target:
             return level, table, [found], [f"target: {level} attribute {found!r} (guessed)"]
     raise DatasetError(
-        f"{name}: no target; give graphs or nodes an attribute y, or name one by target (--target); "
-        f"graphs have {some(of_graphs.columns) or 'no attributes'}, nodes "
-        f"{some(nodes.columns) or 'none'}"
+        f"{name}: no target{f' {reading.target!r}' if reading.target else ''}; give graphs or "
+        "nodes an attribute y, or name one by target (--target); graphs have "
+        f"{some(of_graphs.columns) or 'no attributes'}, nodes {some(nodes.columns) or 'none'}"
     )
 
 

@@ -179,8 +179,8 @@ def _places(
         lost = [row for row, place in enumerate(places) if place < 0]
         where = f"column {ids!r} of {nodes.path.name}" if ids else f"0 … {len(nodes) - 1}"
         raise DatasetError(
-            f"{links.path}, {links.row(lost[0])}: {count(len(lost), 'edge')} of column {end!r} at a "
-            f"node that does not exist, the first {texts[lost[0]][:40]!r}; nodes are {where}"
+            f"{links.path}, {links.row(lost[0])}: {count(len(lost), 'edge')} with a {end} that is "
+            f"no node, the first {texts[lost[0]][:40]!r}; nodes are {where}"
         )
     return np.array(places, dtype=np.int64)
 

@@ -90,10 +90,9 @@ def read_ogb(folder: Path, reading: Reading) -> GraphSet:
     edges = _features(raw, "edge-feat", len(pairs), reading, of_edges=True)
     edges = [None if part is None else np.concatenate((part, part[back])) for part in edges]
     metric = official_metric(home.name) or official_metric(f"ogbg-mol{home.name}")
-    y, level = np.empty(0), ""
+    y: NDArray[Any] = np.empty(0)
     if reading.encoding is None:
         y, level = _targets(raw, len(sizes), int(ptr[-1]))
-        y = y.astype(np.float64) if y.shape[1] > 1 else y
         reading = replace(reading, task=task_for(metric, reading.task))
     else:
         level = reading.encoding.task.level

@@ -168,6 +168,8 @@ class _Name:
             return self._make(home, arguments, download=True)
         except _MissingFilesError as error:
             missing = error
+        if unknown := self._unknown_value():
+            raise DatasetError(unknown)
         files = some(missing.files, few=8)
         raise DatasetError(
             f"{self.spec}: not in {missing.folder}, and PyG could not download it "
@@ -189,7 +191,7 @@ class _Name:
             files = dataset.raw_file_names
             names = [files] if isinstance(files, str) else list(files)
             folder = Path(dataset.raw_dir)
-            _remove_empty(folder)
+            _remove_empty(folder, root.parent)
             raise _MissingFilesError(names, folder, reason)
 
         # Only a subclass can say which files are missing before it downloads them.
@@ -207,6 +209,10 @@ class _Name:
 
     def _refusal(self, error: Exception) -> str:
         """Say why PyG refuses an argument, or fails to read a file."""
+        return self._unknown_value() or f"{self.spec}: PyG raised {one_line(error)}"
+
+    def _unknown_value(self) -> str:
+        """Say which argument PyG does not document, if there is one."""
         for key, value in self.arguments.items():
             known = _known_values(self.cls, key)
             lower = [name.lower() for name in known]
@@ -217,7 +223,7 @@ class _Name:
                     f"did you mean {' or '.join(names)}?" if names else f"known: {some(known, 20)}"
                 )
                 return f"{self.spec}: {self.cls.__name__} has no {key} {value!r}; {hint}"
-        return f"{self.spec}: PyG raised {one_line(error)}"
+        return ""
 
 
 class _MissingFilesError(Exception):
@@ -282,6 +288,8 @@ def _documentation(cls: Any, key: str) -> str:
 def _known_values(cls: Any, key: str) -> list[str]:
     """Return the texts that an argument may be, by the docstring."""
     quoted = re.findall(r':obj:`"([^"`]+)"`', _documentation(cls, key))
+    if key != "name":  # what is said of some names there
+        quoted = [text for text in quoted if text not in _known_values(cls, "name")]
     if not quoted and key == "name":
         names = getattr(cls, "names", None) or getattr(cls, "available_datasets", None) or ()
         quoted = [name for name in names if isinstance(name, str)]
@@ -311,11 +319,12 @@ def _snapshots(graphs: Any) -> Tensor | None:
     return torch.cat([torch.where(graph.mask, part, -1) for part, graph in enumerate(graphs)])
 
 
-def _remove_empty(folder: Path) -> None:
-    """Remove a folder that PyG made for a download, and its parents, as far as they are empty."""
+def _remove_empty(folder: Path, stop: Path) -> None:
+    """Remove a folder that PyG made for a download, and its parents below `stop`, if empty."""
     with contextlib.suppress(OSError):
-        while True:
-            folder.rmdir()
+        while folder != stop and stop in folder.parents:
+            if folder.is_dir():
+                folder.rmdir()
             folder = folder.parent
 
 

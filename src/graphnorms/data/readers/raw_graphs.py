@@ -117,7 +117,13 @@ class RawGraphs:
             number = len(self.y) if self.rows is None else self.num_rows
             split = read_split_file(reading.split_file, number, f"{self.level}s")
             split = split if self.rows is None else split[self.rows]
-            return replace(self, split=split, split_name=Path(reading.split_file).name)
+            name, left = (
+                Path(reading.split_file).name,
+                int((split.reshape(len(split), -1) < 0).all(1).sum()),
+            )
+            unused = f"{left} of {count(len(split), self.level)} in no part of {name}"
+            notes = (*self.notes, unused) if left else self.notes
+            return replace(self, split=split, split_name=name, notes=notes)
         if self.split is None:
             return self
         try:

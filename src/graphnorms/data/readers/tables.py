@@ -84,8 +84,8 @@ class Table:
 
     def texts(self, name: str) -> NDArray[np.str_]:
         """Return a column as texts."""
-        column = self.columns[name]
-        return column if column.dtype.kind == "U" else column.astype(str)
+        texts: NDArray[np.str_] = self.columns[name].astype(str)
+        return texts
 
     def values(self, name: str) -> NDArray[Any]:
         """Return a column as int64, as float64 with NaN for what is missing, or as texts."""
@@ -150,6 +150,8 @@ def text_of(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: no UTF-8 text (byte {error.start})") from None
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such file") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DatasetError(f"{path}: cannot be read: {one_line(error)}") from None
 
@@ -204,6 +206,8 @@ def open_parquet(path: Path) -> Any:
     Raises:
         DatasetError: pyarrow is not installed, or the file is damaged.
     """
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file")
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
