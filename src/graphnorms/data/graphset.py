@@ -57,8 +57,7 @@ class GraphSet:
         columns, edge_columns: The columns of `x` and of `edge_features`, if known, to encode other
             graphs alike.
         edge_features: Row k belongs to the edge at position k of `edge_index`; dense or `OneHot`.
-        split: The part of each item: 0 training, 1 validation, 2 test, -1 unused; one column per
-            split.
+        split: Part of each item: 0 training, 1 validation, 2 test, -1 unused; a column per split.
         split_name: Origin of the split, e.g. `"scaffold"`; `"given"` if unknown.
         metric: Name of the official metric of the set, if it has one.
         source_rows: Row of each graph in its file, `(graphs,)`, if rows were left out.

@@ -172,7 +172,7 @@ def merged(where: str, chosen: Sequence[Integers], items: int, noun: str) -> Par
 def _of_arrays(path: Path, items: int, noun: str) -> Parts:
     where = f"split file {path}"
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in _keys(where, dict.fromkeys(stored.files))}
     except (ValueError, zipfile.BadZipFile, EOFError) as error:
         if isinstance(error, DatasetError):

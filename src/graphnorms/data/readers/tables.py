@@ -97,13 +97,15 @@ class Table:
         lower = np.char.lower(column)
         missing = np.isin(lower, list(_MISSING))
         present = lower[~missing]
+        numbers: NDArray[Any]
         if len(present) and np.isin(present, list(_TRUTH)).all():
             numbers = (present == "true").astype(np.int64)
         else:
             try:
                 numbers = present.astype(np.float64)
             except ValueError:
-                return np.where(missing, "", column)
+                texts: NDArray[Any] = np.where(missing, "", column)
+                return texts
             if not np.char.find(present, ".").max(initial=-1) >= 0 and not _has_exponent(present):
                 numbers = _as_integers(numbers, present)
         if not missing.any():
