@@ -147,7 +147,9 @@ def test_a_split_file_counts_the_rows_of_the_table(solubility: Path, tmp_path: P
 def test_scaffolds_of_a_table(tmp_path: Path) -> None:
     smiles = ["C" * (length + 1) for length in range(8)] + ["c1ccccc1", "C1CC1"]
     rows = [f"{text},{number}.5" for number, text in enumerate(smiles)]
-    graphs = load_dataset(table(tmp_path / "m.csv", "smiles,y", *rows), split_by="scaffold:deepchem")
+    graphs = load_dataset(
+        table(tmp_path / "m.csv", "smiles,y", *rows), split_by="scaffold:deepchem"
+    )
     assert graphs.split is not None
     # The eight without a ring train; of the two alone the last is validated, the first tested.
     assert graphs.split.tolist() == [0] * 8 + [2, 1]

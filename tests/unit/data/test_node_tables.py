@@ -59,12 +59,8 @@ def test_forms_of_tables_agree(folder: Path, tmp_path: Path) -> None:
     assert load_dataset(folder / "nodes.csv", edges=edges, target="colour").fingerprint == expected
     both = EDGES + "n2,n1,0.5\nn2,n3,1.5\nn3,n4,2.5\n"
     (tmp_path / "both.tsv").write_text(both.replace(",", "\t").replace("source", "src"))
-    (tmp_path / "both.tsv").write_text(
-        both.replace("source,target", "from,to").replace(",", "\t")
-    )
-    again = load_dataset(
-        folder / "nodes.csv", edges=str(tmp_path / "both.tsv"), target="colour"
-    )
+    (tmp_path / "both.tsv").write_text(both.replace("source,target", "from,to").replace(",", "\t"))
+    again = load_dataset(folder / "nodes.csv", edges=str(tmp_path / "both.tsv"), target="colour")
     assert again.fingerprint == expected
     assert not again.notes or "merged" not in " ".join(again.notes)
     pandas = pytest.importorskip("pandas")
@@ -93,7 +89,9 @@ def test_faults_of_tables(folder: Path) -> None:
         with pytest.raises(DatasetError, match=message):
             load_dataset(folder, target="colour")
     (folder / "edges.csv").write_text(EDGES)
-    with pytest.raises(DatasetError, match=r"no column 'color' for the target; did you mean colour"):
+    with pytest.raises(
+        DatasetError, match=r"no column 'color' for the target; did you mean colour"
+    ):
         load_dataset(folder, target="color")
     with pytest.raises(DatasetError, match=r"none\.csv: no such file"):
         load_dataset(folder / "nodes.csv", edges=str(folder / "none.csv"), target="colour")

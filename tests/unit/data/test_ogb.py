@@ -104,7 +104,9 @@ def test_nodes_with_directions(tmp_path: Path) -> None:
 def test_faults_name_the_file(folder: Path) -> None:
     raw = folder / "raw"
     write(raw / "edge.csv.gz", [(0, 1), (1, 3), (0, 1), (1, 2), (0, 2)])
-    with pytest.raises(DatasetError, match=r"edge\.csv\.gz, line 2: an edge 1,3, but graph 0 has 3"):
+    with pytest.raises(
+        DatasetError, match=r"edge\.csv\.gz, line 2: an edge 1,3, but graph 0 has 3"
+    ):
         load_dataset(folder)
     write(raw / "edge.csv.gz", [(0, 1), (1, 2)])
     with pytest.raises(DatasetError, match="with 5 edges in all, and 2 edges in edge"):
@@ -131,7 +133,9 @@ class Ogb(list[Any]):
     name = "ogbg-molhiv"
 
     def get_idx_split(self) -> dict[str, torch.Tensor]:
-        return {name: torch.tensor([place]) for place, name in enumerate(("test", "valid", "train"))}
+        return {
+            name: torch.tensor([place]) for place, name in enumerate(("test", "valid", "train"))
+        }
 
 
 def test_objects() -> None:

@@ -35,7 +35,10 @@ def test_formats_agree(tmp_path: Path) -> None:
 
 
 def test_entries_and_columns_are_splits(tmp_path: Path) -> None:
-    entries = [{"train": [0, 1], "val": [2], "test": [3]}, {"train": [2, 3], "val": [1], "test": [0]}]
+    entries = [
+        {"train": [0, 1], "val": [2], "test": [3]},
+        {"train": [2, 3], "val": [1], "test": [0]},
+    ]
     (tmp_path / "s.json").write_text(json.dumps(entries))
     (tmp_path / "s.csv").write_text("a,b\ntrain,test\ntrain,val\nval,train\ntest,train\n")
     expected = [[0, 2], [0, 1], [1, 0], [2, 0]]
@@ -66,14 +69,26 @@ def test_splits_of_a_file_are_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.json", '[{"train": [0], "val": [1], "test": [6, 7]}]', r"2 indices in the test part \(6"),
+        (
+            "a.json",
+            '[{"train": [0], "val": [1], "test": [6, 7]}]',
+            r"2 indices in the test part \(6",
+        ),
         ("a.json", '[{"train": [0, 1], "val": [1], "test": [2]}]', "1 is in the training part and"),
         ("a.json", '[{"train": [0, 1], "test": [2]}]', "expected one 'val' .* has train, test"),
-        ("a.json", '[{"train": [0], "val": [1], "test": "x-2"}]', "'test' is 'x-2', expected a list"),
+        (
+            "a.json",
+            '[{"train": [0], "val": [1], "test": "x-2"}]',
+            "'test' is 'x-2', expected a list",
+        ),
         ("a.json", '[{"train": [0], "val": [1], "test": [0.5]}]', "expected a list of indices"),
         ("a.json", "[1, 2]", "expected a list of"),
         ("a.json", "[", "no JSON"),
-        ("a.txt", "train\nval\ntest\n", "3 lines, but the data have 6 items; is it the file of other"),
+        (
+            "a.txt",
+            "train\nval\ntest\n",
+            "3 lines, but the data have 6 items; is it the file of other",
+        ),
         ("a.txt", "\n".join("012345"), "line 4: '3' is no part"),
         ("a.csv", "index,part\n9,train\n", "line 2: index 9, but the data have 6 items"),
         ("a.csv", "index,part\n1,train\n1,val\n", "listed twice"),
@@ -97,7 +112,9 @@ def test_other_faults(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DatasetError, match="no text"):
         read_split_file(tmp_path / "a.txt", 6)
-    np.savez(tmp_path / "m.npz", train=np.ones(5, bool), val=np.ones(5, bool), test=np.ones(5, bool))
+    np.savez(
+        tmp_path / "m.npz", train=np.ones(5, bool), val=np.ones(5, bool), test=np.ones(5, bool)
+    )
     with pytest.raises(DatasetError, match="is a mask of shape"):
         read_split_file(tmp_path / "m.npz", 6)
     with pytest.raises(ValueError, match="expected one of them"):

@@ -17,6 +17,7 @@ from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading
 from graphnorms.data.readers.tables import (
     SUFFIXES,
+    TARGETS,
     Table,
     read_table,
     suffix_of,
@@ -126,15 +127,12 @@ def read_node_table(path: Path, reading: Reading) -> GraphSet:
 
 
 def _targets(nodes: Table, reading: Reading, others: list[str], notes: list[str]) -> list[str]:
-    """Return the columns to predict, and note them; a prediction does not need them."""
-    try:
-        names, guessed = target_columns(nodes, reading.target, others)
-    except DatasetError:
-        if reading.encoding is None:
-            raise
-        return []
-    if reading.encoding is None:
-        notes.append(f"target in {some(map(repr, names))}{' (guessed)' if guessed else ''}")
+    """Return the columns to predict, and note them; for a prediction, those that are there."""
+    if reading.encoding is not None:
+        known = {*reading.target.split(","), *reading.encoding.task.targets}
+        return [name for name in nodes.columns if name in known or name.lower() in TARGETS]
+    names, guessed = target_columns(nodes, reading.target, others)
+    notes.append(f"target in {some(map(repr, names))}{' (guessed)' if guessed else ''}")
     return names
 
 

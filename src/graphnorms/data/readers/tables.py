@@ -23,7 +23,7 @@ SUFFIXES: Final = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
 _MISSING: Final = frozenset(("", "na", "n/a", "nan", "none", "null", "<na>"))
 _TRUTH: Final = {"true": 1, "false": 0}
-_TARGETS: Final = ("y", "target", "targets", "label", "labels", "class", "activity")
+TARGETS: Final = ("y", "target", "targets", "label", "labels", "class", "activity")
 _CLASSES: Final = 20
 """Integers 0 … k - 1 are classes up to this k."""
 
@@ -262,7 +262,7 @@ def target_columns(table: Table, given: str, others: Sequence[str]) -> tuple[lis
         names = [given] if given in table.columns else [part.strip() for part in given.split(",")]
         return [table.require(name, "the target") for name in names if name], False
     free = [name for name in table.columns if name not in others]
-    named = [name for name in free if name.lower() in _TARGETS]
+    named = [name for name in free if name.lower() in TARGETS]
     if len(named) == 1:
         return named, True
     numbers = [name for name in free if table.values(name).dtype.kind in "if"]
