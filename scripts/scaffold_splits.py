@@ -188,7 +188,8 @@ def forest_score(smiles: list[str], y: list[int], parts: Parts) -> str:
 
     make = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
     x = np.array([make.GetFingerprintAsNumPy(Chem.MolFromSmiles(text)) for text in smiles])
-    labels, (train, _, test) = np.array(y), parts
+    # A forest depends on the order of the rows.
+    labels, (train, _, test) = np.array(y), map(sorted, parts)
     if len(set(labels[test].tolist())) < 2:
         return "undefined"
     forest = RandomForestClassifier(300, random_state=0, n_jobs=1).fit(x[train], labels[train])

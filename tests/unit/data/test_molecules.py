@@ -16,7 +16,7 @@ from graphnorms.errors import DatasetError
 
 pytest.importorskip("rdkit")
 
-from graphnorms.data.readers.molecules import atom_labels, bond_labels  # noqa: E402
+from graphnorms.data.readers.molecules import atom_labels, bond_labels
 
 
 def table(path: Path, *lines: str) -> Path:
@@ -123,7 +123,7 @@ def test_what_is_wrong_with_a_table_is_told(tmp_path: Path) -> None:
     path = table(tmp_path / "m.csv", "smiles,a,b", "C,1.5,2", "CC,2.5,3")
     with pytest.raises(DatasetError, match="2 columns of numbers could be it"):
         load_dataset(path)
-    with pytest.raises(DatasetError, match="no column holds SMILES; name it .* give the table of"):
+    with pytest.raises(DatasetError, match=r"no column holds SMILES; name it .* give the table of"):
         load_dataset(table(tmp_path / "n.csv", "a,b", "hello you,1", "and you,2"))
     with pytest.raises(DatasetError, match=r"o\.csv, line 3: 3 fields, expected 2"):
         load_dataset(table(tmp_path / "o.csv", "smiles,y", "C,1", "CC,1,2"))

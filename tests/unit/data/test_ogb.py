@@ -122,7 +122,7 @@ def test_faults_name_the_file(folder: Path) -> None:
     write(folder / "split" / "scaffold" / "test.csv.gz", [7])
     with pytest.raises(DatasetError, match=r"1 index in the test part \(7\)"):
         load_dataset(folder)
-    with pytest.raises(DatasetError, match="target is 'y', .* the data are a raw folder of OGB"):
+    with pytest.raises(DatasetError, match=r"target is 'y', .* the data are a raw folder of OGB"):
         load_dataset(folder, target="y")
 
 

@@ -163,7 +163,7 @@ def test_what_to_put_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     message = str(caught.value)
     assert message.startswith(f"pyg:Planetoid/PubMed: not in {folder}, and PyG could not download")
     assert "(OSError: no network at all)" in message
-    assert f"put ind.pubmed.x, ind.pubmed.tx, ind.pubmed.allx, ind.pubmed.y" in message
+    assert "put ind.pubmed.x, ind.pubmed.tx, ind.pubmed.allx, ind.pubmed.y" in message
     assert not any(tmp_path.iterdir())
     with pytest.raises(DatasetError, match="no name 'PubMet'; did you mean PubMed"):
         load_dataset("pyg:Planetoid/PubMet", root=tmp_path)
