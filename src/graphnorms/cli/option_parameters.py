@@ -16,8 +16,9 @@ from graphnorms.lab.options import Group, Options, about
 Dataset: TypeAlias = Annotated[
     str | None,
     typer.Argument(
-        help="An embedded set (MUTAG, nci5k), a TUDataset's name, a folder in TU format, a "
-        "powerful-gnns text file, an .npz file, or module:factory.",
+        help="An embedded set (MUTAG, nci5k), a TUDataset's name, pyg:Class/name, a table of "
+        "molecules (.csv, .tsv, .parquet), a folder (TU format, OGB, nodes.csv and edges.csv, "
+        "GraphML), .graphml, .npz, a powerful-gnns text file, or module:factory.",
         show_default="MUTAG",
         autocompletion=completion.datasets,
     ),

@@ -68,6 +68,11 @@ def compare(
     keep_repeats: bool | None = None,
     drop_empty: bool | None = None,
     drop_rare: int | None = None,
+    smiles: str | None = None,
+    target: str | None = None,
+    edges: str | None = None,
+    root: str | None = None,
+    split_file: str | None = None,
     metric: str | None = None,
     split: str | None = None,
     folds: int | None = None,
@@ -104,9 +109,10 @@ def compare(
     with another margin judges the same trials again.
 
     Args:
-        dataset: Name of an embedded set (MUTAG, the default, or nci5k) or of a TUDataset, the
-            path of a folder in TU format, a powerful-gnns text file or an `.npz` file,
-            `"module:factory"`, a `GraphSet`, or a sequence of PyG `Data`.
+        dataset: Name of an embedded set (MUTAG, the default, or nci5k), of a TUDataset, or of any
+            data set of PyG (`"pyg:Planetoid/Cora"`); a path, such as a table of molecules, a folder
+            in TU format or of OGB, see `graphnorms.load_dataset`; `"module:factory"`, a `GraphSet`,
+            a sequence of PyG `Data` or a PyG or OGB data set, or NetworkX graphs.
         norms: Normalizations as a list of texts, or as one text with commas: catalogue names (see
             `graphnorms.CATALOG`), with arguments after a colon as in `"pair:scale=2"`. Your own
             norm is `"module:function"`, with arguments after a second colon, or in a list the class
@@ -148,7 +154,15 @@ def compare(
             the format, see `graphnorms.data.Reading`.
         drop_empty: Leave out graphs without nodes, which are an error otherwise.
         drop_rare: Leave out classes of fewer items than this.
-        metric: The score compared, see `graphnorms.training.METRICS`; default: accuracy, ROC-AUC
+        smiles: The column of SMILES in a table of molecules; default: guessed, and told.
+        target: What is predicted: columns of a table, separated by commas, or attributes of
+            NetworkX graphs; default: guessed, and told.
+        edges: The table of edges, for a table of the nodes of one graph.
+        root: The folder of the data sets of PyG, also for downloads; default `data`.
+        split_file: A file with one or several splits, see `graphnorms.data.read_split_file`; for
+            the protocol `"split"`.
+        metric: The score compared, see `graphnorms.training.METRICS`; default: the official metric
+            of a public set, or accuracy, ROC-AUC
             or MAE, by the task; of several numbers the mean of MAE/σ.
         split: `"given"`, `"random"`, or for molecules with SMILES `"scaffold:hashed"` or another
             rule of `graphnorms.data.ScaffoldSplit`; asks for the protocol `"split"`.

@@ -224,6 +224,33 @@ class Options:
         part="reading",
         group="data",
     )
+    smiles: str | None = _option(
+        "The column of SMILES in a table of molecules.", "guessed", part="reading", group="data"
+    )
+    target: str | None = _option(
+        "What to predict: columns of a table, separated by commas, or attributes of GraphML.",
+        "guessed",
+        part="reading",
+        group="data",
+    )
+    edges: str | None = _option(
+        "The table of edges, for a table of the nodes of one graph.",
+        False,
+        part="reading",
+        group="data",
+    )
+    root: str | None = _option(
+        "The folder of the data sets of PyG.", "data", part="reading", group="data", kind=_FOLDER
+    )
+    split_file: str | None = _option(
+        "Which items to train on, validate and test: .json of chemprop, .npz, or a line for each "
+        "item; several splits are possible.",
+        False,
+        part="reading",
+        group="data",
+        protocols=("split",),
+        instead="for the splits of the file use --protocol split",
+    )
     metric: str | None = _option(
         "What norms are judged by; every other metric of the task is recorded beside it. Classes: "
         "accuracy, balanced_accuracy, macro_f1, mcc; yes or no also roc_auc, average_precision. "

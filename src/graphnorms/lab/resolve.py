@@ -66,7 +66,7 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     made = [_architecture(graphs, _model(each.model) or model, preset, each) for each in chosen]
     defaults = training_defaults(preset)
     split, splits = _split_of(options, protocol, graphs)
-    metric = options.metric or DEFAULT_METRICS[graphs.task.kind]
+    metric = options.metric or _official(graphs) or DEFAULT_METRICS[graphs.task.kind]
     settings = Settings(
         dataset=dataset,
         protocol=protocol,
@@ -102,6 +102,14 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         if (value := getattr(options, name)) is not None
     }
     return replace(settings, **given)
+
+
+def _official(graphs: GraphSet) -> str:
+    """Return the official metric of the data, if they have one that scores their task."""
+    from graphnorms.training import METRICS
+
+    known = METRICS.get(graphs.metric)
+    return graphs.metric if known is not None and graphs.task.kind in known.kinds else ""
 
 
 def looked_up(options: Options) -> Options:

@@ -325,20 +325,19 @@ def a_zip_of_text(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "seems"),
     [
-        ("mols.csv", b"smiles,y\nCCO,1\n", "a table with commas; read it in a function"),
-        ("mols.txt", b"smiles,y\nCCO,1\n", "a table, whose first line is 'smiles,y'; read it"),
+        ("mols.txt", b"smiles,y\nCCO,1\n", "a table, whose first line is 'smiles,y'; make it"),
         (
-            "mols.csv.gz",
+            "mols.gz",
             gzip.compress(b"smiles,y\nCCO,1\n", mtime=0),
             "packed by gzip, and inside a table",
         ),
-        ("mols.smi", b"CCO 1\n", "a list of SMILES; read it in a function"),
+        ("mols.smi", b"CCO 1\n", "a list of SMILES; make it a table with a header"),
         ("graphs.json", b'{"nodes": []}', "JSON; read it in a function"),
         ("graphs", b"\n [1, 2]", "JSON; read it"),
-        ("graphs.graphml", b"<?xml version='1.0'?><graphml/>", "GraphML or other XML; read it"),
+        ("graphs.xml", b"<?xml version='1.0'?><graphml/>", "GraphML or other XML; read it"),
         ("graphs.gml", b"graph [\n node [", "GML; read it"),
         ("graphs.dot", b"digraph G { a -> b }", "a DOT file; read it"),
-        ("graphs.parquet", b"PAR1\x15\x04", "a Parquet table; read it"),
+        ("graphs.pq", b"PAR1\x15\x04", "a Parquet table; read it"),
         ("graphs.txt", b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
         ("graphs.npz", b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
         ("graphs.npz", b"<!DOCTYPE html><html>404", "a web page, as of a download that failed"),
@@ -364,9 +363,7 @@ def test_what_a_file_seems_to_be(
     message = str(caught.value)
     assert message.startswith(f"{path}: seems to be ")
     assert seems in message
-    assert message.endswith(
-        "a .npz file, a powerful-gnns text file (.gz or not), or module:factory)"
-    )
+    assert message.endswith(".npz, a powerful-gnns text file (.gz or not), or module:factory)")
     assert message.isprintable()
 
 

@@ -174,7 +174,7 @@ def test_what_has_no_smiles_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DatasetError, match="split scaffold:hashed takes the SMILES of each graph"):
         load_dataset("nci5k", split_by="scaffold:hashed")
     monkeypatch.setitem(sys.modules, "rdkit", None)
-    with pytest.raises(DatasetError, match=r"take RDKit: pip install 'graphnorms\[molecules\]'"):
+    with pytest.raises(DatasetError, match=r"take RDKit: pip install 'graphnorms\[chem\]'"):
         ScaffoldSplit("hashed").scaffolds(["CCO"])
 
 
