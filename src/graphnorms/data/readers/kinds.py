@@ -16,7 +16,7 @@ from graphnorms.data.readers import (
     ogb_folder,
     packed_parquet,
     powerful_gnns,
-    tables,
+    table_files,
     tu,
 )
 from graphnorms.data.readers.read_options import OF_TABLES, Reading
@@ -106,13 +106,13 @@ FILES: Final = (
     ),
     Kind(
         words="a table of nodes",
-        fits=lambda path, reading: bool(tables.suffix_of(path) and reading.edges),
+        fits=lambda path, reading: bool(table_files.suffix_of(path) and reading.edges),
         read=node_tables.read_node_table,
         takes=("target", "edges"),
     ),
     Kind(
         words="a table of molecules",
-        fits=lambda path, _: bool(tables.suffix_of(path)),
+        fits=lambda path, _: bool(table_files.suffix_of(path)),
         read=molecules.read_molecules,
         takes=("smiles", "target"),
     ),
