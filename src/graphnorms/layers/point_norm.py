@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Unpack
 
+import torch
 from torch import Tensor
 
 from graphnorms.errors import unknown_name
@@ -35,7 +36,8 @@ class PointNorm(Norm):
         in_channels, eps, options: See `Norm`.
         center, scale: Names in `DOMAINS`.
         groups: Number of channel groups of domains over channels.
-        own: `"graph"` if every graph has its own weight and bias, `""` if all rows share them.
+        own: `"graph"` or `"row"` if every graph or row has its own weight and bias, `""` if all rows
+            share them.
 
     Raises:
         ValueError: A name is unknown; both are `"none"`; `eps` is not positive; or `groups` does
@@ -115,7 +117,15 @@ class PointNorm(Norm):
     def _segments(self, point: Point, x: Tensor, given: Given) -> Segments:
         if point.segment == "graph":
             return self._graphs(x, given)
+        if point.segment == "row":
+            return _one_for_each_row(x, given[2])
         return as_segments(None, rows_of=x, mask=given[2])
+
+
+def _one_for_each_row(x: Tensor, mask: Tensor | None) -> Segments:
+    ids = torch.arange(x.shape[0] + 1, device=x.device)
+    segments = Segments(ids, None, x.shape[0], longest=1, index=ids[:-1])
+    return segments if mask is None else segments.with_mask(mask)
 
 
 def _points(center: str, scale: str, groups: int, own: str) -> tuple[Point, ...]:
