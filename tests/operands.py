@@ -10,20 +10,20 @@ from torch import Tensor
 
 import graphnorms as gn
 from graphnorms.kernels.aggregation.operands import Edges, Weights
-from graphnorms.kernels.point import ACTIVATIONS, Call, Over, Point
+from graphnorms.kernels.point import ACTIVATIONS, FUNCTIONS, Call, Over, Point
 from graphnorms.segments import Segments
 
 
 def call_of(
     x: Tensor, *, ptr: Tensor, order: Tensor | None = None, seed: Tensor | None = None,
     center: int, scale: int, groups: int = 1, eps: float = 1e-5, activation: int = 0,
-    dropout: float = 0.0, longest: int = -1, masked: bool = False,
+    dropout: float = 0.0, longest: int = -1, masked: bool = False, function: int = 0,
 ) -> Call:  # fmt: skip
     """A call in the numbers of the operators."""
     over = (Over(center) if center else None, Over(scale) if scale else None)
     known = None if longest < 0 else longest
     segments = Segments(ptr, order, x.shape[0], longest=known, masked=masked)
-    point = Point(*over, groups=groups)
+    point = Point(*over, groups=groups, function=FUNCTIONS[function])
     return Call(segments, point, eps, ACTIVATIONS[activation], dropout, seed)
 
 

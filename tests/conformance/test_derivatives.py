@@ -119,6 +119,7 @@ class Primitive(nn.Module):
 def normalized(
     center: gn.Over | None, scale: gn.Over | None, *, own: bool = False, masked: bool = False,
     activation: str | None = None, shift: bool = False, dropout: float = 0.0,
+    function: str | None = None,
 ) -> Callable[[Tensor, Data, str], Tensor]:  # fmt: skip
     def call(x: Tensor, given: Data, backend: str) -> Tensor:
         segments = Segments.from_batch(given["unsorted"], GRAPHS)
@@ -126,10 +127,11 @@ def normalized(
         if masked:
             segments = segments.with_mask(x[:, 0] > 0)
         wide = of_graphs if own else of_graphs.sum(0)
+        given_shift = torch.tanh(of_graphs[0, :2] if function else of_graphs[0])
         return gn.segment_normalize(
             x, segments, center=center, scale=scale, groups=2, weight=1 + torch.sin(wide),
-            bias=torch.cos(wide), mean_scale=torch.tanh(of_graphs[0]) if shift else None,
-            activation=activation, residual=x * x, dropout=dropout,
+            bias=torch.cos(wide), mean_scale=given_shift if shift else None,
+            function=function, activation=activation, residual=x * x, dropout=dropout,
             seed=torch.full((), 5) if dropout else None, backend=backend,
         )  # fmt: skip
 
@@ -165,6 +167,10 @@ PRIMITIVES = {
     "mask from x, within rows": normalized(ROW, ROW, masked=True, activation="gelu"),
     "mask from x, centre alone": normalized(NODES, None, masked=True, own=True, dropout=0.3),
     "dropout": normalized(BOTH, BOTH, activation="gelu", dropout=0.3),
+    "tanh": normalized(None, None, function="tanh", shift=True, own=True, activation="gelu"),
+    "erf of some rows": normalized(
+        None, None, function="erf", shift=True, masked=True, activation="silu", dropout=0.3
+    ),
     "aggregate": summed(""),
     "aggregate by edge weights from x": summed("edge weights"),
     "aggregate by node scales from x": summed("node scales"),

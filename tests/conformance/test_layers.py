@@ -71,7 +71,8 @@ def test_agrees_in_the_interpreter(name: str, given: str, backend: str) -> None:
 
 # Those in which an entry reaches all of its cell.
 CELLS = ["batch", "layer", "layer-graph", "layer-graph plain", "instance", "instance plain",
-         "graph", "pair", "mean-subtraction", "hetero-batch", "hetero-layer", "dyt", "derf"]  # fmt: skip
+         "graph", "pair", "mean-subtraction", "hetero-batch", "hetero-layer", "dyt",
+         "derf"]  # fmt: skip
 OF_CELLS = [(name, backend) for name, backend in ON_KERNELS if name in CELLS]
 
 

@@ -31,9 +31,7 @@ def _erf_slope(v: Tensor, _: Tensor) -> Tensor:
 
 
 FUNCTIONS: Final = {
-    "tanh": Function(
-        torch.tanh, _tanh_slope, lambda v, value: -2 * value * _tanh_slope(v, value)
-    ),
+    "tanh": Function(torch.tanh, _tanh_slope, lambda v, value: -2 * value * _tanh_slope(v, value)),
     "erf": Function(torch.erf, _erf_slope, lambda v, value: -2 * v * _erf_slope(v, value)),
 }
 """By the names in `graphnorms.kernels.point.FUNCTIONS`."""

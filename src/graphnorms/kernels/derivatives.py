@@ -71,7 +71,7 @@ ACTIVATION_DERIVATIVES: Final[
 def backward(
     grad_y: Tensor, x: Tensor, parameters: Parameters, call: Call
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """Compute equations (4) to (6) of docs/maths.md, or (9) at a point with a function.
+    """Compute equations (4) to (6) of docs/maths.md, or (18) at a point with a function.
 
     Shapes: `grad_y` and `x` `(rows, channels)`.
 
@@ -102,8 +102,8 @@ def double_backward(
     parameters: Parameters,
     call: Call,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """Compute the gradients of `backward`, equations (13) to (16) of docs/maths.md, or (17) and
-    (18) at a point with a function.
+    """Compute the gradients of `backward`, equations (13) to (16) of docs/maths.md, or (19) and
+    (20) at a point with a function.
 
     Shapes: `grad_y` and `x` `(rows, channels)`; the cotangents have the shapes of the gradients.
 
@@ -241,9 +241,7 @@ class _BoundedFirst(NamedTuple):
     """The gradient of v."""
 
 
-def _bounded_first(
-    grad_y: Tensor, x: Tensor, parameters: Parameters, call: Call
-) -> _BoundedFirst:
+def _bounded_first(grad_y: Tensor, x: Tensor, parameters: Parameters, call: Call) -> _BoundedFirst:
     segments, (given, weight, bias) = call.segments, parameters
     function = bounded.FUNCTIONS[str(call.point.function)]
     x, grad_y = counted(x, segments), counted(grad_y, segments)

@@ -91,8 +91,8 @@ def segment_normalize(
 
     Raises:
         ValueError: A shape or dtype does not fit, `groups` does not divide the channels, `dropout`
-            is outside 0 … 1, the function, activation or backend is unknown, or the ranks have different
-            numbers of segments.
+            is outside 0 … 1, the function, activation or backend is unknown, or the ranks have
+            different numbers of segments.
         RuntimeError: `process_group` is given, but `torch.distributed` is not initialized.
         BackendRefusedError: The requested backend cannot run this; the message says why.
     """

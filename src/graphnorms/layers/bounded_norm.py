@@ -54,7 +54,7 @@ class BoundedNorm(Norm):
         argument = self.alpha if self.shift is None else torch.cat((self.alpha, self.shift))
         weight, bias = self.weight, self.bias
         if (copies := x.shape[1] // channels) > 1:
-            weight, bias = (None if each is None else each.repeat(copies) for each in (weight, bias))
+            weight, bias = (None if p is None else p.repeat(copies) for p in (weight, bias))
         return self.point, argument, weight, bias, 0.0
 
     def reset_parameters(self) -> None:

@@ -402,8 +402,8 @@ _ROWS: Final = (
         summary="no statistic: a tanh of each entry, its slope learned",
         formula="y = γ tanh(α x) + β",
         invariant="nothing; beyond the bend of the tanh nearly the scale of each entry",
-        loses="how large an entry is once α |x| is well above 1; keeps the scale of small ones, and "
-        "the degree in it",
+        loses="how large an entry is once α |x| is well above 1; keeps the scale of small ones, "
+        "and the degree in it",
         use="In place of LayerNorm or RMSNorm, where a result must not depend on other entries: "
         "rows near zero stay near zero. α sets the scale; begin with α of about 1 / the size of x.",
         source="Zhu et al. 2025, arXiv:2503.10622",

@@ -36,9 +36,9 @@ class ConditionalNorm(PointNorm):
     both is conditional batch normalization without running averages.
 
     With `per="node"` every node $i$ has a vector $c_i$ of its own, and with `"node"` for both
-    domains the layer is the conditional LayerNorm of weather models,
-    $y_i = (1 + W_\gamma c_i) \, \mathrm{LN}(x_i) + W_\beta c_i$ with biases, whose checkpoints load:
-    `scale.*` and `bias.*` become the two halves of `linear.*`.
+    domains the layer is the conditional LayerNorm of weather models, whose checkpoints load:
+    $y_i = (1 + W_\gamma c_i) \, \mathrm{LN}(x_i) + W_\beta c_i$ with biases, where `scale.*` and
+    `bias.*` become the two halves of `linear.*`.
 
     Shapes: `x` and the result `(nodes, channels)`; `condition` `(graphs, condition_channels)`, or
     with `per="node"` `(nodes, condition_channels)`;
@@ -49,7 +49,7 @@ class ConditionalNorm(PointNorm):
     Args:
         in_channels: Number of channels.
         condition_channels: Width of the condition.
-        center, scale: The domains of mean and spread: see `CustomNorm`.
+        center, scale: The domains of mean and spread, or a function: see `CustomNorm`.
         groups: Number of channel groups; it divides `in_channels`.
         eps: $\varepsilon$, in the squared unit of `x`.
         per: Whether the condition has a row per `"graph"` or per `"node"`.
@@ -94,6 +94,7 @@ class ConditionalNorm(PointNorm):
 
     def reset_parameters(self) -> None:
         """Set the linear map to 0, which gives the plain normalization."""
+        super().reset_parameters()
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 

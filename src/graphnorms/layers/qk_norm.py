@@ -51,9 +51,9 @@ class QKNorm(Norm):
 
     Source: Henry et al., Findings of EMNLP 2020, https://arxiv.org/abs/2010.04245 (l2); Dehghani et
     al., ICML 2023, https://arxiv.org/abs/2302.05442 (LayerNorm); as in `GraphTransformerBaseBlock`
-    of `models/src/anemoi/models/layers/block.py` of ecmwf/anemoi-core at 2cb9b6e, whose `q_norm` and
-    `k_norm` load unchanged, and, for l2, `SGFormerAttention` of torch_geometric 2.8 (726310a), which
-    replaces zeros instead of adding $\varepsilon$.
+    of `models/src/anemoi/models/layers/block.py` of ecmwf/anemoi-core at 2cb9b6e, whose `q_norm`
+    and `k_norm` load unchanged, and, for l2, `SGFormerAttention` of torch_geometric 2.8 (726310a),
+    which replaces zeros instead of adding $\varepsilon$.
     """
 
     @classmethod

@@ -42,6 +42,6 @@ def test_every_kernel() -> None:
         "segment_forward", "segment_backward", "chunk_statistics", "merge_statistics",
         "chunk_forward", "chunk_gradients", "merge_gradients", "chunk_backward", "sum_shares",
         "row_forward", "row_backward", "sum_neighbours", "sum_messages", "weight_gradients",
-        "message_gradients",
+        "message_gradients", "bounded_forward", "bounded_backward",
     }  # fmt: skip
     assert not any(kernel["atomic"] for kernel in kernels)
