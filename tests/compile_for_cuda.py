@@ -99,8 +99,9 @@ def norm(
     mean: int = 30,
     rows: int = 600,
     backward: bool = True,
+    function: int = 0,
 ) -> None:
-    """Compile what one normalization needs."""
+    """Compile what one normalization needs; tanh has one argument, erf, the second one, two."""
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     segments, channels = rows // mean, 48
     x = torch.zeros(rows, channels, dtype=dtype)
@@ -108,7 +109,7 @@ def norm(
     order = torch.arange(rows) if ordered else None
     seed = torch.tensor(3) if dropout else None
     weight = torch.zeros((segments, channels) if own else (channels,), dtype=wide)
-    mean_scale = weight if alpha else None
+    mean_scale = torch.ones(function, dtype=wide) if function else weight if alpha else None
     parameters = (mean_scale, weight, weight)
     call = call_of(
         x,
@@ -120,6 +121,7 @@ def norm(
         activation=activation,
         dropout=dropout,
         masked=ordered,
+        function=function,
     )
     residual = x if dropout else None
     y, kept = normalize.normalize_forward(x, residual, parameters, call, True)
@@ -155,6 +157,9 @@ def main(quick: bool) -> None:
         norm(half, 2, 2, 4, dropout=0.1, ordered=True)
         norm(brain, 0, 2, 4, dropout=0.1, own=True)
         norm(single, 1, 0, 2)
+        norm(single, 0, 0, 4, function=2, dropout=0.1, ordered=True)
+        norm(double, 0, 0, 3, function=1)
+        norm(brain, 0, 0, 0, function=1, own=True)
         norm(half, 0, 1, 3, rows=100_000, mean=100_000)
         edges(single, scaled=False, weighted=False, featured=False)
         edges(brain, scaled=True, weighted=True, featured=False)

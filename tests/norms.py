@@ -24,6 +24,8 @@ def build_norm(norm: str, channels: int, **arguments: Any) -> nn.Module:
     row = lookup(norm)
     if row.layer is gn.GroupNorm:
         arguments.setdefault("num_groups", math.gcd(channels, 8))
+    if row.layer is gn.QKNorm:
+        arguments.setdefault("heads", math.gcd(channels, 2))
     if "types" in row.needs:
         arguments.setdefault("num_types", TYPES)
     if "condition" in row.needs:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import graphnorms as gn
 from graphnorms.kernels.aggregation.operands import Edges, Weights
-from graphnorms.kernels.point import ACTIVATIONS, Call, Over, Point
+from graphnorms.kernels.point import ACTIVATIONS, FUNCTIONS, Call, Over, Point
 from graphnorms.segments import Segments
 
 
@@ -28,12 +28,13 @@ def call_of(
     dropout: float = 0.0,
     longest: int = -1,
     masked: bool = False,
+    function: int = 0,
 ) -> Call:
     """A call in the numbers of the operators."""
     over = (Over(center) if center else None, Over(scale) if scale else None)
     known = None if longest < 0 else longest
     segments = Segments(ptr, order, x.shape[0], longest=known, masked=masked)
-    point = Point(*over, groups=groups)
+    point = Point(*over, groups=groups, function=FUNCTIONS[function])
     return Call(segments, point, eps, ACTIVATIONS[activation], dropout, seed)
 
 

@@ -39,7 +39,7 @@ EVERYWHERE = [
     if given not in ROWS[name].beyond and backend != "triton"
 ]
 INTERPRETED = [name for name, backend in ON_BACKENDS if backend == "triton"]
-ONE_CALL = ("batch", "layer", "layer-graph", "instance", "graph", "pair", "rms")
+ONE_CALL = ("batch", "layer", "layer-graph", "instance", "graph", "pair", "rms", "dyt")
 """Layers that are one call of a kernel; what is behind it is the same code for all."""
 
 

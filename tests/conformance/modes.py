@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 import graphnorms as gn
+from graphnorms.kernels.point import Point
 from graphnorms.layers import CATALOG
 from graphnorms.segments import Segments
 from tests.conformance.graphs import Graphs, agree, ops
@@ -43,6 +44,7 @@ LAYERS: dict[str, Make] = {
     ),
     "graph masked": lambda **k: MaskedBlock(gn.GraphNorm(6, activation="gelu", **k)),
     "layer masked": lambda **k: MaskedBlock(gn.LayerNorm(6, mode="node", activation="silu", **k)),
+    "derf masked": lambda **k: MaskedBlock(gn.Derf(6, activation="silu", **k)),
     "batch masked": lambda **k: MaskedBlock(gn.BatchNorm(6, activation="silu", **k)),
     "pair doubled": lambda **k: gn.PairNorm(2.0, activation="silu", **k),
     "pair individually": lambda **k: gn.PairNorm(scale_individually=True, **k),
@@ -63,9 +65,7 @@ COMPOSED = [
     *(
         name
         for name, row in CATALOG.items()
-        if row.point.center is None
-        and row.point.scale is None
-        and name not in ("none", "graph-size")
+        if row.point == Point(None, None) and name not in ("none", "graph-size")
     ),
 ]
 """Made of other operations than the kernels alone, by whatever number of calls."""

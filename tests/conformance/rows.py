@@ -36,7 +36,8 @@ class Row:
         make: Builds it from a number of channels, a number of graphs and the arguments of every
             layer. It is called as `layer(x, batch, batch_size, **given)`.
         formula: Its formula.
-        over: Which entries share a statistic: `"node"`, `"graph"`, `"batch"`, `"graph-channels"`.
+        over: Which entries share a statistic: `"node"`, `"graph"`, `"batch"`, `"graph-channels"`;
+            `"entry"` if every entry is by itself.
         given: What it takes besides, from the graph of each node, the number of graphs and of
             nodes: floating numbers in float64.
         gain: The largest number that gradients are multiplied with; by default the largest
@@ -75,11 +76,13 @@ class Row:
         if not self.kernels:
             return ["reference"]
         # The interpreter is slow: it is asked for the layers that are nothing but the equation.
-        plain = self.norm in ("batch", "layer", "layer-graph", "instance", "graph")
+        plain = self.norm in ("batch", "layer", "layer-graph", "instance", "graph", "dyt", "derf")
         return [name for name in BACKENDS if plain or name != "triton"]
 
     def cells(self, x: Tensor, graphs: Graphs) -> list[Tensor]:
         """The entries that share a statistic, `(entries, cells)` for each kind of cell."""
+        if self.over == "entry":
+            return [x.reshape(1, -1)]
         if self.over == "node":
             return [x.t()]
         if self.over == "batch":
@@ -122,6 +125,10 @@ def every_edge(batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
 
 def condition(batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
     return {"condition": normal(size, 4, seed=21)}
+
+
+def condition_of_nodes(batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
+    return {"condition": normal(rows, 4, seed=21)}
 
 
 def random_features(batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
@@ -227,6 +234,8 @@ def seeded_granola(channels: int, **arguments: Any) -> nn.Module:
     return gn.Granola(channels, 2, hidden_channels=5, random_channels=4, **arguments)
 
 
+# Gradients are multiplied with weight and slope, 1.5 each at most.
+BOUNDED: dict[str, Any] = {"over": "entry", "gain": lambda x, graphs, p: 2.25}
 # One statistic within rows and one over nodes.
 BOTH_WAYS: dict[str, Any] = {"kernels": False, "spread": extent}
 WIDE = [case.name for case in awkward_cases(torch.float32) if case.x.shape[0] > 1000]
@@ -491,6 +500,45 @@ ROWS: dict[str, Row] = {
             ("graph", "batch", "batch"),
         )
     },
+    "conditional per node": Row(
+        norm="conditional",
+        make=lambda c, size, **k: gn.ConditionalNorm(c, 4, "node", "node", per="node", **k),
+        formula=oracle.conditional_layer_norm,
+        given=condition_of_nodes,
+    ),
+    **{
+        f"qk {kind}": Row(
+            norm="qk",
+            make=lambda c, size, kind=kind, **k: gn.QKNorm(c, groups_of(c, 2), kind, **k),
+            formula=lambda x, *rest, kind=kind: oracle.qk_norm(kind, groups_of(x.shape[1], 2))(
+                x, *rest
+            ),
+        )
+        for kind in ("layer", "rms", "l2")
+    },
+    "qk l2 affine": Row(
+        norm="qk",
+        make=lambda c, size, **k: gn.QKNorm(c, groups_of(c, 2), "l2", affine=True, **k),
+        formula=lambda x, *rest: oracle.qk_norm("l2", groups_of(x.shape[1], 2))(x, *rest),
+    ),
+    "dyt": Row(
+        norm="dyt",
+        make=lambda c, size, **k: gn.DyT(c, **k),
+        formula=oracle.dyt,
+        **BOUNDED,
+    ),
+    "derf": Row(
+        norm="derf",
+        make=lambda c, size, **k: gn.Derf(c, **k),
+        formula=oracle.derf,
+        **BOUNDED,
+    ),
+    "derf plain": Row(
+        norm="derf",
+        make=lambda c, size, **k: gn.Derf(c, affine=False, **k),
+        formula=oracle.derf,
+        **BOUNDED,
+    ),
     **{
         f"custom {center} {scale}": Row(
             norm="custom",

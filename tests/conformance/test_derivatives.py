@@ -130,6 +130,7 @@ def normalized(
     activation: str | None = None,
     shift: bool = False,
     dropout: float = 0.0,
+    function: str | None = None,
 ) -> Callable[[Tensor, Data, str], Tensor]:
     def call(x: Tensor, given: Data, backend: str) -> Tensor:
         segments = Segments.from_batch(given["unsorted"], GRAPHS)
@@ -137,6 +138,7 @@ def normalized(
         if masked:
             segments = segments.with_mask(x[:, 0] > 0)
         wide = of_graphs if own else of_graphs.sum(0)
+        given_shift = torch.tanh(of_graphs[0, :2] if function else of_graphs[0])
         return gn.segment_normalize(
             x,
             segments,
@@ -145,7 +147,8 @@ def normalized(
             groups=2,
             weight=1 + torch.sin(wide),
             bias=torch.cos(wide),
-            mean_scale=torch.tanh(of_graphs[0]) if shift else None,
+            mean_scale=given_shift if shift else None,
+            function=function,
             activation=activation,
             residual=x * x,
             dropout=dropout,
@@ -185,6 +188,10 @@ PRIMITIVES = {
     "mask from x, within rows": normalized(ROW, ROW, masked=True, activation="gelu"),
     "mask from x, centre alone": normalized(NODES, None, masked=True, own=True, dropout=0.3),
     "dropout": normalized(BOTH, BOTH, activation="gelu", dropout=0.3),
+    "tanh": normalized(None, None, function="tanh", shift=True, own=True, activation="gelu"),
+    "erf of some rows": normalized(
+        None, None, function="erf", shift=True, masked=True, activation="silu", dropout=0.3
+    ),
     "aggregate": summed(""),
     "aggregate by edge weights from x": summed("edge weights"),
     "aggregate by node scales from x": summed("node scales"),

@@ -13,6 +13,7 @@ import torch
 from torch.autograd import forward_ad
 
 import graphnorms as gn
+from graphnorms.kernels.point import FUNCTIONS
 from graphnorms.layers import CATALOG
 from graphnorms.segments import Segments
 from tests.conformance.graphs import agree
@@ -151,19 +152,22 @@ def test_vmap_over_batches_asks_for_their_size() -> None:
         torch.func.vmap(lambda batch: layer(x, batch))(batches)
 
 
-@pytest.mark.parametrize("center", list(gn.Over))
-def test_opcheck(center: gn.Over) -> None:
+@pytest.mark.parametrize("center", [*gn.Over, "tanh", "erf"])
+def test_opcheck(center: gn.Over | str) -> None:
     """The operators themselves, with their formulas."""
     segments = Segments.from_batch(UNSORTED, 4)
-    domain = (False, int(center), int(center), 2, 1e-5, 1, 0.25)
+    function = FUNCTIONS.index(center) if isinstance(center, str) else 0
+    over = 0 if function else int(center)
+    domain = (False, over, over, 2, 1e-5, 1, 0.25, function)
+    given = torch.tensor([0.7, 0.2]) if function else None
     operators = torch.ops.graphnorms
     x, residual, seed = features().requires_grad_(), features(seed=2), torch.tensor(5)
     for weight, bias in ((torch.rand(6), None), (torch.rand(4, 6), torch.rand(4, 6))):
-        rest = (segments.ptr, segments.order, seed, None, weight, bias)
+        rest = (segments.ptr, segments.order, seed, given, weight, bias)
         arguments = (x, residual, *rest, *domain, True)
         torch.library.opcheck(operators.normalize_forward.default, arguments)
         statistics = operators.normalize_forward(*arguments)[1].detach()
-        for needs in ([True, False, True, False], [False, False, True, True]):
+        for needs in ([True, function > 0, True, False], [False, False, True, True]):
             torch.library.opcheck(
                 operators.normalize_backward.default,
                 (features(seed=1).requires_grad_(), x, *rest, statistics, *domain, needs),

@@ -89,6 +89,9 @@ NORMS: dict[str, oracle.Formula] = {
     "ada": _at_once(_ada),
     "power": _at_once(lambda x: x / (x.square().mean(0) + EPS).sqrt()),
     "contra": _graph_by_graph(_contra),
+    "qk:heads=2": oracle.qk_norm("layer", 2),
+    "dyt": oracle.dyt,
+    "derf": oracle.derf,
     "custom:center=graph,scale=node": _graph_by_graph(_custom),
 }
 OF_THE_BATCH = ("batch", "diff-group", "power")
