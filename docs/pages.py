@@ -13,10 +13,25 @@ from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG, Normalization
 
 API = (
-    "Segments", "segment_normalize", "Over", "aggregate", "Adjacency", "make_norm", "recalibrate",
-    "backends", "replace_norms", "Replacement", "batch", "resolve_norm", "convert_sync", "compare",
-    "Comparison", "open_comparison", "load_dataset", "GraphSet",
-)  # fmt: skip
+    "Segments",
+    "segment_normalize",
+    "Over",
+    "aggregate",
+    "Adjacency",
+    "make_norm",
+    "recalibrate",
+    "backends",
+    "replace_norms",
+    "Replacement",
+    "batch",
+    "resolve_norm",
+    "convert_sync",
+    "compare",
+    "Comparison",
+    "open_comparison",
+    "load_dataset",
+    "GraphSet",
+)
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 

@@ -30,16 +30,35 @@ from typing import Any
 
 import numpy as np
 
+from graphnorms.files import fill_slots
+
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "datasets.md"
 HELD = (
-    "set", "file", "graphs", "loops", "repeats merged", "isolated nodes, in graphs", "of one node",
-    "without edges", "constant columns", "twins", "by structure", "tested with a twin in training",
-)  # fmt: skip
+    "set",
+    "file",
+    "graphs",
+    "loops",
+    "repeats merged",
+    "isolated nodes, in graphs",
+    "of one node",
+    "without edges",
+    "constant columns",
+    "twins",
+    "by structure",
+    "tested with a twin in training",
+)
 ALLOWED = (
-    "set", "score", "ceiling: twins", "by structure", "message passing", "constant", "size alone",
-    "degrees alone", "features without edges",
-)  # fmt: skip
+    "set",
+    "score",
+    "ceiling: twins",
+    "by structure",
+    "message passing",
+    "constant",
+    "size alone",
+    "degrees alone",
+    "features without edges",
+)
 
 
 def main() -> None:
@@ -62,11 +81,12 @@ def main() -> None:
         (row["repository"], row["commit"]) for row in rows if row["commit"]
     )
     letters = {pair: chr(ord("a") + at) for at, pair in enumerate(repositories)}
-    page = PAGE.read_text()
-    page = filled(page, "from", [sources(letters)])
-    page = filled(page, "held", table(HELD, [held(row, letters) for row in rows]))
-    page = filled(page, "allowed", table(ALLOWED, [allowed(row) for row in rows]))
-    PAGE.write_text(page)
+    parts = {
+        "from": sources(letters),
+        "held": table(HELD, [held(row, letters) for row in rows]),
+        "allowed": table(ALLOWED, [allowed(row) for row in rows]),
+    }
+    fill_slots(PAGE, "|".join(parts), parts.__getitem__)
 
 
 def measured(row: dict[str, Any], clones: Path, local: Path | None) -> str:
@@ -210,16 +230,10 @@ def score(metric: str, value: float | None) -> str:
     return f"{100 * value:.1f}%" if metric in ("accuracy", "roc_auc") else f"{value:.3g}"
 
 
-def table(head: tuple[str, ...], rows: list[list[Any]]) -> list[str]:
-    """The lines of a table."""
-    return [f"| {' | '.join(map(str, cells))} |" for cells in (head, ["---"] * len(head), *rows)]
-
-
-def filled(page: str, name: str, lines: list[str]) -> str:
-    """The page with other lines between two marks."""
-    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    before, _, rest = page.partition(begin)
-    return "\n".join([f"{before}{begin}", *lines, f"{end}{rest.partition(end)[2]}"])
+def table(head: tuple[str, ...], rows: list[list[Any]]) -> str:
+    """A table in Markdown."""
+    lines = (head, ["---"] * len(head), *rows)
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
 
 
 if __name__ == "__main__":

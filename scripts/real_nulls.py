@@ -256,11 +256,17 @@ def noisy_copies(graphs: GraphSet, copies: int, share: float) -> list[GraphSet]:
         columns = torch.where(kept, features.columns.long(), other)
         sets.append(
             GraphSet(
-                name=graphs.name, x=OneHot.from_columns(columns, features.width), ptr=graphs.ptr,
-                edge_ptr=graphs.edge_ptr, edge_index=graphs.edge_index, y=graphs.y,
-                task=graphs.task, features=graphs.features, split=graphs.split,
+                name=graphs.name,
+                x=OneHot.from_columns(columns, features.width),
+                ptr=graphs.ptr,
+                edge_ptr=graphs.edge_ptr,
+                edge_index=graphs.edge_index,
+                y=graphs.y,
+                task=graphs.task,
+                features=graphs.features,
+                split=graphs.split,
             )
-        )  # fmt: skip
+        )
     return sets
 
 
@@ -299,11 +305,14 @@ def main(arguments: Sequence[str]) -> None:
     plan, _ = prepare(
         graphs,
         Options(
-            norms=("none", options.norm), protocol=options.protocol, epochs=options.epochs,
-            layers=options.layers, hidden=options.hidden,
+            norms=("none", options.norm),
+            protocol=options.protocol,
+            epochs=options.epochs,
+            layers=options.layers,
+            hidden=options.hidden,
             runs=options.places if on_a_split else 1,
         ),
-    )  # fmt: skip
+    )
     bank_file = options.bank or Path(
         f"{graphs.name}-{options.protocol}-{options.norm}-{options.noise:g}.jsonl"
     )
@@ -315,9 +324,12 @@ def main(arguments: Sequence[str]) -> None:
         print(f"trained for {time.process_time() - start:.0f} s")
         for norms in map(int, options.norms.split(",")):
             found = count_alarms(
-                bank, norms=norms, seeds=options.seeds, comparisons=options.comparisons,
+                bank,
+                norms=norms,
+                seeds=options.seeds,
+                comparisons=options.comparisons,
                 noisy=options.noise > 0,
-            )  # fmt: skip
+            )
             row = {
                 "command": "python scripts/real_nulls.py " + " ".join(arguments),
                 "data": graphs.name,

@@ -5,6 +5,7 @@ by the functions that judge a comparison of norms. Writes the tables of docs/sta
 each:
 
     python scripts/simulate_judgement.py null       # false alarms over folds: 4 × 1000 comparisons
+    python scripts/simulate_judgement.py splits     # over splits drawn anew: 6 × 1000
     python scripts/simulate_judgement.py choice     # over seeds, with the choice: 6 × 1000
     python scripts/simulate_judgement.py further    # 1000 more of the last of these
     python scripts/simulate_judgement.py flips      # max-t beside Holm, on drawn numbers
@@ -21,6 +22,7 @@ learner lifts coordinates by random ReLU features, drawn from its seed, and fits
   cross-validation; the folds of one sample share it, through training sets that overlap. A ridge
   penalty is chosen per fold on held-out data and the learner trained anew from a fresh seed, as
   in protocol "nested". Repeats cut the same sample into other folds.
+- Over splits drawn anew from one sample, the same with one penalty, and without a validation part.
 - On one split every learner sees all coordinates and differs by its random features only: equal
   in expectation over seeds, on that split. It is trained by gradient descent; the rate is chosen
   on the validation part from trials of another seed, the epoch as well, as in protocol "split".
@@ -132,6 +134,21 @@ def over_folds(rng: np.random.Generator, items: int, learners: int, repeats: int
         found.append(fit_and_predict(rng, x, labels, train, [test], chosen)[0])
     least = min(correct.shape[1] for correct in found)
     return np.stack([correct[:, :least] for correct in found], axis=1)
+
+
+def over_splits(
+    rng: np.random.Generator, items: int, learners: int, splits: int, share: float
+) -> Correct:
+    """Train all learners on splits of one sample, each drawn anew; `share` of it is tested."""
+    x, labels = draw_sample(rng, items, learners)
+    tested = round(share * items)
+    penalty = np.full(learners, PENALTIES[1])
+    found = []
+    for _ in range(splits):
+        order = rng.permutation(items)
+        train, test = order[tested:], order[:tested]
+        found += fit_and_predict(rng, x, labels, train, [test], penalty)
+    return np.stack(found, axis=1)
 
 
 def descend(
@@ -447,6 +464,35 @@ def null_table(rounds: int) -> None:
         print(f"<!-- {rounds} comparisons, {time.monotonic() - start:.0f} s -->", flush=True)
 
 
+def alarms_over_splits(
+    rounds: int, splits: int, share: float, learners: int = 2
+) -> tuple[int, int, int]:
+    """Count false alarms over splits drawn anew: corrected, ordinary t-tests, and sign flips."""
+    found = np.zeros(3, dtype=int)
+    for seed in range(rounds):
+        rng = np.random.default_rng([seed, splits, round(100 * share), learners])
+        scores = over_splits(rng, 150, learners, splits, share).mean(axis=2)
+        differences = paired(scores)
+        nothing = np.zeros(splits)
+        for place, ratio in enumerate((share / (1 - share), 0.0)):
+            p_values = [
+                paired_difference(row, nothing, test_ratio=ratio).p_value for row in differences
+            ]
+            found[place] += min(holm(p_values)) <= 0.05
+        found[2] += min(joint_sign_flips(differences)) <= 0.05
+    return int(found[0]), int(found[1]), int(found[2])
+
+
+def splits_table(rounds: int) -> None:
+    """Print the rates of false alarms over splits of 150 items that are drawn anew."""
+    print("| splits, part tested | corrected, % | ordinary paired t-test, % | sign flips, % |")
+    print("|---|---:|---:|---:|")
+    for share, splits in itertools.product((0.1, 0.2), (10, 30, 100)):
+        counts = alarms_over_splits(rounds, splits, share)
+        cells = " | ".join(f"{100 * count / rounds:.1f}" for count in counts)
+        print(f"| {splits}, {share:.0%} | {cells} |", flush=True)
+
+
 def choice_table(rounds: int) -> None:
     """Print the rates of false alarms over seeds, where every seed has a rate of its own.
 
@@ -593,7 +639,7 @@ def coverage_table(rounds: int) -> None:
 def main() -> None:
     """Print one of the tables."""
     tables = {
-        "null": (null_table, 1000), "choice": (choice_table, 1000),
+        "null": (null_table, 1000), "splits": (splits_table, 1000), "choice": (choice_table, 1000),
         "further": (further_table, 1000), "flips": (flips_table, 1000),
         "equal": (equal_table, 1000),
         "power": (power_table, 300), "recommend": (recommend_table, 100),

@@ -224,15 +224,22 @@ class Browser:
     def drag(self, x: float, y: float, to_x: float, to_y: float) -> None:
         """Pull the mouse from one place in the window to another, the left button pressed."""
         steps = (
-            ("mousePressed", x, y), ("mouseMoved", (x + to_x) / 2, (y + to_y) / 2),
-            ("mouseMoved", to_x, to_y), ("mouseReleased", to_x, to_y),
-        )  # fmt: skip
+            ("mousePressed", x, y),
+            ("mouseMoved", (x + to_x) / 2, (y + to_y) / 2),
+            ("mouseMoved", to_x, to_y),
+            ("mouseReleased", to_x, to_y),
+        )
         self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         for kind, *place in steps:
             self.send(
-                "Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left",
-                buttons=int(kind != "mouseReleased"), clickCount=1,
-            )  # fmt: skip
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=place[0],
+                y=place[1],
+                button="left",
+                buttons=int(kind != "mouseReleased"),
+                clickCount=1,
+            )
         self.settle()
 
     def picture(self, path: Path) -> None:

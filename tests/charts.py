@@ -21,6 +21,8 @@ def specs_of(html: str) -> dict[str, Spec]:
 def marks_of(spec: Spec, data: Any = None, encoding: Spec | None = None) -> Iterator[Spec]:
     """Yield every mark of a chart with the data and the channels that it inherits."""
     data = spec.get("data", {}).get("values", data)
+    for transform in spec.get("transform", ()):
+        data = transformed(data, transform)
     channels = dict(encoding or {})
     for name, channel in spec.get("encoding", {}).items():
         inherited = channels.get(name, {})
@@ -30,6 +32,21 @@ def marks_of(spec: Spec, data: Any = None, encoding: Spec | None = None) -> Iter
     if "mark" in spec:
         mark = spec["mark"] if isinstance(spec["mark"], dict) else {"type": spec["mark"]}
         yield {**mark, "data": data, "encoding": channels}
+
+
+def transformed(data: Any, transform: Spec) -> Any:
+    """Do what lays out lists as rows, and what looks a value up in a list; nothing else."""
+    if "flatten" in transform:
+        columns = transform["flatten"]
+        return [
+            {**row, **dict(zip(columns, values, strict=True))}
+            for row in data
+            for values in zip(*(row[column] for column in columns), strict=True)
+        ]
+    listed = re.fullmatch(r"\((\[.*\])\)\[datum\.(\w+)\]", transform.get("calculate", ""))
+    if listed is None:
+        return data
+    return [{**row, transform["as"]: json.loads(listed[1])[row[listed[2]]]} for row in data]
 
 
 def data_of(spec: Spec, kind: str) -> list[Spec]:

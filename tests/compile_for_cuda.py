@@ -27,9 +27,12 @@ from graphnorms.kernels.triton import aggregate, normalize
 from tests.operands import call_of
 
 TYPES = {
-    torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16",
-    torch.float16: "*fp16", torch.int64: "*i64",
-}  # fmt: skip
+    torch.float32: "*fp32",
+    torch.float64: "*fp64",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.int64: "*i64",
+}
 TARGET = GPUTarget("cuda", int(os.environ.get("CAPABILITY", "90")), 32)
 compiled: dict[str, dict[str, Any]] = {}
 
@@ -64,10 +67,11 @@ def compile_instead(
     options = {"num_warps": warps, "enable_fp_fusion": True}
     result = triton.compile(source, target=TARGET, options=options)
     compiled[key] = {
-        "name": kernel.fn.__name__, "bytes": len(result.asm["cubin"]),
+        "name": kernel.fn.__name__,
+        "bytes": len(result.asm["cubin"]),
         "atomic": bool(re.search(r"\b(atom|red)\.", result.asm["ptx"])),
         **resources(result.asm["cubin"]),
-    }  # fmt: skip
+    }
 
 
 def resources(cubin: bytes) -> dict[str, int]:
@@ -83,11 +87,21 @@ def resources(cubin: bytes) -> dict[str, int]:
 
 
 def norm(
-    dtype: torch.dtype, center: int, scale: int, activation: int, *, own: bool = False,
-    ordered: bool = False, dropout: float = 0.0, alpha: bool = False, mean: int = 30,
-    rows: int = 600, backward: bool = True,
-) -> None:  # fmt: skip
-    """Compile what one normalization needs."""
+    dtype: torch.dtype,
+    center: int,
+    scale: int,
+    activation: int,
+    *,
+    own: bool = False,
+    ordered: bool = False,
+    dropout: float = 0.0,
+    alpha: bool = False,
+    mean: int = 30,
+    rows: int = 600,
+    backward: bool = True,
+    function: int = 0,
+) -> None:
+    """Compile what one normalization needs; tanh has one argument, erf, the second one, two."""
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     segments, channels = rows // mean, 48
     x = torch.zeros(rows, channels, dtype=dtype)
@@ -95,12 +109,20 @@ def norm(
     order = torch.arange(rows) if ordered else None
     seed = torch.tensor(3) if dropout else None
     weight = torch.zeros((segments, channels) if own else (channels,), dtype=wide)
-    mean_scale = weight if alpha else None
+    mean_scale = torch.ones(function, dtype=wide) if function else weight if alpha else None
     parameters = (mean_scale, weight, weight)
     call = call_of(
-        x, ptr=ptr, order=order, seed=seed, center=center, scale=scale, activation=activation,
-        dropout=dropout, masked=ordered,
-    )  # fmt: skip
+        x,
+        ptr=ptr,
+        order=order,
+        seed=seed,
+        center=center,
+        scale=scale,
+        activation=activation,
+        dropout=dropout,
+        masked=ordered,
+        function=function,
+    )
     residual = x if dropout else None
     y, kept = normalize.normalize_forward(x, residual, parameters, call, True)
     if backward:
@@ -135,6 +157,9 @@ def main(quick: bool) -> None:
         norm(half, 2, 2, 4, dropout=0.1, ordered=True)
         norm(brain, 0, 2, 4, dropout=0.1, own=True)
         norm(single, 1, 0, 2)
+        norm(single, 0, 0, 4, function=2, dropout=0.1, ordered=True)
+        norm(double, 0, 0, 3, function=1)
+        norm(brain, 0, 0, 0, function=1, own=True)
         norm(half, 0, 1, 3, rows=100_000, mean=100_000)
         edges(single, scaled=False, weighted=False, featured=False)
         edges(brain, scaled=True, weighted=True, featured=False)

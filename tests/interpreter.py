@@ -58,8 +58,13 @@ def _watch() -> None:
     def note(self: Any, arguments: Any, named: Any) -> Any:
         nonlocal bounds
         given = [t for t in (*arguments, *named.values()) if isinstance(t, Tensor)]
-        ranges = [(t.data_ptr(), t.data_ptr() + t.untyped_storage().nbytes()
-                   - t.storage_offset() * t.element_size()) for t in given]  # fmt: skip
+        ranges = [
+            (
+                t.data_ptr(),
+                t.data_ptr() + t.untyped_storage().nbytes() - t.storage_offset() * t.element_size(),
+            )
+            for t in given
+        ]
         bounds = np.array(ranges, np.uint64).reshape(-1, 2)
         return begin_launch(self, arguments, named)
 

@@ -18,6 +18,9 @@ FULL = {
     "tests/ranks/test_fsdp.py": RANKS,
     "tests/unit/lab/engines/test_dask.py": WORKERS,
     "tests/unit/lab/engines/test_local.py": WORKERS,
+    "tests/unit/lab/engines/test_slurm.py::test_trials": WORKERS,
+    "tests/unit/lab/engines/test_slurm.py::test_a_trial": WORKERS,
+    "tests/unit/test_lab_snippets.py": "snippets of a page",
     "tests/unit/lab/test_survival.py": KILLS,
     "tests/unit/lab/test_journal.py::test_kill_9": KILLS,
     "tests/unit/cli/test_signals.py": KILLS,
@@ -46,6 +49,7 @@ FULL = {
     "tests/unit/test_recipe.py::test_the_conformance_tests_run_it": COPIES,
     "tests/unit/testing/test_batteries.py::test_every_backend_passes": COPIES,
     "tests/unit/lab/test_simulation.py": SIMULATED,
+    "tests/unit/lab/test_judged_simulation.py": SIMULATED,
     "tests/unit/lab/test_real_nulls.py::test_a_row_for_every": SIMULATED,
     "tests/unit/bench/": "benchmarks",
 }

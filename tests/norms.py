@@ -24,6 +24,8 @@ def build_norm(norm: str, channels: int, **arguments: Any) -> nn.Module:
     row = lookup(norm)
     if row.layer is gn.GroupNorm:
         arguments.setdefault("num_groups", math.gcd(channels, 8))
+    if row.layer is gn.QKNorm:
+        arguments.setdefault("heads", math.gcd(channels, 2))
     if "types" in row.needs:
         arguments.setdefault("num_types", TYPES)
     if "condition" in row.needs:
@@ -124,8 +126,12 @@ class OfMessages(Wrapped):
     """Takes the features for the messages, and others for the nodes'."""
 
     def forward(
-        self, x: Tensor, batch: Any = None, batch_size: int | None = None,
-        nodes: Tensor | None = None, **more: Any,
-    ) -> Tensor:  # fmt: skip
+        self,
+        x: Tensor,
+        batch: Any = None,
+        batch_size: int | None = None,
+        nodes: Tensor | None = None,
+        **more: Any,
+    ) -> Tensor:
         y: Tensor = self.layer(torch.cos(x) if nodes is None else nodes, x, **more)
         return y

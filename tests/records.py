@@ -56,12 +56,22 @@ def synthetic_records(
                     loss = 0.015 * abs(tried.index(rate) - best) if len(tried) > 1 else 0.0
                     records.append(
                         make_record(
-                            norm, place, fold, run, protocol=protocol, metric=metric, stage=stage,
-                            rate=rate, loss=loss, epochs=epochs, folds=folds, items=items,
+                            norm,
+                            place,
+                            fold,
+                            run,
+                            protocol=protocol,
+                            metric=metric,
+                            stage=stage,
+                            rate=rate,
+                            loss=loss,
+                            epochs=epochs,
+                            folds=folds,
+                            items=items,
                             reason=reason if scoring and failed(norm, asked) else "",
                             dataset=dataset,
                         )
-                    )  # fmt: skip
+                    )
     return records
 
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING or not interrupts.IS_COMMAND:
         ConditionalNorm,
         ContraNorm,
         CustomNorm,
+        Derf,
         DiffGroupNorm,
+        DyT,
         Granola,
         GraphNorm,
         GraphSizeNorm,
@@ -40,6 +42,7 @@ if TYPE_CHECKING or not interrupts.IS_COMMAND:
         NodeNorm,
         PairNorm,
         PowerNorm,
+        QKNorm,
         RMSNorm,
         SuperNorm,
         UnitedNorm,
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from graphnorms.data import GraphSet, load_dataset
     from graphnorms.lab.compare import compare
     from graphnorms.lab.comparison import Comparison, open_comparison
+    from graphnorms.lab.judged_table import JudgedTable, judge
 
 __all__ = [
     "CATALOG",
@@ -67,7 +71,9 @@ __all__ = [
     "ContraNorm",
     "CustomNorm",
     "DatasetError",
+    "Derf",
     "DiffGroupNorm",
+    "DyT",
     "Granola",
     "GraphNorm",
     "GraphSet",
@@ -78,6 +84,7 @@ __all__ = [
     "HeteroLayerNorm",
     "Identity",
     "InstanceNorm",
+    "JudgedTable",
     "LayerNorm",
     "MeanSubtractionNorm",
     "MessageNorm",
@@ -85,6 +92,7 @@ __all__ = [
     "Over",
     "PairNorm",
     "PowerNorm",
+    "QKNorm",
     "RMSNorm",
     "Replacement",
     "RunExistsError",
@@ -97,6 +105,7 @@ __all__ = [
     "batch",
     "compare",
     "convert_sync",
+    "judge",
     "load_dataset",
     "make_norm",
     "open_comparison",
@@ -108,7 +117,9 @@ __all__ = [
 
 _LAB = {
     "Comparison": "graphnorms.lab.comparison",
+    "JudgedTable": "graphnorms.lab.judged_table",
     "compare": "graphnorms.lab.compare",
+    "judge": "graphnorms.lab.judged_table",
     "open_comparison": "graphnorms.lab.comparison",
     "GraphSet": "graphnorms.data",
     "load_dataset": "graphnorms.data",

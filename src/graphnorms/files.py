@@ -1,12 +1,15 @@
-"""Atomic, durable writes of files."""
+"""Atomic, durable writes of files, and of parts of a page."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from graphnorms.errors import GraphnormsError
 
 
 @contextmanager
@@ -26,6 +29,29 @@ def replacing(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def fill_slots(page: Path, name: str, body_of: Callable[[str], str]) -> None:
+    """Write text into the slots of a page, `<!-- name -->` … `<!-- end -->`, in place of the old.
+
+    Args:
+        page: The page.
+        name: Regular expression of what the slots are called.
+        body_of: Returns the text of a slot, given what it is called.
+
+    Raises:
+        GraphnormsError: The page has no such slot.
+        OSError: It cannot be read or written.
+    """
+    slot = re.compile(rf"<!-- ({name}) -->\n.*?^<!-- end -->", re.DOTALL | re.MULTILINE)
+    text, filled = slot.subn(
+        lambda found: f"<!-- {found[1]} -->\n\n{body_of(found[1])}\n\n<!-- end -->",
+        page.read_text(encoding="utf-8"),
+    )
+    if not filled:
+        raise GraphnormsError(f"{page}: no slot <!-- {name} --> … <!-- end -->")
+    with replacing(page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def require_suffix(path: Path, suffix: str, what: str) -> None:

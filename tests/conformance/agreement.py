@@ -39,7 +39,7 @@ EVERYWHERE = [
     if given not in ROWS[name].beyond and backend != "triton"
 ]
 INTERPRETED = [name for name, backend in ON_BACKENDS if backend == "triton"]
-ONE_CALL = ("batch", "layer", "layer-graph", "instance", "graph", "pair", "rms")
+ONE_CALL = ("batch", "layer", "layer-graph", "instance", "graph", "pair", "rms", "dyt")
 """Layers that are one call of a kernel; what is behind it is the same code for all."""
 
 
@@ -91,11 +91,14 @@ class Exact:
         self.x = case.x.double().detach().clone(memory_format=torch.contiguous_format)
         self.parameters = {
             key: value.detach().double().requires_grad_()
-            for key, value in layer.named_parameters() if value.requires_grad
-        }  # fmt: skip
+            for key, value in layer.named_parameters()
+            if value.requires_grad
+        }
         self.floats = {k: v.requires_grad_() for k, v in self.given.items() if floats(v)}
-        p = {key.removeprefix("module.").removeprefix("layer."): value
-             for key, value in self.parameters.items()}  # fmt: skip
+        p = {
+            key.removeprefix("module.").removeprefix("layer."): value
+            for key, value in self.parameters.items()
+        }
         self.by_name = {key: value.detach() for key, value in p.items()}
         self.gain = row.largest_gain(self.x, self.graphs, self.by_name)
         self.spread = row.spread(self.x, self.graphs, self.by_name) if row.spread else 1.0
@@ -108,10 +111,16 @@ class Exact:
         """Those of x, the parameters and what else is given, zero where they do not matter."""
         if not self.before.requires_grad:
             return [torch.zeros_like(leaf) for leaf in self.leaves]
-        return list(torch.autograd.grad(
-            self.before, self.leaves, arriving, retain_graph=True, materialize_grads=True,
-            allow_unused=True,
-        ))  # fmt: skip
+        return list(
+            torch.autograd.grad(
+                self.before,
+                self.leaves,
+                arriving,
+                retain_graph=True,
+                materialize_grads=True,
+                allow_unused=True,
+            )
+        )
 
 
 def floats(value: Any) -> bool:
@@ -135,9 +144,13 @@ def disagreements(
     activation, dropout, has_residual = EPILOGUES[epilogue]
     more = {"backend": backend} if backend != "auto" else {}
     layer = row.make(
-        case.x.shape[1], case.batch_size, activation=activation, dropout=dropout,
-        dtype=exact.wide, **more,
-    )  # fmt: skip
+        case.x.shape[1],
+        case.batch_size,
+        activation=activation,
+        dropout=dropout,
+        dtype=exact.wide,
+        **more,
+    )
     layer.load_state_dict(exact.state)
 
     # Off the diagonal: random cotangents, parameters away from their defaults.
@@ -172,8 +185,9 @@ def disagreements(
         *(p for p in layer.parameters() if p.requires_grad),
         *filter(floats, taken.values()),
     ]
-    found = torch.autograd.grad(y, [*leaves, *own.values()], grad_y, materialize_grads=True,
-                                allow_unused=True)  # fmt: skip
+    found = torch.autograd.grad(
+        y, [*leaves, *own.values()], grad_y, materialize_grads=True, allow_unused=True
+    )
 
     if y.dtype != dtype:
         yield f"the result is {y.dtype}"

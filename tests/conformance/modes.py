@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 import graphnorms as gn
+from graphnorms.kernels.point import Point
 from graphnorms.layers import CATALOG
 from graphnorms.segments import Segments
 from tests.conformance.graphs import Graphs, agree, ops
@@ -43,6 +44,7 @@ LAYERS: dict[str, Make] = {
     ),
     "graph masked": lambda **k: MaskedBlock(gn.GraphNorm(6, activation="gelu", **k)),
     "layer masked": lambda **k: MaskedBlock(gn.LayerNorm(6, mode="node", activation="silu", **k)),
+    "derf masked": lambda **k: MaskedBlock(gn.Derf(6, activation="silu", **k)),
     "batch masked": lambda **k: MaskedBlock(gn.BatchNorm(6, activation="silu", **k)),
     "pair doubled": lambda **k: gn.PairNorm(2.0, activation="silu", **k),
     "pair individually": lambda **k: gn.PairNorm(scale_individually=True, **k),
@@ -63,9 +65,7 @@ COMPOSED = [
     *(
         name
         for name, row in CATALOG.items()
-        if row.point.center is None
-        and row.point.scale is None
-        and name not in ("none", "graph-size")
+        if row.point == Point(None, None) and name not in ("none", "graph-size")
     ),
 ]
 """Made of other operations than the kernels alone, by whatever number of calls."""
@@ -73,19 +73,34 @@ COMPOSED = [
 NOT_THERE = {
     "ada": {"double backward": "its gain is a constant for the gradient"},
     "power": dict.fromkeys(
-        ("double backward", "batched gradients", "compile of torch.func.grad", "torch.func.grad",
-         "torch.func.grad of parameters", "vmap", "vmap over batch", "jvp", "jacrev",
-         "dual numbers"),
+        (
+            "double backward",
+            "batched gradients",
+            "compile of torch.func.grad",
+            "torch.func.grad",
+            "torch.func.grad of parameters",
+            "vmap",
+            "vmap over batch",
+            "jvp",
+            "jacrev",
+            "dual numbers",
+        ),
         "in training its backward is no derivative, and moves a buffer",
     ),
-}  # fmt: skip
+}
 """Cells of the table that a layer cannot have in training, and why."""
 
 # Their statistics in train() belong to the batch, and every call moves a buffer.
 TRACKED = (
-    "batch", "batch cumulative", "instance tracked", "batch masked", "hetero batch",
-    "hetero batch cumulative", "diff group strongly", "diff group masked",
-)  # fmt: skip
+    "batch",
+    "batch cumulative",
+    "instance tracked",
+    "batch masked",
+    "hetero batch",
+    "hetero batch cumulative",
+    "diff group strongly",
+    "diff group masked",
+)
 
 
 def features(rows: int = 20, seed: int = 0) -> Tensor:
@@ -181,9 +196,11 @@ def by_export(name: str, training: bool, strict: bool) -> None:
     rows = torch.export.Dim("rows", min=2)
     with torch.no_grad():
         program = torch.export.export(
-            layer, (features(), UNSORTED, 4), strict=strict,
+            layer,
+            (features(), UNSORTED, 4),
+            strict=strict,
             dynamic_shapes=({0: rows}, {0: rows}, None),
-        ).module()  # fmt: skip
+        ).module()
     for number in (20, 31):
         x, batch = features(number, 3), torch.arange(number) * 5 % 4
         torch.testing.assert_close(program(x, batch, 4), twin(x, batch, 4))
@@ -376,8 +393,11 @@ def by_copying(name: str, training: bool) -> None:
     fresh.load_state_dict(layer.state_dict())
     agree(run(fresh, features(), BATCH, 4), expected, 0.0)
     segments = pickle.loads(pickle.dumps(Segments.from_batch(UNSORTED, 4)))
-    agree(run(copy.deepcopy(layer), features(), copy.deepcopy(segments)),
-          run(copy.deepcopy(layer), features(), UNSORTED, 4), 0.0)  # fmt: skip
+    agree(
+        run(copy.deepcopy(layer), features(), copy.deepcopy(segments)),
+        run(copy.deepcopy(layer), features(), UNSORTED, 4),
+        0.0,
+    )
 
 
 def by_meta_device(name: str, training: bool) -> None:

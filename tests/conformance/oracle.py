@@ -298,6 +298,35 @@ def conditional_norm(center: str, scale: str) -> Formula:
     return formula
 
 
+def conditional_layer_norm(
+    x: Tensor, graphs: Graphs, p: Parameters, given: dict[str, Any]
+) -> Tensor:
+    both = given["condition"] @ p["linear.weight"].t() + p["linear.bias"]
+    change, bias = both[:, : x.shape[1]], both[:, x.shape[1] :]
+    return (1 + change) * standardize(x, (1,)) + bias
+
+
+def dyt(x: Tensor, graphs: Graphs, p: Parameters, given: dict[str, Any]) -> Tensor:
+    return affine(torch.tanh(p["alpha"] * x), p)
+
+
+def derf(x: Tensor, graphs: Graphs, p: Parameters, given: dict[str, Any]) -> Tensor:
+    return affine(torch.erf(p["alpha"] * x + p["shift"]), p)
+
+
+def qk_norm(kind: str, heads: int) -> Formula:
+    def head(h: Tensor, p: Parameters) -> Tensor:
+        if kind == "layer":
+            return affine(standardize(h, (1,)), p)
+        squares = h.square().mean(1, True) if kind == "rms" else h.square().sum(1, True)
+        return h / (squares + EPS).sqrt() * p.get("weight", torch.ones(()))
+
+    def formula(x: Tensor, graphs: Graphs, p: Parameters, given: dict[str, Any]) -> Tensor:
+        return torch.cat([head(h, p) for h in x.chunk(heads, 1)], 1)
+
+    return formula
+
+
 def custom_norm(center: str, scale: str, groups: int = 1) -> Formula:
     return lambda x, graphs, p, given: point(x, graphs, p, center, scale, groups)
 

@@ -36,7 +36,8 @@ class Row:
         make: Builds it from a number of channels, a number of graphs and the arguments of every
             layer. It is called as `layer(x, batch, batch_size, **given)`.
         formula: Its formula.
-        over: Which entries share a statistic: `"node"`, `"graph"`, `"batch"`, `"graph-channels"`.
+        over: Which entries share a statistic: `"node"`, `"graph"`, `"batch"`, `"graph-channels"`;
+            `"entry"` if every entry is by itself.
         given: What it takes besides, from the graph of each node, the number of graphs and of
             nodes: floating numbers in float64.
         gain: The largest number that gradients are multiplied with; by default the largest
@@ -75,11 +76,13 @@ class Row:
         if not self.kernels:
             return ["reference"]
         # The interpreter is slow: it is asked for the layers that are nothing but the equation.
-        plain = self.norm in ("batch", "layer", "layer-graph", "instance", "graph")
+        plain = self.norm in ("batch", "layer", "layer-graph", "instance", "graph", "dyt", "derf")
         return [name for name in BACKENDS if plain or name != "triton"]
 
     def cells(self, x: Tensor, graphs: Graphs) -> list[Tensor]:
         """The entries that share a statistic, `(entries, cells)` for each kind of cell."""
+        if self.over == "entry":
+            return [x.reshape(1, -1)]
         if self.over == "node":
             return [x.t()]
         if self.over == "batch":
@@ -124,6 +127,10 @@ def condition(batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
     return {"condition": normal(size, 4, seed=21)}
 
 
+def condition_of_nodes(batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
+    return {"condition": normal(rows, 4, seed=21)}
+
+
 def random_features(batch: Tensor | None, size: int, rows: int) -> dict[str, Any]:
     return {**edges(batch, size, rows), "random_features": normal(rows, 4, seed=31)}
 
@@ -162,8 +169,9 @@ def pair(kind: str, s: float) -> dict[str, Any]:
     def gain(x: Tensor, graphs: Graphs, p: Parameters) -> float:
         squares = [
             (x[rows] if kind == "simultaneously" else oracle.centred(x[rows], (0,))).square().sum(1)
-            for rows in graphs if len(rows) > (kind != "simultaneously")
-        ]  # fmt: skip
+            for rows in graphs
+            if len(rows) > (kind != "simultaneously")
+        ]
         if not squares:
             return 1.0
         if kind == "together":
@@ -226,6 +234,8 @@ def seeded_granola(channels: int, **arguments: Any) -> nn.Module:
     return gn.Granola(channels, 2, hidden_channels=5, random_channels=4, **arguments)
 
 
+# Gradients are multiplied with weight and slope, 1.5 each at most.
+BOUNDED: dict[str, Any] = {"over": "entry", "gain": lambda x, graphs, p: 2.25}
 # One statistic within rows and one over nodes.
 BOTH_WAYS: dict[str, Any] = {"kernels": False, "spread": extent}
 WIDE = [case.name for case in awkward_cases(torch.float32) if case.x.shape[0] > 1000]
@@ -233,40 +243,58 @@ SQUARE = dict.fromkeys(WIDE, "its formula looks at all pairs of nodes")
 
 ROWS: dict[str, Row] = {
     "none": Row(
-        norm="none", make=lambda c, size, **k: gn.Identity(c, **k), formula=oracle.identity,
+        norm="none",
+        make=lambda c, size, **k: gn.Identity(c, **k),
+        formula=oracle.identity,
         gain=one,
     ),
     "batch": Row(
-        norm="batch", make=lambda c, size, **k: gn.BatchNorm(c, **k),
-        formula=oracle.batch_norm, over="batch", one_row=False,
+        norm="batch",
+        make=lambda c, size, **k: gn.BatchNorm(c, **k),
+        formula=oracle.batch_norm,
+        over="batch",
+        one_row=False,
     ),
     "layer": Row(
-        norm="layer", make=lambda c, size, **k: gn.LayerNorm(c, mode="node", **k),
+        norm="layer",
+        make=lambda c, size, **k: gn.LayerNorm(c, mode="node", **k),
         formula=oracle.layer_norm_node,
     ),
     "layer-graph": Row(
-        norm="layer-graph", make=lambda c, size, **k: gn.LayerNorm(c, **k),
-        formula=oracle.layer_norm_graph, over="graph-channels",
+        norm="layer-graph",
+        make=lambda c, size, **k: gn.LayerNorm(c, **k),
+        formula=oracle.layer_norm_graph,
+        over="graph-channels",
     ),
     "layer-graph plain": Row(
-        norm="layer-graph", make=lambda c, size, **k: gn.LayerNorm(c, affine=False, **k),
-        formula=oracle.layer_norm_graph, over="graph-channels",
+        norm="layer-graph",
+        make=lambda c, size, **k: gn.LayerNorm(c, affine=False, **k),
+        formula=oracle.layer_norm_graph,
+        over="graph-channels",
     ),
     "instance": Row(
-        norm="instance", make=lambda c, size, **k: gn.InstanceNorm(c, affine=True, **k),
-        formula=oracle.instance_norm, over="graph",
+        norm="instance",
+        make=lambda c, size, **k: gn.InstanceNorm(c, affine=True, **k),
+        formula=oracle.instance_norm,
+        over="graph",
     ),
     "instance plain": Row(
-        norm="instance", make=lambda c, size, **k: gn.InstanceNorm(c, **k),
-        formula=oracle.instance_norm, over="graph",
+        norm="instance",
+        make=lambda c, size, **k: gn.InstanceNorm(c, **k),
+        formula=oracle.instance_norm,
+        over="graph",
     ),
     "graph": Row(
-        norm="graph", make=lambda c, size, **k: gn.GraphNorm(c, **k),
-        formula=oracle.graph_norm, over="graph", shift_scale=graph_shift_scale,
+        norm="graph",
+        make=lambda c, size, **k: gn.GraphNorm(c, **k),
+        formula=oracle.graph_norm,
+        over="graph",
+        shift_scale=graph_shift_scale,
     ),
     "pair": Row(**pair("together", 1.5)),
     "pair individually": Row(
-        **pair("individually", 0.7), operations=3,
+        **pair("individually", 0.7),
+        operations=3,
         beyond=dict.fromkeys(
             ("constant channels", "one row expanded", "mean 1e4"),
             "the direction of what rounding leaves of 0",
@@ -274,42 +302,60 @@ ROWS: dict[str, Row] = {
     ),
     "pair simultaneously": Row(**pair("simultaneously", 2.5)),
     "mean-subtraction": Row(
-        norm="mean-subtraction", make=lambda c, size, **k: gn.MeanSubtractionNorm(**k),
-        formula=oracle.mean_subtraction, over="graph", gain=one,
+        norm="mean-subtraction",
+        make=lambda c, size, **k: gn.MeanSubtractionNorm(**k),
+        formula=oracle.mean_subtraction,
+        over="graph",
+        gain=one,
     ),
     "graph-size": Row(
-        norm="graph-size", make=lambda c, size, **k: gn.GraphSizeNorm(**k),
-        formula=oracle.graph_size_norm, gain=one,
+        norm="graph-size",
+        make=lambda c, size, **k: gn.GraphSizeNorm(**k),
+        formula=oracle.graph_size_norm,
+        gain=one,
     ),
     "message": Row(
-        norm="message", make=lambda c, size, **k: OfMessages(gn.MessageNorm(True, **k)),
-        formula=oracle.message_norm, given=nodes,
+        norm="message",
+        make=lambda c, size, **k: OfMessages(gn.MessageNorm(True, **k)),
+        formula=oracle.message_norm,
+        given=nodes,
         gain=lambda x, graphs, p: 20 / max(float(x.norm(dim=1).min()), 1e-3) if len(x) else 1.0,
     ),
     "diff-group": Row(
-        norm="diff-group", make=lambda c, size, **k: gn.DiffGroupNorm(c, 3, lamda=0.7, **k),
-        formula=oracle.diff_group_norm(0.7), over="batch", gain=group_gain, spread=group_gain,
+        norm="diff-group",
+        make=lambda c, size, **k: gn.DiffGroupNorm(c, 3, lamda=0.7, **k),
+        formula=oracle.diff_group_norm(0.7),
+        over="batch",
+        gain=group_gain,
+        spread=group_gain,
         operations=3,  # a normalization for each group
         beyond=dict.fromkeys(("mean 1e4", "mean 1e4 giant"), "the result is of the size of x"),
     ),
     "diff-group plain": Row(
         norm="diff-group",
         make=lambda c, size, **k: gn.DiffGroupNorm(c, 3, lamda=0.7, affine=False, **k),
-        formula=oracle.diff_group_norm(0.7), over="batch", gain=group_gain, spread=group_gain,
+        formula=oracle.diff_group_norm(0.7),
+        over="batch",
+        gain=group_gain,
+        spread=group_gain,
         operations=3,  # a normalization for each group
         beyond=dict.fromkeys(("mean 1e4", "mean 1e4 giant"), "the result is of the size of x"),
     ),
     "hetero-batch": Row(
-        norm="hetero-batch", make=lambda c, size, **k: OfTypes(gn.HeteroBatchNorm(c, size, **k)),
-        formula=oracle.hetero_batch_norm, over="graph",
+        norm="hetero-batch",
+        make=lambda c, size, **k: OfTypes(gn.HeteroBatchNorm(c, size, **k)),
+        formula=oracle.hetero_batch_norm,
+        over="graph",
     ),
     "hetero-batch plain": Row(
         norm="hetero-batch",
         make=lambda c, size, **k: OfTypes(gn.HeteroBatchNorm(c, size, affine=False, **k)),
-        formula=oracle.hetero_batch_norm, over="graph",
+        formula=oracle.hetero_batch_norm,
+        over="graph",
     ),
     "hetero-layer": Row(
-        norm="hetero-layer", make=lambda c, size, **k: OfTypes(gn.HeteroLayerNorm(c, size, **k)),
+        norm="hetero-layer",
+        make=lambda c, size, **k: OfTypes(gn.HeteroLayerNorm(c, size, **k)),
         formula=oracle.hetero_layer_norm,
     ),
     "hetero-layer plain": Row(
@@ -318,10 +364,13 @@ ROWS: dict[str, Row] = {
         formula=oracle.hetero_layer_norm,
     ),
     "rms": Row(
-        norm="rms", make=lambda c, size, **k: gn.RMSNorm(c, **k), formula=oracle.rms_norm,
+        norm="rms",
+        make=lambda c, size, **k: gn.RMSNorm(c, **k),
+        formula=oracle.rms_norm,
     ),
     "group": Row(
-        norm="group", make=lambda c, size, **k: gn.GroupNorm(c, groups_of(c, 2), **k),
+        norm="group",
+        make=lambda c, size, **k: gn.GroupNorm(c, groups_of(c, 2), **k),
         formula=lambda x, *rest: oracle.group_norm(groups_of(x.shape[1], 2), (1,))(x, *rest),
     ),
     "group-graph": Row(
@@ -332,64 +381,106 @@ ROWS: dict[str, Row] = {
     ),
     **{
         f"node root {root}": Row(
-            norm="node", make=lambda c, size, root=root, **k: gn.NodeNorm(c, float(root), **k),
+            norm="node",
+            make=lambda c, size, root=root, **k: gn.NodeNorm(c, float(root), **k),
             formula=oracle.node_norm(root),
         )
         for root in (1, 2, 3)
     },
     "ada": Row(
-        norm="ada", make=lambda c, size, **k: gn.AdaNorm(c, scale=1.5, k=0.2, **k),
+        norm="ada",
+        make=lambda c, size, **k: gn.AdaNorm(c, scale=1.5, k=0.2, **k),
         formula=oracle.ada_norm,
     ),
     "power": Row(
-        norm="power", make=lambda c, size, **k: gn.PowerNorm(c, warmup=3, **k),
-        formula=oracle.power_norm(None), over="batch", exact=False,
+        norm="power",
+        make=lambda c, size, **k: gn.PowerNorm(c, warmup=3, **k),
+        formula=oracle.power_norm(None),
+        over="batch",
+        exact=False,
     ),
     "power running": Row(
-        norm="power", make=lambda c, size, **k: running_power(c, **k),
-        formula=oracle.power_norm(2.5), over="batch", exact=False,
+        norm="power",
+        make=lambda c, size, **k: running_power(c, **k),
+        formula=oracle.power_norm(2.5),
+        over="batch",
+        exact=False,
     ),
     "power scaled": Row(
-        norm="power", make=lambda c, size, **k: gn.PowerNorm(c, scale_groups=1, **k),
-        formula=oracle.power_norm(None, scaled=True), over="batch", exact=False,
+        norm="power",
+        make=lambda c, size, **k: gn.PowerNorm(c, scale_groups=1, **k),
+        formula=oracle.power_norm(None, scaled=True),
+        over="batch",
+        exact=False,
     ),
     "contra": Row(
-        norm="contra", make=lambda c, size, **k: gn.ContraNorm(c, 0.6, 0.7, **k),
-        formula=oracle.contra_norm(0.6, 0.7), beyond=SQUARE,
+        norm="contra",
+        make=lambda c, size, **k: gn.ContraNorm(c, 0.6, 0.7, **k),
+        formula=oracle.contra_norm(0.6, 0.7),
+        beyond=SQUARE,
     ),
     "contra with edges": Row(
-        norm="contra", make=lambda c, size, **k: gn.ContraNorm(c, 0.6, 0.7, **k),
-        formula=oracle.contra_norm(0.6, 0.7), given=edges, beyond=SQUARE,
+        norm="contra",
+        make=lambda c, size, **k: gn.ContraNorm(c, 0.6, 0.7, **k),
+        formula=oracle.contra_norm(0.6, 0.7),
+        given=edges,
+        beyond=SQUARE,
     ),
     "contra with every edge": Row(
-        norm="contra", make=lambda c, size, **k: gn.ContraNorm(c, 0.6, 0.7, **k),
-        formula=oracle.contra_norm(0.6, 0.7), given=every_edge, beyond=SQUARE,
+        norm="contra",
+        make=lambda c, size, **k: gn.ContraNorm(c, 0.6, 0.7, **k),
+        formula=oracle.contra_norm(0.6, 0.7),
+        given=every_edge,
+        beyond=SQUARE,
     ),
     "contra with edges that do not count": Row(
         norm="contra",
         make=lambda c, size, **k: gn.ContraNorm(c, 0.6, 0.7, mask_neighbours=False, **k),
-        formula=oracle.contra_norm(0.6, 0.7, masks=False), given=edges, beyond=SQUARE,
+        formula=oracle.contra_norm(0.6, 0.7, masks=False),
+        given=edges,
+        beyond=SQUARE,
     ),
     "adja": Row(
-        norm="adja", make=lambda c, size, **k: gn.AdjaNorm(c, **k),
-        formula=oracle.adja_norm, given=edges, beyond=SQUARE,
+        norm="adja",
+        make=lambda c, size, **k: gn.AdjaNorm(c, **k),
+        formula=oracle.adja_norm,
+        given=edges,
+        beyond=SQUARE,
     ),
     "united": Row(
-        norm="united", make=lambda c, size, **k: gn.UnitedNorm(c, **k),
-        formula=oracle.united_norm, over="graph", given=edges, one_row=False, beyond=SQUARE,
+        norm="united",
+        make=lambda c, size, **k: gn.UnitedNorm(c, **k),
+        formula=oracle.united_norm,
+        over="graph",
+        given=edges,
+        one_row=False,
+        beyond=SQUARE,
     ),
     "granola": Row(
-        norm="granola", make=lambda c, size, **k: seeded_granola(c, **k),
-        formula=oracle.granola, given=random_features, randomize=False,
+        norm="granola",
+        make=lambda c, size, **k: seeded_granola(c, **k),
+        formula=oracle.granola,
+        given=random_features,
+        randomize=False,
     ),
     "super": Row(
-        norm="super", make=lambda c, size, **k: gn.SuperNorm(c, **k),
-        formula=oracle.super_norm, over="batch", given=factors, gain=shifted_gain, spread=largest,
+        norm="super",
+        make=lambda c, size, **k: gn.SuperNorm(c, **k),
+        formula=oracle.super_norm,
+        over="batch",
+        given=factors,
+        gain=shifted_gain,
+        spread=largest,
         one_row=False,
     ),
     "super plain": Row(
-        norm="super", make=lambda c, size, **k: gn.SuperNorm(c, affine=False, **k),
-        formula=oracle.super_norm, over="batch", given=factors, gain=shifted_gain, spread=largest,
+        norm="super",
+        make=lambda c, size, **k: gn.SuperNorm(c, affine=False, **k),
+        formula=oracle.super_norm,
+        over="batch",
+        given=factors,
+        gain=shifted_gain,
+        spread=largest,
         one_row=False,
     ),
     **{
@@ -398,29 +489,74 @@ ROWS: dict[str, Row] = {
             make=lambda c, size, center=center, scale=scale, **k: gn.ConditionalNorm(
                 c, 4, center, scale, **k
             ),
-            formula=oracle.conditional_norm(center, scale), over=over, given=condition,
+            formula=oracle.conditional_norm(center, scale),
+            over=over,
+            given=condition,
         )
         for center, scale, over in (
-            ("graph", "graph", "graph"), ("node", "node", "node"), ("batch", "batch", "batch"),
+            ("graph", "graph", "graph"),
+            ("node", "node", "node"),
+            ("batch", "batch", "batch"),
             ("graph", "batch", "batch"),
         )
     },
+    "conditional per node": Row(
+        norm="conditional",
+        make=lambda c, size, **k: gn.ConditionalNorm(c, 4, "node", "node", per="node", **k),
+        formula=oracle.conditional_layer_norm,
+        given=condition_of_nodes,
+    ),
+    **{
+        f"qk {kind}": Row(
+            norm="qk",
+            make=lambda c, size, kind=kind, **k: gn.QKNorm(c, groups_of(c, 2), kind, **k),
+            formula=lambda x, *rest, kind=kind: oracle.qk_norm(kind, groups_of(x.shape[1], 2))(
+                x, *rest
+            ),
+        )
+        for kind in ("layer", "rms", "l2")
+    },
+    "qk l2 affine": Row(
+        norm="qk",
+        make=lambda c, size, **k: gn.QKNorm(c, groups_of(c, 2), "l2", affine=True, **k),
+        formula=lambda x, *rest: oracle.qk_norm("l2", groups_of(x.shape[1], 2))(x, *rest),
+    ),
+    "dyt": Row(
+        norm="dyt",
+        make=lambda c, size, **k: gn.DyT(c, **k),
+        formula=oracle.dyt,
+        **BOUNDED,
+    ),
+    "derf": Row(
+        norm="derf",
+        make=lambda c, size, **k: gn.Derf(c, **k),
+        formula=oracle.derf,
+        **BOUNDED,
+    ),
+    "derf plain": Row(
+        norm="derf",
+        make=lambda c, size, **k: gn.Derf(c, affine=False, **k),
+        formula=oracle.derf,
+        **BOUNDED,
+    ),
     **{
         f"custom {center} {scale}": Row(
             norm="custom",
             make=lambda c, size, center=center, scale=scale, shift=shift, **k: gn.CustomNorm(
                 c, center, scale, shift, **k
             ),
-            formula=oracle.custom_norm(center, scale), over=over,
+            formula=oracle.custom_norm(center, scale),
+            over=over,
             **BOTH_WAYS if (center, scale) == ("graph", "node") else {},
         )
         for center, scale, shift, over in (
             ("graph", "batch-channels", "learned", "batch"),
             ("batch-channels", "graph", "fixed", "graph"),
-            ("graph", "node", "fixed", "node"), ("none", "batch", "fixed", "batch"),
+            ("graph", "node", "fixed", "node"),
+            ("none", "batch", "fixed", "batch"),
         )
     },
-}  # fmt: skip
+}
 
 
 def groups_of(channels: int, wanted: int) -> int:

@@ -43,10 +43,14 @@ def edge_of(kind: str, number: int, seed: int = 1) -> Tensor:
 def call(kind: str, x: Tensor, edge: Tensor, adjacency: Adjacency, backend: str = "auto") -> Tensor:
     scale = 0.5 + torch.arange(x.shape[0]) / x.shape[0] if "scaled" in kind else None
     return gn.aggregate(
-        x, adjacency, self_weight=1.5, node_scale=scale, backend=backend,
+        x,
+        adjacency,
+        self_weight=1.5,
+        node_scale=scale,
+        backend=backend,
         edge_weight=edge if "weighted" in kind else None,
         edge_features=edge if kind == "features" else None,
-    )  # fmt: skip
+    )
 
 
 def run(function: Callable[..., Tensor], x: Tensor, edge: Tensor, *rest: Any) -> list[Tensor]:
@@ -113,9 +117,13 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor, edge: Tensor) -> Tensor:
         adjacency = Adjacency(
-            self.ptr, self.index, self.transpose_ptr, self.transpose_index,
-            order=self.order, validate=False,
-        )  # fmt: skip
+            self.ptr,
+            self.index,
+            self.transpose_ptr,
+            self.transpose_index,
+            order=self.order,
+            validate=False,
+        )
         return call(self.kind, x, edge, adjacency)
 
 
@@ -159,9 +167,12 @@ def test_opcheck(kind: str) -> None:
     )
     operators = torch.ops.graphnorms
     edges_ = (
-        adjacency.ptr, adjacency.index, adjacency.order, *adjacency.transpose,
+        adjacency.ptr,
+        adjacency.index,
+        adjacency.order,
+        *adjacency.transpose,
         adjacency.transpose_order,
-    )  # fmt: skip
+    )
     x.requires_grad_()
     torch.library.opcheck(operators.aggregate.default, (x, *edges_, *given))
     if edge.numel():

@@ -78,9 +78,14 @@ def test_passes_the_public_battery(name: str) -> None:
 
 
 def call(
-    row: Row, layer: Any, x: Tensor, batch: Any, size: int | None, given: dict[str, Any],
+    row: Row,
+    layer: Any,
+    x: Tensor,
+    batch: Any,
+    size: int | None,
+    given: dict[str, Any],
     **rest: Any,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     wide = torch.promote_types(x.dtype, torch.float32)
     y: Tensor = layer(x, batch, size, **arguments(given, x.shape[0], wide), **rest)
     return y
@@ -149,8 +154,15 @@ def test_masked_rows_are_not_there(name: str, order: str, backend: str) -> None:
                 leaf.grad[~mask] = 0
                 y = y[mask]
             else:
-                y = call(row, layer, leaf[mask], batch[mask], 5, without(given, mask),
-                         residual=residual[mask])  # fmt: skip
+                y = call(
+                    row,
+                    layer,
+                    leaf[mask],
+                    batch[mask],
+                    5,
+                    without(given, mask),
+                    residual=residual[mask],
+                )
                 y.backward(grad_y[mask])
             assert leaf.grad is not None
             grads = [p.grad for p in layer.parameters() if p.grad is not None]
@@ -211,8 +223,12 @@ def test_wrong_calls_and_arguments_are_named(name: str) -> None:
     with pytest.raises(ValueError, match=r"dropout is 1\.0"):
         row.make(CHANNELS, 2, dropout=1.0)
     if gn.CATALOG[row.norm].layer not in (
-        gn.Identity, gn.PairNorm, gn.MeanSubtractionNorm, gn.GraphSizeNorm, gn.MessageNorm
-    ):  # fmt: skip
+        gn.Identity,
+        gn.PairNorm,
+        gn.MeanSubtractionNorm,
+        gn.GraphSizeNorm,
+        gn.MessageNorm,
+    ):
         with pytest.raises(ValueError, match="in_channels is 0, expected a positive number"):
             row.make(0, 2)
 

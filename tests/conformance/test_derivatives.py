@@ -65,9 +65,14 @@ def data(nodes: int) -> Data:
 
 def adjacency_of(given: Data) -> gn.Adjacency:
     return gn.Adjacency(
-        given["ptr"], given["index"], given["transpose_ptr"], given["transpose_index"],
-        order=given["order"], transpose_order=given["transpose_order"], validate=False,
-    )  # fmt: skip
+        given["ptr"],
+        given["index"],
+        given["transpose_ptr"],
+        given["transpose_index"],
+        order=given["order"],
+        transpose_order=given["transpose_order"],
+        validate=False,
+    )
 
 
 def pooled(x: Tensor, batch: Tensor) -> Tensor:
@@ -117,21 +122,39 @@ class Primitive(nn.Module):
 
 
 def normalized(
-    center: gn.Over | None, scale: gn.Over | None, *, own: bool = False, masked: bool = False,
-    activation: str | None = None, shift: bool = False, dropout: float = 0.0,
-) -> Callable[[Tensor, Data, str], Tensor]:  # fmt: skip
+    center: gn.Over | None,
+    scale: gn.Over | None,
+    *,
+    own: bool = False,
+    masked: bool = False,
+    activation: str | None = None,
+    shift: bool = False,
+    dropout: float = 0.0,
+    function: str | None = None,
+) -> Callable[[Tensor, Data, str], Tensor]:
     def call(x: Tensor, given: Data, backend: str) -> Tensor:
         segments = Segments.from_batch(given["unsorted"], GRAPHS)
         of_graphs = pooled(x, given["unsorted"])
         if masked:
             segments = segments.with_mask(x[:, 0] > 0)
         wide = of_graphs if own else of_graphs.sum(0)
+        given_shift = torch.tanh(of_graphs[0, :2] if function else of_graphs[0])
         return gn.segment_normalize(
-            x, segments, center=center, scale=scale, groups=2, weight=1 + torch.sin(wide),
-            bias=torch.cos(wide), mean_scale=torch.tanh(of_graphs[0]) if shift else None,
-            activation=activation, residual=x * x, dropout=dropout,
-            seed=torch.full((), 5) if dropout else None, backend=backend,
-        )  # fmt: skip
+            x,
+            segments,
+            center=center,
+            scale=scale,
+            groups=2,
+            weight=1 + torch.sin(wide),
+            bias=torch.cos(wide),
+            mean_scale=given_shift if shift else None,
+            function=function,
+            activation=activation,
+            residual=x * x,
+            dropout=dropout,
+            seed=torch.full((), 5) if dropout else None,
+            backend=backend,
+        )
 
     return call
 
@@ -165,6 +188,10 @@ PRIMITIVES = {
     "mask from x, within rows": normalized(ROW, ROW, masked=True, activation="gelu"),
     "mask from x, centre alone": normalized(NODES, None, masked=True, own=True, dropout=0.3),
     "dropout": normalized(BOTH, BOTH, activation="gelu", dropout=0.3),
+    "tanh": normalized(None, None, function="tanh", shift=True, own=True, activation="gelu"),
+    "erf of some rows": normalized(
+        None, None, function="erf", shift=True, masked=True, activation="silu", dropout=0.3
+    ),
     "aggregate": summed(""),
     "aggregate by edge weights from x": summed("edge weights"),
     "aggregate by node scales from x": summed("node scales"),
@@ -336,9 +363,11 @@ def test_first_gradient(whole_net: Net, create_graph: bool) -> None:
             own, given = whole_net.on(backend), asking(data(nodes))
             energy = own(given).sum()
             slope, *grads = torch.autograd.grad(
-                energy, [given["pos"], *own.parameters()], create_graph=create_graph,
+                energy,
+                [given["pos"], *own.parameters()],
+                create_graph=create_graph,
                 allow_unused=True,
-            )  # fmt: skip
+            )
             kept = [torch.zeros(()) if grad is None else grad.detach() for grad in grads]
             results.append((slope.detach(), own.by_branch(kept)))
         assert violations(*results) == {}
@@ -381,9 +410,11 @@ def test_make_fx_then_compile(net: Net) -> None:
 
     copies = [p.detach().clone().requires_grad_(p.requires_grad) for p in parameters]
     trace = make_fx(
-        flat, tracing_mode="symbolic", _allow_non_fake_inputs=True,
+        flat,
+        tracing_mode="symbolic",
+        _allow_non_fake_inputs=True,
         decomposition_table=dict(core_aten_decompositions()),
-    )  # fmt: skip
+    )
     graph = trace(list(example.values()), *copies)
     run = torch.compile(graph, dynamic=True, backend="aot_eager")
     check(own, lambda given: run(list(given.values()), *parameters))

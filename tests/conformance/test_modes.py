@@ -13,6 +13,7 @@ import torch
 from torch.autograd import forward_ad
 
 import graphnorms as gn
+from graphnorms.kernels.point import FUNCTIONS
 from graphnorms.layers import CATALOG
 from graphnorms.segments import Segments
 from tests.conformance.graphs import agree
@@ -60,9 +61,10 @@ def turn(name: str, number: int) -> int:
     ("name", "mode"),
     [
         chosen(name, mode, always=name in PLAIN or not mode.startswith("compile"))
-        for name in LAYERS for mode in MODES
+        for name in LAYERS
+        for mode in MODES
     ],
-)  # fmt: skip
+)
 def test_mode(name: str, mode: str, training: bool) -> None:
     if mode in NOT_THERE.get(name, ()) and (training or name == "ada"):
         pytest.skip(NOT_THERE[name][mode])
@@ -73,13 +75,22 @@ def test_mode(name: str, mode: str, training: bool) -> None:
     ("name", "kind", "training"),
     [
         # Every layer with one kind of batch, and one layer with every kind.
-        chosen(name, kind, training, always=(
-            (name in PLAIN or name in TRACKED) and kind == KINDS[turn(name, len(KINDS))]
-            and (training or name in TRACKED)
-        ) or (name == "graph" and training))
-        for name in LAYERS for kind in KINDS for training in (True, False)
+        chosen(
+            name,
+            kind,
+            training,
+            always=(
+                (name in PLAIN or name in TRACKED)
+                and kind == KINDS[turn(name, len(KINDS))]
+                and (training or name in TRACKED)
+            )
+            or (name == "graph" and training),
+        )
+        for name in LAYERS
+        for kind in KINDS
+        for training in (True, False)
     ],
-)  # fmt: skip
+)
 def test_compile(name: str, kind: str, training: bool) -> None:
     if kind == "dynamic shapes":
         by_dynamic_shapes(name, training)
@@ -92,11 +103,14 @@ def test_compile(name: str, kind: str, training: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "strict", "training"),
     [
-        chosen(name, strict, training,
-               always=name in PLAIN and 2 * strict + training == turn(name, 4))
-        for name in LAYERS for strict in (False, True) for training in (True, False)
+        chosen(
+            name, strict, training, always=name in PLAIN and 2 * strict + training == turn(name, 4)
+        )
+        for name in LAYERS
+        for strict in (False, True)
+        for training in (True, False)
     ],
-)  # fmt: skip
+)
 def test_export(name: str, strict: bool, training: bool) -> None:
     by_export(name, training, strict)
 
@@ -138,19 +152,22 @@ def test_vmap_over_batches_asks_for_their_size() -> None:
         torch.func.vmap(lambda batch: layer(x, batch))(batches)
 
 
-@pytest.mark.parametrize("center", list(gn.Over))
-def test_opcheck(center: gn.Over) -> None:
+@pytest.mark.parametrize("center", [*gn.Over, "tanh", "erf"])
+def test_opcheck(center: gn.Over | str) -> None:
     """The operators themselves, with their formulas."""
     segments = Segments.from_batch(UNSORTED, 4)
-    domain = (False, int(center), int(center), 2, 1e-5, 1, 0.25)
+    function = FUNCTIONS.index(center) if isinstance(center, str) else 0
+    over = 0 if function else int(center)
+    domain = (False, over, over, 2, 1e-5, 1, 0.25, function)
+    given = torch.tensor([0.7, 0.2]) if function else None
     operators = torch.ops.graphnorms
     x, residual, seed = features().requires_grad_(), features(seed=2), torch.tensor(5)
     for weight, bias in ((torch.rand(6), None), (torch.rand(4, 6), torch.rand(4, 6))):
-        rest = (segments.ptr, segments.order, seed, None, weight, bias)
+        rest = (segments.ptr, segments.order, seed, given, weight, bias)
         arguments = (x, residual, *rest, *domain, True)
         torch.library.opcheck(operators.normalize_forward.default, arguments)
         statistics = operators.normalize_forward(*arguments)[1].detach()
-        for needs in ([True, False, True, False], [False, False, True, True]):
+        for needs in ([True, function > 0, True, False], [False, False, True, True]):
             torch.library.opcheck(
                 operators.normalize_backward.default,
                 (features(seed=1).requires_grad_(), x, *rest, statistics, *domain, needs),
@@ -188,9 +205,12 @@ def test_onnx(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
         program = torch.onnx.export(
-            layer, (features(), UNSORTED, 4), dynamo=True, verbose=False,
+            layer,
+            (features(), UNSORTED, 4),
+            dynamo=True,
+            verbose=False,
             dynamic_shapes=({0: rows}, {0: rows}, None),
-        )  # fmt: skip
+        )
     assert program is not None
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
     names = [value.name for value in session.get_inputs()]
@@ -218,10 +238,11 @@ def test_inductor(name: str, training: bool) -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {"type_ptr": [0, 5, 5, 12, 20]}, {"type_ptr": torch.tensor([0, 5, 5, 12, 20])},
+        {"type_ptr": [0, 5, 5, 12, 20]},
+        {"type_ptr": torch.tensor([0, 5, 5, 12, 20])},
         {"type_vec": Segments.from_ptr(torch.tensor([0, 5, 5, 12, 20]))},
     ],
-)  # fmt: skip
+)
 def test_compiled_types(make: Any, training: bool, given: dict[str, Any]) -> None:
     torch._dynamo.reset()
     layer = make(6, 4).train(training)

@@ -48,9 +48,16 @@ def test_as_if_spread_over_the_rows(
     grad_y = torch.randn(x.shape, generator=generator)
     leaves = [weight.requires_grad_(), bias.requires_grad_()]
     y = gn.segment_normalize(
-        x, segments, center=center, scale=scale, groups=3, weight=weight, bias=bias,
-        activation="silu", backend=backend,
-    )  # fmt: skip
+        x,
+        segments,
+        center=center,
+        scale=scale,
+        groups=3,
+        weight=weight,
+        bias=bias,
+        activation="silu",
+        backend=backend,
+    )
     got = torch.autograd.grad(y, [x, *leaves], grad_y)
 
     exact_x = x.detach().double().requires_grad_()
@@ -95,9 +102,16 @@ def test_gradcheck_and_gradgradcheck(over: gn.Over, backend: str) -> None:
 
     def call(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return gn.segment_normalize(
-            x, segments, center=over, scale=over, groups=2, weight=weight, bias=bias,
-            activation="gelu", backend=backend,
-        )  # fmt: skip
+            x,
+            segments,
+            center=over,
+            scale=over,
+            groups=2,
+            weight=weight,
+            bias=bias,
+            activation="gelu",
+            backend=backend,
+        )
 
     inputs = (x, weight.requires_grad_(), bias.requires_grad_())
     assert torch.autograd.gradcheck(call, inputs)

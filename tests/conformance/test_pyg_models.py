@@ -89,6 +89,9 @@ NORMS: dict[str, oracle.Formula] = {
     "ada": _at_once(_ada),
     "power": _at_once(lambda x: x / (x.square().mean(0) + EPS).sqrt()),
     "contra": _graph_by_graph(_contra),
+    "qk:heads=2": oracle.qk_norm("layer", 2),
+    "dyt": oracle.dyt,
+    "derf": oracle.derf,
     "custom:center=graph,scale=node": _graph_by_graph(_custom),
 }
 OF_THE_BATCH = ("batch", "diff-group", "power")
@@ -144,8 +147,13 @@ MODELS: dict[str, tuple[Callable[[Any], nn.Module], Callable[[nn.Module], Any]]]
     "GAT": (basic("GAT", "LayerNorm", heads=2), with_batch),
     "GraphSAGE": (basic("GraphSAGE", "InstanceNorm"), with_batch),
     "PNA": (
-        basic("PNA", "BatchNorm", aggregators=["mean", "max"], scalers=["identity"],
-              deg=torch.tensor([1, 5, 9, 9])),
+        basic(
+            "PNA",
+            "BatchNorm",
+            aggregators=["mean", "max"],
+            scalers=["identity"],
+            deg=torch.tensor([1, 5, 9, 9]),
+        ),
         with_batch,
     ),
     "MLP": (lambda pyg: pyg.MLP([WIDTH] * 4, norm="BatchNorm"), lambda m: m(X, BATCH, GRAPHS)),
@@ -156,7 +164,7 @@ MODELS: dict[str, tuple[Callable[[Any], nn.Module], Callable[[nn.Module], Any]]]
     "DeepGCNLayer res+": (lambda pyg: Deep(pyg, "res+"), lambda m: m(X, EDGES, BATCH)),
     "DeepGCNLayer plain": (lambda pyg: Deep(pyg, "plain"), lambda m: m(X, EDGES, BATCH)),
     "Sequential": (sequential, lambda m: m(X, EDGES, BATCH)),
-}  # fmt: skip
+}
 
 
 def exchanged(model: nn.Module, norm: str) -> nn.Module:

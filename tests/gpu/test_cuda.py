@@ -13,6 +13,7 @@ import graphnorms as gn
 from graphnorms.adjacency import Adjacency
 from graphnorms.kernels import Over
 from graphnorms.layers import CATALOG
+from graphnorms.models import GNN, MODELS, ModelConfig
 from graphnorms.segments import Segments
 from graphnorms.testing import backend_checks, check_backend, tolerance
 from tests import waiting
@@ -72,9 +73,15 @@ def test_auto_takes_triton() -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(
     ("center", "scale"),
-    [(Over.NODES, Over.NODES), (Over.NODES, Over.BOTH), (Over.BOTH, Over.BOTH),
-     (Over.CHANNELS, Over.CHANNELS), (None, Over.CHANNELS), (Over.NODES, None)],
-)  # fmt: skip
+    [
+        (Over.NODES, Over.NODES),
+        (Over.NODES, Over.BOTH),
+        (Over.BOTH, Over.BOTH),
+        (Over.CHANNELS, Over.CHANNELS),
+        (None, Over.CHANNELS),
+        (Over.NODES, None),
+    ],
+)
 @pytest.mark.parametrize("segments", [1, 300, 200_000])
 def test_large_sizes(
     center: Over | None, scale: Over | None, segments: int, dtype: torch.dtype
@@ -87,9 +94,15 @@ def test_large_sizes(
         leaves = [t.detach().to(x.dtype if t is x else t.dtype) for t in (x, weight, bias)]
         leaves = [t.requires_grad_() for t in leaves]
         y = gn.segment_normalize(
-            leaves[0], parts, center=center, scale=scale, weight=leaves[1], bias=leaves[2],
-            activation="silu", backend=backend,
-        )  # fmt: skip
+            leaves[0],
+            parts,
+            center=center,
+            scale=scale,
+            weight=leaves[1],
+            bias=leaves[2],
+            activation="silu",
+            backend=backend,
+        )
         return [y.detach(), *torch.autograd.grad(y, leaves, grad_y.to(y.dtype))]
 
     exact = results(x.double(), "reference")
@@ -180,9 +193,10 @@ def test_compiled(batch: str) -> None:
     """pytorch#191571: a scatter of one segment and its gather, compiled, read zeros."""
     x = torch.randn(50, 16, device="cuda")
     vector = {
-        "one graph": torch.zeros(50, dtype=torch.int64, device="cuda"), "no batch": None,
+        "one graph": torch.zeros(50, dtype=torch.int64, device="cuda"),
+        "no batch": None,
         "many graphs": torch.arange(50, device="cuda") // 4,
-    }[batch]  # fmt: skip
+    }[batch]
     size = 13 if batch == "many graphs" else 1
     layer = gn.GraphNorm(16, activation="relu").cuda()
     torch._dynamo.reset()
@@ -230,3 +244,28 @@ def test_aggregation(kind: str, dtype: torch.dtype) -> None:
     for got, expected in zip(ours, results("reference", True), strict=True):
         allowed = 4 * tolerance(dtype, 3000) * channels**0.5
         assert (got.double() - expected).abs().max() <= allowed * expected.abs().max()
+
+
+@pytest.mark.parametrize("place", ["given by ptr", "given by batch"])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_runs_as_on_the_cpu(name: str, place: str) -> None:
+    """Graphs of several sizes, one without nodes, and nodes without edges."""
+    counts = torch.tensor([9, 1, 0, 30, 6])
+    edges = torch.tensor([[0, 1, 1, 2, 10, 11, 40, 41], [1, 0, 2, 1, 11, 10, 41, 42]])
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(46, 5, generator=generator, dtype=torch.float64)
+    features = torch.randn(8, 3, generator=generator, dtype=torch.float64)
+    config = ModelConfig(name=name, layers=2, hidden=8, dropout=0.0)
+    results = []
+    for device in ("cpu", "cuda"):
+        model = GNN(config, "layer", 5, 2, edge_channels=3, seed=0).double().to(device)
+        segments = Segments.from_counts(counts)
+        if place == "given by batch":
+            segments = Segments.from_batch(segments.index.to(device), 5)
+        leaf = x.to(device).requires_grad_()
+        adjacency = Adjacency.from_edge_index(edges.to(device), 46)
+        y = model(leaf, adjacency, segments.to(device), features.to(device))
+        grads = torch.autograd.grad(y.square().sum(), [leaf, *model.parameters()])
+        results.append([t.detach().cpu() for t in (y, *grads)])
+    for theirs, ours in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)

@@ -49,9 +49,11 @@ def features(draw: st.DrawFn, dtype: torch.dtype) -> tuple[Tensor, Segments, int
 
 
 @settings(
-    max_examples=150, deadline=None, derandomize=True,
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+)
 @given(data=st.data(), dtype=DTYPES, center=DOMAINS, scale=DOMAINS)
 def test_kernels_agree_with_the_reference(
     data: st.DataObject, dtype: torch.dtype, center: gn.Over | None, scale: gn.Over | None
@@ -73,9 +75,15 @@ def test_kernels_agree_with_the_reference(
         leaves = [p.clone().requires_grad_() for p in parameters[: len(names)]]
         arguments: dict[str, Any] = dict(zip(names, leaves, strict=True))
         y = gn.segment_normalize(
-            leaf, segments, center=center, scale=scale, groups=groups, activation=activation,
-            backend=backend, **arguments,
-        )  # fmt: skip
+            leaf,
+            segments,
+            center=center,
+            scale=scale,
+            groups=groups,
+            activation=activation,
+            backend=backend,
+            **arguments,
+        )
         y.backward(grad_y)
         assert leaf.grad is not None
         results.append([y.detach(), leaf.grad, *(p.grad for p in leaves if p.grad is not None)])

@@ -89,11 +89,13 @@ def steps(case: Case, ranks: int) -> Iterator[Step]:
         x = (normal(ROWS, CHANNELS, seed=number) + case.mean).to(case.dtype)
         ids = torch.randint(GRAPHS, (ROWS,), generator=generator)  # unsorted
         yield Step(
-            x, ids, torch.rand(ROWS, generator=generator) < 0.7,
+            x,
+            ids,
+            torch.rand(ROWS, generator=generator) < 0.7,
             normal(ROWS, CHANNELS, seed=50 + number, dtype=case.dtype),
             normal(ROWS, CHANNELS, seed=90 + number, dtype=case.dtype),
             dealt(case.deal, ranks, ids),
-        )  # fmt: skip
+        )
 
 
 def call(case: Case, layer: nn.Module, x: Tensor, step: Step, graphs: int = GRAPHS) -> Tensor:
@@ -225,14 +227,21 @@ CASES += [
     # Every pair of domains of the equation, a learned share of the mean among them.
     Case(f"{center} and {scale}, {shift}", _custom(center, scale, shift=shift, groups=groups))
     for center, scale, groups in (
-        ("graph", "graph-channels", 2), ("graph-channels", "graph", 3),
-        ("graph-channels", "graph-channels", 2), ("graph", "none", 1), ("batch", "graph", 1),
-        ("node", "graph", 1), ("graph", "node", 2), ("batch-channels", "batch", 1),
-        ("none", "graph", 1), ("none", "batch-channels", 2), ("node", "batch-channels", 1),
+        ("graph", "graph-channels", 2),
+        ("graph-channels", "graph", 3),
+        ("graph-channels", "graph-channels", 2),
+        ("graph", "none", 1),
+        ("batch", "graph", 1),
+        ("node", "graph", 1),
+        ("graph", "node", 2),
+        ("batch-channels", "batch", 1),
+        ("none", "graph", 1),
+        ("none", "batch-channels", 2),
+        ("node", "batch-channels", 1),
     )
     for shift in ("fixed", "learned")
     if not (center == "none" and shift == "learned")
-]  # fmt: skip
+]
 CASES += [
     Case("node and graph, masked", _custom("node", "graph"), masked=True, residual=True),
     Case("graph and node, masked", _custom("graph", "node"), masked=True, residual=True),
@@ -241,29 +250,37 @@ CASES += [
         for name, layer in (("GraphNorm", gn.GraphNorm), ("LayerNorm", gn.LayerNorm))
     ),
     Case(
-        "ConditionalNorm", _of(gn.ConditionalNorm, C, 5, **FUSED),
-        given={"condition": normal(GRAPHS, 5, seed=4)}, masked=True,
+        "ConditionalNorm",
+        _of(gn.ConditionalNorm, C, 5, **FUSED),
+        given={"condition": normal(GRAPHS, 5, seed=4)},
+        masked=True,
     ),
     Case(
-        "ConditionalNorm of the batch", _of(gn.ConditionalNorm, C, 5, "batch", "batch"),
+        "ConditionalNorm of the batch",
+        _of(gn.ConditionalNorm, C, 5, "batch", "batch"),
         given={"condition": normal(GRAPHS, 5, seed=4)},
     ),
     Case("BatchNorm, averages", _of(gn.BatchNorm, C, momentum=None), "nothing", "empty", steps=3),
     Case(
-        "HeteroBatchNorm, averages", _of(gn.HeteroBatchNorm, C, GRAPHS, momentum=None), "types",
-        "one", steps=3,
+        "HeteroBatchNorm, averages",
+        _of(gn.HeteroBatchNorm, C, GRAPHS, momentum=None),
+        "types",
+        "one",
+        steps=3,
     ),
+    Case("BatchNorm without averages", _of(gn.BatchNorm, C, track_running_stats=False), "nothing"),
     Case(
-        "BatchNorm without averages", _of(gn.BatchNorm, C, track_running_stats=False), "nothing"
-    ),
-    Case(
-        "BatchNorm of single rows", _of(gn.BatchNorm, C, allow_single_element=True), "nothing",
-        "one", steps=2,
+        "BatchNorm of single rows",
+        _of(gn.BatchNorm, C, allow_single_element=True),
+        "nothing",
+        "one",
+        steps=2,
     ),
     Case(
         "InstanceNorm of whole graphs",
         _of(gn.InstanceNorm, C, track_running_stats=True, whole_graphs=True),
-        deal="graphs", steps=3,
+        deal="graphs",
+        steps=3,
     ),
     Case("UnitedNorm", _of(gn.UnitedNorm, C), "edges", "graphs", steps=2),
     Case("SuperNorm", _of(gn.SuperNorm, C), "factors", "graphs", steps=2),
@@ -274,30 +291,42 @@ CASES += [
     Case("UnitedNorm by torch", _by_torch(gn.UnitedNorm, C), "edges", "graphs", steps=2),
     Case("SuperNorm by torch", _by_torch(gn.SuperNorm, C), "factors", "graphs", steps=2),
     Case(
-        "BatchNorm, hooked", lambda group: _hooked(gn.BatchNorm(C, process_group=group)),
-        "nothing", masked=True, residual=True, steps=2,
+        "BatchNorm, hooked",
+        lambda group: _hooked(gn.BatchNorm(C, process_group=group)),
+        "nothing",
+        masked=True,
+        residual=True,
+        steps=2,
     ),
     Case(
         "DiffGroupNorm, hooked",
         lambda group: _hooked(gn.DiffGroupNorm(C, 3, lamda=0.5, process_group=group)),
-        "nothing", masked=True, steps=2,
+        "nothing",
+        masked=True,
+        steps=2,
     ),
     Case("torch's model", _converted, "nothing", "one", steps=3),
     Case("GraphNorm, one graph", _of(gn.GraphNorm, C), "nothing", "empty"),
-]  # fmt: skip
+]
 
 # Against float64 on the same numbers: mean 1e4 and spread 1 in float32, and half precision.
 PRECISION: list[Case] = [
     Case(
-        f"{name} at {mean:g} in {dtype}{', masked' * masked}", make, of, mean=mean, dtype=dtype,
+        f"{name} at {mean:g} in {dtype}{', masked' * masked}",
+        make,
+        of,
+        mean=mean,
+        dtype=dtype,
         masked=masked,
     )
     for name in ("BatchNorm", "HeteroBatchNorm", "GraphNorm", "LayerNorm", "GroupNorm", "PairNorm")
     for make, of in (NORMS[name],)
     for mean, dtype, masked in (
-        (1e4, torch.float32, False), (1e4, torch.float32, True), (3.0, torch.bfloat16, False)
+        (1e4, torch.float32, False),
+        (1e4, torch.float32, True),
+        (3.0, torch.bfloat16, False),
     )
-]  # fmt: skip
+]
 
 
 PLAIN = Case("dropout", _of(gn.GraphNorm, C))
@@ -331,6 +360,12 @@ def primitive(step: Step, process_group: Any) -> Tensor:
     """`segment_normalize` itself, with weights of every segment's own."""
     weight, bias = normal(2, GRAPHS, CHANNELS, seed=8)
     return gn.segment_normalize(
-        step.x, Segments.from_batch(step.ids, GRAPHS), center=Over.NODES, scale=Over.BOTH,
-        groups=2, weight=weight, bias=bias, process_group=process_group,
-    )  # fmt: skip
+        step.x,
+        Segments.from_batch(step.ids, GRAPHS),
+        center=Over.NODES,
+        scale=Over.BOTH,
+        groups=2,
+        weight=weight,
+        bias=bias,
+        process_group=process_group,
+    )

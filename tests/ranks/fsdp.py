@@ -22,9 +22,24 @@ from tests.ranks.worker import words
 
 # granola draws noise, of which ranks have their own.
 NORMS = (
-    "batch", "layer", "layer-graph", "instance", "graph", "pair", "diff-group", "rms", "group",
-    "group-graph", "node", "ada", "power", "contra", "adja", "united", "super",
-)  # fmt: skip
+    "batch",
+    "layer",
+    "layer-graph",
+    "instance",
+    "graph",
+    "pair",
+    "diff-group",
+    "rms",
+    "group",
+    "group-graph",
+    "node",
+    "ada",
+    "power",
+    "contra",
+    "adja",
+    "united",
+    "super",
+)
 UNITS = ("model", "blocks", "norms")
 """What is sharded, and freed and gathered anew, by itself."""
 GRAPHS, STEPS = 24, 4
@@ -84,9 +99,14 @@ def refusals() -> dict[str, str]:
     layer, x = gn.GraphNorm(4), torch.randn(5, 4)
     fully_shard(layer)
     call = functools.partial(
-        gn.segment_normalize, x, gn.Segments.single(5), center=gn.Over.NODES, scale=gn.Over.NODES,
-        weight=layer.weight, bias=None,
-    )  # fmt: skip
+        gn.segment_normalize,
+        x,
+        gn.Segments.single(5),
+        center=gn.Over.NODES,
+        scale=gn.Over.NODES,
+        weight=layer.weight,
+        bias=None,
+    )
     edges = gn.Adjacency.from_edge_index(torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]]), 5)
     return {
         "weight": words(call),
@@ -99,9 +119,10 @@ def norms_of(model: nn.Module) -> list[nn.Module]:
     """The norms that have parameters, without what is inside them."""
     home = gn.BatchNorm.__module__.rsplit(".", 1)[0]
     norms = [
-        module for module in model.modules()
+        module
+        for module in model.modules()
         if type(module).__module__.startswith(home) and any(True for _ in module.parameters())
-    ]  # fmt: skip
+    ]
     inside = {id(part) for norm in norms for part in norm.modules() if part is not norm}
     return [norm for norm in norms if id(norm) not in inside]
 

@@ -37,11 +37,23 @@ def test_torchrun_with_a_packed_set_sharded_by_rank(run_here: Run, tmp_path: Pat
     local = ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
     done = subprocess.run(
         [
-            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *local,
-            ENDED, path, *ARGUMENTS, str(saved),
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node=2",
+            *local,
+            ENDED,
+            path,
+            *ARGUMENTS,
+            str(saved),
         ],
-        env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=500, check=False,
-    )  # fmt: skip
+        env=environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-6000:]
     assert "6 of 6 norms" in done.stdout  # the table of `convert_sync`
     one = run_here(path)

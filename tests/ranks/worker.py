@@ -73,9 +73,12 @@ def run(rank: int, ranks: int, folder: Path) -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     dist.init_process_group(
-        "gloo", store=dist.FileStore(str(folder / "store"), ranks), rank=rank, world_size=ranks,
+        "gloo",
+        store=dist.FileStore(str(folder / "store"), ranks),
+        rank=rank,
+        world_size=ranks,
         timeout=datetime.timedelta(seconds=60),
-    )  # fmt: skip
+    )
     found = {}
     for case in (*cases.CASES, *cases.PRECISION):
         for name, value in cases.run(case, ranks, rank).items():

@@ -17,7 +17,7 @@ from graphnorms import training
 from graphnorms.data import load_dataset
 from graphnorms.errors import DatasetError, GraphnormsError, RunExistsError
 from graphnorms.lab import engines, progress
-from graphnorms.lab.compare import compare, prepare
+from graphnorms.lab.compare import compare
 from graphnorms.lab.comparison import (
     Comparison,
     ComparisonInterrupted,
@@ -26,6 +26,7 @@ from graphnorms.lab.comparison import (
 )
 from graphnorms.lab.journal import read_records
 from graphnorms.lab.options import Options
+from graphnorms.lab.prepare import prepare
 from graphnorms.lab.run import Run
 from graphnorms.lab.schedule import Schedule
 from graphnorms.lab.sentences import sentences
@@ -56,7 +57,7 @@ def untimed(records) -> list[dict]:
 
 def test_a_comparison_leaves_config_records_and_report(comparison):
     names = {path.name for path in comparison.folder.iterdir()}
-    assert names == {"config.json", "records.jsonl", "report.html"}
+    assert names == {"config.json", "run.toml", "records.jsonl", "report.html"}
     assert len(comparison.records) == comparison.planned == PLANNED
     assert all(record.status == "done" for record in comparison.records)
     written = {record.key: record for record in read_records(comparison.folder / "records.jsonl")}

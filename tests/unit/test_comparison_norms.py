@@ -13,12 +13,13 @@ from torch import nn
 
 from graphnorms.data import load_dataset
 from graphnorms.errors import GraphnormsError, RunExistsError
-from graphnorms.lab.compare import compare, prepare
+from graphnorms.lab.compare import compare
 from graphnorms.lab.comparison import open_comparison
 from graphnorms.lab.duration import estimate
 from graphnorms.lab.engines import make_engine
 from graphnorms.lab.options import Options
 from graphnorms.lab.predict import predict
+from graphnorms.lab.prepare import prepare
 from graphnorms.lab.schedule import Agenda
 from graphnorms.training import TrialConfig, load_model, run_trial
 

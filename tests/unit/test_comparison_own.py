@@ -15,11 +15,12 @@ from torch import nn
 from graphnorms import cli, training
 from graphnorms.data import SplitConfig, load_dataset, split_items
 from graphnorms.errors import GraphnormsError, RunExistsError
-from graphnorms.lab.compare import compare, prepare
+from graphnorms.lab.compare import compare
 from graphnorms.lab.comparison import open_comparison
 from graphnorms.lab.duration import estimate
 from graphnorms.lab.engines import make_engine
 from graphnorms.lab.options import Options
+from graphnorms.lab.prepare import prepare
 from graphnorms.lab.schedule import Agenda
 from graphnorms.training import load_model, score
 
@@ -232,6 +233,8 @@ def test_wrong_models_are_one_line(folder: Path, model: str, message: str) -> No
             {"norm_place": "after-activation"},
             "norm_place is after-activation, but .* places its norms itself",
         ),
+        ({"qk_norm": "rms"}, "qk_norm is rms, but .* places its norms itself"),
+        ({"edge_norm": "batch"}, "edge_norm is batch, but .* places its norms itself"),
         ({"layers": 3}, "layers is 3, but own_nets:Net takes no layers"),
     ],
 )

@@ -260,7 +260,7 @@ def test_the_page_says_who_trained_and_how_norms_started(monkeypatch: pytest.Mon
     from graphnorms.report.page import render_page
     from graphnorms.report.style import display_name
 
-    page = render_page(found.records, found.verdict, found.settings.shown(), found.command)
+    page = render_page(found.trials, found.verdict, found.settings.shown(), found.command)
     assert sentences(found.verdict, display_name).starts in html.unescape(page)
     assert "the code that trains returns it" in page
     assert "batch_size" not in page

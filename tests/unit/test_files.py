@@ -116,5 +116,7 @@ def test_the_kernels_load() -> None:
 def test_names_of_paths() -> None:
     datasets = [str(Path("data") / "PROTEINS.npz"), "MUTAG", "my_data:make"]
     assert names_of(datasets, [Path("a"), Path("b"), Path("c")]) == [
-        "PROTEINS", "MUTAG", "my_data:make",
-    ]  # fmt: skip
+        "PROTEINS",
+        "MUTAG",
+        "my_data:make",
+    ]

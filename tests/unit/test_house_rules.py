@@ -23,6 +23,8 @@ SIGNATURES_OF_PEERS = {
     "NormSlot.__init__",
     "build_own",
     "compare",
+    "judge",
+    "make_engine",
     "replace_norms",
     "segment_normalize",
 }

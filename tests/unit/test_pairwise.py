@@ -54,13 +54,28 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Params
         "            params = {k: str(v) for k, v in item.callspec.params.items()}\n"
         "            print('told', json.dumps([item.originalname, params]))\n"
     )
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "told", "-s",
-               "-p", "no:xdist", "tests/conformance/test_layers.py",
-               "tests/conformance/test_modes.py"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-p",
+        "told",
+        "-s",
+        "-p",
+        "no:xdist",
+        "tests/conformance/test_layers.py",
+        "tests/conformance/test_modes.py",
+    ]
     told = subprocess.run(
-        command, cwd=ROOT, check=True, text=True, capture_output=True,
+        command,
+        cwd=ROOT,
+        check=True,
+        text=True,
+        capture_output=True,
         env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
-    ).stdout  # fmt: skip
+    ).stdout
     found: dict[str, list[Params]] = {}
     for line in told.splitlines():
         if line.startswith("told "):
@@ -100,8 +115,9 @@ def test_every_layer_meets_every_dtype_with_every_epilogue(
     # An older instruction set may be asked once for each input and layer.
     for backend in met.keys() - ROWS.keys():
         assert [set(values) for values in zip(*met[backend], strict=True)] == [
-            set(DTYPES), set(EPILOGUES)
-        ]  # fmt: skip
+            set(DTYPES),
+            set(EPILOGUES),
+        ]
 
 
 def test_every_layer_meets_every_mode(collected: dict[str, list[Params]]) -> None:

@@ -132,9 +132,12 @@ def contributed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(copy: Path, *command: str) -> str:
     paths = os.pathsep.join((str(copy), str(copy / "src")))
     ended = subprocess.run(
-        [sys.executable, *command], cwd=copy, env={**os.environ, "PYTHONPATH": paths}, text=True,
+        [sys.executable, *command],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": paths},
+        text=True,
         capture_output=True,
-    )  # fmt: skip
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
 
@@ -159,8 +162,16 @@ def test_the_command_line_knows_it(contributed: Path) -> None:
 
 def test_the_conformance_tests_run_it(contributed: Path) -> None:
     said = run(
-        contributed, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider",
-        "tests/conformance/test_layers.py", "tests/conformance/test_catalog.py",
-        "-k", "[length or length]",
-    )  # fmt: skip
+        contributed,
+        "-m",
+        "pytest",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:cacheprovider",
+        "tests/conformance/test_layers.py",
+        "tests/conformance/test_catalog.py",
+        "-k",
+        "[length or length]",
+    )
     assert int(re.search(r"(\d+) passed", said)[1]) >= 22 + 4  # type: ignore[index]

@@ -12,7 +12,8 @@ from graphnorms.data import Task, random_graphs
 from graphnorms.kernels import point
 from graphnorms.probes.batch_noise import batch_noise
 from graphnorms.probes.landscape import filter_direction
-from graphnorms.training.metrics import average_precision, roc_auc, score
+from graphnorms.training.class_scores import average_precision, roc_auc
+from graphnorms.training.metrics import score
 from graphnorms.training.objective import Objective
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.errors import unknown_name
-from graphnorms.kernels.point import ACTIVATIONS
+from graphnorms.kernels.point import ACTIVATIONS, Point
 from graphnorms.layers.catalog import CATALOG, Normalization
 from graphnorms.layers.custom_norm import CustomNorm
 from graphnorms.layers.factory import lookup
@@ -146,9 +146,7 @@ class Settings:
         on_kernels = [
             name
             for name, row in CATALOG.items()
-            if not row.needs
-            and (row.point.center is not None or row.point.scale is not None)
-            and row.layer is not CustomNorm
+            if not row.needs and row.point != Point(None, None) and row.layer is not CustomNorm
         ]
         return [lookup(name) for name in self.norms or default or on_kernels]
 

@@ -6,43 +6,35 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
 from graphnorms.bench.results import Result, read_all
 from graphnorms.bench.tables import summary
-from graphnorms.errors import GraphnormsError
-
-PAGE: Final = Path("docs/benchmarks.md")
-_SLOT: Final = re.compile(r"(<!-- bench: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+from graphnorms.files import fill_slots
 
 
-def fill(page: Path, results: Path) -> str:
-    """Return the text of a page with its slots filled from the results.
+def fill(page: Path, results: Path) -> None:
+    """Fill the slots of a page from the results.
 
     A slot `<!-- bench: layers -->` … `<!-- end -->` gets, for every device, the newest result
     of that benchmark under each name: `layers-0.1.0.json`, and beside it say
     `layers-threads-0.1.0.json`.
 
     Args:
-        page: The page as it is.
+        page: The page.
         results: The folder of results.
 
     Raises:
         GraphnormsError: The page has no slot, or a file is not a result.
-        OSError: A file cannot be read.
+        OSError: A file cannot be read or written.
     """
-    text = page.read_text(encoding="utf-8")
-    if not _SLOT.search(text):
-        raise GraphnormsError(f"{page}: no slot such as <!-- bench: layers --> … <!-- end -->")
     newest = _newest(read_all(results))
 
-    def filled(slot: re.Match[str]) -> str:
-        shown = [(path, result) for path, result in newest if result.benchmark == slot[2]]
+    def body(slot: str) -> str:
+        shown = [each for each in newest if each[1].benchmark == slot.removeprefix("bench: ")]
         sections = [_section(path, result, page.parent) for path, result in shown]
-        body = "\n\n".join(sections) or "Not measured yet."
-        return f"{slot[1]}\n{body}\n\n{slot[3]}"
+        return "\n\n".join(sections) or "Not measured yet."
 
-    return _SLOT.sub(filled, text)
+    fill_slots(page, r"bench: \w+", body)
 
 
 def _newest(results: Iterable[tuple[Path, Result]]) -> list[tuple[Path, Result]]:

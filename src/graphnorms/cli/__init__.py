@@ -57,7 +57,9 @@ def _main() -> int:
             raise
         if isinstance(error, ModuleNotFoundError):
             complain(f"{_one_line(error)}: pip install 'graphnorms[lab]'")
-        elif isinstance(error, ValueError | GraphnormsError | OSError | typer.TyperException):
+        elif isinstance(
+            error, ValueError | GraphnormsError | OSError | ImportError | typer.TyperException
+        ):
             complain(_with_hint(error))
         else:
             complain(

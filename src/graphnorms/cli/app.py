@@ -7,18 +7,18 @@ from typing import Annotated, Any, Final
 
 import typer
 import typer.core
-from rich.table import Table
 
 from graphnorms import interrupts
 from graphnorms.cli import completion
 from graphnorms.cli.norm_list import summaries
-from graphnorms.cli.terminal import terminal
+from graphnorms.cli.terminal import plain_table, say, terminal
 
 COMMANDS: Final = {
     "compare": "Train a model with each normalization, all else equal, and judge the difference.",
     "data": "Describe data and what they allow: twins, contradictions, scores of simple models.",
     "runs": "List the comparisons in a folder, the latest first.",
     "show": "Show the outcome of a comparison again, finished or not.",
+    "judge": "Judge scores that are there already, in a table or an export; nothing is trained.",
     "report": "Write the page of a comparison again, or one page over several; nothing is trained.",
     "predict": "Predict with an exported model: a row for each graph, or node, of some data.",
     "bench": "Time the layers on this machine, after checking their numbers.",
@@ -90,9 +90,11 @@ EXAMPLES = {
     "compare DATA --norms none,my_norms:Norm": "your own norm beside others",
     "data PATH": "what your data hold and allow: twins, ceilings, what size alone scores",
     "compare --norms none,graph --dry-run": "what that would do, and for how long",
+    "compare --time 1h": "what fits into that time",
     "compare --resume": "go on where it was interrupted",
     "runs": "the comparisons there are",
     "show RUN --export best.safetensors": "one of them again, and its best model",
+    "judge results.csv": "scores of your own: method, fold or seed, score",
     "predict best.safetensors DATA": "what that model says of other graphs",
     "report RUN RUN -o page.html": "one page over several data sets or models",
     "study list": "claims of the literature, and what was measured of them",
@@ -115,7 +117,7 @@ def start(
 
         print(f"graphnorms {__version__}")
     elif context.invoked_subcommand is None:
-        examples = _table()
+        examples = plain_table()
         examples.add_column(no_wrap=True)
         examples.add_column()
         for arguments, effect in EXAMPLES.items():
@@ -139,7 +141,7 @@ def norms(
     """List the normalizations, or show the page of one."""
     console = terminal(highlight=False)
     if name is None:
-        table = _table("name", "statistics of")
+        table = plain_table("name", "statistics of")
         for summary in summaries().items():
             table.add_row(*summary)
         console.print(table)
@@ -150,7 +152,7 @@ def norms(
     row = lookup(name)
     console.print(f"[bold]{row.title}[/]  [dim]{row.name}[/]")
     console.print(f"{row.formula}\n", markup=False)
-    table = _table()
+    table = plain_table()
     needs, takes = ", ".join(row.needs), ", ".join(row.takes)
     for what, words in (
         ("statistics of", row.summary),
@@ -176,15 +178,6 @@ def backends() -> None:
     """Say which kernels run on this machine, in the order in which they are tried."""
     from graphnorms.kernels import backends as list_backends
 
-    console = terminal(highlight=False)
     for backend in list_backends():
         verb = "runs" if backend.available else "does not run"
-        console.print(f"{backend.name} {verb}: {backend.detail}", soft_wrap=True, markup=False)
-
-
-def _table(*headings: str) -> Table:
-    table = Table(
-        *headings, box=None, pad_edge=False, show_header=bool(headings), header_style="bold"
-    )
-    table.padding = (0, 2, 0, 0)
-    return table
+        say(terminal(), f"{backend.name} {verb}: {backend.detail}")

@@ -167,5 +167,5 @@ def page(
     """Fill in the page of the documentation from the result files."""
     from graphnorms.bench.benchmarks_page import fill
 
-    file.write_text(fill(file, results), encoding="utf-8")
+    fill(file, results)
     _say(f"filled in: {file}")

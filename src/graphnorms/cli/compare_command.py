@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import logging
+from contextlib import suppress
+from typing import Annotated, Final
 
 import typer
 
 from graphnorms import interrupts
 from graphnorms.cli import complain
-from graphnorms.cli.option_parameters import Dataset, takes_options
+from graphnorms.cli.logs import LogFile, Quiet, Verbose, logs
+from graphnorms.cli.option_parameters import PANELS, Dataset, takes_options
 from graphnorms.cli.terminal import terminal
 from graphnorms.lab.options import Options
+
+_LONG: Final = 3600.0
+"""Seconds above which a dry run says what would fit into them."""
+
+_PANEL: Final = PANELS["output"]
 
 
 @takes_options()
@@ -21,11 +29,21 @@ def compare(
     options: Options,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print the plan and the time it would take; train nothing."),
+        typer.Option(
+            "--dry-run",
+            help="Print the plan and the time it would take; train nothing.",
+            rich_help_panel=_PANEL,
+        ),
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the outcome as JSON, and nothing else.")
+        bool,
+        typer.Option(
+            "--json", help="Print the outcome as JSON, and nothing else.", rich_help_panel=_PANEL
+        ),
     ] = False,
+    log_file: LogFile = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> int:
     """Train a model with each normalization, all else equal, and judge the difference.
 
@@ -42,13 +60,17 @@ def compare(
     if dry_run:
         _show_plan(dataset, options, as_json=as_json)
         return 0
-    with Display(terminal(stderr=as_json), quiet_in_pipes=as_json) as display:
+    display = Display(
+        terminal(stderr=as_json), quiet_in_pipes=as_json, quiet=quiet, verbose=verbose
+    )
+    with logs(display.console, log_file, verbose=verbose, quiet=quiet), display:
         problem, code = "", 0
         try:
             comparison = run(dataset, **vars(options), progress=display)
         except (ComparisonInterrupted, ReportError) as caught:
             comparison, problem = caught.comparison, str(caught)
             code = caught.code if isinstance(caught, ComparisonInterrupted) else 1
+            logging.getLogger("graphnorms").warning("%s", problem, extra={"displayed": True})
     if as_json:
         print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
     else:
@@ -61,10 +83,11 @@ def compare(
 
 def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
     """Print what a comparison would do; nothing is written."""
-    from graphnorms.cli.stopwatch import duration
-    from graphnorms.lab.compare import prepare
     from graphnorms.lab.duration import estimate
-    from graphnorms.lab.plan_sentences import kept_lines, plan_lines
+    from graphnorms.lab.fit import fit
+    from graphnorms.lab.phrases import duration
+    from graphnorms.lab.plan_sentences import kept_lines, plan_lines, shorter_line
+    from graphnorms.lab.prepare import prepare
     from graphnorms.lab.run import standing
     from graphnorms.lab.schedule import Agenda
 
@@ -97,11 +120,17 @@ def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
     if untimed:
         console.print("How long it takes is known when the first trials have ended.")
         return
+    if plan.fitted and not kept:
+        return  # measured already, and a second measurement would give another time
     found = estimate(plan, kept)
     console.print(
-        f"About {duration(found.seconds)}, from {found.steps} training steps of every norm: "
+        f"About {duration(found.seconds)}, from {found.steps} training steps of every "
+        f"{plan.settings.noun}: "
         f"{found.quickest * 1e3:.1f} to {found.slowest * 1e3:.1f} ms a step.",
         markup=False,
     )
+    if found.seconds > _LONG and options.time is None:
+        with suppress(ValueError):  # it cannot be that short
+            console.print(shorter_line(fit(plan, _LONG, found), plan.dataset), markup=False)
     for norm, reason in found.failing.items():
         console.print(f"The model does not run with {norm}: {reason}", markup=False)

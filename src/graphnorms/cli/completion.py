@@ -38,6 +38,13 @@ def datasets(incomplete: str) -> list[str]:
     return _beginning(incomplete, embedded_names())
 
 
+def designs(incomplete: str) -> list[str]:
+    """Offer what scores of a table can be repeated over."""
+    from graphnorms.lab.assumed_design import DESIGNS
+
+    return _beginning(incomplete, DESIGNS)
+
+
 def runs(incomplete: str) -> list[str]:
     """Offer the runs in the folder of runs; the shell itself offers folders where none fits."""
     from graphnorms.lab.run import CONFIG, RUNS

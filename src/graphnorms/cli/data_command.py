@@ -17,6 +17,7 @@ from graphnorms.lab.options import Options
     *("protocol", "split", "folds", "repeats", "group_twins", "metric"),
     *("task", "features", "edge_features"),
     *("keep_loops", "keep_repeats", "drop_empty", "drop_rare"),
+    *("smiles", "target", "edges", "root", "split_file"),
 )
 def data(
     dataset: Dataset = None,

@@ -14,12 +14,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from graphnorms.cli.stopwatch import duration
 from graphnorms.lab.engines import is_settled
 from graphnorms.lab.number_format import Scale
+from graphnorms.lab.phrases import duration
 from graphnorms.lab.plan_sentences import kept_lines, plan_lines
-from graphnorms.lab.progress import Tally, score_of
+from graphnorms.lab.progress import Tally, trial_line
 from graphnorms.lab.run import RECORDS, REPORT
+from graphnorms.report.pairs_table import pairs
 from graphnorms.report.pictures import folder_beside
 from graphnorms.report.style import style_of
 from graphnorms.report.table import details, headline, leaderboard
@@ -28,7 +29,6 @@ from graphnorms.training import metric_named
 if TYPE_CHECKING:
     from graphnorms.lab.comparison import Comparison
     from graphnorms.lab.progress import Status
-    from graphnorms.training import Record
 
 _ROOM_FOR_BARS = 60  # columns
 
@@ -39,14 +39,25 @@ class Display:
     Args:
         console: The output.
         quiet_in_pipes: Show nothing unless the output is a terminal.
+        quiet: Show nothing but the verdict's headline.
+        verbose: Show a line per trial on a terminal as well, above the table.
     """
 
-    def __init__(self, console: Console, *, quiet_in_pipes: bool = False) -> None:
+    def __init__(
+        self,
+        console: Console,
+        *,
+        quiet_in_pipes: bool = False,
+        quiet: bool = False,
+        verbose: bool = False,
+    ) -> None:
         self.console = console
         self._live: Live | None = None
-        if console.is_terminal and not console.is_dumb_terminal:
+        if console.is_terminal and not console.is_dumb_terminal and not quiet:
             self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._silent = quiet_in_pipes and not console.is_terminal
+        self._silent = quiet or (quiet_in_pipes and not console.is_terminal)
+        self._quiet = quiet
+        self._verbose = verbose
         self._planned = False
 
     def __enter__(self) -> Self:
@@ -72,10 +83,10 @@ class Display:
             self._print("\n".join([*plan_lines(status.plan), *kept]))
             if self._live is not None:
                 self._live.start()
+        if status.latest is not None and (self._live is None or self._verbose):
+            self._print(trial_line(status, status.latest), whole=True)
         if self._live is not None:
             self._live.update(progress_table(status, self.console.width), refresh=True)
-        elif status.latest is not None:
-            self._print(trial_line(status, status.latest), whole=True)
 
     def show_outcome(self, comparison: Comparison, *, in_full: bool = False) -> None:
         """Show the verdict in words, the table, and where everything lies.
@@ -88,6 +99,10 @@ class Display:
         """
         if not comparison.records:
             return
+        if self._quiet:
+            if comparison.judgeable:
+                self.console.print(headline(comparison.verdict))
+            return
         self._print("")
         if comparison.judgeable:
             verdict = comparison.verdict
@@ -97,6 +112,9 @@ class Display:
             self.console.print(leaderboard(verdict, width=self.console.width, plain=plain))
             if in_full:
                 self._print("")
+                if verdict.conclusive:
+                    self.console.print(pairs(verdict, width=self.console.width, plain=plain))
+                    self._print("")
                 self.console.print(details(verdict))
                 self._print("")
         else:
@@ -120,39 +138,12 @@ class Display:
         self.console.print(text, markup=False, highlight=False, soft_wrap=whole)
 
 
-def trial_line(status: Status, record: Record) -> str:
-    """Return one line on the end of a trial."""
-    settings, config = status.plan.settings, record.config
-    total = settings.planned
-    split = config["split"]
-    fold = f"fold {split['fold']:2}  " if settings.folds > 1 else ""
-    if settings.repeats > 1:
-        fold = f"repeat {split['seed'] - settings.split_seed}  {fold}"
-    rate = ""
-    if settings.learning_rates:
-        width = max(len(f"{rate:g}") for rate in settings.learning_rates)
-        rate = f"lr {config['learning_rate']:<{width}g}  "
-    kind = "test" if config["stage"] == "final" else "validation"
-    value = score_of(record)
-    if record.status == "failed":
-        outcome = f"failed: {record.reason}"
-    else:
-        shown = "no {} score" if value is None else f"{{}} {_scale(status, value).score(value)}"
-        outcome = shown.format(kind)
-    left = "" if status.remaining is None else f"  {duration(status.remaining)} left"
-    return (
-        f"{status.ended:{len(str(total))}}/{total}  {config['stage']:6}  {fold}"
-        f"run {config['run']}  {rate}"
-        f"{config['norm']:{max(map(len, settings.norms))}}  {outcome}{left}"
-    )
-
-
 def progress_table(status: Status, width: int) -> Group:
     """Draw a row per norm (how far it is, its mean score so far) and a line of times."""
     settings = status.plan.settings
-    per_norm = settings.planned // len(settings.norms)
+    each = settings.planned // len(settings.treatments)
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("norm")
+    table.add_column(settings.noun)
     if width >= _ROOM_FOR_BARS:
         table.add_column("", ratio=1)
     table.add_column("trials", justify="right")
@@ -160,20 +151,20 @@ def progress_table(status: Status, width: int) -> Group:
         f"{'validation' if settings.protocol == 'paper' else 'test'} {settings.metric}",
         justify="right",
     )
-    for norm in settings.norms:
+    for norm in settings.treatments:
         tally = status.tallies.get(norm, Tally())
         cells: list[Text | ProgressBar] = [Text(norm, style=f"bold {style_of(norm).color}")]
         if width >= _ROOM_FOR_BARS:
             color = style_of(norm).color
             cells.append(
                 ProgressBar(
-                    total=settings.epochs * per_norm,
+                    total=settings.epochs * each,
                     completed=settings.epochs * tally.ended + status.running.get(norm, 0),
                     complete_style=color,
                     finished_style=color,
                 )
             )
-        cells.append(Text(f"{tally.ended}/{per_norm}"))
+        cells.append(Text(f"{tally.ended}/{each}"))
         text = "–" if tally.mean is None else _scale(status, tally.mean).score(tally.mean)
         cells.append(Text(text + (f", {tally.failed} failed" if tally.failed else "")))
         table.add_row(*cells)

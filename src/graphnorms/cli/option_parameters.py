@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 
 from graphnorms.cli import completion
+from graphnorms.lab.option_kinds import Group
 from graphnorms.lab.options import Options, about
 
 Dataset: TypeAlias = Annotated[
     str | None,
     typer.Argument(
-        help="An embedded set (MUTAG, nci5k), a TUDataset's name, a folder in TU format, a "
-        "powerful-gnns text file, an .npz file, or module:factory.",
+        help="An embedded set (MUTAG, nci5k), a TUDataset's name, pyg:Class/name, a table of "
+        "molecules (.csv, .tsv, .parquet), a folder (TU format, OGB, nodes.csv and edges.csv, "
+        "GraphML), .graphml, .npz, a powerful-gnns text file, or module:factory.",
         show_default="MUTAG",
         autocompletion=completion.datasets,
     ),
 ]
+
+PANELS: Final[dict[Group, str]] = {
+    "comparison": "Comparison",
+    "model": "Model",
+    "data": "Data",
+    "training": "Training",
+    "machine": "Machine",
+    "output": "Run and output",
+}
+"""The headings of the help."""
 
 _TYPES: Final[dict[str, Any]] = {"int": int, "float": float, "bool": bool}
 
@@ -58,11 +70,17 @@ def parameter(name: str) -> inspect.Parameter:
     kind: Any = _TYPES.get(str(field.type).partition(" ")[0], str)
     if option.kind.entry is not None:
         kind = str
+    elif name == "vary":
+        kind = list[str]
     only_on = kind is bool and len(option.flags) == 1
     flags = ("/".join(option.flags),) if kind is bool else option.flags
     complete = completion.norms if name == "norms" else completion.one_of(*option.words)
     about_it = typer.Option(
-        *flags, help=option.help, show_default=option.default, autocompletion=complete
+        *flags,
+        help=option.help,
+        show_default=option.default,
+        autocompletion=complete,
+        rich_help_panel=PANELS[option.group],
     )
     default = False if only_on else field.default
     return inspect.Parameter(
@@ -73,6 +91,31 @@ def parameter(name: str) -> inspect.Parameter:
     )
 
 
+def _varied(given: Sequence[str]) -> dict[str, list[Any]]:
+    """Convert `layers=2,4,8`, once for each option, into the values of options by name."""
+    found: dict[str, list[Any]] = {}
+    for text in given:
+        name, _, values = text.partition("=")
+        parts = [part.strip() for part in values.split(",") if part.strip()]
+        if not name.strip() or not parts:
+            raise ValueError(
+                f"vary is {text!r}, expected an option and its values, as in layers=2,4,8"
+            )
+        option = {"lr": "learning_rate"}.get(name.strip(), name.strip().replace("-", "_"))
+        found.setdefault(option, []).extend(_typed(option, part) for part in parts)
+    return found
+
+
+def _typed(option: str, text: str) -> Any:
+    """Convert the text of a value to the type of an option; as it is if it is none of that."""
+    field = Options.__dataclass_fields__.get(option)
+    kind = _TYPES.get(str(field.type).partition(" ")[0], str) if field is not None else str
+    try:
+        return kind(text) if kind in (int, float) else text
+    except ValueError:
+        return text
+
+
 def _value(name: str, given: Any) -> Any:
     """Convert what the command line parsed into the value of an option."""
     if name == "learning_rate" and given is not None:
@@ -80,5 +123,7 @@ def _value(name: str, given: Any) -> Any:
             return [float(part) for part in given.split(",") if part.strip()]
         except ValueError:
             raise ValueError(f"lr is {given!r}, expected numbers separated by commas") from None
+    if name == "vary":
+        return _varied(given) if given else None
     unsaid = given is False and len(about(name).flags) == 1  # a flag that can only be set
     return Options.__dataclass_fields__[name].default if unsaid else given

@@ -10,7 +10,7 @@ import typer
 
 from graphnorms import interrupts
 from graphnorms.cli import completion
-from graphnorms.cli.terminal import terminal
+from graphnorms.cli.terminal import say, terminal
 from graphnorms.lab.options import about
 
 
@@ -37,6 +37,12 @@ def predict(
     drop_empty: Annotated[
         bool, typer.Option("--drop-empty", help=about("drop_empty").help)
     ] = False,
+    smiles: Annotated[
+        str | None,
+        typer.Option(help=about("smiles").help, show_default="that of the training, or guessed"),
+    ] = None,
+    edges: Annotated[str | None, typer.Option(help=about("edges").help, show_default=False)] = None,
+    root: Annotated[str | None, typer.Option(help=about("root").help, show_default="data")] = None,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", help="The file to write.", show_default="standard output"),
@@ -55,7 +61,8 @@ def predict(
         from graphnorms.files import replacing
         from graphnorms.lab.predict import predict as run
 
-    found = run(model, dataset, factory=factory, norm=norm, drop_empty=drop_empty or None)
+    reading = {"drop_empty": drop_empty or None, "smiles": smiles, "edges": edges, "root": root}
+    found = run(model, dataset, factory=factory, norm=norm, **reading)
     text = found.to_csv()
     if as_json:
         text = json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n"
@@ -65,5 +72,5 @@ def predict(
     with replacing(Path(out)) as temporary:
         temporary.write_text(text, encoding="utf-8")
     console = terminal(highlight=False)
-    console.print(f"predictions: {out}", markup=False, soft_wrap=True)
+    say(console, f"predictions: {out}")
     return 0

@@ -9,7 +9,7 @@ import typer
 
 from graphnorms.cli import completion
 from graphnorms.cli.runs_command import Margin, folder_of
-from graphnorms.cli.terminal import terminal
+from graphnorms.cli.terminal import say, terminal
 
 
 def report(
@@ -51,7 +51,7 @@ def report(
         across = report_several(comparisons, out, figures=figures)
         console.print(across.sentence, markup=False)
         page = Path(out)
-    console.print(f"report:  {page}", markup=False, soft_wrap=True)
+    say(console, f"report:  {page}")
     if figures and folder_beside(page).exists():
-        console.print(f"figures: {folder_beside(page)}", markup=False, soft_wrap=True)
+        say(console, f"figures: {folder_beside(page)}")
     return 0

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from graphnorms.cli import completion
-from graphnorms.cli.terminal import terminal
+from graphnorms.cli.table_options import AsCsv, AsLatex, AsMarkdown, chosen_format
+from graphnorms.cli.terminal import plain_table, say, terminal
 from graphnorms.errors import GraphnormsError
+from graphnorms.lab.options import about
 from graphnorms.lab.run import CONFIG, RUNS
 
 if TYPE_CHECKING:
@@ -48,9 +50,7 @@ def runs(
         console.print(f"no runs in {folder}; graphnorms compare makes one", markup=False)
         return 0
     headings = ("data", "model", "protocol", "norms", "trials", "last")
-    run_column = Column("run", overflow="fold")
-    table = Table(run_column, *headings, box=None, pad_edge=False, header_style="bold")
-    table.padding = (0, 2, 0, 0)
+    table = plain_table(Column("run", overflow="fold"), *headings)
     for run in found:
         table.add_row(*map(Text, _cells(run, run.folder.name)))
     console.print(table)
@@ -75,7 +75,8 @@ def show(
     norm: Annotated[
         str | None,
         typer.Option(
-            help="Of this norm instead, for --export; needed where the verdict recommends none.",
+            help="Of this norm, or treatment, instead, for --export; needed where the verdict "
+            "recommends none.",
             show_default=False,
             autocompletion=completion.norm,
         ),
@@ -84,9 +85,20 @@ def show(
         str | None,
         typer.Option(help="Write the trials as a Parquet file.", show_default=False),
     ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            help="Log every trial to tensorboard, wandb or mlflow, as compare --log does.",
+            show_default=False,
+            autocompletion=completion.one_of(*about("log").words),
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the outcome as JSON, and nothing else.")
     ] = False,
+    latex: AsLatex = False,
+    csv: AsCsv = False,
+    markdown: AsMarkdown = False,
 ) -> int:
     """Show the outcome of a comparison again, finished or not."""
     from graphnorms.cli.display import Display
@@ -95,13 +107,16 @@ def show(
 
     if norm is not None and export is None:
         raise ValueError(f"norm {norm} says whose model to export; give --export FILE as well")
+    form = chosen_format(latex=latex, csv=csv, markdown=markdown, json=as_json)
     comparison = open_comparison(folder_of(run), margin=margin)
     if as_json:
         print(json.dumps(comparison.to_dict(), indent=2, allow_nan=False))
+    elif form:
+        print(comparison.formatted(form), end="")
     else:
         console = terminal()
         done, planned = len(comparison.records), comparison.planned
-        console.print(comparison.command, markup=False, highlight=False, soft_wrap=True)
+        say(console, comparison.command)
         if done < planned:
             console.print(f"{done} of {planned} trials; --resume goes on", markup=False)
         Display(console).show_outcome(comparison, in_full=True)
@@ -112,9 +127,15 @@ def show(
         written.append(f"model:   {comparison.export(export, norm)}")
         words = trial_words(comparison.to_export(norm), comparison.settings.unit)
         written.append(f"         {words}")
-    console = terminal(stderr=as_json)
+    console = terminal(stderr=as_json or bool(form))
+    if log is not None:
+        from graphnorms.lab.log_trials import log_all, trackers_of
+
+        trackers = trackers_of(log, comparison.folder)
+        for name, new in log_all(comparison.records, trackers):
+            written.append(f"logged:  {new} of {len(comparison.records)} trials to {name}")
     for line in written:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)
     return 0
 
 

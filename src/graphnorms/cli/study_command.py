@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 from rich.text import Text
 
 from graphnorms.cli import complain
-from graphnorms.cli.stopwatch import duration
-from graphnorms.cli.terminal import terminal
+from graphnorms.cli.terminal import plain_table, say, terminal
 from graphnorms.interrupts import INTERRUPTED, TERMINATED
+from graphnorms.lab.phrases import duration
 from graphnorms.studies.study_list import LIMITS, NAMES, TOPICS, study_named
 from graphnorms.studies.study_results import PNG, RESULT, STUDIES, SVG, label, load_runs, own_folder
 
@@ -129,7 +129,7 @@ def _run(
             if redraw:
                 result = redraw_study(each, folder)
             else:
-                with _Display(terminal(stderr=as_json), each, quiet=as_json) as display:
+                with _shown(terminal(stderr=as_json), each, quiet=as_json) as display:
                     result = run_study(
                         each, settings, folder, workers=number, command=typed, on_progress=display
                     )
@@ -155,7 +155,7 @@ def _run(
 def show_result(console: Console, result: StudyResult, folder: Path) -> None:
     """Print the claim, the prediction, the finding, and the files of a result."""
     verdict = result.finding.verdict
-    table = _table()
+    table = plain_table()
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     for what, words in (
@@ -176,69 +176,42 @@ def show_result(console: Console, result: StudyResult, folder: Path) -> None:
         table.add_row("", Text("of size tiny, to try it out: it means nothing"))
     console.print(f"\n[bold]{result.name}[/]")
     console.print(table)
-    files = f"{folder / RESULT}, {SVG}, {PNG}"
-    console.print(f"{files}", markup=False, soft_wrap=True)
+    say(console, f"{folder / RESULT}, {SVG}, {PNG}")
 
 
-class _Display:
-    """Show progress: a bar on a terminal, else a line per case."""
-
-    def __init__(self, console: Console, of: Study, *, quiet: bool) -> None:
-        self._console = console
-        self._study = of
-        self._bar: Bar | None = None
-        terminal = console.is_terminal and not console.is_dumb_terminal
-        self._quiet = quiet and not terminal
-        if terminal:
-            self._bar = Bar(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[left]}"),
-                console=console,
-                transient=True,
+@contextmanager
+def _shown(console: Console, of: Study, *, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """Give what shows progress: a bar on a terminal, else a line per case."""
+    if console.is_terminal and not console.is_dumb_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        with Bar(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(of.name, total=None, left="")
+            yield lambda progress: bar.update(
+                task, completed=progress.done, total=progress.total, left=_left(progress)
             )
-            self._task = self._bar.add_task(of.name, total=None, left="")
+    else:
+        yield lambda progress: None if quiet else _say_progress(console, progress)
 
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+def _say_progress(console: Console, progress: Progress) -> None:
+    total = progress.total
+    if progress.case is not None:
+        line = (
+            f"{progress.done:{len(str(total))}}/{total}  {progress.study}  "
+            f"{case_in_words(progress.case)}  {progress.seconds:.1f} s  {_left(progress)}"
+        )
+        say(console, line.rstrip())
+    elif progress.kept:
+        say(console, f"{progress.kept} of {total} cases of {progress.study} are measured already")
 
-    def __call__(self, progress: Progress) -> None:
-        """Show it."""
-        left = "" if progress.remaining is None else f"about {duration(progress.remaining)} left"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=progress.done, total=progress.total, left=left)
-        elif not self._quiet:
-            self._line(progress, left)
 
-    def _line(self, progress: Progress, left: str) -> None:
-        total = progress.total
-        if progress.case is not None:
-            self._console.print(
-                f"{progress.done:{len(str(total))}}/{total}  {progress.study}  "
-                f"{case_in_words(progress.case)}  {progress.seconds:.1f} s  {left}".rstrip(),
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
-        elif progress.kept:
-            self._console.print(
-                f"{progress.kept} of {total} cases of {progress.study} are measured already",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+def _left(progress: Progress) -> str:
+    return "" if progress.remaining is None else f"about {duration(progress.remaining)} left"
 
 
 def case_in_words(case: Case) -> str:
@@ -247,14 +220,6 @@ def case_in_words(case: Case) -> str:
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in case.items()
     )
-
-
-def _table(*headings: str) -> Table:
-    table = Table(
-        *headings, box=None, pad_edge=False, show_header=bool(headings), header_style="bold"
-    )
-    table.padding = (0, 2, 0, 0)
-    return table
 
 
 @study.command("list")
@@ -281,7 +246,7 @@ def list_(
         print(json.dumps(listed, indent=2, ensure_ascii=False, allow_nan=False))
         return 0
     console = terminal(highlight=False)
-    table = _table("study", "claim", "cost", f"last verdict in {out}")
+    table = plain_table("study", "claim", "cost", f"last verdict in {out}")
     for each in studies:
         last = Text("")
         for place, run in enumerate(found.get(each.name, [])):
@@ -312,7 +277,7 @@ def calibrate(
 
     def _say_verdict(holds: bool, seed: int, verdict: Verdict) -> None:
         planted = "true" if holds else "false"
-        _say(f"{name}, planted {planted}, seed {seed}: {verdict}")
+        say(terminal(), f"{name}, planted {planted}, seed {seed}: {verdict}")
 
     chosen = list(names or calibration.calibrated())
     for name in chosen:
@@ -323,8 +288,11 @@ def calibrate(
         calibration.save_calibrations([found], out / calibration.FILE)
         true, false = found.right
         failed |= not found.passed
-        _say(f"{name}: {true} of {seeds} right where it holds, {false} of {seeds} where not")
-    _say(f"calibration: {out / calibration.FILE}")
+        say(
+            terminal(),
+            f"{name}: {true} of {seeds} right where it holds, {false} of {seeds} where not",
+        )
+    say(terminal(), f"calibration: {out / calibration.FILE}")
     return 1 if failed else 0
 
 
@@ -350,7 +318,7 @@ def page(
     from graphnorms.studies.studies_page import keep
 
     kept = keep(results, file)
-    _say(f"filled in: {file}, {len(kept)} studies")
+    say(terminal(), f"filled in: {file}, {len(kept)} studies")
     return 0
 
 
@@ -359,11 +327,7 @@ def _write_gallery(page: Path, folder: Path, *, quiet: bool = False) -> None:
 
     write_gallery(page, folder)
     if not quiet:
-        _say(f"page: {page}")
-
-
-def _say(line: str) -> None:
-    terminal(highlight=False).print(line, markup=False, soft_wrap=True)
+        say(terminal(), f"page: {page}")
 
 
 for _name in NAMES:

@@ -1,4 +1,4 @@
-"""The console of the command line."""
+"""The console of the command line, and what the commands print alike."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
 from rich.segment import Segment
+from rich.table import Table
 
 from graphnorms.errors import printable
 
@@ -20,6 +21,20 @@ def terminal(**options: Any) -> Console:
     console = Console(**options)
     console.push_render_hook(_Escape())
     return console
+
+
+def say(console: Console, text: str) -> None:
+    """Print text as it is: without markup, and without breaking lines (paths, commands)."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def plain_table(*headings: Any) -> Table:
+    """Make a table without lines; without headings it has columns only."""
+    table = Table(
+        *headings, box=None, pad_edge=False, show_header=bool(headings), header_style="bold"
+    )
+    table.padding = (0, 2, 0, 0)
+    return table
 
 
 class _Escape(RenderHook):

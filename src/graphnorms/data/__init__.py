@@ -7,12 +7,15 @@ from graphnorms.data.graphset import GraphSet
 from graphnorms.data.load import load_dataset
 from graphnorms.data.pyg_list import to_pyg
 from graphnorms.data.readers.embedded import embedded_names
+from graphnorms.data.readers.networkx_graphs import from_networkx
 from graphnorms.data.readers.npz import read_npz, save_npz
+from graphnorms.data.readers.packed_parquet import save_parquet
 from graphnorms.data.readers.powerful_gnns import read_powerful_gnns
 from graphnorms.data.readers.pyg_data import from_pyg
 from graphnorms.data.readers.read_options import Reading, ReadOptions
 from graphnorms.data.readers.tu import read_tu
 from graphnorms.data.scaffolds import ScaffoldSplit
+from graphnorms.data.split_files import read_split_file
 from graphnorms.data.splits import Split, SplitConfig, split_items
 from graphnorms.data.synthetic import random_graphs
 from graphnorms.data.tasks import Task, TaskKind
@@ -30,13 +33,16 @@ __all__ = [
     "Task",
     "TaskKind",
     "embedded_names",
+    "from_networkx",
     "from_pyg",
     "load_dataset",
     "random_graphs",
     "read_npz",
     "read_powerful_gnns",
+    "read_split_file",
     "read_tu",
     "save_npz",
+    "save_parquet",
     "split_items",
     "stratified_folds",
     "to_pyg",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -16,10 +17,9 @@ from graphnorms.data.feature_columns import Columns
 from graphnorms.data.fingerprint import fingerprint_of
 from graphnorms.data.graphset_checks import check_graph_set
 from graphnorms.data.onehot import OneHot
-from graphnorms.data.tasks import Task
+from graphnorms.data.tasks import Task, targets_on
 from graphnorms.data.text_format import count
 from graphnorms.data.twins import Twins, find_twins
-from graphnorms.kernels.point import widest_float
 
 
 class GraphSet:
@@ -57,9 +57,10 @@ class GraphSet:
         columns, edge_columns: The columns of `x` and of `edge_features`, if known, to encode other
             graphs alike.
         edge_features: Row k belongs to the edge at position k of `edge_index`; dense or `OneHot`.
-        split: The part of each item: 0 training, 1 validation, 2 test, -1 unused; one column per
-            split.
+        split: Part of each item: 0 training, 1 validation, 2 test, -1 unused; a column per split.
         split_name: Origin of the split, e.g. `"scaffold"`; `"given"` if unknown.
+        metric: Name of the official metric of the set, if it has one.
+        source_rows: Row of each graph in its file, `(graphs,)`, if rows were left out.
         notes: Remarks for the user on how the set was made.
         transpose_ptr, transpose_index: The same edges by source; omit both for symmetric graphs.
         validate: Whether to check the contents of the tensors, including symmetry.
@@ -84,6 +85,8 @@ class GraphSet:
         edge_columns: Columns | None = None,
         split: Tensor | None = None,
         split_name: str = "",
+        metric: str = "",
+        source_rows: Tensor | None = None,
         transpose_ptr: Tensor | None = None,
         transpose_index: Tensor | None = None,
         notes: Sequence[str] = (),
@@ -109,6 +112,8 @@ class GraphSet:
         self.kept_edge_features = None if edge_features is None else edge_features.contiguous()
         self.split = split[:, 0] if split is not None and split.shape[1:] == (1,) else split
         self.split_name = "" if split is None else split_name or "given"
+        self.metric = metric
+        self.source_rows = source_rows
         self.notes = tuple(notes)
         if validate:
             check_graph_set(self)
@@ -259,11 +264,11 @@ class GraphSet:
             for name, value in self._arguments().items()
             if isinstance(value, Tensor | OneHot) and name != "y"
         }
-        return self._with(**moved, y=_targets_on(x.device, self.y))
+        return self._with(**moved, y=targets_on(x.device, self.y))
 
     def with_targets(self, y: Tensor, task: Task | None = None) -> GraphSet:
         """Return the same graphs with other targets and, optionally, another task."""
-        return self._with(y=_targets_on(self.device, y), task=task or self.task)
+        return self._with(y=targets_on(self.device, y), task=task or self.task)
 
     def subset(self, graph_ids: Tensor | Sequence[int]) -> GraphSet:
         """Return a subset of the graphs in the given order; classes keep their numbers.
@@ -282,7 +287,7 @@ class GraphSet:
             gather_edges(degree, index, nodes, places) for degree, index in self.neighbour_lists
         ]
         transpose_ptr, transpose_index = (None, None) if self.symmetric else edges[1]
-        edge_features = self.kept_edge_features
+        edge_features, rows = self.kept_edge_features, self.source_rows
         return self._with(
             x=self.kept_x.index_select(0, nodes),
             ptr=plan.ptr,
@@ -293,6 +298,7 @@ class GraphSet:
             y=self.y.index_select(0, items),
             edge_features=None if edge_features is None else edge_features.index_select(0, places),
             split=None if self.split is None else self.split.index_select(0, items),
+            source_rows=None if rows is None else rows.index_select(0, plan.graph_ids),
         )
 
     def node_ids(self, graph_ids: Tensor | Sequence[int]) -> Tensor:
@@ -324,6 +330,12 @@ class GraphSet:
     def describe(self) -> str:
         """Describe targets and inputs in two lines, and any notes in a third."""
         return describe(self)
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write a Parquet file with one graph per row; see `graphnorms.data.save_parquet`."""
+        from graphnorms.data.readers.packed_parquet import save_parquet
+
+        save_parquet(self, path)
 
     @cached_property
     def gather_table(self) -> GatherTable:
@@ -374,6 +386,8 @@ class GraphSet:
             "edge_features": self.kept_edge_features,
             "split": self.split,
             "split_name": self.split_name,
+            "metric": self.metric,
+            "source_rows": self.source_rows,
             "notes": self.notes,
         }
 
@@ -384,7 +398,3 @@ def _repeats(rows: Tensor, times: int) -> bool:
         return False
     parts = rows.view(times, -1)
     return bool((parts == parts[:1]).all())
-
-
-def _targets_on(device: torch.device, y: Tensor) -> Tensor:
-    return y.to(device, widest_float(device) if y.dtype == torch.float64 else y.dtype)

@@ -13,21 +13,20 @@ from typing import Any, Unpack
 from graphnorms.data.feature_columns import Features
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.readers.embedded import embedded_names, read_embedded
-from graphnorms.data.readers.file_kind import ACCEPTED, what_it_seems
-from graphnorms.data.readers.npz import read_npz
-from graphnorms.data.readers.powerful_gnns import read_powerful_gnns
+from graphnorms.data.readers.file_kind import ACCEPTED, NO_DATA, what_it_seems
+from graphnorms.data.readers.kinds import folder_kind, kind_of
+from graphnorms.data.readers.networkx_graphs import from_networkx, is_networkx
 from graphnorms.data.readers.pyg_data import from_pyg
-from graphnorms.data.readers.read_options import Reading, ReadOptions
-from graphnorms.data.readers.tu import (
-    collection_names,
-    find_in_collection,
-    is_tu_folder,
-    read_collection,
-    read_tu,
-)
-from graphnorms.data.text_format import as_name
+from graphnorms.data.readers.pyg_names import PREFIX, read_pyg_name
+from graphnorms.data.readers.read_options import OF_TABLES, Reading, ReadOptions
+from graphnorms.data.readers.tu import collection_names, find_in_collection, read_collection
+from graphnorms.data.text_format import as_name, some
 from graphnorms.errors import DatasetError, one_line, unknown_name
 from graphnorms.user_code import ExitError, find, is_spec, no_exit
+
+_FOLDERS = (
+    "NAME_A.txt and others (TU format), raw/edge.csv.gz (OGB), nodes.csv and edges.csv, or .graphml"
+)
 
 
 def load_dataset(
@@ -46,12 +45,16 @@ def load_dataset(
 
             - the name of an embedded set, case-insensitive (`embedded_names()`), even if a folder
               has that name: write `./MUTAG` for the folder;
-            - a folder in TU format, see `read_tu`;
-            - a `.npz` file, see `read_npz`, or a powerful-gnns text file;
+            - `pyg:Class/name`, a data set of PyG, see `read_pyg_name`;
+            - a folder: in TU format (see `read_tu`), of OGB (`read_ogb`), with `nodes.csv` and
+              `edges.csv` (`read_node_table`), or of GraphML files (`read_graphml`);
+            - a file: a table of molecules (`read_molecules`), a table of nodes with the option
+              `edges` (`read_node_table`), a Parquet file of graphs (`read_packed`), GraphML, `.npz`
+              (`read_npz`), or a powerful-gnns text file;
             - `module:factory`, see `call_factory`;
             - the name of a set of the TU collection, see `read_collection`.
         features: The policy for node features, see `node_columns`.
-        root: The folder of the sets of the TU collection, also for downloads.
+        root: The folder of the sets of PyG and of the TU collection, also for downloads.
         options: See `Reading`.
 
     Raises:
@@ -59,23 +62,26 @@ def load_dataset(
         DatasetError: `spec` is unknown (the message suggests similar names), the data are malformed
             (the message names the file and the line or array), or they lack what is requested.
     """
-    Reading(features=features, **options)  # check the options first
+    reading = Reading(features=features, **options)  # checks the options first
     text = os.fspath(spec)
     embedded = [name.lower() for name in embedded_names()]
     if text.lower() in embedded:
+        reading.refuse("an embedded set", *OF_TABLES)
         return read_embedded(text, features, **options)
     path = Path(text).expanduser()
     if not text:
         raise DatasetError(f"the name of the data set is empty; {ACCEPTED}")
     _check_name(path)
+    if text.startswith(PREFIX):
+        return read_pyg_name(text, root, reading)
     if path.is_dir():
-        _check_folder(path)
-        return read_tu(path, features=features, **options)
+        return _read_folder(path, reading)
     if path.is_file() and path.suffix != ".py":
-        return _read_file(path, features, **options)
+        return _read_file(path, reading)
     if is_spec(text):
         return call_factory(text, features, **options)
     if (name := find_in_collection(text, root)) is not None:
+        reading.refuse("a set of the TU collection", *OF_TABLES)
         return read_collection(name, root, features, **options)
     if path.with_suffix(".py").is_file():
         module = ".".join(path.with_suffix("").parts)
@@ -116,12 +122,14 @@ def call_factory(
                 "them where it is made"
             )
         return result
+    name = spec.rpartition(":")[2].rpartition(".")[2]
+    if is_networkx(result):
+        return from_networkx(result, name, Reading(features=features, **options))
     if not isinstance(result, Iterable) and not hasattr(result, "edge_index"):
         raise DatasetError(
             f"{spec} returns something of type {type(result).__name__}, expected a GraphSet, a "
-            "list of PyG Data or a PyG Dataset"
+            "list of PyG Data, a PyG Dataset, or NetworkX graphs"
         )
-    name = spec.rpartition(":")[2].rpartition(".")[2]
     return from_pyg(result, name, features, **options)
 
 
@@ -144,18 +152,15 @@ def result_of(spec: str) -> Any:
         raise DatasetError(f"{spec} raised {one_line(error)}") from error
 
 
-def _read_file(path: Path, features: Features, **options: Unpack[ReadOptions]) -> GraphSet:
+def _read_file(path: Path, reading: Reading) -> GraphSet:
     try:
-        with path.open("rb") as file:
-            is_archive = file.read(4) == b"PK\x03\x04"
         seems = what_it_seems(path)
+        kind = None if seems.startswith(NO_DATA) else kind_of(path, reading)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if seems:
+    if kind is None or (seems and not kind.recognized):
         raise DatasetError(f"{path}: seems to be {seems} ({ACCEPTED})")
-    if is_archive or path.suffix == ".npz":
-        return read_npz(path, features=features, **options)
-    return read_powerful_gnns(path, features=features, **options)
+    return kind.load(path, reading)
 
 
 def _check_name(path: Path) -> None:
@@ -169,10 +174,15 @@ def _check_name(path: Path) -> None:
         raise DatasetError(f"{as_name(str(path))!r}: no name of a file; {ACCEPTED}") from None
 
 
-def _check_folder(folder: Path) -> None:
-    texts = sorted(path for path in folder.glob("*.txt*") if path.is_file())
-    if texts and not is_tu_folder(folder):
+def _read_folder(folder: Path, reading: Reading) -> GraphSet:
+    if (kind := folder_kind(folder, reading)) is not None:
+        return kind.load(folder, reading)
+    if texts := sorted(path for path in folder.glob("*.txt*") if path.is_file()):
         raise DatasetError(
             f"{folder}: not a folder in TU format, for it has no *_A.txt; "
             f"if {texts[0].name} is a powerful-gnns text file, give its path"
         )
+    if not any(folder.iterdir()):
+        raise DatasetError(f"{folder}: the folder is empty; expected {_FOLDERS}")
+    found = some(sorted(path.name for path in folder.iterdir()), few=6)
+    raise DatasetError(f"{folder}: holds {found}; expected {_FOLDERS}")

@@ -102,7 +102,7 @@ class ScaffoldSplit:
             from rdkit.Chem.Scaffolds import MurckoScaffold
         except ImportError:
             raise DatasetError(
-                "splits by scaffold take RDKit: pip install 'graphnorms[molecules]'"
+                "splits by scaffold take RDKit: pip install 'graphnorms[chem]'"
             ) from None
         largest, neutral = rdMolStandardize.LargestFragmentChooser(), rdMolStandardize.Uncharger()
         found, wrong = [], []

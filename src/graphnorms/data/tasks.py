@@ -13,6 +13,7 @@ from torch import Tensor
 from graphnorms.data.feature_columns import as_float32
 from graphnorms.data.text_format import as_name
 from graphnorms.errors import DatasetError, unknown_name
+from graphnorms.kernels.point import widest_float
 
 KINDS: Final = ("classification", "binary", "regression")
 LEVELS: Final = ("graph", "node")
@@ -71,6 +72,11 @@ class Task:
             return f"{self.level} classification, {few}"
         number = "a number" if count == 1 else f"{count} numbers"
         return f"{self.level} regression, {number}{f' in {self.unit}' if self.unit else ''}"
+
+
+def targets_on(device: torch.device, y: Tensor) -> Tensor:
+    """Return targets on a device, rounded to float32 if it has no float64."""
+    return y.to(device, widest_float(device) if y.dtype == torch.float64 else y.dtype)
 
 
 def make_targets(

@@ -23,6 +23,7 @@ from graphnorms.kernels import derivatives
 from graphnorms.kernels.backend import KERNELS, TRITON, Backend
 from graphnorms.kernels.point import (
     ACTIVATIONS,
+    FUNCTIONS,
     Call,
     Over,
     Parameters,
@@ -36,7 +37,8 @@ _library = torch.library.Library("graphnorms", "DEF")
 _SEGMENTS = "Tensor ptr, Tensor? order, Tensor? seed"
 _PARAMETERS = "Tensor? mean_scale, Tensor? weight, Tensor? bias"
 _NUMBERS = (
-    "bool masked, int center, int scale, int groups, float eps, int activation, float dropout"
+    "bool masked, int center, int scale, int groups, float eps, int activation, float dropout, "
+    "int function"
 )
 _library.define(
     f"normalize_forward(Tensor x, Tensor? residual, {_SEGMENTS}, {_PARAMETERS}, {_NUMBERS}, "
@@ -50,9 +52,9 @@ _library.define(
 
 def _flat(call: Call) -> tuple[tuple[Tensor, Tensor | None, Tensor | None], tuple[Any, ...]]:
     """Flatten a call to the tensors and numbers that the operators take."""
-    segments, (center, scale, _, groups), eps, activation, dropout, seed = call
-    epilogue = (ACTIVATIONS.index(activation), dropout)
-    numbers = (segments.masked, center or 0, scale or 0, groups, eps, *epilogue)
+    segments, (center, scale, _, groups, function), eps, activation, dropout, seed = call
+    others = (ACTIVATIONS.index(activation), dropout, FUNCTIONS.index(function))
+    numbers = (segments.masked, center or 0, scale or 0, groups, eps, *others)
     return (segments.ptr, segments.order, seed), numbers
 
 
@@ -60,10 +62,10 @@ def _call_of(
     x: Tensor, ptr: Tensor, order: Tensor | None, seed: Tensor | None, *numbers: Any
 ) -> Call:
     """Rebuild the call from the flat arguments of an operator."""
-    masked, center, scale, groups, eps, activation, dropout = numbers
+    masked, center, scale, groups, eps, activation, dropout, function = numbers
     over = (Over(center) if center else None, Over(scale) if scale else None)
     segments = Segments(ptr, order, x.shape[0], masked=masked)
-    point = Point(*over, groups=groups)
+    point = Point(*over, groups=groups, function=FUNCTIONS[function])
     return Call(segments, point, eps, ACTIVATIONS[activation], dropout, seed)
 
 
@@ -129,13 +131,13 @@ def _(grad_y: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Te
     ptr, _, _, mean_scale, weight, bias = rest[:6]
     needs = rest[-1]
     own = any(parameter is not None and parameter.dim() == 2 for parameter in (weight, bias))
-    shared = (x.shape[1],)
-    affine = (ptr.shape[0] - 1, x.shape[1]) if own else shared
+    affine = (ptr.shape[0] - 1, x.shape[1]) if own else (x.shape[1],)
+    shares = () if mean_scale is None else tuple(mean_scale.shape)
     dtype = accumulation_dtype(x.dtype)
     grads = [
         x.new_empty(shape if needed and parameter is not None else (0,), dtype=dtype)
         for needed, parameter, shape in zip(
-            needs[1:], (mean_scale, weight, bias), (shared, affine, affine), strict=True
+            needs[1:], (mean_scale, weight, bias), (shares, affine, affine), strict=True
         )
     ]
     return x.new_empty(tuple(x.shape) if needs[0] else (0,)), grads[0], grads[1], grads[2]
@@ -242,7 +244,7 @@ def _forward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _forward_formula(ctx: Any, grad_y: Tensor | None, _: None) -> tuple[Any, ...]:
     if grad_y is None:
-        return (None,) * 16
+        return (None,) * 17
     needs_x, needs_residual, _, _, _, *needs_parameters = ctx.needs_input_grad[:8]
     needs = [needs_x, *needs_parameters]
     *inputs, ptr, order, seed, statistics = ctx.saved_tensors
@@ -250,7 +252,7 @@ def _forward_formula(ctx: Any, grad_y: Tensor | None, _: None) -> tuple[Any, ...
     call = _call_of(x, ptr, order, seed, *ctx.numbers)
     found = _backward_as_operator(grad_y, x, parameters, statistics, call, needs)
     grad_x, *of_parameters = _as_asked(found, inputs, needs)
-    return grad_x, grad_y if needs_residual else None, None, None, None, *of_parameters, *_NO[:8]
+    return grad_x, grad_y if needs_residual else None, None, None, None, *of_parameters, *_NO[:9]
 
 
 def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -271,10 +273,10 @@ def _backward_formula(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
     found = derivatives.double_backward(given, grad_y, x, parameters, call)
     needs = [*ctx.needs_input_grad[:2], *ctx.needs_input_grad[5:8]]
     grads = _as_asked(found, (grad_y, x, *parameters), needs)
-    return *grads[:2], None, None, None, *grads[2:], *_NO[:9]
+    return *grads[:2], None, None, None, *grads[2:], *_NO
 
 
-_NO = (None,) * 9
+_NO = (None,) * 10
 """Gradients of the arguments without one."""
 
 for _name, _formula, _setup in (

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from graphnorms.kernels import bounded
 from graphnorms.kernels.dropout import drop
 from graphnorms.kernels.point import Call, Over, Parameters
 from graphnorms.kernels.reference import (
@@ -70,7 +71,7 @@ ACTIVATION_DERIVATIVES: Final[
 def backward(
     grad_y: Tensor, x: Tensor, parameters: Parameters, call: Call
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """Compute equations (4) to (6) of docs/maths.md.
+    """Compute equations (4) to (6) of docs/maths.md, or (18) at a point with a function.
 
     Shapes: `grad_y` and `x` `(rows, channels)`.
 
@@ -78,6 +79,8 @@ def backward(
         The gradients of x, mean_scale, weight and bias, those of parameters in the accumulation
         dtype; `None` for a parameter that is not there.
     """
+    if call.point.function is not None:
+        return _bounded_backward(grad_y, x, parameters, call)
     segments, (mean_scale, weight, bias) = call.segments, parameters
     first = _first_derivative(grad_y, x, parameters, call)
     o_hat, g, d = first.o_hat, first.g, first.d
@@ -99,7 +102,8 @@ def double_backward(
     parameters: Parameters,
     call: Call,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """Compute the gradients of `backward`, equations (13) to (16) of docs/maths.md.
+    """Compute the gradients of `backward`, equations (13) to (16) of docs/maths.md, or (19) and
+    (20) at a point with a function.
 
     Shapes: `grad_y` and `x` `(rows, channels)`; the cotangents have the shapes of the gradients.
 
@@ -111,6 +115,8 @@ def double_backward(
         The gradients of grad_y, x, mean_scale, weight and bias, those of parameters in the
         accumulation dtype; `None` for a parameter that is not there.
     """
+    if call.point.function is not None:
+        return _bounded_double_backward(cotangents, grad_y, x, parameters, call)
     segments, (mean_scale, weight, bias) = call.segments, parameters
     first = _first_derivative(grad_y, x, parameters, call)
     o_hat, factor, z = first.o_hat, first.factor, first.z
@@ -192,7 +198,7 @@ class _FirstDerivative(NamedTuple):
 def _first_derivative(
     grad_y: Tensor, x: Tensor, parameters: Parameters, call: Call
 ) -> _FirstDerivative:
-    segments, (center, scale, _, groups) = call.segments, call.point
+    segments, (center, scale, _, groups, _) = call.segments, call.point
     mean_scale, weight, bias = parameters
     o_hat, factor, mean, _ = standardize(x, call, mean_scale)
 
@@ -212,6 +218,121 @@ def _first_derivative(
     d = g_hat if factor is None else factor * (g_hat - o_hat * share)
     mean = torch.zeros_like(z) if center is None else spread(mean, segments, center, z)
     return _FirstDerivative(o_hat, factor, mean, z, grad_y, g, g_hat, share, d, centred, scaled)
+
+
+class _BoundedFirst(NamedTuple):
+    """Quantities shared by both backwards of a function, `(rows, channels)` each."""
+
+    x: Tensor
+    """The features, 0 in masked rows."""
+    v: Tensor
+    """a x + s."""
+    value: Tensor
+    """φ(v)."""
+    slope: Tensor
+    """φ'(v)."""
+    z: Tensor
+    """The pre-activation."""
+    grad_y: Tensor
+    """The gradient after dropout, 0 in masked rows."""
+    g: Tensor
+    """The gradient of z."""
+    e: Tensor
+    """The gradient of v."""
+
+
+def _bounded_first(grad_y: Tensor, x: Tensor, parameters: Parameters, call: Call) -> _BoundedFirst:
+    segments, (given, weight, bias) = call.segments, parameters
+    function = bounded.FUNCTIONS[str(call.point.function)]
+    x, grad_y = counted(x, segments), counted(grad_y, segments)
+    v = bounded.argument(x, given)
+    value = function.value(v)
+    slope = function.slope(v, value)
+    if call.seed is not None:
+        grad_y = drop(grad_y, call.dropout, call.seed)
+    z = transform(value, segments, weight, bias)
+    g = ACTIVATION_DERIVATIVES[call.activation][0](z) * grad_y
+    e = slope * _times_rows(g, weight, segments)
+    return _BoundedFirst(x, v, value, slope, z, grad_y, g, e)
+
+
+def _bounded_backward(
+    grad_y: Tensor, x: Tensor, parameters: Parameters, call: Call
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    segments, (given, weight, bias) = call.segments, parameters
+    first = _bounded_first(grad_y, x, parameters, call)
+    grad_x = _times_slope(first.e, given)
+    if segments.masked:
+        grad_x = torch.where(rows_that_count(segments), grad_x, grad_y.to(grad_x.dtype))
+    return (
+        grad_x.to(x.dtype),
+        _of_argument(given, first.x * first.e, first.e),
+        _sum_like(weight, first.g * first.value, segments),
+        _sum_like(bias, first.g, segments),
+    )
+
+
+def _bounded_double_backward(
+    cotangents: Sequence[Tensor | None],
+    grad_y: Tensor,
+    x: Tensor,
+    parameters: Parameters,
+    call: Call,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    segments, (given, weight, bias) = call.segments, parameters
+    first = _bounded_first(grad_y, x, parameters, call)
+    u, t, p, q = (None if c is None else c.to(first.z.dtype) for c in cotangents)
+    through_masked = 0 if u is None else u
+    u = torch.zeros_like(first.z) if u is None else counted(u, segments)
+
+    # The tangent of the forward in the direction of the cotangents.
+    v_dot = _times_slope(u, given)
+    if t is not None:
+        v_dot = v_dot + t[0] * first.x
+        v_dot = v_dot if t.shape[0] == 1 else v_dot + t[1]
+    value_dot = first.slope * v_dot
+    z_dot = _times_rows(value_dot, weight, segments)
+    if p is not None:
+        z_dot = z_dot + of_rows(p, segments, z_dot) * first.value
+    if q is not None:
+        z_dot = z_dot + of_rows(q, segments, z_dot)
+    slope, curvature = ACTIVATION_DERIVATIVES[call.activation]
+    grad_grad_y = slope(first.z) * z_dot
+    if call.seed is not None:
+        grad_grad_y = drop(grad_grad_y, call.dropout, call.seed)
+
+    # The gradient of this tangent, from z back to x.
+    h = first.grad_y * curvature(first.z) * z_dot
+    of_value = _times_rows(h, weight, segments)
+    if p is not None:
+        of_value = of_value + of_rows(p, segments, z_dot) * first.g
+    bend = bounded.FUNCTIONS[str(call.point.function)].curvature(first.v, first.value)
+    of_v = first.slope * of_value + _times_rows(first.g, weight, segments) * bend * v_dot
+    grad_x = _times_slope(of_v, given)
+    if t is not None:
+        grad_x = grad_x + t[0] * first.e
+    if segments.masked:
+        counts = rows_that_count(segments)
+        grad_x = torch.where(counts, grad_x, 0)
+        grad_grad_y = torch.where(counts, grad_grad_y, through_masked)
+    return (
+        grad_grad_y.to(grad_y.dtype),
+        grad_x.to(x.dtype),
+        _of_argument(given, first.x * of_v + u * first.e, of_v),
+        _sum_like(weight, h * first.value + first.g * value_dot, segments),
+        _sum_like(bias, h, segments),
+    )
+
+
+def _times_slope(a: Tensor, given: Tensor | None) -> Tensor:
+    return a if given is None else a * given[0].to(a.dtype)
+
+
+def _of_argument(given: Tensor | None, of_slope: Tensor, of_shift: Tensor) -> Tensor | None:
+    """Sum the gradients of a, or of a and s, over all entries."""
+    if given is None:
+        return None
+    return torch.stack([part.sum() for part in (of_slope, of_shift)[: given.shape[0]]])
 
 
 def _times(a: Tensor, mean_scale: Tensor | None) -> Tensor:

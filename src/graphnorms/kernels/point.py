@@ -30,6 +30,17 @@ ACTIVATIONS: Final = (None, "relu", "leaky_relu", "gelu", "silu")
 """The activations that kernels can fuse, in the order of their numbers in the kernels."""
 
 
+FUNCTIONS: Final = (None, "tanh", "erf")
+"""The functions that may take the place of the statistics, in the order of their numbers in the
+kernels."""
+
+
+def check_function(function: str | None) -> None:
+    """Refuse a function that is not among the bounded ones."""
+    if function not in FUNCTIONS:
+        raise unknown_name("function", str(function), [str(name) for name in FUNCTIONS])
+
+
 def check_activation(activation: str | None) -> None:
     """Refuse an activation that the kernels cannot fuse."""
     if activation not in ACTIVATIONS:
@@ -54,7 +65,7 @@ def check_residual(residual: Tensor | None, x: Tensor) -> None:
 
 
 class Point(NamedTuple):
-    """Which entries share a statistic.
+    """Which entries share a statistic, or which function takes the place of statistics.
 
     Args:
         center: Domain of the mean; `None` to subtract nothing.
@@ -62,12 +73,14 @@ class Point(NamedTuple):
         segment: What a segment is: a `"graph"`, the `"batch"` or a node `"type"`; `""` for
             statistics within rows.
         groups: Number of channel groups of `Over.CHANNELS` and `Over.BOTH`.
+        function: One of `FUNCTIONS`, of each entry by itself; only without center and scale.
     """
 
     center: Over | None
     scale: Over | None
     segment: str = ""
     groups: int = 1
+    function: str | None = None
 
     @property
     def spans_rows(self) -> bool:
@@ -79,7 +92,10 @@ _OVER_ROWS: Final = frozenset((Over.NODES, Over.BOTH))
 
 
 Parameters = tuple[Tensor | None, Tensor | None, Tensor | None]
-"""α, γ and β: `mean_scale`, `weight` and `bias`."""
+"""α, γ and β: `mean_scale`, `weight` and `bias`.
+
+At a point with a function `mean_scale` is its slope, `(1,)`, or its slope and shift, `(2,)`.
+"""
 
 NO_PARAMETERS: Final[Parameters] = (None, None, None)
 
@@ -99,11 +115,17 @@ class Call(NamedTuple):
 
     def cells(self, x: Tensor) -> tuple[int, int]:
         """Count the cells of centre and scale."""
-        center, scale, _, groups = self.point
+        center, scale, _, groups, _ = self.point
         rows, channels = x.shape
         segments = max(self.segments.num_segments, 0)  # an empty ptr is refused later
         sizes = (0, segments * channels, rows * groups, segments * groups)
         return sizes[center or 0], sizes[scale or 0]
+
+    def mean_scale_shape(self, x: Tensor, mean_scale: Tensor | None) -> tuple[int, ...]:
+        """Return the shape that `mean_scale` must have."""
+        if self.point.function is None:
+            return (x.shape[1],)
+        return (2,) if mean_scale is not None and mean_scale.shape == (2,) else (1,)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

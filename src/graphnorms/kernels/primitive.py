@@ -20,6 +20,7 @@ from graphnorms.kernels.point import (
     Point,
     check_activation,
     check_dropout,
+    check_function,
     check_residual,
 )
 from graphnorms.kernels.ranks import Group, Ranks, as_ranks
@@ -39,6 +40,7 @@ def segment_normalize(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    function: str | None = None,
     activation: str | None = None,
     dropout: float = 0.0,
     seed: Tensor | None = None,
@@ -56,6 +58,9 @@ def segment_normalize(
     same and $\alpha = 1$. Without a centre $o = x$; without a scale
     $y = D(f(\gamma o + \beta)) + r$. Masked rows do not count, and their result is $x + r$.
 
+    A bounded `function` $\varphi$ takes the place of the statistics, without center and scale:
+    $y = D(f(\gamma \, \varphi(a x + s) + \beta)) + r$.
+
     Shapes: `x`, `residual` and the result `(rows, channels)`; `mean_scale` `(channels,)`; `weight`
     and `bias` `(channels,)`, or `(segments, channels)` for parameters per segment.
 
@@ -69,9 +74,11 @@ def segment_normalize(
         center: Domain of the mean; `None` to subtract nothing.
         scale: Domain of the second moment; `None` to divide by nothing.
         groups: Number of channel groups of `Over.CHANNELS` and `Over.BOTH`.
-        mean_scale: $\alpha$, the share of the mean to remove; `None` for 1.
+        mean_scale: $\alpha$, the share of the mean to remove; `None` for 1. With a function its
+            slope $a$, `(1,)`, or its slope and shift $s$, `(2,)`; `None` for 1 and 0.
         weight, bias: $\gamma$ and $\beta$; `None` for 1 and 0.
         eps: $\varepsilon$, in the squared unit of `x`.
+        function: $\varphi$: `None`, `"tanh"` or `"erf"`.
         activation: $f$, fused into the same pass: `None`, `"relu"`, `"leaky_relu"` (slope
             0.01), `"gelu"` (the exact one) or `"silu"`.
         dropout: Probability $p$ with which $D$ sets an entry to 0; the others are divided by
@@ -84,13 +91,16 @@ def segment_normalize(
 
     Raises:
         ValueError: A shape or dtype does not fit, `groups` does not divide the channels, `dropout`
-            is outside 0 … 1, the activation or backend is unknown, or the ranks have different
-            numbers of segments.
+            is outside 0 … 1, the function, activation or backend is unknown, or the ranks have
+            different numbers of segments.
         RuntimeError: `process_group` is given, but `torch.distributed` is not initialized.
         BackendRefusedError: The requested backend cannot run this; the message says why.
     """
-    _check(x, segments, groups, mean_scale, weight, bias, residual)
-    if mean_scale is not None and center is None:
+    _check(x, segments, groups, weight, bias, residual)
+    check_function(function)
+    point = Point(center, scale, groups=groups, function=function)
+    _check_mean_scale(x, point, mean_scale)
+    if mean_scale is not None and center is None and function is None:
         raise ValueError("mean_scale is given, but center is None; choose a center")
     check_activation(activation)
     check_dropout(dropout)
@@ -104,7 +114,6 @@ def segment_normalize(
     ranks = as_ranks(process_group)
     if ranks is not None:
         ranks.agree(segments)
-    point = Point(center, scale, groups=groups)
     call = Call(segments, point, eps, activation, dropout, seed if dropout else None)
     parameters = (mean_scale, weight, bias)
     y, _ = normalize(x, call, parameters, residual, backend=backend, ranks=ranks)
@@ -239,7 +248,6 @@ def _check(
     x: Tensor,
     segments: Segments,
     groups: int,
-    mean_scale: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
     residual: Tensor | None,
@@ -252,11 +260,6 @@ def _check(
         raise ValueError(f"segments is on {segments.ptr.device}, but x is on {x.device}")
     if groups < 1 or channels % groups:
         raise ValueError(f"groups is {groups}, which does not divide the {channels} channels of x")
-    if mean_scale is not None and mean_scale.shape != (channels,):
-        raise ValueError(
-            f"mean_scale is {tuple(mean_scale.shape)}, expected one number per channel of x, "
-            f"({channels},)"
-        )
     own = (segments.num_segments, channels)
     for name, parameter in (("weight", weight), ("bias", bias)):
         if parameter is not None and parameter.shape not in ((channels,), own):
@@ -269,3 +272,24 @@ def _check(
             f"weight is {tuple(weight.shape)} and bias {tuple(bias.shape)}, expected one shape"
         )
     check_residual(residual, x)
+
+
+def _check_mean_scale(x: Tensor, point: Point, mean_scale: Tensor | None) -> None:
+    channels = x.shape[1]
+    if point.function is None:
+        if mean_scale is not None and mean_scale.shape != (channels,):
+            raise ValueError(
+                f"mean_scale is {tuple(mean_scale.shape)}, expected one number per channel of x, "
+                f"({channels},)"
+            )
+        return
+    if point.center is not None or point.scale is not None:
+        raise ValueError(
+            f"function is {point.function!r}, which takes the place of center and scale; use None "
+            "for both"
+        )
+    if mean_scale is not None and mean_scale.shape not in ((1,), (2,)):
+        raise ValueError(
+            f"mean_scale is {tuple(mean_scale.shape)}, expected the slope of the function, (1,), "
+            "or its slope and shift, (2,)"
+        )

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from graphnorms.kernels import bounded
 from graphnorms.kernels.dropout import drop
 from graphnorms.kernels.point import NO_PARAMETERS, Call, Over, Parameters, accumulation_dtype
 from graphnorms.segments import Segments
@@ -64,11 +65,15 @@ class Standardized(NamedTuple):
 
 
 def standardize(x: Tensor, call: Call, mean_scale: Tensor | None) -> Standardized:
-    """Subtract the scaled mean and divide by the root of the second moment."""
-    segments, (center, scale, _, groups) = call.segments, call.point
+    """Subtract the scaled mean and divide by the root of the second moment, or apply the
+    function."""
+    segments, (center, scale, _, groups, function) = call.segments, call.point
     o = counted(x, segments)  # (rows, channels)
     mean = moment = o.new_zeros((0, 0))
     factor = None
+    if function is not None:
+        value = bounded.FUNCTIONS[function].value
+        return Standardized(value(bounded.argument(o, mean_scale)), None, mean, moment)
     if center is not None:
         pivot = first_of_cells(o.detach(), segments, center, groups)
         shifted = o - spread(pivot, segments, center, o)

@@ -91,7 +91,7 @@ def normalize(
         BackendRefusedError: A kernel is requested by name, or a transform is active.
     """
     refuse(backend)
-    segments, (center, scale, segment, groups) = call.segments, call.point
+    segments, (center, scale, segment, groups, _) = call.segments, call.point
     if Over.CHANNELS not in (center, scale):
         return _over_ranks(x, call, parameters, residual, ranks, backend)
     # A statistic within rows does not involve other ranks: use one call per statistic.
@@ -141,7 +141,7 @@ def _check_memory(*tensors: Tensor | None) -> None:
 
 
 def _cells_of(merged: Merged, call: Call, mean_scale: Tensor | None) -> _Cells:
-    center, scale, _, groups = call.point
+    center, scale, _, groups, _ = call.point
     channels = merged.pivot.shape[1]
     none = merged.pivot.new_zeros((0, 0))
     pivot = relative = moment = factor = none
@@ -240,7 +240,7 @@ def _standardize(
 ) -> tuple[Tensor, Tensor | None]:
     """Centre and scale the rows; also return the factor."""
     segments, cells = exchange.call.segments, exchange.cells
-    center, scale, _, _ = exchange.call.point
+    center, scale, *_ = exchange.call.point
     if center is not None:
         shifted = x - reference.spread(cells.pivot, segments, center, x)
         x = reference.subtract_mean(
@@ -269,7 +269,7 @@ def _through_statistics(
         exchange: The call, and the statistics of the ranks.
         mean_scale: The share of the mean that was removed.
     """
-    segments, (center, scale, _, groups) = exchange.call.segments, exchange.call.point
+    segments, (center, scale, _, groups, _) = exchange.call.segments, exchange.call.point
     channels, count = z.shape[1], exchange.rows.clamp(min=1)
     total = sums[:, :channels]
     if scale is not None and factor is not None:

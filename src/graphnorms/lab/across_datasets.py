@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from graphnorms.lab import statistics
-from graphnorms.lab.phrases import MOST_NAMED, Name, be, called_by, listing
+from graphnorms.lab.phrases import be, listing
 from graphnorms.lab.power import minimum_flips
 from graphnorms.lab.resampling import sign_flip
-from graphnorms.lab.verdict import Verdict
+from graphnorms.lab.verdict import Verdict, jsonable
 from graphnorms.training.metrics import Metric
 
 
@@ -58,6 +59,26 @@ class RankTest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Without:
+    """The ranks over all data sets but one.
+
+    Args:
+        dataset: The one that is left out.
+        ranks: Average rank per norm over the others, best first.
+        friedman_p: Of Friedman's test over the others.
+    """
+
+    dataset: str
+    ranks: dict[str, float]
+    friedman_p: float
+
+    @property
+    def best(self) -> frozenset[str]:
+        """The norms with the best average rank; several if they are equal."""
+        return best_in(self.ranks)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AcrossDatasets:
     """What several data sets say together.
 
@@ -71,7 +92,9 @@ class AcrossDatasets:
         tests: All pairs, the better of `ranks` first.
         groups: The largest sets of norms, consecutive in rank, that Nemenyi's test leaves
             together; sets of a single norm are left out.
+        without: The ranks with each data set left out; () for two data sets.
         left_out: Data sets with an unfinished comparison; nothing here counts them.
+        noun: What is compared, in words.
     """
 
     datasets: tuple[str, ...]
@@ -84,7 +107,19 @@ class AcrossDatasets:
     minimum: int
     tests: tuple[RankTest, ...]
     groups: tuple[tuple[str, ...], ...]
+    without: tuple[Without, ...] = ()
     left_out: tuple[str, ...] = ()
+    noun: str = "norm"
+
+    @property
+    def winners(self) -> frozenset[str]:
+        """The norms with the best average rank; several if they are equal."""
+        return best_in(self.ranks)
+
+    @property
+    def decisive(self) -> tuple[Without, ...]:
+        """The data sets without which a norm ranks best that does not with them."""
+        return tuple(one for one in self.without if not one.best <= self.winners)
 
     @property
     def best(self) -> str:
@@ -100,9 +135,16 @@ class AcrossDatasets:
             return ()
         return best, *(test.second for test in tests if not test.told_apart)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-able data; what is infinite becomes None."""
+        data: dict[str, Any] = jsonable(asdict(self))
+        return data | {"decisive": [one.dataset for one in self.decisive]}
+
     @property
     def sentence(self) -> str:
         """The outcome in plain words."""
+        from graphnorms.lab.rank_sentences import ranks_sentence
+
         return ranks_sentence(self)
 
 
@@ -132,7 +174,9 @@ def across_verdicts(verdicts: Mapping[str, Verdict]) -> AcrossDatasets:
         for dataset, verdict in finished.items()
     }
     metrics = {dataset: verdict.scale.metric for dataset, verdict in finished.items()}
-    return replace(compare_datasets(scores, metrics), left_out=left_out)
+    nouns = {verdict.noun for verdict in finished.values()}
+    noun = nouns.pop() if len(nouns) == 1 else "norm"
+    return replace(compare_datasets(scores, metrics), left_out=left_out, noun=noun)
 
 
 def compare_datasets(
@@ -212,7 +256,35 @@ def compare_datasets(
             for test, p in zip(tests, adjusted, strict=True)
         ),
         groups=_groups(ranks, quantile * error),
+        without=_without(datasets, shared, places),
     )
+
+
+def best_in(ranks: Mapping[str, float]) -> frozenset[str]:
+    """Return the norms with the best average rank, equal up to rounding."""
+    least = min(ranks.values())
+    return frozenset(norm for norm, rank in ranks.items() if rank - least < 1e-9)
+
+
+def _without(
+    datasets: Sequence[str], norms: Sequence[str], places: NDArray[np.float64]
+) -> tuple[Without, ...]:
+    """Return the ranks with each data set left out; a rank does not depend on other data sets."""
+    if len(datasets) < 3:
+        return ()
+    found = []
+    for place, dataset in enumerate(datasets):
+        others = np.delete(places, place, axis=0)
+        average = others.mean(axis=0)
+        order = sorted(range(len(norms)), key=lambda j: (average[j], norms[j]))
+        found.append(
+            Without(
+                dataset=dataset,
+                ranks={norms[j]: float(average[j]) for j in order},
+                friedman_p=float(stats.chi2.sf(friedman(others)[0], len(norms) - 1)),
+            )
+        )
+    return tuple(found)
 
 
 def friedman(places: NDArray[np.float64]) -> tuple[float, float]:
@@ -276,84 +348,3 @@ def _groups(ranks: Mapping[str, float], critical: float) -> tuple[tuple[str, ...
             groups.append(tuple(norms[start : end + 1]))
             reached = end + 1
     return tuple(groups)
-
-
-def ranks_sentence(found: AcrossDatasets, name: Name = str) -> str:
-    """Say which norms rank higher, as far as the tests tell.
-
-    Friedman's test says whether the ranks differ, Wilcoxon's which pairs do; where there are too
-    few data sets for it, Nemenyi's critical difference. Friedman's test of two norms is a sign
-    test, approximated: of two Wilcoxon's says all.
-
-    Args:
-        found: The numbers.
-        name: What a norm is called, given its catalogue name.
-    """
-    called = called_by(name)
-    left_out = f" Left out, as unfinished: {listing(found.left_out)}." if found.left_out else ""
-    tested = len(found.datasets) >= found.minimum
-    said = _by_pairs(found, called) if tested else _by_ranks(found, called)
-    return f"Over {len(found.datasets)} data sets {said}.{left_out}"
-
-
-def _by_pairs(found: AcrossDatasets, name: Name) -> str:
-    """Say what Wilcoxon's test tells of the best norm, and Friedman's of all."""
-    best, differ = found.best, found.friedman_p <= statistics.SIGNIFICANCE
-    worse = [test for test in found.tests if test.first == best and test.told_apart]
-    if worse:
-        others = listing(
-            f"{name(test.second)} (better in {test.losses}, worse in {test.wins})" for test in worse
-        )
-        also = f"{_tied_with(found.tied[1:], name)}{_friedman(found)}"
-        return f"{_ranks_best(found, name)}, better than {others}{also}"
-    unknown = f"no norm can be told apart from {name(best)}, the best"
-    if not differ:
-        return f"{unknown}{_friedman(found)}"
-    apart = [f"{name(t.first)} from {name(t.second)}" for t in found.tests if t.told_apart]
-    which = f", only {listing(apart)}" if 0 < len(apart) <= MOST_NAMED else ""
-    return f"the ranks differ (Friedman's test, {_p_text(found.friedman_p)}), but {unknown}{which}"
-
-
-def _by_ranks(found: AcrossDatasets, name: Name) -> str:
-    """Say what Friedman's test tells and Nemenyi's, of too few data sets to test pairs."""
-    of_pairs = "" if len(found.ranks) == 2 else " of all pairs"
-    takes = f"Wilcoxon's test{of_pairs} takes {found.minimum} data sets"
-    so_far = f"so far {_ranks_best(found, name)}"
-    if len(found.ranks) == 2:
-        return f"the comparison is inconclusive: {takes}; {so_far}"
-    if found.friedman_p > statistics.SIGNIFICANCE:
-        return (
-            f"the comparison is inconclusive: the ranks are not shown to differ (Friedman's test, "
-            f"{_p_text(found.friedman_p)}), and {takes}; {so_far}"
-        )
-    tests = [test for test in found.tests if test.first == found.best]
-    worse = [test.second for test in tests if test.nemenyi_p <= statistics.SIGNIFICANCE]
-    near = [test.second for test in tests if test.nemenyi_p > statistics.SIGNIFICANCE]
-    limit = f"Nemenyi's critical difference of {found.critical_difference:.2f}"
-    friedmans = f"Friedman's test, {_p_text(found.friedman_p)}"
-    head = f"the ranks differ ({friedmans}): {_ranks_best(found, name)}"
-    if not worse:
-        return f"{head}, but no other lies further off than {limit}; {takes}"
-    named = listing(f"{name(norm)} ({found.ranks[norm]:.2f})" for norm in worse)
-    return f"{head}, better than {named} by more than {limit}{_tied_with(near, name)}; {takes}"
-
-
-def _ranks_best(found: AcrossDatasets, name: Name) -> str:
-    return f"{name(found.best)} ranks best ({found.ranks[found.best]:.2f} on average)"
-
-
-def _tied_with(norms: Iterable[str], name: Name) -> str:
-    named = listing(map(name, norms))
-    return f"; {named} cannot be told apart from it" if named else ""
-
-
-def _friedman(found: AcrossDatasets) -> str:
-    """Say whether the ranks differ at all; of two norms their test has said so."""
-    if len(found.ranks) == 2:
-        return ""
-    differ = "differ" if found.friedman_p <= statistics.SIGNIFICANCE else "are not shown to differ"
-    return f"; the ranks {differ} (Friedman's test, {_p_text(found.friedman_p)})"
-
-
-def _p_text(value: float) -> str:
-    return "p < .001" if value < 0.001 else f"p = {value:.3f}".replace("0.", ".")

@@ -23,7 +23,7 @@ def advice(verdict: Verdict, name: Name) -> str:
     rivals = [name(norm) for norm in found.soonest if norm != found.norm]
     reasons = []
     if not others:
-        reasons.append(_standing(found, name))
+        reasons.append(_standing(found, name, verdict.noun))
     elif found.steps_to_target is not None:
         when = f"reaches the target in {several(found.steps_to_target, 'step')}"
         if rivals and len(rivals) <= MOST_NAMED:
@@ -40,12 +40,9 @@ def advice(verdict: Verdict, name: Name) -> str:
         reasons.append(
             f"{found.near} of {found.rates} learning rates {verb} within {near(verdict)} of {best}"
         )
-    if found.extra_parameters is not None:
-        reasons.append(
-            f"it adds {found.extra_parameters} parameters"
-            if found.extra_parameters
-            else "it adds no parameters"
-        )
+    extra = found.extra_parameters
+    if extra or (extra == 0 and verdict.noun == "norm"):
+        reasons.append(_parameters(verdict, extra, name))
     if found.needs:
         reasons.append(f"it needs {listing(found.needs)} besides")
     among = f"of the {len(found.among)} shown to be practically equal in score, " if others else ""
@@ -53,17 +50,27 @@ def advice(verdict: Verdict, name: Name) -> str:
     head = f"Recommended{caveat}: {name(found.norm)}"
     if others and found.steps_to_target is not None:
         reasons[0] = f"it {reasons[0]}"
-    body = f"{among}{'; '.join(reasons)}"
+    body = f"{among}{'; '.join(reasons)}".removesuffix(", ")  # a table gives no reasons
     limits = ""
     if others and found.unproven:
-        limits = f" {name(found.among[0])} has {_standing(found, name)}."
+        limits = f" {name(found.among[0])} has {_standing(found, name, verdict.noun)}."
     return f"{head}; {body}{_decided(found.decided_by)}.{limits}{_against_chance(verdict, found)}"
 
 
-def _standing(found: Recommendation, name: Name) -> str:
+def _parameters(verdict: Verdict, extra: int, name: Name) -> str:
+    """Say how many parameters more, or fewer, there are than with the baseline."""
+    if not extra:
+        return "it adds no parameters"
+    if extra > 0 and verdict.noun == "norm":
+        return f"it adds {extra} parameters"
+    way = "more" if extra > 0 else "fewer"
+    return f"it has {abs(extra)} parameters {way} than {name(verdict.baseline)}"
+
+
+def _standing(found: Recommendation, name: Name, noun: str) -> str:
     """Say which norms the leader is shown to beat."""
     if not found.unproven:
-        return "shown to be better than every other norm that was ranked"
+        return f"shown to be better than every other {noun} that was ranked"
     if len(found.unproven) > MOST_NAMED:
         return f"the best mean, not shown to be better than {len(found.unproven)} others"
     return f"the best mean, not shown to be better than {listing(map(name, found.unproven))}"
@@ -73,6 +80,8 @@ def _against_chance(verdict: Verdict, found: Recommendation) -> str:
     """Say how the recommended norm stands to the trivial predictor, unless it clearly wins."""
     trivial = trivial_name(verdict.scale.metric)
     if verdict.trivial is None:
+        if not verdict.trained:
+            return ""
         return f" Not compared with {trivial}: the run does not say how good that is."
     score = verdict.scale.score(verdict.trivial)
     if found.above_trivial:
@@ -86,12 +95,12 @@ def _nothing(verdict: Verdict, name: Name) -> str:
         return ""
     best = verdict.row(verdict.best)
     if best.unreliable:
-        why = f"more than {percent(MOST_FAILED, 0)} of the trials of every norm failed"
+        why = f"more than {percent(MOST_FAILED, 0)} of the trials of every {verdict.noun} failed"
     else:
         score = "" if verdict.trivial is None else f" ({verdict.scale.score(verdict.trivial)})"
         trivial = trivial_name(verdict.scale.metric)
         why = f"{name(best.norm)}, the best, is no better than {trivial}{score}"
-    return f"No norm is recommended: {why}."
+    return f"No {verdict.noun} is recommended: {why}."
 
 
 def _decided(by: str) -> str:

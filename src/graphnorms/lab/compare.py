@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphnorms.errors import GraphnormsError, one_line
 from graphnorms.interrupts import how_ended, terminable
 from graphnorms.lab import engines
 from graphnorms.lab.comparison import Comparison, ComparisonInterrupted, ReportError
-from graphnorms.lab.options import (
-    DEFAULT_PRESET,
-    DEFAULT_PROTOCOL,
-    Options,
-    command_of,
-    name_of,
-)
-from graphnorms.lab.plan import Plan, require_possible
-from graphnorms.lab.progress import Clock, Outcomes, Status
-from graphnorms.lab.resolve import default_model, looked_up, resolve, trainer_of
-from graphnorms.lab.run import Run, default_folder, read_config
-from graphnorms.lab.run_list import settings_of
-from graphnorms.lab.schedule import Agenda, Schedule, code_versions
-from graphnorms.lab.sources import Dataset, Load, Source, load_again, load_source
-from graphnorms.lab.trial_data import SameScores, load_trial_source, with_monitored
+from graphnorms.lab.live_page import LivePage, problem_of
+from graphnorms.lab.log_trials import Logging, trackers_of
+from graphnorms.lab.option_kinds import DEFAULT_ENGINE
+from graphnorms.lab.options import Options
+from graphnorms.lab.plan import Plan
+from graphnorms.lab.prepare import prepare
+from graphnorms.lab.progress import Clock, Outcomes, Status, trial_line
+from graphnorms.lab.repeat import RUN_FILE, write_run_file
+from graphnorms.lab.run import Run
+from graphnorms.lab.schedule import Agenda
+from graphnorms.lab.sources import Dataset
+from graphnorms.lab.trial_data import SameScores
 
 if TYPE_CHECKING:
-    from graphnorms.data import GraphSet
     from graphnorms.training import Record, TrialConfig
+
+_log = logging.getLogger(__name__)
 
 
 def compare(
     dataset: Dataset = None,
     *,
     norms: Sequence[str | Callable[..., Any]] | str | None = None,
+    vary: Mapping[str, Sequence[Any]] | None = None,
     protocol: str | None = None,
     budget: str | None = None,
     model: str | Callable[..., Any] | None = None,
@@ -45,6 +44,9 @@ def compare(
     preset: str | None = None,
     norm_place: str | None = None,
     residual: str | None = None,
+    edge_norm: str | None = None,
+    qk_norm: str | None = None,
+    heads: int | None = None,
     layers: int | None = None,
     hidden: int | None = None,
     dropout: float | None = None,
@@ -55,12 +57,18 @@ def compare(
     keep_repeats: bool | None = None,
     drop_empty: bool | None = None,
     drop_rare: int | None = None,
+    smiles: str | None = None,
+    target: str | None = None,
+    edges: str | None = None,
+    root: str | None = None,
+    split_file: str | None = None,
     metric: str | None = None,
     split: str | None = None,
     folds: int | None = None,
     repeats: int | None = None,
     group_twins: bool | None = None,
     runs: int | None = None,
+    time: str | float | None = None,
     epochs: int | None = None,
     optimizer: str | None = None,
     learning_rate: float | Sequence[float] | None = None,
@@ -73,10 +81,13 @@ def compare(
     margin: float | None = None,
     seed: int | None = None,
     device: str | None = None,
-    engine: str = "local",
+    engine: str | None = None,
+    engine_options: Mapping[str, Any] | str | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
     timeout: float | None = None,
+    config: str | Path | None = None,
+    log: str | Sequence[str] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     progress: Callable[[Status], None] | None = None,
@@ -92,22 +103,29 @@ def compare(
     with another margin judges the same trials again.
 
     Args:
-        dataset: Name of an embedded set (MUTAG, the default, or nci5k) or of a TUDataset, the
-            path of a folder in TU format, a powerful-gnns text file or an `.npz` file,
-            `"module:factory"`, a `GraphSet`, or a sequence of PyG `Data`.
+        dataset: Name of an embedded set (MUTAG, the default, or nci5k), of a TUDataset, or of any
+            data set of PyG (`"pyg:Planetoid/Cora"`); a path, such as a table of molecules, a folder
+            in TU format or of OGB, see `graphnorms.load_dataset`; `"module:factory"`, a `GraphSet`,
+            a sequence of PyG `Data` or a PyG or OGB data set, or NetworkX graphs.
         norms: Normalizations as a list of texts, or as one text with commas: catalogue names (see
             `graphnorms.CATALOG`), with arguments after a colon as in `"pair:scale=2"`. Your own
             norm is `"module:function"`, with arguments after a second colon, or in a list the class
             or function itself, also as a `functools.partial`: it gets the number of channels and
             returns a layer, see `graphnorms.layers.own_norm`. `"none"` is always included. Default:
             none, batch, layer, instance and graph.
-        protocol: `"nested"` (cross-validation with validation data inside each fold; default),
-            `"split"` (one given or random split, several seeds) or `"paper"` (epoch and learning
-            rate chosen by the score that is reported, as in the GIN and GraphNorm papers:
-            optimistic).
+        vary: Values of options, as in `{"layers": [2, 4, 8]}`: each combination of them with each
+            norm is a treatment that is trained and judged as a norm is, see
+            `graphnorms.lab.treatments`. Then `"none"` is not among the norms unless it is named,
+            and without `norms` there is one, batch.
+        protocol: `"nested"` (cross-validation with validation data inside each fold), `"split"`
+            (one given or random split, several seeds, or several given splits) or `"paper"` (epoch
+            and learning rate chosen by the score that is reported, as in the GIN and GraphNorm
+            papers: optimistic). Default: split where the data carry a split or `split` is given,
+            unless `folds`, `repeats` or `group_twins` is; else nested.
         budget: `"quick"` (default), `"standard"` or `"full"`: learning rates, epochs, seeds.
-        model: `"gin"`, `"gine"` (with edge features) or `"gcn"`; default: gine where edges have
-            features, else gin; gcn for nodes. Or your own model: a function or class that makes it,
+        model: `"gin"`, `"gine"` (with edge features), `"gcn"`, `"sage"`, `"gat"`, `"gatedgcn"` or
+            `"gps"`, see `graphnorms.models.ModelConfig`; default: gine where edges have features,
+            else gin; gcn for nodes. Or your own model: a function or class that makes it,
             or `"module:function"`; see `graphnorms.models.build_own`. A LightningModule is trained
             by a Trainer of Lightning with its own steps and optimizers; see
             `graphnorms.training.lightning_trial`.
@@ -116,11 +134,19 @@ def compare(
             see `graphnorms.training.own_training`. The data can then also be a list of objects with
             a target `y`, a list of targets, or a number of items.
         preset: Named architecture and training settings: the source of what is None below.
-        norm_place: Each norm `"before-activation"` or `"after-activation"`.
+        norm_place: Each norm `"before-activation"` or `"after-activation"`; in the blocks of gps
+            `"post"`, `"pre"` or `"sandwich"`.
         residual: Whether every convolution but the first adds its input, and where: `"none"`,
-            `"after-norm"` or `"before-norm"`.
-        layers, hidden: Number of convolutions, and their channels.
-        dropout: Probability of dropout, where the model has it.
+            `"after-norm"` or `"before-norm"`; or how: `"rezero"` or `"deepnorm"`. The parts of
+            gps always have a sum.
+        edge_norm: The norm of gatedgcn's edges: `"same"` as of the nodes (default), `"none"`, or
+            the text of a norm, which all norms compared then share.
+        qk_norm: The norm of gps's queries and keys: `"none"` (default), `"layer"`, `"rms"` or
+            `"l2"`.
+        heads: Attention heads of gat and gps; default 4.
+        layers, hidden: Number of convolutions or blocks, and their channels.
+        dropout: Probability of dropout: at the end of the model, and of gps also in its blocks. Of
+            your own model the argument of that name.
         task: What is predicted, if the data can be read in several ways: `"classification"`,
             `"binary"` or `"regression"`.
         features: Source of the node features: `"labels"`, `"attributes"`, `"degree"` or
@@ -130,11 +156,19 @@ def compare(
             the format, see `graphnorms.data.Reading`.
         drop_empty: Leave out graphs without nodes, which are an error otherwise.
         drop_rare: Leave out classes of fewer items than this.
-        metric: The score compared, see `graphnorms.training.METRICS`; default: accuracy, ROC-AUC
+        smiles: The column of SMILES in a table of molecules; default: guessed, and told.
+        target: What is predicted: columns of a table, separated by commas, or attributes of
+            NetworkX graphs; default: guessed, and told.
+        edges: The table of edges, for a table of the nodes of one graph.
+        root: The folder of the data sets of PyG, also for downloads; default `data`.
+        split_file: A file with one or several splits, see `graphnorms.data.read_split_file`; for
+            the protocol `"split"`.
+        metric: The score compared, see `graphnorms.training.METRICS`; default: the official metric
+            of a public set, or accuracy, ROC-AUC
             or MAE, by the task; of several numbers the mean of MAE/σ. Of your own training any
             value with its direction: `"f1:max"`, `"val_loss:min"`.
         split: `"given"`, `"random"`, or for molecules with SMILES `"scaffold:hashed"` or another
-            rule of `graphnorms.data.ScaffoldSplit`; for the protocol `"split"`.
+            rule of `graphnorms.data.ScaffoldSplit`; asks for the protocol `"split"`.
         folds: Folds of a cross-validation; default 10, or as many as it takes to judge so many
             norms.
         repeats: Cross-validations, each with other folds; default 1. The first one does not depend
@@ -142,6 +176,8 @@ def compare(
         group_twins: Keep isomorphic graphs, features included, in one fold, or in one part of a
             random split. If the data have twins, this changes the folds.
         runs: Reported trials per fold, or seeds on one split; default by the budget.
+        time: Plan what fits into a time, such as `"1h"`, `"90m"` or seconds as a number: what is
+            not given is cut, in the order of `graphnorms.lab.fit`. It is an estimate, not a limit.
         epochs: Passes over the training data.
         optimizer: `"adam"` (default), `"adamw"` or `"sgd"` (momentum 0.9), with further arguments
             of torch's class after a colon: `"sgd:momentum=0.95,nesterov=true"`.
@@ -158,11 +194,18 @@ def compare(
         margin: Differences of scores below this are of no practical interest.
         seed: Seeds weights, batch order and dropout.
         device: Where the models are trained, e.g. `"cpu"` or `"cuda:0"`.
-        engine: `"local"` worker processes, or `"dask"`.
+        engine: `"local"` worker processes (default), `"dask"` or `"slurm"`.
+        engine_options: What Slurm is asked for in every job, by the names of sbatch, as a mapping
+            or as one text: `"partition=gpu,time=60,mem=8G"`; see `graphnorms.lab.engines.slurm`.
         scheduler: Address of the dask scheduler.
-        workers: Local trials at a time; None is one per usable core.
+        workers: Trials at a time: local ones, where None is one per usable core, or Slurm jobs,
+            where None is 16.
         timeout: Seconds that a trial may take; one that takes longer is stopped and has failed, and
             is tried again when the run is continued. None: no limit.
+        config: A TOML file of options, see `graphnorms.lab.repeat`; arguments win over it. Every
+            run writes its own, `run.toml`.
+        log: Log every trial to `"tensorboard"`, `"wandb"` or `"mlflow"`, each with its place after
+            a colon if that is not the default, see `graphnorms.lab.trackers`.
         out: The run's folder; None is `runs/<dataset>-<model>`.
         resume: Continue the run in that folder; its settings are the defaults of the options.
         progress: Called with a `Status` before anything is trained, a few times per second from
@@ -181,137 +224,53 @@ def compare(
     """
     given = locals()
     options = Options(**{each.name: given[each.name] for each in fields(Options)})
-    plan, config = prepare(dataset, options)
-    with terminable(), Run(plan.folder, config) as run:
+    plan, config_of_run = prepare(dataset, options)
+    trackers = trackers_of(plan.options.log, plan.folder)
+    with terminable(), Run(plan.folder, config_of_run) as run:
+        _write_run_file(plan, config_of_run)
+        _log.info("%s", plan.command)
         try:
-            _train(plan, run, progress or _say_nothing)
+            with Logging(trackers) as logging_trials:
+                for record in Agenda(plan.schedule, run.journal).records():
+                    logging_trials.add(record)
+                _train(plan, run, progress or _say_nothing, logging_trials)
         except KeyboardInterrupt as error:
             comparison = _comparison(plan, run)
             problem = ""
             if comparison.judgeable:
                 # Figures take seconds, and a process has little time left after SIGTERM.
-                problem = _problem_of(lambda: comparison.report(figures=False))
+                problem = problem_of(lambda: comparison.report(figures=False))
             raise ComparisonInterrupted(comparison, problem, how_ended(error)) from None
         comparison = _comparison(plan, run)
-    if problem := _problem_of(comparison.report):
+    if problem := problem_of(comparison.report):
         raise ReportError(comparison, problem)
+    _log.info(
+        "%d of %d trials, kept in %s",
+        len(comparison.records),
+        comparison.planned,
+        plan.folder,
+        extra={"displayed": True},
+    )
     return comparison
 
 
-def _problem_of(write_page: Callable[[], object]) -> str:
-    """Write the page; return the reason if that fails, else nothing."""
-    try:
-        write_page()
-    except Exception as error:  # a failed page must not hide the outcome
-        return one_line(error)
-    return ""
+def _write_run_file(plan: Plan, config: Mapping[str, Any]) -> None:
+    """Write the file that repeats the comparison, unless it was given objects."""
+    settings = plan.settings
+    own = settings.own_norms.values()
+    if config["in_memory"] or config.get("model_in_memory") or any(n.get("in_memory") for n in own):
+        return
+    options = Options.of(settings, config["reading"]).said()
+    write_run_file(plan.folder / RUN_FILE, settings.dataset, options)
 
 
-def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
-    """Resolve the options of `compare`, without touching the run's folder.
-
-    Returns:
-        The plan, and the config that the run's folder keeps.
-
-    Raises:
-        ValueError, GraphnormsError: As `compare` does, apart from errors of worker processes.
-    """
-    from graphnorms.layers.own_norm import OwnNorm
-    from graphnorms.models import ModelFactory
-
-    options.check()
-    engines.check_engine(options.engine, options.scheduler)
-    folder = None if options.out is None else Path(options.out)
-    if options.resume:
-        if folder is None:
-            folder = _folder_of(_load(options)(dataset, options.reading).graphs, options)
-        options, source = _continued(options, dataset, folder)
-    else:
-        source = _load(options)(dataset, options.reading)
-        folder = _folder_of(source.graphs, options) if folder is None else folder
-    graphs = source.graphs
-    options = looked_up(options)
-    trainer = trainer_of(options)
-    if trainer is not None and trainer.by == "lightning":
-        options = with_monitored(options, source, trainer)
-    settings = resolve(options, graphs, source.name)
-    factory = options.model if isinstance(options.model, ModelFactory) else None
-    maker = factory or trainer
-    model_in_memory = maker is not None and maker.in_memory
-    versions = code_versions()
-    plan = Plan(
-        schedule=Schedule(settings=settings, fingerprint=graphs.fingerprint, versions=versions),
-        dataset=graphs,
-        options=options,
-        folder=folder,
-        command=command_of(
-            settings, source.reading, in_memory=source.in_memory, model_in_memory=model_in_memory
-        ),
-        factory=factory,
-        norms=[norm for norm in options.norms or () if isinstance(norm, OwnNorm)],
-        trainer=trainer,
-        objects=source.objects,
-    )
-    require_possible(plan)
-    data = {
-        "reading": source.reading,
-        "in_memory": source.in_memory,
-        "fingerprint": graphs.fingerprint,
-        "trivial": plan.trivial.to_dict(),
-        **({"model_in_memory": True} if model_in_memory else {}),
-    }
-    return plan, settings.to_dict() | versions | data
-
-
-def _folder_of(graphs: GraphSet, options: Options) -> Path:
-    """Return the folder of a run when none is named."""
-    preset = options.preset or DEFAULT_PRESET
-    found = looked_up(options)
-    model: Any = found.trial or found.model or default_model(graphs, preset)
-    protocol = options.protocol or DEFAULT_PROTOCOL
-    return default_folder(graphs.name, name_of(model), preset, protocol)
-
-
-def _continued(options: Options, dataset: Dataset, folder: Path) -> tuple[Options, Source]:
-    """Complete options with those of the run to continue, and read its data.
-
-    Raises:
-        GraphnormsError: There is no such run, or its data, model or norms were objects in memory.
-    """
-    from graphnorms.data import GraphSet
-
-    stored = read_config(folder)
-    settings = settings_of(stored, folder)
-    lost = [name for name, kept in settings.own_norms.items() if kept.get("in_memory")]
-    if options.model is None and options.trial is None and stored.get("model_in_memory"):
-        raise GraphnormsError(
-            f"the run in {folder} trains a model made by a function in memory; call compare() "
-            "with it"
-        )
-    if options.norms is None and lost:
-        raise GraphnormsError(
-            f"the run in {folder} has a norm that was made in memory, {lost[0]}; call "
-            "compare() with it"
-        )
-    reading = {} if isinstance(dataset, GraphSet) else stored.get("reading", {})
-    kept = Options.of(settings, reading)
-    if stored.get("model_in_memory"):  # its name finds nothing
-        kept = replace(kept, model=None, trial=None)
-    options = options.or_those_of(kept)
-    return options, load_again(stored, folder, dataset, options.reading, _load(options))
-
-
-def _load(options: Options) -> Load:
-    """Return what reads the data: user code that trains may have data of its own."""
-    found = looked_up(options)
-    return load_source if trainer_of(found) is None else load_trial_source
-
-
-def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
+def _train(
+    plan: Plan, run: Run, progress: Callable[[Status], None], logging_trials: Logging
+) -> None:
     """Run the trials without an outcome, and keep each record at once."""
     agenda = Agenda(plan.schedule, run.journal)
     known = agenda.known()
-    norms = {config.key: config.norm for config in known}
+    treatments = {config.key: config.treatment for config in known}
     outcomes = Outcomes(agenda.records())
     total = plan.settings.planned - len(outcomes)
     epochs_of_trial = plan.settings.epochs
@@ -325,26 +284,29 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
         # User code reports as often as it likes.
         known = {key: min(epochs, epochs_of_trial) for key, epochs in running.items()}
         clock.note(epochs_of_trial * ended + sum(known.values()))
-        by_norm: Counter[str] = Counter()
+        by_treatment: Counter[str] = Counter()
         for key, epochs in known.items():
-            by_norm[norms[key]] += epochs
-        progress(
-            Status(
-                plan=plan,
-                changes=run.changes,
-                outcomes=outcomes,
-                ended=len(outcomes),
-                tallies=dict(outcomes.tallies),
-                latest=latest,
-                running=by_norm,
-                elapsed=clock.elapsed,
-                remaining=clock.remaining,
-            )
+            by_treatment[treatments[key]] += epochs
+        status = Status(
+            plan=plan,
+            changes=run.changes,
+            outcomes=outcomes,
+            ended=len(outcomes),
+            tallies=dict(outcomes.tallies),
+            latest=latest,
+            running=by_treatment,
+            elapsed=clock.elapsed,
+            remaining=clock.remaining,
         )
+        if latest is not None:
+            level = logging.INFO if latest.status == "done" else logging.WARNING
+            if _log.isEnabledFor(level):
+                _log.log(level, "%s", trial_line(status, latest), extra={"displayed": True})
+        progress(status)
 
     def following(record: Record) -> list[TrialConfig]:
         found = agenda.send(record)
-        norms.update((config.key, config.norm) for config in found)
+        treatments.update((config.key, config.treatment) for config in found)
         return found
 
     def on_progress(epochs: Mapping[str, int]) -> None:
@@ -357,15 +319,18 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
         return
     trial, data = plan.work
     engine = engines.make_engine(
-        plan.options.engine,
+        plan.options.engine or DEFAULT_ENGINE,
         trial,
         data,
         workers=min(plan.workers, total),
         scheduler=plan.options.scheduler,
+        asked=plan.options.engine_options,
+        folder=plan.folder,
         timeout=plan.options.timeout,
         # The user's code may change its process.
         fresh=plan.runs_own_code,
     )
+    page = LivePage(lambda: _comparison(plan, run))
     records = run.complete(engine, known, on_progress, following)
     with engine, closing(records):
         for record in records:
@@ -375,6 +340,8 @@ def _train(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
                 scores.check(record)
             running = {key: epochs for key, epochs in running.items() if key != record.key}
             tell(record)
+            logging_trials.add(record)
+            page.write_if_due(len(outcomes))
 
 
 def _comparison(plan: Plan, run: Run) -> Comparison:

@@ -6,6 +6,7 @@ import html
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import require_suffix
 from graphnorms.interrupts import INTERRUPTED
-from graphnorms.lab.options import command_of
+from graphnorms.lab.repeat import command_of
 from graphnorms.lab.run import CONFIG, REPORT, read_config
 from graphnorms.lab.run_list import open_run, settings_of
 from graphnorms.lab.schedule import Agenda, CodeVersions, Schedule
@@ -69,6 +70,8 @@ class Comparison:
         settings = self.settings
         paper = settings.protocol == "paper"  # the scored trials are among those that choose
         terms = Terms(
+            baseline=settings.baseline,
+            noun=settings.noun,
             margin=settings.margin,
             planned=settings.scored_trials,
             selection=settings.reported_trials if paper else settings.selection_trials,
@@ -88,7 +91,7 @@ class Comparison:
         from graphnorms.lab.trials import group_trials
 
         settings = self.settings
-        return group_trials(self.records, settings.norms, protocol=settings.protocol)
+        return group_trials(self.records, list(settings.treatments), protocol=settings.protocol)
 
     @property
     def planned(self) -> int:
@@ -107,6 +110,26 @@ class Comparison:
             width: Columns of the terminal.
         """
         return self._exported(width).export_text().rstrip()
+
+    def to_latex(self) -> str:
+        """Return the table of the verdict for LaTeX, with booktabs, see `formatted`."""
+        return self.formatted("latex")
+
+    def to_markdown(self) -> str:
+        """Return the table of the verdict in Markdown, see `formatted`."""
+        return self.formatted("markdown")
+
+    def formatted(self, form: str) -> str:
+        """Return the table of the verdict as `"latex"`, `"markdown"` or `"csv"`.
+
+        CSV has a row per norm, in full precision, fractions as fractions.
+
+        Raises:
+            ValueError: There is no such form, or no trial that is reported has an outcome.
+        """
+        from graphnorms.report.table_formats import formatted
+
+        return formatted({self.settings.dataset: self.verdict}, form)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per trial: what was tried, how it ended, and its scores.
@@ -131,13 +154,16 @@ class Comparison:
         write_parquet(Path(path), self.records)
         return Path(path)
 
-    def report(self, path: str | Path | None = None, *, figures: bool = True) -> Path:
+    def report(
+        self, path: str | Path | None = None, *, figures: bool = True, live: bool = False
+    ) -> Path:
         """Write the report as one HTML page and return where it is.
 
         Args:
             path: Where to write it; None is `report.html` in the run's folder.
             figures: Whether its figures are written as SVG, PNG and PDF as well, into
                 `report-figures` beside `report.html`.
+            live: Whether the page says that the run goes on, and loads itself again.
 
         Raises:
             OSError: It cannot be written.
@@ -146,9 +172,14 @@ class Comparison:
         from graphnorms.report.pictures import folder_beside, write_pictures
 
         path = self.folder / REPORT if path is None else Path(path)
-        write_page(path, self.records, self.verdict, self.settings.shown(), self.command)
+        state = ""
+        if live:
+            now = datetime.now().astimezone()
+            state = f"{len(self.records)} of {self.planned} trials, {now:%Y-%m-%d %H:%M:%S %Z}"
+        settings = self.settings.shown()
+        write_page(path, self.trials, self.verdict, settings, self.command, live=state)
         if figures:
-            write_pictures(folder_beside(path), self.records, self.verdict)
+            write_pictures(folder_beside(path), self.trials, self.verdict)
         return path
 
     def plot(self, name: str = "learning_curves") -> Figure:
@@ -161,9 +192,9 @@ class Comparison:
         Raises:
             ValueError: There is no such figure, or not of this comparison.
         """
-        from graphnorms.report.pictures import draw
+        from graphnorms.report.figures import draw
 
-        return draw(name, self.records, self.verdict)
+        return draw(name, self.trials, self.verdict)
 
     def export(self, path: str | Path, norm: str | None = None) -> Path:
         """Write a trained model as safetensors and return where it is.
@@ -175,7 +206,7 @@ class Comparison:
 
         Args:
             path: The file, `….safetensors`.
-            norm: The normalization; None is the one that the verdict recommends.
+            norm: The normalization or the treatment; None is the one that the verdict recommends.
 
         Raises:
             ValueError: No norm is named and none recommended, no trial with this norm was done, or
@@ -234,12 +265,14 @@ class Comparison:
         """A console that has printed this comparison, and keeps the text."""
         from rich.console import Console
 
+        from graphnorms.report.pairs_table import pairs
         from graphnorms.report.table import details, headline, leaderboard
 
         console = Console(file=io.StringIO(), record=True, width=width, force_jupyter=False)
         for part in (
             headline(self.verdict),
             leaderboard(self.verdict, width=width),
+            *([pairs(self.verdict, width=width)] if self.verdict.conclusive else []),
             details(self.verdict),
         ):
             console.print(part)
@@ -326,7 +359,7 @@ def report_several(
         Part(
             name=name,
             settings=comparison.settings.to_dict(),
-            records=comparison.records,
+            trials=comparison.trials,
             verdict=comparison.verdict,
             command=comparison.command,
         )

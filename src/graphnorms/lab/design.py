@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphnorms.errors import unknown_name
-from graphnorms.lab import equivalence, power, resampling, statistics
+from graphnorms.lab import effect_size, equivalence, power, resampling, statistics
 from graphnorms.lab.equivalence import Probabilities
-from graphnorms.lab.options import PROTOCOLS
+from graphnorms.lab.option_kinds import PROTOCOLS
 from graphnorms.lab.phrases import several
 from graphnorms.lab.settings import HOLDOUT
 from graphnorms.lab.statistics import Estimate, PairedDifference
@@ -41,6 +41,7 @@ class Design:
         test_ratio: n_test / n_train of a fold, or of one of several given splits; 0 for runs on
             one split, which are independent.
         folds: Folds of one cross-validation, which may be repeated; 0 without one.
+        own_data: Whether several given splits have data of their own each, and share none.
 
     Raises:
         ValueError: There is no such protocol.
@@ -49,6 +50,7 @@ class Design:
     protocol: str
     test_ratio: float = 0.0
     folds: int = 0
+    own_data: bool = False
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -57,7 +59,7 @@ class Design:
     @property
     def by_fold(self) -> bool:
         """Whether folds, or several given splits, are compared, and not seeds on one split."""
-        return self.protocol != "split" or self.test_ratio > 0
+        return self.protocol != "split" or self.test_ratio > 0 or self.own_data
 
     @property
     def optimistic(self) -> bool:
@@ -71,7 +73,7 @@ class Design:
         )
 
     def values(self, scores: Mapping[Pair, float]) -> NDArray[np.float64]:
-        """Return the values that are one each for a norm: per fold the mean, or per run."""
+        """Return one value per fold, the mean over its runs, or one value per run."""
         if not self.by_fold:
             return np.array([scores[pair] for pair in sorted(scores)], dtype=float)
         folds: dict[tuple[int, int], list[float]] = {}
@@ -80,7 +82,7 @@ class Design:
         return np.array([sum(runs) / len(runs) for runs in folds.values()], dtype=float)
 
     def minimum(self, comparisons: int) -> int:
-        """Return the least number of pairs that are judged, see `power`.
+        """Return the number of pairs below which nothing is judged, see `power`.
 
         Args:
             comparisons: Pairs of norms, which share the level.
@@ -131,7 +133,7 @@ class Design:
 
         Args:
             p_values: One per pair of norms.
-            differences: What each of them comes from.
+            differences: The paired differences that each p-value comes from.
         """
         if self.by_fold or not differences:
             return statistics.holm(p_values)
@@ -157,8 +159,12 @@ class Design:
         """Return how probable "first better", "practically equal" and "second better" are."""
         return equivalence.probabilities(differences, margin, test_ratio=self.test_ratio)
 
+    def effect(self, differences: NDArray[np.float64]) -> Estimate | None:
+        """Return the differences in units of their spread, see `effect_size.hedges_g`."""
+        return effect_size.hedges_g(differences, test_ratio=self.test_ratio)
+
     def detectable(self, deviation: float, pairs: int, comparisons: int) -> float:
-        """Return the smallest difference seen with 80% power; NaN below the minimum of pairs."""
+        """Return the smallest difference found with 80% power; NaN below the minimum of pairs."""
         comparisons = max(1, comparisons)
         if not self.by_fold and pairs < self.minimum(comparisons):
             return math.nan
@@ -167,19 +173,33 @@ class Design:
         )
 
     def reachable(self, deviation: float, comparisons: int) -> float:
-        """Return the smallest difference seen with 80% power with any number of pairs.
+        """Return the smallest difference found with 80% power by any number of pairs.
 
-        For folds, deviation · sqrt(test_ratio) times what power and level ask for: repeats shrink
-        1/J and never n_test / n_train. 0, but for rounding, for seeds.
+        For folds it is deviation · sqrt(test_ratio) times a factor of power and level: repeats
+        shrink 1/J, but not n_test / n_train. For seeds it is 0 up to rounding.
         """
         return self.detectable(deviation, power.MOST_PAIRS, comparisons)
 
     def needed(self, difference: float, deviation: float, comparisons: int) -> int | None:
-        """Return the pairs at which `difference` is seen with 80% power; None if at no number."""
+        """Return how many pairs find `difference` with 80% power; None if no number does."""
         comparisons = max(1, comparisons)
         return power.pairs_needed(
             difference,
             deviation,
+            test_ratio=self.test_ratio,
+            comparisons=comparisons,
+            at_least=self.minimum(comparisons),
+        )
+
+    def needed_to_equal(
+        self, difference: float, deviation: float, margin: float, comparisons: int
+    ) -> int | None:
+        """Return the pairs at which `difference` is shown to be within `margin`, as `needed`."""
+        comparisons = max(1, comparisons)
+        return power.pairs_to_equal(
+            difference,
+            deviation,
+            margin,
             test_ratio=self.test_ratio,
             comparisons=comparisons,
             at_least=self.minimum(comparisons),

@@ -75,7 +75,8 @@ def expected_of(settings: Settings, graphs: GraphSet) -> Expected:
 
 def planned_detectable(settings: Settings, graphs: GraphSet) -> float:
     """Say which difference a planned comparison can show, see `expected_detectable`."""
-    return expected_detectable(expected_of(settings, graphs), settings.metric, len(settings.norms))
+    treatments = len(settings.treatments)
+    return expected_detectable(expected_of(settings, graphs), settings.metric, treatments)
 
 
 def selection_deviation(trials: Trials, design: Design) -> float | None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from graphnorms.lab.engines.attempt import reason_of
 from graphnorms.lab.schedule import Agenda
+from graphnorms.training.trial_config import treatment_of
 
 if TYPE_CHECKING:
     from graphnorms.lab.plan import Plan
+    from graphnorms.lab.settings import Settings
     from graphnorms.training import Pace, Record
 
 _START_OF_A_PROCESS: Final = 2.0  # seconds: Python, torch and graphnorms
@@ -27,6 +29,7 @@ class Expectation:
         quickest, slowest: Seconds per step, of the norms.
         failing: Why norms could not be measured, by name: the user's own model may not run with
             every norm. Their trials fail at once.
+        paces: What was measured, by norm.
     """
 
     seconds: float
@@ -34,6 +37,7 @@ class Expectation:
     quickest: float
     slowest: float
     failing: Mapping[str, str] = field(default_factory=dict)
+    paces: Mapping[str, Pace] = field(default_factory=dict)
 
 
 def estimate(plan: Plan, kept: Iterable[Record] = ()) -> Expectation:
@@ -50,13 +54,13 @@ def estimate(plan: Plan, kept: Iterable[Record] = ()) -> Expectation:
     from graphnorms.user_code import no_exit
 
     settings = plan.settings
-    configs = {config.norm: config for config in Agenda(plan.schedule).known()}
+    configs = {config.treatment: config for config in Agenda(plan.schedule).known()}
     paces: dict[str, Pace] = {}
     failing: dict[str, str] = {}
     with threads(1):  # as in a worker
         for norm, config in configs.items():
             try:
-                with no_exit(settings.model):
+                with no_exit(str(config.model.get("name"))):
                     paces[norm] = measure_pace(
                         config, plan.dataset, factory=plan.function, norms=plan.norm_functions
                     )
@@ -64,7 +68,28 @@ def estimate(plan: Plan, kept: Iterable[Record] = ()) -> Expectation:
                 if not plan.runs_own_code or len(failing) + 1 == len(configs):
                     raise
                 failing[norm] = reason_of(error)
-    done = Counter((r.config["norm"], r.config["stage"] == "select") for r in kept)
+    return Expectation(
+        seconds=seconds_of_trials(settings, paces, plan, kept),
+        failing=failing,
+        steps=min(pace.steps for pace in paces.values()),
+        quickest=min(pace.step for pace in paces.values()),
+        slowest=max(pace.step for pace in paces.values()),
+        paces=paces,
+    )
+
+
+def seconds_of_trials(
+    settings: Settings, paces: Mapping[str, Pace], plan: Plan, kept: Iterable[Record] = ()
+) -> float:
+    """Add up the trials of a comparison, so many at a time as a plan says.
+
+    Args:
+        settings: The comparison; it may be smaller than that of the plan.
+        paces: What was measured, by norm.
+        plan: Where trials run.
+        kept: Outcomes of trials that are not run again.
+    """
+    done = Counter((treatment_of(r.config), r.config["stage"] == "select") for r in kept)
     total = sum(
         (settings.selection_trials - done[norm, True]) * pace.trial(settings.epochs, reported=False)
         + (settings.reported_trials - done[norm, False]) * pace.trial(settings.epochs)
@@ -72,10 +97,4 @@ def estimate(plan: Plan, kept: Iterable[Record] = ()) -> Expectation:
     )
     if plan.runs_own_code:  # each trial has a process of its own
         total += (settings.planned - done.total()) * _START_OF_A_PROCESS
-    return Expectation(
-        seconds=total / plan.workers,
-        failing=failing,
-        steps=min(pace.steps for pace in paces.values()),
-        quickest=min(pace.step for pace in paces.values()),
-        slowest=max(pace.step for pace in paces.values()),
-    )
+    return total / plan.workers

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.files import replacing
+from graphnorms.training.trial_config import treatment_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,7 @@ def _columns(*columns: str) -> dict[str, str]:
 
 
 _TRIAL: Final = _columns(
-    "string key dataset norm stage",
+    "string key dataset norm stage treatment",
     "Int64 fold run",
     "Float64 learning_rate",
     "string status reason metric",
@@ -36,7 +37,7 @@ _TRIAL: Final = _columns(
     "string device dtype fingerprint graphnorms_version torch_version",
 )
 _EPOCH: Final = _columns(
-    "string key norm stage",
+    "string key norm stage treatment",
     "Int64 fold run",
     "Float64 learning_rate",
     "string status",
@@ -49,11 +50,13 @@ _EPOCH: Final = _columns(
 def records_to_frame(records: Iterable[Record]) -> pd.DataFrame:
     """Return one row per trial: what was tried, how it ended, its scores, and what it took.
 
-    Columns are flat: first the trial (`key`, `dataset`, `norm`, `stage`, `fold`, `run`,
-    `learning_rate`, `status`, `reason`, `metric`), the outcome at the chosen epoch (`epoch`,
-    `validation_score`, `validation_loss`, `test_score`, `test_loss`), then times in seconds,
+    Columns are flat: first the trial (`key`, `dataset`, `norm`, `stage`, `treatment`: the norm with
+    the varied options, `fold`, `run`, `learning_rate`, `status`, `reason`, `metric`), the outcome
+    at the chosen epoch (`epoch`, `validation_score`, `validation_loss`, `test_score`, `test_loss`),
+    then times in seconds,
     counts and the other settings, at last `split_…`, `model_…` and `environment_…`, as the
-    records have them, and of several regression targets `validation_score_…` and `test_score_…`.
+    records have them, every metric of the task as `validation_…` and `test_…`, and of several
+    questions or numbers `validation_score_…` and `test_score_…`.
     All columns exist, with their types, also without records. Unknown values are missing.
 
     Raises:
@@ -117,11 +120,13 @@ def _frame(rows: Iterable[dict[str, Any]], types: dict[str, str]) -> pd.DataFram
 def _row(record: Record) -> dict[str, Any]:
     config, timing = dict(record.config), record.timing
     split = config.pop("split", None) or {}
+    config.pop("varied", None)
     row = {
         **config,
         **record.outcome,
         **record.counts,
         "key": record.key,
+        "treatment": treatment_of(record.config),
         "fold": split.get("fold"),
         "status": record.status,
         "reason": record.reason,
@@ -130,6 +135,8 @@ def _row(record: Record) -> dict[str, Any]:
         "evaluation_seconds": _sum(timing.get("evaluation")),
     }
     row.pop("model", None)
+    for part, scores in record.scores.items():
+        row |= {f"{part}_{name}": score for name, score in scores.items()}
     for part, errors in record.target_scores.items():
         row |= {f"{part}_score_{name}": error for name, error in errors.items()}
     parts = {"split": split, "model": config.get("model") or {}, "environment": record.environment}
@@ -144,6 +151,7 @@ def _epochs(record: Record) -> Iterable[dict[str, Any]]:
         "key": record.key,
         "norm": config.get("norm"),
         "stage": config.get("stage"),
+        "treatment": treatment_of(config),
         "fold": (config.get("split") or {}).get("fold"),
         "run": config.get("run"),
         "learning_rate": config.get("learning_rate"),

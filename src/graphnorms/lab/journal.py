@@ -18,7 +18,6 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from graphnorms.errors import GraphnormsError, RunExistsError
@@ -57,12 +56,7 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __len__(self) -> int:
@@ -74,7 +68,7 @@ class Journal:
     def __iter__(self) -> Iterator[Record]:
         """One record of each trial, in the order in which the trials first ended.
 
-        It is the last, but none takes the place of one that is done.
+        Of several records of a trial the last one counts, unless an earlier one is done.
         """
         return iter(list(self._records.values()))
 
@@ -86,7 +80,7 @@ class Journal:
         """Add a record; when this returns it is on the disk.
 
         Returns:
-            The record as it will be read: where a number is not finite, it has None.
+            The record as it will be read back: numbers that are not finite become None.
 
         Raises:
             OSError: It could not be written (a full disk, say). The journal is then as it was

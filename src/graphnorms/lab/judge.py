@@ -22,22 +22,22 @@ from graphnorms.lab.design import Design, Pair
 from graphnorms.lab.detectable import detectable_before
 from graphnorms.lab.equal_starts import starts_of
 from graphnorms.lab.number_format import Scale
-from graphnorms.lab.options import BASELINE
+from graphnorms.lab.option_kinds import BASELINE
 from graphnorms.lab.paired_tests import PairedTest, compare_all, not_told_apart
 from graphnorms.lab.recommendation import MOST_FAILED, recommend
 from graphnorms.lab.sensitivity import NEAR, sensitivities
-from graphnorms.lab.statistics import Estimate
+from graphnorms.lab.statistics import Estimate, without_nan
 from graphnorms.lab.trials import NormTrials, Trials, completed_by_all
 from graphnorms.lab.trivial import Trivial, against_trivial, beats, level_of, trains
 from graphnorms.lab.verdict import NormSummary, Verdict
 from graphnorms.layers.factory import lookup
-from graphnorms.training.metrics import Metric
+from graphnorms.training.metrics import Metric, metric_named
 
 if TYPE_CHECKING:
     from graphnorms.training.record import Record
 
 MARGIN = 0.01
-"""Of a fraction, one point; of other scores, this share of the baseline's."""
+"""Of a fraction, one point; of R² and MCC as it is; of errors, this share of the baseline's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +50,14 @@ class Terms:
         margin: Differences below it are practically none, in the unit of the score (0.01 is one
             point). None is one point, or 1% of the baseline's mean score.
         planned: Trials per norm that give scores; None takes what the records show.
-        selection: Trials per norm that choose its learning rates, where these are to be counted
-            when something was not run; in protocol `"paper"` the others are among them.
+        selection: Planned trials per norm that choose its learning rates, to count those that were
+            not run; 0 leaves them out of the count. In protocol `"paper"` they are the trials that
+            give scores.
         repeats: Planned repeats of the cross-validation; None takes what the records show.
         unit: Unit of the target, of scores that are not fractions.
         trivial: The scores of a predictor that looks at no graph. None: not known, and only a
             ROC-AUC is compared with it, where it is 1/2.
+        noun: What is compared, in words: norms, or the methods of a table.
 
     Raises:
         ValueError: The margin is not positive.
@@ -68,6 +70,7 @@ class Terms:
     repeats: int | None = None
     unit: str = ""
     trivial: Trivial | None = None
+    noun: str = "norm"
 
     def __post_init__(self) -> None:
         if self.margin is not None and not self.margin > 0:
@@ -106,7 +109,12 @@ def judge(trials: Trials, terms: Terms = Terms()) -> Verdict:
     scale = Scale.fitting(metric, typical[best] if best is not None else None, terms.unit)
     width, source = _margin(terms.margin, metric, typical, baseline)
     differences = compare_all(
-        scores, ranking, design=design, margin=width, higher_is_better=metric.higher_is_better
+        scores,
+        ranking,
+        design=design,
+        margin=width,
+        higher_is_better=metric.higher_is_better,
+        most=metric.most - metric.least,
     )
     above = {
         norm: of_norm
@@ -172,7 +180,8 @@ def judge(trials: Trials, terms: Terms = Terms()) -> Verdict:
         detectable_at_best=design.reachable(deviation, comparisons) if comparisons else None,
         needed_for_margin=design.needed(width, deviation, comparisons) if comparisons else None,
         recommendation=None,
-        starts=starts_of(record for of_norm in trials.values() for record in of_norm.records()),
+        noun=terms.noun,
+        starts=starts_of(trials.records),
     )
     return replace(verdict, recommendation=recommend(verdict))
 
@@ -220,8 +229,8 @@ def _margin(
     """Return the margin and where it comes from."""
     if given is not None:
         return given, ""
-    if metric.fraction:
-        return MARGIN, "one point"
+    if metric.most == 1:
+        return MARGIN, "one point" if metric.fraction else "a hundredth"
     if not typical:
         return MARGIN, "no score is known yet"
     norm = baseline if baseline in typical else min(typical)
@@ -234,12 +243,18 @@ def _summarize(of_norm: NormTrials, scores: Mapping[Pair, float], design: Design
     """Return what the trials of a norm say by themselves."""
     parameters = [r.counts["parameters"] for r in of_norm.records() if "parameters" in r.counts]
     values = design.values(scores)
-    most = 1.0 if of_norm.metric.fraction else math.inf
+    metric = of_norm.metric
     paper = of_norm.selected is not None
 
-    def estimate(scores: Mapping[Pair, float]) -> Estimate | None:
-        return design.estimate(design.values(scores)).within(0.0, most) if scores else None
+    def estimate(scores: Mapping[Pair, float], metric: Metric = metric) -> Estimate | None:
+        if not scores:
+            return None
+        return design.estimate(design.values(scores)).within(metric.least, metric.most)
 
+    others = {
+        name: estimate(by_pair, metric_named(name))
+        for name, by_pair in of_norm.other_scores(scores).items()
+    }
     return NormSummary(
         norm=of_norm.norm,
         done=len(of_norm.done),
@@ -250,11 +265,12 @@ def _summarize(of_norm: NormTrials, scores: Mapping[Pair, float], design: Design
         tried_reasons=_reasons(of_norm.tried_failed.values()),
         pairs=values.size,
         parameters=parameters[0] if parameters else None,
-        needs=_needs(of_norm.norm),
+        needs=_needs(of_norm),
         score=estimate(scores),
         score_std=float(values.std()) if values.size else None,
         validation=estimate(of_norm.outcome("validation_score")),
         train=estimate(of_norm.last("train_score")),
+        others=tuple((name, found) for name, found in others.items() if found is not None),
         targets=_targets(of_norm),
         last=estimate(of_norm.last("validation_score")) if paper else None,
         selected_epoch=of_norm.selected[1] if of_norm.selected is not None else None,
@@ -263,20 +279,22 @@ def _summarize(of_norm: NormTrials, scores: Mapping[Pair, float], design: Design
 
 
 def _targets(of_norm: NormTrials) -> tuple[tuple[str, float], ...]:
-    """Return the mean test error of each target over the trials where it is known."""
-    tested = [record.target_scores.get("test", {}) for record in of_norm.done.values()]
-    known = [(name, error) for each in tested for name, error in each.items() if error is not None]
-    names = dict.fromkeys(name for name, _ in known)
-    return tuple((name, fmean(error for other, error in known if other == name)) for name in names)
+    """Return the mean test score of each target over the trials where it is known."""
+    known: dict[str, list[float]] = {}
+    for record in of_norm.done.values():
+        for name, score in record.target_scores.get("test", {}).items():
+            known.setdefault(name, []).extend(without_nan([math.nan if score is None else score]))
+    return tuple((name, fmean(scores)) for name, scores in known.items() if scores)
 
 
 def _reasons(failed: Iterable[Record]) -> tuple[tuple[str, int], ...]:
     return tuple(Counter(record.reason or "unknown" for record in failed).most_common())
 
 
-def _needs(norm: str) -> tuple[str, ...]:
+def _needs(of_norm: NormTrials) -> tuple[str, ...]:
+    records = of_norm.records()
     try:
-        return lookup(norm).needs
+        return lookup(records[0].config["norm"] if records else of_norm.norm).needs
     except ValueError:  # of a version that had other norms
         return ()
 

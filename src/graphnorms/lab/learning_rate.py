@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from graphnorms.lab.curves import column_mean, padded
+
 if TYPE_CHECKING:
+    from graphnorms.lab.design import Pair
+    from graphnorms.lab.trials import NormTrials
     from graphnorms.training import Record
 
 
@@ -76,3 +83,39 @@ def _mean(values: Iterable[float | None]) -> float:
 
 def _last_if_unknown(value: float) -> float:
     return math.inf if math.isnan(value) else value
+
+
+def select_as_papers_do(of_norm: NormTrials) -> NormTrials:
+    """Select as the GIN and GraphNorm papers do: the rate and epoch with the best fold mean.
+
+    Only the learning rates with the most trials done take part: a rate must not win because it
+    fails on the hard folds.
+    """
+    rates: dict[float, dict[Pair, Record]] = {}
+    for (rate, pair), record in of_norm.tried.items():
+        rates.setdefault(rate, {})[pair] = record
+    most = max(map(len, rates.values()), default=0)
+    best: tuple[float, float, int] | None = None
+    for rate, done in sorted(rates.items()):
+        if len(done) < most:
+            continue
+        means = column_mean(padded([r.history.get("validation_score", []) for r in done.values()]))
+        if not np.isfinite(means).any():
+            continue
+        epoch = int(np.nanargmax(means) if of_norm.metric.higher_is_better else np.nanargmin(means))
+        if best is None or of_norm.metric.better(float(means[epoch]), best[0]):
+            best = float(means[epoch]), rate, epoch + 1
+    if best is not None:
+        chosen = best[1]
+    else:  # nothing to choose from: every trial failed, or has no validation score
+        chosen = min((rate for rate, _ in {**of_norm.tried, **of_norm.tried_failed}), default=0.0)
+    return replace(
+        of_norm,
+        done=_at_rate(of_norm.tried, chosen),
+        failed=_at_rate(of_norm.tried_failed, chosen),
+        selected=None if best is None else best[1:],
+    )
+
+
+def _at_rate(records: Mapping[tuple[float, Pair], Record], chosen: float) -> dict[Pair, Record]:
+    return {pair: record for (rate, pair), record in records.items() if rate == chosen}

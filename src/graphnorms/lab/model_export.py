@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.comparison import Comparison
 from graphnorms.lab.learning_rate import best_trial
 from graphnorms.lab.run import read_config
+from graphnorms.layers.factory import lookup
+from graphnorms.training.trial_config import treatment_of
 
 if TYPE_CHECKING:
+    from graphnorms.lab.treatments import Treatment
     from graphnorms.training import Predictor, Record
 
 
@@ -19,13 +23,11 @@ def chosen_trial(comparison: Comparison, norm: str | None) -> Record:
     Raises:
         ValueError: No norm is named and none recommended, or no trial with this norm was done.
     """
-    from graphnorms.layers.factory import lookup
-
-    names = comparison.settings.norms
     if comparison.settings.own_training:
         raise ValueError(
             f"{comparison.settings.model} trains its models itself, and the lab has none to write"
         )
+    treatments = comparison.settings.treatments
     reported = [record for record in comparison.records if record.config["stage"] != "select"]
     if best_trial(reported) is None:
         raise ValueError("no trial was done; there is no model to write")
@@ -34,15 +36,27 @@ def chosen_trial(comparison: Comparison, norm: str | None) -> Record:
         if advice is None:
             raise ValueError(
                 "the verdict recommends no norm, so say whose model to write: --norm NAME, in "
-                f"Python norm=…; the comparison has {', '.join(names)}"
+                f"Python norm=…; the comparison has {', '.join(treatments)}"
             )
         norm = advice.norm
-    elif norm not in names:
-        norm = lookup(norm).name
-    record = best_trial(record for record in reported if record.config["norm"] == norm)
+    wanted = _named(norm, treatments)
+    record = best_trial(record for record in reported if treatment_of(record.config) in wanted)
     if record is None:
         raise ValueError(f"no trial with the norm {norm!r} was done; there is no model to write")
     return record
+
+
+def _named(text: str, treatments: Mapping[str, Treatment]) -> set[str]:
+    """Return the treatments that a text names: one, or all of a norm or of some values."""
+    if text in treatments:
+        return {text}
+    found = {name for name, each in treatments.items() if text in (each.norm, each.values)}
+    if found:
+        return found
+    if "=" in text.partition(":")[0]:
+        raise ValueError(f"no treatment is {text!r}; the comparison has {', '.join(treatments)}")
+    norm = lookup(text).name
+    return {name for name, each in treatments.items() if each.norm == norm}
 
 
 def trial_words(record: Record, unit: str) -> str:
@@ -64,8 +78,9 @@ def trial_words(record: Record, unit: str) -> str:
         for part in ("validation", "test")
         if (score := outcome.get(f"{part}_score")) is not None
     ]
+    noun = "treatment" if config.get("varied") else "norm"
     return (
-        f"norm {config['norm']}, learning rate {config['learning_rate']:g}, {fold}run "
+        f"{noun} {treatment_of(config)}, learning rate {config['learning_rate']:g}, {fold}run "
         f"{config['run']} (seed {config['seed']}), epoch {outcome['epoch']:.0f} of "
         f"{config['epochs']}; {metric.title}: {', '.join(scores)}"
     )

@@ -33,13 +33,12 @@ class Scale:
         Args:
             metric: What the scores are.
             reference: A typical score; None if none is known yet.
-            unit: Unit of the target; standardized scores have none.
+            unit: Unit of the target; only errors are in it.
         """
         if metric.fraction:
             return cls(metric=metric)
-        if metric.standardized:
-            unit = ""
-        if not reference or not math.isfinite(reference):
+        unit = unit if metric.has_unit else ""
+        if metric.most == 1 or not reference or not math.isfinite(reference):
             return cls(metric=metric, unit=unit, decimals=DIGITS)
         decimals = DIGITS - 1 - math.floor(math.log10(abs(reference)))
         return cls(metric=metric, unit=unit, decimals=min(max(0, decimals), 9))

@@ -2,79 +2,51 @@
 
 A field of `Options` has the help of the command line, the possible values, the source of its
 default, and the protocols where it applies. The command line is generated from these fields,
-`graphnorms.compare` has a parameter for each (a test compares them), and `Options.of` and
-`command_of` turn the settings of a stored run back into options.
+`graphnorms.compare` has a parameter for each (a test compares them), and `Options.of` turns the
+settings of a stored run back into options.
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 from graphnorms.lab.budgets import BUDGETS, QUICK
-from graphnorms.lab.values import FLAG, TEXT, Kind, integer, list_of, number
-from graphnorms.training.trial_config import LAB_TRAINS, OPTIMIZERS, SCHEDULES
+from graphnorms.lab.option_kinds import (
+    DEFAULT_DEVICE,
+    DEFAULT_ENGINE,
+    DEFAULT_NORMS,
+    DEFAULT_PRESET,
+    FOLDED,
+    FOLDER,
+    METRIC_NAMES,
+    MODEL,
+    NORMS,
+    OF_BUDGET,
+    OF_DATA,
+    OF_PRESET,
+    PROTOCOLS,
+    TRIAL,
+    VARY,
+    About,
+    Part,
+    data_option,
+    machine_option,
+    model_option,
+    option,
+    output_option,
+    training_option,
+)
+from graphnorms.lab.treatments import check_vary
+from graphnorms.lab.values import FLAG, TEXT, Kind, integer, is_duration, list_of, number
+from graphnorms.training.trial_config import OPTIMIZERS, SCHEDULES
 
 if TYPE_CHECKING:
     from graphnorms.lab.settings import Settings
     from graphnorms.layers.own_norm import OwnNorm
     from graphnorms.models import ModelFactory
-
-Part: TypeAlias = Literal["comparison", "reading", "running"]
-
-PROTOCOLS: Final = ("nested", "split", "paper")
-FOLDED: Final = ("nested", "paper")
-"""The protocols with a cross-validation."""
-
-BASELINE: Final = "none"
-DEFAULT_NORMS: Final = ("none", "batch", "layer", "instance", "graph")
-DEFAULT_PRESET: Final = "default"
-DEFAULT_PROTOCOL: Final = "nested"
-DEFAULT_DEVICE: Final = "cpu"
-
-_NORMS: Final = Kind("a text, or a list of texts and of what makes a norm", str | Sequence)
-_MODEL: Final = Kind(
-    "a name, or a function that makes a model",
-    fits=lambda value: isinstance(value, str) or callable(value) or hasattr(value, "function"),
-)
-_TRIAL: Final = Kind("module:function, or a function that trains", fits=_MODEL.fits)
-_FOLDER: Final = Kind("a folder", str | Path)
-
-
-@dataclass(frozen=True, kw_only=True)
-class About:
-    """Description of one option.
-
-    Args:
-        help: Text for the command line.
-        default: Source of the value if the option is not given.
-        kind: Possible values.
-        words: Values that the shell completes.
-        part: `"comparison"`: what is compared, and how. `"reading"`: how data are read.
-            `"running"`: where trials run and records go, which changes no trial.
-        protocols: The protocols where it applies.
-        instead: A hint for the other protocols.
-        flags: Names on the command line; by default `--` and the name of the field.
-    """
-
-    help: str
-    default: str | bool = True
-    kind: Kind = TEXT
-    words: tuple[str, ...] = ()
-    part: Part = "comparison"
-    protocols: tuple[str, ...] = PROTOCOLS
-    instead: str = ""
-    flags: tuple[str, ...] = ()
-
-
-def _option(help: str, default: str | bool = True, *, value: Any = None, **about: Any) -> Any:
-    return field(default=value, metadata={"about": About(help=help, default=default, **about)})
-
-
-_OF_PRESET, _OF_BUDGET, _OF_DATA = "the preset's", "the budget's", "what the data suggest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,187 +56,248 @@ class Options:
     `graphnorms.compare` documents them.
     """
 
-    norms: Sequence[str | OwnNorm | Callable[..., Any]] | str | None = _option(
+    norms: Sequence[str | OwnNorm | Callable[..., Any]] | str | None = option(
         "Normalizations, separated by commas; module:function is one of your own; none is always "
         "among them.",
         ",".join(DEFAULT_NORMS),
-        kind=_NORMS,
+        kind=NORMS,
     )
-    protocol: str | None = _option(
+    vary: Mapping[str, Sequence[Any]] | None = option(
+        "An option with its values, such as layers=2,4,8: each of them with each norm is a "
+        "treatment, compared as norms are; norms are then batch alone by default. Give it again "
+        "for combinations with another option.",
+        default=False,
+        value=None,
+        kind=VARY,
+    )
+    protocol: str | None = option(
         "nested: cross-validation with validation data inside each fold. split: one split, several "
         "seeds. paper: epoch and learning rate chosen by the reported score, optimistic.",
-        DEFAULT_PROTOCOL,
+        "split where the data carry one, else nested",
         kind=Kind("text", str, words=PROTOCOLS),
         words=PROTOCOLS,
     )
-    budget: str | None = _option(
+    budget: str | None = option(
         "quick, standard or full: learning rates, epochs and seeds.",
         QUICK,
         kind=Kind("text", str, words=tuple(BUDGETS)),
         words=tuple(BUDGETS),
     )
-    model: str | Callable[..., Any] | ModelFactory | None = _option(  # noqa: RUF009
-        "gin, gine (with edge features), gcn, or module:function, a model of your own.",
+    model: str | Callable[..., Any] | ModelFactory | None = model_option(  # noqa: RUF009
+        "gin, gine (with edge features), gcn, sage, gat, gatedgcn, gps (attention beside message "
+        "passing), or module:function, a model of your own.",
         "by the data",
-        kind=_MODEL,
-        words=("gin", "gcn", "gine"),
+        kind=MODEL,
+        words=("gin", "gcn", "gine", "sage", "gat", "gatedgcn", "gps"),
     )
-    trial: str | Callable[..., Any] | None = _option(  # noqa: RUF009
+    trial: str | Callable[..., Any] | None = training_option(  # noqa: RUF009
         "module:function of yours that trains and returns the score: "
         "function(norm, split, seed, report).",
         "the lab trains",
-        kind=_TRIAL,
+        kind=TRIAL,
     )
-    preset: str | None = _option(
+    preset: str | None = model_option(
         "default, or graphnorm-paper: architecture and training of the GraphNorm paper.",
         DEFAULT_PRESET,
         words=("default", "graphnorm-paper"),
     )
-    norm_place: str | None = _option(
-        "before-activation or after-activation.",
-        _OF_PRESET,
-        words=("before-activation", "after-activation"),
+    norm_place: str | None = model_option(
+        "before-activation or after-activation; of gps post, pre or sandwich.",
+        "the model's",
+        words=("before-activation", "after-activation", "post", "pre", "sandwich"),
     )
-    residual: str | None = _option(
-        "Residual connections: none, or added after-norm or before-norm.",
-        _OF_PRESET,
-        words=("none", "after-norm", "before-norm"),
+    residual: str | None = model_option(
+        "Residual connections: none, added after-norm or before-norm, rezero or deepnorm.",
+        "the model's",
+        words=("none", "after-norm", "before-norm", "rezero", "deepnorm"),
     )
-    layers: int | None = _option("Number of convolutions.", _OF_PRESET, kind=integer(1))
-    hidden: int | None = _option("Channels of each convolution.", _OF_PRESET, kind=integer(1))
-    dropout: float | None = _option(
-        "Dropout probability.",
-        _OF_PRESET,
+    edge_norm: str | None = model_option(
+        "Norm of gatedgcn's edges: same (as of the nodes), none, or a norm.", "same"
+    )
+    qk_norm: str | None = model_option(
+        "Norm of gps's queries and keys, per head: none, layer, rms or l2.",
+        "none",
+        words=("none", "layer", "rms", "l2"),
+    )
+    heads: int | None = model_option("Attention heads of gat and gps.", "4", kind=integer(1))
+    layers: int | None = model_option(
+        "Number of convolutions or blocks.", OF_PRESET, kind=integer(1)
+    )
+    hidden: int | None = model_option("Channels of each convolution.", OF_PRESET, kind=integer(1))
+    dropout: float | None = model_option(
+        "Dropout probability at the end of the model, of gps also in its blocks.",
+        OF_PRESET,
         kind=number("a number from 0 to below 1", lambda value: 0 <= value < 1),
     )
-    task: str | None = _option("classification, binary or regression.", _OF_DATA, part="reading")
-    features: str | None = _option(
-        "Node features: labels, attributes, degree or constant.", _OF_DATA, part="reading"
+    task: str | None = data_option("classification, binary or regression.", OF_DATA)
+    features: str | None = data_option(
+        "Node features: labels, attributes, degree or constant.", OF_DATA
     )
-    edge_features: str | None = _option(
-        "Edge features: labels, attributes or none.", _OF_DATA, part="reading"
-    )
-    keep_loops: bool | None = _option(
+    edge_features: str | None = data_option("Edge features: labels, attributes or none.", OF_DATA)
+    keep_loops: bool | None = data_option(
         "Edges from a node to itself.",
         "dropped of TU folders, as in PyG",
         kind=FLAG,
-        part="reading",
         flags=("--keep-loops", "--drop-loops"),
     )
-    keep_repeats: bool | None = _option(
+    keep_repeats: bool | None = data_option(
         "Edges that are listed again.",
         "merged in TU folders, as in PyG",
         kind=FLAG,
-        part="reading",
         flags=("--keep-repeats", "--merge-repeats"),
     )
-    drop_empty: bool | None = _option(
-        "Leave out graphs without nodes.", kind=FLAG, part="reading", flags=("--drop-empty",)
+    drop_empty: bool | None = data_option(
+        "Leave out graphs without nodes.", kind=FLAG, flags=("--drop-empty",)
     )
-    drop_rare: int | None = _option(
-        "Leave out classes with fewer items than this.", "none", kind=integer(0), part="reading"
+    drop_rare: int | None = data_option(
+        "Leave out classes with fewer items than this.", "none", kind=integer(0)
     )
-    metric: str | None = _option(
-        "accuracy, roc_auc, average_precision, mae, rmse, std_mae or std_rmse.",
+    smiles: str | None = data_option("The column of SMILES in a table of molecules.", "guessed")
+    target: str | None = data_option(
+        "What to predict: columns of a table, separated by commas, or attributes of GraphML.",
+        "guessed",
+    )
+    edges: str | None = data_option(
+        "The table of edges, for a table of the nodes of one graph.", False
+    )
+    root: str | None = data_option("The folder of the data sets of PyG.", "data", kind=FOLDER)
+    split_file: str | None = data_option(
+        "Which items to train on, validate and test: .json of chemprop, .npz, or a line for each "
+        "item; several splits are possible.",
+        False,
+        protocols=("split",),
+        instead="for the splits of the file use --protocol split",
+    )
+    metric: str | None = option(
+        "What norms are judged by; every other metric of the task is recorded beside it. Classes: "
+        "accuracy, balanced_accuracy, macro_f1, mcc; yes or no also roc_auc, average_precision. "
+        "Numbers: mae, rmse, r2; several std_mae, std_rmse, r2.",
         "the task's",
-        words=("accuracy", "roc_auc", "average_precision", "mae", "rmse", "std_mae", "std_rmse"),
+        words=METRIC_NAMES,
     )
-    split: str | None = _option(
+    split: str | None = option(
         "given, random, or for molecules scaffold:hashed, scaffold:balanced:0,1,2, "
-        "scaffold:deepchem; for protocol split.",
+        "scaffold:deepchem; asks for protocol split.",
         "given, if there is one",
         protocols=("split",),
     )
-    folds: int | None = _option(
+    folds: int | None = option(
         "Folds of the cross-validation.",
         "10, or as many as so many norms take",
         kind=integer(1),
         protocols=FOLDED,
     )
-    repeats: int | None = _option(
+    repeats: int | None = option(
         "Cross-validations, each with other folds.",
         "1",
         kind=integer(1),
         protocols=FOLDED,
         instead="for more seeds on one split use --runs",
     )
-    group_twins: bool | None = _option(
+    group_twins: bool | None = option(
         "Keep isomorphic graphs in one fold.", kind=FLAG, flags=("--group-twins",)
     )
-    runs: int | None = _option(
-        "Reported trials per fold; on one split, the seeds.", _OF_BUDGET, kind=integer(1)
+    runs: int | None = option(
+        "Reported trials per fold; on one split, the seeds.", OF_BUDGET, kind=integer(1)
     )
-    epochs: int | None = _option("Passes over the training data.", _OF_BUDGET, kind=integer(1))
-    optimizer: str | None = _option(
+    time: str | float | None = option(
+        "Plan what fits into a time, e.g. 90m or 1h30m: fewer runs, learning rates, epochs and "
+        "folds, but nothing that is given.",
+        False,
+        kind=Kind("a time such as 1h, 90m or 1h30m", fits=is_duration),
+        part="running",
+    )
+    epochs: int | None = training_option(
+        "Passes over the training data.", OF_BUDGET, kind=integer(1)
+    )
+    optimizer: str | None = training_option(
         "adam, adamw or sgd, with further arguments of torch's class after a colon.",
         "adam",
         words=OPTIMIZERS,
     )
-    learning_rate: float | Sequence[float] | None = _option(
+    learning_rate: float | Sequence[float] | None = training_option(
         "Learning rate after the warm-up: one, or several separated by commas.",
-        _OF_BUDGET,
+        OF_BUDGET,
         kind=list_of(number("a number > 0", lambda value: value > 0), or_one=True),
         flags=("--lr",),
     )
-    schedule: str | None = _option(
+    schedule: str | None = training_option(
         "Learning rate after the warm-up: constant, or linear or cosine decay to 0.",
-        _OF_PRESET,
+        OF_PRESET,
         kind=Kind("text", str, words=SCHEDULES),
         words=SCHEDULES,
     )
-    warmup: int | None = _option(
+    warmup: int | None = training_option(
         "Epochs in which the learning rate rises linearly from 0.", "0", kind=integer(0)
     )
-    weight_decay: float | None = _option(
+    weight_decay: float | None = training_option(
         "L2 penalty; of adamw the decay of all weights.",
         "the preset's; of adamw 0.01",
         kind=number("a number ≥ 0", lambda value: value >= 0),
     )
-    clip: float | None = _option(
+    clip: float | None = training_option(
         "Largest norm of the gradient.",
         "no limit",
         kind=number("a number > 0", lambda value: value > 0),
     )
-    patience: int | None = _option(
+    patience: int | None = training_option(
         "End a trial after so many epochs without a better validation score.",
         "train all epochs",
         kind=integer(1),
         protocols=("nested", "split"),
         instead="that protocol chooses one epoch for all folds",
     )
-    batch_size: int | None = _option("Graphs in a minibatch.", _OF_PRESET, kind=integer(1))
-    margin: float | None = _option(
+    batch_size: int | None = training_option("Graphs in a minibatch.", OF_PRESET, kind=integer(1))
+    margin: float | None = option(
         "Differences of scores below this are of no practical interest.",
         "one point, or 1% of the score",
         kind=number("a number > 0", lambda value: value > 0),
     )
-    seed: int | None = _option("Seeds weights, batch order and dropout.", "0", kind=integer(0))
-    device: str | None = _option("Where to train, e.g. cpu or cuda:0.", DEFAULT_DEVICE)
-    engine: str = _option("Where trials run: local or dask.", value="local", part="running")
-    scheduler: str | None = _option(
-        "Address of the dask scheduler, e.g. tcp://localhost:8786.", False, part="running"
+    seed: int | None = training_option(
+        "Seeds weights, batch order and dropout.", "0", kind=integer(0)
     )
-    workers: int | None = _option(
-        "Local trials at a time.", "one per core", kind=integer(1), part="running"
+    device: str | None = option(
+        "Where to train, e.g. cpu or cuda:0.", DEFAULT_DEVICE, group="machine"
     )
-    timeout: float | None = _option(
+    engine: str | None = machine_option(
+        "Where trials run: local processes, dask or slurm.",
+        DEFAULT_ENGINE,
+        words=("local", "dask", "slurm"),
+    )
+    engine_options: Mapping[str, Any] | str | None = machine_option(
+        "What Slurm is asked for in every job, e.g. partition=gpu,time=60,mem=8G.",
+        False,
+        kind=Kind("name=value, separated by commas", str | Mapping),
+    )
+    scheduler: str | None = machine_option(
+        "Address of the dask scheduler, e.g. tcp://localhost:8786.", False
+    )
+    workers: int | None = machine_option("Local trials at a time.", "one per core", kind=integer(1))
+    timeout: float | None = machine_option(
         "Seconds that a trial may take; one that takes longer has failed.",
         "no limit",
         kind=number("a number > 0, in seconds", lambda value: value > 0),
-        part="running",
     )
-    out: str | Path | None = _option(  # noqa: RUF009
-        "The run's folder.",
-        "runs/<dataset>-<model>",
-        kind=_FOLDER,
-        part="running",
-        flags=("--out", "-o"),
+    config: str | Path | None = output_option(  # noqa: RUF009
+        "A TOML file of options; those of the command line come first. Every run writes its own, "
+        "run.toml.",
+        False,
+        kind=Kind("a file", str | Path),
     )
-    resume: bool = _option(
+    log: str | Sequence[str] | None = output_option(
+        "Log every trial to tensorboard, wandb or mlflow, or several with commas; where to stands "
+        "after a colon: mlflow:http://host:5000.",
+        False,
+        kind=list_of(TEXT, or_one=True),
+        words=("tensorboard", "wandb", "mlflow"),
+    )
+    out: str | Path | None = output_option(  # noqa: RUF009
+        "The run's folder.", "runs/<dataset>-<model>", kind=FOLDER, flags=("--out", "-o")
+    )
+    resume: bool = output_option(
         "Continue the run in the folder; its settings are the defaults.",
         value=False,
         kind=FLAG,
-        part="running",
         flags=("--resume",),
     )
 
@@ -285,6 +318,9 @@ class Options:
         """
         for name, value in self.said("comparison", "reading", "running").items():
             about(name).kind.require(name, value)
+        if self.vary is not None:
+            every = {each.name: about(each.name) for each in fields(self)}
+            check_vary(self.vary, every, self.said())
 
     def check_protocol(self, protocol: str) -> None:
         """Check that every option applies to a protocol.
@@ -316,7 +352,10 @@ class Options:
         """Complete the options with those of the run to continue."""
         if self.protocol not in (None, stored.protocol):
             # `Run` reports the contradiction; these options would be refused first.
-            stored = replace(stored, folds=None, repeats=None, split=None)
+            stored = replace(stored, folds=None, repeats=None, split=None, patience=None)
+        if self.vary is not None:
+            cleared: dict[str, Any] = dict.fromkeys(("vary", *self.vary))
+            stored = replace(stored, **cleared)
         return replace(self, **stored.said() | self.said())
 
     @classmethod
@@ -327,31 +366,20 @@ class Options:
             settings: Of the run.
             reading: How its data were read.
         """
-        from graphnorms.lab.settings import Settings
-
-        architecture = settings.architecture
-        # The user's own model does not tell where its residual connections are.
-        residual = {True: architecture.get("residual_place"), False: "none", None: None}
         found: dict[str, Any] = {
-            each.name: getattr(settings, each.name, architecture.get(each.name))
+            each.name: getattr(settings, each.name, None)
             for each in fields(cls)
             if about(each.name).part == "comparison"
-            and settings.protocol in about(each.name).protocols
         }
+        found |= settings.model_options
         found |= {
-            "learning_rate": settings.learning_rates,
-            "residual": residual[architecture.get("residual")],
             "group_twins": settings.group_twins or None,
+            "vary": settings.vary or None,
+            **dict.fromkeys(settings.vary),
         }
-        if "trial" in architecture:
-            found |= dict.fromkeys(set(LAB_TRAINS) - {*architecture["takes"]})
-            by_trial = architecture["by"] == "trial"
-            found["trial"], found["model"] = (
-                (settings.model, None) if by_trial else (None, settings.model)
-            )
-        for name in ("optimizer", "warmup"):
-            if found.get(name) == Settings.__dataclass_fields__[name].default:
-                del found[name]
+        for name in found:
+            if settings.protocol not in about(name).protocols:
+                found[name] = None
         for name, value in reading.items():
             if name == "split_by":
                 found["split"] = value
@@ -364,54 +392,3 @@ def about(name: str) -> About:
     """Return the description of an option."""
     found: About = Options.__dataclass_fields__[name].metadata["about"]
     return found
-
-
-def command_of(
-    settings: Settings,
-    reading: Mapping[str, Any],
-    *,
-    in_memory: bool = False,
-    model_in_memory: bool = False,
-) -> str:
-    """Return the command line that repeats a comparison, or a call if it was given objects.
-
-    Args:
-        settings: Of the comparison.
-        reading, in_memory: Of the data, see `graphnorms.lab.sources.Source`.
-        model_in_memory: Whether the model was given as a function.
-    """
-    options = Options.of(settings, reading).said()
-    lost = [name for name, kept in settings.own_norms.items() if kept.get("in_memory")]
-    if in_memory or model_in_memory or lost:
-        texts = {name: repr(value) for name, value in options.items()}
-        norms = (name if name in lost else repr(name) for name in settings.norms)
-        texts["norms"] = f"({', '.join(norms)})"
-        if model_in_memory:
-            texts["trial" if "trial" in options else "model"] = settings.model
-        dataset = "dataset" if in_memory else repr(settings.dataset)
-        arguments = ", ".join(f"{name}={text}" for name, text in texts.items())
-        return f"graphnorms.compare({dataset}, {arguments})"
-    words = ["graphnorms", "compare", settings.dataset]
-    for name, value in options.items():
-        flags = about(name).flags or (f"--{name.replace('_', '-')}",)
-        if isinstance(value, bool):
-            words += flags[:1] if value else flags[1:]
-        else:
-            words += [flags[0], _text(value)]
-    return shlex.join(words)
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def name_of(choice: Any) -> str:
-    """Return what a model or norm is called."""
-    return choice if isinstance(choice, str) else str(getattr(choice, "name", choice))
-
-
-def is_known(norm: str) -> bool:
-    """Whether the catalogue has a norm of this name."""
-    from graphnorms.layers.catalog import CATALOG
-
-    return norm.partition(":")[0] in CATALOG

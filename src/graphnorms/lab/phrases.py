@@ -28,7 +28,8 @@ def model_title(name: str) -> str:
     """Write the name of a model: `GIN`; the name of the user's own model stays as it is."""
     from graphnorms.models.model_config import MODELS
 
-    return name.upper() if name.lower() in MODELS else name
+    special = {"gatedgcn": "GatedGCN", "sage": "GraphSAGE"}
+    return special.get(name.lower(), name.upper()) if name.lower() in MODELS else name
 
 
 def called_by(name: Name) -> Name:
@@ -49,6 +50,13 @@ def points(fraction: float) -> str:
 def seconds(value: float) -> str:
     """Format seconds, without the unit, in the digits that a stopwatch of the kind deserves."""
     return f"{value:.{2 if value < 1 else 1 if value < 10 else 0}f}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time as on a stopwatch: `1:05`, `2:00:00`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def listing(words: Iterable[str]) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import one_line
-from graphnorms.lab.engines import default_workers
-from graphnorms.lab.options import Options, name_of
+from graphnorms.lab.engines import JOBS_AT_A_TIME, default_workers
+from graphnorms.lab.lookup import name_of
+from graphnorms.lab.options import Options
 from graphnorms.lab.schedule import Schedule
 from graphnorms.lab.settings import Settings
 from graphnorms.lab.trivial import Trivial, trivial_scores
@@ -38,6 +39,8 @@ class Plan:
         trainer: User code that trains; None if the lab does.
         objects: The items as the user gave them, for `trainer`.
         norms: The user's own norms.
+        fitted: How it was cut to fit into a time, as `graphnorms.lab.fit.Fitted.to_dict` says it;
+            empty if it was not.
     """
 
     schedule: Schedule
@@ -49,6 +52,7 @@ class Plan:
     norms: Sequence[OwnNorm] = ()
     trainer: Trainer | None = None
     objects: Sequence[Any] | None = field(default=None, repr=False)
+    fitted: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:
@@ -58,8 +62,11 @@ class Plan:
     @property
     def workers(self) -> int:
         """Trials at a time."""
-        workers = self.options.workers
-        return default_workers(self.settings.device) if workers is None else workers
+        if self.options.workers is not None:
+            return self.options.workers
+        if self.options.engine == "slurm":
+            return JOBS_AT_A_TIME
+        return default_workers(self.settings.device)
 
     @cached_property
     def trivial(self) -> Trivial:
@@ -87,7 +94,9 @@ class Plan:
     @property
     def runs_own_code(self) -> bool:
         """Whether trials run the user's code, which may change its process."""
-        return bool(self.factory or self.trainer or self.norms)
+        models = self.settings.architectures.values()
+        own = self.factory or self.trainer or self.norms
+        return bool(own) or any(map(is_own, models))
 
     @property
     def work(self) -> tuple[Callable[..., Any], Any]:
@@ -103,6 +112,11 @@ class Plan:
             trial = functools.partial(run_trial, factory=self.function, norms=self.norm_functions)
             return trial, self.dataset
         return run_trial, self.dataset
+
+
+def is_own(architecture: Mapping[str, Any]) -> bool:
+    """Whether an architecture is a model of the user's own."""
+    return "source" in architecture
 
 
 def require_possible(plan: Plan) -> None:
@@ -126,21 +140,25 @@ def require_possible(plan: Plan) -> None:
         )
     for fold in range(settings.folds if settings.split == "given" else 1):
         require_several(split_items(graphs, plan.schedule.split(fold)).train, graphs)
-    hidden = settings.architecture.get("hidden") or ModelConfig(name="gin").hidden
-    for own in plan.norms:
-        own.check(hidden)
     if plan.trainer is not None:
+        hidden = settings.architecture.get("hidden") or ModelConfig(name="gin").hidden
+        for own in plan.norms:
+            own.check(hidden)
         for norm in _norms(plan):
             NormMaker(norm).require_usable()
         return
-    if plan.factory is not None:
-        _require_one(plan, plan.factory)
-        return
-    for norm in _norms(plan):
-        try:
-            build_model(settings.architecture, norm, graphs, seed=0)
-        except TypeError as error:  # a layer that is given a word for a number, say
-            raise ValueError(f"norm {name_of(norm)!r} cannot be made: {error}") from None
+    for architecture in settings.architectures.values() or [settings.architecture]:
+        hidden = architecture.get("hidden") or ModelConfig(name="gin").hidden
+        for own in plan.norms:
+            own.check(hidden)
+        if is_own(architecture):
+            _require_one(plan, architecture)
+            continue
+        for norm in _norms(plan):
+            try:
+                build_model(architecture, norm, graphs, seed=0)
+            except TypeError as error:  # a layer that is given a word for a number, say
+                raise ValueError(f"norm {name_of(norm)!r} cannot be made: {error}") from None
 
 
 def _norms(plan: Plan) -> list[str | OwnNorm]:
@@ -166,7 +184,7 @@ def _require_targets(graphs: GraphSet) -> None:
         raise ValueError(f"every target of {graphs.name} is {named}, so there is nothing to learn")
 
 
-def _require_one(plan: Plan, factory: ModelFactory) -> None:
+def _require_one(plan: Plan, architecture: Mapping[str, Any]) -> None:
     """Make the user's own model with every norm and run it on a few graphs.
 
     If that fails with some norms only, their failed trials give the reason.
@@ -176,11 +194,13 @@ def _require_one(plan: Plan, factory: ModelFactory) -> None:
     """
     import torch
 
+    from graphnorms.models import ModelFactory
     from graphnorms.training.predictor import apply
     from graphnorms.training.trial_model import build_model
     from graphnorms.user_code import no_exit
 
-    architecture, graphs = plan.settings.architecture, plan.dataset
+    factory = plan.factory or ModelFactory.of(str(architecture["name"]))
+    graphs = plan.dataset
     batch = graphs.batch(torch.arange(min(2, len(graphs))))
     first: Exception | None = None
     for norm in _norms(plan):

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphnorms.lab.data_facts import CHEAP_EDGES, CHEAP_ITEMS, facts_of
 from graphnorms.lab.data_sentences import data_sentences, key_facts
 from graphnorms.lab.design import Design
 from graphnorms.lab.detectable import expected_of, planned_detectable
 from graphnorms.lab.number_format import Scale
-from graphnorms.lab.phrases import be, several
+from graphnorms.lab.phrases import be, duration, model_title, several
 from graphnorms.lab.sentences import least_pairs, protocol_note
+from graphnorms.lab.treatments import values_of
 from graphnorms.lab.trial_data import has_graphs
+from graphnorms.models.model_config import EDGE_MODELS, SAME
+from graphnorms.models.norm_slot import NORM_PLACES, RESIDUAL_PLACES
 from graphnorms.training.metrics import logged_metric, metric_named
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
     from graphnorms.lab.examine import Examination
+    from graphnorms.lab.fit import Fitted
     from graphnorms.lab.plan import Plan
     from graphnorms.lab.settings import Settings
 
@@ -27,10 +31,10 @@ if TYPE_CHECKING:
 def plan_lines(plan: Plan) -> list[str]:
     """Describe the data, the model, the protocol, the trials and the run's folder."""
     settings = plan.settings
-    norms = len(settings.norms)
+    compared = f"{len(settings.treatments)} {settings.noun}s ({', '.join(settings.treatments)})"
     where = (
         f"{plan.workers} at a time"
-        if plan.options.engine == "local"
+        if plan.options.engine in (None, "local")
         else f"on {plan.options.engine}"
     )
     return [
@@ -38,11 +42,43 @@ def plan_lines(plan: Plan) -> list[str]:
         *_described(plan.dataset),
         *_key_facts(plan),
         _model(settings, plan.dataset),
-        _protocol(settings),
-        f"{norms} norms ({', '.join(settings.norms)}) × {_trials(settings)} = "
+        f"{_protocol(settings)}{_why_split(plan)}",
+        f"{compared} × {_trials(settings)} = "
         f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
         _design(settings, plan.dataset),
+        *_fitted(plan.fitted),
     ]
+
+
+def _fitted(fitted: Mapping[str, Any]) -> list[str]:
+    """Say how a plan was cut to fit into a time."""
+    if not fitted:
+        return []
+    time = (
+        f"Planned for {duration(fitted['limit'])}, expected to take {duration(fitted['seconds'])}"
+    )
+    cuts = "; ".join(fitted["cuts"]) or "nothing"
+    return [f"{time}; cut: {cuts}.", *fitted["caveats"]]
+
+
+def shorter_line(found: Fitted, graphs: GraphSet) -> str:
+    """Say what `--time` would plan.
+
+    Args:
+        found: That plan.
+        graphs: The data.
+    """
+    settings = found.settings
+    detectable = planned_detectable(settings, graphs)
+    shown = ""
+    if not math.isnan(detectable):
+        scale = Scale.fitting(metric_named(settings.metric), detectable, settings.unit)
+        shown = f", and shows a difference of about {scale.difference(detectable)} or more"
+    hours = f"{found.limit / 3600:g}h"
+    return (
+        f"--time {hours} would cut {'; '.join(found.cuts)}: {settings.planned} trials in about "
+        f"{duration(found.seconds)}{shown}. {' '.join(found.caveats)}"
+    ).rstrip()
 
 
 def kept_lines(folder: Path, changes: Sequence[str], done: int, total: int) -> list[str]:
@@ -81,28 +117,34 @@ def _design(settings: Settings, graphs: GraphSet) -> str:
     expected = expected_of(settings, graphs)
     detectable = planned_detectable(settings, graphs)
     scale = Scale.fitting(metric_named(settings.metric), detectable, settings.unit)
-    norms = len(settings.norms)
-    return what_it_can_show(expected.design, scale, norms, expected.pairs, detectable)
+    number, noun = len(settings.treatments), settings.noun
+    return what_it_can_show(expected.design, scale, number, expected.pairs, detectable, noun)
 
 
 def what_it_can_show(
-    plan: Design, scale: Scale, norms: int, pairs: int, detectable: float = math.nan
+    plan: Design,
+    scale: Scale,
+    norms: int,
+    pairs: int,
+    detectable: float = math.nan,
+    noun: str = "norm",
 ) -> str:
     """Say before a run which differences it can show.
 
     Args:
         plan: What is paired, and how it is tested.
         scale: How scores are written.
-        norms: Norms compared.
+        norms: Norms, or treatments, compared.
         pairs: Folds of all repeats, or seeds.
         detectable: What `expected_detectable` gave, in the unit of the score; NaN if unknown.
+        noun: What they are called.
     """
     note = " " + protocol_note(plan) if protocol_note(plan) else ""
     if norms < 2:
-        return "There is one norm, so nothing can be compared." + note
+        return f"There is one {noun}, so nothing can be compared." + note
     comparisons = math.comb(norms, 2)
     minimum = plan.minimum(comparisons)
-    over = f" over {comparisons} pairs of norms" if comparisons > 1 else ""
+    over = f" over {comparisons} pairs of {noun}s" if comparisons > 1 else ""
     count = plan.count(pairs)
     if plan.folds and pairs > plan.folds:
         count += f" ({several(pairs / plan.folds, 'repeat')} of {plan.folds})"
@@ -158,13 +200,16 @@ def _model(settings: Settings, graphs: GraphSet) -> str:
         return f"{how} {settings.model}{', with ' * bool(given)}{', '.join(given)}"
     training = f"preset {settings.preset}: {_training(settings)}"
     architecture = settings.architecture
+    if settings.vary:
+        varied = {name: "/".join(map(_text, values)) for name, values in settings.vary.items()}
+        return f"{_varied(settings)}, {training}; varied: {values_of(varied)}"
     if "source" in architecture:
         return f"The model that {settings.model} makes, {training}"
     unused = "; edge features are not used (--model gine uses them)"
     return (
-        f"{settings.model.upper()} of {architecture['layers']} × {architecture['hidden']}, "
-        f"{training}"
-        f"{unused if graphs.num_edge_features and settings.model != 'gine' else ''}"
+        f"{model_title(settings.model)} of {architecture['layers']} × {architecture['hidden']}"
+        f"{_form(architecture)}, {training}"
+        f"{unused if graphs.num_edge_features and settings.model not in EDGE_MODELS else ''}"
     )
 
 
@@ -174,14 +219,53 @@ def _training(settings: Settings) -> str:
     parts = [
         f"{several(settings.epochs, 'epoch')} by {settings.optimizer}",
         f"{_rates(settings)} ({settings.schedule}{warmup})",
-        f"weight decay {settings.weight_decay:g}",
-        f"batches of {several(settings.batch_size, 'graph')}",
+        f"weight decay {_each(settings, 'weight_decay')}",
+        f"batches of {_batches(settings)}",
     ]
     if settings.clip is not None:
         parts.append(f"gradients clipped at {settings.clip:g}")
     if settings.patience is not None:
         parts.append(f"stopped after {several(settings.patience, 'epoch')} without a better score")
     return ", ".join(parts)
+
+
+def _form(architecture: Mapping[str, Any]) -> str:
+    """Say what is special about a model: its heads, and where its norms and sums are."""
+    place, residual = architecture["norm_place"], architecture["residual_place"]
+    parts = {
+        f"norms {place}": place != NORM_PLACES[0],
+        residual: architecture["residual"] and residual not in RESIDUAL_PLACES,
+        f"{architecture.get('heads')} heads": "heads" in architecture,
+        f"QK-norm {architecture.get('qk_norm')}": architecture.get("qk_norm", "none") != "none",
+        f"edge norm {architecture.get('edge_norm')}": architecture.get("edge_norm", SAME) != SAME,
+    }
+    said = [part for part, is_there in parts.items() if is_there]
+    return f" ({', '.join(said)})" if said else ""
+
+
+def _varied(settings: Settings) -> str:
+    """Say what the models have in common, and where they differ: `GIN of 2/4/8 × 64`."""
+    sizes = [_each(settings, name) for name in ("layers", "hidden")]
+    name = _each(settings, "model")
+    named = "/".join(map(model_title, name.split("/"))) if "model" in settings.vary else name
+    known = "None" not in sizes
+    return f"{model_title(named)} of {' × '.join(sizes)}" if known else model_title(named)
+
+
+def _batches(settings: Settings) -> str:
+    if "batch_size" in settings.vary:
+        return f"{_each(settings, 'batch_size')} graphs"
+    return several(settings.batch_size, "graph")
+
+
+def _each(settings: Settings, name: str) -> str:
+    """Write a setting: its value, or those of the treatments, `2/4/8`."""
+    value = getattr(settings, name, settings.architecture.get(name))
+    return "/".join(map(_text, settings.vary.get(name, [value])))
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _protocol(settings: Settings) -> str:
@@ -191,7 +275,7 @@ def _protocol(settings: Settings) -> str:
     if settings.own_training and not settings.learning_rates:
         return _protocol_of_own(settings)
     if settings.selects:
-        each = "norm and seed" if settings.protocol == "split" else "norm"
+        each = f"{settings.noun}{' and seed' if settings.protocol == 'split' else ''}"
         chosen = f"chosen there, for each {each}"
     if settings.protocol == "paper":
         return (
@@ -236,6 +320,14 @@ def _protocol_of_own(settings: Settings) -> str:
     if settings.split != "given":
         how = f"one random split ({share} to validate, {share} to test)"
     return f"{head}: {how}; {settings.runs} seeds tested"
+
+
+def _why_split(plan: Plan) -> str:
+    """Say where the protocol comes from if it is not asked for but that of the data."""
+    options = plan.options
+    if plan.settings.split != "given" or options.protocol is not None or options.split is not None:
+        return ""
+    return ". The data carry a split, so it is used; --protocol nested cuts folds instead"
 
 
 def _folds(settings: Settings, noun: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from graphnorms.lab.statistics import SIGNIFICANCE
@@ -94,15 +95,66 @@ def pairs_needed(
             deviation, pairs, test_ratio=test_ratio, comparisons=comparisons
         )
 
-    low, high = at_least, at_least
-    while not seen(high):
-        if high >= MOST_PAIRS:
-            return None
-        low, high = high + 1, min(2 * high, MOST_PAIRS)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if seen(middle) else (middle + 1, high)
-    return high
+    return _least(seen, at_least)
+
+
+def pairs_to_equal(
+    difference: float,
+    deviation: float,
+    margin: float,
+    *,
+    test_ratio: float = 0.0,
+    comparisons: int = 1,
+    at_least: int = 2,
+) -> int | None:
+    """Find the number of pairs at which `difference` is shown to lie within ± `margin`.
+
+    With 80% power, by two one-sided corrected t-tests (TOST); None if at no number, which is so
+    where the difference is not within the margin, and where more folds of the same data cannot
+    show it, see `pairs_needed`.
+
+    Args:
+        difference: A true difference.
+        deviation: Standard deviation of the paired differences.
+        margin: Half the width of the region of practical equivalence, above 0.
+        test_ratio: n_test / n_train of a fold; 0 for independent pairs.
+        comparisons: Number of comparisons that share the level.
+        at_least: Where to start, see `minimum_folds` and `minimum_flips`.
+    """
+    if not abs(difference) < margin:
+        return None
+
+    def shown(pairs: int) -> bool:
+        error = deviation * math.sqrt(1 / pairs + test_ratio)
+        return equivalence_power(difference, error, margin, pairs - 1, comparisons) >= POWER
+
+    return _least(shown, at_least)
+
+
+def equivalence_power(
+    difference: float, error: float, margin: float, freedom: int, comparisons: int = 1
+) -> float:
+    """Return the chance that two one-sided t-tests put a difference within ± `margin`.
+
+    Both reject if |mean| < margin − t* · s, t* the one-sided critical value at 5% / `comparisons`
+    and s the estimated standard error: the expectation over s of a normal probability.
+
+    Args:
+        difference: The true one.
+        error: The true standard error of its estimate.
+        margin: Half the width of the region of practical equivalence, above 0.
+        freedom: Degrees of freedom of s.
+        comparisons: Number of comparisons that share the level.
+
+    Source: Phillips, Journal of Pharmacokinetics and Biopharmaceutics 18, 1990.
+    """
+    if error <= 0:
+        return float(abs(difference) < margin)
+    critical = float(stats.t.ppf(1 - SIGNIFICANCE / comparisons, freedom))
+    scale, weights = _scales(freedom)
+    upper = special.ndtr((margin - difference) / error - critical * scale)
+    lower = special.ndtr(critical * scale - (margin + difference) / error)
+    return float(weights @ np.maximum(0.0, upper - lower))
 
 
 def minimum_folds(test_ratio: float, comparisons: int) -> int:
@@ -177,6 +229,35 @@ def expected_deviation(
     return math.sqrt(2 * (1 - accuracy) * (1 - shared_errors) / test_graphs)
 
 
+def shift_quantile(statistic: float, freedom: int, chance: float) -> float:
+    """Find the noncentrality at which T ≤ `statistic` has the chance, T noncentral t.
+
+    Two of them are the ends of a confidence interval for the noncentrality.
+    """
+    scale, weights = _scales(freedom)
+    reach = 10 + 4 * abs(statistic)
+    solution: float = optimize.brentq(
+        lambda shift: float(weights @ special.ndtr(statistic * scale - shift)) - chance,
+        -reach,
+        reach,
+        xtol=1e-9,
+    )
+    return solution
+
+
+def _least(enough: Callable[[int], bool], at_least: int) -> int | None:
+    """Find the least number of pairs that is enough, at most `MOST_PAIRS`; None: there is none."""
+    low, high = at_least, at_least
+    while not enough(high):
+        if high >= MOST_PAIRS:
+            return None
+        low, high = high + 1, min(2 * high, MOST_PAIRS)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+    return high
+
+
 @lru_cache(maxsize=4096)
 def _noncentrality(pairs: int, level: float, power: float) -> float:
     """Solve for the noncentrality at which the two-sided t-test at `level` has the power."""
@@ -195,15 +276,23 @@ def _two_sided_power(critical: float, freedom: int) -> Callable[[float], float]:
     """Return P(|T| > critical) as a function of the noncentrality of T.
 
     T = (Z + noncentrality) / sqrt(chi² / freedom). The expectation over the chi of a normal
-    probability, by Gauss quadrature on its quantiles: `scipy.stats.nct` gives NaN at scattered
-    arguments (seen in SciPy 1.17).
+    probability: `scipy.stats.nct` gives NaN at scattered arguments (seen in SciPy 1.17).
     """
-    nodes, weights = np.polynomial.legendre.leggauss(128)
-    scale = np.sqrt(special.chdtri(freedom, (1 - nodes) / 2) / freedom)  # (128,)
+    scale, weights = _scales(freedom)
 
     def power(noncentrality: float) -> float:
         above = special.ndtr(noncentrality - critical * scale)
         below = special.ndtr(-noncentrality - critical * scale)
-        return float(weights @ (above + below)) / 2
+        return float(weights @ (above + below))
 
     return power
+
+
+@lru_cache(maxsize=256)
+def _scales(freedom: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return values of sqrt(chi² / freedom), `(128,)`, and their weights, which sum to 1.
+
+    Gauss quadrature on the quantiles.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(128)
+    return np.sqrt(special.chdtri(freedom, (1 - nodes) / 2) / freedom), weights / 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from graphnorms.data import GraphSet
     from graphnorms.training import Predictor
 
-_OF_TARGETS: Final = ("task", "drop_rare", "split_by")
-"""Reading options about targets, which a prediction does not need."""
+_NOT_KEPT: Final = ("task", "drop_rare", "split_by", "split_file", "edges", "root")
+"""Reading options of the training that are about its targets, or name its files."""
+
+_CHANGED: Final = ("drop_empty", "smiles", "edges", "root")
+"""Reading options that may differ from those of the training."""
 
 _NODES: Final = 1 << 16
 """Nodes of a batch, about."""
@@ -44,7 +47,8 @@ class Predictions:
     def columns(self) -> list[str]:
         """The names of the columns of `rows`.
 
-        `graph`, and for nodes `node`, both counted from 0 in the order of the data. Then of
+        `graph`, and for nodes `node`, both counted from 0 in the order of the data; for a table of
+        molecules the row, also where others are no molecules. Then of
         classes `prediction` and `p(CLASS)`, the probability of each; of questions each by its name,
         1 for yes, and `p(QUESTION)`, the probability of that; of numbers each by its name.
         """
@@ -87,7 +91,9 @@ class Predictions:
         }
 
     def _places(self) -> Iterator[list[int]]:
-        for graph, size in enumerate(self.graphs.ptr.diff().tolist()):
+        rows = self.graphs.source_rows
+        numbers = range(len(self.graphs)) if rows is None else rows.tolist()
+        for graph, size in zip(numbers, self.graphs.ptr.diff().tolist(), strict=True):
             if self.predictor.task.level == "graph":
                 yield [graph]
             else:
@@ -100,7 +106,7 @@ def predict(
     *,
     factory: str | Callable[..., Any] | None = None,
     norm: str | Callable[..., Any] | None = None,
-    drop_empty: bool | None = None,
+    **reading: Any,
 ) -> Predictions:
     """Have a model on a file predict for graphs, which need no targets.
 
@@ -112,8 +118,9 @@ def predict(
         dataset: The graphs, see `graphnorms.compare`.
         factory, norm: The code of a model or norm of your own, see
             `graphnorms.training.load_model`.
-        drop_empty: Leave out graphs without nodes, which are an error otherwise; the others are
-            numbered without them.
+        reading: How these data are read, where it differs from the training: `drop_empty` leaves
+            out graphs without nodes, which are an error otherwise (the others are numbered without
+            them); `smiles`, `edges` and `root` as in `graphnorms.compare`.
 
     Raises:
         GraphnormsError: The file is no such model, or needs code.
@@ -125,7 +132,7 @@ def predict(
     from graphnorms.training import load_model, threads
 
     predictor = load_model(model, factory, norm)
-    graphs = _read(predictor, dataset, drop_empty)
+    graphs = _read(predictor, dataset, reading)
     _require_fit(predictor, graphs)
     with torch.no_grad(), threads(1):
         outputs = torch.cat([predictor(graphs.batch(ids)) for ids in _parts(graphs)]).double()
@@ -136,15 +143,16 @@ def predict(
     return Predictions(predictor=predictor, graphs=graphs, outputs=outputs)
 
 
-def _read(predictor: Predictor, dataset: Dataset, drop_empty: bool | None) -> GraphSet:
+def _read(predictor: Predictor, dataset: Dataset, changes: Mapping[str, Any]) -> GraphSet:
     """Read the graphs as the model has its input."""
     from graphnorms.data import GraphSet
 
     if isinstance(dataset, GraphSet):
         return dataset
-    reading = {name: v for name, v in predictor.reading.items() if name not in _OF_TARGETS}
-    if drop_empty is not None:
-        reading["drop_empty"] = drop_empty
+    reading = {name: v for name, v in predictor.reading.items() if name not in _NOT_KEPT}
+    if wrong := changes.keys() - _CHANGED:
+        raise ValueError(f"{min(wrong)} is no option of predict; expected {', '.join(_CHANGED)}")
+    reading |= {name: value for name, value in changes.items() if value is not None}
     encoding = predictor.encoding
     if not predictor.sees_edges:
         encoding = replace(encoding, edges=None)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from graphnorms.lab.phrases import duration
 from graphnorms.lab.schedule import Agenda
+from graphnorms.training.trial_config import treatment_of
 
 if TYPE_CHECKING:
     from graphnorms.lab.plan import Plan
@@ -18,7 +20,7 @@ _SECONDS_TO_KNOW_THE_SPEED: Final = 2.0
 
 
 class Tally(NamedTuple):
-    """Counts over the trials of one norm so far.
+    """Counts over the trials of one treatment so far.
 
     Args:
         ended: Trials with an outcome.
@@ -72,8 +74,8 @@ class Outcomes:
     def add(self, record: Record) -> None:
         """Add one."""
         self._records.append(record)
-        norm = record.config["norm"]
-        self.tallies[norm] = self.tallies.get(norm, Tally()).and_also(record)
+        treatment = treatment_of(record.config)
+        self.tallies[treatment] = self.tallies.get(treatment, Tally()).and_also(record)
 
     def first(self, number: int) -> list[Record]:
         """Return the outcomes that came first."""
@@ -89,9 +91,9 @@ class Status:
         changes: Changes to the run that was in the folder, in words: `runs 1 → 3`.
         outcomes: All outcomes; later ones are added to it.
         ended: Number of outcomes so far.
-        tallies: Their counts by norm; a norm without an outcome has no entry.
+        tallies: Their counts by treatment; one without an outcome has no entry.
         latest: The newest outcome, if it is the reason for this call.
-        running: Epochs done in the trials that are running, by norm.
+        running: Epochs done in the trials that are running, by treatment.
         elapsed: Seconds since this call began to train.
         remaining: Seconds left at the speed so far; None until that is known.
     """
@@ -141,3 +143,34 @@ class Clock:
         seconds, epochs = now - self._first[0], done - self._first[1]
         if seconds > _SECONDS_TO_KNOW_THE_SPEED and epochs > 0:
             self.remaining = max(0, self._total - done) * seconds / epochs
+
+
+def trial_line(status: Status, record: Record) -> str:
+    """Return one line on the end of a trial."""
+    from graphnorms.lab.number_format import Scale
+    from graphnorms.training import metric_named
+
+    settings, config = status.plan.settings, record.config
+    total = settings.planned
+    split = config["split"]
+    fold = f"fold {split['fold']:2}  " if settings.folds > 1 else ""
+    if settings.repeats > 1:
+        fold = f"repeat {split['seed'] - settings.split_seed}  {fold}"
+    rate = ""
+    if settings.learning_rates:
+        width = max(len(f"{rate:g}") for rate in settings.learning_rates)
+        rate = f"lr {config['learning_rate']:<{width}g}  "
+    kind = "test" if config["stage"] == "final" else "validation"
+    value = score_of(record)
+    if record.status == "failed":
+        outcome = f"failed: {record.reason}"
+    else:
+        scale = Scale.fitting(metric_named(settings.metric), value, settings.unit)
+        shown = "no {} score" if value is None else f"{{}} {scale.score(value)}"
+        outcome = shown.format(kind)
+    left = "" if status.remaining is None else f"  {duration(status.remaining)} left"
+    return (
+        f"{status.ended:{len(str(total))}}/{total}  {config['stage']:6}  {fold}"
+        f"run {config['run']}  {rate}"
+        f"{treatment_of(config):{max(map(len, settings.treatments))}}  {outcome}{left}"
+    )

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import is_number, unknown_name
 from graphnorms.lab.budgets import QUICK, Budget, budget_named
-from graphnorms.lab.options import (
-    BASELINE,
+from graphnorms.lab.lookup import found_model, looked_up, name_of, trainer_of
+from graphnorms.lab.option_kinds import (
     DEFAULT_DEVICE,
-    DEFAULT_NORMS,
     DEFAULT_PRESET,
-    DEFAULT_PROTOCOL,
-    Options,
-    is_known,
-    name_of,
 )
+from graphnorms.lab.options import Options
 from graphnorms.lab.settings import DEFAULT_FOLDS, HOLDOUT, Settings
+from graphnorms.lab.treatments import combinations, values_of
 from graphnorms.training.trial_config import LAB_TRAINS
 
 if TYPE_CHECKING:
@@ -63,12 +60,18 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     options.check()
     options = looked_up(options)
     norms: Any = options.norms
-    protocol = options.protocol or DEFAULT_PROTOCOL
+    vary = {name: list(values) for name, values in (options.vary or {}).items()}
+    chosen = [replace(options, vary=None, **varied) for varied in combinations(vary)]
+    options = chosen[0]
+    protocol = protocol_of(options, graphs)
     budget, preset = budget_named(options.budget or QUICK), options.preset or DEFAULT_PRESET
     device = options.device or DEFAULT_DEVICE
     require_device(device)
     trainer = trainer_of(options)
     model: Any = trainer or options.model or default_model(graphs, preset)
+    made = [
+        _architecture(graphs, found_model(each.model) or model, preset, each) for each in chosen
+    ]
     defaults = training_defaults(preset)
     split, splits = _split_of(options, protocol, graphs)
     metric = _metric(options, graphs, trainer)
@@ -81,11 +84,15 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         own_norms={norm.name: _kept(norm) for norm in norms if not isinstance(norm, str)},
         model=name_of(model),
         preset=preset,
-        architecture=_architecture(graphs, model, preset, options),
+        architecture=made[0],
+        vary=vary,
+        architectures=dict(zip(map(values_of, combinations(vary)), made, strict=True))
+        if vary
+        else {},
         metric=metric_for(metric, graphs.task).name,
         unit="" if ":" in metric else graphs.task.unit,
         split=split,
-        folds=splits or _folds(protocol, len(norms)),
+        folds=splits or _folds(protocol, len(norms) * len(chosen)),
         runs=_runs(budget, protocol, splits),
         holdout=HOLDOUT,
         split_seed=defaults.split_seed,
@@ -110,64 +117,12 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     return replace(settings, **given)
 
 
-def looked_up(options: Options) -> Options:
-    """Return the options with the user's own model and norms loaded.
+def _official(graphs: GraphSet) -> str:
+    """Return the official metric of the data, if they have one that scores their task."""
+    from graphnorms.training import METRICS
 
-    Raises:
-        ValueError: One is not known or not found, or two norms have the same name.
-    """
-    from graphnorms.training.trainer import Trainer
-
-    if options.trial is not None and options.model is not None:
-        raise ValueError(
-            f"trial is {name_of(options.trial)} and model is {name_of(options.model)}, but a trial "
-            "makes its own model; leave one out"
-        )
-    trial: Any = options.trial
-    if trial is not None and not isinstance(trial, Trainer):
-        trial = Trainer.of(as_trial_spec(trial))
-    return replace(options, trial=trial, model=_model(options.model), norms=_norms(options.norms))
-
-
-def as_trial_spec(trial: Any) -> Any:
-    """Return what names or is a function; refuse other texts.
-
-    Raises:
-        ValueError: It is neither `module:function` nor `file.py:function`.
-    """
-    from graphnorms.user_code import as_spec, is_spec
-
-    if isinstance(trial, str) and not is_spec(trial := as_spec(trial)):
-        raise ValueError(f"trial is {trial!r}, expected module:function, e.g. my_module:train")
-    return trial
-
-
-def trainer_of(options: Options) -> Trainer | None:
-    """Return the user code that trains, if there is some, given options that are looked up.
-
-    Raises:
-        ValueError: An option is given that it does not take.
-    """
-    from graphnorms.training.trainer import CHOSEN
-
-    found: Any = options.trial or options.model
-    if not hasattr(found, "by"):
-        return None
-    trainer: Trainer = found
-    given = [name for name in LAB_TRAINS if getattr(options, name) is not None]
-    for name in given:
-        if name not in CHOSEN:
-            raise ValueError(
-                f"{name} is {getattr(options, name)!r}, but {trainer.name} trains itself; leave it "
-                "out"
-            )
-    if options.protocol == "paper":
-        raise ValueError(
-            f"protocol is paper, which chooses an epoch of the lab's training, and {trainer.name} "
-            "trains itself; choose nested or split"
-        )
-    trainer.taken(given)
-    return trainer
+    known = METRICS.get(graphs.metric)
+    return graphs.metric if known is not None and graphs.task.kind in known.kinds else ""
 
 
 def _metric(options: Options, graphs: GraphSet, trainer: Trainer | None) -> str:
@@ -185,66 +140,13 @@ def _metric(options: Options, graphs: GraphSet, trainer: Trainer | None) -> str:
                 f"{graphs.name} has no targets, so say what {trainer.name} returns: --metric "
                 "NAME:max or NAME:min"
             )
-        return DEFAULT_METRICS[graphs.task.kind]
+        return _official(graphs) or DEFAULT_METRICS[graphs.task.kind]
     if trainer is None and logged_metric(options.metric) is not None:
         raise ValueError(
             f"metric is {options.metric!r}, a value that a trial of yours returns (--trial), but "
             "the lab trains"
         )
     return options.metric
-
-
-def _model(model: Any) -> Any:
-    """Return the name of a model of the lab, what makes the user's own, or what trains it."""
-    from graphnorms.models import MODELS, ModelFactory
-    from graphnorms.user_code import as_spec, is_spec
-
-    if not isinstance(model, str):
-        return _or_lightning(ModelFactory.of(model)) if callable(model) else model
-    if model in MODELS:
-        return model
-    model = as_spec(model)
-    if not is_spec(model):
-        raise ValueError(
-            f"{unknown_name('model', model, MODELS)}; one of your own is module:function"
-        )
-    return _or_lightning(ModelFactory.of(model))
-
-
-def _or_lightning(factory: ModelFactory) -> Any:
-    """Return what trains the model, if that is a LightningModule, else what makes it."""
-    from graphnorms.training.lightning_trial import makes_lightning, trainer_for
-
-    return trainer_for(factory) if makes_lightning(factory.function) else factory
-
-
-def _norms(given: Iterable[Any] | str | None) -> list[str | OwnNorm]:
-    """Return the norms by their names as the catalogue spells them, the baseline among them."""
-    from graphnorms.layers.factory import lookup
-    from graphnorms.layers.own_norm import OwnNorm, is_own
-    from graphnorms.layers.spec import split_specs
-
-    given = DEFAULT_NORMS if given is None else given
-    found: list[str | OwnNorm] = []
-    for norm in split_specs(given) if isinstance(given, str) else given:
-        if isinstance(norm, OwnNorm):
-            found.append(norm)
-        elif callable(norm) or (isinstance(norm, str) and is_own(norm)):
-            found.append(OwnNorm.of(norm))
-        elif not isinstance(norm, str):
-            raise ValueError(
-                f"a norm is {norm!r:.100}, expected a text, such as 'graph' or 'pair:scale=2', or "
-                "what makes a norm"
-            )
-        elif norm.strip():
-            found.append(lookup(norm.strip()).name)
-    names = [name_of(norm) for norm in found]
-    for norm in found:
-        if not isinstance(norm, str) and (is_known(norm.name) or names.count(norm.name) > 1):
-            raise ValueError(
-                f"two norms are called {norm.name!r}; give the class or function another name"
-            )
-    return found if BASELINE in names else [BASELINE, *found]
 
 
 def default_model(graphs: GraphSet, preset: str = DEFAULT_PRESET) -> str:
@@ -257,6 +159,22 @@ def default_model(graphs: GraphSet, preset: str = DEFAULT_PRESET) -> str:
     if graphs.task.level == "node":
         return "gcn"
     return "gine" if graphs.num_edge_features and "gine" in preset_models(preset) else "gin"
+
+
+def protocol_of(options: Options, graphs: GraphSet) -> str:
+    """Return the protocol when none is named: that of the other options, or of the data.
+
+    A split is asked for by `split`, and folds are by what only they have. Where neither is, data
+    that carry a split are judged on it: on one that they came with, results can be compared with
+    those of others.
+    """
+    if options.protocol is not None:
+        return options.protocol
+    if options.split is not None:
+        return "split"
+    folded = options.folds, options.repeats, options.group_twins
+    asks_for_folds = any(value is not None for value in folded)
+    return "nested" if graphs.split is None or asks_for_folds else "split"
 
 
 def _split_of(options: Options, protocol: str, graphs: GraphSet) -> tuple[str, int]:
@@ -323,8 +241,8 @@ def _architecture(
     from graphnorms.models import ModelFactory, OwnModelConfig
     from graphnorms.models import preset as preset_of
 
-    sizes = {
-        name: value
+    sizes: dict[str, Any] = {
+        name: float(value) if name == "dropout" else value
         for name in ("layers", "hidden", "dropout")
         if (value := getattr(options, name)) is not None
     }
@@ -340,7 +258,7 @@ def _architecture(
             **sizes,
         }
     if not isinstance(model, str):
-        for name in ("norm_place", "residual"):
+        for name in ("norm_place", "residual", "edge_norm", "qk_norm", "heads"):
             if getattr(options, name) is not None:
                 raise ValueError(
                     f"{name} is {getattr(options, name)}, but {model.name} places its norms "
@@ -351,8 +269,13 @@ def _architecture(
         return own.to_dict()
     has_labels = graphs.features not in ("one-hot degree", "constant")
     changes: dict[str, Any] = {"head": graphs.task.level, **sizes}
+    for name in ("norm_place", "edge_norm", "qk_norm", "heads"):
+        if getattr(options, name) is not None:
+            changes[name] = getattr(options, name)
+    if options.dropout is not None and model == "gps":
+        changes["layer_dropout"] = changes["dropout"]
     if options.norm_place is not None:
-        changes["norm_place"] = options.norm_place
+        changes["residual_place"] = ""  # the model's own at this place
     if options.residual is not None:
         changes["residual"] = options.residual != "none"
         if options.residual != "none":

@@ -16,20 +16,19 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from graphnorms.errors import GraphnormsError, RunExistsError
 from graphnorms.files import replacing, sync_folder
-from graphnorms.lab.engines import Engine, OnProgress, Then, is_settled
 from graphnorms.lab.journal import Journal, read_records
 from graphnorms.lab.run_changes import Change, change_of
 
 if TYPE_CHECKING:
+    from graphnorms.lab.engines import Engine, OnProgress, Then
     from graphnorms.training import Record, TrialConfig
 
 RUNS = Path("runs")
@@ -81,7 +80,7 @@ class Run:
             if existing != wanted:
                 self._write(wanted)
             for record in self.journal:
-                if not is_settled(record):
+                if not _is_settled(record):
                     self.journal.forget(record.key)
         except BaseException:
             self.journal.close()
@@ -90,12 +89,7 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.journal.close()
 
     def complete(
@@ -107,17 +101,17 @@ class Run:
     ) -> Generator[Record, None, None]:
         """Run every trial that has no outcome yet, and those that follow from the outcomes.
 
-        A record is on the disk before it is yielded. Records that were there before are not
-        yielded; `then` is asked about them as about the others, and first of all. What it
-        returns must follow from the records alone, for a run to be continued as it began; it may
-        be asked about a record, and return a trial, more than once.
+        A record is on the disk before it is yielded. Earlier records are not yielded, but `then`
+        gets them before any new one. It may get the same record, and return the same trial, more
+        than once; its result must depend on the records alone, so that a run continues as it
+        began.
 
         Args:
             engine: What runs them.
             configs: The trials that are known from the start.
             on_progress: Told how far the running trials are.
-            then: Given the record of a trial, returns the trials that are to be run because of
-                it and of the others in `journal`, where it is already.
+            then: Given the record of a trial, which `journal` already has, returns the trials that
+                follow from it and from the other records.
 
         Raises:
             OSError: A record could not be written; what is running is stopped.
@@ -186,8 +180,15 @@ def standing(folder: Path, config: Mapping[str, Any]) -> Standing:
     with suppress(FileNotFoundError):
         records = read_records(folder / RECORDS)
     change = change_of(folder, existing, json.loads(json.dumps(config)), records)
-    kept = {} if change.refusal else {r.key: r for r in records if is_settled(r)}
+    kept = {} if change.refusal else {r.key: r for r in records if _is_settled(r)}
     return Standing(records=kept, change=change)
+
+
+def _is_settled(record: Record) -> bool:
+    # Imported here, as a list of runs has no use for engines.
+    from graphnorms.lab.engines import is_settled
+
+    return is_settled(record)
 
 
 def _changes(
@@ -208,19 +209,25 @@ def _changes(
 
 
 def default_folder(
-    dataset: str, model: str, preset: str = "default", protocol: str = "nested"
+    dataset: str,
+    model: str,
+    preset: str = "default",
+    protocol: str = "nested",
+    vary: Sequence[str] = (),
 ) -> Path:
     """Return the default folder of a run: `runs/MUTAG-gin`.
 
     Args:
         dataset: Name of the data set; characters that are unsafe in a file name become `_`, and a
             name that is too long is cut and gets a hash.
-        model: `"gin"` or `"gcn"`.
+        model: `"gin"` or `"gcn"`; empty if it is varied.
         preset, protocol: Named as well unless they are the defaults.
+        vary: Options that are varied, named as well.
     """
-    parts = [dataset, model]
+    parts = [dataset, *filter(None, [model])]
     parts += [preset] if preset != "default" else []
     parts += [protocol] if protocol != "nested" else []
+    parts += ["vary", *vary] if vary else []
     whole = "-".join(parts)
     name = re.sub(r"[^\w.-]+", "_", whole).lstrip(".")
     if len(name.encode()) > _LONGEST_NAME:

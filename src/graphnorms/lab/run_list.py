@@ -26,7 +26,7 @@ class RunSummary:
         problem: Why the run cannot be read, on one line; empty if it can. The other fields then
             have what is known.
         dataset, model, protocol, budget: From the config, or empty.
-        norms: Normalizations as text.
+        norms: Normalizations as text, or treatments.
         planned: Trials that the run has when it is complete, if that is known.
         done, failed: Trials with an outcome.
         written: When a record was last added, or the run was begun; in UTC.
@@ -84,9 +84,11 @@ def summarize(folder: Path) -> RunSummary:
         config = read_config(folder)
     except (GraphnormsError, OSError) as error:
         return RunSummary(folder=folder, problem=_one_line(error, folder))
-    planned, problem = None, ""
+    planned, problem, treatments, models = None, "", None, ""
     try:
-        planned = Settings.from_dict(config).planned
+        settings = Settings.from_dict(config)
+        planned, treatments = settings.planned, tuple(settings.treatments)
+        models = "/".join(settings.vary.get("model", []))
     except ValueError as error:
         if Settings.required() <= config.keys():  # else it is of another version
             problem = f"{CONFIG}: {error}; the file is damaged"
@@ -94,8 +96,9 @@ def summarize(folder: Path) -> RunSummary:
     norms = config.get("norms")
     summary: dict[str, Any] = {
         **known,
+        "model": models or known["model"],
         "folder": folder,
-        "norms": tuple(map(_text, norms)) if isinstance(norms, list) else (),
+        "norms": treatments or (tuple(map(_text, norms)) if isinstance(norms, list) else ()),
         "planned": planned,
         "problem": problem,
         "written": _written(folder),

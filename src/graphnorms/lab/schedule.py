@@ -60,9 +60,9 @@ class Schedule:
             return []
         fold, run = (0, choice) if settings.by_seed else (choice, 0)
         return [
-            self._trial(norm, "select", fold, run, rate)
+            self._trial(treatment, "select", fold, run, rate)
             for rate in settings.learning_rates
-            for norm in settings.norms
+            for treatment in settings.treatments
         ]
 
     def reported(self, choice: int, rates: Mapping[str, float]) -> list[TrialConfig]:
@@ -70,23 +70,23 @@ class Schedule:
 
         Args:
             choice: As in `selection`.
-            rates: The learning rates that norms get; a norm without one has no trial yet. Protocol
+            rates: The learning rates that treatments get; one without has no trial yet. Protocol
                 `"paper"` reports every rate.
         """
         settings = self.settings
         if settings.protocol == "paper":
             grid = itertools.product(range(settings.runs), settings.learning_rates)
             return [
-                self._trial(norm, "paper", choice, run, rate)
+                self._trial(treatment, "paper", choice, run, rate)
                 for run, rate in grid
-                for norm in settings.norms
+                for treatment in settings.treatments
             ]
         places = [(choice, run) for run in range(settings.runs)]
         return [
-            self._trial(norm, "final", fold, run, rates[norm])
+            self._trial(treatment, "final", fold, run, rates[treatment])
             for fold, run in ([(0, choice)] if settings.by_seed else places)
-            for norm in settings.norms
-            if norm in rates
+            for treatment in settings.treatments
+            if treatment in rates
         ]
 
     def split(self, fold: int) -> SplitConfig:
@@ -127,8 +127,8 @@ class Schedule:
         folds = range(repeats * self.settings.folds)
         return [split_items(graphs, self.split(fold)) for fold in folds]
 
-    def _trial(self, norm: str, stage: str, fold: int, run: int, rate: float) -> TrialConfig:
-        which = (norm, stage, fold, run, rate)
+    def _trial(self, treatment: str, stage: str, fold: int, run: int, rate: float) -> TrialConfig:
+        which = (treatment, stage, fold, run, rate)
         if which not in self._made:
             self._made[which] = self._make(*which)
         return self._made[which]
@@ -137,30 +137,32 @@ class Schedule:
     def _made(self) -> dict[tuple[str, str, int, int, float], TrialConfig]:
         return {}  # a key is a hash, and the trials are listed more than once
 
-    def _make(self, norm: str, stage: str, fold: int, run: int, rate: float) -> TrialConfig:
+    def _make(self, treatment: str, stage: str, fold: int, run: int, rate: float) -> TrialConfig:
         from graphnorms.models import derive_seed
         from graphnorms.training import TrialConfig
 
         settings = self.settings
+        norm, varied = settings.treatments[treatment].norm, settings.treatments[treatment].varied
         return TrialConfig(
             dataset=settings.dataset,
             fingerprint=self.fingerprint,
-            model=settings.architecture,
+            model=settings.of_treatment(treatment, "architecture"),
             norm=norm,
             split=self.split(fold).to_dict(),
             stage=stage,
             run=run,
             metric=settings.metric,
             epochs=settings.epochs,
-            batch_size=settings.batch_size,
+            batch_size=settings.of_treatment(treatment, "batch_size"),
             learning_rate=rate,
             schedule=settings.schedule,
-            weight_decay=settings.weight_decay,
+            weight_decay=settings.of_treatment(treatment, "weight_decay"),
             # Reported trials have fresh seeds: the trial that chose a rate must not measure it.
             seed=derive_seed(settings.seed, stage, fold, run),
             device=settings.device,
             dtype=settings.dtype,
             norm_source=settings.own_norms.get(norm, {}).get("source"),
+            varied=dict(varied) or None,
             optimizer=settings.optimizer,
             warmup=settings.warmup,
             clip=settings.clip,
@@ -185,15 +187,15 @@ class Agenda:
         first = (
             {}
             if settings.selects
-            else dict.fromkeys(settings.norms, next(iter(settings.learning_rates), 0.0))
+            else dict.fromkeys(settings.treatments, next(iter(settings.learning_rates), 0.0))
         )
         self._rates: list[dict[str, float]] = [dict(first) for _ in choices]
-        self._places: dict[str, tuple[str, int]] = {}  # by key: norm and choice
+        self._places: dict[str, tuple[str, int]] = {}  # by key: treatment and choice
         self._tried: dict[tuple[str, int], dict[str, Record | None]] = defaultdict(dict)
         for choice in choices:
             for config in schedule.selection(choice):
-                self._places[config.key] = config.norm, choice
-                self._tried[config.norm, choice][config.key] = None
+                self._places[config.key] = config.treatment, choice
+                self._tried[config.treatment, choice][config.key] = None
         for record in records:
             self.send(record)
 
@@ -205,13 +207,13 @@ class Agenda:
         self._records[record.key] = record
         if record.key not in self._places:
             return []
-        norm, choice = self._places[record.key]
-        tried = self._tried[norm, choice]
+        treatment, choice = self._places[record.key]
+        tried = self._tried[treatment, choice]
         tried[record.key] = record
         known = [record for record in tried.values() if record is not None]
         if len(known) < len(tried):
             return []
-        self._rates[choice][norm] = best_rate(known)
+        self._rates[choice][treatment] = best_rate(known)
         return self._reported(choice)
 
     def known(self) -> list[TrialConfig]:
@@ -230,12 +232,12 @@ class Agenda:
     def _reported(self, choice: int) -> list[TrialConfig]:
         """List the trials that scores come from.
 
-        Until the rates of all norms are known, only those with an outcome: a norm that joins a run
-        later must not hide what is done.
+        Until the rates of all treatments are known, only those with an outcome: one that joins a
+        run later must not hide what is done.
         """
         rates = self._rates[choice]
         found = self.schedule.reported(choice, rates)
-        if len(rates) < len(self.schedule.settings.norms):
+        if len(rates) < len(self.schedule.settings.treatments):
             return [config for config in found if config.key in self._records]
         return found
 

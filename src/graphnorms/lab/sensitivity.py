@@ -105,7 +105,7 @@ def _sensitivity(of_norm: NormTrials, grid: tuple[float, ...]) -> Sensitivity:
     failed = Counter(rate for rate, _ in of_norm.tried_failed)
     scores = tuple(sum(found[rate]) / len(found[rate]) if found[rate] else None for rate in grid)
     rates = (record.config.get("learning_rate") for record in of_norm.done.values())
-    chosen = Counter(rate for rate in rates if rate is not None)
+    chosen = Counter(rate for rate in rates if rate is not None)  # a table of scores has none
     result = Sensitivity(
         norm=of_norm.norm,
         rates=grid,

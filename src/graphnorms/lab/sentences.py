@@ -11,16 +11,7 @@ from graphnorms.lab.advice_sentences import advice
 from graphnorms.lab.design import Design
 from graphnorms.lab.equal_starts import starts_sentence
 from graphnorms.lab.paired_tests import PairedTest
-from graphnorms.lab.phrases import (
-    MOST_NAMED,
-    Name,
-    be,
-    called_by,
-    listing,
-    percent,
-    rough,
-    several,
-)
+from graphnorms.lab.phrases import MOST_NAMED, Name, be, called_by, listing, rough, several
 from graphnorms.lab.power import MOST_PAIRS
 from graphnorms.lab.recommendation import MOST_FAILED
 from graphnorms.lab.speed_sentences import speed
@@ -129,9 +120,7 @@ def _repeats(design: Design, pairs: int) -> str:
 
 
 PROTOCOL_NOTES = {
-    "split": (
-        "This speaks about this one split only: over another the norms may be ordered differently."
-    ),
+    "split": ("This speaks about this one split only: over another the order may be different."),
     "paper": (
         "Optimistic: learning rate and epoch are chosen on the folds that then measure them, and "
         "no interval or p-value accounts for that."
@@ -158,7 +147,7 @@ def _last(verdict: Verdict, name: Name) -> str:
 def _score(verdict: Verdict, name: Name) -> str:
     if verdict.best is None:
         if verdict.completed:
-            return "inconclusive, as no trial was completed by every norm."
+            return f"inconclusive, as no trial was completed by every {verdict.noun}."
         return "no trial was completed, so there is nothing to judge."
     best = verdict.row(verdict.best)
     if not verdict.conclusive:
@@ -171,8 +160,8 @@ def _which_trials(verdict: Verdict, name: Name) -> str:
     text = ""
     if verdict.shared < verdict.completed:
         text = (
-            f" Compared on the {verdict.shared} of {verdict.completed} trials that every norm "
-            "ranked here completed."
+            f" Compared on the {verdict.shared} of {verdict.completed} trials that every "
+            f"{verdict.noun} ranked here completed."
         )
     failing = [
         f"{name(row.norm)} ({row.failed} of {row.trials} trials failed)"
@@ -180,7 +169,7 @@ def _which_trials(verdict: Verdict, name: Name) -> str:
         if row.unreliable and row.norm not in verdict.contenders
     ]
     if failing:
-        text += f" Not ranked, as more than {percent(MOST_FAILED, 0)} failed: {listing(failing)}."
+        text += f" Not ranked, as more than {MOST_FAILED:.0%} failed: {listing(failing)}."
     return text
 
 
@@ -226,21 +215,20 @@ def _inconclusive(verdict: Verdict, best: NormSummary, name: Name) -> str:
         at = _at(verdict, best).removeprefix(" with ")
         return (
             f"{name(best.norm)} has {at} on {count(best.pairs)}; "
-            "there is no other norm to compare it with."
+            f"there is no other {verdict.noun} to compare it with."
         )
     most = max((test.pairs for test in verdict.differences), default=0)
     minimum, design = verdict.minimum, verdict.design
+    compared = f"{len(verdict.rows)} {verdict.noun}s"
     shared = f"inconclusive, as {count(most)} {be(most)} too few. To judge "
     if design.folds and minimum > design.folds:
         # More folds of this size take another cross-validation, or the data are cut into more.
         least = least_pairs(design, math.comb(len(verdict.rows), 2))
-        return f"{shared}{len(verdict.rows)} norms takes {least}."
+        return f"{shared}{compared} takes {least}."
     if design.protocol == "split" and design.by_fold:
-        return f"{shared}{len(verdict.rows)} norms takes {minimum} at least, which are not given."
-    return (
-        f"{shared}{len(verdict.rows)} norms takes {minimum} at least: {count(minimum - most)} more "
-        "of each."
-    )
+        return f"{shared}{compared} takes {minimum} at least, which are not given."
+    more = count(minimum - most)
+    return f"{shared}{compared} takes {minimum} at least: {more} more of each."
 
 
 def _power(verdict: Verdict, name: Name) -> str:
@@ -327,8 +315,8 @@ def _rates(verdict: Verdict, name: Name) -> str:
     grid = found[0].rates if found else ()
     if len(grid) == 1:
         return (
-            f"Learning rate: only {grid[0]:g} was tried; how much the norms depend on it is not "
-            "known."
+            f"Learning rate: only {grid[0]:g} was tried; how much the {verdict.noun}s depend on it "
+            "is not known."
         )
     judged = sorted((one for one in found if one.judged), key=lambda one: -one.near)
     if not judged:
@@ -355,13 +343,14 @@ def _rates(verdict: Verdict, name: Name) -> str:
 def _failures(verdict: Verdict, name: Name) -> str:
     """Name what failed, with the reason, and what was not run; empty if all went well."""
     sentences = []
+    timed = verdict.trained or verdict.noun == "norm"
     final = _failed(
         [(name(row.norm), row.failed, row.planned, row.reasons) for row in verdict.rows], "trials"
     )
     if final:
         sentences.append(
-            f"Failed: {final}; a failed trial counts as missing the target and is left out of "
-            "the scores."
+            f"Failed: {final}; a failed trial {'counts as missing the target and ' * timed}is left "
+            "out of the scores."
         )
     # In protocol "paper" the trials of the chosen rate are among those that choose it.
     tried = _failed(

@@ -22,16 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final, Self
+from functools import cached_property
+from typing import Any, Final, Self
 
-from graphnorms.lab.options import (
-    about,
-)
+from graphnorms.lab.option_kinds import BASELINE
+from graphnorms.lab.options import about
+from graphnorms.lab.treatments import VARIABLE, Treatment, check_vary, treatments_of
 from graphnorms.lab.values import NAMES, TEXT, Kind, integer, list_of, number
-from graphnorms.training.trial_config import is_trial
-
-if TYPE_CHECKING:
-    pass
+from graphnorms.training.trial_config import LAB_TRAINS, is_trial
 
 DEFAULT_FOLDS: Final = 10
 HOLDOUT: Final = 0.1
@@ -43,6 +41,7 @@ _KINDS: Final[Mapping[str, Kind]] = {
     "own_norms": NAMES,
     "model": TEXT,
     "architecture": NAMES,
+    "architectures": NAMES,
     "unit": TEXT,
     "holdout": number("a number between 0 and 1/2", lambda value: 0 < value < 0.5),
     "split_seed": integer(0),
@@ -50,6 +49,12 @@ _KINDS: Final[Mapping[str, Kind]] = {
     "dtype": TEXT,
 }
 """Kinds of the settings that are no options; the others are checked as the option of their name."""
+
+_LATER: Final = (
+    *("own_norms", "vary", "architectures", "group_twins"),
+    *("optimizer", "warmup", "clip", "patience"),
+)
+"""Settings that came later, and are left out of `to_dict` where they are not used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +70,11 @@ class Settings:
             `"in_memory"` if it came as an object without an importable name.
         model, preset: The name of the model, or `module:function` of the user's own, and the preset
             that `architecture` and the training settings started from.
-        architecture: Keyword arguments of the model, as `TrialConfig.model`.
+        architecture: Keyword arguments of the model, as `TrialConfig.model`. Where options are
+            varied, these and the other settings are those of their first values.
+        vary: The values of options by which treatments differ, by the name of the option.
+        architectures: Where options are varied, the architecture for each combination of their
+            values, by these values as text.
         unit: Unit of the target, if known.
         split: On a split: `"given"` by the data, or `"random"`; else `"fold"`.
         folds: Folds of a cross-validation; 1 on a split.
@@ -107,6 +116,8 @@ class Settings:
     dtype: str = "float32"
     repeats: int = 1
     own_norms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    vary: dict[str, list[Any]] = field(default_factory=dict)
+    architectures: dict[str, dict[str, Any]] = field(default_factory=dict)
     group_twins: bool = False
     optimizer: str = "adam"
     warmup: int = 0
@@ -123,7 +134,11 @@ class Settings:
                 raise ValueError(f"own_norms has {norm!r}: {kept!r:.100}, expected a norm's source")
         _require_each_once("norm", self.norms)
         _require_each_once("learning rate", self.learning_rates)
-        if len(self.norms) < 2:
+        if self.vary:
+            check_vary(self.vary, {name: about(name) for name in VARIABLE}, ())
+            if {each.values for each in self.treatments.values()} != self.architectures.keys():
+                raise ValueError("architectures are not those of the values that are varied")
+        if len(self.treatments) < 2:
             raise ValueError("nothing to compare with 'none'; name a norm, e.g. graph")
         if not self.learning_rates and not self.own_training:
             raise ValueError("no learning rate; name at least one, e.g. 0.01")
@@ -133,6 +148,68 @@ class Settings:
             )
         if self.protocol != "split":
             integer(2).require("folds", self.folds)
+
+    @cached_property
+    def treatments(self) -> dict[str, Treatment]:
+        """What is compared, by name: the norms, or each with the values of what is varied."""
+        return treatments_of(self.norms, self.vary)
+
+    @property
+    def noun(self) -> str:
+        """What is compared, in words: `norm` or `treatment`."""
+        return "treatment" if self.vary else "norm"
+
+    @property
+    def baseline(self) -> str:
+        """The treatment that sets the training target: the first without a norm, or of all."""
+        return next(
+            (name for name, each in self.treatments.items() if each.norm == BASELINE),
+            next(iter(self.treatments)),
+        )
+
+    @property
+    def shared_architecture(self) -> dict[str, Any]:
+        """What the architectures of all treatments agree on."""
+        every = list(self.architectures.values()) or [self.architecture]
+        return {
+            name: value
+            for name, value in self.architecture.items()
+            if all(name in other and other[name] == value for other in every)
+        }
+
+    def of_treatment(self, name: str, setting: str) -> Any:
+        """Return the value that a setting has for a treatment."""
+        treatment = self.treatments[name]
+        if setting == "architecture" and self.vary:
+            return self.architectures[treatment.values]
+        return treatment.varied.get(setting, getattr(self, setting))
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """The options of model and training that these settings follow from, by name.
+
+        None where they follow from no value, or where the model does not tell.
+        """
+        shared = self.shared_architecture
+        names = ("layers", "hidden", "dropout", "norm_place", "edge_norm", "qk_norm", "heads")
+        # The user's own model does not tell where its residual connections are.
+        residual = {True: shared.get("residual_place"), False: "none", None: None}
+        found: dict[str, Any] = {name: shared.get(name) for name in names}
+        found["residual"] = residual[shared.get("residual")]
+        found["learning_rate"] = self.learning_rates
+        for name in ("optimizer", "warmup"):
+            if getattr(self, name) == self.__dataclass_fields__[name].default:
+                found[name] = None
+        every = list(self.architectures.values()) or [self.architecture]
+        if any(
+            each.get("layer_dropout", each.get("dropout")) != each.get("dropout") for each in every
+        ):
+            found["dropout"] = None  # the option sets both
+        if self.own_training:
+            found |= dict.fromkeys(set(LAB_TRAINS) - {*self.takes})
+            by_trial = self.architecture["by"] == "trial"
+            found["trial"], found["model"] = (self.model, None) if by_trial else (None, self.model)
+        return found
 
     @property
     def own_training(self) -> bool:
@@ -184,15 +261,16 @@ class Settings:
     @property
     def planned(self) -> int:
         """Trials of the whole comparison."""
-        return len(self.norms) * (self.selection_trials + self.reported_trials)
+        return len(self.treatments) * (self.selection_trials + self.reported_trials)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able data; `from_dict` reads it back."""
         lists = {name: list(getattr(self, name)) for name in ("norms", "learning_rates")}
         data = asdict(self) | lists
-        for name in ("own_norms", "group_twins", "optimizer", "warmup", "clip", "patience"):
+        for each in fields(self):
+            name = each.name
             # As before there was the choice: such runs can be continued.
-            if not data[name] or data[name] == "adam":
+            if name in _LATER and (not data[name] or data[name] == each.default):
                 del data[name]
         return data
 

@@ -45,7 +45,8 @@ def load_source(dataset: Dataset, reading: Mapping[str, Any]) -> Source:
     Raises:
         ValueError: The graphs cannot be read, or a `GraphSet` is given with options of reading.
     """
-    from graphnorms.data import GraphSet, from_pyg, load_dataset
+    from graphnorms.data import GraphSet, Reading, from_networkx, from_pyg, load_dataset
+    from graphnorms.data.readers.networkx_graphs import is_networkx
 
     reading = dict(reading)
     if dataset is None or isinstance(dataset, str | Path):
@@ -60,10 +61,15 @@ def load_source(dataset: Dataset, reading: Mapping[str, Any]) -> Source:
         return Source(graphs=dataset, name=dataset.name, in_memory=True)
     if not isinstance(dataset, Iterable):
         raise ValueError(
-            f"dataset is {dataset!r:.100}, expected a name, a path, a GraphSet or a list of PyG's "
-            "Data"
+            f"dataset is {dataset!r:.100}, expected a name, a path, a GraphSet, a list of PyG's "
+            "Data, or NetworkX graphs"
         )
-    graphs = from_pyg(dataset, **reading)
+    if "root" in reading:
+        raise ValueError("root says where data are, but they are given as objects; leave it out")
+    if is_networkx(dataset):
+        graphs = from_networkx(dataset, reading=Reading(**reading))
+    else:
+        graphs = from_pyg(dataset, **reading)
     return Source(graphs=graphs, name=graphs.name, reading=reading, in_memory=True)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from graphnorms.lab.statistics import Estimate
 from graphnorms.lab.trials import NormTrials, completed_by_all
 from graphnorms.lab.trivial import beats
 from graphnorms.training.metrics import Metric
+
+if TYPE_CHECKING:
+    from graphnorms.training.record import Record
 
 HIGHEST_TARGET = 0.99
 """Of fractions: near 1 a single item decides when a target is reached."""
@@ -118,7 +122,7 @@ def times_to_target(
         times = TimesToTarget(
             steps=dict.fromkeys(of_norm.failed, math.inf),
             seconds=dict.fromkeys(of_norm.failed, math.inf),
-            bounds={pair: bounds[pair] for pair in (*of_norm.done, *of_norm.failed)},
+            bounds=bounds[norm],
         )
         for index, (pair, record) in enumerate(of_norm.done.items()):
             hits = np.flatnonzero(there[index])
@@ -196,23 +200,32 @@ def _attained(of_norm: NormTrials) -> float:
     return float(best[math.ceil(REACHED_BY * best.size) - 1])
 
 
-def _bounds(trials: Mapping[str, NormTrials]) -> dict[Pair, float]:
-    """Return, per trial, the steps of the whole budget and one epoch more.
+def _bounds(trials: Mapping[str, NormTrials]) -> dict[str, dict[Pair, float]]:
+    """Return, per norm and trial, the steps of the whole budget and one epoch more.
 
-    A trial that failed early may not have counted its steps; another norm's has.
+    A trial that failed early may not have counted its steps; another of its norm has, or one of
+    another norm. They differ between treatments with minibatches of other sizes.
     """
-    records = [
-        (pair, record)
-        for of_norm in trials.values()
-        for pair, record in (*of_norm.done.items(), *of_norm.failed.items())
-    ]
-    steps_per_epoch = max((r.counts.get("steps_per_epoch", 1) for _, r in records), default=1)
-    bounds: dict[Pair, float] = {}
-    for pair, record in records:
-        epochs = record.config.get("epochs") or len(record.history.get("train_score", []))
-        steps = (epochs + 1.0) * record.counts.get("steps_per_epoch", steps_per_epoch)
-        bounds[pair] = max(bounds.get(pair, 0.0), steps)
+
+    def counted(norms: Iterable[str]) -> int:
+        records = (record for norm in norms for record in trials[norm].records())
+        return max((record.counts.get("steps_per_epoch", 0) for record in records), default=0)
+
+    longest = max((_epochs(r) for of_norm in trials.values() for r in of_norm.records()), default=0)
+    every = counted(trials) or 1
+    bounds: dict[str, dict[Pair, float]] = {}
+    for norm, of_norm in trials.items():
+        steps_per_epoch = counted([norm]) or every
+        bounds[norm] = {
+            pair: (longest + 1.0) * record.counts.get("steps_per_epoch", steps_per_epoch)
+            for pair, record in (*of_norm.done.items(), *of_norm.failed.items())
+        }
     return bounds
+
+
+def _epochs(record: Record) -> int:
+    """Return the epochs of a trial: those that it was given, if it says so."""
+    return record.config.get("epochs") or len(record.history.get("train_score", []))
 
 
 def _bounds_of(estimate: Estimate) -> tuple[float, float, float]:

@@ -23,14 +23,16 @@ def _order(verdict: Verdict, name: Name) -> str:
     target = verdict.target
     if target is None and verdict.starts is not None and verdict.best is not None:
         return "Speed: not timed, as the trials report no train_score that all norms reach."
+    if verdict.best is not None and not verdict.trained:
+        return ""
     if target is None or not verdict.speed_order:
         if verdict.best is not None and verdict.trivial is not None:
             trivial = trivial_name(verdict.scale.metric)
-            return f"Speed: not timed, as no norm is shown to beat {trivial}."
+            return f"Speed: not timed, as no {verdict.noun} is shown to beat {trivial}."
         return "Speed: no trial was completed, so there is nothing to judge."
     first = verdict.row(verdict.speed_order[0])
     if first.reached == 0:
-        return f"Speed: no norm reached {goal(verdict)}."
+        return f"Speed: no {verdict.noun} reached {goal(verdict)}."
     soonest = f"{name(first.norm)} reaches {goal(verdict)}{_when(verdict, first)}"
     tests = [test for test in verdict.speed_differences if test.involves(first.norm)]
     if not any(test.adjusted_p is not None for test in tests):

@@ -35,6 +35,7 @@ def load_trial_source(dataset: Dataset, reading: Mapping[str, Any]) -> Source:
         ValueError: The data cannot be read.
     """
     from graphnorms.data import GraphSet
+    from graphnorms.data.readers.networkx_graphs import is_networkx
 
     given: Any = dataset
     name, in_memory = "items", True
@@ -50,6 +51,11 @@ def load_trial_source(dataset: Dataset, reading: Mapping[str, Any]) -> Source:
     elif dataset is None or isinstance(dataset, str | GraphSet) or hasattr(dataset, "__fspath__"):
         return load_source(dataset, reading)
     spec = str(dataset) if not in_memory else ""
+    if is_networkx(given):
+        source = load_source(given, reading)
+        return source if in_memory else replace(source, name=spec, in_memory=False)
+    if "root" in reading:
+        raise ValueError("root says where data are, but they are given as objects; leave it out")
     if isinstance(given, int) and not isinstance(given, bool):
         return Source(graphs=_unlabelled(given, name), name=spec or name, in_memory=in_memory)
     if not isinstance(given, Iterable):
@@ -169,10 +175,12 @@ def _set_of(y: Any, name: str, reading: Mapping[str, Any]) -> GraphSet:
     import numpy as np
 
     from graphnorms.data.readers.raw_graphs import RawGraphs
-    from graphnorms.data.readers.read_options import Reading
+    from graphnorms.data.readers.read_options import OF_TABLES, Reading
 
+    options = Reading(**{**reading, "features": "constant"})
+    options.refuse("items without graphs", *OF_TABLES)
     none = np.empty(0, dtype=np.int64)
     raw = RawGraphs(name=name, ptr=np.arange(len(y) + 1), source=none, target=none, y=y)
-    packed = raw.pack(Reading(**{**reading, "features": "constant"}))
+    packed = raw.pack(options)
     packed.features = ITEMS
     return packed

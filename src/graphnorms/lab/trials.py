@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphnorms.errors import unknown_name
+from graphnorms.lab.curves import CURVES, Curve, column_mean, curve_of, padded
 from graphnorms.lab.design import Design, Pair
-from graphnorms.training.metrics import Metric, metric_named
+from graphnorms.lab.learning_rate import select_as_papers_do
+from graphnorms.training.metrics import METRICS, Metric, metric_named
+from graphnorms.training.trial_config import treatment_of
 
 if TYPE_CHECKING:
     from graphnorms.training.record import Record
@@ -24,10 +27,10 @@ STAGES = {"nested": ("select", "final"), "split": ("select", "final"), "paper": 
 
 @dataclass(frozen=True, kw_only=True)
 class NormTrials:
-    """The trials of one norm.
+    """The trials of one norm, or of one treatment with it.
 
     Args:
-        norm: Catalogue name.
+        norm: Its name, or that of the treatment.
         metric: What scores them.
         done, failed: The trials that give its scores, by ascending pair. In protocol `"paper"`
             those of the selected learning rate. A pair for which no learning rate could be
@@ -49,12 +52,28 @@ class NormTrials:
         """Return those done and those that failed, not those that choose the rate."""
         return [*self.done.values(), *self.failed.values()]
 
+    @property
+    def epochs(self) -> int:
+        """Those of the longest trial that was done."""
+        curves = (record.history.get(each, ()) for record in self.done.values() for each in CURVES)
+        return max(map(len, curves), default=0)
+
     def curves(self, quantity: str) -> NDArray[np.float64]:
         """Return `history[quantity]` of the done trials, NaN where an epoch is missing.
 
         Shape `(trials, epochs)`.
         """
         return padded([record.history.get(quantity, []) for record in self.done.values()])
+
+    def curve(self, quantity: str) -> Curve:
+        """Return the mean of `curves(quantity)` with its band.
+
+        Losses of 0 are left out: they have no place on a logarithmic axis.
+        """
+        values = self.curves(quantity)
+        if quantity.endswith("loss"):
+            values[values <= 0] = math.nan
+        return curve_of(values)
 
     def seconds(self) -> NDArray[np.float64]:
         """Return the training seconds up to the end of each epoch, evaluation not included.
@@ -64,6 +83,10 @@ class NormTrials:
         times = padded([record.timing.get("train", []) for record in self.done.values()])
         elapsed: NDArray[np.float64] = np.cumsum(times, axis=1)
         return elapsed
+
+    def mean_seconds(self) -> NDArray[np.float64]:
+        """Return the mean of `seconds()` over the trials; NaN where none is known. `(epochs,)`."""
+        return column_mean(self.seconds())
 
     def last(self, quantity: str) -> dict[Pair, float]:
         """Return `quantity` after the last epoch; trials that lack it are left out."""
@@ -84,6 +107,20 @@ class NormTrials:
             if epoch < curves.shape[1]
             else {}
         )
+
+    def other_scores(self, pairs: Container[Pair]) -> dict[str, dict[Pair, float]]:
+        """Return the test scores of some trials by every metric but the one that judges.
+
+        At the same epoch; a trial without a score, such as one of an earlier version, is left out.
+        Empty in protocol `"paper"`, which has no test data.
+        """
+        found = {name: dict[Pair, float]() for name in METRICS if name != self.metric.name}
+        for pair, record in self.done.items():
+            for name, score in record.scores.get("test", {}).items():
+                if pair in pairs and name in found and score is not None:
+                    found[name][pair] = score
+        known = {name: _known(of_name) for name, of_name in found.items()}
+        return {name: of_name for name, of_name in known.items() if of_name}
 
     def outcome(self, name: str) -> dict[Pair, float]:
         """Return `outcome[name]` of the done trials; those that lack it are left out."""
@@ -119,6 +156,36 @@ class Trials(Mapping[str, NormTrials]):
         return [record for of_norm in self.values() for record in of_norm.records()]
 
     @cached_property
+    def every(self) -> list[Record]:
+        """The records of all trials, those that choose the learning rate among them."""
+        found: dict[str, Record] = {}
+        for of_norm in self.values():
+            tried = (*of_norm.tried.values(), *of_norm.tried_failed.values())
+            for record in (*tried, *of_norm.records()):
+                found.setdefault(record.key, record)
+        return list(found.values())
+
+    @property
+    def failures(self) -> int:
+        """How many of all trials failed."""
+        return sum(record.status == "failed" for record in self.every)
+
+    @property
+    def total_seconds(self) -> float:
+        """The time of all trials together."""
+        return sum(record.timing.get("total") or 0.0 for record in self.every)
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What all trials ran in; a key with different values has a list of them."""
+        values: dict[str, list[Any]] = {}
+        for record in self.every:
+            for key, value in record.environment.items():
+                if value not in values.setdefault(key, []):
+                    values[key].append(value)
+        return {key: found[0] if len(found) == 1 else found for key, found in values.items()}
+
+    @cached_property
     def pairs(self) -> set[Pair]:
         """The pairs of the trials that scores come from."""
         return {pair for of_norm in self.values() for pair in (*of_norm.done, *of_norm.failed)}
@@ -137,6 +204,24 @@ class Trials(Mapping[str, NormTrials]):
     def repeats(self) -> int:
         """Cross-validations, each of other folds."""
         return len({seed for seed, _ in self.splits})
+
+    @property
+    def runs(self) -> int:
+        """Trainings per fold of a cross-validation."""
+        return len({run for _, _, run in self.pairs})
+
+    @property
+    def learning_rates(self) -> set[float]:
+        """Those of all trials that have one."""
+        rates = (record.config.get("learning_rate") for record in self.every)
+        return {rate for rate in rates if rate is not None}
+
+    @property
+    def item_count(self) -> int:
+        """Items in all parts of a split, or 0 where no trial counted them."""
+        parts = ("train_items", "validation_items", "test_items")
+        counts = (record.counts for record in self.every if record.counts.get("train_items"))
+        return max((sum(count.get(part, 0) for part in parts) for count in counts), default=0)
 
     @property
     def held_out(self) -> str:
@@ -213,7 +298,7 @@ def group_trials(records: Iterable[Record], norms: Sequence[str] = (), *, protoc
         if stage == final != selection:
             (of_norm.done if done else of_norm.failed)[pair] = record
     if protocol == "paper":
-        found = {norm: _select(of_norm) for norm, of_norm in found.items()}
+        found = {norm: select_as_papers_do(of_norm) for norm, of_norm in found.items()}
     else:
         _fail_where_no_rate_worked(found, protocol)
     return Trials(protocol=protocol, metric=metric, by_norm=found)
@@ -224,7 +309,7 @@ def _latest(records: Iterable[Record], protocol: str) -> dict[tuple[str, str, Pa
     selection, final = STAGES[protocol]
     latest: dict[tuple[str, str, Pair, float], Record] = {}
     for record in records:
-        norm, stage, pair = record.config["norm"], record.config["stage"], pair_of(record)
+        norm, stage, pair = treatment_of(record.config), record.config["stage"], pair_of(record)
         if stage not in (selection, final):
             raise ValueError(
                 f"a record of stage {stage!r} among those of protocol {protocol!r}; judge the "
@@ -252,60 +337,6 @@ def pair_of(record: Record) -> Pair:
     """Return the pair of a trial: seed of the split, fold and run."""
     split = record.config["split"]
     return split.get("seed", 0), split.get("fold", 0), record.config["run"]
-
-
-def column_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average over trials, NaN left out; NaN where no trial has a value. `(trials, n) -> (n,)`."""
-    known = ~np.isnan(values)
-    total = np.where(known, values, 0.0).sum(axis=0)
-    count = known.sum(axis=0)
-    mean: NDArray[np.float64] = np.full(total.shape, math.nan)
-    np.divide(total, count, out=mean, where=count > 0)
-    return mean
-
-
-def padded(rows: Sequence[Sequence[float | None]]) -> NDArray[np.float64]:
-    """Stack rows of different lengths; a journal stores NaN as null."""
-    result = np.full((len(rows), max(map(len, rows), default=0)), math.nan)
-    for line, row in zip(result, rows, strict=True):
-        line[: len(row)] = [math.nan if value is None else value for value in row]
-    return result
-
-
-def _select(of_norm: NormTrials) -> NormTrials:
-    """Select as the GIN and GraphNorm papers do: the rate and epoch with the best fold mean.
-
-    Only the learning rates with the most trials done take part: a rate must not win because it
-    fails on the hard folds.
-    """
-    rates: dict[float, dict[Pair, Record]] = {}
-    for (rate, pair), record in of_norm.tried.items():
-        rates.setdefault(rate, {})[pair] = record
-    most = max(map(len, rates.values()), default=0)
-    best: tuple[float, float, int] | None = None
-    for rate, done in sorted(rates.items()):
-        if len(done) < most:
-            continue
-        means = column_mean(padded([r.history.get("validation_score", []) for r in done.values()]))
-        if not np.isfinite(means).any():
-            continue
-        epoch = int(np.nanargmax(means) if of_norm.metric.higher_is_better else np.nanargmin(means))
-        if best is None or of_norm.metric.better(float(means[epoch]), best[0]):
-            best = float(means[epoch]), rate, epoch + 1
-    if best is not None:
-        chosen = best[1]
-    else:  # nothing to choose from: every trial failed, or has no validation score
-        chosen = min((rate for rate, _ in {**of_norm.tried, **of_norm.tried_failed}), default=0.0)
-    return replace(
-        of_norm,
-        done=_at_rate(of_norm.tried, chosen),
-        failed=_at_rate(of_norm.tried_failed, chosen),
-        selected=None if best is None else best[1:],
-    )
-
-
-def _at_rate(records: Mapping[tuple[float, Pair], Record], chosen: float) -> dict[Pair, Record]:
-    return {pair: record for (rate, pair), record in records.items() if rate == chosen}
 
 
 def _fail_where_no_rate_worked(trials: Mapping[str, NormTrials], protocol: str) -> None:

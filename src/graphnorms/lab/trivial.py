@@ -54,8 +54,12 @@ _ANSWERS: Mapping[str, str] = {
     "rmse": "the mean target",
     "std_mae": "the median targets",
     "std_rmse": "the mean targets",
+    "r2": "the mean target",
 }
-"""What the trivial predictor answers, by metric; of curves the order says nothing: guessing."""
+"""What the trivial predictor answers, by metric.
+
+By the others no constant answer is better than guessing.
+"""
 
 
 def trivial_answer(metric: Metric) -> str:
@@ -67,7 +71,7 @@ def trivial_name(metric: Metric) -> str:
     """Say what the trivial predictor does: `naming the most frequent class for every item`."""
     if metric.name not in _ANSWERS:
         return trivial_answer(metric)
-    verb = "naming" if metric.name == "accuracy" else "predicting"
+    verb = "naming" if metric.of_classes else "predicting"
     return f"{verb} {trivial_answer(metric)} for every item"
 
 
@@ -123,7 +127,8 @@ def trivial_scores(graphs: GraphSet, metric: str, splits: Iterable[Split]) -> Tr
     """Score the trivial predictor on every fold, or given split, of a comparison.
 
     An accuracy is at least 1 / classes: of equally frequent classes, the one that is most frequent
-    in the training part is rarer in the rest, and scores below chance.
+    in the training part is rarer in the rest, and scores below chance. A macro-F1 is at least that
+    as well, for guessing has it, which names every class as often as it occurs.
     """
     from graphnorms.training.objective import Objective
 
@@ -135,8 +140,8 @@ def trivial_scores(graphs: GraphSet, metric: str, splits: Iterable[Split]) -> Tr
         std = Objective.of(graphs.task, fitted).deviations
         for scores, items in ((held_out, reported_part(split)), (train, split.train)):
             value = trivial_score(metric, kind, fitted, y[items], std)
-            if metric == "accuracy" and kind == "classification":
-                value = max(value, 1 / graphs.task.outputs)
+            if metric == "macro_f1" or (metric == "accuracy" and kind == "classification"):
+                value = max(value, 1 / (graphs.task.outputs if kind == "classification" else 2))
             scores.append(value if math.isfinite(value) else None)
     return Trivial(held_out=held_out, train=train)
 

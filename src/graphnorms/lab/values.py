@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from graphnorms.errors import is_number, unknown_name
@@ -73,3 +76,38 @@ def list_of(entry: Kind, *, or_one: bool = False) -> Kind:
 TEXT: Final = Kind("text", str)
 FLAG: Final = Kind("true or false", bool)
 NAMES: Final = Kind("names with values", Mapping)
+
+
+_DURATION: Final = re.compile(
+    r"(?=\S)(?:(?P<days>[\d.]+) ?d)? ?(?:(?P<hours>[\d.]+) ?h)? ?"
+    r"(?:(?P<minutes>[\d.]+) ?m(?:in)?)? ?(?:(?P<seconds>[\d.]+) ?s)?"
+)
+
+
+def seconds_of(text: str | float) -> float:
+    """Read a time in seconds: `90m`, `1h30m`, `45s`, `2d`, or a number of seconds.
+
+    Raises:
+        ValueError: It is no time, or not above 0.
+    """
+    given, found = str(text).strip(), math.nan
+    if match := _DURATION.fullmatch(given):
+        found = timedelta(
+            **{unit: float(value) for unit, value in match.groupdict().items() if value}
+        ).total_seconds()
+    else:
+        found = float(given)
+    if not 0 < found < math.inf:
+        raise ValueError(f"not a time above 0: {text}")
+    return found
+
+
+def is_duration(value: object) -> bool:
+    """Whether `seconds_of` reads a value."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return False
+    try:
+        seconds_of(value)
+    except (ValueError, OverflowError):
+        return False
+    return True

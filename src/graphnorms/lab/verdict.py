@@ -39,7 +39,10 @@ class NormSummary:
         score_std: Standard deviation (over J) over folds or seeds there.
         validation: The validation score that chose the epoch. *Optimistic*.
         train: Score of the training items in eval mode, after the last epoch.
-        targets: Of several regression targets the mean test error of each, in its own unit.
+        others: Of every other metric of the task the mean test score at the epoch of `score`, over
+            the trials of `score`; none is tested. Not in protocol `"paper"`.
+        targets: Of several questions or numbers the mean test score of each; of a standardized
+            metric the error, in the target's own unit.
         last: Protocol `"paper"` only: the validation score of the last epoch.
         selected_epoch: Protocol `"paper"` only: the epoch (from 1) that `score` is from.
         difference: Of scores, to the best norm, paired; None for the best itself.
@@ -69,6 +72,7 @@ class NormSummary:
     score_std: float | None = None
     validation: Estimate | None = None
     train: Estimate | None = None
+    others: tuple[tuple[str, Estimate], ...] = ()
     targets: tuple[tuple[str, float], ...] = ()
     last: Estimate | None = None
     selected_epoch: int | None = None
@@ -121,7 +125,8 @@ class Verdict:
             run does not say.
         tied: `best`, followed by the norms that cannot be told apart from it by score;
             empty if nothing could be judged.
-        differences: Of scores, all pairs; the better of `rows` is `first`.
+        differences: Of scores, all pairs; the better of `rows` is `first`. The intervals of
+            fractions end at ±1.
         target: The training score that speed is measured to.
         speed_order: Norms by the steps to the target, soonest first.
         speed_tied: The soonest, followed by the norms that cannot be told apart from it.
@@ -133,6 +138,7 @@ class Verdict:
         needed_for_margin: Folds, or seeds, that would find a difference as large as the margin;
             None if no number would, or nothing is known of the spread.
         recommendation: Which norm to use; None if nothing could be judged, or nothing deserves it.
+        noun: What is compared, in words: norms of a comparison, or the methods of a table.
         starts: What norms had in common in training that is not the lab's; None if the lab trained.
     """
 
@@ -161,6 +167,7 @@ class Verdict:
     detectable_at_best: float | None
     needed_for_margin: int | None
     recommendation: Recommendation | None
+    noun: str = "norm"
     starts: Starts | None = None
 
     @property
@@ -196,9 +203,27 @@ class Verdict:
         return self.recommendation.norm if self.recommendation is not None else None
 
     @property
+    def trained(self) -> bool:
+        """Whether training scores are known; of a table of scores they are not."""
+        return any(row.train is not None for row in self.rows)
+
+    @property
     def conclusive(self) -> bool:
         """Whether two norms at least had enough folds, or seeds, to be compared."""
         return any(test.adjusted_p is not None for test in self.differences)
+
+    @property
+    def speed_ratios(self) -> tuple[PairedTest, ...]:
+        """`speed_differences` in the order of `differences`: the better in score is `first`.
+
+        A ratio above 1 then says that the norm with the better score is the slower one.
+        """
+        places = {row.norm: place for place, row in enumerate(self.rows)}
+        tests = [
+            test if places[test.first] < places[test.second] else test.inverted()
+            for test in self.speed_differences
+        ]
+        return tuple(sorted(tests, key=lambda test: (places[test.first], places[test.second])))
 
     def row(self, norm: str) -> NormSummary:
         """Return the summary of one norm.
@@ -220,15 +245,16 @@ class Verdict:
         }
         if self.starts is None:
             del data["starts"]
-        plain: dict[str, Any] = _jsonable(data)
+        plain: dict[str, Any] = jsonable(data)
         return plain
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """Return data as JSON takes it: lists for tuples, None for NaN and infinities."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
+        return {key: jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     return value

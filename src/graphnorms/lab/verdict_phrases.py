@@ -13,9 +13,16 @@ if TYPE_CHECKING:
 
 def label(verdict: Verdict) -> str:
     """Say what the score is: `Test accuracy`, `Test MAE (lower is better)`, `Optimistic …`."""
-    metric = verdict.scale.metric
-    which = "Optimistic validation" if verdict.optimistic else "Test"
-    return f"{which} {metric.title}{'' if metric.higher_is_better else ' (lower is better)'}"
+    way = "" if verdict.scale.metric.higher_is_better else " (lower is better)"
+    return f"{score_title(verdict)}{way}"
+
+
+def score_title(verdict: Verdict) -> str:
+    """Name the score: `Test accuracy`; of a table, whose part of the data is unknown, its title."""
+    title = verdict.scale.metric.title
+    if verdict.noun == "method":
+        return title[:1].upper() + title[1:]
+    return f"{'Optimistic validation' if verdict.optimistic else 'Test'} {title}"
 
 
 def margin(verdict: Verdict) -> str:
@@ -48,4 +55,8 @@ def goal(verdict: Verdict) -> str:
 
 def best_of(verdict: Verdict, name: Name) -> str:
     """Name the best score, to which others are compared."""
-    return "the norm's best" if verdict.best is None else f"the best of {name(verdict.best)}"
+    return (
+        f"the {verdict.noun}'s best"
+        if verdict.best is None
+        else f"the best of {name(verdict.best)}"
+    )

@@ -8,7 +8,9 @@ from graphnorms.layers.catalog import CATALOG, Normalization
 from graphnorms.layers.conditional_norm import ConditionalNorm
 from graphnorms.layers.contra_norm import ContraNorm
 from graphnorms.layers.custom_norm import CustomNorm
+from graphnorms.layers.derf import Derf
 from graphnorms.layers.diff_group_norm import DiffGroupNorm
+from graphnorms.layers.dyt import DyT
 from graphnorms.layers.factory import lookup, make_norm, names
 from graphnorms.layers.granola import Granola
 from graphnorms.layers.graph_norm import GraphNorm
@@ -24,6 +26,7 @@ from graphnorms.layers.message_norm import MessageNorm
 from graphnorms.layers.node_norm import NodeNorm
 from graphnorms.layers.pair_norm import PairNorm
 from graphnorms.layers.power_norm import PowerNorm
+from graphnorms.layers.qk_norm import QKNorm
 from graphnorms.layers.recalibration import recalibrate
 from graphnorms.layers.rms_norm import RMSNorm
 from graphnorms.layers.super_norm import SuperNorm
@@ -37,7 +40,9 @@ __all__ = [
     "ConditionalNorm",
     "ContraNorm",
     "CustomNorm",
+    "Derf",
     "DiffGroupNorm",
+    "DyT",
     "Granola",
     "GraphNorm",
     "GraphSizeNorm",
@@ -54,6 +59,7 @@ __all__ = [
     "Normalization",
     "PairNorm",
     "PowerNorm",
+    "QKNorm",
     "RMSNorm",
     "SuperNorm",
     "UnitedNorm",

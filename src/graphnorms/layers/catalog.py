@@ -15,7 +15,9 @@ from graphnorms.layers.batch_norm import BatchNorm
 from graphnorms.layers.conditional_norm import ConditionalNorm
 from graphnorms.layers.contra_norm import ContraNorm
 from graphnorms.layers.custom_norm import CustomNorm
+from graphnorms.layers.derf import Derf
 from graphnorms.layers.diff_group_norm import DiffGroupNorm
+from graphnorms.layers.dyt import DyT
 from graphnorms.layers.granola import Granola
 from graphnorms.layers.graph_norm import GraphNorm
 from graphnorms.layers.graph_size_norm import GraphSizeNorm
@@ -30,6 +32,7 @@ from graphnorms.layers.message_norm import MessageNorm
 from graphnorms.layers.node_norm import NodeNorm
 from graphnorms.layers.pair_norm import PairNorm
 from graphnorms.layers.power_norm import PowerNorm
+from graphnorms.layers.qk_norm import QKNorm
 from graphnorms.layers.rms_norm import RMSNorm
 from graphnorms.layers.super_norm import SuperNorm
 from graphnorms.layers.united_norm import UnitedNorm
@@ -78,7 +81,7 @@ class Normalization:
     @property
     def segment(self) -> str:
         """The rows that share a statistic: `"batch"`, `"graph"`, `"type"` or `"node"`."""
-        center, scale, segment, _ = self.point
+        center, scale, segment, *_ = self.point
         return "" if center is scale is None else segment or "node"
 
 
@@ -375,9 +378,46 @@ _ROWS: Final = (
         formula="y = (1 + Δγ_g) (x − μ) / √(σ² + ε) + β_g,  (Δγ, β) = W c + b",
         invariant="shift and scale of each channel within each graph",
         loses="what InstanceNorm loses; the condition replaces it",
-        use="When each graph has a vector to condition on: a class, a time, a temperature.",
+        use="When each graph has a vector to condition on: a class, a time, a temperature. With "
+        "per=node every node has its own: conditional:center=node,scale=node,per=node.",
         source="De Vries et al. 2017; Peebles & Xie 2023",
         needs=("condition",),
+    ),
+    Normalization(
+        name="qk",
+        title="QKNorm",
+        layer=QKNorm,
+        summary="the channels of an attention head within a node",
+        formula="y = γ (x − μ) / √(σ² + ε) + β,  γ and β the same for every head",
+        invariant="shift and scale of each head of a node; for rms and l2 its scale",
+        loses="how large the queries or keys of a node are: products depend on directions",
+        use="On queries and keys of attention, one layer for each: qk:kind=rms,heads=4.",
+        source="Henry et al. 2020, arXiv:2010.04245; Dehghani et al. 2023, arXiv:2302.05442",
+        arguments=MappingProxyType({"heads": 8}),
+    ),
+    Normalization(
+        name="dyt",
+        title="DyT",
+        layer=DyT,
+        summary="no statistic: a tanh of each entry, its slope learned",
+        formula="y = γ tanh(α x) + β",
+        invariant="nothing; beyond the bend of the tanh nearly the scale of each entry",
+        loses="how large an entry is once α |x| is well above 1; keeps the scale of small ones, "
+        "and the degree in it",
+        use="In place of LayerNorm or RMSNorm, where a result must not depend on other entries: "
+        "rows near zero stay near zero. α sets the scale; begin with α of about 1 / the size of x.",
+        source="Zhu et al. 2025, arXiv:2503.10622",
+    ),
+    Normalization(
+        name="derf",
+        title="Derf",
+        layer=Derf,
+        summary="no statistic: an erf of each entry, its slope and shift learned",
+        formula="y = γ erf(α x + s) + β",
+        invariant="nothing; beyond the bend of the erf nearly the scale of each entry",
+        loses="how large an entry is once |α x + s| is above 2, sooner than DyT",
+        use="Like DyT; its authors report better results with it than with DyT.",
+        source="Chen et al. 2025, arXiv:2512.10938",
     ),
     Normalization(
         name="custom",

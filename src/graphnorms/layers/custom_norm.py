@@ -30,6 +30,10 @@ class CustomNorm(PointNorm):
     - `"batch"`: all nodes of the minibatch, each channel separately;
     - `"batch-channels"`: all nodes and channels of the minibatch.
 
+    As a scale, `"tanh"` and `"erf"` put this function in place of the division,
+    $\hat o = \varphi(a \, o)$ with one learned slope $a$, the parameter `alpha`, which begins at
+    0.5: `"none"` and `"tanh"` are `DyT`.
+
     If channels share a statistic, they do so within each of `groups` groups. $s^2$ is the variance
     only if both domains are the same and $\alpha = 1$.
 
@@ -39,7 +43,8 @@ class CustomNorm(PointNorm):
     and `eval()` agree, also for statistics over the batch.
 
     The kernels need one pass if centre and scale are both over graphs, both over the batch, or both
-    over the channels of a node, and two passes for a graph and the batch. Plain torch runs the
+    over the channels of a node, and two passes for a graph and the batch, or for a centre and a
+    function. Plain torch runs the
     other points, and a backend requested by name refuses them: `"node"` combined with a domain over
     rows; `"graph-channels"` or `"batch-channels"` as the centre of a scale per channel; and a
     learned shift with a centre over channels.
@@ -50,7 +55,7 @@ class CustomNorm(PointNorm):
 
     Args:
         in_channels: Number of channels.
-        center, scale: The domains of $\mu$ and $s^2$, by the names above.
+        center, scale: The domains of $\mu$ and $s^2$, or a function, by the names above.
         shift: `"fixed"` for $\alpha = 1$, `"learned"` for one per channel.
         groups: Number of channel groups; it divides `in_channels`.
         eps: $\varepsilon$, in the squared unit of `x`.

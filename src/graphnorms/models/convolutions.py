@@ -17,6 +17,13 @@ class GlorotLinear(nn.Linear):
         nn.init.xavier_uniform_(self.weight)
 
 
+@torch.no_grad()
+def scale_weights(factor: float, *linears: nn.Linear) -> None:
+    """Multiply the weights of some Linears."""
+    for linear in linears:
+        linear.weight.mul_(factor)
+
+
 class GCNConv(nn.Module):
     r"""GCN with normalization: $H' = \mathrm{ReLU}(\mathrm{Norm}(W H Q + b \mathbf 1^\top))$.
 
@@ -46,6 +53,10 @@ class GCNConv(nn.Module):
     def reset_parameters(self) -> None:
         """Set the bias to 0; `linear` resets its weights."""
         nn.init.zeros_(self.bias)
+
+    def shrink(self, factor: float) -> None:
+        """Multiply the weights, as DeepNorm's initialization does."""
+        scale_weights(factor, self.linear)
 
     def forward(
         self,
@@ -105,6 +116,10 @@ class GINConv(nn.Module):
         y: Tensor = self.norm2(self.linear2(x), context, source=source, residual=residual)
         return y
 
+    def shrink(self, factor: float) -> None:
+        """Multiply the weights of the MLP, as DeepNorm's initialization does."""
+        scale_weights(factor, self.linear, self.linear2)
+
     def gathered(self, x: Tensor, context: GraphContext) -> Tensor:
         """Aggregate the neighbours, before the first Linear."""
         return aggregate(x, context.adjacency, self_weight=self.self_weight)
@@ -144,6 +159,49 @@ class GINEConv(GINConv):
         """Aggregate the neighbours and the edge features of the context."""
         if context.edge_features is None:
             raise ValueError("the graphs have no edge features, which GINE needs; use GIN")
-        # Under autocast the Linear returns another dtype than x has in the first layer.
-        edges = self.edge_linear(context.edge_features).to(x.dtype)
-        return aggregate(x, context.adjacency, self_weight=self.self_weight, edge_features=edges)
+        edges = self.edge_linear(context.edge_features)
+        return gine_sum(x, edges, context, self.self_weight)
+
+
+def gine_sum(x: Tensor, edges: Tensor, context: GraphContext, self_weight: float) -> Tensor:
+    """Sum GINE's messages; `edges` are the features of the edges in the width of `x`."""
+    # Under autocast the Linear of the edges returns another dtype than x has in the first layer.
+    edges = edges.to(x.dtype)
+    return aggregate(x, context.adjacency, self_weight=self_weight, edge_features=edges)
+
+
+class SAGEConv(nn.Module):
+    r"""GraphSAGE with normalization: $H' = \mathrm{ReLU}(\mathrm{Norm}(W H Q + U H + b))$.
+
+    $Q$ is the mean over the neighbours, 0 for a node without neighbours. `linear` is $W$ and
+    `linear_self` $U$ and $b$: `lin_l.weight`, `lin_r.weight` and `lin_l.bias` of PyG's `SAGEConv`.
+    The rows of the result are not divided by their length.
+
+    Shapes: `x` `(nodes, in_channels)`, the result `(nodes, out_channels)`.
+
+    Args:
+        in_channels, out_channels: Width of the features before and after.
+        norm: Makes the normalization with its ReLU, a `NormSlot`.
+
+    Source: Hamilton et al. 2017, https://arxiv.org/abs/1706.02216, with the mean aggregator, as in
+    torch_geometric 2.8.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm: NormFactory) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_channels, out_channels, bias=False)
+        self.linear_self = nn.Linear(in_channels, out_channels)
+        self.norm = norm(out_channels)
+
+    def shrink(self, factor: float) -> None:
+        """Multiply the weights, as DeepNorm's initialization does."""
+        scale_weights(factor, self.linear, self.linear_self)
+
+    def forward(
+        self, x: Tensor, context: GraphContext, *, residual: Tensor | None = None
+    ) -> Tensor:
+        """Convolve the features of a batch of graphs."""
+        mean = aggregate(self.linear(x), context.adjacency)
+        mean = mean / context.adjacency.in_degree.clamp(min=1).to(mean.dtype).unsqueeze(1)
+        y: Tensor = self.norm(mean + self.linear_self(x), context, source=x, residual=residual)
+        return y

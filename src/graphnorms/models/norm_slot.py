@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from torch import Tensor, nn
 
@@ -14,7 +14,11 @@ from graphnorms.errors import unknown_name
 from graphnorms.layers import ContraNorm, GraphSizeNorm
 from graphnorms.layers.factory import lookup, make_norm, needs_of
 from graphnorms.layers.own_norm import OwnNorm
+from graphnorms.models.edge_rows import EdgeRows
 from graphnorms.segments import Segments
+
+if TYPE_CHECKING:
+    from graphnorms.models.attention import Blocks
 
 NORM_PLACES: Final = ("before-activation", "after-activation")
 RESIDUAL_PLACES: Final = ("after-norm", "before-norm")
@@ -49,6 +53,8 @@ class GraphContext:
             `graphnorms.layers.super_norm.subgraph_factors`.
         edge_features: The edge features, `(edges, edge_channels)`, in the edge order of the
             adjacency.
+        edge_rows: The edges in the order of their targets, for models that keep a row per edge.
+        blocks: The layout of the nodes for attention.
     """
 
     adjacency: Adjacency
@@ -57,6 +63,23 @@ class GraphContext:
     condition: Tensor | None = None
     factors: Tensor | None = None
     edge_features: Tensor | None = None
+    edge_rows: EdgeRows | None = None
+    blocks: Blocks | None = None
+
+    def of_edges(self) -> GraphContext:
+        """Return the inputs of a layer on the edges, one row each, in the order of `edge_rows`.
+
+        An edge has type and factor of its target.
+        """
+        assert self.edge_rows is not None
+        target = self.edge_rows.target
+        return GraphContext(
+            self.adjacency,
+            self.edge_rows.by_graph,
+            types=None if self.types is None else self.types[target],
+            condition=self.condition,
+            factors=None if self.factors is None else self.factors[target],
+        )
 
 
 class NormSlot(nn.Module):
@@ -80,9 +103,12 @@ class NormSlot(nn.Module):
         condition_channels: Width of the condition, for normalizations that need one.
         level: The level of the task, `"graph"` or `"node"`: SuperNorm standardizes rows for
             `"node"`.
+        activation: Whether there is a ReLU; without, `place` has no effect.
+        of_edges: Whether the rows are edges: the context is that of `GraphContext.of_edges`.
 
     Raises:
-        ValueError: A name is unknown, or the normalization refuses its arguments.
+        ValueError: A name is unknown, the normalization refuses its arguments, or it needs the
+            neighbours of edges.
     """
 
     def __init__(
@@ -96,10 +122,17 @@ class NormSlot(nn.Module):
         num_types: int | None = None,
         condition_channels: int | None = None,
         level: str = "graph",
+        activation: bool = True,
+        of_edges: bool = False,
     ) -> None:
         super().__init__()
         self.needs = needs_of(norm)
-        takes = () if isinstance(norm, OwnNorm) else lookup(norm).takes
+        if of_edges and "adjacency" in self.needs:
+            raise ValueError(
+                f"the norm {norm!r} needs adjacency, which edges do not have; normalize them by "
+                "another, e.g. edge_norm batch, or by none"
+            )
+        takes = () if isinstance(norm, OwnNorm) or of_edges else lookup(norm).takes
         self._given = tuple(
             name for name in ("adjacency", "condition", "factors") if name in (*self.needs, *takes)
         )
@@ -115,8 +148,9 @@ class NormSlot(nn.Module):
             arguments[argument] = size
         if "factors" in self.needs:
             arguments["standardize_rows"] = level == "node"
-        self.after_activation, self.sum_first = order_of(place, residual_place)
-        if not self.after_activation:
+        after_activation, self.sum_first = order_of(place, residual_place)
+        self.after_activation = activation and after_activation
+        if activation and not after_activation:
             arguments["activation"] = "relu"
         self.norm = make_norm(norm, channels, **arguments)
 

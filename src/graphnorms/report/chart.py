@@ -10,6 +10,7 @@ Python and once more in JavaScript where axes are switched.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -119,7 +120,7 @@ class Figure:
     def save(self, path: str | Path) -> Path:
         """Write the figure as SVG, PNG or PDF, by the suffix.
 
-        Equal numbers give equal bytes, but for the order of the objects in a PDF.
+        Equal numbers give equal bytes.
 
         Raises:
             ValueError: The path has another suffix.
@@ -149,9 +150,26 @@ def _rendered(spec: Spec, suffix: str) -> bytes:
     makers: dict[str, Callable[[], bytes]] = {
         ".svg": lambda: convert.vegalite_to_svg(**options).encode(),
         ".png": lambda: convert.vegalite_to_png(**options, scale=2),
-        ".pdf": lambda: convert.vegalite_to_pdf(**options),
+        ".pdf": lambda: _in_order(convert.vegalite_to_pdf(**options)),
     }
     return makers[suffix]()
+
+
+_RESOURCES: Final = re.compile(rb"<<(?:\s+/\w+ \d+ 0 R){2,}\s+>>")
+_RESOURCE: Final = re.compile(rb"\s+/\w+ \d+ 0 R")
+
+
+def _in_order(pdf: bytes) -> bytes:
+    """Sort the resources of the pages of a PDF, which vl-convert lists in random order.
+
+    No byte outside these lists moves, so that the table of contents of the file stays right.
+    """
+
+    def ordered(found: re.Match[bytes]) -> bytes:
+        entries = _RESOURCE.findall(found[0])
+        return found[0].replace(b"".join(entries), b"".join(sorted(entries)))
+
+    return _RESOURCES.sub(ordered, pdf)
 
 
 @cache

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from graphnorms.lab.number_format import Scale
+from graphnorms.lab.phrases import listing
+from graphnorms.lab.statistics import Estimate
+from graphnorms.lab.verdict_phrases import score_title
 from graphnorms.report.style import display_name
 
 if TYPE_CHECKING:
+    from graphnorms.lab.paired_tests import PairedTest
     from graphnorms.lab.verdict import Verdict
 
 
@@ -21,11 +27,29 @@ def of_norm(norm: str, verdict: Verdict) -> str:
     return f"{STAR} {name}" if norm == verdict.recommended else name
 
 
+def of_norms(verdict: Verdict, norms: Iterable[str] | None = None) -> dict[str, str]:
+    """Return the names of some norms, by default all of the verdict in its order."""
+    chosen = [row.norm for row in verdict.rows] if norms is None else norms
+    return {norm: of_norm(norm, verdict) for norm in chosen}
+
+
+def listed(verdict: Verdict) -> str:
+    """List the norms: `GraphNorm, BatchNorm and none`."""
+    return listing([display_name(row.norm) for row in verdict.rows])
+
+
+def shown_interval(test: PairedTest) -> Estimate:
+    """Return the estimate of a test, without the interval where too few folds were compared.
+
+    The interval of two or three folds would dwarf all others.
+    """
+    one = test.estimate
+    return Estimate(one.mean, math.nan, math.nan) if test.adjusted_p is None else one
+
+
 def of_scores(verdict: Verdict) -> str:
     """Label the axis of the scores that norms are judged by: `Test accuracy (%)`."""
-    what = "Optimistic validation" if verdict.optimistic else "Test"
-    scale = verdict.scale
-    return axis(f"{what} {scale.metric.title}", scale.score_unit, scale)
+    return axis(score_title(verdict), verdict.scale.score_unit, verdict.scale)
 
 
 def of_differences(verdict: Verdict) -> str:
@@ -56,7 +80,7 @@ def of_curve(quantity: str, scale: Scale) -> str:
     """Label the axis of a learning curve: `Training loss (nats)`."""
     part = "Training" if quantity.startswith("train") else "Validation"
     if quantity.endswith("loss"):
-        unit = "nats" if scale.metric.fraction else "target variances"
+        unit = "nats" if scale.metric.of_classes else "target variances"
         return f"{part} loss ({unit})"
     return axis(f"{part} {scale.metric.title}", scale.score_unit, scale)
 

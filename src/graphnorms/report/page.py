@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.files import replacing
 from graphnorms.lab import phrases
+from graphnorms.lab.number_format import Scale
+from graphnorms.lab.paired_tests import MOST_PAIRS
 from graphnorms.lab.sentences import sentences
-from graphnorms.lab.trials import pair_of
 from graphnorms.lab.trivial import trivial_answer, trivial_name
 from graphnorms.lab.verdict_phrases import goal, label, margin, near
-from graphnorms.report.figures import MOST_PAIRS, figures_of
+from graphnorms.report.figures import figures_of
 from graphnorms.report.style import CHANCE, display_name
 from graphnorms.report.templating import charts, chunks, raw, template
+from graphnorms.training.metrics import metric_named
 
 if TYPE_CHECKING:
+    from graphnorms.lab.statistics import Estimate
+    from graphnorms.lab.trials import Trials
     from graphnorms.lab.verdict import Verdict
-    from graphnorms.training.record import Record
+    from graphnorms.report.chart import Panel
+    from graphnorms.training.metrics import Metric
+
+
+_ARCHITECTURES: Final = "architectures"
+"""A setting that the page leaves out: those of treatments, which `vary` and `architecture` say."""
 
 
 def write_page(
     path: Path,
-    records: Sequence[Record],
+    trials: Trials,
     verdict: Verdict,
     settings: Mapping[str, Any],
     command: str,
+    *,
+    live: str = "",
 ) -> None:
     """Write the report of a comparison.
 
@@ -36,25 +48,69 @@ def write_page(
 
     Args:
         path: Where the page goes; an older one is replaced.
-        records: Outcomes of the comparison, in any order.
+        trials: Those of the comparison.
         verdict: What `graphnorms.lab.judge.judge` says of them.
         settings: Shown as given, the home folder as `~`; `dataset` and `model`, if there, also in
             the heading, without their folders.
         command: The command line that repeats the comparison.
+        live: How far a run is that goes on; the page says it, and loads itself again.
 
     Raises:
         OSError: The file cannot be written.
     """
-    page = render_page(records, verdict, settings, command)
+    page = render_page(trials, verdict, settings, command, live=live)
     with replacing(path) as temporary:
         # Names and exceptions may hold lone surrogates, which UTF-8 cannot encode.
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def render_page(
-    records: Sequence[Record], verdict: Verdict, settings: Mapping[str, Any], command: str
+    trials: Trials,
+    verdict: Verdict,
+    settings: Mapping[str, Any],
+    command: str,
+    *,
+    live: str = "",
 ) -> str:
     """Return the report as HTML; arguments as for `write_page`."""
+    figures = figures_of(trials, verdict)
+    figures.pop("learning_curves_by_second", None)  # the page switches axes
+    return render_verdict(
+        verdict,
+        [panel for figure in figures.values() for panel in figure.panels],
+        kicker="graphnorms compare",
+        title=f"{_compared(verdict)} on {_title(settings, trials)}",
+        subtitle=_subtitle(settings, trials, verdict),
+        grouped=settings.get("group_twins", False),
+        settings=_flat({name: value for name, value in settings.items() if name != _ARCHITECTURES}),
+        environment=[*_flat(trials.environment), *_cost(trials)],
+        command=command,
+        live=live,
+    )
+
+
+def render_verdict(
+    verdict: Verdict,
+    panels: Sequence[Panel],
+    *,
+    command: str,
+    notes: Sequence[str] = (),
+    live: str = "",
+    environment: Sequence[tuple[str, str]] = (),
+    **about: Any,
+) -> str:
+    """Return the page of a verdict.
+
+    Args:
+        verdict: What was found.
+        panels: The figures.
+        command: The command line that repeats it.
+        notes: Paragraphs below the verdict: how a table was read.
+        live: How far a run is that goes on.
+        environment: Versions and machine.
+        about: `kicker`, `title`, `subtitle` (its parts), `settings` (names and texts), and
+            `grouped`, whether twins are in one fold.
+    """
     scale = verdict.scale
     filters = {
         "score": scale.number,
@@ -62,18 +118,19 @@ def render_page(
         "share": lambda value: phrases.percent(value, 0),
         "seconds": phrases.seconds,
     }
-    figures = figures_of(records, verdict)
-    figures.pop("learning_curves_by_second", None)  # the page switches axes
-    panels = {panel.name: panel for figure in figures.values() for panel in figure.panels}
+    by_name = {panel.name: panel for panel in panels}
     return template("page.html", filters).render(
-        title=_title(settings, records),
-        subtitle=_subtitle(settings, records, verdict),
+        **{"grouped": False} | about,
+        live=live,
+        live_script=raw("live.js"),
         verdict=verdict,
+        notes=notes,
         scale=scale,
-        targets=list(dict.fromkeys(name for row in verdict.rows for name, _ in row.targets)),
+        others=_others(verdict),
+        targets=_targets(verdict),
         sentences=sentences(verdict, display_name),
-        panels=panels,
-        charts=charts(panels),
+        panels=by_name,
+        charts=charts(by_name),
         css=raw("page.css"),
         labels={
             "score": label(verdict),
@@ -90,70 +147,92 @@ def render_page(
             "line": CHANCE,
             "trivial": trivial_name(scale.metric),
             "adjusted": verdict.design.adjustment,
+            "of_target": _of_target(scale.metric),
         },
-        grouped=settings.get("group_twins", False),
         has_grid=any(row.sensitivity and row.sensitivity.judged for row in verdict.rows),
         pairs_left_out=len(verdict.differences) > MOST_PAIRS,
-        settings=_flat(settings),
-        environment=[*_flat(_agreed(record.environment for record in records)), *_cost(records)],
+        environment=environment,
         command_parts=chunks(command),
     )
 
 
-def _title(settings: Mapping[str, Any], records: Sequence[Record]) -> str:
-    dataset = settings.get("dataset") or records[0].config.get("dataset")
+def _compared(verdict: Verdict) -> str:
+    return "Normalizations" if verdict.noun == "norm" else "Treatments"
+
+
+def _others(verdict: Verdict) -> list[tuple[str, str, dict[str, tuple[str, str]]]]:
+    """Return title, unit, and by norm mean and interval of every metric that is not judged."""
+    names = dict.fromkeys(name for row in verdict.rows for name, _ in row.others)
+    found = []
+    for name in names:
+        known = {row.norm: one for row in verdict.rows if (one := dict(row.others).get(name))}
+        first = next(iter(known.values()))
+        scale = Scale.fitting(metric_named(name), first.mean, verdict.scale.unit)
+        written = {
+            norm: (scale.number(one.mean), _interval(one, scale)) for norm, one in known.items()
+        }
+        way = "" if scale.metric.higher_is_better else "lower is better"
+        unit = ", ".join(filter(None, (scale.score_unit, way)))
+        found.append((scale.metric.title, unit, written))
+    return found
+
+
+def _interval(estimate: Estimate, scale: Scale) -> str:
+    known = not math.isnan(estimate.low)
+    return f"{scale.number(estimate.low)} to {scale.number(estimate.high)}" if known else ""
+
+
+def _targets(verdict: Verdict) -> dict[str, dict[str, str]]:
+    """Return by target and norm the mean score, as it is written."""
+    scale, found = verdict.scale, dict[str, dict[str, str]]()
+    for row in verdict.rows:
+        for target, score in row.targets:
+            written = f"{score:.3g}" if scale.metric.standardized else scale.number(score)
+            found.setdefault(target, {})[row.norm] = written
+    return found
+
+
+def _of_target(metric: Metric) -> str:
+    """Say what is known of each target: `ROC-AUC`, `Accuracy`; of a standardized metric `MAE`."""
+    title = metric.name.removeprefix("std_").upper() if metric.standardized else metric.title
+    return f"{title[0].upper()}{title[1:]}"
+
+
+def _title(settings: Mapping[str, Any], trials: Trials) -> str:
+    dataset = settings.get("dataset") or trials.every[0].config.get("dataset")
     return phrases.dataset_title(str(dataset)) if dataset else "a data set"
 
 
-def _subtitle(
-    settings: Mapping[str, Any], records: Sequence[Record], verdict: Verdict
-) -> list[str]:
+def _subtitle(settings: Mapping[str, Any], trials: Trials, verdict: Verdict) -> list[str]:
     """Return the model and the size of the comparison, part by part."""
-    config = records[0].config
+    config, items, rates = trials.every[0].config, trials.item_count, len(trials.learning_rates)
     model = settings.get("model") or config.get("model")
     if isinstance(model, Mapping):
         model = model.get("name") or model.get("kind")
-    parts = [phrases.model_title(str(model)) if model else "", _items(records)]
-    pairs = {pair_of(record) for record in records if record.config["stage"] != "select"}
-    folds = max((record.config["split"].get("folds", 0) for record in records), default=0)
+    models = (settings.get("vary") or {}).get("model") or [model or ""]
+    parts = [
+        "/".join(phrases.model_title(str(name)) for name in models),
+        f"{items} items" if items else "",
+    ]
     if verdict.design.by_fold:
-        sizes = {"repeats": {seed for seed, _, _ in pairs}, "runs": {run for _, _, run in pairs}}
-        times = [f" × {len(found)} {what}" for what, found in sizes.items() if len(found) > 1]
-        parts.append(verdict.design.count(folds) + "".join(times))
+        sizes = {"repeats": trials.repeats, "runs": trials.runs}
+        times = [f" × {size} {what}" for what, size in sizes.items() if size > 1]
+        parts.append(verdict.design.count(trials.folds) + "".join(times))
     else:
         parts.append(f"{verdict.design.count(verdict.planned)} on one split")
-    rates = {record.config.get("learning_rate") for record in records}
-    parts.append(f"{len(rates)} learning rates" if len(rates) > 1 else "")
+    parts.append(f"{rates} learning rates" if rates > 1 else "")
     parts.append(f"{config['epochs']} epochs" if "epochs" in config else "")
-    parts.append(f"{len(verdict.rows)} norms")
+    parts.append(f"{len(verdict.rows)} {verdict.noun}s")
     return [part for part in parts if part]
 
 
-def _items(records: Sequence[Record]) -> str:
-    """Return the number of items of all parts of a split: `188 items`."""
-    counts = [record.counts for record in records if record.counts.get("train_items")]
-    if not counts:
-        return ""
-    parts = ("train_items", "validation_items", "test_items")
-    return f"{max(sum(count.get(part, 0) for part in parts) for count in counts)} items"
-
-
-def _agreed(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Merge environments; a key with different values gets a list of them."""
-    values: dict[str, list[Any]] = {}
-    for item in items:
-        for key, value in item.items():
-            if value not in values.setdefault(key, []):
-                values[key].append(value)
-    return {key: found[0] if len(found) == 1 else found for key, found in values.items()}
-
-
-def _cost(records: Sequence[Record]) -> list[tuple[str, str]]:
+def _cost(trials: Trials) -> list[tuple[str, str]]:
     """Return the number of trials and the sum of their times."""
-    failed = sum(record.status == "failed" for record in records)
-    seconds = sum(record.timing.get("total") or 0.0 for record in records)
-    count = f"{len(records)}{f', {failed} failed' if failed else ''}"
-    return [("trials", count), ("time of all trials", _minutes(seconds))]
+    failed = f", {trials.failures} failed" if trials.failures else ""
+    return [
+        ("trials", f"{len(trials.every)}{failed}"),
+        ("time of all trials", _minutes(trials.total_seconds)),
+    ]
 
 
 def _minutes(seconds: float) -> str:

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.files import replacing
 from graphnorms.lab import phrases
-from graphnorms.lab.across_datasets import AcrossDatasets, across_verdicts, ranks_sentence
+from graphnorms.lab.across_datasets import AcrossDatasets, across_verdicts
+from graphnorms.lab.rank_sentences import ranks_sentence
 from graphnorms.lab.sentences import sentences
 from graphnorms.lab.verdict_phrases import label
-from graphnorms.report.figures import critical_difference, figures_of
+from graphnorms.report.curve_figures import learning_curves
+from graphnorms.report.pair_figures import critical_difference
 from graphnorms.report.pictures import folder_beside, write_figure
 from graphnorms.report.style import CHANCE, display_name
 from graphnorms.report.templating import charts, chunks, raw, template
 
 if TYPE_CHECKING:
+    from graphnorms.lab.trials import Trials
     from graphnorms.lab.verdict import Verdict
-    from graphnorms.training.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +32,18 @@ class Part:
     Args:
         name: What to call it beside the others.
         settings: Of its settings, `dataset`, `model` and `protocol` are shown.
-        records: Its outcomes.
+        trials: Its trials; None for a table of scores.
         verdict: What was found.
         command: What repeats it.
+        about: Its subtitle, if it is not of a comparison.
     """
 
     name: str
     settings: Mapping[str, Any]
-    records: Sequence[Record]
+    trials: Trials | None
     verdict: Verdict
     command: str
+    about: str = ""
 
 
 def names_of(datasets: Sequence[str], folders: Sequence[Path]) -> list[str]:
@@ -71,12 +75,46 @@ def write_several(path: Path, parts: Sequence[Part], *, figures: bool = False) -
     """
     across = across_verdicts({part.name: part.verdict for part in parts})
     figure = critical_difference(across)
+    page = render_several(parts, across)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    if figures:
+        write_figure(folder_beside(path), figure)
+    return across
+
+
+def render_several(
+    parts: Sequence[Part],
+    across: AcrossDatasets,
+    *,
+    kicker: str = "graphnorms report",
+    title: str = "",
+    notes: Sequence[str] = (),
+    made_by: str = "",
+) -> str:
+    """Return the page over several comparisons as HTML.
+
+    Args:
+        parts: The comparisons.
+        across: Their ranks.
+        kicker: What made the page.
+        title: The heading; by default how many comparisons there are.
+        notes: Paragraphs below the ranks: how a table was read.
+        made_by: What repeats the page, if not its parts.
+    """
+    figure = critical_difference(across)
     panels = {panel.name: panel for panel in figure.panels}
     for place, part in enumerate(parts):
-        curves = figures_of(part.records, part.verdict).get("learning_curves")
-        panels |= {f"{_prefix(place)}{one.name}": one for one in curves.panels} if curves else {}
+        if part.trials is not None and part.verdict.best is not None:
+            curves = learning_curves(part.trials, part.verdict).panels
+            panels |= {f"{_prefix(place)}{one.name}": one for one in curves}
     norms = dict.fromkeys(row.norm for part in parts for row in part.verdict.rows)
-    page = template("several.html").render(
+    return template("several.html").render(
+        kicker=kicker,
+        title=title or f"Normalizations over {len(parts)} comparisons",
+        notes=notes,
+        made_by=chunks(made_by) if made_by else [],
+        noun=across.noun,
         across=across,
         sentence=ranks_sentence(across, display_name),
         parts=[
@@ -88,7 +126,7 @@ def write_several(path: Path, parts: Sequence[Part], *, figures: bool = False) -
                 "sentences": sentences(part.verdict, display_name),
                 "scores": _scores(part.verdict),
                 "verdict": part.verdict,
-                "command": chunks(part.command),
+                "command": chunks(part.command) if part.command else [],
                 "prefix": _prefix(place),
                 "curves": f"{_prefix(place)}train_score",
             }
@@ -103,11 +141,6 @@ def write_several(path: Path, parts: Sequence[Part], *, figures: bool = False) -
         charts=charts(panels),
         css=raw("page.css"),
     )
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    if figures:
-        write_figure(folder_beside(path), figure)
-    return across
 
 
 def _prefix(place: int) -> str:
@@ -131,6 +164,8 @@ def _levels(parts: Sequence[Part]) -> list[str]:
 
 
 def _about(part: Part) -> str:
+    if part.about:
+        return part.about
     settings, verdict = part.settings, part.verdict
     pairs = max((row.pairs for row in verdict.rows), default=0)
     return " · ".join(

@@ -9,12 +9,16 @@ Source: Okabe & Ito, Color Universal Design, 2008, https://jfly.uni-koeln.de/col
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from markupsafe import Markup
 
+from graphnorms.lab.options import about
+from graphnorms.lab.treatments import VARIABLE
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.factory import lookup
 
@@ -81,6 +85,13 @@ _OTHER_COLORS = (
 )
 _OTHER_MARKERS = ("hex", "plus", "star", "asterisk", "triangle_pin", "square_pin")
 _OTHER_DASHES = ("solid", "dashed", "dotted", "dotdash")
+_TREATMENT_COLORS = (
+    *("#2B86C5", "#B79F00", "#D55E00", "#56B4E9", "#009E73", "#9B6FD0", "#CC79A7"),
+    *("#6E9B34", "#C25B78", "#3FA7A0", "#E69F00", "#6F82D8", "#B07C52"),
+)
+"""A prime number of colours: values of two options share few of them."""
+
+_TREATMENT_MARKERS = tuple(MARKERS)
 
 
 def style_of(norm: str) -> NormStyle:
@@ -91,13 +102,16 @@ def style_of(norm: str) -> NormStyle:
     """
     if norm in _LOOKS:
         return NormStyle(display_name(norm), *_LOOKS[norm])
+    plain, values = _parts(norm)
+    if values:
+        return _style_of_treatment(plain, values)
     others = [name for name in CATALOG if name not in _LOOKS]
     if norm in others:
         number = others.index(norm)
         round_, color = divmod(number, len(_OTHER_COLORS))
         marker, dash = number + round_, round_
     else:
-        number = int.from_bytes(hashlib.sha256(norm.encode()).digest()[:4])
+        number = _hash(norm)
         color, marker, dash = number, number // 16, number // 256
     return NormStyle(
         name=display_name(norm),
@@ -107,10 +121,53 @@ def style_of(norm: str) -> NormStyle:
     )
 
 
-def display_name(norm: str) -> str:
-    """Return what a norm is called in text and figures: its title in the catalogue."""
+def _style_of_treatment(norm: str, values: list[str]) -> NormStyle:
+    """Return the look of a norm with values of options: values give the colour.
+
+    Numbers that are doubled, and words of one option, have colours of their own; the norm moves
+    marker and dash, so that treatments with the same values differ as well.
+    """
+    number = sum(_place(value) * 5**place for place, value in enumerate(values))
+    norms = [*_LOOKS, *(name for name in CATALOG if name not in _LOOKS)]
+    moved = norms.index(norm) if norm in norms else _hash(norm)
+    return NormStyle(
+        name=display_name(" ".join((norm, *values))),
+        color=_TREATMENT_COLORS[number % len(_TREATMENT_COLORS)],
+        marker=_TREATMENT_MARKERS[(number + moved) % len(_TREATMENT_MARKERS)],
+        dash=_OTHER_DASHES[(number + moved) % len(_OTHER_DASHES)],
+    )
+
+
+def _place(value: str) -> int:
+    """Return a number for a value: of words their place, of a number twice its binary logarithm."""
+    option, _, text = value.partition("=")
+    words = about(option).words if option in VARIABLE else ()
+    if text in words:
+        return words.index(text)
     try:
-        return lookup(norm).title
+        return round(2 * math.log2(float(text))) if float(text) > 0 else 0
+    except ValueError:
+        return _hash(text)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
+
+
+def _parts(treatment: str) -> tuple[str, list[str]]:
+    """Split the name of a treatment into its norm and the values of options."""
+    norm, *values = re.split(rf" (?=(?:{'|'.join(VARIABLE)})=)", treatment)
+    return norm, values
+
+
+def display_name(norm: str) -> str:
+    """Return what a norm is called in text and figures: its title in the catalogue.
+
+    Of a treatment with the values of options behind it.
+    """
+    plain, values = _parts(norm)
+    try:
+        return " ".join((lookup(plain).title, *values))
     except ValueError:  # of a version that had other norms
         return norm
 

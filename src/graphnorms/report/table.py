@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich import box
 from rich.console import Console, Group
@@ -17,25 +16,41 @@ from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trivial import trivial_name
 from graphnorms.lab.verdict_phrases import goal, near
 from graphnorms.report import labels
+from graphnorms.report.cells import (
+    PLAIN_BOX,
+    ascii_only,
+    effect_text,
+    estimate_text,
+    justified,
+    mean_text,
+    needed_text,
+    p_text,
+)
 from graphnorms.report.labels import STAR
 from graphnorms.report.style import style_of
 
 if TYPE_CHECKING:
-    from graphnorms.lab.number_format import Scale
     from graphnorms.lab.statistics import Estimate
     from graphnorms.lab.verdict import NormSummary, Verdict
 
 CAPTION_WIDTH = 78
 
-_DROPPED_FIRST = ("last", "p", "seconds", "train", "steps")
+_DROPPED_FIRST = ("needed", "effect", "last", "p", "seconds", "train", "steps")
 """Columns in the order in which they go when there is no room for them."""
 
-_ASCII = str.maketrans(
-    {"−": "-", "–": "-", "—": "-", "±": "+-", "×": "x", "…": "...", "≥": ">=", STAR: "<-"}
-)
 
+class Column(NamedTuple):
+    """A column of the leaderboard.
 
-_PLAIN_BOX = box.Box(box.SIMPLE_HEAD.__str__().replace("─", "-"), ascii=True)
+    Args:
+        heading: One line, or two.
+        cell: What stands in it, as text.
+        numbers: The same as numbers by name, in the unit of the score, for CSV.
+    """
+
+    heading: str
+    cell: Callable[[NormSummary], str]
+    numbers: Callable[[NormSummary], dict[str, float | None]]
 
 
 def leaderboard(verdict: Verdict, *, width: int = 80, plain: bool = False) -> Group:
@@ -50,7 +65,11 @@ def leaderboard(verdict: Verdict, *, width: int = 80, plain: bool = False) -> Gr
         width: Columns at hand.
         plain: ASCII only.
     """
-    columns = _columns(verdict)
+    columns = columns_of(verdict)
+    for aside in ("effect", "needed"):
+        # Where times take the room, the table of pairs has these.
+        if verdict.trained or {"–"} == set(map(columns[aside].cell, verdict.rows)):
+            del columns[aside]
     dropped = iter(_DROPPED_FIRST)
     table = _table(verdict, columns, plain)
     ruler = Console(width=1000)
@@ -58,115 +77,140 @@ def leaderboard(verdict: Verdict, *, width: int = 80, plain: bool = False) -> Gr
         name = next(dropped, None)
         if name is None:
             break
-        del columns[name]
+        columns.pop(name, None)
         table = _table(verdict, columns, plain)
-    caption = "\n".join(_caption(verdict, columns))
+    caption = "\n".join(caption_of(verdict, columns))
     return Group(table, Text(ascii_only(caption) if plain else caption, style="dim"))
 
 
 def headline(verdict: Verdict) -> Group:
     """Build what stands above the table: the verdict in words."""
-    return _paragraphs(sentences(verdict).headline)
+    return paragraphs(sentences(verdict).headline)
 
 
 def details(verdict: Verdict) -> Group:
     """Build what stands below the table: what else is said of the comparison."""
-    return _paragraphs(sentences(verdict).details)
+    return paragraphs(sentences(verdict).details)
 
 
-def _paragraphs(texts: Iterable[str]) -> Group:
+def paragraphs(texts: Iterable[str]) -> Group:
     """Build a paragraph for each thing that is said, its subject bold."""
     return Group(
         *(Text.assemble((subject, "bold"), rest) for subject, rest in map(labels.subject, texts))
     )
 
 
-def _columns(verdict: Verdict) -> dict[str, tuple[str, Callable[[NormSummary], str]]]:
-    """Return heading and cells of every column, in the order in which they stand."""
+def columns_of(verdict: Verdict) -> dict[str, Column]:
+    """Return every column, in the order in which they stand; those of training if it is known."""
     scale = verdict.scale
     unit = f"\n{scale.score_unit}" if scale.metric.fraction else ""
     difference = f"\n{scale.difference_unit}" if scale.metric.fraction else ""
-    return {
-        "score": (
-            f"{'valid.*' if verdict.optimistic else 'test'}{unit}",
-            lambda row: _estimate(row.score, scale),
+    what = "valid.*" if verdict.optimistic else "score" if verdict.noun == "method" else "test"
+    columns = {
+        "score": Column(
+            f"{what}{unit}",
+            lambda row: estimate_text(row.score, scale),
+            lambda row: _ends_of("score", row.score),
         ),
-        "difference": (f"to best{difference}", lambda row: _difference(row, verdict)),
-        "p": ("p", _p_value),
-        "train": (
+        "difference": Column(
+            f"to best{difference}",
+            lambda row: _difference(row, verdict),
+            lambda row: _ends_of(
+                "difference", None if row.difference is None else row.difference.estimate
+            ),
+        ),
+        "p": Column("p", lambda row: p_text(_adjusted(row)), lambda row: {"p": _adjusted(row)}),
+        "effect": Column(
+            "effect\n(g)",
+            lambda row: effect_text(row.difference),
+            lambda row: _ends_of(
+                "effect", None if row.difference is None else row.difference.effect
+            ),
+        ),
+        "needed": Column(
+            f"{verdict.design.count(2).split()[1]}\nneeded",
+            lambda row: needed_text(row.difference),
+            lambda row: {
+                "needed": None if row.difference is None else row.difference.needed,
+                "needed_to_equal": (
+                    None if row.difference is None else row.difference.needed_to_equal
+                ),
+            },
+        ),
+    }
+    if not verdict.trained:
+        return columns
+    return columns | {
+        "train": Column(
             f"train{unit}",
-            lambda row: "–" if row.train is None else scale.number(row.train.mean),
+            lambda row: mean_text(row.train, scale),
+            lambda row: {"train_score": None if row.train is None else row.train.mean},
         ),
-        "steps": ("steps", _steps),
-        "seconds": ("seconds", lambda row: _seconds(row.seconds_to_target)),
+        "steps": Column("steps", _steps, lambda row: {"steps_to_target": row.steps_to_target}),
+        "seconds": Column(
+            "seconds",
+            lambda row: _seconds(row.seconds_to_target),
+            lambda row: {"seconds_to_target": row.seconds_to_target},
+        ),
         "last": (
-            ("last\nepoch", lambda row: "–" if row.last is None else scale.number(row.last.mean))
+            Column(
+                "last\nepoch",
+                lambda row: mean_text(row.last, scale),
+                lambda row: {"last_score": None if row.last is None else row.last.mean},
+            )
             if verdict.optimistic
-            else ("good\nrates", _near)
+            else Column(
+                "good\nrates",
+                _near,
+                lambda row: {
+                    "good_rates": None if row.sensitivity is None else row.sensitivity.near
+                },
+            )
         ),
     }
 
 
-def _table(
-    verdict: Verdict, columns: Mapping[str, tuple[str, Callable[[NormSummary], str]]], plain: bool
-) -> Table:
+def _table(verdict: Verdict, columns: Mapping[str, Column], plain: bool) -> Table:
     table = Table(
-        box=_PLAIN_BOX if plain else box.SIMPLE_HEAD,
+        box=PLAIN_BOX if plain else box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
         # "+-" is longer than "±"; the divider of the box is one column itself.
         padding=0 if plain else (0, 0, 0, 1),
     )
-    table.add_column("norm", overflow="fold", min_width=8)
+    table.add_column(verdict.noun, overflow="fold", min_width=8)
     spelt = ascii_only if plain else str
     chance = "" if verdict.trivial is None else verdict.scale.number(verdict.trivial)
     body = []
-    for column, (heading, of_row) in columns.items():
-        cells = [*map(of_row, verdict.rows), chance if column == "score" else ""]
-        heading, *cells = _justified(heading, [spelt(cell) for cell in cells], spelt("±"))
+    for name, column in columns.items():
+        cells = [*map(column.cell, verdict.rows), chance if name == "score" else ""]
+        heading, *cells = justified(column.heading, [spelt(cell) for cell in cells], spelt("±"))
         table.add_column(heading, no_wrap=True)
         body.append(cells)
     *lines, last = zip(*body, strict=True)
     for row, line in zip(verdict.rows, lines, strict=True):
-        name = Text(spelt(row.norm), style="" if plain else f"bold {style_of(row.norm).color}")
+        title = Text(spelt(row.norm), style="" if plain else f"bold {style_of(row.norm).color}")
         if row.done < row.planned:
-            name.append(f" {row.done}/{row.planned}", style="not bold dim")
+            title.append(f" {row.done}/{row.planned}", style="not bold dim")
         if row.norm == verdict.recommended:
-            name.append(spelt(f" {STAR}"))
-        table.add_row(name, *map(Text, line))
+            title.append(spelt(f" {STAR}"))
+        table.add_row(title, *map(Text, line))
     if chance:
         table.add_row(*(Text(cell, style="dim") for cell in ("chance", *last)))
     return table
 
 
-def _justified(heading: str, cells: Sequence[str], sign: str) -> list[str]:
-    """Bring heading and cells to one width, ± below ± and numbers without one below the means.
-
-    Done by hand: what trails a cell is taken off where a table puts it to the right.
-    """
-    tails = [cell[cell.find(sign) :] if sign in cell else "" for cell in cells]
-    longest = max(map(len, tails))
-    padded = [
-        cell + " " * (longest - len(tail)) if cell[-1:].isdigit() else cell
-        for cell, tail in zip(cells, tails, strict=True)
-    ]
-    lines = heading.split("\n")
-    width = max(map(len, (*padded, *lines)))
-    return ["\n".join(line.rjust(width) for line in lines), *(cell.rjust(width) for cell in padded)]
-
-
-def ascii_only(text: str) -> str:
-    """Spell the signs that our texts use in ASCII, for outputs that take nothing else."""
-    return text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
-
-
-def _caption(verdict: Verdict, columns: Container[str]) -> list[str]:
+def caption_of(verdict: Verdict, columns: Container[str] | None = None) -> list[str]:
+    """Return the lines that explain the leaderboard, or those of its columns that are shown."""
+    columns = columns_of(verdict) if columns is None else columns
     scale, metric, target = verdict.scale, verdict.scale.metric, verdict.target
     kind = verdict.design.count(2).split()[1]
     kind += "" if verdict.design.by_fold else " on this one split"
     what = f"{metric.title}{f' in {scale.unit}' if scale.unit else ''}"
     way = "" if metric.higher_is_better else ", lower is better"
-    lines = [f"test: {what}{way}, mean of {kind}", "± the longer side of the 95% interval"]
+    part = "score" if verdict.noun == "method" else "test"
+    about = what if what == part else f"{part}: {what}"
+    lines = [f"{about}{way}, mean of {kind}", "± the longer side of the 95% interval"]
     if verdict.optimistic:
         lines = [f"*OPTIMISTIC {what}{way}; mean of folds", "± half the 95% interval"]
     if len(" ".join(lines)) <= CAPTION_WIDTH:
@@ -180,7 +224,11 @@ def _caption(verdict: Verdict, columns: Container[str]) -> list[str]:
         note = "; miss: do not reach it" if missed else ""
         lines.append(f"{times}: to reach {goal(verdict)} (median){note}")
     if "p" in columns:
-        lines.append("p: test against the best, paired, adjusted for all pairs of norms")
+        lines.append(f"p: test against the best, paired, adjusted for all pairs of {verdict.noun}s")
+    if "effect" in columns:
+        lines.append(f"effect: difference in standard deviations over {kind.split()[0]}, Hedges' g")
+    if "needed" in columns:
+        lines.append("needed: to tell from the best | to show equal; –: no number would")
     if "last" in columns and not verdict.optimistic and _has_grid(verdict):
         lines.append(
             f"good rates: learning rates tried that come within {near(verdict)} of the best"
@@ -188,22 +236,20 @@ def _caption(verdict: Verdict, columns: Container[str]) -> list[str]:
     return lines
 
 
-def _estimate(estimate: Estimate | None, scale: Scale, *, signed: bool = False) -> str:
-    if estimate is None:
-        return "–"
-    mean = scale.number(estimate.mean, signed=signed)
-    return mean if math.isnan(estimate.low) else f"{mean}±{scale.number(estimate.half_width)}"
-
-
 def _difference(row: NormSummary, verdict: Verdict) -> str:
     if row.difference is None:
         return "best" if row.norm == verdict.best else "–"
-    return _estimate(row.difference.estimate, verdict.scale, signed=True)
+    return estimate_text(row.difference.estimate, verdict.scale, signed=True)
 
 
-def _p_value(row: NormSummary) -> str:
-    p = row.difference.adjusted_p if row.difference is not None else None
-    return "–" if p is None else "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+def _adjusted(row: NormSummary) -> float | None:
+    return row.difference.adjusted_p if row.difference is not None else None
+
+
+def _ends_of(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    """Return an estimate and its interval as numbers by name."""
+    values = (None,) * 3 if estimate is None else (estimate.mean, estimate.low, estimate.high)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 
 
 def _steps(row: NormSummary) -> str:

@@ -6,10 +6,12 @@ See https://vega.github.io/vega-lite/docs.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from graphnorms.lab.design import Pair
+from graphnorms.lab.statistics import Estimate
 from graphnorms.report.chart import Panel, Spec
 from graphnorms.report.style import CHANCE_DASH, DASHES, MARKERS, NEUTRAL, style_of
 
@@ -67,6 +69,17 @@ def quantity(field: str, title: str = "", **scale: Any) -> Spec:
 def named(names: Mapping[str, str], value: str) -> str:
     """Return a Vega expression for the name that belongs to a value."""
     return f"({json.dumps(names)})[{value}]"
+
+
+def looked_up(values: Sequence[str | float], place: str, called: str) -> Spec:
+    """Return a transform that takes from a list what stands at the place that a field says."""
+    listed = json.dumps(values, separators=(",", ":"))
+    return {"calculate": f"({listed})[datum.{place}]", "as": called}
+
+
+def rounded(value: float) -> float:
+    """Round to more digits than a figure shows."""
+    return float(f"{value:.6g}")
 
 
 def color(norms: Iterable[str]) -> Spec:
@@ -206,10 +219,15 @@ def lanes_of(pairs: Iterable[Pair]) -> dict[Pair, float]:
     return {pair: top + step * (place + 0.5) for place, pair in enumerate(ordered)}
 
 
-def summary(norm: str, low: float | None, middle: float, high: float | None) -> Spec:
+def ends(estimate: Estimate, factor: float) -> Spec:
+    """Return the values `x`, `low` and `high`; the latter are None where there is no interval."""
+    found = {"x": estimate.mean, "low": estimate.low, "high": estimate.high}
+    return {end: None if math.isnan(value) else factor * value for end, value in found.items()}
+
+
+def summary(norm: str, estimate: Estimate, factor: float = 1.0) -> Spec:
     """Return the row of data of a mean or median, for `MEANS`."""
-    ends = {"low": low, "high": high}
-    return {"row": norm, "norm": norm, "x": middle, **ends, "lane": _SUMMARY}
+    return {"row": norm, "norm": norm, **ends(estimate, factor), "lane": _SUMMARY}
 
 
 def points(names: Mapping[str, str], title: str, form: str) -> Spec:

@@ -7,10 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from graphnorms.models.attention import XavierLinear
 from graphnorms.models.initialize import initialize
 from graphnorms.models.norm_slot import check_sizes
 from graphnorms.segments import Segments
-from graphnorms.studies.transformer import Transformer, XavierLinear
+from graphnorms.studies.transformer import Transformer
 
 
 def sinusoids(positions: Tensor, channels: int, dtype: torch.dtype) -> Tensor:

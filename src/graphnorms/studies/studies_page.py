@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from graphnorms.errors import GraphnormsError
-from graphnorms.files import replacing
+from graphnorms.files import fill_slots, replacing
 from graphnorms.studies.calibration import (
     FILE,
     Calibration,
@@ -30,8 +30,6 @@ from graphnorms.studies.study_results import (
     save,
 )
 
-PAGE: Final = Path("docs/studies.md")
-_SLOT: Final = re.compile(r"(<!-- studies -->\n).*(<!-- end -->)", re.DOTALL)
 _WITHOUT: Final = ", without the measurements, which an earlier version left out of the copy."
 _UNCHANGED: Final = "Nothing: measure, rule and verdict are as before."
 _LARGEST_SVG: Final = 200_000  # bytes; above, the figure is copied as PNG
@@ -77,15 +75,9 @@ def fill(page: Path) -> None:
         GraphnormsError: The page has no slot, or a result is damaged.
         OSError: A file cannot be read or written.
     """
-    text = page.read_text(encoding="utf-8")
-    if not _SLOT.search(text):
-        raise GraphnormsError(f"{page}: no slot <!-- studies --> … <!-- end -->")
     copies = page.with_suffix("")
     runs = load_runs(copies, NAMES)
-    body = _body(runs, copies) if runs else "Not measured yet."
-    filled = _SLOT.sub(lambda slot: f"{slot[1]}\n{body}\n\n{slot[2]}", text)
-    with replacing(page) as temporary:
-        temporary.write_text(filled, encoding="utf-8")
+    fill_slots(page, "studies", lambda _: _body(runs, copies) if runs else "Not measured yet.")
 
 
 def _copy_figure(source: Path, target: Path) -> None:

@@ -3,162 +3,18 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.adjacency import Adjacency
 from graphnorms.errors import unknown_name
+from graphnorms.models.attention import Attention, Blocks, XavierLinear
 from graphnorms.models.initialize import initialize
 from graphnorms.models.model_config import HEADS, READOUTS
 from graphnorms.models.norm_slot import check_sizes, make_activation, plain_norm
 from graphnorms.models.readout import readout
 from graphnorms.segments import Segments
-
-
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """The position of each row of a batch in a padded tensor `(number, length, channels)`.
-
-    Each segment has a block of the length of the longest. If that needs more attention pairs than
-    one block of all rows, e.g. with one giant segment among many small ones, all rows share one
-    block. For segments of equal length padding is a view.
-
-    Args:
-        number, length: Number and length of the blocks.
-        place: Position of each row in the flattened blocks, `(rows,)`; `None` if the rows fill the
-            blocks in order.
-        segment: Segment of each position, `(number, length)`, or the number of segments for
-            padding; `None` if each block is exactly one segment.
-    """
-
-    number: int
-    length: int
-    place: Tensor | None
-    segment: Tensor | None
-
-    @classmethod
-    def of(cls, segments: Segments) -> Blocks:
-        """Lay out segments; reads the longest from the device if the host does not know it.
-
-        Raises:
-            ValueError: Rows are masked.
-        """
-        if segments.masked:
-            raise ValueError("segments has masked rows, expected none; drop these rows")
-        number, rows = segments.num_segments, segments.num_rows
-        longest = segments.longest
-        if longest is None:
-            longest = int(segments.counts.max()) if number else 0
-        if number * longest == rows and segments.order is None:
-            return cls(number, longest, None, None)
-        index = segments.index
-        if segments.order is None:
-            position = torch.arange(rows, device=index.device)
-        else:
-            position = torch.argsort(segments.order)
-        if number * longest**2 > rows**2:
-            number, length, place = 1, rows, position
-        else:
-            length, place = longest, index * longest + position - segments.ptr[index]
-        segment = index.new_full((number * length,), segments.num_segments)
-        segment = segment.index_copy(0, place, index).view(number, length)
-        return cls(number, length, place, segment)
-
-    def pad(self, x: Tensor) -> Tensor:
-        """Lay out rows, `(rows, channels)`, in blocks, padded with 0."""
-        if self.place is not None:
-            room = x.new_zeros((self.number * self.length, x.shape[1]))
-            x = room.index_copy(0, self.place, x)
-        return x.view(self.number, self.length, x.shape[1])
-
-    def rows(self, padded: Tensor) -> Tensor:
-        """Read the rows back, `(rows, channels)`."""
-        x = padded.flatten(0, 1)
-        return x if self.place is None else x.index_select(0, self.place)
-
-    def mask(self, *, causal: bool) -> Tensor | None:
-        """Return the attention mask, bool, `(number, 1, length, length)`.
-
-        Rows see those of their segment; with `causal` only earlier ones and themselves. Padding
-        sees padding, so that no row of the mask is empty. `None` if rows see their whole block, or
-        all earlier rows of it.
-        """
-        if self.segment is None:
-            return None
-        seen = self.segment.unsqueeze(2) == self.segment.unsqueeze(1)
-        return (seen.tril() if causal else seen).unsqueeze(1)
-
-
-class XavierLinear(nn.Linear):
-    """A Linear with Glorot & Bengio's uniform initialization and biases of 0."""
-
-    def reset_parameters(self) -> None:
-        """Draw the weights, and set the biases to 0."""
-        nn.init.xavier_uniform_(self.weight)
-        nn.init.zeros_(self.bias)
-
-
-class Attention(nn.Module):
-    r"""Multi-head self-attention within blocks.
-
-    $$ y_i = W_o \Big[ \sum_j p^k_{ij} v^k_j \Big]_k + b_o, \qquad
-       p^k_{i \cdot} = \mathrm{softmax}_j\big( q^k_i \cdot k^k_j / \sqrt{d} \big), $$
-
-    over the rows $j$ that $i$ sees, with $(q, k, v) = W x + b$ and heads of $d$ channels. Computed
-    by `torch.nn.functional.scaled_dot_product_attention`.
-
-    Shapes: `x` and the result `(rows, channels)`.
-
-    Args:
-        channels: Width of the rows.
-        heads: Number of heads, a divisor of `channels`.
-        dropout: Dropout probability of the $p_{ij}$ in training.
-
-    Raises:
-        ValueError: `heads` does not divide `channels`.
-
-    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762. `qkv` corresponds to `in_proj` of
-    `torch.nn.MultiheadAttention` and `out` to its `out_proj`.
-    """
-
-    def __init__(self, channels: int, heads: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        check_sizes(channels=channels, heads=heads)
-        if channels % heads:
-            raise ValueError(f"heads is {heads}, expected a divisor of the {channels} channels")
-        self.heads = heads
-        self.dropout = dropout
-        self.qkv = XavierLinear(channels, 3 * channels)
-        self.out = XavierLinear(channels, channels)
-
-    def forward(
-        self, x: Tensor, blocks: Blocks, mask: Tensor | None = None, *, causal: bool = False
-    ) -> Tensor:
-        """Apply attention to the rows.
-
-        Args:
-            x: The rows.
-            blocks: Their layout.
-            mask: `blocks.mask(causal=causal)`, computed once for all layers.
-            causal: Whether rows see only earlier rows.
-        """
-        qkv = blocks.pad(self.qkv(x))  # (blocks, length, 3 * channels)
-        heads = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k, v = heads.unbind(0)  # (blocks, heads, length, channels / heads)
-        y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=causal and mask is None,
-        )
-        result: Tensor = self.out(blocks.rows(y.transpose(1, 2).flatten(2)))
-        return result
 
 
 class TransformerLayer(nn.Module):
@@ -223,19 +79,17 @@ class TransformerLayer(nn.Module):
         self.norm2 = self.make_norm()
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, x: Tensor, segments: Segments, blocks: Blocks, mask: Tensor | None = None
-    ) -> Tensor:
-        """Transform the rows; `blocks` and `mask` are those of `segments`."""
+    def forward(self, x: Tensor, segments: Segments, blocks: Blocks) -> Tensor:
+        """Transform the rows; `blocks` are those of `segments`."""
         if self.norm_first:
-            x = x + self._attend(self.norm1(x, segments), blocks, mask)
+            x = x + self._attend(self.norm1(x, segments), blocks)
             return x + self._feed(self.norm2(x, segments))
-        x = self.norm1(x + self._attend(x, blocks, mask), segments)
+        x = self.norm1(x + self._attend(x, blocks), segments)
         y: Tensor = self.norm2(x + self._feed(x), segments)
         return y
 
-    def _attend(self, x: Tensor, blocks: Blocks, mask: Tensor | None) -> Tensor:
-        y: Tensor = self.dropout(self.attention(x, blocks, mask, causal=self.causal))
+    def _attend(self, x: Tensor, blocks: Blocks) -> Tensor:
+        y: Tensor = self.dropout(self.attention(x, blocks, causal=self.causal))
         return y
 
     def _feed(self, x: Tensor) -> Tensor:
@@ -281,15 +135,13 @@ class Transformer(nn.Module):
         check_sizes(layers=layers)
         stack = [TransformerLayer(channels, heads, **options) for _ in range(layers)]
         self.layers = nn.ModuleList(stack)
-        self.causal = stack[0].causal
         self.norm = stack[0].make_norm() if stack[0].norm_first else None
 
     def forward(self, x: Tensor, segments: Segments) -> Tensor:
         """Transform the rows within their segments."""
         blocks = Blocks.of(segments)
-        mask = blocks.mask(causal=self.causal)
         for layer in self.layers:
-            x = layer(x, segments, blocks, mask)
+            x = layer(x, segments, blocks)
         return x if self.norm is None else self.norm(x, segments)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         TrialConfig,
         content_hash,
         training_defaults,
+        treatment_of,
     )
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "threads",
     "train",
     "training_defaults",
+    "treatment_of",
 ]
 
 _MODULES = ("trial_config", "record", "metrics", "pace", "predictor", "trial")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from graphnorms.data import Task
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.point import in_float64
+from graphnorms.training.class_scores import OF_COUNTS, OF_ORDER, confusion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +25,11 @@ class Metric:
         name: Its name in options and records.
         title: Its name in texts, e.g. "accuracy".
         higher_is_better: Whether higher is better.
-        fraction: Whether it is a share from 0 to 1, shown in percent (differences in points). Other
-            scores are in the unit of the target, unless standardized.
+        fraction: Whether it is a share from 0 to 1, shown in percent (differences in points).
         kinds: The kinds of tasks that it can score.
         standardized: Whether it is the mean over the targets of error / standard deviation over the
             training items, which has no unit.
+        least, most: The worst and the best value there can be, or the other way round.
     """
 
     name: str
@@ -37,65 +38,73 @@ class Metric:
     fraction: bool
     kinds: tuple[str, ...]
     standardized: bool = False
+    least: float = 0.0
+    most: float = math.inf
+
+    @property
+    def has_unit(self) -> bool:
+        """Whether scores are in the unit of the target: those of errors that are not divided."""
+        return self.most == math.inf and not self.standardized
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether it scores classes or answers, and not numbers."""
+        return "regression" not in self.kinds
 
     def better(self, first: float, second: float) -> bool:
         """Whether `first` is strictly better than `second`."""
         return first > second if self.higher_is_better else first < second
 
 
+_CLASSES: Final = ("classification", "binary")
+
+
+def _fraction(name: str, title: str, *kinds: str) -> Metric:
+    return Metric(
+        name=name, title=title, higher_is_better=True, fraction=True, kinds=kinds, most=1.0
+    )
+
+
+def _error(name: str, title: str, *, standardized: bool = False) -> Metric:
+    return Metric(
+        name=name,
+        title=title,
+        higher_is_better=False,
+        fraction=False,
+        kinds=("regression",),
+        standardized=standardized,
+    )
+
+
 METRICS: Final = {
     metric.name: metric
     for metric in (
+        _fraction("accuracy", "accuracy", *_CLASSES),
+        _fraction("balanced_accuracy", "balanced accuracy", *_CLASSES),
+        _fraction("macro_f1", "macro-F1", *_CLASSES),
         Metric(
-            name="accuracy",
-            title="accuracy",
+            name="mcc",
+            title="MCC",
             higher_is_better=True,
-            fraction=True,
-            kinds=("classification", "binary"),
+            fraction=False,
+            kinds=_CLASSES,
+            least=-1.0,
+            most=1.0,
         ),
+        _fraction("roc_auc", "ROC-AUC", "binary"),
+        _fraction("average_precision", "average precision", "binary"),
+        _error("mae", "MAE"),
+        _error("rmse", "RMSE"),
+        _error("std_mae", "mean MAE/σ", standardized=True),
+        _error("std_rmse", "mean RMSE/σ", standardized=True),
         Metric(
-            name="roc_auc",
-            title="ROC-AUC",
+            name="r2",
+            title="R²",
             higher_is_better=True,
-            fraction=True,
-            kinds=("binary",),
-        ),
-        Metric(
-            name="average_precision",
-            title="average precision",
-            higher_is_better=True,
-            fraction=True,
-            kinds=("binary",),
-        ),
-        Metric(
-            name="mae",
-            title="MAE",
-            higher_is_better=False,
             fraction=False,
             kinds=("regression",),
-        ),
-        Metric(
-            name="rmse",
-            title="RMSE",
-            higher_is_better=False,
-            fraction=False,
-            kinds=("regression",),
-        ),
-        Metric(
-            name="std_mae",
-            title="mean MAE/σ",
-            higher_is_better=False,
-            fraction=False,
-            kinds=("regression",),
-            standardized=True,
-        ),
-        Metric(
-            name="std_rmse",
-            title="mean RMSE/σ",
-            higher_is_better=False,
-            fraction=False,
-            kinds=("regression",),
-            standardized=True,
+            least=-math.inf,
+            most=1.0,
         ),
     )
 }
@@ -140,6 +149,8 @@ def logged_metric(text: str) -> Metric | None:
         higher_is_better=direction == "max",
         fraction=known.fraction if known else False,
         kinds=("classification", "binary", "regression"),
+        least=known.least if known else -math.inf,
+        most=known.most if known else math.inf,
     )
 
 
@@ -165,16 +176,34 @@ def metric_for(name: str, task: Task) -> Metric:
         ValueError: The name is unknown, or the metric does not score tasks of this kind.
     """
     metric = metric_named(name, task.kind)
+    several = metric.name in METRICS and metric.has_unit and task.outputs > 1
+    return METRICS[f"std_{name}"] if several else metric
+
+
+def metrics_of(task: Task) -> tuple[Metric, ...]:
+    """Return the metrics that fit a task, in the order of `METRICS`.
+
+    Of one number the errors in its unit, of several the standardized ones.
+    """
+    fit = (metric for metric in METRICS.values() if task.kind in metric.kinds)
     several = task.kind == "regression" and task.outputs > 1
-    if several and not metric.standardized and name in METRICS:
-        return METRICS[f"std_{name}"]
-    return metric
+    return tuple(m for m in fit if not (m.has_unit if several else m.standardized))
 
 
 def score(
     name: str, kind: str, outputs: Tensor, targets: Tensor, std: Tensor | None = None
 ) -> float:
     """Score the outputs of a model, all items at once.
+
+    | metric | one class per item | questions of yes or no | numbers |
+    |---|---|---|---|
+    | accuracy | share of right items | share of right answers, all questions together | |
+    | balanced_accuracy, macro_f1, mcc | over the classes | mean over the questions | |
+    | roc_auc, average_precision | | mean over the questions | |
+    | mae, rmse | | | one number only |
+    | std_mae, std_rmse, r2 | | | mean over the numbers |
+
+    A question or a number whose score is undefined for the targets is left out of the mean.
 
     Args:
         name: One of `METRICS`.
@@ -193,31 +222,49 @@ def score(
     """
     metric = metric_named(name, kind)
     if kind == "classification":
-        return _shares_right(outputs.argmax(1) == targets, targets >= 0)
-    present = ~targets.isnan()
-    if name == "accuracy":
-        return _shares_right((outputs > 0) == (targets > 0.5), present)
-    if kind == "binary":
-        curve = _CURVES[name]
-        values = [
-            curve(outputs[here, question], targets[here, question] > 0.5)
-            for question, here in enumerate(present.unbind(1))
-        ]
-        known = [value for value in values if not math.isnan(value)]
-        return sum(known) / len(known) if known else math.nan
-    errors = errors_of(name, outputs, targets)
+        predicted = outputs.argmax(1)
+        if name == "accuracy":
+            return _shares_right(predicted == targets, targets >= 0)
+        return OF_COUNTS[name](confusion(predicted, targets, outputs.shape[1]))
+    if kind == "binary" and name == "accuracy":
+        return _shares_right((outputs > 0) == (targets > 0.5), ~targets.isnan())
+    values = scores_by_target(name, kind, outputs, targets)
     if metric.standardized:
         if std is None:
             raise ValueError(f"metric {name!r} needs std, a deviation per target")
-        std = in_float64(std).cpu()
-        counts = present.any(0).cpu() & (std > 0)
-        return float((errors / std)[counts].mean())
-    if errors.shape[0] != 1:
+        deviations = in_float64(std).tolist()
+        values = [v / d for v, d in zip(values, deviations, strict=True) if d > 0]
+    elif metric.has_unit and len(values) != 1:
         raise ValueError(
-            f"metric is {name!r}, expected one without a unit for {errors.shape[0]} targets; "
+            f"metric is {name!r}, expected one without a unit for {len(values)} targets; "
             f"use 'std_{name}'"
         )
-    return float(errors[0])
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def scores_by_target(name: str, kind: str, outputs: Tensor, targets: Tensor) -> list[float]:
+    """Score every question, or number, by itself; NaN where the score is undefined.
+
+    Args:
+        name: A metric of the kind; of a standardized one the error before it is divided by σ.
+        kind: `"binary"` or `"regression"`.
+        outputs, targets: See `score`.
+    """
+    metric_named(name, kind)
+    if kind == "regression":
+        scores = r2_of if name == "r2" else functools.partial(errors_of, name)
+        values: list[float] = scores(outputs, targets).tolist()
+        return values
+    found = []
+    for question, here in enumerate((~targets.isnan()).unbind(1)):
+        logits, positive = outputs[here, question], targets[here, question] > 0.5
+        if name in OF_ORDER:
+            found.append(OF_ORDER[name](logits, positive))
+        else:
+            counts = confusion((logits > 0).long(), positive.long(), 2)
+            found.append(OF_COUNTS[name](counts))
+    return found
 
 
 def errors_of(name: str, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -238,53 +285,27 @@ def errors_of(name: str, outputs: Tensor, targets: Tensor) -> Tensor:
     return (means.sqrt() if squared else means).cpu()
 
 
+def r2_of(outputs: Tensor, targets: Tensor) -> Tensor:
+    r"""Return the coefficient of determination of each target, `(numbers,)` float64 on the host.
+
+    $1 - \sum (y - \hat y)^2 / \sum (y - \bar y)^2$ over the items where y is known: 1 is exact, and
+    their mean scores 0. NaN where they do not vary; else equals `sklearn.metrics.r2_score`.
+
+    Args:
+        outputs, targets: See `score`.
+    """
+    wanted = in_float64(targets)
+    if not len(wanted):
+        return torch.full(wanted.shape[1:], math.nan, dtype=torch.float64)
+    present = ~wanted.isnan()
+    error = torch.where(present, in_float64(outputs) - wanted, 0.0).square().sum(0)
+    spread = torch.where(present, wanted - wanted.nanmean(0), 0.0).square().sum(0)
+    # A spread above 0 is not enough: the mean of equal numbers is rounded.
+    varies = (wanted.sort(0).values.diff(dim=0) > 0).any(0) & (spread > 0)
+    return torch.where(varies, 1 - error / spread, math.nan).cpu()
+
+
 def _shares_right(right: Tensor, present: Tensor) -> float:
     """Return the share of right answers among those present."""
     counts = torch.stack(((right & present).sum(), present.sum())).tolist()
     return counts[0] / counts[1] if counts[1] else math.nan
-
-
-def roc_auc(scores: Tensor, positive: Tensor) -> float:
-    """Return the area under the ROC curve of one question; NaN unless both answers occur.
-
-    This is the share of pairs of a positive and a negative item in which the positive one scores
-    higher; a tie counts half. Equals `sklearn.metrics.roc_auc_score`.
-
-    Shapes: `scores` and `positive` `(items,)`.
-    """
-    hits, misses = _counts_by_threshold(scores, positive)
-    positives, negatives = hits.sum(), misses.sum()
-    above = hits.cumsum(0) - hits / 2  # (thresholds,), positives above it
-    return float((misses * above).sum() / (positives * negatives))
-
-
-def average_precision(scores: Tensor, positive: Tensor) -> float:
-    """Return the average precision of one question; NaN unless both answers occur.
-
-    This is the precision at each threshold, weighted by the increase in recall. Equals
-    `sklearn.metrics.average_precision_score`.
-
-    Shapes: `scores` and `positive` `(items,)`.
-    """
-    hits, misses = _counts_by_threshold(scores, positive)
-    if not misses.sum():
-        return math.nan
-    precision = hits.cumsum(0) / (hits + misses).cumsum(0)
-    return float((precision * hits).sum() / hits.sum())
-
-
-_CURVES: Final[dict[str, Callable[[Tensor, Tensor], float]]] = {
-    "roc_auc": roc_auc,
-    "average_precision": average_precision,
-}
-
-
-def _counts_by_threshold(scores: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
-    """Count the positive and the negative items at every score, in descending order."""
-    ordered, order = scores.sort(descending=True)
-    rank = torch.unique_consecutive(ordered, return_inverse=True)[1]  # (items,)
-    thresholds = int(rank[-1]) + 1 if rank.shape[0] else 0
-    here = in_float64(positive[order])
-    rank = rank.to(here.device)
-    zeros = here.new_zeros(thresholds)
-    return zeros.index_add(0, rank, here), zeros.index_add(0, rank, 1 - here)

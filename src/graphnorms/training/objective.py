@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graphnorms.data import GraphSet, Task
 from graphnorms.kernels.point import in_float64
-from graphnorms.training.metrics import errors_of, score
+from graphnorms.training.metrics import metrics_of, score, scores_by_target
 from graphnorms.training.record import Judged
 
 
@@ -39,10 +39,10 @@ class Objective:
         std: Tensor | None = None,
         varies: Tensor | None = None,
     ) -> None:
+        self.task = task
         self.kind = task.kind
         self.mean = mean
         self.std = std
-        self._targets = task.targets
         self._varies = varies
 
     @classmethod
@@ -115,12 +115,32 @@ class Objective:
             targets: See `Task`, numbers standardized.
         """
         loss = float(self.loss(outputs, targets))
+        return Judged(loss, score(metric, self.kind, *self._in_unit(outputs, targets)))
+
+    def all_scores(
+        self, metric: str, outputs: Tensor, targets: Tensor
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Return the scores by every metric of the task, and those of each target by one.
+
+        Args:
+            metric: The metric for the targets. Of a standardized one the error before it is divided
+                by σ, in the unit of the target.
+            outputs, targets: See `judge`.
+
+        Returns:
+            By metric, and by the name of the question or number; the latter empty unless there are
+            several.
+        """
+        known = self._in_unit(outputs, targets)
+        scores = {each.name: score(each.name, self.kind, *known) for each in metrics_of(self.task)}
+        if self.kind == "classification" or self.task.outputs == 1:
+            return scores, {}
+        by_target = scores_by_target(metric, self.kind, *known[:2])
+        return scores, dict(zip(self.task.targets, by_target, strict=True))
+
+    def _in_unit(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        r"""Return outputs and targets as `score` takes them, numbers times $\sigma$; and that."""
         if self.std is None:
-            return Judged(loss, score(metric, self.kind, outputs, targets))
+            return outputs, targets, None
         std = self.std.to(in_float64(outputs).device)
-        scaled = std * in_float64(outputs), std * in_float64(targets)
-        value = score(metric, self.kind, *scaled, self.deviations)
-        if len(self._targets) == 1:
-            return Judged(loss, value)
-        errors = errors_of(metric, *scaled).tolist()
-        return Judged(loss, value, dict(zip(self._targets, errors, strict=True)))
+        return std * in_float64(outputs), std * in_float64(targets), self.deviations

@@ -65,7 +65,7 @@ def measure_pace(
         trained = time.perf_counter()
         _, outputs = training.validate()
         evaluated = time.perf_counter()
-        training.judge(training.training, outputs)
+        training.score(training.training, training.outputs(training.training, outputs))
         scored = time.perf_counter()
     per_epoch = training.counts()["steps_per_epoch"]
     measured = min(steps, per_epoch)

@@ -20,6 +20,7 @@ from graphnorms.errors import GraphnormsError
 from graphnorms.files import replacing
 from graphnorms.kernels.point import widest_float
 from graphnorms.layers.own_norm import OwnNorm
+from graphnorms.models.model_config import EDGE_MODELS
 from graphnorms.models.own import ModelFactory
 from graphnorms.segments import Segments, as_segments
 from graphnorms.training.objective import Objective
@@ -102,7 +103,7 @@ class Predictor(nn.Module):
     @property
     def sees_edges(self) -> bool:
         """Whether the model uses edge features."""
-        sees = is_own(self.config.model) or self.model.config.name == "gine"
+        sees = is_own(self.config.model) or self.model.config.name in EDGE_MODELS
         return sees and self.model.edge_channels > 0
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Predictor:

@@ -39,8 +39,10 @@ class Record:
         outcome: `epoch` (from 1) with the best validation score, ties broken by the lowest
             validation loss, and its `validation_score`, `validation_loss`, and in stage `"final"`
             `test_score` and `test_loss`.
-        target_scores: For several regression targets: the MAE or RMSE of each by name, in its unit,
-            under `"validation"` and, in stage `"final"`, `"test"`; at the same epoch.
+        scores: By every metric of the task, at the same epoch: under `"validation"` and, in stage
+            `"final"`, `"test"`, by the name of the metric.
+        target_scores: For several questions or numbers: the score of each by name, by the metric of
+            the trial (of a standardized one the error in its unit), in the same parts.
         counts: `parameters`, `train_items`, `validation_items`, `test_items`, `steps_per_epoch`.
             Items are graphs, or labelled nodes in node-level tasks; test items are counted in stage
             `"final"` only.
@@ -58,6 +60,7 @@ class Record:
     reason: str = ""
     history: dict[str, list[float]] = field(default_factory=dict)
     outcome: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
     target_scores: dict[str, dict[str, float]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -102,12 +105,10 @@ class Judged(NamedTuple):
     Args:
         loss: The mean loss.
         score: The score by the metric of the trial.
-        targets: For several targets: the error of each, in its unit.
     """
 
     loss: float
     score: float
-    targets: dict[str, float] | None = None
 
 
 class TrialLog:
@@ -132,6 +133,7 @@ class TrialLog:
         }
         self._timing: dict[str, Any] = {"train": [], "evaluation": []}
         self._best: dict[str, float] = {}
+        self._scores: dict[str, dict[str, float]] = {}
         self._targets: dict[str, dict[str, float]] = {}
 
     def goes_on(self, epoch: int, trained: float, validated: Judged) -> bool:
@@ -161,8 +163,12 @@ class TrialLog:
         for part, judged in (("validation", validated), ("test", tested)):
             if judged is not None:
                 self._best |= {f"{part}_score": judged.score, f"{part}_loss": judged.loss}
-                if judged.targets:
-                    self._targets[part] = judged.targets
+
+    def note_scores(self, part: str, scores: dict[str, float], by_target: dict[str, float]) -> None:
+        """Store the scores of a part at the best epoch: by metric, and those of each target."""
+        self._scores[part] = scores
+        if by_target:
+            self._targets[part] = by_target
 
     def keep(self, model: nn.Module) -> None:
         """Store a copy of the current weights."""
@@ -205,6 +211,7 @@ class TrialLog:
             reason=self.reason,
             history=self._history,
             outcome={} if self.reason else self._best,
+            scores={} if self.reason else self._scores,
             target_scores={} if self.reason else self._targets,
             counts=counts,
             environment=environment_of(config),

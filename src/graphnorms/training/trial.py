@@ -93,6 +93,7 @@ def train(
         started = time.perf_counter()
         trial = Training(config, dataset, factory, norms)
         log = TrialLog(config, trial.metric)
+        best: dict[str, Tensor] = {}  # the outputs of the best epoch, by part
         for epoch in range(config.epochs):
             begin = time.perf_counter()
             trained, rate = trial.train_epoch(epoch)
@@ -101,19 +102,23 @@ def train(
             if not log.goes_on(epoch, trained, validated):
                 break
             if log.improves(validated):
-                tested = None if trial.test is None else trial.judge(trial.test, outputs)
+                best = trial.outputs_of_parts(outputs)
+                tested = None if trial.test is None else trial.score(trial.test, best["test"])
                 log.note_best(epoch, validated, tested)
                 if keep:
                     log.keep(trial.model)
             reached = None
             if config.scores_training:
-                reached = trial.judge(trial.training, outputs).score
+                reached = trial.score(trial.training, trial.outputs(trial.training, outputs)).score
             log.note(trained, reached, validated, rate)
             log.took(between - begin, time.perf_counter() - between)
             if on_epoch is not None:
                 on_epoch()
             if log.is_over(epoch):
                 break
+        if not log.reason:
+            for part, outputs in best.items():
+                log.note_scores(part, *trial.all_scores(part, outputs))
         record = log.record(trial.counts(), time.perf_counter() - started)
         predictor = None
         if log.state and not log.reason:
@@ -221,20 +226,40 @@ class Training:
     def validate(self) -> tuple[Judged, Tensor]:
         """Return loss and score of the validation items in eval mode, and the outputs."""
         outputs = self._evaluate(self._validation_batches)
-        return self.judge(self.validation, outputs), outputs
+        return self.score(self.validation, outputs), outputs
 
-    def judge(self, items: Items, validation_outputs: Tensor) -> Judged:
-        """Return loss and score of the items of a part in eval mode.
+    def outputs(self, items: Items, validation_outputs: Tensor) -> Tensor:
+        """Return the outputs for the items of a part in eval mode.
 
         Args:
             items: `training`, `validation` or `test`.
             validation_outputs: The outputs from `validate`, reused if both parts are nodes of the
                 same graphs.
         """
-        outputs = validation_outputs
-        if not torch.equal(items.graph_ids, self.validation.graph_ids):
-            outputs = self._evaluate(items.minibatches())
+        if torch.equal(items.graph_ids, self.validation.graph_ids):
+            return validation_outputs
+        return self._evaluate(items.minibatches())
+
+    def outputs_of_parts(self, validation_outputs: Tensor) -> dict[str, Tensor]:
+        """Return the outputs for the parts that a record scores, by name."""
+        found = {"validation": validation_outputs}
+        if self.test is not None:
+            found["test"] = self.outputs(self.test, validation_outputs)
+        return found
+
+    def score(self, items: Items, outputs: Tensor) -> Judged:
+        """Return loss and score of the items of a part, given their outputs."""
         return self.objective.judge(self.metric.name, outputs, items.minibatch_targets)
+
+    def all_scores(self, part: str, outputs: Tensor) -> tuple[dict[str, float], dict[str, float]]:
+        """Return the scores of a part by every metric, and of each target, given its outputs.
+
+        Args:
+            part: `"validation"` or `"test"`.
+            outputs: Of its items.
+        """
+        items = self.validation if part == "validation" or self.test is None else self.test
+        return self.objective.all_scores(self.metric.name, outputs, items.minibatch_targets)
 
     def counts(self) -> dict[str, int]:
         """Return the counts of the record."""

@@ -18,6 +18,9 @@ LAB_TRAINS: Final = (
     "preset",
     "norm_place",
     "residual",
+    "edge_norm",
+    "qk_norm",
+    "heads",
     "layers",
     "hidden",
     "dropout",
@@ -71,6 +74,8 @@ class TrialConfig:
         order_seed: Seed of the batch order, so that trials with different seeds can have the same
             batches; None for `seed`.
         norm_source: Hash of the source of a user-defined norm; None for those of the catalogue.
+        varied: The options by which treatments with this norm differ, and their values here, such
+            as `{"layers": 4}`; other fields follow from them. None: they differ by the norm alone.
         optimizer: See `graphnorms.training.optimizer.make_optimizer`.
         warmup: Epochs in which the learning rate rises from 0.
         clip: Largest norm of the gradient of all parameters; a longer one is shortened. None: no
@@ -99,10 +104,16 @@ class TrialConfig:
     torch_version: str
     order_seed: int | None = None
     norm_source: str | None = None
+    varied: dict[str, Any] | None = None
     optimizer: str = "adam"
     warmup: int = 0
     clip: float | None = None
     patience: int | None = None
+
+    @property
+    def treatment(self) -> str:
+        """The name of what is trained, see `treatment_name`."""
+        return treatment_name(self.norm, self.varied or {})
 
     @property
     def scores_training(self) -> bool:
@@ -138,7 +149,10 @@ class TrialConfig:
         return content_hash(self.to_dict())
 
 
-_LATER: Final = ("order_seed", "norm_source", "optimizer", "warmup", "clip", "patience")
+_LATER: Final = (
+    *("order_seed", "norm_source", "varied"),
+    *("optimizer", "warmup", "clip", "patience"),
+)
 
 
 _TAKEN: Final = {"epochs", "batch_size", "learning_rate", "schedule", "weight_decay", "optimizer"}
@@ -147,6 +161,21 @@ _TAKEN: Final = {"epochs", "batch_size", "learning_rate", "schedule", "weight_de
 def is_trial(model: Mapping[str, Any]) -> bool:
     """Whether the `model` of a config is user code that trains."""
     return "trial" in model
+
+
+def treatment_name(norm: str, varied: Mapping[str, Any]) -> str:
+    """Return the name of a treatment: `graph`, or with the values of options `graph layers=4`."""
+    words = (norm, *(f"{name}={_text(value)}" for name, value in varied.items()))
+    return " ".join(words)
+
+
+def treatment_of(config: Mapping[str, Any]) -> str:
+    """Return the name of the treatment of a trial, given the config in its record."""
+    return treatment_name(config["norm"], config.get("varied") or {})
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def content_hash(data: Any) -> str:

@@ -253,7 +253,8 @@ def test_the_page_is_filled_with_the_newest_result_of_each_device(tmp_path):
         "<!-- bench: epoch --><!-- end -->\n"
     )
     file.write_text(file.read_text().replace("epoch --><", "epoch -->\n<"))
-    text = benchmarks_page.fill(file, tmp_path / "results")
+    benchmarks_page.fill(file, tmp_path / "results")
+    text = file.read_text()
     assert "| GraphNorm | 2 ms | 2.00 / 0.50 |" in text
     assert "rounds on 2026." in text
     assert "rounds on 2025" not in text
@@ -261,8 +262,8 @@ def test_the_page_is_filled_with_the_newest_result_of_each_device(tmp_path):
     assert "\nold\n" not in text
     assert "Not measured yet." in text
     assert "](results/intel-xeon/layers-1.2.svg)" in text
-    file.write_text(text)
-    assert benchmarks_page.fill(file, tmp_path / "results") == text
+    benchmarks_page.fill(file, tmp_path / "results")
+    assert file.read_text() == text
 
 
 def test_contenders_are_called_in_turn():

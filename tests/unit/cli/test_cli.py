@@ -110,7 +110,7 @@ def test_a_comparison_says_what_it_does_and_what_came_out(run, tmp_path, stub_pa
     assert (code, err) == (0, "")
     for words in (
         "MUTAG: 188 graphs",
-        "GIN of 2 × 8, preset default: 1 epoch, learning rates 0.003, 0.01",
+        "GIN of 2 × 8, preset default: 1 epoch by adam, learning rates 0.003, 0.01",
         "Protocol nested, budget quick: 2 test folds",
         "2 norms (none, graph) × (4 to choose the rate + 2) = 12 trials, 1 at a time on cpu",
         "12/12 final fold 1 run 0 lr 0.0",
@@ -172,6 +172,7 @@ ROUNDS = {
     ],
     "a split": ["nci5k", "--protocol", "split", "--runs", "4", "--metric", "rmse"],
     "a random split": ["--protocol", "split", "--split", "random", "--budget", "full"],
+    "treatments": ["--vary", "layers=2,3", "--vary", "weight-decay=0,1e-4", "--norms", "graph"],
     "the paper": [
         "--protocol",
         "paper",
@@ -309,7 +310,7 @@ def test_show_and_report_judge_with_another_margin_and_keep_nothing(
     assert json.loads(out)["verdict"]["margin"] == 0.2
     assert "within 1 point." in flat(run("show", "MUTAG-gin")[1])
     written = []
-    page = SimpleNamespace(write_page=lambda *arguments: written.append(arguments))
+    page = SimpleNamespace(write_page=lambda *arguments, **_: written.append(arguments))
     monkeypatch.setitem(sys.modules, "graphnorms.report.page", page)
     code, _, err = run("report", "MUTAG-gin", "--margin", "0.2")
     assert (code, err) == (0, "")
@@ -361,7 +362,10 @@ BAD_INPUT = {
     "task": (["--task", "guess"], "unknown task 'guess'"),
     "features": (["--features", "attributes"], "data set 'MUTAG': no node attributes"),
     "metric": (["--metric", "mae"], "metric 'mae' does not score classification tasks"),
-    "split": (["--split", "random"], "split is 'random', but it goes with protocol split"),
+    "split": (["--protocol", "nested", "--split", "random"], "but it goes with protocol split"),
+    "varied data": (["--vary", "features=labels,degree"], "vary has features, but it changes the"),
+    "varied words": (["--vary", "layers"], "vary is 'layers', expected an option and its values"),
+    "one value": (["--vary", "layers=4"], "vary has one value of layers, expected two or more"),
     "no split": (["--protocol", "split", "--split", "given"], "MUTAG comes without a split"),
     "folds": (["--folds", "1"], "folds is 1, expected an integer ≥ 2"),
     "folds of a split": (["--protocol", "split", "--folds", "3"], "folds is 3, but it goes with"),
@@ -544,6 +548,11 @@ def test_runs_are_listed_and_shown_again(run, in_this_process, tmp_path):
     assert code == 0
     table = first[first.index("12/12") :].partition("\n")[2].partition("report:")[0]
     assert flat(table) in flat(out)
+    for form in ("latex", "markdown", "csv"):
+        code, out, err = run("show", "MUTAG-gin", f"--{form}")
+        assert (code, err) == (0, "")
+        assert out == open_comparison(tmp_path / "runs" / "MUTAG-gin").formatted(form)
+    assert "exclude each other" in run("show", "MUTAG-gin", "--csv", "--json")[2]
     code, out, err = run("show", "MUTAG-gin", "--json", "--norm", "graph", "--export", "model")
     assert code == 0
     assert json.loads(out)["trials"]["done"] == PLANNED

@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 
 from graphnorms.cli.display import Display, progress_table, trial_line
-from graphnorms.cli.stopwatch import duration
 from graphnorms.data import load_dataset
 from graphnorms.lab.compare import compare
 from graphnorms.lab.comparison import ComparisonInterrupted
+from graphnorms.lab.phrases import duration
 from graphnorms.lab.plan_sentences import plan_lines
 from graphnorms.lab.progress import Outcomes
 

@@ -16,7 +16,10 @@ from graphnorms.lab.run import Run
 from graphnorms.layers import CATALOG
 from graphnorms.training import Record
 
-HEAVY = {"torch", "numpy", "scipy", "sklearn", "jinja2", "pandas"}
+HEAVY = {"torch", "numpy", "scipy", "sklearn", "jinja2", "markupsafe", "vl_convert", "pandas"}
+HEAVY |= {"asyncio", "distributed", "http", "matplotlib", "multiprocessing", "safetensors", "yaml"}
+ROOMS = ("kernels", "layers", "dropin", "models", "data", "probes", "report", "studies", "bench")
+"""Parts of the package that no command needs before it does something."""
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,16 @@ def test_nothing_heavy_is_loaded(folder, arguments, shown):
     loaded = set(re.findall(r"\| +([\w.]+)$", done.stderr, re.MULTILINE))
     assert {"graphnorms", "typer"} <= loaded
     assert not HEAVY & loaded
+    own = {name for name in loaded if name.partition(".")[0] == "graphnorms"}
+    assert not {f"graphnorms.{room}" for room in ROOMS} & own
+    if not arguments or arguments in ("--help", "--version", "norms"):
+        assert not {name for name in own if name.startswith("graphnorms.lab")}
+    assert "graphnorms.lab.engines" not in own
+    # Of rich what prints; `rich.live` and its kin are for a comparison that runs.
+    assert not {"rich.live", "rich.progress"} & loaded
+    for command in COMMANDS:
+        module = f"graphnorms.cli.{command}_command"
+        assert module not in own or arguments.startswith((command, "show")), module
 
 
 def test_the_list_of_norms_is_the_catalogue():

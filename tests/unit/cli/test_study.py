@@ -55,10 +55,14 @@ def test_a_study(run, fakes, tmp_path):
     assert lines[0].startswith(" 1/12  gradient-flow  norm none, seed 0  0.0 s")
     assert lines[11].startswith("12/12")
     for words in (
-        "claim gradient-flow is so.", "source Nobody 2020", "prediction More than 1.",
-        "rule Confirmed above 1", "measured They differ by 3.33.", "verdict confirmed",
+        "claim gradient-flow is so.",
+        "source Nobody 2020",
+        "prediction More than 1.",
+        "rule Confirmed above 1",
+        "measured They differ by 3.33.",
+        "verdict confirmed",
         "studies/gradient-flow/result.json, figure.svg, figure.png",
-    ):  # fmt: skip
+    ):
         assert words in flat(out)
     result = json.loads((tmp_path / "studies/gradient-flow/result.json").read_text())
     assert result["command"] == "graphnorms study gradient-flow --workers 0"
@@ -86,9 +90,11 @@ def test_larger_runs_stand_beside_the_default_one(run, fakes, tmp_path):
         for kind in ("", "full", "data", "full-data")
     }
     assert {kind: (each["settings"]["size"], each["cases"]) for kind, each in found.items()} == {
-        "": ("default", 12), "full": ("full", 24), "data": ("default", 12),
+        "": ("default", 12),
+        "full": ("full", 24),
+        "data": ("default", 12),
         "full-data": ("full", 24),
-    }  # fmt: skip
+    }
     assert [found[kind]["settings"]["data"] for kind in ("full", "data")] == [None, "sets"]
     fakes["gradient-flow"] = make_study(broken=True, rule="Another rule.")
     assert run("study", "gradient-flow", "--full", "--redraw")[0] == 0
@@ -188,15 +194,18 @@ def test_ctrl_c(run, fakes, monkeypatch):
     )
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (["cheese"], "No such command 'cheese'"),
-    (["landscape", "--full", "--tiny"], "--full and --tiny were both given"),
-    (["landscape", "--workers", "-1"], "workers is -1, expected a number from 0 on"),
-    (["landscape", "--data", "nowhere"], "--data nowhere: no such folder"),
-    (["landscape", "--redraw", "-o", "x"], "has no result.json to draw again"),
-    (["gallery", "x"], "x has no results (none such as activations/result.json); measure some"),
-    (["page", "--results", "x"], "x has no results; measure them with: graphnorms study all"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["cheese"], "No such command 'cheese'"),
+        (["landscape", "--full", "--tiny"], "--full and --tiny were both given"),
+        (["landscape", "--workers", "-1"], "workers is -1, expected a number from 0 on"),
+        (["landscape", "--data", "nowhere"], "--data nowhere: no such folder"),
+        (["landscape", "--redraw", "-o", "x"], "has no result.json to draw again"),
+        (["gallery", "x"], "x has no results (none such as activations/result.json); measure some"),
+        (["page", "--results", "x"], "x has no results; measure them with: graphnorms study all"),
+    ],
+)
 def test_errors_are_one_line(run, fakes, arguments, says):
     code, out, err = run("study", *arguments)
     assert (code, out) == (2, "")

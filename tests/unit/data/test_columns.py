@@ -14,9 +14,13 @@ from graphnorms.data.onehot import OneHot
 from graphnorms.errors import DatasetError
 
 RANGES = [
-    (np.int64, 0, 20), (np.int64, -5, 10), (np.uint8, 0, 200), (np.uint64, 0, 2**63),
-    (np.int32, 70_000, 70_100), (np.uint16, 60_000, 65_535),
-]  # fmt: skip
+    (np.int64, 0, 20),
+    (np.int64, -5, 10),
+    (np.uint8, 0, 200),
+    (np.uint64, 0, 2**63),
+    (np.int32, 70_000, 70_100),
+    (np.uint16, 60_000, 65_535),
+]
 
 
 def dense(x: torch.Tensor | OneHot) -> torch.Tensor:

@@ -46,9 +46,13 @@ def directed(graphs: GraphSet) -> GraphSet:
     source, target = (ids.numpy() for ids in source_and_target(graphs))
     keep = np.random.default_rng(0).choice([0, 1, 1, 2], len(source))
     return RawGraphs(
-        name="directed", ptr=graphs.ptr.numpy(), source=np.repeat(source, keep),
-        target=np.repeat(target, keep), y=graphs.y.numpy(), attributes=graphs.x.numpy(),
-    ).pack(Reading(features="attributes"))  # fmt: skip
+        name="directed",
+        ptr=graphs.ptr.numpy(),
+        source=np.repeat(source, keep),
+        target=np.repeat(target, keep),
+        y=graphs.y.numpy(),
+        attributes=graphs.x.numpy(),
+    ).pack(Reading(features="attributes"))
 
 
 @pytest.fixture(params=["symmetric", "directed"])
@@ -204,10 +208,15 @@ def test_tensors_that_do_not_fit(edge_features: Any, message: str) -> None:
     pair = random_graphs(1, mean_nodes=3, num_features=1).subset([])
     assert pair.num_edges == 0
     arguments: dict[str, Any] = {
-        "name": "bad", "x": torch.zeros(2, 1), "ptr": torch.tensor([0, 2]),
-        "edge_ptr": torch.tensor([0, 1, 2]), "edge_index": torch.tensor([1, 0]),
-        "y": torch.tensor([0]), "task": pair.task, "features": "zeros",
-    }  # fmt: skip
+        "name": "bad",
+        "x": torch.zeros(2, 1),
+        "ptr": torch.tensor([0, 2]),
+        "edge_ptr": torch.tensor([0, 1, 2]),
+        "edge_index": torch.tensor([1, 0]),
+        "y": torch.tensor([0]),
+        "task": pair.task,
+        "features": "zeros",
+    }
     GraphSet(**arguments)
     with pytest.raises(ValueError, match=message):
         GraphSet(**arguments, edge_features=edge_features)

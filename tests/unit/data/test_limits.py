@@ -68,9 +68,10 @@ def test_numbers_beyond_float32_are_named(tmp_path: Path, pyg_data: ModuleType) 
     largest = float(np.finfo(np.float32).max)
     data = pyg_data.Data(
         x=torch.tensor([[1.0], [-1e39]], dtype=torch.float64),
-        edge_index=torch.tensor([[0, 1], [1, 0]]), y=torch.tensor([1]),
+        edge_index=torch.tensor([[0, 1], [1, 0]]),
+        y=torch.tensor([1]),
         edge_attr=torch.tensor([[1.0], [1e300]], dtype=torch.float64),
-    )  # fmt: skip
+    )
     x = np.array([[0.5], [1.0], [1e39], [3.0]])
     cases: list[Callable[[], object]] = [
         lambda: read_npz(npz(tmp_path, x=x)),
@@ -104,9 +105,11 @@ def test_yes_or_no_is_1_or_0(tmp_path: Path, pyg_data: ModuleType) -> None:
     bits = np.array([[True, True], [False, True], [False, False], [True, True]])
     edges = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]])
     data = pyg_data.Data(
-        x=torch.from_numpy(bits), edge_attr=torch.from_numpy(bits), edge_index=edges,
+        x=torch.from_numpy(bits),
+        edge_attr=torch.from_numpy(bits),
+        edge_index=edges,
         y=torch.tensor([1]),
-    )  # fmt: skip
+    )
     for graphs in (
         read_npz(npz(tmp_path, x=bits, edge_attr=bits)),
         from_pyg([data]),
@@ -254,13 +257,21 @@ def everything(folder: Path) -> list[Path]:
     """The same graphs in every format, with all that a format can hold."""
     edges = "1, 2\n2, 1\n3, 4\n4, 3\n"
     whole = tu(
-        folder, node_labels="0\n1\n0\n2\n", node_attributes="0.5\n1\n2\n3e2\n",
-        edge_labels="1\n1\n2\n2\n", edge_attributes=edges, graph_attributes="0.5\n1\n",
-    )  # fmt: skip
+        folder,
+        node_labels="0\n1\n0\n2\n",
+        node_attributes="0.5\n1\n2\n3e2\n",
+        edge_labels="1\n1\n2\n2\n",
+        edge_attributes=edges,
+        graph_attributes="0.5\n1\n",
+    )
     packed = npz(
-        folder, x=np.array([[1], [0], [2], [0]]), edge_attr=np.ones((4, 1)),
-        class_names=np.array(["no", "yes"]), split=np.array([0, 1]), name=np.array("pair"),
-    )  # fmt: skip
+        folder,
+        x=np.array([[1], [0], [2], [0]]),
+        edge_attr=np.ones((4, 1)),
+        class_names=np.array(["no", "yes"]),
+        split=np.array([0, 1]),
+        name=np.array("pair"),
+    )
     deflated = folder / "deflated.npz"
     save_npz(read_npz(packed), deflated)
     return [*sorted(whole.iterdir()), packed, deflated, text(folder, "0.5")]
@@ -320,19 +331,55 @@ def test_a_changed_array_is_a_set_or_one_line(tmp_path: Path) -> None:
     """The zip is whole, and what is in it says something else."""
     draw = np.random.default_rng(1)
     wrong: list[Any] = [
-        np.array([]), np.array(3), np.array(-1), np.zeros((2, 2)), np.array([np.nan, np.inf]),
-        np.array(["a", "b"]), np.array([2**63, 1], dtype=np.uint64), np.array([True, False]),
-        np.array([1 + 2j, 0]), np.array([{}, 1], dtype=object), np.array([-(2**62), 2**62]),
-        np.zeros((4, 0)), np.zeros(0, dtype=np.int64), np.array([("a", 1)], dtype="U1,i4"),
-        np.array(["2020-01-01"] * 2, dtype="M8[D]"), np.zeros((2, 4), dtype=np.float16),
-        np.array([b"a", b"b"]), np.array([[0, 1], [1, 0]], dtype=np.uint16), None,
-    ]  # fmt: skip
+        np.array([]),
+        np.array(3),
+        np.array(-1),
+        np.zeros((2, 2)),
+        np.array([np.nan, np.inf]),
+        np.array(["a", "b"]),
+        np.array([2**63, 1], dtype=np.uint64),
+        np.array([True, False]),
+        np.array([1 + 2j, 0]),
+        np.array([{}, 1], dtype=object),
+        np.array([-(2**62), 2**62]),
+        np.zeros((4, 0)),
+        np.zeros(0, dtype=np.int64),
+        np.array([("a", 1)], dtype="U1,i4"),
+        np.array(["2020-01-01"] * 2, dtype="M8[D]"),
+        np.zeros((2, 4), dtype=np.float16),
+        np.array([b"a", b"b"]),
+        np.array([[0, 1], [1, 0]], dtype=np.uint16),
+        None,
+    ]
     names = [
-        *PAIR, "edge_attr", "edges", "x_ptr", "x_ind", "x_dim", "split", "class_names", "name",
-        "task", "level", "unit", "features", "target_names", "x_width", "edge_attr_width", "notes",
-        "train_mask", "val_mask", "test_mask", "node_labels", "adj_indptr", "adj_indices",
-        "adj_shape", "adj_data", "attr_matrix", "labels",
-    ]  # fmt: skip
+        *PAIR,
+        "edge_attr",
+        "edges",
+        "x_ptr",
+        "x_ind",
+        "x_dim",
+        "split",
+        "class_names",
+        "name",
+        "task",
+        "level",
+        "unit",
+        "features",
+        "target_names",
+        "x_width",
+        "edge_attr_width",
+        "notes",
+        "train_mask",
+        "val_mask",
+        "test_mask",
+        "node_labels",
+        "adj_indptr",
+        "adj_indices",
+        "adj_shape",
+        "adj_data",
+        "attr_matrix",
+        "labels",
+    ]
     outcomes = {"set": 0, "error": 0}
     for _ in range(600):
         changes = {

@@ -57,8 +57,12 @@ def test_graphs(tmp_path: Path) -> None:
     assert graphs.edge_index.tolist() == [1, 0, 2, 1, 1, 0]
     # Columns of the labels 5 and 7, then of 0 and 2.
     assert graphs.x.tolist() == [
-        [0, 1, 1, 0], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0], [1, 0, 0, 1]
-    ]  # fmt: skip
+        [0, 1, 1, 0],
+        [1, 0, 1, 0],
+        [0, 1, 0, 1],
+        [1, 0, 1, 0],
+        [1, 0, 0, 1],
+    ]
     # Labels 3, 4 and 9 of the edges 1→0, 0→1, 2→1, 1→2 and of 1→0, 0→1 of the other graph.
     assert graphs.edge_features is not None
     assert graphs.edge_features.argmax(1).tolist() == [0, 0, 1, 1, 2, 0]
@@ -113,8 +117,10 @@ def test_what_is_inferred_of_y_can_be_set(tmp_path: Path) -> None:
     assert task_of([0.0, NAN], task="classification") == ("classification", "graph", [0, -1])
     nodes = {"scaffold_split": None}
     assert task_of([5, -1, 5, 7, 7], arrays=nodes) == (
-        "classification", "node", [0, -1, 0, 1, 1],
-    )  # fmt: skip
+        "classification",
+        "node",
+        [0, -1, 0, 1, 1],
+    )
     # The file's word counts, and the caller's more.
     regression = {"task": np.array("regression")}
     assert task_of([0.0, 1.0], arrays=regression)[0] == "regression"
@@ -188,7 +194,7 @@ def test_features_can_be_chosen(tmp_path: Path) -> None:
         ({"scaffold_split": np.array([0])}, "split has 1 row, expected 2"),
         ({"random_split": np.array([0, 1])}, "array random_split: a second split beside scaff"),
     ],
-)  # fmt: skip
+)
 def test_malformed(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = write(tmp_path / "bad.npz", GRAPHS, **change)
     with pytest.raises(DatasetError) as caught:

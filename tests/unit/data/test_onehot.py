@@ -19,9 +19,14 @@ from graphnorms.data.readers.read_options import Reading
 def with_dense(graphs: GraphSet) -> GraphSet:
     """The same set with its features as a matrix."""
     return graphs._with(
-        x=graphs.x, ptr=graphs.ptr, edge_ptr=graphs.edge_ptr, edge_index=graphs.edge_index,
-        transpose_ptr=None, transpose_index=None, y=graphs.y,
-    )  # fmt: skip
+        x=graphs.x,
+        ptr=graphs.ptr,
+        edge_ptr=graphs.edge_ptr,
+        edge_index=graphs.edge_index,
+        transpose_ptr=None,
+        transpose_index=None,
+        y=graphs.y,
+    )
 
 
 @pytest.fixture(params=["labels", "degree", "constant"])
@@ -66,9 +71,13 @@ def test_readers_keep_one_hot_features_compact(graphs: GraphSet) -> None:
 
 def test_several_label_columns() -> None:
     raw = RawGraphs(
-        name="two", ptr=np.array([0, 3]), source=np.array([0, 1]), target=np.array([1, 0]),
-        y=np.array([0]), labels=np.array([[4, 1], [9, 1], [4, 2]]),
-    )  # fmt: skip
+        name="two",
+        ptr=np.array([0, 3]),
+        source=np.array([0, 1]),
+        target=np.array([1, 0]),
+        y=np.array([0]),
+        labels=np.array([[4, 1], [9, 1], [4, 2]]),
+    )
     graphs = raw.pack(Reading(features="labels"))
     assert graphs.x.tolist() == [[1, 0, 1, 0], [0, 1, 1, 0], [1, 0, 0, 1]]
     assert graphs.batch(torch.tensor([0])).x.tolist() == graphs.x.tolist()
@@ -114,10 +123,14 @@ def test_moving_and_pickling_keep_them_compact(graphs: GraphSet) -> None:
 )
 def test_bad_columns(columns: Tensor, message: str) -> None:
     arguments: dict[str, Any] = {
-        "name": "bad", "x": OneHot(columns, 2), "ptr": torch.tensor([0, 3]),
-        "edge_ptr": torch.zeros(4).long(), "edge_index": torch.zeros(0).long(),
-        "y": torch.tensor([0]), "features": "bad",
+        "name": "bad",
+        "x": OneHot(columns, 2),
+        "ptr": torch.tensor([0, 3]),
+        "edge_ptr": torch.zeros(4).long(),
+        "edge_index": torch.zeros(0).long(),
+        "y": torch.tensor([0]),
+        "features": "bad",
         "task": Task(kind="classification", targets=("a",)),
-    }  # fmt: skip
+    }
     with pytest.raises(ValueError, match=message):
         GraphSet(**arguments)

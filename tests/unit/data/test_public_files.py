@@ -92,8 +92,13 @@ def test_features_of_repeated_edges(tmp_path: Path) -> None:
     graphs = read_tu(tu(tmp_path, A=TWICE, edge_labels=labels))
     assert graphs.edge_features is not None
     assert graphs.edge_features.tolist() == [
-        [1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [1, 0, 0], [1, 0, 0]
-    ]  # fmt: skip
+        [1, 0, 0],
+        [1, 0, 0],
+        [0, 1, 0],
+        [0, 1, 0],
+        [1, 0, 0],
+        [1, 0, 0],
+    ]
 
 
 def test_lists_of_data_keep_what_they_hold(pyg_data: ModuleType) -> None:
@@ -123,9 +128,12 @@ def test_pairs_in_both_directions_are_not_doubled(tmp_path: Path) -> None:
 
 def test_attributes_are_not_lost_beside_labels(tmp_path: Path, pyg_tu: ModuleType) -> None:
     folder = tu(
-        tmp_path, node_labels="0\n1\n0\n0\n1\n", node_attributes="1\n2\n3\n4\n5.5\n",
-        edge_labels="3\n3\n4\n4\n4\n4\n", edge_attributes="1\n1\n2\n2\n3\n3\n",
-    )  # fmt: skip
+        tmp_path,
+        node_labels="0\n1\n0\n0\n1\n",
+        node_attributes="1\n2\n3\n4\n5.5\n",
+        edge_labels="3\n3\n4\n4\n4\n4\n",
+        edge_attributes="1\n1\n2\n2\n3\n3\n",
+    )
     data, _, _ = pyg_tu.read_tu_data(str(folder), "DS")
     graphs = read_tu(folder)
     assert graphs.features == "node attributes and one-hot labels"
@@ -198,9 +206,11 @@ def test_floats_that_are_one_hot_are_labels(pyg_data: ModuleType) -> None:
 def test_empty_graphs(tmp_path: Path, pyg_data: ModuleType) -> None:
     """Graphs 1, 3 and 6 of six have no node, as 651 of Fingerprint's have none."""
     folder = tu(
-        tmp_path, A="1, 2\n2, 1\n", graph_indicator="2\n2\n4\n5\n5\n",
+        tmp_path,
+        A="1, 2\n2, 1\n",
+        graph_indicator="2\n2\n4\n5\n5\n",
         graph_labels="1\n2\n3\n4\n2\n4\n",
-    )  # fmt: skip
+    )
     with pytest.raises(
         DatasetError, match=r"'DS': 3 of 6 graphs have no nodes \(1, 3, 6\); drop_empty .--drop-"
     ):
@@ -219,9 +229,13 @@ def test_empty_graphs(tmp_path: Path, pyg_data: ModuleType) -> None:
 
     path = tmp_path / "empty.npz"
     np.savez(
-        path, node_ptr=[0, 0, 2, 2], edge_ptr=[0, 0, 2, 2], edge_index=[[0, 1], [1, 0]],
-        y=[0.5, 1.5, 2.5], split=[0, 1, 2],
-    )  # fmt: skip
+        path,
+        node_ptr=[0, 0, 2, 2],
+        edge_ptr=[0, 0, 2, 2],
+        edge_index=[[0, 1], [1, 0]],
+        y=[0.5, 1.5, 2.5],
+        split=[0, 1, 2],
+    )
     packed = read_npz(path, drop_empty=True)
     assert packed.y.tolist() == [[1.5]]
     assert packed.split is not None
@@ -251,9 +265,12 @@ def rare(folder: Path, classes: str) -> Path:
     """Graphs of one node each, of some classes."""
     labels = classes.split()
     return tu(
-        folder, A="", graph_indicator="".join(f"{n + 1}\n" for n in range(len(labels))),
-        graph_labels="\n".join(labels) + "\n", node_labels="0\n" + "1\n" * (len(labels) - 1),
-    )  # fmt: skip
+        folder,
+        A="",
+        graph_indicator="".join(f"{n + 1}\n" for n in range(len(labels))),
+        graph_labels="\n".join(labels) + "\n",
+        node_labels="0\n" + "1\n" * (len(labels) - 1),
+    )
 
 
 def test_rare_classes_have_the_names_of_the_file(tmp_path: Path) -> None:
@@ -308,20 +325,19 @@ def a_zip_of_text(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "seems"),
     [
-        ("mols.csv", b"smiles,y\nCCO,1\n", "a table with commas; read it in a function"),
-        ("mols.txt", b"smiles,y\nCCO,1\n", "a table, whose first line is 'smiles,y'; read it"),
+        ("mols.txt", b"smiles,y\nCCO,1\n", "a table, whose first line is 'smiles,y'; make it"),
         (
-            "mols.csv.gz",
+            "mols.gz",
             gzip.compress(b"smiles,y\nCCO,1\n", mtime=0),
             "packed by gzip, and inside a table",
         ),
-        ("mols.smi", b"CCO 1\n", "a list of SMILES; read it in a function"),
+        ("mols.smi", b"CCO 1\n", "a list of SMILES; make it a table with a header"),
         ("graphs.json", b'{"nodes": []}', "JSON; read it in a function"),
         ("graphs", b"\n [1, 2]", "JSON; read it"),
-        ("graphs.graphml", b"<?xml version='1.0'?><graphml/>", "GraphML or other XML; read it"),
+        ("graphs.xml", b"<?xml version='1.0'?><graphml/>", "GraphML or other XML; read it"),
         ("graphs.gml", b"graph [\n node [", "GML; read it"),
         ("graphs.dot", b"digraph G { a -> b }", "a DOT file; read it"),
-        ("graphs.parquet", b"PAR1\x15\x04", "a Parquet table; read it"),
+        ("graphs.pq", b"PAR1\x15\x04", "a Parquet table; read it"),
         ("graphs.txt", b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
         ("graphs.npz", b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
         ("graphs.npz", b"<!DOCTYPE html><html>404", "a web page, as of a download that failed"),
@@ -347,9 +363,7 @@ def test_what_a_file_seems_to_be(
     message = str(caught.value)
     assert message.startswith(f"{path}: seems to be ")
     assert seems in message
-    assert message.endswith(
-        "a .npz file, a powerful-gnns text file (.gz or not), or module:factory)"
-    )
+    assert message.endswith(".npz, a powerful-gnns text file (.gz or not), or module:factory)")
     assert message.isprintable()
 
 
@@ -362,10 +376,14 @@ def test_heterophilous_sets(tmp_path: Path) -> None:
     path = tmp_path / "roman_empire.npz"
     x = draw.normal(size=(6, 4)).astype(np.float32)
     np.savez(
-        path, node_features=x, node_labels=np.array([0, 1, 2, 0, 1, 2]),
+        path,
+        node_features=x,
+        node_labels=np.array([0, 1, 2, 0, 1, 2]),
         edges=np.array([[0, 1], [2, 1], [3, 4]]),
-        train_masks=part == 0, val_masks=part == 1, test_masks=part == 2,
-    )  # fmt: skip
+        train_masks=part == 0,
+        val_masks=part == 1,
+        test_masks=part == 2,
+    )
     graphs = read_npz(path)
     check_graph_set(graphs)
     assert (graphs.name, graphs.task.level, graphs.num_classes) == ("roman_empire", "node", 3)
@@ -410,9 +428,14 @@ def test_one_row_of_masks_is_one_split(tmp_path: Path) -> None:
     path = tmp_path / "one.npz"
     part = np.array([[0, 1, 2]])
     np.savez(
-        path, node_features=np.eye(3), node_labels=np.array([0, 1, 0]), edges=np.array([[0, 1]]),
-        train_masks=part == 0, val_masks=part == 1, test_masks=part == 2,
-    )  # fmt: skip
+        path,
+        node_features=np.eye(3),
+        node_labels=np.array([0, 1, 0]),
+        edges=np.array([[0, 1]]),
+        train_masks=part == 0,
+        val_masks=part == 1,
+        test_masks=part == 2,
+    )
     graphs = read_npz(path)
     assert graphs.split is not None
     assert graphs.split.tolist() == [0, 1, 2]
@@ -451,9 +474,13 @@ def test_sparse_matrices_of_gnn_benchmark(tmp_path: Path) -> None:
 def test_masks_of_several_columns_are_several_splits(pyg_data: ModuleType) -> None:
     part = torch.tensor([[0, 2], [1, 0], [2, 1], [-1, 0]])
     data = pyg_data.Data(
-        edge_index=torch.tensor([[0, 1], [1, 0]]), x=torch.ones(4, 2), y=torch.arange(4) % 2,
-        train_mask=part == 0, val_mask=part == 1, test_mask=part == 2,
-    )  # fmt: skip
+        edge_index=torch.tensor([[0, 1], [1, 0]]),
+        x=torch.ones(4, 2),
+        y=torch.arange(4) % 2,
+        train_mask=part == 0,
+        val_mask=part == 1,
+        test_mask=part == 2,
+    )
     graphs = from_pyg(data)
     assert graphs.split is not None
     assert torch.equal(graphs.split, part.to(torch.int8))
@@ -476,9 +503,13 @@ def with_y(folder: Path, y: Any, **options: Any) -> GraphSet:
     y = np.array(y)
     nodes = np.arange(len(y) + 1)
     np.savez(
-        folder / "y.npz", node_ptr=nodes, edge_ptr=nodes * 0, edge_index=np.zeros((2, 0), int), y=y,
+        folder / "y.npz",
+        node_ptr=nodes,
+        edge_ptr=nodes * 0,
+        edge_index=np.zeros((2, 0), int),
+        y=y,
         x=np.arange(len(y)),
-    )  # fmt: skip
+    )
     return read_npz(folder / "y.npz", **options)
 
 
@@ -542,9 +573,11 @@ def test_many_labels_are_told(tmp_path: Path) -> None:
     labels = [*range(600), 0, 1, 2]
     graphs = read_tu(
         tu(
-            tmp_path, A="", graph_indicator="1\n" * 600 + "2\n" * 3,
+            tmp_path,
+            A="",
+            graph_indicator="1\n" * 600 + "2\n" * 3,
             node_labels="".join(f"{label}\n" for label in labels),
         )
-    )  # fmt: skip
+    )
     assert "note: 600 columns of node features, 597 of them of one node each" in graphs.describe()
     assert len(random_graphs(4, seed=1).describe().splitlines()) == 2

@@ -91,23 +91,43 @@ def test_a_dataset_of_one_graph_is_iterated(pyg_datasets: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("targets", "kind", "level", "y"),
     [
-        ([torch.tensor([[0.5, NAN]]), torch.tensor([[1.0, 2.0]])], "regression", "graph",
-         [[0.5, NAN], [1, 2]]),
-        ([torch.tensor([[1.0, NAN]]), torch.tensor([[0.0, 1.0]])], "binary", "graph",
-         [[1, NAN], [0, 1]]),
+        (
+            [torch.tensor([[0.5, NAN]]), torch.tensor([[1.0, 2.0]])],
+            "regression",
+            "graph",
+            [[0.5, NAN], [1, 2]],
+        ),
+        (
+            [torch.tensor([[1.0, NAN]]), torch.tensor([[0.0, 1.0]])],
+            "binary",
+            "graph",
+            [[1, NAN], [0, 1]],
+        ),
         ([torch.tensor([[1, 0]]), torch.tensor([[0, 0]])], "binary", "graph", [[1, 0], [0, 0]]),
         ([torch.tensor(0.5), torch.tensor([2.0])], "regression", "graph", [[0.5], [2]]),
         ([0.5, 2.0], "regression", "graph", [[0.5], [2]]),
         ([-1, 1], "classification", "graph", [0, 1]),
         ([torch.tensor([[4]]), torch.tensor([[3]])], "classification", "graph", [1, 0]),
-        ([torch.tensor([2, -1, 5]), torch.tensor([5, 5, 2])], "classification", "node",
-         [0, -1, 1, 1, 1, 0]),
-        ([torch.tensor([0.5, 1, NAN]), torch.tensor([1.0, 2, 3])], "regression", "node",
-         [[0.5], [1], [NAN], [1], [2], [3]]),
-        ([torch.eye(3), torch.ones(3, 3)], "binary", "node",
-         [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [1, 1, 1], [1, 1, 1]]),
+        (
+            [torch.tensor([2, -1, 5]), torch.tensor([5, 5, 2])],
+            "classification",
+            "node",
+            [0, -1, 1, 1, 1, 0],
+        ),
+        (
+            [torch.tensor([0.5, 1, NAN]), torch.tensor([1.0, 2, 3])],
+            "regression",
+            "node",
+            [[0.5], [1], [NAN], [1], [2], [3]],
+        ),
+        (
+            [torch.eye(3), torch.ones(3, 3)],
+            "binary",
+            "node",
+            [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [1, 1, 1], [1, 1, 1]],
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_inferred(
     pyg_data: ModuleType, targets: list[Any], kind: str, level: str, y: list[Any]
 ) -> None:

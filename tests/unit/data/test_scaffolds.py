@@ -146,9 +146,14 @@ def test_a_split_is_told_and_stored(pyg_data: ModuleType, tmp_path: Path) -> Non
 
     ptr = np.arange(21)
     np.savez(
-        tmp_path / "smiles.npz", node_ptr=ptr, edge_ptr=ptr * 0, edge_index=np.zeros((2, 0), int),
-        y=y, smiles=smiles, split=np.zeros(20, int),
-    )  # fmt: skip
+        tmp_path / "smiles.npz",
+        node_ptr=ptr,
+        edge_ptr=ptr * 0,
+        edge_index=np.zeros((2, 0), int),
+        y=y,
+        smiles=smiles,
+        split=np.zeros(20, int),
+    )
     packed = load_dataset(tmp_path / "smiles.npz", split_by="scaffold:deepchem")
     assert packed.split is not None
     assert packed.split.tolist() == graphs.split.tolist()
@@ -169,7 +174,7 @@ def test_what_has_no_smiles_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DatasetError, match="split scaffold:hashed takes the SMILES of each graph"):
         load_dataset("nci5k", split_by="scaffold:hashed")
     monkeypatch.setitem(sys.modules, "rdkit", None)
-    with pytest.raises(DatasetError, match=r"take RDKit: pip install 'graphnorms\[molecules\]'"):
+    with pytest.raises(DatasetError, match=r"take RDKit: pip install 'graphnorms\[chem\]'"):
         ScaffoldSplit("hashed").scaffolds(["CCO"])
 
 

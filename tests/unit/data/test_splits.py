@@ -219,7 +219,7 @@ def test_given_splits() -> None:
             "the fold split of random-2 leaves nothing for training",
         ),
     ],
-)  # fmt: skip
+)
 def test_splits_that_cannot_be(graphs: GraphSet, config: dict[str, Any], message: str) -> None:
     with pytest.raises((DatasetError, ValueError), match=message) as caught:
         split_items(graphs, SplitConfig(**config))

@@ -54,10 +54,22 @@ def same(one: Tensor, other: Tensor) -> bool:
 @pytest.mark.parametrize("kind", ["classification", "binary", "regression"])
 def test_batches_and_subsets_carry_the_targets(kind: str, level: str) -> None:
     graphs = made(kind, level)
-    GraphSet(**{  # validates
-        name: getattr(graphs, name) for name in (
-            "name", "x", "ptr", "edge_ptr", "edge_index", "y", "task", "features", "split")
-    })  # fmt: skip
+    GraphSet(
+        **{  # validates
+            name: getattr(graphs, name)
+            for name in (
+                "name",
+                "x",
+                "ptr",
+                "edge_ptr",
+                "edge_index",
+                "y",
+                "task",
+                "features",
+                "split",
+            )
+        }
+    )
     ids = [4, 0, 4, 11]
     begins = graphs.ptr.tolist()
     nodes = [node for graph in ids for node in range(begins[graph], begins[graph + 1])]

@@ -180,9 +180,10 @@ def test_the_twins_among_random_small_graphs_are_those_that_networkx_finds(direc
         right: list[int] = []
         for at, graph in enumerate(graphs):
             same = (
-                first for first in sorted(set(right))
+                first
+                for first in sorted(set(right))
                 if nx.is_isomorphic(graphs[first], graph, None if structure_only else match)
-            )  # fmt: skip
+            )
             right.append(next(same, at))
         assert len(set(right)) < len(right)
         found = find_twins(graph_set(graphs), structure_only=structure_only)

@@ -156,15 +156,21 @@ DOUBTFUL: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         ("data.x of (2, 6, 6)",),
     ),
     "a dense batch": (
-        lambda: next(iter(load("loader").DenseDataLoader([
-            load("data").Data(x=X[:4], adj=torch.zeros(4, 4), mask=torch.ones(4).bool())
-        ] * 2, batch_size=2))),
+        lambda: next(
+            iter(
+                load("loader").DenseDataLoader(
+                    [load("data").Data(x=X[:4], adj=torch.zeros(4, 4), mask=torch.ones(4).bool())]
+                    * 2,
+                    batch_size=2,
+                )
+            )
+        ),
         ("data.x of (2, 4, 6)", "data.adj of (2, 4, 4)", "data.mask of (2, 4)"),
     ),
     "a list": (lambda: graphs_of(X, BATCH), ("data, a list of 3 graphs",)),
     "a mapping": (lambda: {"x": X, "members": BATCH}, ("data['members']",)),
     "a mapping with one called so": (lambda: {"x": X, "x_batch": OTHER}, ("data['x_batch']",)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DOUBTFUL)
@@ -186,9 +192,14 @@ def test_objects_that_may_hold_several_graphs(name: str) -> None:
         assert close(exchanged(Model())(make()), by_graph(X, BATCH))
 
 
-@pytest.mark.parametrize("wrap", [
-    lambda data: {"graph": data}, lambda data: (data, torch.zeros(3)), lambda data: [data],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda data: {"graph": data},
+        lambda data: (data, torch.zeros(3)),
+        lambda data: [data],
+    ],
+)
 def test_objects_within_others(wrap: Any) -> None:
     class Model(OfData):
         def forward(self, features: Any) -> Tensor:  # type: ignore[override]
@@ -215,25 +226,40 @@ class Two(nn.Module):
 
 class Numbered(Two):
     def forward(
-        self, x: Tensor, edge_index: Tensor, batch: Tensor, x2: Tensor, edge_index2: Tensor,
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        batch: Tensor,
+        x2: Tensor,
+        edge_index2: Tensor,
         batch2: Tensor,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         return self.both(x, x2)
 
 
 class Suffixed(Two):
     def forward(
-        self, x: Tensor, edge_index: Tensor, batch: Tensor, x_t: Tensor, edge_index_t: Tensor,
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        batch: Tensor,
+        x_t: Tensor,
+        edge_index_t: Tensor,
         batch_t: Tensor,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         return self.both(x, x_t)
 
 
 class Named(Two):
     def forward(
-        self, x: Tensor, edge_index: Tensor, batch: Tensor, other: Tensor, adj_other: Tensor,
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        batch: Tensor,
+        other: Tensor,
+        adj_other: Tensor,
         members: Tensor,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         return self.both(x, other)
 
 
@@ -587,10 +613,13 @@ def test_an_explainer_calls_the_model_with_what_it_is_given() -> None:
     for norm in model.norms:
         norm.register_forward_hook(lambda norm, args, y: calls.append((args[0], y)))
     explainer = explain.Explainer(
-        model, explain.GNNExplainer(epochs=2), explanation_type="model",
-        node_mask_type="attributes", edge_mask_type="object",
+        model,
+        explain.GNNExplainer(epochs=2),
+        explanation_type="model",
+        node_mask_type="attributes",
+        edge_mask_type="object",
         model_config={"mode": "regression", "task_level": "node", "return_type": "raw"},
-    )  # fmt: skip
+    )
     explainer(X, edges, batch=BATCH)
     assert len(calls) > 2
     assert all(close(y, by_graph(x, BATCH)) for x, y in calls)

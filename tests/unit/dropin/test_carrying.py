@@ -205,15 +205,27 @@ def test_attributes_of_a_norm_of_another_kind_are_named() -> None:
     assert result.model.norm.tag == "first"
 
 
-@pytest.mark.parametrize("make", [
-    lambda: nn.BatchNorm1d(WIDTH), lambda: nn.LayerNorm(WIDTH), lambda: nn.GroupNorm(2, WIDTH),
-    lambda: nn.InstanceNorm1d(WIDTH), lambda: nn.RMSNorm(WIDTH), lambda: nn.SyncBatchNorm(WIDTH),
-    *(lambda name=name: getattr(load(), name)(WIDTH)
-      for name in ("BatchNorm", "LayerNorm", "InstanceNorm", "GraphNorm")),
-    lambda: load().PairNorm(), lambda: load().DiffGroupNorm(WIDTH, 2),
-    *(lambda name=name: gn.make_norm(name, WIDTH)
-      for name in ("batch", "layer", "instance", "graph", "rms", "power", "custom", "pair")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.BatchNorm1d(WIDTH),
+        lambda: nn.LayerNorm(WIDTH),
+        lambda: nn.GroupNorm(2, WIDTH),
+        lambda: nn.InstanceNorm1d(WIDTH),
+        lambda: nn.RMSNorm(WIDTH),
+        lambda: nn.SyncBatchNorm(WIDTH),
+        *(
+            lambda name=name: getattr(load(), name)(WIDTH)
+            for name in ("BatchNorm", "LayerNorm", "InstanceNorm", "GraphNorm")
+        ),
+        lambda: load().PairNorm(),
+        lambda: load().DiffGroupNorm(WIDTH, 2),
+        *(
+            lambda name=name: gn.make_norm(name, WIDTH)
+            for name in ("batch", "layer", "instance", "graph", "rms", "power", "custom", "pair")
+        ),
+    ],
+)
 def test_a_norm_as_it_is_made_has_no_attributes_to_carry(make: Callable[[], nn.Module]) -> None:
     for to in ("same", lambda old: gn.GraphNorm(WIDTH)):
         assert "attribute" not in note_of(make(), to)
@@ -270,9 +282,15 @@ def weight_norm(norm: nn.Module) -> None:
 
 
 @both
-@pytest.mark.parametrize("how", [
-    softplus, lambda norm: prune.l1_unstructured(norm, "weight", 2), weight_norm,
-], ids=["parametrization", "pruning", "weight_norm"])  # fmt: skip
+@pytest.mark.parametrize(
+    "how",
+    [
+        softplus,
+        lambda norm: prune.l1_unstructured(norm, "weight", 2),
+        weight_norm,
+    ],
+    ids=["parametrization", "pruning", "weight_norm"],
+)
 def test_a_weight_that_is_computed_leaves_the_norm(how: Any, exchange: Exchange) -> None:
     norm = filled(nn.BatchNorm1d(WIDTH))
     how(norm)
@@ -287,10 +305,15 @@ def test_a_weight_that_is_computed_leaves_the_norm(how: Any, exchange: Exchange)
 
 
 @pytest.mark.filterwarnings("ignore:Lazy modules")
-@pytest.mark.parametrize("name", [
-    f"{lazy}{kind}Norm{n}d" for lazy in ("", "Lazy") for kind in ("Batch", "Instance")
-    for n in (2, 3)
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{lazy}{kind}Norm{n}d"
+        for lazy in ("", "Lazy")
+        for kind in ("Batch", "Instance")
+        for n in (2, 3)
+    ],
+)
 def test_norms_of_images_are_in_the_table(name: str) -> None:
     for exchange in EXCHANGES.values():
         norm = getattr(nn, name)(*(() if "Lazy" in name else (3,)))

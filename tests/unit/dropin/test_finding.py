@@ -233,8 +233,11 @@ def test_threads_do_not_see_each_other() -> None:
 
 def test_nothing_said_is_an_error() -> None:
     model = exchanged(Given())
-    with pytest.raises(ValueError, match=r"norm \(InstanceNorm\) needs the graph of every row, but "
-                       r"Given was called without batch; .*graphnorms\.batch"):  # fmt: skip
+    with pytest.raises(
+        ValueError,
+        match=r"norm \(InstanceNorm\) needs the graph of every row, but "
+        r"Given was called without batch; .*graphnorms\.batch",
+    ):
         model(NODES.x)
     with pytest.raises(ValueError, match="called outside of the model"):
         model.norm(NODES.x)
@@ -291,10 +294,13 @@ def test_norms_that_need_no_batch_ask_for_none() -> None:
         assert "forward" not in vars(result.model)  # nothing to find
 
 
-@pytest.mark.parametrize(("place", "words"), [
-    ("edges", "20 rows and batch 12, so these are not the nodes"),
-    ("graphs", "3 rows and batch 12, one per graph: it is applied after the pooling"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("edges", "20 rows and batch 12, so these are not the nodes"),
+        ("graphs", "3 rows and batch 12, one per graph: it is applied after the pooling"),
+    ],
+)
 def test_rows_that_are_no_nodes_are_an_error(place: str, words: str) -> None:
     edges = torch.randint(12, (2, 20), generator=torch.Generator().manual_seed(0))
     model = exchanged(Pooled(), where=place)

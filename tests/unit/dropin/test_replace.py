@@ -40,15 +40,21 @@ PYGS: dict[str, tuple[str, dict[str, Any]]] = {
     "batch": ("BatchNorm", {"in_channels": WIDTH, "eps": 1e-3, "allow_single_element": True}),
     "layer-graph": ("LayerNorm", {"in_channels": WIDTH}),
     "layer": ("LayerNorm", {"in_channels": WIDTH, "mode": "node", "affine": False}),
-    "instance": ("InstanceNorm", {
-        "in_channels": WIDTH, "affine": True, "track_running_stats": True, "momentum": 0.3,
-    }),
+    "instance": (
+        "InstanceNorm",
+        {
+            "in_channels": WIDTH,
+            "affine": True,
+            "track_running_stats": True,
+            "momentum": 0.3,
+        },
+    ),
     "graph": ("GraphNorm", {"in_channels": WIDTH, "eps": 1e-2}),
     "graph-size": ("GraphSizeNorm", {}),
     "pair": ("PairNorm", {"scale": 2.0, "scale_individually": True}),
     "mean-subtraction": ("MeanSubtractionNorm", {}),
     "diff-group": ("DiffGroupNorm", {"in_channels": WIDTH, "groups": 3, "lamda": 0.5}),
-}  # fmt: skip
+}
 
 
 def same_results(old: nn.Module, kind: str, *, training: bool) -> None:
@@ -115,16 +121,23 @@ def test_weight_and_bias_go_from_kind_to_kind() -> None:
     assert torch.equal(again.module.weight, old.weight)
 
 
-@pytest.mark.parametrize(("old", "to", "note"), [
-    (nn.LayerNorm(WIDTH), "rms", "weight; not bias"),
-    (nn.RMSNorm(WIDTH), "graph", "weight"),
-    (gn.GraphNorm(WIDTH), "instance:affine=True", "weight and bias; not mean_scale"),
-    (nn.LayerNorm(WIDTH, elementwise_affine=False), "graph", "nothing to keep"),
-    (nn.BatchNorm1d(WIDTH), "pair", "nothing: its parameters mean something else"),
-    (gn.PairNorm(), "mean-subtraction", "nothing to keep"),
-    (gn.InstanceNorm(WIDTH, track_running_stats=True), "batch",
-     "nothing to keep; not running statistics"),
-], ids=lambda value: value if isinstance(value, str) else type(value).__name__)  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "to", "note"),
+    [
+        (nn.LayerNorm(WIDTH), "rms", "weight; not bias"),
+        (nn.RMSNorm(WIDTH), "graph", "weight"),
+        (gn.GraphNorm(WIDTH), "instance:affine=True", "weight and bias; not mean_scale"),
+        (nn.LayerNorm(WIDTH, elementwise_affine=False), "graph", "nothing to keep"),
+        (nn.BatchNorm1d(WIDTH), "pair", "nothing: its parameters mean something else"),
+        (gn.PairNorm(), "mean-subtraction", "nothing to keep"),
+        (
+            gn.InstanceNorm(WIDTH, track_running_stats=True),
+            "batch",
+            "nothing to keep; not running statistics",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
 def test_what_is_kept_is_said(old: nn.Module, to: str, note: str) -> None:
     assert gn.replace_norms(Given(old), to).changes[0].note == note
 
@@ -143,21 +156,30 @@ def test_parameters_can_be_new() -> None:
 
 
 def blocks() -> nn.Module:
-    return nn.ModuleDict({
-        "convs": nn.ModuleList([Plain(), Plain(nn.LayerNorm(WIDTH))]),
-        "head": nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.BatchNorm2d(2)),
-    })  # fmt: skip
+    return nn.ModuleDict(
+        {
+            "convs": nn.ModuleList([Plain(), Plain(nn.LayerNorm(WIDTH))]),
+            "head": nn.Sequential(
+                nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.BatchNorm2d(2)
+            ),
+        }
+    )
 
 
-@pytest.mark.parametrize("where", [
-    "convs.*", lambda name, module: name.startswith("convs"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "where",
+    [
+        "convs.*",
+        lambda name, module: name.startswith("convs"),
+    ],
+)
 def test_where(where: Any) -> None:
     result = gn.replace_norms(blocks(), "graph", where)
     assert [change.name for change in result.changed] == ["convs.0.norm", "convs.1.norm"]
     assert [(change.name, change.note) for change in result.left] == [
-        ("head.1", "left by `where`"), ("head.2", "left by `where`"),
-    ]  # fmt: skip
+        ("head.1", "left by `where`"),
+        ("head.2", "left by `where`"),
+    ]
 
 
 def test_a_pattern_that_matches_nothing() -> None:
@@ -353,11 +375,14 @@ def test_norms_of_torchs_transformer_are_left() -> None:
     assert all("takes sequences" in change.note for change in changes)
 
 
-@pytest.mark.parametrize(("to", "message"), [
-    ("grahp", "unknown norm 'grahp'; did you mean graph"),
-    ("adja", "needs adjacency besides features and graphs"),
-    ("hetero-batch", "needs types besides"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("to", "message"),
+    [
+        ("grahp", "unknown norm 'grahp'; did you mean graph"),
+        ("adja", "needs adjacency besides features and graphs"),
+        ("hetero-batch", "needs types besides"),
+    ],
+)
 def test_wrong_names(to: str, message: str) -> None:
     model = Plain()
     with pytest.raises(ValueError, match=message):
@@ -375,12 +400,17 @@ def test_the_table() -> None:
     lines = text.splitlines()
     assert re.split(r"  +", lines[0]) == ["norm", "was", "is", "transferred, or why it was kept"]
     assert re.split(r"  +", lines[1]) == [
-        "convs.0.norm", "torch: BatchNorm1d(6)", "graphnorms: GraphNorm(6)",
+        "convs.0.norm",
+        "torch: BatchNorm1d(6)",
+        "graphnorms: GraphNorm(6)",
         "weight and bias; not running statistics",
-    ]  # fmt: skip
+    ]
     assert re.split(r"  +", lines[3]) == [
-        "head.1", "torch: BatchNorm1d(6)", "kept", "left by `where`"
-    ]  # fmt: skip
+        "head.1",
+        "torch: BatchNorm1d(6)",
+        "kept",
+        "left by `where`",
+    ]
     assert lines[5] == "2 of 4 norms replaced."
 
 
@@ -441,7 +471,8 @@ WRONG: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "to returns a typo": (lambda: exchange(lambda old: "grap"), ("'grap'", "did you mean graph")),
     "to returns what takes edges": (lambda: exchange(lambda old: "adja"), ("'adja'", "adjacency")),
     "to returns another width": (
-        lambda: exchange(lambda old: gn.GraphNorm(3)), ("GraphNorm of 3", "norm, which has 6"),
+        lambda: exchange(lambda old: gn.GraphNorm(3)),
+        ("GraphNorm of 3", "norm, which has 6"),
     ),
     "where matches none": (lambda: exchange("graph", "conv*"), ("'conv*'", "none of norm")),
     "where is a list": (lambda: exchange("graph", ["norm"]), ("type list", "a pattern")),
@@ -452,30 +483,37 @@ WRONG: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "a state": (lambda: gn.replace_norms(wrong(Plain().state_dict())), ("type OrderedDict",)),
     "no norm": (lambda: gn.replace_norms(nn.Linear(2, 2)), ("Linear has no norm",)),
     "a wrapped model": (
-        lambda: gn.replace_norms(nn.DataParallel(Plain())), ("DataParallel", "wrap the result"),
+        lambda: gn.replace_norms(nn.DataParallel(Plain())),
+        ("DataParallel", "wrap the result"),
     ),
     "a word for a switch": (
-        lambda: exchange("graph", single_graph="yes"), ("single_graph is 'yes'", "True or False"),
+        lambda: exchange("graph", single_graph="yes"),
+        ("single_graph is 'yes'", "True or False"),
     ),
     "a name to keep": (
-        lambda: exchange("graph", keep_parameters="weight"), ("'weight'", "True or False"),
+        lambda: exchange("graph", keep_parameters="weight"),
+        ("'weight'", "True or False"),
     ),
     "an example that does not fit": (
-        lambda: exchange("graph", example=(NODES.x, 2, 3)), ("Plain.forward(x", "too many"),
+        lambda: exchange("graph", example=(NODES.x, 2, 3)),
+        ("Plain.forward(x", "too many"),
     ),
     "an example by other names": (
-        lambda: exchange("graph", example={"y": NODES.x}), ("Plain.forward(x", "'x'"),
+        lambda: exchange("graph", example={"y": NODES.x}),
+        ("Plain.forward(x", "'x'"),
     ),
     "a loader for an example": (
-        lambda: exchange("graph", example=DataLoader([1])), ("DataLoader", "next(iter(loader))"),
+        lambda: exchange("graph", example=DataLoader([1])),
+        ("DataLoader", "next(iter(loader))"),
     ),
     "a batch of numbers": (
-        lambda: gn.batch(NODES.batch.float()), ("(12,)", "float32", "vector of integers"),
+        lambda: gn.batch(NODES.batch.float()),
+        ("(12,)", "float32", "vector of integers"),
     ),
     "a batch of two dimensions": (lambda: gn.batch(NODES.batch.view(3, 4)), ("(3, 4)", "int64")),
     "a batch of lists by type": (lambda: gn.batch({"a": [0, 1]}), ("a list", "node types")),
     "convert_sync without model": (lambda: gn.convert_sync(wrong(None)), ("NoneType",)),
-}  # fmt: skip
+}
 
 
 def wrong(value: Any) -> Any:

@@ -15,18 +15,20 @@ from tests.norms import import_pyg, randomize
 
 def test_norms_of_the_batch_are_shared_and_those_of_graphs_are_not() -> None:
     pyg = import_pyg()
-    model = nn.ModuleDict({
-        "torch": nn.BatchNorm1d(3, eps=1e-3, momentum=None),
-        "pyg": pyg.BatchNorm(4, allow_single_element=True),
-        "types": pyg.HeteroBatchNorm(4, 5),
-        "groups": pyg.DiffGroupNorm(4, 3),
-        "averages": pyg.InstanceNorm(4, track_running_stats=True),
-        "ours": gn.BatchNorm(3, activation="relu"),
-        "united": gn.UnitedNorm(4),
-        "graph": pyg.GraphNorm(4),
-        "node": nn.LayerNorm(4),
-        "images": nn.BatchNorm2d(4),
-    })  # fmt: skip
+    model = nn.ModuleDict(
+        {
+            "torch": nn.BatchNorm1d(3, eps=1e-3, momentum=None),
+            "pyg": pyg.BatchNorm(4, allow_single_element=True),
+            "types": pyg.HeteroBatchNorm(4, 5),
+            "groups": pyg.DiffGroupNorm(4, 3),
+            "averages": pyg.InstanceNorm(4, track_running_stats=True),
+            "ours": gn.BatchNorm(3, activation="relu"),
+            "united": gn.UnitedNorm(4),
+            "graph": pyg.GraphNorm(4),
+            "node": nn.LayerNorm(4),
+            "images": nn.BatchNorm2d(4),
+        }
+    )
     randomize(model)
     before = {name: copy.deepcopy(norm.state_dict()) for name, norm in model.items()}
     result = gn.convert_sync(model)
@@ -53,11 +55,19 @@ def test_norms_of_the_batch_are_shared_and_those_of_graphs_are_not() -> None:
 
 def test_split_graphs_share_the_norms_of_graphs_too() -> None:
     pyg = import_pyg()
-    model = nn.ModuleList([
-        pyg.GraphNorm(4), pyg.PairNorm(scale=2.0), pyg.LayerNorm(4), pyg.LayerNorm(4, mode="node"),
-        gn.InstanceNorm(4), gn.GroupNorm(4, 2, mode="graph"), pyg.MeanSubtractionNorm(),
-        pyg.GraphSizeNorm(), gn.SuperNorm(4),
-    ])  # fmt: skip
+    model = nn.ModuleList(
+        [
+            pyg.GraphNorm(4),
+            pyg.PairNorm(scale=2.0),
+            pyg.LayerNorm(4),
+            pyg.LayerNorm(4, mode="node"),
+            gn.InstanceNorm(4),
+            gn.GroupNorm(4, 2, mode="graph"),
+            pyg.MeanSubtractionNorm(),
+            pyg.GraphSizeNorm(),
+            gn.SuperNorm(4),
+        ]
+    )
     result = gn.convert_sync(model, split_graphs=True)
     assert {change.name for change in result.left} == {"3", "8"}
     assert isinstance(model[0], gn.GraphNorm)

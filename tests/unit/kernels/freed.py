@@ -25,8 +25,9 @@ from tests.operands import run_aggregate, run_aggregate_backward, run_backward, 
 
 ROWS, CHANNELS, SEGMENTS, EDGES = 5, 4, 2, 3
 BACKENDS: dict[str, tuple[Any, Any]] = {
-    "cpu": (normalize, aggregate), "triton": (triton_normalize, triton_aggregate)
-}  # fmt: skip
+    "cpu": (normalize, aggregate),
+    "triton": (triton_normalize, triton_aggregate),
+}
 Arguments = dict[str, Any]
 
 
@@ -57,23 +58,37 @@ def calls(backend: str) -> Iterator[tuple[str, Callable[..., object], Arguments]
         for own in (False, True):
             affine = torch.ones(SEGMENTS, CHANNELS, dtype=dtype) if own else vector
             both: Arguments = {
-                "x": rows, "ptr": torch.tensor([0, 2, ROWS]), "order": torch.arange(ROWS),
-                "seed": torch.tensor(3), "mean_scale": vector, "weight": affine, "bias": affine,
-                "center": 1, "scale": 1, "groups": 1, "eps": 1e-5, "activation": 1,
-                "dropout": 0.5, "masked": False,
-            }  # fmt: skip
+                "x": rows,
+                "ptr": torch.tensor([0, 2, ROWS]),
+                "order": torch.arange(ROWS),
+                "seed": torch.tensor(3),
+                "mean_scale": vector,
+                "weight": affine,
+                "bias": affine,
+                "center": 1,
+                "scale": 1,
+                "groups": 1,
+                "eps": 1e-5,
+                "activation": 1,
+                "dropout": 0.5,
+                "masked": False,
+            }
             forward = both | {"residual": rows, "moment": True}
             yield f"forward {layout} {own}", functools.partial(run_forward, norm), forward
             backward = both | {"grad_y": rows, "statistics": scalars, "needs": [True] * 4}
             yield f"backward {layout} {own}", functools.partial(run_backward, norm), backward
         both = {
-            "x": rows, "ptr": torch.tensor([0, 1, 1, 2, 2, EDGES]),
-            "index": torch.arange(EDGES), "order": torch.arange(EDGES), "self_weight": 1.0,
-        }  # fmt: skip
+            "x": rows,
+            "ptr": torch.tensor([0, 1, 1, 2, 2, EDGES]),
+            "index": torch.arange(EDGES),
+            "order": torch.arange(EDGES),
+            "self_weight": 1.0,
+        }
         weighted = both | {
             "node_scale": torch.ones(ROWS, dtype=dtype),
-            "edge_weight": torch.ones(EDGES, dtype=dtype), "edge_features": None,
-        }  # fmt: skip
+            "edge_weight": torch.ones(EDGES, dtype=dtype),
+            "edge_features": None,
+        }
         messages = both | {"node_scale": None, "edge_weight": None, "edge_features": rows[:EDGES]}
         for name, given in (("weights", weighted), ("features", messages)):
             yield f"aggregate {layout} {name}", functools.partial(run_aggregate, edges), given
@@ -82,23 +97,41 @@ def calls(backend: str) -> Iterator[tuple[str, Callable[..., object], Arguments]
             yield f"aggregate_backward {layout} {name}", run, backward
     if backend == "cpu":
         statistics = torch.ones(3 * CHANNELS)
-        yield "update_running", normalize.update_running, {
-            "x": torch.ones(ROWS, CHANNELS), "statistics": statistics,
-            "running_mean": torch.ones(CHANNELS), "running_var": torch.ones(CHANNELS),
-            "momentum": 0.1,
-        }  # fmt: skip
+        yield (
+            "update_running",
+            normalize.update_running,
+            {
+                "x": torch.ones(ROWS, CHANNELS),
+                "statistics": statistics,
+                "running_mean": torch.ones(CHANNELS),
+                "running_var": torch.ones(CHANNELS),
+                "momentum": 0.1,
+            },
+        )
         for dtype in (torch.float32, torch.uint8):
-            yield f"gather {dtype}", _gather, {
-                "table": torch.tensor([[0, 2], [0, 2], [2, 1], [2, 0]]),
-                "x": torch.ones(3, CHANNELS, dtype=dtype), "width": CHANNELS,
-                "edge_ptr": torch.tensor([0, 1, 2, 2]), "edge_index": torch.tensor([1, 0]),
-                "transpose_ptr": torch.tensor([0, 1, 2, 2]),
-                "transpose_index": torch.tensor([1, 0]),
-            }  # fmt: skip
+            yield (
+                f"gather {dtype}",
+                _gather,
+                {
+                    "table": torch.tensor([[0, 2], [0, 2], [2, 1], [2, 0]]),
+                    "x": torch.ones(3, CHANNELS, dtype=dtype),
+                    "width": CHANNELS,
+                    "edge_ptr": torch.tensor([0, 1, 2, 2]),
+                    "edge_index": torch.tensor([1, 0]),
+                    "transpose_ptr": torch.tensor([0, 1, 2, 2]),
+                    "transpose_index": torch.tensor([1, 0]),
+                },
+            )
 
 
-def _gather(*, edge_ptr: Tensor, edge_index: Tensor, transpose_ptr: Tensor,
-            transpose_index: Tensor, **given: Any) -> object:  # fmt: skip
+def _gather(
+    *,
+    edge_ptr: Tensor,
+    edge_index: Tensor,
+    transpose_ptr: Tensor,
+    transpose_index: Tensor,
+    **given: Any,
+) -> object:
     return gather.gather(
         **given, edges=(edge_ptr, edge_index), transpose=(transpose_ptr, transpose_index)
     )
@@ -124,10 +157,20 @@ def of_layers() -> Iterator[tuple[str, str, Callable[[], object]]]:
 def _one_call(x: Tensor, ids: Tensor, grad_y: Tensor, weight: Tensor) -> list[Tensor]:
     segments = gn.Segments.from_batch(ids, 2)
     rest: Arguments = {
-        "ptr": segments.ptr, "order": segments.order, "seed": None, "mean_scale": None,
-        "weight": weight, "bias": None, "center": 1, "scale": 1, "groups": 1, "eps": 1e-5,
-        "activation": 0, "dropout": 0.0, "masked": False,
-    }  # fmt: skip
+        "ptr": segments.ptr,
+        "order": segments.order,
+        "seed": None,
+        "mean_scale": None,
+        "weight": weight,
+        "bias": None,
+        "center": 1,
+        "scale": 1,
+        "groups": 1,
+        "eps": 1e-5,
+        "activation": 0,
+        "dropout": 0.0,
+        "masked": False,
+    }
     y, statistics = run_forward(normalize, x=x, residual=None, moment=False, **rest)
     grads = run_backward(
         normalize,
@@ -148,9 +191,10 @@ def of_noted() -> Iterator[tuple[str, str, str]]:
     """Whether zeros, and a sign that torch has noted beside them, are read as numbers are."""
     draw = torch.Generator().manual_seed(0)
     given = {
-        "x": torch.randn(5, 4, generator=draw), "grad_y": torch.randn(5, 4, generator=draw),
+        "x": torch.randn(5, 4, generator=draw),
+        "grad_y": torch.randn(5, 4, generator=draw),
         "weight": torch.randn(4, generator=draw),
-    }  # fmt: skip
+    }
     ids = torch.tensor([0, 1, 0, 1, 1])
     for kind in ("zeros", "sign"):
         for names in (["x"], ["grad_y"], ["weight"], list(given)):

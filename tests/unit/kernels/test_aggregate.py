@@ -225,10 +225,15 @@ def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> Non
 )
 def test_wrong_tensors_never_reach_the_kernels(change: dict[str, Any], message: str) -> None:
     good = {
-        "x": torch.zeros(4, 2), "ptr": torch.tensor([0, 0, 1, 2, 2]),
-        "index": torch.tensor([0, 1]), "order": None, "node_scale": None, "edge_weight": None,
-        "edge_features": None, "self_weight": 1.0,
-    }  # fmt: skip
+        "x": torch.zeros(4, 2),
+        "ptr": torch.tensor([0, 0, 1, 2, 2]),
+        "index": torch.tensor([0, 1]),
+        "order": None,
+        "node_scale": None,
+        "edge_weight": None,
+        "edge_features": None,
+        "self_weight": 1.0,
+    }
     with pytest.raises(ValueError, match=message):
         run_aggregate(cpu, **(good | change))
     edge = {} if "edge_features" in change else {"edge_weight": torch.ones(2)}

@@ -43,9 +43,14 @@ def test_every_point_of_the_equation(
     x = torch.randn(9, 6, generator=generator, dtype=torch.float64).requires_grad_()
     weight, bias, alpha = torch.rand(3, 6, generator=generator, dtype=torch.float64) + 0.5
     arguments = {
-        "center": center, "scale": scale, "groups": groups, "weight": weight, "bias": bias,
-        "mean_scale": alpha if shared else None, "backend": backend,
-    }  # fmt: skip
+        "center": center,
+        "scale": scale,
+        "groups": groups,
+        "weight": weight,
+        "bias": bias,
+        "mean_scale": alpha if shared else None,
+        "backend": backend,
+    }
     segments = Segments.from_batch(batch, 4)
     if shared and center is None:
         with pytest.raises(ValueError, match="choose a center"):
@@ -156,14 +161,27 @@ def test_bad_arguments_are_named(change: dict[str, object], message: str) -> Non
 )
 def test_wrong_tensors_never_reach_the_kernels(name: str, bad: Tensor, words: str) -> None:
     right: dict[str, Any] = {
-        "x": torch.zeros(5, 6), "ptr": torch.tensor([0, 5]), "order": None, "seed": None,
-        "mean_scale": None, "weight": None, "bias": None, "center": 1, "scale": 1, "groups": 1,
-        "eps": 1e-5, "activation": 0, "dropout": 0.5, "masked": False,
-    }  # fmt: skip
+        "x": torch.zeros(5, 6),
+        "ptr": torch.tensor([0, 5]),
+        "order": None,
+        "seed": None,
+        "mean_scale": None,
+        "weight": None,
+        "bias": None,
+        "center": 1,
+        "scale": 1,
+        "groups": 1,
+        "eps": 1e-5,
+        "activation": 0,
+        "dropout": 0.5,
+        "masked": False,
+    }
     forward = right | {"residual": None, "moment": False}
     backward = right | {
-        "grad_y": torch.zeros(5, 6), "statistics": torch.zeros(36), "needs": [True] * 4,
-    }  # fmt: skip
+        "grad_y": torch.zeros(5, 6),
+        "statistics": torch.zeros(36),
+        "needs": [True] * 4,
+    }
     run_forward(cpu, **forward)
     run_backward(cpu, **backward)
     for run, arguments in ((run_forward, forward), (run_backward, backward)):
@@ -261,9 +279,14 @@ def test_gradients_of_parameters_with_gaps_and_of_another_dtype() -> None:
     found = {}
     for backend in ("cpu", "reference"):
         y = gn.segment_normalize(
-            x, segments, center=gn.Over.NODES, scale=gn.Over.NODES, weight=weight, bias=bias,
+            x,
+            segments,
+            center=gn.Over.NODES,
+            scale=gn.Over.NODES,
+            weight=weight,
+            bias=bias,
             backend=backend,
-        )  # fmt: skip
+        )
         found[backend] = torch.autograd.grad(y, (weight, bias), grad_y)
     for mine, other in zip(*found.values(), strict=True):
         assert mine.dtype == other.dtype

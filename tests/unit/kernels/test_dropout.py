@@ -138,7 +138,11 @@ def test_wrong_seeds() -> None:
     for seed in (torch.tensor(1.0), torch.tensor([1]), torch.tensor(1, dtype=torch.int32)):
         with pytest.raises(ValueError, match="expected one int64 without a dimension"):
             gn.segment_normalize(
-                torch.ones(3, 2), Segments.single(3), center=None, scale=None, dropout=0.5,
+                torch.ones(3, 2),
+                Segments.single(3),
+                center=None,
+                scale=None,
+                dropout=0.5,
                 seed=seed,
-            )  # fmt: skip
+            )
     assert draw_seed(torch.device("cpu")).dtype == torch.int64

@@ -38,18 +38,31 @@ def packed(x: Tensor | OneHot, directed: bool) -> GraphSet:
             "transpose_index": adjacency.transpose_index - first[adjacency.transpose_index],
         }
     return GraphSet(
-        name="packed", x=x.index_select(0, torch.arange(int(ptr[-1]))), ptr=ptr,
-        edge_ptr=adjacency.ptr, edge_index=adjacency.index - first[adjacency.index],
-        y=torch.arange(GRAPHS) % 3, task=TASK, features="any", **transpose,
-    )  # fmt: skip
+        name="packed",
+        x=x.index_select(0, torch.arange(int(ptr[-1]))),
+        ptr=ptr,
+        edge_ptr=adjacency.ptr,
+        edge_index=adjacency.index - first[adjacency.index],
+        y=torch.arange(GRAPHS) % 3,
+        task=TASK,
+        features="any",
+        **transpose,
+    )
 
 
 def parts(batch: GraphBatch) -> list[Tensor]:
     segments, adjacency = batch.segments, batch.adjacency
     return [
-        batch.x, batch.y, segments.ptr, segments.index, torch.tensor(segments.longest),
-        torch.tensor(segments.num_rows), adjacency.ptr, adjacency.index, *adjacency.transpose,
-    ]  # fmt: skip
+        batch.x,
+        batch.y,
+        segments.ptr,
+        segments.index,
+        torch.tensor(segments.longest),
+        torch.tensor(segments.num_rows),
+        adjacency.ptr,
+        adjacency.index,
+        *adjacency.transpose,
+    ]
 
 
 def features(width: int) -> Tensor | OneHot:
@@ -85,10 +98,15 @@ def test_a_batch_is_that_of_the_tensor_operations(
 def test_a_set_of_strided_tensors() -> None:
     x = torch.randn(3, 8)[:, ::2]
     graphs = GraphSet(
-        name="strided", x=x, ptr=torch.tensor([0, 2, 3]), edge_ptr=torch.tensor([0, 1, 2, 2]),
-        edge_index=torch.tensor([1, 5, 0, 5])[::2], y=torch.tensor([0, 0]), task=TASK,
+        name="strided",
+        x=x,
+        ptr=torch.tensor([0, 2, 3]),
+        edge_ptr=torch.tensor([0, 1, 2, 2]),
+        edge_index=torch.tensor([1, 5, 0, 5])[::2],
+        y=torch.tensor([0, 0]),
+        task=TASK,
         features="any",
-    )  # fmt: skip
+    )
     assert torch.equal(graphs.batch(torch.tensor([1, 0])).x, x[[2, 0, 1]])
 
 

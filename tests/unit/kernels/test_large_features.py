@@ -41,9 +41,16 @@ def test_every_point_of_the_equation(
     for dtype, asked in ((torch.float32, backend), (torch.float64, "reference")):
         leaves = [t.to(dtype).requires_grad_() for t in (x, weight, bias)]
         y = gn.segment_normalize(
-            leaves[0], segments, center=center, scale=scale, groups=2, weight=leaves[1],
-            bias=leaves[2], activation="silu", backend=asked,
-        )  # fmt: skip
+            leaves[0],
+            segments,
+            center=center,
+            scale=scale,
+            groups=2,
+            weight=leaves[1],
+            bias=leaves[2],
+            activation="silu",
+            backend=asked,
+        )
         grads = torch.autograd.grad(y, leaves, cotangent.to(dtype))
         # The gradient is as small as x is large: in the unit of each entry's own size.
         found.append([y.detach(), grads[0] * x.abs(), *grads[1:]])

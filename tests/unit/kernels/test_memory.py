@@ -23,8 +23,11 @@ def run(what: str) -> list[list[str]]:
     """What the calls gave: a kernel that took a wrong address would end this process."""
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-m", freed.__name__, what],
-        cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert done.returncode == 0, f"{lines[-1] if lines else ''}\n{done.stderr[-3000:]}"
     return lines
@@ -43,9 +46,10 @@ def run(what: str) -> list[list[str]]:
 def test_a_tensor_without_memory_is_named(kernels: str) -> None:
     lines = run(kernels)
     wrong = [
-        line for line in lines
+        line
+        for line in lines
         if not (line[3].startswith(f"ValueError: {line[1]} is") and "without memory" in line[3])
-    ]  # fmt: skip
+    ]
     assert not wrong
     assert len(lines) > 150
 

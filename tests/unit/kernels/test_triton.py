@@ -48,8 +48,19 @@ pytestmark = [
 ]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 # The long segment of "mean 1e4" is done in chunks.
-SOME = ["one row", "no rows", "one-row graphs", "empty graphs", "unsorted", "odd channels",
-        "transposed", "one row expanded", "mean 1e4", "std 1e-3", "constant channels"]  # fmt: skip
+SOME = [
+    "one row",
+    "no rows",
+    "one-row graphs",
+    "empty graphs",
+    "unsorted",
+    "odd channels",
+    "transposed",
+    "one row expanded",
+    "mean 1e4",
+    "std 1e-3",
+    "constant channels",
+]
 EVERY_DTYPE = ["unsorted", "empty graphs"]
 
 
@@ -111,18 +122,24 @@ def call(center: int, scale: int, groups: int, kind: str, device: str = "cpu") -
     ptr = torch.tensor([0, 3, 3, 280, 290 if kind == "masked" else 301])
     own = (ptr.shape[0] - 1, channels) if kind == "own" else (channels,)
     tensors = {
-        "x": torch.randn(rows, channels, generator=generator) + 100, "ptr": ptr,
+        "x": torch.randn(rows, channels, generator=generator) + 100,
+        "ptr": ptr,
         "order": torch.randperm(rows, generator=generator) if kind == "masked" else None,
         "seed": torch.tensor(5),
         "mean_scale": torch.rand(channels, generator=generator) if center == 1 else None,
         "weight": torch.rand(own, generator=generator),
         "bias": torch.rand(own, generator=generator),
-    }  # fmt: skip
+    }
     return {
         **{name: None if t is None else t.to(device) for name, t in tensors.items()},
-        "center": center, "scale": scale, "groups": groups, "eps": 1e-5, "activation": 3,
-        "dropout": 0.25, "masked": kind == "masked",
-    }  # fmt: skip
+        "center": center,
+        "scale": scale,
+        "groups": groups,
+        "eps": 1e-5,
+        "activation": 3,
+        "dropout": 0.25,
+        "masked": kind == "masked",
+    }
 
 
 @pytest.mark.skipif(extension.unavailable() is not None, reason="nothing to compare with")
@@ -140,11 +157,9 @@ def test_results_and_statistics_are_those_of_the_cpu(kind: str) -> None:
         for got, expected in zip(ours, theirs, strict=True):
             torch.testing.assert_close(got, expected, rtol=2e-5, atol=2e-5)
         grads, expected_grads = (
-            run_backward(
-                each, grad_y=grad_y, statistics=theirs[1], needs=[True] * 4, **given
-            )
+            run_backward(each, grad_y=grad_y, statistics=theirs[1], needs=[True] * 4, **given)
             for each in (triton, cpu)
-        )  # fmt: skip
+        )
         for got, expected in zip(grads, expected_grads, strict=True):
             torch.testing.assert_close(got, expected, rtol=2e-4, atol=2e-4)
 
@@ -184,9 +199,10 @@ def test_nothing_is_read_and_the_fakes_tell_the_truth(launches: list[Any]) -> No
             assert like(mine) == like(ops.normalize_backward(**backward))
     x, ptr, index = (torch.empty(*shape, device="meta") for shape in ((50, 7), (51,), (130,)))
     for weight, features in (
-        (None, None), (torch.empty(130, device="meta"), None),
+        (None, None),
+        (torch.empty(130, device="meta"), None),
         (None, torch.empty(130, 7, device="meta")),
-    ):  # fmt: skip
+    ):
         edges = Edges(ptr.long(), index.long(), index.long())
         weights = Weights(None, weight, features, 1.0)
         both = (*edges, *edges, *weights)
@@ -203,23 +219,56 @@ def test_nothing_is_read_and_the_fakes_tell_the_truth(launches: list[Any]) -> No
     [
         (200, 10, "sorted", -1, ["segment_forward"], ["segment_backward", "sum_shares"]),
         (200, 10, "unsorted", -1, ["segment_forward"], ["segment_backward", "sum_shares"]),
-        (200, 10, "masked", -1, ["segment_forward", "chunk_forward"],
-         ["segment_backward", "chunk_backward", "sum_shares"]),
+        (
+            200,
+            10,
+            "masked",
+            -1,
+            ["segment_forward", "chunk_forward"],
+            ["segment_backward", "chunk_backward", "sum_shares"],
+        ),
         (10**6, 20_000, "sorted", 99, ["segment_forward"], ["segment_backward", "sum_shares"]),
-        (10**6, 20_000, "masked", 99, ["segment_forward", "chunk_forward"],
-         ["segment_backward", "chunk_backward", "sum_shares"]),
-        (10**6, 1, "unsorted", -1, ["chunk_statistics", "merge_statistics", "chunk_forward"],
-         ["chunk_gradients", "merge_gradients", "chunk_backward", "sum_shares"]),
-        (10**6, 9, "sorted", -1,
-         ["segment_forward", "chunk_statistics", "merge_statistics", "chunk_forward"],
-         ["segment_backward", "chunk_gradients", "merge_gradients", "chunk_backward",
-          "sum_shares"]),
+        (
+            10**6,
+            20_000,
+            "masked",
+            99,
+            ["segment_forward", "chunk_forward"],
+            ["segment_backward", "chunk_backward", "sum_shares"],
+        ),
+        (
+            10**6,
+            1,
+            "unsorted",
+            -1,
+            ["chunk_statistics", "merge_statistics", "chunk_forward"],
+            ["chunk_gradients", "merge_gradients", "chunk_backward", "sum_shares"],
+        ),
+        (
+            10**6,
+            9,
+            "sorted",
+            -1,
+            ["segment_forward", "chunk_statistics", "merge_statistics", "chunk_forward"],
+            [
+                "segment_backward",
+                "chunk_gradients",
+                "merge_gradients",
+                "chunk_backward",
+                "sum_shares",
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_launched_follows_from_sizes_alone(
-    rows: int, segments: int, order: str, longest: int, forward: list[str], backward: list[str],
+    rows: int,
+    segments: int,
+    order: str,
+    longest: int,
+    forward: list[str],
+    backward: list[str],
     launches: list[tuple[str, tuple[int, int]]],
-) -> None:  # fmt: skip
+) -> None:
     x = torch.empty(rows, 128, device="meta")
     ptr = torch.empty(segments + 1, dtype=torch.int64, device="meta")
     ids = None if order == "sorted" else torch.empty(rows, dtype=torch.int64, device="meta")
@@ -275,9 +324,10 @@ def test_tiles_hold_what_a_program_can(span: int) -> None:
 def test_compiled_it_is_one_node_with_the_right_numbers(batch: str) -> None:
     """As on a GPU the operator leads to Triton's kernels; pytorch#191571 is of one graph."""
     vector = {
-        "one graph": torch.zeros(20, dtype=torch.int64), "no batch": None,
+        "one graph": torch.zeros(20, dtype=torch.int64),
+        "no batch": None,
         "three graphs": torch.arange(20) // 7,
-    }[batch]  # fmt: skip
+    }[batch]
     size = 3 if batch == "three graphs" else 1
     layer = gn.GraphNorm(6, activation="silu")
     x = torch.randn(20, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
@@ -358,41 +408,58 @@ def test_wrong_tensors_never_reach_the_kernels(launches: list[Any]) -> None:
     right = call(1, 1, 1, "shared")
     forward = {**right, "residual": None, "moment": False}
     statistics = torch.empty(2 * 4 * 9)
-    backward = {
-        **right, "grad_y": right["x"], "statistics": statistics, "needs": [True] * 4
-    }  # fmt: skip
+    backward = {**right, "grad_y": right["x"], "statistics": statistics, "needs": [True] * 4}
     for name, bad in (
-        ("ptr", right["ptr"].int()), ("ptr", torch.arange(0)), ("ptr", torch.arange(9)[::2]),
-        ("order", torch.arange(5)), ("seed", torch.tensor(1.0)), ("seed", torch.tensor([1, 2])),
-        ("weight", torch.ones(8)), ("weight", torch.ones(2, 9)), ("mean_scale", torch.ones(1, 9)),
-        ("bias", torch.ones(9, device="meta")), ("groups", 2), ("x", right["x"].long()),
-        ("residual", torch.ones(5, 9)), ("residual", right["x"].double()),
-        ("grad_y", right["x"].half()), ("statistics", statistics[1:]),
+        ("ptr", right["ptr"].int()),
+        ("ptr", torch.arange(0)),
+        ("ptr", torch.arange(9)[::2]),
+        ("order", torch.arange(5)),
+        ("seed", torch.tensor(1.0)),
+        ("seed", torch.tensor([1, 2])),
+        ("weight", torch.ones(8)),
+        ("weight", torch.ones(2, 9)),
+        ("mean_scale", torch.ones(1, 9)),
+        ("bias", torch.ones(9, device="meta")),
+        ("groups", 2),
+        ("x", right["x"].long()),
+        ("residual", torch.ones(5, 9)),
+        ("residual", right["x"].double()),
+        ("grad_y", right["x"].half()),
+        ("statistics", statistics[1:]),
         ("statistics", statistics.double()),
-    ):  # fmt: skip
-        for run, arguments in (
-            (run_forward, forward), (run_backward, backward)
-        ):  # fmt: skip
+    ):
+        for run, arguments in ((run_forward, forward), (run_backward, backward)):
             if name in arguments:
                 with pytest.raises(ValueError, match=f"^{name} is"):
                     run(triton, **{**arguments, name: bad})
     nodes, sources = torch.zeros(6, dtype=torch.int64), torch.zeros(9, dtype=torch.int64)
     edge: dict[str, Any] = {
-        "x": torch.zeros(5, 2), "ptr": nodes, "index": sources, "order": None, "node_scale": None,
-        "edge_weight": torch.ones(9), "edge_features": None,
-    }  # fmt: skip
+        "x": torch.zeros(5, 2),
+        "ptr": nodes,
+        "index": sources,
+        "order": None,
+        "node_scale": None,
+        "edge_weight": torch.ones(9),
+        "edge_features": None,
+    }
     for name, wrong in (
-        ("ptr", sources), ("index", sources.int()), ("order", nodes), ("node_scale", torch.ones(6)),
-        ("edge_weight", torch.ones(8)), ("x", torch.zeros(5, 2, 1)),
+        ("ptr", sources),
+        ("index", sources.int()),
+        ("order", nodes),
+        ("node_scale", torch.ones(6)),
+        ("edge_weight", torch.ones(8)),
+        ("x", torch.zeros(5, 2, 1)),
         ("edge_features", torch.ones(9, 2)),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=f"^{name} "):
             run_aggregate(triton_aggregate, **{**edge, name: wrong})
         with pytest.raises(ValueError, match=f"^({name} |expected either edge_weight|grad_y )"):
             run_aggregate_backward(
-                triton_aggregate, grad_y=torch.zeros(5, 2), needs=[True, True],
+                triton_aggregate,
+                grad_y=torch.zeros(5, 2),
+                needs=[True, True],
                 **{**edge, name: wrong},
-            )  # fmt: skip
+            )
     assert not launches
     assert like([run_aggregate(cpu_aggregate, **edge)])
 

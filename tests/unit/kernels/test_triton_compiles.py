@@ -19,9 +19,13 @@ def compiled(*arguments: str) -> list[dict[str, Any]]:
     # The interpreter of the other tests compiles nothing.
     environment = {**os.environ, "TRITON_INTERPRET": "0"}
     run = subprocess.run(
-        [sys.executable, "-m", "tests.compile_for_cuda", *arguments], env=environment,
-        capture_output=True, text=True, cwd=Path(__file__).parents[3], check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "tests.compile_for_cuda", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+        check=False,
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     found: list[dict[str, Any]] = json.loads(run.stdout)
     return found
@@ -39,9 +43,22 @@ def test_the_fused_kernel_of_a_graph_norm() -> None:
 def test_every_kernel() -> None:
     kernels = compiled()
     assert {kernel["name"] for kernel in kernels} == {
-        "segment_forward", "segment_backward", "chunk_statistics", "merge_statistics",
-        "chunk_forward", "chunk_gradients", "merge_gradients", "chunk_backward", "sum_shares",
-        "row_forward", "row_backward", "sum_neighbours", "sum_messages", "weight_gradients",
+        "segment_forward",
+        "segment_backward",
+        "chunk_statistics",
+        "merge_statistics",
+        "chunk_forward",
+        "chunk_gradients",
+        "merge_gradients",
+        "chunk_backward",
+        "sum_shares",
+        "row_forward",
+        "row_backward",
+        "sum_neighbours",
+        "sum_messages",
+        "weight_gradients",
         "message_gradients",
-    }  # fmt: skip
+        "bounded_forward",
+        "bounded_backward",
+    }
     assert not any(kernel["atomic"] for kernel in kernels)

@@ -694,6 +694,26 @@ def test_intervals_stay_within_the_scores_that_there_are() -> None:
     assert score.high > 3.0
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "mae"])
+def test_intervals_of_differences_stay_within_those_that_there_are(metric: str) -> None:
+    """Differences of 1 in eight folds and −1 in two: the mean is 0.6, the interval ends at 1.5."""
+    worse = [trial("none", fold, score=float(fold < 2), metric=metric) for fold in range(10)]
+    better = [trial("graph", fold, score=float(fold >= 2), metric=metric) for fold in range(10)]
+    error = math.sqrt((8 * 0.4**2 + 2 * 1.6**2) / 9) * math.sqrt(1 / 10 + 10 / 81)
+    low, high = 0.6 - 2.262157 * error, 0.6 + 2.262157 * error
+    assert low > -1 < 1.4 < high
+    verdict = nested([*worse, *better])
+    (test,) = verdict.differences
+    sign = 1 if test.first == "graph" else -1
+    assert sign * test.estimate.mean == pytest.approx(0.6)
+    ends = sorted((sign * test.estimate.low, sign * test.estimate.high))
+    most = 1.0 if metric == "accuracy" else high
+    assert ends == pytest.approx([low, most], rel=1e-5)
+    (other,) = [row.difference for row in verdict.rows if row.difference is not None]
+    assert abs(other.estimate.mean) == pytest.approx(0.6)
+    assert max(abs(other.estimate.low), abs(other.estimate.high)) == pytest.approx(most, rel=1e-5)
+
+
 def test_a_margin_of_one_percent_of_nothing_is_not_claimed() -> None:
     records = [trial("none", fold, score=0.0, metric="mae") for fold in range(10)]
     records += trials("graph", 0.5, metric="mae")

@@ -16,11 +16,14 @@ from graphnorms.data import load_dataset
 from graphnorms.data.readers.read_options import Reading
 from graphnorms.lab.budgets import BUDGETS
 from graphnorms.lab.compare import compare
-from graphnorms.lab.options import Options, about, command_of
+from graphnorms.lab.options import Options, about
+from graphnorms.lab.repeat import command_of
 from graphnorms.lab.resolve import resolve
 from graphnorms.lab.settings import Settings
 from graphnorms.models import MODELS
-from graphnorms.models.model_config import PRESETS
+from graphnorms.models.attention import QK_NORMS
+from graphnorms.models.model_config import BLOCK_PLACES, PRESETS, RESIDUALS
+from graphnorms.models.norm_slot import NORM_PLACES
 from graphnorms.training import METRICS
 
 NAMES = [each.name for each in fields(Options)]
@@ -59,6 +62,9 @@ def test_words_are_those_of_what_they_name():
     assert set(about("preset").words) == set(PRESETS)
     assert set(about("metric").words) == set(METRICS)
     assert set(about("budget").words) == set(BUDGETS)
+    assert set(about("norm_place").words) == {*NORM_PLACES, *BLOCK_PLACES}
+    assert set(about("residual").words) == {"none", *RESIDUALS}
+    assert set(about("qk_norm").words) == set(QK_NORMS)
 
 
 def test_data_are_read_by_options_of_theirs():
@@ -110,6 +116,9 @@ def test_an_option_of_another_protocol_is_refused(given, protocol):
         {},
         {"protocol": "paper", "repeats": 2, "residual": "before-norm"},
         {"protocol": "split", "split": "random", "group_twins": True},
+        {"model": "gps", "norm_place": "pre", "qk_norm": "rms", "heads": 2},
+        {"vary": {"layers": [2, 4], "weight_decay": [0, 0.1]}, "hidden": 8, "norms": "none,graph"},
+        {"vary": {"model": ["gcn", "gin"], "residual": ["none", "after-norm"]}},
         {"margin": 1, "weight_decay": 1, "learning_rate": 1, "norms": "graph,pair:scale=2"},
         {"optimizer": "adamw", "schedule": "cosine", "warmup": 5, "clip": 1, "patience": 10},
         {"optimizer": "sgd:momentum=0.5", "dropout": 0, "schedule": "constant"},

@@ -107,9 +107,9 @@ def test_a_row_for_every_number_of_norms(
 
 def bank_of(nulls: ModuleType, tmp_path: Path, **choices: object):
     from graphnorms.data import load_dataset
-    from graphnorms.lab.compare import prepare
     from graphnorms.lab.journal import Journal
     from graphnorms.lab.options import Options
+    from graphnorms.lab.prepare import prepare
 
     plan, _ = prepare(load_dataset("made.npz"), Options(norms=("none", "graph"), **choices))
     sets = [plan.dataset] * COPIES

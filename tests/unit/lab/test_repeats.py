@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
-from tests.verdicts import judge
+from tests.verdicts import judge, judged
 
 from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trivial import Trivial
@@ -176,6 +176,6 @@ def test_an_unfinished_run_is_held_against_what_was_planned() -> None:
 def test_the_page_says_how_often_and_names_the_repeat() -> None:
     none, graph = drawn(3)
     records = [*records_of("none", none, runs=2), *records_of("graph", graph, runs=2)]
-    page = render_page(records, judge(records, protocol="nested"), {"dataset": "toy"}, "again")
+    page = render_page(*judged(records, protocol="nested"), {"dataset": "toy"}, "again")
     assert "10 folds × 3 repeats × 2 runs" in page
     assert "repeat 2, fold 9, run 1" in page

@@ -13,7 +13,8 @@ from graphnorms.data import GraphSet, load_dataset, random_graphs
 from graphnorms.lab.budgets import BUDGETS
 from graphnorms.lab.detectable import expected_of
 from graphnorms.lab.number_format import Scale
-from graphnorms.lab.options import DEFAULT_NORMS, Options
+from graphnorms.lab.option_kinds import DEFAULT_NORMS
+from graphnorms.lab.options import Options
 from graphnorms.lab.plan_sentences import what_it_can_show
 from graphnorms.lab.resolve import resolve
 from graphnorms.lab.settings import Settings
@@ -179,6 +180,37 @@ def test_places_of_norm_and_residual(mutag):
     assert settings(mutag, layers=2, hidden=8).architecture["hidden"] == 8
 
 
+def test_the_place_of_a_norm_in_a_block_says_where_its_sum_is(mutag):
+    for place, where in (
+        ("post", "before-norm"),
+        ("pre", "after-norm"),
+        ("sandwich", "after-norm"),
+    ):
+        chosen = settings(mutag, model="gps", norm_place=place).architecture
+        assert (chosen["norm_place"], chosen["residual_place"]) == (place, where)
+        assert chosen["residual"]
+    assert settings(mutag, model="gps").architecture["norm_place"] == "post"
+
+
+def test_models_have_no_settings_of_others(mutag):
+    new = {"heads", "qk_norm", "edge_norm", "layer_dropout", "attention_dropout"}
+    assert not new & settings(mutag, model="gin").architecture.keys()
+    assert new & settings(mutag, model="gatedgcn").architecture.keys() == {"edge_norm"}
+    assert settings(mutag, model="gatedgcn").architecture["residual"]
+
+
+def test_data_with_a_split_are_judged_on_it_unless_folds_are_asked_for(mutag, nci5k):
+    assert settings(mutag).protocol == "nested"
+    assert settings(mutag, split="random").protocol == "split"
+    found = settings(nci5k)
+    assert (found.protocol, found.split, found.folds, found.runs) == ("split", "given", 1, 10)
+    assert settings(nci5k, split="random").protocol == "split"
+    for choice in ({"protocol": "nested"}, {"folds": 5}, {"repeats": 2}, {"group_twins": True}):
+        found = settings(nci5k, **choice)
+        assert (found.protocol, found.split) == ("nested", "fold")
+        assert found.folds == choice.get("folds", 10)
+
+
 def test_a_split_is_the_given_one_where_there_is_one(mutag, nci5k):
     assert settings(nci5k, protocol="split").split == "given"
     assert settings(nci5k, protocol="split", split="random").split == "random"
@@ -194,6 +226,14 @@ def test_a_split_is_the_given_one_where_there_is_one(mutag, nci5k):
         {"protocol": "split", "budget": "full", "margin": 0.02, "runs": 3},
         {"norms": "pair:scale=2,eps=0.1", "learning_rate": (0.1, 0.3), "seed": 5},
         {"residual": "before-norm", "norm_place": "after-activation", "hidden": 8, "model": "gcn"},
+        {"model": "gps"},
+        {"model": "gps", "norm_place": "pre", "qk_norm": "rms", "heads": 2, "residual": "rezero"},
+        {"model": "gps", "norm_place": "sandwich"},
+        {"model": "gps", "residual": "deepnorm", "qk_norm": "l2"},
+        {"model": "gps", "residual": "after-norm"},
+        {"model": "gatedgcn", "edge_norm": "batch", "residual": "none"},
+        {"model": "gat", "heads": 8, "residual": "rezero"},
+        {"model": "sage", "residual": "deepnorm"},
     ],
 )
 def test_settings_survive_json_and_say_the_choices_that_make_them(mutag, choices):
@@ -230,9 +270,10 @@ def test_settings_are_read_where_their_device_is_not(mutag):
             "repeats is 3, but it goes with protocol nested or paper, and the protocol is split",
         ),
         (
-            {"split": "random"},
+            {"protocol": "nested", "split": "random"},
             "split is 'random', but it goes with protocol split",
         ),
+        ({"split": "random", "folds": 5}, "folds is 5, but it goes with"),
         ({"protocol": "split", "split": "scafold"}, "unknown split 'scafold'; known: given, rando"),
         ({"protocol": "split", "split": "given"}, "MUTAG comes without a split; ask for --split"),
         ({"runs": 0}, "runs is 0, expected an integer ≥ 1"),
@@ -263,6 +304,17 @@ def test_settings_are_read_where_their_device_is_not(mutag):
         ({"metric": "mae"}, "metric 'mae' does not score classification tasks"),
         ({"norm_place": "between"}, "unknown norm_place 'between'"),
         ({"residual": "sometimes"}, "unknown residual_place 'sometimes'"),
+        ({"model": "gps", "norm_place": "before-activation"}, "gps has post, pre, sandwich"),
+        ({"model": "gin", "norm_place": "sandwich"}, "norm_place is sandwich, which is for gps"),
+        ({"model": "gps", "residual": "none"}, "residual is none, but the parts of gps"),
+        (
+            {"model": "gps", "norm_place": "pre", "residual": "deepnorm"},
+            "residual is deepnorm, where the norm follows the sum",
+        ),
+        ({"qk_norm": "rms"}, "qk_norm is rms, which is for gps, but the model is gin"),
+        ({"edge_norm": "batch"}, "edge_norm is batch, which is for gatedgcn"),
+        ({"heads": 0, "model": "gat"}, "heads is 0, expected an integer ≥ 1"),
+        ({"heads": 5, "model": "gat"}, "hidden is 64, expected a multiple of the 5 heads"),
         ({"device": "toaster"}, "device 'toaster' cannot be used"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
     ],

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from graphnorms.layers.conditional_norm import ConditionalNorm
 from graphnorms.layers.custom_norm import CustomNorm
@@ -95,5 +96,42 @@ def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="unknown center 'grph'"):
         ConditionalNorm(6, 4, "grph")
     assert repr(ConditionalNorm(6, 4, groups=1)).startswith(
-        "ConditionalNorm(\n  6, 4, center=graph, scale=graph, groups=1\n"
+        "ConditionalNorm(\n  6, 4, center=graph, scale=graph, groups=1, per=graph\n"
     )
+
+
+def test_a_condition_per_node_is_that_of_weather_models() -> None:
+    """(1 + W c + w) LN(x) + V c + v, whose two maps become the halves of ours."""
+    scale, bias = nn.Linear(4, 6), nn.Linear(4, 6)
+    theirs = nn.ModuleDict({"scale": scale, "bias": bias})
+    layer = ConditionalNorm(6, 4, "node", "node", per="node")
+    layer.load_state_dict(theirs.state_dict())
+    x = normal(9, 6, seed=0, dtype=torch.float32).requires_grad_()
+    condition = normal(9, 4, seed=1, dtype=torch.float32).requires_grad_()
+    y = layer(x, condition=condition)
+    expected = nn.functional.layer_norm(x, (6,)) * (scale(condition) + 1) + bias(condition)
+    torch.testing.assert_close(y, expected)
+    found, wanted = (
+        torch.autograd.grad(result, (x, condition), torch.cos(expected)) for result in (y, expected)
+    )
+    for got, want in zip(found, wanted, strict=True):
+        torch.testing.assert_close(got, want)
+    mask = torch.arange(9) % 4 != 1
+    y = layer(x, condition=condition, mask=mask)
+    torch.testing.assert_close(y[mask], expected[mask])
+    assert torch.equal(y[~mask], x[~mask])
+
+
+def test_a_condition_per_node_beside_statistics_per_graph() -> None:
+    batch = torch.tensor([2, 0, 2, 1, 0, 2])
+    layer = ConditionalNorm(6, 4, per="node", dtype=torch.float64)
+    randomize(layer)
+    x, of_graphs = normal(6, 6, seed=0), normal(3, 4, seed=1)
+    per_graph = ConditionalNorm(6, 4, dtype=torch.float64)
+    per_graph.load_state_dict(layer.state_dict())
+    y = layer(x, batch, 3, condition=of_graphs[batch])
+    torch.testing.assert_close(y, per_graph(x, batch, 3, condition=of_graphs))
+    with pytest.raises(ValueError, match=r"one row per node of a floating dtype, \(6, 4\)"):
+        layer(x, batch, 3, condition=of_graphs)
+    with pytest.raises(ValueError, match="unknown per 'row'"):
+        ConditionalNorm(6, 4, per="row")

@@ -25,9 +25,12 @@ def randomize(layer: torch.nn.Module) -> None:
 
 
 ARGUMENTS: list[dict[str, Any]] = [
-    {}, {"affine": False}, {"momentum": None}, {"track_running_stats": False},
+    {},
+    {"affine": False},
+    {"momentum": None},
+    {"track_running_stats": False},
     {"lamda": 0.6, "eps": 0.1},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("arguments", ARGUMENTS)

@@ -69,8 +69,12 @@ def test_names_are_pygs(arguments: dict[str, Any]) -> None:
     assert shapes[0] == shapes[1]
     assert repr(ours) == repr(theirs) == "HeteroBatchNorm(6, num_types=4)"
     assert list(HeteroBatchNorm(6, 4, momentum=None).state_dict()) == [
-        "weight", "bias", "running_mean", "running_var", "num_batches_tracked"
-    ]  # fmt: skip
+        "weight",
+        "bias",
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    ]
 
 
 def test_gradient_goes_through_the_statistics() -> None:
@@ -174,10 +178,13 @@ def test_cumulative_average_goes_on_from_a_checkpoint() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {"type_vec": SORTED}, {"type_vec": SORTED.int()}, {"type_ptr": OFFSETS},
-        {"type_ptr": torch.tensor(OFFSETS)}, {"type_vec": Segments.from_batch(SORTED, 4)},
+        {"type_vec": SORTED},
+        {"type_vec": SORTED.int()},
+        {"type_ptr": OFFSETS},
+        {"type_ptr": torch.tensor(OFFSETS)},
+        {"type_vec": Segments.from_batch(SORTED, 4)},
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("training", [True, False])
 def test_ways_to_give_types(given: dict[str, Any], training: bool) -> None:
     layer = HeteroBatchNorm(6, 4)

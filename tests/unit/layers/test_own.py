@@ -188,10 +188,15 @@ def test_what_is_no_norm_is_refused_in_one_line(norm: Any, message: str) -> None
 @pytest.mark.parametrize(
     ("text", "own"),
     [
-        ("my_norms:Norm", True), ("a.b:C.d:eps=1", True), ("my_norms.py:Norm", True),
-        ("graph", False), ("pair:scale=2", False), ("custom:center=graph", False),
-        ("pair:scale", False), ("grpah", False),
+        ("my_norms:Norm", True),
+        ("a.b:C.d:eps=1", True),
+        ("my_norms.py:Norm", True),
+        ("graph", False),
+        ("pair:scale=2", False),
+        ("custom:center=graph", False),
+        ("pair:scale", False),
+        ("grpah", False),
     ],
-)  # fmt: skip
+)
 def test_which_texts_name_a_norm_of_ones_own(text: str, own: bool) -> None:
     assert is_own(text) == own

@@ -101,9 +101,10 @@ def test_as_update_bn_of_a_deep_model() -> None:
     models = [
         spoiled(nn.Sequential(nn.Linear(3, 5), norm, nn.ReLU(), nn.Linear(5, 3), last))
         for norm, last in (
-            (nn.BatchNorm1d(5), nn.BatchNorm1d(3)), (gn.BatchNorm(5), gn.BatchNorm(3))
+            (nn.BatchNorm1d(5), nn.BatchNorm1d(3)),
+            (gn.BatchNorm(5), gn.BatchNorm(3)),
         )
-    ]  # fmt: skip
+    ]
     theirs, ours = models
     state = dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True))
     ours.load_state_dict(state)

@@ -185,11 +185,15 @@ def test_replacement_by_functorch_is_followed() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: gn.BatchNorm(3), lambda: gn.InstanceNorm(3, track_running_stats=True),
-        lambda: gn.HeteroBatchNorm(3, 2), lambda: gn.PowerNorm(3), lambda: gn.DiffGroupNorm(3, 2),
-        lambda: gn.UnitedNorm(3), lambda: gn.SuperNorm(3),
+        lambda: gn.BatchNorm(3),
+        lambda: gn.InstanceNorm(3, track_running_stats=True),
+        lambda: gn.HeteroBatchNorm(3, 2),
+        lambda: gn.PowerNorm(3),
+        lambda: gn.DiffGroupNorm(3, 2),
+        lambda: gn.UnitedNorm(3),
+        lambda: gn.SuperNorm(3),
     ],
-)  # fmt: skip
+)
 def test_checkpoints_without_counters_load(make: Callable[[], torch.nn.Module]) -> None:
     """As torch's norms load them: files that have no versions, or those of old ones."""
     norm, saved = make(), make()

@@ -59,31 +59,31 @@ def test_graph_norm_without_bias_has_positions() -> None:
 
 PAIRS: dict[str, tuple[nn.Module, nn.Module, Callable[[Tensor], Tensor]]] = {
     "LayerNorm": (
-        nn.LayerNorm(6, bias=False), gn.LayerNorm(6, mode="node", bias=False), lambda x: x
+        nn.LayerNorm(6, bias=False),
+        gn.LayerNorm(6, mode="node", bias=False),
+        lambda x: x,
     ),
     "LayerNorm, none": (
         nn.LayerNorm(6, elementwise_affine=False),
-        gn.LayerNorm(6, mode="node", elementwise_affine=False), lambda x: x,
-    ),
-    "RMSNorm, none": (
-        nn.RMSNorm(6, 1e-5, elementwise_affine=False), gn.RMSNorm(6, elementwise_affine=False),
+        gn.LayerNorm(6, mode="node", elementwise_affine=False),
         lambda x: x,
     ),
-}  # fmt: skip
+    "RMSNorm, none": (
+        nn.RMSNorm(6, 1e-5, elementwise_affine=False),
+        gn.RMSNorm(6, elementwise_affine=False),
+        lambda x: x,
+    ),
+}
 if "bias" in inspect.signature(nn.BatchNorm1d).parameters:  # from torch 2.12 or 2.13 on
     PAIRS |= {
-        "BatchNorm1d": (
-            nn.BatchNorm1d(6, bias=False), gn.BatchNorm(6, bias=False), lambda x: x
-        ),
-        "GroupNorm": (
-            nn.GroupNorm(2, 6, bias=False), gn.GroupNorm(6, 2, bias=False), lambda x: x
-        ),
+        "BatchNorm1d": (nn.BatchNorm1d(6, bias=False), gn.BatchNorm(6, bias=False), lambda x: x),
+        "GroupNorm": (nn.GroupNorm(2, 6, bias=False), gn.GroupNorm(6, 2, bias=False), lambda x: x),
         "InstanceNorm1d": (
             nn.InstanceNorm1d(6, affine=True, track_running_stats=True, bias=False),
             gn.InstanceNorm(6, affine=True, track_running_stats=True, bias=False),
             lambda x: x.t().unsqueeze(0),
         ),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("name", PAIRS)

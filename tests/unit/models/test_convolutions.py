@@ -9,10 +9,20 @@ import torch
 from torch import Tensor, nn
 
 import graphnorms as gn
-from graphnorms.models import GCNConv, GINEConv, GraphContext, NormSlot
+from graphnorms.models import (
+    EdgeRows,
+    GATConv,
+    GatedGCNConv,
+    GCNConv,
+    GINEConv,
+    GraphContext,
+    NormSlot,
+    SAGEConv,
+)
 from graphnorms.segments import Segments
 
 NODES = 30
+CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +45,8 @@ class Nothing(nn.Module):
 
 def one_graph(adjacency: gn.Adjacency, edge_features: Tensor | None = None) -> GraphContext:
     segments = Segments.single(adjacency.num_nodes)
-    return GraphContext(adjacency, segments, edge_features=edge_features)
+    rows = EdgeRows.of(adjacency, segments)
+    return GraphContext(adjacency, segments, edge_features=edge_features, edge_rows=rows)
 
 
 def edge_index(loops: bool) -> Tensor:
@@ -51,10 +62,12 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 def both(mine: Any, theirs: Any) -> None:
     """Compare two results and their gradients with respect to what each depends on."""
     (y, inputs), (expected, others) = mine, theirs
-    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(y, expected, **CLOSE)
     grad_y = draw(*y.shape, seed=9)
     torch.testing.assert_close(
-        torch.autograd.grad(y, inputs, grad_y), torch.autograd.grad(expected, others, grad_y)
+        torch.autograd.grad(y, inputs, grad_y),
+        torch.autograd.grad(expected, others, grad_y),
+        **CLOSE,
     )
 
 
@@ -159,3 +172,163 @@ def test_gine_with_a_norm_under_autocast() -> None:
     assert y.dtype == torch.bfloat16
     assert (y - expected).abs().max() < 0.2
     assert (y >= 0).all()
+
+
+def with_isolated_nodes(edges: Tensor) -> Tensor:
+    """Without the edges of the last ten nodes."""
+    return edges[:, (edges < NODES - 10).all(0)]
+
+
+def drawn(layer: nn.Module) -> Any:
+    """A layer in float64 with parameters away from their first values."""
+    with torch.no_grad():
+        for seed, parameter in enumerate(layer.parameters()):
+            parameter.add_(0.5 * draw(*parameter.shape, seed=seed))
+    return layer.double()
+
+
+def test_sage_is_that_of_pyg(pyg: Any) -> None:
+    edges = with_isolated_nodes(edge_index(loops=True))
+    mine = drawn(SAGEConv(5, 4, Nothing))
+    theirs = pyg.SAGEConv(5, 4).double()
+    theirs.lin_l.weight, theirs.lin_l.bias = mine.linear.weight, mine.linear_self.bias
+    theirs.lin_r.weight = mine.linear_self.weight
+    x = draw(NODES, 5).requires_grad_()
+    adjacency = gn.Adjacency.from_edge_index(edges, NODES)
+    assert int(adjacency.in_degree.min()) == 0
+    inputs = [x, *mine.parameters()]
+    both((mine(x, one_graph(adjacency)), inputs), (theirs(x, edges), inputs))
+
+
+@pytest.mark.parametrize("edge_channels", [0, 3])
+@pytest.mark.parametrize("loops", [False, True])
+def test_gat_is_that_of_pyg(loops: bool, edge_channels: int, pyg: Any) -> None:
+    """A node that has loops, and one without edges, see themselves once."""
+    edges = with_isolated_nodes(edge_index(loops))
+    if loops:
+        edges = torch.cat((edges, torch.tensor([[0, 29], [0, 29]])), dim=1)
+    mine = drawn(GATConv(5, 6, Nothing, heads=2, edge_channels=edge_channels))
+    theirs = pyg.GATConv(5, 3, heads=2, edge_dim=edge_channels or None).double()
+    theirs.lin.weight, theirs.bias = mine.linear.weight, mine.bias
+    for name, parameter in (("att_src", mine.source_weight), ("att_dst", mine.target_weight)):
+        delattr(theirs, name)
+        setattr(theirs, name, parameter.unsqueeze(0))
+    features = None
+    if edge_channels:
+        features = draw(edges.shape[1], 3, seed=1).requires_grad_()
+        # Their attention of an edge is linear in its features, in two factors.
+        delattr(theirs, "att_edge")
+        theirs.att_edge = torch.ones(1, 2, 3, dtype=torch.float64) / 3
+        del theirs.lin_edge.weight
+        theirs.lin_edge.weight = mine.edge_linear.weight.repeat_interleave(3, 0)
+    x = draw(NODES, 5).requires_grad_()
+    adjacency = gn.Adjacency.from_edge_index(edges, NODES)
+    inputs = [x, *mine.parameters(), *([] if features is None else [features])]
+    both(
+        (mine(x, one_graph(adjacency, features)), inputs),
+        (theirs(x, edges, features), inputs),
+    )
+
+
+def test_gat_drops_attention_in_training_only() -> None:
+    adjacency = gn.Adjacency.from_edge_index(edge_index(loops=False), NODES)
+    layer, x = GATConv(5, 4, Nothing, heads=2, dropout=0.5).double(), draw(NODES, 5)
+    context = one_graph(adjacency)
+    results = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        results.append(layer(x, context))
+    assert torch.equal(results[0], results[1])
+    assert not torch.allclose(results[0], results[2])
+    assert torch.equal(layer.eval()(x, context), layer(x, context))
+
+
+def gated(layer: Any, x: Tensor, edges: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
+    """GatedGCN edge by edge, before its norms."""
+    source, target = edge_index
+    gates = torch.stack(
+        [
+            layer.edge_linear(e) + layer.target_linear(x[i]) + layer.source_linear(x[j])
+            for e, j, i in zip(edges, source.tolist(), target.tolist(), strict=True)
+        ]
+    )
+    y = []
+    for node in range(len(x)):
+        share = gates[target == node].sigmoid()
+        values = layer.neighbour_linear(x[source[target == node]])
+        y.append(layer.self_linear(x[node]) + (share * values).sum(0) / (share.sum(0) + 1e-6))
+    return torch.stack(y), gates
+
+
+def test_gated_gcn_is_the_formula() -> None:
+    """With BatchNorm on nodes and edges, a ReLU, and residuals, as in GraphGPS."""
+    index = with_isolated_nodes(edge_index(loops=True))
+    adjacency = gn.Adjacency.from_edge_index(index, NODES)
+
+    def norm(channels: int) -> NormSlot:
+        return NormSlot("batch", channels)
+
+    layer = drawn(GatedGCNConv(4, 4, norm, lambda c: NormSlot("batch", c, of_edges=True)))
+    x, edges = draw(NODES, 4).requires_grad_(), draw(index.shape[1], 4, seed=1).requires_grad_()
+    context = one_graph(adjacency)
+    rows = context.edge_rows
+    given = rows.sorted(edges)
+    y, e = layer(x, given, context, residual=x, edge_residual=given)
+    nodes, gates = gated(layer, x, edges, index)
+
+    def normed(z: Tensor, slot: Any) -> Tensor:
+        inner = slot.norm.module
+        z = (z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt()
+        return (z * inner.weight + inner.bias).relu()
+
+    both(
+        (torch.cat((y, rows.numbered(e))), [x, edges, *layer.parameters()]),
+        (
+            torch.cat((x + normed(nodes, layer.norm), edges + normed(gates, layer.norm_edges))),
+            [x, edges, *layer.parameters()],
+        ),
+    )
+
+
+def test_gates_of_gated_gcn_are_pygs(pyg: Any) -> None:
+    """PyG's gates are not divided by their sum, which a second layer of values 1 gives."""
+    index = with_isolated_nodes(edge_index(loops=True))
+    adjacency = gn.Adjacency.from_edge_index(index, NODES)
+    layer = drawn(GatedGCNConv(5, 4, Nothing, None))
+    nn.init.zeros_(layer.edge_linear.weight)
+    nn.init.zeros_(layer.edge_linear.bias)
+    sums = []
+    for values in (layer.neighbour_linear, None):
+        theirs = pyg.ResGatedGraphConv(5, 4, root_weight=False, bias=False).double()
+        theirs.lin_key, theirs.lin_query = layer.target_linear, layer.source_linear
+        if values is not None:
+            theirs.lin_value = values
+        else:
+            nn.init.zeros_(theirs.lin_value.weight)
+            nn.init.ones_(theirs.lin_value.bias)
+        sums.append(theirs)
+    x = draw(NODES, 5)
+    expected = layer.self_linear(x) + sums[0](x, index) / (sums[1](x, index) + 1e-6)
+    y, _ = layer(x, torch.zeros(index.shape[1], 4, dtype=torch.float64), one_graph(adjacency))
+    torch.testing.assert_close(y, expected, **CLOSE)
+
+
+def test_a_norm_per_graph_on_edges_is_over_the_edges_of_a_graph() -> None:
+    """Also where nodes are not sorted by graph, and where a graph has no edges."""
+    batch = torch.tensor([2, 0, 2, 0, 0, 1, 2])
+    index = torch.tensor([[0, 2, 1, 3, 4, 6, 0], [2, 0, 3, 1, 1, 0, 6]])
+    adjacency = gn.Adjacency.from_edge_index(index, 7)
+    segments = Segments.from_batch(batch, 3)
+    rows = EdgeRows.of(adjacency, segments)
+    context = GraphContext(adjacency, segments, edge_rows=rows).of_edges()
+    e = draw(7, 4)
+    got = rows.numbered(NormSlot("instance", 4, of_edges=True).double()(rows.sorted(e), context))
+    for graph in (0, 2):
+        own = e[batch[index[0]] == graph]
+        expected = (own - own.mean(0)) / (own.var(0, correction=0) + 1e-5).sqrt()
+        torch.testing.assert_close(got[batch[index[0]] == graph], expected.relu())
+
+
+def test_edges_have_no_neighbours() -> None:
+    with pytest.raises(ValueError, match="'adja' needs adjacency, which edges do not have"):
+        NormSlot("adja", 4, of_edges=True)

@@ -140,17 +140,31 @@ def test_a_model_is_given_what_its_forward_names() -> None:
             self.weight = nn.Parameter(torch.zeros(5, 2))
 
         def forward(
-            self, ptr, num_nodes, num_graphs, batch, x, edge_index, edge_attr, segments, adjacency,
-            more=3, *, batch_size,
-        ):  # fmt: skip
+            self,
+            ptr,
+            num_nodes,
+            num_graphs,
+            batch,
+            x,
+            edge_index,
+            edge_attr,
+            segments,
+            adjacency,
+            more=3,
+            *,
+            batch_size,
+        ):
             seen.update(locals())
             return self.weight
 
     applied(built(lambda norm: Net(norm), edge_channels=3))
     assert seen["x"] is batch.x or torch.equal(seen["x"], batch.x)
     assert (seen["num_nodes"], seen["num_graphs"], seen["batch_size"], seen["more"]) == (
-        batch.x.shape[0], 5, 5, 3,
-    )  # fmt: skip
+        batch.x.shape[0],
+        5,
+        5,
+        3,
+    )
     assert torch.equal(seen["batch"], batch.segments.index)
     assert torch.equal(seen["ptr"], batch.segments.ptr)
     again = graphnorms.Adjacency.from_edge_index(seen["edge_index"], batch.x.shape[0])
@@ -181,9 +195,17 @@ def test_a_factory_is_given_what_it_asks_for() -> None:
     calls: list[dict[str, Any]] = []
 
     def make(
-        in_channels, out_channels, hidden_channels, edge_dim, task, level, norm, norm_name,
-        layers=9, **more,
-    ):  # fmt: skip
+        in_channels,
+        out_channels,
+        hidden_channels,
+        edge_dim,
+        task,
+        level,
+        norm,
+        norm_name,
+        layers=9,
+        **more,
+    ):
         given = locals()
         given.pop("calls")
         calls.append(given)
@@ -193,9 +215,16 @@ def test_a_factory_is_given_what_it_asks_for() -> None:
     first = calls[0]
     assert str(first.pop("norm")) == "pair:scale=2"
     assert first == {
-        "in_channels": 6, "out_channels": 2, "hidden_channels": 5, "edge_dim": None,
-        "task": "binary", "level": "graph", "norm_name": "pair:scale=2", "layers": 9, "more": {},
-    }  # fmt: skip
+        "in_channels": 6,
+        "out_channels": 2,
+        "hidden_channels": 5,
+        "edge_dim": None,
+        "task": "binary",
+        "level": "graph",
+        "norm_name": "pair:scale=2",
+        "layers": 9,
+        "more": {},
+    }
     assert [call["norm_name"] for call in calls[1:]] == ["none"]
     built(make, layers=2, edge_channels=4)
     last = calls[-1]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.records import synthetic_records
-from tests.verdicts import judge
+from tests.verdicts import judge, trials_of
 
 from graphnorms.lab.verdict import Verdict
 from graphnorms.report.page import render_page
@@ -38,4 +38,4 @@ def verdict(records: list[Record]) -> Verdict:
 def html(records: list[Record], verdict: Verdict) -> str:
     settings = {"dataset": "MUTAG", "model": "gin", "norms": ["none", "graph"], "epochs": 30}
     command = "graphnorms compare MUTAG --norms none,graph"
-    return render_page(records, verdict, settings, command)
+    return render_page(trials_of(records, verdict), verdict, settings, command)

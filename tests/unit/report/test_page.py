@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.charts import data_of, marks_of, rows_of, specs_of, titles_of
-from tests.verdicts import judge
+from tests.verdicts import judge, judged, trials_of
 
+from graphnorms import layers
 from graphnorms.data import SplitConfig, load_dataset, split_items
+from graphnorms.lab.curves import CURVES
 from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trivial import trivial_scores
 from graphnorms.lab.verdict import Verdict
 from graphnorms.lab.verdict_phrases import near
 from graphnorms.layers.catalog import CATALOG
-from graphnorms.report.figures import ratios_by_score
+from graphnorms.report.chart import javascript
 from graphnorms.report.page import render_page, write_page
-from graphnorms.report.series import CURVES
 from graphnorms.report.style import display_name
 from graphnorms.report.templating import chunks, without_home
 from graphnorms.training.record import Record
@@ -62,7 +63,7 @@ class Page(HTMLParser):
 
 def rendered(records: list[Record], protocol: str = "nested", unit: str = "") -> str:
     verdict = judge(records, protocol=protocol, unit=unit)
-    return render_page(records, verdict, SETTINGS, COMMAND)
+    return render_page(trials_of(records, verdict), verdict, SETTINGS, COMMAND)
 
 
 def flat(text: str) -> str:
@@ -73,14 +74,20 @@ def test_what_no_encoding_knows_is_written_all_the_same(make_records: Make, tmp_
     """As in the reason of a failure, or the name of a file."""
     records = make_records(failed=lambda norm, fold: fold == 0, reason="no file \udcff")
     verdict = judge(records, protocol="nested")
-    write_page(tmp_path / "report.html", records, verdict, SETTINGS | {"dataset": "\udcff"}, "c")
+    write_page(
+        tmp_path / "report.html",
+        trials_of(records, verdict),
+        verdict,
+        SETTINGS | {"dataset": "\udcff"},
+        "c",
+    )
     assert "no file " in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_it_is_written_whole_under_its_name(
     records: list[Record], verdict: Verdict, tmp_path: Path
 ) -> None:
-    write_page(tmp_path / "report.html", records, verdict, SETTINGS, COMMAND)
+    write_page(tmp_path / "report.html", trials_of(records, verdict), verdict, SETTINGS, COMMAND)
     assert os.listdir(tmp_path) == ["report.html"]
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
@@ -103,7 +110,7 @@ def test_verdict_first_then_numbers_settings_versions_and_command(html: str) -> 
 def test_the_headline_is_the_name_of_the_set(make_records: Make, path: str) -> None:
     records = make_records(("none", "graph"), dataset=path)
     for settings in ({"dataset": path}, {}):
-        text = render_page(records, judge(records, protocol="nested"), settings, COMMAND)
+        text = render_page(*judged(records, protocol="nested"), settings, COMMAND)
         assert re.findall(r"<h1>(.*?)</h1>", text) == ["Normalizations on MUTAG"]
         assert re.findall(r"<title>(.*?)</title>", text) == ["Normalizations on MUTAG · graphnorms"]
 
@@ -118,7 +125,7 @@ def test_the_home_folder_is_nowhere_told(make_records: Make, monkeypatch) -> Non
     )
     settings = SETTINGS | {"dataset": path}
     command = f"graphnorms compare {path} --model /home/some.one/my.py:Net"
-    html = render_page(records, judge(records, protocol="nested"), settings, command)
+    html = render_page(*judged(records, protocol="nested"), settings, command)
     assert "/home/some.one" not in html
     text = flat(Page(html).text)
     assert "no file ~/data/MUTAG/raw, no ~" in text
@@ -134,11 +141,18 @@ def test_a_command_may_break_between_options_only(html: str) -> None:
     ]
     assert re.search(r"\.command span \{[^}]*white-space: nowrap", html)
     words = "graphnorms compare 'a --b/c' --norms none,batch --keep-loops --lr 0.1,0.2 --seed 0"
-    assert chunks(words)[1:] == ["--b/c'", *["--norms none,batch", "--keep-loops"],
-                                 *["--lr 0.1,0.2", "--seed 0"]]  # fmt: skip
+    assert chunks(words)[1:] == [
+        "--b/c'",
+        *["--norms none,batch", "--keep-loops"],
+        *["--lr 0.1,0.2", "--seed 0"],
+    ]
     call = "graphnorms.compare(dataset, norms=('none', 'graph'), folds=10, model=Net)"
-    assert chunks(call) == ["graphnorms.compare(dataset,", "norms=('none', 'graph'),",
-                            "folds=10,", "model=Net)"]  # fmt: skip
+    assert chunks(call) == [
+        "graphnorms.compare(dataset,",
+        "norms=('none', 'graph'),",
+        "folds=10,",
+        "model=Net)",
+    ]
     assert " ".join(chunks(words)) == words
     assert " ".join(chunks(call)) == call
 
@@ -178,8 +192,10 @@ def test_where_nothing_is_recommended_nothing_is_marked(make_records: Make) -> N
 def test_chance_is_that_of_the_most_frequent_class(make_records: Make) -> None:
     """Counted here by hand: the class that is most frequent in training, in each test fold."""
     graphs = load_dataset("MUTAG")
-    splits = [split_items(graphs, SplitConfig(kind="fold", folds=10, fold=fold, seed=9,
-                                              holdout=0.1)) for fold in range(10)]  # fmt: skip
+    splits = [
+        split_items(graphs, SplitConfig(kind="fold", folds=10, fold=fold, seed=9, holdout=0.1))
+        for fold in range(10)
+    ]
     y = graphs.y.numpy()
     by_hand = np.mean(
         [np.mean(y[split.test] == np.bincount(y[split.train]).argmax()) for split in splits]
@@ -188,7 +204,7 @@ def test_chance_is_that_of_the_most_frequent_class(make_records: Make) -> None:
     records = make_records(("none", "graph"), folds=10)
     trivial = trivial_scores(graphs, "accuracy", splits)
     verdict = judge(records, protocol="nested", trivial=trivial)
-    html = render_page(records, verdict, SETTINGS, COMMAND)
+    html = render_page(trials_of(records, verdict), verdict, SETTINGS, COMMAND)
     (foot,) = re.findall(r"<tfoot>(.*?)</tfoot>", html, re.S)
     assert re.findall(r"<td>(.*?)</td>", foot) == ["66.5"]
     assert "chance<small>the most frequent class</small>" in foot
@@ -211,7 +227,7 @@ def test_norms_stand_in_the_order_of_their_scores_everywhere(
     scores = {row.norm: row.score.mean for row in verdict.rows if row.score}
     order = sorted(scores, key=lambda norm: scores[norm], reverse=metric == "accuracy")
     assert order != [norm for norm in CATALOG if norm in order]
-    html = render_page(records, verdict, SETTINGS, COMMAND)
+    html = render_page(trials_of(records, verdict), verdict, SETTINGS, COMMAND)
     assert [a["data-norm"] for _, a in Page(html).elements if "data-norm" in a] == order
     body = html.partition("<tbody>")[2].partition("</tbody>")[0]
     named = re.findall(r'<th scope="row"><svg.*?</svg>(\w+)', body)
@@ -228,11 +244,12 @@ def test_norms_stand_in_the_order_of_their_scores_everywhere(
 
 
 def test_a_ratio_is_turned_with_its_pair(verdict: Verdict) -> None:
-    turned = [replace(test, first=test.second, second=test.first) for test in
-              verdict.speed_differences]  # fmt: skip
+    turned = [
+        replace(test, first=test.second, second=test.first) for test in verdict.speed_differences
+    ]
     # In half of the pairs the sooner norm is not the better one.
     turned[::2] = verdict.speed_differences[::2]
-    ratios = ratios_by_score(replace(verdict, speed_differences=tuple(turned[::-1])))
+    ratios = replace(verdict, speed_differences=tuple(turned[::-1])).speed_ratios
     assert [(one.first, one.second) for one in ratios] == [
         (test.first, test.second) for test in verdict.differences
     ]
@@ -243,8 +260,9 @@ def test_a_ratio_is_turned_with_its_pair(verdict: Verdict) -> None:
             continue
         assert one.estimate.mean == 1 / given.estimate.mean
         assert (one.estimate.low, one.estimate.high) == (
-            1 / given.estimate.high, 1 / given.estimate.low,
-        )  # fmt: skip
+            1 / given.estimate.high,
+            1 / given.estimate.low,
+        )
 
 
 def test_numbers_of_axes_never_overlap_and_figures_are_told_in_words(html: str) -> None:
@@ -262,14 +280,18 @@ def test_numbers_of_axes_never_overlap_and_figures_are_told_in_words(html: str) 
 def test_the_page_says_that_twins_are_in_one_fold(records: list[Record], verdict: Verdict) -> None:
     words = "isomorphic graphs, features included, are in one fold (--group-twins)"
     for grouped in (True, False):
-        page = Page(render_page(records, verdict, SETTINGS | {"group_twins": grouped}, COMMAND))
+        page = Page(
+            render_page(
+                trials_of(records, verdict), verdict, SETTINGS | {"group_twins": grouped}, COMMAND
+            )
+        )
         assert (words in flat(page.text)) == grouped
 
 
 def test_page_table_and_sentence_say_the_same_of_rates(make_records: Make) -> None:
     records = make_records(metric="mae")
     verdict = judge(records, protocol="nested", unit="kcal/mol")
-    text = flat(Page(render_page(records, verdict, SETTINGS, COMMAND)).text)
+    text = flat(Page(render_page(trials_of(records, verdict), verdict, SETTINGS, COMMAND)).text)
     amount = near(verdict)
     assert f"within {amount} of that of the leader's best rate" in text
     assert f"come within {amount} of the best of" in text
@@ -361,9 +383,7 @@ def test_names_do_no_harm(html: str, make_records: Make, name: str) -> None:
         failed=lambda norm, fold: norm == "none" and fold == 0,
     )
     settings = {"dataset": name, "model": {"kind": name}, name: [name]}
-    named = render_page(
-        records, judge(records, protocol="nested"), settings, f"graphnorms compare {name}"
-    )
+    named = render_page(*judged(records, protocol="nested"), settings, f"graphnorms compare {name}")
     page = Page(named)
     assert name in page.text
     assert len(page.scripts) == len(Page(html).scripts)
@@ -408,7 +428,10 @@ def test_failed_and_missing_trials_break_nothing(make_records: Make, choice: dic
 def test_a_norm_that_was_never_run_has_a_row(make_records: Make) -> None:
     records = make_records(("none", "graph"))
     verdict = judge(records, protocol="nested", norms=("none", "graph", "instance"))
-    assert "InstanceNorm" in Page(render_page(records, verdict, SETTINGS, COMMAND)).text
+    assert (
+        "InstanceNorm"
+        in Page(render_page(trials_of(records, verdict), verdict, SETTINGS, COMMAND)).text
+    )
 
 
 def test_records_without_times_have_a_page(make_records: Make) -> None:
@@ -490,6 +513,74 @@ def test_each_of_several_targets_has_its_error(make_records: Make) -> None:
     assert dict(verdict.rows[0].targets) == {"gap": 1.0, "energy": 2e6}
     assert verdict.scale.score_unit == "", "MAE/σ has no unit"
     assert "mean MAE/σ" in sentences(verdict).score
-    text = render_page(records, verdict, SETTINGS, COMMAND)
-    assert "Error of each target" in text
+    text = render_page(trials_of(records, verdict), verdict, SETTINGS, COMMAND)
+    assert "MAE of each of the 2 targets" in text
     assert "<td>2e+06</td>" in text
+
+
+def test_a_page_of_many_trials_stays_small(make_records: Make) -> None:
+    """A run of 20 norms, 50 folds and 400 epochs then has 1.35 MB, of which scripts take 0.9."""
+
+    def size(**choice: int) -> int:
+        records = make_records(layers.names()[:4], rates=(0.01,), **choice)
+        html = render_page(*judged(records, protocol="nested"), SETTINGS, COMMAND)
+        return len(html.encode()) - len(javascript().encode())
+
+    few, many, long = size(), size(folds=48), size(epochs=300)
+    panels, trials = 4, 4 * (48 - 8)
+    assert (many - few) / (panels * trials) < 20, "bytes per trial of a figure"
+    curves, points = 4, 4 * (300 - 5)
+    assert (long - few) / (curves * points) < 48, "bytes per point of a curve"
+    assert max(many, long) < 320_000
+
+
+def test_other_metrics_are_means_without_a_test(make_records: Make) -> None:
+    """A trial of an earlier version has none; one without a score is left out."""
+    records = [
+        replace(
+            record,
+            scores={
+                "test": {
+                    "accuracy": record.outcome["test_score"],
+                    "mcc": None if norm == "none" and not place % 2 else (-1.0) ** place,
+                    "macro_f1": 0.25 + place % 2 / 2,
+                }
+            },
+        )
+        for norm in ("none", "graph")
+        for place, record in enumerate(make_records(norms=(norm,), rates=(0.01,), runs=1))
+        if record.config["stage"] == "final"
+    ]
+    trials, verdict = judged(records, protocol="nested")
+    found = {row.norm: dict(row.others) for row in verdict.rows}
+    assert found["graph"].keys() == {"macro_f1", "mcc"}, "that which is judged is no other"
+    assert found["graph"]["mcc"].mean == pytest.approx(0)
+    assert found["none"]["mcc"].mean == pytest.approx(-1)
+    assert found["none"]["macro_f1"].mean == pytest.approx(0.5)
+    score = found["none"]["macro_f1"]
+    assert (score.low + score.high) / 2 == pytest.approx(0.5)
+    assert score.high > 0.5
+    text = render_page(trials, verdict, SETTINGS, COMMAND)
+    assert "Other metrics" in text
+    assert ">macro-F1<" in text
+    old = [replace(record, scores={}) for record in records]
+    trials, verdict = judged(old, protocol="nested")
+    assert all(row.others == () for row in verdict.rows)
+    assert "Other metrics" not in render_page(trials, verdict, SETTINGS, COMMAND)
+
+
+def test_each_of_many_questions_has_its_score(make_records: Make) -> None:
+    """One is undefined in every part, as a journal says it; the page has means alone."""
+    names = [f"assay {place}" for place in range(128)]
+    records = [
+        replace(record, target_scores={"test": dict.fromkeys(names, 0.75) | {"rare": None}})
+        for record in make_records(metric="roc_auc", rates=(0.01,))
+        if record.config["stage"] == "final"
+    ]
+    trials, verdict = judged(records, protocol="nested")
+    assert dict(verdict.rows[0].targets) == dict.fromkeys(names, 0.75)
+    text = render_page(trials, verdict, SETTINGS, COMMAND)
+    plain = [replace(record, target_scores={}) for record in records]
+    without = render_page(*judged(plain, protocol="nested"), SETTINGS, COMMAND)
+    assert text.count("<td>75.0</td>") == 128 * len(verdict.rows)
+    assert len(text) - len(without) < 100 * 128 * len(verdict.rows)

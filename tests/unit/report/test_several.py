@@ -11,10 +11,10 @@ import pytest
 from scipy import stats
 from tests.charts import rows_of, specs_of
 from tests.records import synthetic_records
-from tests.verdicts import judge
+from tests.verdicts import judged
 
-from graphnorms.lab.across_datasets import ranks_sentence
-from graphnorms.report.series import CURVES
+from graphnorms.lab.curves import CURVES
+from graphnorms.lab.rank_sentences import ranks_sentence
 from graphnorms.report.several import Part, names_of, write_several
 from graphnorms.report.style import display_name
 
@@ -26,11 +26,12 @@ def part(name: str, metric: str = "accuracy", **changes) -> Part:
     choice = {"folds": 8, "epochs": 3, "rates": (0.003, 0.01, 0.03), **changes}
     records = synthetic_records(metric=metric, dataset=name, **choice)
     settings = {"dataset": name, "model": "gin", "protocol": protocol}
+    trials, verdict = judged(records, protocol=protocol)
     return Part(
         name=name,
         settings=settings,
-        records=records,
-        verdict=judge(records, protocol=protocol),
+        trials=trials,
+        verdict=verdict,
         command=f"graphnorms compare {name}",
     )
 

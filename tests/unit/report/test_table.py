@@ -66,8 +66,9 @@ def test_the_recommended_norm_is_marked_and_no_other(
     verdict = judge(make_records(), protocol="nested")
     assert verdict.recommendation is not None
     lines = lines_of(printed(verdict, 80, plain=plain))
-    marked = {norm for norm in ("none", "batch", "layer", "instance", "graph")
-              if star in lines[norm]}  # fmt: skip
+    marked = {
+        norm for norm in ("none", "batch", "layer", "instance", "graph") if star in lines[norm]
+    }
     assert marked == {verdict.recommendation.norm}
     assert f"{star} recommended" in printed(verdict, 80, plain=plain)
 

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 import graphnorms as gn
 from graphnorms.data import random_graphs
 from graphnorms.models import initialize
+from graphnorms.models.attention import Blocks
 from graphnorms.segments import Segments
-from graphnorms.studies.transformer import Blocks, GraphTransformer, Transformer, TransformerLayer
+from graphnorms.studies.transformer import GraphTransformer, Transformer, TransformerLayer
 
 CAUSAL = ("none", "batch", "layer", "diff-group", "rms", "group", "node", "ada", "power")
 COUNTS = {
@@ -41,15 +42,25 @@ def torch_layer(
     layer: TransformerLayer, activation: str, dropout: float = 0.0
 ) -> nn.TransformerEncoderLayer:
     theirs = nn.TransformerEncoderLayer(
-        8, 2, 12, dropout, activation, layer_norm_eps=1e-4, batch_first=True,
+        8,
+        2,
+        12,
+        dropout,
+        activation,
+        layer_norm_eps=1e-4,
+        batch_first=True,
         norm_first=layer.norm_first,
-    ).double()  # fmt: skip
-    names = {"attention.qkv.weight": "self_attn.in_proj_weight",
-             "attention.qkv.bias": "self_attn.in_proj_bias"}  # fmt: skip
-    theirs.load_state_dict({
-        names.get(name, name.replace("attention.out", "self_attn.out_proj")): value
-        for name, value in layer.state_dict().items()
-    })  # fmt: skip
+    ).double()
+    names = {
+        "attention.qkv.weight": "self_attn.in_proj_weight",
+        "attention.qkv.bias": "self_attn.in_proj_bias",
+    }
+    theirs.load_state_dict(
+        {
+            names.get(name, name.replace("attention.out", "self_attn.out_proj")): value
+            for name, value in layer.state_dict().items()
+        }
+    )
     return theirs
 
 
@@ -63,10 +74,17 @@ def test_layer_is_that_of_torch(
     """With padding mask and causal mask: results and all gradients to 1e-10."""
     lengths = torch.tensor([count for count in COUNTS[counts] if count])
     segments = Segments.from_counts(lengths)
-    layer = shifted(TransformerLayer(
-        8, 2, feedforward=12, norm_first=norm_first, causal=causal, activation=activation,
-        norm_eps=1e-4,
-    )).double()  # fmt: skip
+    layer = shifted(
+        TransformerLayer(
+            8,
+            2,
+            feedforward=12,
+            norm_first=norm_first,
+            causal=causal,
+            activation=activation,
+            norm_eps=1e-4,
+        )
+    ).double()
     theirs = torch_layer(layer, activation)
     longest = int(lengths.max())
     real = torch.arange(longest) < lengths.unsqueeze(1)
@@ -76,8 +94,7 @@ def test_layer_is_that_of_torch(
     later = torch.ones(longest, longest).triu(1).bool() if causal else None
     want = theirs(padded, src_mask=later, src_key_padding_mask=~real)[real]
 
-    blocks = Blocks.of(segments)
-    got = layer(x, segments, blocks, blocks.mask(causal=causal))
+    got = layer(x, segments, Blocks.of(segments))
     close = {"rtol": 1e-10, "atol": 1e-10}
     torch.testing.assert_close(got, want, **close)
     cotangent = rows(segments.num_rows, seed=5)
@@ -99,10 +116,8 @@ def test_stack_is_that_of_torch() -> None:
     """Pre-LN has one more norm behind the last layer, post-LN has none."""
     for norm_first in (False, True):
         stack = shifted(
-            Transformer(
-                8, 2, layers=3, feedforward=12, norm_first=norm_first, norm_eps=1e-4
-            )
-        ).double()  # fmt: skip
+            Transformer(8, 2, layers=3, feedforward=12, norm_first=norm_first, norm_eps=1e-4)
+        ).double()
         last = nn.LayerNorm(8, eps=1e-4).double() if norm_first else None
         if last is not None:
             last.load_state_dict(stack.norm.state_dict())
@@ -114,37 +129,6 @@ def test_stack_is_that_of_torch() -> None:
         want = want if last is None else last(want)
         got = stack(rows(12), Segments.from_counts(torch.tensor([4, 4, 4])))
         torch.testing.assert_close(got, want.flatten(0, 1), rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("unsorted", [False, True])
-@pytest.mark.parametrize("counts", COUNTS)
-def test_blocks(counts: str, unsorted: bool) -> None:
-    """Rows come back as they were, and see those of their segment and no other."""
-    sizes = COUNTS[counts]
-    batch = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.long))
-    if unsorted:
-        batch = batch[torch.randperm(len(batch), generator=torch.Generator().manual_seed(0))]
-    segments = Segments.from_batch(batch, len(sizes))
-    blocks = Blocks.of(segments)
-    x = rows(len(batch))
-    padded = blocks.pad(x)
-    assert padded.shape == (blocks.number, blocks.length, 8)
-    assert torch.equal(blocks.rows(padded), x)
-    assert blocks.number * blocks.length**2 <= max(len(batch) ** 2, 1)
-    assert (blocks.number == 1) == (counts == "giant")
-    mask = blocks.mask(causal=True)
-    if mask is None:  # each block is one segment, in the order of its rows
-        own = blocks.pad(batch.double().unsqueeze(1))[:, :, 0]
-        assert torch.equal(own, torch.arange(len(own)).double().unsqueeze(1).expand_as(own))
-        return
-    # mark the rows by their number, and read who sees whom from the blocks
-    names = torch.arange(len(batch), dtype=torch.float64).unsqueeze(1) + 1
-    name = blocks.pad(names)[:, :, 0].long()
-    block, seeing, seen = mask[:, 0].nonzero(as_tuple=True)
-    pairs = torch.stack((name[block, seeing], name[block, seen])) - 1
-    pairs = {(int(a), int(b)) for a, b in pairs.T if a >= 0}
-    number = range(len(batch))
-    assert pairs == {(a, b) for a in number for b in number if batch[a] == batch[b] and b <= a}
 
 
 @pytest.mark.parametrize("norm", ["layer", "rms", "graph", "instance", "none"])
@@ -265,7 +249,7 @@ def test_dropout_is_where_torch_has_it(norm_first: bool) -> None:
     segments = Segments.single(12)  # of several, torch orders the rows otherwise within
     layer = shifted(
         TransformerLayer(8, 2, feedforward=12, norm_first=norm_first, dropout=0.5, norm_eps=1e-4)
-    ).double()  # fmt: skip
+    ).double()
     theirs = torch_layer(layer, "relu", dropout=0.5)
     x = rows(12).requires_grad_()  # without gradients torch takes another path
     torch.manual_seed(0)
@@ -290,10 +274,6 @@ def test_dropout_is_where_torch_has_it(norm_first: bool) -> None:
         ),
         (lambda: GraphTransformer(5, 3, readout="avg", seed=0), "unknown readout 'avg'"),
         (lambda: GraphTransformer(5, 3, head="edge", seed=0), "unknown head 'edge'"),
-        (
-            lambda: Blocks.of(Segments.single(3).with_mask(torch.tensor([True, False, True]))),
-            "segments has masked rows",
-        ),
     ],
 )
 def test_bad_arguments_are_named(make: object, message: str) -> None:

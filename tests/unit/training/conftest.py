@@ -24,10 +24,17 @@ def with_targets(
     generator = torch.Generator().manual_seed(5)
     features = torch.rand(graphs.num_edges, edges, generator=generator) if edges else None
     return GraphSet(
-        name=f"{task.kind}-{task.level}", x=graphs.x, ptr=graphs.ptr, edge_ptr=graphs.edge_ptr,
-        edge_index=graphs.edge_index, y=y, task=task, features="made up", split=split,
+        name=f"{task.kind}-{task.level}",
+        x=graphs.x,
+        ptr=graphs.ptr,
+        edge_ptr=graphs.edge_ptr,
+        edge_index=graphs.edge_index,
+        y=y,
+        task=task,
+        features="made up",
+        split=split,
         edge_features=features,
-    )  # fmt: skip
+    )
 
 
 def set_of(name: str) -> GraphSet:
@@ -62,15 +69,31 @@ def config_of(graphs: GraphSet, **changes: Any) -> TrialConfig:
     kind = "given" if node else "fold"
     split = SplitConfig(kind=kind, folds=0 if node else 5)
     model = ModelConfig(
-        name="gine" if graphs.num_edge_features else "gin", layers=2, hidden=8,
+        name="gine" if graphs.num_edge_features else "gin",
+        layers=2,
+        hidden=8,
         head=graphs.task.level,
-    )  # fmt: skip
+    )
     config = TrialConfig(
-        dataset=graphs.name, fingerprint=graphs.fingerprint, model=model.to_dict(), norm="graph",
-        split=split.to_dict(), stage="final", run=0, metric=DEFAULT_METRICS[graphs.task.kind],
-        epochs=3, batch_size=16, learning_rate=0.01, schedule="linear", weight_decay=0.0, seed=0,
-        device="cpu", dtype="float32", graphnorms_version="0", torch_version=torch.__version__,
-    )  # fmt: skip
+        dataset=graphs.name,
+        fingerprint=graphs.fingerprint,
+        model=model.to_dict(),
+        norm="graph",
+        split=split.to_dict(),
+        stage="final",
+        run=0,
+        metric=DEFAULT_METRICS[graphs.task.kind],
+        epochs=3,
+        batch_size=16,
+        learning_rate=0.01,
+        schedule="linear",
+        weight_decay=0.0,
+        seed=0,
+        device="cpu",
+        dtype="float32",
+        graphnorms_version="0",
+        torch_version=torch.__version__,
+    )
     return replace(config, **changes)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,7 +13,16 @@ from sklearn import metrics as oracle
 from torch import Tensor
 
 from graphnorms.data import Task
-from graphnorms.training.metrics import DEFAULT_METRICS, METRICS, metric_for, metric_named, score
+from graphnorms.training.class_scores import OF_ORDER
+from graphnorms.training.metrics import (
+    DEFAULT_METRICS,
+    METRICS,
+    metric_for,
+    metric_named,
+    metrics_of,
+    score,
+    scores_by_target,
+)
 
 
 def draw(items: int, outputs: int, seed: int = 0) -> Tensor:
@@ -161,3 +172,90 @@ def test_metrics_of_a_task() -> None:
         metric_named("mae", "binary")
     with pytest.raises(ValueError, match="unknown metric 'auc'"):
         metric_named("auc")
+
+
+CLASS_SCORES = [
+    ("balanced_accuracy", oracle.balanced_accuracy_score),
+    ("macro_f1", functools.partial(oracle.f1_score, average="macro", zero_division=0.0)),
+    ("mcc", oracle.matthews_corrcoef),
+]
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes:UserWarning")
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("name", "function"), CLASS_SCORES)
+def test_scores_of_classes_are_those_of_sklearn(
+    name: str, function: Callable[..., float], seed: int
+) -> None:
+    """Of five classes one does not occur, one is never predicted, and some targets are missing."""
+    outputs = draw(80, 5, seed)
+    outputs[:, 1] = -9.0
+    y = torch.randint(0, 5, (80,), generator=torch.Generator().manual_seed(seed + 50)) - 1
+    y[y == 2] = 3
+    known = y >= 0
+    expected = function(y[known].numpy(), outputs[known].argmax(1).numpy())
+    assert score(name, "classification", outputs, y) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("name", "function"), CLASS_SCORES)
+def test_scores_of_answers_are_means_over_the_questions(
+    name: str, function: Callable[..., float], seed: int
+) -> None:
+    """Of four questions one has no answer at all, which is left out."""
+    outputs, y = draw(70, 4, seed), answers(70, 4, 0.4, seed + 100)
+    y[:, 2] = torch.nan
+    expected = []
+    for question in (0, 1, 3):
+        known = ~y[:, question].isnan()
+        expected.append(function(y[known, question], (outputs[known, question] > 0).float()))
+    assert score(name, "binary", outputs, y) == pytest.approx(np.mean(expected), rel=1e-12)
+    by_target = scores_by_target(name, "binary", outputs, y)
+    assert [by_target[place] for place in (0, 1, 3)] == pytest.approx(expected, rel=1e-12)
+    assert math.isnan(by_target[2])
+
+
+def test_constant_predictions_and_constant_targets() -> None:
+    """One class predicted: recall 1 of it, F1 of 2/3 and 0, no correlation. One class: by hand."""
+    y = torch.tensor([0, 0, 1, 1])
+    constant = torch.tensor([[1.0, 0.0]]).expand(4, 2)
+    found = {name: score(name, "classification", constant, y) for name, _ in CLASS_SCORES}
+    assert found == pytest.approx({"balanced_accuracy": 1 / 2, "macro_f1": 1 / 3, "mcc": 0.0})
+    outputs = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    one = torch.zeros(3, dtype=torch.int64)
+    assert score("balanced_accuracy", "classification", outputs, one) == pytest.approx(2 / 3)
+    assert score("macro_f1", "classification", outputs, one) == pytest.approx(0.8 / 2)
+    assert math.isnan(score("mcc", "classification", outputs, one))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_r2_is_that_of_sklearn(seed: int) -> None:
+    """Mean over the numbers that vary; their units and offsets do not matter."""
+    unit = torch.tensor([1.0, 1e6, 1e-9, 1.0])
+    y, outputs = draw(40, 4, seed).double() * unit, draw(40, 4, seed + 9).double() * unit
+    y[:, 1] += 1e8
+    outputs[:, 1] += 1e8
+    y[::3, 0] = torch.nan
+    y[:, 3] = 0.1
+    expected = []
+    for number in range(3):
+        known = ~y[:, number].isnan()
+        expected.append(oracle.r2_score(y[known, number], outputs[known, number]))
+    found = scores_by_target("r2", "regression", outputs, y)
+    assert found[:3] == pytest.approx(expected, rel=1e-9)
+    assert math.isnan(found[3])
+    assert score("r2", "regression", outputs, y) == pytest.approx(np.mean(expected), rel=1e-9)
+    mean = y[:, :1].nanmean(0).expand(40, 1)
+    assert score("r2", "regression", mean, y[:, :1]) == pytest.approx(0, abs=1e-15)
+
+
+def test_which_metrics_fit_a_task() -> None:
+    def names(kind: str, *targets: str) -> set[str]:
+        return {m.name for m in metrics_of(Task(kind=kind, targets=targets))}
+
+    classes = {"accuracy", "balanced_accuracy", "macro_f1", "mcc"}
+    assert names("classification", "a", "b", "c") == classes
+    assert names("binary", "q") == names("binary", "q", "r") == classes | set(OF_ORDER)
+    assert names("regression", "y") == {"mae", "rmse", "r2"}
+    assert names("regression", "y", "z") == {"std_mae", "std_rmse", "r2"}
+    assert metric_for("r2", Task(kind="regression", targets=("y", "z"))).name == "r2"

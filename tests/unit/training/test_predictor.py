@@ -6,12 +6,14 @@ import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from graphnorms.data import GraphSet, SplitConfig, split_items
 from graphnorms.errors import GraphnormsError
+from graphnorms.models import ModelConfig
 from graphnorms.training import (
     TrialConfig,
     load_model,
@@ -58,6 +60,33 @@ def test_round_trip_is_exact(graphs: GraphSet, config: TrialConfig, tmp_path: Pa
     assert torch.equal(predictor(batch), again(batch))
     save_checkpoint(tmp_path / "b", again)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("sage", {}),
+        ("gat", {"heads": 2}),
+        ("gatedgcn", {"edge_norm": "batch"}),
+        ("gps", {}),
+        ("gps", {"norm_place": "sandwich", "residual_place": "rezero", "qk_norm": "l2"}),
+    ],
+)
+def test_every_model_comes_back_from_its_file(
+    name: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    """With its edges, and in bfloat16 too."""
+    for data in ("answers", "node-many"):
+        graphs = set_of(data)
+        model = ModelConfig(name=name, layers=2, hidden=8, head=graphs.task.level, **changes)
+        _, predictor = train(config_of(graphs, model=model.to_dict(), epochs=1), graphs)
+        assert predictor is not None
+        assert predictor.sees_edges == (data == "answers" and name != "sage")
+        save_checkpoint(tmp_path / "a", predictor)
+        again, batch = load_model(tmp_path / "a"), graphs.batch(torch.arange(len(graphs)))
+        assert torch.equal(predictor(batch), again(batch))
+        half = again.bfloat16()(batch)
+        assert half.isfinite().all()
 
 
 def test_a_model_in_half_precision_keeps_the_unit(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from graphnorms.layers.super_norm import subgraph_factors
 from graphnorms.models import GNN, ModelConfig, derive_seed
 from graphnorms.models.own import OwnModelConfig
 from graphnorms.training import TrialConfig, run_trial, train
+from graphnorms.training.metrics import metric_for, metrics_of, score, scores_by_target
 from graphnorms.training.minibatches import Items, batch_sizes
 from graphnorms.training.objective import Objective
-from graphnorms.training.record import Judged
+from graphnorms.training.record import Judged, Record
 from graphnorms.training.trial import Training
 from tests import waiting
 
@@ -94,9 +95,13 @@ def test_losses_and_scores_are_those_of_the_definition(
     frozen = replace(without_dropout(config), learning_rate=1e-30, epochs=1, norm="none")
     record = run_trial(frozen, graphs)
     model = GNN(
-        ModelConfig(**frozen.model), "none", graphs.num_features, graphs.num_outputs,
-        edge_channels=graphs.num_edge_features, seed=config.seed,
-    ).eval()  # fmt: skip
+        ModelConfig(**frozen.model),
+        "none",
+        graphs.num_features,
+        graphs.num_outputs,
+        edge_channels=graphs.num_edge_features,
+        seed=config.seed,
+    ).eval()
     batch = graphs.batch(torch.arange(len(graphs)))
     with torch.no_grad():
         outputs = model(batch.x, batch.adjacency, batch.segments, batch.edge_features)
@@ -111,6 +116,34 @@ def test_losses_and_scores_are_those_of_the_definition(
         found = [value[0] if isinstance(value, list) else value for value in found]
         assert found == pytest.approx(expected.tolist(), rel=2e-5)
         assert record.counts[f"{part}_items"] == len(ids)
+
+
+def test_every_metric_and_every_target_is_recorded(graphs: GraphSet, config: TrialConfig) -> None:
+    """Of the model at the best epoch, on the parts that the stage may see."""
+    record, predictor = train(config, graphs)
+    assert predictor is not None
+    with torch.no_grad():
+        outputs = predictor(graphs.batch(torch.arange(len(graphs))))
+    task, y = graphs.task, graphs.y
+    split = split_items(graphs, SplitConfig(**config.split))
+    std = Objective.of(task, y[split.train]).deviations
+    metrics = {metric.name for metric in metrics_of(task)}
+    several = task.kind != "classification"
+    assert set(record.scores) == {"validation", "test"}
+    assert set(record.target_scores) == ({"validation", "test"} if several else set())
+    judged = metric_for(config.metric, task).name
+    for part, found in record.scores.items():
+        ids = getattr(split, part)
+        known = {name: score(name, task.kind, outputs[ids], y[ids], std) for name in metrics}
+        assert found == pytest.approx(known, rel=1e-5)
+        assert found[judged] == record.outcome[f"{part}_score"]
+        if several:
+            each = scores_by_target(judged, task.kind, outputs[ids], y[ids])
+            by_name = dict(zip(task.targets, each, strict=True))
+            assert record.target_scores[part] == pytest.approx(by_name, rel=1e-5)
+    tried = run_trial(replace(config, stage="select"), graphs)
+    assert set(tried.scores) == {"validation"}
+    assert Record.from_json(tried.to_json()) == tried
 
 
 def test_every_task_is_learned(graphs: GraphSet) -> None:
@@ -209,10 +242,15 @@ def test_a_last_graph_of_one_node_kills_no_trial_with_batch_norm() -> None:
     keep = torch.cat([torch.tensor([int(few.ptr[i])]) for i in range(9)])  # a node of each
     assert int(counts.min()) >= 1
     graphs = GraphSet(
-        name="single nodes", x=few.x[keep], ptr=torch.arange(10), edge_ptr=torch.zeros(10).long(),
-        edge_index=torch.zeros(0, dtype=torch.int64), y=torch.arange(9) % 2,
-        task=replace(CLASSES, targets=("a", "b")), features="made up",
-    )  # fmt: skip
+        name="single nodes",
+        x=few.x[keep],
+        ptr=torch.arange(10),
+        edge_ptr=torch.zeros(10).long(),
+        edge_index=torch.zeros(0, dtype=torch.int64),
+        y=torch.arange(9) % 2,
+        task=replace(CLASSES, targets=("a", "b")),
+        features="made up",
+    )
     split = SplitConfig(kind="fold", folds=3)
     assert len(split_items(graphs, split).train) == 5
     config = config_of(graphs, norm="batch", split=split.to_dict(), batch_size=2)
@@ -257,8 +295,12 @@ def test_the_outcome_is_that_of_the_best_epoch(graphs: GraphSet, config: TrialCo
     assert record.outcome["validation_score"] == scores[best]
     assert record.outcome["validation_loss"] == losses[best]
     assert set(record.outcome) == {
-        "epoch", "validation_score", "validation_loss", "test_score", "test_loss",
-    }  # fmt: skip
+        "epoch",
+        "validation_score",
+        "validation_loss",
+        "test_score",
+        "test_loss",
+    }
 
 
 def test_test_items_are_evaluated_when_the_validation_improves(
@@ -266,13 +308,13 @@ def test_test_items_are_evaluated_when_the_validation_improves(
 ) -> None:
     graphs = set_of("numbers")
     epochs: list[int] = []
-    judge = Training.judge
+    of_items = Training.score
 
     def counted(trial: Training, items: Items, outputs: Tensor) -> Judged:
         epochs.extend([1] * (items is trial.test))
-        return judge(trial, items, outputs)
+        return of_items(trial, items, outputs)
 
-    monkeypatch.setattr(Training, "judge", counted)
+    monkeypatch.setattr(Training, "score", counted)
     record = run_trial(config_of(graphs, epochs=12, learning_rate=0.05), graphs)
     scores = record.history["validation_score"]
     assert len(epochs) == sum(
@@ -323,7 +365,7 @@ def test_training_items_among_those_validated_are_not_computed_again(name: str) 
     _, outputs = trial.validate()
     calls = []
     trial.model.register_forward_hook(lambda *_: calls.append(1))
-    trial.judge(trial.training, outputs)
+    trial.outputs(trial.training, outputs)
     assert len(calls) == (name == "numbers")
 
 
@@ -449,9 +491,11 @@ def test_numbers_that_are_all_the_same_have_no_deviation() -> None:
     objective = Objective.of(task, y)
     assert objective.std is not None
     assert objective.std.tolist() == [1.0, 0.5]
-    judged = objective.judge("std_mae", torch.zeros(1, 2), torch.tensor([[3.0, 0.5]]))
-    assert judged.score == 0.5, "that of the number that varies"
-    assert judged.targets == {"one": 3.0, "other": 0.25}
+    given = torch.zeros(1, 2), torch.tensor([[3.0, 0.5]])
+    assert objective.judge("std_mae", *given).score == 0.5, "that of the number that varies"
+    scores, by_target = objective.all_scores("std_mae", *given)
+    assert scores["std_mae"] == 0.5
+    assert by_target == {"one": 3.0, "other": 0.25}
 
 
 @pytest.mark.parametrize("metric", ["mae", "rmse"])

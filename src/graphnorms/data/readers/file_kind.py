@@ -10,11 +10,16 @@ from pathlib import Path
 from graphnorms.data.text_format import as_name
 
 ACCEPTED = (
-    "a data set is a name, a folder in TU format, a .npz file, a powerful-gnns text file "
-    "(.gz or not), or module:factory"
+    "a data set is a name, pyg:Class/name, a folder (TU format, OGB, nodes.csv and edges.csv, "
+    "GraphML), a table of molecules (.csv, .tsv, .parquet), .graphml, .npz, a powerful-gnns text "
+    "file (.gz or not), or module:factory"
 )
 _FACTORY = "read it in a function that returns a list of PyG Data, and give module:function"
+_TABLE = "make it a table with a header, named .csv or .tsv"
 _UNPACK = "unpack it and give the file or folder in it"
+
+NO_DATA = ("a Git-LFS pointer", "a web page")
+"""Kinds of files that hold no data, whatever their names say."""
 
 # First bytes of a file, its kind, and what to do.
 _MAGIC = (
@@ -48,8 +53,6 @@ _TEXT = (
     (rb"\*vertices", "a Pajek file", _FACTORY),
 )
 _NAMES = {
-    ".csv": "a table with commas",
-    ".tsv": "a table with tabs",
     ".tab": "a table with tabs",
     ".smi": "a list of SMILES",
     ".sdf": "molecules in SDF",
@@ -101,10 +104,10 @@ def _by_content(head: bytes, path: Path) -> str:
     if re.fullmatch(rb"\d+", line):
         return ""  # the number of graphs
     if (suffix := path.suffix.lower()) in _NAMES:
-        return _described(_NAMES[suffix], _FACTORY)
+        return _described(_NAMES[suffix], _TABLE if suffix in (".smi", ".tab") else _FACTORY)
     fields = [line.count(mark) for mark in (b",", b"\t", b";")]
     if any(fields) and not re.fullmatch(rb"[-+.\deE,;\s]*", line):
-        return _described("a table, whose first line is " + _shown(line), _FACTORY)
+        return _described("a table, whose first line is " + _shown(line), _TABLE)
     if re.match(rb"[A-Za-z]", line):
         return _described("text that begins with " + _shown(line), _FACTORY)
     return ""

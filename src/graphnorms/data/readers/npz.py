@@ -15,6 +15,7 @@ from graphnorms.data.feature_columns import Features, labels_or_attributes
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.integer_arrays import Integers, first_true
 from graphnorms.data.onehot import OneHot
+from graphnorms.data.readers.edge_directions import DIRECTED, has_directions
 from graphnorms.data.readers.gnn_benchmark import read_matrices
 from graphnorms.data.readers.npz_arrays import Arrays
 from graphnorms.data.readers.raw_graphs import RawGraphs
@@ -48,6 +49,7 @@ def read_npz(
     | `target_names` | `(targets,)` | text: what questions or numbers are called |
     | `name`, `task`, `level`, `unit`, `features` | `()` | text: of the set, the kind of its task, whether `graph` or `node` has targets, the unit of numbers, and what `x` is; where missing the file's name, or what `y` and `x` look like |
     | `split_name` | `()` | text: what made the split |
+    | `metric` | `()` | text: the official metric of the set |
     | `smiles` | `(graphs,)` | text: the molecules, for splits by scaffold |
     | `notes` | `(notes,)` | text: what a user should be told of the set |
     | `x_width`, `edge_attr_width` | `()` | `x` or `edge_attr` is encoded already: the columns of that many in which a row is 1 |
@@ -88,8 +90,7 @@ def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
     ptr = _node_ptr(arrays, x_name, rows)
     one_way = public and _has_directions(arrays)
     source, target, edge_labels, edge_attributes = _edges(arrays, ptr, reading, one_way=one_way)
-    directed = "edges are directed, because only some are listed in both directions"
-    directions = (directed,) if one_way else ()
+    directions = (DIRECTED,) if one_way else ()
     if reading.encoding is not None:
         y, level = np.empty(0), reading.encoding.task.level
     else:
@@ -121,6 +122,7 @@ def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
         split=split,
         split_name=split_name,
         smiles=smiles or None,
+        metric=arrays.text("metric"),
         repeats="edge_index" in arrays,
         notes=(*directions, *arrays.texts("notes")),
     )
@@ -128,18 +130,13 @@ def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
 
 
 def _has_directions(arrays: Arrays) -> bool:
-    """Whether `edges` lists some edges in both directions, and others in one.
-
-    If all edges are listed once, or all in both directions, they are undirected.
-    """
+    """Whether `edges` lists some edges in both directions, and others in one."""
     if "edges" not in arrays or "edge_index" in arrays:
         return False
     edges = arrays.integers("edges", (2,))
     if edges.shape[1] != 2:
         return False  # reported when they are read
-    pairs = np.unique(edges[edges[:, 0] != edges[:, 1]], axis=0)
-    once = len(np.unique(np.sort(pairs, 1), axis=0))
-    return once < len(pairs) < 2 * once
+    return has_directions(edges[:, 0], edges[:, 1])
 
 
 def save_npz(graphs: GraphSet, path: str | os.PathLike[str]) -> None:
@@ -172,6 +169,8 @@ def save_npz(graphs: GraphSet, path: str | os.PathLike[str]) -> None:
     }
     if graphs.task.unit:
         arrays["unit"] = graphs.task.unit
+    if graphs.metric:
+        arrays["metric"] = graphs.metric
     if graphs.notes:
         arrays["notes"] = list(graphs.notes)
     if graphs.split is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -14,8 +15,10 @@ from torch.utils.data import Dataset
 from graphnorms.data.feature_columns import Features, labels_or_attributes
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.integer_arrays import offsets
+from graphnorms.data.official_metrics import metric_note, metric_of, task_for
 from graphnorms.data.readers.raw_graphs import RawGraphs
-from graphnorms.data.readers.read_options import Reading, ReadOptions
+from graphnorms.data.readers.read_options import OF_TABLES, Reading, ReadOptions
+from graphnorms.data.split_files import merged
 from graphnorms.data.splits import MASKS, split_of_masks
 from graphnorms.data.text_format import count, some
 from graphnorms.errors import DatasetError
@@ -28,6 +31,7 @@ def from_pyg(
     *,
     split: Tensor | Sequence[int] | None = None,
     split_name: str = "",
+    metric: str = "",
     **options: Unpack[ReadOptions],
 ) -> GraphSet:
     """Pack a list of PyG `Data`, a PyG `Dataset` of them, or a single one.
@@ -43,7 +47,8 @@ def from_pyg(
     NaN is a missing answer or number. A text is the name of a class.
 
     Node targets are split by `train_mask`, `val_mask` and `test_mask` if all graphs have all three;
-    masks with several columns are several splits.
+    masks with several columns are several splits. The split of a data set of the Open Graph
+    Benchmark is that of its `get_idx_split()`; its official metric is known, too.
 
     Args:
         graphs: The graphs.
@@ -52,6 +57,7 @@ def from_pyg(
         split: The part of each item: 0 training, 1 validation, 2 test, -1 unused; one column per
             split.
         split_name: Origin of the split.
+        metric: The official metric of the set.
         options: See `Reading`.
 
     Raises:
@@ -60,6 +66,9 @@ def from_pyg(
             counted from 0.
     """
     reading = Reading(features=features, **options)
+    reading.refuse("graphs of PyG", *OF_TABLES)
+    if has_indexed_split(graphs):
+        metric = metric or metric_of(graphs)
     # A PyG Dataset has the attributes of its only graph, and a Data can be iterated.
     many = isinstance(graphs, (Sequence, Dataset)) or not hasattr(graphs, "edge_index")
     items = list(graphs) if many else [graphs]
@@ -84,6 +93,8 @@ def from_pyg(
         offset += size
     source, target = torch.cat(edges, dim=1).numpy()  # (edges,) each
     y, level = _wanted_targets(name, items, sizes, reading)
+    if split is None and has_indexed_split(graphs) and reading.encoding is None:
+        split = torch.from_numpy(_indexed_split(name, graphs, len(y)))
     masked = level == "node" and split is None and reading.encoding is None
     parts = _masks(name, items, sizes) if masked else split
     labels, attributes = labels_or_attributes(_stack(name, "x", rows), reading.features)
@@ -105,8 +116,28 @@ def from_pyg(
         split=None if parts is None else torch.as_tensor(parts).cpu().numpy(),
         split_name=split_name,
         smiles=_smiles(items),
-        notes=tuple(notes),
-    ).pack(reading)
+        metric=metric,
+        notes=(*notes, *metric_note(metric)),
+    ).pack(replace(reading, task=task_for(metric, reading.task)))
+
+
+def has_indexed_split(graphs: Any) -> bool:
+    """Whether a data set says by `get_idx_split()` which items are in which part, as OGB's do."""
+    return callable(getattr(graphs, "get_idx_split", None))
+
+
+def _indexed_split(name: str, graphs: Any, items: int) -> NDArray[np.int8]:
+    """Return the part of each item by `get_idx_split()`."""
+    found = graphs.get_idx_split()
+    if not isinstance(found, Mapping) or not all(
+        isinstance(found.get(part), Tensor | np.ndarray) for part in ("train", "valid", "test")
+    ):
+        raise DatasetError(
+            f"{name}: get_idx_split() returns {str(found)[:60]}, expected indices of train, valid "
+            "and test"
+        )
+    chosen = [np.asarray(found[part], dtype=np.int64) for part in ("train", "valid", "test")]
+    return merged(f"{name}, get_idx_split()", chosen, items, "items")
 
 
 def _present(name: str, items: list[Any], reading: Reading) -> tuple[list[Any], list[str]]:

@@ -29,6 +29,7 @@ from graphnorms.data.integer_arrays import Integers, offsets
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.readers.read_options import Reading
 from graphnorms.data.scaffolds import ScaffoldSplit
+from graphnorms.data.split_files import read_split_file
 from graphnorms.data.tasks import ClassOrder, Task, make_targets
 from graphnorms.data.text_format import count, some
 from graphnorms.errors import DatasetError
@@ -57,6 +58,9 @@ class RawGraphs:
             `(items, splits)`, or None.
         split_name: Origin of the split.
         smiles: SMILES of each graph, for molecules.
+        metric: The official metric of the set, if known.
+        rows: Row of each graph in the file, ascending, if rows were left out.
+        num_rows: Number of rows of the file, with `rows`.
         loops, repeats: Whether to keep self loops and repeated edges, unless `Reading` decides.
         first: Number of the first graph in messages.
         notes: Remarks of the reader.
@@ -80,6 +84,9 @@ class RawGraphs:
     split: NDArray[Any] | None = None
     split_name: str = ""
     smiles: Sequence[str] | None = None
+    metric: str = ""
+    rows: Integers | None = None
+    num_rows: int = 0
     loops: bool = True
     repeats: bool = True
     first: int = 0
@@ -104,8 +111,21 @@ class RawGraphs:
     def _with_given_split(self, reading: Reading) -> RawGraphs:
         """Return the graphs with a valid split, or without one if a model will predict the
         targets."""
-        if self.split is None or reading.encoding is not None:
+        if reading.encoding is not None:
             return replace(self, split=None)
+        if reading.split_file:
+            number = len(self.y) if self.rows is None else self.num_rows
+            split = read_split_file(reading.split_file, number, f"{self.level}s")
+            split = split if self.rows is None else split[self.rows]
+            name, left = (
+                Path(reading.split_file).name,
+                int((split.reshape(len(split), -1) < 0).all(1).sum()),
+            )
+            unused = f"{left} of {count(len(split), self.level)} in no part of {name}"
+            notes = (*self.notes, unused) if left else self.notes
+            return replace(self, split=split, split_name=name, notes=notes)
+        if self.split is None:
+            return self
         try:
             check_split(torch.from_numpy(self.split), len(self.y))
         except ValueError as error:
@@ -133,6 +153,7 @@ class RawGraphs:
             ptr=offsets(sizes[kept]),
             y=self.y[kept] if of_graphs and len(self.y) else self.y,
             smiles=None if self.smiles is None else list(compress(self.smiles, kept)),
+            rows=None if self.rows is None else self.rows[kept],
             split=self.split[kept] if of_graphs and self.split is not None else self.split,
             notes=(*self.notes, f"{share} left out, for they have no nodes"),
         )
@@ -169,6 +190,8 @@ class RawGraphs:
             split_name=split_name,
             transpose_ptr=transpose[0],
             transpose_index=transpose[1],
+            metric=self.metric,
+            source_rows=None if self.rows is None else torch.from_numpy(self.rows),
             notes=tuple(notes),
             validate=False,
         )

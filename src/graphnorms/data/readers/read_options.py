@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import Any, TypedDict, get_args
+from typing import Any, Final, TypedDict, get_args
 
 from graphnorms.data.feature_columns import EdgeFeatures, Encoding, Features
 from graphnorms.data.scaffolds import ScaffoldSplit
 from graphnorms.data.tasks import TaskKind
-from graphnorms.errors import unknown_name
+from graphnorms.errors import DatasetError, unknown_name
+
+OF_TABLES: Final = ("smiles", "target", "edges")
+"""Options that name the parts of a table."""
+
+_GO_WITH: Final = {
+    "smiles": "a table of molecules",
+    "target": "tables and NetworkX graphs",
+    "edges": "a table of the nodes of one graph",
+}
 
 
 class ReadOptions(TypedDict, total=False):
@@ -21,6 +31,10 @@ class ReadOptions(TypedDict, total=False):
     drop_empty: bool
     drop_rare: int
     split_by: str
+    split_file: str
+    smiles: str
+    target: str
+    edges: str
     encoding: Encoding | None
 
 
@@ -44,6 +58,12 @@ class Reading:
         drop_rare: Drop classes with fewer items than this; their items have no target then.
         split_by: Split molecules by a rule such as `"scaffold:hashed"` instead of the given split;
             see `ScaffoldSplit`. This needs their SMILES.
+        split_file: A file with one or several splits of the items, in place of the given ones; see
+            `read_split_file`.
+        smiles: Name of the column of SMILES in a table of molecules.
+        target: Names of the columns or attributes to predict, separated by commas; for tables and
+            NetworkX graphs.
+        edges: The table of edges, for a table of the nodes of one graph.
         encoding: The encoding of a model's input: features are encoded accordingly, and targets are
             neither needed nor read.
 
@@ -59,6 +79,10 @@ class Reading:
     drop_empty: bool = False
     drop_rare: int = 0
     split_by: str = ""
+    split_file: str = ""
+    smiles: str = ""
+    target: str = ""
+    edges: str = ""
     encoding: Encoding | None = None
 
     def __post_init__(self) -> None:
@@ -79,6 +103,33 @@ class Reading:
             raise ValueError(f"drop_rare is {self.drop_rare!r}, expected an integer ≥ 0")
         if self.split_by:
             ScaffoldSplit.named(self.split_by)
+        for name in ("split_file", "smiles", "target", "edges"):
+            if not isinstance(value := getattr(self, name), str | os.PathLike):
+                raise ValueError(f"{name} is {value!r}, expected a text")
+        if self.split_by and self.split_file:
+            raise ValueError(
+                f"split_file is {str(self.split_file)!r}, and the split {self.split_by}; expected "
+                "one of them"
+            )
+
+    def refuse(self, kind: str, *names: str) -> None:
+        """Refuse options that a kind of data has no use for.
+
+        Those of a model's training are not refused, for it may predict for other kinds of data.
+
+        Args:
+            kind: The kind of the data, for the message.
+            names: The options.
+
+        Raises:
+            DatasetError: One of them is given.
+        """
+        for name in names:
+            if (value := getattr(self, name)) and self.encoding is None:
+                raise DatasetError(
+                    f"{name} is {str(value)!r}, which goes with {_GO_WITH[name]}, but the data are "
+                    f"{kind}; leave it out"
+                )
 
     def needs(self, *kinds: str, of_edges: bool = False) -> bool:
         """Whether `"labels"` or `"attributes"` of nodes or edges may be used.

@@ -1,8 +1,9 @@
 // The kernels, for the instruction set that this translation unit is compiled for.
 //
-// Every kernel is one of two families. Statistics over nodes (segment_*.inl): per-channel sums
+// Every kernel is one of three families. Statistics over nodes (segment_*.inl): per-channel sums
 // over the rows of a segment, a few operations per channel that turn sums into coefficients,
-// and one pass y = a (x - m) + b. Statistics within a row (row.inl): the same, per row.
+// and one pass y = a (x - m) + b. Statistics within a row (row.inl): the same, per row. A function
+// of each entry in place of statistics (bounded.inl): one pass.
 // Segments of few rows whose channels stand alone are done strip by strip (short_segments.inl).
 // Sums are over fixed chunks, so results do not depend on the number of threads.
 #include <cmath>
@@ -121,16 +122,19 @@ inline void reduce(int64_t begin, int64_t end, Step&& step, Vec<A> (&total)[Term
 #include "short_segments.inl"
 #include "segment.inl"
 #include "row.inl"
+#include "bounded.inl"
 #include "running.inl"
 #include "aggregate.inl"
 
 template <class T> void forward(const NormForward& p) {
-    if (p.center == kChannels || p.scale == kChannels) row_forward<T>(p);
+    if (p.function != kNoFunction) bounded_forward<T>(p);
+    else if (p.center == kChannels || p.scale == kChannels) row_forward<T>(p);
     else segment_forward<T>(p);
 }
 
 template <class T> void backward(const NormBackward& p) {
-    if (p.center == kChannels || p.scale == kChannels) row_backward<T>(p);
+    if (p.function != kNoFunction) bounded_backward<T>(p);
+    else if (p.center == kChannels || p.scale == kChannels) row_backward<T>(p);
     else segment_backward<T>(p);
 }
 

@@ -21,6 +21,7 @@ struct Choices {
     double eps;
     int activation;
     double dropout;
+    int function;
     int threads;
 };
 
@@ -40,6 +41,7 @@ bool fill(Norm& n, const Choices& choices, const View& x, const View& ptr, const
     n.eps = choices.eps;
     n.activation = choices.activation;
     n.dropout = choices.dropout;
+    n.function = choices.function;
     n.rows = x.size(0);
     n.channels = x.size(1);
     n.segments = ptr.size(0) - 1;
@@ -52,7 +54,16 @@ bool fill(Norm& n, const Choices& choices, const View& x, const View& ptr, const
     const bool own = (!weight.none() && weight.dtype() >= 0 && weight.dims() == 2) ||
                      (!bias.none() && bias.dtype() >= 0 && bias.dims() == 2);
     n.affine_stride = own ? n.channels : 0;
-    if (!mean_scale.none() && !mean_scale.is_vector(numbers, n.channels)) return false;
+    n.arguments = 0;
+    if (n.function == kNoFunction) {
+        if (!mean_scale.none() && !mean_scale.is_vector(numbers, n.channels)) return false;
+    } else {
+        if (n.function > kErf || n.center != kNone || n.scale != kNone) return false;
+        if (!mean_scale.none()) {
+            n.arguments = mean_scale.is_vector(numbers, 2) ? 2 : 1;
+            if (!mean_scale.is_vector(numbers, n.arguments)) return false;
+        }
+    }
     for (const View* parameter : {&weight, &bias})
         if (!parameter->none() && !(own ? parameter->is_matrix(numbers, n.segments, n.channels)
                                         : parameter->is_vector(numbers, n.channels)))
@@ -96,11 +107,11 @@ template <class Call> Answer answer(Call& call, void (*kernel)(const Call&)) {
 
 Answer forward(nb::handle x_, nb::handle residual_, nb::handle ptr, nb::handle order, nb::handle seed,
              nb::handle mean_scale, nb::handle weight, nb::handle bias, int center, int scale, int64_t groups,
-             double eps, int activation, double dropout, bool with_moment, int threads, nb::handle y_,
+             double eps, int activation, double dropout, int function, bool with_moment, int threads, nb::handle y_,
              nb::handle statistics) {
     const View x(x_), residual(residual_), y(y_);
     NormForward p;
-    if (!fill(p, {center, scale, groups, eps, activation, dropout, threads}, x, View(ptr), View(order),
+    if (!fill(p, {center, scale, groups, eps, activation, dropout, function, threads}, x, View(ptr), View(order),
               View(seed), View(mean_scale), View(weight), View(bias)) ||
         !fill_statistics(p, x, View(statistics), with_moment) || !y.is_like(x) || !y.contiguous() ||
         (!residual.none() && !residual.is_like(x)))
@@ -117,18 +128,19 @@ Answer forward(nb::handle x_, nb::handle residual_, nb::handle ptr, nb::handle o
 
 Answer backward(nb::handle grad_y_, nb::handle x_, nb::handle ptr, nb::handle order, nb::handle seed,
               nb::handle mean_scale_, nb::handle weight_, nb::handle bias_, nb::handle statistics, int center,
-              int scale, int64_t groups, double eps, int activation, double dropout, int threads,
+              int scale, int64_t groups, double eps, int activation, double dropout, int function, int threads,
               nb::handle grad_x_, nb::handle grad_mean_scale_, nb::handle grad_weight_, nb::handle grad_bias_) {
     const View x(x_), grad_y(grad_y_), grad_x(grad_x_), mean_scale(mean_scale_), weight(weight_), bias(bias_);
     const View grad_mean_scale(grad_mean_scale_), grad_weight(grad_weight_), grad_bias(grad_bias_);
     NormBackward p;
-    if (!fill(p, {center, scale, groups, eps, activation, dropout, threads}, x, View(ptr), View(order),
+    if (!fill(p, {center, scale, groups, eps, activation, dropout, function, threads}, x, View(ptr), View(order),
               View(seed), mean_scale, weight, bias) ||
         !fill_statistics(p, x, View(statistics), false) || !grad_y.is_like(x) ||
         (!grad_x.none() && !(grad_x.is_like(x) && grad_x.contiguous())))
         return false;
     const int numbers = accumulation(x.dtype());
-    if (!grad_mean_scale.none() && (mean_scale.none() || !grad_mean_scale.is_vector(numbers, p.channels)))
+    const int64_t shares = p.function == kNoFunction ? p.channels : p.arguments;
+    if (!grad_mean_scale.none() && (mean_scale.none() || !grad_mean_scale.is_vector(numbers, shares)))
         return false;
     for (const auto& [parameter, grad] : {std::array{&weight, &grad_weight}, std::array{&bias, &grad_bias}})
         if (!grad->none() &&
@@ -170,13 +182,13 @@ void bind_normalize(nb::module_& m) {
     m.def("normalize_forward", forward, nb::arg("x"), nb::arg("residual").none(), nb::arg("ptr"),
           nb::arg("order").none(), nb::arg("seed").none(), nb::arg("mean_scale").none(),
           nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("center"), nb::arg("scale"),
-          nb::arg("groups"), nb::arg("eps"), nb::arg("activation"), nb::arg("dropout"), nb::arg("moment"),
-          nb::arg("threads"), nb::arg("y"), nb::arg("statistics"));
+          nb::arg("groups"), nb::arg("eps"), nb::arg("activation"), nb::arg("dropout"), nb::arg("function"),
+          nb::arg("moment"), nb::arg("threads"), nb::arg("y"), nb::arg("statistics"));
     m.def("normalize_backward", backward, nb::arg("grad_y"), nb::arg("x"), nb::arg("ptr"),
           nb::arg("order").none(), nb::arg("seed").none(), nb::arg("mean_scale").none(),
           nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("statistics"), nb::arg("center"),
           nb::arg("scale"), nb::arg("groups"), nb::arg("eps"), nb::arg("activation"), nb::arg("dropout"),
-          nb::arg("threads"), nb::arg("grad_x").none(), nb::arg("grad_mean_scale").none(),
+          nb::arg("function"), nb::arg("threads"), nb::arg("grad_x").none(), nb::arg("grad_mean_scale").none(),
           nb::arg("grad_weight").none(), nb::arg("grad_bias").none());
     m.def("update_running", update_running, nb::arg("x"), nb::arg("statistics"), nb::arg("mean"),
           nb::arg("var"), nb::arg("rows"), nb::arg("momentum"));

@@ -24,7 +24,7 @@ from graphnorms.kernels.cpu.extension import (
     rows_like,
     unreadable,
 )
-from graphnorms.kernels.point import ACTIVATIONS, Call, Parameters, accumulation_dtype
+from graphnorms.kernels.point import ACTIVATIONS, FUNCTIONS, Call, Parameters, accumulation_dtype
 from graphnorms.kernels.tensor_checks import check_memory
 
 
@@ -37,7 +37,7 @@ def normalize_forward(
         y, and the statistics in one vector: the shift (the centre's mean relative to the cell's
         first entry), 1/sqrt(s² + eps), and s² if `moment`.
     """
-    segments, (center, scale, _, groups), eps, activation, dropout, seed = call
+    segments, (center, scale, _, groups, function), eps, activation, dropout, seed = call
     centers, scales = call.cells(x)
     size = centers + scales * (2 if moment else 1)
     y = torch.empty_like(x)
@@ -45,8 +45,8 @@ def normalize_forward(
     wide = x.dtype in _WIDE
     statistics = x.new_empty(size) if wide else x.new_empty(size, dtype=torch.float32)
     run = kernels().normalize_forward
-    epilogue = (ACTIVATIONS.index(activation), dropout)
-    numbers = (center or 0, scale or 0, groups, eps, *epilogue, moment, torch.get_num_threads())
+    codes = (ACTIVATIONS.index(activation), dropout, FUNCTIONS.index(function))
+    numbers = (center or 0, scale or 0, groups, eps, *codes, moment, torch.get_num_threads())
     if not run(
         x, residual, segments.ptr, segments.order, seed, *parameters, *numbers, y, statistics
     ):
@@ -78,13 +78,13 @@ def normalize_backward(
     Returns:
         The four gradients, those of parameters in the accumulation dtype; `None` if not needed.
     """
-    segments, (center, scale, _, groups), eps, activation, dropout, seed = call
+    segments, (center, scale, _, groups, function), eps, activation, dropout, seed = call
     dtype = accumulation_dtype(x.dtype)
     grad_x = torch.empty_like(x) if needs[0] else None
     grads = _rooms(parameters, needs, dtype)
     run = kernels().normalize_backward
-    epilogue = (ACTIVATIONS.index(activation), dropout)
-    numbers = (center or 0, scale or 0, groups, eps, *epilogue, torch.get_num_threads())
+    codes = (ACTIVATIONS.index(activation), dropout, FUNCTIONS.index(function))
+    numbers = (center or 0, scale or 0, groups, eps, *codes, torch.get_num_threads())
     rows = (grad_y, x, segments.ptr, segments.order, seed)
     if not run(*rows, *parameters, statistics, *numbers, grad_x, *grads):
         x = features(x)
@@ -199,7 +199,7 @@ def _fitting(x: Tensor, parameters: Parameters, call: Call) -> tuple[Any, ...]:
         ptr,
         order,
         seed,
-        parameter("mean_scale", mean_scale, (channels,), dtype),
+        parameter("mean_scale", mean_scale, call.mean_scale_shape(x, mean_scale), dtype),
         parameter("weight", weight, affine, dtype),
         parameter("bias", bias, affine, dtype),
     )

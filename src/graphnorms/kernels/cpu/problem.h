@@ -10,10 +10,12 @@ namespace graphnorms {
 
 // Which entries share a statistic; the values are those of graphnorms.kernels.Over.
 enum Over : int { kNone = 0, kNodes = 1, kChannels = 2, kBoth = 3 };
+// What takes the place of the statistics; the values are the indices in graphnorms.kernels.point.FUNCTIONS.
+enum Function : int { kNoFunction = 0, kTanh = 1, kErf = 2 };
 enum Activation : int { kIdentity = 0, kRelu = 1, kLeakyRelu = 2, kGelu = 3, kSilu = 4 };
 
 struct Norm {
-    int center, scale, activation, threads;
+    int center, scale, function, activation, threads;
     int64_t rows, channels, groups, segments;
     // (segments + 1): segment s holds the positions ptr[s] .. ptr[s+1]. Positions from the last
     // entry on are masked rows, which pass unchanged.
@@ -23,7 +25,8 @@ struct Norm {
     double dropout;       // share of the entries that is dropped behind the activation
     const int64_t* seed;  // of the dropout; null where there is none
     // In the accumulation dtype:
-    const void* mean_scale;  // (channels) or null
+    const void* mean_scale;  // (channels) or null; of a function its slope, or its slope and shift
+    int64_t arguments;       // entries of mean_scale, for a function: 1 or 2
     const void* weight;      // (channels), or (segments, channels), or null
     const void* bias;        // as weight
     int64_t affine_stride;   // from one segment's weight and bias to the next one's: 0 or channels

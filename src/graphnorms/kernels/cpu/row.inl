@@ -44,6 +44,11 @@ struct RowSegments {
     const int64_t* ptr;  // (count + 1), where parameters change
     int64_t count;
 
+    // Whether a run of positions is all of a segment that has parameters of its own.
+    bool whole(int64_t s, int64_t begin, int64_t last) const {
+        return own && begin == ptr[s] && last == ptr[s + 1];
+    }
+
     // The segment that holds a position.
     int64_t at(int64_t position) const {
         int64_t low = 0, high = count - 1;
@@ -59,9 +64,11 @@ struct RowSegments {
 // Calls run(segment, first position, last position) for the runs of one segment among
 // begin..end.
 template <class Run> inline void for_runs(const RowSegments& segments, int64_t begin, int64_t end, Run&& run) {
-    for (int64_t i = begin; i < end;) {
-        const int64_t s = segments.at(i), last = smaller(end, segments.ptr[s + 1]);
-        run(s, i, last);
+    if (begin >= end) return;
+    int64_t s = segments.at(begin);
+    for (int64_t i = begin; i < end; ++s) {
+        const int64_t last = smaller(end, segments.ptr[s + 1]);
+        if (i < last) run(s, i, last);
         i = last;
     }
 }
@@ -143,17 +150,27 @@ template <class T> void row_forward(const NormForward& p) {
     });
 }
 
+// Where a run adds its share of the gradients of weight and bias, (channels) each.
+template <class A> struct RowShare {
+    A *weight, *bias;
+};
+
 // The shares of the gradients of weight and bias, (2 x channels) each, that the tasks have in
-// the segments: one for every run of one segment in a task, in the order of positions.
+// the segments: one for every run of one segment in a task, in the order of positions. A run that
+// is all of its segment adds to the result instead, which is 0 before.
 template <class A> class RowShares {
   public:
     RowShares(const NormBackward& p, const RowSegments& segments, int64_t tasks, int64_t rows_per_task)
-        : channels_(p.channels), first_(tasks + 1) {
+        : segments_(segments), channels_(p.channels), weight_(static_cast<A*>(p.grad_weight)),
+          bias_(static_cast<A*>(p.grad_bias)), first_(tasks + 1) {
+        clear_own_gradients<A>(p);
         first_.get()[0] = 0;
         for (int64_t t = 0; t < tasks; ++t) {
             const int64_t begin = t * rows_per_task, end = smaller(segments.end, begin + rows_per_task);
             int64_t runs = 0;
-            for_runs(segments, begin, end, [&](int64_t, int64_t, int64_t) { ++runs; });
+            for_runs(segments, begin, end, [&](int64_t s, int64_t first, int64_t last) {
+                runs += !segments.whole(s, first, last);
+            });
             first_.get()[t + 1] = first_.get()[t] + runs;
         }
         const int64_t size = 2 * channels_ * first_.get()[tasks];
@@ -164,11 +181,20 @@ template <class A> class RowShares {
     RowShares(const RowShares&) = delete;
     RowShares& operator=(const RowShares&) = delete;
 
-    A* of(int64_t task, int64_t run) { return at(first_.get()[task] + run); }
+    // `run` counts the shares of a task, `unused` has room for two rows that nobody asks for.
+    RowShare<A> of(int64_t task, int64_t& run, int64_t s, int64_t begin, int64_t end, A* unused) {
+        if (segments_.whole(s, begin, end))
+            return {weight_ ? weight_ + s * channels_ : unused,
+                    bias_ ? bias_ + s * channels_ : unused + channels_};
+        A* share = at(first_.get()[task] + run++);
+        return {share, share + channels_};
+    }
     A* at(int64_t number) { return values_ + 2 * channels_ * number; }
 
   private:
+    const RowSegments& segments_;
     int64_t channels_;
+    A *weight_, *bias_;
     Buffer<int64_t> first_;
     A* values_;
 };
@@ -179,7 +205,6 @@ void write_row_gradients(const NormBackward& p, const RowSegments& segments, int
                          RowShares<A>& shares) {
     const int64_t C = p.channels;
     void* const outputs[2] = {p.grad_weight, p.grad_bias};
-    clear_own_gradients<A>(p);
     for (int which = 0; which < 2; ++which) {
         A* out = static_cast<A*>(outputs[which]);
         if (!out) continue;
@@ -192,7 +217,8 @@ void write_row_gradients(const NormBackward& p, const RowSegments& segments, int
         };
         for (int64_t t = 0; t < tasks; ++t)
             for_runs(segments, t * rows_per_task, smaller(segments.end, (t + 1) * rows_per_task),
-                     [&](int64_t s, int64_t, int64_t) {
+                     [&](int64_t s, int64_t begin, int64_t end) {
+                if (segments.whole(s, begin, end)) return;
                 if (s != current) {
                     write();
                     for (int64_t c = 0; c < C; ++c) total.get()[c] = 0;
@@ -262,15 +288,16 @@ template <class T> void row_backward(const NormBackward& p) {
         };
 #pragma omp parallel for schedule(dynamic) num_threads(p.threads) if (p.threads > 1)
         for (int64_t task = 0; task < tasks; ++task) {
-            Buffer<A> kept(2 * C);
+            Buffer<A> kept(4 * C);
+            for (int64_t c = 2 * C; c < 4 * C; ++c) kept.get()[c] = 0;
             A smallest = 1;  // 1 / s
             int64_t run = 0;
             for_runs(segments, task * R, smaller(segments.end, (task + 1) * R),
                      [&](int64_t s, int64_t begin, int64_t end) {
                 const A *weight = weight_of<A>(p, s), *bias = bias_of<A>(p, s);
-                A* share = shares.of(task, run++);
+                const RowShare<A> share = shares.of(task, run, s, begin, end, kept.get() + 2 * C);
                 for (int64_t i = begin; i < end; ++i)
-                    differentiate_row(i, weight, bias, share, share + C, kept.get(), smallest);
+                    differentiate_row(i, weight, bias, share.weight, share.bias, kept.get(), smallest);
             });
             check_rstds(p, &smallest, 1);
             if (streaming) stream_fence();

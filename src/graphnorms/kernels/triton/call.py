@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels.cpu.extension import rows_contiguous
-from graphnorms.kernels.point import ACTIVATIONS, Call, Over, Parameters, accumulation_dtype
+from graphnorms.kernels.point import (
+    ACTIVATIONS,
+    FUNCTIONS,
+    Call,
+    Over,
+    Parameters,
+    accumulation_dtype,
+)
 from graphnorms.kernels.tensor_checks import check_memory
 from graphnorms.kernels.triton import tiles
 from graphnorms.kernels.triton.loading import DTYPES, accumulator
@@ -26,6 +33,7 @@ class Launch:
     Args:
         center, scale: An `Over`, or 0 for none.
         activation: Its index in `ACTIVATIONS`.
+        function: Its index in `FUNCTIONS`.
         longest: Rows of the longest segment, -1 if the host does not know it.
         own: Whether weight and bias are per segment.
         sizes: Numbers of cells of centre and scale.
@@ -45,6 +53,7 @@ class Launch:
     eps: float
     activation: int
     dropout: float
+    function: int
     longest: int
     masked: bool
     own: bool
@@ -62,7 +71,7 @@ class Launch:
             raise ValueError(f"x is {tuple(x.shape)} of {x.dtype}, expected a kernel's dtype")
         check_memory("x", x)
         rows, channels = x.shape
-        segments, (center, scale, _, groups), eps, activation, dropout, seed = call
+        segments, (center, scale, _, groups, function), eps, activation, dropout, seed = call
         ptr, order, longest = segments.ptr, segments.order, segments.longest
         mean_scale, weight, bias = parameters
         if groups < 1 or channels < 1 or channels % groups:
@@ -78,7 +87,9 @@ class Launch:
         affine = (ptr.shape[0] - 1, channels) if own else (channels,)
         return cls(
             x=rows_contiguous(x),
-            mean_scale=_parameter("mean_scale", mean_scale, (channels,), x),
+            mean_scale=_parameter(
+                "mean_scale", mean_scale, call.mean_scale_shape(x, mean_scale), x
+            ),
             weight=_parameter("weight", weight, affine, x),
             bias=_parameter("bias", bias, affine, x),
             own=own,
@@ -91,6 +102,7 @@ class Launch:
             eps=eps,
             activation=ACTIVATIONS.index(activation),
             dropout=dropout,
+            function=FUNCTIONS.index(function),
             longest=-1 if longest is None else longest,
             masked=segments.masked,
             sizes=call.cells(x),
@@ -118,9 +130,10 @@ class Launch:
         return -(-self.channels // self.span)
 
     @property
-    def within_rows(self) -> bool:
-        """Whether a statistic is over the channels of a row."""
-        return Over.CHANNELS in (self.center, self.scale)
+    def of_each_row(self) -> bool:
+        """Whether a row's result depends on this row alone: statistics over its channels, or a
+        function."""
+        return self.function != 0 or Over.CHANNELS in (self.center, self.scale)
 
     @property
     def accumulation(self) -> torch.dtype:
@@ -151,7 +164,8 @@ class Launch:
             dropout=0.0,
         )
         span = _span(self.channels, self.groups, 0, 0)
-        return plain, replace(self, center=0, scale=0, sizes=(0, 0), span=span)
+        then = replace(self, center=0, scale=0, function=0, mean_scale=None, sizes=(0, 0))
+        return plain, replace(then, span=span)
 
     def on(self, x: Tensor) -> Launch:
         """Return the call on other features."""
@@ -166,6 +180,8 @@ class Launch:
         have = {
             "CENTER": self.center,
             "SCALE": self.scale,
+            "FUNCTION": self.function,
+            "COUNT": 0 if self.mean_scale is None else self.mean_scale.shape[0],
             "ACTIVATION": self.activation,
             "OWN": self.own,
             "ACC": accumulator(self.x.dtype),

@@ -35,12 +35,12 @@ def normalize_forward(
     shift, rstd = launched.parts(statistics)
     squares = statistics[centers + scales :] if moment and launched.scale else None
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    if not launched.within_rows:
+    if not launched.of_each_row:
         _segment_forward(launched, residual, y, shift, rstd, squares)
     elif not launched.own:
         _row_forward(launched, residual, y, shift, rstd, squares)
     else:
-        # Statistics per row, then parameters per segment: two steps, with float32 in between.
+        # Everything per row, then parameters per segment: two steps, with float32 in between.
         plain, then = launched.split()
         between = torch.empty_like(plain.x)
         _row_forward(plain, None, between, shift, rstd, squares)
@@ -76,7 +76,7 @@ def normalize_backward(
             (launched.mean_scale, launched.weight, launched.bias), needs[1:], strict=True
         )
     ]
-    if not launched.within_rows:
+    if not launched.of_each_row:
         _segment_backward(launched, grad_y, grad_x, shift, rstd, grads)
     elif not launched.own:
         _row_backward(launched, grad_y, grad_x, shift, rstd, grads)
@@ -85,10 +85,12 @@ def normalize_backward(
         between = torch.empty_like(plain.x)
         again = launched.parts(torch.empty_like(statistics))
         _row_forward(plain, None, between, *again, None)
-        grad_between = None if grad_x is None else torch.empty_like(between)
-        _segment_backward(then.on(between), grad_y, grad_between, None, None, grads)
+        of_plain = [grads[0], None, None]
+        asked = grad_x is not None or grads[0] is not None
+        grad_between = torch.empty_like(between) if asked else None
+        _segment_backward(then.on(between), grad_y, grad_between, None, None, [None, *grads[1:]])
         if grad_between is not None:
-            _row_backward(plain, grad_between, grad_x, shift, rstd, [None] * 3)
+            _row_backward(plain, grad_between, grad_x, shift, rstd, of_plain)
     return grad_x, grads[0], grads[1], grads[2]
 
 
@@ -240,6 +242,18 @@ def _row_forward(
 ) -> None:
     tile = tiles.tile_of_rows(call.span)
     strides = (call.x.stride(0), 0 if residual is None else residual.stride(0))
+    if call.function:
+        launch(
+            device_code("bounded").bounded_forward,
+            (-(-call.rows // tile.rows), call.blocks),
+            call.x.device,
+            *(call.x, residual, y, call.ptr, call.order, call.seed),
+            *(call.mean_scale, call.weight, call.bias),
+            *(*strides, call.rows, call.segments, call.channels, call.span, *call.numbers()),
+            **tile.named("R"),
+            **call.choices("FUNCTION", "COUNT", "ACTIVATION"),
+        )
+        return
     launch(
         device_code("rows").row_forward,
         (-(-call.rows // tile.rows), call.blocks),
@@ -265,8 +279,26 @@ def _row_backward(
     number = -(-call.rows // tile.rows)
     tiles_per_program = max(-(-number // tiles.PROGRAMS), 1)
     programs = -(-number // tiles_per_program)
-    shares = _shares(call, programs, grads)
+    shares = _shares(call, programs, [None, *grads[1:]])
     strides = (call.x.stride(0), grad_y.stride(0))
+    if call.function:
+        size = (programs * call.blocks, 2)
+        sums = None if grads[0] is None else call.x.new_empty(size, dtype=call.accumulation)
+        launch(
+            device_code("bounded").bounded_backward,
+            (programs, call.blocks),
+            call.x.device,
+            *(call.x, grad_y, grad_x, call.ptr, call.order, call.seed),
+            *(call.mean_scale, call.weight, call.bias, shares, sums),
+            *(*strides, call.rows, call.segments, call.channels, call.span),
+            *(tiles_per_program, *call.numbers()),
+            **tile.named("R"),
+            **call.choices("FUNCTION", "COUNT", "ACTIVATION"),
+        )
+        _sum_shares(call, shares, [None, *grads[1:]])
+        if sums is not None and grads[0] is not None:
+            grads[0].copy_(sums.sum(0, dtype=torch.float64)[: grads[0].shape[0]])
+        return
     launch(
         device_code("rows").row_backward,
         (programs, call.blocks),

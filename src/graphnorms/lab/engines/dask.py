@@ -7,6 +7,7 @@ records back, and knows which workers there are. Data is sent to each worker onc
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Generator
@@ -28,6 +29,7 @@ _PATIENCE: Final = 60.0  # seconds to wait for a first worker, or for one after 
 _CONNECT: Final = 10.0  # seconds for the scheduler to answer
 _POLL: Final = 1.0  # seconds between two looks at which workers there are
 _PACKAGES: Final = ["graphnorms", "torch"]  # whose versions are the same on every worker
+_IDLE: Final = 60.0  # seconds after which a process without a trial ends; another starts in two
 _KEPT: Final = 4  # engines whose data a worker keeps; one that was killed never takes its back
 
 
@@ -249,6 +251,7 @@ def _call(
 # What runs in a dask worker.
 
 _processes: dict[str, Process] = {}  # by the token of the engine
+_resting: dict[str, threading.Timer] = {}  # by the token: ends a process that stays idle
 _cancelled: set[str] = set()
 
 
@@ -269,6 +272,8 @@ def keep(token: str, packed: bytes, timeout: float | None, fresh: bool) -> None:
 
 def forget(token: str) -> None:
     """Drop what an engine has sent, and end its process when it is idle."""
+    if token in _resting:
+        _resting.pop(token).cancel()
     process = _processes.pop(token, None)
     if process is not None:
         process.retire()
@@ -291,6 +296,8 @@ def run(config: TrialConfig, token: str, trial_id: str) -> Record:
 
     if token not in _processes:
         raise NoDataError
+    if token in _resting:
+        _resting.pop(token).cancel()
     worker, told = get_worker(), 0.0
 
     def tell(epochs: int) -> None:
@@ -301,4 +308,11 @@ def run(config: TrialConfig, token: str, trial_id: str) -> Record:
             told = time.monotonic()
             worker.log_event(token, (trial_id, epochs))
 
-    return _processes[token].run_trial(config, tell)
+    process = _processes[token]
+    try:
+        return process.run_trial(config, tell)
+    finally:
+        # An engine that was killed sends no further trial, and never says that it has gone.
+        _resting[token] = timer = threading.Timer(_IDLE, process.rest)
+        timer.daemon = True
+        timer.start()

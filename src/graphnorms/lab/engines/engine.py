@@ -6,6 +6,7 @@ wait for them. Retries, progress and the end of what is running are written here
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from abc import ABC, abstractmethod
@@ -22,11 +23,13 @@ from graphnorms.lab.engines.attempt import WORKER_DIED, DiedError, StartError, T
 if TYPE_CHECKING:
     from graphnorms.training import Record, TrialConfig
 
+_log = logging.getLogger(__name__)
+
 OnProgress = Callable[[Mapping[str, int]], None]
 """Called a few times per second with the epochs that each running trial has finished, by key."""
 
 Then = Callable[["Record"], "Iterable[TrialConfig]"]
-"""Given the record of a trial, returns the trials that are to be run because of it, often none."""
+"""Given the record of a trial, returns the trials that follow from it, often none."""
 
 TICK: Final = 0.2
 """Seconds between two calls of `OnProgress`."""
@@ -114,8 +117,8 @@ class Engine(ABC):
         Args:
             configs: The trials that are known from the start.
             on_progress: Told how far the running trials are.
-            then: Asked for more trials after each record, when the caller comes back for the next
-                one and so has dealt with that record. They run before those that are waiting.
+            then: Called after each record, once the caller asks for the next one. The trials that
+                it returns run before those that are waiting.
 
         Raises:
             GraphnormsError: There are no processes to run trials in.
@@ -136,6 +139,7 @@ class Engine(ABC):
                     tell = partial(told, config.key)
                     future = self._executor.submit(worker.run_trial, config, tell)
                     running[future] = config, worker
+                    _log.debug("trial %s on %s", config.key, worker.name)
 
         def told(key: str, number: int) -> None:
             if key in epochs:
@@ -236,6 +240,11 @@ class _Ends:
         except Exception as error:
             self._losses[config.key] += 1
             if self._losses[config.key] < LOSSES:
+                _log.warning(
+                    "the record of trial %s was lost (%s); it is run again",
+                    config.key,
+                    one_line(error),
+                )
                 return None
             raise GraphnormsError(
                 f"the record of trial {config.key} could not be fetched {LOSSES} times "
@@ -248,11 +257,16 @@ class _Ends:
         if not error.begun:
             self._failed_starts += 1
             if self._failed_starts < FAILED_STARTS:
+                _log.warning("a worker process died while it started (%s)", error.how)
                 return None
             raise GraphnormsError(f"worker processes die while they start ({error.how})") from None
         self._failed_starts = 0
         self._deaths[config.key] += 1
         if self._deaths[config.key] < DEATHS:
+            _log.warning(
+                "%s (%s) in trial %s (%s); it is run again",
+                *(WORKER_DIED, error.how, config.key, config.norm),
+            )
             return None
         return failed(config, f"{WORKER_DIED} twice ({error.how})")
 

@@ -109,6 +109,10 @@ class Process:
             child.kill()
         self._end_if_idle()
 
+    def rest(self) -> None:
+        """End the process if it runs no trial; the next trial starts another."""
+        self._end_if_idle()
+
     def retire(self) -> None:
         """End the process when its trial has ended."""
         self._fresh = True

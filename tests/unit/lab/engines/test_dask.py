@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.faults import alive, dask_cluster, make_config, wait_until
@@ -18,15 +19,20 @@ from graphnorms.errors import GraphnormsError
 from graphnorms.lab.compare import compare
 from graphnorms.lab.engines import dask as dask_module
 from graphnorms.lab.engines import is_settled, make_engine
+from graphnorms.lab.engines.attempt import pack
 from graphnorms.training.record import Record
 
 distributed = pytest.importorskip("distributed")
 
 
 SMALL = {
-    "norms": "graph", "folds": 2, "epochs": 2, "learning_rate": (0.003, 0.01), "hidden": 8,
+    "norms": "graph",
+    "folds": 2,
+    "epochs": 2,
+    "learning_rate": (0.003, 0.01),
+    "hidden": 8,
     "layers": 2,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -263,3 +269,23 @@ def test_a_comparison_on_dask_is_that_of_this_machine(
     there = compare("MUTAG", **SMALL, out=tmp_path / "there", engine="dask", scheduler=scheduler)
     assert len(there.records) == there.planned == 12
     assert [r.without_timing() for r in there.records] == [r.without_timing() for r in here.records]
+
+
+def test_a_process_that_stays_idle_ends_and_the_next_trial_starts_another(monkeypatch):
+    """As when the engine was killed, which then never says that it has gone."""
+
+    def trial(config, dataset, on_epoch):
+        return Record(key=config.key, config=config.to_dict(), status="done")
+
+    monkeypatch.setattr(dask_module, "_IDLE", 0.2)
+    worker = SimpleNamespace(log_event=lambda *_: None)
+    monkeypatch.setattr(distributed, "get_worker", lambda: worker)
+    dask_module.keep("token", pack(trial, None), None, False)
+    process = dask_module._processes["token"]
+    try:
+        for run in (0, 1):
+            config = make_config(run, epochs=1)
+            assert dask_module.run(config, "token", f"try {run}").key == config.key
+            wait_until(lambda: process._child is None)
+    finally:
+        dask_module.forget("token")

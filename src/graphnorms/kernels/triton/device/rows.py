@@ -12,7 +12,7 @@ from graphnorms.kernels.triton.device.segments import lanes, store_shares
 
 
 @triton.jit
-def _rows(ptr, order, first, rows, segments, R: tl.constexpr):
+def rows_at(ptr, order, first, rows, segments, R: tl.constexpr):
     """R rows by position: their numbers, which there are, and which of them count."""
     position = first + tl.arange(0, R)
     within = position < rows
@@ -43,7 +43,7 @@ def _centered(tile, shift):
 
 
 @triton.jit
-def _pre(o, weight, bias, channel, inside):
+def pre_activation(o, weight, bias, channel, inside):
     """The pre-activation from (x - m) / s."""
     if weight is not None:
         o = o * tl.load(weight + channel, mask=inside, other=0.0)[None, :]
@@ -62,7 +62,7 @@ def row_forward(
     """Everything for R rows of one group; masked rows pass, with statistics of 0."""
     channel, inside = lanes(span, channels, C)
     first = tl.program_id(0).to(tl.int64) * R
-    row, within, counts = _rows(ptr, order, first, rows, segments, R)
+    row, within, counts = rows_at(ptr, order, first, rows, segments, R)
     row = row[:, None]  # (R, 1)
     mask = within[:, None] & inside[None, :]
     width = tl.full((), span, ACC)
@@ -80,7 +80,7 @@ def row_forward(
         if moment is not None:
             tl.store(moment + cell, tl.where(counts[:, None], second, 0.0), mask=within[:, None])
         o = o * spread
-    pre = _pre(o, weight, bias, channel, inside)
+    pre = pre_activation(o, weight, bias, channel, inside)
     out = finish(pre, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC)
     out = tl.where(counts[:, None], out, tile)
     if residual is not None:
@@ -106,7 +106,7 @@ def row_backward(
     total_bias = tl.zeros([C], ACC)
     for number in range(tiles_per_program):
         first = (tl.program_id(0).to(tl.int64) * tiles_per_program + number) * R
-        row, within, counts = _rows(ptr, order, first, rows, segments, R)
+        row, within, counts = rows_at(ptr, order, first, rows, segments, R)
         row = row[:, None]  # (R, 1)
         mask = within[:, None] & inside[None, :]
         cell = row * groups + tl.program_id(1)
@@ -118,7 +118,7 @@ def row_backward(
         if SCALE != NONE:
             spread = tl.load(rstd + cell, mask=within[:, None], other=0.0)
             o = o * spread
-        pre = _pre(o, weight, bias, channel, inside)
+        pre = pre_activation(o, weight, bias, channel, inside)
         g = finish_backward(
             pre, grad, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC
         )  # fmt: skip

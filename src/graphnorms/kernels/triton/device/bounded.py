@@ -1,0 +1,140 @@
+"""A bounded function of each entry in place of statistics, R rows at a time.
+
+The mathematics is that of kernels/cpu/bounded.inl.
+"""
+
+import triton
+import triton.language as tl
+
+from graphnorms.kernels.triton.device.cells import VARYING, load_rows
+from graphnorms.kernels.triton.device.epilogue import finish, finish_backward
+from graphnorms.kernels.triton.device.rows import pre_activation, rows_at
+from graphnorms.kernels.triton.device.segments import lanes, store_shares
+
+# Numbered as in `graphnorms.kernels.point.FUNCTIONS`.
+TANH: tl.constexpr = tl.constexpr(1)
+
+
+@triton.jit
+def _exponential_quotient(r):
+    """(exp(r) - 1) / r near 0, by its Taylor series."""
+    p = r * (1 / 6227020800) + 1 / 479001600
+    p = p * r + 1 / 39916800
+    p = p * r + 1 / 3628800
+    p = p * r + 1 / 362880
+    p = p * r + 1 / 40320
+    p = p * r + 1 / 5040
+    p = p * r + 1 / 720
+    p = p * r + 1 / 120
+    p = p * r + 1 / 24
+    p = p * r + 1 / 6
+    p = p * r + 1 / 2
+    return p * r + 1.0
+
+
+@triton.jit
+def _bounded(v, FUNCTION: tl.constexpr):
+    """A function and its slope."""
+    if FUNCTION == TANH:
+        # With t = exp(-2 |v|): (1 - t) / (1 + t), where 1 - t does not cancel near 0.
+        r = tl.abs(v) * -2.0
+        t = tl.exp(r)
+        distance = tl.where(r > -0.35, -r * _exponential_quotient(r), 1.0 - t)
+        share = 1.0 / (1.0 + t)
+        value = tl.where(v < 0, -distance, distance) * share
+        slope = 4.0 * t * share * share
+    else:
+        value = tl.erf(v)
+        slope = tl.exp(v * -v) * 1.12837916709551257390
+    return value, slope
+
+
+@triton.jit
+def _argument(argument, COUNT: tl.constexpr, ACC: tl.constexpr):
+    """The slope a and the shift s, which are 1 and 0 unless given."""
+    a = tl.full((), 1.0, ACC)
+    s = tl.full((), 0.0, ACC)
+    if COUNT > 0:
+        a = tl.load(argument)
+    if COUNT > 1:
+        s = tl.load(argument + 1)
+    return a, s
+
+
+@triton.jit(do_not_specialize=VARYING)
+def bounded_forward(
+    x, residual, y, ptr, order, seed, argument, weight, bias, x_stride, residual_stride, rows,
+    segments, channels, span, threshold, gain: tl.float64, FUNCTION: tl.constexpr,
+    COUNT: tl.constexpr, ACTIVATION: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
+    ACC: tl.constexpr,
+):  # fmt: skip
+    """Everything for R rows of one block of channels; masked rows pass."""
+    channel, inside = lanes(span, channels, C)
+    first = tl.program_id(0).to(tl.int64) * R
+    row, within, counts = rows_at(ptr, order, first, rows, segments, R)
+    row = row[:, None]  # (R, 1)
+    mask = within[:, None] & inside[None, :]
+    a, s = _argument(argument, COUNT, ACC)
+    tile = load_rows(x, x_stride, row, channel[None, :], mask, ACC)
+    value, _ = _bounded(tile * a + s, FUNCTION)
+    pre = pre_activation(value, weight, bias, channel, inside)
+    out = finish(pre, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC)
+    out = tl.where(counts[:, None], out, tile)
+    if residual is not None:
+        out += load_rows(residual, residual_stride, row, channel[None, :], mask, ACC)
+    at = y + row * channels + channel[None, :]
+    tl.store(at, out.to(y.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=VARYING)
+def bounded_backward(
+    x, grad_y, grad_x, ptr, order, seed, argument, weight, bias, shares, sums, x_stride,
+    grad_stride, rows, segments, channels, span, tiles_per_program, threshold,
+    gain: tl.float64, FUNCTION: tl.constexpr, COUNT: tl.constexpr, ACTIVATION: tl.constexpr,
+    R: tl.constexpr, C: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """The gradients for some tiles of rows, one after another.
+
+    With e = f'(a x + s) weight g: grad_x = a e, and the shares of grad_a and grad_s, `sums`, are
+    the sums of x e and of e.
+    """
+    channel, inside = lanes(span, channels, C)
+    a, s = _argument(argument, COUNT, ACC)
+    total_weight = tl.zeros([C], ACC)
+    total_bias = tl.zeros([C], ACC)
+    total_slope = tl.zeros([C], ACC)
+    total_shift = tl.zeros([C], ACC)
+    for number in range(tiles_per_program):
+        first = (tl.program_id(0).to(tl.int64) * tiles_per_program + number) * R
+        row, within, counts = rows_at(ptr, order, first, rows, segments, R)
+        row = row[:, None]  # (R, 1)
+        mask = within[:, None] & inside[None, :]
+        tile = load_rows(x, x_stride, row, channel[None, :], mask, ACC)
+        grad = load_rows(grad_y, grad_stride, row, channel[None, :], mask, ACC)
+        value, slope = _bounded(tile * a + s, FUNCTION)
+        pre = pre_activation(value, weight, bias, channel, inside)
+        g = finish_backward(
+            pre, grad, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC
+        )  # fmt: skip
+        counted = mask & counts[:, None]
+        total_weight += tl.sum(tl.where(counted, g * value, 0.0), axis=0)
+        total_bias += tl.sum(tl.where(counted, g, 0.0), axis=0)
+        if weight is not None:
+            g = g * tl.load(weight + channel, mask=inside, other=0.0)[None, :]
+        e = g * slope
+        total_slope += tl.sum(tl.where(counted, tile * e, 0.0), axis=0)
+        total_shift += tl.sum(tl.where(counted, e, 0.0), axis=0)
+        if grad_x is not None:
+            out = tl.where(counts[:, None], e * a, grad)
+            at = grad_x + row * channels + channel[None, :]
+            tl.store(at, out.to(grad_x.dtype.element_ty), mask=mask)
+    program = tl.program_id(0).to(tl.int64)
+    if shares is not None:
+        store_shares(
+            shares, program, channels, channel, inside, tl.zeros([C], ACC), total_weight,
+            total_bias,
+        )  # fmt: skip
+    if sums is not None:
+        at = sums + (program * tl.num_programs(1) + tl.program_id(1)) * 2
+        tl.store(at, tl.sum(total_slope, axis=0))
+        tl.store(at + 1, tl.sum(total_shift, axis=0))
