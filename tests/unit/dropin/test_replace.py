@@ -441,8 +441,8 @@ def test_layers_say_whether_graphs_count(name: str) -> None:
     row = gn.CATALOG[name]
     if row.needs:
         pytest.skip("not put into models")
-    norm = gn.make_norm(name, WIDTH, **({"num_groups": 2} if "group" in name.split("-")[0] else {}))
-    norm.eval()
+    divided = {"group": {"num_groups": 2}, "qk": {"heads": 2}}
+    norm = gn.make_norm(name, WIDTH, **divided.get(name.split("-")[0], {})).eval()
     differs = not torch.allclose(norm(NODES.x, NODES.batch, 3), norm(NODES.x))
     assert norm.per_graph == differs
 

@@ -245,7 +245,7 @@ def test_an_older_torch_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_no_plain_tensor_is_refused_and_not_read() -> None:
     x, ptr = torch.zeros(5, 6), torch.tensor([0, 5])
     run = extension.kernels().normalize_forward
-    choices = (1, 1, 1, 1e-5, 0, 0.0, False, 1)
+    choices = (1, 1, 1, 1e-5, 0, 0.0, 0, False, 1)
     y, statistics = torch.full((5, 6), torch.nan), torch.zeros(12)
     assert run(x, None, ptr, None, None, None, None, None, *choices, y, statistics)
     assert torch.equal(y, x)

@@ -139,6 +139,7 @@ def call(center: int, scale: int, groups: int, kind: str, device: str = "cpu") -
         "activation": 3,
         "dropout": 0.25,
         "masked": kind == "masked",
+        "function": 0,
     }
 
 
