@@ -122,6 +122,9 @@ def test_an_option_of_another_protocol_is_refused(given, protocol):
         {"margin": 1, "weight_decay": 1, "learning_rate": 1, "norms": "graph,pair:scale=2"},
         {"optimizer": "adamw", "schedule": "cosine", "warmup": 5, "clip": 1, "patience": 10},
         {"optimizer": "sgd:momentum=0.5", "dropout": 0, "schedule": "constant"},
+        {"model": "gps", "dropout": 0.1},
+        {"vary": {"model": ["gin", "gps"], "dropout": [0, 0.5]}},
+        {"vary": {"model": ["gin", "gps"]}},
     ],
 )
 def test_settings_come_back_as_options_and_as_a_command(given):
