@@ -135,3 +135,10 @@ class OfMessages(Wrapped):
     ) -> Tensor:
         y: Tensor = self.layer(torch.cos(x) if nodes is None else nodes, x, **more)
         return y
+
+
+OF_ROWS = (
+    *("none", "batch", "layer", "diff-group", "rms", "group", "node", "ada", "power", "qk"),
+    *("dyt", "derf"),
+)
+"""Names in the catalogue of norms that, in `eval()`, treat every row by itself."""

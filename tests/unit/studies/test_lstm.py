@@ -10,8 +10,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import graphnorms as gn
 from graphnorms.models import initialize
 from graphnorms.studies.lstm import LSTM, RecurrentNet, StepNorm
+from tests.norms import OF_ROWS
 
-OF_ROWS = ("none", "batch", "layer", "diff-group", "rms", "group", "node", "ada", "power")
 LENGTHS = torch.tensor([3, 7, 1, 5, 7])
 
 

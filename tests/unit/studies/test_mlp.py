@@ -9,8 +9,7 @@ from torch import nn
 import graphnorms as gn
 from graphnorms.models import ACTIVATIONS, PlacedNorm
 from graphnorms.studies.mlp import MLP
-
-OF_ROWS = ("none", "batch", "layer", "diff-group", "rms", "group", "node", "ada", "power")
+from tests.norms import OF_ROWS
 
 
 def samples(rows: int = 7, channels: int = 5) -> torch.Tensor:

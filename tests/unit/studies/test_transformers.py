@@ -12,8 +12,8 @@ from graphnorms.models import initialize
 from graphnorms.models.attention import Blocks
 from graphnorms.segments import Segments
 from graphnorms.studies.transformer import GraphTransformer, Transformer, TransformerLayer
+from tests.norms import OF_ROWS
 
-CAUSAL = ("none", "batch", "layer", "diff-group", "rms", "group", "node", "ada", "power")
 COUNTS = {
     "equal": [4, 4, 4],
     "unequal": [3, 5, 1, 0, 4],
@@ -207,7 +207,7 @@ def test_every_norm_stands_in_the_graph_transformer_or_is_refused(norm: str) -> 
 @pytest.mark.parametrize("norm", gn.CATALOG)
 def test_a_causal_model_does_not_see_what_is_behind(norm: str) -> None:
     """Whatever norm it takes, in `eval()`; the others are refused."""
-    if norm not in CAUSAL:
+    if norm not in OF_ROWS:
         with pytest.raises(ValueError, match="try 'batch', 'layer' or 'rms'"):
             Transformer(16, 2, layers=2, norm=norm, causal=True)
         return
