@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.lab.data_facts import CHEAP_EDGES, CHEAP_ITEMS, facts_of
 from graphnorms.lab.data_sentences import data_sentences, key_facts
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from graphnorms.lab.fit import Fitted
     from graphnorms.lab.plan import Plan
     from graphnorms.lab.settings import Settings
+
+
+_DECAYS: Final = {"linear": "decays linearly to 0"}
+"""What a schedule does, where its name does not say so."""
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -179,8 +183,8 @@ def _data(graphs: GraphSet) -> str:
 def _model(settings: Settings, graphs: GraphSet) -> str:
     training = (
         f"preset {settings.preset}: {several(settings.epochs, 'epoch')}, {_rates(settings)} "
-        f"({settings.schedule}), weight decay {_each(settings, 'weight_decay')}, batches of "
-        f"{_batches(settings)}"
+        f"({_DECAYS.get(settings.schedule, settings.schedule)}), weight decay "
+        f"{_each(settings, 'weight_decay')}, batches of {_batches(settings)}"
     )
     architecture = settings.architecture
     if settings.vary:
@@ -237,7 +241,7 @@ def _text(value: Any) -> str:
 
 def _protocol(settings: Settings) -> str:
     share = f"{settings.holdout:.0%}"
-    metric = settings.metric
+    metric = metric_named(settings.metric).title
     chosen = "as given"
     if settings.selects:
         each = f"{settings.noun}{' and seed' if settings.protocol == 'split' else ''}"
@@ -252,7 +256,7 @@ def _protocol(settings: Settings) -> str:
             return (
                 f"Protocol split, budget {settings.budget}: the {settings.folds} splits of the "
                 f"data; epoch by validation {metric}, learning rate {chosen}; "
-                f"{several(settings.runs, 'fresh seed')} a split tested"
+                f"each split tested with {several(settings.runs, 'fresh seed')}"
             )
         how = "the split of the data"
         if settings.split != "given":
@@ -260,12 +264,12 @@ def _protocol(settings: Settings) -> str:
             how = f"one random split ({share} to validate, {share} to test){together}"
         return (
             f"Protocol split, budget {settings.budget}: {how}; epoch by validation {metric}, "
-            f"learning rate {chosen}; {settings.runs} seeds tested"
+            f"learning rate {chosen}; tested with {several(settings.runs, 'seed')}"
         )
     return (
         f"Protocol nested, budget {settings.budget}: {_folds(settings, 'test folds')}, {share} "
         f"of the rest to validate; epoch by validation {metric}, learning rate {chosen}; "
-        f"{several(settings.runs, 'fresh seed')} a fold tested"
+        f"each fold tested with {several(settings.runs, 'fresh seed')}"
     )
 
 
@@ -289,7 +293,9 @@ def _together(settings: Settings) -> str:
 
 def _trials(settings: Settings) -> str:
     reported, selection = settings.reported_trials, settings.selection_trials
-    return f"({selection} to choose the rate + {reported})" if selection else str(reported)
+    if selection:
+        return f"({selection} to choose the rate + {reported} tested)"
+    return several(reported, "trial")
 
 
 def _rates(settings: Settings) -> str:

@@ -85,7 +85,7 @@ def test_chance_has_a_line_in_words(make_records: Make, plain: bool) -> None:
     trivial = Trivial(held_out=levels, train=[0.6] * 8)
     text = printed(judge(make_records(), protocol="nested", trivial=trivial), 80, plain=plain)
     assert lines_of(text)["chance"].split() == ["chance", "60.0"]
-    assert "chance: naming the most frequent class for every item" in text
+    assert "chance: predicting the most frequent class for every item" in text
     mae = judge(make_records(metric="mae"), protocol="nested", trivial=trivial)
     assert "chance: predicting the median target for every item" in printed(mae, 80)
     assert "chance" not in printed(judge(make_records(), protocol="nested"), 80)
