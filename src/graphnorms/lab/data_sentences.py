@@ -71,7 +71,12 @@ def _twins(facts: Facts, task: Task, unit: str) -> list[str]:
     items, noun = (it.nodes if it.twins is None else it.graphs), task.level
     kinds: list[tuple[str, Likeness | None, str, str]] = [
         ("twins", it.twins, "isomorphic to another, features included", "no model"),
-        ("structure", it.structure, "isomorphic to another without features", "no model without"),
+        (
+            "structure",
+            it.structure,
+            "isomorphic to another, features ignored",
+            "no model without them",
+        ),
         ("alike", it.alike, "like another to message passing of any depth", "no GIN or GCN"),
     ]
     if it.structure == it.twins:

@@ -834,7 +834,7 @@ def test_data_says_what_a_set_holds_and_allows(run):
     assert 0.8 < found["baselines"]["size"] < 0.9
     code, out, err = run("data", "MUTAG")
     assert (code, err) == (0, "")
-    assert "79 of 188 graphs are isomorphic to another without features" in flat(out)
+    assert "79 of 188 graphs are isomorphic to another, features ignored" in flat(out)
 
 
 def test_data_says_what_repeats_can_show(run):
