@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Annotated, Any, Final
 
 import typer
@@ -71,10 +72,15 @@ def load(name: str) -> Any:
         command: Any = typer.main.get_group(found)
     else:
         alone = typer.Typer(add_completion=False)
-        alone.command(name)(found)
+        alone.command(name, help=_joined(inspect.getdoc(found) or ""))(found)
         command = typer.main.get_command(alone)
     command.name = name
     return command
+
+
+def _joined(text: str) -> str:
+    """Join the lines of each paragraph, for the terminal to wrap them."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 INTRODUCTION = """\
@@ -88,7 +94,7 @@ EXAMPLES = {
     "compare PATH": "your graphs: TU folder, powerful-gnns text, .npz, module:factory",
     "compare DATA --model my_models:Net": "your own model, its norms exchanged",
     "compare DATA --norms none,my_norms:Norm": "your own norm beside others",
-    "data PATH": "what your data hold and allow: twins, ceilings, what size alone scores",
+    "data PATH": "what your data hold and allow: duplicates, the best score possible",
     "compare --norms none,graph --dry-run": "what that would do, and for how long",
     "compare --time 1h": "what fits into that time",
     "compare --resume": "go on where it was interrupted",

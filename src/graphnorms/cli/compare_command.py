@@ -85,7 +85,7 @@ def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
     """Print what a comparison would do; nothing is written."""
     from graphnorms.lab.duration import estimate
     from graphnorms.lab.fit import fit
-    from graphnorms.lab.phrases import duration
+    from graphnorms.lab.phrases import duration, several
     from graphnorms.lab.plan_sentences import kept_lines, plan_lines, shorter_line
     from graphnorms.lab.prepare import prepare
     from graphnorms.lab.run import standing
@@ -124,7 +124,7 @@ def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
         return  # measured already, and a second measurement would give another time
     found = estimate(plan, kept)
     console.print(
-        f"About {duration(found.seconds)}, from {found.steps} training steps of every "
+        f"About {duration(found.seconds)}, from {several(found.steps, 'training step')} of every "
         f"{plan.settings.noun}: "
         f"{found.quickest * 1e3:.1f} to {found.slowest * 1e3:.1f} ms a step.",
         markup=False,

@@ -49,8 +49,8 @@ def judge(
     design: Annotated[
         str | None,
         typer.Option(
-            help="What was repeated: folds of a cross-validation, resampled splits, seeds on one "
-            "split, or independent datasets.",
+            help="What was repeated: folds (of a cross-validation), resampled (splits drawn "
+            "anew), seeds (on one split), or datasets (independent).",
             show_default="guessed",
             autocompletion=completion.designs,
         ),

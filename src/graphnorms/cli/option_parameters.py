@@ -17,7 +17,7 @@ from graphnorms.lab.options import Options, about
 Dataset: TypeAlias = Annotated[
     str | None,
     typer.Argument(
-        help="An embedded set (MUTAG, nci5k), a TUDataset's name, pyg:Class/name, a table of "
+        help="A bundled set (MUTAG, nci5k), a TUDataset's name, pyg:Class/name, a table of "
         "molecules (.csv, .tsv, .parquet), a folder (TU format, OGB, nodes.csv and edges.csv, "
         "GraphML), .graphml, .npz, a powerful-gnns text file, or module:factory.",
         show_default="MUTAG",

@@ -75,8 +75,8 @@ def show(
     norm: Annotated[
         str | None,
         typer.Option(
-            help="Of this norm, or treatment, instead, for --export; needed where the verdict "
-            "recommends none.",
+            help="With --export: the norm, or treatment, whose model is written; needed where "
+            "the verdict recommends none.",
             show_default=False,
             autocompletion=completion.norm,
         ),

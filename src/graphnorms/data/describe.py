@@ -58,7 +58,7 @@ def _targets(graphs: GraphSet) -> str:
     else:
         details = _numbers(graphs)
     unknown = graphs.num_items - int(graphs.known.sum())
-    left_out = f"; {unknown} {task.level}s without a target" if unknown else ""
+    left_out = f"; {count(unknown, task.level)} without a target" if unknown else ""
     return f"task: {task} ({details}){left_out}"
 
 

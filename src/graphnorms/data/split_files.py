@@ -106,9 +106,7 @@ def _keys(where: str, there: Mapping[str, Any]) -> Iterator[str]:
         ]
         if len(names) != 1:
             has = some(map(as_name, there)) or "nothing"
-            raise DatasetError(
-                f"{where}: expected one {words[0]!r} beside the other parts, but it has {has}"
-            )
+            raise DatasetError(f"{where}: expected one key {words[0]!r} (the keys are {has})")
         yield names[0]
 
 

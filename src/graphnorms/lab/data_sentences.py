@@ -71,7 +71,12 @@ def _twins(facts: Facts, task: Task, unit: str) -> list[str]:
     items, noun = (it.nodes if it.twins is None else it.graphs), task.level
     kinds: list[tuple[str, Likeness | None, str, str]] = [
         ("twins", it.twins, "isomorphic to another, features included", "no model"),
-        ("structure", it.structure, "isomorphic by structure alone", "no model of it"),
+        (
+            "structure",
+            it.structure,
+            "isomorphic to another, features ignored",
+            "no model without them",
+        ),
         ("alike", it.alike, "like another to message passing of any depth", "no GIN or GCN"),
     ]
     if it.structure == it.twins:
@@ -115,14 +120,14 @@ def _folds(facts: Facts) -> str:
     if facts.grouped:
         return (
             f"folds: twins are kept in one fold; {facts.leaked or 'none'} of {facts.tested} tested "
-            f"graphs {be(facts.leaked or 1)} isomorphic to one that is trained on"
+            f"graphs {be(facts.leaked or 1)} isomorphic to a training graph"
         )
     if not facts.leaked:
         return ""
     share = percent(facts.leaked / facts.tested)
     return (
         f"folds: {facts.leaked} of {facts.tested} tested graphs ({share}) {be(facts.leaked)} "
-        "isomorphic to one that is trained on in the same fold"
+        "isomorphic to a training graph of the same fold"
     )
 
 

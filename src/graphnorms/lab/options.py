@@ -102,7 +102,7 @@ class Options:
         words=("default", "graphnorm-paper"),
     )
     norm_place: str | None = model_option(
-        "before-activation or after-activation; of gps post, pre or sandwich.",
+        "before-activation or after-activation; for gps post, pre or sandwich.",
         "the model's",
         words=("before-activation", "after-activation", "post", "pre", "sandwich"),
     )
@@ -170,8 +170,8 @@ class Options:
     )
     metric: str | None = option(
         "What norms are judged by; every other metric of the task is recorded beside it. Classes: "
-        "accuracy, balanced_accuracy, macro_f1, mcc; yes or no also roc_auc, average_precision. "
-        "Numbers: mae, rmse, r2; several std_mae, std_rmse, r2.",
+        "accuracy, balanced_accuracy, macro_f1, mcc; task binary also roc_auc, average_precision. "
+        "One number: mae, rmse, r2; several: std_mae, std_rmse, r2.",
         "the task's",
         words=METRIC_NAMES,
     )
@@ -183,7 +183,7 @@ class Options:
     )
     folds: int | None = option(
         "Folds of the cross-validation.",
-        "10, or as many as so many norms take",
+        "10, or more where that many norms take more",
         kind=integer(1),
         protocols=FOLDED,
     )
@@ -198,7 +198,7 @@ class Options:
         "Keep isomorphic graphs in one fold.", kind=FLAG, flags=("--group-twins",)
     )
     runs: int | None = option(
-        "Reported trials per fold; on one split, the seeds.", OF_BUDGET, kind=integer(1)
+        "Seeds tested per fold, or on the one split.", OF_BUDGET, kind=integer(1)
     )
     time: str | float | None = option(
         "Plan what fits into a time, e.g. 90m or 1h30m: fewer runs, learning rates, epochs and "
@@ -249,7 +249,8 @@ class Options:
     )
     batch_size: int | None = training_option("Graphs in a minibatch.", OF_PRESET, kind=integer(1))
     margin: float | None = option(
-        "Differences of scores below this are of no practical interest.",
+        "Differences of scores below this are of no practical interest; of fractions 0.01 is one "
+        "point.",
         "one point, or 1% of the score",
         kind=number("a number > 0", lambda value: value > 0),
     )
@@ -279,14 +280,14 @@ class Options:
         kind=number("a number > 0, in seconds", lambda value: value > 0),
     )
     config: str | Path | None = output_option(  # noqa: RUF009
-        "A TOML file of options; those of the command line come first. Every run writes its own, "
+        "A TOML file of options; the command line overrides it. Every run writes its own, "
         "run.toml.",
         False,
         kind=Kind("a file", str | Path),
     )
     log: str | Sequence[str] | None = output_option(
-        "Log every trial to tensorboard, wandb or mlflow, or several with commas; where to stands "
-        "after a colon: mlflow:http://host:5000.",
+        "Log every trial to tensorboard, wandb or mlflow, or several with commas; the "
+        "destination follows a colon: mlflow:http://host:5000.",
         False,
         kind=list_of(TEXT, or_one=True),
         words=("tensorboard", "wandb", "mlflow"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.lab.data_facts import CHEAP_EDGES, CHEAP_ITEMS, facts_of
 from graphnorms.lab.data_sentences import data_sentences, key_facts
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from graphnorms.lab.fit import Fitted
     from graphnorms.lab.plan import Plan
     from graphnorms.lab.settings import Settings
+
+
+_DECAYS: Final = {"linear": "decays linearly to 0"}
+"""What a schedule does, where its name does not say so."""
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -218,7 +222,7 @@ def _training(settings: Settings) -> str:
     warmup = f" after {several(settings.warmup, 'epoch')} of warm-up" if settings.warmup else ""
     parts = [
         f"{several(settings.epochs, 'epoch')} by {settings.optimizer}",
-        f"{_rates(settings)} ({settings.schedule}{warmup})",
+        f"{_rates(settings)} ({_DECAYS.get(settings.schedule, settings.schedule)}{warmup})",
         f"weight decay {_each(settings, 'weight_decay')}",
         f"batches of {_batches(settings)}",
     ]
@@ -270,7 +274,7 @@ def _text(value: Any) -> str:
 
 def _protocol(settings: Settings) -> str:
     share = f"{settings.holdout:.0%}"
-    metric = settings.metric
+    metric = metric_named(settings.metric).title
     chosen = "as given"
     if settings.own_training and not settings.learning_rates:
         return _protocol_of_own(settings)
@@ -287,7 +291,7 @@ def _protocol(settings: Settings) -> str:
             return (
                 f"Protocol split, budget {settings.budget}: the {settings.folds} splits of the "
                 f"data; epoch by validation {metric}, learning rate {chosen}; "
-                f"{several(settings.runs, 'fresh seed')} a split tested"
+                f"each split tested with {several(settings.runs, 'fresh seed')}"
             )
         how = "the split of the data"
         if settings.split != "given":
@@ -295,12 +299,12 @@ def _protocol(settings: Settings) -> str:
             how = f"one random split ({share} to validate, {share} to test){together}"
         return (
             f"Protocol split, budget {settings.budget}: {how}; epoch by validation {metric}, "
-            f"learning rate {chosen}; {settings.runs} seeds tested"
+            f"learning rate {chosen}; tested with {several(settings.runs, 'seed')}"
         )
     return (
         f"Protocol nested, budget {settings.budget}: {_folds(settings, 'test folds')}, {share} "
         f"of the rest to validate; epoch by validation {metric}, learning rate {chosen}; "
-        f"{several(settings.runs, 'fresh seed')} a fold tested"
+        f"each fold tested with {several(settings.runs, 'fresh seed')}"
     )
 
 
@@ -342,7 +346,9 @@ def _together(settings: Settings) -> str:
 
 def _trials(settings: Settings) -> str:
     reported, selection = settings.reported_trials, settings.selection_trials
-    return f"({selection} to choose the rate + {reported})" if selection else str(reported)
+    if selection:
+        return f"({selection} to choose the rate + {reported} tested)"
+    return several(reported, "trial")
 
 
 def _rates(settings: Settings) -> str:

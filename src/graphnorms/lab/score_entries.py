@@ -229,7 +229,7 @@ def _without_doubles(entries: Sequence[Entry], table: ScoreTable) -> tuple[list[
             f"{which}); keep one of them, or name the column that tells them apart by --fold, "
             "--seed, --repeat or --method"
         )
-    return kept, [f"Left out, as they are there twice: {several(same, 'row')}."] if same else []
+    return kept, [f"Left out, as exact repeats: {several(same, 'row')}."] if same else []
 
 
 def _about(entry: Entry) -> str:
@@ -280,4 +280,4 @@ def _failures(entries: Iterable[Entry]) -> list[str]:
     why = listing(f"{count} {reason}" for reason, count in reasons.most_common(MOST_NAMED))
     rows = [str(entry.row) for entry in failed[:MOST_NAMED]]
     more = f" and {len(failed) - len(rows)} more" if len(failed) > len(rows) else ""
-    return [f"Failed trials, without a score: {why} (row {', '.join(rows)}{more})."]
+    return [f"Rows without a score count as failed trials: {why} (row {', '.join(rows)}{more})."]

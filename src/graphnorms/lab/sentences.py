@@ -120,7 +120,7 @@ def _repeats(design: Design, pairs: int) -> str:
 
 
 PROTOCOL_NOTES = {
-    "split": ("This speaks about this one split only: over another the order may be different."),
+    "split": ("This speaks about this one split only: on another the order may differ."),
     "paper": (
         "Optimistic: learning rate and epoch are chosen on the folds that then measure them, and "
         "no interval or p-value accounts for that."
@@ -151,14 +151,14 @@ def _score(verdict: Verdict, name: Name) -> str:
         return "no trial was completed, so there is nothing to judge."
     best = verdict.row(verdict.best)
     if not verdict.conclusive:
-        return _inconclusive(verdict, best, name)
+        return f"{_inconclusive(verdict, best, name)}{_which_trials(verdict, name)}"
     return f"{_ranked(verdict, best, name)}{_which_trials(verdict, name)}"
 
 
 def _which_trials(verdict: Verdict, name: Name) -> str:
     """Say on which trials the norms were compared, and which norms were not."""
     text = ""
-    if verdict.shared < verdict.completed:
+    if verdict.conclusive and verdict.shared < verdict.completed:
         text = (
             f" Compared on the {verdict.shared} of {verdict.completed} trials that every "
             f"{verdict.noun} ranked here completed."
@@ -226,9 +226,9 @@ def _inconclusive(verdict: Verdict, best: NormSummary, name: Name) -> str:
         least = least_pairs(design, math.comb(len(verdict.rows), 2))
         return f"{shared}{compared} takes {least}."
     if design.protocol == "split" and design.by_fold:
-        return f"{shared}{compared} takes {minimum} at least, which are not given."
-    more = count(minimum - most)
-    return f"{shared}{compared} takes {minimum} at least: {more} more of each."
+        return f"{shared}{compared} takes at least {minimum}, which are not given."
+    number, _, noun = count(minimum - most).partition(" ")
+    return f"{shared}{compared} takes at least {minimum}: {number} more {noun} of each."
 
 
 def _power(verdict: Verdict, name: Name) -> str:

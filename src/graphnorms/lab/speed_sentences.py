@@ -60,7 +60,7 @@ def _untimed(verdict: Verdict, name: Name) -> str:
     if verdict.target is None or not left:
         return ""
     trivial = trivial_name(verdict.scale.metric)
-    return f" Not timed, as not shown to beat {trivial}: {listing(map(name, left))}."
+    return f" Not timed: {listing(map(name, left))}, not shown to beat {trivial}."
 
 
 def _when(verdict: Verdict, row: NormSummary) -> str:

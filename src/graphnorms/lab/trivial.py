@@ -68,11 +68,10 @@ def trivial_answer(metric: Metric) -> str:
 
 
 def trivial_name(metric: Metric) -> str:
-    """Say what the trivial predictor does: `naming the most frequent class for every item`."""
+    """Say what the trivial predictor does: `predicting the most frequent class for every item`."""
     if metric.name not in _ANSWERS:
         return trivial_answer(metric)
-    verb = "naming" if metric.of_classes else "predicting"
-    return f"{verb} {trivial_answer(metric)} for every item"
+    return f"predicting {trivial_answer(metric)} for every item"
 
 
 def beats(metric: Metric, score: float, level: float | None) -> bool:

@@ -70,6 +70,8 @@ def leaderboard(verdict: Verdict, *, width: int = 80, plain: bool = False) -> Gr
         # Where times take the room, the table of pairs has these.
         if verdict.trained or {"–"} == set(map(columns[aside].cell, verdict.rows)):
             del columns[aside]
+    if verdict.trained and not verdict.optimistic and not _has_grid(verdict):
+        del columns["last"]
     dropped = iter(_DROPPED_FIRST)
     table = _table(verdict, columns, plain)
     ruler = Console(width=1000)
@@ -146,7 +148,11 @@ def columns_of(verdict: Verdict) -> dict[str, Column]:
             lambda row: mean_text(row.train, scale),
             lambda row: {"train_score": None if row.train is None else row.train.mean},
         ),
-        "steps": Column("steps", _steps, lambda row: {"steps_to_target": row.steps_to_target}),
+        "steps": Column(
+            "steps",
+            lambda row: _steps(row, verdict),
+            lambda row: {"steps_to_target": row.steps_to_target},
+        ),
         "seconds": Column(
             "seconds",
             lambda row: _seconds(row.seconds_to_target),
@@ -220,8 +226,8 @@ def caption_of(verdict: Verdict, columns: Container[str] | None = None) -> list[
     lines += ["; ".join(marks)] if marks else []
     if target is not None and "steps" in columns:
         times = "steps, seconds" if "seconds" in columns else "steps"
-        missed = any(row.train and row.steps_to_target is None for row in verdict.rows)
-        note = "; miss: do not reach it" if missed else ""
+        missed = any(row.trials and row.steps_to_target is None for row in verdict.rows)
+        note = "; 2 miss: 2 trials do not reach it" if missed else ""
         lines.append(f"{times}: to reach {goal(verdict)} (median){note}")
     if "p" in columns:
         lines.append(f"p: test against the best, paired, adjusted for all pairs of {verdict.noun}s")
@@ -252,10 +258,10 @@ def _ends_of(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 
 
-def _steps(row: NormSummary) -> str:
+def _steps(row: NormSummary, verdict: Verdict) -> str:
     if row.steps_to_target is not None:
         return f"{row.steps_to_target:.0f}"
-    return f"{row.trials - row.reached} miss" if row.trials and row.train else "–"
+    return f"{row.trials - row.reached} miss" if row.trials and verdict.target is not None else "–"
 
 
 def _seconds(value: float | None) -> str:

@@ -75,7 +75,7 @@ def test_splits_of_a_file_are_given(tmp_path: Path) -> None:
             r"2 indices in the test part \(6",
         ),
         ("a.json", '[{"train": [0, 1], "val": [1], "test": [2]}]', "1 is in the training part and"),
-        ("a.json", '[{"train": [0, 1], "test": [2]}]', "expected one 'val' .* has train, test"),
+        ("a.json", '[{"train": [0, 1], "test": [2]}]', "one key .val. .*are train, test"),
         (
             "a.json",
             '[{"train": [0], "val": [1], "test": "x-2"}]',

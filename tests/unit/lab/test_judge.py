@@ -217,7 +217,7 @@ def test_six_seeds_judge_any_number_of_norms() -> None:
     few = verdict(5)
     assert not few.conclusive
     assert few.minimum == 6
-    assert "To judge 5 norms takes 6 at least: 1 seed more of each" in sentences(few).score
+    assert "To judge 5 norms takes at least 6: 1 more seed of each" in sentences(few).score
     assert few.recommendation is None
     enough = verdict(6)
     assert enough.conclusive
@@ -502,7 +502,10 @@ def test_too_few_folds_are_inconclusive_whatever_the_difference(folds: int) -> N
     assert verdict.tied == ()
     assert verdict.recommendation is None
     assert "inconclusive" in sentences(verdict).score
-    assert f"{verdict.minimum} at least: {verdict.minimum - folds} fold" in sentences(verdict).score
+    assert (
+        f"at least {verdict.minimum}: {verdict.minimum - folds} more fold"
+        in sentences(verdict).score
+    )
     assert "too few folds" in sentences(verdict).speed
     difference = verdict.row("none").difference
     assert difference is not None

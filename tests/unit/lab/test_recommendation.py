@@ -409,14 +409,14 @@ def test_at_chance_nothing_is_recommended_timed_or_given_a_target() -> None:
     verdict = judged(at_chance, chance=0.665, train_chance=0.665)
     assert (verdict.trivial, verdict.target, verdict.speed_order) == (0.665, None, ())
     assert verdict.row("graph").steps_to_target is None
-    assert "graph, the best, is no better than naming the most" in sentences(verdict).advice
+    assert "graph, the best, is no better than predicting the most" in sentences(verdict).advice
     assert "(66.5%)" in sentences(verdict).advice
     assert sentences(verdict).advice.startswith("No norm is recommended")
     # Beside norms that learn, one at chance is not timed, though it is soonest.
     verdict = judged({"none": Norm(mean=60, reaches=2), "graph": Norm(mean=80)}, chance=0.665)
     assert verdict.speed_order == ("graph",)
     assert verdict.row("none").steps_to_target is None
-    assert "Not timed, as not shown to beat naming" in sentences(verdict).speed
+    assert "not shown to beat predicting" in sentences(verdict).speed
 
 
 def test_a_training_target_beats_the_trivial_predictor() -> None:
@@ -451,7 +451,7 @@ def test_only_what_is_shown_to_train_is_timed(protocol: str, metric: str, chance
     assert verdict.speed_order == ("graph",)
     assert verdict.target is not None
     assert verdict.target.source is None
-    assert "Not timed, as not shown to beat" in sentences(verdict).speed
+    assert "Not timed: " in sentences(verdict).speed
     # Of too few nothing is judged, and the mean decides.
     assert set(at_chance_and_beyond(2).speed_order) == {"none", "graph"}
 
@@ -467,8 +467,8 @@ def test_what_is_not_shown_to_beat_chance_is_said() -> None:
     assert unknown.recommendation is not None
     assert (near.above_trivial, far.above_trivial) == (False, True)
     assert unknown.recommendation.above_trivial is None
-    assert "Not compared with naming the most frequent class" in sentences(unknown).advice
-    assert "not shown to be better than naming" in sentences(judged(norms, chance=0.665)).advice
+    assert "Not compared with predicting the most frequent class" in sentences(unknown).advice
+    assert "not shown to be better than predicting" in sentences(judged(norms, chance=0.665)).advice
 
 
 def test_rates_are_near_the_best_of_the_leader() -> None:

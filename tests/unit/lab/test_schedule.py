@@ -255,8 +255,8 @@ def test_the_dry_run_says_what_the_choice_costs(make, mutag, tmp_path):
         command="",
     )
     text = "\n".join(plan_lines(plan))
-    assert "learning rate chosen there, for each norm and seed; 6 seeds tested" in text
-    assert "3 norms (none, batch, graph) × (12 to choose the rate + 6) = 54 trials" in text
+    assert "learning rate chosen there, for each norm and seed; tested with 6 seeds" in text
+    assert "3 norms (none, batch, graph) × (12 to choose the rate + 6 tested) = 54 trials" in text
 
 
 def test_a_run_with_one_rate_for_all_seeds_is_not_read(make):

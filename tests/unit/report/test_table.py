@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -85,10 +86,24 @@ def test_chance_has_a_line_in_words(make_records: Make, plain: bool) -> None:
     trivial = Trivial(held_out=levels, train=[0.6] * 8)
     text = printed(judge(make_records(), protocol="nested", trivial=trivial), 80, plain=plain)
     assert lines_of(text)["chance"].split() == ["chance", "60.0"]
-    assert "chance: naming the most frequent class for every item" in text
+    assert "chance: predicting the most frequent class for every item" in text
     mae = judge(make_records(metric="mae"), protocol="nested", trivial=trivial)
     assert "chance: predicting the median target for every item" in printed(mae, 80)
     assert "chance" not in printed(judge(make_records(), protocol="nested"), 80)
+
+
+def test_without_a_target_no_norm_misses_it(make_records: Make) -> None:
+    verdict = judge(make_records(), protocol="nested")
+    rows = [replace(row, steps_to_target=None, seconds_to_target=None) for row in verdict.rows]
+    missed = replace(verdict, rows=tuple(rows))
+    assert "miss" in lines_of(printed(missed, 120))["none"]
+    assert "miss" not in printed(replace(missed, target=None), 120)
+
+
+def test_rates_have_a_column_where_several_were_tried(make_records: Make) -> None:
+    verdict = judge(make_records(), protocol="nested")
+    rows = tuple(replace(row, sensitivity=None) for row in verdict.rows)
+    assert "rates" not in printed(replace(verdict, rows=rows), 120)
 
 
 @pytest.mark.parametrize(("plain", "sign"), [(False, "±"), (True, "+-")])
