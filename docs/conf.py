@@ -18,6 +18,9 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "graphnorms"
 exclude_patterns = ["_build"]
-suppress_warnings = ["myst.header"]
+suppress_warnings = [
+    "myst.header",
+    "misc.highlighting_failure",  # what a terminal shows is no shell, and tables have no lexer
+]
 
 write_pages(Path(__file__).parent / "norms")
