@@ -93,7 +93,7 @@ def test_false_alarms_in_500_tables(simulation: ModuleType, design: str, methods
 
 def test_overlapping_splits_taken_for_seeds_raise_alarms(simulation: ModuleType) -> None:
     """What the judgement warns of: far more than 5% of 30 splits, and none with the correction."""
-    rounds = 20
+    rounds = 60
     wrong = right = 0
     for seed in range(rounds):
         scores = simulation.over_splits(np.random.default_rng(seed), 150, 2, 30, 0.2).mean(axis=2)
