@@ -41,6 +41,10 @@ from graphnorms.data import load_dataset
 def make():
     return load_dataset("data/my_data")
 """
+TRIAL = """
+def train(norm, split, seed, report, epochs, learning_rate, batch_size):
+    return len(split.test) / 100 + seed % 7 / 1000
+"""
 
 
 class Snippet(NamedTuple):
@@ -82,10 +86,12 @@ def write_tu(folder: Path) -> None:
         (raw / f"{folder.name}_{name}.txt").write_text("\n".join(text) + "\n")
 
 
-def small(options: Options) -> Options:
+def small(dataset: object, options: Options) -> Options:
     """The options with the smallest budget that they leave."""
-    protocol = options.protocol or "nested"
-    tiny = SMALL["all"] | SMALL["protocol"].get(protocol, {})
+    of_data = "split" if dataset == "nci5k" or options.split else "nested"
+    tiny = SMALL["all"] | SMALL["protocol"].get(options.protocol or of_data, {})
+    if options.warmup:
+        tiny["epochs"] = options.warmup + 1
     wanted = {name: value for name, value in tiny.items() if getattr(options, name) is None}
     if options.resume or options.config is not None:  # they have these already
         return options
@@ -100,10 +106,11 @@ def folder(tmp_path_factory) -> Iterator[Path]:
         write_tu(folder / "data" / name)
     save_npz(load_dataset(str(folder / "data" / "molecules")), folder / "molecules.npz")
     (folder / "my_data.py").write_text(FACTORY)
+    (folder / "my_module.py").write_text(TRIAL)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(folder)
-        patch.setattr(prepare_module, "with_file", lambda d, o: with_file(d, small(o)))
+        patch.setattr(prepare_module, "with_file", lambda d, o: with_file(d, small(d, o)))
         patch.setattr(engines, "make_engine", here)
         yield folder
 

@@ -34,7 +34,7 @@ from graphnorms.bench.timing import in_turn
 from graphnorms.errors import GraphnormsError
 from graphnorms.layers.catalog import CATALOG
 
-SHAPE = Shape("tiny", 40, 8, 5)
+SHAPE = Shape("tiny", 40, 16, 5)
 
 
 @pytest.fixture(autouse=True)
