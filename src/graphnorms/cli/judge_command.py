@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from graphnorms.cli import completion
-from graphnorms.cli.table_options import AsCsv, AsLatex, AsMarkdown, chosen_format
+from graphnorms.cli.table_options import AsCsv, AsJson, AsLatex, AsMarkdown, chosen_format
 from graphnorms.cli.terminal import terminal
 
 
@@ -82,9 +82,7 @@ def judge(
         str | None,
         typer.Option("--out", "-o", help="Write a page as well.", show_default=False),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the outcome as JSON, and nothing else.")
-    ] = False,
+    as_json: AsJson = False,
     latex: AsLatex = False,
     csv: AsCsv = False,
     markdown: AsMarkdown = False,

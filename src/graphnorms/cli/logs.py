@@ -44,7 +44,7 @@ Quiet: TypeAlias = Annotated[
 def logs(
     console: Console, file: str | None = None, *, verbose: bool = False, quiet: bool = False
 ) -> Iterator[None]:
-    """Show what the logger `graphnorms` is told, inside the block.
+    """Show the messages of the logger `graphnorms` while the block runs.
 
     Warnings are shown on the console: with `verbose` information as well, with `quiet` errors
     alone. What a display shows itself is not repeated. The file gets everything.

@@ -13,7 +13,7 @@ from rich.table import Column
 from rich.text import Text
 
 from graphnorms.cli import completion
-from graphnorms.cli.table_options import AsCsv, AsLatex, AsMarkdown, chosen_format
+from graphnorms.cli.table_options import AsCsv, AsJson, AsLatex, AsMarkdown, chosen_format
 from graphnorms.cli.terminal import plain_table, say, terminal
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.options import about
@@ -93,9 +93,7 @@ def show(
             autocompletion=completion.one_of(*about("log").words),
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the outcome as JSON, and nothing else.")
-    ] = False,
+    as_json: AsJson = False,
     latex: AsLatex = False,
     csv: AsCsv = False,
     markdown: AsMarkdown = False,

@@ -1,4 +1,4 @@
-"""The options that print the table of a verdict for a paper or a program."""
+"""The options that print an outcome for a paper or a program, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+AsJson: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print the outcome as JSON, and nothing else.")
+]
 AsLatex: TypeAlias = Annotated[
     bool, typer.Option("--latex", help="Print the table for LaTeX (booktabs), and nothing else.")
 ]

@@ -29,7 +29,7 @@ DESIGNS: Final = {
 Label = TypeVar("Label", str, tuple[str, str])
 
 TEST_SHARE: Final = 0.2
-"""Share of the data that a resampled split is taken to test where nobody says."""
+"""Share of the data that a resampled split tests, if neither the user nor the table says it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -259,7 +259,7 @@ def _parameters(cls: Any) -> dict[str, inspect.Parameter]:
 
 
 def _downloads(cls: Any) -> bool:
-    """Whether a class has a method of its own for downloads."""
+    """Whether a data set class overrides `download`."""
     return any("download" in vars(base) for base in cls.__mro__ if base.__name__ not in _BASES)
 
 

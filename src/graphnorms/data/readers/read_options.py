@@ -115,7 +115,7 @@ class Reading:
     def refuse(self, kind: str, *names: str) -> None:
         """Refuse options that a kind of data has no use for.
 
-        Those of a model's training are not refused, for it may predict for other kinds of data.
+        Options kept from a model's training are ignored: it may predict for other kinds of data.
 
         Args:
             kind: The kind of the data, for the message.

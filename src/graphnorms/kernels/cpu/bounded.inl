@@ -117,7 +117,7 @@ template <class T> void bounded_backward(const NormBackward& p) {
         };
 #pragma omp parallel for schedule(static) num_threads(p.threads) if (p.threads > 1)
         for (int64_t task = 0; task < tasks; ++task) {
-            Buffer<A> kept(4 * C);  // the last two rows for gradients that nobody asks for
+            Buffer<A> kept(4 * C);  // the last two rows take gradients that are not returned
             for (int64_t c = 2 * C; c < 4 * C; ++c) kept.get()[c] = 0;
             double total_e = 0, total_xe = 0;
             int64_t run = 0;

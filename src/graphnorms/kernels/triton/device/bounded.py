@@ -1,6 +1,6 @@
 """A bounded function of each entry in place of statistics, R rows at a time.
 
-The mathematics is that of kernels/cpu/bounded.inl.
+It computes equations (17) to (20) of docs/maths.md, as kernels/cpu/bounded.inl does.
 """
 
 import triton
