@@ -18,12 +18,8 @@ from graphnorms.data import load_dataset
 from graphnorms.errors import DatasetError, GraphnormsError, RunExistsError
 from graphnorms.lab import engines, progress
 from graphnorms.lab.compare import compare
-from graphnorms.lab.comparison import (
-    Comparison,
-    ComparisonInterrupted,
-    ReportError,
-    open_comparison,
-)
+from graphnorms.lab.comparison import Comparison, open_comparison
+from graphnorms.lab.comparison_errors import ComparisonInterrupted, ReportError
 from graphnorms.lab.journal import read_records
 from graphnorms.lab.options import Options
 from graphnorms.lab.prepare import prepare

@@ -10,7 +10,8 @@ import pytest
 
 from graphnorms.errors import RunExistsError
 from graphnorms.lab.compare import compare
-from graphnorms.lab.comparison import Comparison, ComparisonInterrupted, open_comparison
+from graphnorms.lab.comparison import Comparison, open_comparison
+from graphnorms.lab.comparison_errors import ComparisonInterrupted
 from graphnorms.lab.plan_sentences import kept_lines
 from graphnorms.lab.verdict import Verdict
 

@@ -55,7 +55,7 @@ def compare(
         import graphnorms.training  # noqa: F401 - loaded here, where Ctrl-C leaves at once
         from graphnorms.cli.display import Display
         from graphnorms.lab.compare import compare as run
-        from graphnorms.lab.comparison import ComparisonInterrupted, ReportError
+        from graphnorms.lab.comparison_errors import ComparisonInterrupted, ReportError
 
     if dry_run:
         _show_plan(dataset, options, as_json=as_json)

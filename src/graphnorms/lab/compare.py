@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.interrupts import how_ended, terminable
 from graphnorms.lab import engines
-from graphnorms.lab.comparison import Comparison, ComparisonInterrupted, ReportError
+from graphnorms.lab.comparison import Comparison
+from graphnorms.lab.comparison_errors import ComparisonInterrupted, ReportError
 from graphnorms.lab.live_page import LivePage, problem_of
 from graphnorms.lab.log_trials import Logging, trackers_of
 from graphnorms.lab.option_kinds import DEFAULT_ENGINE

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.files import require_suffix
-from graphnorms.interrupts import INTERRUPTED
 from graphnorms.lab.repeat import command_of
 from graphnorms.lab.run import CONFIG, REPORT, read_config
 from graphnorms.lab.run_list import open_run, settings_of
@@ -366,44 +365,3 @@ def report_several(
         for name, comparison in zip(names, comparisons, strict=True)
     ]
     return write_several(Path(path), parts, figures=figures)
-
-
-class ComparisonInterrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM during a comparison: what is done is kept, and the same call continues.
-
-    Args:
-        comparison: The finished trials; its `records` may be empty.
-        problem: Why the page cannot be written; empty if it is.
-        how: A word for the end, and the exit code of a command, see
-            `graphnorms.interrupts.how_ended`.
-    """
-
-    def __init__(
-        self,
-        comparison: Comparison,
-        problem: str = "",
-        how: tuple[str, int] = ("interrupted", INTERRUPTED),
-    ) -> None:
-        done, planned = len(comparison.records), comparison.planned
-        page = f"; the report could not be written ({problem})" if problem else ""
-        words, self.code = how
-        super().__init__(
-            f"{words}: {done} of {planned} trials; run the same command again to continue{page}"
-        )
-        self.comparison = comparison
-
-
-class ReportError(GraphnormsError):
-    """A comparison is done and kept, but its page could not be written.
-
-    Args:
-        comparison: The outcome.
-        problem: Why the page cannot be written.
-    """
-
-    def __init__(self, comparison: Comparison, problem: str) -> None:
-        super().__init__(
-            f"the report could not be written ({problem}); all trials are kept, and "
-            f"graphnorms report {comparison.folder} makes it again"
-        )
-        self.comparison = comparison

@@ -13,7 +13,7 @@ from rich.console import Console
 from graphnorms.cli.display import Display, progress_table, trial_line
 from graphnorms.data import load_dataset
 from graphnorms.lab.compare import compare
-from graphnorms.lab.comparison import ComparisonInterrupted
+from graphnorms.lab.comparison_errors import ComparisonInterrupted
 from graphnorms.lab.phrases import duration
 from graphnorms.lab.plan_sentences import plan_lines
 from graphnorms.lab.progress import Outcomes

@@ -17,7 +17,8 @@ import pytest
 
 from graphnorms.interrupts import Terminated, terminable
 from graphnorms.lab.compare import compare
-from graphnorms.lab.comparison import ComparisonInterrupted, open_comparison
+from graphnorms.lab.comparison import open_comparison
+from graphnorms.lab.comparison_errors import ComparisonInterrupted
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the signals of POSIX")
 
