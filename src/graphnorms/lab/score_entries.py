@@ -104,6 +104,11 @@ def read_entries(
             f"the table has one method, {methods[0]!r}, with {several(len(known), 'score')} (mean "
             f"{mean:.4g}); a judgement takes two"
         )
+    if len(methods) > 50:  # no table of results: rows would be compared with each other
+        raise ValueError(
+            f"column {roles.method!r} names {len(methods)} methods, expected 50 at most; name the "
+            "column of the methods with --method"
+        )
     metrics = _metrics(entries, roles, higher)
     entries = [
         replace(entry, score=entry.score / 100) if metrics[entry.dataset].percent else entry
