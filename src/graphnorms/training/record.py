@@ -22,6 +22,9 @@ _HISTORY: Final = (
     "learning_rate",
 )
 
+_LATER: Final = ("start", "measures")
+"""Fields that came later, and are left out of the JSON where they are empty."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -52,6 +55,9 @@ class Record:
         start: Of training by user code: `weights`, the hash of the initial weights apart from those
             of norms, and `order`, hashes of the order of the items in the passes over them, as far
             as they were seen; see `graphnorms.training.trial_start`.
+        measures: What was measured of the model before the first step (`"initial"`) and with the
+            weights of its last epoch (`"final"`), by name, a value per layer; empty where nothing
+            was. See `graphnorms.training.measures`.
     """
 
     key: str
@@ -66,12 +72,14 @@ class Record:
     environment: dict[str, Any] = field(default_factory=dict)
     timing: dict[str, Any] = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
+    measures: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the record as one line of JSON; NaN and infinities become null."""
         data = asdict(self)
-        if not self.start:  # so that records are as they were before there was the field
-            del data["start"]
+        for name in _LATER:  # so that records are as they were before there was the field
+            if not data[name]:
+                del data[name]
         return json.dumps(_finite(data), allow_nan=False, separators=(",", ":"))
 
     @classmethod
