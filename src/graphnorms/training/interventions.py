@@ -41,7 +41,8 @@ class Intervention:
 
     Args:
         name: The `intervention` of a `TrialConfig`.
-        changes: What it changes, in words.
+        given: The trials with it, in words that follow a comma; may name the norms of the
+            difference as `{leader}` and `{trailer}`.
         acts_on: Whether it changes trials with a norm, given as text. Of others the reported trial
             itself is what the intervention would give.
         settings: Given a trial and a factor, the fields of its config that change; None where the
@@ -51,10 +52,11 @@ class Intervention:
         means: Whether the outputs get the means of each graph, see `MeansToOutputs`.
         whole_set: Whether a training step passes all training graphs through the model.
         own_statistics: Whether an evaluation uses the statistics of what is evaluated.
+        of_trailer: Whether only the trials of the norm with the lower score are changed.
     """
 
     name: str
-    changes: str
+    given: str
     acts_on: Callable[[str], bool] = lambda norm: True
     settings: Settings = lambda config, factor: {}
     data: Callable[[GraphSet, Tensor], GraphSet] | None = None
@@ -62,6 +64,7 @@ class Intervention:
     means: bool = False
     whole_set: bool = False
     own_statistics: bool = False
+    of_trailer: bool = False
 
     def applied(self, config: TrialConfig, factor: float = 1.0) -> TrialConfig | None:
         """Return a reported trial with this intervention; None where it cannot be.
@@ -184,52 +187,52 @@ def _fewer_layers(config: TrialConfig, factor: float) -> Mapping[str, Any] | Non
 _ROWS: Final = (
     Intervention(
         name="whole-set-statistics",
-        changes="norms with batch statistics normalize training steps by those of the whole "
-        "training set",
+        given="with the statistics of the whole training set in every step",
         acts_on=lambda norm: traits_of(norm).batch_statistics,
         whole_set=True,
     ),
     Intervention(
         name="larger-batch",
-        changes=f"minibatches have {LARGER} times as many graphs",
+        given=f"with {LARGER} times as many graphs in a minibatch",
         settings=lambda config, factor: {"batch_size": LARGER * config.batch_size},
     ),
     Intervention(
         name="mean-as-feature",
-        changes="the means of each graph, its size and its mean degree are given to the readout",
+        given="with the means, the size and the degree of each graph given to the readout",
         settings=lambda config, factor: {} if config.model.get("head") == "graph" else None,
         means=True,
     ),
     Intervention(
         name="fixed-shift",
-        changes="α is held at 1",
+        given="with α held at 1",
         acts_on=lambda norm: traits_of(norm).learned_shift,
         model=_hold_shift,
     ),
     Intervention(
         name="standardized-features",
-        changes="input columns are standardized by the training items",
+        given="with input columns standardized by the training items",
         data=standardized,
     ),
     Intervention(
         name="shallow",
-        changes=f"the model has {SHALLOW} convolutions",
+        given=f"with {SHALLOW} convolutions",
         settings=_fewer_layers,
     ),
     Intervention(
         name="degree-features",
-        changes="the degree of each node is a feature",
+        given="with the degree of each node as a feature",
         data=with_degrees,
     ),
     Intervention(
         name="evaluated-statistics",
-        changes="evaluation normalizes by the statistics of the evaluated items",
+        given="with the statistics of the evaluated items in place of the running ones",
         acts_on=lambda norm: traits_of(norm).running_statistics,
         own_statistics=True,
     ),
     Intervention(
         name="equal-effective-rate",
-        changes="the learning rate is scaled so that effective rates agree",
+        given="with the learning rate of {trailer} scaled to the effective rate of {leader}",
+        of_trailer=True,
         settings=lambda config, factor: {"learning_rate": factor * config.learning_rate},
     ),
 )
@@ -238,7 +241,7 @@ INTERVENTIONS: Final[Mapping[str, Intervention]] = MappingProxyType(
     {row.name: row for row in _ROWS}
 )
 
-NO_INTERVENTION: Final = Intervention(name="", changes="nothing")
+NO_INTERVENTION: Final = Intervention(name="", given="")
 
 
 def intervention_of(config: TrialConfig) -> Intervention:
