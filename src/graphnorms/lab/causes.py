@@ -74,8 +74,8 @@ class Cause:
 
 
 def values_of(measures: Measures, name: str, when: str = "final") -> list[float]:
-    """Return what was measured, a value per layer; at the start where there is no end."""
-    found = measures.get(when) or measures.get("initial") or {}
+    """Return what was measured, a value per layer; at the other end where that is all there is."""
+    found = measures.get(when) or measures.get("initial") or measures.get("final") or {}
     values = found.get(name)
     values = values if isinstance(values, list) else [values]
     return [value for value in values if value is not None and math.isfinite(value)]
