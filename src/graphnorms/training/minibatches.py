@@ -108,9 +108,13 @@ class Items:
         rows = torch.arange(int(sizes.sum()), device=sizes.device).split(sizes.tolist())
         return torch.cat([rows[place] for place in places.tolist()])
 
+    def nodes_of(self, graph_ids: Tensor) -> Tensor:
+        """Count the nodes of some graphs, on the CPU."""
+        return self._graphs.ptr.diff().cpu()[graph_ids]
+
     def minibatches(self) -> Iterator[Minibatch]:
         """Form minibatches of all graphs in order, of bounded size."""
-        nodes = self._graphs.ptr.diff().cpu()[self.graph_ids].cumsum(0)
+        nodes = self.nodes_of(self.graph_ids).cumsum(0)
         part = torch.div(nodes, _EVALUATION_NODES, rounding_mode="floor")
         sizes = torch.unique_consecutive(part, return_counts=True)[1]
         for graph_ids in self.graph_ids.split(sizes.tolist()):

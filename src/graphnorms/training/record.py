@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import platform
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -50,14 +52,14 @@ class Record:
             Items are graphs, or labelled nodes in node-level tasks; test items are counted in stage
             `"final"` only.
         environment: `python`, `torch`, `graphnorms`, `platform`, `processor`, `threads`.
-        timing: Measured times in seconds: `train` and `evaluation` (lists, per epoch) and `total`.
+        timing: Measured times in seconds: `train` and `evaluation` (lists, per epoch), `measures`
+            where there are any, and `total`.
             Only this part differs between two runs of one config.
         start: Of training by user code: `weights`, the hash of the initial weights apart from those
             of norms, and `order`, hashes of the order of the items in the passes over them, as far
             as they were seen; see `graphnorms.training.trial_start`.
-        measures: What was measured of the model before the first step (`"initial"`) and with the
-            weights of its last epoch (`"final"`), by name, a value per layer; empty where nothing
-            was. See `graphnorms.training.measures`.
+        measures: Of reported trials: what was measured in the model before the first step,
+            `"initial"`, and after the last, `"final"`; see `graphnorms.training.measures`.
     """
 
     key: str
@@ -129,12 +131,14 @@ class TrialLog:
     Attributes:
         reason: Why the trial failed; empty otherwise.
         state: The weights of the best epoch, if kept.
+        measures: Those of the record.
     """
 
     def __init__(self, config: TrialConfig, metric: Metric) -> None:
         self.config = config
         self.reason = ""
         self.state: dict[str, Tensor] = {}
+        self.measures: dict[str, Any] = {}
         self._metric = metric
         self._history: dict[str, list[float]] = {
             name: [] for name in _HISTORY if name != "train_score" or config.scores_training
@@ -177,6 +181,14 @@ class TrialLog:
         self._scores[part] = scores
         if by_target:
             self._targets[part] = by_target
+
+    def measure(self, when: str, measuring: Callable[[], dict[str, Any]] | None) -> None:
+        """Store what is measured now, and add the time that it takes."""
+        if measuring is not None:
+            begin = time.perf_counter()
+            self.measures[when] = measuring()
+            seconds = time.perf_counter() - begin
+            self._timing["measures"] = self._timing.get("measures", 0.0) + seconds
 
     def keep(self, model: nn.Module) -> None:
         """Store a copy of the current weights."""
@@ -224,6 +236,7 @@ class TrialLog:
             counts=counts,
             environment=environment_of(config),
             timing={**self._timing, "total": seconds, **timing},
+            measures=self.measures,
         )
 
 

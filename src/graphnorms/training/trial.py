@@ -20,6 +20,7 @@ from graphnorms.training.interventions import (
     by_own_statistics,
     intervention_of,
 )
+from graphnorms.training.measures import Measuring
 from graphnorms.training.metrics import metric_for
 from graphnorms.training.minibatches import (
     Items,
@@ -50,6 +51,7 @@ def run_trial(
     *,
     factory: Factory | None = None,
     norms: Norms | None = None,
+    measured: bool = True,
 ) -> Record:
     """Train one model on one split and return the record.
 
@@ -71,12 +73,16 @@ def run_trial(
         on_epoch: Called after each epoch.
         factory: Makes a user-defined model; None imports it by its name.
         norms: Make user-defined norms, by name; others are imported by their names.
+        measured: Whether to measure the model of a reported trial, see
+            `graphnorms.training.measures`; nothing else depends on it.
 
     Raises:
         ValueError: `dataset` is not that of the config, or the model, the metric or the split does
             not fit it.
     """
-    return train(config, dataset, on_epoch, keep=False, factory=factory, norms=norms)[0]
+    return train(
+        config, dataset, on_epoch, keep=False, factory=factory, norms=norms, measured=measured
+    )[0]
 
 
 def train(
@@ -87,17 +93,20 @@ def train(
     keep: bool = True,
     factory: Factory | None = None,
     norms: Norms | None = None,
+    measured: bool = False,
 ) -> tuple[Record, Predictor | None]:
     """Run a trial, see `run_trial`; return the record and the model of the best epoch.
 
     Args:
-        config, dataset, on_epoch, factory, norms: See `run_trial`.
+        config, dataset, on_epoch, factory, norms, measured: See `run_trial`.
         keep: Whether to keep the model; a failed trial has none.
     """
     with known_state(config.seed):
         started = time.perf_counter()
         trial = Training(config, dataset, factory, norms)
         log = TrialLog(config, trial.metric)
+        measuring = trial.measuring() if measured and config.is_measured else None
+        log.measure("initial", measuring)
         best: dict[str, Tensor] = {}  # the outputs of the best epoch, by part
         for epoch in range(config.epochs):
             begin = time.perf_counter()
@@ -121,6 +130,7 @@ def train(
                 on_epoch()
             if log.is_over(epoch):
                 break
+        log.measure("final", measuring)
         if not log.reason:
             for part, outputs in best.items():
                 log.note_scores(part, *trial.all_scores(part, outputs))
@@ -280,6 +290,11 @@ class Training:
         """
         items = self.validation if part == "validation" or self.test is None else self.test
         return self.objective.all_scores(self.metric.name, outputs, items.minibatch_targets)
+
+    def measuring(self) -> Measuring:
+        """Return what measures the model, see `graphnorms.training.measures`."""
+        others = [self.validation] if self.test is None else [self.validation, self.test]
+        return Measuring(self.model, self.objective, self.config, self.training, others)
 
     def counts(self) -> dict[str, int]:
         """Return the counts of the record."""

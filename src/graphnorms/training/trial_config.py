@@ -128,6 +128,11 @@ class TrialConfig:
         return self.stage != "select"
 
     @property
+    def is_measured(self) -> bool:
+        """Whether the model is measured: in the first reported trial of a fold or seed."""
+        return self.stage != "select" and self.run == 0
+
+    @property
     def seed_of_order(self) -> int:
         """The seed of the batch order."""
         return self.seed if self.order_seed is None else self.order_seed
