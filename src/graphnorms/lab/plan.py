@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from graphnorms.errors import one_line
 from graphnorms.lab.engines import JOBS_AT_A_TIME, default_workers
 from graphnorms.lab.lookup import name_of
+from graphnorms.lab.option_kinds import REASONS
 from graphnorms.lab.options import Options
 from graphnorms.lab.schedule import Schedule
 from graphnorms.lab.settings import Settings
@@ -109,10 +110,12 @@ class Plan:
             trainer = self.trainer if self.trainer.in_memory else None
             trial = functools.partial(run_own_trial, trainer=trainer, norms=self.norm_functions)
             return trial, TrialData(self.dataset, self.objects)
+        measured = self.settings.reasons != REASONS[0]
         if self.runs_own_code:
-            trial = functools.partial(run_trial, factory=self.function, norms=self.norm_functions)
-            return trial, self.dataset
-        return run_trial, self.dataset
+            return functools.partial(
+                run_trial, factory=self.function, norms=self.norm_functions, measured=measured
+            ), self.dataset
+        return functools.partial(run_trial, measured=measured), self.dataset
 
 
 def is_own(architecture: Mapping[str, Any]) -> bool:
