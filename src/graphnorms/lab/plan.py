@@ -53,6 +53,7 @@ class Plan:
     trainer: Trainer | None = None
     objects: Sequence[Any] | None = field(default=None, repr=False)
     fitted: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:

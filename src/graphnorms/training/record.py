@@ -24,6 +24,9 @@ _HISTORY: Final = (
     "learning_rate",
 )
 
+_LATER: Final = ("start", "measures")
+"""Fields that came later, and are left out of the JSON where they are empty."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -76,8 +79,8 @@ class Record:
     def to_json(self) -> str:
         """Return the record as one line of JSON; NaN and infinities become null."""
         data = asdict(self)
-        for name in ("start", "measures"):
-            if not data[name]:  # so that records are as they were before there was the field
+        for name in _LATER:  # so that records are as they were before there was the field
+            if not data[name]:
                 del data[name]
         return json.dumps(_finite(data), allow_nan=False, separators=(",", ":"))
 

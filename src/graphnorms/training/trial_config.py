@@ -82,6 +82,8 @@ class TrialConfig:
             limit.
         patience: Epochs without a better validation score after which the trial ends. None: it
             trains all epochs.
+        intervention: What is changed to test the reason for a difference, see
+            `graphnorms.training.interventions`; None in the trials of a comparison.
     """
 
     dataset: str
@@ -109,6 +111,7 @@ class TrialConfig:
     warmup: int = 0
     clip: float | None = None
     patience: int | None = None
+    intervention: str | None = None
 
     @property
     def treatment(self) -> str:
@@ -157,6 +160,7 @@ class TrialConfig:
 _LATER: Final = (
     *("order_seed", "norm_source", "varied"),
     *("optimizer", "warmup", "clip", "patience"),
+    "intervention",
 )
 
 
