@@ -29,7 +29,7 @@ def graph_facts(graphs: GraphSet, aggregation: Aggregation = "gin") -> dict[str,
 
     | name | value |
     |---|---|
-    | `regular`, `complete` | share of graphs whose nodes all have as many neighbours, or all others |
+    | `regular`, `complete` | share of graphs whose nodes have equally many neighbours, or all |
     | `one_node` | share of graphs with one node, which are complete and regular |
     | `constant_features` | share of graphs all of whose nodes have the same features |
     | `label_by_size` | share of the variance of the label that log n and n explain linearly |
