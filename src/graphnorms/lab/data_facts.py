@@ -173,7 +173,7 @@ def ceiling(graphs: GraphSet, group: Integers, metric: str) -> float:
         metric: What is scored.
     """
     inverse = torch.from_numpy(np.unique(group, return_inverse=True)[1])
-    targets = torch.from_numpy(_answers(graphs))
+    targets = torch.from_numpy(answers_of(graphs))
     columns = [
         _middle(inverse, column) if metric.endswith("mae") else _mean(inverse, column)
         for column in targets.T
@@ -211,7 +211,7 @@ def _leaks(twins: Integers | None, splits: list[Split]) -> tuple[int, int]:
     return tested, leaked
 
 
-def _answers(graphs: GraphSet) -> Floats:
+def answers_of(graphs: GraphSet) -> Floats:
     """What a model is to give, `(items, outputs)`: 1 for the class that is right, else 0."""
     targets = known_targets(graphs)
     if graphs.task.kind != "classification":
@@ -259,7 +259,7 @@ def _mean_of_known(scores: Iterable[float | None]) -> float:
 def _scores(
     graphs: GraphSet, name: str, table: Floats, splits: list[Split], metric: str
 ) -> list[float]:
-    answers = _answers(graphs)
+    answers = answers_of(graphs)
     draw = np.random.default_rng(0)
     scores = []
     for split in splits:

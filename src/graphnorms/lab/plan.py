@@ -54,7 +54,6 @@ class Plan:
     trainer: Trainer | None = None
     objects: Sequence[Any] | None = field(default=None, repr=False)
     fitted: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:
@@ -82,6 +81,16 @@ class Plan:
         splits = self.schedule.splits(self.dataset, settings.repeats)
         found = trivial_scores(self.dataset, settings.metric, splits)
         return replace(found, folds=settings.folds, seed=settings.split_seed)
+
+    @cached_property
+    def facts(self) -> dict[str, float]:
+        """Facts of the graphs for reasons; none where no trial is measured."""
+        from graphnorms.lab.graph_facts import graph_facts
+
+        if self.trainer is not None or self.settings.reasons == REASONS[0]:
+            return {}
+        gcn = self.settings.shared_architecture.get("name") == "gcn"
+        return graph_facts(self.dataset, "gcn" if gcn else "gin")
 
     @property
     def function(self) -> Callable[..., Any] | None:

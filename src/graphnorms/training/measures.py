@@ -15,6 +15,7 @@ None where a value is undefined. A name is missing where all of its values are.
 | `shift` | norm | running mean less mean of validation and test data, in the same deviations |
 | `scale_shift` | norm | logarithm of their deviation over the running one, without sign |
 | `alpha`, `gamma` | norm | mean absolute value of the parameter |
+| `alpha_moved` | norm | mean absolute difference of α from 1 |
 | `constant` | norm | share of channels that are constant behind it, before the activation |
 | `dead` | norm | share of channels that are 0 behind its ReLU |
 | `effective_rate` | norm | learning rate for the direction of the weights in front of it |
@@ -218,6 +219,8 @@ class Measuring:
                 value = parameter_of(norm, parameter)
                 if value is not None:
                     row[which] = float(value.detach().abs().mean())
+                    if which == "alpha":
+                        row["alpha_moved"] = float((value.detach() - 1).abs().mean())
             weight = in_front.get(name)
             if weight is not None and forgets_scale(norm):
                 size = float(in_float64(weight.detach()).square().mean().sqrt())
