@@ -12,7 +12,9 @@ from graphnorms.lab.data_sentences import data_sentences, key_facts
 from graphnorms.lab.design import Design
 from graphnorms.lab.detectable import expected_of, planned_detectable
 from graphnorms.lab.number_format import Scale
+from graphnorms.lab.option_kinds import TESTED
 from graphnorms.lab.phrases import be, duration, model_title, several
+from graphnorms.lab.reasons import MOST_TESTED
 from graphnorms.lab.sentences import least_pairs, protocol_note
 from graphnorms.lab.treatments import values_of
 from graphnorms.lab.trial_data import has_graphs
@@ -49,9 +51,18 @@ def plan_lines(plan: Plan) -> list[str]:
         f"{_protocol(settings)}{_why_split(plan)}",
         f"{compared} × {_trials(settings)} = "
         f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
+        *_tests(settings),
         _design(settings, plan.dataset),
         *_fitted(plan.fitted),
     ]
+
+
+def _tests(settings: Settings) -> list[str]:
+    """Say how many trials may test reasons."""
+    if settings.reasons != TESTED or settings.own_training:
+        return []
+    most = 2 * MOST_TESTED * settings.scored_trials
+    return [f"Then at most {most} trials that test why two {settings.noun}s differ"]
 
 
 def _fitted(fitted: Mapping[str, Any]) -> list[str]:
