@@ -99,7 +99,7 @@ def _summary(found: Why, reasons: Sequence[Reason]) -> str:
     if found.tested:
         text += f" by the trials that tested {several(found.tested, 'cause')}"
     elif waiting and not tested:
-        text += "; --reasons tested trains what tests them"
+        text += "; --resume --reasons tested runs trials that test them"
     if not reasons:
         text += "; no known cause fits the numbers"
     return f"{text}."
