@@ -80,7 +80,9 @@ def test_a_resumed_run_adds_the_trials_that_test_and_nothing_else(
     assert in_this_process == []
     opened = open_comparison(folder)
     assert again.reasons == tested.reasons == opened.reasons
-    assert json.loads(json.dumps(opened.to_dict()))["reasons"][0]["text"] in " ".join(tested.table().split())
+    assert json.loads(json.dumps(opened.to_dict()))["reasons"][0]["text"] in " ".join(
+        tested.table().split()
+    )
     assert "--reasons tested" in opened.command or "reasons='tested'" in opened.command
 
 

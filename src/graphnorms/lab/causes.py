@@ -217,7 +217,7 @@ CAUSES: Final = (
             ),
         ),
         because="it learns how much of the mean of each graph to remove",
-        source="Cai et al. 2021, section 4.2, arXiv:2009.03294",
+        source="Cai et al. 2021, section 4, arXiv:2009.03294",
         interventions=("fixed-shift",),
     ),
     Cause(
@@ -256,7 +256,7 @@ CAUSES: Final = (
             ),
         ),
         because="the running statistics of {trailer} do not fit what is evaluated",
-        source="Ioffe 2017, arXiv:1702.03275",
+        source="Nado et al. 2020, arXiv:2006.10963",
         interventions=("evaluated-statistics",),
     ),
     Cause(
