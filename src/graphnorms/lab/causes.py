@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from graphnorms.lab.phrases import percent
+from graphnorms.lab.phrases import percent, points
 from graphnorms.layers.traits import Traits
 
 Measures = Mapping[str, Mapping[str, Any]]
@@ -217,7 +217,7 @@ CAUSES: Final = (
             ),
         ),
         because="it learns how much of the mean of each graph to remove",
-        source="Cai et al. 2021, section 4.2, arXiv:2009.03294",
+        source="Cai et al. 2021, section 4, arXiv:2009.03294",
         interventions=("fixed-shift",),
     ),
     Cause(
@@ -256,7 +256,7 @@ CAUSES: Final = (
             ),
         ),
         because="the running statistics of {trailer} do not fit what is evaluated",
-        source="Ioffe 2017, arXiv:1702.03275",
+        source="Nado et al. 2020, arXiv:2006.10963",
         interventions=("evaluated-statistics",),
     ),
     Cause(
@@ -305,9 +305,9 @@ CAUSES: Final = (
             Evidence(
                 number=_constant,
                 threshold=0.25,
-                said="{value} more of the channels are constant behind {trailer}, and the input "
-                "features are constant",
-                written=_share,
+                said="input features are constant, and the share of channels that are constant is "
+                "{value} higher behind {trailer}",
+                written=points,
             ),
         ),
         because="{trailer} leaves nothing of constant features",
@@ -354,11 +354,13 @@ CAUSES: Final = (
             Evidence(
                 number=_more("dead"),
                 threshold=0.2,
-                said="{value} more of the channels of {trailer} are 0 for every node",
-                written=_share,
+                said="the share of channels that are 0 for every node is {value} higher with "
+                "{trailer}",
+                written=points,
             ),
         ),
         because="fewer of its channels are dead",
         source="Lu et al. 2019, arXiv:1903.06733",
+        interventions=("leaky-activation",),
     ),
 )

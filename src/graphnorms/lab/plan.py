@@ -119,10 +119,12 @@ class Plan:
             trainer = self.trainer if self.trainer.in_memory else None
             trial = functools.partial(run_own_trial, trainer=trainer, norms=self.norm_functions)
             return trial, TrialData(self.dataset, self.objects)
+        measured = self.settings.reasons != REASONS[0]
         if self.runs_own_code:
-            trial = functools.partial(run_trial, factory=self.function, norms=self.norm_functions)
-            return trial, self.dataset
-        return run_trial, self.dataset
+            return functools.partial(
+                run_trial, factory=self.function, norms=self.norm_functions, measured=measured
+            ), self.dataset
+        return functools.partial(run_trial, measured=measured), self.dataset
 
 
 def is_own(architecture: Mapping[str, Any]) -> bool:
