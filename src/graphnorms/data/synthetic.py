@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from graphnorms.data.feature_columns import Features
@@ -190,7 +191,7 @@ _SHIFT: Final = 3.0
 """What is added to the features of test graphs, which are about 1, as `"shift"`."""
 
 
-def planted(cause: str, seed: int, number: int = 64) -> GraphSet:
+def planted(cause: str, seed: int, number: int = 96) -> GraphSet:
     """Make graphs in which one cause makes one norm lead another, or none does.
 
     | cause | graphs | what is planted |
@@ -203,7 +204,8 @@ def planted(cause: str, seed: int, number: int = 64) -> GraphSet:
     | `"shift"` | paths and stars | the class is the form; features of test graphs are shifted |
     | `"nothing"` | paths | classes are drawn at random: nothing can be learned |
 
-    Classes are equally frequent.
+    Classes are equally frequent. Half of the graphs are for training, a quarter each for
+    validation and test.
 
     Args:
         cause: One of `PLANTED`.
@@ -215,7 +217,19 @@ def planted(cause: str, seed: int, number: int = 64) -> GraphSet:
     """
     if cause not in PLANTED:
         raise unknown_name("cause", cause, PLANTED)
-    return PLANTED[cause](number, seed)
+    graphs = PLANTED[cause](number, seed)
+    split = torch.from_numpy(_parts(graphs.y.numpy(), seed))
+    return graphs._with(split=split, split_name="planted")
+
+
+def _parts(classes: Integers, seed: int) -> NDArray[np.int8]:
+    """Half of each class for training, a quarter for validation, and a quarter for the test."""
+    draw = np.random.default_rng([seed, 1])
+    part = np.empty(len(classes), dtype=np.int8)
+    for name in np.unique(classes):
+        members = draw.permutation(np.flatnonzero(classes == name))
+        part[members] = np.array([0, 0, 1, 2])[np.arange(len(members)) % 4]
+    return part
 
 
 def _paths(sizes: Integers) -> list[Graph]:
@@ -262,19 +276,14 @@ def _shifted(number: int, seed: int) -> GraphSet:
         (n, one if path else 0 * one, other)
         for (n, one, other), path in zip(_paths(sizes), classes, strict=True)
     ]
-    part = np.array([0, 0, 1, 2])[(draw.permutation(number // 2) % 4)].repeat(2)
-    order = np.argsort(classes, kind="stable").reshape(2, -1).T.ravel()  # classes alternate
-    split = np.empty(number, dtype=np.int8)
-    split[order] = part
-    column = 1 + 0.1 * draw.normal(size=len(graph)) + _SHIFT * (split[graph] == 2)
+    tested = _parts(classes, seed)[graph] == 2
+    column = 1 + 0.1 * draw.normal(size=len(graph)) + _SHIFT * tested
     return packed(
         "shift",
         graphs,
         "attributes",
         attributes=column[:, None].astype(np.float32),
         y=classes,
-        split=split,
-        split_name="shifted",
     )
 
 
