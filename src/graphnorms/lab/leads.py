@@ -65,9 +65,15 @@ def _over_failing(trials: Trials, verdict: Verdict, norm: str, failed: int) -> l
         return []
     lead = Lead(leader=best, trailer=norm, estimate=Estimate(0.0, 0.0, 0.0), failing=failed)
     test = lead_with(lead, trials[best], trials[norm], verdict)
-    if test is None or test.estimate.mean <= 0 or not (test.p_value or 1.0) <= SIGNIFICANCE:
+    if test is None or not leads_still(test):
         return []
     return [replace(lead, estimate=test.estimate)]
+
+
+def leads_still(test: PairedTest) -> bool:
+    """Whether the first of two norms is told apart from the second, and better."""
+    p = test.p_value
+    return p is not None and p <= SIGNIFICANCE and test.estimate.mean > 0
 
 
 def lead_with(

@@ -22,6 +22,7 @@ from graphnorms.lab.leads import (
     differences,
     lead_with,
     leads_of,
+    leads_still,
     outcomes,
     scores_of,
 )
@@ -139,11 +140,10 @@ class _Tested:
         """Return the reason, given the adjusted p-value; None where the trials contradict it."""
         change, after = self.change.estimate, self.after.estimate
         decided = p is not None and p <= SIGNIFICANCE
-        stays = (self.after.p_value or 1.0) <= SIGNIFICANCE and after.mean > 0
         shorter = abs(after.mean) < change.mean + after.mean
         if decided and change.mean > 0 and shorter:
             status = SUPPORTED
-        elif (decided and change.mean < 0) or (stays and not decided):
+        elif (decided and change.mean < 0) or (leads_still(self.after) and not decided):
             return None
         else:
             status = CONSISTENT

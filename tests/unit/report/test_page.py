@@ -70,6 +70,18 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
+def test_why_norms_differ_stands_behind_the_verdict(make_records: Make) -> None:
+    records = make_records()
+    verdict = judge(records, protocol="nested")
+    trials = trials_of(records, verdict)
+    without = render_page(trials, verdict, SETTINGS, COMMAND)
+    page = render_page(trials, verdict, SETTINGS, COMMAND, why=["One reason.", "a leads <b>"])
+    assert "<h2>Why</h2>" not in without
+    assert page.count("<li>") == without.count("<li>") + 1
+    assert "a leads &lt;b&gt;" in page
+    assert page.index("<h2>Why</h2>") < page.index("<h2>Leaderboard</h2>")
+
+
 def test_what_no_encoding_knows_is_written_all_the_same(make_records: Make, tmp_path: Path) -> None:
     """As in the reason of a failure, or the name of a file."""
     records = make_records(failed=lambda norm, fold: fold == 0, reason="no file \udcff")
