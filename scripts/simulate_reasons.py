@@ -49,7 +49,13 @@ ON_A_SPLIT: Final = {"protocol": "split", "runs": 8}
 CROSS_VALIDATED: Final = {"protocol": "nested", "folds": 6, "runs": 1}
 SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "lost-mean": {"norms": ("none", "instance"), **ON_A_SPLIT},
-    "batch-noise": {"norms": ("none", "batch"), "batch_size": 2, "epochs": 4, **ON_A_SPLIT},
+    "batch-noise": {
+        "norms": ("none", "batch"),
+        "batch_size": 2,
+        "epochs": 4,
+        **ON_A_SPLIT,
+        "runs": 12,
+    },
     "depth": {
         "norms": ("none", "batch"),
         "model": "gcn",
@@ -63,8 +69,7 @@ SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "constant-features": {
         "norms": ("none", "instance"),
         "layers": 1,
-        "epochs": 12,
-        "learning_rate": 0.1,
+        "epochs": 16,
         **ON_A_SPLIT,
     },
     "shift": {"norms": ("none", "batch", "instance"), **ON_A_SPLIT},
