@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.interrupts import how_ended, terminable
-from graphnorms.lab import engines
-from graphnorms.lab.comparison import Comparison, tests_among
+from graphnorms.lab.comparison import Comparison
 from graphnorms.lab.comparison_errors import ComparisonInterrupted, ReportError
 from graphnorms.lab.live_page import LivePage, problem_of
 from graphnorms.lab.log_trials import Logging, trackers_of
-from graphnorms.lab.option_kinds import DEFAULT_ENGINE, TESTED
+from graphnorms.lab.option_kinds import TESTED
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan
 from graphnorms.lab.prepare import prepare
-from graphnorms.lab.progress import Clock, Outcomes, Status, trial_line
+from graphnorms.lab.progress import Clock, Outcomes, Status, log_trial
+from graphnorms.lab.reason_trials import run_reason_trials
 from graphnorms.lab.repeat import RUN_FILE, write_run_file
 from graphnorms.lab.run import Run
+from graphnorms.lab.run_list import tests_among
 from graphnorms.lab.schedule import Agenda
 from graphnorms.lab.sources import Dataset
 from graphnorms.lab.trial_data import SameScores
@@ -240,7 +241,7 @@ def compare(
                     logging_trials.add(record)
                 _train(plan, run, progress or _say_nothing, logging_trials)
             if plan.settings.reasons == TESTED:
-                _test_reasons(plan, run, progress or _say_nothing)
+                run_reason_trials(plan, run, _comparison(plan, run), progress or _say_nothing)
         except KeyboardInterrupt as error:
             comparison = _comparison(plan, run)
             problem = ""
@@ -305,10 +306,7 @@ def _train(
             elapsed=clock.elapsed,
             remaining=clock.remaining,
         )
-        if latest is not None:
-            level = logging.INFO if latest.status == "done" else logging.WARNING
-            if _log.isEnabledFor(level):
-                _log.log(level, "%s", trial_line(status, latest), extra={"displayed": True})
+        log_trial(_log, status)
         progress(status)
 
     def following(record: Record) -> list[TrialConfig]:
@@ -324,7 +322,7 @@ def _train(
     tell()
     if not total:
         return
-    engine = _engine(plan, total)
+    engine = plan.engine(total)
     page = LivePage(lambda: _comparison(plan, run))
     records = run.complete(engine, known, on_progress, following)
     with engine, closing(records):
@@ -337,59 +335,6 @@ def _train(
             tell(record)
             logging_trials.add(record)
             page.write_if_due(len(outcomes))
-
-
-def _test_reasons(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
-    """Run the trials that test the reasons for the differences of a finished comparison."""
-    comparison = _comparison(plan, run)
-    if len(comparison.records) < comparison.planned or comparison.why is None:
-        return
-    configs = comparison.why.to_run()
-    total = sum(config.key not in run.journal for config in configs)
-    if not total:
-        return
-    _log.info("%d more trials test the reasons", total)
-    clock = Clock(epochs=plan.settings.epochs * total)
-    ended = 0
-
-    def tell(epochs: Mapping[str, int], latest: Record | None = None) -> None:
-        clock.note(plan.settings.epochs * ended + sum(epochs.values()))
-        outcomes = Outcomes(comparison.records)
-        status = Status(
-            plan=plan,
-            outcomes=outcomes,
-            ended=len(outcomes),
-            tallies=outcomes.tallies,
-            latest=latest,
-            running={},
-            elapsed=clock.elapsed,
-            remaining=clock.remaining,
-            tests=(ended, total),
-        )
-        progress(status)
-
-    records = run.complete(_engine(plan, total), configs, tell)
-    with closing(records):
-        for record in records:
-            ended += 1
-            tell({}, record)
-
-
-def _engine(plan: Plan, trials: int) -> engines.Engine:
-    """Make what runs so many trials."""
-    trial, data = plan.work
-    return engines.make_engine(
-        plan.options.engine or DEFAULT_ENGINE,
-        trial,
-        data,
-        workers=min(plan.workers, trials),
-        scheduler=plan.options.scheduler,
-        asked=plan.options.engine_options,
-        folder=plan.folder,
-        timeout=plan.options.timeout,
-        # The user's code may change its process.
-        fresh=plan.runs_own_code,
-    )
 
 
 def _comparison(plan: Plan, run: Run) -> Comparison:

@@ -257,8 +257,7 @@ class Options:
         kind=number("a number > 0", lambda value: value > 0),
     )
     reasons: str | None = option(
-        "Why norms differ: none, measured (in the models of the run), or tested as well, by more "
-        "trials with one thing changed.",
+        "Why norms differ: none, measured in the trained models, or tested by more trials too.",
         MEASURED,
         kind=Kind("text", str, words=REASONS),
         words=REASONS,

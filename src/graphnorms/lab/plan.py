@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import one_line
+from graphnorms.lab import engines
 from graphnorms.lab.engines import JOBS_AT_A_TIME, default_workers
 from graphnorms.lab.lookup import name_of
-from graphnorms.lab.option_kinds import REASONS
+from graphnorms.lab.option_kinds import DEFAULT_ENGINE, REASONS
 from graphnorms.lab.options import Options
 from graphnorms.lab.schedule import Schedule
 from graphnorms.lab.settings import Settings
@@ -108,6 +109,23 @@ class Plan:
         models = self.settings.architectures.values()
         own = self.factory or self.trainer or self.norms
         return bool(own) or any(map(is_own, models))
+
+    def engine(self, trials: int) -> engines.Engine:
+        """Make what runs so many trials."""
+        trial, data = self.work
+        options = self.options
+        return engines.make_engine(
+            options.engine or DEFAULT_ENGINE,
+            trial,
+            data,
+            workers=min(self.workers, trials),
+            scheduler=options.scheduler,
+            asked=options.engine_options,
+            folder=self.folder,
+            timeout=options.timeout,
+            # The user's code may change its process.
+            fresh=self.runs_own_code,
+        )
 
     @property
     def work(self) -> tuple[Callable[..., Any], Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -146,6 +147,15 @@ class Clock:
         seconds, epochs = now - self._first[0], done - self._first[1]
         if seconds > _SECONDS_TO_KNOW_THE_SPEED and epochs > 0:
             self.remaining = max(0, self._total - done) * seconds / epochs
+
+
+def log_trial(log: logging.Logger, status: Status) -> None:
+    """Log the end of the latest trial, if there is one."""
+    record = status.latest
+    if record is not None:
+        level = logging.INFO if record.status == "done" else logging.WARNING
+        if log.isEnabledFor(level):
+            log.log(level, "%s", trial_line(status, record), extra={"displayed": True})
 
 
 def trial_line(status: Status, record: Record) -> str:

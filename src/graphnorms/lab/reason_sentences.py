@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import Name, called_by, several
@@ -63,6 +64,17 @@ def _written(estimate: Estimate, scale: Scale) -> str:
     if estimate.low != estimate.low:
         return mean
     return f"{mean} [{scale.number(estimate.low)}, {scale.number(estimate.high)}]"
+
+
+def reasons_as_data(found: Why) -> list[dict[str, Any]]:
+    """Return the reasons as JSON-able data, each with its sentence."""
+    from graphnorms.lab.verdict import jsonable
+
+    scale = found.verdict.scale
+    return [
+        jsonable(asdict(reason)) | {"text": reason_sentence(reason, scale)}
+        for reason in found.reasons
+    ]
 
 
 def why(found: Why, names: Name = str, *, most: int | None = None) -> list[str]:

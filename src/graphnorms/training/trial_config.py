@@ -130,7 +130,7 @@ class TrialConfig:
     @property
     def is_measured(self) -> bool:
         """Whether the model is measured: in the first reported trial of a fold or seed."""
-        return self.stage != "select" and self.run == 0
+        return self.stage != "select" and self.run == 0 and self.intervention is None
 
     @property
     def seed_of_order(self) -> int:
