@@ -199,7 +199,7 @@ def planted(cause: str, seed: int, number: int = 96) -> GraphSet:
     | `"lost-mean"` | complete | the class is the degree, which is the one feature of all nodes |
     | `"batch-noise"` | paths | the class is whether a mean from 0.03 to 30 is above 1 |
     | `"depth"` | paths | nothing: train it with 32 layers |
-    | `"feature-scale"` | paths | features of scale 1e4, all of one sign |
+    | `"feature-scale"` | paths | features of scale 1e4 around 3e4 |
     | `"constant-features"` | nearly regular | the class is the degree, and all features are 1 |
     | `"shift"` | paths and stars | the class is the form; features of test graphs are shifted |
     | `"nothing"` | paths | classes are drawn at random: nothing can be learned |
