@@ -49,7 +49,13 @@ ON_A_SPLIT: Final = {"protocol": "split", "runs": 8}
 CROSS_VALIDATED: Final = {"protocol": "nested", "folds": 6, "runs": 1}
 SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "lost-mean": {"norms": ("none", "instance"), **ON_A_SPLIT},
-    "batch-noise": {"norms": ("none", "batch"), "batch_size": 2, "epochs": 4, **ON_A_SPLIT},
+    "batch-noise": {
+        "norms": ("none", "batch"),
+        "batch_size": 2,
+        "epochs": 4,
+        **ON_A_SPLIT,
+        "runs": 12,
+    },
     "depth": {
         "norms": ("none", "batch"),
         "model": "gcn",
@@ -63,8 +69,7 @@ SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "constant-features": {
         "norms": ("none", "instance"),
         "layers": 1,
-        "epochs": 12,
-        "learning_rate": 0.1,
+        "epochs": 16,
         **ON_A_SPLIT,
     },
     "shift": {"norms": ("none", "batch", "instance"), **ON_A_SPLIT},
@@ -174,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=20, help="comparisons of each cause")
     parser.add_argument("--nulls", type=int, default=200, help="comparisons with nothing planted")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("simulated_reasons.json"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     resampling.RESAMPLES = 200  # of intervals, which no reason depends on

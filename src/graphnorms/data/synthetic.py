@@ -197,9 +197,9 @@ def planted(cause: str, seed: int, number: int = 96) -> GraphSet:
     | cause | graphs | what is planted |
     |---|---|---|
     | `"lost-mean"` | complete | the class is the degree, which is the one feature of all nodes |
-    | `"batch-noise"` | paths | the class is whether a mean from 0.1 to 10 is above 1 |
+    | `"batch-noise"` | paths | the class is whether a mean from 0.03 to 30 is above 1 |
     | `"depth"` | paths | nothing: train it with 32 layers |
-    | `"feature-scale"` | paths | features of scale 1e4, all of one sign |
+    | `"feature-scale"` | paths | features of scale 1e4 around 3e4 |
     | `"constant-features"` | nearly regular | the class is the degree, and all features are 1 |
     | `"shift"` | paths and stars | the class is the form; features of test graphs are shifted |
     | `"nothing"` | paths | classes are drawn at random: nothing can be learned |
@@ -265,7 +265,7 @@ def _unscaled(number: int, seed: int) -> GraphSet:
 
 def _of_unlike_graphs(number: int, seed: int) -> GraphSet:
     draw, sizes, classes, graph = _drawn(number, seed)
-    mean = 10 ** ((2 * classes - 1) * draw.random(number))
+    mean = 10 ** (1.5 * (2 * classes - 1) * draw.random(number))
     column = mean[graph] * (1 + 0.1 * draw.normal(size=len(graph)))
     return _with_column("batch-noise", sizes, column, classes)
 

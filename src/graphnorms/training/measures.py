@@ -42,7 +42,7 @@ from torch import Tensor, nn
 
 from graphnorms.errors import one_line
 from graphnorms.kernels.point import in_float64
-from graphnorms.models.initialize import derive_seed
+from graphnorms.models.initialize import derive_seed, seed_draws
 from graphnorms.probes import (
     GraphMoments,
     activation_gradient_norms,
@@ -62,6 +62,7 @@ from graphnorms.training.measured_layers import (
     running_of,
 )
 from graphnorms.training.measured_norms import Seen, finite_mean
+from graphnorms.training.metrics import metric_for
 from graphnorms.training.predictor import apply
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Measuring:
         self.model = model
         self.objective = objective
         self.config = config
+        self._metric = metric_for(config.metric, objective.task).name
         self._batches = chosen_batches(training, config)
         self._graphs = training.graph_ids.shape[0]
         self._others = [batch for items in others for batch in chosen_batches(items, config)]
@@ -117,7 +119,12 @@ class Measuring:
         start = Snapshot.take(self.model)
         try:
             with kept_state(of_trials=False):
-                return self._measured()
+                device = next(self.model.parameters()).device
+                seed_draws(device, derive_seed(self.config.seed, "measures"))
+                found = self._evaluated()
+                start.restore()  # batches have moved the running statistics
+                seed_draws(device, derive_seed(self.config.seed, "measures"))
+                return _known(found | self._trained())
         except Exception as error:  # a trial does not fail because a model cannot be measured
             return {"problem": one_line(error)}
         finally:
@@ -125,17 +132,20 @@ class Measuring:
             for module, mode in modes.items():
                 module.training = mode
 
-    def _measured(self) -> dict[str, Any]:
+    def _evaluated(self) -> dict[str, Any]:
+        """What is measured in eval mode."""
+        self.model.eval()
+        return {**self._of_running(), "score_gap": self._score_gap()}
+
+    def _trained(self) -> dict[str, Any]:
+        """What is measured in training mode."""
         self.model.train()
-        found: dict[str, Any] = {}
-        seen = self._seen()
-        found |= self._of_norms(seen)
-        found |= self._of_running()
-        found |= self._of_parameters()
-        found |= self._of_convolutions()
-        found |= self._of_inputs()
-        found["score_gap"] = self._score_gap()
-        return _known(found)
+        return {
+            **self._of_norms(self._seen()),
+            **self._of_parameters(),
+            **self._of_convolutions(),
+            **self._of_inputs(),
+        }
 
     def _seen(self) -> dict[str, Seen]:
         """Run the training batches in training mode; what every norm was given and made of it."""
@@ -174,7 +184,6 @@ class Measuring:
         running = {name: norm for name, norm in self.norms.items() if running_of(norm) is not None}
         if not running:
             return {}
-        self.model.eval()
         trained, others = (
             self._inputs(running, batches) for batches in (self._batches, self._others)
         )
@@ -192,7 +201,6 @@ class Measuring:
                 there = others[name]
                 row["shift"] = finite_mean((mean - there.whole_mean).abs() / spread)
                 row["scale_shift"] = finite_mean((there.whole_variance / variance).log().abs() / 2)
-        self.model.train()
         return _columns(rows)
 
     def _inputs(
@@ -309,7 +317,6 @@ class Measuring:
             return math.nan
         targets = torch.cat([batch.targets for batch in self._batches])
         scores = []
-        self.model.eval()
         for by_batch in (False, True):
             for norm in running:
                 norm.train(by_batch)
@@ -317,7 +324,7 @@ class Measuring:
                 outputs = torch.cat([self._apply(each) for each in self._batches])
             if not outputs.isfinite().all():
                 return math.nan
-            scores.append(self.objective.judge(self.config.metric, outputs, targets).score)
+            scores.append(self.objective.judge(self._metric, outputs, targets).score)
         return scores[0] - scores[1]
 
     def _label(self) -> Any:

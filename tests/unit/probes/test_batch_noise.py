@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import graphnorms as gn
-from graphnorms.probes import batch_noise, layer_batch_noise
+from graphnorms.probes import GraphMoments, batch_noise, expected_batch_noise, layer_batch_noise
+from graphnorms.segments import Segments
 from tests.unit.probes.common import draw
 
 
@@ -83,3 +84,38 @@ def test_errors() -> None:
         batch_noise([x, x[:, :2]])
     with pytest.raises(ValueError, match="was not called"):
         layer_batch_noise(nn.Sequential(nn.ReLU()), [lambda: None], ["0"])
+
+
+def test_expected_noise_is_that_of_many_random_batches() -> None:
+    draw_sizes = torch.Generator().manual_seed(1)
+    sizes = torch.randint(1, 9, (60,), generator=draw_sizes)
+    segments = Segments.from_counts(sizes)
+    graph = segments.index
+    x = (draw(60, 3, seed=2) * torch.tensor([0.2, 1, 5]))[graph] + draw(len(graph), 3, seed=3)
+    rows = x.split(sizes.tolist())
+    shuffle = torch.Generator().manual_seed(4)
+    drawn = []
+    for _ in range(400):  # epochs of three batches of 20
+        order = torch.randperm(60, generator=shuffle)
+        drawn += [torch.cat([rows[g] for g in part]) for part in order.split(20)]
+    many = batch_noise(drawn)
+    expected = expected_batch_noise(GraphMoments.of(x, segments), 20, 60)
+    torch.testing.assert_close(expected.mean_ratio, many.mean_ratio, rtol=0.15, atol=0)
+    torch.testing.assert_close(expected.deviation_ratio, many.deviation_ratio, rtol=0.25, atol=0)
+    # A third of the graphs is left to draw: the design effect is that of many.
+    torch.testing.assert_close(expected.design_effect, many.design_effect * 1.5, rtol=0.2, atol=0)
+    with pytest.raises(ValueError, match="1 graphs"):
+        expected_batch_noise(GraphMoments.of(x, Segments.single(len(x))), 20)
+
+
+def test_moments_of_graphs_of_several_batches_are_those_of_all_rows() -> None:
+    x, segments = draw(30, 2, seed=5), Segments.from_counts(torch.tensor([4, 1, 25]))
+    parts = [GraphMoments.of(x[:5], Segments.from_counts(torch.tensor([4, 1])))]
+    parts.append(GraphMoments.of(x[5:], Segments.single(25)))
+    joined, whole = GraphMoments.joined(parts), GraphMoments.of(x, segments)
+    torch.testing.assert_close(joined.variance, whole.variance)
+    torch.testing.assert_close(joined.whole_mean, x.mean(0))
+    torch.testing.assert_close(joined.whole_variance, x.var(0, correction=0))
+    means = torch.stack([part.mean(0) for part in (x[:4], x[4:5], x[5:])])
+    between = (means[segments.index] - x.mean(0)).square().mean(0)
+    torch.testing.assert_close(joined.between, between / x.var(0, correction=0))
