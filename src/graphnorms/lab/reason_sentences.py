@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.lab.number_format import Scale
-from graphnorms.lab.phrases import Name, called_by, several
+from graphnorms.lab.phrases import Name, be, called_by, several
 from graphnorms.lab.reasons import SUPPORTED, Reason
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def _summary(found: Why, reasons: Sequence[Reason]) -> str:
         return f"no two {noun}s are told apart, so there is no difference to explain."
     supported = sum(reason.status == SUPPORTED for reason in reasons)
     if supported:
-        return f"{several(supported, 'reason')} supported by trials with one thing changed."
+        count = several(supported, "reason")
+        return f"{count} {be(supported)} supported by trials with one thing changed."
     text = "no reason is supported"
     if found.tested:
         text += f" by the trials that tested {several(found.tested, 'cause')}"
