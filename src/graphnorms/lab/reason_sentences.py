@@ -70,11 +70,13 @@ def reasons_as_data(found: Why) -> list[dict[str, Any]]:
     """Return the reasons as JSON-able data, each with its sentence."""
     from graphnorms.lab.verdict import jsonable
 
-    scale = found.verdict.scale
-    return [
-        jsonable(asdict(reason)) | {"text": reason_sentence(reason, scale)}
-        for reason in found.reasons
-    ]
+    scale, data = found.verdict.scale, []
+    for reason in found.reasons:
+        norms = {"leader": reason.norm, "trailer": reason.other}
+        words = {name: getattr(reason, name).format(**norms) for name in ("said", "because")}
+        text = reason_sentence(reason, scale)
+        data.append(jsonable(asdict(reason)) | words | {"text": text})
+    return data
 
 
 def why(found: Why, names: Name = str, *, most: int | None = None) -> list[str]:
