@@ -179,7 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=20, help="comparisons of each cause")
     parser.add_argument("--nulls", type=int, default=200, help="comparisons with nothing planted")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("simulated_reasons.json"))
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).with_name("simulated_reasons.json")
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     resampling.RESAMPLES = 200  # of intervals, which no reason depends on

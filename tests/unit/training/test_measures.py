@@ -191,6 +191,15 @@ def test_what_leaves_a_norm_is_taken_without_activation_and_residual() -> None:
     assert all(norm.activation == "relu" for norm in norms.values())
 
 
+def test_a_model_that_diverges_is_measured() -> None:
+    graphs = set_of("classes")
+    record = run_trial(config_of(graphs, norm="batch", learning_rate=1e30), graphs)
+    assert record.status == "failed"
+    assert record.measures["initial"]["batch_noise"][0] > 0
+    assert "problem" not in record.measures["final"]
+    json.dumps(record.measures, allow_nan=False)
+
+
 class Own(nn.Module):
     """A user's model: its norms are torch's, the last one behind the readout."""
 
