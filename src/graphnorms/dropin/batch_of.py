@@ -130,6 +130,24 @@ def size_of(held: Any) -> Any:
     return None if held is None else held.shape[0]
 
 
+def segments_of(given: GivenBatch) -> list[Segments]:
+    """Return the graphs of the rows, one for each node type; none if all rows are one graph.
+
+    They are read on the host.
+    """
+    if given.batch is None:
+        return [] if given.ptr is None else [Segments.from_ptr(given.ptr)]
+    batch, size = given.batch, given.held_size
+    if isinstance(batch, Mapping):
+        sizes = size if isinstance(size, Mapping) else {}
+        return [_as_segments(part, size_of(sizes.get(kind))) for kind, part in batch.items()]
+    return [_as_segments(batch, size_of(size))]
+
+
+def _as_segments(batch: Any, size: int | None) -> Segments:
+    return batch if isinstance(batch, Segments) else Segments.from_batch(batch, size)
+
+
 def rows_of(batch: Any, like: Tensor | None = None) -> int | None:
     """Count the rows that a batch describes; for `None`, the rows of `like`."""
     if batch is None:
