@@ -84,11 +84,13 @@ class Example:
 
     @property
     def positions(self) -> str:
-        """The name of the positions of the nodes in space; empty if there are none."""
+        """The name of the positions of the nodes in space; empty if the model gets none."""
+        given = (*self.args, *self.kwargs.values())
         for name in _POSITIONS:
             value = self.values.get(name)
             if isinstance(value, Tensor) and value.shape[1:] == (3,) and value.is_floating_point():
-                return name
+                if any(part is value or _attributes(part).get(name) is value for part in given):
+                    return name
         return ""
 
     def moved(self, rotation: Tensor) -> Example:

@@ -56,6 +56,7 @@ class NormFacts:
         largest: Largest magnitude in front of it.
         float16_error, bfloat16_error: RMS of the error of the results in this precision, relative
             to their RMS; infinite if they overflow.
+        own_error: The same of the precision that it is called with, if that is one of these two.
         rotation_error: Change of the model's output under a rotation if this is its only norm,
             relative to the RMS of the output.
         synchronized: Whether ranks share its statistics over the batch; `None` if it has none.
@@ -107,6 +108,7 @@ class NormFacts:
     largest: float | None = None
     float16_error: float | None = None
     bfloat16_error: float | None = None
+    own_error: float | None = None
     rotation_error: float | None = None
     synchronized: bool | None = None
     idle_biases: tuple[str, ...] = ()

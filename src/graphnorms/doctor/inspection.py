@@ -18,9 +18,9 @@ from graphnorms.doctor.example import Example, examples_of
 from graphnorms.doctor.facts import ModelFacts
 from graphnorms.doctor.measure import facts_of, size_error
 from graphnorms.doctor.rotation import rotation_errors
-from graphnorms.doctor.rules import RANKS, RULES, Rank, Rule
+from graphnorms.doctor.rules import RANKS, RULES, Rank, Rule, require_rank
 from graphnorms.doctor.walk import Norm, norms_of, quiet, walk
-from graphnorms.errors import one_line, unknown_name
+from graphnorms.errors import one_line
 from graphnorms.probes.state import Snapshot
 
 _MOST_BATCHES = 8
@@ -86,8 +86,7 @@ class Inspection:
         Raises:
             ValueError: The rank is unknown.
         """
-        if rank not in RANKS:
-            raise unknown_name("rank", rank, RANKS)
+        require_rank(rank)
         worst = RANKS[: RANKS.index(rank) + 1]
         return any(finding.rank in worst for finding in self.findings)
 

@@ -19,6 +19,7 @@ from graphnorms.probes.batch_noise import batch_noise
 from graphnorms.segments import Segments
 
 _SMALL_WEIGHT = 0.01
+_LOW = (torch.float16, torch.bfloat16)
 _SAME = 1e-4
 """Relative difference below which results are the same."""
 
@@ -38,6 +39,8 @@ def facts_of(norm: Norm, batches: int) -> NormFacts:
     _of_weights(norm, facts)
     if not norm.calls:
         return facts
+    if isinstance(norm.module, OurNorm):
+        _without_epilogue(norm, norm.module)
     call = max(norm.calls, key=lambda each: each.x.shape[0])
     facts.rows_are = call.rows_are
     facts.rows = round(statistics.median(each.x.shape[0] for each in norm.calls))
@@ -57,12 +60,21 @@ def facts_of(norm: Norm, batches: int) -> NormFacts:
 
 
 def fresh(norm: Norm, *, training: bool = True) -> nn.Module:
-    """Copy a norm, without dropout, for calls that leave it as it is."""
+    """Copy a norm, without what is fused behind it, for calls that leave it as it is."""
     module = copy.deepcopy(norm.module).train(training)
     for part in module.modules():
         if isinstance(part, OurNorm):
-            part.dropout = 0.0
+            part.dropout, part.activation = 0.0, None
     return module
+
+
+def _without_epilogue(norm: Norm, module: OurNorm) -> None:
+    """Leave activation, dropout and residual out of the calls of a layer of ours."""
+    norm.followed = norm.followed or module.activation == "relu"
+    for i, call in enumerate(norm.calls):
+        call.kwargs.pop("residual", None)
+        with torch.no_grad(), quiet():
+            norm.calls[i] = call._replace(y=call.repeat(fresh(norm)))
 
 
 def rms(x: Tensor) -> float:
@@ -287,16 +299,26 @@ def _of_zero_rows(norm: Norm, call: Call, facts: NormFacts) -> None:
 
 
 def _of_precision(norm: Norm, call: Call, facts: NormFacts) -> None:
-    if call.x.dtype != torch.float32 or not call.x.isfinite().all():
+    if not call.x.isfinite().all():
         return
+    if call.x.dtype in _LOW:
+        facts.own_error = _error(norm, call, torch.float32, call.x.dtype)
+    elif call.x.dtype == torch.float32:
+        facts.float16_error = _error(norm, call, torch.float32, torch.float16)
+        facts.bfloat16_error = _error(norm, call, torch.float32, torch.bfloat16)
+
+
+def _error(norm: Norm, call: Call, wide: torch.dtype, low: torch.dtype) -> float | None:
+    """Return the RMS of the difference of results in two precisions, relative to those in one."""
+    results = []
     with torch.no_grad(), quiet():
-        y = call.repeat(fresh(norm))
-        for dtype, name in ((torch.float16, "float16_error"), (torch.bfloat16, "bfloat16_error")):
+        for dtype in (wide, low):
             try:
-                low = call.repeat(fresh(norm).to(dtype), call.x.to(dtype), **_in(call, dtype))
+                x = call.x.to(dtype)
+                results.append(call.repeat(fresh(norm).to(dtype), x, **_in(call, dtype)))
             except (RuntimeError, NotImplementedError, ValueError):  # not on this device
-                continue
-            setattr(facts, name, difference(y, low) if low.isfinite().all() else math.inf)
+                return None
+    return difference(*results) if results[1].isfinite().all() else math.inf
 
 
 def _in(call: Call, dtype: torch.dtype) -> dict[str, Any]:

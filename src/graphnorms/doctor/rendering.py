@@ -55,10 +55,8 @@ def _table(facts: ModelFacts) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.padding = (0, 2, 0, 0)
     table.add_column("norm", overflow="fold")
-    for heading in ("layer", "rows are", "statistics of"):
-        table.add_column(heading)
-    for heading in ("rows each", "ms", "fused", "MiB", "fused"):
-        table.add_column(heading, justify="right")
+    for heading in ("layer", "rows are", "statistics of", "ms (ours)", "MiB (ours)"):
+        table.add_column(heading, no_wrap=heading != "layer")
     for norm in facts.norms:
         table.add_row(norm.name, *_cells(norm))
     return table
@@ -68,23 +66,27 @@ def _cells(norm: NormFacts) -> Iterator[str]:
     channels = "" if norm.channels is None else f"({norm.channels})"
     yield f"{norm.library} {norm.layer}{channels}"
     yield norm.rows_are or "not called"
-    yield {"row": "a row", "graph": "a graph", "batch": "the batch"}.get(norm.reach, "–")
-    yield "–" if norm.of_a_statistic is None else f"{norm.of_a_statistic:.0f}"
-    for seconds in (norm.seconds, norm.fused_seconds):
-        yield "–" if seconds is None else f"{1e3 * seconds:.2f}"
-    for size in (norm.kept_bytes, norm.fused_kept_bytes):
-        yield "–" if size is None else f"{size / 2**20:.2f}"
+    reach = {"row": "a row", "graph": "a graph", "batch": "the batch"}.get(norm.reach, "–")
+    yield reach if norm.of_a_statistic is None else f"{reach}: {norm.of_a_statistic:.0f}"
+    yield _pair(norm.seconds, norm.fused_seconds, 1e3)
+    yield _pair(norm.kept_bytes, norm.fused_kept_bytes, 1 / 2**20)
+
+
+def _pair(value: float | None, ours: float | None, unit: float) -> str:
+    if value is None:
+        return "–"
+    return f"{unit * value:.2f}" + ("" if ours is None else f" ({unit * ours:.2f})")
 
 
 def _finding(finding: Finding) -> Iterator[RenderableType]:
-    yield Text.assemble(
-        (finding.rank, _STYLES[finding.rank]), "  ", (finding.name, "bold")
-    )
+    yield Text.assemble((finding.rank, _STYLES[finding.rank]), "  ", (finding.name, "bold"))
     said = finding.sentences()
-    for name, sentence in said[:_MOST_NORMS]:
-        yield _indented(f"{name} {sentence}.")
+    lines = [f"{name} {sentence}." for name, sentence in said[:_MOST_NORMS]]
     if rest := [name for name, _ in said[_MOST_NORMS:]]:
-        yield _indented(f"The same: {', '.join(rest)}.")
+        lines.append(f"The same: {', '.join(rest)}.")
+    for line in lines:
+        yield Padding(Text(line), (0, 0, 0, 2), expand=False)
+    grid = Table.grid(padding=(0, 2, 0, 0))
     for heading, words in (
         ("why", finding.rule.why),
         ("change", finding.change),
@@ -92,8 +94,5 @@ def _finding(finding: Finding) -> Iterator[RenderableType]:
         ("source", finding.rule.source),
     ):
         if words:
-            yield _indented(f"{heading + ':':8}{words}")
-
-
-def _indented(words: str) -> Padding:
-    return Padding(Text(words), (0, 0, 0, 2))
+            grid.add_row(f"  {heading}", Text(words))
+    yield grid

@@ -23,7 +23,8 @@ def rotation_errors(
     $f(x)R^T$ for an output of `(…, 3)`; the smaller one counts.
 
     Args:
-        model: The model; it is run in `eval()`.
+        model: The model; it is run in `eval()`, but its norms in `train()`: running statistics
+            of 0 and 1 would hide what they do.
         norms: Its norms.
         example: A batch with positions.
 
@@ -35,6 +36,8 @@ def rotation_errors(
     rotation = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))[0]
     rotation = rotation * torch.linalg.det(rotation)
     model.eval()
+    for norm in norms:
+        norm.module.train()
 
     def error(left_out: Iterable[Norm]) -> float:
         with _left_out(left_out), torch.no_grad(), quiet():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from graphnorms.doctor.facts import ModelFacts, NormFacts
+from graphnorms.errors import unknown_name
 
 Rank = Literal["error", "warning", "note"]
 RANKS: Final[tuple[Rank, ...]] = ("error", "warning", "note")
@@ -14,6 +15,17 @@ RANKS: Final[tuple[Rank, ...]] = ("error", "warning", "note")
 these data; waste, or harm under a condition that the text names."""
 
 Numbers = Mapping[str, Any]
+
+
+def require_rank(rank: str) -> None:
+    """Refuse an unknown rank.
+
+    Raises:
+        ValueError: It is none of `RANKS`.
+    """
+    if rank not in RANKS:
+        raise unknown_name("rank", rank, RANKS)
+
 
 # Thresholds. They were chosen on GIN and GCN models with every norm of the catalogue, on MUTAG,
 # nci5k and PROTEINS, untrained and after an epoch; docs/inspect.md has the distances.
@@ -125,7 +137,7 @@ def _few_rows(f: NormFacts, m: ModelFacts) -> Numbers | None:
     rows = f.of_a_statistic
     if rows is None or f.takes_batch and f.reach == "batch":
         return None
-    if f.reach == "graph" and f.graphs > 1:
+    if f.reach == "graph" and (f.graphs > 1 or f.takes_batch):
         return {"rows": rows, "noise": 1 / rows} if rows < LEAST_ROWS_OF_GRAPH else None
     noise = 1 / rows if f.noise is None else f.noise
     return {"rows": rows, "noise": noise} if noise > 1 / LEAST_ROWS_OF_BATCH else None
@@ -160,9 +172,7 @@ def _lost_degree(f: NormFacts, m: ModelFacts) -> Numbers | None:
     return {"before": before, "after": after}
 
 
-def _lost(
-    before: float | None, after: float | None, least: float, f: NormFacts
-) -> Numbers | None:
+def _lost(before: float | None, after: float | None, least: float, f: NormFacts) -> Numbers | None:
     if before is None or after is None or f.takes_batch and f.reach == "batch":
         return None
     wrong = before >= least and after < LEFT_OF_IT * before
@@ -185,6 +195,11 @@ def _half(f: NormFacts, m: ModelFacts) -> Numbers | None:
     if not wrong:
         return None
     return {"largest": f.largest, "float16": short or 0.0, "bfloat16": brain or 0.0}
+
+
+def _overflow(f: NormFacts, m: ModelFacts) -> Numbers | None:
+    wrong = (f.own_error or 0.0) > LARGEST_HALF_ERROR
+    return {"dtype": m.dtype, "error": f.own_error, "largest": f.largest} if wrong else None
 
 
 def _idle_bias(f: NormFacts, m: ModelFacts) -> Numbers | None:
@@ -276,6 +291,19 @@ RULES: Final = (
         "certain: the results of these batches",
     ),
     Rule(
+        "overflow",
+        "error",
+        _overflow,
+        "results in {dtype} are off by {error:.0%} from those in float32, for features of up to "
+        "{largest:.3g}",
+        "Squares above 65504 overflow in float16, and x / inf is 0; a mean that is large against "
+        "the spread leaves few of the 8 bits of bfloat16.",
+        'graphnorms.replace_norms(model, "same"{where}), whose statistics are float32; scale the '
+        "features in front of it",
+        "certain: it was computed in both",
+        "Micikevicius et al. 2018, arXiv:1710.03740",
+    ),
+    Rule(
         "zero-rows",
         "error",
         _zero_rows,
@@ -292,7 +320,7 @@ RULES: Final = (
         "norms",
         "The model is equivariant but for it: results depend on how a molecule lies in space.",
         "normalize scalars only, and vectors by their length (e3nn.nn.BatchNorm); leave it out: "
-        "graphnorms.replace_norms(model, \"none\"{where})",
+        'graphnorms.replace_norms(model, "none"{where})',
         "certain: one random rotation",
         "Geiger & Smidt 2022, arXiv:2207.09453",
     ),

@@ -184,7 +184,13 @@ def _watched(model: nn.Module, norms: Sequence[Norm], example: Example) -> Itera
     for norm in norms:
         entered: list[Tensor] = []  # x as it was; a norm or an activation may work in place
 
-        def before(module: nn.Module, args: Any, kwargs: Any, norm: Norm = norm, entered: list[Tensor] = entered) -> None:
+        def before(
+            module: nn.Module,
+            args: Any,
+            kwargs: Any,
+            norm: Norm = norm,
+            entered: list[Tensor] = entered,
+        ) -> None:
             x = args[0] if args else kwargs.get("x", kwargs.get("input"))
             if not isinstance(x, Tensor):
                 return
@@ -195,7 +201,14 @@ def _watched(model: nn.Module, norms: Sequence[Norm], example: Example) -> Itera
                 if y is x and y._version == version and bias.shape[0] == x.shape[-1]
             }
 
-        def after(module: nn.Module, args: Any, kwargs: Any, y: Any, norm: Norm = norm, entered: list[Tensor] = entered) -> None:
+        def after(
+            module: nn.Module,
+            args: Any,
+            kwargs: Any,
+            y: Any,
+            norm: Norm = norm,
+            entered: list[Tensor] = entered,
+        ) -> None:
             y = first_tensor(y, None)
             if entered and y is not None:
                 rest = dict(kwargs)
