@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
@@ -13,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from graphnorms.doctor.facts import NormFacts
 from graphnorms.doctor.measure import fresh
 from graphnorms.doctor.walk import Call, Norm, quiet
-from graphnorms.dropin.known_norms import same
+from graphnorms.dropin.known_norms import KnownNorm, same
 from graphnorms.errors import one_line
 from graphnorms.segments import Segments
 
@@ -27,12 +28,9 @@ def measure_costs(norm: Norm, facts: NormFacts) -> None:
     """
     known, call = norm.known, norm.calls[0]
     contenders = {"": fresh(norm)}
-    of_torch = known is not None and known.library == "torch"
-    replaceable = known is not None and known.library != "graphnorms" and not known.reason
-    if known is not None and replaceable and call.x.dim() == 2:
-        if not (of_torch and known.kind == "instance"):  # ours is another function
-            place = {"device": call.x.device, "dtype": call.x.dtype}
-            contenders["fused_"] = same(known, **place).train()
+    if known is not None and not known.reason and call.x.dim() == 2 and _has_fused(known):
+        place = {"device": call.x.device, "dtype": call.x.dtype}
+        contenders["fused_"] = same(known, **place).train()
     for name, module in contenders.items():
         setattr(facts, f"{name}kept_bytes", _kept(module, call))
     best = dict.fromkeys(contenders, float("inf"))
@@ -41,6 +39,12 @@ def measure_costs(norm: Norm, facts: NormFacts) -> None:
             best[name] = min(best[name], _seconds(lambda module=module: _step(module, call)))
     for name, seconds in best.items():
         setattr(facts, f"{name}seconds", seconds)
+
+
+def _has_fused(known: KnownNorm) -> bool:
+    """Whether ours is the same function, and not the norm itself."""
+    of_torch = known.library == "torch" and known.kind == "instance"
+    return known.library != "graphnorms" and not of_torch
 
 
 def _step(module: nn.Module, call: Call) -> None:
@@ -78,13 +82,35 @@ def _kept(module: nn.Module, call: Call) -> int:
     return total
 
 
-def try_compilers(norm: Norm, facts: NormFacts) -> None:
-    """Compile a norm in one graph, and export it, with the arguments of its first call."""
-    call = norm.calls[0]
-    with torch.no_grad(), quiet():
-        facts.compile_error = _refusal(lambda: _compile(fresh(norm), call))
-        if not any(isinstance(value, Segments) for value in call.named().values()):
-            facts.export_error = _refusal(lambda: _export(fresh(norm, training=False), call))
+def try_compilers(norms: Sequence[Norm], facts: Sequence[NormFacts]) -> None:
+    """Compile norms in one graph, and export them, with the arguments of their first calls.
+
+    Of norms of one class with the same kinds of arguments one is tried.
+    """
+    tried: dict[object, tuple[str, str | None]] = {}
+    for norm, each in zip(norms, facts, strict=True):
+        if not norm.calls:
+            continue
+        call = norm.calls[0]
+        kinds = [(name, type(value)) for name, value in call.named().items()]
+        key = (type(norm.module), norm.module.extra_repr(), call.x.dim(), *kinds)
+        if key not in tried:
+            tried[key] = _tried(norm, call)
+        each.compile_error, each.export_error = tried[key]
+
+
+def _tried(norm: Norm, call: Call) -> tuple[str, str | None]:
+    exported = None
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # what the compilers log, the error says
+    try:
+        with torch.no_grad(), quiet():
+            compiled = _refusal(lambda: _compile(fresh(norm), call))
+            if not any(isinstance(value, Segments) for value in call.named().values()):
+                exported = _refusal(lambda: _export(fresh(norm, training=False), call))
+    finally:
+        logging.disable(level)
+    return compiled, exported
 
 
 def _compile(module: nn.Module, call: Call) -> None:
@@ -100,5 +126,5 @@ def _refusal(action: Callable[[], object]) -> str:
     try:
         action()
     except Exception as error:  # whatever a compiler raises
-        return one_line(error)[:200]
+        return one_line(error).partition(" (")[0].partition(". ")[0][:160]
     return ""

@@ -88,9 +88,9 @@ class Example:
         given = (*self.args, *self.kwargs.values())
         for name in _POSITIONS:
             value = self.values.get(name)
-            if isinstance(value, Tensor) and value.shape[1:] == (3,) and value.is_floating_point():
-                if any(part is value or _attributes(part).get(name) is value for part in given):
-                    return name
+            is_there = any(part is value or _attributes(part).get(name) is value for part in given)
+            if isinstance(value, Tensor) and value.is_floating_point() and is_there:
+                return name if value.shape[1:] == (3,) else ""
         return ""
 
     def moved(self, rotation: Tensor) -> Example:
@@ -121,8 +121,8 @@ def examples_of(model: nn.Module, batch: Any, most: int) -> list[Example]:
 
     Args:
         model: The model.
-        batch: An `Example`; an object of PyG; a tuple of the model's arguments; a mapping of them by
-            name; or a list, a `DataLoader` or another iterable of any of these.
+        batch: An `Example`; an object of PyG; a tuple of the model's arguments; a mapping of them
+            by name; or a list, a `DataLoader` or another iterable of any of these.
         most: The number of batches that are taken of an iterable.
 
     Raises:

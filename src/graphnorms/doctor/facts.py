@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -60,6 +61,7 @@ class NormFacts:
         rotation_error: Change of the model's output under a rotation if this is its only norm,
             relative to the RMS of the output.
         synchronized: Whether ranks share its statistics over the batch; `None` if it has none.
+        learns_shift: Whether it learns how much of the mean it subtracts.
         idle_biases: Names of modules in front of it whose bias it removes.
         seconds, fused_seconds: Time of forward and backward, of it and of our fused layer.
         kept_bytes, fused_kept_bytes: Bytes kept for the backward.
@@ -111,6 +113,7 @@ class NormFacts:
     own_error: float | None = None
     rotation_error: float | None = None
     synchronized: bool | None = None
+    learns_shift: bool = False
     idle_biases: tuple[str, ...] = ()
     seconds: float | None = None
     fused_seconds: float | None = None
@@ -158,9 +161,12 @@ class ModelFacts:
 
 
 def _known(data: dict[str, Any]) -> dict[str, Any]:
-    return {key: _plain(value) for key, value in data.items() if value is not None}
+    return jsonable({key: value for key, value in data.items() if value is not None})
 
 
-def _plain(value: Any) -> Any:
-    """Return a number as JSON has it, which knows no infinity."""
-    return str(value) if isinstance(value, float) and value in (float("inf"),) else value
+def jsonable(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Return numbers as JSON has them, which knows no infinity and no nan."""
+    return {
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in numbers.items()
+    }

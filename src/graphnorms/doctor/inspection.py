@@ -15,7 +15,7 @@ from torch import nn
 
 from graphnorms.doctor.costs import measure_costs, try_compilers
 from graphnorms.doctor.example import Example, examples_of
-from graphnorms.doctor.facts import ModelFacts
+from graphnorms.doctor.facts import ModelFacts, jsonable
 from graphnorms.doctor.measure import facts_of, size_error
 from graphnorms.doctor.rotation import rotation_errors
 from graphnorms.doctor.rules import RANKS, RULES, Rank, Rule, require_rank
@@ -60,7 +60,7 @@ class Finding:
             "name": self.name,
             "rank": self.rank,
             "norms": [
-                {"norm": name, "says": says, "numbers": _json(self.evidence[name])}
+                {"norm": name, "says": says, "numbers": jsonable(self.evidence[name])}
                 for name, says in self.sentences()
             ],
             "why": self.rule.why,
@@ -147,9 +147,7 @@ def inspect(
     try:
         facts = _facts(model, norms, examples, ranks, start)
         if compilers:
-            for norm, each in zip(norms, facts.norms, strict=True):
-                if norm.calls:
-                    try_compilers(norm, each)
+            try_compilers(norms, facts.norms)
     finally:
         start.restore()
     return Inspection(facts, _findings(facts))
@@ -233,7 +231,13 @@ def _findings(facts: ModelFacts) -> tuple[Finding, ...]:
             if shown:
                 everywhere = [norm.name for norm in facts.norms]
                 where = _pattern(list(shown), everywhere)
-                found.append(Finding(rule, shown, rule.change.format(where=where)))
+                change = rule.change.format(where=where)
+                strange = [
+                    norm.name for norm in facts.norms if norm.name in shown and not norm.kind
+                ]
+                if strange and "replace_norms" in change:
+                    change += f"; replace_norms does not know {', '.join(strange)}"
+                found.append(Finding(rule, shown, change))
     return tuple(found)
 
 
@@ -249,11 +253,3 @@ def _pattern(names: list[str], everywhere: list[str]) -> str:
             return f", where={pattern!r}"
     listed = ", ".join(map(repr, names))
     return f", where=lambda name, norm: name in {{{listed}}}"
-
-
-def _json(numbers: dict[str, Any]) -> dict[str, Any]:
-    """Return numbers as JSON has them, which knows no infinity."""
-    return {
-        key: str(value) if isinstance(value, float) and value in (float("inf"),) else value
-        for key, value in numbers.items()
-    }

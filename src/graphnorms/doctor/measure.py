@@ -35,6 +35,7 @@ def facts_of(norm: Norm, batches: int) -> NormFacts:
         channels=None if known is None else known.channels,
         calls=len(norm.calls) / batches,
         takes_batch=norm.takes_batch,
+        learns_shift=getattr(norm.module, "mean_scale", None) is not None,
     )
     _of_weights(norm, facts)
     if not norm.calls:
@@ -331,8 +332,7 @@ def _in(call: Call, dtype: torch.dtype) -> dict[str, Any]:
 
 def _of_biases(norm: Norm, call: Call, facts: NormFacts) -> None:
     """A bias is idle if the norm removes a shift of each channel and learns no share of it."""
-    learns_shift = getattr(norm.module, "mean_scale", None) is not None
-    if not norm.behind or learns_shift or facts.reach == "row":
+    if not norm.behind or facts.learns_shift or facts.reach == "row":
         return
     shift = torch.linspace(-1, 2, call.x.shape[-1], dtype=torch.float64) * (rms(call.x) or 1.0)
     with torch.no_grad(), quiet():

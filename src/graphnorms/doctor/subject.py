@@ -59,8 +59,8 @@ def read_data(data: str, options: Options) -> Given:
         return Given(data, result, ())
     if not isinstance(result, Iterable):
         raise DatasetError(
-            f"{data} returns something of type {type(result).__name__}, expected a GraphSet, a list "
-            "of PyG Data, or a loader of batches"
+            f"{data} returns something of type {type(result).__name__}, expected a GraphSet, a "
+            "list of PyG Data, or a loader of batches"
         )
     size = options.batch_size or _DEFAULT_SIZE
     items = list(islice(result, BATCHES * size))
@@ -80,12 +80,8 @@ def read_data(data: str, options: Options) -> Given:
 
 
 def _is_data(value: Any) -> bool:
-    """Whether a value is PyG's `Data` of one graph."""
-    return (
-        hasattr(value, "edge_index")
-        and not hasattr(value, "num_graphs")
-        or (type(value).__name__ == "Data")
-    )
+    """Whether a value is PyG's `Data` of one graph; `Batch` is a subclass."""
+    return hasattr(value, "edge_index") and not hasattr(value, "ptr")
 
 
 def make_model(model: str, given: Given, options: Options, norm: str) -> nn.Module:

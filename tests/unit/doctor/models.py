@@ -22,7 +22,7 @@ def graph(nodes: int, generator: torch.Generator, level: float = 0.0, spread: fl
     pairs = pairs[:, pairs[0] != pairs[1]]
     edges = torch.unique(torch.cat((pairs, pairs.flip(0)), 1), dim=1)
     x = level + spread * torch.randn(nodes, CHANNELS, generator=generator)
-    pos = 2 * torch.randn(nodes, 3, generator=generator)
+    pos = torch.randn(nodes, 3, generator=generator) * torch.tensor([3.0, 2.0, 0.5])
     z = torch.randint(1, 9, (nodes,), generator=generator)
     return Data(x=x, edge_index=edges, pos=pos, z=z, y=torch.tensor([nodes % 2]))
 
@@ -148,7 +148,7 @@ class Unused(nn.Module):
 
 
 class Sum(nn.Module):
-    """A sum over neighbours, and a norm of what comes of it."""
+    """A sum over a node and its neighbours, and a norm of what comes of it."""
 
     def __init__(self, norm: nn.Module):
         super().__init__()
@@ -156,7 +156,7 @@ class Sum(nn.Module):
         self.norm = norm
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        y: Tensor = self.norm(self.conv(x, edge_index))
+        y: Tensor = self.norm(x + self.conv(x, edge_index))
         return y
 
 
