@@ -57,7 +57,7 @@ RULES: Final = (
         "batch-missing",
         "error",
         symptoms.batch_missing,
-        "is told of {told} graph, but its {rows} rows are nodes of {graphs} graphs",
+        "normalizes {rows} nodes of {graphs} graphs as {told}",
         "All graphs of a batch share one statistic: the result for a graph depends on which others "
         "are in the batch, in evaluation as well.",
         'pass the batch, norm(x, batch, batch_size), or graphnorms.replace_norms(model, "same"'

@@ -39,7 +39,8 @@ def batch_missing(f: NormFacts, m: ModelFacts) -> Numbers | None:
     wrong = f.takes_batch and f.rows_are == "nodes" and f.graphs_given + f.empty_graphs < f.graphs
     if not wrong or f.graphs < 2:
         return None
-    return {"rows": f.rows, "graphs": f.graphs, "told": max(f.graphs_given, 1)}
+    told = "one graph" if f.graphs_given < 2 else f"{f.graphs_given} graphs"
+    return {"rows": f.rows, "graphs": f.graphs, "told": told}
 
 
 def behind_pooling(f: NormFacts, m: ModelFacts) -> Numbers | None:
