@@ -12,7 +12,7 @@ from graphnorms.layers.argument_checks import check_momentum
 from graphnorms.layers.base import Given
 from graphnorms.layers.equivariant.irreps_norm import IrrepsNorm, over_rows
 from graphnorms.layers.equivariant.layout import Block
-from graphnorms.layers.norm_options import IrrepsOptions
+from graphnorms.layers.norm_options import IrrepsOptions, place
 from graphnorms.layers.running_statistics import by_running, running_dtype
 
 
@@ -82,7 +82,10 @@ class IrrepsBatchNorm(IrrepsNorm):
         self._add_affine(options, ("weight", "bias"), affine=affine, bias=include_bias)
         self._add_index("_copy", self.layout.copy_of_columns(), options)
         self._add_index("_scalars", self.layout.scalar_columns(), options)
-        kind: dict[str, Any] = {"device": options.get("device"), "dtype": running_dtype(options.get("dtype"))}
+        kind: dict[str, Any] = {
+            "device": options.get("device"),
+            "dtype": running_dtype(options.get("dtype")),
+        }
         mean = None if instance else torch.zeros(self.layout.scalars, **kind)
         self.register_buffer("running_mean", mean)
         self.register_buffer(

@@ -52,8 +52,8 @@ class IrrepsGraphNorm(IrrepsNorm):
             not `(nodes, columns)`, or `batch` does not assign exactly the rows of `x`.
 
     Source: `nets/graph_norm.py` and `nets/instance_norm.py` of atomicarchitects/equiformer at
-    64cb786, whose parameters load unchanged. With PyG 2.8 the first and the third class there fail
-    or pool over the wrong dimension; this is what they mean.
+    64cb786, whose parameters load unchanged. With PyG 2.8 the pooling of the first and the third class
+    there fails, and the first one reads the shift of its first block of scalars for all of them.
     """
 
     affine_weight: Any
@@ -108,8 +108,8 @@ class IrrepsGraphNorm(IrrepsNorm):
         """See `IrrepsNorm`."""
         alpha = None
         if self.mean_shift is not None and (block.is_scalar or self.shift == "all"):
-            place = block.of_copies if self.shift == "all" else block.of_scalars
-            alpha = self.mean_shift.flatten()[place]
+            where = block.of_copies if self.shift == "all" else block.of_scalars
+            alpha = self.mean_shift.flatten()[where]
         weight = bias = None
         if self.affine_weight is not None:
             weight = self.affine_weight.flatten()[block.of_copies]
