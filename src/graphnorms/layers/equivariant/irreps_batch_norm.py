@@ -12,7 +12,7 @@ from graphnorms.layers.argument_checks import check_momentum
 from graphnorms.layers.base import Given
 from graphnorms.layers.equivariant.irreps_norm import IrrepsNorm, over_rows
 from graphnorms.layers.equivariant.layout import Block
-from graphnorms.layers.norm_options import IrrepsOptions, place
+from graphnorms.layers.norm_options import IrrepsOptions
 from graphnorms.layers.running_statistics import by_running, running_dtype
 
 

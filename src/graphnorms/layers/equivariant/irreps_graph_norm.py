@@ -52,8 +52,8 @@ class IrrepsGraphNorm(IrrepsNorm):
             not `(nodes, columns)`, or `batch` does not assign exactly the rows of `x`.
 
     Source: `nets/graph_norm.py` and `nets/instance_norm.py` of atomicarchitects/equiformer at
-    64cb786, whose parameters load unchanged. With PyG 2.8 the pooling of the first and the third class
-    there fails, and the first one reads the shift of its first block of scalars for all of them.
+    64cb786, whose parameters load unchanged. With PyG 2.8 the pooling of the first and the third
+    class there fails, and the first one reads the shift of its first block of scalars for all.
     """
 
     affine_weight: Any
