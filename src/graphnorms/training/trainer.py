@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from graphnorms.user_code import find, source_hash
+from graphnorms.user_code import UserFunction
 
 GIVEN: Final = ("norm", "split", "seed", "report")
 """Arguments that a training function may take by name."""
@@ -43,21 +43,13 @@ _BY_TRAINER: Final = ("epochs", "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trainer:
+class Trainer(UserFunction):
     """User code that trains.
 
     Args:
-        name: `module:function`, or the name of the function if it was given as an object.
-        source: Hash of its source, see `graphnorms.user_code.source_hash`.
-        function: The function.
-        in_memory: Whether it was given as an object that cannot be imported by name.
         by: `"trial"`: a function that trains. `"lightning"`: it makes a LightningModule.
     """
 
-    name: str
-    source: str
-    function: Callable[..., Any]
-    in_memory: bool = False
     by: str = "trial"
 
     @classmethod
@@ -68,17 +60,7 @@ class Trainer:
             ValueError: It does not exist, its source cannot be read, or it has an argument that
                 nobody gives.
         """
-        if isinstance(trial, str):
-            function = find(trial, "scores")
-            source = source_hash(function, trial.partition(":")[0])
-            made = cls(name=trial, source=source, function=function, by=by)
-        else:
-            named = trial
-            while hasattr(named, "func"):  # unwrap functools.partial
-                named = named.func
-            source = source_hash(trial)
-            name = named.__qualname__.rpartition("<locals>.")[2].strip("<>")
-            made = cls(name=name, source=source, function=trial, in_memory=True, by=by)
+        made = cls._of(trial, "scores", by=by)
         made.taken()
         return made
 
@@ -93,11 +75,7 @@ class Trainer:
             ValueError: It does not exist, or its source has changed.
         """
         made = cls.of(model["trial"], model["by"])
-        if made.source != model["source"]:
-            raise ValueError(
-                f"the source of {made.name} is not what it was when the run began; was a file "
-                "changed?"
-            )
+        made.require_source(model["source"])
         return made
 
     def taken(self, given: Sequence[str] = ()) -> list[str]:
