@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.interrupts import how_ended, terminable
-from graphnorms.lab import engines
 from graphnorms.lab.comparison import Comparison
 from graphnorms.lab.comparison_errors import ComparisonInterrupted, ReportError
 from graphnorms.lab.live_page import LivePage, problem_of
 from graphnorms.lab.log_trials import Logging, trackers_of
-from graphnorms.lab.option_kinds import DEFAULT_ENGINE
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan
 from graphnorms.lab.prepare import prepare
@@ -318,19 +316,7 @@ def _train(
     tell()
     if not total:
         return
-    trial, data = plan.work
-    engine = engines.make_engine(
-        plan.options.engine or DEFAULT_ENGINE,
-        trial,
-        data,
-        workers=min(plan.workers, total),
-        scheduler=plan.options.scheduler,
-        asked=plan.options.engine_options,
-        folder=plan.folder,
-        timeout=plan.options.timeout,
-        # The user's code may change its process.
-        fresh=plan.runs_own_code,
-    )
+    engine = plan.engine(total)
     page = LivePage(lambda: _comparison(plan, run))
     records = run.complete(engine, known, on_progress, following)
     with engine, closing(records):

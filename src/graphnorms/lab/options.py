@@ -8,7 +8,7 @@ settings of a stored run back into options.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -39,7 +39,6 @@ from graphnorms.lab.option_kinds import (
     output_option,
     training_option,
 )
-from graphnorms.lab.treatments import check_vary
 from graphnorms.lab.values import FLAG, TEXT, Kind, integer, is_duration, list_of, number
 from graphnorms.training.trial_config import OPTIMIZERS, SCHEDULES
 
@@ -319,9 +318,6 @@ class Options:
         """
         for name, value in self.said("comparison", "reading", "running").items():
             about(name).kind.require(name, value)
-        if self.vary is not None:
-            every = {each.name: about(each.name) for each in fields(self)}
-            check_vary(self.vary, every, self.said())
 
     def check_protocol(self, protocol: str) -> None:
         """Check that every option applies to a protocol.
@@ -355,7 +351,7 @@ class Options:
             # `Run` reports the contradiction; these options would be refused first.
             stored = replace(stored, folds=None, repeats=None, split=None, patience=None)
         if self.vary is not None:
-            cleared: dict[str, Any] = dict.fromkeys(("vary", *self.vary))
+            cleared: dict[str, Any] = dict.fromkeys(("vary", *_known(self.vary)))
             stored = replace(stored, **cleared)
         return replace(self, **stored.said() | self.said())
 
@@ -376,7 +372,7 @@ class Options:
         found |= {
             "group_twins": settings.group_twins or None,
             "vary": settings.vary or None,
-            **dict.fromkeys(settings.vary),
+            **dict.fromkeys(_known(settings.vary)),
         }
         for name in found:
             if settings.protocol not in about(name).protocols:
@@ -387,6 +383,11 @@ class Options:
             elif name in cls.__dataclass_fields__:
                 found[name] = value
         return cls(**found)
+
+
+def _known(names: Iterable[str]) -> list[str]:
+    """Return the names that are options; user code that trains has others."""
+    return [name for name in names if name in Options.__dataclass_fields__]
 
 
 def about(name: str) -> About:

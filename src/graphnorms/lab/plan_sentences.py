@@ -195,11 +195,12 @@ def _data(graphs: GraphSet) -> str:
 
 def _model(settings: Settings, graphs: GraphSet) -> str:
     if settings.own_training:
-        values = {**settings.to_dict(), **settings.architecture}
         given = [
-            _rates(settings) if name == "learning_rate" else f"{name} {values[name]}"
+            _rates(settings) if name == "learning_rate" else f"{name} {_each(settings, name)}"
             for name in settings.takes
         ]
+        own = settings.architecture.get("arguments", ())
+        given += [f"{name} {_each(settings, name)}" for name in own]
         how = "Lightning trains" if settings.architecture["by"] == "lightning" else "Trained by"
         return f"{how} {settings.model}{', with ' * bool(given)}{', '.join(given)}"
     training = f"preset {settings.preset}: {_training(settings)}"

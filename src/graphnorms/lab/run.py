@@ -4,6 +4,8 @@
       config.json     the settings, and the code and data they were used with
       records.jsonl   one record per trial, see `graphnorms.lab.journal`
       report.html     the page, written when the run ends
+      checkpoints/    of trials that have not ended, see `graphnorms.training.checkpoints`
+      weights/        that trials keep
 
 A folder belongs to one comparison: the same settings continue it, a larger one of the same kind
 grows it, and others are refused, see `graphnorms.lab.run_changes`.
@@ -119,7 +121,16 @@ class Run:
         """
         with closing(engine.run(self._open(configs, then), on_progress, self._then(then))) as ended:
             for record in ended:
-                yield self.journal.append(record)
+                kept = self.journal.append(record)
+                if _is_settled(record):
+                    self._remove_checkpoint(record.key)
+                yield kept
+
+    def _remove_checkpoint(self, key: str) -> None:
+        # Imported here, as a list of runs needs no torch.
+        from graphnorms.training.checkpoints import Checkpoints
+
+        Checkpoints(self.folder, key).remove()
 
     def _write(self, config: Mapping[str, Any]) -> None:
         with replacing(self.folder / CONFIG) as temporary:

@@ -135,7 +135,8 @@ class Settings:
         _require_each_once("norm", self.norms)
         _require_each_once("learning rate", self.learning_rates)
         if self.vary:
-            check_vary(self.vary, {name: about(name) for name in VARIABLE}, ())
+            own = self.architecture.get("arguments", ())
+            check_vary(self.vary, {name: about(name) for name in VARIABLE}, (), own)
             if {each.values for each in self.treatments.values()} != self.architectures.keys():
                 raise ValueError("architectures are not those of the values that are varied")
         if len(self.treatments) < 2:

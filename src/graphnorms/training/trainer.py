@@ -38,6 +38,15 @@ OF_LIGHTNING: Final = (
 )
 """Arguments that what makes a LightningModule may take by name."""
 
+_NOT_VARIED: Final = ("learning_rate", "epochs", "device", "model", "norms")
+"""Names that treatments share, or that a comparison has for something else."""
+
+_BY_PLACE: Final = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.VAR_KEYWORD,
+)
+
 _BY_TRAINER: Final = ("epochs", "batch_size")
 """Options that a Trainer of Lightning, or the lab's loaders for it, always take."""
 
@@ -118,6 +127,20 @@ class Trainer(UserFunction):
                 )
             )
         ]
+
+    def variable(self) -> list[str]:
+        """List what can be varied: options of `CHOSEN` that the function takes, and arguments of
+        its own that have a default.
+        """
+        known = {*(OF_LIGHTNING if self.by == "lightning" else GIVEN), *_NOT_VARIED}
+        parameters = inspect.signature(self.function).parameters
+        own = [
+            name
+            for name, each in parameters.items()
+            if name in CHOSEN or (each.default is not each.empty and each.kind not in _BY_PLACE)
+        ]
+        always = _BY_TRAINER if self.by == "lightning" else ()
+        return [name for name in dict.fromkeys((*own, *always)) if name not in known]
 
     def asked(self, offered: Mapping[str, Any]) -> dict[str, Any]:
         """Return those of some arguments that the function takes."""

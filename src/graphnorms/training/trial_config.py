@@ -50,8 +50,8 @@ class TrialConfig:
         model: Keyword arguments of the model, resolved from a preset (see
             `graphnorms.models.ModelConfig`), as a plain dict; for a user-defined model the name of
             its factory and the hash of its source, see `graphnorms.models.OwnModelConfig`. For user
-            code that trains: its name (`"trial"`), the hash of its source, what it is `"by"`, and
-            the options that it `"takes"`.
+            code that trains: its name (`"trial"`), the hash of its source, what it is `"by"`, the
+            options that it `"takes"`, and the values of its own `"arguments"` that are varied.
         norm: The normalization as text: its catalogue name, optionally with arguments after a
             colon; or the name of a user-defined one, see `graphnorms.layers.own_norm.OwnNorm`.
         split: The `graphnorms.data.SplitConfig` as a plain dict.
