@@ -40,6 +40,10 @@ PANELS: Final[dict[Group, str]] = {
 _TYPES: Final[dict[str, Any]] = {"int": int, "float": float, "bool": bool}
 
 
+_NUMBERS: Final[dict[str, Callable[[str], float]]] = {"learning_rate": float, "num_neighbors": int}
+"""Options that are several numbers."""
+
+
 def takes_options(*names: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Give a command options of a comparison; it gets them as one argument, `options`.
 
@@ -132,11 +136,12 @@ def _plain(text: str) -> int | float | bool | str:
 
 def _value(name: str, given: Any) -> Any:
     """Convert what the command line parsed into the value of an option."""
-    if name == "learning_rate" and given is not None:
+    if name in _NUMBERS and given is not None:
         try:
-            return [float(part) for part in given.split(",") if part.strip()]
+            return [_NUMBERS[name](part) for part in given.split(",") if part.strip()]
         except ValueError:
-            raise ValueError(f"lr is {given!r}, expected numbers separated by commas") from None
+            flag = about(name).flags[0].lstrip("-")
+            raise ValueError(f"{flag} is {given!r}, expected numbers separated by commas") from None
     if name == "vary":
         return _varied(given) if given else None
     unsaid = given is False and len(about(name).flags) == 1  # a flag that can only be set

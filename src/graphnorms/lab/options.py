@@ -8,7 +8,7 @@ settings of a stored run back into options.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +23,7 @@ from graphnorms.lab.option_kinds import (
     FOLDER,
     METRIC_NAMES,
     MODEL,
+    NEIGHBOURS,
     NORMS,
     OF_BUDGET,
     OF_DATA,
@@ -119,9 +120,7 @@ class Options:
         words=("none", "layer", "rms", "l2"),
     )
     heads: int | None = model_option("Attention heads of gat and gps.", "4", kind=integer(1))
-    layers: int | None = model_option(
-        "Number of convolutions or blocks.", OF_PRESET, kind=integer(1)
-    )
+    layers: int | None = model_option("Convolutions or blocks.", OF_PRESET, kind=integer(1))
     hidden: int | None = model_option("Channels of each convolution.", OF_PRESET, kind=integer(1))
     dropout: float | None = model_option(
         "Dropout probability at the end of the model, of gps also in its blocks.",
@@ -206,9 +205,7 @@ class Options:
         kind=Kind("a time such as 1h, 90m or 1h30m", fits=is_duration),
         part="running",
     )
-    epochs: int | None = training_option(
-        "Passes over the training data.", OF_BUDGET, kind=integer(1)
-    )
+    epochs: int | None = training_option("Passes over the data.", OF_BUDGET, kind=integer(1))
     optimizer: str | None = training_option(
         "adam, adamw or sgd, with further arguments of torch's class after a colon.",
         "adam",
@@ -246,7 +243,16 @@ class Options:
         protocols=("nested", "split"),
         instead="that protocol chooses one epoch for all folds",
     )
-    batch_size: int | None = training_option("Graphs in a minibatch.", OF_PRESET, kind=integer(1))
+    batch_size: int | None = training_option(
+        "Graphs in a minibatch, or with --num-neighbors nodes.", OF_PRESET, kind=integer(1)
+    )
+    num_neighbors: int | Sequence[int] | None = training_option(
+        "Train on one large graph by so many sampled neighbours of a node: for each layer, such as "
+        "10,10, or one for all; -1: all neighbours.",
+        "the whole graph",
+        kind=NEIGHBOURS,
+        flags=("--num-neighbors", "--neighbours"),
+    )
     margin: float | None = option(
         "Differences of scores below this are of no practical interest; of fractions 0.01 is one "
         "point.",
@@ -351,8 +357,9 @@ class Options:
             # `Run` reports the contradiction; these options would be refused first.
             stored = replace(stored, folds=None, repeats=None, split=None, patience=None)
         if self.vary is not None:
-            cleared: dict[str, Any] = dict.fromkeys(("vary", *_known(self.vary)))
-            stored = replace(stored, **cleared)
+            # Code that trains itself varies arguments that are no options.
+            cleared = {name for name in ("vary", *self.vary) if name in vars(stored)}
+            stored = replace(stored, **dict.fromkeys(cleared))  # type: ignore[arg-type]
         return replace(self, **stored.said() | self.said())
 
     @classmethod
@@ -372,7 +379,7 @@ class Options:
         found |= {
             "group_twins": settings.group_twins or None,
             "vary": settings.vary or None,
-            **dict.fromkeys(_known(settings.vary)),
+            **{name: None for name in settings.vary if name in found},
         }
         for name in found:
             if settings.protocol not in about(name).protocols:
@@ -383,11 +390,6 @@ class Options:
             elif name in cls.__dataclass_fields__:
                 found[name] = value
         return cls(**found)
-
-
-def _known(names: Iterable[str]) -> list[str]:
-    """Return the names that are options; user code that trains has others."""
-    return [name for name in names if name in Options.__dataclass_fields__]
 
 
 def about(name: str) -> About:

@@ -7,6 +7,7 @@ thrown away: the trials of the run are those of the plan as it is cut.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Mapping
@@ -22,6 +23,9 @@ from graphnorms.training.trial_config import treatment_of
 if TYPE_CHECKING:
     from graphnorms.lab.plan import Plan
     from graphnorms.training import Pace
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,7 @@ def run_pilot(plan: Plan, limit: float) -> Pilot:
     timeout = min(limit, plan.options.timeout or limit)
     beside = plan.folder.with_name(f".{plan.folder.name}.pilot")
     beside.mkdir(parents=True, exist_ok=True)
+    _log.warning("a trial of every %s is run first, to time it", plan.settings.noun)
     begun = time.perf_counter()
     try:
         engine = replace(plan, folder=beside).engine(len(first), timeout)

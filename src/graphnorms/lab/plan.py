@@ -155,7 +155,7 @@ def require_possible(plan: Plan) -> None:
     """
     from graphnorms.data import split_items
     from graphnorms.models import ModelConfig, NormMaker
-    from graphnorms.training.minibatches import require_several
+    from graphnorms.training.minibatches import require_several, sizes_of
     from graphnorms.training.trial_model import build_model
 
     settings, graphs = plan.settings, plan.dataset
@@ -176,6 +176,8 @@ def require_possible(plan: Plan) -> None:
             NormMaker(norm).require_usable()
         return
     for architecture in settings.architectures.values() or [settings.architecture]:
+        if settings.num_neighbors is not None:
+            sizes_of(settings.num_neighbors, architecture.get("layers"), graphs)
         hidden = architecture.get("hidden") or ModelConfig(name="gin").hidden
         for own in plan.norms:
             own.check(hidden)

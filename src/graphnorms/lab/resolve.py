@@ -38,6 +38,7 @@ _AS_GIVEN: Final = (
     "weight_decay",
     "clip",
     "patience",
+    "num_neighbors",
     "margin",
 )
 """Options that are settings as they are."""
@@ -116,6 +117,9 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         for name in _AS_GIVEN
         if (value := getattr(options, name)) is not None
     }
+    if options.num_neighbors is not None:
+        one = isinstance(options.num_neighbors, int)
+        given["num_neighbors"] = [options.num_neighbors] if one else [*options.num_neighbors]  # type: ignore[misc]
     if trainer is not None:
         given |= {"learning_rates": ()} if "learning_rate" not in settings.takes else {}
         given |= {"epochs": 1} if "epochs" not in settings.takes else {}

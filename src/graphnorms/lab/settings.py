@@ -52,7 +52,7 @@ _KINDS: Final[Mapping[str, Kind]] = {
 
 _LATER: Final = (
     *("own_norms", "vary", "architectures", "group_twins"),
-    *("optimizer", "warmup", "clip", "patience"),
+    *("optimizer", "warmup", "clip", "patience", "num_neighbors"),
 )
 """Settings that came later, and are left out of `to_dict` where they are not used."""
 
@@ -123,6 +123,7 @@ class Settings:
     warmup: int = 0
     clip: float | None = None
     patience: int | None = None
+    num_neighbors: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         for each in fields(self):
