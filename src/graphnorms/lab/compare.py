@@ -181,10 +181,6 @@ def compare(
         epochs: Passes over the training data.
         optimizer: `"adam"` (default), `"adamw"` or `"sgd"` (momentum 0.9), with further arguments
             of torch's class after a colon: `"sgd:momentum=0.95,nesterov=true"`.
-        num_neighbors: Train on one large graph with targets of nodes in minibatches of `batch_size`
-            nodes with so many sampled neighbours of a node: for each layer or one for all, -1 for
-            all neighbours, as in PyG's `NeighborLoader`. Evaluation, and without it training, is of
-            the whole graph.
         learning_rate: The step size after the warm-up: one for all norms, or a grid of them.
         schedule: The learning rate after the warm-up: `"constant"`, or decaying to 0, `"linear"`
             or `"cosine"`; from epoch to epoch.
@@ -195,6 +191,10 @@ def compare(
         patience: End a trial after so many epochs without a better validation score. Not for the
             protocol `"paper"`, which chooses one epoch for all folds.
         batch_size: Graphs in a minibatch.
+        num_neighbors: Train on one large graph with targets of nodes in minibatches of `batch_size`
+            nodes with so many sampled neighbours of a node: for each layer or one for all, -1 for
+            all neighbours, as in PyG's `NeighborLoader`. Evaluation, and without it training, is of
+            the whole graph.
         margin: Differences of scores below this are of no practical interest.
         seed: Seeds weights, batch order and dropout.
         device: Where the models are trained, e.g. `"cpu"` or `"cuda:0"`.
