@@ -24,14 +24,14 @@ class Sample(NamedTuple):
     Args:
         nodes: The nodes as ids in the graph, `(nodes,)`: the seeds first, then hop by hop in
             ascending order those that are new.
-        ptr, index: The edges as a CSR pair over positions in `nodes`, `(nodes + 1,)` and
+        ptr, sources: The edges as a CSR pair over positions in `nodes`, `(nodes + 1,)` and
             `(edges,)`; the nodes of the last hop have none.
         places: The position of each edge in the graph's own list, `(edges,)`.
     """
 
     nodes: Tensor
     ptr: Tensor
-    index: Tensor
+    sources: Tensor
     places: Tensor
 
 
@@ -79,9 +79,9 @@ class NeighbourSampler:
             nodes.append(frontier)
         every, place = torch.cat(nodes), torch.cat(places)
         counts.append(torch.zeros_like(frontier))
-        index = position[self.index[place]]
+        sources = position[self.index[place]]
         position[every] = -1
-        return Sample(every, offsets_of(torch.cat(counts)), index, place)
+        return Sample(every, offsets_of(torch.cat(counts)), sources, place)
 
     def _edges(self, nodes: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw edges that end in some nodes: how many of each, and their positions in order."""
@@ -115,14 +115,14 @@ def sampled_batch(graphs: GraphSet, sample: Sample) -> GraphBatch:
 
     Targets are those of all its nodes.
     """
-    transpose_order = torch.sort(sample.index, stable=True).indices
+    transpose_order = torch.sort(sample.sources, stable=True).indices
     number = sample.nodes.shape[0]
     target = torch.repeat_interleave(sample.ptr.diff())
-    sources = torch.bincount(sample.index, minlength=number)
+    leaving = torch.bincount(sample.sources, minlength=number)
     adjacency = Adjacency(
         sample.ptr,
-        sample.index,
-        offsets_of(sources),
+        sample.sources,
+        offsets_of(leaving),
         target[transpose_order],
         transpose_order=transpose_order,
         validate=False,

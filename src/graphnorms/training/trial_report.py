@@ -133,8 +133,9 @@ class Report:
         self._begun -= ours["elapsed"]
         self._start.take_up(ours["start"])
         self._generators = ours["generators"]
-        for _ in self.seconds if self._on_report else ():
-            self._on_report()
+        if self._on_report is not None:
+            for _ in self.seconds:
+                self._on_report()
         return found
 
     def load(self, **objects: Any) -> int:
