@@ -32,6 +32,7 @@ from graphnorms.lab.run_changes import Change, change_of
 if TYPE_CHECKING:
     from graphnorms.lab.engines import Engine, OnProgress, Then
     from graphnorms.training import Record, TrialConfig
+    from graphnorms.training.checkpoints import Checkpoints
 
 RUNS = Path("runs")
 CONFIG = "config.json"
@@ -93,6 +94,8 @@ class Run:
 
     def __exit__(self, *error: object) -> None:
         self.journal.close()
+        with suppress(OSError):  # there is none, or trials go on from what is in it
+            self._checkpoints().path.parent.rmdir()
 
     def complete(
         self,
@@ -123,14 +126,14 @@ class Run:
             for record in ended:
                 kept = self.journal.append(record)
                 if _is_settled(record):
-                    self._remove_checkpoint(record.key)
+                    self._checkpoints(record.key).remove()
                 yield kept
 
-    def _remove_checkpoint(self, key: str) -> None:
+    def _checkpoints(self, key: str = "") -> Checkpoints:
         # Imported here, as a list of runs needs no torch.
         from graphnorms.training.checkpoints import Checkpoints
 
-        Checkpoints(self.folder, key).remove()
+        return Checkpoints(self.folder, key)
 
     def _write(self, config: Mapping[str, Any]) -> None:
         with replacing(self.folder / CONFIG) as temporary:

@@ -73,11 +73,12 @@ class Checkpoints:
         _write(self.weights, state)
 
     def remove(self) -> None:
-        """Remove the checkpoint, and its folder with the last one."""
-        if self.path.parent.is_dir():
-            self.path.unlink(missing_ok=True)
-            if not any(self.path.parent.iterdir()):
-                self.path.parent.rmdir()
+        """Remove the checkpoint, and what a process has left that was killed while it wrote it.
+
+        The folder stays, as another trial may be about to write into it.
+        """
+        for path in (self.path, *self.path.parent.glob(f".{self.path.name}.*")):
+            path.unlink(missing_ok=True)
 
 
 def load_weights(path: Path) -> dict[str, Any]:
