@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.interrupts import how_ended, terminable
-from graphnorms.lab import engines
 from graphnorms.lab.comparison import Comparison
 from graphnorms.lab.comparison_errors import ComparisonInterrupted, ReportError
 from graphnorms.lab.live_page import LivePage, problem_of
 from graphnorms.lab.log_trials import Logging, trackers_of
-from graphnorms.lab.option_kinds import DEFAULT_ENGINE
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan
 from graphnorms.lab.prepare import prepare
@@ -79,6 +77,7 @@ def compare(
     clip: float | None = None,
     patience: int | None = None,
     batch_size: int | None = None,
+    num_neighbors: int | Sequence[int] | None = None,
     margin: float | None = None,
     seed: int | None = None,
     device: str | None = None,
@@ -192,6 +191,10 @@ def compare(
         patience: End a trial after so many epochs without a better validation score. Not for the
             protocol `"paper"`, which chooses one epoch for all folds.
         batch_size: Graphs in a minibatch.
+        num_neighbors: Train on one large graph with targets of nodes in minibatches of `batch_size`
+            nodes with so many sampled neighbours of a node: for each layer or one for all, -1 for
+            all neighbours, as in PyG's `NeighborLoader`. Evaluation, and without it training, is of
+            the whole graph.
         margin: Differences of scores below this are of no practical interest.
         seed: Seeds weights, batch order and dropout.
         device: Where the models are trained, e.g. `"cpu"` or `"cuda:0"`.
@@ -318,19 +321,7 @@ def _train(
     tell()
     if not total:
         return
-    trial, data = plan.work
-    engine = engines.make_engine(
-        plan.options.engine or DEFAULT_ENGINE,
-        trial,
-        data,
-        workers=min(plan.workers, total),
-        scheduler=plan.options.scheduler,
-        asked=plan.options.engine_options,
-        folder=plan.folder,
-        timeout=plan.options.timeout,
-        # The user's code may change its process.
-        fresh=plan.runs_own_code,
-    )
+    engine = plan.engine(total)
     page = LivePage(lambda: _comparison(plan, run))
     records = run.complete(engine, known, on_progress, following)
     with engine, closing(records):

@@ -167,6 +167,7 @@ class Schedule:
             warmup=settings.warmup,
             clip=settings.clip,
             patience=settings.patience,
+            num_neighbors=settings.num_neighbors,
             **self.versions,
         )
 

@@ -52,7 +52,7 @@ _KINDS: Final[Mapping[str, Kind]] = {
 
 _LATER: Final = (
     *("own_norms", "vary", "architectures", "group_twins"),
-    *("optimizer", "warmup", "clip", "patience"),
+    *("optimizer", "warmup", "clip", "patience", "num_neighbors"),
 )
 """Settings that came later, and are left out of `to_dict` where they are not used."""
 
@@ -123,6 +123,7 @@ class Settings:
     warmup: int = 0
     clip: float | None = None
     patience: int | None = None
+    num_neighbors: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -135,7 +136,8 @@ class Settings:
         _require_each_once("norm", self.norms)
         _require_each_once("learning rate", self.learning_rates)
         if self.vary:
-            check_vary(self.vary, {name: about(name) for name in VARIABLE}, ())
+            own = self.architecture.get("arguments", ())
+            check_vary(self.vary, {name: about(name) for name in VARIABLE}, (), own)
             if {each.values for each in self.treatments.values()} != self.architectures.keys():
                 raise ValueError("architectures are not those of the values that are varied")
         if len(self.treatments) < 2:
