@@ -33,6 +33,7 @@ MODEL: Final = Kind(
 )
 TRIAL: Final = Kind("module:function, or a function that trains", fits=MODEL.fits)
 FOLDER: Final = Kind("a folder", str | Path)
+SEARCH: Final = Kind("options, such as dropout,layers=2|4|8", str | Sequence | Mapping)
 VARY: Final = Kind("options with lists of values, such as {'layers': [2, 4, 8]}", Mapping)
 METRIC_NAMES: Final = (
     *("accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "average_precision"),

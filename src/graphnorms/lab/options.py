@@ -28,6 +28,7 @@ from graphnorms.lab.option_kinds import (
     OF_DATA,
     OF_PRESET,
     PROTOCOLS,
+    SEARCH,
     TRIAL,
     VARY,
     About,
@@ -39,6 +40,7 @@ from graphnorms.lab.option_kinds import (
     output_option,
     training_option,
 )
+from graphnorms.lab.search_space import RANGES, check_search, ranges_of
 from graphnorms.lab.treatments import check_vary
 from graphnorms.lab.values import FLAG, TEXT, Kind, integer, is_duration, list_of, number
 from graphnorms.training.trial_config import OPTIMIZERS, SCHEDULES
@@ -221,6 +223,22 @@ class Options:
         kind=list_of(number("a number > 0", lambda value: value > 0), or_one=True),
         flags=("--lr",),
     )
+    search: Mapping[str, str] | Sequence[str] | str | None = training_option(
+        "Options to choose for each norm and fold on validation data, with the learning rate: "
+        "dropout, weight_decay, layers, hidden, batch_size; also dropout=0:0.5,layers=2|4|8.",
+        False,
+        kind=SEARCH,
+        words=tuple(RANGES),
+        protocols=("nested", "split"),
+        instead="that protocol reports the score that chooses",
+    )
+    proposals: int | None = training_option(
+        "Values of all searched options that are tried for each norm and fold.",
+        OF_BUDGET,
+        kind=integer(2),
+        protocols=("nested", "split"),
+        instead="that protocol searches nothing",
+    )
     schedule: str | None = training_option(
         "Learning rate after the warm-up: constant, or linear or cosine decay to 0.",
         OF_PRESET,
@@ -322,6 +340,14 @@ class Options:
         if self.vary is not None:
             every = {each.name: about(each.name) for each in fields(self)}
             check_vary(self.vary, every, self.said())
+        if self.search is not None:
+            every = {each.name: about(each.name) for each in fields(self)}
+            check_search(ranges_of(self.search), every, self.said(), self.vary or ())
+        elif self.proposals is not None:
+            raise ValueError(
+                f"proposals is {self.proposals}, but nothing is searched; name options, as in "
+                "--search dropout,weight_decay,layers"
+            )
 
     def check_protocol(self, protocol: str) -> None:
         """Check that every option applies to a protocol.
@@ -354,9 +380,12 @@ class Options:
         if self.protocol not in (None, stored.protocol):
             # `Run` reports the contradiction; these options would be refused first.
             stored = replace(stored, folds=None, repeats=None, split=None, patience=None)
+            stored = replace(stored, search=None, proposals=None)
         if self.vary is not None:
             cleared: dict[str, Any] = dict.fromkeys(("vary", *self.vary))
             stored = replace(stored, **cleared)
+        if self.search is not None:
+            stored = replace(stored, **dict.fromkeys(ranges_of(self.search)))
         return replace(self, **stored.said() | self.said())
 
     @classmethod
@@ -377,6 +406,8 @@ class Options:
             "group_twins": settings.group_twins or None,
             "vary": settings.vary or None,
             **dict.fromkeys(settings.vary),
+            "search": settings.search or None,
+            **dict.fromkeys(settings.search),
         }
         for name in found:
             if settings.protocol not in about(name).protocols:

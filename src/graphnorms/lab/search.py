@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
-from graphnorms.lab.search_space import Range, Space
+from graphnorms.lab.search_space import Range, Space, count_of, points
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -61,7 +61,7 @@ class Search:
 
     def fixed(self) -> list[Values]:
         """Return the proposals that need no outcome."""
-        if _points(self.space) <= self.proposals:
+        if points(self.space) <= self.proposals:
             every = itertools.product(*(each.values for each in self.space.values()))
             return [dict(zip(self.space, values, strict=True)) for values in every]
         number = min(MOST_FIXED, math.ceil(self.proposals / 2))
@@ -119,15 +119,6 @@ class Search:
         while values in tried:
             values = self._at(rng.random(len(self.space)))
         return values
-
-
-def count_of(space: Space, proposals: int) -> int:
-    """Return how many proposals there are: no more than the space has points."""
-    return int(min(proposals, _points(space)))
-
-
-def _points(space: Space) -> float:
-    return math.prod(one.size for one in space.values())
 
 
 def _axis(one: Range) -> BaseDistribution:

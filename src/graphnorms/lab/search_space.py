@@ -8,7 +8,7 @@ without has the range below. An interval of whole numbers is its numbers, of `hi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -117,14 +117,14 @@ class Range:
         return self.rounded(value)
 
     def rounded(self, value: float) -> float:
-        """Return a number of the interval with few digits."""
+        """Return a number with few digits, moved into the interval where it is outside."""
         return min(max(float(f"{value:.{_DIGITS}g}"), self.low), self.high)
 
     def nearest(self, value: float) -> float:
         """Return the value of the range that is the nearest to a number."""
         if self.values:
             return min(self.values, key=lambda one: abs(one - value))
-        return min(max(float(value), self.low), self.high)
+        return self.rounded(value)
 
 
 def _doublings(low: float, high: float) -> list[int]:
@@ -133,6 +133,16 @@ def _doublings(low: float, high: float) -> list[int]:
 
 Space = Mapping[str, Range]
 """Ranges by the name of the option."""
+
+
+def points(space: Space) -> float:
+    """Return how many points a space has, which may be infinity."""
+    return math.prod(one.size for one in space.values())
+
+
+def count_of(space: Space, proposals: int) -> int:
+    """Return how many proposals there are: no more than the space has points."""
+    return int(min(proposals, points(space)))
 
 
 def ranges_of(given: Any, decay: str = RANGES["weight_decay"]) -> dict[str, Range]:
@@ -176,12 +186,22 @@ def _named(given: Any) -> Iterator[tuple[str, str]]:
             yield {"lr": RATE}.get(name, name.replace("-", "_")), text
 
 
-def check_search(ranges: Space, about: Mapping[str, About]) -> None:
-    """Check that every value of the ranges is one that its option can have.
+def check_search(
+    ranges: Space, about: Mapping[str, About], given: Container[str], varied: Container[str]
+) -> None:
+    """Check the values of the ranges, and that the other options leave them free.
+
+    Args:
+        ranges: What is searched.
+        about: The descriptions of all options.
+        given, varied: Options that are given a value, or several to compare.
 
     Raises:
-        ValueError: One is not.
+        ValueError: A value is not possible, or an option has another one beside.
     """
     for name, one in ranges.items():
+        if name in given or name in varied:
+            how = "varied" if name in varied else "given"
+            raise ValueError(f"{name} is {how}, and searched as well; leave one of them out")
         for value in (*one.ends, *one.values):
             about[name].kind.require(name, value)

@@ -82,6 +82,8 @@ class TrialConfig:
             limit.
         patience: Epochs without a better validation score after which the trial ends. None: it
             trains all epochs.
+        searched: The values that a search proposed for this trial, or chose by others, by option;
+            other fields follow from them. None: no option is searched.
     """
 
     dataset: str
@@ -109,6 +111,7 @@ class TrialConfig:
     warmup: int = 0
     clip: float | None = None
     patience: int | None = None
+    searched: dict[str, Any] | None = None
 
     @property
     def treatment(self) -> str:
@@ -151,7 +154,7 @@ class TrialConfig:
 
 _LATER: Final = (
     *("order_seed", "norm_source", "varied"),
-    *("optimizer", "warmup", "clip", "patience"),
+    *("optimizer", "warmup", "clip", "patience", "searched"),
 )
 
 
