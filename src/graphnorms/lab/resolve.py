@@ -83,8 +83,9 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     for each, (name, one) in itertools.product(chosen, search.items()):
         for value in one.values or one.ends:
             try:  # a model may not take the option, or refuse a size
-                sized = replace(each, **{name: value})
-                _architecture(graphs, found_model(each.model) or model, preset, sized)
+                sized: dict[str, Any] = {name: value}
+                of_each = found_model(each.model) or model
+                _architecture(graphs, of_each, preset, replace(each, **sized))
             except ValueError as error:
                 raise ValueError(f"search has {name}={one}, but {error}") from None
     defaults = training_defaults(preset)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from graphnorms.lab.learning_rate import best_rate, place_of
 from graphnorms.lab.search import Search, Values
-from graphnorms.lab.search_space import RATE
+from graphnorms.lab.search_space import RATE, fixed_of
 from graphnorms.lab.settings import Settings
 
 if TYPE_CHECKING:
@@ -217,7 +217,8 @@ class Schedule:
 
 def _with_sizes(architecture: dict[str, Any], values: Values) -> dict[str, Any]:
     """Return an architecture with the values that a search has for it."""
-    sizes = {name: values[name] for name in ("layers", "hidden", "dropout") if name in values}
+    of_model = ("layers", "hidden", "dropout")
+    sizes: dict[str, Any] = {name: values[name] for name in of_model if name in values}
     if "dropout" in sizes and "layer_dropout" in architecture:
         sizes["layer_dropout"] = sizes["dropout"]  # as the option sets both
     return architecture | sizes
@@ -267,7 +268,8 @@ class Agenda:
     def _forget_proposals(self, treatment: str, choice: int) -> None:
         """Drop the proposals that followed from an outcome which is another one now."""
         tried = self._tried[treatment, choice]
-        for config in tried[len(self.schedule.search(treatment, choice).fixed()) :]:
+        settings = self.schedule.settings
+        for config in tried[fixed_of(settings.space, settings.proposals or 0) :]:
             del self._places[config.key]
             tried.remove(config)
         self._chosen[choice].pop(treatment, None)

@@ -18,23 +18,19 @@ Source: Bergstra, Bardenet, Bengio & Kégl, NeurIPS 2011; McKay, Beckman & Conov
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from graphnorms.lab.search_space import Range, Space, count_of, points
+from graphnorms.lab.search_space import Range, Space, count_of, fixed_of, points
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 Values: TypeAlias = dict[str, float]
 """What is proposed: a value for every option that is searched."""
-
-MOST_FIXED: Final = 10
-"""Fixed proposals at most: as many as Optuna draws before it adapts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +57,10 @@ class Search:
 
     def fixed(self) -> list[Values]:
         """Return the proposals that need no outcome."""
-        if points(self.space) <= self.proposals:
+        number = fixed_of(self.space, self.proposals)
+        if number == points(self.space):
             every = itertools.product(*(each.values for each in self.space.values()))
             return [dict(zip(self.space, values, strict=True)) for values in every]
-        number = min(MOST_FIXED, math.ceil(self.proposals / 2))
         rng = np.random.default_rng(self.seed)
         cells = np.tile(np.arange(number - 1), (len(self.space), 1))
         cube = (rng.permuted(cells, axis=1) + rng.random(cells.shape)) / max(1, number - 1)

@@ -30,6 +30,9 @@ ADAMW_DECAY: Final = "0.0001:0.1"
 RATE: Final = "learning_rate"
 """Searched as well, between the ends of its grid."""
 
+MOST_FIXED: Final = 10
+"""Proposals of a norm that are fixed beforehand, at most: what Optuna draws before it adapts."""
+
 _LOGARITHMIC: Final = (RATE, "weight_decay")
 _WHOLE: Final = ("layers", "hidden", "batch_size")
 _DOUBLED: Final = ("hidden", "batch_size")
@@ -143,6 +146,12 @@ def points(space: Space) -> float:
 def count_of(space: Space, proposals: int) -> int:
     """Return how many proposals there are: no more than the space has points."""
     return int(min(proposals, points(space)))
+
+
+def fixed_of(space: Space, proposals: int) -> int:
+    """Return how many of them are fixed beforehand: half, or all of a space that is tried whole."""
+    whole = points(space) <= proposals
+    return count_of(space, proposals) if whole else min(MOST_FIXED, math.ceil(proposals / 2))
 
 
 def ranges_of(given: Any, decay: str = RANGES["weight_decay"]) -> dict[str, Range]:

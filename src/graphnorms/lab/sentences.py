@@ -34,6 +34,7 @@ class Sentences:
         equal: Which norms are practically equal.
         speed: Which norm reaches the training target soonest.
         rates: How much each norm depends on its learning rate.
+        chosen: What a search has chosen for each norm.
         failures: Which trials failed, or were not run.
         last: The scores after the last epoch, if those of the best epoch are optimistic.
         starts: What norms had in common in training that is not the lab's.
@@ -47,6 +48,7 @@ class Sentences:
     equal: str
     speed: str
     rates: str
+    chosen: str
     failures: str
     last: str
     starts: str
@@ -66,7 +68,8 @@ class Sentences:
     def details(self) -> tuple[str, ...]:
         """What the headline leaves out."""
         caveat = "" if self.optimistic else self.protocol
-        found = (self.power, self.equal, self.speed, self.rates, self.last, self.starts, caveat)
+        of_training = (self.speed, self.rates, self.chosen, self.last, self.starts)
+        found = (self.power, self.equal, *of_training, caveat)
         return tuple(filter(None, found))
 
     @property
@@ -94,6 +97,7 @@ def sentences(verdict: Verdict, names: Name = str) -> Sentences:
         equal=_equal(verdict, name),
         speed=speed(verdict, name),
         rates=_rates(verdict, name),
+        chosen=_chosen(verdict, name),
         failures=_failures(verdict, name),
         last=_last(verdict, name),
         starts="" if verdict.starts is None else starts_sentence(verdict.starts, name),
@@ -309,6 +313,19 @@ def _range(verdict: Verdict) -> str:
     return f" (means of {verdict.scale.number(min(means))} to {verdict.scale.score(max(means))})"
 
 
+def _chosen(verdict: Verdict, name: Name) -> str:
+    """Say what a search has chosen for the norms, as medians."""
+    rows = [row for row in verdict.rows if row.chosen]
+    if not rows:
+        return ""
+    texts = []
+    for row in rows[:MOST_NAMED]:
+        values = (f"{one.option.replace('_', ' ')} {one.median:.3g}" for one in row.chosen)
+        texts.append(f"{name(row.norm)} {', '.join(values)}")
+    over = verdict.design.count(2).split()[1]
+    return f"Chosen by the search, medians over {over}: {'; '.join(texts)}."
+
+
 def _rates(verdict: Verdict, name: Name) -> str:
     """Say how much each norm depends on its learning rate, and whether the grid was too narrow."""
     found = [row.sensitivity for row in verdict.rows if row.sensitivity is not None]
@@ -325,8 +342,11 @@ def _rates(verdict: Verdict, name: Name) -> str:
         counts = f"{judged[-1].near} to {judged[0].near}, most with {name(judged[0].norm)},"
     else:
         counts = listing(f"{one.near} with {name(one.norm)}" for one in judged)
+    tried = f"of the {len(grid)} tried"
+    if judged[0].thirds:
+        tried = "of the 3 thirds of their range, averaged over the proposals that all share"
     sentence = (
-        f"Learning rates: of the {len(grid)} tried, {counts} come within {near(verdict)} of "
+        f"Learning rates: {tried}, {counts} come within {near(verdict)} of "
         f"{best_of(verdict, name)}."
     )
     edge = [one for one in judged if one.at_edge]

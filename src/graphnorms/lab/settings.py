@@ -208,7 +208,7 @@ class Settings:
         """Return what a treatment has of the searched options where there is no search."""
         architecture = self.of_treatment(name, "architecture")
         rates = self.learning_rates
-        usual = {RATE: math.sqrt(rates[0] * rates[-1])} if rates else {}
+        usual: dict[str, float | None] = {RATE: math.sqrt(rates[0] * rates[-1])} if rates else {}
         for option in self.search:
             of_model = option in ("layers", "hidden", "dropout")
             usual[option] = (
