@@ -150,14 +150,15 @@ def count_alarms(
     rounds: int,
     *,
     anew: bool,
+    first: int = 0,
     tell: Callable[[int, int], None] = lambda done, found: None,
 ) -> int:
-    """Count comparisons with a false alarm; `tell` gets how many there were so far."""
+    """Count comparisons with a false alarm, from a seed on; `tell` gets the count so far."""
     found = 0
-    for seed in range(rounds):
-        found += alarm(protocol, compare_once(protocol, learners, seed, anew=anew))
-        if (seed + 1) % 250 == 0:
-            tell(seed + 1, found)
+    for done in range(1, rounds + 1):
+        found += alarm(protocol, compare_once(protocol, learners, first + done - 1, anew=anew))
+        if done % 250 == 0:
+            tell(done, found)
     return found
 
 

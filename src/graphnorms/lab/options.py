@@ -337,17 +337,13 @@ class Options:
         """
         for name, value in self.said("comparison", "reading", "running").items():
             about(name).kind.require(name, value)
+        every = {each.name: about(each.name) for each in fields(self)}
         if self.vary is not None:
-            every = {each.name: about(each.name) for each in fields(self)}
             check_vary(self.vary, every, self.said())
         if self.search is not None:
-            every = {each.name: about(each.name) for each in fields(self)}
             check_search(ranges_of(self.search), every, self.said(), self.vary or ())
         elif self.proposals is not None:
-            raise ValueError(
-                f"proposals is {self.proposals}, but nothing is searched; name options, as in "
-                "--search dropout,weight_decay,layers"
-            )
+            raise ValueError(f"proposals is {self.proposals}, but --search names no option")
 
     def check_protocol(self, protocol: str) -> None:
         """Check that every option applies to a protocol.
@@ -379,13 +375,13 @@ class Options:
         """Complete the options with those of the run to continue."""
         if self.protocol not in (None, stored.protocol):
             # `Run` reports the contradiction; these options would be refused first.
-            stored = replace(stored, folds=None, repeats=None, split=None, patience=None)
-            stored = replace(stored, search=None, proposals=None)
-        if self.vary is not None:
-            cleared: dict[str, Any] = dict.fromkeys(("vary", *self.vary))
-            stored = replace(stored, **cleared)
-        if self.search is not None:
-            stored = replace(stored, **dict.fromkeys(ranges_of(self.search)))
+            not_of_all = ("folds", "repeats", "split", "patience", "search", "proposals")
+            unsaid: dict[str, Any] = dict.fromkeys(not_of_all)
+            stored = replace(stored, **unsaid)
+        cleared = [] if self.vary is None else ["vary", *self.vary]
+        cleared += [] if self.search is None else ranges_of(self.search)
+        nothing: dict[str, Any] = dict.fromkeys(cleared)
+        stored = replace(stored, **nothing)
         return replace(self, **stored.said() | self.said())
 
     @classmethod

@@ -13,9 +13,10 @@ from graphnorms.lab.equal_starts import starts_sentence
 from graphnorms.lab.paired_tests import PairedTest
 from graphnorms.lab.phrases import MOST_NAMED, Name, be, called_by, listing, rough, several
 from graphnorms.lab.power import MOST_PAIRS
+from graphnorms.lab.rate_sentences import chosen, rates
 from graphnorms.lab.recommendation import MOST_FAILED
 from graphnorms.lab.speed_sentences import speed
-from graphnorms.lab.verdict_phrases import best_of, label, margin, near
+from graphnorms.lab.verdict_phrases import label, margin
 
 if TYPE_CHECKING:
     from graphnorms.lab.verdict import NormSummary, Verdict
@@ -96,8 +97,8 @@ def sentences(verdict: Verdict, names: Name = str) -> Sentences:
         power=_power(verdict, name),
         equal=_equal(verdict, name),
         speed=speed(verdict, name),
-        rates=_rates(verdict, name),
-        chosen=_chosen(verdict, name),
+        rates=rates(verdict, name),
+        chosen=chosen(verdict, name),
         failures=_failures(verdict, name),
         last=_last(verdict, name),
         starts="" if verdict.starts is None else starts_sentence(verdict.starts, name),
@@ -311,53 +312,6 @@ def _at(verdict: Verdict, row: NormSummary) -> str:
 def _range(verdict: Verdict) -> str:
     means = [row.score.mean for row in verdict.rows if row.norm in verdict.tied and row.score]
     return f" (means of {verdict.scale.number(min(means))} to {verdict.scale.score(max(means))})"
-
-
-def _chosen(verdict: Verdict, name: Name) -> str:
-    """Say what a search has chosen for the norms, as medians."""
-    rows = [row for row in verdict.rows if row.chosen]
-    if not rows:
-        return ""
-    texts = []
-    for row in rows[:MOST_NAMED]:
-        values = (f"{one.option.replace('_', ' ')} {one.median:.3g}" for one in row.chosen)
-        texts.append(f"{name(row.norm)} {', '.join(values)}")
-    over = verdict.design.count(2).split()[1]
-    return f"Chosen by the search, medians over {over}: {'; '.join(texts)}."
-
-
-def _rates(verdict: Verdict, name: Name) -> str:
-    """Say how much each norm depends on its learning rate, and whether the grid was too narrow."""
-    found = [row.sensitivity for row in verdict.rows if row.sensitivity is not None]
-    grid = found[0].rates if found else ()
-    if len(grid) == 1:
-        return (
-            f"Learning rate: only {grid[0]:g} was tried; how much the {verdict.noun}s depend on it "
-            "is not known."
-        )
-    judged = sorted((one for one in found if one.judged), key=lambda one: -one.near)
-    if not judged:
-        return ""
-    if len(judged) > MOST_NAMED:
-        counts = f"{judged[-1].near} to {judged[0].near}, most with {name(judged[0].norm)},"
-    else:
-        counts = listing(f"{one.near} with {name(one.norm)}" for one in judged)
-    tried = f"of the {len(grid)} tried"
-    if judged[0].thirds:
-        tried = "of the 3 thirds of their range, averaged over the proposals that all share"
-    sentence = (
-        f"Learning rates: {tried}, {counts} come within {near(verdict)} of "
-        f"{best_of(verdict, name)}."
-    )
-    edge = [one for one in judged if one.at_edge]
-    if edge:
-        named = listing(f"{name(one.norm)} ({one.best:g})" for one in edge[:MOST_NAMED])
-        more = f" and {len(edge) - MOST_NAMED} others" if len(edge) > MOST_NAMED else ""
-        sentence += (
-            f" The best rate is the lowest or the highest tried for {named}{more}; --lr tries "
-            "others, which may be better."
-        )
-    return sentence
 
 
 def _failures(verdict: Verdict, name: Name) -> str:
