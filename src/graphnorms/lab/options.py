@@ -342,8 +342,6 @@ class Options:
             check_vary(self.vary, every, self.said())
         if self.search is not None:
             check_search(ranges_of(self.search), every, self.said(), self.vary or ())
-        elif self.proposals is not None:
-            raise ValueError(f"proposals is {self.proposals}, but --search names no option")
 
     def check_protocol(self, protocol: str) -> None:
         """Check that every option applies to a protocol.

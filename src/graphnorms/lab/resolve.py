@@ -64,6 +64,8 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     options.check()
     if options.search is not None:
         require_optuna()
+    elif options.proposals is not None:
+        raise ValueError(f"proposals is {options.proposals}, but --search names no option")
     options = looked_up(options)
     norms: Any = options.norms
     vary = {name: list(values) for name, values in (options.vary or {}).items()}
