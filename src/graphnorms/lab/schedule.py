@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 from graphnorms.lab.learning_rate import best_rate, place_of
 from graphnorms.lab.search import Search, Values
 from graphnorms.lab.search_space import RATE, fixed_of
 from graphnorms.lab.settings import Settings
+from graphnorms.training.trial_config import treatment_of
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet, Split, SplitConfig
     from graphnorms.training import Record, TrialConfig
+
+
+Proposal: TypeAlias = tuple[int | None, str | None]
+"""`proposal` and `proposed_after` of a trial."""
 
 
 class CodeVersions(TypedDict):
@@ -66,12 +71,12 @@ class Schedule:
         if settings.search:
             found = {name: self.search(name, choice).fixed() for name in settings.treatments}
             return [
-                self.proposed(treatment, choice, values)
-                for of_all in zip(*found.values(), strict=True)
+                self.tried(treatment, choice, values, (number, None))
+                for number, of_all in enumerate(zip(*found.values(), strict=True))
                 for treatment, values in zip(found, of_all, strict=True)
             ]
         return [
-            self.proposed(treatment, choice, {RATE: rate})
+            self.tried(treatment, choice, {RATE: rate})
             for rate in settings.learning_rates
             for treatment in settings.treatments
         ]
@@ -93,9 +98,18 @@ class Schedule:
             usual=settings.usual_values(treatment),
         )
 
-    def proposed(self, treatment: str, choice: int, values: Values) -> TrialConfig:
-        """Return the trial that tries some values for a choice."""
-        return self._trial(treatment, "select", *self._place(choice), values)
+    def tried(
+        self, treatment: str, choice: int, values: Values, proposal: Proposal = (None, None)
+    ) -> TrialConfig:
+        """Return the trial that tries some values for a choice.
+
+        Args:
+            treatment: Its name.
+            choice: As in `selection`.
+            values: By option.
+            proposal: Of a search the number of the proposal, and what it was proposed after.
+        """
+        return self._trial(treatment, "select", *self._place(choice), values, proposal)
 
     def reported(self, choice: int, chosen: Mapping[str, Values]) -> list[TrialConfig]:
         """List the trials that scores come from.
@@ -164,11 +178,18 @@ class Schedule:
         return (0, choice) if self.settings.by_seed else (choice, 0)
 
     def _trial(
-        self, treatment: str, stage: str, fold: int, run: int, values: Values
+        self,
+        treatment: str,
+        stage: str,
+        fold: int,
+        run: int,
+        values: Values,
+        proposal: Proposal = (None, None),
     ) -> TrialConfig:
-        which = (treatment, stage, fold, run, *values.items())
+        which = (treatment, stage, fold, run, *values.items(), proposal)
         if which not in self._made:
-            self._made[which] = self._make(treatment, stage, fold, run, values)
+            made = self._make(treatment, stage, fold, run, values)
+            self._made[which] = replace(made, proposal=proposal[0], proposed_after=proposal[1])
         return self._made[which]
 
     @cached_property
@@ -241,11 +262,15 @@ class Agenda:
         self._chosen: list[dict[str, Values]] = [dict(first) for _ in choices]
         self._places: dict[str, tuple[str, int]] = {}  # by key: treatment and choice
         self._tried: dict[tuple[str, int], list[TrialConfig]] = defaultdict(list)
+        # By treatment and hash of what they were proposed after: the values in the records.
+        self._proposed: dict[tuple[str, str], list[Values]] = defaultdict(list)
         for choice in choices:
             for config in schedule.selection(choice):
                 self._try(config, choice)
+        self._asks = False  # what is there is listed without Optuna
         for record in records:
-            self.send(record)
+            self._keep(record)
+        self._follow_all()
 
     def send(self, record: Record) -> list[TrialConfig]:
         """Take a record, and return the trials that are to be run because of it.
@@ -253,13 +278,24 @@ class Agenda:
         A record may be sent twice; of two records of one trial the later counts.
         """
         before = self._records.get(record.key)
-        self._records[record.key] = record
+        self._keep(record)
+        self._asks = True
         if record.key not in self._places:
             return []
         treatment, choice = self._places[record.key]
         if self.schedule.settings.search and before is not None and before != record:
             self._forget_proposals(treatment, choice)
         return self._follow(treatment, choice)
+
+    def _keep(self, record: Record) -> None:
+        self._records[record.key] = record
+        if (after := record.config.get("proposed_after")) is not None:
+            place = treatment_of(record.config), after
+            self._proposed[place].append(record.config["searched"])
+
+    def _follow_all(self) -> None:
+        for treatment, choice in list(self._tried):
+            self._follow(treatment, choice)
 
     def _try(self, config: TrialConfig, choice: int) -> None:
         self._places[config.key] = config.treatment, choice
@@ -285,12 +321,33 @@ class Agenda:
                 best = values[places.index(min(places))]
                 self._chosen[choice][treatment] = best or {RATE: best_rate(ended)}
                 return self._reported(choice)
-            proposed = self.schedule.search(treatment, choice).next(values, places)
-            self._try(self.schedule.proposed(treatment, choice, proposed), choice)
+            proposed = self._next(treatment, choice, values, places)
+            if proposed is None:
+                return []
+            self._try(proposed, choice)
         return tried[-1:] if all(config.key in self._records for config in tried[:-1]) else []
+
+    def _next(
+        self, treatment: str, choice: int, tried: list[Values], places: Sequence[Any]
+    ) -> TrialConfig | None:
+        """Return the trial of the next proposal: that in the records, or a new one."""
+        search = self.schedule.search(treatment, choice)
+        proposal = len(tried), search.after(places)
+        for values in self._proposed[treatment, proposal[1]]:
+            config = self.schedule.tried(treatment, choice, values, proposal)
+            if config.key in self._records:
+                return config
+        if not self._asks:
+            return None
+        return self.schedule.tried(treatment, choice, search.next(tried, places), proposal)
 
     def known(self) -> list[TrialConfig]:
         """List every trial that is known so far, in the order in which they should run."""
+        self._asks = True
+        self._follow_all()
+        return self._listed()
+
+    def _listed(self) -> list[TrialConfig]:
         return [
             config
             for choice in range(len(self._chosen))
@@ -299,12 +356,12 @@ class Agenda:
 
     def records(self) -> list[Record]:
         """List the records in the order of the schedule, not of arrival."""
-        keys = (config.key for config in self.known())
+        keys = (config.key for config in self._listed())
         return [self._records[key] for key in keys if key in self._records]
 
     def _selection(self, choice: int) -> Iterator[TrialConfig]:
         """Yield the trials tried so far for a choice, norms in step."""
-        columns = [self._tried[name, choice] for name in self.schedule.settings.treatments]
+        columns = [self._tried.get((n, choice), []) for n in self.schedule.settings.treatments]
         for row in itertools.zip_longest(*columns):
             yield from filter(None, row)
 

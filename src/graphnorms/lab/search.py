@@ -8,9 +8,11 @@ other half is adapted to what the norm scored, by the tree-structured Parzen est
 advantages over a Gaussian process: it takes whole numbers and logarithmic scales, and it looks at
 the order of the scores alone, which on the validation part of a small fold are full of ties.
 
-A proposal is a function of the seed, its number and the outcomes of the earlier ones. Optuna keeps
+A proposal is a function of the seed, its number and the order of the earlier outcomes. Optuna keeps
 nothing: for each proposal its study is made anew from these outcomes, so that a run that is
-continued, by whatever workers, proposes what an uninterrupted one would.
+continued, by whatever workers, proposes what an uninterrupted one would. A trial keeps the hash of
+what it was proposed after: what is in a run is found again without Optuna, or with another version
+of it.
 
 Source: Bergstra, Bardenet, Bengio & Kégl, NeurIPS 2011; McKay, Beckman & Conover 1979.
 """
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from graphnorms.lab.search_space import Range, Space, count_of, fixed_of, points
+from graphnorms.training.trial_config import content_hash
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -78,7 +81,7 @@ class Search:
         """
         import optuna
 
-        ranks = {place: float(rank) for rank, place in enumerate(sorted({*places}))}
+        ranks = _ranks(places)
         seed = int(np.random.SeedSequence([self.seed, len(tried)]).generate_state(1)[0])
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -86,16 +89,20 @@ class Search:
             sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, multivariate=True)
             study = optuna.create_study(sampler=sampler)
             axes = {name: _axis(one) for name, one in self.space.items()}
-            for values, place in zip(tried, places, strict=True):
+            for values, rank in zip(tried, ranks, strict=True):
                 told = {name: _told(self.space[name], value) for name, value in values.items()}
                 study.add_trial(
-                    optuna.trial.create_trial(params=told, distributions=axes, value=ranks[place])
+                    optuna.trial.create_trial(params=told, distributions=axes, value=rank)
                 )
             asked = study.ask(axes).params
         finally:
             optuna.logging.set_verbosity(verbosity)
         proposed = {name: _value(one, asked[name]) for name, one in self.space.items()}
         return self._new(proposed, tried, np.random.default_rng(seed))
+
+    def after(self, places: Sequence[Any]) -> str:
+        """Return the hash of all that the proposal after such outcomes depends on."""
+        return content_hash([self.seed, _ranks(places)])
 
     def _usual(self) -> Values:
         found = {}
@@ -115,6 +122,12 @@ class Search:
         while values in tried:
             values = self._at(rng.random(len(self.space)))
         return values
+
+
+def _ranks(places: Sequence[Any]) -> list[int]:
+    """Number what orders outcomes, from 0 for the best; equal ones alike."""
+    order = sorted({*places})
+    return [order.index(place) for place in places]
 
 
 def _axis(one: Range) -> BaseDistribution:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -309,7 +308,6 @@ def group_trials(records: Iterable[Record], norms: Sequence[str] = (), *, protoc
 def _latest(records: Iterable[Record], protocol: str) -> dict[tuple[str, str, Pair, float], Record]:
     """Return the last record of each trial, by norm, stage, pair and learning rate, or proposal."""
     selection, final = STAGES[protocol]
-    numbers: dict[tuple[str, Pair], dict[str, int]] = defaultdict(dict)  # of proposals
     latest: dict[tuple[str, str, Pair, float], Record] = {}
     for record in records:
         norm, stage, pair = treatment_of(record.config), record.config["stage"], pair_of(record)
@@ -319,10 +317,8 @@ def _latest(records: Iterable[Record], protocol: str) -> dict[tuple[str, str, Pa
                 "records of one comparison at a time"
             )
         # The final stage has one learning rate per norm and trial.
-        rate = record.config["learning_rate"] if stage == selection else 0.0
-        if stage == selection and "searched" in record.config:
-            of_place = numbers[norm, pair]
-            rate = of_place.setdefault(str(record.config["searched"]), len(of_place))
+        config = record.config
+        rate = config.get("proposal", config["learning_rate"]) if stage == selection else 0.0
         earlier = latest.get((norm, stage, pair, rate))
         if earlier is not None and earlier.key != record.key:
             raise ValueError(

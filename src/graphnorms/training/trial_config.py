@@ -84,6 +84,9 @@ class TrialConfig:
             trains all epochs.
         searched: The values that a search proposed for this trial, or chose by others, by option;
             other fields follow from them. None: no option is searched.
+        proposal: Number of the proposal in its search; None of other trials.
+        proposed_after: Hash of the outcomes that it was proposed after, see
+            `graphnorms.lab.search`; None where it needed none.
     """
 
     dataset: str
@@ -112,6 +115,8 @@ class TrialConfig:
     clip: float | None = None
     patience: int | None = None
     searched: dict[str, Any] | None = None
+    proposal: int | None = None
+    proposed_after: str | None = None
 
     @property
     def treatment(self) -> str:
@@ -154,7 +159,7 @@ class TrialConfig:
 
 _LATER: Final = (
     *("order_seed", "norm_source", "varied"),
-    *("optimizer", "warmup", "clip", "patience", "searched"),
+    *("optimizer", "warmup", "clip", "patience", "searched", "proposal", "proposed_after"),
 )
 
 

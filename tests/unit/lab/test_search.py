@@ -299,3 +299,18 @@ def test_a_time_cuts_proposals_but_not_the_ends_of_the_rates(make, mutag, tmp_pa
     assert (half.runs, half.proposals, half.epochs) == (1, 10, schedule.settings.epochs)
     least = _cut(plan, set(), 1.0, lambda settings: 2.0)
     assert (least.proposals, least.learning_rates) == (3, schedule.settings.learning_rates)
+
+
+def test_what_is_in_the_records_is_found_again_without_optuna(make, monkeypatch):
+    """To show a run needs no Optuna, and another version would propose otherwise."""
+    schedule = make()
+    whole = run(schedule)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    shuffled = random.Random(1).sample(whole, len(whole))
+    assert keys(Agenda(schedule, shuffled).records()) == keys(whole)
+    numbers = [r.config["proposal"] for r in whole if r.config["stage"] == "select"]
+    assert numbers[: 3 * 6] == [number for number in range(6) for _ in NORMS]
+    part = Agenda(schedule, [r for r in shuffled if r.config.get("proposal") != 4])
+    assert {r.config["proposal"] for r in part.records()} == {0, 1, 2, 3}
+    with pytest.raises(ImportError):
+        part.known()
