@@ -68,7 +68,7 @@ class Search:
         cells = np.tile(np.arange(number - 1), (len(self.space), 1))
         cube = (rng.permuted(cells, axis=1) + rng.random(cells.shape)) / max(1, number - 1)
         found = [self._usual()]
-        for point in cube.T:
+        for point in cube.T.tolist():
             found.append(self._new(self._at(point), found, rng))
         return found
 
@@ -120,7 +120,7 @@ class Search:
     def _new(self, values: Values, tried: Sequence[Values], rng: np.random.Generator) -> Values:
         """Return values that were not tried: these, or others by chance; the same say nothing."""
         while values in tried:
-            values = self._at(rng.random(len(self.space)))
+            values = self._at(rng.random(len(self.space)).tolist())
         return values
 
 

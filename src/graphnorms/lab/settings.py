@@ -16,6 +16,7 @@ The repetitions that measure the effect of chance have to include the choice of 
 If it is chosen once for all seeds, two equal norms get different rates by chance, and every further
 seed makes the difference between the rates more significant. So it is chosen for every fold, and on
 one split for every seed, from one trial per rate that has another seed than the reported trial.
+What a search chooses besides the rate is chosen in the same places, see `graphnorms.lab.search`.
 """
 
 from __future__ import annotations
