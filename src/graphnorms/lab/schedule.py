@@ -325,7 +325,7 @@ class Agenda:
             if proposed is None:
                 return []
             self._try(proposed, choice)
-        return tried[-1:] if all(config.key in self._records for config in tried[:-1]) else []
+        return [config for config in tried[-1:] if config.proposed_after is not None]
 
     def _next(
         self, treatment: str, choice: int, tried: list[Values], places: Sequence[Any]
