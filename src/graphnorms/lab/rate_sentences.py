@@ -29,7 +29,7 @@ def rates(verdict: Verdict, name: Name) -> str:
         counts = listing(f"{one.near} with {name(one.norm)}" for one in judged)
     tried = f"of the {len(grid)} tried"
     if judged[0].thirds:
-        tried = "of the 3 thirds of their range, averaged over the proposals that all share"
+        tried = "of the thirds of their range, averaged over the proposals that all share"
     sentence = (
         f"Learning rates: {tried}, {counts} come within {near(verdict)} of "
         f"{best_of(verdict, name)}."

@@ -315,8 +315,16 @@ class Settings:
         return data
 
     def shown(self) -> dict[str, Any]:
-        """Return what a reader is to see: `to_dict` without what user code does not take."""
+        """Return what a reader is to see: `to_dict` without what is searched, or not taken.
+
+        That is what user code that trains does not take, and values of which a search has others.
+        """
         data = self.to_dict()
+        data["architecture"] = {
+            name: value for name, value in self.architecture.items() if name not in self.search
+        }
+        for name in self.search:
+            data.pop(name, None)
         if self.own_training:
             unused = {name: name for name in ("epochs", "batch_size", "weight_decay")}
             unused |= {"learning_rates": "learning_rate", "preset": "", "schedule": ""}

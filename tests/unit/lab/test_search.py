@@ -314,3 +314,16 @@ def test_what_is_in_the_records_is_found_again_without_optuna(make, monkeypatch)
     assert {r.config["proposal"] for r in part.records()} == {0, 1, 2, 3}
     with pytest.raises(ImportError):
         part.known()
+
+
+def test_treatments_are_searched_each_by_itself(make):
+    """The first proposal is what each would be without a search."""
+    schedule = make(norms=("batch",), vary={"hidden": [16, 32]}, search="layers,dropout")
+    records = run(schedule, workers=2)
+    assert len(records) == schedule.settings.planned == 2 * 3 * (6 + 1)
+    for record in records:
+        assert record.config["model"]["hidden"] == record.config["varied"]["hidden"]
+        assert record.config["model"]["layers"] == record.config["searched"]["layers"]
+    shown = schedule.settings.shown()
+    assert "layers" not in shown["architecture"]
+    assert shown["search"] == {"dropout": "0:0.6", "layers": "2:8"}
