@@ -110,7 +110,7 @@ def test_plan_and_page_show_space_number_and_choices(found, in_this_process_of_m
     text = " ".join(plan_lines(plan))
     for part in ("learning rate 0.001:0.02", "dropout 0:0.6", "layers 1|2", "GIN of 1|2 × 8"):
         assert part in text
-    assert "5 proposals, the first 3 the same for all norms" in text
+    assert "5 proposals for each norm and fold, the first 3 the same for all norms" in text
     page = render_page(found.trials, found.verdict, found.settings.shown(), found.command)
     assert "What the search chose" in page
     assert "<small>0.001:0.02</small>" in page

@@ -60,12 +60,11 @@ def _search(settings: Settings) -> list[str]:
     """Say what is searched, among what, and how often."""
     if not settings.search:
         return []
-    names = {RATE: "learning rate"}
-    ranges = (f"{names.get(name, name)} {one}" for name, one in settings.space.items())
+    ranges = (f"{name.replace('_', ' ')} {one}" for name, one in settings.space.items())
     fixed = fixed_of(settings.space, settings.proposals or 0)
     return [
-        f"search: {', '.join(ranges)}; for each {settings.noun} and "
-        f"{'seed' if settings.by_seed else 'fold'} {several(settings.tries, 'proposal')}, the first {fixed} the same "
+        f"search: {', '.join(ranges)}; {several(settings.tries, 'proposal')} for each "
+        f"{settings.noun} and {'seed' if settings.by_seed else 'fold'}, the first {fixed} the same "
         f"for all {settings.noun}s"
     ]
 
