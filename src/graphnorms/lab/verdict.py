@@ -256,6 +256,11 @@ class Verdict:
         }
         if self.starts is None:
             del data["starts"]
+        if not self.searched:
+            for row in data["rows"]:
+                del row["chosen"]
+                if row["sensitivity"] is not None:
+                    del row["sensitivity"]["thirds"]
         plain: dict[str, Any] = jsonable(data)
         return plain
 
