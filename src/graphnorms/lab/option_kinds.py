@@ -33,6 +33,7 @@ MODEL: Final = Kind(
 )
 TRIAL: Final = Kind("module:function, or a function that trains", fits=MODEL.fits)
 FOLDER: Final = Kind("a folder", str | Path)
+SEARCH: Final = Kind("options, such as dropout,layers=2|4|8", str | Sequence | Mapping)
 VARY: Final = Kind("options with lists of values, such as {'layers': [2, 4, 8]}", Mapping)
 NEIGHBOURS: Final = list_of(
     Kind("an integer ≥ 1, or -1 for all", int, lambda value: value >= 1 or value == -1), or_one=True

@@ -86,6 +86,11 @@ class TrialConfig:
         num_neighbors: In training on one large graph, the most neighbours that are drawn of a node,
             for each layer or one for all, -1 for all neighbours; a minibatch is then `batch_size`
             nodes and these. None: every step has the whole graph.
+        searched: The values that a search proposed for this trial, or chose by others, by option;
+            other fields follow from them. None: no option is searched.
+        proposal: Number of the proposal in its search; None of other trials.
+        proposed_after: Hash of the outcomes that it was proposed after, see
+            `graphnorms.lab.search`; None where it needed none.
     """
 
     dataset: str
@@ -114,6 +119,9 @@ class TrialConfig:
     clip: float | None = None
     patience: int | None = None
     num_neighbors: Sequence[int] | None = None
+    searched: dict[str, Any] | None = None
+    proposal: int | None = None
+    proposed_after: str | None = None
 
     @property
     def treatment(self) -> str:
@@ -157,6 +165,7 @@ class TrialConfig:
 _LATER: Final = (
     *("order_seed", "norm_source", "varied"),
     *("optimizer", "warmup", "clip", "patience", "num_neighbors"),
+    *("searched", "proposal", "proposed_after"),
 )
 
 
