@@ -123,6 +123,8 @@ inline void reduce(int64_t begin, int64_t end, Step&& step, Vec<A> (&total)[Term
 #include "segment.inl"
 #include "row.inl"
 #include "bounded.inl"
+#include "row_second.inl"
+#include "segment_second.inl"
 #include "running.inl"
 #include "aggregate.inl"
 
@@ -138,12 +140,19 @@ template <class T> void backward(const NormBackward& p) {
     else segment_backward<T>(p);
 }
 
+template <class T> void double_backward(const NormDoubleBackward& p) {
+    if (p.function != kNoFunction) bounded_double_backward<T>(p);
+    else if (p.center == kChannels || p.scale == kChannels) row_double_backward<T>(p);
+    else segment_double_backward<T>(p);
+}
+
 }  // namespace
 
 // In the order of Dtype.
 Kernels GRAPHNORMS_KERNELS() {
     return {{forward<float>, forward<double>, forward<BFloat16>, forward<Float16>},
             {backward<float>, backward<double>, backward<BFloat16>, backward<Float16>},
+            {double_backward<float>, double_backward<double>, double_backward<BFloat16>, double_backward<Float16>},
             {update_running<float>, update_running<double>, update_running<BFloat16>, update_running<Float16>},
             aggregate_kernels()};
 }
