@@ -78,9 +78,9 @@ class _Normalize(torch.autograd.Function):
         elif is_transformed() and not torch.compiler.is_compiling():
             found = derivatives.backward(grad_y, x, parameters, call)
         elif is_plain(grad_y):
-            asked = _needs_now(ctx.next_functions, needs, parameters)
-            needs_x, needs_scale, needs_weight, needs_bias = asked
-            found = apply_backward(grad_y, x, *parameters, (kept, call, backend, asked))
+            needs = _needs_now(ctx.next_functions, needs, parameters)
+            _, needs_scale, needs_weight, needs_bias = needs
+            found = apply_backward(grad_y, x, *parameters, (kept, call, backend, needs))
         else:
             found = backward_operator(grad_y, x, parameters, kept, call, needs)
         grad_x, grad_scale, grad_weight, grad_bias = found
@@ -103,19 +103,17 @@ def _needs_now(edges: Any, needs: list[bool], parameters: Parameters) -> list[bo
     """Return which gradients this backward uses.
 
     `ctx.needs_input_grad` is true for all that require one, e.g. for γ where a force asks for the
-    gradient of x alone.
+    gradient of x alone. x is not looked up: torch's answer for a leaf is a slow error.
 
     Args:
-        edges: `ctx.next_functions`: one for each tensor, x first and the parameters last.
+        edges: `ctx.next_functions`: one for each tensor, the parameters last.
         needs: Which of x and the parameters require a gradient.
         parameters: α, γ and β.
     """
+    needs_x, *others = needs
     last = iter(edges[len(edges) - sum(tensor is not None for tensor in parameters) :])
-    of_parameters = [None if tensor is None else next(last)[0] for tensor in parameters]
-    return [
-        needed and will_run(node)
-        for needed, node in zip(needs, (edges[0][0], *of_parameters), strict=True)
-    ]
+    nodes = [None if tensor is None else next(last)[0] for tensor in parameters]
+    return [needs_x, *(need and will_run(node) for need, node in zip(others, nodes, strict=True))]
 
 
 class _Backward(torch.autograd.Function):
@@ -155,10 +153,14 @@ def _double_backward(
 ) -> Any:
     """Return the double backward for some tensors: the kernel of a backend, or the operator, or
     plain torch where there is a third derivative or a batch of cotangents."""
-    plain = all(is_plain(tensor) for tensor in (grad_y, *cotangents) if tensor is not None)
-    if torch.is_grad_enabled() or is_transformed() or not (plain or is_traced()):
+    if torch.is_grad_enabled() or is_transformed():
         return in_closed_form
-    return double_backward_operator if backend is None or not plain else backend.double_backward
+    plain = is_plain(grad_y)
+    for tensor in cotangents:
+        plain = plain and (tensor is None or is_plain(tensor))
+    if plain and backend is not None:
+        return backend.double_backward
+    return double_backward_operator if plain or is_traced() else in_closed_form
 
 
 # `Function.apply` without its handling of `torch.func`, which takes a quarter of its time.

@@ -26,14 +26,6 @@ template <class A> struct SecondChannels {
     A *e, *o, *c, *share, *removed;
 };
 
-// The pivot of u: of its cell, as that of x is, for the mean of u is over cells of the centre.
-template <class T, class A = Accumulate<T>>
-void take_second_pivot(const Norm& p, const Rows<const T>& u, int64_t s, SecondChannels<A>& v) {
-    const int64_t C = p.channels, width = C / p.groups;
-    for (int64_t c = 0; c < C; ++c)
-        v.pivot[c] = p.center == kNone ? A(0) : first_entry(u[p.ptr[s]] + (p.center == kBoth ? c / width * width : c));
-}
-
 template <class T, class E, class A = Accumulate<T>>
 void sum_second(const SecondRows<T>& rows, int64_t begin, int64_t end, int64_t channels, const Channels<A>& w,
                 SecondChannels<A>& v, const E& epilogue) {
@@ -41,19 +33,22 @@ void sum_second(const SecondRows<T>& rows, int64_t begin, int64_t end, int64_t c
     in_blocks<A>(begin, end, Terms * channels, v.g, v.wide.get(), [&](int64_t first, int64_t last) {
         for_strips<A, kSecondVectors<E>>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
             constexpr int L = kLanes<A>;
-            Vec<A> total[Terms][K];
+            Vec<A> total[Terms][K], hi[K], lo[K], pivot[K], a[K], b[K];
+            get_strip<Tail>(w.hi + c, tail, hi);
+            get_strip<Tail>(w.lo + c, tail, lo);
+            get_strip<Tail>(v.pivot + c, tail, pivot);
+            get_strip<Tail>(w.a + c, tail, a);
+            get_strip<Tail>(w.b + c, tail, b);
             reduce<A, K, Terms>(first, last, [&](int64_t i, Vec<A> (&sums)[Terms][K]) {
                 const T *row = rows.x[i] + c, *grad_row = rows.grad_y[i] + c, *u_row = rows.u[i] + c;
                 const auto key = epilogue.row(rows.x.row(i));
 #pragma GCC unroll 8
                 for (int k = 0; k < K; ++k) {
-                    const int64_t at = c + k * L;
-                    const Vec<A> d = get<Tail>(row + k * L, tail) - get<Tail>(w.hi + at, tail);
-                    const Vec<A> o = d - get<Tail>(w.lo + at, tail);
-                    const Vec<A> u = get<Tail>(u_row + k * L, tail) - get<Tail>(v.pivot + at, tail);
-                    Vec<A> g = epilogue.dropped(get<Tail>(grad_row + k * L, tail), key, at);
+                    const Vec<A> d = get<Tail>(row + k * L, tail) - hi[k], o = d - lo[k];
+                    const Vec<A> u = get<Tail>(u_row + k * L, tail) - pivot[k];
+                    Vec<A> g = epilogue.dropped(get<Tail>(grad_row + k * L, tail), key, c + k * L);
                     if constexpr (E::needs_input) {
-                        const Curve<Vec<A>> f = E::curve(d * get<Tail>(w.a + at, tail) + get<Tail>(w.b + at, tail));
+                        const Curve<Vec<A>> f = E::curve(d * a[k] + b[k]);
                         if constexpr (E::curved) {
                             const Vec<A> bend = g * f.bend, bend_o = bend * o;
                             sums[5][k] += bend;
@@ -77,6 +72,15 @@ void sum_second(const SecondRows<T>& rows, int64_t begin, int64_t end, int64_t c
     });
 }
 
+// Reads per-channel values of a strip, or a number where there are none.
+template <class A, bool Tail> struct Load {
+    int64_t c;
+    int tail;
+    Vec<A> operator()(const A* values, A otherwise = 0) const {
+        return values ? get<Tail>(values + c, tail) : Vec<A>{} + otherwise;
+    }
+};
+
 // Replaces every entry by the mean over its group.
 template <class A> void mean_of_groups(const Norm& p, A* values) {
     const int64_t width = p.channels / p.groups;
@@ -99,74 +103,83 @@ void second_coefficients(const NormDoubleBackward& p, int64_t s, int64_t n, cons
     const A per_row = A(1) / A(n);
     const bool scaled = p.scale != kNone;
     check_rstds(p, w.rstd, C);
-    // Sums become means, and o o_hat.
-#pragma GCC ivdep
-    for (int64_t c = 0; c < C; ++c) {
-        const A r = w.rstd[c] * per_row;
-        v.g[c] *= per_row, v.go[c] *= r, v.u[c] *= per_row, v.uo[c] *= r, v.gu[c] *= per_row;
-        if constexpr (Curved)
-            v.k[c] *= per_row, v.ko[c] *= r, v.koo[c] *= r * w.rstd[c], v.ku[c] *= per_row, v.kuo[c] *= r;
-    }
-    // Equation (13): o_dot = u - e, relative to the pivot; the mean of o_hat; c and b.
-    for (int64_t c = 0; c < C; ++c) v.e[c] = v.o[c] = 0;
+    // Sums become means, and o o_hat. Equation (13): o_dot = u - e, e relative to the pivot as u is.
+    for_vectors<A>(0, C, [&]<bool Tail>(int64_t c, int tail) {
+        const Load<A, Tail> at{c, tail};
+        const Vec<A> r = at(w.rstd), per = r * per_row, u = at(v.u) * per_row;
+        put<Tail>(v.g + c, at(v.g) * per_row, tail);
+        put<Tail>(v.go + c, at(v.go) * per, tail);
+        put<Tail>(v.u + c, u, tail);
+        put<Tail>(v.uo + c, at(v.uo) * per, tail);
+        put<Tail>(v.gu + c, at(v.gu) * per_row, tail);
+        if constexpr (Curved) {
+            put<Tail>(v.k + c, at(v.k) * per_row, tail);
+            put<Tail>(v.ko + c, at(v.ko) * per, tail);
+            put<Tail>(v.koo + c, at(v.koo) * (per * r), tail);
+            put<Tail>(v.ku + c, at(v.ku) * per_row, tail);
+            put<Tail>(v.kuo + c, at(v.kuo) * per, tail);
+        }
+        Vec<A> e = {}, o = {};
+        if (p.center == kNodes) {
+            const Vec<A> mean = at(w.pivot) + at(shift), share = at(alpha, 1);
+            e = share * u + (share - 1) * at(v.pivot) + at(t) * mean;
+            o = r * ((1 - share) * mean);
+        }
+        put<Tail>(v.e + c, e, tail);
+        put<Tail>(v.o + c, o, tail);
+    });
     if (p.center == kBoth) {
         for (int64_t c = 0; c < C; ++c) v.e[c] = v.u[c];
         mean_of_groups(p, v.e);
-    } else if (p.center == kNodes) {
-#pragma GCC ivdep
-        for (int64_t c = 0; c < C; ++c) {
-            const A mean = w.pivot[c] + shift[c];
-            v.e[c] = (alpha ? alpha[c] * v.u[c] + (alpha[c] - 1) * v.pivot[c] : v.u[c]) + (t ? t[c] * mean : A(0));
-            v.o[c] = alpha ? w.rstd[c] * ((1 - alpha[c]) * mean) : A(0);
-        }
     }
-#pragma GCC ivdep
-    for (int64_t c = 0; c < C; ++c) {
-        v.c[c] = scaled ? v.uo[c] - v.e[c] * v.o[c] : A(0);
-        v.share[c] = scaled ? (weight ? weight[c] : A(1)) * v.go[c] : A(0);
-    }
+    for_vectors<A>(0, C, [&]<bool Tail>(int64_t c, int tail) {
+        const Load<A, Tail> at{c, tail};
+        put<Tail>(v.c + c, scaled ? at(v.uo) - at(v.e) * at(v.o) : Vec<A>{}, tail);
+        put<Tail>(v.share + c, scaled ? at(weight, 1) * at(v.go) : Vec<A>{}, tail);
+    });
     if (p.scale == kBoth) mean_of_groups(p, v.c), mean_of_groups(p, v.share);
-    // z_dot = a u + b + (p - a c) o_hat, and with it the means h and ho of h and h o_hat; m is the mean
-    // of equation (15), `removed` that of the gradient of o_hat.
-#pragma GCC ivdep
-    for (int64_t c = 0; c < C; ++c) {
-        const A y = weight ? weight[c] : A(1), r = w.rstd[c], a = w.a[c], direct = of_weight ? of_weight[c] : A(0);
-        const A slope = direct - a * v.c[c], b = (of_bias ? of_bias[c] : A(0)) - a * v.e[c];
-        const A h = Curved ? a * v.ku[c] + b * v.k[c] + slope * v.ko[c] : A(0);
-        const A ho = Curved ? a * v.kuo[c] + b * v.ko[c] + slope * v.koo[c] : A(0);
-        v.b[c] = b, v.p[c] = slope;
-        v.m[c] = scaled ? r * (y * (v.gu[c] - v.e[c] * v.g[c] - 2 * v.go[c] * v.c[c]) -
-                               v.share[c] * (v.uo[c] - v.e[c] * v.o[c])) + y * ho + direct * v.go[c] : A(0);
-        v.removed[c] = y * h + direct * v.g[c] - r * (y * v.g[c] * v.c[c] + v.share[c] * (v.u[c] - v.e[c]));
-        grads.weight[c] += A(n) * (ho + r * (v.gu[c] - v.e[c] * v.g[c] - v.go[c] * v.c[c]));
-        grads.bias[c] += A(n) * h;
-    }
-    if (p.scale == kBoth) mean_of_groups(p, v.m);
-    // Equation (16): kappa is what the centre takes.
-#pragma GCC ivdep
-    for (int64_t c = 0; c < C; ++c) {
-        v.removed[c] = w.rstd[c] * (v.removed[c] - v.o[c] * v.m[c]);
-        v.kappa[c] = p.center == kNone ? A(0) : v.removed[c];
-    }
-    if (p.center == kBoth) mean_of_groups(p, v.kappa);
-    if (alpha) {
-#pragma GCC ivdep
-        for (int64_t c = 0; c < C; ++c) {
-            const A d = w.a[c] * v.g[c] - w.rstd[c] * v.o[c] * v.share[c], mean = w.pivot[c] + shift[c];
-            v.kappa[c] = alpha[c] * v.removed[c] + (t ? t[c] * d : A(0));
-            grads.mean_scale[c] -= A(n) * ((v.pivot[c] + v.u[c]) * d + mean * v.removed[c]);
+    // z_dot = a u + b + (p - a c) o_hat, and with it the means h and ho of h and h o_hat; m is that of
+    // equation (22), `removed` the mean of the gradient of o_hat.
+    for_vectors<A>(0, C, [&]<bool Tail>(int64_t c, int tail) {
+        const Load<A, Tail> at{c, tail};
+        const Vec<A> y = at(weight, 1), r = at(w.rstd), a = at(w.a), direct = at(of_weight);
+        const Vec<A> e = at(v.e), share_dot = at(v.c), share = at(v.share), g = at(v.g), go = at(v.go);
+        const Vec<A> slope = direct - a * share_dot, b = at(of_bias) - a * e;
+        Vec<A> h = {}, ho = {};
+        if constexpr (Curved) {
+            h = a * at(v.ku) + b * at(v.k) + slope * at(v.ko);
+            ho = a * at(v.kuo) + b * at(v.ko) + slope * at(v.koo);
         }
-    }
-    // The coefficients of g, u and x - hi, and constants, where apply_second looks for them.
-#pragma GCC ivdep
-    for (int64_t c = 0; c < C; ++c) {
-        const A r = w.rstd[c];
-        v.p[c] *= r;
-        v.q[c] = r * r * v.share[c];
-        v.m[c] *= r * r;
-        v.b[c] -= v.p[c] * w.lo[c];
-        v.kappa[c] -= v.q[c] * v.e[c] + v.m[c] * w.lo[c];
-    }
+        const Vec<A> o_hat_dot = at(v.gu) - e * g - go * share_dot;
+        const Vec<A> back = y * (o_hat_dot - go * share_dot) - share * (at(v.uo) - e * at(v.o));
+        put<Tail>(v.m + c, scaled ? r * back + y * ho + direct * go : Vec<A>{}, tail);
+        put<Tail>(v.removed + c, y * h + direct * g - r * (y * g * share_dot + share * (at(v.u) - e)), tail);
+        put<Tail>(v.p + c, slope * r, tail);
+        put<Tail>(v.b + c, b - slope * r * at(w.lo), tail);
+        put<Tail>(v.q + c, r * r * share, tail);
+        add_to<Tail>(grads.weight, A(n) * (ho + r * o_hat_dot), c, tail);
+        if constexpr (Curved) add_to<Tail>(grads.bias, A(n) * h, c, tail);
+    });
+    if (p.scale == kBoth) mean_of_groups(p, v.m);
+    // Equations (23) and (24): kappa is what the centre takes, then with all that is constant.
+    for_vectors<A>(0, C, [&]<bool Tail>(int64_t c, int tail) {
+        const Load<A, Tail> at{c, tail};
+        const Vec<A> r = at(w.rstd), removed = r * (at(v.removed) - at(v.o) * at(v.m));
+        Vec<A> kappa = p.center == kNone ? Vec<A>{} : removed;
+        if (alpha) {
+            const Vec<A> d = at(w.a) * at(v.g) - r * at(v.o) * at(v.share), mean = at(w.pivot) + at(shift);
+            kappa = at(alpha) * removed + at(t) * d;
+            add_to<Tail>(grads.mean_scale, A(-n) * ((at(v.pivot) + at(v.u)) * d + mean * removed), c, tail);
+        }
+        put<Tail>(v.kappa + c, kappa, tail);
+    });
+    if (p.center == kBoth) mean_of_groups(p, v.kappa);
+    for_vectors<A>(0, C, [&]<bool Tail>(int64_t c, int tail) {
+        const Load<A, Tail> at{c, tail};
+        const Vec<A> m = at(v.m) * (at(w.rstd) * at(w.rstd));
+        put<Tail>(v.m + c, m, tail);
+        put<Tail>(v.kappa + c, at(v.kappa) - (at(v.q) * at(v.e) + m * at(w.lo)), tail);
+    });
 }
 
 // grad_grad_y = f' z_dot with z_dot = a u + b + p (x - hi), and
@@ -176,27 +189,34 @@ void apply_second(const SecondRows<T>& rows, int64_t begin, int64_t end, int64_t
                   const SecondChannels<A>& v, const E& epilogue, bool streaming) {
     for_strips<A, kSecondVectors<E>>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
         constexpr int L = kLanes<A>;
+        Vec<A> hi[K], pivot[K], a[K], shift[K], b[K], p[K], q[K], m[K], kappa[K];
+        get_strip<Tail>(w.hi + c, tail, hi);
+        get_strip<Tail>(w.a + c, tail, a);
+        get_strip<Tail>(w.b + c, tail, shift);
+        get_strip<Tail>(v.pivot + c, tail, pivot);
+        get_strip<Tail>(v.b + c, tail, b);
+        get_strip<Tail>(v.p + c, tail, p);
+        get_strip<Tail>(v.q + c, tail, q);
+        get_strip<Tail>(v.m + c, tail, m);
+        get_strip<Tail>(v.kappa + c, tail, kappa);
         for (int64_t i = begin; i < end; ++i) {
             const T *row = rows.x[i] + c, *grad_row = rows.grad_y[i] + c, *u_row = rows.u[i] + c;
             T *out = rows.grad_x[i] + c, *grad_out = rows.grad_grad_y[i] + c;
             const auto key = epilogue.row(rows.x.row(i));
 #pragma GCC unroll 8
             for (int k = 0; k < K; ++k) {
-                const int64_t at = c + k * L;
-                const Vec<A> d = get<Tail>(row + k * L, tail) - get<Tail>(w.hi + at, tail);
-                const Vec<A> u = get<Tail>(u_row + k * L, tail) - get<Tail>(v.pivot + at, tail);
-                const Vec<A> a = get<Tail>(w.a + at, tail), p = get<Tail>(v.p + at, tail);
-                Vec<A> g = epilogue.dropped(get<Tail>(grad_row + k * L, tail), key, at);
-                Vec<A> z_dot = (a * u + p * d) + get<Tail>(v.b + at, tail), of_h = {};
+                const Vec<A> d = get<Tail>(row + k * L, tail) - hi[k];
+                const Vec<A> u = get<Tail>(u_row + k * L, tail) - pivot[k];
+                Vec<A> g = epilogue.dropped(get<Tail>(grad_row + k * L, tail), key, c + k * L);
+                Vec<A> z_dot = (a[k] * u + p[k] * d) + b[k], of_h = {};
                 if constexpr (E::needs_input) {
-                    const Curve<Vec<A>> f = E::curve(d * a + get<Tail>(w.b + at, tail));
-                    if constexpr (E::curved) of_h = a * (g * f.bend * z_dot);
+                    const Curve<Vec<A>> f = E::curve(d * a[k] + shift[k]);
+                    if constexpr (E::curved) of_h = a[k] * (g * f.bend * z_dot);
                     g *= f.slope;
                     z_dot *= f.slope;
                 }
-                put_result<Tail>(grad_out + k * L, epilogue.dropped(z_dot, key, at), tail, streaming);
-                const Vec<A> kept = p * g - get<Tail>(v.q + at, tail) * u;
-                const Vec<A> taken = get<Tail>(v.m + at, tail) * d + get<Tail>(v.kappa + at, tail);
+                put_result<Tail>(grad_out + k * L, epilogue.dropped(z_dot, key, c + k * L), tail, streaming);
+                const Vec<A> kept = p[k] * g - q[k] * u, taken = m[k] * d + kappa[k];
                 put_result<Tail>(out + k * L, E::curved ? (of_h + kept) - taken : kept - taken, tail, streaming);
             }
         }
@@ -205,7 +225,7 @@ void apply_second(const SecondRows<T>& rows, int64_t begin, int64_t end, int64_t
 
 template <class T> void segment_double_backward(const NormDoubleBackward& p) {
     using A = Accumulate<T>;
-    const int64_t C = p.channels, R = chunk_rows<T>(C);
+    const int64_t C = p.channels, width = C / p.groups, R = chunk_rows<T>(C);
     const SecondRows<T> rows(p, p.order);
     const bool streaming = streams_both<T>(p);
     const LongSegments longs(p, R);
@@ -213,9 +233,11 @@ template <class T> void segment_double_backward(const NormDoubleBackward& p) {
     Buffer<A> shares(3 * C * (tasks + longs.count()));
     for (int64_t c = 0; c < 3 * C * (tasks + longs.count()); ++c) shares.get()[c] = 0;
     const auto recall = [&](Channels<A>& w, SecondChannels<A>& v, int64_t s) {
-        take_pivot<T>(p, rows.x, s, w);
+        take_pivot<T>(p, rows.x, s, w.pivot);
         recall_coefficients<A>(p, s, w);
-        take_second_pivot<T>(p, rows.u, s, v);
+        take_pivot<T>(p, rows.u, s, v.pivot);
+        if (p.center == kBoth)  // one of the whole cell
+            for (int64_t c = 0; c < C; ++c) v.pivot[c] = v.pivot[c / width * width];
     };
 
     clear_own_gradients<A>(p);
