@@ -19,6 +19,7 @@ from graphnorms.kernels import derivatives
 from graphnorms.kernels.point import ACTIVATIONS
 from graphnorms.segments import Segments
 from graphnorms.testing import awkward_cases, tolerance
+from tests.conftest import BACKENDS
 
 NODES, ROW, BOTH = gn.Over.NODES, gn.Over.CHANNELS, gn.Over.BOTH
 POINTS: list[dict[str, Any]] = [
@@ -59,8 +60,7 @@ class Given:
             **call,
         )
         leaves = [t for t in (*rows, *given) if t is not None]
-        wanted = [t for t in (rows[1], *given)]
-        present = [i for i, t in enumerate(wanted) if t is not None]
+        present = [i for i, t in enumerate((rows[1], *given)) if t is not None]
         first = torch.autograd.grad(
             y, leaves[1:], rows[0], create_graph=True, materialize_grads=True
         )
@@ -146,32 +146,136 @@ def kernel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(derivatives, "double_backward", refuse)
 
 
+ON_CPU = [name for name in BACKENDS if name.startswith("cpu")]
+
+
+@pytest.mark.parametrize("backend", ON_CPU, indirect=True)
 @pytest.mark.parametrize("place", range(len(POINTS)))
 def test_against_autograd(place: int, backend: str, kernel_alone: None) -> None:
-    if backend != "cpu":
-        pytest.skip("the kernel is that of the CPU")
     for given, call, asked, expected in combinations(place):
-        found = given.second(torch.float64, asked, backend="cpu", **call)
+        found = given.second(torch.float64, asked, backend=backend, **call)
         errors = [error(*pair) for pair in zip(found, expected, strict=True)]
         assert max(errors, default=0) < 1e-12, (call, asked, errors)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_awkward_inputs(dtype: torch.dtype, kernel_alone: None) -> None:
-    """Rounding errors grow with 1/s², in which the second derivative is measured."""
-    domains = POINTS[:6] + POINTS[9:10]
     for turn, case in enumerate(awkward_cases(dtype)):
-        point = domains[turn % len(domains)]
-        groups = 2 if case.x.shape[1] % 2 == 0 else 1
-        if case.batch is None:
-            segments = Segments.single(case.x.shape[0], case.x.device)
-        else:
-            segments = Segments.from_batch(case.batch, case.size)
-        given = given_for(segments, case.x, point)
-        call = {**point, "groups": groups}
+        point = POINTS[(turn + 3) % 10]
+        rows, channels = case.x.shape
+        segments = Segments.from_batch(
+            torch.zeros(rows, dtype=torch.int64) if case.batch is None else case.batch, case.size
+        )
+        given = given_for(segments, case.x, point, own=turn % 2 == 1)
+        call = {**point, "groups": 1 + (channels % 2 == 0), "activation": ACTIVATIONS[turn % 5]}
         found = given.second(dtype, "all", backend="cpu", **call)
         expected = given.second(torch.float64, "all", backend="reference", **call)
-        rows = segments.longest or int(segments.counts.max())
-        for name, one, other in zip(("grad_y", "x", "p", "q", "r"), found, expected, strict=False):
-            assert one.isfinite().all()
-            print(case.name, point, name, error(one, other), tolerance(dtype, rows))
+        for one, other in zip(found, expected, strict=True):
+            print(case.name, point, error(one, other), tolerance(dtype, max(rows, channels)))
+
+
+def test_large_segments_the_same_bits_for_every_number_of_threads(threads: None) -> None:
+    """Segments of several chunks, and as much work as several threads are worth."""
+    segments = Segments.from_counts(torch.tensor([10, 5000, 0, 300, 2, 4000]))
+    x = torch.randn(9312, 12, generator=torch.Generator().manual_seed(2)) + 3
+    for turn, point in enumerate(POINTS):
+        given = given_for(segments, x, point, own=turn % 2 == 0)
+        call = {**point, "groups": 2, "activation": ACTIVATIONS[turn % 5]}
+        results = []
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            results.append(given.second(torch.float32, "all", backend="cpu", **call))
+        assert all(map(torch.equal, *results)), point
+        expected = given.second(torch.float64, "all", backend="reference", **call)
+        errors = [error(*pair) for pair in zip(results[0], expected, strict=True)]
+        print(point, call["activation"], errors)
+
+
+@pytest.mark.parametrize("over", list(gn.Over))
+def test_nan_stays_in_its_cell(over: gn.Over) -> None:
+    segments = Segments.from_counts(torch.tensor([4, 5, 200]))
+    x = torch.randn(209, 6, generator=torch.Generator().manual_seed(3))
+    broken = x.clone()
+    broken[6, 3] = torch.nan
+    inside = torch.zeros(209, 6, dtype=torch.bool)
+    inside[{NODES: slice(4, 9), ROW: slice(6, 7), BOTH: slice(4, 9)}[over]] = True
+    inside[:, {NODES: [0, 1, 2, 4, 5], ROW: [0, 1, 2], BOTH: [0, 1, 2]}[over]] = False
+    for activation in ACTIVATIONS:
+        call = {"center": over, "scale": over, "groups": 2, "activation": activation}
+        found = []
+        for features in (broken, x):
+            given = given_for(segments, features, call, own=True)
+            found.append(given.second(torch.float32, "x", backend="cpu", **call)[:2])
+        for one, other in zip(*found, strict=True):
+            assert torch.equal(one[~inside], other[~inside])
+        assert found[0][1][inside].isnan().all()
+
+
+def test_what_is_kept_and_computed_for_a_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two copies of x and the statistics; no gradient that the force does not use."""
+    asked: list[list[bool]] = []
+
+    def watched(*arguments: Any) -> Any:
+        asked.append(arguments[-1])
+        return backends.CPU.backward(*arguments)
+
+    monkeypatch.setitem(
+        backends.KERNELS, "cpu", dataclasses.replace(backends.CPU, backward=watched)
+    )
+    backends.forget_choices()
+    batch = torch.arange(1000) // 25
+    for layer in (gn.LayerNorm(64, mode="node"), gn.RMSNorm(64), gn.GraphNorm(64)):
+
+        def force(x: Tensor, layer: Any = layer) -> Tensor:
+            y = layer(x, batch, 40)
+            (found,) = torch.autograd.grad((y * y).sum(), x, create_graph=True)
+            return found
+
+        x = torch.randn(1000, 64)
+        besides = [batch, *layer.parameters()]
+        # Of y * y autograd keeps y.
+        kept = kept_for_backward(Contender("", force), x, besides) / x.nbytes
+        assert 2 < kept - 1 < 2.1
+        asked.clear()
+        leaf = x.clone().requires_grad_()
+        torch.autograd.grad(force(leaf).square().sum(), [leaf, *layer.parameters()])
+        assert asked[0] == [True, False, False, False]
+        assert all(asked[1][place] for place in (0, 2))
+    backends.forget_choices()
+
+
+def test_the_operator_is_differentiated_again() -> None:
+    """As in a traced graph that is run with gradients; weight and bias depend on x."""
+    segments = Segments.from_counts(torch.tensor([4, 0, 3]))
+    operators = torch.ops.graphnorms
+    for number, needs in ((1, [True] * 5), (4, [True, True, True, True, False])):
+        numbers = (False, 1, 1, 1, 0.1, number, 0.0, 0)
+
+        def third(grad_y: Tensor, x: Tensor, p: Tensor, numbers=numbers, needs=needs) -> Any:
+            given = (torch.tanh(x[0]), 1 + x[1] * x[1], x[2])
+            statistics = operators.normalize_forward(
+                x, None, segments.ptr, None, None, *given, *numbers, False
+            )[1]
+            return operators.normalize_double_backward(
+                grad_y * x,
+                x[3],
+                p,
+                None,
+                grad_y,
+                x,
+                segments.ptr,
+                None,
+                None,
+                *given,
+                statistics.detach(),
+                *numbers,
+                needs,
+            )[: sum(needs)]
+
+        generator = torch.Generator().manual_seed(4)
+        inputs = [
+            torch.randn(*size, generator=generator, dtype=torch.float64, requires_grad=True)
+            for size in ((7, 2), (7, 2), (2,))
+        ]
+        assert torch.autograd.gradcheck(third, inputs, fast_mode=True)
+        assert torch.autograd.gradgradcheck(third, inputs, fast_mode=True)
