@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.kernels import derivatives
-from graphnorms.kernels.backend import Backend, in_closed_form
+from graphnorms.kernels.backend import TRITON, Backend, in_closed_form
 from graphnorms.kernels.operators import (
     backward_operator,
     call_of,
@@ -73,16 +73,15 @@ class _Normalize(torch.autograd.Function):
         x, mean_scale, weight, bias = ctx.saved_tensors
         parameters = (mean_scale, weight, bias)
         call, kept, backend = ctx.rest
-        if not torch.is_grad_enabled() and is_plain(grad_y):
-            found = backend.backward(grad_y, x, parameters, kept, call, needs)
-        elif is_transformed() and not torch.compiler.is_compiling():
-            found = derivatives.backward(grad_y, x, parameters, call)
-        elif is_plain(grad_y):
+        if not is_plain(grad_y):
+            run = _traced_backward(backend, grad_y)
+            found = run(grad_y, x, parameters, kept, call, needs)
+        elif torch.is_grad_enabled():
             needs = _needs_now(ctx.next_functions, needs, parameters)
             _, needs_scale, needs_weight, needs_bias = needs
             found = apply_backward(grad_y, x, *parameters, (kept, call, backend, needs))
         else:
-            found = backward_operator(grad_y, x, parameters, kept, call, needs)
+            found = backend.backward(grad_y, x, parameters, kept, call, needs)
         grad_x, grad_scale, grad_weight, grad_bias = found
         # Written out: a loop would cost a twentieth of the backward of a small call.
         return (
@@ -97,6 +96,26 @@ class _Normalize(torch.autograd.Function):
 
 def _in_dtype_of(parameter: Tensor, grad: Tensor) -> Tensor:
     return grad if grad.dtype == parameter.dtype else grad.to(parameter.dtype)
+
+
+def _traced_backward(backend: Backend, grad_y: Tensor) -> Any:
+    """Return the backward for a gradient that is not plain."""
+    interpreted = backend is TRITON and grad_y.is_cpu
+    if not torch.compiler.is_compiling() and (is_transformed() or interpreted):
+        # Neither torch.func transforms nor the interpreter support the operator.
+        return _in_plain_torch
+    return backward_operator
+
+
+def _in_plain_torch(
+    grad_y: Tensor,
+    x: Tensor,
+    parameters: Parameters,
+    statistics: Tensor,
+    call: Call,
+    needs: list[bool],
+) -> tuple[Tensor | None, ...]:
+    return derivatives.backward(grad_y, x, parameters, call)
 
 
 def _needs_now(edges: Any, needs: list[bool], parameters: Parameters) -> list[bool]:

@@ -86,7 +86,10 @@ def as_operators(backend: Backend) -> dict[str, Callable[..., Any]]:
         statistics, *numbers, needs = rest[6:]
         call = call_of(x, *rest[:3], *numbers)
         grads = backend.double_backward(cotangents, grad_y, x, rest[3:6], statistics, call, needs)
-        return tuple(x.new_empty(0) if grad is None else grad for grad in grads)
+        return tuple(
+            x.new_empty(0) if grad is None or not needed else grad.contiguous()
+            for grad, needed in zip(grads, needs, strict=True)
+        )
 
     return {
         "normalize_forward": forward,
