@@ -21,7 +21,13 @@ from graphnorms.kernels.cpu import aggregate, gather, normalize
 from graphnorms.kernels.triton import aggregate as triton_aggregate
 from graphnorms.kernels.triton import normalize as triton_normalize
 from tests.interpreter import choose_interpreter
-from tests.operands import run_aggregate, run_aggregate_backward, run_backward, run_forward
+from tests.operands import (
+    run_aggregate,
+    run_aggregate_backward,
+    run_backward,
+    run_double_backward,
+    run_forward,
+)
 
 ROWS, CHANNELS, SEGMENTS, EDGES = 5, 4, 2, 3
 BACKENDS: dict[str, tuple[Any, Any]] = {
