@@ -221,7 +221,7 @@ def test_data_may_be_the_user_s_own() -> None:
     assert (source.objects, source.graphs.class_names) == (None, ("no", "yes"))
     plan, _ = prepare("own_trials:items", Options(trial="own_trials:train", metric="size:max"))
     assert plan.dataset.num_items == 30
-    assert plan_lines(plan)[0] == "items: 30 items"
+    assert plan_lines(plan)[0] == "data: items, 30 items"
     assert "graphs" not in plan_lines(plan)[0]
     with pytest.raises(ValueError, match="--metric NAME:max"):
         prepare("30", Options(trial="own_trials:train"))

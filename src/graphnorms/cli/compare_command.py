@@ -13,7 +13,7 @@ from graphnorms import interrupts
 from graphnorms.cli import complain
 from graphnorms.cli.logs import LogFile, Quiet, Verbose, logs
 from graphnorms.cli.option_parameters import PANELS, Dataset, takes_options
-from graphnorms.cli.terminal import terminal
+from graphnorms.cli.terminal import by_subject, terminal
 from graphnorms.lab.options import Options
 
 _LONG: Final = 3600.0
@@ -112,7 +112,9 @@ def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
         return
     console = terminal(highlight=False)
     said = kept_lines(plan.folder, there.change.words, len(kept), plan.settings.planned)
-    console.print("\n".join([*plan_lines(plan), *said]), markup=False)
+    console.print(by_subject(plan_lines(plan)))
+    for line in said:
+        console.print(line, markup=False)
     if there.change.refusal:
         console.print(f"Refused as it is: {there.change.refusal}", markup=False)
     if len(kept) == plan.settings.planned:

@@ -33,7 +33,7 @@ _DECAYS: Final = {"linear": "decays linearly to 0"}
 
 
 def plan_lines(plan: Plan) -> list[str]:
-    """Describe the data, the model, the protocol, the trials and the run's folder."""
+    """Describe data, model, protocol, trials and folder; each line begins with its subject."""
     settings = plan.settings
     compared = f"{len(settings.treatments)} {settings.noun}s ({', '.join(settings.treatments)})"
     where = (
@@ -45,11 +45,11 @@ def plan_lines(plan: Plan) -> list[str]:
         _data(plan.dataset),
         *_described(plan.dataset),
         *_key_facts(plan),
-        _model(settings, plan.dataset),
-        f"{_protocol(settings)}{_why_split(plan)}",
-        f"{compared} × {_trials(settings)} = "
+        f"model: {_model(settings, plan.dataset)}",
+        f"protocol: {_protocol(settings)}{_why_split(plan)}",
+        f"trials: {compared} × {_trials(settings)} = "
         f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
-        _design(settings, plan.dataset),
+        f"power: {_design(settings, plan.dataset)}",
         *_fitted(plan.fitted),
     ]
 
@@ -59,10 +59,10 @@ def _fitted(fitted: Mapping[str, Any]) -> list[str]:
     if not fitted:
         return []
     time = (
-        f"Planned for {duration(fitted['limit'])}, expected to take {duration(fitted['seconds'])}"
+        f"planned for {duration(fitted['limit'])}, expected to take {duration(fitted['seconds'])}"
     )
     cuts = "; ".join(fitted["cuts"]) or "nothing"
-    return [f"{time}; cut: {cuts}.", *fitted["caveats"]]
+    return [f"time: {' '.join([f'{time}; cut: {cuts}.', *fitted['caveats']])}"]
 
 
 def shorter_line(found: Fitted, graphs: GraphSet) -> str:
@@ -99,9 +99,9 @@ def data_lines(found: Examination) -> list[str]:
     settings, graphs = found.settings, found.graphs
     return [
         _data(graphs),
-        graphs.describe(),
+        *graphs.describe().splitlines(),
         *data_sentences(found.facts, graphs.task, settings.unit),
-        _design(settings, graphs),
+        f"power: {_design(settings, graphs)}",
     ]
 
 
@@ -175,20 +175,22 @@ def what_it_can_show(
 
 def _described(graphs: GraphSet) -> list[str]:
     """Describe targets and inputs; of items without graphs there are only targets."""
-    text = graphs.describe()
+    lines = graphs.describe().splitlines()
     if has_graphs(graphs):
-        return [text]
-    return text.splitlines()[:1] if len(graphs.y.unique()) > 1 else []
+        return lines
+    return lines[:1] if len(graphs.y.unique()) > 1 else []
 
 
 def _data(graphs: GraphSet) -> str:
     count = len(graphs)
     if not has_graphs(graphs):
-        return f"{graphs.name}: {count} items"
+        return f"data: {graphs.name}, {count} items"
     if count == 1:
-        return f"{graphs.name}: {graphs.num_nodes} nodes and {graphs.num_edges} directed edges"
+        return (
+            f"data: {graphs.name}, {graphs.num_nodes} nodes and {graphs.num_edges} directed edges"
+        )
     return (
-        f"{graphs.name}: {count} graphs of {graphs.num_nodes / count:.1f} nodes and "
+        f"data: {graphs.name}, {count} graphs of {graphs.num_nodes / count:.1f} nodes and "
         f"{graphs.num_edges / count:.1f} directed edges on average"
     )
 
@@ -200,7 +202,7 @@ def _model(settings: Settings, graphs: GraphSet) -> str:
             _rates(settings) if name == "learning_rate" else f"{name} {values[name]}"
             for name in settings.takes
         ]
-        how = "Lightning trains" if settings.architecture["by"] == "lightning" else "Trained by"
+        how = "trained by" + " Lightning," * (settings.architecture["by"] == "lightning")
         return f"{how} {settings.model}{', with ' * bool(given)}{', '.join(given)}"
     training = f"preset {settings.preset}: {_training(settings)}"
     architecture = settings.architecture
@@ -208,7 +210,7 @@ def _model(settings: Settings, graphs: GraphSet) -> str:
         varied = {name: "/".join(map(_text, values)) for name, values in settings.vary.items()}
         return f"{_varied(settings)}, {training}; varied: {values_of(varied)}"
     if "source" in architecture:
-        return f"The model that {settings.model} makes, {training}"
+        return f"the model that {settings.model} makes, {training}"
     unused = "; edge features are not used (--model gine uses them)"
     return (
         f"{model_title(settings.model)} of {architecture['layers']} × {architecture['hidden']}"
@@ -283,13 +285,13 @@ def _protocol(settings: Settings) -> str:
         chosen = f"chosen there, for each {each}"
     if settings.protocol == "paper":
         return (
-            f"Protocol paper, OPTIMISTIC: {_folds(settings, 'folds')}; epoch and learning rate are "
+            f"paper, OPTIMISTIC: {_folds(settings, 'folds')}; epoch and learning rate are "
             f"chosen by the same {metric} that is reported, as in the GIN and GraphNorm papers"
         )
     if settings.protocol == "split":
         if settings.folds > 1:
             return (
-                f"Protocol split, budget {settings.budget}: the {settings.folds} splits of the "
+                f"split, budget {settings.budget}: the {settings.folds} splits of the "
                 f"data; epoch by validation {metric}, learning rate {chosen}; "
                 f"each split tested with {several(settings.runs, 'fresh seed')}"
             )
@@ -298,11 +300,11 @@ def _protocol(settings: Settings) -> str:
             together = " that keeps twins together" if settings.group_twins else ""
             how = f"one random split ({share} to validate, {share} to test){together}"
         return (
-            f"Protocol split, budget {settings.budget}: {how}; epoch by validation {metric}, "
+            f"split, budget {settings.budget}: {how}; epoch by validation {metric}, "
             f"learning rate {chosen}; tested with {several(settings.runs, 'seed')}"
         )
     return (
-        f"Protocol nested, budget {settings.budget}: {_folds(settings, 'test folds')}, {share} "
+        f"nested, budget {settings.budget}: {_folds(settings, 'test folds')}, {share} "
         f"of the rest to validate; epoch by validation {metric}, learning rate {chosen}; "
         f"each fold tested with {several(settings.runs, 'fresh seed')}"
     )
@@ -310,7 +312,7 @@ def _protocol(settings: Settings) -> str:
 
 def _protocol_of_own(settings: Settings) -> str:
     """Say how user code that takes no learning rate is tested."""
-    head = f"Protocol {settings.protocol}, budget {settings.budget}"
+    head = f"{settings.protocol}, budget {settings.budget}"
     share = f"{settings.holdout:.0%}"
     if settings.protocol == "nested":
         return (
