@@ -64,7 +64,7 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Run the backward kernel, as an operator if its result needs a gradient."""
+        """Run the backward kernel, by `_Backward` where it may be differentiated again."""
         grad_y = grads[0]
         if grad_y is None:
             return (None,) * 6

@@ -45,8 +45,10 @@ class Given:
     parameters: tuple[Tensor | None, ...]
     cotangents: tuple[Tensor | None, ...]
 
-    def second(self, dtype: torch.dtype, asked: str, **call: Any) -> list[Tensor]:
-        """The gradients of grad_y, x, α, γ and β; those of parameters in their dtype."""
+    def second(
+        self, dtype: torch.dtype, asked: str, *, again: bool = False, **call: Any
+    ) -> list[Tensor]:
+        """The gradients of grad_y, x, α, γ and β, with a graph or without."""
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         rows = [t.detach().to(dtype).requires_grad_() for t in (self.grad_y, self.x)]
         given = [None if p is None else p.to(wide).requires_grad_() for p in self.parameters]
@@ -73,7 +75,9 @@ class Given:
         if not pairs:
             return []
         gradients, of = zip(*pairs, strict=True)
-        found = torch.autograd.grad(gradients, leaves, of, materialize_grads=True)
+        found = torch.autograd.grad(
+            gradients, leaves, of, create_graph=again, materialize_grads=True
+        )
         return [gradient.detach() for gradient in found]
 
 
@@ -158,6 +162,16 @@ def test_against_autograd(place: int, backend: str, kernel_alone: None) -> None:
         assert max(errors, default=0) < 1e-12, (call, asked, errors)
 
 
+def test_the_closed_form() -> None:
+    """What a third derivative, and a device without the kernel, is computed from."""
+    for given, call, asked, expected in itertools.chain.from_iterable(
+        map(combinations, range(len(POINTS)))
+    ):
+        found = given.second(torch.float64, asked, again=True, backend="cpu", **call)
+        errors = [error(*pair) for pair in zip(found, expected, strict=True)]
+        assert max(errors, default=0) < 1e-12, (call, asked, errors)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_awkward_inputs(dtype: torch.dtype, kernel_alone: None) -> None:
     for turn, case in enumerate(awkward_cases(dtype)):
@@ -189,6 +203,23 @@ def test_large_segments_the_same_bits_for_every_number_of_threads(threads: None)
         expected = given.second(torch.float64, "all", backend="reference", **call)
         errors = [error(*pair) for pair in zip(results[0], expected, strict=True)]
         print(point, call["activation"], errors)
+
+
+def test_squares_beyond_float32() -> None:
+    """The kernel says so, and the closed form runs: gradients are in the unit of their entries."""
+    segments = Segments.from_counts(torch.tensor([10, 200, 5]))
+    for size, point in itertools.product((1e17, 1e25), POINTS[:8]):
+        x = torch.randn(215, 6, generator=torch.Generator().manual_seed(5)) * size
+        given = given_for(segments, x, point)
+        given = dataclasses.replace(given, u=given.u * size)
+        call = {**point, "groups": 2, "activation": "silu"}
+        if point["scale"] is None:
+            continue
+        found = given.second(torch.float32, "x", backend="cpu", **call)
+        expected = given.second(torch.float64, "x", backend="reference", **call)
+        for place, (one, other) in enumerate(zip(found, expected, strict=True)):
+            unit = x.abs() if place == 1 else 1
+            assert error(one * unit, other * unit) < 1e-4, (point, size, place)
 
 
 @pytest.mark.parametrize("over", list(gn.Over))
