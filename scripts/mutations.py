@@ -219,7 +219,7 @@ MUTATIONS = (
     ),
     Mutation(
         "bounded: the slope of tanh is that of its square root",
-        "kernels/bounded.py",
+        "kernels/bounded_functions.py",
         "torch.cosh(v.clamp(-45, 45)).square().reciprocal()",
         "torch.cosh(v.clamp(-45, 45)).reciprocal()",
         EAGER,

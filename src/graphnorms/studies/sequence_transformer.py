@@ -40,7 +40,7 @@ class SequenceTransformer(nn.Module):
     Args:
         tokens: Number of different tokens.
         out_channels: Results per token.
-        channels, heads, layers, norm_first: As of `Transformer`.
+        channels, heads, layers, norm, norm_first: As of `Transformer`.
         seed: Seeds the initial weights; each depends on the seed and its own name only.
 
     Raises:
@@ -58,6 +58,7 @@ class SequenceTransformer(nn.Module):
         channels: int = 64,
         heads: int = 4,
         layers: int = 2,
+        norm: str = "layer",
         norm_first: bool = False,
         seed: int,
     ) -> None:
@@ -65,7 +66,7 @@ class SequenceTransformer(nn.Module):
         check_sizes(tokens=tokens, out_channels=out_channels)
         self.embedding = nn.Embedding(tokens, channels)
         self.transformer = Transformer(
-            channels, heads, layers=layers, norm_first=norm_first, causal=True
+            channels, heads, layers=layers, norm=norm, norm_first=norm_first, causal=True
         )
         self.head = XavierLinear(channels, out_channels)
         initialize(self, seed)
