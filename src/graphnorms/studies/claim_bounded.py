@@ -73,8 +73,8 @@ def cases(settings: Settings) -> list[Case]:
 
 def measure(case: Case, settings: Settings) -> Values:
     """Train from the same weights on the same batches with either rate."""
-    make = {"sequence": _sequence, "gps": _molecules, "gin": _molecules, "gin casts": _casts}
-    return observe(lambda: make[str(case["model"])](case, settings), settings)
+    make = _sequence if case["model"] == "sequence" else _graphs
+    return observe(lambda: make(case, settings), settings)
 
 
 def observe(make: Callable[[], BoundedTask], settings: Settings) -> Values:
@@ -148,46 +148,31 @@ def _sequence(case: Case, settings: Settings) -> BoundedTask:
     return BoundedTask(model, loss, -float(torch.special.xlogy(shares, shares).sum()))
 
 
-def _network(case: Case, settings: Settings, inputs: int, outputs: int) -> GNN:
-    gps = case["model"] == "gps"
+def _graphs(case: Case, settings: Settings) -> BoundedTask:
+    """The logP of molecules, or the class of ego networks, whose degrees differ widely."""
+    kind, seed = str(case["model"]), int(case["seed"])
+    classes = kind == "gin casts"
+    graphs = casts(settings.pick(**CASTS), seed) if classes else graph_set("nci5k")
     config = ModelConfig(
-        name="gps" if gps else "gin",
-        norm_place="pre" if gps else "before-activation",
-        residual=None if gps else True,
+        name="gps" if kind == "gps" else "gin",
+        norm_place="pre" if kind == "gps" else "before-activation",
+        residual=True,
         layers=settings.pick(**LAYERS),
         hidden=settings.pick(**CHANNELS),
         readout="mean",
         dropout=0.0,
     )
-    return GNN(config, str(case["norm"]), inputs, outputs, seed=int(case["seed"]))
-
-
-def _molecules(case: Case, settings: Settings) -> BoundedTask:
-    """Crippen's logP of nci5k, in units of its deviation."""
-    graphs = graph_set("nci5k")
-    mean, std = graphs.y.mean(), graphs.y.std()
-    model = _network(case, settings, graphs.num_features, 1)
-    size, draw = settings.pick(**GRAPHS), torch.Generator().manual_seed(int(case["seed"]))
+    model = GNN(config, str(case["norm"]), graphs.num_features, graphs.num_outputs, seed=seed)
+    size, draw = settings.pick(**GRAPHS), torch.Generator().manual_seed(seed)
 
     def loss() -> Tensor:
         batch = graphs.batch(torch.randint(len(graphs), (size,), generator=draw))
         result = model(batch.x, batch.adjacency, batch.segments)
-        return F.mse_loss(result, (batch.y - mean) / std)
+        if classes:
+            return F.cross_entropy(result, batch.y)
+        return F.mse_loss(result, (batch.y - graphs.y.mean()) / graphs.y.std())
 
-    return BoundedTask(model, loss, 1.0)
-
-
-def _casts(case: Case, settings: Settings) -> BoundedTask:
-    """The class of generated ego networks, whose degrees differ widely."""
-    graphs = casts(settings.pick(**CASTS), int(case["seed"]))
-    model = _network(case, settings, graphs.num_features, 2)
-    size, draw = settings.pick(**GRAPHS), torch.Generator().manual_seed(int(case["seed"]))
-
-    def loss() -> Tensor:
-        batch = graphs.batch(torch.randint(len(graphs), (size,), generator=draw))
-        return F.cross_entropy(model(batch.x, batch.adjacency, batch.segments), batch.y)
-
-    return BoundedTask(model, loss, math.log(2))
+    return BoundedTask(model, loss, math.log(2) if classes else 1.0)
 
 
 def judge(measured: Measured, settings: Settings) -> Finding:
@@ -252,16 +237,9 @@ def draw(measured: Measured) -> Figure:
     for place, norm in enumerate(NORMS[1:]):
         found = [ratio(measured, "learned", model=m, norm=(norm, "layer")) for m in MODELS]
         at = np.arange(len(MODELS)) + 0.2 * (place - 1)
-        how = drawing.look_of(norm) | {"linestyle": ""}
-        shares.errorbar(
-            at,
-            [each.mean for each in found],
-            yerr=[
-                [each.mean - each.low for each in found],
-                [each.high - each.mean for each in found],
-            ],
-            **how | {"label": ""},
-        )
+        ends = [[e.mean - e.low for e in found], [e.high - e.mean for e in found]]
+        how = drawing.look_of(norm) | {"linestyle": "", "label": ""}
+        shares.errorbar(at, [each.mean for each in found], yerr=ends, **how)
     drawing.mark_level(shares, SHARE, f"{SHARE:g}: stands in")
     drawing.label_axes(shares, "", "learned / by LayerNorm", title="what is learned")
     shares.set_xticks(range(len(MODELS)), [title.replace(", ", ",\n") for title in MODELS.values()])
