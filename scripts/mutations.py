@@ -64,7 +64,8 @@ def layer(name: str) -> tuple[str, ...]:
 
 def formula(name: str) -> tuple[str, ...]:
     """The comparison of one layer with its formula."""
-    return (LAYERS, "-k", f"papers and [{name}")
+    words = " and ".join(name.split())  # pytest's expressions have no spaces within a word
+    return (LAYERS, "-k", f"papers and [{words}")
 
 
 def lab(name: str) -> tuple[str, ...]:
@@ -221,7 +222,7 @@ MUTATIONS = (
     ),
     Mutation(
         "bounded: the slope of tanh is that of its square root",
-        "kernels/bounded.py",
+        "kernels/bounded_functions.py",
         "torch.cosh(v.clamp(-45, 45)).square().reciprocal()",
         "torch.cosh(v.clamp(-45, 45)).reciprocal()",
         EAGER,
