@@ -59,6 +59,7 @@ if TYPE_CHECKING or not interrupts.IS_COMMAND:
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet, load_dataset
+    from graphnorms.doctor import inspect
     from graphnorms.lab.compare import compare
     from graphnorms.lab.comparison import Comparison, open_comparison
     from graphnorms.lab.judged_table import JudgedTable, judge
@@ -115,6 +116,7 @@ __all__ = [
     "batch",
     "compare",
     "convert_sync",
+    "inspect",
     "judge",
     "load_dataset",
     "make_norm",
@@ -131,6 +133,7 @@ _LAB = {
     "compare": "graphnorms.lab.compare",
     "judge": "graphnorms.lab.judged_table",
     "open_comparison": "graphnorms.lab.comparison",
+    "inspect": "graphnorms.doctor",
     "GraphSet": "graphnorms.data",
     "load_dataset": "graphnorms.data",
 }
@@ -139,7 +142,7 @@ _LAB = {
 _LAYERS = ("errors", "adjacency", "segments", "kernels", "layers", "dropin", "version")
 """Modules that have the names that are not of the lab."""
 
-_PARTS = ("data", "lab", "models", "probes", "report", "studies", "testing", "training")
+_PARTS = ("data", "doctor", "lab", "models", "probes", "report", "studies", "testing", "training")
 """Packages that are loaded at first access."""
 
 
