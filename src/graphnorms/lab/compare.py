@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.interrupts import how_ended, terminable
-from graphnorms.lab import engines
 from graphnorms.lab.comparison import Comparison
 from graphnorms.lab.comparison_errors import ComparisonInterrupted, ReportError
 from graphnorms.lab.live_page import LivePage, problem_of
 from graphnorms.lab.log_trials import Logging, trackers_of
-from graphnorms.lab.option_kinds import DEFAULT_ENGINE
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan
 from graphnorms.lab.prepare import prepare
@@ -73,12 +71,15 @@ def compare(
     epochs: int | None = None,
     optimizer: str | None = None,
     learning_rate: float | Sequence[float] | None = None,
+    search: Mapping[str, str] | Sequence[str] | str | None = None,
+    proposals: int | None = None,
     schedule: str | None = None,
     warmup: int | None = None,
     weight_decay: float | None = None,
     clip: float | None = None,
     patience: int | None = None,
     batch_size: int | None = None,
+    num_neighbors: int | Sequence[int] | None = None,
     margin: float | None = None,
     seed: int | None = None,
     device: str | None = None,
@@ -183,6 +184,14 @@ def compare(
         optimizer: `"adam"` (default), `"adamw"` or `"sgd"` (momentum 0.9), with further arguments
             of torch's class after a colon: `"sgd:momentum=0.95,nesterov=true"`.
         learning_rate: The step size after the warm-up: one for all norms, or a grid of them.
+        search: Options that are chosen for each norm, as the learning rate is and with it: on
+            validation data, anew in every fold or for every seed. `"dropout"`, `"weight_decay"`,
+            `"layers"`, `"hidden"` and `"batch_size"`, as a list or one text with commas; what they
+            are searched among follows as in `"dropout=0:0.5,layers=2|4|8"`, or as a mapping of such
+            texts. The learning rate is searched between the lowest and the highest of
+            `learning_rate`. See `graphnorms.lab.search`; needs Optuna.
+        proposals: Values of what is searched that are tried for each norm and fold; default 10, 20
+            or 30 by the budget.
         schedule: The learning rate after the warm-up: `"constant"`, or decaying to 0, `"linear"`
             or `"cosine"`; from epoch to epoch.
         warmup: Epochs in which the learning rate rises linearly from 0, step by step.
@@ -192,6 +201,10 @@ def compare(
         patience: End a trial after so many epochs without a better validation score. Not for the
             protocol `"paper"`, which chooses one epoch for all folds.
         batch_size: Graphs in a minibatch.
+        num_neighbors: Train on one large graph with targets of nodes in minibatches of `batch_size`
+            nodes with so many sampled neighbours of a node: for each layer or one for all, -1 for
+            all neighbours, as in PyG's `NeighborLoader`. Evaluation, and without it training, is of
+            the whole graph.
         margin: Differences of scores below this are of no practical interest.
         seed: Seeds weights, batch order and dropout.
         device: Where the models are trained, e.g. `"cpu"` or `"cuda:0"`.
@@ -318,19 +331,7 @@ def _train(
     tell()
     if not total:
         return
-    trial, data = plan.work
-    engine = engines.make_engine(
-        plan.options.engine or DEFAULT_ENGINE,
-        trial,
-        data,
-        workers=min(plan.workers, total),
-        scheduler=plan.options.scheduler,
-        asked=plan.options.engine_options,
-        folder=plan.folder,
-        timeout=plan.options.timeout,
-        # The user's code may change its process.
-        fresh=plan.runs_own_code,
-    )
+    engine = plan.engine(total)
     page = LivePage(lambda: _comparison(plan, run))
     records = run.complete(engine, known, on_progress, following)
     with engine, closing(records):
