@@ -12,7 +12,9 @@ from graphnorms.lab.data_sentences import data_sentences, key_facts
 from graphnorms.lab.design import Design
 from graphnorms.lab.detectable import expected_of, planned_detectable
 from graphnorms.lab.number_format import Scale
+from graphnorms.lab.option_kinds import TESTED
 from graphnorms.lab.phrases import be, duration, listing, model_title, several
+from graphnorms.lab.reasons import MOST_TESTED
 from graphnorms.lab.search_space import RATE, fixed_of
 from graphnorms.lab.sentences import least_pairs, protocol_note
 from graphnorms.lab.treatments import values_of
@@ -51,6 +53,7 @@ def plan_lines(plan: Plan) -> list[str]:
         *_search(settings),
         f"trials: {compared} × {_trials(settings)} = "
         f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
+        *_tests(settings),
         f"power: {_design(settings, plan.dataset)}",
         *_fitted(plan.fitted),
     ]
@@ -67,6 +70,14 @@ def _search(settings: Settings) -> list[str]:
         f"{settings.noun} and {'seed' if settings.by_seed else 'fold'}, the first {fixed} the same "
         f"for all {settings.noun}s"
     ]
+
+
+def _tests(settings: Settings) -> list[str]:
+    """Say how many trials may test reasons."""
+    if settings.reasons != TESTED or settings.own_training:
+        return []
+    most = 2 * MOST_TESTED * settings.scored_trials
+    return [f"reasons: then at most {most} trials that test why two {settings.noun}s differ"]
 
 
 def _fitted(fitted: Mapping[str, Any]) -> list[str]:

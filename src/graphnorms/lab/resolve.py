@@ -44,6 +44,7 @@ _AS_GIVEN: Final = (
     "patience",
     "num_neighbors",
     "margin",
+    "reasons",
 )
 """Options that are settings as they are."""
 

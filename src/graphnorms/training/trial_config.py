@@ -91,6 +91,8 @@ class TrialConfig:
         proposal: Number of the proposal in its search; None of other trials.
         proposed_after: Hash of the outcomes that it was proposed after, see
             `graphnorms.lab.search`; None where it needed none.
+        intervention: What is changed to test the reason for a difference, see
+            `graphnorms.training.interventions`; None in the trials of a comparison.
     """
 
     dataset: str
@@ -122,6 +124,7 @@ class TrialConfig:
     searched: dict[str, Any] | None = None
     proposal: int | None = None
     proposed_after: str | None = None
+    intervention: str | None = None
 
     @property
     def treatment(self) -> str:
@@ -136,6 +139,11 @@ class TrialConfig:
         reported trials use it.
         """
         return self.stage != "select"
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the model is measured: in the first reported trial of a fold or seed."""
+        return self.stage != "select" and self.run == 0 and self.intervention is None
 
     @property
     def seed_of_order(self) -> int:
@@ -165,7 +173,7 @@ class TrialConfig:
 _LATER: Final = (
     *("order_seed", "norm_source", "varied"),
     *("optimizer", "warmup", "clip", "patience", "num_neighbors"),
-    *("searched", "proposal", "proposed_after"),
+    *("searched", "proposal", "proposed_after", "intervention"),
 )
 
 
