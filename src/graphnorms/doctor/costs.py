@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from typing import Final
 
@@ -103,9 +105,10 @@ def try_compilers(norms: Sequence[Norm], facts: Sequence[NormFacts]) -> None:
 def _tried(norm: Norm, call: Call) -> tuple[str, str | None]:
     exported = None
     level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # what the compilers log, the error says
+    logging.disable(logging.CRITICAL)  # what the compilers log and print, the error says
     try:
-        with torch.no_grad(), quiet():
+        printed = io.StringIO()
+        with torch.no_grad(), quiet(), redirect_stdout(printed), redirect_stderr(printed):
             compiled = _refusal(lambda: _compile(fresh(norm), call))
             if not any(isinstance(value, Segments) for value in call.named().values()):
                 exported = _refusal(lambda: _export(fresh(norm, training=False), call))

@@ -230,21 +230,19 @@ def _findings(facts: ModelFacts) -> tuple[Finding, ...]:
             evidence = {norm.name: rule.evidence(norm, facts) for norm in facts.norms}
             shown = {name: dict(numbers) for name, numbers in evidence.items() if numbers}
             if shown:
-                everywhere = [norm.name for norm in facts.norms]
-                where = _pattern(list(shown), everywhere)
+                known = [norm.name for norm in facts.norms if norm.kind]
+                where = _pattern([name for name in shown if name in known], known)
                 change = rule.change.format(where=where)
-                strange = [
-                    norm.name for norm in facts.norms if norm.name in shown and not norm.kind
-                ]
+                strange = [name for name in shown if name not in known]
                 if strange and "replace_norms" in change:
-                    change += f"; replace_norms does not know {', '.join(strange)}"
+                    change += f" (replace_norms does not know {', '.join(strange)})"
                 found.append(Finding(rule, shown, change))
     return tuple(found)
 
 
 def _pattern(names: list[str], everywhere: list[str]) -> str:
     """Return the argument `where` of `replace_norms` that selects some norms; empty for all."""
-    if set(names) == set(everywhere):
+    if not names or set(names) == set(everywhere):
         return ""
     shapes = {re.sub(r"\b\d+\b", "*", name) for name in names}
     candidates = [*names] if len(names) == 1 else []

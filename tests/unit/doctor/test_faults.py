@@ -76,6 +76,10 @@ def constant() -> Any:
     return (x,)
 
 
+def shifted() -> list[Batch]:
+    return batches(seed=5, level=4.0, spread=5.0)
+
+
 Fault = Callable[[], tuple[nn.Module, Any, dict[str, Any]]]
 FAULTS: dict[str, Fault] = {
     "batch-missing": lambda: (Net(pyg.GraphNorm(HIDDEN), batch=False), BATCHES, {}),

@@ -92,9 +92,10 @@ def test_a_lightning_module() -> None:
 
 
 @pytest.mark.full("compiled and exported layers")
-def test_what_blocks_a_compiler() -> None:
+def test_what_blocks_a_compiler(capfd: pytest.CaptureFixture[str]) -> None:
     model = Net(pyg.GraphNorm(HIDDEN))
     found = inspect(model, BATCHES[0], compilers=True)
+    assert not any(capfd.readouterr())
     assert [finding.name for finding in found.findings] == ["blocks-compile"]
 
 
