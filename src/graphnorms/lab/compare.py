@@ -15,12 +15,15 @@ from graphnorms.lab.comparison import Comparison
 from graphnorms.lab.comparison_errors import ComparisonInterrupted, ReportError
 from graphnorms.lab.live_page import LivePage, problem_of
 from graphnorms.lab.log_trials import Logging, trackers_of
+from graphnorms.lab.option_kinds import TESTED
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan
 from graphnorms.lab.prepare import prepare
-from graphnorms.lab.progress import Clock, Outcomes, Status, trial_line
+from graphnorms.lab.progress import Clock, Outcomes, Status, log_trial
+from graphnorms.lab.reason_trials import run_reason_trials
 from graphnorms.lab.repeat import RUN_FILE, write_run_file
 from graphnorms.lab.run import Run
+from graphnorms.lab.run_list import tests_among
 from graphnorms.lab.schedule import Agenda
 from graphnorms.lab.sources import Dataset
 from graphnorms.lab.trial_data import SameScores
@@ -71,6 +74,8 @@ def compare(
     epochs: int | None = None,
     optimizer: str | None = None,
     learning_rate: float | Sequence[float] | None = None,
+    search: Mapping[str, str] | Sequence[str] | str | None = None,
+    proposals: int | None = None,
     schedule: str | None = None,
     warmup: int | None = None,
     weight_decay: float | None = None,
@@ -79,6 +84,7 @@ def compare(
     batch_size: int | None = None,
     num_neighbors: int | Sequence[int] | None = None,
     margin: float | None = None,
+    reasons: str | None = None,
     seed: int | None = None,
     device: str | None = None,
     engine: str | None = None,
@@ -182,6 +188,14 @@ def compare(
         optimizer: `"adam"` (default), `"adamw"` or `"sgd"` (momentum 0.9), with further arguments
             of torch's class after a colon: `"sgd:momentum=0.95,nesterov=true"`.
         learning_rate: The step size after the warm-up: one for all norms, or a grid of them.
+        search: Options that are chosen for each norm, as the learning rate is and with it: on
+            validation data, anew in every fold or for every seed. `"dropout"`, `"weight_decay"`,
+            `"layers"`, `"hidden"` and `"batch_size"`, as a list or one text with commas; what they
+            are searched among follows as in `"dropout=0:0.5,layers=2|4|8"`, or as a mapping of such
+            texts. The learning rate is searched between the lowest and the highest of
+            `learning_rate`. See `graphnorms.lab.search`; needs Optuna.
+        proposals: Values of what is searched that are tried for each norm and fold; default 10, 20
+            or 30 by the budget.
         schedule: The learning rate after the warm-up: `"constant"`, or decaying to 0, `"linear"`
             or `"cosine"`; from epoch to epoch.
         warmup: Epochs in which the learning rate rises linearly from 0, step by step.
@@ -196,6 +210,9 @@ def compare(
             all neighbours, as in PyG's `NeighborLoader`. Evaluation, and without it training, is of
             the whole graph.
         margin: Differences of scores below this are of no practical interest.
+        reasons: Why norms differ: `"measured"` (default) in the models of the run; `"tested"` as
+            well by trials with one thing changed, after those of the verdict; `"none"`. See
+            `Comparison.reasons`.
         seed: Seeds weights, batch order and dropout.
         device: Where the models are trained, e.g. `"cpu"` or `"cuda:0"`.
         engine: `"local"` worker processes (default), `"dask"` or `"slurm"`.
@@ -238,6 +255,8 @@ def compare(
                 for record in Agenda(plan.schedule, run.journal).records():
                     logging_trials.add(record)
                 _train(plan, run, progress or _say_nothing, logging_trials)
+            if plan.settings.reasons == TESTED:
+                run_reason_trials(plan, run, _comparison(plan, run), progress or _say_nothing)
         except KeyboardInterrupt as error:
             comparison = _comparison(plan, run)
             problem = ""
@@ -302,10 +321,7 @@ def _train(
             elapsed=clock.elapsed,
             remaining=clock.remaining,
         )
-        if latest is not None:
-            level = logging.INFO if latest.status == "done" else logging.WARNING
-            if _log.isEnabledFor(level):
-                _log.log(level, "%s", trial_line(status, latest), extra={"displayed": True})
+        log_trial(_log, status)
         progress(status)
 
     def following(record: Record) -> list[TrialConfig]:
@@ -346,6 +362,8 @@ def _comparison(plan: Plan, run: Run) -> Comparison:
         factory=plan.function,
         norm_functions=plan.norm_functions,
         trivial=plan.trivial,
+        tests=tests_among(run.journal),
+        facts=plan.facts,
     )
 
 

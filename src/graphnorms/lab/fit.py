@@ -4,13 +4,14 @@ Cut is only what the user has not given, and first what costs the least:
 
 1. *Runs* of a fold. The values that are tested are means over the runs of a fold; fewer runs leave
    the number of values as it is, and add the noise of seeds alone.
-2. *Learning rates*, to the lowest, the middle and the highest: the grid is as wide as before.
+2. *Learning rates*, to the lowest, the middle and the highest: the grid is as wide as before. Of a
+   search, *proposals*, to half.
 3. *Epochs*, to half. The learning rate falls to 0 by the last one, so a shorter training is whole.
 4. *Folds*, or seeds on one split, to the fewest that are judged. These are the values that are
    tested: here a comparison loses power.
 5. *Epochs*, to an eighth, and
-6. *Learning rates*, to the middle one. Both change the question (early training; one rate for all
-   norms), so they come last, and the plan says so.
+6. *Learning rates*, to the middle one, or *proposals*, to three. Both change the question (early
+   training; one rate for all norms), so they come last, and the plan says so.
 
 Where user code trains, a trial is measured whole (`graphnorms.lab.pilot`) and epochs are not cut.
 """
@@ -35,6 +36,7 @@ SPARE: Final = 0.8
 """Share of the time that is planned for: trials that run at a time slow each other down."""
 
 _FEWEST_EPOCHS: Final = 5
+_FEWEST_PROPOSALS: Final = 3
 _OPTIONS: Final = {"learning_rates": "learning_rate"}
 """Options whose setting has another name."""
 
@@ -117,7 +119,10 @@ def _steps(plan: Plan) -> Iterator[tuple[str, Iterable[Any]]]:
     middle = rates[len(rates) // 2] if rates else None
     if not settings.by_seed:
         yield "runs", range(settings.runs - 1, 0, -1)
-    if len(rates) > 3:
+    proposals = settings.proposals or 0
+    if settings.search:
+        yield "proposals", range(proposals - 1, max(_FEWEST_PROPOSALS, proposals // 2) - 1, -1)
+    elif len(rates) > 3:
         yield "learning_rates", [(rates[0], middle, rates[-1])]
     fewest = max(_FEWEST_EPOCHS, settings.warmup + 1)
     half = max(fewest, math.ceil(epochs / 2))
@@ -132,7 +137,9 @@ def _steps(plan: Plan) -> Iterator[tuple[str, Iterable[Any]]]:
     eighth = max(fewest, math.ceil(epochs / 8))
     if plan.trainer is None:
         yield "epochs", range(min(half, epochs) - 1, eighth - 1, -1)
-    if len(rates) > 1:
+    if settings.search:
+        yield "proposals", range(proposals // 2 - 1, _FEWEST_PROPOSALS - 1, -1)
+    elif len(rates) > 1:
         yield "learning_rates", [(middle,)]
 
 
@@ -144,7 +151,7 @@ def _words(before: Settings, after: Settings) -> Iterator[str]:
     if before.learning_rates != after.learning_rates:
         rates = ", ".join(f"{rate:g}" for rate in after.learning_rates)
         yield f"learning rates {len(before.learning_rates)} → {len(after.learning_rates)} ({rates})"
-    for name in ("epochs", "folds"):
+    for name in ("proposals", "epochs", "folds"):
         old, new = getattr(before, name), getattr(after, name)
         if old != new:
             yield f"{name} {old} → {new}"
@@ -166,6 +173,11 @@ def _caveats(before: Settings, after: Settings, spent: float) -> Iterator[str]:
             f"One learning rate, {after.learning_rates[0]:g}, for all norms: a norm that needs "
             "another one loses by that."
         )
+    if 2 * (after.proposals or 0) < (before.proposals or 0):
+        yield (
+            f"{after.proposals} proposals search {len(after.space)} options hardly at all: a norm "
+            "that needs unusual values loses by that."
+        )
 
 
 def _too_long(
@@ -175,15 +187,15 @@ def _too_long(
     start = f"time {duration(limit)} is too short: "
     needed = seconds(least) / SPARE
     shorter = {}
-    for setting in ("runs", "learning_rates", "epochs", "folds"):
+    for setting in ("runs", "learning_rates", "proposals", "epochs", "folds"):
         name = _OPTIONS.get(setting, setting)
         if name in given:
             without = _cut(plan, set(given) - {name}, limit, seconds)
             shorter[seconds(without) / SPARE] = name, getattr(least, setting)
     least_words = f"{least.planned} trials"
     if plan.trainer is None:
-        rates = several(len(least.learning_rates), "learning rate")
-        least_words += f" of {least.epochs} epochs with {rates}"
+        tried = several(least.tries, "proposal" if least.search else "learning rate")
+        least_words += f" of {least.epochs} epochs with {tried}"
     if shorter and min(shorter) < 0.9 * needed:
         name, value = shorter[min(shorter)]
         shown = ",".join(f"{each:g}" for each in value) if isinstance(value, tuple) else value

@@ -105,8 +105,10 @@ def trial_words(record: Record, unit: str) -> str:
         if (score := outcome.get(f"{part}_score")) is not None
     ]
     noun = "treatment" if config.get("varied") else "norm"
+    values = {"learning_rate": config["learning_rate"]} | (config.get("searched") or {})
+    chosen = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in values.items())
     return (
-        f"{noun} {treatment_of(config)}, learning rate {config['learning_rate']:g}, {fold}run "
+        f"{noun} {treatment_of(config)}, {chosen}, {fold}run "
         f"{config['run']} (seed {config['seed']}), epoch {outcome['epoch']:.0f} of "
         f"{config['epochs']}; {metric.title}: {', '.join(scores)}"
     )

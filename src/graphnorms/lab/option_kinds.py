@@ -14,6 +14,9 @@ Part: TypeAlias = Literal["comparison", "reading", "running"]
 Group: TypeAlias = Literal["comparison", "model", "data", "training", "machine", "output"]
 
 PROTOCOLS: Final = ("nested", "split", "paper")
+MEASURED: Final = "measured"
+TESTED: Final = "tested"
+REASONS: Final = ("none", MEASURED, TESTED)
 FOLDED: Final = ("nested", "paper")
 """The protocols with a cross-validation."""
 
@@ -33,6 +36,7 @@ MODEL: Final = Kind(
 )
 TRIAL: Final = Kind("module:function, or a function that trains", fits=MODEL.fits)
 FOLDER: Final = Kind("a folder", str | Path)
+SEARCH: Final = Kind("options, such as dropout,layers=2|4|8", str | Sequence | Mapping)
 VARY: Final = Kind("options with lists of values, such as {'layers': [2, 4, 8]}", Mapping)
 NEIGHBOURS: Final = list_of(
     Kind("an integer ≥ 1, or -1 for all", int, lambda value: value >= 1 or value == -1), or_one=True

@@ -21,6 +21,7 @@ from graphnorms.lab.option_kinds import (
     DEFAULT_PRESET,
     FOLDED,
     FOLDER,
+    MEASURED,
     METRIC_NAMES,
     MODEL,
     NEIGHBOURS,
@@ -29,6 +30,8 @@ from graphnorms.lab.option_kinds import (
     OF_DATA,
     OF_PRESET,
     PROTOCOLS,
+    REASONS,
+    SEARCH,
     TRIAL,
     VARY,
     About,
@@ -40,6 +43,7 @@ from graphnorms.lab.option_kinds import (
     output_option,
     training_option,
 )
+from graphnorms.lab.search_space import RANGES, check_search, ranges_of
 from graphnorms.lab.values import FLAG, TEXT, Kind, integer, is_duration, list_of, number
 from graphnorms.training.trial_config import OPTIMIZERS, SCHEDULES
 
@@ -217,6 +221,22 @@ class Options:
         kind=list_of(number("a number > 0", lambda value: value > 0), or_one=True),
         flags=("--lr",),
     )
+    search: Mapping[str, str] | Sequence[str] | str | None = training_option(
+        "Options to choose for each norm and fold on validation data, with the learning rate: "
+        "dropout, weight_decay, layers, hidden, batch_size; also dropout=0:0.5,layers=2|4|8.",
+        False,
+        kind=SEARCH,
+        words=tuple(RANGES),
+        protocols=("nested", "split"),
+        instead="that protocol reports the score that chooses",
+    )
+    proposals: int | None = training_option(
+        "Values of all searched options that are tried for each norm and fold.",
+        OF_BUDGET,
+        kind=integer(2),
+        protocols=("nested", "split"),
+        instead="that protocol searches nothing",
+    )
     schedule: str | None = training_option(
         "Learning rate after the warm-up: constant, or linear or cosine decay to 0.",
         OF_PRESET,
@@ -258,6 +278,12 @@ class Options:
         "point.",
         "one point, or 1% of the score",
         kind=number("a number > 0", lambda value: value > 0),
+    )
+    reasons: str | None = option(
+        "Why norms differ: none, measured in the trained models, or tested by more trials too.",
+        MEASURED,
+        kind=Kind("text", str, words=REASONS),
+        words=REASONS,
     )
     seed: int | None = training_option(
         "Seeds weights, batch order and dropout.", "0", kind=integer(0)
@@ -324,6 +350,9 @@ class Options:
         """
         for name, value in self.said("comparison", "reading", "running").items():
             about(name).kind.require(name, value)
+        if self.search is not None:
+            every = {each.name: about(each.name) for each in fields(self)}
+            check_search(ranges_of(self.search), every, self.said(), self.vary or ())
 
     def check_protocol(self, protocol: str) -> None:
         """Check that every option applies to a protocol.
@@ -355,11 +384,14 @@ class Options:
         """Complete the options with those of the run to continue."""
         if self.protocol not in (None, stored.protocol):
             # `Run` reports the contradiction; these options would be refused first.
-            stored = replace(stored, folds=None, repeats=None, split=None, patience=None)
-        if self.vary is not None:
-            # Code that trains itself varies arguments that are no options.
-            cleared = {name for name in ("vary", *self.vary) if name in vars(stored)}
-            stored = replace(stored, **dict.fromkeys(cleared))  # type: ignore[arg-type]
+            not_of_all = ("folds", "repeats", "split", "patience", "search", "proposals")
+            unsaid: dict[str, Any] = dict.fromkeys(not_of_all)
+            stored = replace(stored, **unsaid)
+        cleared = [] if self.vary is None else ["vary", *self.vary]
+        cleared += [] if self.search is None else ranges_of(self.search)
+        # Code that trains itself varies arguments that are no options.
+        nothing: dict[str, Any] = dict.fromkeys(name for name in cleared if name in vars(stored))
+        stored = replace(stored, **nothing)
         return replace(self, **stored.said() | self.said())
 
     @classmethod
@@ -380,6 +412,8 @@ class Options:
             "group_twins": settings.group_twins or None,
             "vary": settings.vary or None,
             **{name: None for name in settings.vary if name in found},
+            "search": settings.search or None,
+            **dict.fromkeys(settings.search),
         }
         for name in found:
             if settings.protocol not in about(name).protocols:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from graphnorms.errors import one_line
 from graphnorms.lab import engines
 from graphnorms.lab.lookup import name_of
-from graphnorms.lab.option_kinds import DEFAULT_ENGINE
+from graphnorms.lab.option_kinds import DEFAULT_ENGINE, REASONS
 from graphnorms.lab.options import Options
 from graphnorms.lab.schedule import Schedule
 from graphnorms.lab.settings import Settings
@@ -83,6 +83,16 @@ class Plan:
         found = trivial_scores(self.dataset, settings.metric, splits)
         return replace(found, folds=settings.folds, seed=settings.split_seed)
 
+    @cached_property
+    def facts(self) -> dict[str, float]:
+        """Facts of the graphs for reasons; none where no trial is measured."""
+        from graphnorms.lab.graph_facts import graph_facts
+
+        if self.trainer is not None or self.settings.reasons == REASONS[0]:
+            return {}
+        gcn = self.settings.shared_architecture.get("name") == "gcn"
+        return graph_facts(self.dataset, "gcn" if gcn else "gin")
+
     @property
     def function(self) -> Callable[..., Any] | None:
         """The function that makes the model, if it came as an object and has no importable name."""
@@ -115,10 +125,12 @@ class Plan:
                 folder=self.folder.resolve(),  # a trial may change its current folder
             )
             return trial, TrialData(self.dataset, self.objects)
+        measured = self.settings.reasons != REASONS[0]
         if self.runs_own_code:
-            trial = functools.partial(run_trial, factory=self.function, norms=self.norm_functions)
-            return trial, self.dataset
-        return run_trial, self.dataset
+            return functools.partial(
+                run_trial, factory=self.function, norms=self.norm_functions, measured=measured
+            ), self.dataset
+        return functools.partial(run_trial, measured=measured), self.dataset
 
     def engine(self, trials: int, timeout: float | None = None) -> Engine:
         """Return the engine for some trials; it starts nothing before the first.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,8 @@ from graphnorms.lab.option_kinds import (
     DEFAULT_PRESET,
 )
 from graphnorms.lab.options import Options
+from graphnorms.lab.search import require_optuna
+from graphnorms.lab.search_space import ADAMW_DECAY, RANGES, Range, ranges_of
 from graphnorms.lab.settings import DEFAULT_FOLDS, HOLDOUT, Settings
 from graphnorms.lab.treatments import combinations, values_of
 from graphnorms.training.trial_config import LAB_TRAINS
@@ -33,6 +36,7 @@ _AS_GIVEN: Final = (
     "seed",
     "epochs",
     "batch_size",
+    "proposals",
     "schedule",
     "warmup",
     "weight_decay",
@@ -40,6 +44,7 @@ _AS_GIVEN: Final = (
     "patience",
     "num_neighbors",
     "margin",
+    "reasons",
 )
 """Options that are settings as they are."""
 
@@ -59,6 +64,10 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     from graphnorms.training.optimizer import optimizer_text
 
     options.check()
+    if options.search is not None:
+        require_optuna()
+    elif options.proposals is not None:
+        raise ValueError(f"proposals is {options.proposals}, but --search names no option")
     options = looked_up(options)
     norms: Any = options.norms
     vary = {name: list(values) for name, values in (options.vary or {}).items()}
@@ -80,10 +89,19 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         | ({"arguments": {name: values[name] for name in own}} if own else {})
         for each, values in zip(chosen, varied, strict=True)
     ]
+    optimizer = optimizer_text(options.optimizer or "adam")
+    search = _searched(options, optimizer)
+    for each, (name, one) in itertools.product(chosen, search.items()):
+        for value in one.values or one.ends:
+            try:  # a model may not take the option, or refuse a size
+                sized: dict[str, Any] = {name: value}
+                of_each = found_model(each.model) or model
+                _architecture(graphs, of_each, preset, replace(each, **sized))
+            except ValueError as error:
+                raise ValueError(f"search has {name}={one}, but {error}") from None
     defaults = training_defaults(preset)
     split, splits = _split_of(options, protocol, graphs)
     metric = _metric(options, graphs, trainer)
-    optimizer = optimizer_text(options.optimizer or "adam")
     settings = Settings(
         dataset=dataset,
         protocol=protocol,
@@ -105,7 +123,9 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         seed=0,
         epochs=max(1, round(defaults.epochs * budget.epochs)),
         batch_size=defaults.batch_size,
-        learning_rates=_rates(options.learning_rate, budget.learning_rates),
+        learning_rates=_rates(options.learning_rate, budget.learning_rates, ends=bool(search)),
+        search={name: str(one) for name, one in search.items()},
+        proposals=budget.proposals if search else None,
         schedule=defaults.schedule,
         weight_decay=_weight_decay(optimizer, defaults.weight_decay),
         margin=None,
@@ -257,6 +277,7 @@ def _architecture(
     }
     if not isinstance(model, str | ModelFactory):
         given = [name for name in LAB_TRAINS if getattr(options, name) is not None]
+        given += ranges_of(options.search) if options.search is not None else ()
         taken = model.taken(given)
         sizes = {name: value for name, value in sizes.items() if name in taken}
         return {
@@ -292,11 +313,27 @@ def _architecture(
     return replace(preset_of(model, preset, node_labels=has_labels), **changes).to_dict()
 
 
-def _rates(given: float | Sequence[float] | None, grid: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the learning rates, ascending; as floats, for 1 and 1.0 to be one setting."""
-    if given is None:
-        return grid
-    return tuple(sorted(map(float, [given] if is_number(given) else given)))  # type: ignore[arg-type]
+def _rates(
+    given: float | Sequence[float] | None, grid: tuple[float, ...], *, ends: bool
+) -> tuple[float, ...]:
+    """Return the learning rates, ascending; as floats, for 1 and 1.0 to be one setting.
+
+    Args:
+        given: Those that were asked for.
+        grid: Those of the budget.
+        ends: Whether only the lowest and the highest count, between which there is a search.
+    """
+    if given is not None:
+        grid = tuple(sorted(map(float, [given] if is_number(given) else given)))  # type: ignore[arg-type]
+    return (grid[0], grid[-1]) if ends and len(grid) > 1 else grid
+
+
+def _searched(options: Options, optimizer: str) -> dict[str, Range]:
+    """Return what is searched beside the learning rate."""
+    if options.search is None:
+        return {}
+    adamw = optimizer.partition(":")[0] == "adamw"
+    return ranges_of(options.search, ADAMW_DECAY if adamw else RANGES["weight_decay"])
 
 
 def _weight_decay(optimizer: str, of_preset: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich import box
@@ -14,7 +14,7 @@ from rich.text import Text
 from graphnorms.lab import phrases
 from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trivial import trivial_name
-from graphnorms.lab.verdict_phrases import goal, near
+from graphnorms.lab.verdict_phrases import goal, near, rates_noun
 from graphnorms.report import labels
 from graphnorms.report.cells import (
     PLAIN_BOX,
@@ -93,6 +93,12 @@ def headline(verdict: Verdict) -> Group:
 def details(verdict: Verdict) -> Group:
     """Build what stands below the table: what else is said of the comparison."""
     return paragraphs(sentences(verdict).details)
+
+
+def explained(why: Sequence[str]) -> Group:
+    """Build what is said of why norms differ, see `graphnorms.lab.reason_sentences.why`."""
+    summary, *reasons = why
+    return paragraphs([f"Why: {summary}", *(f"– {reason}" for reason in reasons)])
 
 
 def paragraphs(texts: Iterable[str]) -> Group:
@@ -237,7 +243,7 @@ def caption_of(verdict: Verdict, columns: Container[str] | None = None) -> list[
         lines.append("needed: to tell from the best | to show equal; –: no number would")
     if "last" in columns and not verdict.optimistic and _has_grid(verdict):
         lines.append(
-            f"good rates: learning rates tried that come within {near(verdict)} of the best"
+            f"good rates: {rates_noun(verdict)} tried that come within {near(verdict)} of the best"
         )
     return lines
 

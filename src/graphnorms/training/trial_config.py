@@ -86,6 +86,13 @@ class TrialConfig:
         num_neighbors: In training on one large graph, the most neighbours that are drawn of a node,
             for each layer or one for all, -1 for all neighbours; a minibatch is then `batch_size`
             nodes and these. None: every step has the whole graph.
+        searched: The values that a search proposed for this trial, or chose by others, by option;
+            other fields follow from them. None: no option is searched.
+        proposal: Number of the proposal in its search; None of other trials.
+        proposed_after: Hash of the outcomes that it was proposed after, see
+            `graphnorms.lab.search`; None where it needed none.
+        intervention: What is changed to test the reason for a difference, see
+            `graphnorms.training.interventions`; None in the trials of a comparison.
     """
 
     dataset: str
@@ -114,6 +121,10 @@ class TrialConfig:
     clip: float | None = None
     patience: int | None = None
     num_neighbors: Sequence[int] | None = None
+    searched: dict[str, Any] | None = None
+    proposal: int | None = None
+    proposed_after: str | None = None
+    intervention: str | None = None
 
     @property
     def treatment(self) -> str:
@@ -128,6 +139,11 @@ class TrialConfig:
         reported trials use it.
         """
         return self.stage != "select"
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the model is measured: in the first reported trial of a fold or seed."""
+        return self.stage != "select" and self.run == 0 and self.intervention is None
 
     @property
     def seed_of_order(self) -> int:
@@ -157,6 +173,7 @@ class TrialConfig:
 _LATER: Final = (
     *("order_seed", "norm_source", "varied"),
     *("optimizer", "warmup", "clip", "patience", "num_neighbors"),
+    *("searched", "proposal", "proposed_after", "intervention"),
 )
 
 

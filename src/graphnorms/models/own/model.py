@@ -202,7 +202,7 @@ class OwnModel(nn.Module):
         Raises:
             ValueError: The output has another shape.
         """
-        given = _values(self._inputs, x, adjacency, segments, edge_features)
+        given = values_of(self._inputs, x, adjacency, segments, edge_features)
         with batch(segments):  # for norms that the model calls without the batch
             output = self.model(*given.values()) if self._by_position else self.model(**given)
         rows = segments.num_segments if self.config.head == "graph" else x.shape[0]
@@ -280,7 +280,7 @@ def _known(asked: list[str], required: list[str], name: str, edge_channels: int)
     return tuple(each for each in asked if each in there)
 
 
-def _values(
+def values_of(
     names: tuple[str, ...],
     x: Tensor,
     adjacency: Adjacency,
