@@ -16,9 +16,10 @@ from types import ModuleType
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from graphnorms import cli
-from graphnorms.data import load_dataset, save_npz
+from graphnorms.data import GraphSet, Task, load_dataset, random_graphs, save_npz
 from graphnorms.errors import one_line
 from graphnorms.lab import engines
 from graphnorms.lab import prepare as prepare_module
@@ -100,6 +101,14 @@ def small(dataset: object, options: Options) -> Options:
     return Options(**vars(options) | wanted)
 
 
+def one_graph() -> GraphSet:
+    graphs = random_graphs(1, 60, 5)
+    task = Task(kind="classification", targets=("a", "b"), level="node")
+    nodes = torch.arange(graphs.num_nodes)
+    y, part = nodes % 2, nodes % 3
+    return graphs.with_targets(y, task)._with(split=part.to(torch.int8), split_name="given")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Iterator[Path]:
     """A folder with the data that the page names, where trials run in this process."""
@@ -107,6 +116,7 @@ def folder(tmp_path_factory) -> Iterator[Path]:
     for name in ("PROTEINS", "DATA", "OTHERS", "molecules", "my_data"):
         write_tu(folder / "data" / name)
     save_npz(load_dataset(str(folder / "data" / "molecules")), folder / "molecules.npz")
+    save_npz(one_graph(), folder / "citations.npz")
     (folder / "my_data.py").write_text(FACTORY)
     (folder / "my_module.py").write_text(TRIAL)
     with pytest.MonkeyPatch.context() as patch:

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.interrupts import how_ended, terminable
-from graphnorms.lab import engines
 from graphnorms.lab.comparison import Comparison
 from graphnorms.lab.comparison_errors import ComparisonInterrupted, ReportError
 from graphnorms.lab.live_page import LivePage, problem_of
 from graphnorms.lab.log_trials import Logging, trackers_of
-from graphnorms.lab.option_kinds import DEFAULT_ENGINE
+from graphnorms.lab.option_kinds import TESTED
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan
 from graphnorms.lab.prepare import prepare
-from graphnorms.lab.progress import Clock, Outcomes, Status, trial_line
+from graphnorms.lab.progress import Clock, Outcomes, Status, log_trial
+from graphnorms.lab.reason_trials import run_reason_trials
 from graphnorms.lab.repeat import RUN_FILE, write_run_file
 from graphnorms.lab.run import Run
+from graphnorms.lab.run_list import tests_among
 from graphnorms.lab.schedule import Agenda
 from graphnorms.lab.sources import Dataset
 from graphnorms.lab.trial_data import SameScores
@@ -81,7 +82,9 @@ def compare(
     clip: float | None = None,
     patience: int | None = None,
     batch_size: int | None = None,
+    num_neighbors: int | Sequence[int] | None = None,
     margin: float | None = None,
+    reasons: str | None = None,
     seed: int | None = None,
     device: str | None = None,
     engine: str | None = None,
@@ -202,7 +205,14 @@ def compare(
         patience: End a trial after so many epochs without a better validation score. Not for the
             protocol `"paper"`, which chooses one epoch for all folds.
         batch_size: Graphs in a minibatch.
+        num_neighbors: Train on one large graph with targets of nodes in minibatches of `batch_size`
+            nodes with so many sampled neighbours of a node: for each layer or one for all, -1 for
+            all neighbours, as in PyG's `NeighborLoader`. Evaluation, and without it training, is of
+            the whole graph.
         margin: Differences of scores below this are of no practical interest.
+        reasons: Why norms differ: `"measured"` (default) in the models of the run; `"tested"` as
+            well by trials with one thing changed, after those of the verdict; `"none"`. See
+            `Comparison.reasons`.
         seed: Seeds weights, batch order and dropout.
         device: Where the models are trained, e.g. `"cpu"` or `"cuda:0"`.
         engine: `"local"` worker processes (default), `"dask"` or `"slurm"`.
@@ -245,6 +255,8 @@ def compare(
                 for record in Agenda(plan.schedule, run.journal).records():
                     logging_trials.add(record)
                 _train(plan, run, progress or _say_nothing, logging_trials)
+            if plan.settings.reasons == TESTED:
+                run_reason_trials(plan, run, _comparison(plan, run), progress or _say_nothing)
         except KeyboardInterrupt as error:
             comparison = _comparison(plan, run)
             problem = ""
@@ -309,10 +321,7 @@ def _train(
             elapsed=clock.elapsed,
             remaining=clock.remaining,
         )
-        if latest is not None:
-            level = logging.INFO if latest.status == "done" else logging.WARNING
-            if _log.isEnabledFor(level):
-                _log.log(level, "%s", trial_line(status, latest), extra={"displayed": True})
+        log_trial(_log, status)
         progress(status)
 
     def following(record: Record) -> list[TrialConfig]:
@@ -328,19 +337,7 @@ def _train(
     tell()
     if not total:
         return
-    trial, data = plan.work
-    engine = engines.make_engine(
-        plan.options.engine or DEFAULT_ENGINE,
-        trial,
-        data,
-        workers=min(plan.workers, total),
-        scheduler=plan.options.scheduler,
-        asked=plan.options.engine_options,
-        folder=plan.folder,
-        timeout=plan.options.timeout,
-        # The user's code may change its process.
-        fresh=plan.runs_own_code,
-    )
+    engine = plan.engine(total)
     page = LivePage(lambda: _comparison(plan, run))
     records = run.complete(engine, known, on_progress, following)
     with engine, closing(records):
@@ -365,6 +362,8 @@ def _comparison(plan: Plan, run: Run) -> Comparison:
         factory=plan.function,
         norm_functions=plan.norm_functions,
         trivial=plan.trivial,
+        tests=tests_among(run.journal),
+        facts=plan.facts,
     )
 
 

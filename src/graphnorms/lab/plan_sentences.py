@@ -12,7 +12,9 @@ from graphnorms.lab.data_sentences import data_sentences, key_facts
 from graphnorms.lab.design import Design
 from graphnorms.lab.detectable import expected_of, planned_detectable
 from graphnorms.lab.number_format import Scale
+from graphnorms.lab.option_kinds import TESTED
 from graphnorms.lab.phrases import be, duration, listing, model_title, several
+from graphnorms.lab.reasons import MOST_TESTED
 from graphnorms.lab.search_space import RATE, fixed_of
 from graphnorms.lab.sentences import least_pairs, protocol_note
 from graphnorms.lab.treatments import values_of
@@ -51,6 +53,7 @@ def plan_lines(plan: Plan) -> list[str]:
         *_search(settings),
         f"trials: {compared} × {_trials(settings)} = "
         f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
+        *_tests(settings),
         f"power: {_design(settings, plan.dataset)}",
         *_fitted(plan.fitted),
     ]
@@ -67,6 +70,14 @@ def _search(settings: Settings) -> list[str]:
         f"{settings.noun} and {'seed' if settings.by_seed else 'fold'}, the first {fixed} the same "
         f"for all {settings.noun}s"
     ]
+
+
+def _tests(settings: Settings) -> list[str]:
+    """Say how many trials may test reasons."""
+    if settings.reasons != TESTED or settings.own_training:
+        return []
+    most = 2 * MOST_TESTED * settings.scored_trials
+    return [f"reasons: then at most {most} trials that test why two {settings.noun}s differ"]
 
 
 def _fitted(fitted: Mapping[str, Any]) -> list[str]:
@@ -212,14 +223,15 @@ def _data(graphs: GraphSet) -> str:
 
 def _model(settings: Settings, graphs: GraphSet) -> str:
     if settings.own_training:
-        values = {**settings.to_dict(), **settings.architecture, **settings.search}
         given = [
-            _rates(settings) if name == "learning_rate" else f"{name} {values[name]}"
+            _rates(settings) if name == "learning_rate" else f"{name} {_each(settings, name)}"
             for name in settings.takes
         ]
+        own = settings.architecture.get("arguments", ())
+        given += [f"{name} {_each(settings, name)}" for name in own]
         how = "trained by" + " Lightning," * (settings.architecture["by"] == "lightning")
         return f"{how} {settings.model}{', with ' * bool(given)}{', '.join(given)}"
-    training = f"preset {settings.preset}: {_training(settings)}"
+    training = f"preset {settings.preset}: {_training(settings, graphs)}"
     architecture = settings.architecture
     if settings.vary:
         varied = {name: "/".join(map(_text, values)) for name, values in settings.vary.items()}
@@ -235,14 +247,14 @@ def _model(settings: Settings, graphs: GraphSet) -> str:
     )
 
 
-def _training(settings: Settings) -> str:
+def _training(settings: Settings, graphs: GraphSet) -> str:
     """Say how models are trained: `50 epochs by adam, learning rate 0.01 (linear), …`."""
     warmup = f" after {several(settings.warmup, 'epoch')} of warm-up" if settings.warmup else ""
     parts = [
         f"{several(settings.epochs, 'epoch')} by {settings.optimizer}",
         f"{_rates(settings)} ({_DECAYS.get(settings.schedule, settings.schedule)}{warmup})",
         f"weight decay {_each(settings, 'weight_decay')}",
-        f"batches of {_batches(settings)}",
+        _batches(settings, graphs),
     ]
     if settings.clip is not None:
         parts.append(f"gradients clipped at {settings.clip:g}")
@@ -274,10 +286,20 @@ def _varied(settings: Settings) -> str:
     return f"{model_title(named)} of {' × '.join(sizes)}" if known else model_title(named)
 
 
-def _batches(settings: Settings) -> str:
+def _batches(settings: Settings, graphs: GraphSet) -> str:
+    """Say what a training step sees."""
+    sizes = settings.num_neighbors
+    if sizes is None and len(graphs) == 1:
+        return "the whole graph in every step (--num-neighbors samples it)"
+    what = "graph" if sizes is None else "training node"
+    said = f"batches of {several(settings.batch_size, what)}"
     if "batch_size" in settings.vary or "batch_size" in settings.search:
-        return f"{_each(settings, 'batch_size')} graphs"
-    return several(settings.batch_size, "graph")
+        said = f"batches of {_each(settings, 'batch_size')} {what}s"
+    if sizes is None:
+        return said
+    drawn = ", ".join("all" if size == -1 else str(size) for size in sizes)
+    hops = "in each of the layers" if len(sizes) == 1 else "layer by layer"
+    return f"{said} and {drawn} sampled neighbours of a node {hops} (evaluated on the whole graph)"
 
 
 def _each(settings: Settings, name: str) -> str:

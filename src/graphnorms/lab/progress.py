@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -97,6 +98,8 @@ class Status:
         running: Epochs done in the trials that are running, by treatment.
         elapsed: Seconds since this call began to train.
         remaining: Seconds left at the speed so far; None until that is known.
+        tests: Trials that test reasons: how many of this call have ended, and of how many; none
+            before those of the verdict have.
     """
 
     plan: Plan
@@ -108,6 +111,7 @@ class Status:
     running: Mapping[str, int]
     elapsed: float
     remaining: float | None
+    tests: tuple[int, int] = (0, 0)
 
     @cached_property
     def records(self) -> tuple[Record, ...]:
@@ -146,13 +150,23 @@ class Clock:
             self.remaining = max(0, self._total - done) * seconds / epochs
 
 
+def log_trial(log: logging.Logger, status: Status) -> None:
+    """Log the end of the latest trial, if there is one."""
+    record = status.latest
+    if record is not None:
+        level = logging.INFO if record.status == "done" else logging.WARNING
+        if log.isEnabledFor(level):
+            log.log(level, "%s", trial_line(status, record), extra={"displayed": True})
+
+
 def trial_line(status: Status, record: Record) -> str:
     """Return one line on the end of a trial."""
     from graphnorms.lab.number_format import Scale
     from graphnorms.training import metric_named
 
     settings, config = status.plan.settings, record.config
-    total = settings.planned
+    done, total = status.tests if status.tests[1] else (status.ended, settings.planned)
+    stage = config.get("intervention") or f"{config['stage']:6}"
     split = config["split"]
     fold = f"fold {split['fold']:2}  " if settings.folds > 1 else ""
     if settings.repeats > 1:
@@ -173,7 +187,7 @@ def trial_line(status: Status, record: Record) -> str:
         outcome = shown.format(kind)
     left = "" if status.remaining is None else f"  {duration(status.remaining)} left"
     return (
-        f"{status.ended:{len(str(total))}}/{total}  {config['stage']:6}  {fold}"
+        f"{done:{len(str(total))}}/{total}  {stage}  {fold}"
         f"run {config['run']}  {rate}"
         f"{treatment_of(config):{max(map(len, settings.treatments))}}  {outcome}{left}"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import is_number, unknown_name
 from graphnorms.lab.budgets import QUICK, Budget, budget_named
-from graphnorms.lab.lookup import found_model, looked_up, name_of, trainer_of
+from graphnorms.lab.lookup import found_model, looked_up, name_of, own_arguments, trainer_of
 from graphnorms.lab.option_kinds import (
     DEFAULT_DEVICE,
     DEFAULT_PRESET,
@@ -42,7 +42,9 @@ _AS_GIVEN: Final = (
     "weight_decay",
     "clip",
     "patience",
+    "num_neighbors",
     "margin",
+    "reasons",
 )
 """Options that are settings as they are."""
 
@@ -69,7 +71,12 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     options = looked_up(options)
     norms: Any = options.norms
     vary = {name: list(values) for name, values in (options.vary or {}).items()}
-    chosen = [replace(options, vary=None, **varied) for varied in combinations(vary)]
+    own = own_arguments(trainer_of(options), vary)
+    varied = combinations(vary)
+    chosen = [
+        replace(options, vary=None, **{n: v for n, v in each.items() if n not in own})
+        for each in varied
+    ]
     options = chosen[0]
     protocol = protocol_of(options, graphs)
     budget, preset = budget_named(options.budget or QUICK), options.preset or DEFAULT_PRESET
@@ -78,7 +85,9 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     trainer = trainer_of(options)
     model: Any = trainer or options.model or default_model(graphs, preset)
     made = [
-        _architecture(graphs, found_model(each.model) or model, preset, each) for each in chosen
+        _architecture(graphs, found_model(each.model) or model, preset, each)
+        | ({"arguments": {name: values[name] for name in own}} if own else {})
+        for each, values in zip(chosen, varied, strict=True)
     ]
     optimizer = optimizer_text(options.optimizer or "adam")
     search = _searched(options, optimizer)
@@ -103,9 +112,7 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         preset=preset,
         architecture=made[0],
         vary=vary,
-        architectures=dict(zip(map(values_of, combinations(vary)), made, strict=True))
-        if vary
-        else {},
+        architectures=dict(zip(map(values_of, varied), made, strict=True)) if vary else {},
         metric=metric_for(metric, graphs.task).name,
         unit="" if ":" in metric else graphs.task.unit,
         split=split,
@@ -130,6 +137,9 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         for name in _AS_GIVEN
         if (value := getattr(options, name)) is not None
     }
+    if options.num_neighbors is not None:
+        one = isinstance(options.num_neighbors, int)
+        given["num_neighbors"] = [options.num_neighbors] if one else [*options.num_neighbors]  # type: ignore[misc]
     if trainer is not None:
         given |= {"learning_rates": ()} if "learning_rate" not in settings.takes else {}
         given |= {"epochs": 1} if "epochs" not in settings.takes else {}

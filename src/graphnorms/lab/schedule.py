@@ -231,6 +231,7 @@ class Schedule:
             warmup=settings.warmup,
             clip=settings.clip,
             patience=settings.patience,
+            num_neighbors=settings.num_neighbors,
             searched=dict(values) if settings.search else None,
             **self.versions,
         )

@@ -27,7 +27,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Final, Self
 
-from graphnorms.lab.option_kinds import BASELINE
+from graphnorms.lab.option_kinds import BASELINE, MEASURED
 from graphnorms.lab.options import about
 from graphnorms.lab.search_space import RATE, Range, count_of, ranges_of
 from graphnorms.lab.treatments import VARIABLE, Treatment, check_vary, treatments_of
@@ -56,7 +56,8 @@ _KINDS: Final[Mapping[str, Kind]] = {
 
 _LATER: Final = (
     *("own_norms", "vary", "architectures", "group_twins"),
-    *("optimizer", "warmup", "clip", "patience", "search", "proposals"),
+    *("optimizer", "warmup", "clip", "patience", "num_neighbors", "search", "proposals"),
+    "reasons",
 )
 """Settings that came later, and are left out of `to_dict` where they are not used."""
 
@@ -130,8 +131,10 @@ class Settings:
     warmup: int = 0
     clip: float | None = None
     patience: int | None = None
+    num_neighbors: Sequence[int] | None = None
     search: dict[str, str] = field(default_factory=dict)
     proposals: int | None = None
+    reasons: str = MEASURED
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -144,7 +147,8 @@ class Settings:
         _require_each_once("norm", self.norms)
         _require_each_once("learning rate", self.learning_rates)
         if self.vary:
-            check_vary(self.vary, {name: about(name) for name in VARIABLE}, ())
+            own = self.architecture.get("arguments", ())
+            check_vary(self.vary, {name: about(name) for name in VARIABLE}, (), own)
             if {each.values for each in self.treatments.values()} != self.architectures.keys():
                 raise ValueError("architectures are not those of the values that are varied")
         if len(self.treatments) < 2:
@@ -230,7 +234,7 @@ class Settings:
         found: dict[str, Any] = {name: shared.get(name) for name in names}
         found["residual"] = residual[shared.get("residual")]
         found["learning_rate"] = self.learning_rates
-        for name in ("optimizer", "warmup"):
+        for name in ("optimizer", "warmup", "reasons"):
             if getattr(self, name) == self.__dataclass_fields__[name].default:
                 found[name] = None
         every = list(self.architectures.values()) or [self.architecture]
