@@ -85,17 +85,17 @@ class Given:
         self, found: list[Tensor], expected: list[Tensor], call: dict[str, Any], dtype: torch.dtype
     ) -> None:
         """Within rounding of the terms that are summed, which may cancel: 1/s stands in the
-        gradient of grad_y, its square in the others; the mean times the cotangent of α in all."""
+        gradient of grad_y, its square in the others; with α also the mean, as exact as x is."""
         x = self.x.double()
         of = Call(self.segments, Point(call["center"], call["scale"], groups=call["groups"]))
         with torch.no_grad():
-            _, mean, moment = segment_normalize(x, of, (self.parameters[0], None, None))
-        counted = moment if call["scale"] is ROW else moment[self.segments.counts > 0]
+            _, _, moment = segment_normalize(x, of, (self.parameters[0], None, None))
+        counted = moment if call["scale"] in (None, ROW) else moment[self.segments.counts > 0]
         steep = float((counted.min() + of.eps).rsqrt().clamp(min=1)) if counted.numel() else 1.0
         sums = steep**2 * max(1, x.shape[0]) ** 0.5
         least = [steep, steep**2, sums, sums]
         if self.parameters[0] is not None:
-            size = float(mean.abs().max().clamp(min=1)) if mean.numel() else 1.0
+            size = float(x.abs().max().clamp(min=1)) if x.numel() else 1.0
             least = [size * each for each in (*least[:2], sums * size, *least[2:])]
         for place, (one, other) in enumerate(zip(found, expected, strict=True)):
             inside = other.abs() < torch.finfo(one.dtype).max / 2  # of float16
