@@ -7,8 +7,8 @@ out of the training. It is done as `graphnorms compare --search` does it, for ev
 (seed) anew, and beside it once, in the first fold (with the first seed), for all of them. Writes
 the table of docs/statistics.md:
 
-    python scripts/simulate_search.py                       # four lines of 2000 comparisons
-    python scripts/simulate_search.py nested 5 --rounds 500
+    python scripts/simulate_search.py                   # both lines, for two norms
+    python scripts/simulate_search.py split 5 --rounds 500
 """
 
 from __future__ import annotations
@@ -184,14 +184,13 @@ def main() -> None:
     """Print the table, or one line of it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("protocol", choices=ITEMS, nargs="?")
-    parser.add_argument("learners", type=int, nargs="?")
+    parser.add_argument("learners", type=int, nargs="?", default=2)
     parser.add_argument("--rounds", type=int, default=2000, help="comparisons per line")
     options = parser.parse_args()
     print("| design | norms | searched in every fold or seed, % | searched once, % |")
     print("|---|---:|---:|---:|")
     for protocol in [options.protocol] if options.protocol else ITEMS:
-        for learners in [options.learners] if options.learners else (2, 5):
-            print(line(protocol, learners, options.rounds), flush=True)
+        print(line(protocol, options.learners, options.rounds), flush=True)
 
 
 if __name__ == "__main__":

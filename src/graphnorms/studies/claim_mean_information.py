@@ -100,8 +100,8 @@ def measure(
 def _graphs(name: str, seed: int) -> GraphSet:
     if name == "complete":
         return complete_graphs(GRAPHS[name], "degree", seed)
-    thinned = {"thinned": 1.0, "removed": 0.05} if name == NEARLY else {}
-    return regular_graphs(GRAPHS["regular"], "constant", seed, **thinned)
+    thinned = 1.0 if name == NEARLY else 0.0
+    return regular_graphs(GRAPHS["regular"], "constant", seed, thinned=thinned, removed=0.05)
 
 
 def _logits(model: GNN, batch: GraphBatch) -> Tensor:
