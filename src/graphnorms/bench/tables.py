@@ -11,7 +11,7 @@ from graphnorms.bench.results import Case, Result
 
 _MIB = 2**20
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (0.0, "µs"))
-_FEW = 8  # contenders of which a summary shows each
+_FEW = 5  # contenders of which a summary shows each
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def summary(result: Result) -> Table | None:
             for case in result.cases
             for name, values in case.values.items()
         ]
-        baselines = " / ".join(result.cases[0].baselines)
+        first, *others = {case.baselines for case in result.cases}
+        baselines = "the one at 1" if others else " / ".join(first)
         names = ("case", "") if len(result.cases) > 1 else ("",)
         return Table("", (*names, "minimum", f"÷ {baselines}"), tuple(rows))
     if result.cases[0].unit == "bytes":

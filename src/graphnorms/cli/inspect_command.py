@@ -15,7 +15,7 @@ from graphnorms.lab.options import Options
 
 
 @takes_options(
-    *("layers", "hidden", "dropout", "batch_size"),
+    *("layers", "hidden", "dropout"),
     *("task", "features", "edge_features"),
     *("keep_loops", "keep_repeats", "drop_empty", "drop_rare"),
     *("smiles", "target", "edges", "root"),
@@ -49,6 +49,7 @@ def inspect(
             help="The norm for a function that takes norm.", autocompletion=completion.norm
         ),
     ] = "graph",
+    batch_size: Annotated[int, typer.Option(help="Graphs in a minibatch.", min=1)] = 32,
     ranks: Annotated[int, typer.Option(help="Number of processes that will train it.", min=1)] = 1,
     compilers: Annotated[
         bool, typer.Option("--compile", help="Try torch.compile and torch.export on each norm.")
@@ -85,11 +86,11 @@ def inspect(
     if fail_on is not None:
         require_rank(fail_on)
     options.check()
-    given = read_data(data, options)
+    given = read_data(data, options, batch_size)
     made = make_model(model, given, options, norm)
     if checkpoint is not None:
         load_checkpoint(made, checkpoint)
-    found = run(made, batches_of(made, given, options), ranks=ranks, compilers=compilers)
+    found = run(made, batches_of(made, given, batch_size), ranks=ranks, compilers=compilers)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
     else:

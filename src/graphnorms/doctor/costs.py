@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import torch
@@ -36,7 +37,7 @@ def measure_costs(norm: Norm, facts: NormFacts) -> None:
     best = dict.fromkeys(contenders, float("inf"))
     for _ in range(_ROUNDS):
         for name, module in contenders.items():
-            best[name] = min(best[name], _seconds(lambda module=module: _step(module, call)))
+            best[name] = min(best[name], _seconds(partial(_step, module, call)))
     for name, seconds in best.items():
         setattr(facts, f"{name}seconds", seconds)
 
@@ -115,7 +116,8 @@ def _tried(norm: Norm, call: Call) -> tuple[str, str | None]:
 
 def _compile(module: nn.Module, call: Call) -> None:
     torch.compiler.reset()
-    call.repeat(torch.compile(module, fullgraph=True, backend="eager", dynamic=True))
+    module.compile(fullgraph=True, backend="eager", dynamic=True)
+    call.repeat(module)
 
 
 def _export(module: nn.Module, call: Call) -> None:

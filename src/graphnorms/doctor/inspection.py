@@ -142,9 +142,10 @@ def inspect(
     norms = norms_of(model)
     if not norms:
         raise ValueError(f"{type(model).__name__} has no norm to inspect")
-    examples = examples_of(model, batch, _MOST_BATCHES)
     start = Snapshot.take(model)
     try:
+        examples = examples_of(model, batch, _MOST_BATCHES)
+        torch.manual_seed(0)  # of dropout
         facts = _facts(model, norms, examples, ranks, start)
         if compilers:
             try_compilers(norms, facts.norms)

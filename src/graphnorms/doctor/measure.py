@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from graphnorms.doctor.facts import NormFacts
 from graphnorms.doctor.walk import Call, Norm, quiet
-from graphnorms.dropin.known_norms import has_parameter, holder_of
+from graphnorms.dropin.known_norms import holder_of
 from graphnorms.layers.base import Norm as OurNorm
 from graphnorms.models.readout import readout
 from graphnorms.probes.batch_noise import batch_noise
@@ -95,9 +95,9 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _of_weights(norm: Norm, facts: NormFacts) -> None:
-    holder = holder_of(norm.module)
-    if has_parameter(holder, "weight") and holder.weight.dim() == 1 and holder.weight.numel() > 1:
-        small = holder.weight.detach().abs() < _SMALL_WEIGHT
+    weight = holder_of(norm.module)._parameters.get("weight")
+    if weight is not None and weight.dim() == 1 and weight.numel() > 1:
+        small = weight.detach().abs() < _SMALL_WEIGHT
         facts.small_weights = float(small.double().mean())
 
 
@@ -121,13 +121,12 @@ def _of_reach(norm: Norm, call: Call, facts: NormFacts) -> None:
 
 def _reach(module: nn.Module, call: Call) -> str:
     """Change one row, and see which results change; the row is one of the largest graph."""
-    first = 0
-    index = torch.zeros(call.x.shape[0], dtype=torch.long, device=call.x.device)
-    if call.segments is not None:
-        index = call.segments.index
-        first = int((index == call.segments.counts.argmax()).nonzero()[0])
-    elif call.rows_are in ("graphs", "sequence"):
-        index = torch.arange(call.x.shape[0], device=call.x.device)
+    index = torch.arange(call.x.shape[0], device=call.x.device)  # every row by itself
+    given = next(iter(call.given_batch().values()), None)
+    given = given if call.segments is None else call.segments
+    if given is not None:
+        index = given.index if isinstance(given, Segments) else given
+    first = int((index == index.mode().values).nonzero()[0])
     changed = call.x.clone()
     size = rms(call.x) or 1.0
     shape = changed[first].shape
@@ -217,7 +216,8 @@ def _of_running_statistics(norm: Norm, facts: NormFacts) -> None:
 
 
 def _of_channels(norm: Norm, facts: NormFacts) -> None:
-    x, y = (torch.cat([_rows(each[i]) for each in norm.calls]) for i in (0, 3))
+    x = torch.cat([_rows(each.x) for each in norm.calls])
+    y = torch.cat([_rows(each.y) for each in norm.calls])
     if x.shape[0] < 2 or x.shape[1] != y.shape[1]:
         return
     facts.finite = bool(y.isfinite().all()) or not bool(x.isfinite().all())

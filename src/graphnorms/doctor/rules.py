@@ -57,7 +57,7 @@ RULES: Final = (
         "batch-missing",
         "error",
         symptoms.batch_missing,
-        "is told of {told} graph, but its {rows} rows are nodes of {graphs} graphs",
+        "normalizes {rows} nodes of {graphs} graphs as {told}",
         "All graphs of a batch share one statistic: the result for a graph depends on which others "
         "are in the batch, in evaluation as well.",
         'pass the batch, norm(x, batch, batch_size), or graphnorms.replace_norms(model, "same"'
@@ -89,7 +89,7 @@ RULES: Final = (
         "padding-counted",
         "error",
         symptoms.padding,
-        "{share:.1%} of the rows that it counts are padding",
+        "counts padding: {share:.1%} of its rows",
         "Rows of padding move mean and variance, by more the more sizes differ, so results depend "
         "on the largest graph of the batch.",
         "normalize the nodes alone, dense[mask] = norm(dense[mask]), or give our layers mask=",
@@ -108,8 +108,7 @@ RULES: Final = (
         "overflow",
         "error",
         symptoms.overflow,
-        "results in {dtype} are off by {error:.0%} from those in float32, for features of up to "
-        "{largest:.3g}",
+        "is off by {error:.0%} in {dtype}, against float32, for features of up to {largest:.3g}",
         "Squares above 65504 overflow in float16, and x / inf is 0; a mean that is large against "
         "the spread leaves few of the 8 bits of bfloat16.",
         'graphnorms.replace_norms(model, "same"{where}), whose statistics are float32; scale the '
@@ -121,7 +120,7 @@ RULES: Final = (
         "zero-rows",
         "error",
         symptoms.zero_rows,
-        "{share:.1%} of the rows are 0, and inf or nan comes of them",
+        "gives inf or nan, or such gradients, for rows of zeros: {share:.1%} of its rows",
         "Isolated atoms and vectors of length 0 make the gradient nan; it spreads to all weights.",
         "add eps under the root: x / (x.square().sum(-1, keepdim=True) + eps).sqrt()",
         "certain: results and gradients for these rows",
@@ -130,8 +129,8 @@ RULES: Final = (
         "breaks-rotation",
         "error",
         symptoms.rotation,
-        "a rotation changes the output by {own:.1%} if it is the only norm; {without:.2g} without "
-        "norms",
+        "changes the output by {own:.1%} under a rotation if it is the only norm; without norms "
+        "that is {without:.1g}",
         "The model is equivariant but for it: results depend on how a molecule lies in space.",
         "normalize scalars only, and vectors by their length (e3nn.nn.BatchNorm); leave it out: "
         'graphnorms.replace_norms(model, "none"{where})',
@@ -142,8 +141,8 @@ RULES: Final = (
         "stale-statistics",
         "warning",
         symptoms.stale,
-        "its running mean is {mean:.2g} standard deviations from that of these data, its scale off "
-        "by a factor of {scale:.2g}; evaluation changes results by {change:.0%}",
+        "has a running mean {mean:.2g} standard deviations from that of these data, and a scale "
+        "off by a factor of {scale:.2g}; evaluation changes its results by {change:.0%}",
         "In evaluation it normalizes these data with statistics of others: of another scale, "
         "another split, or of weights that have changed since.",
         "graphnorms.recalibrate(model, loader), or scale the inputs as in training",
@@ -165,7 +164,7 @@ RULES: Final = (
         "one-row-graphs",
         "warning",
         symptoms.one_row,
-        "{share:.1%} of the graphs have one node, and all of these get the same result",
+        "gives the same result for all graphs of one node, {share:.1%} of the graphs",
         "The mean of one value is the value: what the features of such a graph say is lost.",
         'graphnorms.replace_norms(model, "batch"{where}), or "layer"; GraphNorm with α < 1 keeps a '
         "share",
@@ -176,8 +175,8 @@ RULES: Final = (
         "few-rows",
         "warning",
         symptoms.few_rows,
-        "{rows:.0f} rows share a statistic: the variance of the mean is {noise:.0%} of that of the "
-        "features",
+        "has {rows:.0f} rows for a statistic: the variance of the mean is {noise:.0%} of that of "
+        "the features",
         "The noise of such statistics is part of every result in training, and evaluation, which "
         "has other statistics or none of it, differs.",
         'larger batches, or graphnorms.replace_norms(model, "layer"{where})',
@@ -185,11 +184,22 @@ RULES: Final = (
         "Ioffe 2017, arXiv:1702.03275; Wu & He 2018, arXiv:1803.08494",
     ),
     Rule(
+        "flattened",
+        "warning",
+        symptoms.flattened,
+        "makes {share:.0%} of the channels constant, which vary in front of it",
+        "All that these channels say is in the statistic that is removed: nodes of a graph are "
+        "alike there, or differ in scale only.",
+        'graphnorms.replace_norms(model, "batch"{where}), or features that differ within a graph',
+        "certain: on these batches",
+        "Cai et al. 2021, section 4.1, arXiv:2009.03294",
+    ),
+    Rule(
         "dead-channels",
         "warning",
         symptoms.dead,
-        "{constant:.0%} of the channels are constant behind it ({before:.0%} in front of it), "
-        "{never:.0%} are 0 behind the ReLU, for all rows",
+        "gets {constant:.0%} of the channels constant, and the ReLU behind it makes {never:.0%} of "
+        "them 0, for all rows",
         "Such channels carry nothing, and behind a ReLU get no gradient any more.",
         "look at the layer in front: its learning rate, its initial weights, its inputs; or "
         "nn.LeakyReLU",
@@ -200,7 +210,7 @@ RULES: Final = (
         "gamma-near-zero",
         "warning",
         symptoms.small_weights,
-        "|γ| < 0.01 for {share:.0%} of the channels",
+        "has |γ| < 0.01 for {share:.0%} of the channels",
         "The layers in front of it hardly count, and get as small a gradient.",
         "no weight decay on γ (a group of the optimizer with weight_decay=0), or fewer channels",
         "certain: the values; an untrained γ of 0 that begins a residual branch is meant",
@@ -210,8 +220,8 @@ RULES: Final = (
         "lost-mean",
         "warning",
         symptoms.lost_mean,
-        "{before:.0%} of the variance is between the means of graphs in front of it, {after:.1%} "
-        "behind it",
+        "leaves {after:.1%} of the variance between the means of graphs; in front of it that is "
+        "{before:.0%}",
         "What distinguishes these graphs in front of it is removed; a mean readout sees nothing of "
         "it.",
         'graphnorms.replace_norms(model, "graph"{where}), whose α learns how much, or "batch"',
@@ -222,8 +232,8 @@ RULES: Final = (
         "lost-scale",
         "warning",
         symptoms.lost_scale,
-        "the log of the RMS of a graph has a standard deviation of {before:.2f} in front of it, of "
-        "{after:.2f} behind it",
+        "leaves the log of a graph's RMS a standard deviation of {after:.2f}; in front of it that "
+        "is {before:.2f}",
         "Every graph has the same scale behind it: counts and magnitudes that distinguish graphs "
         "are gone.",
         'graphnorms.replace_norms(model, "batch"{where}), which keeps differences between graphs',
@@ -234,7 +244,7 @@ RULES: Final = (
         "lost-degree",
         "warning",
         symptoms.lost_degree,
-        "features explain {before:.0%} of log(1 + degree) in front of it, {after:.0%} behind it",
+        "leaves features that explain {after:.0%} of log(1 + degree); in front of it {before:.0%}",
         "A sum over neighbours counts them; a norm of each node divides that count out.",
         'graphnorms.replace_norms(model, "batch"{where}), or the degree as a feature',
         "likely: whether the task needs the degree is not measured",
@@ -244,7 +254,7 @@ RULES: Final = (
         "not-size-consistent",
         "warning",
         symptoms.size,
-        "a second molecule, however far, changes its results by {change:.1%}",
+        "changes its results for a molecule by {change:.1%} if there is another one, however far",
         "The energy of two molecules far apart is not the sum of their energies.",
         'a norm of each atom: graphnorms.replace_norms(model, "layer"{where})',
         "certain: graphs were joined in pairs; for predictions per atom only",
@@ -254,7 +264,7 @@ RULES: Final = (
         "not-synchronized",
         "warning",
         symptoms.not_synchronized,
-        "each of {ranks} ranks has statistics of its own {rows:.0f} rows",
+        "has other statistics on each of {ranks} ranks, of {rows:.0f} rows",
         "Ranks train different functions, and keep the running statistics of one of them.",
         "graphnorms.convert_sync(model) before wrapping it",
         "certain: the norm; with many rows per rank it may not matter",
@@ -306,7 +316,7 @@ RULES: Final = (
         "empty-graphs",
         "note",
         symptoms.empty,
-        "{graphs} graphs have no node",
+        "gets {graphs} graphs without a node",
         "They have no statistics; a mean readout gives 0 for them, or nan.",
         "leave them out: --drop-empty",
         "certain: graphs are counted",
@@ -315,7 +325,7 @@ RULES: Final = (
         "slow",
         "note",
         symptoms.slow,
-        "{milliseconds:.2f} ms forward and backward, {kept:.1f} MiB kept; our fused layer "
+        "takes {milliseconds:.2f} ms forward and backward, {kept:.1f} MiB kept; our fused layer "
         "{fused:.2f} ms, {fused_kept:.1f} MiB",
         "The norm is a large part of the time of a step.",
         'graphnorms.replace_norms(model, "same"{where})',
@@ -325,7 +335,7 @@ RULES: Final = (
         "blocks-compile",
         "note",
         symptoms.blocks,
-        "{errors}",
+        "does not pass {errors}",
         "torch.compile breaks the graph there, or torch.export fails; reading batch.max() does.",
         'pass batch_size as well, or graphnorms.replace_norms(model, "same"{where})',
         "certain: it was tried, on the norm alone",

@@ -24,7 +24,6 @@ from graphnorms.user_code import as_spec, find, is_spec, no_exit
 BATCHES: Final = 8
 """Batches that are read."""
 
-_DEFAULT_SIZE: Final = 32
 _SIZES: Final = ("in_channels", "out_channels", "edge_channels", "edge_dim", "task", "level")
 _STATES: Final = ("state_dict", "model_state_dict", "model")
 _PREFIXES: Final = ("module.", "_orig_mod.", "model.")
@@ -40,13 +39,14 @@ class Given(NamedTuple):
     """Batches of the user's own; empty for those of the graph set."""
 
 
-def read_data(data: str, options: Options) -> Given:
+def read_data(data: str, options: Options, size: int) -> Given:
     """Read data by name.
 
     Args:
         data: As `graphnorms.compare` takes it. A `module:factory` may also return a loader of
             batches, or PyG's `Data` with whatever the model takes.
-        options: How they are read, and the number of graphs of a batch.
+        options: How they are read.
+        size: Graphs of a batch.
 
     Raises:
         ValueError: They cannot be read.
@@ -62,7 +62,6 @@ def read_data(data: str, options: Options) -> Given:
             f"{data} returns something of type {type(result).__name__}, expected a GraphSet, a "
             "list of PyG Data, or a loader of batches"
         )
-    size = options.batch_size or _DEFAULT_SIZE
     items = list(islice(result, BATCHES * size))
     if not items:
         raise DatasetError(f"{data} returns nothing, expected graphs or batches")
@@ -144,12 +143,12 @@ def _made(
     return model
 
 
-def batches_of(model: nn.Module, given: Given, options: Options) -> Any:
-    """Return batches for a model, as `graphnorms.inspect` takes them."""
+def batches_of(model: nn.Module, given: Given, size: int) -> Any:
+    """Return batches of a number of graphs for a model, as `graphnorms.inspect` takes them."""
     if given.batches:
         return list(given.batches)
     assert given.graphs is not None
-    graphs, size = given.graphs, options.batch_size or _DEFAULT_SIZE
+    graphs = given.graphs
     order = torch.randperm(len(graphs), generator=torch.Generator().manual_seed(0))
     parts = order[: BATCHES * size].split(size)
     if is_lightning(model):

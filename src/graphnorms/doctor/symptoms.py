@@ -39,7 +39,8 @@ def batch_missing(f: NormFacts, m: ModelFacts) -> Numbers | None:
     wrong = f.takes_batch and f.rows_are == "nodes" and f.graphs_given + f.empty_graphs < f.graphs
     if not wrong or f.graphs < 2:
         return None
-    return {"rows": f.rows, "graphs": f.graphs, "told": max(f.graphs_given, 1)}
+    told = "one graph" if f.graphs_given < 2 else f"{f.graphs_given} graphs"
+    return {"rows": f.rows, "graphs": f.graphs, "told": told}
 
 
 def behind_pooling(f: NormFacts, m: ModelFacts) -> Numbers | None:
@@ -113,13 +114,26 @@ def few_rows(f: NormFacts, m: ModelFacts) -> Numbers | None:
 
 
 def dead(f: NormFacts, m: ModelFacts) -> Numbers | None:
-    """Channels are constant, or 0 behind a ReLU."""
-    constant, never = f.constant or 0.0, f.never_positive or 0.0
+    """Channels are constant in front of it already, or 0 behind a ReLU."""
+    constant, never = f.constant_before or 0.0, f.never_positive or 0.0
     if f.rows < 2 or not f.largest or (constant < MOST_CONSTANT and never < MOST_NEVER_POSITIVE):
         return None
-    if behind_pooling(f, m) or overflow(f, m) or (f.small_weights or 0.0) > constant / 2 > 0:
+    return (
+        None if flattened(f, m) or _is_explained(f, m) else {"constant": constant, "never": never}
+    )
+
+
+def flattened(f: NormFacts, m: ModelFacts) -> Numbers | None:
+    """Channels that vary in front of it are constant behind it."""
+    made = (f.constant or 0.0) - (f.constant_before or 0.0)
+    if f.rows < 2 or made - (f.small_weights or 0.0) < MOST_CONSTANT or _is_explained(f, m):
         return None
-    return {"constant": constant, "before": f.constant_before or 0.0, "never": never}
+    return {"share": made}
+
+
+def _is_explained(f: NormFacts, m: ModelFacts) -> bool:
+    """Whether another finding says why channels are constant."""
+    return behind_pooling(f, m) is not None or overflow(f, m) is not None
 
 
 def small_weights(f: NormFacts, m: ModelFacts) -> Numbers | None:
@@ -147,6 +161,8 @@ def lost_degree(f: NormFacts, m: ModelFacts) -> Numbers | None:
 
 def _lost(before: float | None, after: float | None, least: float, f: NormFacts) -> Numbers | None:
     if before is None or after is None or (f.takes_batch and f.reach == "batch"):
+        return None
+    if (f.constant or 0.0) - (f.constant_before or 0.0) >= MOST_CONSTANT:  # see `flattened`
         return None
     wrong = before >= least and after < LEFT_OF_IT * before
     return {"before": before, "after": max(after, 0.0)} if wrong else None

@@ -54,7 +54,8 @@ class Call(NamedTuple):
         """Call a norm again with these arguments, or with others in their place."""
         given = [changed.get(f"argument {i}", value) for i, value in enumerate(self.args)]
         kwargs = {key: changed.get(key, value) for key, value in self.kwargs.items()}
-        return first_tensor(norm(self.x if x is None else x, *given, **kwargs))
+        y: Tensor = first_tensor(norm(self.x if x is None else x, *given, **kwargs))
+        return y
 
     def named(self) -> dict[str, Any]:
         """Return the other arguments by the names that `repeat` takes."""

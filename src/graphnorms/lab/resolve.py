@@ -138,8 +138,8 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         if (value := getattr(options, name)) is not None
     }
     if options.num_neighbors is not None:
-        one = isinstance(options.num_neighbors, int)
-        given["num_neighbors"] = [options.num_neighbors] if one else [*options.num_neighbors]  # type: ignore[misc]
+        single = isinstance(options.num_neighbors, int)
+        given["num_neighbors"] = [options.num_neighbors] if single else [*options.num_neighbors]  # type: ignore[misc]
     if trainer is not None:
         given |= {"learning_rates": ()} if "learning_rate" not in settings.takes else {}
         given |= {"epochs": 1} if "epochs" not in settings.takes else {}

@@ -62,15 +62,18 @@ def with_zeros() -> list[Batch]:
 
 
 def flat() -> list[Batch]:
-    """The same features at every node: a sum over neighbours is the degree."""
+    """Nearly the same features at every node: a sum over neighbours is the degree."""
     made = batches()
     for part in made:
-        part.x = part.x.new_tensor(range(CHANNELS)).expand_as(part.x).clone()
+        part.x = torch.arange(CHANNELS) + 0.02 * part.x
     return made
 
 
-def shifted() -> list[Batch]:
-    return batches(seed=5, level=4.0, spread=5.0)
+def constant() -> Any:
+    """Features of which one has no variance."""
+    x = torch.randn(64, CHANNELS)
+    x[:, 0] = 1
+    return (x,)
 
 
 Fault = Callable[[], tuple[nn.Module, Any, dict[str, Any]]]
@@ -84,7 +87,7 @@ FAULTS: dict[str, Fault] = {
     "wrong-axis": lambda: (Net(nn.InstanceNorm1d(HIDDEN), batch=False), BATCHES, {}),
     "padding-counted": lambda: (Dense(), BATCHES, {}),
     "zero-rows": lambda: (ZeroVectors(), with_zeros(), {}),
-    "not-finite": lambda: (WithoutEps(), (flat()[0].x,), {}),
+    "not-finite": lambda: (WithoutEps(), constant(), {}),
     "overflow": lambda: (
         Bare(pyg.GraphNorm(CHANNELS)).half(),
         (torch.randn(64, CHANNELS).half() * 3e3, torch.arange(64) // 16),
@@ -104,6 +107,11 @@ FAULTS: dict[str, Fault] = {
     "few-rows": lambda: (
         Net(nn.LayerNorm(HIDDEN), batch=False, head=Head(nn.BatchNorm1d(HIDDEN))),
         batches(8, graphs=4),
+        {},
+    ),
+    "flattened": lambda: (
+        Bare(pyg.InstanceNorm(CHANNELS)),
+        of_levels([-2, -1, 0, 1, 2], spread=0.0),
         {},
     ),
     "dead-channels": lambda: (dead(), BATCHES, {}),
@@ -136,7 +144,6 @@ FAULTS: dict[str, Fault] = {
     ),
     "not-reached": lambda: (Unused(), (BATCHES[0].x,), {}),
 }
-ALONE = {"stale-statistics": {"stale-statistics"}}
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -85,24 +85,25 @@ class Given:
         self, found: list[Tensor], expected: list[Tensor], call: dict[str, Any], dtype: torch.dtype
     ) -> None:
         """Within rounding of the terms that are summed, which may cancel: 1/s stands in the
-        gradient of grad_y, its square in the others, and the mean in that of α."""
+        gradient of grad_y, its square in the others; with α also the mean, as exact as x is."""
         x = self.x.double()
         of = Call(self.segments, Point(call["center"], call["scale"], groups=call["groups"]))
-        _, mean, moment = segment_normalize(x, of, (self.parameters[0], None, None))
-        steep = 1.0
-        if call["scale"] is not None and moment.numel():
-            counted = moment if call["scale"] is ROW else moment[self.segments.counts > 0]
-            steep = max(1.0, float((counted.min() + of.eps).rsqrt()))
+        with torch.no_grad():
+            _, _, moment = segment_normalize(x, of, (self.parameters[0], None, None))
+        counted = moment if call["scale"] in (None, ROW) else moment[self.segments.counts > 0]
+        steep = float((counted.min() + of.eps).rsqrt().clamp(min=1)) if counted.numel() else 1.0
         sums = steep**2 * max(1, x.shape[0]) ** 0.5
         least = [steep, steep**2, sums, sums]
         if self.parameters[0] is not None:
-            least.insert(2, sums * max(1.0, float(mean.abs().max())))
+            size = float(x.abs().max().clamp(min=1)) if x.numel() else 1.0
+            least = [size * each for each in (*least[:2], sums * size, *least[2:])]
         for place, (one, other) in enumerate(zip(found, expected, strict=True)):
-            assert one.isfinite().all()
+            inside = other.abs() < torch.finfo(one.dtype).max / 2  # of float16
+            one, other = one[inside].double(), other[inside]
             if one.numel():
                 scale = max(least[place], float(other.abs().max()))
-                off = float((one.double() - other).abs().max()) / scale
-                print(f"{off / tolerance(dtype, max(x.shape)):.3f}", call, place)
+                off = float((one - other).abs().max()) / scale
+                assert off < 2 * tolerance(dtype, max(x.shape)), (call, place, off)
 
 
 def given_for(
@@ -201,9 +202,8 @@ def test_awkward_inputs(dtype: torch.dtype, kernel_alone: None) -> None:
     for turn, case in enumerate(awkward_cases(dtype)):
         point = POINTS[(turn + 3) % 10]
         rows, channels = case.x.shape
-        segments = Segments.from_batch(
-            torch.zeros(rows, dtype=torch.int64) if case.batch is None else case.batch, case.size
-        )
+        batch = torch.zeros(rows, dtype=torch.int64) if case.batch is None else case.batch
+        segments = Segments.from_batch(batch, case.batch_size)
         given = given_for(segments, case.x, point, own=turn % 2 == 1)
         call = {**point, "groups": 1 + (channels % 2 == 0), "activation": ACTIVATIONS[turn % 5]}
         found = given.second(dtype, "all", backend="cpu", **call)

@@ -267,6 +267,28 @@ def test_a_norm_that_does_not_train_trails() -> None:
     assert reason.lead_under_intervention.mean == pytest.approx(0.003)
 
 
+def test_seeds_on_one_split_are_tested_by_flipping_signs() -> None:
+    graph, instance = (
+        of_norm(norm, score, measures, protocol="split")
+        for norm, score, measures in (
+            ("graph", level(0.86), KEPT),
+            ("instance", level(0.80, -1), LOST),
+        )
+    )
+
+    def by_run(records: list[Record], base: float) -> dict[str, Record]:
+        found = {}
+        for record in records:
+            found |= changed([record], "mean-as-feature", level(base))
+        return found
+
+    tests = by_run(graph, 0.86) | by_run(instance, 0.86)
+    trials = group_trials([*graph, *instance], (), protocol="split")
+    (reason,) = Why(trials, judge_trials(trials, Terms()), tests).reasons
+    assert reason.status == SUPPORTED
+    assert reason.p == pytest.approx(2 / 2**10)  # every seed's change has one sign
+
+
 def test_errors_are_leads_too() -> None:
     graph = of_norm("graph", level(0.50), KEPT, metric="mae")
     instance = of_norm("instance", level(0.60, -1), LOST, metric="mae")

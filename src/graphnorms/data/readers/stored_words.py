@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ class StoredWords:
         classes = graphs.class_names
         return cls(
             name=graphs.name,
-            task=graphs.task.kind,
+            task=cast(TaskKind, graphs.task.kind),
             features=graphs.features,
             class_names=classes,
             target_names=() if classes else graphs.task.targets,
