@@ -15,7 +15,7 @@ from graphnorms.dropin.batch_of import (
     current,
 )
 from graphnorms.dropin.known_norms import KnownNorm
-from graphnorms.dropin.watch import Watch
+from graphnorms.dropin.call_watch import CallWatch
 from graphnorms.segments import Segments
 
 
@@ -75,7 +75,7 @@ def call_once(model: nn.Module, example: Any, norms: list[KnownNorm]) -> dict[in
         if isinstance(x, Tensor):
             calls.setdefault(id(module), []).append(NormCall(tuple(x.shape), *_sizes(current())))
 
-    detach = [Watch(model, root=True).attach(model)]
+    detach = [CallWatch(model, root=True).attach(model)]
     for norm in norms:
         handle = norm.module.register_forward_pre_hook(note, with_kwargs=True)
         detach.append(handle.remove)

@@ -11,7 +11,7 @@ from torch import nn
 from graphnorms.dropin.known_norms import KnownNorm, Place, find_norms, recognize
 from graphnorms.dropin.norm_hook import NormHook, withdraw
 from graphnorms.dropin.transfer import owners_in, transfer
-from graphnorms.dropin.watch import Detach
+from graphnorms.dropin.call_watch import Detach
 
 
 @dataclass(frozen=True)
