@@ -36,7 +36,7 @@ class StepRecord:
         loss: The loss.
         updates: $\\lVert w_t - w_{t-1} \\rVert$ of each layer, by the step before: what made the
             weights that this step began with.
-        weights: $\\lVert w_t \\rVert$.
+        weights: $\\lVert w_{t-1} \\rVert$, what that update changed.
         gradients: Norm of the gradient of the weights, as the optimizer saw it.
         activations: Root mean square of what each module returned, in the order in which they
             finished.
@@ -56,18 +56,16 @@ class StepRecord:
     @property
     def full(self) -> bool:
         """Whether more than the loss was measured."""
-        return bool(self.weights)
+        return bool(self.weights or self.gradients or self.activations)
 
     def relative_update(self, layer: str) -> float:
-        """Return the update of a layer against its weights before it; NaN if not known."""
+        """Return the update of a layer against the weights before it; NaN if not known."""
         if layer not in self.updates:
             return math.nan
         update, weight = self.updates[layer], self.weights[layer]
         if not math.isfinite(update):
             return update
-        # The weights before are at least ‖w_t‖ - ‖update‖ long, and those of a layer that
-        # started at 0 no longer than that.
-        return update / weight if weight else math.nan
+        return update / weight if weight else math.nan  # a layer that starts at 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +164,15 @@ class _Event(NamedTuple):
     past: float  # the largest value before; NaN if there is none
 
 
+class _Norm(NamedTuple):
+    """A norm, and its gain and share near ε at a step."""
+
+    name: str
+    step: int
+    gain: float
+    near: float
+
+
 def diagnose(
     records: Sequence[StepRecord],
     usual: float,
@@ -216,7 +223,7 @@ def diagnose(
         growth = _growth(records, event.record.step)
         return found(event.layer, how, event.record.step, *_said(event, norm, how), *growth)
     if norm is not None and (event.kind == "gradient" or _by_gradient(event, records)):
-        return found(norm, "near-eps", event.record.step, *_said(event, norm, "near-eps"))
+        return found(norm.name, "near-eps", event.record.step, *_said(event, norm, "near-eps"))
     step = event.record.step - (event.kind == "update")
     how = event.kind
     if event.kind == "update" and not math.isfinite(event.value):
@@ -277,13 +284,15 @@ def _large_updates(record: StepRecord) -> Iterator[_Event]:
         yield _Event(record, "update", layer, shares[layer], math.nan)
 
 
-def _sharpest_norm(event: _Event, records: Sequence[StepRecord]) -> str | None:
+def _sharpest_norm(event: _Event, records: Sequence[StepRecord]) -> _Norm | None:
     """The norm with the highest gain that lies where the event could come from.
 
     Gradients are enlarged in front of a norm, features by the norm itself.
     """
     order = list(event.record.activations)
-    known = [each for each in records if each.gains and each.step <= event.record.step]
+    # An update is due to the gradient of the step before.
+    end = event.record.step - (event.kind == "update")
+    known = [each for each in records if each.gains and each.step <= end]
     if not known:
         return None
     latest = known[-1]
@@ -293,11 +302,14 @@ def _sharpest_norm(event: _Event, records: Sequence[StepRecord]) -> str | None:
         if gain >= _HIGH_GAIN or latest.near.get(name, 0.0) >= _NEAR_SHARE
     }
     if event.kind == "activation":
-        return event.layer if event.layer in latest.gains and event.layer in sharp else None
-    if event.layer in order:
+        sharp = {name: gain for name, gain in sharp.items() if name == event.layer}
+    elif event.layer in order:
         behind = order[order.index(event.layer) :]
         sharp = {name: gain for name, gain in sharp.items() if name in behind}
-    return max(sharp, key=lambda name: sharp[name], default=None)
+    if not sharp:
+        return None
+    name = max(sharp, key=lambda name: sharp[name])
+    return _Norm(name, latest.step, sharp[name], latest.near.get(name, 0.0))
 
 
 def _by_gradient(event: _Event, records: Sequence[StepRecord]) -> bool:
@@ -318,7 +330,7 @@ def _by_gradient(event: _Event, records: Sequence[StepRecord]) -> bool:
     return rates.get(event.layer, math.inf) < _GROWN * typical
 
 
-def _how_activation(event: _Event, norm: str | None, halves: set[str]) -> How:
+def _how_activation(event: _Event, norm: _Norm | None, halves: set[str]) -> How:
     if norm is not None:
         return "near-eps"
     if math.isinf(event.value) or (math.isnan(event.value) and event.layer in halves):
@@ -348,7 +360,7 @@ def _growth(records: Sequence[StepRecord], step: int) -> tuple[str, ...]:
     )
 
 
-def _said(event: _Event, norm: str | None, how: How) -> tuple[str, ...]:
+def _said(event: _Event, norm: _Norm | None, how: How) -> tuple[str, ...]:
     """The evidence in sentences."""
     record, layer = event.record, _named(event.layer)
     lines: list[str] = []
@@ -371,10 +383,10 @@ def _said(event: _Event, norm: str | None, how: How) -> tuple[str, ...]:
             lines.append("what came before it in the forward pass is finite")
     else:
         lines.append(f"the gradient of {layer} is {event.value:.3g} at step {record.step}{past}")
-    if norm is not None and norm in record.gains:
+    if norm is not None:
         lines.append(
-            f"{norm} multiplies by {record.gains[norm]:.3g} (1/√(s² + ε)); "
-            f"{100 * record.near.get(norm, 0.0):.0f}% of its variances are near ε"
+            f"{_named(norm.name)} multiplied by {norm.gain:.3g} (1/√(s² + ε)) at step {norm.step}; "
+            f"{100 * norm.near:.0f}% of its variances were near ε"
         )
     return tuple(lines)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from graphnorms.dropin.known_norms import recognize
 from graphnorms.errors import GraphnormsError
+from graphnorms.kernels import reference
 from graphnorms.kernels.point import Call, Over, Point
 from graphnorms.kernels.primitive import normalize
 from graphnorms.layers.base import Norm
@@ -63,11 +64,9 @@ class Scaling(NamedTuple):
             # Of half precision the moments may lie beyond its range.
             call = Call(segments, self.point, self.eps)
             with torch.no_grad():
-                _, found = normalize(x.detach().float(), call, (shift, None, None), statistics=True)
+                moment = _moments(x.detach().float(), call, shift)
         except (ValueError, GraphnormsError):
             return None
-        assert found is not None
-        moment = found.moment()
         if self.point.scale is not Over.CHANNELS:
             several = (segments.counts > 1).to(moment.dtype)
             weight = several.unsqueeze(1).expand(len(several), moment.numel() // len(several))
@@ -78,3 +77,14 @@ class Scaling(NamedTuple):
         squared = (weight / (moment + self.eps)).sum() / cells
         near = (weight * (moment <= NEAR * self.eps)).sum() / cells
         return squared.sqrt(), near
+
+
+def _moments(x: Tensor, call: Call, shift: Tensor | None) -> Tensor:
+    """The second moment of every cell."""
+    parameters = (shift, None, None)
+    if call.point.scale is Over.NODES:
+        found = normalize(x, call, parameters, statistics=True)[1]
+        assert found is not None
+        return found.moment()
+    # The kernels return statistics over nodes only.
+    return reference.segment_normalize(x, call, parameters)[2]

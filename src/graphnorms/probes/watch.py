@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from graphnorms.dropin.known_norms import recognize
@@ -101,7 +102,9 @@ class Watch:
         self._onset: int | None = None
         self._usual = math.nan
         self._steps = 0
-        self._weights: _Weights | None = None  # lazy parameters have no shape yet
+        self._weights: _Weights | None = None
+        if not any(map(is_lazy, model.parameters())):
+            self._weights = _Weights(model)
         self._pending: deque[_OnDevice] = deque()
         self._returned: deque[float] = deque(maxlen=LOSSES)
         self._outputs = _Outputs(model, self._begins, watched=not self.compiled)
@@ -200,7 +203,7 @@ class Watch:
 
     def _gains_in_turn(self, step: int) -> bool:
         """Gains cost more than all else, and move slowly."""
-        return self._in_turn(step) and (step % (4 * self.every) == 0 or step < self.every)
+        return self._in_turn(step) and (step % (4 * self.every) == 0 or step <= 8)
 
     def _in_turn(self, step: int) -> bool:
         return step % self.every == 0 or step in (1, 2, 4, 8)
@@ -291,26 +294,25 @@ class _Weights:
         self.parameters = [p for _, p in named]
         self.values = [p.detach() for p in self.parameters]
         self.on_gpu = self.values[0].is_cuda
-        self._before: list[list[Tensor]] = []  # of the step before last, and of the last
+        self._before: list[list[Tensor]] = []  # before the last update, and after it
+        self.keep()
 
     def keep(self) -> None:
         """Copy the weights that the next step begins with."""
         values = [p.detach() for p in self.parameters]
         if len(self._before) < 2:
-            self._before.append([value.clone() for value in values])
+            with torch.no_grad():
+                self._before.append([value.clone() for value in values])
             return
         self._before.reverse()
         torch._foreach_copy_(self._before[1], values)
 
     def norms(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the norms of the weights that the step began with, and of the update to them."""
-        if not self._before:
-            return [], []
-        now = self._before[-1]
-        weights = _norms(now)
+        """Return the norms of the weights before the last update, and of that update."""
+        weights = _norms(self._before[0])
         if len(self._before) < 2:
             return weights, []
-        return weights, _norms(torch._foreach_sub(now, self._before[0]))
+        return weights, _norms(torch._foreach_sub(self._before[1], self._before[0]))
 
 
 class _Outputs:
@@ -546,10 +548,12 @@ class _OnDevice(NamedTuple):
 
 
 def _norms(tensors: list[Tensor]) -> list[Tensor]:
-    """Norms over all entries, in float32: that of a half would overflow."""
-    if all(x.dtype == torch.float32 for x in tensors):
+    """Norms over all entries, in float32 or wider: that of a half would overflow."""
+    dtypes = {x.dtype for x in tensors}
+    if dtypes <= {torch.float32, torch.float64}:
         return list(torch._foreach_norm(tensors))
-    return list(torch._foreach_norm(tensors, dtype=torch.float32))
+    wide = torch.float64 if torch.float64 in dtypes else torch.float32
+    return list(torch._foreach_norm(tensors, dtype=wide))
 
 
 def _gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
