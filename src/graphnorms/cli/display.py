@@ -19,11 +19,12 @@ from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import duration
 from graphnorms.lab.plan_sentences import kept_lines, plan_lines
 from graphnorms.lab.progress import Tally, trial_line
+from graphnorms.lab.reason_sentences import MOST_SAID
 from graphnorms.lab.run import RECORDS, REPORT
 from graphnorms.report.pairs_table import pairs
 from graphnorms.report.pictures import folder_beside
 from graphnorms.report.style import style_of
-from graphnorms.report.table import details, headline, leaderboard
+from graphnorms.report.table import details, explained, headline, leaderboard
 from graphnorms.training import metric_named
 
 if TYPE_CHECKING:
@@ -117,6 +118,9 @@ class Display:
                     self._print("")
                 self.console.print(details(verdict))
                 self._print("")
+            if said := comparison.why_in_words(most=MOST_SAID if in_full else 2):
+                self.console.print(explained(said))
+                self._print("")
         else:
             self._print("No trial that scores come from is done yet.")
         lost = sum(not is_settled(record) for record in comparison.records)
@@ -178,12 +182,15 @@ def _scale(status: Status, value: float) -> Scale:
 
 def _times(status: Status) -> str:
     done, total = status.ended, status.plan.settings.planned
+    what = "trials"
+    if status.tests[1]:
+        (done, total), what = status.tests, "trials that test reasons"
     if done == total:
-        return f"{total} trials in {duration(status.elapsed)}; writing the report"
+        return f"{total} {what} in {duration(status.elapsed)}; writing the report"
     left = "measuring the speed"
     if status.remaining is not None:
         left = f"about {duration(status.remaining)} left"
     return (
-        f"{done} of {total} trials, {duration(status.elapsed)} passed, {left}; "
+        f"{done} of {total} {what}, {duration(status.elapsed)} passed, {left}; "
         "Ctrl-C keeps what is done"
     )

@@ -270,6 +270,10 @@ class GraphSet:
         """Return the same graphs with other targets and, optionally, another task."""
         return self._with(y=targets_on(self.device, y), task=task or self.task)
 
+    def with_features(self, x: Tensor, features: str) -> GraphSet:
+        """Return the same graphs with other node features, and what these are in words."""
+        return self._with(x=x, features=features, columns=None)
+
     def subset(self, graph_ids: Tensor | Sequence[int]) -> GraphSet:
         """Return a subset of the graphs in the given order; classes keep their numbers.
 

@@ -1,13 +1,30 @@
-"""Random graphs for tests and benchmarks."""
+"""Generated graphs: for tests and benchmarks, and with a known reason for norms to differ."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from graphnorms.data.feature_columns import Features
 from graphnorms.data.graphset import GraphSet
 from graphnorms.data.integer_arrays import offsets
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading
+from graphnorms.errors import unknown_name
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Graph = tuple[int, Integers, Integers]
+"""Number of nodes, and the two ends of each edge."""
+
+DEGREES: Final = (3, 4, 5, 6)
+SIZES: Final = (6, 9, 12, 15)
+REMOVED: Final = 0.2
+"""The default share of its edges that a thinned graph lacks."""
 
 _BONDS = 1.08  # per atom, as in NCI1
 _LIGHTEST = 3  # atoms
@@ -75,3 +92,183 @@ def random_graphs(
         y=draw.permutation(np.arange(num_graphs) % num_classes),
         attributes=attributes,
     ).pack(Reading(features="attributes"))
+
+
+def regular_graphs(
+    number: int, features: Features, seed: int, *, thinned: float = 0.0, removed: float = REMOVED
+) -> GraphSet:
+    """Make regular graphs of 3 to 6 neighbours; the class is the degree, all equally frequent.
+
+    Circulant graphs: node i has the neighbours i ± k for some steps k drawn at random, and its
+    opposite where the degree is odd. With constant features all nodes of a graph look alike to
+    every network that passes messages, and so they do with the degree as their feature.
+
+    Args:
+        number: How many; a multiple of 4.
+        features: `"constant"` or `"degree"`.
+        seed: Draws sizes (8, 10, … 24 nodes), steps, and the edges that are removed.
+        thinned: The share of the graphs of each class that lack edges, and so are only nearly
+            regular.
+        removed: The share of their edges that these lack, one at least.
+    """
+    draw = np.random.default_rng(seed)
+    graphs = []
+    for index in range(number):
+        degree = DEGREES[index % 4]
+        size = 2 * int(draw.integers(4, 13))
+        node = np.arange(size)
+        steps = 1 + draw.choice(size // 2 - 1, degree // 2, replace=False)
+        pairs = [(node, (node + step) % size) for step in steps]
+        if degree % 2:
+            pairs.append((node[: size // 2], node[size // 2 :]))
+        one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
+        graphs.append((size, one, other))
+    return packed("regular", _thin(graphs, thinned, removed, draw), features)
+
+
+def complete_graphs(
+    number: int, features: Features, seed: int, *, thinned: float = 0.0, removed: float = REMOVED
+) -> GraphSet:
+    """Make complete graphs of 6, 9, 12 and 15 nodes; the class is the size, equally frequent.
+
+    Args:
+        number, features, thinned, removed: Those of `regular_graphs`.
+        seed: Draws the edges that are removed.
+    """
+    draw = np.random.default_rng(seed)
+    sizes = [SIZES[index % 4] for index in range(number)]
+    graphs = [(size, *np.triu_indices(size, 1)) for size in sizes]
+    return packed("complete", _thin(graphs, thinned, removed, draw), features)
+
+
+def _thin(
+    graphs: list[Graph], thinned: float, removed: float, draw: np.random.Generator
+) -> list[Graph]:
+    """Take edges out of the first graphs; their classes alternate."""
+    for index in range(4 * round(thinned * len(graphs) / 4)):
+        size, one, other = graphs[index]
+        left = draw.permutation(len(one))[max(1, round(removed * len(one))) :]
+        graphs[index] = (size, one[left], other[left])
+    return graphs
+
+
+def packed(
+    name: str, graphs: Sequence[Graph], features: Features, *, classes: int = 4, **given: Any
+) -> GraphSet:
+    """Make a set of graphs whose classes alternate; the edges of a graph are given once.
+
+    Args:
+        name, graphs: The name, and the graphs.
+        features: What the nodes have as features.
+        classes: How many classes.
+        given: Further parts of the `RawGraphs`, such as `attributes`, or `y` in place of classes.
+    """
+    ptr = np.concatenate(([0], np.cumsum([size for size, _, _ in graphs])))
+    one = np.concatenate([ends + first for (_, ends, _), first in zip(graphs, ptr, strict=False)])
+    other = np.concatenate([ends + first for (_, _, ends), first in zip(graphs, ptr, strict=False)])
+    return RawGraphs(
+        name=name,
+        ptr=ptr,
+        source=np.concatenate((one, other)),
+        target=np.concatenate((other, one)),
+        **{"y": np.arange(len(graphs)) % classes, **given},
+    ).pack(Reading(features=features))
+
+
+_SCALE: Final = 1e4
+"""Of the features that are planted as `"feature-scale"`."""
+_SHIFT: Final = 3.0
+"""Difference between training and test graphs that is planted as `"shift"`, in deviations."""
+
+
+def planted(cause: str, seed: int, number: int = 64) -> GraphSet:
+    """Make graphs in which one cause makes one norm lead another, or none does.
+
+    | cause | graphs | what is planted |
+    |---|---|---|
+    | `"lost-mean"` | complete | the class is the degree, which is the one feature of all nodes |
+    | `"batch-noise"` | paths | the class is the sign of a mean, which is 0.1 to 10 |
+    | `"depth"` | paths | nothing: train it with 32 layers |
+    | `"feature-scale"` | paths | features of scale 1e4 |
+    | `"constant-features"` | nearly regular | the class is the degree, and all features are 1 |
+    | `"shift"` | paths | features of test graphs are shifted; the class is a share of nodes |
+    | `"nothing"` | paths | classes are drawn at random: nothing can be learned |
+
+    Classes are equally frequent.
+
+    Args:
+        cause: One of `PLANTED`.
+        seed: Draws the graphs.
+        number: How many; a multiple of 4.
+
+    Raises:
+        ValueError: The cause is unknown.
+    """
+    if cause not in PLANTED:
+        raise unknown_name("cause", cause, PLANTED)
+    return PLANTED[cause](number, seed)
+
+
+def _paths(sizes: Integers) -> list[Graph]:
+    return [(int(n), np.arange(n - 1), np.arange(1, n)) for n in sizes]
+
+
+def _with_column(
+    cause: str, sizes: Integers, column: Floats, classes: Integers, **given: Any
+) -> GraphSet:
+    """Make paths with a feature, `(nodes,)`."""
+    attributes = column[:, None].astype(np.float32)
+    return packed(cause, _paths(sizes), "attributes", attributes=attributes, y=classes, **given)
+
+
+def _drawn(number: int, seed: int, smallest: int = 5) -> tuple[Any, Integers, Integers, Integers]:
+    """The generator, the sizes and classes of the graphs, and the graph of each node."""
+    draw = np.random.default_rng(seed)
+    sizes = draw.integers(smallest, 2 * smallest, number)
+    return draw, sizes, draw.permutation(np.arange(number) % 2), np.repeat(range(number), sizes)
+
+
+def _signed(cause: str, scale: float) -> Callable[[int, int], GraphSet]:
+    def make(number: int, seed: int) -> GraphSet:
+        draw, sizes, classes, graph = _drawn(number, seed)
+        column = scale * (draw.normal(size=len(graph)) + 2 * classes[graph] - 1)
+        return _with_column(cause, sizes, column, classes)
+
+    return make
+
+
+def _of_unlike_graphs(number: int, seed: int) -> GraphSet:
+    draw, sizes, classes, graph = _drawn(number, seed)
+    mean = (2 * classes - 1) * 10 ** draw.uniform(-1, 1, number)
+    column = mean[graph] * (1 + 0.1 * draw.normal(size=len(graph)))
+    return _with_column("batch-noise", sizes, column, classes)
+
+
+def _shifted(number: int, seed: int) -> GraphSet:
+    draw, sizes, classes, graph = _drawn(number, seed, smallest=10)
+    column = draw.random(len(graph)) < np.where(classes == 1, 0.1, 0.5)[graph]
+    part = draw.permutation(np.arange(number) % 4).clip(1) - 1  # half of them for training
+    column = column + _SHIFT / 2 * (part[graph] == 2)  # two deviations make one
+    given = {"split": part.astype(np.int8), "split_name": "shifted"}
+    return _with_column("shift", sizes, column, classes, **given)
+
+
+def _unrelated(number: int, seed: int) -> GraphSet:
+    draw, sizes, classes, graph = _drawn(number, seed)
+    return _with_column("nothing", sizes, draw.normal(size=len(graph)), classes)
+
+
+PLANTED: Final[Mapping[str, Callable[[int, int], GraphSet]]] = MappingProxyType(
+    {
+        "lost-mean": lambda number, seed: complete_graphs(number, "degree", seed),
+        "batch-noise": _of_unlike_graphs,
+        "depth": _signed("depth", 1.0),
+        "feature-scale": _signed("feature-scale", _SCALE),
+        "constant-features": lambda number, seed: regular_graphs(
+            number, "constant", seed, thinned=1.0
+        ),
+        "shift": _shifted,
+        "nothing": _unrelated,
+    }
+)
+"""What `planted` makes."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.interrupts import how_ended, terminable
 from graphnorms.lab import engines
-from graphnorms.lab.comparison import Comparison
+from graphnorms.lab.comparison import Comparison, tests_among
 from graphnorms.lab.comparison_errors import ComparisonInterrupted, ReportError
 from graphnorms.lab.live_page import LivePage, problem_of
 from graphnorms.lab.log_trials import Logging, trackers_of
-from graphnorms.lab.option_kinds import DEFAULT_ENGINE
+from graphnorms.lab.option_kinds import DEFAULT_ENGINE, TESTED
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan
 from graphnorms.lab.prepare import prepare
@@ -80,6 +80,7 @@ def compare(
     patience: int | None = None,
     batch_size: int | None = None,
     margin: float | None = None,
+    reasons: str | None = None,
     seed: int | None = None,
     device: str | None = None,
     engine: str | None = None,
@@ -193,6 +194,9 @@ def compare(
             protocol `"paper"`, which chooses one epoch for all folds.
         batch_size: Graphs in a minibatch.
         margin: Differences of scores below this are of no practical interest.
+        reasons: Why norms differ: `"measured"` (default) in the models of the run; `"tested"` as
+            well by trials with one thing changed, after those of the verdict; `"none"`. See
+            `Comparison.reasons`.
         seed: Seeds weights, batch order and dropout.
         device: Where the models are trained, e.g. `"cpu"` or `"cuda:0"`.
         engine: `"local"` worker processes (default), `"dask"` or `"slurm"`.
@@ -235,6 +239,8 @@ def compare(
                 for record in Agenda(plan.schedule, run.journal).records():
                     logging_trials.add(record)
                 _train(plan, run, progress or _say_nothing, logging_trials)
+            if plan.settings.reasons == TESTED:
+                _test_reasons(plan, run, progress or _say_nothing)
         except KeyboardInterrupt as error:
             comparison = _comparison(plan, run)
             problem = ""
@@ -318,19 +324,7 @@ def _train(
     tell()
     if not total:
         return
-    trial, data = plan.work
-    engine = engines.make_engine(
-        plan.options.engine or DEFAULT_ENGINE,
-        trial,
-        data,
-        workers=min(plan.workers, total),
-        scheduler=plan.options.scheduler,
-        asked=plan.options.engine_options,
-        folder=plan.folder,
-        timeout=plan.options.timeout,
-        # The user's code may change its process.
-        fresh=plan.runs_own_code,
-    )
+    engine = _engine(plan, total)
     page = LivePage(lambda: _comparison(plan, run))
     records = run.complete(engine, known, on_progress, following)
     with engine, closing(records):
@@ -345,6 +339,59 @@ def _train(
             page.write_if_due(len(outcomes))
 
 
+def _test_reasons(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
+    """Run the trials that test the reasons for the differences of a finished comparison."""
+    comparison = _comparison(plan, run)
+    if len(comparison.records) < comparison.planned or comparison.why is None:
+        return
+    configs = comparison.why.to_run()
+    total = sum(config.key not in run.journal for config in configs)
+    if not total:
+        return
+    _log.info("%d more trials test the reasons", total)
+    clock = Clock(epochs=plan.settings.epochs * total)
+    ended = 0
+
+    def tell(epochs: Mapping[str, int], latest: Record | None = None) -> None:
+        clock.note(plan.settings.epochs * ended + sum(epochs.values()))
+        outcomes = Outcomes(comparison.records)
+        status = Status(
+            plan=plan,
+            outcomes=outcomes,
+            ended=len(outcomes),
+            tallies=outcomes.tallies,
+            latest=latest,
+            running={},
+            elapsed=clock.elapsed,
+            remaining=clock.remaining,
+            tests=(ended, total),
+        )
+        progress(status)
+
+    records = run.complete(_engine(plan, total), configs, tell)
+    with closing(records):
+        for record in records:
+            ended += 1
+            tell({}, record)
+
+
+def _engine(plan: Plan, trials: int) -> engines.Engine:
+    """Make what runs so many trials."""
+    trial, data = plan.work
+    return engines.make_engine(
+        plan.options.engine or DEFAULT_ENGINE,
+        trial,
+        data,
+        workers=min(plan.workers, trials),
+        scheduler=plan.options.scheduler,
+        asked=plan.options.engine_options,
+        folder=plan.folder,
+        timeout=plan.options.timeout,
+        # The user's code may change its process.
+        fresh=plan.runs_own_code,
+    )
+
+
 def _comparison(plan: Plan, run: Run) -> Comparison:
     return Comparison(
         settings=plan.settings,
@@ -355,6 +402,8 @@ def _comparison(plan: Plan, run: Run) -> Comparison:
         factory=plan.function,
         norm_functions=plan.norm_functions,
         trivial=plan.trivial,
+        tests=tests_among(run.journal),
+        facts=plan.facts,
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from graphnorms.data import GraphSet
     from graphnorms.lab.across_datasets import AcrossDatasets
+    from graphnorms.lab.phrases import Name
+    from graphnorms.lab.reasons import Reason, Why
     from graphnorms.lab.trials import Trials
     from graphnorms.lab.verdict import Verdict
     from graphnorms.report.chart import Figure
@@ -46,6 +48,8 @@ class Comparison:
         factory: The function that makes the model, if it came as an object.
         norm_functions: The functions that make norms, by name, if they came as objects.
         trivial: The scores of the trivial predictor, if the run has them.
+        tests: The trials that test reasons, by key; no verdict depends on them.
+        facts: Facts of the data that reasons use, by name.
     """
 
     settings: Settings
@@ -56,6 +60,8 @@ class Comparison:
     factory: Callable[..., Any] | None = field(default=None, repr=False)
     norm_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict, repr=False)
     trivial: Trivial | None = field(default=None, repr=False)
+    tests: Mapping[str, Record] = field(default_factory=dict, repr=False)
+    facts: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -91,6 +97,24 @@ class Comparison:
 
         settings = self.settings
         return group_trials(self.records, list(settings.treatments), protocol=settings.protocol)
+
+    @cached_property
+    def why(self) -> Why | None:
+        """The reasons for the differences, and what would test them; None without a verdict."""
+        from graphnorms.lab.option_kinds import REASONS
+        from graphnorms.lab.reasons import Why
+
+        if not self.judgeable or self.settings.reasons == REASONS[0]:
+            return None
+        return Why(self.trials, self.verdict, self.tests, self.facts)
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why norms differ: those supported by trials with one thing changed come first.
+
+        Only of differences that the verdict tells apart; see `graphnorms.lab.reasons`.
+        """
+        return () if self.why is None else self.why.reasons
 
     @property
     def planned(self) -> int:
@@ -169,6 +193,7 @@ class Comparison:
         """
         from graphnorms.report.page import write_page
         from graphnorms.report.pictures import folder_beside, write_pictures
+        from graphnorms.report.style import display_name
 
         path = self.folder / REPORT if path is None else Path(path)
         state = ""
@@ -176,7 +201,15 @@ class Comparison:
             now = datetime.now().astimezone()
             state = f"{len(self.records)} of {self.planned} trials, {now:%Y-%m-%d %H:%M:%S %Z}"
         settings = self.settings.shown()
-        write_page(path, self.trials, self.verdict, settings, self.command, live=state)
+        write_page(
+            path,
+            self.trials,
+            self.verdict,
+            settings,
+            self.command,
+            live=state,
+            why=self.why_in_words(display_name),
+        )
         if figures:
             write_pictures(folder_beside(path), self.trials, self.verdict)
         return path
@@ -241,6 +274,7 @@ class Comparison:
             "settings": self.settings.to_dict(),
             "verdict": self.verdict.to_dict() if self.judgeable else None,
             "sentences": sentences(self.verdict).to_dict() if self.judgeable else None,
+            "reasons": self._reasons_as_data(),
             "trials": {
                 "planned": self.planned,
                 "done": sum(record.status == "done" for record in self.records),
@@ -249,6 +283,21 @@ class Comparison:
             "folder": str(self.folder),
             "command": self.command,
         }
+
+    def why_in_words(self, names: Name = str, *, most: int | None = None) -> list[str]:
+        """Say why norms differ, see `graphnorms.lab.reason_sentences.why`."""
+        from graphnorms.lab.reason_sentences import why
+
+        return [] if self.why is None else why(self.why, names, most=most)
+
+    def _reasons_as_data(self) -> list[dict[str, Any]]:
+        from graphnorms.lab.reason_sentences import reason_sentence
+        from graphnorms.lab.verdict import jsonable
+
+        return [
+            jsonable(asdict(reason)) | {"text": reason_sentence(reason, self.verdict.scale)}
+            for reason in self.reasons
+        ]
 
     def __repr__(self) -> str:
         return self.table() if self.judgeable else f"Comparison(no verdict yet, {self.folder})"
@@ -264,8 +313,9 @@ class Comparison:
         """A console that has printed this comparison, and keeps the text."""
         from rich.console import Console
 
+        from graphnorms.lab.reason_sentences import MOST_SAID
         from graphnorms.report.pairs_table import pairs
-        from graphnorms.report.table import details, headline, leaderboard
+        from graphnorms.report.table import details, explained, headline, leaderboard
 
         console = Console(file=io.StringIO(), record=True, width=width, force_jupyter=False)
         for part in (
@@ -273,6 +323,7 @@ class Comparison:
             leaderboard(self.verdict, width=width),
             *([pairs(self.verdict, width=width)] if self.verdict.conclusive else []),
             details(self.verdict),
+            *([explained(why)] if (why := self.why_in_words(most=MOST_SAID)) else []),
         ):
             console.print(part)
             console.print()
@@ -326,7 +377,14 @@ def open_comparison(folder: str | Path, *, margin: float | None = None) -> Compa
             model_in_memory=config.get("model_in_memory", False),
         ),
         trivial=trivial,
+        tests=tests_among(records),
+        facts=config.get("facts", {}),
     )
+
+
+def tests_among(records: Iterable[Record]) -> dict[str, Record]:
+    """Return the trials that test reasons, by key."""
+    return {record.key: record for record in records if record.config.get("intervention")}
 
 
 def report_several(

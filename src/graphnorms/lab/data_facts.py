@@ -18,6 +18,7 @@ from graphnorms.data.quality import Groups, Quality, known_targets, quality_of
 from graphnorms.errors import GraphnormsError, one_line
 from graphnorms.lab.detectable import planned_detectable
 from graphnorms.lab.trivial import reported_part, trivial_scores
+from graphnorms.probes.ridge import Ridge
 from graphnorms.training.metrics import score
 from graphnorms.training.objective import Objective
 
@@ -172,7 +173,7 @@ def ceiling(graphs: GraphSet, group: Integers, metric: str) -> float:
         metric: What is scored.
     """
     inverse = torch.from_numpy(np.unique(group, return_inverse=True)[1])
-    targets = torch.from_numpy(_answers(graphs))
+    targets = torch.from_numpy(answers_of(graphs))
     columns = [
         _middle(inverse, column) if metric.endswith("mae") else _mean(inverse, column)
         for column in targets.T
@@ -210,7 +211,7 @@ def _leaks(twins: Integers | None, splits: list[Split]) -> tuple[int, int]:
     return tested, leaked
 
 
-def _answers(graphs: GraphSet) -> Floats:
+def answers_of(graphs: GraphSet) -> Floats:
     """What a model is to give, `(items, outputs)`: 1 for the class that is right, else 0."""
     targets = known_targets(graphs)
     if graphs.task.kind != "classification":
@@ -258,7 +259,7 @@ def _mean_of_known(scores: Iterable[float | None]) -> float:
 def _scores(
     graphs: GraphSet, name: str, table: Floats, splits: list[Split], metric: str
 ) -> list[float]:
-    answers = _answers(graphs)
+    answers = answers_of(graphs)
     draw = np.random.default_rng(0)
     scores = []
     for split in splits:
@@ -284,35 +285,13 @@ def _predict(name: str, train: tuple[Floats, Floats], table: Floats) -> Floats:
     """What a simple model gives for the rows of a table, `(rows, outputs)`."""
     inputs, answers = train
     if name == "features":
-        return _ridge(inputs, answers, table)
+        return Ridge.fit(inputs, answers).predict(table)
     from sklearn.tree import DecisionTreeRegressor
 
     # On ones and zeros the squared error is Gini's impurity.
     leaf = max(5, len(inputs) // 100)
     model = DecisionTreeRegressor(min_samples_leaf=leaf, random_state=0).fit(inputs, answers)
     found: Floats = model.predict(table).reshape(len(table), -1)
-    return found
-
-
-def _ridge(inputs: Floats, answers: Floats, table: Floats) -> Floats:
-    """Ridge regression on standardized columns, its penalty chosen by generalized validation.
-
-    Source: Golub, Heath & Wahba, Technometrics 21, 1979.
-    """
-    center, scale = inputs.mean(0), inputs.std(0)
-    scale[scale < 1e-9] = np.inf  # constant columns say nothing
-    x, new = (inputs - center) / scale, (table - center) / scale
-    mean = answers.mean(0)
-    values, vectors = np.linalg.eigh(x.T @ x)
-    values = values.clip(min=0)
-    along = vectors.T @ (x.T @ (answers - mean))  # (columns, outputs)
-    scored = []
-    for penalty in len(x) * np.logspace(-4, 1, 6):
-        weights = vectors @ (along / (values + penalty)[:, None])
-        error = ((answers - mean - x @ weights) ** 2).sum()
-        freedom = 1 - ((values / (values + penalty)).sum() + 1) / len(x)
-        scored.append((error / max(freedom, 1e-9) ** 2, weights))
-    found: Floats = mean + new @ min(scored, key=lambda pair: pair[0])[1]
     return found
 
 

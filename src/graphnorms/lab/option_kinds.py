@@ -14,6 +14,9 @@ Part: TypeAlias = Literal["comparison", "reading", "running"]
 Group: TypeAlias = Literal["comparison", "model", "data", "training", "machine", "output"]
 
 PROTOCOLS: Final = ("nested", "split", "paper")
+MEASURED: Final = "measured"
+TESTED: Final = "tested"
+REASONS: Final = ("none", MEASURED, TESTED)
 FOLDED: Final = ("nested", "paper")
 """The protocols with a cross-validation."""
 

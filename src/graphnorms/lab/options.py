@@ -21,6 +21,7 @@ from graphnorms.lab.option_kinds import (
     DEFAULT_PRESET,
     FOLDED,
     FOLDER,
+    MEASURED,
     METRIC_NAMES,
     MODEL,
     NORMS,
@@ -28,6 +29,7 @@ from graphnorms.lab.option_kinds import (
     OF_DATA,
     OF_PRESET,
     PROTOCOLS,
+    REASONS,
     TRIAL,
     VARY,
     About,
@@ -253,6 +255,13 @@ class Options:
         "point.",
         "one point, or 1% of the score",
         kind=number("a number > 0", lambda value: value > 0),
+    )
+    reasons: str | None = option(
+        "Why norms differ: none, measured (in the models of the run), or tested as well, by more "
+        "trials with one thing changed.",
+        MEASURED,
+        kind=Kind("text", str, words=REASONS),
+        words=REASONS,
     )
     seed: int | None = training_option(
         "Seeds weights, batch order and dropout.", "0", kind=integer(0)

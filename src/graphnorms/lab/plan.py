@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from graphnorms.errors import one_line
 from graphnorms.lab.engines import JOBS_AT_A_TIME, default_workers
 from graphnorms.lab.lookup import name_of
+from graphnorms.lab.option_kinds import REASONS
 from graphnorms.lab.options import Options
 from graphnorms.lab.schedule import Schedule
 from graphnorms.lab.settings import Settings
@@ -80,6 +81,16 @@ class Plan:
         splits = self.schedule.splits(self.dataset, settings.repeats)
         found = trivial_scores(self.dataset, settings.metric, splits)
         return replace(found, folds=settings.folds, seed=settings.split_seed)
+
+    @cached_property
+    def facts(self) -> dict[str, float]:
+        """Facts of the graphs for reasons; none where no trial is measured."""
+        from graphnorms.lab.graph_facts import graph_facts
+
+        if self.trainer is not None or self.settings.reasons == REASONS[0]:
+            return {}
+        gcn = self.settings.shared_architecture.get("name") == "gcn"
+        return graph_facts(self.dataset, "gcn" if gcn else "gin")
 
     @property
     def function(self) -> Callable[..., Any] | None:

@@ -85,6 +85,7 @@ def prepare(dataset: Dataset, options: Options) -> tuple[Plan, dict[str, Any]]:
         "trivial": plan.trivial.to_dict(),
         **({"model_in_memory": True} if _in_memory(factory or trainer) else {}),
         **({"fitted": plan.fitted} if plan.fitted else {}),
+        **({"facts": plan.facts} if plan.facts else {}),
     }
     return plan, plan.settings.to_dict() | plan.schedule.versions | data
 

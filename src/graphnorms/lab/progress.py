@@ -96,6 +96,8 @@ class Status:
         running: Epochs done in the trials that are running, by treatment.
         elapsed: Seconds since this call began to train.
         remaining: Seconds left at the speed so far; None until that is known.
+        tests: Trials that test reasons: how many of this call have ended, and of how many; none
+            before those of the verdict have.
     """
 
     plan: Plan
@@ -107,6 +109,7 @@ class Status:
     running: Mapping[str, int]
     elapsed: float
     remaining: float | None
+    tests: tuple[int, int] = (0, 0)
 
     @cached_property
     def records(self) -> tuple[Record, ...]:
@@ -151,7 +154,8 @@ def trial_line(status: Status, record: Record) -> str:
     from graphnorms.training import metric_named
 
     settings, config = status.plan.settings, record.config
-    total = settings.planned
+    done, total = status.tests if status.tests[1] else (status.ended, settings.planned)
+    stage = config.get("intervention") or f"{config['stage']:6}"
     split = config["split"]
     fold = f"fold {split['fold']:2}  " if settings.folds > 1 else ""
     if settings.repeats > 1:
@@ -170,7 +174,7 @@ def trial_line(status: Status, record: Record) -> str:
         outcome = shown.format(kind)
     left = "" if status.remaining is None else f"  {duration(status.remaining)} left"
     return (
-        f"{status.ended:{len(str(total))}}/{total}  {config['stage']:6}  {fold}"
+        f"{done:{len(str(total))}}/{total}  {stage}  {fold}"
         f"run {config['run']}  {rate}"
         f"{treatment_of(config):{max(map(len, settings.treatments))}}  {outcome}{left}"
     )

@@ -39,6 +39,7 @@ _AS_GIVEN: Final = (
     "clip",
     "patience",
     "margin",
+    "reasons",
 )
 """Options that are settings as they are."""
 

@@ -1,8 +1,9 @@
-"""How the run in a folder may change: it can grow, or get another margin. Its trials stay.
+"""How the run in a folder may change: it can grow, or be judged otherwise. Its trials stay.
 
 A trial is identified by the hash of its config. More norms, runs (seeds) or repeats add trials and
-leave the others as they are, so a larger comparison continues a smaller one. The margin is not part
-of a trial. Every other setting is: another value makes every trial a different one.
+leave the others as they are, so a larger comparison continues a smaller one. The margin, and how
+reasons are found, are not part of a trial. Every other setting is: another value makes every trial
+a different one.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from graphnorms.training import Record
 
 SIZES: Final = ("norms", "vary", "repeats", "runs")
-_JUDGING: Final = ("margin",)
-_DERIVED: Final = ("trivial", "fitted")
+_JUDGING: Final = ("margin", "reasons")
+_DERIVED: Final = ("trivial", "fitted", "facts")
 """Entries that follow from the settings and the data, or tell how the settings came about."""
 
 _OWN: Final = "own_norms"

@@ -107,6 +107,7 @@ def summarize(folder: Path) -> RunSummary:
         records = _records(folder)
     except (GraphnormsError, OSError) as error:
         return RunSummary(**summary | {"problem": problem or _one_line(error, folder)})
+    records = [record for record in records if not record.config.get("intervention")]
     done = sum(record.status == "done" for record in records)
     return RunSummary(**summary, done=done, failed=len(records) - done)
 

@@ -25,7 +25,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Final, Self
 
-from graphnorms.lab.option_kinds import BASELINE
+from graphnorms.lab.option_kinds import BASELINE, MEASURED
 from graphnorms.lab.options import about
 from graphnorms.lab.treatments import VARIABLE, Treatment, check_vary, treatments_of
 from graphnorms.lab.values import NAMES, TEXT, Kind, integer, list_of, number
@@ -53,6 +53,7 @@ _KINDS: Final[Mapping[str, Kind]] = {
 _LATER: Final = (
     *("own_norms", "vary", "architectures", "group_twins"),
     *("optimizer", "warmup", "clip", "patience"),
+    "reasons",
 )
 """Settings that came later, and are left out of `to_dict` where they are not used."""
 
@@ -123,6 +124,7 @@ class Settings:
     warmup: int = 0
     clip: float | None = None
     patience: int | None = None
+    reasons: str = MEASURED
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -197,7 +199,7 @@ class Settings:
         found: dict[str, Any] = {name: shared.get(name) for name in names}
         found["residual"] = residual[shared.get("residual")]
         found["learning_rate"] = self.learning_rates
-        for name in ("optimizer", "warmup"):
+        for name in ("optimizer", "warmup", "reasons"):
             if getattr(self, name) == self.__dataclass_fields__[name].default:
                 found[name] = None
         every = list(self.architectures.values()) or [self.architecture]

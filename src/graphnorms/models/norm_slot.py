@@ -127,6 +127,7 @@ class NormSlot(nn.Module):
     ) -> None:
         super().__init__()
         self.needs = needs_of(norm)
+        self.of_edges = of_edges
         if of_edges and "adjacency" in self.needs:
             raise ValueError(
                 f"the norm {norm!r} needs adjacency, which edges do not have; normalize them by "

@@ -10,11 +10,17 @@ from graphnorms.probes.activations import (
     quantile_drift,
     quantiles,
 )
-from graphnorms.probes.batch_noise import BatchNoise, batch_noise, layer_batch_noise
+from graphnorms.probes.batch_noise import (
+    BatchNoise,
+    batch_noise,
+    expected_batch_noise,
+    layer_batch_noise,
+)
 from graphnorms.probes.capture import captured
 from graphnorms.probes.covariate_shift import LayerShift, covariate_shift
 from graphnorms.probes.dirichlet import dirichlet_energy
 from graphnorms.probes.gradients import activation_gradient_norms, gradient_norms
+from graphnorms.probes.graph_moments import GraphMoments
 from graphnorms.probes.landscape import (
     STEPS,
     AlongGradient,
@@ -27,6 +33,7 @@ from graphnorms.probes.landscape import (
     loss_plane,
 )
 from graphnorms.probes.mean_information import MeanInformation, mean_information
+from graphnorms.probes.ridge import explained
 from graphnorms.probes.spectra import (
     Spectrum,
     aggregation_matrices,
@@ -41,6 +48,7 @@ __all__ = [
     "AlongGradient",
     "BatchNoise",
     "Eigenvalue",
+    "GraphMoments",
     "LayerShift",
     "LossPlane",
     "MeanInformation",
@@ -53,6 +61,8 @@ __all__ = [
     "captured",
     "covariate_shift",
     "dirichlet_energy",
+    "expected_batch_noise",
+    "explained",
     "filter_direction",
     "gradient_norms",
     "hessian_vector_product",

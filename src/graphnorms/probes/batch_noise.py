@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from graphnorms.kernels.point import in_float64
 from graphnorms.probes.capture import Side, captured_rows
+from graphnorms.probes.graph_moments import GraphMoments
 from graphnorms.probes.state import Snapshot
 
 
@@ -99,6 +100,53 @@ def layer_batch_noise(
     finally:
         start.restore()
     return {name: _noise(batches) for name, batches in moments.items()}
+
+
+def expected_batch_noise(
+    moments: GraphMoments, batch_size: int, population: int | None = None
+) -> BatchNoise:
+    r"""Estimate the batch noise of random batches of graphs, from the moments of some graphs.
+
+    A batch is a cluster sample, and its mean a ratio of sums over its $B$ graphs. With $n_g$,
+    $\mu_g$ the rows and the mean of graph $g$, $q_g$ its mean of $(x - \mu)^2$, $\bar n$ the mean
+    of $n_g$, and $S^2$ the variance over the graphs with $1/(G - 1)$, to first order
+
+    $$ \mathrm{Var}(\mu_b) = \Big(1 - \frac{B}{N}\Big) \frac{S^2[n_g (\mu_g - \mu)]}{B \bar n^2},
+       \qquad \mathrm{Var}(s_b) = \Big(1 - \frac{B}{N}\Big)
+       \frac{S^2[n_g (q_g - \sigma^2)]}{4 B \bar n^2 \sigma^2}. $$
+
+    All graphs count, and not a few batches: a tenth of the graphs of an epoch gives the noise to
+    some percent. The design effect is without the factor $1 - B/N$.
+
+    Args:
+        moments: Of graphs drawn at random, two or more.
+        batch_size: $B$.
+        population: $N$, the graphs of an epoch, drawn without replacement; `None` for many.
+
+    Raises:
+        ValueError: There are fewer than two graphs.
+
+    Source: Cochran, Sampling Techniques, 1977, section 6.4 (ratio estimates) and 9A (clusters).
+    """
+    graphs = moments.rows.shape[0]
+    if graphs < 2:
+        raise ValueError(f"{graphs} graphs given, expected two or more to compare")
+    left = 1.0 if population is None else max(0.0, 1 - batch_size / population)
+    rows, whole = moments.rows.unsqueeze(1), moments.whole_variance
+    size = moments.rows.mean()
+
+    def variance(of_graphs: Tensor) -> Tensor:
+        spread = (rows * of_graphs).square().sum(0) / (graphs - 1) / size**2 / batch_size
+        return torch.where(whole > 0, spread / whole, torch.nan)
+
+    of_mean = variance(moments.mean - moments.whole_mean)
+    return BatchNoise(
+        mean_ratio=left * of_mean,
+        deviation_ratio=left * variance(moments.second_moment - whole) / (4 * whole),
+        design_effect=of_mean * batch_size * size,
+        batches=graphs // batch_size,
+        rows=int(moments.rows.sum()),
+    )
 
 
 class _Moments(NamedTuple):

@@ -39,6 +39,7 @@ def write_page(
     command: str,
     *,
     live: str = "",
+    why: Sequence[str] = (),
 ) -> None:
     """Write the report of a comparison.
 
@@ -54,11 +55,12 @@ def write_page(
             the heading, without their folders.
         command: The command line that repeats the comparison.
         live: How far a run is that goes on; the page says it, and loads itself again.
+        why: Why norms differ, in paragraphs: on the whole, and one for each reason.
 
     Raises:
         OSError: The file cannot be written.
     """
-    page = render_page(trials, verdict, settings, command, live=live)
+    page = render_page(trials, verdict, settings, command, live=live, why=why)
     with replacing(path) as temporary:
         # Names and exceptions may hold lone surrogates, which UTF-8 cannot encode.
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
@@ -71,6 +73,7 @@ def render_page(
     command: str,
     *,
     live: str = "",
+    why: Sequence[str] = (),
 ) -> str:
     """Return the report as HTML; arguments as for `write_page`."""
     figures = figures_of(trials, verdict)
@@ -86,6 +89,7 @@ def render_page(
         environment=[*_flat(trials.environment), *_cost(trials)],
         command=command,
         live=live,
+        why=why,
     )
 
 
@@ -96,6 +100,7 @@ def render_verdict(
     command: str,
     notes: Sequence[str] = (),
     live: str = "",
+    why: Sequence[str] = (),
     environment: Sequence[tuple[str, str]] = (),
     **about: Any,
 ) -> str:
@@ -107,6 +112,7 @@ def render_verdict(
         command: The command line that repeats it.
         notes: Paragraphs below the verdict: how a table was read.
         live: How far a run is that goes on.
+        why: Why norms differ, see `write_page`.
         environment: Versions and machine.
         about: `kicker`, `title`, `subtitle` (its parts), `settings` (names and texts), and
             `grouped`, whether twins are in one fold.
@@ -125,6 +131,7 @@ def render_verdict(
         live_script=raw("live.js"),
         verdict=verdict,
         notes=notes,
+        why=why,
         scale=scale,
         others=_others(verdict),
         targets=_targets(verdict),

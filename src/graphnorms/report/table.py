@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich import box
@@ -93,6 +93,12 @@ def headline(verdict: Verdict) -> Group:
 def details(verdict: Verdict) -> Group:
     """Build what stands below the table: what else is said of the comparison."""
     return paragraphs(sentences(verdict).details)
+
+
+def explained(why: Sequence[str]) -> Group:
+    """Build what is said of why norms differ, see `graphnorms.lab.reason_sentences.why`."""
+    summary, *reasons = why
+    return paragraphs([f"Why: {summary}", *(f"– {reason}" for reason in reasons)])
 
 
 def paragraphs(texts: Iterable[str]) -> Group:

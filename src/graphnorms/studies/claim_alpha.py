@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from graphnorms.data import GraphSet
+from graphnorms.data.synthetic import complete_graphs, regular_graphs
 from graphnorms.layers import GraphNorm
 from graphnorms.models import GNN, preset
 from graphnorms.segments import Segments
 from graphnorms.studies import drawing
 from graphnorms.studies.evidence import difference, numbers_of, verdict_of, written
-from graphnorms.studies.generated_graphs import casts, complete_graphs, regular_graphs
+from graphnorms.studies.generated_graphs import casts
 from graphnorms.studies.measured_values import by_seed, where
 from graphnorms.studies.planted_norms import Transform, erased, plant
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World

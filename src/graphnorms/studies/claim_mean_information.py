@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphnorms.data import GraphBatch, GraphSet
+from graphnorms.data.synthetic import complete_graphs, regular_graphs
 from graphnorms.lab.statistics import mean_interval, paired_difference
 from graphnorms.layers import GraphNorm
 from graphnorms.models import GNN, preset
@@ -18,7 +19,6 @@ from graphnorms.probes import captured, mean_information
 from graphnorms.probes.capture import Side
 from graphnorms.studies import drawing
 from graphnorms.studies.evidence import decide, numbers_of, written
-from graphnorms.studies.generated_graphs import complete_graphs, regular_graphs
 from graphnorms.studies.measured_values import by_seed, where
 from graphnorms.studies.planted_norms import Transform, erased, halved, plant
 from graphnorms.studies.study import Case, Figure, Finding, Measured, Settings, Study, Values, World

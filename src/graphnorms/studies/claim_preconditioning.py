@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.data import GraphBatch
+from graphnorms.data.synthetic import regular_graphs
 from graphnorms.kernels import aggregate
 from graphnorms.lab.statistics import Estimate, mean_interval
 from graphnorms.probes import interlacing_violations, spectra
@@ -22,7 +23,6 @@ from graphnorms.studies.evidence import (
     verdict_of,
     written,
 )
-from graphnorms.studies.generated_graphs import regular_graphs
 from graphnorms.studies.measured_values import geometric_mean
 from graphnorms.studies.planted_norms import centered
 from graphnorms.studies.study import (

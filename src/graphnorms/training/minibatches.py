@@ -96,9 +96,25 @@ class Items:
         factors = None if self._factors is None else self._factors.index_select(0, nodes)
         return Minibatch(batch, targets, factors)
 
+    def rows_of(self, places: Tensor) -> Tensor:
+        """Return the rows of the outputs for all graphs of the part that belong to some of them.
+
+        Args:
+            places: Which of `graph_ids`, `(graphs,)`.
+        """
+        if self._graphs.task.level == "graph":
+            return places.to(self._graphs.device)
+        sizes = self._graphs.ptr.diff()[self.graph_ids.to(self._graphs.device)]
+        rows = torch.arange(int(sizes.sum()), device=sizes.device).split(sizes.tolist())
+        return torch.cat([rows[place] for place in places.tolist()])
+
+    def nodes_of(self, graph_ids: Tensor) -> Tensor:
+        """Count the nodes of some graphs, on the CPU."""
+        return self._graphs.ptr.diff().cpu()[graph_ids]
+
     def minibatches(self) -> Iterator[Minibatch]:
         """Form minibatches of all graphs in order, of bounded size."""
-        nodes = self._graphs.ptr.diff().cpu()[self.graph_ids].cumsum(0)
+        nodes = self.nodes_of(self.graph_ids).cumsum(0)
         part = torch.div(nodes, _EVALUATION_NODES, rounding_mode="floor")
         sizes = torch.unique_consecutive(part, return_counts=True)[1]
         for graph_ids in self.graph_ids.split(sizes.tolist()):

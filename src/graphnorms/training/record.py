@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import platform
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -21,6 +23,9 @@ _HISTORY: Final = (
     "validation_score",
     "learning_rate",
 )
+
+_LATER: Final = ("start", "measures")
+"""Fields that came later, and are left out of the JSON where they are empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +52,14 @@ class Record:
             Items are graphs, or labelled nodes in node-level tasks; test items are counted in stage
             `"final"` only.
         environment: `python`, `torch`, `graphnorms`, `platform`, `processor`, `threads`.
-        timing: Measured times in seconds: `train` and `evaluation` (lists, per epoch) and `total`.
+        timing: Measured times in seconds: `train` and `evaluation` (lists, per epoch), `measures`
+            where there are any, and `total`.
             Only this part differs between two runs of one config.
         start: Of training by user code: `weights`, the hash of the initial weights apart from those
             of norms, and `order`, hashes of the order of the items in the passes over them, as far
             as they were seen; see `graphnorms.training.trial_start`.
+        measures: Of reported trials: what was measured in the model before the first step,
+            `"initial"`, and after the last, `"final"`; see `graphnorms.training.measures`.
     """
 
     key: str
@@ -66,12 +74,14 @@ class Record:
     environment: dict[str, Any] = field(default_factory=dict)
     timing: dict[str, Any] = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
+    measures: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the record as one line of JSON; NaN and infinities become null."""
         data = asdict(self)
-        if not self.start:  # so that records are as they were before there was the field
-            del data["start"]
+        for name in _LATER:  # so that records are as they were before there was the field
+            if not data[name]:
+                del data[name]
         return json.dumps(_finite(data), allow_nan=False, separators=(",", ":"))
 
     @classmethod
@@ -121,12 +131,14 @@ class TrialLog:
     Attributes:
         reason: Why the trial failed; empty otherwise.
         state: The weights of the best epoch, if kept.
+        measures: Those of the record.
     """
 
     def __init__(self, config: TrialConfig, metric: Metric) -> None:
         self.config = config
         self.reason = ""
         self.state: dict[str, Tensor] = {}
+        self.measures: dict[str, Any] = {}
         self._metric = metric
         self._history: dict[str, list[float]] = {
             name: [] for name in _HISTORY if name != "train_score" or config.scores_training
@@ -169,6 +181,14 @@ class TrialLog:
         self._scores[part] = scores
         if by_target:
             self._targets[part] = by_target
+
+    def measure(self, when: str, measuring: Callable[[], dict[str, Any]] | None) -> None:
+        """Store what is measured now, and add the time that it takes."""
+        if measuring is not None:
+            begin = time.perf_counter()
+            self.measures[when] = measuring()
+            seconds = time.perf_counter() - begin
+            self._timing["measures"] = self._timing.get("measures", 0.0) + seconds
 
     def keep(self, model: nn.Module) -> None:
         """Store a copy of the current weights."""
@@ -216,6 +236,7 @@ class TrialLog:
             counts=counts,
             environment=environment_of(config),
             timing={**self._timing, "total": seconds, **timing},
+            measures=self.measures,
         )
 
 

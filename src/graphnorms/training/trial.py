@@ -5,16 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from graphnorms.data import GraphSet, SplitConfig, split_items
 from graphnorms.data.feature_columns import Encoding
 from graphnorms.layers.factory import needs_of
 from graphnorms.models.initialize import derive_seed, seed_draws
 from graphnorms.process_state import known_state
+from graphnorms.training.interventions import (
+    MeansToOutputs,
+    by_own_statistics,
+    intervention_of,
+)
+from graphnorms.training.measures import Measuring
 from graphnorms.training.metrics import metric_for
 from graphnorms.training.minibatches import (
     Items,
@@ -45,6 +51,7 @@ def run_trial(
     *,
     factory: Factory | None = None,
     norms: Norms | None = None,
+    measured: bool = True,
 ) -> Record:
     """Train one model on one split and return the record.
 
@@ -66,12 +73,16 @@ def run_trial(
         on_epoch: Called after each epoch.
         factory: Makes a user-defined model; None imports it by its name.
         norms: Make user-defined norms, by name; others are imported by their names.
+        measured: Whether to measure the model of a reported trial, see
+            `graphnorms.training.measures`; nothing else depends on it.
 
     Raises:
         ValueError: `dataset` is not that of the config, or the model, the metric or the split does
             not fit it.
     """
-    return train(config, dataset, on_epoch, keep=False, factory=factory, norms=norms)[0]
+    return train(
+        config, dataset, on_epoch, keep=False, factory=factory, norms=norms, measured=measured
+    )[0]
 
 
 def train(
@@ -82,17 +93,20 @@ def train(
     keep: bool = True,
     factory: Factory | None = None,
     norms: Norms | None = None,
+    measured: bool = False,
 ) -> tuple[Record, Predictor | None]:
     """Run a trial, see `run_trial`; return the record and the model of the best epoch.
 
     Args:
-        config, dataset, on_epoch, factory, norms: See `run_trial`.
+        config, dataset, on_epoch, factory, norms, measured: See `run_trial`.
         keep: Whether to keep the model; a failed trial has none.
     """
     with known_state(config.seed):
         started = time.perf_counter()
         trial = Training(config, dataset, factory, norms)
         log = TrialLog(config, trial.metric)
+        measuring = trial.measuring() if measured and config.is_measured else None
+        log.measure("initial", measuring)
         best: dict[str, Tensor] = {}  # the outputs of the best epoch, by part
         for epoch in range(config.epochs):
             begin = time.perf_counter()
@@ -116,6 +130,7 @@ def train(
                 on_epoch()
             if log.is_over(epoch):
                 break
+        log.measure("final", measuring)
         if not log.reason:
             for part, outputs in best.items():
                 log.note_scores(part, *trial.all_scores(part, outputs))
@@ -168,6 +183,9 @@ class Training:
         require_several(split.train, dataset)
         self.objective = Objective.of(task, dataset.y.cpu()[split.train])
         graphs = self.objective.standardized(dataset).to(self.device)
+        self._intervention = intervention_of(config)
+        if self._intervention.data is not None:
+            graphs = self._intervention.data(graphs, Items(graphs, split.train).graph_ids)
         # For a single graph, training and all evaluations share its batch.
         whole = graphs.batch(torch.zeros(1, dtype=torch.int64)) if len(graphs) == 1 else None
         known = factors_of(dataset).to(self.device) if "factors" in needs_of(norm) else None
@@ -183,9 +201,18 @@ class Training:
         if isinstance(norm, str):
             norm = for_steps(norm, config.epochs * self._steps_per_epoch)
         self.norm = norm if isinstance(norm, str) else norm.name
-        made = build_model(config.model, norm, dataset, seed=config.seed, factory=factory)
+        made = build_model(config.model, norm, graphs, seed=config.seed, factory=factory)
         self.model: Model = made.to(self.device, self.dtype)
-        self._parameters = list(self.model.parameters())
+        if self._intervention.model is not None:
+            self._intervention.model(self.model)
+        self._means: MeansToOutputs | None = None
+        if self._intervention.means:
+            self._means = MeansToOutputs(self.training, task.outputs, seed=config.seed)
+            self._means.to(self.device, self.dtype)
+        self._whole_set: Minibatch | None = None
+        if self._intervention.whole_set:
+            self._whole_set = self.training.minibatch(self.training.graph_ids)
+        self._parameters = [*self.model.parameters(), *(self._means or nn.Module()).parameters()]
         self._optimizer = make_optimizer(
             config.optimizer, self._parameters, config.learning_rate, config.weight_decay
         )
@@ -204,17 +231,20 @@ class Training:
         graph_ids = self.training.graph_ids
         order = torch.randperm(graph_ids.shape[0], generator=self._order)
         outputs, targets = [], []
-        batches = graph_ids[order].split(batch_sizes(len(order), self.config.batch_size))
+        batches = order.split(batch_sizes(len(order), self.config.batch_size))
         complete = self.training.complete
-        for step, ids in enumerate(batches[:at_most]):
+        for step, places in enumerate(batches[:at_most]):
             rate = rate_at(self.config, epoch, step, len(batches))
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
             seed_draws(self.device, derive_seed(self.config.seed, "dropout", epoch, step))
-            minibatch = self.training.minibatch(ids)
+            minibatch = self.training.minibatch(graph_ids[places])
             for parameter in self._parameters:
                 parameter.grad = None
-            output = self._apply(minibatch)
+            if self._whole_set is None:
+                output = self._apply(minibatch)
+            else:
+                output = self._apply(self._whole_set)[self.training.rows_of(places)]
             self.objective.loss(output, minibatch.targets, complete=complete).backward()
             if self.config.clip is not None:
                 torch.nn.utils.clip_grad_norm_(self._parameters, self.config.clip)
@@ -261,6 +291,11 @@ class Training:
         items = self.validation if part == "validation" or self.test is None else self.test
         return self.objective.all_scores(self.metric.name, outputs, items.minibatch_targets)
 
+    def measuring(self) -> Measuring:
+        """Return what measures the model, see `graphnorms.training.measures`."""
+        others = [self.validation] if self.test is None else [self.validation, self.test]
+        return Measuring(self.model, self.objective, self.config, self.training, others)
+
     def counts(self) -> dict[str, int]:
         """Return the counts of the record."""
         return {
@@ -276,12 +311,14 @@ class Training:
         return len(batch_sizes(self.training.graph_ids.shape[0], self.config.batch_size))
 
     def _apply(self, minibatch: Minibatch) -> Tensor:
-        return apply(self.model, minibatch.batch, minibatch.factors)
+        outputs = apply(self.model, minibatch.batch, minibatch.factors)
+        return outputs if self._means is None else outputs + self._means(minibatch.batch)
 
     def _evaluate(self, batches: Iterable[Minibatch]) -> Tensor:
         """Return the outputs of the model for some minibatches in eval mode."""
         self.model.eval()
-        with torch.no_grad():
+        own = by_own_statistics(self.model) if self._intervention.own_statistics else nullcontext()
+        with own, torch.no_grad():
             return torch.cat([self._apply(each) for each in batches])
 
     def _require_judgeable(self, targets: Tensor, outputs: int) -> None:

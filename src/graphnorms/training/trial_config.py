@@ -82,6 +82,8 @@ class TrialConfig:
             limit.
         patience: Epochs without a better validation score after which the trial ends. None: it
             trains all epochs.
+        intervention: What is changed to test the reason for a difference, see
+            `graphnorms.training.interventions`; None in the trials of a comparison.
     """
 
     dataset: str
@@ -109,6 +111,7 @@ class TrialConfig:
     warmup: int = 0
     clip: float | None = None
     patience: int | None = None
+    intervention: str | None = None
 
     @property
     def treatment(self) -> str:
@@ -123,6 +126,11 @@ class TrialConfig:
         reported trials use it.
         """
         return self.stage != "select"
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the model is measured: in the first reported trial of a fold or seed."""
+        return self.stage != "select" and self.run == 0
 
     @property
     def seed_of_order(self) -> int:
@@ -152,6 +160,7 @@ class TrialConfig:
 _LATER: Final = (
     *("order_seed", "norm_source", "varied"),
     *("optimizer", "warmup", "clip", "patience"),
+    "intervention",
 )
 
 
