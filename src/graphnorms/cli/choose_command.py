@@ -9,7 +9,7 @@ import typer
 
 from graphnorms import interrupts
 from graphnorms.cli.option_parameters import Dataset, takes_options
-from graphnorms.cli.terminal import terminal
+from graphnorms.cli.terminal import say, terminal
 from graphnorms.lab.options import Options
 
 
@@ -35,11 +35,12 @@ def choose(
     that follows, and how long it takes.
     """
     with interrupts.loading():
-        from graphnorms.lab.choosing import advise, lines
+        from graphnorms.lab.choosing import advise, command_lines, lines
 
     found = advise(dataset, options)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
     else:
-        terminal(highlight=False).print("\n".join(lines(found)), markup=False)
+        console = terminal(highlight=False)
+        say(console, "\n".join([*lines(found, console.width), "", *command_lines(found)]))
     return 0

@@ -166,15 +166,6 @@ RULES: Final = (
         source="batch-noise",
     ),
     Rule(
-        name="size-matters",
-        effect="note",
-        concerns=lambda row, traits: row.segment == "graph",
-        when=(("label_by_size", 0.1, 1.0),),
-        says="the size of a graph alone explains {label_by_size:.0%} of the target; statistics per "
-        "graph make the sum over its nodes depend less on it",
-        source="by construction",
-    ),
-    Rule(
         name="removed-mean",
         effect="note",
         concerns=_centers_at_first,

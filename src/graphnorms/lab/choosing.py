@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,7 @@ from graphnorms.lab.duration import Expectation, estimate
 from graphnorms.lab.options import Options
 from graphnorms.lab.phrases import duration, listing
 from graphnorms.lab.prepare import prepare
+from graphnorms.lab.repeat import command_with
 from graphnorms.lab.schedule import Agenda
 from graphnorms.lab.sources import Dataset
 from graphnorms.layers.catalog import CATALOG
@@ -69,7 +71,7 @@ class Advice:
                 }
                 for each in self.choices
             ],
-            "command": self.plan.command,
+            "command": command_with(self.plan.settings.dataset, self.plan.options.said()),
             "seconds": self.expected.seconds,
         }
 
@@ -107,31 +109,67 @@ def advise(dataset: Dataset, options: Options) -> Advice:
     )
 
 
-def lines(advice: Advice) -> list[str]:
-    """Say what is worth a comparison, what not and why, what is not known, and the command."""
-    found = [f"{advice.plan.dataset.name}: which norms are worth a comparison"]
+FACTS: Final = {
+    "graphs": "graphs",
+    "regular": "share of regular graphs",
+    "complete": "share of complete graphs",
+    "one_node": "share of graphs of one node",
+    "constant_features": "share of graphs with the same features at every node",
+    "label_by_size": "share of the target that size explains linearly",
+    "label_by_degree": "share of the target that mean degree explains linearly",
+}
+"""The facts that are shown, in words."""
+
+
+def lines(advice: Advice, width: int = 80) -> list[str]:
+    """Say what is worth a comparison, what not and why, and what is not known.
+
+    Args:
+        advice: What was found.
+        width: Columns.
+    """
+
+    def wrapped(text: str, first: str = "", rest: str = "") -> str:
+        return textwrap.fill(text, width, initial_indent=first, subsequent_indent=rest)
+
+    facts = "; ".join(
+        f"{words} {advice.facts[name]:.3g}" for name, words in FACTS.items() if name in advice.facts
+    )
+    found = [wrapped(f"{advice.plan.dataset.name}: {facts}")]
     for each in advice.choices:
         word = "compare" if each.compared else "leave out"
-        found += ["", f"{word} {CATALOG[each.norm].title} ({each.norm})"]
+        title = CATALOG[each.norm].title
+        found += ["", f"{word} {each.norm}" + (f" ({title})" if title != each.norm else "")]
         if each.norm == "none":
             found.append("  the baseline of every comparison")
         elif not each.grounds:
             found.append("  nothing found here speaks for or against it")
-        found += [f"  - {ground.text} [{ground.source}]" for ground in each.grounds]
+        for ground in each.grounds:
+            found.append(wrapped(f"{ground.text} [{ground.source}]", "  - ", "    "))
     for norm, reason in advice.failing.items():
-        found += ["", f"not probed: {norm}: {reason}"]
-    others = [name for name in CATALOG if name not in {each.norm for each in advice.choices}]
+        found += ["", wrapped(f"not probed: {norm}: {reason}")]
+    seen = {each.norm for each in advice.choices}
     found += [
         "",
-        "not known: which of these scores best. No number above is a score, and a study holds for "
-        "its own data and models. Of the other norms of the catalogue "
-        f"({listing(others)}) no fact here says anything.",
-        "",
-        f"{advice.plan.command}",
-        f"takes about {duration(advice.expected.seconds)} here "
-        f"({advice.plan.settings.planned} trials, {advice.plan.workers} at a time)",
+        wrapped(
+            "not known: which of these scores best. No number above is a score, and a study holds "
+            f"for its own data and models. The other {len(CATALOG) - len(seen)} norms of the "
+            "catalogue (graphnorms norms) were not looked at: no fact here speaks for them."
+        ),
     ]
     return found
+
+
+def command_lines(advice: Advice) -> list[str]:
+    """Say which comparison follows, and how long it takes; not to be broken into lines."""
+    settings = advice.plan.settings
+    failing = advice.expected.failing
+    return [
+        command_with(settings.dataset, advice.plan.options.said()),
+        f"about {duration(advice.expected.seconds)}: {settings.planned} trials, "
+        f"{advice.plan.workers} at a time"
+        + (f"; the model does not run with {listing(failing)}" if failing else ""),
+    ]
 
 
 def _facts(plan: Plan) -> dict[str, float]:

@@ -79,7 +79,7 @@ class BlowUp:
     | `"overflow"` | finite inputs, infinite output: beyond the range of the dtype |
     | `"activation"` | output grew tenfold, or became NaN, of weights that had not moved |
     | `"gradient"` | gradient grew tenfold, and no norm explains it |
-    | `"input"` | the batch has NaN or infinities |
+    | `"input"` | the batch has NaN or infinities, or is ten times as large as others |
     | `"unclear"` | no layer left its range in the steps recorded |
 
     Args:
@@ -181,8 +181,8 @@ def diagnose(
 ) -> BlowUp:
     """Find the layer that went first, in the causal order of a step.
 
-    That is: the update before it, its activations in the order of the forward pass, and its
-    gradients in the opposite order. A value is out of its range if it is not finite, or ten times
+    That is: the update before it, its activations in the order of the forward pass (what is not
+    finite first), and its gradients in the opposite order. A value is out of its range if it is not finite, or ten times
     the largest of the quiet steps; an update also if it is 0.3 of the weights and ten times the
     median of the layers.
 
@@ -217,7 +217,11 @@ def diagnose(
     norm = _sharpest_norm(event, records)
     if event.kind == "activation":
         if event.layer == INPUT:
-            text = f"the batch itself is not finite at step {event.record.step}"
+            text = (
+                f"the root mean square of the features given is {event.value:.3g} at step "
+                f"{event.record.step}"
+            )
+            text += "" if math.isnan(event.past) else f", at most {event.past:.3g} before"
             return found(INPUT, "input", event.record.step, text)
         how = _how_activation(event, norm, set(halves))
         growth = _growth(records, event.record.step)
@@ -240,6 +244,9 @@ def _events(record: StepRecord, quiet: Sequence[StepRecord]) -> Iterator[_Event]
     yield from _large_updates(record)
     for layer in record.updates:
         yield from _grown(record, "update", layer, quiet)
+    for layer, value in record.activations.items():
+        if not math.isfinite(value):
+            yield from _grown(record, "activation", layer, quiet)
     for layer in record.activations:
         yield from _grown(record, "activation", layer, quiet)
     for layer in reversed(record.gradients):

@@ -102,22 +102,22 @@ class Summed(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, gain: float) -> None:
+    gain = 0.5
+
+    def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(8, 8)
-        self.gain = gain
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.gain * self.linear(x)
 
 
 class Stream(nn.Module):
-    """A residual stream of float16 that grows with depth."""
+    """A residual stream that grows with depth."""
 
     def __init__(self) -> None:
         super().__init__()
-        torch.manual_seed(0)
-        self.blocks = nn.ModuleList(Block(3.0) for _ in range(8))
+        self.blocks = nn.ModuleList(Block() for _ in range(8))
         self.head = nn.Linear(8, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,33 +126,38 @@ class Stream(nn.Module):
         return self.head(x)
 
 
-@pytest.mark.parametrize("sudden", [True, False])
-def test_the_block_where_float16_overflows_is_named(sudden: bool) -> None:
-    model = Stream().half()
-    x = torch.randn(16, 8).half()
-    scale = [1.0]
-
-    def loss() -> Tensor:
-        return 1e-4 * model(scale[0] * x).float().square().mean()
+@pytest.mark.parametrize("at", [20, 32], ids=["sudden", "at a full step"])
+def test_the_block_where_float16_overflows_is_named(at: int) -> None:
+    torch.manual_seed(0)
+    model, x = Stream().half(), torch.randn(16, 8).half()
+    same = copy.deepcopy(model)
 
     def before(step: int) -> None:
-        scale[0] = 1.0 if step < 20 else (300.0 if sudden else 1.25 ** (step - 20))
+        for block in model.blocks:
+            block.gain = 20.0 if step >= at else 0.5
 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    found = train(model, loss, optimizer, 90, watch=Watch(model), before=before)
+    found = train(
+        model,
+        lambda: model(x).float().square().mean(),
+        optimizer,
+        at + 9,
+        watch=Watch(model),
+        before=before,
+    )
     assert found is not None
+    outputs = {}
     with torch.no_grad():
-        h, expected = scale[0] * x, ""
-        for number, block in enumerate(model.blocks):
-            if not expected and not block.linear(h).isfinite().all():
-                expected = f"blocks.{number}.linear"
-            h = block(h)
-            if not expected and not h.isfinite().all():
-                expected = f"blocks.{number}"
-    assert expected
-    assert found.how == "overflow"
-    # Of a sudden overflow only the blocks were looked at.
-    assert found.layer == (".".join(expected.split(".")[:2]) if sudden else expected)
+        h = x
+        for number, block in enumerate(same.blocks):
+            block.gain = 20.0
+            outputs[f"blocks.{number}.linear"] = block.linear(h)
+            h = outputs[f"blocks.{number}"] = block(h)
+    first = next(name for name, y in outputs.items() if not y.isfinite().all())
+    # Of a step that was not expected only the blocks are seen.
+    expected = first if at == 32 else first.removesuffix(".linear")
+    assert (found.layer, found.how, found.step, found.first) == (expected, "overflow", at, at)
+    assert int(expected.split(".")[1]) > 2
 
 
 def test_a_batch_that_is_not_finite_is_named() -> None:
@@ -224,7 +229,9 @@ def test_the_numbers_of_a_record() -> None:
         watch.step(loss)
     record = watch.records[-1]
     assert record.loss == pytest.approx(float(loss.detach()))
-    h = before[0](x).detach()
+    for each in (before, start):
+        each.requires_grad_(False)
+    h = before[0](x)
     assert record.activations["0"] == pytest.approx(float(h.square().mean().sqrt()), rel=1e-6)
     assert list(record.activations) == ["input", "0", "1", "2", ""]
     gain = (h.var(0, correction=0) + 1e-5).rsqrt()
@@ -232,7 +239,7 @@ def test_the_numbers_of_a_record() -> None:
     assert record.near == {"1": 0.0}
     pairs = list(zip(before[0].parameters(), start[0].parameters(), strict=True))
     moved = math.sqrt(sum(float((a - b).square().sum()) for a, b in pairs))
-    size = math.sqrt(sum(float(a.square().sum()) for a, _ in pairs))
+    size = math.sqrt(sum(float(b.square().sum()) for _, b in pairs))
     assert record.relative_update("0") == pytest.approx(moved / size, rel=1e-5)
     slope = math.sqrt(sum(float(p.grad.square().sum()) for p in model[0].parameters()))
     assert record.gradients["0"] == pytest.approx(slope, rel=1e-5)
