@@ -14,8 +14,8 @@ from graphnorms.dropin.batch_of import (
     Frame,
     current,
 )
-from graphnorms.dropin.known_norms import KnownNorm
 from graphnorms.dropin.call_watch import CallWatch
+from graphnorms.dropin.known_norms import KnownNorm
 from graphnorms.segments import Segments
 
 

@@ -101,8 +101,8 @@ RULES: Final = (
         effect="drop",
         concerns=_centers,
         when=(("complete", 0.5, 1.0),),
-        says="{complete:.0%} of the graphs are complete; a sum over a node and its neighbours makes "
-        "their nodes alike, and centred per graph they are 0",
+        says="{complete:.0%} of the graphs are complete; a sum over a node and its neighbours "
+        "makes their nodes alike, and centred per graph they are 0",
         source="mean-information",
     ),
     Rule(

@@ -5,24 +5,21 @@ from __future__ import annotations
 import math
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from statistics import median
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils.hooks import RemovableHandle
 
-from graphnorms.dropin.known_norms import recognize
 from graphnorms.errors import GraphnormsError
-from graphnorms.probes.blow_up import INPUT, LOSSES, BlowUp, LossRule, StepRecord, diagnose
-from graphnorms.probes.norm_gain import Scaling
+from graphnorms.probes.blow_up import BlowUp, StepRecord, diagnose
+from graphnorms.probes.loss_rule import LOSSES, LossRule
+from graphnorms.probes.module_outputs import Outputs, norms_of
+from graphnorms.probes.step_numbers import Measured, Weights
 
-_CONTAINERS: Final = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-_UNSEEN: Final = -1.0
-"""In place of a norm that was not measured: norms are not negative."""
 _STIRRED: Final = 5.0
 """Times its running median at which what the model returns is unusual."""
 
@@ -54,17 +51,19 @@ class Watch:
     gone.
 
     The training is not changed: weights, buffers, gradients and random numbers are the same bit
-    for bit. In a step that is recorded in full, every layer has: the update that made its weights,
-    $\lVert w_t - w_{t-1} \rVert$, against $\lVert w_t \rVert$; the root mean square of what each
-    module returned; the norm of its gradient; and every norm that divides by a deviation
-    $1/\sqrt{s^2 + \varepsilon}$. On the CPU these are the steps 0, 1, 2, 4, 8, each `every`-th, and each whose loss
-    stirs (five robust deviations, or not finite): the outputs are kept until `step`, when the loss
-    is known. On a GPU, where looking at the loss would wait for the device, it is each step; the
-    numbers are copied to the host without waiting, and read when they have arrived, so that a
-    blow-up is noticed a few steps later. The gains of norms are measured at the same steps as on the CPU.
+    for bit. A step that is recorded in full has, of every layer, the update that made its weights,
+    $\lVert w_t - w_{t-1} \rVert$, and $\lVert w_{t-1} \rVert$; the root mean square of what modules
+    returned; the norm of the gradient; and the gain $1/\sqrt{s^2 + \varepsilon}$ of norms.
 
-    Memory: two copies of the learned parameters, the outputs of one forward pass until `step`, and
-    `steps` records of a few numbers per layer.
+    On the CPU these are the steps 0, 1, 2, 4, 8 and each `every`-th, and those whose loss stirs
+    (five robust deviations), or whose output or its gradient is not finite or far from usual. Of a
+    step that nothing announced, what blocks (the outermost modules) returned is known, not what
+    the layers inside did. On a GPU, where looking at the loss would wait for the device, each step
+    is recorded in full; the numbers are copied to the host without waiting and read when they have
+    arrived, so that a blow-up is noticed a few steps later.
+
+    Memory: two copies of the learned parameters, what modules returned until the backward pass
+    begins, and `steps` records of a few numbers per layer.
 
     - Gradient accumulation: call `step` once per step of the optimizer; of several forward passes
       the largest activation counts.
@@ -102,12 +101,12 @@ class Watch:
         self._onset: int | None = None
         self._usual = math.nan
         self._steps = 0
-        self._weights: _Weights | None = None
+        self._weights: Weights | None = None
         if not any(map(is_lazy, model.parameters())):
-            self._weights = _Weights(model)
+            self._weights = Weights(model)
         self._pending: deque[_OnDevice] = deque()
         self._returned: deque[float] = deque(maxlen=LOSSES)
-        self._outputs = _Outputs(model, self._begins, watched=not self.compiled)
+        self._outputs = Outputs(model, self._begins, watched=not self.compiled)
         self._outputs.look_inside(not self.compiled)  # step 0 is in turn
 
     def __enter__(self) -> Self:
@@ -151,7 +150,7 @@ class Watch:
         number, self._steps = self._steps, self._steps + 1
         with torch.no_grad():
             if self._weights is None:
-                self._weights = _Weights(self._model)
+                self._weights = Weights(self._model)
             if self._weights.on_gpu:
                 self._begin(number, loss)
                 self._read()
@@ -192,7 +191,7 @@ class Watch:
         """
         unusual = self._onset is not None
         if not output.is_cuda:
-            scale, slope = (float(norm) for norm in _norms([output, gradient]))
+            scale, slope = (float(norm) for norm in norms_of([output, gradient]))
             stirs = len(self._returned) >= 4 and scale > _STIRRED * median(self._returned)
             unusual = unusual or stirs or not math.isfinite(scale + slope)
             self._returned.append(scale)
@@ -215,7 +214,7 @@ class Watch:
         if state == "usual" and not self._in_turn(step):
             self.records.append(StepRecord(step=step, loss=loss))
         else:
-            found = _Measured.of(self._weights, self._outputs, gains=True)
+            found = Measured.of(self._weights, self._outputs, gains=True)
             self.records.append(found.record(step, loss, found.values.tolist()))
         self._judge(step, usual, state)
 
@@ -240,7 +239,7 @@ class Watch:
     def _begin(self, step: int, loss: Tensor | float) -> None:
         """Measure a step on a GPU, and start copying the numbers to the host."""
         assert self._weights is not None
-        found = _Measured.of(self._weights, self._outputs, gains=self._gains_in_turn(step))
+        found = Measured.of(self._weights, self._outputs, gains=self._gains_in_turn(step))
         values = found.values
         first = torch.as_tensor(loss, dtype=values.dtype, device=values.device).detach()
         on_host = torch.empty(len(values) + 1, pin_memory=True)
@@ -285,340 +284,10 @@ def table(records: Iterable[StepRecord], layer: str, last: int = 8) -> list[str]
     return lines
 
 
-class _Weights:
-    """The learned parameters, and copies of them from before the last two steps."""
-
-    def __init__(self, model: nn.Module) -> None:
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        self.layers = [_plain(name.rpartition(".")[0]) for name, _ in named]
-        self.parameters = [p for _, p in named]
-        self.values = [p.detach() for p in self.parameters]
-        self.on_gpu = self.values[0].is_cuda
-        self._before: list[list[Tensor]] = []  # before the last update, and after it
-        self.keep()
-
-    def keep(self) -> None:
-        """Copy the weights that the next step begins with."""
-        values = [p.detach() for p in self.parameters]
-        if len(self._before) < 2:
-            with torch.no_grad():
-                self._before.append([value.clone() for value in values])
-            return
-        self._before.reverse()
-        torch._foreach_copy_(self._before[1], values)
-
-    def norms(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the norms of the weights before the last update, and of that update."""
-        weights = _norms(self._before[0])
-        if len(self._before) < 2:
-            return weights, []
-        return weights, _norms(torch._foreach_sub(self._before[1], self._before[0]))
-
-
-class _Outputs:
-    """What the modules return in the forward passes of a step.
-
-    It is held until the backward pass begins, when autograd still holds most of it, and then
-    measured or dropped.
-
-    Args:
-        model: The model.
-        wanted: Whether to measure, given what the model returned and the gradient of that.
-        watched: Whether there are hooks at all.
-    """
-
-    def __init__(
-        self, model: nn.Module, wanted: Callable[[Tensor, Tensor], bool], *, watched: bool
-    ) -> None:
-        self.names: list[str] = [INPUT]
-        self.norms: dict[int, tuple[nn.Module, Scaling]] = {}
-        self.measured: dict[int, Tensor] = {}
-        self.gains: dict[int, tuple[Tensor, Tensor]] = {}
-        self.halves: set[str] = set()
-        self.closed = False
-        self._wanted = wanted
-        self._held: list[tuple[int, Tensor]] = []
-        self._given: dict[int, tuple[Tensor, Any]] = {}
-        self._handles: list[RemovableHandle] = []
-        self._inner: list[RemovableHandle] = []
-        self._followed: list[tuple[int, nn.Module, Scaling | None]] = []
-        if not watched:
-            return
-        self._handles.append(model.register_forward_pre_hook(self._enter, with_kwargs=True))
-        blocks = _blocks(model)
-        for name, module in _seen(model, blocks):
-            index, scaling = len(self.names), Scaling.of(module)
-            self.names.append(name)
-            if scaling is not None:
-                self.norms[index] = (module, scaling)
-            if scaling is None and (module is model or id(module) in blocks):
-                self._handles.append(self._follow(index, module, scaling))
-            else:
-                self._followed.append((index, module, scaling))
-        # The last hook: what the model returns is held already.
-        self._handles.append(model.register_forward_hook(self._leave))
-
-    def look_inside(self, wanted: bool) -> None:
-        """Follow the layers inside the blocks, too, in the next forward pass, or no longer."""
-        if wanted and not self._inner:
-            self._inner = [self._follow(*each) for each in self._followed]
-        elif not wanted and self._inner:
-            for handle in self._inner:
-                handle.remove()
-            self._inner = []
-
-    def clear(self) -> None:
-        """Forget the step."""
-        self._drop()
-        self.measured.clear()
-        self.gains.clear()
-
-    def close(self) -> None:
-        """Remove the hooks."""
-        self.look_inside(False)
-        for handle in self._handles:
-            handle.remove()
-        self.closed = True
-        self.clear()
-
-    def measure(self, *, gains: bool) -> None:
-        """Measure what is held, and drop it; of several calls of a module the largest counts.
-
-        Args:
-            gains: Whether to measure the gains of norms.
-        """
-        # What encloses a module often returns the same tensor.
-        alike = {(x.data_ptr(), x.numel()): x for _, x in self._held}
-        norms = dict(zip(alike, _norms(list(alike.values())), strict=True)) if alike else {}
-        for index, x in self._held:
-            if x.dtype == torch.float16:
-                self.halves.add(self.names[index])
-            value = norms[x.data_ptr(), x.numel()] / math.sqrt(max(1, x.numel()))
-            before = self.measured.get(index)
-            self.measured[index] = value if before is None else torch.maximum(before, value)
-        for index, (x, batch) in self._given.items() if gains else ():
-            module, scaling = self.norms[index]
-            found = scaling.gain(module, x, batch)
-            if found is not None:
-                self.gains[index] = found
-        self._drop()
-
-    def _drop(self) -> None:
-        self._held.clear()
-        self._given.clear()
-
-    def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """Hold the features that the model is called with."""
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-            return
-        for given in (*args, *kwargs.values()):
-            # Graphs come in objects of other packages, whose `x` are the features.
-            x = given if isinstance(given, Tensor) else getattr(given, "x", None)
-            if isinstance(x, Tensor) and x.is_floating_point():
-                self._held.append((0, x.detach()))
-                return
-
-    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Wait for the gradient of what the model returns."""
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-            return
-        x = _first(output)
-        if x is None or not x.requires_grad:
-            return
-        kept = x.detach()
-
-        def begin(gradient: Tensor) -> None:
-            with torch.no_grad():
-                if not self._held or self._wanted(kept, gradient):
-                    return
-                self._drop()
-
-        x.register_hook(begin)
-
-    def _follow(
-        self, index: int, module: nn.Module, scaling: Scaling | None
-    ) -> RemovableHandle:
-        """Hold what a module returns, and what a norm is given."""
-        held = self._held
-        tracing, recorded = torch.compiler.is_compiling, torch.is_grad_enabled
-
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if tracing() or not recorded():
-                return
-            x = output if type(output) is Tensor else _first(output)
-            if x is not None and x.is_floating_point():
-                held.append((index, x))
-
-        def norm_hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            hook(module, args, output)
-            if tracing() or not (recorded() and module.training):
-                return
-            if args and isinstance(args[0], Tensor) and kwargs.get("mask") is None:
-                second = args[1] if len(args) > 1 else kwargs.get("batch")
-                self._given[index] = (args[0], second)
-
-        if scaling is None:
-            return module.register_forward_hook(hook)
-        return module.register_forward_hook(norm_hook, with_kwargs=True)
-
-
-def _first(output: Any) -> Tensor | None:
-    """The first tensor of what a module returned."""
-    if isinstance(output, Mapping):
-        output = tuple(output.values())
-    if isinstance(output, tuple | list):
-        output = next((part for part in output if isinstance(part, Tensor)), None)
-    return output if isinstance(output, Tensor) else None
-
-
-class _Measured(NamedTuple):
-    """The numbers of one step on their device, and what they are of.
-
-    Args:
-        layers: The layer of each parameter.
-        parts: How many numbers are of updates, weights, gradients and activations, in this order;
-            the gains of the norms follow, and the shares near ε.
-        modules: The names of the modules in the order of finishing.
-        norms: The names of the norms.
-        values: The numbers, `(sum,)`.
-    """
-
-    layers: Sequence[str]
-    parts: tuple[int, int, int, int]
-    modules: Sequence[str]
-    norms: Sequence[str]
-    values: Tensor
-
-    @classmethod
-    def of(cls, weights: _Weights, outputs: _Outputs, *, gains: bool) -> _Measured:
-        """Measure what is held."""
-        sizes, updates = weights.norms()
-        outputs.measure(gains=gains)  # what no backward pass has decided on
-        found, sharp = outputs.measured, outputs.gains
-        numbers = [
-            *updates,
-            *sizes,
-            *_gradients(weights.parameters),
-            *found.values(),
-            *(each[0] for each in sharp.values()),
-            *(each[1] for each in sharp.values()),
-        ]
-        device = weights.values[0].device
-        return cls(
-            layers=weights.layers,
-            parts=(len(updates), len(sizes), len(weights.parameters), len(found)),
-            modules=[outputs.names[index] for index in found],
-            norms=[outputs.names[index] for index in sharp],
-            values=torch.stack([number.float().to(device) for number in numbers]),
-        )
-
-    def record(self, step: int, loss: float, values: Sequence[float]) -> StepRecord:
-        """Return the record of a step.
-
-        Args:
-            step: Its number.
-            loss: Its loss.
-            values: The numbers on the host.
-        """
-        ends = [sum(self.parts[: i + 1]) for i in range(4)]
-        updates, weights, gradients, activations = (
-            values[end - size : end] for end, size in zip(ends, self.parts, strict=True)
-        )
-        rest = values[ends[-1] :]
-        gains, near = rest[: len(self.norms)], rest[len(self.norms) :]
-        return StepRecord(
-            step=step,
-            loss=loss,
-            updates=_by_layer(self.layers, updates),
-            weights=_by_layer(self.layers, weights),
-            gradients=_by_layer(self.layers, gradients),
-            activations=dict(zip(self.modules, activations, strict=True)),
-            gains=dict(zip(self.norms, gains, strict=True)),
-            near=dict(zip(self.norms, near, strict=True)),
-        )
-
-
 class _OnDevice(NamedTuple):
     """A step whose numbers are on their way to the host."""
 
     step: int
-    found: _Measured
+    found: Measured
     on_host: Tensor
     arrived: torch.cuda.Event
-
-
-def _norms(tensors: list[Tensor]) -> list[Tensor]:
-    """Norms over all entries, in float32 or wider: that of a half would overflow."""
-    dtypes = {x.dtype for x in tensors}
-    if dtypes <= {torch.float32, torch.float64}:
-        return list(torch._foreach_norm(tensors))
-    wide = torch.float64 if torch.float64 in dtypes else torch.float32
-    return list(torch._foreach_norm(tensors, dtype=wide))
-
-
-def _gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    """Norms of the gradients, `_UNSEEN` where there is none."""
-    there = [p.grad for p in parameters if p.grad is not None and not p.grad.is_sparse]
-    norms = iter(_norms(there)) if there else iter(())
-    absent = parameters[0].new_full((), _UNSEEN)
-    return [
-        absent if p.grad is None or p.grad.is_sparse else next(norms).detach() for p in parameters
-    ]
-
-
-def _by_layer(layers: Sequence[str], norms: Sequence[float]) -> dict[str, float]:
-    """Join the norms of the parameters of each layer."""
-    squares: dict[str, float] = {}
-    for layer, norm in zip(layers, norms, strict=False):
-        if norm != _UNSEEN:
-            squares[layer] = squares.get(layer, 0.0) + norm * norm
-    return {layer: math.sqrt(total) for layer, total in squares.items()}
-
-
-def _blocks(model: nn.Module) -> set[int]:
-    """The ids of the outermost modules that learn, looking into containers and single children."""
-    found: list[nn.Module] = [model]
-    while len(found) == 1 and not _learns(found[0], recurse=False):
-        inner = [child for child in found[0].children() if _learns(child)]
-        while any(isinstance(child, _CONTAINERS) for child in inner):
-            inner = [
-                each
-                for child in inner
-                for each in (child.children() if isinstance(child, _CONTAINERS) else (child,))
-                if _learns(each)
-            ]
-        if not inner:
-            break
-        found = inner
-    return {id(module) for module in found}
-
-
-def _seen(model: nn.Module, blocks: set[int]) -> list[tuple[str, nn.Module]]:
-    """The modules to follow: the blocks, layers with parameters of their own, and norms.
-
-    Nothing inside a norm is followed: a hook there would take it off its fast path.
-    """
-    inside: set[int] = set()
-    found = []
-    for name, module in model.named_modules():
-        if id(module) in inside:
-            continue
-        norm = recognize(module) is not None
-        if norm:
-            inside |= {id(inner) for inner in module.modules()}
-        learns = _learns(module, recurse=False)
-        if norm or learns or id(module) in blocks or module is model:
-            found.append((_plain(name), module))
-    return found
-
-
-def _learns(module: nn.Module, *, recurse: bool = True) -> bool:
-    return next(module.parameters(recurse), None) is not None
-
-
-def _plain(name: str) -> str:
-    """The name without what DDP and torch.compile put in front."""
-    parts = name.split(".")
-    while parts and parts[0] in ("module", "_orig_mod"):
-        parts = parts[1:]
-    return ".".join(parts)

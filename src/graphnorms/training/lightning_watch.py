@@ -67,7 +67,6 @@ def watch_callback(**options: Any) -> Any:
                 return
             self._steps = trainer.global_step
             assert self.watch is not None
-            # Lightning divides by the batches that it accumulates; that is no jump.
             self.watch.step(loss)
 
         def teardown(self, trainer: Any, module: Any, stage: str) -> None:

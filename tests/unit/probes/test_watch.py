@@ -12,14 +12,17 @@ from torch import Tensor, nn
 
 import graphnorms as gn
 from graphnorms.models import GNN, ModelConfig
-from graphnorms.probes.blow_up import BlowUp, LossRule, StepRecord, diagnose
+from graphnorms.probes.blow_up import BlowUp, StepRecord, diagnose
+from graphnorms.probes.loss_rule import LossRule
 from graphnorms.probes.norm_gain import Scaling
 from graphnorms.probes.watch import BlowUpError, BlowUpWarning, Watch
 
 pytestmark = pytest.mark.filterwarnings("ignore::graphnorms.probes.watch.BlowUpWarning")
 
 
-def small(norm: str = "batch", layers: int = 3, **options: object) -> tuple[GNN, Callable[[], Tensor]]:
+def small(
+    norm: str = "batch", layers: int = 3, **options: object
+) -> tuple[GNN, Callable[[], Tensor]]:
     graphs = gn.load_dataset("MUTAG")
     batch = graphs.batch(torch.arange(24))
     config = ModelConfig(name="gin", hidden=16, layers=layers, **options)
@@ -82,9 +85,7 @@ def test_a_norm_near_eps_that_enlarges_gradients_is_named() -> None:
     model = Summed()
     x, y = torch.randn(30, 4), torch.randn(30, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    found = train(
-        model, lambda: (model(x) - y).square().mean(), optimizer, 60, watch=Watch(model)
-    )
+    found = train(model, lambda: (model(x) - y).square().mean(), optimizer, 60, watch=Watch(model))
     assert found is not None
     assert (found.layer, found.how, found.first) == ("norm", "near-eps", 1)
 
@@ -169,9 +170,7 @@ def test_a_batch_that_is_not_finite_is_named() -> None:
             x[2, 1] = math.nan
 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    found = train(
-        model, lambda: model(x).mean(), optimizer, 9, watch=Watch(model), before=before
-    )
+    found = train(model, lambda: model(x).mean(), optimizer, 9, watch=Watch(model), before=before)
     assert found is not None
     assert (found.how, found.step, found.first) == ("input", 5, 5)
 
@@ -190,9 +189,7 @@ def test_watching_changes_no_bit(norm: str) -> None:
             assert sum(record.full for record in watch.records) >= 7
         gradients = {name: p.grad for name, p in model.named_parameters()}
         states.append({**model.state_dict(), **gradients, "random": torch.get_rng_state()})
-        assert not any(
-            m._forward_hooks or m._forward_pre_hooks for m in model.modules()
-        )
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
@@ -204,7 +201,7 @@ def test_memory_is_bounded() -> None:
     assert [record.step for record in watch.records] == list(range(22, 30))
     assert [record.full for record in watch.records] == [True, False] * 4
     outputs = watch._outputs
-    assert not (outputs._held or outputs._given or outputs.measured)
+    assert not any((outputs._held, outputs._given, outputs.measured))
     assert watch._weights is not None
     assert len(watch._weights._before) == 2
     # A forward pass whose loss nobody asks for leaves its outputs to the next one at most.
