@@ -195,7 +195,7 @@ def _events(record: StepRecord, quiet: Sequence[StepRecord]) -> Iterator[_Event]
             yield from _grown(record, "activation", layer, quiet)
     for layer in record.activations:
         yield from _grown(record, "activation", layer, quiet)
-    for layer in reversed(record.gradients):
+    for layer in reversed(list(record.gradients)):
         yield from _grown(record, "gradient", layer, quiet)
 
 
