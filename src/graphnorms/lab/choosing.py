@@ -110,13 +110,12 @@ def advise(dataset: Dataset, options: Options) -> Advice:
 
 
 FACTS: Final = {
-    "graphs": "graphs",
-    "regular": "share of regular graphs",
-    "complete": "share of complete graphs",
-    "one_node": "share of graphs of one node",
-    "constant_features": "share of graphs with the same features at every node",
-    "label_by_size": "share of the target that size explains linearly",
-    "label_by_degree": "share of the target that mean degree explains linearly",
+    "regular": "regular",
+    "complete": "complete",
+    "one_node": "of one node",
+    "constant_features": "with the same features at every node",
+    "label_by_size": "of the target explained linearly by size",
+    "label_by_degree": "by mean degree",
 }
 """The facts that are shown, in words."""
 
@@ -132,10 +131,11 @@ def lines(advice: Advice, width: int = 80) -> list[str]:
     def wrapped(text: str, first: str = "", rest: str = "") -> str:
         return textwrap.fill(text, width, initial_indent=first, subsequent_indent=rest)
 
-    facts = "; ".join(
-        f"{words} {advice.facts[name]:.3g}" for name, words in FACTS.items() if name in advice.facts
-    )
-    found = [wrapped(f"{advice.plan.dataset.name}: {facts}")]
+    known = [f"{advice.facts['graphs']:.0f} graphs"]
+    known += [
+        f"{advice.facts[name]:.0%} {words}" for name, words in FACTS.items() if name in advice.facts
+    ]
+    found = [wrapped(f"{advice.plan.dataset.name}: {'; '.join(known)}")]
     for each in advice.choices:
         word = "compare" if each.compared else "leave out"
         title = CATALOG[each.norm].title

@@ -43,7 +43,7 @@ class Weights:
         weights = norms_of(self._before[0])
         if len(self._before) < 2:
             return weights, []
-        return weights, norms_of(torch._foreach_sub(self._before[1], self._before[0]))
+        return weights, norms_of(list(torch._foreach_sub(self._before[1], self._before[0])))
 
 
 class Measured(NamedTuple):
