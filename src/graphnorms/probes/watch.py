@@ -104,7 +104,7 @@ class Watch:
         self._weights: Weights | None = None
         if not any(map(is_lazy, model.parameters())):
             self._weights = Weights(model)
-        self._pending: deque[_OnDevice] = deque()
+        self._pending: deque[OnDevice] = deque()
         self._returned: deque[float] = deque(maxlen=LOSSES)
         self._outputs = Outputs(model, self._begins, watched=not self.compiled)
         self._outputs.look_inside(not self.compiled)  # step 0 is in turn
@@ -246,7 +246,7 @@ class Watch:
         on_host.copy_(torch.cat((first.reshape(1), values)), non_blocking=True)
         arrived = torch.cuda.Event()
         arrived.record(torch.cuda.current_stream(values.device))
-        self._pending.append(_OnDevice(step, found, on_host, arrived))
+        self._pending.append(OnDevice(step, found, on_host, arrived))
 
     def _read(self, *, wait: bool = False) -> None:
         """Read the numbers that have arrived."""
@@ -284,7 +284,7 @@ def table(records: Iterable[StepRecord], layer: str, last: int = 8) -> list[str]
     return lines
 
 
-class _OnDevice(NamedTuple):
+class OnDevice(NamedTuple):
     """A step whose numbers are on their way to the host."""
 
     step: int

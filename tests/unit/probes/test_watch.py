@@ -15,7 +15,8 @@ from graphnorms.models import GNN, ModelConfig
 from graphnorms.probes.blow_up import BlowUp, StepRecord, diagnose
 from graphnorms.probes.loss_rule import LossRule
 from graphnorms.probes.norm_gain import Scaling
-from graphnorms.probes.watch import BlowUpError, BlowUpWarning, Watch
+from graphnorms.probes.step_numbers import Measured
+from graphnorms.probes.watch import BlowUpError, BlowUpWarning, OnDevice, Watch
 
 pytestmark = pytest.mark.filterwarnings("ignore::graphnorms.probes.watch.BlowUpWarning")
 
@@ -352,3 +353,34 @@ def test_within_a_step_what_came_first_is_named() -> None:
     assert (found.layer, found.how, found.first) == ("b", "activation", 1)
     still = diagnose(records[:1], usual=1.0, onset=0)
     assert (still.layer, still.how) == ("", "unclear")
+
+
+class Arriving:
+    """An event of a device that has not come so far."""
+
+    done = False
+
+    def query(self) -> bool:
+        return self.done
+
+    def synchronize(self) -> None:
+        self.done = True
+
+
+def test_numbers_of_a_device_are_read_when_they_have_arrived() -> None:
+    model = nn.Sequential(nn.Linear(2, 1))
+    watch = Watch(model)
+    events = [Arriving(), Arriving()]
+    for step, (event, loss) in enumerate(zip(events, (0.5, math.nan), strict=True)):
+        model(torch.ones(3, 2)).sum().backward()
+        found = Measured.of(watch._weights, watch._outputs, gains=False)
+        numbers = torch.cat((torch.tensor([loss]), found.values))
+        watch._pending.append(OnDevice(step, found, numbers, event))
+        watch._outputs.clear()
+    watch._read()
+    assert not watch.records
+    events[0].done = True
+    watch._read()
+    assert [record.loss for record in watch.records] == [0.5]
+    assert watch.records[0].activations["0"] > 0
+    assert watch.finish().step == 1
