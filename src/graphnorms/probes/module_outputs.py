@@ -25,12 +25,12 @@ class Outputs:
 
     Args:
         model: The model.
-        wanted: Whether to measure, given what the model returned and the gradient of that.
+        wanted: Whether to measure, given what the model returned.
         watched: Whether there are hooks at all.
     """
 
     def __init__(
-        self, model: nn.Module, wanted: Callable[[Tensor, Tensor], bool], *, watched: bool
+        self, model: nn.Module, wanted: Callable[[Tensor], bool], *, watched: bool
     ) -> None:
         self.names: list[str] = [INPUT]
         self.norms: dict[int, tuple[nn.Module, Scaling]] = {}
@@ -131,7 +131,7 @@ class Outputs:
 
         def begin(gradient: Tensor) -> None:
             with torch.no_grad():
-                if not self._held or self._wanted(kept, gradient):
+                if not self._held or self._wanted(kept):
                     return
                 self._drop()
 

@@ -30,13 +30,12 @@ class Weights:
 
     def keep(self) -> None:
         """Copy the weights that the next step begins with."""
-        values = [p.detach() for p in self.parameters]
-        if len(self._before) < 2:
-            with torch.no_grad():
-                self._before.append([value.clone() for value in values])
-            return
-        self._before.reverse()
-        torch._foreach_copy_(self._before[1], values)
+        with torch.no_grad():
+            if len(self._before) < 2:
+                self._before.append([p.detach().clone() for p in self.parameters])
+                return
+            self._before.reverse()
+            torch._foreach_copy_(self._before[1], self.parameters)
 
     def norms(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return the norms of the weights before the last update, and of that update."""

@@ -55,8 +55,8 @@ class Watch:
     $\lVert w_t - w_{t-1} \rVert$, and $\lVert w_{t-1} \rVert$; the root mean square of what modules
     returned; the norm of the gradient; and the gain $1/\sqrt{s^2 + \varepsilon}$ of norms.
 
-    On the CPU these are the steps 0, 1, 2, 4, 8 and each `every`-th, and those whose loss stirs
-    (five robust deviations), or whose output or its gradient is not finite or far from usual. Of a
+    On the CPU these are the powers of two and each `every`-th step, and those whose loss stirs
+    (five robust deviations), or whose output is not finite or far from usual. Of a
     step that nothing announced, what blocks (the outermost modules) returned is known, not what
     the layers inside did. On a GPU, where looking at the loss would wait for the device, each step
     is recorded in full; the numbers are copied to the host without waiting and read when they have
@@ -84,7 +84,7 @@ class Watch:
     """
 
     def __init__(
-        self, model: nn.Module, *, steps: int = 256, every: int = 32, stop: bool = False
+        self, model: nn.Module, *, steps: int = 512, every: int = 64, stop: bool = False
     ) -> None:
         for name, value in (("steps", steps), ("every", every)):
             if value < 1:
@@ -183,17 +183,17 @@ class Watch:
         loss = "" if math.isnan(usual) else f"; the running median of the loss is {usual:.3g}"
         return f"{self._steps} steps without a blow-up{loss}"
 
-    def _begins(self, output: Tensor, gradient: Tensor) -> bool:
+    def _begins(self, output: Tensor) -> bool:
         """Measure what the modules returned if the step is to be recorded in full.
 
         That the loss is not usual is known only after the backward pass; what the model returned
-        and the gradient there tell it before.
+        tells it before.
         """
         unusual = self._onset is not None
         if not output.is_cuda:
-            scale, slope = (float(norm) for norm in norms_of([output, gradient]))
+            scale = float(norms_of([output])[0])
             stirs = len(self._returned) >= 4 and scale > _STIRRED * median(self._returned)
-            unusual = unusual or stirs or not math.isfinite(scale + slope)
+            unusual = unusual or stirs or not math.isfinite(scale)
             self._returned.append(scale)
         if output.is_cuda or unusual or self._in_turn(self._steps):
             self._outputs.measure(gains=unusual or self._gains_in_turn(self._steps))
@@ -205,7 +205,7 @@ class Watch:
         return self._in_turn(step) and (step % (4 * self.every) == 0 or step <= 8)
 
     def _in_turn(self, step: int) -> bool:
-        return step % self.every == 0 or step in (1, 2, 4, 8)
+        return step % self.every == 0 or step & (step - 1) == 0
 
     def _record(self, step: int, loss: float) -> None:
         """Record a step whose loss is known."""
