@@ -222,7 +222,7 @@ RULES: Final = (
         name="slow",
         effect="note",
         concerns=_any,
-        when=(("times_plain", 1.5, _INF),),
+        when=(("times_plain", 2.0, _INF),),
         says="a step takes {times_plain:.1f} times as long as without a norm",
         source="probe: a few training steps",
     ),
