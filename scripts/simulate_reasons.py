@@ -40,29 +40,40 @@ ALIKE: Final[dict[str, Any]] = {
     "layers": 2,
     "hidden": 16,
     "dropout": 0.0,
-    "epochs": 10,
+    "epochs": 8,
     "batch_size": 16,
-    "learning_rate": 0.01,
-    "folds": 8,
-    "runs": 1,
-    "protocol": "nested",
+    "learning_rate": 0.03,
     "reasons": "tested",
 }
+ON_A_SPLIT: Final = {"protocol": "split", "runs": 8}
+CROSS_VALIDATED: Final = {"protocol": "nested", "folds": 6, "runs": 1}
 SETTINGS: Final[dict[str, dict[str, Any]]] = {
-    "lost-mean": {"norms": ("none", "instance")},
-    "batch-noise": {"norms": ("none", "batch"), "batch_size": 4},
-    "depth": {"norms": ("none", "batch"), "model": "gcn", "layers": 32, "hidden": 8},
-    "feature-scale": {"norms": ("none", "batch")},
-    "constant-features": {"norms": ("none", "instance")},
-    "shift": {
-        "norms": ("none", "batch", "instance"),
-        "protocol": "split",
-        "folds": None,
-        "runs": 8,
+    "lost-mean": {"norms": ("none", "instance"), **ON_A_SPLIT},
+    "batch-noise": {"norms": ("none", "batch"), "batch_size": 2, "epochs": 4, **ON_A_SPLIT},
+    "depth": {
+        "norms": ("none", "batch"),
+        "model": "gcn",
+        "layers": 32,
+        "hidden": 8,
+        "residual": "after-norm",
+        "epochs": 5,
+        **ON_A_SPLIT,
     },
-    NULL: {"norms": ("none", "batch", "instance")},
+    "feature-scale": {"norms": ("none", "batch"), **ON_A_SPLIT},
+    "constant-features": {
+        "norms": ("none", "instance"),
+        "layers": 1,
+        "epochs": 12,
+        "learning_rate": 0.1,
+        **ON_A_SPLIT,
+    },
+    "shift": {"norms": ("none", "batch", "instance"), **ON_A_SPLIT},
+    NULL: {"norms": ("none", "batch", "instance"), "batch_size": 32, **CROSS_VALIDATED},
 }
 """The options of each comparison; the norms are those between which the cause acts."""
+
+GRAPHS: Final = {NULL: 48}
+"""How many graphs, where not those of `planted`."""
 
 
 def compared(cause: str, seed: int) -> Comparison:
@@ -71,7 +82,7 @@ def compared(cause: str, seed: int) -> Comparison:
     Measuring changes no outcome, so it is left out where no difference is to be explained.
     """
     options = Options(seed=seed, **(ALIKE | SETTINGS[cause]))
-    plan, _ = prepare(planted(cause, seed), options)
+    plan, _ = prepare(planted(cause, seed, GRAPHS.get(cause, 96)), options)
 
     def run(configs: Iterable[TrialConfig], *, measured: bool) -> list[Record]:
         return [run_trial(each, plan.dataset, measured=measured) for each in configs]

@@ -28,6 +28,8 @@ if TYPE_CHECKING or not interrupts.IS_COMMAND:
         Derf,
         DiffGroupNorm,
         DyT,
+        EquivariantLayerNorm,
+        EquivariantRMSNorm,
         Granola,
         GraphNorm,
         GraphSizeNorm,
@@ -36,6 +38,9 @@ if TYPE_CHECKING or not interrupts.IS_COMMAND:
         HeteroLayerNorm,
         Identity,
         InstanceNorm,
+        IrrepsBatchNorm,
+        IrrepsGraphNorm,
+        IrrepsLayerNorm,
         LayerNorm,
         MeanSubtractionNorm,
         MessageNorm,
@@ -54,6 +59,7 @@ if TYPE_CHECKING or not interrupts.IS_COMMAND:
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet, load_dataset
+    from graphnorms.doctor import inspect
     from graphnorms.lab.compare import compare
     from graphnorms.lab.comparison import Comparison, open_comparison
     from graphnorms.lab.judged_table import JudgedTable, judge
@@ -78,6 +84,8 @@ __all__ = [
     "Derf",
     "DiffGroupNorm",
     "DyT",
+    "EquivariantLayerNorm",
+    "EquivariantRMSNorm",
     "Granola",
     "GraphNorm",
     "GraphSet",
@@ -88,6 +96,9 @@ __all__ = [
     "HeteroLayerNorm",
     "Identity",
     "InstanceNorm",
+    "IrrepsBatchNorm",
+    "IrrepsGraphNorm",
+    "IrrepsLayerNorm",
     "JudgedTable",
     "LayerNorm",
     "MeanSubtractionNorm",
@@ -110,6 +121,7 @@ __all__ = [
     "batch",
     "compare",
     "convert_sync",
+    "inspect",
     "judge",
     "load_dataset",
     "make_norm",
@@ -135,6 +147,7 @@ _LAB = {
     "compare": "graphnorms.lab.compare",
     "judge": "graphnorms.lab.judged_table",
     "open_comparison": "graphnorms.lab.comparison",
+    "inspect": "graphnorms.doctor",
     "GraphSet": "graphnorms.data",
     "load_dataset": "graphnorms.data",
 }
@@ -143,7 +156,7 @@ _LAB = {
 _LAYERS = ("errors", "adjacency", "segments", "kernels", "layers", "dropin", "version")
 """Modules that have the names that are not of the lab."""
 
-_PARTS = ("data", "lab", "models", "probes", "report", "studies", "testing", "training")
+_PARTS = ("data", "doctor", "lab", "models", "probes", "report", "studies", "testing", "training")
 """Packages that are loaded at first access."""
 
 

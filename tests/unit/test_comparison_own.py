@@ -162,7 +162,7 @@ def test_a_dry_run_tells_what_the_model_does_not_run_with(
     monkeypatch.setattr(sys, "argv", ["graphnorms", *words, "--workers", "1", "--dry-run"])
     assert cli.main() == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "The model that own_nets:Picky makes, preset default: 50 epochs" in out
+    assert "the model that own_nets:Picky makes, preset default: 50 epochs" in out
     assert "1 at a time on cpu" in out
     assert "The model does not run with graph: RuntimeError: not with me" in out
     assert not (folder / "runs").exists()

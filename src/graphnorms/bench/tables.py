@@ -11,7 +11,7 @@ from graphnorms.bench.results import Case, Result
 
 _MIB = 2**20
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (0.0, "µs"))
-_FEW = 5  # contenders of which a summary shows each
+_FEW = 8  # contenders of which a summary shows each
 
 
 @dataclass(frozen=True)

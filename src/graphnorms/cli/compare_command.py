@@ -13,7 +13,7 @@ from graphnorms import interrupts
 from graphnorms.cli import complain
 from graphnorms.cli.logs import LogFile, Quiet, Verbose, logs
 from graphnorms.cli.option_parameters import PANELS, Dataset, takes_options
-from graphnorms.cli.terminal import terminal
+from graphnorms.cli.terminal import by_subject, terminal
 from graphnorms.lab.options import Options
 
 _LONG: Final = 3600.0
@@ -103,7 +103,7 @@ def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
             "there": len(kept),
             "changes": there.change.words,
             "refused": there.change.refusal,
-            "seconds": None if found is None else found.seconds,
+            "seconds": plan.fitted.get("seconds") if found is None else found.seconds,
             "failing": {} if found is None else dict(found.failing),
             "folder": str(plan.folder),
             "command": plan.command,
@@ -112,16 +112,18 @@ def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
         return
     console = terminal(highlight=False)
     said = kept_lines(plan.folder, there.change.words, len(kept), plan.settings.planned)
-    console.print("\n".join([*plan_lines(plan), *said]), markup=False)
+    console.print(by_subject(plan_lines(plan)))
+    for line in said:
+        console.print(line, markup=False)
     if there.change.refusal:
         console.print(f"Refused as it is: {there.change.refusal}", markup=False)
     if len(kept) == plan.settings.planned:
         return
+    if plan.fitted and not kept:
+        return  # measured already, and a second measurement would give another time
     if untimed:
         console.print("How long it takes is known when the first trials have ended.")
         return
-    if plan.fitted and not kept:
-        return  # measured already, and a second measurement would give another time
     found = estimate(plan, kept)
     console.print(
         f"About {duration(found.seconds)}, from {several(found.steps, 'training step')} of every "

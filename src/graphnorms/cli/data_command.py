@@ -9,7 +9,7 @@ import typer
 
 from graphnorms import interrupts
 from graphnorms.cli.option_parameters import Dataset, takes_options
-from graphnorms.cli.terminal import terminal
+from graphnorms.cli.terminal import by_subject, terminal
 from graphnorms.lab.options import Options
 
 
@@ -40,5 +40,5 @@ def data(
     if as_json:
         print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
     else:
-        terminal(highlight=False).print("\n".join(data_lines(found)), markup=False)
+        terminal().print(by_subject(data_lines(found)))
     return 0

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from graphnorms.cli.terminal import by_subject
 from graphnorms.lab.engines import is_settled
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import duration
@@ -81,7 +82,9 @@ class Display:
             self._planned = True
             total = status.plan.settings.planned
             kept = kept_lines(status.plan.folder, status.changes, status.ended, total)
-            self._print("\n".join([*plan_lines(status.plan), *kept]))
+            self.console.print(by_subject(plan_lines(status.plan)))
+            for line in kept:
+                self._print(line)
             if self._live is not None:
                 self._live.start()
         if status.latest is not None and (self._live is None or self._verbose):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from graphnorms.errors import printable
+
+_SUBJECT: Final = 14  # characters
 
 
 def terminal(**options: Any) -> Console:
@@ -34,6 +37,21 @@ def plain_table(*headings: Any) -> Table:
         *headings, box=None, pad_edge=False, show_header=bool(headings), header_style="bold"
     )
     table.padding = (0, 2, 0, 0)
+    return table
+
+
+def by_subject(lines: Iterable[str]) -> Table:
+    """Make a table of lines such as `model: GIN of 4 × 64`, their subjects in front.
+
+    What begins with no short subject continues the line before.
+    """
+    table = Table(box=None, pad_edge=False, show_header=False, highlight=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for line in lines:
+        subject, colon, text = line.partition(": ")
+        is_one = bool(colon) and len(subject) <= _SUBJECT
+        table.add_row(*map(Text, (subject, text) if is_one else ("", line)))
     return table
 
 

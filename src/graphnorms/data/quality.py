@@ -179,7 +179,7 @@ def quality_of(graphs: GraphSet, groups: Groups | None = None) -> Quality:
         isolated=int(isolated.sum()),
         isolated_in=int((isolated_in > 0).sum()),
         columns=graphs.num_features,
-        constant=_constant_columns(graphs),
+        constant=constant_columns(graphs),
         classes=dict(zip(graphs.class_names, graphs.class_counts, strict=True)),
         missing={name: int(n) for name, n in zip(names, missing, strict=True) if n},
         twins=likeness(groups.twins),
@@ -197,7 +197,8 @@ def known_targets(graphs: GraphSet) -> NDArray[np.float64]:
     return y.numpy()
 
 
-def _constant_columns(graphs: GraphSet) -> int:
+def constant_columns(graphs: GraphSet) -> int:
+    """Count the columns of node features that are the same for all nodes."""
     x = graphs.kept_x
     if not x.shape[0]:
         return 0

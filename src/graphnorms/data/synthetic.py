@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from graphnorms.data.feature_columns import Features
@@ -95,26 +96,33 @@ def random_graphs(
 
 
 def regular_graphs(
-    number: int, features: Features, seed: int, *, thinned: float = 0.0, removed: float = REMOVED
+    number: int,
+    features: Features,
+    seed: int,
+    *,
+    thinned: float = 0.0,
+    removed: float = REMOVED,
+    degrees: Sequence[int] = DEGREES,
 ) -> GraphSet:
-    """Make regular graphs of 3 to 6 neighbours; the class is the degree, all equally frequent.
+    """Make regular graphs of some degrees; the class is the degree, all equally frequent.
 
     Circulant graphs: node i has the neighbours i ± k for some steps k drawn at random, and its
     opposite where the degree is odd. With constant features all nodes of a graph look alike to
     every network that passes messages, and so they do with the degree as their feature.
 
     Args:
-        number: How many; a multiple of 4.
+        number: How many; a multiple of 4, and of the number of degrees.
         features: `"constant"` or `"degree"`.
         seed: Draws sizes (8, 10, … 24 nodes), steps, and the edges that are removed.
         thinned: The share of the graphs of each class that lack edges, and so are only nearly
             regular.
         removed: The share of their edges that these lack, one at least.
+        degrees: From 2 to 7.
     """
     draw = np.random.default_rng(seed)
     graphs = []
     for index in range(number):
-        degree = DEGREES[index % 4]
+        degree = degrees[index % len(degrees)]
         size = 2 * int(draw.integers(4, 13))
         node = np.arange(size)
         steps = 1 + draw.choice(size // 2 - 1, degree // 2, replace=False)
@@ -123,7 +131,8 @@ def regular_graphs(
             pairs.append((node[: size // 2], node[size // 2 :]))
         one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
         graphs.append((size, one, other))
-    return packed("regular", _thin(graphs, thinned, removed, draw), features)
+    thin = _thin(graphs, thinned, removed, draw)
+    return packed("regular", thin, features, classes=len(degrees))
 
 
 def complete_graphs(
@@ -176,25 +185,27 @@ def packed(
 
 
 _SCALE: Final = 1e4
-"""Of the features that are planted as `"feature-scale"`."""
+_OFFSET: Final = 3.0
+"""Of the features that are planted as `"feature-scale"`: their unit, and their mean in it."""
 _SHIFT: Final = 3.0
-"""Difference between training and test graphs that is planted as `"shift"`, in deviations."""
+"""What is added to the features of test graphs, which are about 1, as `"shift"`."""
 
 
-def planted(cause: str, seed: int, number: int = 64) -> GraphSet:
+def planted(cause: str, seed: int, number: int = 96) -> GraphSet:
     """Make graphs in which one cause makes one norm lead another, or none does.
 
     | cause | graphs | what is planted |
     |---|---|---|
     | `"lost-mean"` | complete | the class is the degree, which is the one feature of all nodes |
-    | `"batch-noise"` | paths | the class is the sign of a mean, which is 0.1 to 10 |
+    | `"batch-noise"` | paths | the class is whether a mean from 0.1 to 10 is above 1 |
     | `"depth"` | paths | nothing: train it with 32 layers |
-    | `"feature-scale"` | paths | features of scale 1e4 |
+    | `"feature-scale"` | paths | features of scale 1e4, all of one sign |
     | `"constant-features"` | nearly regular | the class is the degree, and all features are 1 |
-    | `"shift"` | paths | features of test graphs are shifted; the class is a share of nodes |
+    | `"shift"` | paths and stars | the class is the form; features of test graphs are shifted |
     | `"nothing"` | paths | classes are drawn at random: nothing can be learned |
 
-    Classes are equally frequent.
+    Classes are equally frequent. Half of the graphs are for training, a quarter each for
+    validation and test.
 
     Args:
         cause: One of `PLANTED`.
@@ -206,7 +217,19 @@ def planted(cause: str, seed: int, number: int = 64) -> GraphSet:
     """
     if cause not in PLANTED:
         raise unknown_name("cause", cause, PLANTED)
-    return PLANTED[cause](number, seed)
+    graphs = PLANTED[cause](number, seed)
+    split = torch.from_numpy(_parts(graphs.y.numpy(), seed))
+    return graphs._with(split=split, split_name="planted")
+
+
+def _parts(classes: Integers, seed: int) -> NDArray[np.int8]:
+    """Half of each class for training, a quarter for validation, and a quarter for the test."""
+    draw = np.random.default_rng([seed, 1])
+    part = np.empty(len(classes), dtype=np.int8)
+    for name in np.unique(classes):
+        members = draw.permutation(np.flatnonzero(classes == name))
+        part[members] = np.array([0, 0, 1, 2])[np.arange(len(members)) % 4]
+    return part
 
 
 def _paths(sizes: Integers) -> list[Graph]:
@@ -228,29 +251,40 @@ def _drawn(number: int, seed: int, smallest: int = 5) -> tuple[Any, Integers, In
     return draw, sizes, draw.permutation(np.arange(number) % 2), np.repeat(range(number), sizes)
 
 
-def _signed(cause: str, scale: float) -> Callable[[int, int], GraphSet]:
-    def make(number: int, seed: int) -> GraphSet:
-        draw, sizes, classes, graph = _drawn(number, seed)
-        column = scale * (draw.normal(size=len(graph)) + 2 * classes[graph] - 1)
-        return _with_column(cause, sizes, column, classes)
+def _signed(number: int, seed: int) -> GraphSet:
+    draw, sizes, classes, graph = _drawn(number, seed)
+    column = draw.normal(size=len(graph)) + 2 * classes[graph] - 1
+    return _with_column("depth", sizes, column, classes)
 
-    return make
+
+def _unscaled(number: int, seed: int) -> GraphSet:
+    draw, sizes, classes, graph = _drawn(number, seed)
+    column = _SCALE * (_OFFSET + 2 * classes[graph] - 1 + draw.normal(size=len(graph)))
+    return _with_column("feature-scale", sizes, column, classes)
 
 
 def _of_unlike_graphs(number: int, seed: int) -> GraphSet:
     draw, sizes, classes, graph = _drawn(number, seed)
-    mean = (2 * classes - 1) * 10 ** draw.uniform(-1, 1, number)
+    mean = 10 ** ((2 * classes - 1) * draw.random(number))
     column = mean[graph] * (1 + 0.1 * draw.normal(size=len(graph)))
     return _with_column("batch-noise", sizes, column, classes)
 
 
 def _shifted(number: int, seed: int) -> GraphSet:
-    draw, sizes, classes, graph = _drawn(number, seed, smallest=10)
-    column = draw.random(len(graph)) < np.where(classes == 1, 0.1, 0.5)[graph]
-    part = draw.permutation(np.arange(number) % 4).clip(1) - 1  # half of them for training
-    column = column + _SHIFT / 2 * (part[graph] == 2)  # two deviations make one
-    given = {"split": part.astype(np.int8), "split_name": "shifted"}
-    return _with_column("shift", sizes, column, classes, **given)
+    draw, sizes, classes, graph = _drawn(number, seed, smallest=8)
+    graphs = [
+        (n, one if path else 0 * one, other)
+        for (n, one, other), path in zip(_paths(sizes), classes, strict=True)
+    ]
+    tested = _parts(classes, seed)[graph] == 2
+    column = 1 + 0.1 * draw.normal(size=len(graph)) + _SHIFT * tested
+    return packed(
+        "shift",
+        graphs,
+        "attributes",
+        attributes=column[:, None].astype(np.float32),
+        y=classes,
+    )
 
 
 def _unrelated(number: int, seed: int) -> GraphSet:
@@ -262,10 +296,10 @@ PLANTED: Final[Mapping[str, Callable[[int, int], GraphSet]]] = MappingProxyType(
     {
         "lost-mean": lambda number, seed: complete_graphs(number, "degree", seed),
         "batch-noise": _of_unlike_graphs,
-        "depth": _signed("depth", 1.0),
-        "feature-scale": _signed("feature-scale", _SCALE),
+        "depth": _signed,
+        "feature-scale": _unscaled,
         "constant-features": lambda number, seed: regular_graphs(
-            number, "constant", seed, thinned=1.0
+            number, "constant", seed, thinned=1.0, removed=0.0, degrees=(3, 6)
         ),
         "shift": _shifted,
         "nothing": _unrelated,

@@ -50,7 +50,7 @@ class CallWatch:
         single_graph: bool | None = None,
     ) -> None:
         self.name = name
-        self.names, takes_others = _parameters(getattr(module, name))
+        self.names, takes_others = parameters_of(getattr(module, name))
         self.has_place = takes_others or any(map(may_hold_batch, self.names))
         self.root = root
         self.single_graph = single_graph
@@ -206,7 +206,7 @@ def _around(model: nn.Module, norms: set[int]) -> Iterator[nn.Module]:
             yield module
 
 
-def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
+def parameters_of(function: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
     """Return the names of a function's arguments, and whether it accepts others."""
     names: list[str] = []
     takes_others = False

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from graphnorms.lab.phrases import percent
+from graphnorms.lab.phrases import percent, points
 from graphnorms.layers.traits import Traits
 
 Measures = Mapping[str, Mapping[str, Any]]
@@ -141,10 +141,18 @@ def _scale(signs: Signs) -> float | None:
     return max(size, 1 / size) if size and not signs.trails.rescales else None
 
 
-def _constant(signs: Signs) -> float | None:
-    if signs.facts.get("constant_features", 0.0) < _MOSTLY:
-        return None
-    return _more("constant")(signs)
+def _only_structure(signs: Signs) -> bool:
+    """Whether the features are the same for all nodes, and the degree would tell them apart."""
+    facts = signs.facts
+    return facts.get("constant_columns", 0.0) == 1 and facts.get("regular", 0.0) < _MOSTLY
+
+
+def _lost(signs: Signs) -> float | None:
+    return None if _only_structure(signs) else _removed(signs)
+
+
+def _left_of_constants(signs: Signs) -> float | None:
+    return _removed(signs) if _only_structure(signs) else None
 
 
 def _conditioned(signs: Signs) -> float | None:
@@ -192,7 +200,7 @@ CAUSES: Final = (
         concerns=lambda leads, trails: trails.removes_mean and not leads.removes_mean,
         evidence=(
             Evidence(
-                number=_removed,
+                number=_lost,
                 threshold=0.1,
                 said="the means of graphs that {trailer} removes explain {value} of the variance "
                 "of the label",
@@ -217,7 +225,7 @@ CAUSES: Final = (
             ),
         ),
         because="it learns how much of the mean of each graph to remove",
-        source="Cai et al. 2021, section 4.2, arXiv:2009.03294",
+        source="Cai et al. 2021, section 4, arXiv:2009.03294",
         interventions=("fixed-shift",),
     ),
     Cause(
@@ -256,7 +264,7 @@ CAUSES: Final = (
             ),
         ),
         because="the running statistics of {trailer} do not fit what is evaluated",
-        source="Ioffe 2017, arXiv:1702.03275",
+        source="Nado et al. 2020, arXiv:2006.10963",
         interventions=("evaluated-statistics",),
     ),
     Cause(
@@ -300,17 +308,17 @@ CAUSES: Final = (
     ),
     Cause(
         name="constant-features",
-        concerns=lambda leads, trails: True,
+        concerns=lambda leads, trails: trails.removes_mean and not leads.removes_mean,
         evidence=(
             Evidence(
-                number=_constant,
-                threshold=0.25,
-                said="{value} more of the channels are constant behind {trailer}, and the input "
-                "features are constant",
+                number=_left_of_constants,
+                threshold=0.1,
+                said="input features are constant, and the means of graphs that {trailer} removes "
+                "explain {value} of the variance of the label",
                 written=_share,
             ),
         ),
-        because="{trailer} leaves nothing of constant features",
+        because="of constant features {trailer} leaves no more than differences within a graph",
         source="Cai et al. 2021, section 4.1, arXiv:2009.03294",
         interventions=("degree-features",),
     ),
@@ -354,11 +362,13 @@ CAUSES: Final = (
             Evidence(
                 number=_more("dead"),
                 threshold=0.2,
-                said="{value} more of the channels of {trailer} are 0 for every node",
-                written=_share,
+                said="the share of channels that are 0 for every node is {value} higher with "
+                "{trailer}",
+                written=points,
             ),
         ),
         because="fewer of its channels are dead",
         source="Lu et al. 2019, arXiv:1903.06733",
+        interventions=("leaky-activation",),
     ),
 )

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.interrupts import how_ended, terminable
-from graphnorms.lab import engines
-from graphnorms.lab.comparison import Comparison, tests_among
+from graphnorms.lab.comparison import Comparison
 from graphnorms.lab.comparison_errors import ComparisonInterrupted, ReportError
 from graphnorms.lab.live_page import LivePage, problem_of
 from graphnorms.lab.log_trials import Logging, trackers_of
-from graphnorms.lab.option_kinds import DEFAULT_ENGINE, TESTED
+from graphnorms.lab.option_kinds import TESTED
 from graphnorms.lab.options import Options
 from graphnorms.lab.plan import Plan
 from graphnorms.lab.prepare import prepare
-from graphnorms.lab.progress import Clock, Outcomes, Status, trial_line
+from graphnorms.lab.progress import Clock, Outcomes, Status, log_trial
+from graphnorms.lab.reason_trials import run_reason_trials
 from graphnorms.lab.repeat import RUN_FILE, write_run_file
 from graphnorms.lab.run import Run
+from graphnorms.lab.run_list import tests_among
 from graphnorms.lab.schedule import Agenda
 from graphnorms.lab.sources import Dataset
 from graphnorms.lab.trial_data import SameScores
@@ -73,12 +74,15 @@ def compare(
     epochs: int | None = None,
     optimizer: str | None = None,
     learning_rate: float | Sequence[float] | None = None,
+    search: Mapping[str, str] | Sequence[str] | str | None = None,
+    proposals: int | None = None,
     schedule: str | None = None,
     warmup: int | None = None,
     weight_decay: float | None = None,
     clip: float | None = None,
     patience: int | None = None,
     batch_size: int | None = None,
+    num_neighbors: int | Sequence[int] | None = None,
     margin: float | None = None,
     reasons: str | None = None,
     seed: int | None = None,
@@ -184,6 +188,14 @@ def compare(
         optimizer: `"adam"` (default), `"adamw"` or `"sgd"` (momentum 0.9), with further arguments
             of torch's class after a colon: `"sgd:momentum=0.95,nesterov=true"`.
         learning_rate: The step size after the warm-up: one for all norms, or a grid of them.
+        search: Options that are chosen for each norm, as the learning rate is and with it: on
+            validation data, anew in every fold or for every seed. `"dropout"`, `"weight_decay"`,
+            `"layers"`, `"hidden"` and `"batch_size"`, as a list or one text with commas; what they
+            are searched among follows as in `"dropout=0:0.5,layers=2|4|8"`, or as a mapping of such
+            texts. The learning rate is searched between the lowest and the highest of
+            `learning_rate`. See `graphnorms.lab.search`; needs Optuna.
+        proposals: Values of what is searched that are tried for each norm and fold; default 10, 20
+            or 30 by the budget.
         schedule: The learning rate after the warm-up: `"constant"`, or decaying to 0, `"linear"`
             or `"cosine"`; from epoch to epoch.
         warmup: Epochs in which the learning rate rises linearly from 0, step by step.
@@ -193,6 +205,10 @@ def compare(
         patience: End a trial after so many epochs without a better validation score. Not for the
             protocol `"paper"`, which chooses one epoch for all folds.
         batch_size: Graphs in a minibatch.
+        num_neighbors: Train on one large graph with targets of nodes in minibatches of `batch_size`
+            nodes with so many sampled neighbours of a node: for each layer or one for all, -1 for
+            all neighbours, as in PyG's `NeighborLoader`. Evaluation, and without it training, is of
+            the whole graph.
         margin: Differences of scores below this are of no practical interest.
         reasons: Why norms differ: `"measured"` (default) in the models of the run; `"tested"` as
             well by trials with one thing changed, after those of the verdict; `"none"`. See
@@ -240,7 +256,7 @@ def compare(
                     logging_trials.add(record)
                 _train(plan, run, progress or _say_nothing, logging_trials)
             if plan.settings.reasons == TESTED:
-                _test_reasons(plan, run, progress or _say_nothing)
+                run_reason_trials(plan, run, _comparison(plan, run), progress or _say_nothing)
         except KeyboardInterrupt as error:
             comparison = _comparison(plan, run)
             problem = ""
@@ -305,10 +321,7 @@ def _train(
             elapsed=clock.elapsed,
             remaining=clock.remaining,
         )
-        if latest is not None:
-            level = logging.INFO if latest.status == "done" else logging.WARNING
-            if _log.isEnabledFor(level):
-                _log.log(level, "%s", trial_line(status, latest), extra={"displayed": True})
+        log_trial(_log, status)
         progress(status)
 
     def following(record: Record) -> list[TrialConfig]:
@@ -324,7 +337,7 @@ def _train(
     tell()
     if not total:
         return
-    engine = _engine(plan, total)
+    engine = plan.engine(total)
     page = LivePage(lambda: _comparison(plan, run))
     records = run.complete(engine, known, on_progress, following)
     with engine, closing(records):
@@ -337,59 +350,6 @@ def _train(
             tell(record)
             logging_trials.add(record)
             page.write_if_due(len(outcomes))
-
-
-def _test_reasons(plan: Plan, run: Run, progress: Callable[[Status], None]) -> None:
-    """Run the trials that test the reasons for the differences of a finished comparison."""
-    comparison = _comparison(plan, run)
-    if len(comparison.records) < comparison.planned or comparison.why is None:
-        return
-    configs = comparison.why.to_run()
-    total = sum(config.key not in run.journal for config in configs)
-    if not total:
-        return
-    _log.info("%d more trials test the reasons", total)
-    clock = Clock(epochs=plan.settings.epochs * total)
-    ended = 0
-
-    def tell(epochs: Mapping[str, int], latest: Record | None = None) -> None:
-        clock.note(plan.settings.epochs * ended + sum(epochs.values()))
-        outcomes = Outcomes(comparison.records)
-        status = Status(
-            plan=plan,
-            outcomes=outcomes,
-            ended=len(outcomes),
-            tallies=outcomes.tallies,
-            latest=latest,
-            running={},
-            elapsed=clock.elapsed,
-            remaining=clock.remaining,
-            tests=(ended, total),
-        )
-        progress(status)
-
-    records = run.complete(_engine(plan, total), configs, tell)
-    with closing(records):
-        for record in records:
-            ended += 1
-            tell({}, record)
-
-
-def _engine(plan: Plan, trials: int) -> engines.Engine:
-    """Make what runs so many trials."""
-    trial, data = plan.work
-    return engines.make_engine(
-        plan.options.engine or DEFAULT_ENGINE,
-        trial,
-        data,
-        workers=min(plan.workers, trials),
-        scheduler=plan.options.scheduler,
-        asked=plan.options.engine_options,
-        folder=plan.folder,
-        timeout=plan.options.timeout,
-        # The user's code may change its process.
-        fresh=plan.runs_own_code,
-    )
 
 
 def _comparison(plan: Plan, run: Run) -> Comparison:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from graphnorms.errors import GraphnormsError
 from graphnorms.files import require_suffix
 from graphnorms.lab.repeat import command_of
 from graphnorms.lab.run import CONFIG, REPORT, read_config
-from graphnorms.lab.run_list import open_run, settings_of
+from graphnorms.lab.run_list import open_run, settings_of, tests_among
 from graphnorms.lab.schedule import Agenda, CodeVersions, Schedule
 from graphnorms.lab.settings import Settings
 from graphnorms.lab.sources import load_again
@@ -253,6 +253,23 @@ class Comparison:
         save_checkpoint(Path(path), train_again(self, self.to_export(norm)))
         return Path(path)
 
+    def kept(self, norm: str | None = None) -> dict[str, Any]:
+        """Return what a trial of yours kept by `report.keep(model=model)`: states, by name.
+
+        Of a norm's trials it is the one with the best validation score. Nothing in the file is
+        executed.
+
+        Args:
+            norm: As for `export`.
+
+        Raises:
+            ValueError: As `to_export`, or the trial kept nothing.
+            GraphnormsError: The file is damaged.
+        """
+        from graphnorms.lab.model_export import kept_weights
+
+        return kept_weights(self, norm)
+
     def to_export(self, norm: str | None = None) -> Record:
         """Return the trial of the model that `export` writes: the best by validation score.
 
@@ -262,19 +279,20 @@ class Comparison:
         Raises:
             ValueError: No norm is named and none recommended, or no trial with this norm was done.
         """
-        from graphnorms.lab.model_export import chosen_trial
+        from graphnorms.lab.model_export import exported_trial
 
-        return chosen_trial(self, norm)
+        return exported_trial(self, norm)
 
     def to_dict(self) -> dict[str, Any]:
         """Return settings, verdict and where the records are, as JSON-able data."""
+        from graphnorms.lab.reason_sentences import reasons_as_data
         from graphnorms.lab.sentences import sentences
 
         return {
             "settings": self.settings.to_dict(),
             "verdict": self.verdict.to_dict() if self.judgeable else None,
             "sentences": sentences(self.verdict).to_dict() if self.judgeable else None,
-            "reasons": self._reasons_as_data(),
+            "reasons": [] if self.why is None else reasons_as_data(self.why),
             "trials": {
                 "planned": self.planned,
                 "done": sum(record.status == "done" for record in self.records),
@@ -289,15 +307,6 @@ class Comparison:
         from graphnorms.lab.reason_sentences import why
 
         return [] if self.why is None else why(self.why, names, most=most)
-
-    def _reasons_as_data(self) -> list[dict[str, Any]]:
-        from graphnorms.lab.reason_sentences import reason_sentence
-        from graphnorms.lab.verdict import jsonable
-
-        return [
-            jsonable(asdict(reason)) | {"text": reason_sentence(reason, self.verdict.scale)}
-            for reason in self.reasons
-        ]
 
     def __repr__(self) -> str:
         return self.table() if self.judgeable else f"Comparison(no verdict yet, {self.folder})"
@@ -380,11 +389,6 @@ def open_comparison(folder: str | Path, *, margin: float | None = None) -> Compa
         tests=tests_among(records),
         facts=config.get("facts", {}),
     )
-
-
-def tests_among(records: Iterable[Record]) -> dict[str, Record]:
-    """Return the trials that test reasons, by key."""
-    return {record.key: record for record in records if record.config.get("intervention")}
 
 
 def report_several(

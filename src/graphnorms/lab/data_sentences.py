@@ -25,7 +25,7 @@ def data_sentences(facts: Facts, task: Task, unit: str = "") -> list[str]:
     """Say all that is known of the data, a line for each subject."""
     lines = [_structure(facts), _missing(facts, task), *_twins(facts, task, unit)]
     if facts.problem:
-        lines.append(f"It cannot be divided as planned: {facts.problem}")
+        lines.append(f"folds: not as planned, for {facts.problem}")
     else:
         lines += [_folds(facts), _simple(facts, task, unit)]
     return [line for line in lines if line]
@@ -144,4 +144,4 @@ def _simple(facts: Facts, task: Task, unit: str) -> str:
         f"{_SIMPLE.get(each.name, constant)} {scale.score(each.score)}" for each in facts.baselines
     )
     sampled = f" (from {listing(facts.sampled)})" if facts.sampled else ""
-    return f"simple models, {metric.title} by the planned split: {scores}{sampled}"
+    return f"simple models: {metric.title} by the planned split {scores}{sampled}"

@@ -10,6 +10,7 @@ import torch
 
 from graphnorms.data import GraphSet
 from graphnorms.data.onehot import OneHot
+from graphnorms.data.quality import constant_columns
 from graphnorms.lab.data_facts import answers_of
 from graphnorms.probes import explained, spectra
 from graphnorms.probes.spectra import Aggregation
@@ -32,6 +33,7 @@ def graph_facts(graphs: GraphSet, aggregation: Aggregation = "gin") -> dict[str,
     | `regular`, `complete` | share of graphs whose nodes have equally many neighbours, or all |
     | `one_node` | share of graphs with one node, which are complete and regular |
     | `constant_features` | share of graphs all of whose nodes have the same features |
+    | `constant_columns` | share of columns that are the same for all nodes of the set |
     | `label_by_size` | share of the variance of the label that log n and n explain linearly |
     | `label_by_degree` | the same of mean degree |
     | `largest_q`, `largest_qn` | largest singular value of Q, and of QN (Q and centering) |
@@ -62,6 +64,7 @@ def graph_facts(graphs: GraphSet, aggregation: Aggregation = "gin") -> dict[str,
         "complete": _share(complete),
         "one_node": _share(sizes == 1),
         "constant_features": _share(alike),
+        "constant_columns": constant_columns(graphs) / max(1, graphs.num_features),
     }
     if graphs.task.level == "graph":
         chosen = _spaced(len(graphs), MOST_LABELS)

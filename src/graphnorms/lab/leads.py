@@ -107,11 +107,12 @@ def scores_of(
     lead: Lead, leader: NormTrials, trailer: NormTrials, verdict: Verdict
 ) -> tuple[dict[Pair, float], dict[Pair, float]]:
     """Return the scores of both, higher ones better, those of failed trials if the lead has any."""
-    sign = 1 if leader.metric.higher_is_better else -1
-    own, other = dict(leader.scores()), dict(trailer.scores())
+    own, other = leader.scores(), trailer.scores()
     if lead.failing and verdict.trivial is not None:
         other |= dict.fromkeys(trailer.failed, verdict.trivial)
-    return tuple({pair: sign * score for pair, score in one.items()} for one in (own, other))  # type: ignore[return-value]
+    if leader.metric.higher_is_better:
+        return own, other
+    return {pair: -score for pair, score in own.items()}, {p: -s for p, s in other.items()}
 
 
 def differences(own: Scores, other: Scores) -> dict[Pair, float]:

@@ -53,10 +53,13 @@ def seconds(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time as on a stopwatch: `1:05`, `2:00:00`."""
+    """Write a time in its two largest units: `20 s`, `1 min 5 s`, `2 h 10 min`."""
     minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(round(seconds / 60) if seconds >= 3600 else minutes, 60)
+    large, small = (f"{hours} h", f"{minutes} min") if hours else (f"{minutes} min", f"{rest} s")
+    return large if small.startswith("0 ") else f"{large} {small}"
 
 
 def listing(words: Iterable[str]) -> str:

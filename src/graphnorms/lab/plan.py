@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import one_line
-from graphnorms.lab.engines import JOBS_AT_A_TIME, default_workers
+from graphnorms.lab import engines
 from graphnorms.lab.lookup import name_of
-from graphnorms.lab.option_kinds import REASONS
+from graphnorms.lab.option_kinds import DEFAULT_ENGINE, REASONS
 from graphnorms.lab.options import Options
 from graphnorms.lab.schedule import Schedule
 from graphnorms.lab.settings import Settings
@@ -21,6 +21,7 @@ from graphnorms.training.metrics import logged_metric
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
+    from graphnorms.lab.engines import Engine
     from graphnorms.layers.own_norm import OwnNorm
     from graphnorms.models import ModelFactory
     from graphnorms.training.trainer import Trainer
@@ -66,8 +67,8 @@ class Plan:
         if self.options.workers is not None:
             return self.options.workers
         if self.options.engine == "slurm":
-            return JOBS_AT_A_TIME
-        return default_workers(self.settings.device)
+            return engines.JOBS_AT_A_TIME
+        return engines.default_workers(self.settings.device)
 
     @cached_property
     def trivial(self) -> Trivial:
@@ -117,12 +118,40 @@ class Plan:
 
         if self.trainer is not None:
             trainer = self.trainer if self.trainer.in_memory else None
-            trial = functools.partial(run_own_trial, trainer=trainer, norms=self.norm_functions)
+            trial = functools.partial(
+                run_own_trial,
+                trainer=trainer,
+                norms=self.norm_functions,
+                folder=self.folder.resolve(),  # a trial may change its current folder
+            )
             return trial, TrialData(self.dataset, self.objects)
+        measured = self.settings.reasons != REASONS[0]
         if self.runs_own_code:
-            trial = functools.partial(run_trial, factory=self.function, norms=self.norm_functions)
-            return trial, self.dataset
-        return run_trial, self.dataset
+            return functools.partial(
+                run_trial, factory=self.function, norms=self.norm_functions, measured=measured
+            ), self.dataset
+        return functools.partial(run_trial, measured=measured), self.dataset
+
+    def engine(self, trials: int, timeout: float | None = None) -> Engine:
+        """Return the engine for some trials; it starts nothing before the first.
+
+        Args:
+            trials: Number of trials.
+            timeout: Seconds that one may take; None: as the options say.
+        """
+        trial, data = self.work
+        return engines.make_engine(
+            self.options.engine or DEFAULT_ENGINE,
+            trial,
+            data,
+            workers=min(self.workers, trials),
+            scheduler=self.options.scheduler,
+            asked=self.options.engine_options,
+            folder=self.folder,
+            timeout=self.options.timeout if timeout is None else timeout,
+            # The user's code may change its process.
+            fresh=self.runs_own_code,
+        )
 
 
 def is_own(architecture: Mapping[str, Any]) -> bool:
@@ -138,7 +167,7 @@ def require_possible(plan: Plan) -> None:
     """
     from graphnorms.data import split_items
     from graphnorms.models import ModelConfig, NormMaker
-    from graphnorms.training.minibatches import require_several
+    from graphnorms.training.minibatches import require_several, sizes_of
     from graphnorms.training.trial_model import build_model
 
     settings, graphs = plan.settings, plan.dataset
@@ -159,6 +188,8 @@ def require_possible(plan: Plan) -> None:
             NormMaker(norm).require_usable()
         return
     for architecture in settings.architectures.values() or [settings.architecture]:
+        if settings.num_neighbors is not None:
+            sizes_of(settings.num_neighbors, architecture.get("layers"), graphs)
         hidden = architecture.get("hidden") or ModelConfig(name="gin").hidden
         for own in plan.norms:
             own.check(hidden)

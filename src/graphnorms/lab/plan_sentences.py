@@ -12,7 +12,10 @@ from graphnorms.lab.data_sentences import data_sentences, key_facts
 from graphnorms.lab.design import Design
 from graphnorms.lab.detectable import expected_of, planned_detectable
 from graphnorms.lab.number_format import Scale
-from graphnorms.lab.phrases import be, duration, model_title, several
+from graphnorms.lab.option_kinds import TESTED
+from graphnorms.lab.phrases import be, duration, listing, model_title, several
+from graphnorms.lab.reasons import MOST_TESTED
+from graphnorms.lab.search_space import RATE, fixed_of
 from graphnorms.lab.sentences import least_pairs, protocol_note
 from graphnorms.lab.treatments import values_of
 from graphnorms.lab.trial_data import has_graphs
@@ -33,7 +36,7 @@ _DECAYS: Final = {"linear": "decays linearly to 0"}
 
 
 def plan_lines(plan: Plan) -> list[str]:
-    """Describe the data, the model, the protocol, the trials and the run's folder."""
+    """Describe data, model, protocol, trials and folder; each line begins with its subject."""
     settings = plan.settings
     compared = f"{len(settings.treatments)} {settings.noun}s ({', '.join(settings.treatments)})"
     where = (
@@ -45,13 +48,36 @@ def plan_lines(plan: Plan) -> list[str]:
         _data(plan.dataset),
         *_described(plan.dataset),
         *_key_facts(plan),
-        _model(settings, plan.dataset),
-        f"{_protocol(settings)}{_why_split(plan)}",
-        f"{compared} × {_trials(settings)} = "
+        f"model: {_model(settings, plan.dataset)}",
+        f"protocol: {_protocol(settings)}{_why_split(plan)}",
+        *_search(settings),
+        f"trials: {compared} × {_trials(settings)} = "
         f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
-        _design(settings, plan.dataset),
+        *_tests(settings),
+        f"power: {_design(settings, plan.dataset)}",
         *_fitted(plan.fitted),
     ]
+
+
+def _search(settings: Settings) -> list[str]:
+    """Say what is searched, among what, and how often."""
+    if not settings.search:
+        return []
+    ranges = (f"{name.replace('_', ' ')} {one}" for name, one in settings.space.items())
+    fixed = fixed_of(settings.space, settings.proposals or 0)
+    return [
+        f"search: {', '.join(ranges)}; {several(settings.tries, 'proposal')} for each "
+        f"{settings.noun} and {'seed' if settings.by_seed else 'fold'}, the first {fixed} the same "
+        f"for all {settings.noun}s"
+    ]
+
+
+def _tests(settings: Settings) -> list[str]:
+    """Say how many trials may test reasons."""
+    if settings.reasons != TESTED or settings.own_training:
+        return []
+    most = 2 * MOST_TESTED * settings.scored_trials
+    return [f"reasons: then at most {most} trials that test why two {settings.noun}s differ"]
 
 
 def _fitted(fitted: Mapping[str, Any]) -> list[str]:
@@ -59,10 +85,10 @@ def _fitted(fitted: Mapping[str, Any]) -> list[str]:
     if not fitted:
         return []
     time = (
-        f"Planned for {duration(fitted['limit'])}, expected to take {duration(fitted['seconds'])}"
+        f"planned for {duration(fitted['limit'])}, expected to take {duration(fitted['seconds'])}"
     )
     cuts = "; ".join(fitted["cuts"]) or "nothing"
-    return [f"{time}; cut: {cuts}.", *fitted["caveats"]]
+    return [f"time: {' '.join([f'{time}; cut: {cuts}.', *fitted['caveats']])}"]
 
 
 def shorter_line(found: Fitted, graphs: GraphSet) -> str:
@@ -99,9 +125,9 @@ def data_lines(found: Examination) -> list[str]:
     settings, graphs = found.settings, found.graphs
     return [
         _data(graphs),
-        graphs.describe(),
+        *graphs.describe().splitlines(),
         *data_sentences(found.facts, graphs.task, settings.unit),
-        _design(settings, graphs),
+        f"power: {_design(settings, graphs)}",
     ]
 
 
@@ -175,56 +201,60 @@ def what_it_can_show(
 
 def _described(graphs: GraphSet) -> list[str]:
     """Describe targets and inputs; of items without graphs there are only targets."""
-    text = graphs.describe()
+    lines = graphs.describe().splitlines()
     if has_graphs(graphs):
-        return [text]
-    return text.splitlines()[:1] if len(graphs.y.unique()) > 1 else []
+        return lines
+    return lines[:1] if len(graphs.y.unique()) > 1 else []
 
 
 def _data(graphs: GraphSet) -> str:
     count = len(graphs)
     if not has_graphs(graphs):
-        return f"{graphs.name}: {count} items"
+        return f"data: {graphs.name}, {count} items"
     if count == 1:
-        return f"{graphs.name}: {graphs.num_nodes} nodes and {graphs.num_edges} directed edges"
+        return (
+            f"data: {graphs.name}, {graphs.num_nodes} nodes and {graphs.num_edges} directed edges"
+        )
     return (
-        f"{graphs.name}: {count} graphs of {graphs.num_nodes / count:.1f} nodes and "
+        f"data: {graphs.name}, {count} graphs of {graphs.num_nodes / count:.1f} nodes and "
         f"{graphs.num_edges / count:.1f} directed edges on average"
     )
 
 
 def _model(settings: Settings, graphs: GraphSet) -> str:
     if settings.own_training:
-        values = {**settings.to_dict(), **settings.architecture}
         given = [
-            _rates(settings) if name == "learning_rate" else f"{name} {values[name]}"
+            _rates(settings) if name == "learning_rate" else f"{name} {_each(settings, name)}"
             for name in settings.takes
         ]
-        how = "Lightning trains" if settings.architecture["by"] == "lightning" else "Trained by"
+        own = settings.architecture.get("arguments", ())
+        given += [f"{name} {_each(settings, name)}" for name in own]
+        how = "trained by" + " Lightning," * (settings.architecture["by"] == "lightning")
         return f"{how} {settings.model}{', with ' * bool(given)}{', '.join(given)}"
-    training = f"preset {settings.preset}: {_training(settings)}"
+    training = f"preset {settings.preset}: {_training(settings, graphs)}"
     architecture = settings.architecture
     if settings.vary:
         varied = {name: "/".join(map(_text, values)) for name, values in settings.vary.items()}
         return f"{_varied(settings)}, {training}; varied: {values_of(varied)}"
     if "source" in architecture:
-        return f"The model that {settings.model} makes, {training}"
+        return f"the model that {settings.model} makes, {training}"
     unused = "; edge features are not used (--model gine uses them)"
     return (
-        f"{model_title(settings.model)} of {architecture['layers']} × {architecture['hidden']}"
+        f"{model_title(settings.model)} of {_each(settings, 'layers')} × "
+        f"{_each(settings, 'hidden')}"
         f"{_form(architecture)}, {training}"
         f"{unused if graphs.num_edge_features and settings.model not in EDGE_MODELS else ''}"
     )
 
 
-def _training(settings: Settings) -> str:
+def _training(settings: Settings, graphs: GraphSet) -> str:
     """Say how models are trained: `50 epochs by adam, learning rate 0.01 (linear), …`."""
     warmup = f" after {several(settings.warmup, 'epoch')} of warm-up" if settings.warmup else ""
     parts = [
         f"{several(settings.epochs, 'epoch')} by {settings.optimizer}",
         f"{_rates(settings)} ({_DECAYS.get(settings.schedule, settings.schedule)}{warmup})",
         f"weight decay {_each(settings, 'weight_decay')}",
-        f"batches of {_batches(settings)}",
+        _batches(settings, graphs),
     ]
     if settings.clip is not None:
         parts.append(f"gradients clipped at {settings.clip:g}")
@@ -256,14 +286,26 @@ def _varied(settings: Settings) -> str:
     return f"{model_title(named)} of {' × '.join(sizes)}" if known else model_title(named)
 
 
-def _batches(settings: Settings) -> str:
-    if "batch_size" in settings.vary:
-        return f"{_each(settings, 'batch_size')} graphs"
-    return several(settings.batch_size, "graph")
+def _batches(settings: Settings, graphs: GraphSet) -> str:
+    """Say what a training step sees."""
+    sizes = settings.num_neighbors
+    if sizes is None and len(graphs) == 1:
+        return "the whole graph in every step (--num-neighbors samples it)"
+    what = "graph" if sizes is None else "training node"
+    said = f"batches of {several(settings.batch_size, what)}"
+    if "batch_size" in settings.vary or "batch_size" in settings.search:
+        said = f"batches of {_each(settings, 'batch_size')} {what}s"
+    if sizes is None:
+        return said
+    drawn = ", ".join("all" if size == -1 else str(size) for size in sizes)
+    hops = "in each of the layers" if len(sizes) == 1 else "layer by layer"
+    return f"{said} and {drawn} sampled neighbours of a node {hops} (evaluated on the whole graph)"
 
 
 def _each(settings: Settings, name: str) -> str:
-    """Write a setting: its value, or those of the treatments, `2/4/8`."""
+    """Write a setting: its value, those of the treatments, `2/4/8`, or what is searched, `2:8`."""
+    if name in settings.search:
+        return settings.search[name]
     value = getattr(settings, name, settings.architecture.get(name))
     return "/".join(map(_text, settings.vary.get(name, [value])))
 
@@ -275,22 +317,25 @@ def _text(value: Any) -> str:
 def _protocol(settings: Settings) -> str:
     share = f"{settings.holdout:.0%}"
     metric = metric_named(settings.metric).title
-    chosen = "as given"
-    if settings.own_training and not settings.learning_rates:
+    chosen, what = "as given", "learning rate"
+    if settings.own_training and not settings.learning_rates and not settings.search:
         return _protocol_of_own(settings)
     if settings.selects:
         each = f"{settings.noun}{' and seed' if settings.protocol == 'split' else ''}"
         chosen = f"chosen there, for each {each}"
+    if settings.search:
+        names = (name.replace("_", " ") for name in settings.space)
+        what = listing(names)
     if settings.protocol == "paper":
         return (
-            f"Protocol paper, OPTIMISTIC: {_folds(settings, 'folds')}; epoch and learning rate are "
+            f"paper, OPTIMISTIC: {_folds(settings, 'folds')}; epoch and learning rate are "
             f"chosen by the same {metric} that is reported, as in the GIN and GraphNorm papers"
         )
     if settings.protocol == "split":
         if settings.folds > 1:
             return (
-                f"Protocol split, budget {settings.budget}: the {settings.folds} splits of the "
-                f"data; epoch by validation {metric}, learning rate {chosen}; "
+                f"split, budget {settings.budget}: the {settings.folds} splits of the "
+                f"data; epoch by validation {metric}, {what} {chosen}; "
                 f"each split tested with {several(settings.runs, 'fresh seed')}"
             )
         how = "the split of the data"
@@ -298,19 +343,19 @@ def _protocol(settings: Settings) -> str:
             together = " that keeps twins together" if settings.group_twins else ""
             how = f"one random split ({share} to validate, {share} to test){together}"
         return (
-            f"Protocol split, budget {settings.budget}: {how}; epoch by validation {metric}, "
-            f"learning rate {chosen}; tested with {several(settings.runs, 'seed')}"
+            f"split, budget {settings.budget}: {how}; epoch by validation {metric}, "
+            f"{what} {chosen}; tested with {several(settings.runs, 'seed')}"
         )
     return (
-        f"Protocol nested, budget {settings.budget}: {_folds(settings, 'test folds')}, {share} "
-        f"of the rest to validate; epoch by validation {metric}, learning rate {chosen}; "
+        f"nested, budget {settings.budget}: {_folds(settings, 'test folds')}, {share} "
+        f"of the rest to validate; epoch by validation {metric}, {what} {chosen}; "
         f"each fold tested with {several(settings.runs, 'fresh seed')}"
     )
 
 
 def _protocol_of_own(settings: Settings) -> str:
     """Say how user code that takes no learning rate is tested."""
-    head = f"Protocol {settings.protocol}, budget {settings.budget}"
+    head = f"{settings.protocol}, budget {settings.budget}"
     share = f"{settings.holdout:.0%}"
     if settings.protocol == "nested":
         return (
@@ -347,10 +392,13 @@ def _together(settings: Settings) -> str:
 def _trials(settings: Settings) -> str:
     reported, selection = settings.reported_trials, settings.selection_trials
     if selection:
-        return f"({selection} to choose the rate + {reported} tested)"
+        chosen = "values" if settings.search else "rate"
+        return f"({selection} to choose the {chosen} + {reported} tested)"
     return several(reported, "trial")
 
 
 def _rates(settings: Settings) -> str:
+    if RATE in settings.space:
+        return f"learning rate {settings.space[RATE]}"
     rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
     return f"learning rate{'s' * (len(settings.learning_rates) > 1)} {rates}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from graphnorms.lab.plan import Plan
     from graphnorms.training import Record
 
+_SHORT: Final = {"learning_rate": "lr", "weight_decay": "decay"}
 _SECONDS_TO_KNOW_THE_SPEED: Final = 2.0
 
 
@@ -148,6 +150,15 @@ class Clock:
             self.remaining = max(0, self._total - done) * seconds / epochs
 
 
+def log_trial(log: logging.Logger, status: Status) -> None:
+    """Log the end of the latest trial, if there is one."""
+    record = status.latest
+    if record is not None:
+        level = logging.INFO if record.status == "done" else logging.WARNING
+        if log.isEnabledFor(level):
+            log.log(level, "%s", trial_line(status, record), extra={"displayed": True})
+
+
 def trial_line(status: Status, record: Record) -> str:
     """Return one line on the end of a trial."""
     from graphnorms.lab.number_format import Scale
@@ -161,7 +172,9 @@ def trial_line(status: Status, record: Record) -> str:
     if settings.repeats > 1:
         fold = f"repeat {split['seed'] - settings.split_seed}  {fold}"
     rate = ""
-    if settings.learning_rates:
+    if settings.search:
+        rate = "".join(f"{_SHORT.get(n, n)} {v:<8g}  " for n, v in config["searched"].items())
+    elif settings.learning_rates:
         width = max(len(f"{rate:g}") for rate in settings.learning_rates)
         rate = f"lr {config['learning_rate']:<{width}g}  "
     kind = "test" if config["stage"] == "final" else "validation"

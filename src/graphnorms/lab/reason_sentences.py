@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.phrases import Name, called_by, several
@@ -25,14 +26,14 @@ def reason_sentence(reason: Reason, scale: Scale, names: Name = str) -> str:
     because = reason.because.format(**norms)
     if reason.failing:
         failed = several(reason.failing, "trial")
-        head = f"{norms['leader']} trains where {failed} of {norms['trailer']} failed"
+        head = f"{norms['leader']} trains where {failed} of {norms['trailer']} failed,"
     else:
         head = f"{norms['leader']} leads {norms['trailer']} by {lead}"
     if reason.status == SUPPORTED:
         return f"{head} because {because} (supported: {_outcome(reason, scale, norms)})."
     said = reason.said.format(**norms)
     tested = _untested(reason, scale, norms)
-    return f"{head}, perhaps because {because} (consistent: {said}; {tested})."
+    return f"{head.rstrip(',')}, perhaps because {because} (consistent: {said}; {tested})."
 
 
 def _outcome(reason: Reason, scale: Scale, norms: dict[str, str]) -> str:
@@ -65,6 +66,17 @@ def _written(estimate: Estimate, scale: Scale) -> str:
     return f"{mean} [{scale.number(estimate.low)}, {scale.number(estimate.high)}]"
 
 
+def reasons_as_data(found: Why) -> list[dict[str, Any]]:
+    """Return the reasons as JSON-able data, each with its sentence."""
+    from graphnorms.lab.verdict import jsonable
+
+    scale = found.verdict.scale
+    return [
+        jsonable(asdict(reason)) | {"text": reason_sentence(reason, scale)}
+        for reason in found.reasons
+    ]
+
+
 def why(found: Why, names: Name = str, *, most: int | None = None) -> list[str]:
     """Say why norms differ, a paragraph for each reason; first what is known on the whole.
 
@@ -93,13 +105,11 @@ def _summary(found: Why, reasons: Sequence[Reason]) -> str:
     supported = sum(reason.status == SUPPORTED for reason in reasons)
     if supported:
         return f"{several(supported, 'reason')} supported by trials with one thing changed."
-    tested = any(reason.lead_under_intervention is not None for reason in reasons)
-    waiting = any(each.intervention is not None for each in reasons)
     text = "no reason is supported"
     if found.tested:
         text += f" by the trials that tested {several(found.tested, 'cause')}"
-    elif waiting and not tested:
-        text += "; --reasons tested trains what tests them"
-    if not reasons:
+    elif any(reason.intervention is not None for reason in reasons):
+        text += "; --resume --reasons tested runs trials that test them"
+    if not reasons and not found.tested:
         text += "; no known cause fits the numbers"
     return f"{text}."

@@ -10,7 +10,7 @@ verdict, adjusted over all causes tested in the run; it is dropped if the lead s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +26,7 @@ from graphnorms.lab.leads import (
     scores_of,
 )
 from graphnorms.lab.statistics import SIGNIFICANCE, Estimate
-from graphnorms.layers.traits import traits_of
+from graphnorms.layers.traits import Traits, traits_of
 
 if TYPE_CHECKING:
     from graphnorms.lab.design import Pair
@@ -233,10 +233,7 @@ class Why:
 
     def _fitting(self, lead: Lead) -> Iterator[_Candidate]:
         """Yield the causes whose numbers fit a lead, those further beyond their threshold first."""
-        leads, trails = (
-            traits_of_treatment(self.trials[lead.leader]),
-            traits_of_treatment(self.trials[lead.trailer]),
-        )
+        leads, trails = self._traits(lead)
         found = []
         for cause in CAUSES:
             if not cause.concerns(leads, trails):
@@ -260,11 +257,16 @@ class Why:
                 )
         yield from sorted(found, key=lambda each: -each.value.mean / each.evidence.threshold)
 
+    def _traits(self, lead: Lead) -> tuple[Traits, Traits]:
+        """Return what the norms of a lead do."""
+        leader, trailer = (_text_of(self.trials[norm]) for norm in (lead.leader, lead.trailer))
+        return traits_of(leader), traits_of(trailer)
+
     def _value(self, lead: Lead, evidence: Evidence) -> Estimate | None:
         """Return the number of some evidence over the folds or seeds where it is known."""
         own, other = self.trials[lead.leader], self.trials[lead.trailer]
         leader, trailer = outcomes(own), outcomes(other)
-        leads, trails = traits_of_treatment(own), traits_of_treatment(other)
+        leads, trails = self._traits(lead)
         known = {}
         for pair in leader.keys() & trailer.keys():
             signs = Signs(
@@ -360,21 +362,22 @@ class Why:
         )
 
 
-def traits_of_treatment(of_norm: NormTrials) -> Any:
-    """Return what the norm of some trials does."""
-    records: Sequence[Record] = of_norm.records()
-    return traits_of(records[0].config["norm"] if records else of_norm.norm)
+def _text_of(of_norm: NormTrials) -> str:
+    """Return the norm of some trials, which a treatment has besides the values that vary."""
+    return next((record.config["norm"] for record in of_norm.records()), of_norm.norm)
 
 
 def _acts(row: Intervention, lead: Lead, norm: str, of_norm: NormTrials) -> bool:
     """Whether an intervention changes the trials of one norm of a lead."""
     if row.of_trailer:
         return norm == lead.trailer
-    return row.acts_on(of_norm.records()[0].config["norm"])
+    return row.acts_on(_text_of(of_norm))
 
 
 def _affords(row: Intervention, record: Record) -> bool:
-    """Whether a trial with an intervention takes a reasonable time."""
+    """Whether a trial with an intervention is possible in a reasonable time."""
+    if record.config.get("num_neighbors") is not None:
+        return False  # its minibatches are no whole graphs
     if not row.whole_set:
         return True
     items, size = record.counts.get("train_items", 0), record.config.get("batch_size", 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,7 +107,8 @@ def summarize(folder: Path) -> RunSummary:
         records = _records(folder)
     except (GraphnormsError, OSError) as error:
         return RunSummary(**summary | {"problem": problem or _one_line(error, folder)})
-    records = [record for record in records if not record.config.get("intervention")]
+    tests = tests_among(records)
+    records = [record for record in records if record.key not in tests]
     done = sum(record.status == "done" for record in records)
     return RunSummary(**summary, done=done, failed=len(records) - done)
 
@@ -124,6 +125,11 @@ def open_run(folder: Path) -> tuple[dict[str, Any], list[Record]]:
         OSError: A file cannot be read.
     """
     return read_config(folder), _records(folder)
+
+
+def tests_among(records: Iterable[Record]) -> dict[str, Record]:
+    """Return the trials that test reasons, which no verdict depends on, by key."""
+    return {record.key: record for record in records if record.config.get("intervention")}
 
 
 def _records(folder: Path) -> list[Record]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from graphnorms.data import GraphBatch, GraphSet
 from graphnorms.errors import unknown_name
+from graphnorms.layers.base import Norm
 from graphnorms.layers.traits import has_running_statistics, traits_of
 from graphnorms.models.initialize import initialize
 from graphnorms.models.readout import readout
@@ -160,6 +161,13 @@ def _hold_shift(model: nn.Module) -> None:
             share.requires_grad_(False)
 
 
+def _leak(model: nn.Module) -> None:
+    """Let every ReLU that a norm applies pass a part of what is below 0."""
+    for module in model.modules():
+        if isinstance(module, Norm) and module.activation == "relu":
+            module.activation = "leaky_relu"
+
+
 @contextmanager
 def by_own_statistics(model: nn.Module) -> Iterator[None]:
     """Let norms normalize by what they see, in place of running statistics, inside the block.
@@ -177,6 +185,11 @@ def by_own_statistics(model: nn.Module) -> Iterator[None]:
         for module, mode in zip(tracking, modes, strict=True):
             module.training = mode
         kept.restore()
+
+
+def _with_fused_relu(config: TrialConfig, factor: float) -> Mapping[str, Any] | None:
+    own_or_block = "source" in config.model or config.model.get("norm_place") != "before-activation"
+    return None if own_or_block else {}
 
 
 def _fewer_layers(config: TrialConfig, factor: float) -> Mapping[str, Any] | None:
@@ -217,6 +230,12 @@ _ROWS: Final = (
         name="shallow",
         given=f"with {SHALLOW} convolutions",
         settings=_fewer_layers,
+    ),
+    Intervention(
+        name="leaky-activation",
+        given="with leaky ReLUs behind the norms",
+        settings=_with_fused_relu,
+        model=_leak,
     ),
     Intervention(
         name="degree-features",

@@ -109,9 +109,9 @@ def test_a_comparison_says_what_it_does_and_what_came_out(run, tmp_path, stub_pa
     code, out, err = run("compare", *SMALL)
     assert (code, err) == (0, "")
     for words in (
-        "MUTAG: 188 graphs",
+        "MUTAG, 188 graphs",
         "GIN of 2 × 8, preset default: 1 epoch by adam, learning rates 0.003, 0.01",
-        "Protocol nested, budget quick: 2 test folds",
+        "protocol nested, budget quick: 2 test folds",
         "2 norms (none, graph) × (4 to choose the rate + 2 tested) = 12 trials, 1 at a time on cpu",
         "12/12 final fold 1 run 0 lr 0.0",
         "report: runs/MUTAG-gin/report.html",
@@ -805,7 +805,7 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
         text=True,
     )
     assert process.stdout is not None
-    assert process.stdout.readline().startswith("MUTAG: 188 graphs")
+    assert process.stdout.readline().split()[:2] == ["data", "MUTAG,"]
     process.stdout.close()
     assert process.wait(timeout=60) == 1
     assert process.stderr is not None

@@ -129,7 +129,7 @@ def test_a_line_of_a_trial(shown):
     score = record.outcome["test_score"]
     assert trial_line(status, record) == (
         f"12/12  final   fold  1  run 0  lr {record.config['learning_rate']:<5g}  "
-        f"{record.config['norm']:5}  test {100 * score:.1f}%  1:05 left"
+        f"{record.config['norm']:5}  test {100 * score:.1f}%  1 min 5 s left"
     )
     first = statuses[-1].records[0]
     selecting = first.outcome["validation_score"]
@@ -138,9 +138,9 @@ def test_a_line_of_a_trial(shown):
     peeping = replace(first, outcome=first.outcome | {"test_score": 0.123})
     assert trial_line(status, peeping) == trial_line(status, first)
     failed = replace(record, status="failed", reason="ValueError: no", outcome={})
-    assert trial_line(status, failed).endswith("  failed: ValueError: no  1:05 left")
+    assert trial_line(status, failed).endswith("  failed: ValueError: no  1 min 5 s left")
     unknown = replace(record, outcome=record.outcome | {"test_score": None})
-    assert trial_line(status, unknown).endswith("  no test score  1:05 left")
+    assert trial_line(status, unknown).endswith("  no test score  1 min 5 s left")
 
 
 def test_lines_of_a_split_and_of_numbers(shown):
@@ -171,7 +171,7 @@ def test_a_failure_is_counted_in_the_table(shown):
 def test_plans_name_what_the_data_are(shown):
     _, statuses = shown(Console(file=io.StringIO(), width=80), stop_after=0)
     lines = plan_lines(statuses[0].plan)
-    assert lines[0] == "MUTAG: 188 graphs of 17.9 nodes and 39.6 directed edges on average"
+    assert lines[0] == "data: MUTAG, 188 graphs of 17.9 nodes and 39.6 directed edges on average"
     assert not any(line != line.strip() or "  " in line for line in lines)
 
 
@@ -186,7 +186,14 @@ def test_plans_begin_with_what_the_data_allow(shown, monkeypatch):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0:00"), (65, "1:05"), (59.6, "1:00"), (3600, "1:00:00"), (90061, "25:01:01")],
+    [
+        (0, "0 s"),
+        (65, "1 min 5 s"),
+        (59.6, "1 min"),
+        (3600, "1 h"),
+        (3629, "1 h"),
+        (90061, "25 h 1 min"),
+    ],
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text

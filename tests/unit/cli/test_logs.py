@@ -96,7 +96,7 @@ def test_a_long_dry_run_says_what_fits_into_an_hour(run, monkeypatch):
     assert "--time 1h would cut" not in run(*long, "--epochs", "20", "--lr", "0.01")[1]
     code, out, err = run(*long, "--time", "30m")
     assert (code, err) == (0, "")
-    assert "Planned for 30:00, expected to take" in out
+    assert "planned for 30 min, expected to take" in out
     code, _, err = run(*long, "--time", "soon")
     assert (code, err.count("\n")) == (2, 1)
     assert "expected a time such as 1h" in err

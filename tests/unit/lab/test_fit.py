@@ -129,7 +129,7 @@ def test_what_is_given_is_not_cut(make):
 
 
 def test_too_little_time_names_the_option_that_takes_it(make):
-    with pytest.raises(ValueError, match=r"^time 1:00 is too short: with epochs 1000 as given"):
+    with pytest.raises(ValueError, match=r"^time 1 min is too short: with epochs 1000 as given"):
         fit(make(epochs=1000), 60)
     with pytest.raises(ValueError, match="name fewer norms"):
         fit(make(), 1)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from graphnorms.studies.claim_mean_information import ARMS, NEARLY, STUDY
 from graphnorms.data.synthetic import complete_graphs, regular_graphs
+from graphnorms.studies.claim_mean_information import ARMS, NEARLY, STUDY
 from graphnorms.studies.measured_values import where
 from graphnorms.studies.study import Case
 from tests.unit.studies.hand_made import judged, run_tiny

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from graphnorms.data import GraphSet, Task
 from graphnorms.layers import BatchNorm
+from graphnorms.models.own import OwnModelConfig
 from graphnorms.probes import captured
 from graphnorms.training import TrialConfig, run_trial
 from graphnorms.training.interventions import (
@@ -23,7 +25,7 @@ from graphnorms.training.minibatches import Items
 from graphnorms.training.predictor import apply
 from graphnorms.training.trial import Training
 
-from .conftest import config_of, set_of
+from .conftest import SETS, config_of, set_of
 
 DEEP = 6
 
@@ -70,6 +72,7 @@ def two_graphs() -> GraphSet:
         ("fixed-shift", {}),
         ("standardized-features", {}),
         ("shallow", {"layers": 4}),
+        ("leaky-activation", {}),
         ("degree-features", {}),
         ("evaluated-statistics", {}),
         ("equal-effective-rate", {"learning_rate": 0.03}),
@@ -218,3 +221,36 @@ def test_outputs_with_means_begin_as_the_models_and_learn() -> None:
     assert means is not None
     assert bool(means.last.weight.abs().min() > 0)
     assert trainings[1].counts() == trainings[0].counts()
+
+
+class Own(nn.Module):
+    """A model of a user's own: its norm stands behind a Linear."""
+
+    def __init__(self, norm: Any, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Linear(in_channels, 8), norm(8)
+        self.last = nn.Linear(8, out_channels)
+
+    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor, batch_size: int) -> Tensor:
+        y = self.norm(self.first(x), batch).relu()
+        return self.last(y.new_zeros(batch_size, 8).index_add(0, batch, y))
+
+
+@pytest.mark.parametrize("name", [*SETS, "own"])
+def test_every_intervention_that_can_be_made_trains(name: str) -> None:
+    graphs = set_of("classes" if name == "own" else name)
+    config = replace(plain(graphs, "batch"), epochs=1)
+    factory = None
+    if name == "own":
+        factory = Own
+        model = OwnModelConfig(name="tests:Own", source="0" * 16, head="graph")
+        config = replace(config, model=model.to_dict())
+    made = {row.name: changed for row in INTERVENTIONS.values() if (changed := row.applied(config))}
+    for changed in made.values():
+        record = run_trial(changed, graphs, factory=factory)
+        assert (record.status, record.reason) == ("done", "")
+        assert record.config["intervention"] == changed.intervention
+        assert not record.measures
+    of_models = {"shallow", "leaky-activation"} if name == "own" else set()
+    of_graphs = {"mean-as-feature"} if graphs.task.level == "node" else set()
+    assert made.keys() == INTERVENTIONS.keys() - of_models - of_graphs
