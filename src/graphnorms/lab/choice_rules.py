@@ -26,6 +26,12 @@ VERDICTS: Final = {
 }
 """What the studies that rules rely on found, at the default size."""
 
+ELSEWHERE: Final = {
+    "depth": "not on Cora",
+    "preconditioning": "not on PROTEINS and IMDB-BINARY",
+}
+"""Where a larger run of the study found otherwise."""
+
 _PER_CHANNEL_AND_GRAPH: Final = Point(Over.NODES, Over.NODES, "graph")
 _INF: Final = math.inf
 
@@ -58,8 +64,10 @@ class Rule:
     @property
     def cited(self) -> str:
         """The source, with the verdict of a study."""
-        verdict = VERDICTS.get(self.source)
-        return self.source if verdict is None else f"study {self.source}: {verdict}"
+        verdict, other = VERDICTS.get(self.source), ELSEWHERE.get(self.source)
+        if verdict is None:
+            return self.source
+        return f"study {self.source}: {verdict}" + (f", {other}" if other else "")
 
 
 def _centers(row: Normalization, traits: Traits) -> bool:
@@ -215,7 +223,7 @@ RULES: Final = (
         concerns=_centers_at_first,
         when=(("condition_ratio", 1.1, _INF),),
         says="subtracting the mean raises the condition number of the aggregation to "
-        "{condition_ratio:.2g} times itself, as on PROTEINS in the study",
+        "{condition_ratio:.2g} times itself",
         source="preconditioning",
     ),
     Rule(
