@@ -35,7 +35,7 @@ class Weights:
                 self._before.append([p.detach().clone() for p in self.parameters])
                 return
             self._before.reverse()
-            torch._foreach_copy_(self._before[1], self.parameters)
+            torch._foreach_copy_(self._before[1], list[Tensor](self.parameters))
 
     def norms(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return the norms of the weights before the last update, and of that update."""
