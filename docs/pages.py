@@ -36,6 +36,8 @@ API = (
     "open_comparison",
     "load_dataset",
     "GraphSet",
+    "Watch",
+    "watch_callback",
 )
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"

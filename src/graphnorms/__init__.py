@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from graphnorms.lab.compare import compare
     from graphnorms.lab.comparison import Comparison, open_comparison
     from graphnorms.lab.judged_table import JudgedTable, judge
+    from graphnorms.probes.watch import BlowUpError, BlowUpWarning, Watch
+    from graphnorms.training.lightning_watch import watch_callback
 
 __all__ = [
     "CATALOG",
@@ -72,6 +74,8 @@ __all__ = [
     "BackendRefusedError",
     "BackendStatus",
     "BatchNorm",
+    "BlowUpError",
+    "BlowUpWarning",
     "Comparison",
     "ConditionalNorm",
     "ContraNorm",
@@ -110,6 +114,7 @@ __all__ = [
     "Segments",
     "SuperNorm",
     "UnitedNorm",
+    "Watch",
     "__version__",
     "aggregate",
     "backends",
@@ -125,7 +130,16 @@ __all__ = [
     "replace_norms",
     "resolve_norm",
     "segment_normalize",
+    "watch_callback",
 ]
+
+_LATE = {
+    "BlowUpError": "graphnorms.probes.watch",
+    "BlowUpWarning": "graphnorms.probes.watch",
+    "Watch": "graphnorms.probes.watch",
+    "watch_callback": "graphnorms.training.lightning_watch",
+}
+"""Names that are loaded at first use, and need no more than torch."""
 
 _LAB = {
     "Comparison": "graphnorms.lab.comparison",
@@ -154,6 +168,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"graphnorms.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'graphnorms' has no attribute {name!r}")
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
     if name not in _LAB:
         parts = (importlib.import_module(f"graphnorms.{part}") for part in _LAYERS)
         return next(getattr(part, name) for part in parts if hasattr(part, name))

@@ -17,6 +17,7 @@ from graphnorms.cli.terminal import plain_table, say, terminal
 COMMANDS: Final = {
     "compare": "Train a model with each normalization, all else equal, and judge the difference.",
     "data": "Describe data and what they allow: twins, contradictions, scores of simple models.",
+    "choose": "Say which norms are worth a comparison on some data, and which not.",
     "runs": "List the comparisons in a folder, the latest first.",
     "show": "Show the outcome of a comparison again, finished or not.",
     "judge": "Judge scores that are there already, in a table or an export; nothing is trained.",
@@ -96,6 +97,7 @@ EXAMPLES = {
     "compare DATA --model my_models:Net": "your own model, its norms exchanged",
     "compare DATA --norms none,my_norms:Norm": "your own norm beside others",
     "data PATH": "what your data hold and allow: duplicates, the best score possible",
+    "choose PATH": "which norms are worth a comparison on them, and why",
     "compare --norms none,graph --dry-run": "what that would do, and for how long",
     "compare --time 1h": "what fits into that time",
     "compare --resume": "go on where it was interrupted",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from graphnorms.adjacency import Adjacency
 from graphnorms.dropin.batch_of import batch as known_batch
 from graphnorms.dropin.batch_of import is_vector, look_through, segments_of
-from graphnorms.dropin.watch import parameters_of
+from graphnorms.dropin.call_watch import parameters_of
 from graphnorms.errors import one_line
 from graphnorms.segments import Segments
 

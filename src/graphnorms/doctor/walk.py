@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 
 from graphnorms.doctor.example import Example
 from graphnorms.dropin.batch_of import Frame, current, is_vector, segments_of
+from graphnorms.dropin.call_watch import watch_model
 from graphnorms.dropin.known_norms import KnownNorm, find_norms, is_per_graph, recognize
-from graphnorms.dropin.watch import watch_model
 from graphnorms.segments import Segments
 
 _RELU: Final = frozenset(

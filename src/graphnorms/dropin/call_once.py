@@ -15,8 +15,8 @@ from graphnorms.dropin.batch_of import (
     current,
     segments_of,
 )
+from graphnorms.dropin.call_watch import CallWatch
 from graphnorms.dropin.known_norms import KnownNorm
-from graphnorms.dropin.watch import Watch
 
 
 class NormCall(NamedTuple):
@@ -75,7 +75,7 @@ def call_once(model: nn.Module, example: Any, norms: list[KnownNorm]) -> dict[in
         if isinstance(x, Tensor):
             calls.setdefault(id(module), []).append(NormCall(tuple(x.shape), *_sizes(current())))
 
-    detach = [Watch(model, root=True).attach(model)]
+    detach = [CallWatch(model, root=True).attach(model)]
     for norm in norms:
         handle = norm.module.register_forward_pre_hook(note, with_kwargs=True)
         detach.append(handle.remove)
