@@ -117,7 +117,7 @@ def summary(result: Result) -> Table | None:
             for name, values in case.values.items()
         ]
         first, *others = {case.baselines for case in result.cases}
-        baselines = "the one at 1" if others else " / ".join(first)
+        baselines = "that at 1.00" if others else " / ".join(first)
         names = ("case", "") if len(result.cases) > 1 else ("",)
         return Table("", (*names, "minimum", f"÷ {baselines}"), tuple(rows))
     if result.cases[0].unit == "bytes":
