@@ -20,6 +20,11 @@ API = (
     "Adjacency",
     "make_norm",
     "recalibrate",
+    "EquivariantLayerNorm",
+    "EquivariantRMSNorm",
+    "IrrepsBatchNorm",
+    "IrrepsGraphNorm",
+    "IrrepsLayerNorm",
     "backends",
     "replace_norms",
     "Replacement",
@@ -31,6 +36,8 @@ API = (
     "open_comparison",
     "load_dataset",
     "GraphSet",
+    "Watch",
+    "watch_callback",
 )
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"

@@ -50,6 +50,7 @@ FULL = {
     "tests/unit/testing/test_batteries.py::test_every_backend_passes": COPIES,
     "tests/unit/lab/test_simulation.py": SIMULATED,
     "tests/unit/lab/test_judged_simulation.py": SIMULATED,
+    "tests/unit/lab/test_search_simulation.py": SIMULATED,
     "tests/unit/lab/test_real_nulls.py::test_a_row_for_every": SIMULATED,
     "tests/unit/bench/": "benchmarks",
 }

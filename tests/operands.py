@@ -73,6 +73,29 @@ def run_backward(
     return found
 
 
+def run_double_backward(
+    kernels: ModuleType,
+    *,
+    of_grad_x: Tensor,
+    of_grad_mean_scale: Tensor | None,
+    of_grad_weight: Tensor | None,
+    of_grad_bias: Tensor | None,
+    grad_y: Tensor,
+    x: Tensor,
+    mean_scale: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    statistics: Tensor,
+    **operands: Any,
+) -> tuple[Tensor | None, ...]:
+    cotangents = (of_grad_x, of_grad_mean_scale, of_grad_weight, of_grad_bias)
+    parameters, call = (mean_scale, weight, bias), call_of(x, **operands)
+    found: tuple[Tensor | None, ...] = kernels.normalize_double_backward(
+        cotangents, grad_y, x, parameters, statistics, call, [True] * 5
+    )
+    return found
+
+
 def run_aggregate(
     kernels: ModuleType,
     *,

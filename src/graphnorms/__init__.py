@@ -28,6 +28,8 @@ if TYPE_CHECKING or not interrupts.IS_COMMAND:
         Derf,
         DiffGroupNorm,
         DyT,
+        EquivariantLayerNorm,
+        EquivariantRMSNorm,
         Granola,
         GraphNorm,
         GraphSizeNorm,
@@ -36,6 +38,9 @@ if TYPE_CHECKING or not interrupts.IS_COMMAND:
         HeteroLayerNorm,
         Identity,
         InstanceNorm,
+        IrrepsBatchNorm,
+        IrrepsGraphNorm,
+        IrrepsLayerNorm,
         LayerNorm,
         MeanSubtractionNorm,
         MessageNorm,
@@ -54,9 +59,12 @@ if TYPE_CHECKING or not interrupts.IS_COMMAND:
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet, load_dataset
+    from graphnorms.doctor import inspect
     from graphnorms.lab.compare import compare
     from graphnorms.lab.comparison import Comparison, open_comparison
     from graphnorms.lab.judged_table import JudgedTable, judge
+    from graphnorms.probes.watch import BlowUpError, BlowUpWarning, Watch
+    from graphnorms.training.lightning_watch import watch_callback
 
 __all__ = [
     "CATALOG",
@@ -66,6 +74,8 @@ __all__ = [
     "BackendRefusedError",
     "BackendStatus",
     "BatchNorm",
+    "BlowUpError",
+    "BlowUpWarning",
     "Comparison",
     "ConditionalNorm",
     "ContraNorm",
@@ -74,6 +84,8 @@ __all__ = [
     "Derf",
     "DiffGroupNorm",
     "DyT",
+    "EquivariantLayerNorm",
+    "EquivariantRMSNorm",
     "Granola",
     "GraphNorm",
     "GraphSet",
@@ -84,6 +96,9 @@ __all__ = [
     "HeteroLayerNorm",
     "Identity",
     "InstanceNorm",
+    "IrrepsBatchNorm",
+    "IrrepsGraphNorm",
+    "IrrepsLayerNorm",
     "JudgedTable",
     "LayerNorm",
     "MeanSubtractionNorm",
@@ -99,12 +114,14 @@ __all__ = [
     "Segments",
     "SuperNorm",
     "UnitedNorm",
+    "Watch",
     "__version__",
     "aggregate",
     "backends",
     "batch",
     "compare",
     "convert_sync",
+    "inspect",
     "judge",
     "load_dataset",
     "make_norm",
@@ -113,7 +130,16 @@ __all__ = [
     "replace_norms",
     "resolve_norm",
     "segment_normalize",
+    "watch_callback",
 ]
+
+_LATE = {
+    "BlowUpError": "graphnorms.probes.watch",
+    "BlowUpWarning": "graphnorms.probes.watch",
+    "Watch": "graphnorms.probes.watch",
+    "watch_callback": "graphnorms.training.lightning_watch",
+}
+"""Names that are loaded at first use, and need no more than torch."""
 
 _LAB = {
     "Comparison": "graphnorms.lab.comparison",
@@ -121,6 +147,7 @@ _LAB = {
     "compare": "graphnorms.lab.compare",
     "judge": "graphnorms.lab.judged_table",
     "open_comparison": "graphnorms.lab.comparison",
+    "inspect": "graphnorms.doctor",
     "GraphSet": "graphnorms.data",
     "load_dataset": "graphnorms.data",
 }
@@ -129,7 +156,7 @@ _LAB = {
 _LAYERS = ("errors", "adjacency", "segments", "kernels", "layers", "dropin", "version")
 """Modules that have the names that are not of the lab."""
 
-_PARTS = ("data", "lab", "models", "probes", "report", "studies", "testing", "training")
+_PARTS = ("data", "doctor", "lab", "models", "probes", "report", "studies", "testing", "training")
 """Packages that are loaded at first access."""
 
 
@@ -141,6 +168,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"graphnorms.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'graphnorms' has no attribute {name!r}")
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
     if name not in _LAB:
         parts = (importlib.import_module(f"graphnorms.{part}") for part in _LAYERS)
         return next(getattr(part, name) for part in parts if hasattr(part, name))

@@ -68,6 +68,19 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> ValueError:
         known: All known names.
     """
     names = list(known)
-    near = difflib.get_close_matches(given.lower(), names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    hint = did_you_mean(given, names, f"known: {', '.join(names)}")
     return ValueError(f"unknown {kind} {given!r}; {hint}")
+
+
+def did_you_mean(given: str, known: Iterable[str], otherwise: str) -> str:
+    """Suggest the known names that are spelled like a given one, or say something else.
+
+    Args:
+        given: The unknown name.
+        known: All known names.
+        otherwise: What to say if none is near.
+    """
+    names = {name.lower(): name for name in known}
+    # From 0.6 on, difflib's default, two names share most of their letters in order.
+    near = difflib.get_close_matches(given.lower(), names, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(names[name] for name in near)}?" if near else otherwise

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import sys
 import weakref
-from collections.abc import Callable
 from typing import Any, Final
 
 import torch
@@ -22,6 +19,7 @@ from graphnorms.index_checks import (
 )
 from graphnorms.offsets import offsets_and_order, offsets_of, runs_without_search
 from graphnorms.tracing import is_batched, is_traced, may_keep
+from graphnorms.vector_snapshot import VectorSnapshot
 
 
 class Segments:
@@ -73,7 +71,7 @@ class Segments:
         self.masked = masked
         self._index = index
         self._counts: Tensor | None = None
-        self._last_mask: tuple[Snapshot, Segments] | None = None
+        self._last_mask: tuple[VectorSnapshot, Segments] | None = None
 
     @classmethod
     def from_ptr(
@@ -195,7 +193,7 @@ class Segments:
         ptr, order = offsets_and_order(index, self.num_segments)
         segments = Segments(ptr, order, self.num_rows, index=index, masked=True)
         if keeps:
-            self._last_mask = (Snapshot(mask), segments)
+            self._last_mask = (VectorSnapshot(mask), segments)
         return segments
 
     @property
@@ -381,55 +379,7 @@ def as_segments(
     return segments
 
 
-class Snapshot:
-    """A vector at the time when something was derived from it.
-
-    A vector matches by its identity, its version counter and, on the CPU, its content: the counter
-    misses writes through `.data` and through memory shared with NumPy. On a GPU comparing the
-    content would synchronize, so only the counter is compared.
-    """
-
-    __slots__ = ("address", "content", "size", "vector", "version")
-
-    def __init__(
-        self, vector: Tensor, forget: Callable[[weakref.ref[Tensor]], None] | None = None
-    ) -> None:
-        self.vector = weakref.ref(vector, forget)
-        self.version = tracing.version_of(vector)
-        self.content = vector.detach().clone() if vector.is_cpu else None
-        self.size = vector.nbytes
-        comparable = self.content is not None and vector.is_contiguous()
-        self.address = self.content.data_ptr() if self.content is not None and comparable else 0
-
-    def matches(self, vector: Tensor) -> bool:
-        """Whether `vector` is the same object with the same content."""
-        if self.version != tracing.version_of(vector) or self.vector() is not vector:
-            return False
-        if self.content is None:
-            return True
-        if self.address and _memcmp is not None and vector.nbytes == self.size:
-            # A twentieth of the time of `torch.equal`. Freed memory has the address 0: deriving
-            # anew then raises the error.
-            first = vector.data_ptr()
-            return first != 0 and _memcmp(first, self.address, self.size) == 0
-        return torch.equal(vector, self.content)
-
-
-def _find_memcmp() -> Callable[[int, int, int], int] | None:
-    try:
-        library: Any = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
-        function = library.memcmp
-    except (AttributeError, OSError):
-        return None
-    function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-    function.restype = ctypes.c_int
-    compare: Callable[[int, int, int], int] = function
-    return compare
-
-
-_memcmp: Final = _find_memcmp()
-
-kept: Final[dict[tuple[int, int | None], tuple[Snapshot, Segments]]] = {}
+kept: Final[dict[tuple[int, int | None], tuple[VectorSnapshot, Segments]]] = {}
 """The cached Segments by the id of the batch vector and the requested number of segments; an entry
 is removed with its vector."""
 
@@ -447,4 +397,4 @@ def _keep(vector: Tensor, num_segments: int | None, segments: Segments) -> None:
         if entry is not None and entry[0].vector is dead:
             del entries[key]
 
-    entries[key] = (Snapshot(vector, forget), segments)
+    entries[key] = (VectorSnapshot(vector, forget), segments)

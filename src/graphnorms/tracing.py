@@ -40,6 +40,8 @@ version_of: Final = _private("Tensor._version.__get__", lambda tensor: object())
 is_zero: Final = _private("Tensor._is_zerotensor", lambda tensor: False)
 """Whether a tensor is one of torch's lazy zero tensors."""
 
+_will_execute: Final = _private("_C._will_engine_execute_node", lambda node: True)
+
 _transforms_active: Final = _private("_C._are_functorch_transforms_active", lambda: True)
 _is_wrapped: Final = _private(
     "_C._functorch.is_functorch_wrapped_tensor", lambda x: _transforms_active()
@@ -65,6 +67,17 @@ def is_plain(x: Tensor) -> bool:
         and not _is_legacy_batched(x)
         and not _is_wrapped(x)
     )
+
+
+def will_run(node: object) -> bool:
+    """Whether the backward that is running will come to a node of the graph.
+
+    torch does not say it of a leaf whose gradient `autograd.grad` was asked for: it will.
+    """
+    try:
+        return bool(_will_execute(node))
+    except RuntimeError:
+        return True
 
 
 def is_traced() -> bool:

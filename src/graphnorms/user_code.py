@@ -16,9 +16,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Self
 
 from graphnorms.errors import one_line
 from graphnorms.interrupts import SIGNALS
@@ -135,6 +136,53 @@ def source_hash(function: Callable[..., Any], module: str = "") -> str:
     for package in sorted(packages):
         digest.update(f"{package}={_version(package)};".encode())
     return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserFunction:
+    """A function of the user's, and its identity.
+
+    Args:
+        name: `module:function`, or the name of the function if it was given as an object.
+        source: Hash of its source, see `source_hash`.
+        function: The function.
+        in_memory: Whether it was given as an object that cannot be imported by name.
+    """
+
+    name: str
+    source: str
+    function: Callable[..., Any]
+    in_memory: bool = False
+
+    @classmethod
+    def _of(cls, given: str | Callable[..., Any], makes: str, **more: Any) -> Self:
+        """Find a function by its name, or wrap a function or class.
+
+        Args:
+            given: The name, or the function.
+            makes: What it makes, for messages.
+            more: Further fields.
+
+        Raises:
+            ValueError: It does not exist, or its source cannot be read.
+        """
+        if isinstance(given, str):
+            function = find(given, makes)
+            source = source_hash(function, given.partition(":")[0])
+            return cls(name=given, source=source, function=function, **more)
+        named = given
+        while hasattr(named, "func"):  # unwrap functools.partial
+            named = named.func
+        name = named.__qualname__.rpartition("<locals>.")[2].strip("<>")
+        return cls(name=name, source=source_hash(given), function=given, in_memory=True, **more)
+
+    def require_source(self, source: str) -> None:
+        """Raise a `ValueError` unless the source has this hash."""
+        if self.source != source:
+            raise ValueError(
+                f"the source of {self.name} is not what it was when the run began; was a file "
+                "changed?"
+            )
 
 
 class ExitError(ValueError):

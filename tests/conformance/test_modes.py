@@ -172,6 +172,12 @@ def test_opcheck(center: gn.Over | str) -> None:
                 operators.normalize_backward.default,
                 (features(seed=1).requires_grad_(), x, *rest, statistics, *domain, needs),
             )
+        of_x, of_weight = features(seed=3).requires_grad_(), torch.rand(weight.shape)
+        cotangents = (of_x, given, of_weight, None)
+        torch.library.opcheck(
+            operators.normalize_double_backward.default,
+            (*cotangents, features(seed=1), x, *rest, statistics, *domain, [True] * 5),
+        )
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -7,6 +7,7 @@ import difflib
 import html
 import json
 import sys
+import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from graphnorms import cli
 from graphnorms.data import load_dataset, random_graphs, split_items
 from graphnorms.data.pyg_list import to_pyg
 from graphnorms.errors import GraphnormsError
+from graphnorms.lab import duration
 from graphnorms.lab.compare import compare, prepare
 from graphnorms.lab.comparison import open_comparison
 from graphnorms.lab.options import Options
@@ -136,6 +138,9 @@ def wrong(norm, split, gamma):
 def text(norm):
     return "good"
 
+def sized(norm, split, seed, report, epochs=1, layers=2, width=8):
+    return {"test": 10 * layers + width + (norm.name == "graph"), "val": 0}
+
 def targets():
     return np.arange(40) % 2
 
@@ -184,8 +189,13 @@ def test_a_run_of_a_named_function_is_resumed(capsys, monkeypatch) -> None:
         ({"trial": "own_trials:train", "protocol": "paper"}, "choose nested or split"),
         ({"trial": "own_trials:train", "model": "gin"}, "leave one out"),
         ({"trial": "own_trials:train", "heads": 2}, "trains itself"),
-        ({"trial": "own_trials:train", "vary": {"layers": [2, 3]}}, "vary is for what the lab"),
-        ({"trial": "own_trials:train", "time": "1h"}, "time is given"),
+        ({"trial": "own_trials:train", "vary": {"layers": [2, 3]}}, "nothing; give its arguments"),
+        ({"trial": "own_trials:sized", "vary": {"depth": [2, 3]}}, "share: layers and width"),
+        ({"trial": "own_trials:sized", "vary": {"epochs": [2, 3]}}, "share: layers and width"),
+        ({"trial": "own_trials:sized", "vary": {"width": [2, [3]]}}, "width is .3., expected"),
+        ({"trial": "own_trials:sized", "vary": {"width": [2]}}, "one value of width"),
+        ({"trial": "own_trials:sized", "vary": {"layers": [2, "x"]}}, "expected an integer"),
+        ({"trial": "own_trials:nothing", "time": "1h"}, "first trial of every norm failed"),
         ({"trial": "own_trials:train", "norms": "adja"}, "needs adjacency"),
         ({"metric": "f1:max"}, "but the lab trains"),
     ],
@@ -194,6 +204,56 @@ def test_what_is_not_possible_is_told_before_anything_is_trained(options, expect
     with pytest.raises(ValueError, match=expected) as caught:
         prepare("MUTAG", Options(**options))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("module")
+def test_options_and_own_arguments_of_a_function_are_varied(capsys, monkeypatch) -> None:
+    words = ["compare", "MUTAG", "--trial", "own_trials:sized", "--folds", "2", "-o", "sized"]
+    words += ["--norms", "none,graph", "--vary", "layers=2,3", "--vary", "width=8,false"]
+    monkeypatch.setattr(sys, "argv", ["graphnorms", *words])
+    assert cli.main() == 0
+    found = open_comparison("sized")
+    means = {row.norm: row.score.mean for row in found.verdict.rows}
+    assert means == {
+        f"{norm} layers={layers} width={width}": 10 * layers + width + (norm == "graph")
+        for norm in ("none", "graph")
+        for layers in (2, 3)
+        for width in (8, False)
+    }
+    assert "--vary layers=2,3 --vary width=8,False" in found.command
+    config = found.records[0].config
+    assert config["model"]["arguments"] == {"width": 8}
+    assert config["model"]["takes"] == ["layers"]
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["graphnorms", "compare", "--resume", "-o", "sized"])
+    assert cli.main() == 0
+    assert "All 16 trials are there already" in capsys.readouterr().out
+
+
+def slow(norm, split, seed, learning_rate, epochs=10):
+    SEEN.append(norm.name)
+    time.sleep(0.05)
+    return {"test": 0.5, "val": 0.5}
+
+
+def test_a_time_is_planned_by_a_whole_trial_of_every_norm(monkeypatch) -> None:
+    monkeypatch.setattr(duration, "_START_OF_A_PROCESS", 0.0)
+    options = {"trial": slow, "norms": "none,graph", "workers": 1, "out": "timed"}
+    graphs = load_dataset("MUTAG")
+    SEEN.clear()
+    plan, _ = prepare(graphs, Options(**options, budget="full", time=6))
+    assert sorted(SEEN) == ["graph", "none"]
+    assert list(Path().iterdir()) == []
+    settings = plan.settings
+    # Two pilots and the rest, of 0.05 s at least: no more than 4.8 s hold.
+    assert 20 <= settings.planned <= 94
+    assert settings.epochs == 1, "what a trial does is not cut"
+    assert 0.1 + 0.05 * settings.planned <= plan.fitted["seconds"] <= 4.8
+    assert any("learning rates 5 → 3" in cut for cut in plan.fitted["cuts"])
+    lines = " ".join(plan_lines(plan))
+    assert "A whole trial of every norm was run to measure this" in lines
+    with pytest.raises(ValueError, match="too short"):
+        prepare(graphs, Options(**options, time=0.5, folds=10))
 
 
 @pytest.mark.usefixtures("module")

@@ -16,9 +16,10 @@ from types import ModuleType
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from graphnorms import cli
-from graphnorms.data import load_dataset, save_npz
+from graphnorms.data import GraphSet, Task, load_dataset, random_graphs, save_npz
 from graphnorms.errors import one_line
 from graphnorms.lab import engines
 from graphnorms.lab import prepare as prepare_module
@@ -92,10 +93,20 @@ def small(dataset: object, options: Options) -> Options:
     tiny = SMALL["all"] | SMALL["protocol"].get(options.protocol or of_data, {})
     if options.warmup:
         tiny["epochs"] = options.warmup + 1
+    if options.search:
+        tiny["proposals"] = 2
     wanted = {name: value for name, value in tiny.items() if getattr(options, name) is None}
     if options.resume or options.config is not None:  # they have these already
         return options
     return Options(**vars(options) | wanted)
+
+
+def one_graph() -> GraphSet:
+    graphs = random_graphs(1, 60, 5)
+    task = Task(kind="classification", targets=("a", "b"), level="node")
+    nodes = torch.arange(graphs.num_nodes)
+    y, part = nodes % 2, nodes % 3
+    return graphs.with_targets(y, task)._with(split=part.to(torch.int8), split_name="given")
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +116,7 @@ def folder(tmp_path_factory) -> Iterator[Path]:
     for name in ("PROTEINS", "DATA", "OTHERS", "molecules", "my_data"):
         write_tu(folder / "data" / name)
     save_npz(load_dataset(str(folder / "data" / "molecules")), folder / "molecules.npz")
+    save_npz(one_graph(), folder / "citations.npz")
     (folder / "my_data.py").write_text(FACTORY)
     (folder / "my_module.py").write_text(TRIAL)
     with pytest.MonkeyPatch.context() as patch:

@@ -182,6 +182,58 @@ def check_twin(problem: Problem, contender: Contender, exact: Exact) -> Check:
     )
 
 
+def check_forces(row: Normalization, problem: Problem) -> list[Check]:
+    """Check the second derivative of a layer in float64 and in the dtype of the problem.
+
+    Raises:
+        WrongNumbersError: It computes something else.
+    """
+    exact = Exact.of(row, None, problem)
+    source, oracle, truth = _oracle(row, problem)
+    oracle.load_state_dict(exact.parameters)
+    generator = torch.Generator().manual_seed(3)
+    others = [exact.grad_y]
+    others += [torch.randn(exact.x.shape, generator=generator).to(exact.x) for _ in range(2)]
+    results = of_energy_and_force(truth, list(oracle.parameters()), exact.x, others)
+    # r² stands in the second derivative; parameters' gradients are sums over all rows.
+    least = max(float(result.abs().max()) for result in results) * exact.steepness**2
+    checks = []
+    for dtype in dict.fromkeys((torch.float64, problem.x.dtype)):
+        layer = build(row, problem, dtype)
+        layer.load_state_dict(exact.parameters)
+        tensors = [tensor.to(dtype) for tensor in (exact.x, *others)]
+        found = of_energy_and_force(
+            _bound(layer, problem), list(layer.parameters()), tensors[0], tensors[1:]
+        )
+        pairs = zip(found, results, strict=True)
+        error = max(relative_error(mine, right, least) for mine, right in pairs)
+        length = max(exact.length, exact.x.shape[0])
+        allowed = _EXACT if dtype == torch.float64 else tolerance(dtype, length)
+        name = str(dtype).removeprefix("torch.")
+        checks.append(Check(f"{title(row)}, force", source, name, error, allowed).require())
+    return checks
+
+
+def of_energy_and_force(
+    call: Function, parameters: list[nn.Parameter], x: Tensor, others: list[Tensor]
+) -> list[Tensor]:
+    """Return the force, the gradient of x, and the loss's gradients of grad_y, x and parameters.
+
+    Args:
+        call: The layer.
+        parameters: What it has.
+        x: The features.
+        others: grad_y, from which the force is computed, and the loss's gradients of y and force.
+    """
+    grad_y, of_y, of_force = others
+    if not x.requires_grad:
+        x, grad_y = (tensor.detach().clone().requires_grad_() for tensor in (x, grad_y))
+    y = call(x)
+    (force,) = torch.autograd.grad(y, x, grad_y, create_graph=True)
+    grads = torch.autograd.grad((y, force), (grad_y, x, *parameters), (of_y, of_force))
+    return [force.detach(), *grads]
+
+
 def value_and_gradients(
     call: Function, module: nn.Module | None, x: Tensor, grad_y: Tensor
 ) -> list[Tensor]:

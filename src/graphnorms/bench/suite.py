@@ -9,6 +9,7 @@ from typing import Final
 from graphnorms.bench import (
     call_times,
     epoch_times,
+    force_times,
     hook_times,
     layer_times,
     machine,
@@ -24,6 +25,7 @@ from graphnorms.errors import unknown_name
 BENCHMARKS: Final[Mapping[str, Callable[[Session], Iterator[Case]]]] = {
     "layers": layer_times.measure,
     "calls": call_times.measure,
+    "force": force_times.measure,
     "memory": memory_use.measure,
     "epoch": epoch_times.measure,
     "scaling": scaling_times.measure,

@@ -116,7 +116,8 @@ def summary(result: Result) -> Table | None:
             for case in result.cases
             for name, values in case.values.items()
         ]
-        baselines = " / ".join(result.cases[0].baselines)
+        first, *others = {case.baselines for case in result.cases}
+        baselines = "that at 1.00" if others else " / ".join(first)
         names = ("case", "") if len(result.cases) > 1 else ("",)
         return Table("", (*names, "minimum", f"÷ {baselines}"), tuple(rows))
     if result.cases[0].unit == "bytes":

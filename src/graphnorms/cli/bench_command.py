@@ -150,6 +150,7 @@ def _say(line: str) -> None:
 
 _command("layers", "Time every layer against PyG's (eager, compiled), torch's own, and a copy.")
 _command("calls", "Time small calls.")
+_command("force", "Time a step of force training: forward, backward, and the backward of both.")
 _command("memory", "Measure the bytes kept for the backward, and the peak.")
 _command("epoch", "Time a GIN epoch against PyG's, and against its matrix products alone.")
 _command("scaling", "Time one element as rows, channels, graphs or segment length vary.")

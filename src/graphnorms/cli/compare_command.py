@@ -103,7 +103,7 @@ def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
             "there": len(kept),
             "changes": there.change.words,
             "refused": there.change.refusal,
-            "seconds": None if found is None else found.seconds,
+            "seconds": plan.fitted.get("seconds") if found is None else found.seconds,
             "failing": {} if found is None else dict(found.failing),
             "folder": str(plan.folder),
             "command": plan.command,
@@ -119,11 +119,11 @@ def _show_plan(dataset: str | None, options: Options, *, as_json: bool) -> None:
         console.print(f"Refused as it is: {there.change.refusal}", markup=False)
     if len(kept) == plan.settings.planned:
         return
+    if plan.fitted and not kept:
+        return  # measured already, and a second measurement would give another time
     if untimed:
         console.print("How long it takes is known when the first trials have ended.")
         return
-    if plan.fitted and not kept:
-        return  # measured already, and a second measurement would give another time
     found = estimate(plan, kept)
     console.print(
         f"About {duration(found.seconds)}, from {several(found.steps, 'training step')} of every "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -13,6 +14,7 @@ import typer
 from graphnorms.cli import completion
 from graphnorms.lab.option_kinds import Group
 from graphnorms.lab.options import Options, about
+from graphnorms.lab.treatments import VARIABLE
 
 Dataset: TypeAlias = Annotated[
     str | None,
@@ -36,6 +38,10 @@ PANELS: Final[dict[Group, str]] = {
 """The headings of the help."""
 
 _TYPES: Final[dict[str, Any]] = {"int": int, "float": float, "bool": bool}
+
+
+_NUMBERS: Final[dict[str, Callable[[str], float]]] = {"learning_rate": float, "num_neighbors": int}
+"""Options that are several numbers."""
 
 
 def takes_options(*names: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -107,22 +113,35 @@ def _varied(given: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _typed(option: str, text: str) -> Any:
-    """Convert the text of a value to the type of an option; as it is if it is none of that."""
-    field = Options.__dataclass_fields__.get(option)
-    kind = _TYPES.get(str(field.type).partition(" ")[0], str) if field is not None else str
+    """Convert the text of a value to the type of an option; as it is if it is none of that.
+
+    What is no option that varies is an argument of user code: a number, true, false, or a text.
+    """
+    if option not in VARIABLE:
+        return _plain(text)
+    field = Options.__dataclass_fields__[option]
+    kind = _TYPES.get(str(field.type).partition(" ")[0], str)
     try:
         return kind(text) if kind in (int, float) else text
     except ValueError:
         return text
 
 
+def _plain(text: str) -> int | float | bool | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
 def _value(name: str, given: Any) -> Any:
     """Convert what the command line parsed into the value of an option."""
-    if name == "learning_rate" and given is not None:
+    if name in _NUMBERS and given is not None:
         try:
-            return [float(part) for part in given.split(",") if part.strip()]
+            return [_NUMBERS[name](part) for part in given.split(",") if part.strip()]
         except ValueError:
-            raise ValueError(f"lr is {given!r}, expected numbers separated by commas") from None
+            flag = about(name).flags[0].lstrip("-")
+            raise ValueError(f"{flag} is {given!r}, expected numbers separated by commas") from None
     if name == "vary":
         return _varied(given) if given else None
     unsaid = given is False and len(about(name).flags) == 1  # a flag that can only be set

@@ -130,6 +130,24 @@ def size_of(held: Any) -> Any:
     return None if held is None else held.shape[0]
 
 
+def segments_of(given: GivenBatch) -> list[Segments]:
+    """Return the graphs of the rows, one for each node type; none if all rows are one graph.
+
+    They are read on the host.
+    """
+    if given.batch is None:
+        return [] if given.ptr is None else [Segments.from_ptr(given.ptr)]
+    batch, size = given.batch, given.held_size
+    if isinstance(batch, Mapping):
+        sizes = size if isinstance(size, Mapping) else {}
+        return [_as_segments(part, size_of(sizes.get(kind))) for kind, part in batch.items()]
+    return [_as_segments(batch, size_of(size))]
+
+
+def _as_segments(batch: Any, size: int | None) -> Segments:
+    return batch if isinstance(batch, Segments) else Segments.from_batch(batch, size)
+
+
 def rows_of(batch: Any, like: Tensor | None = None) -> int | None:
     """Count the rows that a batch describes; for `None`, the rows of `like`."""
     if batch is None:
@@ -308,6 +326,9 @@ def _in_mapping(name: str, value: Mapping[Any, Any], depth: int) -> Found:
 
 
 def _in_object(name: str, value: Any) -> Found:
+    kind = type(value).__name__
+    if kind in _WITHOUT_BATCH:  # an Adjacency has a `ptr`, of its edges
+        return _NOTHING
     batch = _attribute(value, "batch", _ABSENT)
     inside = _in_fields(_fields(value), f"{name}.{{}}")
     given = _by_name({"batch": batch, "ptr": _attribute(value, "ptr")}, f"{name}.{{}}")
@@ -318,7 +339,6 @@ def _in_object(name: str, value: Any) -> Found:
         offsets = _attribute(value, "ptr_dict") or {}
         sizes = {kind: ptr.shape[0] - 1 for kind, ptr in offsets.items()}
         return Found(GivenBatch(f"{name}.batch_dict", by_type, _held(sizes, by_type)))
-    kind = type(value).__name__
     graphs = _attribute(value, "num_graphs")
     if isinstance(graphs, int) and graphs > 1:
         words = f"{name}, a {kind} of {graphs} graphs"
@@ -327,7 +347,7 @@ def _in_object(name: str, value: Any) -> Found:
         return inside
     if batch is None or any(_attribute(value, edges) is not None for edges in _OF_EDGES):
         return Found(single=(GivenBatch(name, like=_fields(value).get("x")),))
-    return _NOTHING if kind in _WITHOUT_BATCH else Found(doubt=f"{name}, a {kind}", yields=True)
+    return Found(doubt=f"{name}, a {kind}", yields=True)
 
 
 def _fields(value: Any) -> Mapping[str, Any]:

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 from graphnorms.dropin.batch_of import (
     Frame,
     current,
+    segments_of,
 )
+from graphnorms.dropin.call_watch import CallWatch
 from graphnorms.dropin.known_norms import KnownNorm
-from graphnorms.dropin.watch import Watch
-from graphnorms.segments import Segments
 
 
 class NormCall(NamedTuple):
@@ -75,7 +75,7 @@ def call_once(model: nn.Module, example: Any, norms: list[KnownNorm]) -> dict[in
         if isinstance(x, Tensor):
             calls.setdefault(id(module), []).append(NormCall(tuple(x.shape), *_sizes(current())))
 
-    detach = [Watch(model, root=True).attach(model)]
+    detach = [CallWatch(model, root=True).attach(model)]
     for norm in norms:
         handle = norm.module.register_forward_pre_hook(note, with_kwargs=True)
         detach.append(handle.remove)
@@ -94,12 +94,7 @@ def call_once(model: nn.Module, example: Any, norms: list[KnownNorm]) -> dict[in
 
 def _sizes(frame: Frame | None) -> tuple[tuple[int, ...], int | None]:
     """Return the number of rows of a frame's batch, by type, and the number of graphs."""
-    given = (frame or Frame()).given
-    batch = given.batch
-    if batch is None:
-        if given.ptr is None:
-            return (), None
-        batch = Segments.from_ptr(given.ptr)
-    parts = list(batch.values()) if isinstance(batch, Mapping) else [batch]
-    segments = [p if isinstance(p, Segments) else Segments.from_batch(p) for p in parts]
+    segments = segments_of((frame or Frame()).given)
+    if not segments:
+        return (), None
     return tuple(part.num_rows for part in segments), max(part.num_segments for part in segments)

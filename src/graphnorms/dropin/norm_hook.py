@@ -17,8 +17,8 @@ from graphnorms.dropin.batch_of import (
     rows_of,
     size_of,
 )
+from graphnorms.dropin.call_watch import Detach
 from graphnorms.dropin.known_norms import Path, is_per_graph
-from graphnorms.dropin.watch import Detach
 from graphnorms.segments import Segments
 from graphnorms.tracing import assert_async, is_traced
 

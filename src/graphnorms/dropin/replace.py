@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from graphnorms.dropin.call_once import NormCall, call_once
+from graphnorms.dropin.call_watch import Detach, watch_model
 from graphnorms.dropin.known_norms import (
     KnownNorm,
     Path,
@@ -25,7 +26,6 @@ from graphnorms.dropin.known_norms import (
 )
 from graphnorms.dropin.norm_hook import NormHook
 from graphnorms.dropin.result import Replacement
-from graphnorms.dropin.watch import Detach, watch_model
 from graphnorms.kernels.ranks import Group, as_ranks
 from graphnorms.layers.base import Norm
 from graphnorms.layers.catalog import CATALOG

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from graphnorms.dropin.call_watch import Detach
 from graphnorms.dropin.known_norms import KnownNorm, Place, find_norms, recognize
 from graphnorms.dropin.norm_hook import NormHook, withdraw
 from graphnorms.dropin.transfer import owners_in, transfer
-from graphnorms.dropin.watch import Detach
 
 
 @dataclass(frozen=True)

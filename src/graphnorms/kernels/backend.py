@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from graphnorms.errors import BackendRefusedError, unknown_name
+from graphnorms.kernels import derivatives
 from graphnorms.kernels.aggregation.operands import Edges, Weights
 from graphnorms.kernels.cpu import aggregate as cpu_aggregate
 from graphnorms.kernels.cpu import extension
@@ -32,6 +33,14 @@ Backward = Callable[
 β."""
 
 
+DoubleBackward = Callable[
+    [Sequence[Tensor | None], Tensor, Tensor, Parameters, Tensor, Call, list[bool]],
+    tuple[Tensor | None, ...],
+]
+"""Cotangents of the four gradients that a backward returns, its grad_y, x, parameters, statistics
+and call, and which gradients are needed → those of grad_y, x, α, γ and β."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Backend:
     """An implementation of the operations.
@@ -42,7 +51,8 @@ class Backend:
         unavailable: Returns why the backend cannot run on this machine; `None` if it can.
         description: Returns what it runs on.
         refusals: Returns why it cannot run features of a dtype on a kind of device.
-        forward, backward: The normalization.
+        forward, backward, double_backward: The normalization; the last is the backward of the
+            backward, without a graph for a third derivative.
         aggregate, aggregate_backward: The sum over neighbours.
     """
 
@@ -53,10 +63,24 @@ class Backend:
     refusals: Callable[[str, torch.dtype], list[str]]
     forward: Forward
     backward: Backward
+    double_backward: DoubleBackward
     aggregate: Callable[[Tensor, Edges, Weights], Tensor]
     aggregate_backward: Callable[
         [Tensor, Tensor, Edges, Weights, list[bool]], tuple[Tensor, Tensor]
     ]
+
+
+def in_closed_form(
+    cotangents: Sequence[Tensor | None],
+    grad_y: Tensor,
+    x: Tensor,
+    parameters: Parameters,
+    statistics: Tensor,
+    call: Call,
+    needs: list[bool],
+) -> tuple[Tensor | None, ...]:
+    """Run the double backward of a backend without a kernel for it, or differentiably."""
+    return derivatives.double_backward(cotangents, grad_y, x, parameters, call)
 
 
 CPU: Final = Backend(
@@ -68,6 +92,7 @@ CPU: Final = Backend(
     refusals=extension.common_refusals,
     forward=cpu.normalize_forward,
     backward=cpu.normalize_backward,
+    double_backward=cpu.normalize_double_backward,
     aggregate=cpu_aggregate.aggregate,
     aggregate_backward=cpu_aggregate.aggregate_backward,
 )
@@ -80,6 +105,7 @@ TRITON: Final = Backend(
     refusals=loading.common_refusals,
     forward=triton.normalize_forward,
     backward=triton.normalize_backward,
+    double_backward=in_closed_form,
     aggregate=triton_aggregate.aggregate,
     aggregate_backward=triton_aggregate.aggregate_backward,
 )

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from graphnorms.kernels import bounded
+from graphnorms.kernels import bounded_functions
 from graphnorms.kernels.dropout import drop
 from graphnorms.kernels.point import Call, Over, Parameters
 from graphnorms.kernels.reference import (
@@ -243,9 +243,9 @@ class _BoundedFirst(NamedTuple):
 
 def _bounded_first(grad_y: Tensor, x: Tensor, parameters: Parameters, call: Call) -> _BoundedFirst:
     segments, (given, weight, bias) = call.segments, parameters
-    function = bounded.FUNCTIONS[str(call.point.function)]
+    function = bounded_functions.FUNCTIONS[str(call.point.function)]
     x, grad_y = counted(x, segments), counted(grad_y, segments)
-    v = bounded.argument(x, given)
+    v = bounded_functions.argument(x, given)
     value = function.value(v)
     slope = function.slope(v, value)
     if call.seed is not None:
@@ -306,7 +306,7 @@ def _bounded_double_backward(
     of_value = _times_rows(h, weight, segments)
     if p is not None:
         of_value = of_value + of_rows(p, segments, z_dot) * first.g
-    bend = bounded.FUNCTIONS[str(call.point.function)].curvature(first.v, first.value)
+    bend = bounded_functions.FUNCTIONS[str(call.point.function)].curvature(first.v, first.value)
     of_v = first.slope * of_value + _times_rows(first.g, weight, segments) * bend * v_dot
     grad_x = _times_slope(of_v, given)
     if t is not None:

@@ -12,6 +12,7 @@ from graphnorms.kernels import autograd, reference, synchronized
 from graphnorms.kernels.backend import pick, runs_as_operator
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.dropout import draw_seed
+from graphnorms.kernels.operators import forward_operator
 from graphnorms.kernels.point import (
     NO_PARAMETERS,
     Call,
@@ -170,7 +171,7 @@ def normalize(
     if not is_plain(x):
         if not runs_as_operator(x, *wanted):
             return _in_plain_torch(x, call, parameters, residual, statistics)
-        y, measured = autograd.as_operator(x, residual, parameters, call, statistics)
+        y, measured = forward_operator(x, residual, parameters, call, statistics)
     elif (chosen := pick(*wanted)) is None:
         return _in_plain_torch(x, call, parameters, residual, statistics)
     elif torch.is_grad_enabled() and (

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from graphnorms.kernels import bounded
+from graphnorms.kernels import bounded_functions
 from graphnorms.kernels.dropout import drop
 from graphnorms.kernels.point import NO_PARAMETERS, Call, Over, Parameters, accumulation_dtype
 from graphnorms.segments import Segments
@@ -72,8 +72,8 @@ def standardize(x: Tensor, call: Call, mean_scale: Tensor | None) -> Standardize
     mean = moment = o.new_zeros((0, 0))
     factor = None
     if function is not None:
-        value = bounded.FUNCTIONS[function].value
-        return Standardized(value(bounded.argument(o, mean_scale)), None, mean, moment)
+        value = bounded_functions.FUNCTIONS[function].value
+        return Standardized(value(bounded_functions.argument(o, mean_scale)), None, mean, moment)
     if center is not None:
         pivot = first_of_cells(o.detach(), segments, center, groups)
         shifted = o - spread(pivot, segments, center, o)

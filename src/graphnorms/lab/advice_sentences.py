@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from graphnorms.lab.phrases import MOST_NAMED, Name, listing, percent, several
 from graphnorms.lab.recommendation import MOST_FAILED
 from graphnorms.lab.trivial import trivial_name
-from graphnorms.lab.verdict_phrases import best_of, near
+from graphnorms.lab.verdict_phrases import best_of, near, rates_noun
 
 if TYPE_CHECKING:
     from graphnorms.lab.recommendation import Recommendation
@@ -38,7 +38,8 @@ def advice(verdict: Verdict, name: Name) -> str:
         verb = "comes" if found.near == 1 else "come"
         best = "its best" if found.norm == verdict.best else best_of(verdict, name)
         reasons.append(
-            f"{found.near} of {found.rates} learning rates {verb} within {near(verdict)} of {best}"
+            f"{found.near} of {found.rates} {rates_noun(verdict)} {verb} within {near(verdict)} of "
+            f"{best}"
         )
     extra = found.extra_parameters
     if extra or (extra == 0 and verdict.noun == "norm"):

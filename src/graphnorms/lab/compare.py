@@ -74,12 +74,15 @@ def compare(
     epochs: int | None = None,
     optimizer: str | None = None,
     learning_rate: float | Sequence[float] | None = None,
+    search: Mapping[str, str] | Sequence[str] | str | None = None,
+    proposals: int | None = None,
     schedule: str | None = None,
     warmup: int | None = None,
     weight_decay: float | None = None,
     clip: float | None = None,
     patience: int | None = None,
     batch_size: int | None = None,
+    num_neighbors: int | Sequence[int] | None = None,
     margin: float | None = None,
     reasons: str | None = None,
     seed: int | None = None,
@@ -185,6 +188,14 @@ def compare(
         optimizer: `"adam"` (default), `"adamw"` or `"sgd"` (momentum 0.9), with further arguments
             of torch's class after a colon: `"sgd:momentum=0.95,nesterov=true"`.
         learning_rate: The step size after the warm-up: one for all norms, or a grid of them.
+        search: Options that are chosen for each norm, as the learning rate is and with it: on
+            validation data, anew in every fold or for every seed. `"dropout"`, `"weight_decay"`,
+            `"layers"`, `"hidden"` and `"batch_size"`, as a list or one text with commas; what they
+            are searched among follows as in `"dropout=0:0.5,layers=2|4|8"`, or as a mapping of such
+            texts. The learning rate is searched between the lowest and the highest of
+            `learning_rate`. See `graphnorms.lab.search`; needs Optuna.
+        proposals: Values of what is searched that are tried for each norm and fold; default 10, 20
+            or 30 by the budget.
         schedule: The learning rate after the warm-up: `"constant"`, or decaying to 0, `"linear"`
             or `"cosine"`; from epoch to epoch.
         warmup: Epochs in which the learning rate rises linearly from 0, step by step.
@@ -194,6 +205,10 @@ def compare(
         patience: End a trial after so many epochs without a better validation score. Not for the
             protocol `"paper"`, which chooses one epoch for all folds.
         batch_size: Graphs in a minibatch.
+        num_neighbors: Train on one large graph with targets of nodes in minibatches of `batch_size`
+            nodes with so many sampled neighbours of a node: for each layer or one for all, -1 for
+            all neighbours, as in PyG's `NeighborLoader`. Evaluation, and without it training, is of
+            the whole graph.
         margin: Differences of scores below this are of no practical interest.
         reasons: Why norms differ: `"measured"` (default) in the models of the run; `"tested"` as
             well by trials with one thing changed, after those of the verdict; `"none"`. See

@@ -253,6 +253,23 @@ class Comparison:
         save_checkpoint(Path(path), train_again(self, self.to_export(norm)))
         return Path(path)
 
+    def kept(self, norm: str | None = None) -> dict[str, Any]:
+        """Return what a trial of yours kept by `report.keep(model=model)`: states, by name.
+
+        Of a norm's trials it is the one with the best validation score. Nothing in the file is
+        executed.
+
+        Args:
+            norm: As for `export`.
+
+        Raises:
+            ValueError: As `to_export`, or the trial kept nothing.
+            GraphnormsError: The file is damaged.
+        """
+        from graphnorms.lab.model_export import kept_weights
+
+        return kept_weights(self, norm)
+
     def to_export(self, norm: str | None = None) -> Record:
         """Return the trial of the model that `export` writes: the best by validation score.
 
@@ -262,9 +279,9 @@ class Comparison:
         Raises:
             ValueError: No norm is named and none recommended, or no trial with this norm was done.
         """
-        from graphnorms.lab.model_export import chosen_trial
+        from graphnorms.lab.model_export import exported_trial
 
-        return chosen_trial(self, norm)
+        return exported_trial(self, norm)
 
     def to_dict(self) -> dict[str, Any]:
         """Return settings, verdict and where the records are, as JSON-able data."""

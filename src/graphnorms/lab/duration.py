@@ -55,6 +55,9 @@ def estimate(plan: Plan, kept: Iterable[Record] = ()) -> Expectation:
 
     settings = plan.settings
     configs = {config.treatment: config for config in Agenda(plan.schedule).known()}
+    if settings.search:  # sizes in the middle of what is searched
+        middle = {name: one.at(0.5) for name, one in settings.space.items()}
+        configs = {name: plan.schedule.tried(name, 0, middle) for name in configs}
     paces: dict[str, Pace] = {}
     failing: dict[str, str] = {}
     with threads(1):  # as in a worker

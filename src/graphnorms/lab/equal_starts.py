@@ -55,7 +55,8 @@ def starts_of(records: Iterable[Record]) -> Starts | None:
         if "trial" in (config.get("model") or {}) and record.status == "done":
             split = sorted(config["split"].items())
             rate = config.get("learning_rate") if config["stage"] == "select" else None
-            place = (config["stage"], str(split), config["run"], config["seed"], rate)
+            values = rate, str(config.get("varied")), str(config.get("searched"))
+            place = (config["stage"], str(split), config["run"], config["seed"], *values)
             groups[place][config["norm"]] = record
     several_norms = [group for group in groups.values() if len(group) > 1]
     if not several_norms:

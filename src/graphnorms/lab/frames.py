@@ -54,8 +54,9 @@ def records_to_frame(records: Iterable[Record]) -> pd.DataFrame:
     the varied options, `fold`, `run`, `learning_rate`, `status`, `reason`, `metric`), the outcome
     at the chosen epoch (`epoch`, `validation_score`, `validation_loss`, `test_score`, `test_loss`),
     then times in seconds,
-    counts and the other settings, at last `split_…`, `model_…` and `environment_…`, as the
-    records have them, every metric of the task as `validation_…` and `test_…`, and of several
+    counts and the other settings, at last `split_…`, `model_…`, `searched_…` and `environment_…`,
+    as the records have them,
+    every metric of the task as `validation_…` and `test_…`, and of several
     questions or numbers `validation_score_…` and `test_score_…`.
     All columns exist, with their types, also without records. Unknown values are missing.
 
@@ -121,6 +122,7 @@ def _row(record: Record) -> dict[str, Any]:
     config, timing = dict(record.config), record.timing
     split = config.pop("split", None) or {}
     config.pop("varied", None)
+    searched = config.pop("searched", None) or {}
     row = {
         **config,
         **record.outcome,
@@ -139,7 +141,12 @@ def _row(record: Record) -> dict[str, Any]:
         row |= {f"{part}_{name}": score for name, score in scores.items()}
     for part, errors in record.target_scores.items():
         row |= {f"{part}_score_{name}": error for name, error in errors.items()}
-    parts = {"split": split, "model": config.get("model") or {}, "environment": record.environment}
+    parts = {
+        "split": split,
+        "model": config.get("model") or {},
+        "searched": searched,
+        "environment": record.environment,
+    }
     for part, values in parts.items():
         row |= {f"{part}_{name}": value for name, value in values.items()}
     return {name: _plain(value) for name, value in row.items()}

@@ -18,6 +18,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from graphnorms.lab import speed
+from graphnorms.lab.chosen_values import chosen_of
 from graphnorms.lab.design import Design, Pair
 from graphnorms.lab.detectable import detectable_before
 from graphnorms.lab.equal_starts import starts_of
@@ -264,7 +265,7 @@ def _summarize(of_norm: NormTrials, scores: Mapping[Pair, float], design: Design
         tried_failed=len(of_norm.tried_failed),
         tried_reasons=_reasons(of_norm.tried_failed.values()),
         pairs=values.size,
-        parameters=parameters[0] if parameters else None,
+        parameters=round(median(parameters)) if parameters else None,
         needs=_needs(of_norm),
         score=estimate(scores),
         score_std=float(values.std()) if values.size else None,
@@ -275,6 +276,7 @@ def _summarize(of_norm: NormTrials, scores: Mapping[Pair, float], design: Design
         last=estimate(of_norm.last("validation_score")) if paper else None,
         selected_epoch=of_norm.selected[1] if of_norm.selected is not None else None,
         step_seconds=_step_seconds(of_norm),
+        chosen=chosen_of(of_norm.records()),
     )
 
 

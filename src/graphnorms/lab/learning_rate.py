@@ -1,10 +1,10 @@
-"""The choice of a learning rate: on validation data, for each norm by the same rule."""
+"""The choice of a learning rate, or of searched values: on validation data, by the same rule."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,25 +32,30 @@ def best_rate(records: Iterable[Record]) -> float:
     Raises:
         ValueError: There are no records.
     """
-    from graphnorms.training import metric_named
-
     by_rate: dict[float, list[Record]] = defaultdict(list)
     for record in records:
         by_rate[record.config["learning_rate"]].append(record)
     if not by_rate:
         raise ValueError("no trial tells one learning rate from another")
 
-    def place(rate: float) -> tuple[float, ...]:
-        tried = by_rate[rate]
-        if any(record.status != "done" for record in tried):
-            epochs = sum(len(record.history.get("train_loss", ())) for record in tried)
-            return (1, -epochs, rate)
-        higher = metric_named(tried[0].config["metric"]).higher_is_better
-        score = _mean(record.outcome.get("validation_score") for record in tried)
-        loss = _mean(record.outcome.get("validation_loss") for record in tried)
-        return (0, _last_if_unknown(-score if higher else score), _last_if_unknown(loss), rate)
+    return min(by_rate, key=lambda rate: (*place_of(by_rate[rate]), rate))
 
-    return min(by_rate, key=place)
+
+def place_of(tried: Sequence[Record]) -> tuple[float, ...]:
+    """Return what orders trials of different values, the best first, see `best_rate`.
+
+    Args:
+        tried: The trials of one learning rate, or of one proposal.
+    """
+    from graphnorms.training import metric_named
+
+    if any(record.status != "done" for record in tried):
+        epochs = sum(len(record.history.get("train_loss", ())) for record in tried)
+        return (1, -epochs, 0)
+    higher = metric_named(tried[0].config["metric"]).higher_is_better
+    score = _mean(record.outcome.get("validation_score") for record in tried)
+    loss = _mean(record.outcome.get("validation_loss") for record in tried)
+    return (0, _last_if_unknown(-score if higher else score), _last_if_unknown(loss))
 
 
 def best_trial(records: Iterable[Record]) -> Record | None:

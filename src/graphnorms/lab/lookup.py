@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import unknown_name
 from graphnorms.lab.option_kinds import BASELINE, DEFAULT_NORM, DEFAULT_NORMS
-from graphnorms.lab.options import Options
+from graphnorms.lab.options import Options, about
+from graphnorms.lab.phrases import listing
+from graphnorms.lab.treatments import check_vary
 from graphnorms.training.trial_config import LAB_TRAINS
 
 if TYPE_CHECKING:
@@ -37,11 +39,39 @@ def looked_up(options: Options) -> Options:
         trial = Trainer.of(_as_trial_spec(trial))
     model, vary = found_model(options.model), options.vary
     if vary is not None:
-        if trial is not None or isinstance(model, Trainer):
-            raise _not_varied(name_of(trial or model))
+        _check_vary(replace(options, trial=trial, model=model))
         vary = {name: [_value(name, value) for value in values] for name, values in vary.items()}
     norms = _norms(options.norms, alone=vary is not None)
     return replace(options, trial=trial, model=model, norms=norms, vary=vary)
+
+
+def _check_vary(options: Options) -> None:
+    """Check what is varied, where it is known who trains.
+
+    Raises:
+        ValueError: See `graphnorms.lab.treatments.check_vary`, or user code does not take it.
+    """
+    from graphnorms.training.trainer import Trainer
+
+    found: Any = options.trial or options.model
+    trainer = found if isinstance(found, Trainer) else None
+    vary = options.vary or {}
+    possible = [] if trainer is None else trainer.variable()
+    for name in vary if trainer else ():
+        if name not in possible:
+            raise ValueError(
+                f"vary has {name}, expected what {name_of(trainer)} takes and treatments do not "
+                f"share: {listing(possible) or 'nothing; give its arguments defaults'}"
+            )
+    every = {each.name: about(each.name) for each in fields(options)}
+    check_vary(vary, every, options.said(), own_arguments(trainer, vary))
+
+
+def own_arguments(trainer: Trainer | None, vary: Iterable[str]) -> list[str]:
+    """List the arguments of user code that trains, which are varied and no options."""
+    from graphnorms.training.trainer import CHOSEN
+
+    return [] if trainer is None else [name for name in vary if name not in CHOSEN]
 
 
 def _value(option: str, value: Any) -> Any:
@@ -52,19 +82,15 @@ def _value(option: str, value: Any) -> Any:
         return value
     model = found_model(value)
     if hasattr(model, "by"):
-        raise _not_varied(model.name)
+        raise ValueError(
+            f"vary has the model {model.name}, which trains itself; run a comparison for each, and "
+            "graphnorms report RUN RUN puts them on one page"
+        )
     if not isinstance(model, str) and model is not None and model.in_memory:
         raise ValueError(
             f"{model.name} was made in memory; a model that is varied is named, as module:function"
         )
     return value if model is None else name_of(model)
-
-
-def _not_varied(name: str) -> ValueError:
-    return ValueError(
-        f"vary is for what the lab trains, but {name} trains itself; run a comparison for each "
-        "value, and graphnorms report RUN RUN puts them on one page"
-    )
 
 
 def _as_trial_spec(trial: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import GraphnormsError
 from graphnorms.lab.comparison import Comparison
@@ -23,10 +23,6 @@ def chosen_trial(comparison: Comparison, norm: str | None) -> Record:
     Raises:
         ValueError: No norm is named and none recommended, or no trial with this norm was done.
     """
-    if comparison.settings.own_training:
-        raise ValueError(
-            f"{comparison.settings.model} trains its models itself, and the lab has none to write"
-        )
     treatments = comparison.settings.treatments
     reported = [record for record in comparison.records if record.config["stage"] != "select"]
     if best_trial(reported) is None:
@@ -44,6 +40,36 @@ def chosen_trial(comparison: Comparison, norm: str | None) -> Record:
     if record is None:
         raise ValueError(f"no trial with the norm {norm!r} was done; there is no model to write")
     return record
+
+
+def exported_trial(comparison: Comparison, norm: str | None) -> Record:
+    """Return the trial whose model is exported, see `chosen_trial`.
+
+    Raises:
+        ValueError: As `chosen_trial`, or user code trains.
+    """
+    if comparison.settings.own_training:
+        raise ValueError(
+            f"{comparison.settings.model} trains its models itself, and the lab has none to write; "
+            "Comparison.kept reads what its trials keep by report.keep"
+        )
+    return chosen_trial(comparison, norm)
+
+
+def kept_weights(comparison: Comparison, norm: str | None) -> dict[str, Any]:
+    """Return what the best trial of a norm kept by `report.keep`, see `chosen_trial`.
+
+    Raises:
+        ValueError: As `chosen_trial`, or the trial kept nothing.
+    """
+    from graphnorms.training.checkpoints import Checkpoints, load_weights
+
+    path = Checkpoints(comparison.folder, chosen_trial(comparison, norm).key).weights
+    if not path.exists():
+        raise ValueError(
+            f"there is no {path}: the trial kept nothing; report.keep(model=model) keeps weights"
+        )
+    return load_weights(path)
 
 
 def _named(text: str, treatments: Mapping[str, Treatment]) -> set[str]:
@@ -79,8 +105,10 @@ def trial_words(record: Record, unit: str) -> str:
         if (score := outcome.get(f"{part}_score")) is not None
     ]
     noun = "treatment" if config.get("varied") else "norm"
+    values = {"learning_rate": config["learning_rate"]} | (config.get("searched") or {})
+    chosen = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in values.items())
     return (
-        f"{noun} {treatment_of(config)}, learning rate {config['learning_rate']:g}, {fold}run "
+        f"{noun} {treatment_of(config)}, {chosen}, {fold}run "
         f"{config['run']} (seed {config['seed']}), epoch {outcome['epoch']:.0f} of "
         f"{config['epochs']}; {metric.title}: {', '.join(scores)}"
     )

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from graphnorms.lab.values import TEXT, Kind
+from graphnorms.lab.values import TEXT, Kind, list_of
 
 Part: TypeAlias = Literal["comparison", "reading", "running"]
 Group: TypeAlias = Literal["comparison", "model", "data", "training", "machine", "output"]
@@ -36,7 +36,11 @@ MODEL: Final = Kind(
 )
 TRIAL: Final = Kind("module:function, or a function that trains", fits=MODEL.fits)
 FOLDER: Final = Kind("a folder", str | Path)
+SEARCH: Final = Kind("options, such as dropout,layers=2|4|8", str | Sequence | Mapping)
 VARY: Final = Kind("options with lists of values, such as {'layers': [2, 4, 8]}", Mapping)
+NEIGHBOURS: Final = list_of(
+    Kind("an integer ≥ 1, or -1 for all", int, lambda value: value >= 1 or value == -1), or_one=True
+)
 METRIC_NAMES: Final = (
     *("accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "average_precision"),
     *("mae", "rmse", "std_mae", "std_rmse", "r2"),

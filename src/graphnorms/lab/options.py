@@ -24,12 +24,14 @@ from graphnorms.lab.option_kinds import (
     MEASURED,
     METRIC_NAMES,
     MODEL,
+    NEIGHBOURS,
     NORMS,
     OF_BUDGET,
     OF_DATA,
     OF_PRESET,
     PROTOCOLS,
     REASONS,
+    SEARCH,
     TRIAL,
     VARY,
     About,
@@ -41,7 +43,7 @@ from graphnorms.lab.option_kinds import (
     output_option,
     training_option,
 )
-from graphnorms.lab.treatments import check_vary
+from graphnorms.lab.search_space import RANGES, check_search, ranges_of
 from graphnorms.lab.values import FLAG, TEXT, Kind, integer, is_duration, list_of, number
 from graphnorms.training.trial_config import OPTIMIZERS, SCHEDULES
 
@@ -122,9 +124,7 @@ class Options:
         words=("none", "layer", "rms", "l2"),
     )
     heads: int | None = model_option("Attention heads of gat and gps.", "4", kind=integer(1))
-    layers: int | None = model_option(
-        "Number of convolutions or blocks.", OF_PRESET, kind=integer(1)
-    )
+    layers: int | None = model_option("Convolutions or blocks.", OF_PRESET, kind=integer(1))
     hidden: int | None = model_option("Channels of each convolution.", OF_PRESET, kind=integer(1))
     dropout: float | None = model_option(
         "Dropout probability at the end of the model, of gps also in its blocks.",
@@ -209,9 +209,7 @@ class Options:
         kind=Kind("a time such as 1h, 90m or 1h30m", fits=is_duration),
         part="running",
     )
-    epochs: int | None = training_option(
-        "Passes over the training data.", OF_BUDGET, kind=integer(1)
-    )
+    epochs: int | None = training_option("Passes over the data.", OF_BUDGET, kind=integer(1))
     optimizer: str | None = training_option(
         "adam, adamw or sgd, with further arguments of torch's class after a colon.",
         "adam",
@@ -222,6 +220,22 @@ class Options:
         OF_BUDGET,
         kind=list_of(number("a number > 0", lambda value: value > 0), or_one=True),
         flags=("--lr",),
+    )
+    search: Mapping[str, str] | Sequence[str] | str | None = training_option(
+        "Options to choose for each norm and fold on validation data, with the learning rate: "
+        "dropout, weight_decay, layers, hidden, batch_size; also dropout=0:0.5,layers=2|4|8.",
+        False,
+        kind=SEARCH,
+        words=tuple(RANGES),
+        protocols=("nested", "split"),
+        instead="that protocol reports the score that chooses",
+    )
+    proposals: int | None = training_option(
+        "Values of all searched options that are tried for each norm and fold.",
+        OF_BUDGET,
+        kind=integer(2),
+        protocols=("nested", "split"),
+        instead="that protocol searches nothing",
     )
     schedule: str | None = training_option(
         "Learning rate after the warm-up: constant, or linear or cosine decay to 0.",
@@ -249,7 +263,16 @@ class Options:
         protocols=("nested", "split"),
         instead="that protocol chooses one epoch for all folds",
     )
-    batch_size: int | None = training_option("Graphs in a minibatch.", OF_PRESET, kind=integer(1))
+    batch_size: int | None = training_option(
+        "Graphs in a minibatch, or with --num-neighbors nodes.", OF_PRESET, kind=integer(1)
+    )
+    num_neighbors: int | Sequence[int] | None = training_option(
+        "Train on one large graph by so many sampled neighbours of a node: for each layer, such as "
+        "10,10, or one for all; -1: all neighbours.",
+        "the whole graph",
+        kind=NEIGHBOURS,
+        flags=("--num-neighbors", "--neighbours"),
+    )
     margin: float | None = option(
         "Differences of scores below this are of no practical interest; of fractions 0.01 is one "
         "point.",
@@ -327,9 +350,9 @@ class Options:
         """
         for name, value in self.said("comparison", "reading", "running").items():
             about(name).kind.require(name, value)
-        if self.vary is not None:
+        if self.search is not None:
             every = {each.name: about(each.name) for each in fields(self)}
-            check_vary(self.vary, every, self.said())
+            check_search(ranges_of(self.search), every, self.said(), self.vary or ())
 
     def check_protocol(self, protocol: str) -> None:
         """Check that every option applies to a protocol.
@@ -361,10 +384,14 @@ class Options:
         """Complete the options with those of the run to continue."""
         if self.protocol not in (None, stored.protocol):
             # `Run` reports the contradiction; these options would be refused first.
-            stored = replace(stored, folds=None, repeats=None, split=None, patience=None)
-        if self.vary is not None:
-            cleared: dict[str, Any] = dict.fromkeys(("vary", *self.vary))
-            stored = replace(stored, **cleared)
+            not_of_all = ("folds", "repeats", "split", "patience", "search", "proposals")
+            unsaid: dict[str, Any] = dict.fromkeys(not_of_all)
+            stored = replace(stored, **unsaid)
+        cleared = [] if self.vary is None else ["vary", *self.vary]
+        cleared += [] if self.search is None else ranges_of(self.search)
+        # Code that trains itself varies arguments that are no options.
+        nothing: dict[str, Any] = dict.fromkeys(name for name in cleared if name in vars(stored))
+        stored = replace(stored, **nothing)
         return replace(self, **stored.said() | self.said())
 
     @classmethod
@@ -384,7 +411,9 @@ class Options:
         found |= {
             "group_twins": settings.group_twins or None,
             "vary": settings.vary or None,
-            **dict.fromkeys(settings.vary),
+            **{name: None for name in settings.vary if name in found},
+            "search": settings.search or None,
+            **dict.fromkeys(settings.search),
         }
         for name in found:
             if settings.protocol not in about(name).protocols:

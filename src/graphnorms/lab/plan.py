@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from graphnorms.errors import one_line
 from graphnorms.lab import engines
-from graphnorms.lab.engines import JOBS_AT_A_TIME, default_workers
 from graphnorms.lab.lookup import name_of
 from graphnorms.lab.option_kinds import DEFAULT_ENGINE, REASONS
 from graphnorms.lab.options import Options
@@ -22,6 +21,7 @@ from graphnorms.training.metrics import logged_metric
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet
+    from graphnorms.lab.engines import Engine
     from graphnorms.layers.own_norm import OwnNorm
     from graphnorms.models import ModelFactory
     from graphnorms.training.trainer import Trainer
@@ -67,8 +67,8 @@ class Plan:
         if self.options.workers is not None:
             return self.options.workers
         if self.options.engine == "slurm":
-            return JOBS_AT_A_TIME
-        return default_workers(self.settings.device)
+            return engines.JOBS_AT_A_TIME
+        return engines.default_workers(self.settings.device)
 
     @cached_property
     def trivial(self) -> Trivial:
@@ -110,23 +110,6 @@ class Plan:
         own = self.factory or self.trainer or self.norms
         return bool(own) or any(map(is_own, models))
 
-    def engine(self, trials: int) -> engines.Engine:
-        """Make what runs so many trials."""
-        trial, data = self.work
-        options = self.options
-        return engines.make_engine(
-            options.engine or DEFAULT_ENGINE,
-            trial,
-            data,
-            workers=min(self.workers, trials),
-            scheduler=options.scheduler,
-            asked=options.engine_options,
-            folder=self.folder,
-            timeout=options.timeout,
-            # The user's code may change its process.
-            fresh=self.runs_own_code,
-        )
-
     @property
     def work(self) -> tuple[Callable[..., Any], Any]:
         """The trial function of the engines, and the data that it gets."""
@@ -135,7 +118,12 @@ class Plan:
 
         if self.trainer is not None:
             trainer = self.trainer if self.trainer.in_memory else None
-            trial = functools.partial(run_own_trial, trainer=trainer, norms=self.norm_functions)
+            trial = functools.partial(
+                run_own_trial,
+                trainer=trainer,
+                norms=self.norm_functions,
+                folder=self.folder.resolve(),  # a trial may change its current folder
+            )
             return trial, TrialData(self.dataset, self.objects)
         measured = self.settings.reasons != REASONS[0]
         if self.runs_own_code:
@@ -143,6 +131,27 @@ class Plan:
                 run_trial, factory=self.function, norms=self.norm_functions, measured=measured
             ), self.dataset
         return functools.partial(run_trial, measured=measured), self.dataset
+
+    def engine(self, trials: int, timeout: float | None = None) -> Engine:
+        """Return the engine for some trials; it starts nothing before the first.
+
+        Args:
+            trials: Number of trials.
+            timeout: Seconds that one may take; None: as the options say.
+        """
+        trial, data = self.work
+        return engines.make_engine(
+            self.options.engine or DEFAULT_ENGINE,
+            trial,
+            data,
+            workers=min(self.workers, trials),
+            scheduler=self.options.scheduler,
+            asked=self.options.engine_options,
+            folder=self.folder,
+            timeout=self.options.timeout if timeout is None else timeout,
+            # The user's code may change its process.
+            fresh=self.runs_own_code,
+        )
 
 
 def is_own(architecture: Mapping[str, Any]) -> bool:
@@ -158,7 +167,7 @@ def require_possible(plan: Plan) -> None:
     """
     from graphnorms.data import split_items
     from graphnorms.models import ModelConfig, NormMaker
-    from graphnorms.training.minibatches import require_several
+    from graphnorms.training.minibatches import require_several, sizes_of
     from graphnorms.training.trial_model import build_model
 
     settings, graphs = plan.settings, plan.dataset
@@ -179,6 +188,8 @@ def require_possible(plan: Plan) -> None:
             NormMaker(norm).require_usable()
         return
     for architecture in settings.architectures.values() or [settings.architecture]:
+        if settings.num_neighbors is not None:
+            sizes_of(settings.num_neighbors, architecture.get("layers"), graphs)
         hidden = architecture.get("hidden") or ModelConfig(name="gin").hidden
         for own in plan.norms:
             own.check(hidden)

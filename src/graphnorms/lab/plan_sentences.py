@@ -13,8 +13,9 @@ from graphnorms.lab.design import Design
 from graphnorms.lab.detectable import expected_of, planned_detectable
 from graphnorms.lab.number_format import Scale
 from graphnorms.lab.option_kinds import TESTED
-from graphnorms.lab.phrases import be, duration, model_title, several
+from graphnorms.lab.phrases import be, duration, listing, model_title, several
 from graphnorms.lab.reasons import MOST_TESTED
+from graphnorms.lab.search_space import RATE, fixed_of
 from graphnorms.lab.sentences import least_pairs, protocol_note
 from graphnorms.lab.treatments import values_of
 from graphnorms.lab.trial_data import has_graphs
@@ -49,11 +50,25 @@ def plan_lines(plan: Plan) -> list[str]:
         *_key_facts(plan),
         f"model: {_model(settings, plan.dataset)}",
         f"protocol: {_protocol(settings)}{_why_split(plan)}",
+        *_search(settings),
         f"trials: {compared} × {_trials(settings)} = "
         f"{settings.planned} trials, {where} on {settings.device}; kept in {plan.folder}",
         *_tests(settings),
         f"power: {_design(settings, plan.dataset)}",
         *_fitted(plan.fitted),
+    ]
+
+
+def _search(settings: Settings) -> list[str]:
+    """Say what is searched, among what, and how often."""
+    if not settings.search:
+        return []
+    ranges = (f"{name.replace('_', ' ')} {one}" for name, one in settings.space.items())
+    fixed = fixed_of(settings.space, settings.proposals or 0)
+    return [
+        f"search: {', '.join(ranges)}; {several(settings.tries, 'proposal')} for each "
+        f"{settings.noun} and {'seed' if settings.by_seed else 'fold'}, the first {fixed} the same "
+        f"for all {settings.noun}s"
     ]
 
 
@@ -208,14 +223,15 @@ def _data(graphs: GraphSet) -> str:
 
 def _model(settings: Settings, graphs: GraphSet) -> str:
     if settings.own_training:
-        values = {**settings.to_dict(), **settings.architecture}
         given = [
-            _rates(settings) if name == "learning_rate" else f"{name} {values[name]}"
+            _rates(settings) if name == "learning_rate" else f"{name} {_each(settings, name)}"
             for name in settings.takes
         ]
+        own = settings.architecture.get("arguments", ())
+        given += [f"{name} {_each(settings, name)}" for name in own]
         how = "trained by" + " Lightning," * (settings.architecture["by"] == "lightning")
         return f"{how} {settings.model}{', with ' * bool(given)}{', '.join(given)}"
-    training = f"preset {settings.preset}: {_training(settings)}"
+    training = f"preset {settings.preset}: {_training(settings, graphs)}"
     architecture = settings.architecture
     if settings.vary:
         varied = {name: "/".join(map(_text, values)) for name, values in settings.vary.items()}
@@ -224,20 +240,21 @@ def _model(settings: Settings, graphs: GraphSet) -> str:
         return f"the model that {settings.model} makes, {training}"
     unused = "; edge features are not used (--model gine uses them)"
     return (
-        f"{model_title(settings.model)} of {architecture['layers']} × {architecture['hidden']}"
+        f"{model_title(settings.model)} of {_each(settings, 'layers')} × "
+        f"{_each(settings, 'hidden')}"
         f"{_form(architecture)}, {training}"
         f"{unused if graphs.num_edge_features and settings.model not in EDGE_MODELS else ''}"
     )
 
 
-def _training(settings: Settings) -> str:
+def _training(settings: Settings, graphs: GraphSet) -> str:
     """Say how models are trained: `50 epochs by adam, learning rate 0.01 (linear), …`."""
     warmup = f" after {several(settings.warmup, 'epoch')} of warm-up" if settings.warmup else ""
     parts = [
         f"{several(settings.epochs, 'epoch')} by {settings.optimizer}",
         f"{_rates(settings)} ({_DECAYS.get(settings.schedule, settings.schedule)}{warmup})",
         f"weight decay {_each(settings, 'weight_decay')}",
-        f"batches of {_batches(settings)}",
+        _batches(settings, graphs),
     ]
     if settings.clip is not None:
         parts.append(f"gradients clipped at {settings.clip:g}")
@@ -269,14 +286,26 @@ def _varied(settings: Settings) -> str:
     return f"{model_title(named)} of {' × '.join(sizes)}" if known else model_title(named)
 
 
-def _batches(settings: Settings) -> str:
-    if "batch_size" in settings.vary:
-        return f"{_each(settings, 'batch_size')} graphs"
-    return several(settings.batch_size, "graph")
+def _batches(settings: Settings, graphs: GraphSet) -> str:
+    """Say what a training step sees."""
+    sizes = settings.num_neighbors
+    if sizes is None and len(graphs) == 1:
+        return "the whole graph in every step (--num-neighbors samples it)"
+    what = "graph" if sizes is None else "training node"
+    said = f"batches of {several(settings.batch_size, what)}"
+    if "batch_size" in settings.vary or "batch_size" in settings.search:
+        said = f"batches of {_each(settings, 'batch_size')} {what}s"
+    if sizes is None:
+        return said
+    drawn = ", ".join("all" if size == -1 else str(size) for size in sizes)
+    hops = "in each of the layers" if len(sizes) == 1 else "layer by layer"
+    return f"{said} and {drawn} sampled neighbours of a node {hops} (evaluated on the whole graph)"
 
 
 def _each(settings: Settings, name: str) -> str:
-    """Write a setting: its value, or those of the treatments, `2/4/8`."""
+    """Write a setting: its value, those of the treatments, `2/4/8`, or what is searched, `2:8`."""
+    if name in settings.search:
+        return settings.search[name]
     value = getattr(settings, name, settings.architecture.get(name))
     return "/".join(map(_text, settings.vary.get(name, [value])))
 
@@ -288,12 +317,15 @@ def _text(value: Any) -> str:
 def _protocol(settings: Settings) -> str:
     share = f"{settings.holdout:.0%}"
     metric = metric_named(settings.metric).title
-    chosen = "as given"
-    if settings.own_training and not settings.learning_rates:
+    chosen, what = "as given", "learning rate"
+    if settings.own_training and not settings.learning_rates and not settings.search:
         return _protocol_of_own(settings)
     if settings.selects:
         each = f"{settings.noun}{' and seed' if settings.protocol == 'split' else ''}"
         chosen = f"chosen there, for each {each}"
+    if settings.search:
+        names = (name.replace("_", " ") for name in settings.space)
+        what = listing(names)
     if settings.protocol == "paper":
         return (
             f"paper, OPTIMISTIC: {_folds(settings, 'folds')}; epoch and learning rate are "
@@ -303,7 +335,7 @@ def _protocol(settings: Settings) -> str:
         if settings.folds > 1:
             return (
                 f"split, budget {settings.budget}: the {settings.folds} splits of the "
-                f"data; epoch by validation {metric}, learning rate {chosen}; "
+                f"data; epoch by validation {metric}, {what} {chosen}; "
                 f"each split tested with {several(settings.runs, 'fresh seed')}"
             )
         how = "the split of the data"
@@ -312,11 +344,11 @@ def _protocol(settings: Settings) -> str:
             how = f"one random split ({share} to validate, {share} to test){together}"
         return (
             f"split, budget {settings.budget}: {how}; epoch by validation {metric}, "
-            f"learning rate {chosen}; tested with {several(settings.runs, 'seed')}"
+            f"{what} {chosen}; tested with {several(settings.runs, 'seed')}"
         )
     return (
         f"nested, budget {settings.budget}: {_folds(settings, 'test folds')}, {share} "
-        f"of the rest to validate; epoch by validation {metric}, learning rate {chosen}; "
+        f"of the rest to validate; epoch by validation {metric}, {what} {chosen}; "
         f"each fold tested with {several(settings.runs, 'fresh seed')}"
     )
 
@@ -360,10 +392,13 @@ def _together(settings: Settings) -> str:
 def _trials(settings: Settings) -> str:
     reported, selection = settings.reported_trials, settings.selection_trials
     if selection:
-        return f"({selection} to choose the rate + {reported} tested)"
+        chosen = "values" if settings.search else "rate"
+        return f"({selection} to choose the {chosen} + {reported} tested)"
     return several(reported, "trial")
 
 
 def _rates(settings: Settings) -> str:
+    if RATE in settings.space:
+        return f"learning rate {settings.space[RATE]}"
     rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
     return f"learning rate{'s' * (len(settings.learning_rates) > 1)} {rates}"

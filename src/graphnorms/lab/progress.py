@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from graphnorms.lab.plan import Plan
     from graphnorms.training import Record
 
+_SHORT: Final = {"learning_rate": "lr", "weight_decay": "decay"}
 _SECONDS_TO_KNOW_THE_SPEED: Final = 2.0
 
 
@@ -171,7 +172,9 @@ def trial_line(status: Status, record: Record) -> str:
     if settings.repeats > 1:
         fold = f"repeat {split['seed'] - settings.split_seed}  {fold}"
     rate = ""
-    if settings.learning_rates:
+    if settings.search:
+        rate = "".join(f"{_SHORT.get(n, n)} {v:<8g}  " for n, v in config["searched"].items())
+    elif settings.learning_rates:
         width = max(len(f"{rate:g}") for rate in settings.learning_rates)
         rate = f"lr {config['learning_rate']:<{width}g}  "
     kind = "test" if config["stage"] == "final" else "validation"

@@ -375,7 +375,9 @@ def _acts(row: Intervention, lead: Lead, norm: str, of_norm: NormTrials) -> bool
 
 
 def _affords(row: Intervention, record: Record) -> bool:
-    """Whether a trial with an intervention takes a reasonable time."""
+    """Whether a trial with an intervention is possible in a reasonable time."""
+    if record.config.get("num_neighbors") is not None:
+        return False  # its minibatches are no whole graphs
     if not row.whole_set:
         return True
     items, size = record.counts.get("train_items", 0), record.config.get("batch_size", 1)

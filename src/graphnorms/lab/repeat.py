@@ -48,7 +48,12 @@ def command_of(
         dataset = "dataset" if in_memory else repr(settings.dataset)
         arguments = ", ".join(f"{name}={text}" for name, text in texts.items())
         return f"graphnorms.compare({dataset}, {arguments})"
-    words = ["graphnorms", "compare", settings.dataset]
+    return command_with(settings.dataset, options)
+
+
+def command_with(dataset: str, options: Mapping[str, Any]) -> str:
+    """Return the command line that compares norms on data with these options, given by name."""
+    words = ["graphnorms", "compare", dataset]
     for name, value in options.items():
         flags = about(name).flags or (f"--{name.replace('_', '-')}",)
         if isinstance(value, bool):
@@ -56,6 +61,8 @@ def command_of(
         elif name == "vary":
             for option, values in value.items():
                 words += [flags[0], f"{option.replace('_', '-')}={_text(values)}"]
+        elif name == "search":
+            words += [flags[0], ",".join(f"{each}={text}" for each, text in value.items())]
         else:
             words += [flags[0], _text(value)]
     return shlex.join(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import is_number, unknown_name
 from graphnorms.lab.budgets import QUICK, Budget, budget_named
-from graphnorms.lab.lookup import found_model, looked_up, name_of, trainer_of
+from graphnorms.lab.lookup import found_model, looked_up, name_of, own_arguments, trainer_of
 from graphnorms.lab.option_kinds import (
     DEFAULT_DEVICE,
     DEFAULT_PRESET,
 )
 from graphnorms.lab.options import Options
+from graphnorms.lab.search import require_optuna
+from graphnorms.lab.search_space import ADAMW_DECAY, RANGES, Range, ranges_of
 from graphnorms.lab.settings import DEFAULT_FOLDS, HOLDOUT, Settings
 from graphnorms.lab.treatments import combinations, values_of
 from graphnorms.training.trial_config import LAB_TRAINS
@@ -33,11 +36,13 @@ _AS_GIVEN: Final = (
     "seed",
     "epochs",
     "batch_size",
+    "proposals",
     "schedule",
     "warmup",
     "weight_decay",
     "clip",
     "patience",
+    "num_neighbors",
     "margin",
     "reasons",
 )
@@ -59,10 +64,19 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     from graphnorms.training.optimizer import optimizer_text
 
     options.check()
+    if options.search is not None:
+        require_optuna()
+    elif options.proposals is not None:
+        raise ValueError(f"proposals is {options.proposals}, but --search names no option")
     options = looked_up(options)
     norms: Any = options.norms
     vary = {name: list(values) for name, values in (options.vary or {}).items()}
-    chosen = [replace(options, vary=None, **varied) for varied in combinations(vary)]
+    own = own_arguments(trainer_of(options), vary)
+    varied = combinations(vary)
+    chosen = [
+        replace(options, vary=None, **{n: v for n, v in each.items() if n not in own})
+        for each in varied
+    ]
     options = chosen[0]
     protocol = protocol_of(options, graphs)
     budget, preset = budget_named(options.budget or QUICK), options.preset or DEFAULT_PRESET
@@ -71,12 +85,23 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
     trainer = trainer_of(options)
     model: Any = trainer or options.model or default_model(graphs, preset)
     made = [
-        _architecture(graphs, found_model(each.model) or model, preset, each) for each in chosen
+        _architecture(graphs, found_model(each.model) or model, preset, each)
+        | ({"arguments": {name: values[name] for name in own}} if own else {})
+        for each, values in zip(chosen, varied, strict=True)
     ]
+    optimizer = optimizer_text(options.optimizer or "adam")
+    search = _searched(options, optimizer)
+    for each, (name, one) in itertools.product(chosen, search.items()):
+        for value in one.values or one.ends:
+            try:  # a model may not take the option, or refuse a size
+                sized: dict[str, Any] = {name: value}
+                of_each = found_model(each.model) or model
+                _architecture(graphs, of_each, preset, replace(each, **sized))
+            except ValueError as error:
+                raise ValueError(f"search has {name}={one}, but {error}") from None
     defaults = training_defaults(preset)
     split, splits = _split_of(options, protocol, graphs)
     metric = _metric(options, graphs, trainer)
-    optimizer = optimizer_text(options.optimizer or "adam")
     settings = Settings(
         dataset=dataset,
         protocol=protocol,
@@ -87,9 +112,7 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         preset=preset,
         architecture=made[0],
         vary=vary,
-        architectures=dict(zip(map(values_of, combinations(vary)), made, strict=True))
-        if vary
-        else {},
+        architectures=dict(zip(map(values_of, varied), made, strict=True)) if vary else {},
         metric=metric_for(metric, graphs.task).name,
         unit="" if ":" in metric else graphs.task.unit,
         split=split,
@@ -100,7 +123,9 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         seed=0,
         epochs=max(1, round(defaults.epochs * budget.epochs)),
         batch_size=defaults.batch_size,
-        learning_rates=_rates(options.learning_rate, budget.learning_rates),
+        learning_rates=_rates(options.learning_rate, budget.learning_rates, ends=bool(search)),
+        search={name: str(one) for name, one in search.items()},
+        proposals=budget.proposals if search else None,
         schedule=defaults.schedule,
         weight_decay=_weight_decay(optimizer, defaults.weight_decay),
         margin=None,
@@ -112,6 +137,9 @@ def resolve(options: Options, graphs: GraphSet, dataset: str) -> Settings:
         for name in _AS_GIVEN
         if (value := getattr(options, name)) is not None
     }
+    if options.num_neighbors is not None:
+        single = isinstance(options.num_neighbors, int)
+        given["num_neighbors"] = [options.num_neighbors] if single else [*options.num_neighbors]  # type: ignore[misc]
     if trainer is not None:
         given |= {"learning_rates": ()} if "learning_rate" not in settings.takes else {}
         given |= {"epochs": 1} if "epochs" not in settings.takes else {}
@@ -249,6 +277,7 @@ def _architecture(
     }
     if not isinstance(model, str | ModelFactory):
         given = [name for name in LAB_TRAINS if getattr(options, name) is not None]
+        given += ranges_of(options.search) if options.search is not None else ()
         taken = model.taken(given)
         sizes = {name: value for name, value in sizes.items() if name in taken}
         return {
@@ -284,11 +313,27 @@ def _architecture(
     return replace(preset_of(model, preset, node_labels=has_labels), **changes).to_dict()
 
 
-def _rates(given: float | Sequence[float] | None, grid: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the learning rates, ascending; as floats, for 1 and 1.0 to be one setting."""
-    if given is None:
-        return grid
-    return tuple(sorted(map(float, [given] if is_number(given) else given)))  # type: ignore[arg-type]
+def _rates(
+    given: float | Sequence[float] | None, grid: tuple[float, ...], *, ends: bool
+) -> tuple[float, ...]:
+    """Return the learning rates, ascending; as floats, for 1 and 1.0 to be one setting.
+
+    Args:
+        given: Those that were asked for.
+        grid: Those of the budget.
+        ends: Whether only the lowest and the highest count, between which there is a search.
+    """
+    if given is not None:
+        grid = tuple(sorted(map(float, [given] if is_number(given) else given)))  # type: ignore[arg-type]
+    return (grid[0], grid[-1]) if ends and len(grid) > 1 else grid
+
+
+def _searched(options: Options, optimizer: str) -> dict[str, Range]:
+    """Return what is searched beside the learning rate."""
+    if options.search is None:
+        return {}
+    adamw = optimizer.partition(":")[0] == "adamw"
+    return ranges_of(options.search, ADAMW_DECAY if adamw else RANGES["weight_decay"])
 
 
 def _weight_decay(optimizer: str, of_preset: float) -> float:

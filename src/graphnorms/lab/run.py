@@ -4,6 +4,8 @@
       config.json     the settings, and the code and data they were used with
       records.jsonl   one record per trial, see `graphnorms.lab.journal`
       report.html     the page, written when the run ends
+      checkpoints/    of trials that have not ended, see `graphnorms.training.checkpoints`
+      weights/        that trials keep
 
 A folder belongs to one comparison: the same settings continue it, a larger one of the same kind
 grows it, and others are refused, see `graphnorms.lab.run_changes`.
@@ -30,6 +32,7 @@ from graphnorms.lab.run_changes import Change, change_of
 if TYPE_CHECKING:
     from graphnorms.lab.engines import Engine, OnProgress, Then
     from graphnorms.training import Record, TrialConfig
+    from graphnorms.training.checkpoints import Checkpoints
 
 RUNS = Path("runs")
 CONFIG = "config.json"
@@ -91,6 +94,8 @@ class Run:
 
     def __exit__(self, *error: object) -> None:
         self.journal.close()
+        with suppress(OSError):  # there is none, or trials go on from what is in it
+            self._checkpoints().path.parent.rmdir()
 
     def complete(
         self,
@@ -119,7 +124,16 @@ class Run:
         """
         with closing(engine.run(self._open(configs, then), on_progress, self._then(then))) as ended:
             for record in ended:
-                yield self.journal.append(record)
+                kept = self.journal.append(record)
+                if _is_settled(record):
+                    self._checkpoints(record.key).remove()
+                yield kept
+
+    def _checkpoints(self, key: str = "") -> Checkpoints:
+        # Imported here, as a list of runs needs no torch.
+        from graphnorms.training.checkpoints import Checkpoints
+
+        return Checkpoints(self.folder, key)
 
     def _write(self, config: Mapping[str, Any]) -> None:
         with replacing(self.folder / CONFIG) as temporary:

@@ -1,24 +1,32 @@
 """The trials of a comparison, all of them paired, and the order in which they run.
 
 `Schedule` lists the trials as a function of the settings. `Agenda` is sent records and returns the
-trials that follow: once a fold has tried all learning rates, its reported trials.
+trials that follow: the next proposal of a search; once a fold has tried all learning rates, or all
+proposals, its reported trials.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
-from graphnorms.lab.learning_rate import best_rate
+from graphnorms.lab.learning_rate import best_rate, place_of
+from graphnorms.lab.search import Search, Values
+from graphnorms.lab.search_space import RATE, fixed_of
 from graphnorms.lab.settings import Settings
+from graphnorms.training.trial_config import treatment_of
 
 if TYPE_CHECKING:
     from graphnorms.data import GraphSet, Split, SplitConfig
     from graphnorms.training import Record, TrialConfig
+
+
+Proposal: TypeAlias = tuple[int | None, str | None]
+"""`proposal` and `proposed_after` of a trial."""
 
 
 class CodeVersions(TypedDict):
@@ -49,7 +57,9 @@ class Schedule:
     versions: CodeVersions
 
     def selection(self, choice: int) -> list[TrialConfig]:
-        """List the trials that choose learning rates; empty with a single rate.
+        """List the trials that choose learning rates, as far as they need no outcome.
+
+        Of a search they are its fixed proposals; with a single rate there are none.
 
         Args:
             choice: The fold that the rates are chosen for, counted through the repeats; on one
@@ -58,35 +68,71 @@ class Schedule:
         settings = self.settings
         if not settings.selects:
             return []
-        fold, run = (0, choice) if settings.by_seed else (choice, 0)
+        if settings.search:
+            found = {name: self.search(name, choice).fixed() for name in settings.treatments}
+            return [
+                self.tried(treatment, choice, values, (number, None))
+                for number, of_all in enumerate(zip(*found.values(), strict=True))
+                for treatment, values in zip(found, of_all, strict=True)
+            ]
         return [
-            self._trial(treatment, "select", fold, run, rate)
+            self.tried(treatment, choice, {RATE: rate})
             for rate in settings.learning_rates
             for treatment in settings.treatments
         ]
 
-    def reported(self, choice: int, rates: Mapping[str, float]) -> list[TrialConfig]:
+    def search(self, treatment: str, choice: int) -> Search:
+        """Return the search of a treatment; all have the same seed, see `graphnorms.lab.search`.
+
+        Args:
+            treatment: Its name.
+            choice: As in `selection`.
+        """
+        from graphnorms.models import derive_seed
+
+        settings = self.settings
+        return Search(
+            space=settings.space,
+            proposals=settings.proposals or 0,
+            seed=derive_seed(settings.seed, "search", *self._place(choice)),
+            usual=settings.usual_values(treatment),
+        )
+
+    def tried(
+        self, treatment: str, choice: int, values: Values, proposal: Proposal = (None, None)
+    ) -> TrialConfig:
+        """Return the trial that tries some values for a choice.
+
+        Args:
+            treatment: Its name.
+            choice: As in `selection`.
+            values: By option.
+            proposal: Of a search the number of the proposal, and what it was proposed after.
+        """
+        return self._trial(treatment, "select", *self._place(choice), values, proposal)
+
+    def reported(self, choice: int, chosen: Mapping[str, Values]) -> list[TrialConfig]:
         """List the trials that scores come from.
 
         Args:
             choice: As in `selection`.
-            rates: The learning rates that treatments get; one without has no trial yet. Protocol
-                `"paper"` reports every rate.
+            chosen: The values that treatments get, such as a learning rate; one without has no
+                trial yet. Protocol `"paper"` reports every rate.
         """
         settings = self.settings
         if settings.protocol == "paper":
             grid = itertools.product(range(settings.runs), settings.learning_rates)
             return [
-                self._trial(treatment, "paper", choice, run, rate)
+                self._trial(treatment, "paper", choice, run, {RATE: rate})
                 for run, rate in grid
                 for treatment in settings.treatments
             ]
         places = [(choice, run) for run in range(settings.runs)]
         return [
-            self._trial(treatment, "final", fold, run, rates[treatment])
+            self._trial(treatment, "final", fold, run, chosen[treatment])
             for fold, run in ([(0, choice)] if settings.by_seed else places)
             for treatment in settings.treatments
-            if treatment in rates
+            if treatment in chosen
         ]
 
     def split(self, fold: int) -> SplitConfig:
@@ -127,36 +173,54 @@ class Schedule:
         folds = range(repeats * self.settings.folds)
         return [split_items(graphs, self.split(fold)) for fold in folds]
 
-    def _trial(self, treatment: str, stage: str, fold: int, run: int, rate: float) -> TrialConfig:
-        which = (treatment, stage, fold, run, rate)
+    def _place(self, choice: int) -> tuple[int, int]:
+        """Return the fold and the run that a choice is made by."""
+        return (0, choice) if self.settings.by_seed else (choice, 0)
+
+    def _trial(
+        self,
+        treatment: str,
+        stage: str,
+        fold: int,
+        run: int,
+        values: Values,
+        proposal: Proposal = (None, None),
+    ) -> TrialConfig:
+        which = (treatment, stage, fold, run, *values.items(), proposal)
         if which not in self._made:
-            self._made[which] = self._make(*which)
+            made = self._make(treatment, stage, fold, run, values)
+            self._made[which] = replace(made, proposal=proposal[0], proposed_after=proposal[1])
         return self._made[which]
 
     @cached_property
-    def _made(self) -> dict[tuple[str, str, int, int, float], TrialConfig]:
+    def _made(self) -> dict[tuple[Any, ...], TrialConfig]:
         return {}  # a key is a hash, and the trials are listed more than once
 
-    def _make(self, treatment: str, stage: str, fold: int, run: int, rate: float) -> TrialConfig:
+    def _make(self, treatment: str, stage: str, fold: int, run: int, values: Values) -> TrialConfig:
         from graphnorms.models import derive_seed
         from graphnorms.training import TrialConfig
 
         settings = self.settings
+        rates = settings.learning_rates
         norm, varied = settings.treatments[treatment].norm, settings.treatments[treatment].varied
         return TrialConfig(
             dataset=settings.dataset,
             fingerprint=self.fingerprint,
-            model=settings.of_treatment(treatment, "architecture"),
+            model=_with_sizes(settings.of_treatment(treatment, "architecture"), values),
             norm=norm,
             split=self.split(fold).to_dict(),
             stage=stage,
             run=run,
             metric=settings.metric,
             epochs=settings.epochs,
-            batch_size=settings.of_treatment(treatment, "batch_size"),
-            learning_rate=rate,
+            batch_size=int(
+                values.get("batch_size", settings.of_treatment(treatment, "batch_size"))
+            ),
+            learning_rate=values.get(RATE, rates[0] if rates else 0.0),
             schedule=settings.schedule,
-            weight_decay=settings.of_treatment(treatment, "weight_decay"),
+            weight_decay=values.get(
+                "weight_decay", settings.of_treatment(treatment, "weight_decay")
+            ),
             # Reported trials have fresh seeds: the trial that chose a rate must not measure it.
             seed=derive_seed(settings.seed, stage, fold, run),
             device=settings.device,
@@ -167,8 +231,19 @@ class Schedule:
             warmup=settings.warmup,
             clip=settings.clip,
             patience=settings.patience,
+            num_neighbors=settings.num_neighbors,
+            searched=dict(values) if settings.search else None,
             **self.versions,
         )
+
+
+def _with_sizes(architecture: dict[str, Any], values: Values) -> dict[str, Any]:
+    """Return an architecture with the values that a search has for it."""
+    of_model = ("layers", "hidden", "dropout")
+    sizes: dict[str, Any] = {name: values[name] for name in of_model if name in values}
+    if "dropout" in sizes and "layer_dropout" in architecture:
+        sizes["layer_dropout"] = sizes["dropout"]  # as the option sets both
+    return architecture | sizes
 
 
 class Agenda:
@@ -184,60 +259,122 @@ class Agenda:
         self.schedule = schedule
         self._records: dict[str, Record] = {}
         choices = range(settings.rate_choices)
-        first = (
-            {}
-            if settings.selects
-            else dict.fromkeys(settings.treatments, next(iter(settings.learning_rates), 0.0))
-        )
-        self._rates: list[dict[str, float]] = [dict(first) for _ in choices]
+        first: dict[str, Values] = {} if settings.selects else {n: {} for n in settings.treatments}
+        self._chosen: list[dict[str, Values]] = [dict(first) for _ in choices]
         self._places: dict[str, tuple[str, int]] = {}  # by key: treatment and choice
-        self._tried: dict[tuple[str, int], dict[str, Record | None]] = defaultdict(dict)
+        self._tried: dict[tuple[str, int], list[TrialConfig]] = defaultdict(list)
+        # By treatment and hash of what they were proposed after: the values in the records.
+        self._proposed: dict[tuple[str, str], list[Values]] = defaultdict(list)
         for choice in choices:
             for config in schedule.selection(choice):
-                self._places[config.key] = config.treatment, choice
-                self._tried[config.treatment, choice][config.key] = None
+                self._try(config, choice)
+        self._asks = False  # what is there is listed without Optuna
         for record in records:
-            self.send(record)
+            self._keep(record)
+        self._follow_all()
 
     def send(self, record: Record) -> list[TrialConfig]:
         """Take a record, and return the trials that are to be run because of it.
 
         A record may be sent twice; of two records of one trial the later counts.
         """
-        self._records[record.key] = record
+        before = self._records.get(record.key)
+        self._keep(record)
+        self._asks = True
         if record.key not in self._places:
             return []
         treatment, choice = self._places[record.key]
+        if self.schedule.settings.search and before is not None and before != record:
+            self._forget_proposals(treatment, choice)
+        return self._follow(treatment, choice)
+
+    def _keep(self, record: Record) -> None:
+        self._records[record.key] = record
+        if (after := record.config.get("proposed_after")) is not None:
+            place = treatment_of(record.config), after
+            self._proposed[place].append(record.config["searched"])
+
+    def _follow_all(self) -> None:
+        for treatment, choice in list(self._tried):
+            self._follow(treatment, choice)
+
+    def _try(self, config: TrialConfig, choice: int) -> None:
+        self._places[config.key] = config.treatment, choice
+        self._tried[config.treatment, choice].append(config)
+
+    def _forget_proposals(self, treatment: str, choice: int) -> None:
+        """Drop the proposals that followed from an outcome which is another one now."""
         tried = self._tried[treatment, choice]
-        tried[record.key] = record
-        known = [record for record in tried.values() if record is not None]
-        if len(known) < len(tried):
-            return []
-        self._rates[choice][treatment] = best_rate(known)
-        return self._reported(choice)
+        settings = self.schedule.settings
+        for config in tried[fixed_of(settings.space, settings.proposals or 0) :]:
+            del self._places[config.key]
+            tried.remove(config)
+        self._chosen[choice].pop(treatment, None)
+
+    def _follow(self, treatment: str, choice: int) -> list[TrialConfig]:
+        """Return the trials that follow once everything tried so far for a choice has ended."""
+        settings, tried = self.schedule.settings, self._tried[treatment, choice]
+        while all(config.key in self._records for config in tried):
+            ended = [self._records[config.key] for config in tried]
+            values = [config.searched or {} for config in tried]
+            places = [place_of([record]) for record in ended]
+            if len(tried) == settings.tries:
+                best = values[places.index(min(places))]
+                self._chosen[choice][treatment] = best or {RATE: best_rate(ended)}
+                return self._reported(choice)
+            proposed = self._next(treatment, choice, values, places)
+            if proposed is None:
+                return []
+            self._try(proposed, choice)
+        return [config for config in tried[-1:] if config.proposed_after is not None]
+
+    def _next(
+        self, treatment: str, choice: int, tried: list[Values], places: Sequence[Any]
+    ) -> TrialConfig | None:
+        """Return the trial of the next proposal: that in the records, or a new one."""
+        search = self.schedule.search(treatment, choice)
+        proposal = len(tried), search.after(places)
+        for values in self._proposed[treatment, proposal[1]]:
+            config = self.schedule.tried(treatment, choice, values, proposal)
+            if config.key in self._records:
+                return config
+        if not self._asks:
+            return None
+        return self.schedule.tried(treatment, choice, search.next(tried, places), proposal)
 
     def known(self) -> list[TrialConfig]:
         """List every trial that is known so far, in the order in which they should run."""
+        self._asks = True
+        self._follow_all()
+        return self._listed()
+
+    def _listed(self) -> list[TrialConfig]:
         return [
             config
-            for choice in range(len(self._rates))
-            for config in (*self.schedule.selection(choice), *self._reported(choice))
+            for choice in range(len(self._chosen))
+            for config in (*self._selection(choice), *self._reported(choice))
         ]
 
     def records(self) -> list[Record]:
         """List the records in the order of the schedule, not of arrival."""
-        keys = (config.key for config in self.known())
+        keys = (config.key for config in self._listed())
         return [self._records[key] for key in keys if key in self._records]
+
+    def _selection(self, choice: int) -> Iterator[TrialConfig]:
+        """Yield the trials tried so far for a choice, norms in step."""
+        columns = [self._tried.get((n, choice), []) for n in self.schedule.settings.treatments]
+        for row in itertools.zip_longest(*columns):
+            yield from filter(None, row)
 
     def _reported(self, choice: int) -> list[TrialConfig]:
         """List the trials that scores come from.
 
-        Until the rates of all treatments are known, only those with an outcome: one that joins a
+        Until the choices for all treatments are known, only those with an outcome: one that joins a
         run later must not hide what is done.
         """
-        rates = self._rates[choice]
-        found = self.schedule.reported(choice, rates)
-        if len(rates) < len(self.schedule.settings.treatments):
+        chosen = self._chosen[choice]
+        found = self.schedule.reported(choice, chosen)
+        if len(chosen) < len(self.schedule.settings.treatments):
             return [config for config in found if config.key in self._records]
         return found
 

@@ -6,12 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from graphnorms.lab.phrases import MOST_NAMED, listing, several
 from graphnorms.lab.score_columns import FAILURES, Roles, find_roles, label_of, number_of
 from graphnorms.lab.score_metric import ScoreMetric, metric_of
 from graphnorms.lab.score_tables import ScoreTable
+
+MOST_METHODS: Final = 50
+"""In a table with more, rows would be compared with each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,11 @@ class Entry:
     def place(self) -> tuple[str, str, str]:
         """What pairs it with the entries of other methods."""
         return self.repeat, self.fold, self.seed
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is a cell of a wide table where nothing was tried."""
+        return math.isnan(self.score) and not self.failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +102,11 @@ def read_entries(
     by_row = not any(any(entry.place) for entry in entries)
     if by_row:
         entries = _numbered(entries)
+    # Only now: what is paired by the order of rows keeps its number.
+    empty = sum(entry.is_empty for entry in entries)
+    entries = [entry for entry in entries if not entry.is_empty]
+    if empty:
+        doubled.append(f"{several(empty, 'empty cell')}: no score, and no failed trial.")
     methods = list(dict.fromkeys(entry.method for entry in entries))
     known = [entry.score for entry in entries if not math.isnan(entry.score)]
     if not known:
@@ -104,10 +117,10 @@ def read_entries(
             f"the table has one method, {methods[0]!r}, with {several(len(known), 'score')} (mean "
             f"{mean:.4g}); a judgement takes two"
         )
-    if len(methods) > 50:  # no table of results: rows would be compared with each other
+    if len(methods) > MOST_METHODS:
         raise ValueError(
-            f"column {roles.method!r} names {len(methods)} methods, expected 50 at most; name the "
-            "column of the methods with --method"
+            f"column {roles.method!r} names {len(methods)} methods, expected {MOST_METHODS} at "
+            "most; name the column of the methods with --method"
         )
     metrics = _metrics(entries, roles, higher)
     entries = [
@@ -173,7 +186,7 @@ def _entries(table: ScoreTable, roles: Roles) -> tuple[list[Entry], list[str]]:
                 Entry(
                     method=method,
                     score=math.nan if failure else number,
-                    failure=failure or ("no score" if math.isnan(number) else ""),
+                    failure=failure or ("no score" * math.isnan(number) * (not roles.spread)),
                     row=row + 1,
                     counts=counts,
                     **labels,

@@ -1,14 +1,24 @@
-"""How much each norm depends on its learning rate."""
+"""How much each norm depends on its learning rate.
+
+A search tries other rates in every fold, and more of them where a norm did well. There the rates
+are divided into thirds of their range, on the logarithmic scale, and only those proposals count
+that every norm had: a third is then averaged over the same values of the other options for all.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from graphnorms.lab.design import Pair
-from graphnorms.lab.trials import NormTrials
+from graphnorms.lab.trials import NormTrials, pair_of
 from graphnorms.training.metrics import Metric
+
+if TYPE_CHECKING:
+    from graphnorms.training.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +43,7 @@ class Sensitivity:
         chosen: The rates of the final trials, and how many have each; ascending.
         at_edge: Whether the best is the lowest or the highest of the grid; a rate beyond it may be
             better.
+        thirds: Whether `rates` are the middles of the thirds of what was searched.
     """
 
     norm: str
@@ -46,6 +57,7 @@ class Sensitivity:
     grid_loss: float | None = None
     chosen: tuple[tuple[float, int], ...] = ()
     at_edge: bool = False
+    thirds: bool = False
 
     @property
     def judged(self) -> bool:
@@ -72,8 +84,19 @@ def sensitivities(
         tolerance: What counts as near the best, in the unit of the score.
         leader: The norm to compare with; None: each norm with its own best.
     """
-    grid = tuple(sorted({rate for of_norm in trials.values() for rate, _ in _all(of_norm)}))
-    found = {norm: _sensitivity(of_norm, grid) for norm, of_norm in trials.items()}
+    tried = {norm: _tried(of_norm) for norm, of_norm in trials.items()}
+    searched = any("searched" in record.config for of_norm in tried.values() for record in of_norm)
+    if searched:
+        shared = set.intersection(*(set(map(_point, of_norm)) for of_norm in tried.values()))
+        tried = {norm: [r for r in found if _point(r) in shared] for norm, found in tried.items()}
+    rates = sorted({_rate(record) for of_norm in tried.values() for record in of_norm})
+    grid, thirds = tuple(rates), searched and len(rates) > len(_EDGES)
+    if thirds:
+        grid = tuple(_between(rates, share) for share in _MIDDLES)
+    found = {
+        norm: _sensitivity(of_norm, tried[norm], grid, rates if thirds else [])
+        for norm, of_norm in trials.items()
+    }
     return {
         norm: replace(one, near=_near(one, found[leader or norm], trials[norm].metric, tolerance))
         for norm, one in found.items()
@@ -94,18 +117,60 @@ def _near(one: Sensitivity, leader: Sensitivity, metric: Metric, tolerance: floa
     )
 
 
-def _sensitivity(of_norm: NormTrials, grid: tuple[float, ...]) -> Sensitivity:
+_EDGES: Final = (1 / 3, 2 / 3)
+_MIDDLES: Final = (1 / 6, 1 / 2, 5 / 6)
+
+
+def _tried(of_norm: NormTrials) -> list[Record]:
+    """Return the trials that chose, done and failed."""
+    return [*of_norm.tried.values(), *of_norm.tried_failed.values()]
+
+
+def _rate(record: Record) -> float:
+    rate: float = record.config["learning_rate"]
+    return rate
+
+
+def _point(record: Record) -> tuple[Pair, str]:
+    """Return the fold of a proposal, and its values."""
+    return pair_of(record), str(record.config.get("searched"))
+
+
+def _between(rates: Sequence[float], share: float) -> float:
+    """Return a rate so far from the lowest to the highest, with two digits."""
+    return float(f"{rates[0] * (rates[-1] / rates[0]) ** share:.2g}")
+
+
+def _sensitivity(
+    of_norm: NormTrials, tried: Sequence[Record], grid: tuple[float, ...], searched: list[float]
+) -> Sensitivity:
+    """Describe one norm.
+
+    Args:
+        of_norm: Its trials.
+        tried: Those of them that choose, and that count.
+        grid: The learning rates, or the middles of their thirds.
+        searched: Where there are thirds, all learning rates.
+    """
+    edges = [
+        searched[0] * (searched[-1] / searched[0]) ** share for share in _EDGES * bool(searched)
+    ]
+
+    def place_of(rate: float) -> float:
+        return grid[bisect(edges, rate)] if edges else rate
+
     higher = of_norm.metric.higher_is_better
     found: dict[float, list[float]] = {rate: [] for rate in grid}
-    for (rate, _), record in of_norm.tried.items():
-        value = record.outcome.get("validation_score")
+    for record in tried:
+        value = record.outcome.get("validation_score") if record.status == "done" else None
         if value is not None and value == value:
-            found[rate].append(float(value))
-    done = Counter(rate for rate, _ in of_norm.tried)
-    failed = Counter(rate for rate, _ in of_norm.tried_failed)
+            found[place_of(_rate(record))].append(float(value))
+    done = Counter(place_of(_rate(record)) for record in tried if record.status == "done")
+    failed = Counter(place_of(_rate(record)) for record in tried if record.status != "done")
     scores = tuple(sum(found[rate]) / len(found[rate]) if found[rate] else None for rate in grid)
     rates = (record.config.get("learning_rate") for record in of_norm.done.values())
-    chosen = Counter(rate for rate in rates if rate is not None)  # a table of scores has none
+    # A table of scores has none.
+    chosen = Counter(place_of(rate) for rate in rates if rate is not None)
     result = Sensitivity(
         norm=of_norm.norm,
         rates=grid,
@@ -113,10 +178,15 @@ def _sensitivity(of_norm: NormTrials, grid: tuple[float, ...]) -> Sensitivity:
         done=tuple(done[rate] for rate in grid),
         failed=tuple(failed[rate] for rate in grid),
         chosen=tuple(sorted(chosen.items())),
+        thirds=bool(searched),
     )
     most = max((len(values) for values in found.values()), default=0)
     # A rate must not lead because it fails where it is hard.
-    places = [i for i, rate in enumerate(grid) if found[rate] and len(found[rate]) == most]
+    places = [
+        i
+        for i, rate in enumerate(grid)
+        if found[rate] and (not failed[rate] if searched else len(found[rate]) == most)
+    ]
     if not places:
         return result
 
@@ -126,7 +196,7 @@ def _sensitivity(of_norm: NormTrials, grid: tuple[float, ...]) -> Sensitivity:
             return None
         return (top - score) if higher else (score - top)
 
-    means = {place: sum(found[grid[place]]) / most for place in places}
+    means = {place: sum(found[grid[place]]) / len(found[grid[place]]) for place in places}
     best = max(places, key=lambda place: means[place] if higher else -means[place])
     losses = {place: loss(place, best) for place in range(len(grid)) if place != best}
     known = {place: amount for place, amount in losses.items() if amount is not None}
@@ -136,9 +206,5 @@ def _sensitivity(of_norm: NormTrials, grid: tuple[float, ...]) -> Sensitivity:
         best=grid[best],
         neighbour_loss=sum(beside) / len(beside) if beside else None,
         grid_loss=sum(known.values()) / len(known) if known else None,
-        at_edge=len(grid) > 1 and best in (0, len(grid) - 1),
+        at_edge=not searched and len(grid) > 1 and best in (0, len(grid) - 1),
     )
-
-
-def _all(of_norm: NormTrials) -> list[tuple[float, Pair]]:
-    return [*of_norm.tried, *of_norm.tried_failed]

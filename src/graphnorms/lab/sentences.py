@@ -13,9 +13,10 @@ from graphnorms.lab.equal_starts import starts_sentence
 from graphnorms.lab.paired_tests import PairedTest
 from graphnorms.lab.phrases import MOST_NAMED, Name, be, called_by, listing, rough, several
 from graphnorms.lab.power import MOST_PAIRS
+from graphnorms.lab.rate_sentences import chosen, rates
 from graphnorms.lab.recommendation import MOST_FAILED
 from graphnorms.lab.speed_sentences import speed
-from graphnorms.lab.verdict_phrases import best_of, label, margin, near
+from graphnorms.lab.verdict_phrases import label, margin
 
 if TYPE_CHECKING:
     from graphnorms.lab.verdict import NormSummary, Verdict
@@ -34,6 +35,7 @@ class Sentences:
         equal: Which norms are practically equal.
         speed: Which norm reaches the training target soonest.
         rates: How much each norm depends on its learning rate.
+        chosen: What a search has chosen for each norm.
         failures: Which trials failed, or were not run.
         last: The scores after the last epoch, if those of the best epoch are optimistic.
         starts: What norms had in common in training that is not the lab's.
@@ -47,6 +49,7 @@ class Sentences:
     equal: str
     speed: str
     rates: str
+    chosen: str
     failures: str
     last: str
     starts: str
@@ -66,7 +69,8 @@ class Sentences:
     def details(self) -> tuple[str, ...]:
         """What the headline leaves out."""
         caveat = "" if self.optimistic else self.protocol
-        found = (self.power, self.equal, self.speed, self.rates, self.last, self.starts, caveat)
+        of_training = (self.speed, self.rates, self.chosen, self.last, self.starts)
+        found = (self.power, self.equal, *of_training, caveat)
         return tuple(filter(None, found))
 
     @property
@@ -93,7 +97,8 @@ def sentences(verdict: Verdict, names: Name = str) -> Sentences:
         power=_power(verdict, name),
         equal=_equal(verdict, name),
         speed=speed(verdict, name),
-        rates=_rates(verdict, name),
+        rates=rates(verdict, name),
+        chosen=chosen(verdict, name),
         failures=_failures(verdict, name),
         last=_last(verdict, name),
         starts="" if verdict.starts is None else starts_sentence(verdict.starts, name),
@@ -307,37 +312,6 @@ def _at(verdict: Verdict, row: NormSummary) -> str:
 def _range(verdict: Verdict) -> str:
     means = [row.score.mean for row in verdict.rows if row.norm in verdict.tied and row.score]
     return f" (means of {verdict.scale.number(min(means))} to {verdict.scale.score(max(means))})"
-
-
-def _rates(verdict: Verdict, name: Name) -> str:
-    """Say how much each norm depends on its learning rate, and whether the grid was too narrow."""
-    found = [row.sensitivity for row in verdict.rows if row.sensitivity is not None]
-    grid = found[0].rates if found else ()
-    if len(grid) == 1:
-        return (
-            f"Learning rate: only {grid[0]:g} was tried; how much the {verdict.noun}s depend on it "
-            "is not known."
-        )
-    judged = sorted((one for one in found if one.judged), key=lambda one: -one.near)
-    if not judged:
-        return ""
-    if len(judged) > MOST_NAMED:
-        counts = f"{judged[-1].near} to {judged[0].near}, most with {name(judged[0].norm)},"
-    else:
-        counts = listing(f"{one.near} with {name(one.norm)}" for one in judged)
-    sentence = (
-        f"Learning rates: of the {len(grid)} tried, {counts} come within {near(verdict)} of "
-        f"{best_of(verdict, name)}."
-    )
-    edge = [one for one in judged if one.at_edge]
-    if edge:
-        named = listing(f"{name(one.norm)} ({one.best:g})" for one in edge[:MOST_NAMED])
-        more = f" and {len(edge) - MOST_NAMED} others" if len(edge) > MOST_NAMED else ""
-        sentence += (
-            f" The best rate is the lowest or the highest tried for {named}{more}; --lr tries "
-            "others, which may be better."
-        )
-    return sentence
 
 
 def _failures(verdict: Verdict, name: Name) -> str:

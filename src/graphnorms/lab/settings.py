@@ -16,10 +16,12 @@ The repetitions that measure the effect of chance have to include the choice of 
 If it is chosen once for all seeds, two equal norms get different rates by chance, and every further
 seed makes the difference between the rates more significant. So it is chosen for every fold, and on
 one split for every seed, from one trial per rate that has another seed than the reported trial.
+What a search chooses besides the rate is chosen in the same places, see `graphnorms.lab.search`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
@@ -27,6 +29,7 @@ from typing import Any, Final, Self
 
 from graphnorms.lab.option_kinds import BASELINE, MEASURED
 from graphnorms.lab.options import about
+from graphnorms.lab.search_space import RATE, Range, count_of, ranges_of
 from graphnorms.lab.treatments import VARIABLE, Treatment, check_vary, treatments_of
 from graphnorms.lab.values import NAMES, TEXT, Kind, integer, list_of, number
 from graphnorms.training.trial_config import LAB_TRAINS, is_trial
@@ -47,12 +50,13 @@ _KINDS: Final[Mapping[str, Kind]] = {
     "split_seed": integer(0),
     "learning_rates": list_of(number("a number > 0", lambda value: value > 0)),
     "dtype": TEXT,
+    "search": NAMES,
 }
 """Kinds of the settings that are no options; the others are checked as the option of their name."""
 
 _LATER: Final = (
     *("own_norms", "vary", "architectures", "group_twins"),
-    *("optimizer", "warmup", "clip", "patience"),
+    *("optimizer", "warmup", "clip", "patience", "num_neighbors", "search", "proposals"),
     "reasons",
 )
 """Settings that came later, and are left out of `to_dict` where they are not used."""
@@ -83,7 +87,10 @@ class Settings:
         holdout: Share of validation data: of what is not the test fold, or of a random split.
         split_seed: Seeds the shuffling before items are dealt to the parts, in the first repeat;
             each further one has the next seed.
-        learning_rates: The grid of learning rates after the warm-up, ascending.
+        learning_rates: The grid of learning rates after the warm-up, ascending; of a search the
+            ends of what it proposes.
+        search: What the other options are searched among, as text, by their names.
+        proposals: What a search tries for each norm and fold; None without a search.
         dtype: Precision of the training.
 
     The other settings are the options of the same name, see `graphnorms.compare`.
@@ -124,6 +131,9 @@ class Settings:
     warmup: int = 0
     clip: float | None = None
     patience: int | None = None
+    num_neighbors: Sequence[int] | None = None
+    search: dict[str, str] = field(default_factory=dict)
+    proposals: int | None = None
     reasons: str = MEASURED
 
     def __post_init__(self) -> None:
@@ -137,7 +147,8 @@ class Settings:
         _require_each_once("norm", self.norms)
         _require_each_once("learning rate", self.learning_rates)
         if self.vary:
-            check_vary(self.vary, {name: about(name) for name in VARIABLE}, ())
+            own = self.architecture.get("arguments", ())
+            check_vary(self.vary, {name: about(name) for name in VARIABLE}, (), own)
             if {each.values for each in self.treatments.values()} != self.architectures.keys():
                 raise ValueError("architectures are not those of the values that are varied")
         if len(self.treatments) < 2:
@@ -148,6 +159,9 @@ class Settings:
             raise ValueError(
                 f"warmup is {self.warmup}, expected fewer than the {self.epochs} epochs"
             )
+        if (self.proposals is None) == bool(self.search):
+            raise ValueError(f"proposals is {self.proposals}, expected a number with a search only")
+        _ = self.space  # read here, for its errors
         if self.protocol != "split":
             integer(2).require("folds", self.folds)
 
@@ -155,6 +169,15 @@ class Settings:
     def treatments(self) -> dict[str, Treatment]:
         """What is compared, by name: the norms, or each with the values of what is varied."""
         return treatments_of(self.norms, self.vary)
+
+    @cached_property
+    def space(self) -> dict[str, Range]:
+        """What is searched: the learning rate, unless there is one alone, and the other options."""
+        if not self.search:
+            return {}
+        rates = self.learning_rates
+        ends = f"{rates[0]!r}:{rates[-1]!r}" if len(rates) > 1 else ""
+        return ({RATE: Range.of(RATE, ends)} if ends else {}) | ranges_of(self.search)
 
     @property
     def noun(self) -> str:
@@ -185,6 +208,18 @@ class Settings:
         if setting == "architecture" and self.vary:
             return self.architectures[treatment.values]
         return treatment.varied.get(setting, getattr(self, setting))
+
+    def usual_values(self, name: str) -> dict[str, float | None]:
+        """Return what a treatment has of the searched options where there is no search."""
+        architecture = self.of_treatment(name, "architecture")
+        rates = self.learning_rates
+        usual: dict[str, float | None] = {RATE: math.sqrt(rates[0] * rates[-1])} if rates else {}
+        for option in self.search:
+            of_model = option in ("layers", "hidden", "dropout")
+            usual[option] = (
+                architecture.get(option) if of_model else self.of_treatment(name, option)
+            )
+        return usual
 
     @property
     def model_options(self) -> dict[str, Any]:
@@ -226,13 +261,20 @@ class Settings:
 
     @property
     def selects(self) -> bool:
-        """Whether a learning rate is chosen, by trials for that purpose."""
-        return self.protocol != "paper" and len(self.learning_rates) > 1
+        """Whether a learning rate, or more, is chosen, by trials for that purpose."""
+        return self.protocol != "paper" and (len(self.learning_rates) > 1 or bool(self.search))
 
     @property
     def selection_trials(self) -> int:
-        """Trials of one norm that choose its learning rates."""
-        return self.rate_choices * len(self.learning_rates) if self.selects else 0
+        """Trials of one norm that choose its learning rates, or what is searched."""
+        return self.rate_choices * self.tries if self.selects else 0
+
+    @property
+    def tries(self) -> int:
+        """Trials of one norm for one choice."""
+        if self.search:
+            return count_of(self.space, self.proposals or 0)
+        return len(self.learning_rates)
 
     @property
     def rate_choices(self) -> int:
@@ -277,8 +319,16 @@ class Settings:
         return data
 
     def shown(self) -> dict[str, Any]:
-        """Return what a reader is to see: `to_dict` without what user code does not take."""
+        """Return what a reader is to see: `to_dict` without what is searched, or not taken.
+
+        That is what user code that trains does not take, and values of which a search has others.
+        """
         data = self.to_dict()
+        data["architecture"] = {
+            name: value for name, value in self.architecture.items() if name not in self.search
+        }
+        for name in self.search:
+            data.pop(name, None)
         if self.own_training:
             unused = {name: name for name in ("epochs", "batch_size", "weight_decay")}
             unused |= {"learning_rates": "learning_rate", "preset": "", "schedule": ""}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.errors import unknown_name
 from graphnorms.lab.phrases import listing
+from graphnorms.lab.values import PLAIN, Kind
 
 if TYPE_CHECKING:
     from graphnorms.lab.option_kinds import About
@@ -73,13 +74,19 @@ def values_of(varied: Mapping[str, Any]) -> str:
     return Treatment("", varied).name.strip()
 
 
-def check_vary(vary: Mapping[str, Any], about: Mapping[str, About], given: Iterable[str]) -> None:
+def check_vary(
+    vary: Mapping[str, Any],
+    about: Mapping[str, About],
+    given: Iterable[str],
+    own: Iterable[str] = (),
+) -> None:
     """Check which options are varied, and their values.
 
     Args:
         vary: Values by the name of the option.
         about: The descriptions of all options.
         given: Options that are given a value for all treatments.
+        own: Arguments of user code that trains, which are no options.
 
     Raises:
         ValueError: An option cannot be varied, has fewer than two values, one twice, or one that is
@@ -88,21 +95,26 @@ def check_vary(vary: Mapping[str, Any], about: Mapping[str, About], given: Itera
     if not vary:
         raise ValueError("vary is empty; name an option and its values, as in layers=2,4,8")
     for name, values in vary.items():
+        if name in own:
+            _check_values(name, values, PLAIN)
+            continue
         if name not in about:
             raise unknown_name("option to vary", name, VARIABLE)
         if name not in VARIABLE:
             why = _ELSEWHERE.get(name, _DATA if about[name].part == "reading" else _SHARED)
             raise ValueError(f"vary has {name}, but {why}; what varies is {listing(VARIABLE)}")
-        if not isinstance(values, list | tuple):
-            raise ValueError(f"vary has {name}={values!r:.100}, expected a list of values")
-        for value in values:
-            about[name].kind.require(name, value)
-            if values.count(value) > 1:
-                raise ValueError(f"vary has {name}={value} more than once; name it once")
-        if len(values) < 2:
-            raise ValueError(
-                f"vary has one value of {name}, expected two or more; --{name.replace('_', '-')} "
-                "gives one to all treatments"
-            )
+        hint = f"; --{name.replace('_', '-')} gives one to all treatments"
+        _check_values(name, values, about[name].kind, hint)
         if name in given:
             raise ValueError(f"{name} is given, and varied as well; leave one of them out")
+
+
+def _check_values(name: str, values: Any, kind: Kind, hint: str = "") -> None:
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"vary has {name}={values!r:.100}, expected a list of values")
+    for value in values:
+        kind.require(name, value)
+        if values.count(value) > 1:
+            raise ValueError(f"vary has {name}={value} more than once; name it once")
+    if len(values) < 2:
+        raise ValueError(f"vary has one value of {name}, expected two or more{hint}")

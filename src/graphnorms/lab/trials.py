@@ -35,7 +35,8 @@ class NormTrials:
         done, failed: The trials that give its scores, by ascending pair. In protocol `"paper"`
             those of the selected learning rate. A pair for which no learning rate could be
             chosen, because every one failed, counts as failed.
-        tried, tried_failed: The trials that choose the learning rate, by rate and pair.
+        tried, tried_failed: The trials that choose the learning rate, by rate and pair; of a search
+            by the number of the proposal and pair.
         selected: In protocol `"paper"`, the learning rate and the epoch (from 1) whose mean
             validation score over the folds is best.
     """
@@ -305,7 +306,7 @@ def group_trials(records: Iterable[Record], norms: Sequence[str] = (), *, protoc
 
 
 def _latest(records: Iterable[Record], protocol: str) -> dict[tuple[str, str, Pair, float], Record]:
-    """Return the last record of each trial, by norm, stage, pair and learning rate."""
+    """Return the last record of each trial, by norm, stage, pair and learning rate, or proposal."""
     selection, final = STAGES[protocol]
     latest: dict[tuple[str, str, Pair, float], Record] = {}
     for record in records:
@@ -316,7 +317,8 @@ def _latest(records: Iterable[Record], protocol: str) -> dict[tuple[str, str, Pa
                 "records of one comparison at a time"
             )
         # The final stage has one learning rate per norm and trial.
-        rate = record.config["learning_rate"] if stage == selection else 0.0
+        config = record.config
+        rate = config.get("proposal", config["learning_rate"]) if stage == selection else 0.0
         earlier = latest.get((norm, stage, pair, rate))
         if earlier is not None and earlier.key != record.key:
             raise ValueError(
@@ -351,11 +353,12 @@ def _fail_where_no_rate_worked(trials: Mapping[str, NormTrials], protocol: str) 
     for of_norm in trials.values():
         for pair in sorted(every - of_norm.done.keys() - of_norm.failed.keys()):
             worked = any(same(pair, other) for _, other in of_norm.tried)
-            failed = [r for (_, other), r in of_norm.tried_failed.items() if same(pair, other)]
-            rates = {record.config["learning_rate"] for record in failed}
-            if failed and rates == grid and not worked:
-                reason = f"no learning rate worked: {failed[0].reason}"
-                of_norm.failed[pair] = replace(failed[0], reason=reason)
+            failed = {n: r for (n, other), r in of_norm.tried_failed.items() if same(pair, other)}
+            if failed and failed.keys() == grid and not worked:
+                first = next(iter(failed.values()))
+                what = "proposal" if "searched" in first.config else "learning rate"
+                reason = f"no {what} worked: {first.reason}"
+                of_norm.failed[pair] = replace(first, reason=reason)
 
 
 def _known(values: Mapping[Pair, float]) -> dict[Pair, float]:

@@ -75,6 +75,9 @@ def list_of(entry: Kind, *, or_one: bool = False) -> Kind:
 
 TEXT: Final = Kind("text", str)
 FLAG: Final = Kind("true or false", bool)
+PLAIN: Final = Kind(
+    "a number, a text, or true or false", fits=lambda value: isinstance(value, str | int | float)
+)
 NAMES: Final = Kind("names with values", Mapping)
 
 

@@ -9,6 +9,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from graphnorms.lab.chosen_values import Chosen
 from graphnorms.lab.design import Design
 from graphnorms.lab.equal_starts import Starts
 from graphnorms.lab.number_format import Scale
@@ -31,7 +32,8 @@ class NormSummary:
         tried, tried_failed, tried_reasons: The same of the trials that choose the learning rate.
         pairs: Folds, or seeds, with a score.
         judged: Whether they are enough for the norm's score to be judged.
-        parameters: Trainable parameters of the model with this norm.
+        parameters: Trainable parameters of the model with this norm; the median over trials, which
+            differ where the size is searched.
         needs: What the norm needs besides features and graphs, see the catalogue.
         learning_rates: Of the trials done, and how many have each; ascending.
         score: What the norm is judged by: on test data, at the epoch that validation data chose.
@@ -53,6 +55,7 @@ class NormSummary:
             other; None if half or more miss. Evaluation is not in the seconds.
         step_seconds: Median over trials of the training seconds per optimizer step.
         sensitivity: To the learning rate.
+        chosen: What a search has chosen for it, by option; empty without a search.
     """
 
     norm: str
@@ -83,6 +86,7 @@ class NormSummary:
     seconds_to_target: float | None = None
     step_seconds: float | None = None
     sensitivity: Sensitivity | None = None
+    chosen: tuple[Chosen, ...] = ()
 
     @property
     def trials(self) -> int:
@@ -93,7 +97,9 @@ class NormSummary:
     def finished(self) -> bool:
         """Whether every trial has an outcome, those of all learning rates among them."""
         found = self.sensitivity
-        tried = zip(found.done, found.failed, strict=True) if found is not None else ()
+        if found is None or self.chosen:
+            return self.trials >= self.planned
+        tried = zip(found.done, found.failed, strict=True)
         return self.trials >= self.planned and len({sum(of_rate) for of_rate in tried}) < 2
 
     @property
@@ -203,6 +209,11 @@ class Verdict:
         return self.recommendation.norm if self.recommendation is not None else None
 
     @property
+    def searched(self) -> bool:
+        """Whether more than a learning rate was chosen for every norm."""
+        return any(row.chosen for row in self.rows)
+
+    @property
     def trained(self) -> bool:
         """Whether training scores are known; of a table of scores they are not."""
         return any(row.train is not None for row in self.rows)
@@ -245,6 +256,11 @@ class Verdict:
         }
         if self.starts is None:
             del data["starts"]
+        if not self.searched:
+            for row in data["rows"]:
+                del row["chosen"]
+                if row["sensitivity"] is not None:
+                    del row["sensitivity"]["thirds"]
         plain: dict[str, Any] = jsonable(data)
         return plain
 

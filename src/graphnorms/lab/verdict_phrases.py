@@ -35,6 +35,12 @@ def margin(verdict: Verdict) -> str:
     return f"{amount} ({verdict.margin_source})" if verdict.margin_source else amount
 
 
+def rates_noun(verdict: Verdict) -> str:
+    """Say what is counted as near the best: `learning rates`, of a search thirds of them."""
+    thirds = any(row.sensitivity is not None and row.sensitivity.thirds for row in verdict.rows)
+    return "thirds of the learning rates" if thirds else "learning rates"
+
+
 def near(verdict: Verdict) -> str:
     """Say within what of the leader's best a learning rate is near it: `2 points`."""
     tolerance = NEAR * verdict.margin

@@ -11,6 +11,13 @@ from graphnorms.layers.custom_norm import CustomNorm
 from graphnorms.layers.derf import Derf
 from graphnorms.layers.diff_group_norm import DiffGroupNorm
 from graphnorms.layers.dyt import DyT
+from graphnorms.layers.equivariant import (
+    EquivariantLayerNorm,
+    EquivariantRMSNorm,
+    IrrepsBatchNorm,
+    IrrepsGraphNorm,
+    IrrepsLayerNorm,
+)
 from graphnorms.layers.factory import lookup, make_norm, names
 from graphnorms.layers.granola import Granola
 from graphnorms.layers.graph_norm import GraphNorm
@@ -43,6 +50,8 @@ __all__ = [
     "Derf",
     "DiffGroupNorm",
     "DyT",
+    "EquivariantLayerNorm",
+    "EquivariantRMSNorm",
     "Granola",
     "GraphNorm",
     "GraphSizeNorm",
@@ -51,6 +60,9 @@ __all__ = [
     "HeteroLayerNorm",
     "Identity",
     "InstanceNorm",
+    "IrrepsBatchNorm",
+    "IrrepsGraphNorm",
+    "IrrepsLayerNorm",
     "LayerNorm",
     "MeanSubtractionNorm",
     "MessageNorm",

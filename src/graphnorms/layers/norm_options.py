@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any, Final, TypedDict
 
 import torch
@@ -31,6 +32,22 @@ class NormOptions(KernelOptions, total=False):
     process_group: Group
 
 
+class DegreesOptions(TypedDict, total=False):
+    """Arguments of a norm of spherical harmonics; see `DegreesNorm`."""
+
+    normalization: str
+    device: torch.device | str | None
+    dtype: torch.dtype | None
+    backend: str
+
+
+class IrrepsOptions(DegreesOptions, total=False):
+    """Arguments of a norm of irreps; see `IrrepsNorm`."""
+
+    layout: str
+    process_group: Group
+
+
 _DEFAULTS: Final[dict[str, Any]] = {
     "activation": None,
     "dropout": 0.0,
@@ -38,10 +55,12 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "dtype": None,
     "backend": "auto",
     "process_group": None,
+    "normalization": "component",
+    "layout": "mul_ir",
 }
 
 
-def place(options: PlainOptions) -> dict[str, Any]:
+def place(options: Mapping[str, object]) -> dict[str, Any]:
     """Select `device` and `dtype` for torch's constructors."""
     return {"device": options.get("device"), "dtype": options.get("dtype")}
 
@@ -56,7 +75,7 @@ _OPTIONS: Final = {
         )
         for name, kind in options.__annotations__.items()
     ]
-    for options in (PlainOptions, KernelOptions, NormOptions)
+    for options in (PlainOptions, KernelOptions, NormOptions, DegreesOptions, IrrepsOptions)
 }
 
 

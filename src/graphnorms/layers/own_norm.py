@@ -19,7 +19,7 @@ from graphnorms.kernels.primitive import finish
 from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.spec import format_spec, parse_arguments
 from graphnorms.segments import Segments, as_segments
-from graphnorms.user_code import as_spec, find, is_spec, no_exit, source_hash
+from graphnorms.user_code import UserFunction, as_spec, find, is_spec, no_exit, source_hash
 
 _EXPECTED: Final = "a class or a function (channels) -> torch.nn.Module"
 _SPEC: Final = re.compile(r"(?P<function>[^:]+:[^:]+)(:(?P<arguments>.*))?", re.DOTALL)
@@ -29,21 +29,15 @@ INPUTS: Final = ("batch", "segments", "ptr", *_SIZES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnNorm:
+class OwnNorm(UserFunction):
     """A user-defined normalization: the function that makes its layers, and its identity.
 
     Args:
         name: `module:function`, with arguments after a second colon as for the catalogue's norms,
             `"my_norms:Scaled:eps=0.001"`; or the name of a function in memory.
-        source: Hash of its source, see `graphnorms.user_code.source_hash`.
         function: Makes a layer from the number of channels.
-        in_memory: Whether it was given as an object that cannot be imported by name.
+        source, in_memory: See `UserFunction`.
     """
-
-    name: str
-    source: str
-    function: Callable[..., Any]
-    in_memory: bool = False
 
     @classmethod
     def of(cls, norm: str | Callable[..., Any]) -> Self:
@@ -103,10 +97,7 @@ class OwnNorm:
         if not is_own(name):
             raise ValueError(f"the norm {name} was made in memory, and is not given")
         norm = cls._named(name)
-        if norm.source != source:
-            raise ValueError(
-                f"the source of {name} is not what it was when the run began; was a file changed?"
-            )
+        norm.require_source(source)
         return norm
 
     def layer(self, channels: int, *, activation: str | None = None, **place: Any) -> OwnLayer:

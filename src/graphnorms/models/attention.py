@@ -82,10 +82,11 @@ class Blocks:
         """Lay out segments.
 
         On a GPU they are one block if the longest, where it is known, has at most four times the
-        rows of the mean; otherwise their lengths are read, which synchronizes.
+        rows of the mean; otherwise their lengths are read, which synchronizes. Compiled code cannot
+        branch on the lengths: there they are always one block, of `num_segments` times the longest.
 
         Raises:
-            ValueError: Rows are masked.
+            ValueError: Rows are masked, or compiled code does not know the longest.
         """
         if segments.masked:
             raise ValueError("segments has masked rows, expected none; drop these rows")
@@ -93,7 +94,14 @@ class Blocks:
         if rows == 0:
             return cls(())
         short = 1 if segments.ptr.is_cpu else _UNREAD
-        if longest is not None and number * longest <= short * rows:
+        if torch.compiler.is_compiling() and longest is None:
+            raise ValueError(
+                "the length of the longest graph is not known in compiled code, and attention pads "
+                "to it; make the Segments before, from ptr or with batch on the CPU"
+            )
+        if longest is not None and (
+            torch.compiler.is_compiling() or number * longest <= short * rows
+        ):
             block, _ = _block(segments, None, longest, rows)
             return cls((block,), *_inverted(segments.order))
         sizes = segments.counts.tolist()

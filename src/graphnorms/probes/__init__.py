@@ -16,6 +16,7 @@ from graphnorms.probes.batch_noise import (
     expected_batch_noise,
     layer_batch_noise,
 )
+from graphnorms.probes.blow_up import BlowUp
 from graphnorms.probes.capture import captured
 from graphnorms.probes.covariate_shift import LayerShift, covariate_shift
 from graphnorms.probes.dirichlet import dirichlet_energy
@@ -41,18 +42,21 @@ from graphnorms.probes.spectra import (
     spectra,
 )
 from graphnorms.probes.state import layers_of
+from graphnorms.probes.watch import Watch
 
 __all__ = [
     "QUANTILES",
     "STEPS",
     "AlongGradient",
     "BatchNoise",
+    "BlowUp",
     "Eigenvalue",
     "GraphMoments",
     "LayerShift",
     "LossPlane",
     "MeanInformation",
     "Spectrum",
+    "Watch",
     "activation_gradient_norms",
     "activation_quantiles",
     "aggregation_matrices",

@@ -126,6 +126,8 @@ def _at(values: NDArray[np.float64], kept: NDArray[np.int64]) -> list[float | No
 def rate_sensitivity(verdict: Verdict) -> Figure:
     """Draw the mean validation score of every learning rate; large marks are the norms' best.
 
+    Of a search, of every third of the learning rates.
+
     A hollow mark has trials that failed, which are left out of the mean.
     """
     scale, names = verdict.scale, labels.of_norms(verdict)

@@ -13,7 +13,7 @@ from graphnorms.lab.number_format import Scale
 from graphnorms.lab.paired_tests import MOST_PAIRS
 from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trivial import trivial_answer, trivial_name
-from graphnorms.lab.verdict_phrases import goal, label, margin, near
+from graphnorms.lab.verdict_phrases import goal, label, margin, near, rates_noun
 from graphnorms.report.figures import figures_of
 from graphnorms.report.style import CHANCE, display_name
 from graphnorms.report.templating import charts, chunks, raw, template
@@ -85,6 +85,7 @@ def render_page(
         title=f"{_compared(verdict)} on {_title(settings, trials)}",
         subtitle=_subtitle(settings, trials, verdict),
         grouped=settings.get("group_twins", False),
+        searched=_searched(settings) if verdict.searched else {},
         settings=_flat({name: value for name, value in settings.items() if name != _ARCHITECTURES}),
         environment=[*_flat(trials.environment), *_cost(trials)],
         command=command,
@@ -115,7 +116,8 @@ def render_verdict(
         why: Why norms differ, see `write_page`.
         environment: Versions and machine.
         about: `kicker`, `title`, `subtitle` (its parts), `settings` (names and texts), and
-            `grouped`, whether twins are in one fold.
+            `grouped`, whether twins are in one fold, and `searched`, what options were searched
+            among, by their names.
     """
     scale = verdict.scale
     filters = {
@@ -126,7 +128,7 @@ def render_verdict(
     }
     by_name = {panel.name: panel for panel in panels}
     return template("page.html", filters).render(
-        **{"grouped": False} | about,
+        **{"grouped": False, "searched": {}} | about,
         live=live,
         live_script=raw("live.js"),
         verdict=verdict,
@@ -156,11 +158,19 @@ def render_verdict(
             "adjusted": verdict.design.adjustment,
             "of_target": _of_target(scale.metric),
         },
+        rates_noun=rates_noun(verdict),
         has_grid=any(row.sensitivity and row.sensitivity.judged for row in verdict.rows),
         pairs_left_out=len(verdict.differences) > MOST_PAIRS,
         environment=environment,
         command_parts=chunks(command),
     )
+
+
+def _searched(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the options were searched among, the learning rate first."""
+    rates: Sequence[float] = settings.get("learning_rates") or ()
+    ends = {"learning_rate": f"{rates[0]:g}:{rates[-1]:g}"} if len(rates) > 1 else {}
+    return ends | dict(settings.get("search") or {})
 
 
 def _compared(verdict: Verdict) -> str:
@@ -227,7 +237,10 @@ def _subtitle(settings: Mapping[str, Any], trials: Trials, verdict: Verdict) -> 
         parts.append(verdict.design.count(trials.folds) + "".join(times))
     else:
         parts.append(f"{verdict.design.count(verdict.planned)} on one split")
-    parts.append(f"{rates} learning rates" if rates > 1 else "")
+    if verdict.searched and "proposals" in settings:
+        parts.append(f"{settings['proposals']} proposals")
+    else:
+        parts.append(f"{rates} learning rates" if rates > 1 else "")
     parts.append(f"{config['epochs']} epochs" if "epochs" in config else "")
     parts.append(f"{len(verdict.rows)} {verdict.noun}s")
     return [part for part in parts if part]

@@ -14,7 +14,7 @@ from rich.text import Text
 from graphnorms.lab import phrases
 from graphnorms.lab.sentences import sentences
 from graphnorms.lab.trivial import trivial_name
-from graphnorms.lab.verdict_phrases import goal, near
+from graphnorms.lab.verdict_phrases import goal, near, rates_noun
 from graphnorms.report import labels
 from graphnorms.report.cells import (
     PLAIN_BOX,
@@ -243,7 +243,7 @@ def caption_of(verdict: Verdict, columns: Container[str] | None = None) -> list[
         lines.append("needed: to tell from the best | to show equal; –: no number would")
     if "last" in columns and not verdict.optimistic and _has_grid(verdict):
         lines.append(
-            f"good rates: learning rates tried that come within {near(verdict)} of the best"
+            f"good rates: {rates_noun(verdict)} tried that come within {near(verdict)} of the best"
         )
     return lines
 

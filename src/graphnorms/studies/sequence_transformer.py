@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from graphnorms.models.attention import XavierLinear
 from graphnorms.models.initialize import initialize
 from graphnorms.models.norm_slot import check_sizes
 from graphnorms.segments import Segments
-from graphnorms.studies.transformer import Transformer
+from graphnorms.studies.transformer import LayerOptions, Transformer
 
 
 def sinusoids(positions: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
@@ -40,8 +41,9 @@ class SequenceTransformer(nn.Module):
     Args:
         tokens: Number of different tokens.
         out_channels: Results per token.
-        channels, heads, layers, norm_first: As of `Transformer`.
+        channels, heads, layers: As of `Transformer`.
         seed: Seeds the initial weights; each depends on the seed and its own name only.
+        options: Those of every `TransformerLayer`, apart from `causal`.
 
     Raises:
         ValueError: What `TransformerLayer` refuses, or a number is not positive.
@@ -58,15 +60,13 @@ class SequenceTransformer(nn.Module):
         channels: int = 64,
         heads: int = 4,
         layers: int = 2,
-        norm_first: bool = False,
         seed: int,
+        **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__()
         check_sizes(tokens=tokens, out_channels=out_channels)
         self.embedding = nn.Embedding(tokens, channels)
-        self.transformer = Transformer(
-            channels, heads, layers=layers, norm_first=norm_first, causal=True
-        )
+        self.transformer = Transformer(channels, heads, layers=layers, causal=True, **options)
         self.head = XavierLinear(channels, out_channels)
         initialize(self, seed)
 

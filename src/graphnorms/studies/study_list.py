@@ -28,6 +28,7 @@ TOPICS: Final = {
     "alpha": "Does a learned shift beat a full one where the mean tells something?",
     "placement": "Does it matter where the norm stands?",
     "depth": "Does normalization hold over-smoothing off?",
+    "bounded": "Do DyT and Derf stand in for LayerNorm, on graphs as on sequences?",
 }
 """What each study asks, in one line."""
 

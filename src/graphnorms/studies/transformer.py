@@ -99,15 +99,20 @@ class TransformerLayer(nn.Module):
 
 
 class LayerOptions(TypedDict, total=False):
-    """The options of a `TransformerLayer` that a whole transformer hands on."""
+    """The options of a `TransformerLayer` that a whole model hands on."""
 
     feedforward: int | None
     norm: str
     norm_first: bool
-    causal: bool
     activation: str
     dropout: float
     norm_eps: float
+
+
+class StackOptions(LayerOptions, total=False):
+    """Those that a `Transformer` hands on."""
+
+    causal: bool
 
 
 class Transformer(nn.Module):
@@ -129,7 +134,7 @@ class Transformer(nn.Module):
         heads: int,
         *,
         layers: int,
-        **options: Unpack[LayerOptions],
+        **options: Unpack[StackOptions],
     ) -> None:
         super().__init__()
         check_sizes(layers=layers)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphnorms.data import GraphBatch, GraphSet
+from graphnorms.data.neighbours import NeighbourSampler, sampled_batch
 from graphnorms.data.text_format import count
 from graphnorms.layers.super_norm import subgraph_factors
+from graphnorms.models.initialize import derive_seed
 
 _EVALUATION_NODES = 1 << 16  # nodes per evaluation batch, to bound the memory
 
@@ -34,6 +36,8 @@ class Minibatch(NamedTuple):
 class Items:
     """The training, validation or test items: graphs or nodes.
 
+    Minibatches have whole graphs.
+
     Args:
         graphs: The set, on the device of the computation.
         ids: Ids of the items, on the CPU.
@@ -43,6 +47,7 @@ class Items:
     Attributes:
         targets: The targets of the items.
         graph_ids: The graphs that contain the items, on the CPU.
+        shuffled: Ids of what the minibatches of an epoch are made of, on the CPU.
         minibatch_targets: The targets of minibatches of all these graphs.
         complete: Whether none of these targets is missing.
     """
@@ -73,6 +78,7 @@ class Items:
                 y[on_device] = self.targets
                 self._masked = y
             self.minibatch_targets = y.index_select(0, nodes)
+        self.shuffled = self.graph_ids
         self.complete = not bool(_missing(self.minibatch_targets).any())
 
     def __len__(self) -> int:
@@ -95,6 +101,15 @@ class Items:
         targets = batch.y if self._masked is None else self._masked.index_select(0, nodes)
         factors = None if self._factors is None else self._factors.index_select(0, nodes)
         return Minibatch(batch, targets, factors)
+
+    def training_minibatch(self, ids: Tensor, epoch: int, step: int) -> Minibatch:
+        """Form the minibatch of a training step.
+
+        Args:
+            ids: Out of `shuffled`.
+            epoch, step: Which step it is, for what is drawn.
+        """
+        return self.minibatch(ids)
 
     def rows_of(self, places: Tensor) -> Tensor:
         """Return the rows of the outputs for all graphs of the part that belong to some of them.
@@ -121,8 +136,48 @@ class Items:
             yield self.minibatch(graph_ids)
 
 
+class SampledItems(Items):
+    """Training nodes of one large graph: a minibatch has some of them and sampled neighbours.
+
+    What is drawn depends on the seed, the epoch and the step alone. Targets of neighbours are
+    missing.
+
+    Args:
+        graphs, ids, whole, factors: See `Items`.
+        sizes: Most neighbours of a node, hop by hop, see `NeighbourSampler`.
+        seed: Of the samples.
+    """
+
+    def __init__(
+        self,
+        graphs: GraphSet,
+        ids: Tensor,
+        whole: GraphBatch | None = None,
+        factors: Tensor | None = None,
+        *,
+        sizes: Sequence[int],
+        seed: int,
+    ) -> None:
+        super().__init__(graphs, ids, whole, factors)
+        self.shuffled = ids
+        self.complete = False
+        self._seed = seed
+        self._sampler = NeighbourSampler(graphs.edge_ptr.cpu(), graphs.edge_index.cpu(), sizes)
+
+    def training_minibatch(self, ids: Tensor, epoch: int, step: int) -> Minibatch:
+        """Form the minibatch of some nodes and their sampled neighbours."""
+        seed = derive_seed(self._seed, "neighbours", epoch, step)
+        sample = self._sampler.sample(ids, torch.Generator().manual_seed(seed))
+        batch = sampled_batch(self._graphs, sample)
+        targets = torch.full_like(batch.y, torch.nan if batch.y.is_floating_point() else -1)
+        targets[: ids.shape[0]] = batch.y[: ids.shape[0]]
+        nodes = sample.nodes
+        factors = None if self._factors is None else self._factors[nodes.to(self._factors.device)]
+        return Minibatch(batch, targets, factors)
+
+
 def batch_sizes(graphs: int, batch_size: int) -> list[int]:
-    """Return the number of graphs of each minibatch of an epoch.
+    """Return the number of graphs, or of sampled nodes, of each minibatch of an epoch.
 
     A single remaining graph is merged into the minibatch before: a norm after the readout could not
     normalize it alone, nor could a norm before it if the graph has one node. A requested batch size
@@ -135,6 +190,32 @@ def batch_sizes(graphs: int, batch_size: int) -> list[int]:
     elif rest:
         sizes.append(rest)
     return sizes
+
+
+def sizes_of(given: Sequence[int], layers: int | None, graphs: GraphSet) -> list[int]:
+    """Return the numbers of neighbours hop by hop: one for each layer, or one for all.
+
+    Args:
+        given: The numbers.
+        layers: Of the model; None if it does not tell, and then all numbers are hops.
+        graphs: The data.
+
+    Raises:
+        ValueError: They are as many as neither, or the set is no graph with targets of nodes.
+    """
+    if len(graphs) > 1 or graphs.task.level != "node":
+        raise ValueError(
+            f"num_neighbors samples nodes of one graph with targets of nodes, and {graphs.name} "
+            f"has {count(len(graphs), 'graph')} and {graphs.task}; leave it out"
+        )
+    if layers is None:
+        return list(given)
+    if len(given) not in (1, layers):
+        raise ValueError(
+            f"num_neighbors has {len(given)} entries, expected one for all or one for each of the "
+            f"{layers} layers"
+        )
+    return list(given) * (layers if len(given) == 1 else 1)
 
 
 def require_several(train: Tensor, graphs: GraphSet) -> None:

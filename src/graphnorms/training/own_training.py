@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import numbers
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +18,13 @@ from graphnorms.dropin.known_norms import recognize
 from graphnorms.layers.own_norm import OwnNorm
 from graphnorms.models import NormMaker, derive_seed
 from graphnorms.process_state import known_state
+from graphnorms.training.checkpoints import Checkpoints
 from graphnorms.training.record import Record, environment_of
 from graphnorms.training.trainer import Trainer
 from graphnorms.training.trial_config import TrialConfig
 from graphnorms.training.trial_model import Norms, norm_of
+from graphnorms.training.trial_report import RENAMED, Report, as_number
 from graphnorms.training.trial_start import TrialStart
-
-_RENAMED: Final = {
-    "val_loss": "validation_loss",
-    "val_score": "validation_score",
-    "val": "validation",
-}
 
 
 class TrialNorm(NormMaker):
@@ -116,55 +111,6 @@ class TrialSplit:
         return [self.data[place] for place in ids.tolist()]
 
 
-class Report:
-    """Takes the curves of a trial: `report(step, train_loss=0.3, val_score=0.8)`.
-
-    `train_loss`, `train_score`, `val_loss` and `val_score` are drawn; `train_score` is what norms
-    are timed by. Other values are kept in the record. `report(0, model=model)` before the first
-    step shows the initial weights, where they are not seen by themselves.
-    """
-
-    def __init__(self, start: TrialStart, on_report: Callable[[], None] | None = None) -> None:
-        self.history: dict[str, list[float]] = {}
-        self.seconds: list[float] = []
-        self._start, self._on_report = start, on_report
-        self._last = time.perf_counter()
-
-    def __call__(self, step: float, *, model: nn.Module | None = None, **values: Any) -> None:
-        """Report numbers.
-
-        Args:
-            step: The epoch or training step.
-            model: The model, to be seen before its first step.
-            values: The numbers by name.
-
-        Raises:
-            ValueError: One is not a number.
-        """
-        if model is not None:
-            self._start.see(model)
-        if not values:
-            return
-        now = time.perf_counter()
-        self.seconds.append(now - self._last)
-        length = len(self.seconds)
-        for name, value in {"step": step, **values}.items():
-            column = self.history.setdefault(_RENAMED.get(name, name), [])
-            column += [math.nan] * (length - 1 - len(column))
-            column.append(_number(f"report: {name}", value))
-        if self._on_report is not None:
-            self._on_report()
-        self._last = time.perf_counter()
-
-    def columns(self) -> dict[str, list[float]]:
-        """Return the values by name, NaN where one was not reported."""
-        length = len(self.seconds)
-        return {
-            name: column + [math.nan] * (length - len(column))
-            for name, column in self.history.items()
-        }
-
-
 @dataclass(frozen=True, eq=False)
 class TrialData:
     """What trials of user code get: the graph set, and the objects that it was made of, if any."""
@@ -180,6 +126,7 @@ def run_own_trial(
     *,
     trainer: Trainer | None = None,
     norms: Norms | None = None,
+    folder: Path | None = None,
 ) -> Record:
     """Have user code train one model on one split, and return the record.
 
@@ -192,12 +139,12 @@ def run_own_trial(
         on_epoch: Called after each report.
         trainer: The user's code; None imports it by its name.
         norms: Make user-defined norms, by name; others are imported by their names.
+        folder: The run's folder, for checkpoints; None: a trial that is ended begins anew.
 
     Raises:
         ValueError: The code returns no score, or one that is not a number.
     """
     with known_state(config.seed):
-        started = time.perf_counter()
         trainer = trainer or Trainer.named(config.model)
         items = split_items(data.graphs, SplitConfig(**config.split))
         split = TrialSplit(
@@ -209,7 +156,8 @@ def run_own_trial(
             config.split.get("fold", 0),
         )
         start = TrialStart()
-        report = Report(start, on_epoch)
+        files = Checkpoints(folder, config.key)
+        report = Report(start, on_epoch, files, keeps=config.stage == "final")
         seed = config.seed % 2**31  # numpy.random.seed takes no more than 32 bits
         given = {
             "norm": TrialNorm(norm_of(config, norms), seed, start),
@@ -217,6 +165,7 @@ def run_own_trial(
             "seed": seed,
             "report": report,
             **{name: _value(config, name) for name in config.model["takes"]},
+            **config.model.get("arguments", {}),
         }
         with start.watching():
             if trainer.by == "lightning":
@@ -239,7 +188,7 @@ def run_own_trial(
         outcome=scores,
         counts=counts | {"test_items": tested},
         environment=environment_of(config),
-        timing={"train": report.seconds, "total": time.perf_counter() - started},
+        timing={"train": report.seconds, "total": report.elapsed},
         start=start.to_dict(),
     )
 
@@ -263,8 +212,8 @@ def scores_of(result: Any, name: str, *, needs_validation: bool) -> dict[str, fl
         result = {"test": result}
     found: dict[str, float] = {}
     for key, value in result.items():
-        number = _number(f"{name}: score {key!r}", value)
-        key = _RENAMED.get(key, key)
+        number = as_number(f"{name}: score {key!r}", value)
+        key = RENAMED.get(key, key)
         found[f"{key}_score" if key in ("test", "validation") else str(key)] = number
     wanted = "validation" if needs_validation else "test"
     if f"{wanted}_score" not in found:
@@ -278,13 +227,3 @@ def scores_of(result: Any, name: str, *, needs_validation: bool) -> dict[str, fl
 def _value(config: TrialConfig, name: str) -> Any:
     """Return the value of an option of `CHOSEN`."""
     return config.model[name] if name in config.model else getattr(config, name)
-
-
-def _number(what: str, value: Any) -> float:
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = value.item()
-    plain = getattr(value, "item", None)  # NumPy's scalars
-    value = plain() if callable(plain) and getattr(value, "size", 1) == 1 else value
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise ValueError(f"{what} is {value!r:.100}, expected a number")
-    return float(value)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from graphnorms.user_code import find, source_hash
+from graphnorms.user_code import UserFunction
 
 GIVEN: Final = ("norm", "split", "seed", "report")
 """Arguments that a training function may take by name."""
@@ -38,26 +38,27 @@ OF_LIGHTNING: Final = (
 )
 """Arguments that what makes a LightningModule may take by name."""
 
+_NOT_VARIED: Final = ("learning_rate", "epochs", "device", "model", "norms")
+"""Names that treatments share, or that a comparison has for something else."""
+
+_BY_PLACE: Final = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.VAR_KEYWORD,
+)
+
 _BY_TRAINER: Final = ("epochs", "batch_size")
 """Options that a Trainer of Lightning, or the lab's loaders for it, always take."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trainer:
+class Trainer(UserFunction):
     """User code that trains.
 
     Args:
-        name: `module:function`, or the name of the function if it was given as an object.
-        source: Hash of its source, see `graphnorms.user_code.source_hash`.
-        function: The function.
-        in_memory: Whether it was given as an object that cannot be imported by name.
         by: `"trial"`: a function that trains. `"lightning"`: it makes a LightningModule.
     """
 
-    name: str
-    source: str
-    function: Callable[..., Any]
-    in_memory: bool = False
     by: str = "trial"
 
     @classmethod
@@ -68,17 +69,7 @@ class Trainer:
             ValueError: It does not exist, its source cannot be read, or it has an argument that
                 nobody gives.
         """
-        if isinstance(trial, str):
-            function = find(trial, "scores")
-            source = source_hash(function, trial.partition(":")[0])
-            made = cls(name=trial, source=source, function=function, by=by)
-        else:
-            named = trial
-            while hasattr(named, "func"):  # unwrap functools.partial
-                named = named.func
-            source = source_hash(trial)
-            name = named.__qualname__.rpartition("<locals>.")[2].strip("<>")
-            made = cls(name=name, source=source, function=trial, in_memory=True, by=by)
+        made = cls._of(trial, "scores", by=by)
         made.taken()
         return made
 
@@ -93,11 +84,7 @@ class Trainer:
             ValueError: It does not exist, or its source has changed.
         """
         made = cls.of(model["trial"], model["by"])
-        if made.source != model["source"]:
-            raise ValueError(
-                f"the source of {made.name} is not what it was when the run began; was a file "
-                "changed?"
-            )
+        made.require_source(model["source"])
         return made
 
     def taken(self, given: Sequence[str] = ()) -> list[str]:
@@ -140,6 +127,20 @@ class Trainer:
                 )
             )
         ]
+
+    def variable(self) -> list[str]:
+        """List what can be varied: options of `CHOSEN` that the function takes, and arguments of
+        its own that have a default.
+        """
+        known = {*(OF_LIGHTNING if self.by == "lightning" else GIVEN), *_NOT_VARIED}
+        parameters = inspect.signature(self.function).parameters
+        own = [
+            name
+            for name, each in parameters.items()
+            if name in CHOSEN or (each.default is not each.empty and each.kind not in _BY_PLACE)
+        ]
+        always = _BY_TRAINER if self.by == "lightning" else ()
+        return [name for name in dict.fromkeys((*own, *always)) if name not in known]
 
     def asked(self, offered: Mapping[str, Any]) -> dict[str, Any]:
         """Return those of some arguments that the function takes."""

@@ -25,9 +25,11 @@ from graphnorms.training.metrics import metric_for
 from graphnorms.training.minibatches import (
     Items,
     Minibatch,
+    SampledItems,
     batch_sizes,
     factors_of,
     require_several,
+    sizes_of,
 )
 from graphnorms.training.objective import Objective
 from graphnorms.training.optimizer import make_optimizer, rate_at
@@ -60,7 +62,8 @@ def run_trial(
     draws from the same generator). The global generators of Python, NumPy and torch are seeded,
     too. Settings of the process, e.g. the default dtype, have no influence and are restored. A last
     minibatch of a single graph is merged into the one before, because a norm after the readout
-    could not normalize it. If the set is a single graph, an epoch is one step. After each epoch the
+    could not normalize it. If the set is a single graph, an epoch is one step, or with
+    `num_neighbors` as many as its training nodes make; it is evaluated whole. After each epoch the
     validation items are evaluated in eval mode, and in stage `"final"` the test items if the epoch
     is the best so far. The training score is computed in eval mode after each epoch, except in
     trials that choose a learning rate (`TrialConfig.scores_training`); the training loss is that of
@@ -190,6 +193,15 @@ class Training:
         whole = graphs.batch(torch.zeros(1, dtype=torch.int64)) if len(graphs) == 1 else None
         known = factors_of(dataset).to(self.device) if "factors" in needs_of(norm) else None
         self.training = Items(graphs, split.train, whole, known)
+        if config.num_neighbors is not None:
+            self.training = SampledItems(
+                graphs,
+                split.train,
+                whole,
+                known,
+                sizes=sizes_of(config.num_neighbors, config.model.get("layers"), dataset),
+                seed=config.seed_of_order,
+            )
         self.validation = Items(graphs, split.validation, whole, known)
         # Choosing the learning rate must not use the test items.
         tested = config.stage == "final" and split.test.shape[0] > 0
@@ -228,8 +240,8 @@ class Training:
         """
         rate = math.nan
         self.model.train()
-        graph_ids = self.training.graph_ids
-        order = torch.randperm(graph_ids.shape[0], generator=self._order)
+        shuffled = self.training.shuffled
+        order = torch.randperm(shuffled.shape[0], generator=self._order)
         outputs, targets = [], []
         batches = order.split(batch_sizes(len(order), self.config.batch_size))
         complete = self.training.complete
@@ -238,7 +250,7 @@ class Training:
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
             seed_draws(self.device, derive_seed(self.config.seed, "dropout", epoch, step))
-            minibatch = self.training.minibatch(graph_ids[places])
+            minibatch = self.training.training_minibatch(shuffled[places], epoch, step)
             for parameter in self._parameters:
                 parameter.grad = None
             if self._whole_set is None:
@@ -308,7 +320,7 @@ class Training:
 
     @property
     def _steps_per_epoch(self) -> int:
-        return len(batch_sizes(self.training.graph_ids.shape[0], self.config.batch_size))
+        return len(batch_sizes(self.training.shuffled.shape[0], self.config.batch_size))
 
     def _apply(self, minibatch: Minibatch) -> Tensor:
         outputs = apply(self.model, minibatch.batch, minibatch.factors)

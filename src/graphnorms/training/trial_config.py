@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Final
@@ -33,6 +33,7 @@ LAB_TRAINS: Final = (
     "batch_size",
     "clip",
     "patience",
+    "num_neighbors",
 )
 """Options of the lab's models and training, of which user code that trains takes some."""
 
@@ -50,8 +51,8 @@ class TrialConfig:
         model: Keyword arguments of the model, resolved from a preset (see
             `graphnorms.models.ModelConfig`), as a plain dict; for a user-defined model the name of
             its factory and the hash of its source, see `graphnorms.models.OwnModelConfig`. For user
-            code that trains: its name (`"trial"`), the hash of its source, what it is `"by"`, and
-            the options that it `"takes"`.
+            code that trains: its name (`"trial"`), the hash of its source, what it is `"by"`, the
+            options that it `"takes"`, and the values of its own `"arguments"` that are varied.
         norm: The normalization as text: its catalogue name, optionally with arguments after a
             colon; or the name of a user-defined one, see `graphnorms.layers.own_norm.OwnNorm`.
         split: The `graphnorms.data.SplitConfig` as a plain dict.
@@ -62,7 +63,7 @@ class TrialConfig:
             `"mae"` and `"rmse"` mean `"std_mae"` and `"std_rmse"`.
         epochs: Number of passes over the training graphs.
         batch_size: Graphs per minibatch; a last minibatch of a single graph is merged into the one
-            before, and a data set of one graph is always trained as a whole.
+            before, and a data set of one graph is trained as a whole without `num_neighbors`.
         learning_rate: The step size after the warm-up.
         schedule: `"linear"` or `"cosine"` (decay to 0 over the epochs after the warm-up), or
             `"constant"`; see `graphnorms.training.optimizer.rate_at`.
@@ -82,6 +83,14 @@ class TrialConfig:
             limit.
         patience: Epochs without a better validation score after which the trial ends. None: it
             trains all epochs.
+        num_neighbors: In training on one large graph, the most neighbours that are drawn of a node,
+            for each layer or one for all, -1 for all neighbours; a minibatch is then `batch_size`
+            nodes and these. None: every step has the whole graph.
+        searched: The values that a search proposed for this trial, or chose by others, by option;
+            other fields follow from them. None: no option is searched.
+        proposal: Number of the proposal in its search; None of other trials.
+        proposed_after: Hash of the outcomes that it was proposed after, see
+            `graphnorms.lab.search`; None where it needed none.
         intervention: What is changed to test the reason for a difference, see
             `graphnorms.training.interventions`; None in the trials of a comparison.
     """
@@ -111,6 +120,10 @@ class TrialConfig:
     warmup: int = 0
     clip: float | None = None
     patience: int | None = None
+    num_neighbors: Sequence[int] | None = None
+    searched: dict[str, Any] | None = None
+    proposal: int | None = None
+    proposed_after: str | None = None
     intervention: str | None = None
 
     @property
@@ -159,8 +172,8 @@ class TrialConfig:
 
 _LATER: Final = (
     *("order_seed", "norm_source", "varied"),
-    *("optimizer", "warmup", "clip", "patience"),
-    "intervention",
+    *("optimizer", "warmup", "clip", "patience", "num_neighbors"),
+    *("searched", "proposal", "proposed_after", "intervention"),
 )
 
 

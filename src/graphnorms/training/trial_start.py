@@ -7,7 +7,7 @@ user's own training, and so it looks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 from weakref import WeakSet
@@ -36,6 +36,8 @@ class TrialStart:
         parameters: Number of trainable parameters of the model.
         order: Hash of the item ids of each complete pass in random order, the first ones.
     """
+
+    _SEEN: Final = ("weights", "parameters", "order")
 
     def __init__(self) -> None:
         self.norms: WeakSet[nn.Module] = WeakSet()
@@ -94,6 +96,14 @@ class TrialStart:
         finally:
             setattr(BatchSampler, "__iter__", plain)  # noqa: B010
             hook.remove()
+
+    def take_up(self, seen: Mapping[str, Any]) -> None:
+        """Go on from what an earlier attempt of the trial had seen, see `seen`."""
+        self.weights, self.parameters, self.order = (seen[name] for name in self._SEEN)
+
+    def seen(self) -> dict[str, Any]:
+        """Return what was seen so far, for `take_up`."""
+        return {name: getattr(self, name) for name in self._SEEN}
 
     def to_dict(self) -> dict[str, Any]:
         """Return what was seen, as JSON-able data."""

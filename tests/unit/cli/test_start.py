@@ -18,7 +18,18 @@ from graphnorms.training import Record
 
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "jinja2", "markupsafe", "vl_convert", "pandas"}
 HEAVY |= {"asyncio", "distributed", "http", "matplotlib", "multiprocessing", "safetensors", "yaml"}
-ROOMS = ("kernels", "layers", "dropin", "models", "data", "probes", "report", "studies", "bench")
+ROOMS = (
+    "kernels",
+    "layers",
+    "dropin",
+    "models",
+    "data",
+    "probes",
+    "report",
+    "studies",
+    "bench",
+    "doctor",
+)
 """Parts of the package that no command needs before it does something."""
 
 
@@ -42,6 +53,7 @@ def folder(tmp_path_factory):
         ("runs", "toy"),
         ("show --help", "--parquet"),
         ("compare --help", "--norms"),
+        ("inspect --help", "--fail-on"),
     ],
 )
 def test_nothing_heavy_is_loaded(folder, arguments, shown):

@@ -137,6 +137,7 @@ def test_parts_become_one_set(tmp_path: Path) -> None:
 def test_names_that_pyg_does_not_have(tmp_path: Path) -> None:
     for spec, message in (
         ("pyg:Planetoit/Cora", "PyG has no data set 'Planetoit'; did you mean Planetoid"),
+        ("pyg:Nonsense", "PyG has no data set 'Nonsense'; pyg:Class/name"),
         ("pyg:", "PyG has no data set ''"),
         (
             "pyg:Planetoid",
@@ -147,7 +148,7 @@ def test_names_that_pyg_does_not_have(tmp_path: Path) -> None:
         ("pyg:KarateClub/x", "takes no argument 'x'"),
     ):
         with pytest.raises(DatasetError, match=message):
-            load_dataset(spec, root=tmp_path)
+            load_dataset(spec, root=tmp_path / "data")
     assert not any(tmp_path.iterdir())
 
 

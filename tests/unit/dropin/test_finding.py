@@ -461,3 +461,14 @@ def test_what_is_no_batch_is_refused() -> None:
     wrong: Any = [0, 1]
     with pytest.raises(ValueError, match="batch is a list, expected a vector of integers"):
         gn.batch(wrong)
+
+
+def test_the_offsets_of_an_adjacency_are_no_batch() -> None:
+    class OfEdges(Plain):
+        def forward(self, x: Tensor, adjacency: Any) -> Tensor:  # type: ignore[override]
+            y: Tensor = self.norm(x)
+            return y
+
+    edges = gn.Adjacency.from_edge_index(torch.tensor([[0, 1], [1, 0]]), NODES.x.shape[0])
+    with gn.batch(NODES.batch, NODES.graphs):
+        assert close(exchanged(OfEdges())(NODES.x, edges))

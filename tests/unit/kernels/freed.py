@@ -21,7 +21,13 @@ from graphnorms.kernels.cpu import aggregate, gather, normalize
 from graphnorms.kernels.triton import aggregate as triton_aggregate
 from graphnorms.kernels.triton import normalize as triton_normalize
 from tests.interpreter import choose_interpreter
-from tests.operands import run_aggregate, run_aggregate_backward, run_backward, run_forward
+from tests.operands import (
+    run_aggregate,
+    run_aggregate_backward,
+    run_backward,
+    run_double_backward,
+    run_forward,
+)
 
 ROWS, CHANNELS, SEGMENTS, EDGES = 5, 4, 2, 3
 BACKENDS: dict[str, tuple[Any, Any]] = {
@@ -77,6 +83,13 @@ def calls(backend: str) -> Iterator[tuple[str, Callable[..., object], Arguments]
             yield f"forward {layout} {own}", functools.partial(run_forward, norm), forward
             backward = both | {"grad_y": rows, "statistics": scalars, "needs": [True] * 4}
             yield f"backward {layout} {own}", functools.partial(run_backward, norm), backward
+            if backend == "cpu":
+                double = both | {"of_grad_x": rows, "grad_y": rows, "statistics": scalars}
+                double |= {
+                    f"of_grad_{name}": both[name] for name in ("mean_scale", "weight", "bias")
+                }
+                run = functools.partial(run_double_backward, norm)
+                yield f"double backward {layout} {own}", run, double
         both = {
             "x": rows,
             "ptr": torch.tensor([0, 1, 1, 2, 2, EDGES]),

@@ -16,7 +16,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 
 import graphnorms as gn
-from graphnorms.kernels import Over, autograd, segment_normalize
+from graphnorms.kernels import Over, operators, segment_normalize
 from graphnorms.kernels import backend as kernels_backend
 from graphnorms.kernels.aggregation.operands import Edges, Weights
 from graphnorms.kernels.cpu import aggregate as cpu_aggregate
@@ -345,7 +345,7 @@ def test_compiled_it_is_one_node_with_the_right_numbers(batch: str) -> None:
     def watched(name: str) -> Any:
         def run(*arguments: Any) -> Any:
             calls.append(name)
-            return autograd.as_operators(kernels_backend.TRITON)[name](*arguments)
+            return operators.as_operators(kernels_backend.TRITON)[name](*arguments)
 
         return run
 

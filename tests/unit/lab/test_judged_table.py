@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.verdicts import judge as judge_records
 import graphnorms
 from graphnorms.lab.frames import records_to_frame
 from graphnorms.lab.paired_tests import PairedTest
+from graphnorms.lab.score_entries import MOST_METHODS
 from graphnorms.lab.score_metric import metric_of
 
 HERE = Path(__file__).parent
@@ -451,3 +453,30 @@ def test_bad_files(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises((ValueError, graphnorms.GraphnormsError), match=message):
         graphnorms.judge(tmp_path / name)
+
+
+def test_an_empty_cell_of_a_wide_table_is_a_missing_score_and_no_failure() -> None:
+    seeds = list(range(8))
+    scores = {"GCN": [0.70 + 0.01 * s for s in seeds], "GIN": [0.75 + 0.01 * s for s in seeds]}
+    scores["GIN"][3] = math.nan
+    wide = pd.DataFrame(scores)  # paired by the order of the rows
+    found = graphnorms.judge(wide).verdict
+    rows = {row.norm: row for row in found.rows}
+    assert (rows["GIN"].failed, rows["GIN"].score.mean) == (
+        0,
+        pytest.approx(np.mean([0.75 + 0.01 * s for s in seeds if s != 3])),
+    )
+    (difference,) = found.differences
+    assert abs(difference.estimate.mean) == pytest.approx(0.05), "each seed with itself"
+    long = wide.melt(var_name="model", value_name="accuracy").assign(seed=[*seeds, *seeds])
+    assert {row.norm: row.failed for row in graphnorms.judge(long).verdict.rows}["GIN"] == 1
+
+
+@pytest.mark.parametrize("number", [MOST_METHODS, MOST_METHODS + 1])
+def test_no_table_of_results_has_more_methods(number: int) -> None:
+    table = {"method": [f"m{i}" for i in range(number)] * 2, "accuracy": [0.5, 0.7] * number}
+    if number == MOST_METHODS:
+        assert len(graphnorms.judge(table).verdict.rows) == number
+        return
+    with pytest.raises(ValueError, match=f"names {number} methods, expected {MOST_METHODS}"):
+        graphnorms.judge(table)

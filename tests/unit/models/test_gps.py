@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import graphnorms as gn
+from graphnorms.data import load_dataset
 from graphnorms.models import GNN, Blocks, GPSLayer, GraphContext, ModelConfig, NormSlot
 from graphnorms.segments import Segments
 
@@ -213,3 +214,31 @@ def test_a_norm_that_centers_graphs_leaves_something_to_the_readout(place: str, 
     context = context_of()
     logits = model(draw(NODES, 5).float(), context.adjacency, context.segments)
     assert logits.detach().std() > 1e-3
+
+
+@pytest.mark.full("compiled and exported layers")
+@pytest.mark.parametrize("training", [True, False])
+def test_compiles_in_one_graph_for_batches_of_any_size(training: bool) -> None:
+    graphs = load_dataset("MUTAG", edge_features="none")
+    config = ModelConfig(name="gps", layers=1, hidden=8, heads=2, dropout=0.0)
+    model = GNN(config, "graph", graphs.num_features, 2, seed=0).train(training)
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
+    for ids in ([0, 1, 2], [3, 4, 5, 6], [7, 12]):
+        batch = graphs.batch(torch.tensor(ids))
+        found = []
+        for each in (model, compiled):
+            model.zero_grad()
+            output = each(batch.x, batch.adjacency, batch.segments)
+            output.square().sum().backward()
+            grads = [parameter.grad for parameter in model.parameters()]
+            found.append((output.detach(), torch.cat([grad.flatten() for grad in grads])))
+        for one, other in zip(*found, strict=True):
+            assert (one - other).abs().max() <= 1e-5 * one.abs().max()
+
+
+def test_compiled_attention_needs_to_know_the_longest_graph(monkeypatch) -> None:
+    segments = Segments(torch.tensor([0, 1, 5]), None, 5)
+    assert len(Blocks.of(segments).parts) == 1
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    with pytest.raises(ValueError, match="longest graph is not known in compiled code"):
+        Blocks.of(segments)

@@ -16,7 +16,7 @@ from graphnorms.studies.gallery import tally, write_gallery
 from graphnorms.studies.runner import run_study
 from graphnorms.studies.studies_page import fill, keep
 from graphnorms.studies.study import Finding, Settings
-from graphnorms.studies.study_list import TOPICS
+from graphnorms.studies.study_list import NAMES, TOPICS
 from graphnorms.studies.study_results import PNG, RESULT, SVG, load, own_folder, save
 from tests.unit.studies.fake import make_study
 
@@ -103,7 +103,7 @@ def test_tally(results):
     alone = "Of 2 claims 0 confirmed, 2 not confirmed and 0 inconclusive."
     assert tally([first, replace(first, together=None)]) == alone
     assert tally([first, first]) == (
-        f"{alone} With intervals that hold for all 19 studies at once, "
+        f"{alone} With intervals that hold for all {len(NAMES)} studies at once, "
         "0 confirmed, 2 not confirmed and 0 inconclusive."
     )
 

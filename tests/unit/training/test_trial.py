@@ -236,6 +236,29 @@ def test_models_with_a_norm_behind_the_readout_are_trained_on_any_number(norm: s
     assert [nodes for training, _, nodes in SEEN if training] == expected
 
 
+def test_sampled_neighbours_train_on_the_nodes_of_the_minibatch() -> None:
+    graphs = set_of("node-one")
+    config = without_dropout(replace(config_of(graphs), norm="none", epochs=3, batch_size=300))
+    model = {**ModelConfig(name="gin", layers=2, hidden=8, head="node", dropout=0.0).to_dict()}
+    config = replace(config, model=model)
+    whole = run_trial(config, graphs)
+    every = run_trial(replace(config, num_neighbors=(-1,)), graphs)
+    assert every.history["train_loss"] == pytest.approx(whole.history["train_loss"], rel=1e-4)
+    few = replace(config, num_neighbors=(3, 2), batch_size=16, norm="graph")
+    first, again = (run_trial(few, graphs) for _ in range(2))
+    assert first.outcome == again.outcome
+    assert first.history == again.history
+    assert first.counts["steps_per_epoch"] == len(batch_sizes(first.counts["train_items"], 16)) > 3
+    other = run_trial(replace(few, num_neighbors=(3, 3)), graphs)
+    assert other.history["train_loss"] != first.history["train_loss"]
+    with pytest.raises(
+        ValueError, match="3 entries, expected one for all or one for each of the 2"
+    ):
+        run_trial(replace(few, num_neighbors=(3, 2, 1)), graphs)
+    with pytest.raises(ValueError, match="samples nodes of one graph"):
+        run_trial(replace(config_of(set_of("classes")), num_neighbors=(3,)), set_of("classes"))
+
+
 def test_a_last_graph_of_one_node_kills_no_trial_with_batch_norm() -> None:
     few = random_graphs(9, 6, 5)
     counts = few.ptr.diff()

@@ -20,6 +20,7 @@ from graphnorms.data.readers.gnn_benchmark import read_matrices
 from graphnorms.data.readers.npz_arrays import Arrays
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading, ReadOptions
+from graphnorms.data.readers.stored_words import StoredWords, local_targets
 from graphnorms.data.tasks import KINDS, LEVELS, TaskKind
 from graphnorms.data.text_format import some
 from graphnorms.files import replacing
@@ -74,16 +75,30 @@ def read_npz(
     with Arrays(Path(path)) as arrays:
         if "adj_indptr" in arrays:
             raw = read_matrices(arrays, reading)
-        else:
-            raw, task = _raw(arrays, reading)
-            reading = replace(reading, task=task)
-        graphs = replace(raw, name=name or raw.name, file=arrays.path).pack(reading)
-        words = arrays.text("features")
-    return graphs._with(features=words) if words and features == "auto" else graphs
+            return replace(raw, name=name or raw.name, file=arrays.path).pack(reading)
+        raw, words = _raw(arrays, reading), _words(arrays)
+        return words.pack(replace(raw, name=name or words.name, file=arrays.path), reading)
 
 
-def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
-    """Return the graphs of a file and their task; a requested task overrides the stored one."""
+def _words(arrays: Arrays) -> StoredWords:
+    """Return what a file says of the set."""
+    task: TaskKind = "auto"
+    if kind := arrays.text("task"):
+        task = cast(TaskKind, arrays.one_of("task", kind, KINDS))
+    return StoredWords(
+        name=arrays.text("name") or arrays.path.name.removesuffix(".npz"),
+        task=task,
+        features=arrays.text("features"),
+        class_names=arrays.texts("class_names"),
+        target_names=arrays.texts("target_names"),
+        unit=arrays.text("unit"),
+        metric=arrays.text("metric"),
+        notes=arrays.texts("notes"),
+    )
+
+
+def _raw(arrays: Arrays, reading: Reading) -> RawGraphs:
+    """Return the graphs of a file."""
     public = "node_labels" in arrays and "y" not in arrays
     x_name, y_name = ("node_features", "node_labels") if public else ("x", "y")
     labels, attributes, rows = _node_features(arrays, x_name, reading)
@@ -96,17 +111,12 @@ def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
     else:
         y = _targets(arrays, y_name)
         level = _level(arrays, y_name, len(y), ptr)
-    class_names, target_names = arrays.texts("class_names"), arrays.texts("target_names")
     split, split_name = (None, "") if reading.encoding else arrays.split(len(y))
     smiles = arrays.texts("smiles")
     if smiles and len(smiles) != len(ptr) - 1:
         raise arrays.error("smiles", f"has {len(smiles)} entries, expected {len(ptr) - 1}")
-    task: TaskKind = "classification" if class_names else "auto"
-    if kind := arrays.text("task"):
-        task = cast(TaskKind, arrays.one_of("task", kind, KINDS))
-    task = task if reading.task == "auto" else reading.task
-    raw = RawGraphs(
-        name=arrays.text("name") or arrays.path.name.removesuffix(".npz"),
+    return RawGraphs(
+        name="",
         ptr=ptr,
         source=source,
         target=target,
@@ -116,17 +126,12 @@ def _raw(arrays: Arrays, reading: Reading) -> tuple[RawGraphs, TaskKind]:
         edge_labels=edge_labels,
         edge_attributes=edge_attributes,
         level=level,
-        target_names=class_names if task == "classification" else target_names,
-        unit=arrays.text("unit"),
-        unknown=-1 if class_names or level == "node" else None,
         split=split,
         split_name=split_name,
         smiles=smiles or None,
-        metric=arrays.text("metric"),
         repeats="edge_index" in arrays,
-        notes=(*directions, *arrays.texts("notes")),
+        notes=directions,
     )
-    return raw, task
 
 
 def _has_directions(arrays: Arrays) -> bool:
@@ -151,28 +156,16 @@ def save_npz(graphs: GraphSet, path: str | os.PathLike[str]) -> None:
     graphs = graphs.to("cpu")
     path = Path(path)
     bounds = graphs.edge_ptr[graphs.ptr]  # (graphs + 1,), where each graph's edges begin
-    first = torch.repeat_interleave(graphs.ptr[:-1], graphs.ptr.diff())  # (nodes,)
-    local = torch.arange(graphs.num_nodes) - first
-    target = torch.repeat_interleave(local, graphs.edge_ptr.diff())  # (edges,)
     arrays: dict[str, Any] = {
-        "name": graphs.name,
-        "task": graphs.task.kind,
+        **StoredWords.of(graphs).to_dict(),
         "level": graphs.task.level,
-        "features": graphs.features,
         "node_ptr": _narrow(graphs.ptr),
         "edge_ptr": _narrow(bounds),
-        "edge_index": _narrow(torch.stack((graphs.edge_index, target))),
+        "edge_index": _narrow(torch.stack((graphs.edge_index, local_targets(graphs)))),
         **_kept("x", graphs.kept_x),
         **_kept("edge_attr", graphs.kept_edge_features),
         "y": _narrow(graphs.y) if graphs.class_names else graphs.y.numpy(),
-        "class_names" if graphs.class_names else "target_names": list(graphs.task.targets),
     }
-    if graphs.task.unit:
-        arrays["unit"] = graphs.task.unit
-    if graphs.metric:
-        arrays["metric"] = graphs.metric
-    if graphs.notes:
-        arrays["notes"] = list(graphs.notes)
     if graphs.split is not None:
         named = graphs.split_name.isidentifier() and graphs.split_name != "given"
         if not named and graphs.split_name != "given":

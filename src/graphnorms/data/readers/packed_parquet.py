@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -18,8 +17,8 @@ from graphnorms.data.integer_arrays import Integers, offsets
 from graphnorms.data.onehot import OneHot
 from graphnorms.data.readers.raw_graphs import RawGraphs
 from graphnorms.data.readers.read_options import Reading
+from graphnorms.data.readers.stored_words import StoredWords, local_targets
 from graphnorms.data.readers.table_files import open_parquet
-from graphnorms.data.tasks import TaskKind
 from graphnorms.data.text_format import some
 from graphnorms.errors import DatasetError
 from graphnorms.files import replacing
@@ -91,10 +90,9 @@ def read_packed(path: Path, reading: Reading) -> GraphSet:
         columns.rows("edge_attr"), meta.get("edge_attr_width"), reading.edge_features
     )
     y, level = (np.empty(0), reading.encoding.task.level) if reading.encoding else columns.y(sizes)
-    names = tuple(meta.get("class_names") or meta.get("target_names") or ())
-    task = cast(TaskKind, meta.get("task", "auto")) if reading.task == "auto" else reading.task
-    graphs = RawGraphs(
-        name=meta.get("name") or path.name.removesuffix(".parquet"),
+    words = StoredWords.read(meta, path.name.removesuffix(".parquet"))
+    raw = RawGraphs(
+        name=words.name,
         ptr=ptr,
         source=source,
         target=target,
@@ -104,18 +102,12 @@ def read_packed(path: Path, reading: Reading) -> GraphSet:
         edge_labels=edge_labels,
         edge_attributes=edge_attributes,
         level=level,
-        target_names=names if reading.task in ("auto", meta.get("task")) else (),
-        unit=meta.get("unit", ""),
-        unknown=-1 if meta.get("class_names") or level == "node" else None,
         split=columns.split(level),
         split_name=meta.get("split_name", ""),
         smiles=columns.smiles(),
-        metric=meta.get("metric", ""),
-        notes=tuple(meta.get("notes", ())),
         file=path,
-    ).pack(replace(reading, task=task))
-    words = meta.get("features")
-    return graphs._with(features=words) if words and reading.features == "auto" else graphs
+    )
+    return words.pack(raw, reading)
 
 
 class _Columns:
@@ -255,10 +247,8 @@ def save_parquet(graphs: GraphSet, path: str | os.PathLike[str]) -> None:
     task, of_nodes = graphs.task, graphs.task.level == "node"
     sizes = graphs.ptr.diff().tolist()
     bounds = graphs.edge_ptr[graphs.ptr].diff().tolist()
-    first = torch.repeat_interleave(graphs.ptr[:-1], graphs.ptr.diff())
-    local = torch.arange(graphs.num_nodes) - first
-    target = torch.repeat_interleave(local, graphs.edge_ptr.diff())
-    pairs = zip(graphs.edge_index.split(bounds), target.split(bounds), strict=True)
+    targets = local_targets(graphs).split(bounds)
+    pairs = zip(graphs.edge_index.split(bounds), targets, strict=True)
     y = graphs.y if task.kind == "classification" else graphs.y.double()
     columns: dict[str, Any] = {
         "edge_index": [[one.tolist(), other.tolist()] for one, other in pairs],
@@ -271,14 +261,8 @@ def save_parquet(graphs: GraphSet, path: str | os.PathLike[str]) -> None:
         parts = graphs.split.long()
         columns["split"] = [p.tolist() for p in parts.split(sizes)] if of_nodes else parts.tolist()
     meta = {
-        "name": graphs.name,
-        "task": task.kind,
-        "features": graphs.features,
-        "class_names" if graphs.class_names else "target_names": list(task.targets),
-        "unit": task.unit,
-        "metric": graphs.metric,
+        **StoredWords.of(graphs).to_dict(),
         "split_name": graphs.split_name,
-        "notes": list(graphs.notes),
         "x_width": _width(graphs.kept_x),
         "edge_attr_width": _width(graphs.kept_edge_features),
     }

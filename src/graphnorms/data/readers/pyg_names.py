@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import difflib
 import inspect
 import os
 import re
@@ -23,7 +22,7 @@ from graphnorms.data.readers.pyg_data import from_pyg
 from graphnorms.data.readers.read_options import Reading
 from graphnorms.data.readers.tu import read_collection
 from graphnorms.data.text_format import some
-from graphnorms.errors import DatasetError, one_line
+from graphnorms.errors import DatasetError, did_you_mean, one_line
 
 PREFIX: Final = "pyg:"
 
@@ -111,10 +110,7 @@ class _Name:
                     raise DatasetError(f"{spec}: {head} takes no argument {word!r}; {_FORM}")
                 key, value = free[0], word
             if key not in parameters:
-                near = difflib.get_close_matches(key, parameters, n=3, cutoff=0.5)
-                hint = (
-                    f"did you mean {' or '.join(near)}?" if near else f"it has {some(parameters)}"
-                )
+                hint = did_you_mean(key, parameters, f"it has {some(parameters)}")
                 raise DatasetError(f"{spec}: {head} has no argument {key!r}; {hint}")
             given[key] = _literal(value)
         lacking = [
@@ -154,10 +150,17 @@ class _Name:
     def load(self, root: str | os.PathLike[str], **more: Any) -> Any:
         """Load the data set; PyG downloads it if it is missing."""
         home = Path(root) / self.cls.__name__
+        there = next(folder for folder in home.absolute().parents if folder.is_dir())
+        try:
+            return self._load(Path(root), home, self.arguments | more)
+        except DatasetError:
+            _remove_empty(home.absolute(), there)
+            raise
+
+    def _load(self, root: Path, home: Path, arguments: dict[str, Any]) -> Any:
         places = [home]
-        if isinstance(self.title, str) and (Path(root) / self.title).is_dir():
-            places.append(Path(root))
-        arguments = self.arguments | more
+        if isinstance(self.title, str) and (root / self.title).is_dir():
+            places.append(root)
         missing: _MissingFilesError | None = None
         for place in places:  # without a download first
             try:
@@ -217,11 +220,7 @@ class _Name:
             known = _known_values(self.cls, key)
             lower = [name.lower() for name in known]
             if isinstance(value, str) and known and value.lower() not in lower:
-                near = difflib.get_close_matches(value.lower(), lower, n=3, cutoff=0.5)
-                names = [name for name in known if name.lower() in near]
-                hint = (
-                    f"did you mean {' or '.join(names)}?" if names else f"known: {some(known, 20)}"
-                )
+                hint = did_you_mean(value, known, f"known: {some(known, 20)}")
                 return f"{self.spec}: {self.cls.__name__} has no {key} {value!r}; {hint}"
         return ""
 
@@ -245,8 +244,7 @@ def _class(spec: str, name: str) -> Any:
         ) from None
     known = {each.lower(): each for each in datasets.__all__}
     if name.lower() not in known:
-        near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(known[each] for each in near)}?" if near else _FORM
+        hint = did_you_mean(name, datasets.__all__, _FORM)
         raise DatasetError(f"{spec}: PyG has no data set {name!r}; {hint}")
     return getattr(datasets, known[name.lower()])
 

@@ -19,6 +19,9 @@ template <class A> struct Function {
         else write<Erf>(row, channels, values, slopes);
     }
 
+    // f'' / f' at an argument with value f.
+    Vec<A> bend(Vec<A> argument, Vec<A> value) const { return (number == kTanh ? value : argument) * A(-2); }
+
     int number;
     A slope = 1, shift = 0;
 
@@ -70,6 +73,17 @@ template <class T> void bounded_forward(const NormForward& p) {
             if (streaming) stream_fence();
         }
     });
+}
+
+// Adds up the tasks' sums for the gradients of a and s.
+template <class A> void write_argument_gradients(const NormBackward& p, const double* sums, int64_t tasks) {
+    A* out = static_cast<A*>(p.grad_mean_scale);
+    if (!out) return;
+    for (int64_t which = 0; which < p.arguments; ++which) {
+        double total = 0;
+        for (int64_t task = 0; task < tasks; ++task) total += sums[2 * task + which];
+        out[which] = A(total);
+    }
 }
 
 // With e = f'(a x + s) weight g: grad_x = a e, grad_a = sum x e, grad_s = sum e, equation (18) of
@@ -140,10 +154,5 @@ template <class T> void bounded_backward(const NormBackward& p) {
         }
     });
     write_row_gradients<A>(p, segments, tasks, R, shares);
-    if (A* out = static_cast<A*>(p.grad_mean_scale))
-        for (int64_t which = 0; which < p.arguments; ++which) {
-            double total = 0;
-            for (int64_t task = 0; task < tasks; ++task) total += sums.get()[2 * task + which];
-            out[which] = A(total);
-        }
+    write_argument_gradients<A>(p, sums.get(), tasks);
 }

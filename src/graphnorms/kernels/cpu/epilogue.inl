@@ -3,21 +3,26 @@
 //
 // NaN passes the activations: a comparison with NaN is false, and the false branch keeps it.
 
+// f' and f'' at an entry.
+template <class V> struct Curve {
+    V slope, bend;
+};
+
 struct Identity {
-    static constexpr bool needs_input = false, costly = false;
+    static constexpr bool needs_input = false, curved = false;
     template <class V> static V forward(V pre) { return pre; }
     template <class V> static V backward(V, V grad) { return grad; }
 };
 
 struct Relu {
-    static constexpr bool needs_input = true, costly = false;
+    static constexpr bool needs_input = true, curved = false;
     template <class V> static V forward(V pre) { return pre < 0 ? V{} : pre; }
     template <class V> static V backward(V pre, V grad) { return pre <= 0 ? V{} : grad; }
 };
 
 // The slope of torch.nn.LeakyReLU unless told otherwise.
 struct LeakyRelu {
-    static constexpr bool needs_input = true, costly = false;
+    static constexpr bool needs_input = true, curved = false;
     static constexpr double slope = 0.01;
     template <class V> static V forward(V pre) { return pre < 0 ? pre * Lane<V>(slope) : pre; }
     template <class V> static V backward(V pre, V grad) { return pre <= 0 ? grad * Lane<V>(slope) : grad; }
@@ -25,22 +30,30 @@ struct LeakyRelu {
 
 // x Phi(x), Hendrycks & Gimpel 2016
 struct Gelu {
-    static constexpr bool needs_input = true, costly = true;
+    static constexpr bool needs_input = true, curved = true;
     template <class V> static V forward(V pre) { return pre * normal(pre).distribution; }
     template <class V> static V backward(V pre, V grad) {
         const Normal<V> at = normal(pre);
         return grad * (at.distribution + pre * at.density);
     }
+    template <class V> static Curve<V> curve(V pre) {
+        const Normal<V> at = normal(pre);
+        return {at.distribution + pre * at.density, (Lane<V>(2) - pre * pre) * at.density};
+    }
 };
 
 // x / (1 + exp(-x)), Elfwing et al. 2017
 struct Silu {
-    static constexpr bool needs_input = true, costly = true;
+    static constexpr bool needs_input = true, curved = true;
     template <class V> static V gate(V pre) { return Lane<V>(1) / (Lane<V>(1) + exponential(-pre)); }
     template <class V> static V forward(V pre) { return pre * gate(pre); }
     template <class V> static V backward(V pre, V grad) {
         const V g = gate(pre);
         return grad * (g + pre * g * (Lane<V>(1) - g));
+    }
+    template <class V> static Curve<V> curve(V pre) {
+        const V g = gate(pre), rest = Lane<V>(1) - g;
+        return {g + pre * g * rest, g * rest * (Lane<V>(2) + pre * (rest - g))};
     }
 };
 
@@ -51,9 +64,9 @@ struct Silu {
 // and key a number, which is compared with the share to drop. kernels/dropout.py has the same.
 template <class A, class Act> class Epilogue {
   public:
-    static constexpr bool needs_input = Act::needs_input;
-    // Costly functions take the registers that more vectors would need.
-    static constexpr int kVectors = Act::costly ? 2 : kMaxVectors;
+    static constexpr bool needs_input = Act::needs_input, curved = Act::curved;
+    // Curved functions take the registers that more vectors would need.
+    static constexpr int kVectors = curved ? 2 : kMaxVectors;
 
     explicit Epilogue(const Norm& p) {
         if (!p.seed) return;
@@ -77,12 +90,16 @@ template <class A, class Act> class Epilogue {
 
     // `c` is the channel of the first lane.
     Vec<A> forward(Vec<A> pre, Row row, int64_t c) const {
-        const Vec<A> v = Act::forward(pre);
-        return threshold_ ? drop(v, row, c) : v;
+        return dropped(Act::forward(pre), row, c);
     }
     Vec<A> backward(Vec<A> pre, Vec<A> grad, Row row, int64_t c) const {
-        if (threshold_) grad = drop(grad, row, c);
-        return Act::backward(pre, grad);
+        return Act::backward(pre, dropped(grad, row, c));
+    }
+    Vec<A> dropped(Vec<A> v, Row row, int64_t c) const { return threshold_ ? drop(v, row, c) : v; }
+
+    static Curve<Vec<A>> curve(Vec<A> pre) {
+        if constexpr (curved) return Act::curve(pre);
+        else return {Act::backward(pre, Vec<A>{} + A(1)), Vec<A>{}};
     }
 
   private:

@@ -3,7 +3,8 @@
 // Every kernel is one of three families. Statistics over nodes (segment_*.inl): per-channel sums
 // over the rows of a segment, a few operations per channel that turn sums into coefficients,
 // and one pass y = a (x - m) + b. Statistics within a row (row.inl): the same, per row. A function
-// of each entry in place of statistics (bounded.inl): one pass.
+// of each entry in place of statistics (bounded.inl): one pass. The second derivatives of all three are
+// in row_second.inl and segment_second.inl.
 // Segments of few rows whose channels stand alone are done strip by strip (short_segments.inl).
 // Sums are over fixed chunks, so results do not depend on the number of threads.
 #include <cmath>
@@ -123,6 +124,8 @@ inline void reduce(int64_t begin, int64_t end, Step&& step, Vec<A> (&total)[Term
 #include "segment.inl"
 #include "row.inl"
 #include "bounded.inl"
+#include "row_second.inl"
+#include "segment_second.inl"
 #include "running.inl"
 #include "aggregate.inl"
 
@@ -138,12 +141,19 @@ template <class T> void backward(const NormBackward& p) {
     else segment_backward<T>(p);
 }
 
+template <class T> void double_backward(const NormDoubleBackward& p) {
+    if (p.function != kNoFunction) bounded_double_backward<T>(p);
+    else if (p.center == kChannels || p.scale == kChannels) row_double_backward<T>(p);
+    else segment_double_backward<T>(p);
+}
+
 }  // namespace
 
 // In the order of Dtype.
 Kernels GRAPHNORMS_KERNELS() {
     return {{forward<float>, forward<double>, forward<BFloat16>, forward<Float16>},
             {backward<float>, backward<double>, backward<BFloat16>, backward<Float16>},
+            {double_backward<float>, double_backward<double>, double_backward<BFloat16>, double_backward<Float16>},
             {update_running<float>, update_running<double>, update_running<BFloat16>, update_running<Float16>},
             aggregate_kernels()};
 }

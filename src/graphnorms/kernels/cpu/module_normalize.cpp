@@ -126,38 +126,80 @@ Answer forward(nb::handle x_, nb::handle residual_, nb::handle ptr, nb::handle o
     return answer(p, current.forward[x.dtype()]);
 }
 
-Answer backward(nb::handle grad_y_, nb::handle x_, nb::handle ptr, nb::handle order, nb::handle seed,
-              nb::handle mean_scale_, nb::handle weight_, nb::handle bias_, nb::handle statistics, int center,
-              int scale, int64_t groups, double eps, int activation, double dropout, int function, int threads,
-              nb::handle grad_x_, nb::handle grad_mean_scale_, nb::handle grad_weight_, nb::handle grad_bias_) {
-    const View x(x_), grad_y(grad_y_), grad_x(grad_x_), mean_scale(mean_scale_), weight(weight_), bias(bias_);
-    const View grad_mean_scale(grad_mean_scale_), grad_weight(grad_weight_), grad_bias(grad_bias_);
-    NormBackward p;
-    if (!fill(p, {center, scale, groups, eps, activation, dropout, function, threads}, x, View(ptr), View(order),
-              View(seed), mean_scale, weight, bias) ||
-        !fill_statistics(p, x, View(statistics), false) || !grad_y.is_like(x) ||
-        (!grad_x.none() && !(grad_x.is_like(x) && grad_x.contiguous())))
-        return false;
+// Whether tensors, `None` among them, are shaped as the parameters and in the accumulation dtype.
+bool are_gradients(const Norm& n, const View& x, const View& mean_scale, const View& weight, const View& bias,
+                   const View (&grads)[3]) {
     const int numbers = accumulation(x.dtype());
-    const int64_t shares = p.function == kNoFunction ? p.channels : p.arguments;
-    if (!grad_mean_scale.none() && (mean_scale.none() || !grad_mean_scale.is_vector(numbers, shares)))
-        return false;
-    for (const auto& [parameter, grad] : {std::array{&weight, &grad_weight}, std::array{&bias, &grad_bias}})
-        if (!grad->none() &&
-            (parameter->none() || !(p.affine_stride ? grad->is_matrix(numbers, p.segments, p.channels)
-                                                    : grad->is_vector(numbers, p.channels))))
+    const int64_t shares = n.function == kNoFunction ? n.channels : n.arguments;
+    if (!grads[0].none() && (mean_scale.none() || !grads[0].is_vector(numbers, shares))) return false;
+    for (const auto& [parameter, grad] : {std::array{&weight, &grads[1]}, std::array{&bias, &grads[2]}})
+        if (!grad->none() && (parameter->none() || !(n.affine_stride ? grad->is_matrix(numbers, n.segments, n.channels)
+                                                                     : grad->is_vector(numbers, n.channels))))
             return false;
+    return true;
+}
+
+// Fill in what both backwards have in common, if it fits together.
+bool fill_backward(NormBackward& p, const View& x, const View& grad_y, const View& grad_x, const View& mean_scale,
+                   const View& weight, const View& bias, const View (&grads)[3]) {
+    if (!grad_y.is_like(x) || (!grad_x.none() && !(grad_x.is_like(x) && grad_x.contiguous())) ||
+        !are_gradients(p, x, mean_scale, weight, bias, grads))
+        return false;
     p.x = x.data();
     p.x_stride = x.stride(0);
     p.grad_y = grad_y.data();
     p.grad_y_stride = grad_y.stride(0);
     p.grad_x = grad_x.data();
-    p.grad_mean_scale = grad_mean_scale.data();
-    p.grad_weight = grad_weight.data();
-    p.grad_bias = grad_bias.data();
+    p.grad_mean_scale = grads[0].data();
+    p.grad_weight = grads[1].data();
+    p.grad_bias = grads[2].data();
+    return true;
+}
+
+Answer backward(nb::handle grad_y, nb::handle x_, nb::handle ptr, nb::handle order, nb::handle seed,
+              nb::handle mean_scale_, nb::handle weight_, nb::handle bias_, nb::handle statistics, int center,
+              int scale, int64_t groups, double eps, int activation, double dropout, int function, int threads,
+              nb::handle grad_x, nb::handle grad_mean_scale, nb::handle grad_weight, nb::handle grad_bias) {
+    const View x(x_), mean_scale(mean_scale_), weight(weight_), bias(bias_);
+    const View grads[3] = {View(grad_mean_scale), View(grad_weight), View(grad_bias)};
+    NormBackward p;
+    if (!fill(p, {center, scale, groups, eps, activation, dropout, function, threads}, x, View(ptr), View(order),
+              View(seed), mean_scale, weight, bias) ||
+        !fill_statistics(p, x, View(statistics), false) ||
+        !fill_backward(p, x, View(grad_y), View(grad_x), mean_scale, weight, bias, grads))
+        return false;
     nb::gil_scoped_release others_run;
     check_positions(p);
     return answer(p, current.backward[x.dtype()]);
+}
+
+Answer double_backward(nb::handle of_grad_x_, nb::handle of_grad_mean_scale, nb::handle of_grad_weight,
+                       nb::handle of_grad_bias, nb::handle grad_y, nb::handle x_, nb::handle ptr, nb::handle order,
+                       nb::handle seed, nb::handle mean_scale_, nb::handle weight_, nb::handle bias_,
+                       nb::handle statistics, int center, int scale, int64_t groups, double eps, int activation,
+                       double dropout, int function, int threads, nb::handle grad_grad_y_, nb::handle grad_x_,
+                       nb::handle grad_mean_scale, nb::handle grad_weight, nb::handle grad_bias) {
+    const View x(x_), mean_scale(mean_scale_), weight(weight_), bias(bias_), grad_x(grad_x_);
+    const View of_grad_x(of_grad_x_), grad_grad_y(grad_grad_y_);
+    const View grads[3] = {View(grad_mean_scale), View(grad_weight), View(grad_bias)};
+    const View of_grads[3] = {View(of_grad_mean_scale), View(of_grad_weight), View(of_grad_bias)};
+    NormDoubleBackward p;
+    if (!fill(p, {center, scale, groups, eps, activation, dropout, function, threads}, x, View(ptr), View(order),
+              View(seed), mean_scale, weight, bias) ||
+        !fill_statistics(p, x, View(statistics), false) ||
+        !fill_backward(p, x, View(grad_y), grad_x, mean_scale, weight, bias, grads) || grad_x.none() ||
+        !are_gradients(p, x, mean_scale, weight, bias, of_grads) || !of_grad_x.is_like(x) ||
+        !grad_grad_y.is_like(x) || !grad_grad_y.contiguous())
+        return false;
+    p.of_grad_x = of_grad_x.data();
+    p.of_grad_x_stride = of_grad_x.stride(0);
+    p.of_grad_mean_scale = of_grads[0].data();
+    p.of_grad_weight = of_grads[1].data();
+    p.of_grad_bias = of_grads[2].data();
+    p.grad_grad_y = grad_grad_y.data();
+    nb::gil_scoped_release others_run;
+    check_positions(p);
+    return answer(p, current.double_backward[x.dtype()]);
 }
 
 // Of x the first row is read, which the statistics are relative to.
@@ -190,6 +232,13 @@ void bind_normalize(nb::module_& m) {
           nb::arg("scale"), nb::arg("groups"), nb::arg("eps"), nb::arg("activation"), nb::arg("dropout"),
           nb::arg("function"), nb::arg("threads"), nb::arg("grad_x").none(), nb::arg("grad_mean_scale").none(),
           nb::arg("grad_weight").none(), nb::arg("grad_bias").none());
+    m.def("normalize_double_backward", double_backward, nb::arg("of_grad_x"), nb::arg("of_grad_mean_scale").none(),
+          nb::arg("of_grad_weight").none(), nb::arg("of_grad_bias").none(), nb::arg("grad_y"), nb::arg("x"),
+          nb::arg("ptr"), nb::arg("order").none(), nb::arg("seed").none(), nb::arg("mean_scale").none(),
+          nb::arg("weight").none(), nb::arg("bias").none(), nb::arg("statistics"), nb::arg("center"),
+          nb::arg("scale"), nb::arg("groups"), nb::arg("eps"), nb::arg("activation"), nb::arg("dropout"),
+          nb::arg("function"), nb::arg("threads"), nb::arg("grad_grad_y"), nb::arg("grad_x"),
+          nb::arg("grad_mean_scale").none(), nb::arg("grad_weight").none(), nb::arg("grad_bias").none());
     m.def("update_running", update_running, nb::arg("x"), nb::arg("statistics"), nb::arg("mean"),
           nb::arg("var"), nb::arg("rows"), nb::arg("momentum"));
 }

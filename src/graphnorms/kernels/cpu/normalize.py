@@ -9,6 +9,7 @@ runs, which rescales such cells. Infinite features are not rescaled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -104,6 +105,74 @@ def normalize_backward(
         if done is False:
             raise unreadable()
     return grad_x, *grads
+
+
+def normalize_double_backward(
+    cotangents: Sequence[Tensor | None],
+    grad_y: Tensor,
+    x: Tensor,
+    parameters: Parameters,
+    statistics: Tensor,
+    call: Call,
+    needs: list[bool],
+) -> tuple[Tensor | None, ...]:
+    """Run the kernel of the backward's backward, equations (13) to (16) and (19), (20).
+
+    Args:
+        cotangents: Of the gradients of x, mean_scale, weight and bias; `None` for 0.
+        needs: Which of the gradients of grad_y, x, mean_scale, weight and bias are needed.
+
+    Returns:
+        The five gradients, those of parameters in the accumulation dtype; `None` if not needed.
+    """
+    segments, (center, scale, _, groups, function), eps, activation, dropout, seed = call
+    dtype = accumulation_dtype(x.dtype)
+    of_grad_x, *others = cotangents
+    if of_grad_x is None:
+        of_grad_x = torch.zeros_like(x)
+    grad_grad_y, grad_x = torch.empty_like(x), torch.empty_like(x)
+    grads = _rooms(parameters, needs[1:], dtype)
+    run = kernels().normalize_double_backward
+    codes = (ACTIVATIONS.index(activation), dropout, FUNCTIONS.index(function))
+    numbers = (center or 0, scale or 0, groups, eps, *codes, torch.get_num_threads())
+    rows = (grad_y, x, segments.ptr, segments.order, seed)
+    if not run(
+        of_grad_x, *others, *rows, *parameters, statistics, *numbers, grad_grad_y, grad_x, *grads
+    ):
+        x = features(x)
+        fitting = _fitting(x, parameters, call)
+        grad_y, of_grad_x = rows_like("grad_y", grad_y, x), rows_like("of_grad_x", of_grad_x, x)
+        others = [
+            parameter(f"of_grad_{name}", of_grad, () if of is None else tuple(of.shape), dtype)
+            for name, of_grad, of in zip(
+                ("mean_scale", "weight", "bias"), others, fitting[3:], strict=True
+            )
+        ]
+        _check_statistics(statistics, x, call)
+        grad_grad_y, grad_x = (
+            torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(2)
+        )
+        grads = _rooms(fitting[3:], needs[1:], dtype)
+        done = run(
+            of_grad_x,
+            *others,
+            grad_y,
+            x,
+            *fitting,
+            statistics,
+            *numbers,
+            grad_grad_y,
+            grad_x,
+            *grads,
+        )
+        if done is None and bool(x.isfinite().all()):
+            found = derivatives.double_backward(cotangents, grad_y, x, parameters, call)
+            return tuple(
+                grad if needed else None for grad, needed in zip(found, needs, strict=True)
+            )
+        if done is False:
+            raise unreadable()
+    return grad_grad_y if needs[0] else None, grad_x if needs[1] else None, *grads
 
 
 def update_running(

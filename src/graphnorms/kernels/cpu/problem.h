@@ -58,6 +58,16 @@ struct NormBackward : Norm {
     void* grad_bias;  // shaped as the parameters, in the accumulation dtype, or null
 };
 
+// The backward of the backward: its gradients, given the cotangents of the gradients that
+// NormBackward returns. The parameters' cotangents and gradients are shaped as the parameters, in
+// the accumulation dtype.
+struct NormDoubleBackward : NormBackward {
+    const void* of_grad_x;
+    int64_t of_grad_x_stride;
+    const void *of_grad_mean_scale, *of_grad_weight, *of_grad_bias;  // or null for 0
+    void* grad_grad_y;                                               // contiguous, as grad_x
+};
+
 // Running averages of a batch's mean and unbiased variance: r = (1 - momentum) r + momentum v.
 struct Running {
     int64_t channels;
@@ -74,6 +84,7 @@ struct Running {
 struct Kernels {
     void (*forward[kDtypes])(const NormForward&);
     void (*backward[kDtypes])(const NormBackward&);
+    void (*double_backward[kDtypes])(const NormDoubleBackward&);
     void (*update_running[kDtypes])(const Running&);
     AggregateKernels aggregation;
 };

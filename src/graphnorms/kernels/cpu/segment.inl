@@ -99,16 +99,16 @@ template <class T> bool streams(const Norm& p, const void* out) {
 
 // The pivot of a segment is its first row; where no centre is subtracted, sums are about zero.
 template <class T, class A = Accumulate<T>>
-void take_pivot(const Norm& p, const Rows<const T>& x, int64_t s, Channels<A>& w) {
+void take_pivot(const Norm& p, const Rows<const T>& x, int64_t s, A* pivot) {
     if (p.center == kNone || p.ptr[s] == p.ptr[s + 1]) {
-        for (int64_t c = 0; c < p.channels; ++c) w.pivot[c] = 0;
+        for (int64_t c = 0; c < p.channels; ++c) pivot[c] = 0;
         return;
     }
     const T* row = x[p.ptr[s]];
     for_strips<A>(p.channels, [&]<int K, bool Tail>(int64_t c, int tail) {
         for (int k = 0; k < K; ++k) {
             const int64_t at = c + k * kLanes<A>;
-            put<Tail>(w.pivot + at, get<Tail>(row + at, tail), tail);
+            put<Tail>(pivot + at, get<Tail>(row + at, tail), tail);
         }
     });
 }
@@ -178,7 +178,7 @@ template <class T> void segment_forward(const NormForward& p) {
                     });
                     continue;
                 }
-                take_pivot<T>(p, x, s, w);
+                take_pivot<T>(p, x, s, w.pivot);
                 if (begin == end) {
                     for (int64_t c = 0; c < C; ++c) w.sum[c] = w.square[c] = 0;
                 } else {
@@ -197,7 +197,7 @@ template <class T> void segment_forward(const NormForward& p) {
         for_each<A>(p, longs.num_chunks(), [&](Channels<A>& w, int64_t i) {
             const Chunk& chunk = longs.chunk(i);
             A* mean = partial.get() + 2 * C * i;
-            take_pivot<T>(p, x, longs.segment(chunk.segment), w);
+            take_pivot<T>(p, x, longs.segment(chunk.segment), w.pivot);
             chunk_statistics<T>(p, x, chunk.begin, chunk.end, mean, w);
             for (int64_t c = 0; c < C; ++c) mean[C + c] = w.sum[c];
         });
@@ -219,13 +219,13 @@ template <class T> void segment_forward(const NormForward& p) {
                 }
             }
             for (int64_t c = 0; c < C; ++c) w.square[c] = A(mean[c]), w.sum[c] = A(m2[c]);
-            take_pivot<T>(p, x, s, w);
+            take_pivot<T>(p, x, s, w.pivot);
             forward_coefficients<A>(p, s, n, w.square, w.sum, w);
         });
         for_each<A>(p, longs.num_chunks(), [&](Channels<A>& w, int64_t i) {
             const Chunk& chunk = longs.chunk(i);
             const int64_t s = longs.segment(chunk.segment);
-            take_pivot<T>(p, x, s, w);
+            take_pivot<T>(p, x, s, w.pivot);
             recall_coefficients<A>(p, s, w);
             apply_forward<T>(x, residual, y, chunk.begin, chunk.end, C, w, epilogue, streaming);
             if (streaming) stream_fence();
@@ -284,7 +284,7 @@ template <class T> void segment_backward(const NormBackward& p) {
                     });
                     continue;
                 }
-                take_pivot<T>(p, x, s, w);
+                take_pivot<T>(p, x, s, w.pivot);
                 recall_coefficients<A>(p, s, w);
                 sum_gradients<T>(x, grad_y, begin, end, C, w, epilogue);
                 backward_coefficients<A>(p, s, end - begin, w, grads);
@@ -299,7 +299,7 @@ template <class T> void segment_backward(const NormBackward& p) {
         for_each<A>(p, longs.num_chunks(), [&](Channels<A>& w, int64_t i) {
             const Chunk& chunk = longs.chunk(i);
             const int64_t s = longs.segment(chunk.segment);
-            take_pivot<T>(p, x, s, w);
+            take_pivot<T>(p, x, s, w.pivot);
             recall_coefficients<A>(p, s, w);
             sum_gradients<T>(x, grad_y, chunk.begin, chunk.end, C, w, epilogue);
             A* sums = partial.get() + 2 * C * i;
@@ -311,7 +311,7 @@ template <class T> void segment_backward(const NormBackward& p) {
             for (int64_t c = 0; c < 2 * C; ++c) wide[c] = 0;
             for (int64_t i = longs.first_chunk(k); i < longs.first_chunk(k + 1); ++i)
                 for (int64_t c = 0; c < 2 * C; ++c) wide[c] += double(partial.get()[2 * C * i + c]);
-            take_pivot<T>(p, x, s, w);
+            take_pivot<T>(p, x, s, w.pivot);
             recall_coefficients<A>(p, s, w);
             for (int64_t c = 0; c < C; ++c) w.sum[c] = A(wide[c]), w.square[c] = A(wide[C + c]);
             backward_coefficients<A>(p, s, LongSegments::length(p, s), w,
@@ -323,7 +323,7 @@ template <class T> void segment_backward(const NormBackward& p) {
         for_each<A>(p, longs.num_chunks(), [&](Channels<A>& w, int64_t i) {
             const Chunk& chunk = longs.chunk(i);
             const int64_t s = longs.segment(chunk.segment);
-            take_pivot<T>(p, x, s, w);
+            take_pivot<T>(p, x, s, w.pivot);
             recall_coefficients<A>(p, s, w);
             const A* kept = coefficients.get() + 2 * C * chunk.segment;
             for (int64_t c = 0; c < C; ++c) w.sum[c] = kept[c], w.square[c] = kept[C + c];

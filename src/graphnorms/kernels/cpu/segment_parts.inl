@@ -20,26 +20,21 @@ template <class A> struct Channels {
     A* pivot;             // the entries that sums are relative to
     A *hi, *lo;           // the centre
     A *a, *b;             // pre-activation = a (x - hi) + b
-    A *sum, *square;      // the two sums of a pass
+    A *sum, *square;      // the two sums of a pass, side by side
     A* rstd;              // per channel, whatever the scale domain
 };
 
-// Runs `block` over begin..end in pieces of kBlockRows. It leaves two sums per channel, which
-// are added up in double when there are several pieces.
+// Runs `block` over begin..end in pieces of kBlockRows. It leaves `size` sums, which are added up
+// in double, in `wide`, when there are several pieces.
 template <class A, class Block>
-void in_blocks(int64_t begin, int64_t end, int64_t channels, Channels<A>& w, int terms, Block&& block) {
+void in_blocks(int64_t begin, int64_t end, int64_t size, A* sums, double* wide, Block&& block) {
     if (end - begin <= kBlockRows) return block(begin, end);
-    double* wide = w.wide.get();
-    for (int64_t c = 0; c < terms * channels; ++c) wide[c] = 0;
+    for (int64_t c = 0; c < size; ++c) wide[c] = 0;
     for (int64_t i = begin; i < end; i += kBlockRows) {
         block(i, smaller(end, i + kBlockRows));
-        for (int64_t c = 0; c < channels; ++c) wide[c] += w.sum[c];
-        if (terms == 2)
-            for (int64_t c = 0; c < channels; ++c) wide[channels + c] += w.square[c];
+        for (int64_t c = 0; c < size; ++c) wide[c] += sums[c];
     }
-    for (int64_t c = 0; c < channels; ++c) w.sum[c] = A(wide[c]);
-    if (terms == 2)
-        for (int64_t c = 0; c < channels; ++c) w.square[c] = A(wide[channels + c]);
+    for (int64_t c = 0; c < size; ++c) sums[c] = A(wide[c]);
 }
 
 // One strip of y = f(a (x - hi) + b) + residual.
@@ -65,7 +60,7 @@ inline void write_strip(const Rows<const T>& x, const Rows<const T>& residual, c
 // w.sum = sum over the rows of x - pivot
 template <class T, class A = Accumulate<T>>
 void sum_shifted(const Rows<const T>& x, int64_t begin, int64_t end, int64_t channels, Channels<A>& w) {
-    in_blocks<A>(begin, end, channels, w, 1, [&](int64_t first, int64_t last) {
+    in_blocks<A>(begin, end, channels, w.sum, w.wide.get(), [&](int64_t first, int64_t last) {
         for_strips<A>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
             constexpr int L = kLanes<A>;
             Vec<A> p[K], total[1][K];
@@ -83,7 +78,7 @@ void sum_shifted(const Rows<const T>& x, int64_t begin, int64_t end, int64_t cha
 // w.sum = sum over the rows of (x - hi - lo)^2
 template <class T, class A = Accumulate<T>>
 void sum_squares(const Rows<const T>& x, int64_t begin, int64_t end, int64_t channels, Channels<A>& w) {
-    in_blocks<A>(begin, end, channels, w, 1, [&](int64_t first, int64_t last) {
+    in_blocks<A>(begin, end, channels, w.sum, w.wide.get(), [&](int64_t first, int64_t last) {
         for_strips<A>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
             constexpr int L = kLanes<A>;
             Vec<A> hi[K], total[1][K];
@@ -122,7 +117,7 @@ void apply_forward(const Rows<const T>& x, const Rows<const T>& residual, const 
 template <class T, class E, class A = Accumulate<T>>
 void sum_gradients(const Rows<const T>& x, const Rows<const T>& grad_y, int64_t begin, int64_t end,
                    int64_t channels, Channels<A>& w, const E& epilogue) {
-    in_blocks<A>(begin, end, channels, w, 2, [&](int64_t first, int64_t last) {
+    in_blocks<A>(begin, end, 2 * channels, w.sum, w.wide.get(), [&](int64_t first, int64_t last) {
         for_strips<A, E::kVectors>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
             constexpr int L = kLanes<A>;
             Vec<A> total[2][K];
@@ -242,12 +237,12 @@ template <class A> void center_from_shift(const Norm& p, const A* shift, Channel
     }
 }
 
-template <class A> const A* weight_of(const Norm& p, int64_t s) {
-    return p.weight ? static_cast<const A*>(p.weight) + s * p.affine_stride : nullptr;
+// What is shaped as weight and bias, of segment s.
+template <class A> const A* of_segment(const Norm& p, const void* all, int64_t s) {
+    return all ? static_cast<const A*>(all) + s * p.affine_stride : nullptr;
 }
-template <class A> const A* bias_of(const Norm& p, int64_t s) {
-    return p.bias ? static_cast<const A*>(p.bias) + s * p.affine_stride : nullptr;
-}
+template <class A> const A* weight_of(const Norm& p, int64_t s) { return of_segment<A>(p, p.weight, s); }
+template <class A> const A* bias_of(const Norm& p, int64_t s) { return of_segment<A>(p, p.bias, s); }
 
 // w.a and w.b from w.hi, w.lo and w.rstd: pre-activation = weight (x - m) rstd + bias
 template <class A> void affine_coefficients(const Norm& p, int64_t s, Channels<A>& w) {

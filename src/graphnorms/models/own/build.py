@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
@@ -127,10 +127,7 @@ def build_own(
     }
 
     def made(norm: str | OwnNorm) -> OwnModel:
-        maker = NormMaker(norm)
-        values = {**asked, **offered, "norm": maker, "norm_name": maker.name}
-        torch.manual_seed(derive_seed(seed, "weights"))
-        model = factory(**{name: values[name] for name in asked})
+        model = call_with(asked, factory, norm, offered, seed)
         if not isinstance(model, nn.Module):
             raise ValueError(
                 f"{config.name} returns something of type {type(model).__name__}, expected a "
@@ -157,6 +154,28 @@ def build_own(
         if isinstance(module, NORM_LAYERS):
             initialize(module, derive_seed(seed, name))
     return own.train()
+
+
+def call_with(
+    asked: Mapping[str, Any],
+    factory: Callable[..., Any],
+    norm: str | OwnNorm,
+    offered: Mapping[str, Any],
+    seed: int,
+) -> Any:
+    """Call a factory with the arguments that it names; draws from torch's generator, seeded.
+
+    Args:
+        asked: Its arguments, see `OwnModelConfig.asked_of`.
+        factory: The factory.
+        norm: The normalization.
+        offered: Further values by name.
+        seed: Seed of the initial weights.
+    """
+    maker = NormMaker(norm)
+    values = {**asked, **offered, "norm": maker, "norm_name": maker.name}
+    torch.manual_seed(derive_seed(seed, "weights"))
+    return factory(**{name: values[name] for name in asked})
 
 
 def _run_example(own: OwnModel) -> None:

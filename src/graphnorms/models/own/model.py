@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from graphnorms.dropin import batch
 from graphnorms.errors import unknown_name
 from graphnorms.models.model_config import HEADS, ModelConfig
 from graphnorms.segments import Segments
-from graphnorms.user_code import find, is_spec, source_hash
+from graphnorms.user_code import UserFunction, is_spec
 
 NORM_ARGUMENTS: Final = ("norm", "norm_name")
 OFFERED: Final = (
@@ -60,38 +60,17 @@ _OF_EDGES: Final = ("edge_attr", "edge_features")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelFactory:
-    """A function that makes a model.
-
-    Args:
-        name: `module:function`, or the name of the function if it was given as an object.
-        source: Hash of its source, see `graphnorms.user_code.source_hash`.
-        function: The function.
-        in_memory: Whether it was given as an object that cannot be imported by name.
-    """
-
-    name: str
-    source: str
-    function: Callable[..., Any]
-    in_memory: bool = False
+class ModelFactory(UserFunction):
+    """A function that makes a model."""
 
     @classmethod
-    def of(cls, model: str | Callable[..., Any]) -> ModelFactory:
+    def of(cls, model: str | Callable[..., Any]) -> Self:
         """Find a factory by its name, or wrap a function or class.
 
         Raises:
             ValueError: It does not exist, or its source cannot be read.
         """
-        if isinstance(model, str):
-            function = find(model, "a model")
-            source = source_hash(function, model.partition(":")[0])
-            return cls(name=model, source=source, function=function)
-        source = source_hash(model)
-        named = model
-        while hasattr(named, "func"):  # unwrap functools.partial
-            named = named.func
-        name = named.__qualname__.rpartition("<locals>.")[2].strip("<>")
-        return cls(name=name, source=source, function=model, in_memory=True)
+        return cls._of(model, "a model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,11 +146,7 @@ class OwnModelConfig:
                 f"the model {self.name} was made by a function in memory; pass this function"
             )
         found = ModelFactory.of(self.name)
-        if found.source != self.source:
-            raise ValueError(
-                f"the source of {self.name} is not what it was when the run began; was a file "
-                "changed?"
-            )
+        found.require_source(self.source)
         return found.function
 
 
@@ -227,7 +202,7 @@ class OwnModel(nn.Module):
         Raises:
             ValueError: The output has another shape.
         """
-        given = _values(self._inputs, x, adjacency, segments, edge_features)
+        given = values_of(self._inputs, x, adjacency, segments, edge_features)
         with batch(segments):  # for norms that the model calls without the batch
             output = self.model(*given.values()) if self._by_position else self.model(**given)
         rows = segments.num_segments if self.config.head == "graph" else x.shape[0]
@@ -305,7 +280,7 @@ def _known(asked: list[str], required: list[str], name: str, edge_channels: int)
     return tuple(each for each in asked if each in there)
 
 
-def _values(
+def values_of(
     names: tuple[str, ...],
     x: Tensor,
     adjacency: Adjacency,

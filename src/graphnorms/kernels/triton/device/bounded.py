@@ -7,8 +7,7 @@ import triton
 import triton.language as tl
 
 from graphnorms.kernels.triton.device.cells import VARYING, load_rows
-from graphnorms.kernels.triton.device.epilogue import finish, finish_backward
-from graphnorms.kernels.triton.device.rows import pre_activation, rows_at
+from graphnorms.kernels.triton.device.rows import finish_rows, finish_rows_backward, rows_at
 from graphnorms.kernels.triton.device.segments import lanes, store_shares
 
 # Numbered as in `graphnorms.kernels.point.FUNCTIONS`.
@@ -71,19 +70,15 @@ def bounded_forward(
     """Everything for R rows of one block of channels; masked rows pass."""
     channel, inside = lanes(span, channels, C)
     first = tl.program_id(0).to(tl.int64) * R
-    row, within, counts = rows_at(ptr, order, first, rows, segments, R)
-    row = row[:, None]  # (R, 1)
-    mask = within[:, None] & inside[None, :]
+    tile, row, within, counts = rows_at(
+        x, x_stride, ptr, order, first, rows, segments, channel, inside, R, ACC
+    )  # fmt: skip
     a, s = _argument(argument, COUNT, ACC)
-    tile = load_rows(x, x_stride, row, channel[None, :], mask, ACC)
     value, _ = _bounded(tile * a + s, FUNCTION)
-    pre = pre_activation(value, weight, bias, channel, inside)
-    out = finish(pre, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC)
-    out = tl.where(counts[:, None], out, tile)
-    if residual is not None:
-        out += load_rows(residual, residual_stride, row, channel[None, :], mask, ACC)
-    at = y + row * channels + channel[None, :]
-    tl.store(at, out.to(y.dtype.element_ty), mask=mask)
+    finish_rows(
+        value, tile, row, within & inside[None, :], counts, residual, y, seed, weight, bias,
+        residual_stride, channels, channel, inside, threshold, gain, ACTIVATION, ACC,
+    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -106,26 +101,24 @@ def bounded_backward(
     total_shift = tl.zeros([C], ACC)
     for number in range(tiles_per_program):
         first = (tl.program_id(0).to(tl.int64) * tiles_per_program + number) * R
-        row, within, counts = rows_at(ptr, order, first, rows, segments, R)
-        row = row[:, None]  # (R, 1)
-        mask = within[:, None] & inside[None, :]
-        tile = load_rows(x, x_stride, row, channel[None, :], mask, ACC)
+        tile, row, within, counts = rows_at(
+            x, x_stride, ptr, order, first, rows, segments, channel, inside, R, ACC
+        )  # fmt: skip
+        mask = within & inside[None, :]
         grad = load_rows(grad_y, grad_stride, row, channel[None, :], mask, ACC)
         value, slope = _bounded(tile * a + s, FUNCTION)
-        pre = pre_activation(value, weight, bias, channel, inside)
-        g = finish_backward(
-            pre, grad, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC
+        g, grad_value = finish_rows_backward(
+            value, grad, row, seed, weight, bias, channel, inside, threshold, gain, ACTIVATION,
+            ACC,
         )  # fmt: skip
-        counted = mask & counts[:, None]
+        counted = mask & counts
         total_weight += tl.sum(tl.where(counted, g * value, 0.0), axis=0)
         total_bias += tl.sum(tl.where(counted, g, 0.0), axis=0)
-        if weight is not None:
-            g = g * tl.load(weight + channel, mask=inside, other=0.0)[None, :]
-        e = g * slope
+        e = grad_value * slope
         total_slope += tl.sum(tl.where(counted, tile * e, 0.0), axis=0)
         total_shift += tl.sum(tl.where(counted, e, 0.0), axis=0)
         if grad_x is not None:
-            out = tl.where(counts[:, None], e * a, grad)
+            out = tl.where(counts, e * a, grad)
             at = grad_x + row * channels + channel[None, :]
             tl.store(at, out.to(grad_x.dtype.element_ty), mask=mask)
     program = tl.program_id(0).to(tl.int64)

@@ -12,14 +12,19 @@ from graphnorms.kernels.triton.device.segments import lanes, store_shares
 
 
 @triton.jit
-def rows_at(ptr, order, first, rows, segments, R: tl.constexpr):
-    """R rows by position: their numbers, which there are, and which of them count."""
-    position = first + tl.arange(0, R)
+def rows_at(
+    x, x_stride, ptr, order, first, rows, segments, channel, inside, R: tl.constexpr,
+    ACC: tl.constexpr,
+):  # fmt: skip
+    """R rows by position: entries `(R, C)`; numbers, which there are, which count, `(R, 1)`."""
+    position = (first + tl.arange(0, R))[:, None]
     within = position < rows
     counts = within
     if order is not None:
         counts = position < tl.load(ptr + segments)
-    return row_at(order, position, within), within, counts
+    row = row_at(order, position, within)
+    tile = load_rows(x, x_stride, row, channel[None, :], within & inside[None, :], ACC)
+    return tile, row, within, counts
 
 
 @triton.jit
@@ -43,13 +48,44 @@ def _centered(tile, shift):
 
 
 @triton.jit
-def pre_activation(o, weight, bias, channel, inside):
-    """The pre-activation from (x - m) / s."""
+def _weighted(o, weight, channel, inside):
     if weight is not None:
         o = o * tl.load(weight + channel, mask=inside, other=0.0)[None, :]
+    return o
+
+
+@triton.jit
+def _pre_activation(o, weight, bias, channel, inside):
+    o = _weighted(o, weight, channel, inside)
     if bias is not None:
         o = o + tl.load(bias + channel, mask=inside, other=0.0)[None, :]
     return o
+
+
+@triton.jit
+def finish_rows(
+    o, tile, row, mask, counts, residual, y, seed, weight, bias, residual_stride, channels,
+    channel, inside, threshold, gain, ACTIVATION: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Weight, bias and epilogue of `o`, and the residual; stored."""
+    pre = _pre_activation(o, weight, bias, channel, inside)
+    out = finish(pre, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC)
+    out = tl.where(counts, out, tile)
+    if residual is not None:
+        out += load_rows(residual, residual_stride, row, channel[None, :], mask, ACC)
+    at = y + row * channels + channel[None, :]
+    tl.store(at, out.to(y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def finish_rows_backward(
+    o, grad, row, seed, weight, bias, channel, inside, threshold, gain, ACTIVATION: tl.constexpr,
+    ACC: tl.constexpr,
+):  # fmt: skip
+    """The gradients of the pre-activation and of `o`."""
+    pre = _pre_activation(o, weight, bias, channel, inside)
+    g = finish_backward(pre, grad, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC)
+    return g, _weighted(g, weight, channel, inside)
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -62,31 +98,28 @@ def row_forward(
     """Everything for R rows of one group; masked rows pass, with statistics of 0."""
     channel, inside = lanes(span, channels, C)
     first = tl.program_id(0).to(tl.int64) * R
-    row, within, counts = rows_at(ptr, order, first, rows, segments, R)
-    row = row[:, None]  # (R, 1)
-    mask = within[:, None] & inside[None, :]
+    tile, row, within, counts = rows_at(
+        x, x_stride, ptr, order, first, rows, segments, channel, inside, R, ACC
+    )  # fmt: skip
+    mask = within & inside[None, :]
     width = tl.full((), span, ACC)
     cell = row * groups + tl.program_id(1)
-    tile = load_rows(x, x_stride, row, channel[None, :], mask, ACC)
     o = tile
     if CENTER != NONE:
         found = _mean(tile - _first(tile), inside, width)
-        tl.store(shift + cell, tl.where(counts[:, None], found, 0.0), mask=within[:, None])
+        tl.store(shift + cell, tl.where(counts, found, 0.0), mask=within)
         o = _centered(tile, found)
     if SCALE != NONE:
         second = _mean(o * o, inside, width)
         spread = 1.0 / tl.sqrt(second + tl.full((), eps, ACC))
-        tl.store(rstd + cell, tl.where(counts[:, None], spread, 0.0), mask=within[:, None])
+        tl.store(rstd + cell, tl.where(counts, spread, 0.0), mask=within)
         if moment is not None:
-            tl.store(moment + cell, tl.where(counts[:, None], second, 0.0), mask=within[:, None])
+            tl.store(moment + cell, tl.where(counts, second, 0.0), mask=within)
         o = o * spread
-    pre = pre_activation(o, weight, bias, channel, inside)
-    out = finish(pre, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC)
-    out = tl.where(counts[:, None], out, tile)
-    if residual is not None:
-        out += load_rows(residual, residual_stride, row, channel[None, :], mask, ACC)
-    at = y + row * channels + channel[None, :]
-    tl.store(at, out.to(y.dtype.element_ty), mask=mask)
+    finish_rows(
+        o, tile, row, mask, counts, residual, y, seed, weight, bias, residual_stride, channels,
+        channel, inside, threshold, gain, ACTIVATION, ACC,
+    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -106,34 +139,31 @@ def row_backward(
     total_bias = tl.zeros([C], ACC)
     for number in range(tiles_per_program):
         first = (tl.program_id(0).to(tl.int64) * tiles_per_program + number) * R
-        row, within, counts = rows_at(ptr, order, first, rows, segments, R)
-        row = row[:, None]  # (R, 1)
-        mask = within[:, None] & inside[None, :]
+        tile, row, within, counts = rows_at(
+            x, x_stride, ptr, order, first, rows, segments, channel, inside, R, ACC
+        )  # fmt: skip
+        mask = within & inside[None, :]
         cell = row * groups + tl.program_id(1)
-        tile = load_rows(x, x_stride, row, channel[None, :], mask, ACC)
         grad = load_rows(grad_y, grad_stride, row, channel[None, :], mask, ACC)
         o = tile
         if CENTER != NONE:
-            o = _centered(tile, tl.load(shift + cell, mask=within[:, None], other=0.0))
+            o = _centered(tile, tl.load(shift + cell, mask=within, other=0.0))
         if SCALE != NONE:
-            spread = tl.load(rstd + cell, mask=within[:, None], other=0.0)
+            spread = tl.load(rstd + cell, mask=within, other=0.0)
             o = o * spread
-        pre = pre_activation(o, weight, bias, channel, inside)
-        g = finish_backward(
-            pre, grad, seed, row, channel[None, :], threshold, gain, ACTIVATION, ACC
+        g, grad_o = finish_rows_backward(
+            o, grad, row, seed, weight, bias, channel, inside, threshold, gain, ACTIVATION, ACC
         )  # fmt: skip
-        counted = mask & counts[:, None]
+        counted = mask & counts
         total_weight += tl.sum(tl.where(counted, g * o, 0.0), axis=0)
         total_bias += tl.sum(tl.where(counted, g, 0.0), axis=0)
         if grad_x is not None:
-            if weight is not None:
-                g = g * tl.load(weight + channel, mask=inside, other=0.0)[None, :]
-            out = g
+            out = grad_o
             if CENTER != NONE:
-                out = out - _mean(g, inside, width)
+                out = out - _mean(grad_o, inside, width)
             if SCALE != NONE:
-                out = (out - o * _mean(g * o, inside, width)) * spread
-            out = tl.where(counts[:, None], out, grad)
+                out = (out - o * _mean(grad_o * o, inside, width)) * spread
+            out = tl.where(counts, out, grad)
             at = grad_x + row * channels + channel[None, :]
             tl.store(at, out.to(grad_x.dtype.element_ty), mask=mask)
     if shares is not None:

@@ -30,7 +30,7 @@ _STEPS: Final = ("training_step", "validation_step", "test_step", "predict_step"
 """The methods that Lightning calls instead of the module itself."""
 
 
-class Watch:
+class CallWatch:
     """Finds the batch in the arguments of a method, and provides it to the norms while it runs.
 
     Args:
@@ -50,7 +50,7 @@ class Watch:
         single_graph: bool | None = None,
     ) -> None:
         self.name = name
-        self.names, takes_others = _parameters(getattr(module, name))
+        self.names, takes_others = parameters_of(getattr(module, name))
         self.has_place = takes_others or any(map(may_hold_batch, self.names))
         self.root = root
         self.single_graph = single_graph
@@ -134,7 +134,7 @@ class WatchedMethod:
     """
 
     def __init__(
-        self, module: nn.Module, watch: Watch, before: WatchedMethod | None = None
+        self, module: nn.Module, watch: CallWatch, before: WatchedMethod | None = None
     ) -> None:
         self.module = module
         self.watch = watch
@@ -175,7 +175,7 @@ def watch_model(
     Args:
         model: The model.
         norms: The ids of the norms inside that need the batch.
-        single_graph: See `Watch`.
+        single_graph: See `CallWatch`.
 
     Returns:
         The functions that stop watching, and a remark on calls without a batch.
@@ -186,14 +186,14 @@ def watch_model(
     model = getattr(model, "_orig_mod", model)  # of torch.compile
     for module in _around(model, norms):
         root = module is model
-        watch = Watch(module, root=root, single_graph=single_graph)
+        watch = CallWatch(module, root=root, single_graph=single_graph)
         if root:
             note = watch.note()
         if root or any(may_hold_batch(name) or is_like_batch(name) for name in watch.names):
             detach.append(watch.attach(module))
         for name in _STEPS:
             if callable(getattr(type(module), name, None)):
-                step = Watch(module, name, root=True, single_graph=single_graph)
+                step = CallWatch(module, name, root=True, single_graph=single_graph)
                 detach.append(step.attach(module))
     return detach, note
 
@@ -206,7 +206,7 @@ def _around(model: nn.Module, norms: set[int]) -> Iterator[nn.Module]:
             yield module
 
 
-def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
+def parameters_of(function: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
     """Return the names of a function's arguments, and whether it accepts others."""
     names: list[str] = []
     takes_others = False

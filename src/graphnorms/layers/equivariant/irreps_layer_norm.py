@@ -1,0 +1,77 @@
+"""IrrepsLayerNorm: all copies of a block within a node."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+from torch import Tensor
+
+from graphnorms.kernels.point import Over, Point
+from graphnorms.layers.equivariant.irreps_norm import IrrepsNorm
+from graphnorms.layers.equivariant.layout import Block
+from graphnorms.layers.norm_options import IrrepsOptions
+
+
+class IrrepsLayerNorm(IrrepsNorm):
+    r"""Normalize each block of irreps within a node.
+
+    With $x_u \in \mathbb{R}^{2l+1}$ the copies $u = 1 … U$ of a block at a node, $\alpha = 1$ for
+    scalars and 0 for all others,
+
+    $$ o_u = x_u - \alpha \, \tfrac{1}{U} \sum_v x_v, \quad
+       s^2 = \tfrac{1}{U (2l+1)} \sum_u \lVert o_u \rVert^2, \quad
+       y_u = \gamma_u \frac{o_u}{\sqrt{s^2 + \varepsilon}} + \beta_u. $$
+
+    So scalars (`0e`) get LayerNorm and all others RMSNorm of their block; $\beta$ belongs to
+    scalars alone. A block of a single scalar becomes $\beta$. Where a block is 0, the result is
+    $\beta$ or 0, and its gradient $\gamma / \sqrt{\varepsilon}$ times the incoming one. `train()`
+    and `eval()` agree.
+
+    Shapes: `x` and the result `(nodes, columns)`; `affine_weight` `(copies,)`, `affine_bias`
+    `(scalars,)`. Precision: statistics in float32 or wider; the result has the dtype of `x`.
+
+    Args:
+        irreps, eps, normalization, layout: See `IrrepsNorm`.
+        affine: Whether to learn $\gamma$ and $\beta$.
+        device, dtype, backend: See `Norm`.
+
+    Raises:
+        ValueError: `irreps` cannot be read, `layout` or `normalization` is unknown, or `x` is not
+            `(nodes, columns)`.
+
+    Source: `EquivariantLayerNormV2` and `EquivariantLayerNormFast` in `nets/` of
+    atomicarchitects/equiformer at 64cb786, whose parameters load unchanged. Its first version,
+    which normalizes lengths, has no second derivative at zero vectors and is left out.
+    """
+
+    affine_weight: Any
+    affine_bias: Any
+
+    point = Point(Over.CHANNELS, Over.CHANNELS)
+
+    def __init__(
+        self,
+        irreps: object,
+        eps: float = 1e-5,
+        affine: bool = True,
+        **options: Unpack[IrrepsOptions],
+    ) -> None:
+        super().__init__(irreps, eps, **options)
+        self._add_affine(options, ("affine_weight", "affine_bias"), affine=affine)
+
+    def reset_parameters(self) -> None:
+        """Set γ to 1 and β to 0."""
+        if self.affine_weight is not None:
+            self.affine_weight.data.fill_(1.0)
+            self.affine_bias.data.zero_()
+
+    def point_of(self, block: Block) -> Point:
+        """See `IrrepsNorm`."""
+        return Point(Over.CHANNELS if block.is_scalar else None, Over.CHANNELS)
+
+    def parameters_of(self, block: Block) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """See `IrrepsNorm`."""
+        if self.affine_weight is None:
+            return None, None, None
+        bias = self.affine_bias[block.of_scalars] if block.is_scalar else None
+        return None, self.affine_weight[block.of_copies], bias
