@@ -365,11 +365,14 @@ def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, Values]:
 
 
 def _known(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace what is not finite by None, and leave out what is unknown."""
+    """Round to six digits, replace what is not finite by None, and leave out what is unknown."""
     known: dict[str, Any] = {}
     for name, value in found.items():
-        several = value if isinstance(value, list) else [value]
-        several = [each if each is not None and math.isfinite(each) else None for each in several]
+        several = [_rounded(each) for each in (value if isinstance(value, list) else [value])]
         if any(each is not None for each in several):
             known[name] = several if isinstance(value, list) else several[0]
     return known
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
