@@ -125,12 +125,12 @@ class Plan:
                 folder=self.folder.resolve(),  # a trial may change its current folder
             )
             return trial, TrialData(self.dataset, self.objects)
-        measured = self.settings.reasons != REASONS[0]
+        options: dict[str, Any] = {}
         if self.runs_own_code:
-            return functools.partial(
-                run_trial, factory=self.function, norms=self.norm_functions, measured=measured
-            ), self.dataset
-        return functools.partial(run_trial, measured=measured), self.dataset
+            options = {"factory": self.function, "norms": self.norm_functions}
+        if self.settings.reasons == REASONS[0]:
+            options["measured"] = False
+        return functools.partial(run_trial, **options) if options else run_trial, self.dataset
 
     def engine(self, trials: int, timeout: float | None = None) -> Engine:
         """Return the engine for some trials; it starts nothing before the first.

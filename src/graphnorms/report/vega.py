@@ -174,7 +174,7 @@ def row_axis(names: Mapping[str, str]) -> Spec:
         "domain": False,
         "grid": True,
         "labelExpr": f"split({named(names, 'datum.value')} || '', '\\n')",
-        "labelLimit": 170,
+        "labelLimit": 320,
         "labelOffset": -7 if two_lines else 0,
         "labelOverlap": False,
         "labelPadding": 8,
