@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -168,13 +169,20 @@ def under_pointer(names: Mapping[str, str], tooltip: list[Spec]) -> Spec:
 
 
 def row_axis(names: Mapping[str, str]) -> Spec:
-    """Return the axis of rows, the first at the top; a line break divides a name."""
+    """Return the axis of rows, the first at the top; a line break divides a name.
+
+    The values of options stand below the norm.
+    """
+    names = {
+        key: name if "\n" in name else re.sub(r" (?=\S+=)", "\n", name, count=1)
+        for key, name in names.items()
+    }
     two_lines = any("\n" in name for name in names.values())
     axis = {
         "domain": False,
         "grid": True,
         "labelExpr": f"split({named(names, 'datum.value')} || '', '\\n')",
-        "labelLimit": 320,
+        "labelLimit": 240,
         "labelOffset": -7 if two_lines else 0,
         "labelOverlap": False,
         "labelPadding": 8,
