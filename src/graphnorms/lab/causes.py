@@ -141,6 +141,12 @@ def _scale(signs: Signs) -> float | None:
     return max(size, 1 / size) if size and not signs.trails.rescales else None
 
 
+def _keeps_more(leads: Traits, trails: Traits) -> bool:
+    """Whether the leader keeps more of the mean of a graph: all of it, or a learned share."""
+    learned = trails.learned_shift and not leads.learned_shift
+    return (trails.removes_mean or learned) and not leads.removes_mean
+
+
 def _only_structure(signs: Signs) -> bool:
     """Whether the features are the same for all nodes, and the degree would tell them apart."""
     facts = signs.facts
@@ -197,7 +203,7 @@ def _times(value: float) -> str:
 CAUSES: Final = (
     Cause(
         name="lost-mean",
-        concerns=lambda leads, trails: trails.removes_mean and not leads.removes_mean,
+        concerns=_keeps_more,
         evidence=(
             Evidence(
                 number=_lost,
@@ -308,7 +314,7 @@ CAUSES: Final = (
     ),
     Cause(
         name="constant-features",
-        concerns=lambda leads, trails: trails.removes_mean and not leads.removes_mean,
+        concerns=_keeps_more,
         evidence=(
             Evidence(
                 number=_left_of_constants,

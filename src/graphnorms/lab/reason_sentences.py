@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from graphnorms.lab.number_format import Scale
-from graphnorms.lab.phrases import Name, called_by, several
+from graphnorms.lab.phrases import Name, be, called_by, several
 from graphnorms.lab.reasons import SUPPORTED, Reason
 
 if TYPE_CHECKING:
@@ -70,11 +70,13 @@ def reasons_as_data(found: Why) -> list[dict[str, Any]]:
     """Return the reasons as JSON-able data, each with its sentence."""
     from graphnorms.lab.verdict import jsonable
 
-    scale = found.verdict.scale
-    return [
-        jsonable(asdict(reason)) | {"text": reason_sentence(reason, scale)}
-        for reason in found.reasons
-    ]
+    scale, data = found.verdict.scale, []
+    for reason in found.reasons:
+        norms = {"leader": reason.norm, "trailer": reason.other}
+        words = {name: getattr(reason, name).format(**norms) for name in ("said", "because")}
+        text = reason_sentence(reason, scale)
+        data.append(jsonable(asdict(reason)) | words | {"text": text})
+    return data
 
 
 def why(found: Why, names: Name = str, *, most: int | None = None) -> list[str]:
@@ -104,7 +106,8 @@ def _summary(found: Why, reasons: Sequence[Reason]) -> str:
         return f"no two {noun}s are told apart, so there is no difference to explain."
     supported = sum(reason.status == SUPPORTED for reason in reasons)
     if supported:
-        return f"{several(supported, 'reason')} supported by trials with one thing changed."
+        count = several(supported, "reason")
+        return f"{count} {be(supported)} supported by trials with one thing changed."
     text = "no reason is supported"
     if found.tested:
         text += f" by the trials that tested {several(found.tested, 'cause')}"
