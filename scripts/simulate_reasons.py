@@ -54,7 +54,7 @@ SETTINGS: Final[dict[str, dict[str, Any]]] = {
         "batch_size": 2,
         "epochs": 4,
         **ON_A_SPLIT,
-        "runs": 12,
+        "runs": 24,
     },
     "depth": {
         "norms": ("none", "batch"),
@@ -76,6 +76,13 @@ SETTINGS: Final[dict[str, dict[str, Any]]] = {
     NULL: {"norms": ("none", "batch", "instance"), "batch_size": 32, **CROSS_VALIDATED},
 }
 """The options of each comparison; the norms are those between which the cause acts."""
+
+AFRESH: Final = {"batch-noise": 100}
+"""What is added to the seeds of causes whose settings changed after their first table.
+
+With 12 seeds in place of 24, 3 of 20 comparisons told no difference apart, and 13 named the cause;
+the file has them as `"batch-noise, 12 seeds"`.
+"""
 
 GRAPHS: Final = {NULL: 48}
 """How many graphs, where not those of `planted`."""
@@ -138,21 +145,20 @@ def outcome_of(cause: str, seed: int) -> dict[str, Any]:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the confusion table and the null rate as text."""
-    causes = [cause for cause in PLANTED if cause != NULL]
+    causes = [each for each in dict.fromkeys(row["cause"] for row in rows) if each != NULL]
     lines = [
         "| planted | comparisons | told apart | named first | supported | other named first |",
         "|---|---|---|---|---|---|",
     ]
     for cause in causes:
         own = [row for row in rows if row["cause"] == cause]
-        if not own:
-            continue
+        planted_one = cause.partition(",")[0]
         first = Counter(row["reasons"][0][0] if row["reasons"] else "none" for row in own)
         supported = sum(
-            any(name == cause and status == "supported" for name, status, *_ in row["reasons"])
+            any(name == planted_one and status == "supported" for name, status, *_ in row["reasons"])
             for row in own
         )
-        right = first.pop(cause, 0)
+        right = first.pop(planted_one, 0)
         others = ", ".join(f"{name} {count}" for name, count in first.most_common()) or "–"
         apart = sum(bool(row["leads"]) for row in own)
         lines.append(f"| {cause} | {len(own)} | {apart} | {right} | {supported} | {others} |")
@@ -190,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = options.causes.split(",")
     # Seed by seed, so that an interrupted table has as many of each cause.
     wanted = [
-        (cause, options.first_seed + seed)
+        (cause, options.first_seed + AFRESH.get(cause, 0) + seed)
         for seed in range(max(options.seeds, options.nulls))
         for cause in chosen
         if seed < (options.nulls if cause == NULL else options.seeds)
