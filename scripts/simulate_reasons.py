@@ -152,13 +152,15 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     ]
     for cause in causes:
         own = [row for row in rows if row["cause"] == cause]
-        planted_one = cause.partition(",")[0]
+        acts = cause.partition(",")[0]
         first = Counter(row["reasons"][0][0] if row["reasons"] else "none" for row in own)
         supported = sum(
-            any(name == planted_one and status == "supported" for name, status, *_ in row["reasons"])
+            any(
+                name == acts and status == "supported" for name, status, *_ in row["reasons"]
+            )
             for row in own
         )
-        right = first.pop(planted_one, 0)
+        right = first.pop(acts, 0)
         others = ", ".join(f"{name} {count}" for name, count in first.most_common()) or "–"
         apart = sum(bool(row["leads"]) for row in own)
         lines.append(f"| {cause} | {len(own)} | {apart} | {right} | {supported} | {others} |")

@@ -73,7 +73,7 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> ValueError:
 
 
 def did_you_mean(given: str, known: Iterable[str], otherwise: str) -> str:
-    """Suggest the known names that are spelled or begin like a given one, or say something else.
+    """Suggest known names that are spelled like a given one or contain it, or say something else.
 
     Args:
         given: The unknown name.
@@ -83,5 +83,5 @@ def did_you_mean(given: str, known: Iterable[str], otherwise: str) -> str:
     names = {name.lower(): name for name in known}
     # From 0.6 on, difflib's default, two names share most of their letters in order.
     near = difflib.get_close_matches(given.lower(), names, n=3, cutoff=0.6)
-    near = near or [name for name in names if given and name.startswith(given.lower())][:3]
+    near = near or [name for name in names if given and given.lower() in name][:3]
     return f"did you mean {' or '.join(names[name] for name in near)}?" if near else otherwise

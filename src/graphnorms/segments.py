@@ -18,8 +18,7 @@ from graphnorms.index_checks import (
     check_size,
 )
 from graphnorms.offsets import offsets_and_order, offsets_of, runs_without_search
-from graphnorms.tracing import is_batched, is_traced, may_keep
-from graphnorms.vector_snapshot import VectorSnapshot
+from graphnorms.tracing import VectorSnapshot, is_batched, is_traced, may_keep
 
 
 class Segments:

@@ -20,7 +20,7 @@ def pages(monkeypatch) -> list[tuple[int, str]]:
     """The records and the state of every page that is written."""
     found: list[tuple[int, str]] = []
 
-    def write_page(path, trials, *_, live=""):
+    def write_page(path, trials, *_, live="", **more):
         found.append((len(trials.every), live))
         path.touch()
 
@@ -63,7 +63,7 @@ def test_a_page_costs_a_fiftieth_of_the_time_at_most(monkeypatch):
 
 
 def test_a_page_that_cannot_be_written_stops_nothing(monkeypatch, tmp_path, in_this_process, pages):
-    def fails(path, records, *_, live=""):
+    def fails(path, records, *_, live="", **more):
         if live:
             pages.append((len(records), live))
             raise OSError("no space")
