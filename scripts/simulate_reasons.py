@@ -155,9 +155,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         acts = cause.partition(",")[0]
         first = Counter(row["reasons"][0][0] if row["reasons"] else "none" for row in own)
         supported = sum(
-            any(
-                name == acts and status == "supported" for name, status, *_ in row["reasons"]
-            )
+            any(name == acts and status == "supported" for name, status, *_ in row["reasons"])
             for row in own
         )
         right = first.pop(acts, 0)

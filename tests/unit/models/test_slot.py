@@ -100,9 +100,7 @@ def test_super_norm_standardizes_rows_in_tasks_on_nodes(
 
 
 def test_unknown_places_are_named() -> None:
-    with pytest.raises(
-        ValueError, match="norm_place 'after'; did you mean after-activation"
-    ):
+    with pytest.raises(ValueError, match="norm_place 'after'; did you mean after-activation"):
         ModelConfig(name="gin", norm_place="after")
     with pytest.raises(ValueError, match="unknown residual_place 'first'"):
         NormSlot("graph", 4, residual_place="first")
