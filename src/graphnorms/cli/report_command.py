@@ -38,8 +38,9 @@ def report(
     ] = True,
 ) -> int:
     """Write the page of a comparison again, or one page over several; nothing is trained."""
-    from graphnorms.lab.comparison import open_comparison, report_several
+    from graphnorms.lab.comparison import open_comparison
     from graphnorms.report.pictures import folder_beside
+    from graphnorms.report.several import report_several
 
     comparisons = [open_comparison(folder_of(run), margin=margin) for run in runs]
     console = terminal(highlight=False)

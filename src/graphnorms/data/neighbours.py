@@ -113,7 +113,7 @@ def _subsets(total: Tensor, size: int, generator: torch.Generator) -> Tensor:
 def sampled_batch(graphs: GraphSet, sample: Sample) -> GraphBatch:
     """Form the minibatch of a sample of a set of one graph, which is one graph itself.
 
-    Targets are those of all its nodes.
+    `y` has the targets of all nodes of the sample, seeds and neighbours.
     """
     transpose_order = torch.sort(sample.sources, stable=True).indices
     number = sample.nodes.shape[0]

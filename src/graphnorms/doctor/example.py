@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from graphnorms.adjacency import Adjacency
 from graphnorms.dropin.batch_of import batch as known_batch
 from graphnorms.dropin.batch_of import is_vector, look_through, segments_of
+from graphnorms.dropin.call_once import require_fit
 from graphnorms.dropin.call_watch import parameters_of
 from graphnorms.errors import one_line
 from graphnorms.segments import Segments
@@ -180,14 +181,7 @@ def _bound(
     segments: Segments | None = None,
 ) -> Example:
     """Check that arguments fit the model, and name them."""
-    signature = inspect.signature(model.forward)
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise ValueError(
-            f"batch does not fit {type(model).__name__}.forward{signature}: {error}; expected a "
-            "tuple of its arguments, a mapping by name, an object with them, or a list of these"
-        ) from None
+    require_fit("batch", model, args, kwargs, "an object with them, or a list of these")
     named = {**dict(zip(parameters_of(model.forward)[0], args, strict=False)), **kwargs}
     inside = {key: part for value in named.values() for key, part in _attributes(value).items()}
     return Example(args, kwargs, {**inside, **named}, segments=segments)

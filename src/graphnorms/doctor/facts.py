@@ -23,8 +23,8 @@ class NormFacts:
         graphs: Graphs of a batch, median.
         takes_batch: Whether its statistics are those of graphs, which it has to be told.
         graphs_given: The number of graphs that it is told; 0 if it is told none.
-        reach: Whose values change if those of one row do, in training: `"row"`, `"graph"` or
-            `"batch"`: its own, those of its graph, those of other graphs.
+        reach: Which results change in training if one row is changed: of this row alone
+            (`"row"`), of its graph (`"graph"`), or of other graphs too (`"batch"`).
         reach_in_eval: The same in evaluation.
         of_a_statistic: Rows behind one statistic, median over graphs or batches.
         one_row_graphs: Share of graphs with one row.

@@ -84,7 +84,7 @@ def rms(x: Tensor) -> float:
 
 
 def difference(y: Tensor, other: Tensor) -> float:
-    """Return the RMS of a difference relative to that of the first."""
+    """Return the RMS of `y - other`, divided by the RMS of `y`."""
     size = rms(y)
     return rms(y.double() - other.double()) / size if size else rms(other)
 

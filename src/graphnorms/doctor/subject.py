@@ -36,7 +36,7 @@ class Given(NamedTuple):
     graphs: GraphSet | None
     """`None` for batches that are no graph set."""
     batches: Sequence[Any]
-    """Batches of the user's own; empty for those of the graph set."""
+    """The batches that the user's function returns; empty where there are `graphs`."""
 
 
 def read_data(data: str, options: Options, size: int) -> Given:

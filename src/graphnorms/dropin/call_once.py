@@ -60,14 +60,7 @@ def call_once(model: nn.Module, example: Any, norms: list[KnownNorm]) -> dict[in
         kwargs = dict(example)
     else:
         args = tuple(example) if isinstance(example, tuple | list) else (example,)
-    signature = inspect.signature(model.forward)
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise ValueError(
-            f"example does not fit {type(model).__name__}.forward{signature}: {error}; expected a "
-            "tuple of its arguments, a mapping by name, or its only argument"
-        ) from None
+    require_fit("example", model, args, kwargs, "or its only argument")
     calls: dict[int, list[NormCall]] = {}
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -98,3 +91,26 @@ def _sizes(frame: Frame | None) -> tuple[tuple[int, ...], int | None]:
     if not segments:
         return (), None
     return tuple(part.num_rows for part in segments), max(part.num_segments for part in segments)
+
+
+def require_fit(
+    what: str, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], others: str
+) -> None:
+    """Refuse arguments that the forward of a model does not take.
+
+    Args:
+        what: What they were given as.
+        model, args, kwargs: The call.
+        others: What may be given beside a tuple and a mapping, in words.
+
+    Raises:
+        ValueError: They do not fit.
+    """
+    signature = inspect.signature(model.forward)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise ValueError(
+            f"{what} does not fit {type(model).__name__}.forward{signature}: {error}; expected a "
+            f"tuple of its arguments, a mapping by name, {others}"
+        ) from None

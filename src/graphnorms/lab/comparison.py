@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from graphnorms.data import GraphSet
-    from graphnorms.lab.across_datasets import AcrossDatasets
     from graphnorms.lab.phrases import Name
     from graphnorms.lab.reasons import Reason, Why
     from graphnorms.lab.trials import Trials
@@ -389,41 +388,3 @@ def open_comparison(folder: str | Path, *, margin: float | None = None) -> Compa
         tests=tests_among(records),
         facts=config.get("facts", {}),
     )
-
-
-def report_several(
-    comparisons: Sequence[Comparison], path: str | Path, *, figures: bool = True
-) -> AcrossDatasets:
-    """Write one page over several comparisons and return the ranks over all of them.
-
-    Args:
-        comparisons: Of several data sets or models, two or more.
-        path: The page.
-        figures: Whether the critical-difference figure is written as SVG, PNG and PDF as well,
-            into `<page>-figures` beside the page.
-
-    Raises:
-        ValueError: One has no verdict yet, they are fewer than two, or share too few norms.
-        ImportError: vl-convert is not installed.
-        OSError: The page cannot be written.
-    """
-    from graphnorms.report.several import Part, names_of, write_several
-
-    for comparison in comparisons:
-        if not comparison.judgeable:
-            raise ValueError(f"{comparison.folder} has no verdict yet; finish it, or leave it out")
-    names = names_of(
-        [comparison.settings.dataset for comparison in comparisons],
-        [comparison.folder for comparison in comparisons],
-    )
-    parts = [
-        Part(
-            name=name,
-            settings=comparison.settings.to_dict(),
-            trials=comparison.trials,
-            verdict=comparison.verdict,
-            command=comparison.command,
-        )
-        for name, comparison in zip(names, comparisons, strict=True)
-    ]
-    return write_several(Path(path), parts, figures=figures)

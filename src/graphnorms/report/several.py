@@ -21,6 +21,7 @@ from graphnorms.report.style import CHANCE, display_name
 from graphnorms.report.templating import charts, chunks, raw, template
 
 if TYPE_CHECKING:
+    from graphnorms.lab.comparison import Comparison
     from graphnorms.lab.trials import Trials
     from graphnorms.lab.verdict import Verdict
 
@@ -54,6 +55,42 @@ def names_of(datasets: Sequence[str], folders: Sequence[Path]) -> list[str]:
         name if counts[name] == 1 else str(folder)
         for name, folder in zip(names, folders, strict=True)
     ]
+
+
+def report_several(
+    comparisons: Sequence[Comparison], path: str | Path, *, figures: bool = True
+) -> AcrossDatasets:
+    """Write one page over several comparisons and return the ranks over all of them.
+
+    Args:
+        comparisons: Of several data sets or models, two or more.
+        path: The page.
+        figures: Whether the critical-difference figure is written as SVG, PNG and PDF as well,
+            into `<page>-figures` beside the page.
+
+    Raises:
+        ValueError: One has no verdict yet, they are fewer than two, or share too few norms.
+        ImportError: vl-convert is not installed.
+        OSError: The page cannot be written.
+    """
+    for comparison in comparisons:
+        if not comparison.judgeable:
+            raise ValueError(f"{comparison.folder} has no verdict yet; finish it, or leave it out")
+    names = names_of(
+        [comparison.settings.dataset for comparison in comparisons],
+        [comparison.folder for comparison in comparisons],
+    )
+    parts = [
+        Part(
+            name=name,
+            settings=comparison.settings.to_dict(),
+            trials=comparison.trials,
+            verdict=comparison.verdict,
+            command=comparison.command,
+        )
+        for name, comparison in zip(names, comparisons, strict=True)
+    ]
+    return write_several(Path(path), parts, figures=figures)
 
 
 def write_several(path: Path, parts: Sequence[Part], *, figures: bool = False) -> AcrossDatasets:

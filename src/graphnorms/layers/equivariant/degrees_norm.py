@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, Unpack
 
 import torch
@@ -85,9 +86,9 @@ class DegreesNorm(Norm):
 
         return self._transformed(x.flatten(1), residual, mask, by_degree).view(x.shape)
 
+    @abstractmethod
     def normalized(self, x: Tensor) -> Tensor:
         """Normalize features, `(nodes, (lmax + 1)², in_channels)`; the dtype may be wider."""
-        raise NotImplementedError
 
     def _add_weight(self, degrees: int, options: DegreesOptions, *, affine: bool) -> None:
         """Register γ for the highest degrees, and the degree of each component."""

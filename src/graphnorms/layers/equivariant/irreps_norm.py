@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, Final, Unpack
 
 import torch
@@ -60,13 +61,13 @@ class IrrepsNorm(Norm):
             made = nn.Parameter(torch.full((size,), value, **place(options))) if wanted else None
             self.register_parameter(name, made)
 
+    @abstractmethod
     def point_of(self, block: Block) -> Point:
         """Return the point of the equation for a block."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parameters_of(self, block: Block) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Return α and γ by copy, and β by scalar, of a block; None for 1, 1 and 0."""
-        raise NotImplementedError
 
     def _compute(self, x: Tensor, given: Given, residual: Tensor | None, channels: int) -> Tensor:
         if self.per_graph:
