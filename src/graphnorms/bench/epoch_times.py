@@ -22,7 +22,7 @@ from graphnorms.layers.catalog import CATALOG
 from graphnorms.layers.factory import make_norm
 from graphnorms.models import GNN, ModelConfig
 
-MATRIX_PRODUCTS: Final = "matrix products alone"
+MATRIX_PRODUCTS: Final = "torch's matrix products alone"
 PYG: Final = "PyG"
 _NORM: Final = "graph"
 _TOLERANCE: Final = 1e-8
@@ -176,11 +176,16 @@ def _training(model: nn.Module, losses: Callable[[], Iterable[Tensor]]) -> Calla
 
 
 def _matrix_products(graphs: GraphSet, size: _Size) -> Callable[[], object]:
-    """Return the same Linears forward and backward, on as many rows as the batches have."""
+    """Return torch's Linears forward and backward, on as many rows as the batches have."""
     model = _model(graphs, size)
+    widths = [
+        (module.in_features, module.out_features)
+        for module in model.convolutions.modules()
+        if isinstance(module, nn.Linear)
+    ]
     # Behind each other, so that every one but the first gives a gradient of its input too.
-    linears = [module for module in model.convolutions.modules() if isinstance(module, nn.Linear)]
-    on_nodes = nn.Sequential(*linears)
+    on_nodes = nn.Sequential(*(nn.Linear(*width) for width in widths)).to(graphs.device)
+    head = nn.Linear(size.hidden, graphs.num_classes).to(graphs.device)
     inputs, readouts = [], []
     for ids in torch.arange(len(graphs)).split(size.batch):
         batch = graphs.batch(ids)
@@ -193,9 +198,10 @@ def _matrix_products(graphs: GraphSet, size: _Size) -> Callable[[], object]:
 
     def epoch() -> None:
         for x, graph, (grad_nodes, grad_graphs) in zip(inputs, readouts, gradients, strict=True):
-            model.zero_grad()
+            on_nodes.zero_grad()
+            head.zero_grad()
             graph.grad = None
             on_nodes(x).backward(grad_nodes)
-            model.head(graph).backward(grad_graphs)
+            head(graph).backward(grad_graphs)
 
     return epoch

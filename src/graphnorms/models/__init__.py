@@ -8,6 +8,7 @@ from graphnorms.models.gated_gcn import GatedGCNConv
 from graphnorms.models.gnn import GNN
 from graphnorms.models.gps import GPSLayer
 from graphnorms.models.initialize import derive_seed, initialize
+from graphnorms.models.linear import Linear
 from graphnorms.models.model_config import (
     EDGE_MODELS,
     MODELS,
@@ -36,6 +37,7 @@ __all__ = [
     "GPSLayer",
     "GatedGCNConv",
     "GraphContext",
+    "Linear",
     "ModelConfig",
     "ModelFactory",
     "NormMaker",

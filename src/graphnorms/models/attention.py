@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
 from graphnorms.layers import CustomNorm, GroupNorm
+from graphnorms.models.linear import Linear
 from graphnorms.models.norm_slot import check_sizes
 from graphnorms.segments import Segments
 
@@ -175,7 +176,7 @@ def _inverted(order: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     return order, back
 
 
-class XavierLinear(nn.Linear):
+class XavierLinear(Linear):
     """A Linear with Glorot & Bengio's uniform initialization and biases of 0."""
 
     def reset_parameters(self) -> None:

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from graphnorms.kernels import aggregate
+from graphnorms.models.linear import Linear
 from graphnorms.models.norm_slot import GraphContext, NormFactory
 
 
-class GlorotLinear(nn.Linear):
+class GlorotLinear(Linear):
     """A Linear with Glorot's uniform initialization."""
 
     def reset_parameters(self) -> None:
@@ -102,9 +103,9 @@ class GINConv(nn.Module):
     ) -> None:
         super().__init__()
         self.self_weight = self_weight
-        self.linear = nn.Linear(in_channels, out_channels)
+        self.linear = Linear(in_channels, out_channels)
         self.norm = norm(out_channels)
-        self.linear2 = nn.Linear(out_channels, out_channels)
+        self.linear2 = Linear(out_channels, out_channels)
         self.norm2 = norm(out_channels)
 
     def forward(
@@ -153,7 +154,7 @@ class GINEConv(GINConv):
         self_weight: float = 1.0,
     ) -> None:
         super().__init__(in_channels, out_channels, norm, self_weight)
-        self.edge_linear = nn.Linear(edge_channels, in_channels)
+        self.edge_linear = Linear(edge_channels, in_channels)
 
     def gathered(self, x: Tensor, context: GraphContext) -> Tensor:
         """Aggregate the neighbours and the edge features of the context."""
@@ -189,8 +190,8 @@ class SAGEConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, norm: NormFactory) -> None:
         super().__init__()
-        self.linear = nn.Linear(in_channels, out_channels, bias=False)
-        self.linear_self = nn.Linear(in_channels, out_channels)
+        self.linear = Linear(in_channels, out_channels, bias=False)
+        self.linear_self = Linear(in_channels, out_channels)
         self.norm = norm(out_channels)
 
     def shrink(self, factor: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from graphnorms.models.convolutions import scale_weights
+from graphnorms.models.linear import Linear
 from graphnorms.models.norm_slot import GraphContext, NormFactory
 
 _EPS = 1e-6
@@ -37,11 +38,11 @@ class GatedGCNConv(nn.Module):
         self, in_channels: int, out_channels: int, norm: NormFactory, edge_norm: NormFactory | None
     ) -> None:
         super().__init__()
-        self.self_linear = nn.Linear(in_channels, out_channels)  # A
-        self.neighbour_linear = nn.Linear(in_channels, out_channels)  # B
-        self.edge_linear = nn.Linear(out_channels, out_channels)  # C
-        self.target_linear = nn.Linear(in_channels, out_channels)  # D
-        self.source_linear = nn.Linear(in_channels, out_channels)  # E
+        self.self_linear = Linear(in_channels, out_channels)  # A
+        self.neighbour_linear = Linear(in_channels, out_channels)  # B
+        self.edge_linear = Linear(out_channels, out_channels)  # C
+        self.target_linear = Linear(in_channels, out_channels)  # D
+        self.source_linear = Linear(in_channels, out_channels)  # E
         self.norm = norm(out_channels)
         self.norm_edges = None if edge_norm is None else edge_norm(out_channels)
 

@@ -20,6 +20,7 @@ from graphnorms.models.gat import GATConv
 from graphnorms.models.gated_gcn import GatedGCNConv
 from graphnorms.models.gps import GPSLayer
 from graphnorms.models.initialize import initialize
+from graphnorms.models.linear import Linear
 from graphnorms.models.model_config import SAME, ModelConfig
 from graphnorms.models.norm_slot import (
     NORM_PLACES,
@@ -81,11 +82,11 @@ class GNN(nn.Module):
         self.edge_channels = edge_channels
         hidden = config.hidden
         make = self._slots(norm)
-        self.encoder = nn.Linear(in_channels, hidden) if config.is_blocks else None
+        self.encoder = Linear(in_channels, hidden) if config.is_blocks else None
         self.edge_encoder: nn.Linear | None = None
         make_edges: NormFactory | None = None
         if config.name == "gatedgcn":
-            self.edge_encoder = nn.Linear(max(edge_channels, 1), hidden)
+            self.edge_encoder = Linear(max(edge_channels, 1), hidden)
             of_edges = norm if config.edge_norm in (None, SAME) else config.edge_norm
             make_edges = self._slots(of_edges, of_edges=True)
             needs |= {*needs_of(of_edges)}
@@ -103,8 +104,8 @@ class GNN(nn.Module):
         if config.is_rezero and not config.is_blocks:
             self.gains = nn.Parameter(torch.zeros(config.layers - 1, 1 + (make_edges is not None)))
         pools_blocks = config.is_blocks and config.head == "graph"
-        self.decoder = nn.Linear(hidden, hidden) if pools_blocks else None
-        self.head = nn.Linear(hidden, out_channels)
+        self.decoder = Linear(hidden, hidden) if pools_blocks else None
+        self.head = Linear(hidden, out_channels)
         initialize(self, seed)
         if factor != 1:
             # The first convolution has no residual sum.

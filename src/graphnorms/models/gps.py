@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from graphnorms.kernels import aggregate
 from graphnorms.models.attention import Attention
 from graphnorms.models.convolutions import gine_sum, scale_weights
+from graphnorms.models.linear import Linear
 from graphnorms.models.model_config import ModelConfig
 from graphnorms.models.norm_slot import GraphContext, NormFactory
 
@@ -30,9 +31,9 @@ class LocalGIN(nn.Module):
     def __init__(self, channels: int, edge_channels: int, self_weight: float) -> None:
         super().__init__()
         self.self_weight = self_weight
-        self.edge_linear = nn.Linear(edge_channels, channels) if edge_channels else None
-        self.linear = nn.Linear(channels, channels)
-        self.linear2 = nn.Linear(channels, channels)
+        self.edge_linear = Linear(edge_channels, channels) if edge_channels else None
+        self.linear = Linear(channels, channels)
+        self.linear2 = Linear(channels, channels)
 
     def forward(self, x: Tensor, context: GraphContext) -> Tensor:
         """Convolve the features of a batch of graphs."""
@@ -83,8 +84,8 @@ class GPSLayer(nn.Module):
         self.attention = Attention(
             channels, config.heads, config.attention_dropout or 0.0, config.qk_norm or "none"
         )
-        self.linear1 = nn.Linear(channels, 2 * channels)
-        self.linear2 = nn.Linear(2 * channels, channels)
+        self.linear1 = Linear(channels, 2 * channels)
+        self.linear2 = Linear(2 * channels, channels)
         self.norms_before = _norms(norm, channels, place != "post")
         self.norms_after = _norms(norm, channels, place != "pre")
         self.sums_before_norm = config.sums_before_norm

@@ -128,6 +128,7 @@ inline void reduce(int64_t begin, int64_t end, Step&& step, Vec<A> (&total)[Term
 #include "segment_second.inl"
 #include "running.inl"
 #include "aggregate.inl"
+#include "linear.inl"
 
 template <class T> void forward(const NormForward& p) {
     if (p.function != kNoFunction) bounded_forward<T>(p);
@@ -155,7 +156,8 @@ Kernels GRAPHNORMS_KERNELS() {
             {backward<float>, backward<double>, backward<BFloat16>, backward<Float16>},
             {double_backward<float>, double_backward<double>, double_backward<BFloat16>, double_backward<Float16>},
             {update_running<float>, update_running<double>, update_running<BFloat16>, update_running<Float16>},
-            aggregate_kernels()};
+            aggregate_kernels(),
+            {linear_forward, linear_backward}};
 }
 
 }  // namespace graphnorms

@@ -107,4 +107,5 @@ NB_MODULE(_kernels, m) {
     bind_normalize(m);
     bind_aggregate(m);
     bind_gather(m);
+    bind_linear(m);
 }

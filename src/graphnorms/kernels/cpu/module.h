@@ -23,5 +23,6 @@ void check_ids(const char* name, const int64_t* ids, int64_t count, int64_t end)
 void bind_normalize(nb::module_& m);
 void bind_aggregate(nb::module_& m);
 void bind_gather(nb::module_& m);
+void bind_linear(nb::module_& m);
 
 }  // namespace graphnorms

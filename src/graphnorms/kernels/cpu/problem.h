@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "aggregate.h"
+#include "linear.h"
 
 namespace graphnorms {
 
@@ -87,6 +88,7 @@ struct Kernels {
     void (*double_backward[kDtypes])(const NormDoubleBackward&);
     void (*update_running[kDtypes])(const Running&);
     AggregateKernels aggregation;
+    LinearKernels linear;
 };
 
 Kernels kernels_baseline();

@@ -1,0 +1,101 @@
+"""The linear map W of `F(Norm(W · H · Q))`, on the CPU by kernels of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from graphnorms.kernels.cpu import extension
+from graphnorms.tracing import is_plain
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    r"""Compute $y = x W^\top + b$ like `torch.nn.functional.linear`.
+
+    On x86 CPUs with AVX2 a kernel computes float32 matrices, and another all gradients in one pass;
+    torch's own products run in all other cases. What decides are dtype, device, shape and
+    instruction set, not measured times, so that a machine gives the same bits every time; so does
+    every number of threads.
+
+    Shapes: `x` `(rows, in_channels)` or with more dimensions in front, `weight`
+    `(out_channels, in_channels)`, `bias` `(out_channels,)`.
+
+    Precision: that of sums in float32, in chunks of 256 rows for the gradients of the parameters.
+    A second derivative is torch's.
+    """
+    if not _has_kernel(x, weight, bias):
+        return F.linear(x, weight, bias)
+    if torch.is_grad_enabled() and (
+        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    ):
+        result: Tensor = _apply(x, weight, bias)
+        return result
+    return _forward(x, weight, bias)
+
+
+def _has_kernel(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether a kernel takes these tensors."""
+    return (
+        is_plain(x)
+        and is_plain(weight)
+        and x.is_cpu
+        and x.dtype is torch.float32
+        and weight.dtype is torch.float32
+        and x.dim() == 2
+        and x.shape[1] == weight.shape[1] > 0
+        and weight.is_contiguous()
+        and (bias is None or (bias.dtype is torch.float32 and is_plain(bias)))
+        and not torch.is_autocast_enabled("cpu")
+        and extension.unavailable() is None
+        and extension.multiplies_faster()
+    )
+
+
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    y = x.new_empty((x.shape[0], weight.shape[0]))
+    run = extension.kernels().linear_forward
+    if not run(x, weight, bias, torch.get_num_threads(), y) and not run(
+        extension.features(x), weight, bias, torch.get_num_threads(), y
+    ):
+        raise extension.unreadable()
+    return y
+
+
+class _Linear(torch.autograd.Function):
+    """The map and its gradients by kernels; see `graphnorms.kernels.autograd`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Run the kernel; saves x and the weight."""
+        ctx.save_for_backward(x, weight)
+        return _forward(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Run the kernel, or plain torch where it may be differentiated again."""
+        (grad_y,) = grads
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        if torch.is_grad_enabled() or not is_plain(grad_y):
+            return (
+                grad_y @ weight if needs_x else None,
+                grad_y.t() @ x if needs_weight else None,
+                grad_y.sum(0) if needs_bias else None,
+            )
+        grad_x = x.new_empty(x.shape) if needs_x else None
+        grad_weight = weight.new_empty(weight.shape) if needs_weight else None
+        grad_bias = weight.new_empty(weight.shape[:1]) if needs_bias else None
+        run, threads = extension.kernels().linear_backward, torch.get_num_threads()
+        found = (grad_x, grad_weight, grad_bias)
+        if not run(grad_y, x, weight, threads, *found) and not run(
+            extension.features(grad_y), extension.features(x), weight, threads, *found
+        ):
+            raise extension.unreadable()
+        return found
+
+
+# See `graphnorms.kernels.autograd.apply`.
+_apply: Any = super(torch.autograd.Function, _Linear).apply
