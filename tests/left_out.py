@@ -54,7 +54,10 @@ FULL = {
     "tests/unit/lab/test_real_nulls.py::test_a_row_for_every": SIMULATED,
     "tests/unit/bench/": "benchmarks",
 }
-"""Beginnings of the names of tests; `@pytest.mark.full(reason)` says the same of one."""
+"""Beginnings of the names of tests; `@pytest.mark.full(reason)` says the same of one.
+
+What is marked `brief` is the other way round: `make test-all` runs the same, and more, elsewhere.
+"""
 
 STUDIES = ("landscape", "placement", "preconditioning")
 """Those that `make test` runs end to end, at size tiny; it tries the rules of all."""
@@ -72,6 +75,9 @@ class Selection:
         self, items: list[pytest.Item], config: pytest.Config
     ) -> None:
         if self.everything:
+            brief = [item for item in items if item.get_closest_marker("brief")]
+            config.hook.pytest_deselected(items=brief)
+            items[:] = [item for item in items if item not in brief]
             return
         kept = [item for item in items if not list(reasons(item))]
         self.left_out.update(reason for item in items for reason in reasons(item))

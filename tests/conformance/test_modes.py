@@ -129,7 +129,7 @@ def test_compile(name: str, kind: str, training: bool) -> None:
             training,
             always=name in PLAIN
             and (
-                2 * strict + training == turn(name, 4)
+                2 * strict + training == STATEFUL.index(name) % 4
                 if name in STATEFUL
                 else strict == turn(name, 2)
             ),
