@@ -159,7 +159,12 @@ def test_gradcheck_and_gradgradcheck(name: str, activation: str | None, backend:
     assert torch.autograd.gradgradcheck(call, (x, residual, *values), fast_mode=True)
 
 
-@pytest.mark.parametrize(("name", "backend"), OF_CELLS, indirect=["backend"])
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    # torch's own sums may depend on the threads.
+    [(name, backend) for name, backend in OF_CELLS if backend != "reference"],
+    indirect=["backend"],
+)
 def test_same_bits_for_every_number_of_threads(name: str, backend: str, threads: None) -> None:
     generator = torch.Generator().manual_seed(5)
     counts = torch.cat([torch.randint(0, 60, (60,), generator=generator), torch.tensor([4000])])
@@ -172,8 +177,6 @@ def test_same_bits_for_every_number_of_threads(name: str, backend: str, threads:
         layer = ROWS[name].make(33, 61, backend=backend, activation="relu")
         y = layer(x, batch, 61)
         results.append([y.detach(), *torch.autograd.grad(y, [x, *layer.parameters()], grad_y)])
-    if backend == "reference":
-        return  # torch's own sums may depend on the threads
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
