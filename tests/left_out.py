@@ -74,6 +74,7 @@ class Selection:
     def pytest_collection_modifyitems(
         self, items: list[pytest.Item], config: pytest.Config
     ) -> None:
+        items.sort(key=begins_late)
         if self.everything:
             brief = [item for item in items if item.get_closest_marker("brief")]
             config.hook.pytest_deselected(items=brief)
@@ -100,6 +101,15 @@ class Selection:
         if +self.left_out:
             parts = ", ".join(f"{count} of {reason}" for reason, count in (+self.left_out).items())
             terminalreporter.write_line(f"left to `make test-all`: {parts}")
+
+
+def begins_late(item: pytest.Item) -> tuple[bool, bool]:
+    """Order tests: the thousands of short ones last.
+
+    Processes of xdist get long stretches at first and short ones at last. So a file's fixtures,
+    whole comparisons some of them, are made by one process, and all end at the same time.
+    """
+    return item.path.parent.name == "conformance", item.path.name == "test_layers.py"
 
 
 def reasons(item: pytest.Item) -> Iterator[str]:
