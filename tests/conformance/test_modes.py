@@ -145,7 +145,7 @@ def test_export(name: str, strict: bool, training: bool) -> None:
 FEW = ("batch", "graph")
 
 
-@pytest.mark.parametrize("name", [chosen(name, always=name in FEW) for name in LAYERS])
+@pytest.mark.parametrize("name", [chosen(name, always=name in FEW) for name in PLAIN])
 def test_compile_without_batch_size(name: str) -> None:
     """The number of graphs is read when the graph runs, as PyG's norms read it."""
     torch._dynamo.reset()
