@@ -54,7 +54,10 @@ FULL = {
     "tests/unit/lab/test_real_nulls.py::test_a_row_for_every": SIMULATED,
     "tests/unit/bench/": "benchmarks",
 }
-"""Beginnings of the names of tests; `@pytest.mark.full(reason)` says the same of one."""
+"""Beginnings of the names of tests; `@pytest.mark.full(reason)` says the same of one.
+
+What is marked `brief` is the other way round: `make test-all` runs the same, and more, elsewhere.
+"""
 
 STUDIES = ("landscape", "placement", "preconditioning")
 """Those that `make test` runs end to end, at size tiny; it tries the rules of all."""
@@ -71,7 +74,11 @@ class Selection:
     def pytest_collection_modifyitems(
         self, items: list[pytest.Item], config: pytest.Config
     ) -> None:
+        items.sort(key=begins_late)
         if self.everything:
+            brief = [item for item in items if item.get_closest_marker("brief")]
+            config.hook.pytest_deselected(items=brief)
+            items[:] = [item for item in items if item not in brief]
             return
         kept = [item for item in items if not list(reasons(item))]
         self.left_out.update(reason for item in items for reason in reasons(item))
@@ -94,6 +101,15 @@ class Selection:
         if +self.left_out:
             parts = ", ".join(f"{count} of {reason}" for reason, count in (+self.left_out).items())
             terminalreporter.write_line(f"left to `make test-all`: {parts}")
+
+
+def begins_late(item: pytest.Item) -> tuple[bool, bool]:
+    """Order tests: the thousands of short ones last.
+
+    Processes of xdist get long stretches at first and short ones at last. So a file's fixtures,
+    whole comparisons some of them, are made by one process, and all end at the same time.
+    """
+    return item.path.parent.name == "conformance", item.path.name == "test_layers.py"
 
 
 def reasons(item: pytest.Item) -> Iterator[str]:

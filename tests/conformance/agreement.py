@@ -47,7 +47,7 @@ def combinations(name: str, given: str, *, thorough: bool = False) -> list[Combi
     """The dtypes and epilogues that one item goes through, one after the other.
 
     By turns over the inputs of a layer, so that it meets every dtype with every epilogue. Thorough
-    is every dtype with two epilogues.
+    is every dtype with one epilogue each.
     """
     names = list(EPILOGUES)
     every = [
@@ -58,7 +58,7 @@ def combinations(name: str, given: str, *, thorough: bool = False) -> list[Combi
     inputs = [case for case in INPUTS if case not in ROWS[name].beyond]
     if not ROWS[name].one_row:
         inputs.remove("one row")
-    share = 2 * len(DTYPES) if thorough else max(2, math.ceil(len(every) / len(inputs)))
+    share = len(DTYPES) if thorough else max(2, math.ceil(len(every) / len(inputs)))
     start = share * (INPUTS.index(given) if given not in inputs else inputs.index(given))
     start += 12 * list(ROWS).index(name)
     return [every[(start + place) % len(every)] for place in range(share)]

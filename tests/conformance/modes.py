@@ -103,6 +103,18 @@ TRACKED = (
 )
 
 
+STATEFUL = [name for name, make in LAYERS.items() if any(True for _ in make().buffers())]
+"""Those with buffers: eval() of any other is train(), to the bit (`test_modes.py`)."""
+
+STATES = [
+    (name, training)
+    for name in LAYERS
+    for training in (True, False)
+    if training or name in STATEFUL
+]
+"""Every layer in train(), and in eval() where that is something else."""
+
+
 def features(rows: int = 20, seed: int = 0) -> Tensor:
     return torch.randn(rows, 6, generator=torch.Generator().manual_seed(seed)) + 0.5
 
@@ -432,3 +444,8 @@ MODES: dict[str, Callable[[str, bool], None]] = {
     "meta device": by_meta_device,
 }
 KINDS = [*BATCHES, "dynamic shapes", "dynamic Segments"]
+SAME_GRAPH = (
+    ("sorted", "unsorted", "empty graphs", "one graph"),
+    ("segments", "segments of offsets"),
+)
+"""Kinds that Dynamo traces to one graph, which only their numbers tell apart."""

@@ -25,6 +25,9 @@ from tests.conformance.modes import (
     LAYERS,
     MODES,
     NOT_THERE,
+    SAME_GRAPH,
+    STATEFUL,
+    STATES,
     TRACKED,
     UNSORTED,
     build,
@@ -56,12 +59,11 @@ def turn(name: str, number: int) -> int:
     return list(LAYERS).index(name) % number
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize(
-    ("name", "mode"),
+    ("name", "mode", "training"),
     [
-        chosen(name, mode, always=name in PLAIN or not mode.startswith("compile"))
-        for name in LAYERS
+        chosen(name, mode, training, always=name in PLAIN or not mode.startswith("compile"))
+        for name, training in STATES
         for mode in MODES
     ],
 )
@@ -69,6 +71,25 @@ def test_mode(name: str, mode: str, training: bool) -> None:
     if mode in NOT_THERE.get(name, ()) and (training or name == "ada"):
         pytest.skip(NOT_THERE[name][mode])
     MODES[mode](name, training)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in STATEFUL])
+def test_without_buffers_eval_is_train(name: str) -> None:
+    """So what the modes say of one holds for the other."""
+    got = run(build(name, False), features(), UNSORTED, 4)
+    agree(got, run(build(name, True), features(), UNSORTED, 4), 0.0)
+
+
+EVERY_KIND = ("batch", "graph", "layer-graph", "dyt")
+"""One of each family of kernels, and of the statistics over the whole batch."""
+
+
+def kinds_of(name: str) -> list[str]:
+    """The kinds of batch that a layer meets: of those of one graph one, by turns."""
+    if name in EVERY_KIND:
+        return KINDS
+    others = {kind for same in SAME_GRAPH for kind in same if kind != same[turn(name, len(same))]}
+    return [kind for kind in KINDS if kind not in others]
 
 
 @pytest.mark.parametrize(
@@ -81,14 +102,13 @@ def test_mode(name: str, mode: str, training: bool) -> None:
             training,
             always=(
                 (name in PLAIN or name in TRACKED)
-                and kind == KINDS[turn(name, len(KINDS))]
+                and kind == kinds_of(name)[turn(name, len(kinds_of(name)))]
                 and (training or name in TRACKED)
             )
             or (name == "graph" and training),
         )
-        for name in LAYERS
-        for kind in KINDS
-        for training in (True, False)
+        for name, training in STATES
+        for kind in kinds_of(name)
     ],
 )
 def test_compile(name: str, kind: str, training: bool) -> None:
@@ -104,11 +124,18 @@ def test_compile(name: str, kind: str, training: bool) -> None:
     ("name", "strict", "training"),
     [
         chosen(
-            name, strict, training, always=name in PLAIN and 2 * strict + training == turn(name, 4)
+            name,
+            strict,
+            training,
+            always=name in PLAIN
+            and (
+                2 * strict + training == STATEFUL.index(name) % 4
+                if name in STATEFUL
+                else strict == turn(name, 2)
+            ),
         )
-        for name in LAYERS
+        for name, training in STATES
         for strict in (False, True)
-        for training in (True, False)
     ],
 )
 def test_export(name: str, strict: bool, training: bool) -> None:
@@ -118,7 +145,7 @@ def test_export(name: str, strict: bool, training: bool) -> None:
 FEW = ("batch", "graph")
 
 
-@pytest.mark.parametrize("name", [chosen(name, always=name in FEW) for name in LAYERS])
+@pytest.mark.parametrize("name", [chosen(name, always=name in FEW) for name in PLAIN])
 def test_compile_without_batch_size(name: str) -> None:
     """The number of graphs is read when the graph runs, as PyG's norms read it."""
     torch._dynamo.reset()
@@ -229,8 +256,7 @@ def test_onnx(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(("name", "training"), STATES)
 def test_inductor(name: str, training: bool) -> None:
     torch._dynamo.reset()
     layer = build(name, training)

@@ -25,10 +25,11 @@ from tests.unit.kernels.edges import (
 )
 
 
-@pytest.mark.parametrize("graph", ["symmetric", "directed"])
+@pytest.mark.parametrize(
+    ("graph", "self_weight"), [("symmetric", 2.5), ("directed", 0.0), ("directed", 2.5)]
+)
 @pytest.mark.parametrize("channels", [1, 7, 16, 64, 200])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("self_weight", [0.0, 2.5])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_aggregate_is_the_sum_edge_by_edge(
     graph: str, channels: int, kind: str, self_weight: float, dtype: torch.dtype, backend: str

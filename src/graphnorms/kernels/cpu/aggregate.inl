@@ -168,9 +168,3 @@ template <class T> void aggregate_backward(const AggregateBackward& p) {
     else if (p.node_scale) aggregate_rows_backward<T, true>(p);
     else aggregate_rows_backward<T, false>(p);
 }
-
-AggregateKernels aggregate_kernels() {
-    return {{aggregate<float>, aggregate<double>, aggregate<BFloat16>, aggregate<Float16>},
-            {aggregate_backward<float>, aggregate_backward<double>, aggregate_backward<BFloat16>,
-             aggregate_backward<Float16>}};
-}

@@ -1,4 +1,6 @@
-// The kernels, for the instruction set that this translation unit is compiled for.
+// The kernels of one pass, for the instruction set that this translation unit is compiled for:
+// GRAPHNORMS_FORWARD (with the sums over neighbours and the linear map), GRAPHNORMS_BACKWARD or
+// GRAPHNORMS_DOUBLE_BACKWARD.
 //
 // Every kernel is one of three families. Statistics over nodes (segment_*.inl): per-channel sums
 // over the rows of a segment, a few operations per channel that turn sums into coefficients,
@@ -127,8 +129,10 @@ inline void reduce(int64_t begin, int64_t end, Step&& step, Vec<A> (&total)[Term
 #include "row_second.inl"
 #include "segment_second.inl"
 #include "running.inl"
+#ifdef GRAPHNORMS_FORWARD
 #include "aggregate.inl"
 #include "linear.inl"
+#endif
 
 template <class T> void forward(const NormForward& p) {
     if (p.function != kNoFunction) bounded_forward<T>(p);
@@ -148,16 +152,29 @@ template <class T> void double_backward(const NormDoubleBackward& p) {
     else segment_double_backward<T>(p);
 }
 
+template <class T> void fill(Kernels& kernels, Dtype dtype) {
+#if defined(GRAPHNORMS_FORWARD)
+    kernels.forward[dtype] = forward<T>;
+    kernels.update_running[dtype] = update_running<T>;
+    kernels.aggregation.forward[dtype] = aggregate<T>;
+    kernels.aggregation.backward[dtype] = aggregate_backward<T>;
+#elif defined(GRAPHNORMS_BACKWARD)
+    kernels.backward[dtype] = backward<T>;
+#else
+    kernels.double_backward[dtype] = double_backward<T>;
+#endif
+}
+
 }  // namespace
 
-// In the order of Dtype.
-Kernels GRAPHNORMS_KERNELS() {
-    return {{forward<float>, forward<double>, forward<BFloat16>, forward<Float16>},
-            {backward<float>, backward<double>, backward<BFloat16>, backward<Float16>},
-            {double_backward<float>, double_backward<double>, double_backward<BFloat16>, double_backward<Float16>},
-            {update_running<float>, update_running<double>, update_running<BFloat16>, update_running<Float16>},
-            aggregate_kernels(),
-            {linear_forward, linear_backward}};
+void GRAPHNORMS_FILL(Kernels& kernels) {
+    fill<float>(kernels, kFloat);
+    fill<double>(kernels, kDouble);
+    fill<BFloat16>(kernels, kBFloat16);
+    fill<Float16>(kernels, kFloat16);
+#ifdef GRAPHNORMS_FORWARD
+    kernels.linear = {linear_forward, linear_backward};
+#endif
 }
 
 }  // namespace graphnorms

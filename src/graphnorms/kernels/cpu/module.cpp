@@ -45,6 +45,25 @@ void check_ids(const char* name, const int64_t* ids, int64_t count, int64_t end)
     if (!inside) throw nb::value_error((std::string(name) + " has an id outside what it counts").c_str());
 }
 
+// Not in a header: an inline function could be taken from a translation unit for another processor.
+#define GRAPHNORMS_INSTRUCTION_SET(set)            \
+    void fill_##set##_forward(Kernels&);           \
+    void fill_##set##_backward(Kernels&);          \
+    void fill_##set##_double_backward(Kernels&);   \
+    static Kernels kernels_##set() {               \
+        Kernels kernels;                           \
+        fill_##set##_forward(kernels);             \
+        fill_##set##_backward(kernels);            \
+        fill_##set##_double_backward(kernels);     \
+        return kernels;                            \
+    }
+
+GRAPHNORMS_INSTRUCTION_SET(baseline)
+#ifdef GRAPHNORMS_X86
+GRAPHNORMS_INSTRUCTION_SET(avx2)
+GRAPHNORMS_INSTRUCTION_SET(avx512)
+#endif
+
 }  // namespace graphnorms
 
 namespace {

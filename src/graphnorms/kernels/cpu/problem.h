@@ -81,7 +81,7 @@ struct Running {
     void* var;  // (channels), accumulation dtype
 };
 
-// One table per instruction set; kernels.inl fills it.
+// One table per instruction set; kernels.inl fills it, each pass in a translation unit of its own.
 struct Kernels {
     void (*forward[kDtypes])(const NormForward&);
     void (*backward[kDtypes])(const NormBackward&);
@@ -90,9 +90,5 @@ struct Kernels {
     AggregateKernels aggregation;
     LinearKernels linear;
 };
-
-Kernels kernels_baseline();
-Kernels kernels_avx2();
-Kernels kernels_avx512();
 
 }  // namespace graphnorms

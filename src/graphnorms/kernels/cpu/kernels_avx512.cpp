@@ -1,2 +1,0 @@
-#define GRAPHNORMS_KERNELS kernels_avx512
-#include "kernels.inl"

@@ -1,2 +1,0 @@
-#define GRAPHNORMS_KERNELS kernels_baseline
-#include "kernels.inl"
