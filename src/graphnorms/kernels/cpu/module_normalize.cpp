@@ -100,15 +100,26 @@ bool fill_statistics(Norm& n, const View& x, const View& statistics, bool with_m
     return true;
 }
 
+// Whether the columns of cells 0, 1, … are one range after another, with columns of no cell between.
+bool are_ranges(const int64_t* cells, int64_t columns, int64_t count) {
+    int64_t next = 0;
+    for (int64_t c = 0; c < columns; ++c)
+        if (cells[c] >= 0 && (c == 0 || cells[c] != cells[c - 1]) && cells[c] != next++) return false;
+    return next == count;
+}
+
 void check_contents(const Norm& n) {
     check_offsets(n.ptr, n.segments, n.rows);
     if (n.order) check_ids("order", n.order, n.rows, n.rows);
     if (!n.table) return;
-    bool fits = true;
     const int64_t *center = n.table, *scale = center + n.channels, *divisors = scale + n.channels;
+    bool fits = true;
     for (int64_t c = 0; c < n.channels; ++c)
         fits &= center[c] >= -1 && center[c] < n.centers && scale[c] >= 0 && scale[c] < n.scales && divisors[c] > 0;
     if (!fits) throw nb::value_error("layout has a cell or a divisor outside its range");
+    if ((n.center == kChannels && !are_ranges(center, n.channels, n.centers)) ||
+        (n.scale == kChannels && !are_ranges(scale, n.channels, n.scales)))
+        throw nb::value_error("layout has cells that are not ranges of columns, one after the other; sort the columns");
 }
 
 using Answer = std::optional<bool>;
