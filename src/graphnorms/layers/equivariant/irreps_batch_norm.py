@@ -10,8 +10,8 @@ from torch import Tensor
 from graphnorms.kernels.point import Over, Point, accumulation_dtype
 from graphnorms.layers.argument_checks import check_momentum
 from graphnorms.layers.base import Given
+from graphnorms.layers.equivariant.irreps import Block
 from graphnorms.layers.equivariant.irreps_norm import IrrepsNorm, over_rows
-from graphnorms.layers.equivariant.layout import Block
 from graphnorms.layers.norm_options import IrrepsOptions
 from graphnorms.layers.running_statistics import by_running, running_dtype
 
@@ -80,16 +80,16 @@ class IrrepsBatchNorm(IrrepsNorm):
         self.momentum = momentum
         self.instance = instance
         self._add_affine(options, ("weight", "bias"), affine=affine, bias=include_bias)
-        self._add_index("_copy", self.layout.copy_of_columns(), options)
-        self._add_index("_scalars", self.layout.scalar_columns(), options)
+        self._add_index("_copy", self.irreps.copy_of_columns(), options)
+        self._add_index("_scalars", self.irreps.scalar_columns(), options)
         kind: dict[str, Any] = {
             "device": options.get("device"),
             "dtype": running_dtype(options.get("dtype")),
         }
-        mean = None if instance else torch.zeros(self.layout.scalars, **kind)
+        mean = None if instance else torch.zeros(self.irreps.scalars, **kind)
         self.register_buffer("running_mean", mean)
         self.register_buffer(
-            "running_var", None if instance else torch.ones(self.layout.copies, **kind)
+            "running_var", None if instance else torch.ones(self.irreps.copies, **kind)
         )
 
     def reset_parameters(self) -> None:
@@ -131,7 +131,7 @@ class IrrepsBatchNorm(IrrepsNorm):
 
     def _in_columns(self, of_scalars: Tensor) -> Tensor:
         """Spread numbers of scalars over the columns, 0 elsewhere."""
-        columns = of_scalars.new_zeros(self.layout.columns)
+        columns = of_scalars.new_zeros(self.irreps.columns)
         return columns.index_copy(0, self._scalars, of_scalars)
 
     @torch.no_grad()
@@ -142,7 +142,7 @@ class IrrepsBatchNorm(IrrepsNorm):
         if mask is not None:
             counts = mask.unsqueeze(1).to(wide)
         x = torch.where(counts > 0, x.to(wide), 0)
-        columns = self.layout.columns
+        columns = self.irreps.columns
         sums = torch.cat((counts.sum(0), x.sum(0)))
         rows, total = (sums if self._ranks is None else self._ranks.total(sums)).split((1, columns))
         there = (rows > 0).to(wide)
@@ -150,9 +150,9 @@ class IrrepsBatchNorm(IrrepsNorm):
         squares = (counts * (x - mean)).square().sum(0)
         if self._ranks is not None:
             squares = self._ranks.total(squares)
-        power = squares.new_zeros(self.layout.copies).index_add(0, self._copy, squares)
+        power = squares.new_zeros(self.irreps.copies).index_add(0, self._copy, squares)
         if self.normalization == "component":
-            power = power / torch.bincount(self._copy, minlength=self.layout.copies)
+            power = power / torch.bincount(self._copy, minlength=self.irreps.copies)
         for running, value in (
             (self.running_mean, mean[self._scalars]),
             (self.running_var, power / rows.clamp(min=1)),

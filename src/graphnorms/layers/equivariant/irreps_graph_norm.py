@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.point import Over, Point
+from graphnorms.layers.equivariant.irreps import Block
 from graphnorms.layers.equivariant.irreps_norm import IrrepsNorm, over_rows
-from graphnorms.layers.equivariant.layout import Block
 from graphnorms.layers.norm_options import IrrepsOptions, place
 
 _SHIFTS: Final = ("scalars", "all", "fixed")
@@ -80,7 +80,7 @@ class IrrepsGraphNorm(IrrepsNorm):
             for name in ("affine_weight", "affine_bias"):
                 if (flat := getattr(self, name)) is not None:
                     self.register_parameter(name, nn.Parameter(flat.detach().unsqueeze(0)))
-        shape = {"scalars": (self.layout.scalars,), "all": (1, self.layout.copies, 1)}.get(shift)
+        shape = {"scalars": (self.irreps.scalars,), "all": (1, self.irreps.copies, 1)}.get(shift)
         start = None if shape is None else nn.Parameter(torch.empty(shape, **place(options)))
         self.register_parameter("mean_shift", start)
         self.reset_parameters()
@@ -95,7 +95,7 @@ class IrrepsGraphNorm(IrrepsNorm):
         nn.init.ones_(self.mean_shift)
         if self.shift == "all":
             with torch.no_grad():
-                for block in self.layout:
+                for block in self.irreps:
                     self.mean_shift[:, block.of_copies] = float(block.is_scalar)
 
     def point_of(self, block: Block) -> Point:

@@ -7,8 +7,8 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from graphnorms.kernels.point import Over, Point
+from graphnorms.layers.equivariant.irreps import Block
 from graphnorms.layers.equivariant.irreps_norm import IrrepsNorm
-from graphnorms.layers.equivariant.layout import Block
 from graphnorms.layers.norm_options import IrrepsOptions
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from graphnorms.errors import unknown_name
 from graphnorms.kernels.point import Over, Point, accumulation_dtype
 from graphnorms.layers.base import Given, Norm
-from graphnorms.layers.equivariant.layout import ORDERS, Block, Layout
+from graphnorms.layers.equivariant.irreps import ORDERS, Block, Irreps
 from graphnorms.layers.norm_options import IrrepsOptions, place
 from graphnorms.segments import Segments, as_segments
 
@@ -39,12 +39,12 @@ class IrrepsNorm(Norm):
 
     def __init__(self, irreps: object, eps: float, **options: Unpack[IrrepsOptions]) -> None:
         rest: dict[str, Any] = dict(options)
-        self.layout = Layout.of(irreps, rest.pop("layout", ORDERS[0]))
+        self.irreps = Irreps.of(irreps, rest.pop("layout", ORDERS[0]))
         normalization = rest.pop("normalization", NORMALIZATIONS[0])
         check_normalization(normalization)
-        super().__init__(self.layout.columns, eps=eps, **rest)
+        super().__init__(self.irreps.columns, eps=eps, **rest)
         self.normalization = normalization
-        self._add_index("_by_copy", self.layout.columns_by_copy(), options)
+        self._add_index("_by_copy", self.irreps.columns_by_copy(), options)
 
     def _add_index(self, name: str, index: Tensor, options: IrrepsOptions) -> None:
         """Keep an index beside the parameters, but not in checkpoints."""
@@ -54,7 +54,7 @@ class IrrepsNorm(Norm):
         self, options: IrrepsOptions, names: tuple[str, str], *, affine: bool, bias: bool = True
     ) -> None:
         """Register a weight for each copy and a bias for each scalar."""
-        sizes = self.layout.copies, self.layout.scalars
+        sizes = self.irreps.copies, self.irreps.scalars
         for name, size, value, wanted in zip(
             names, sizes, (1.0, 0.0), (affine, affine and bias), strict=True
         ):
@@ -81,7 +81,7 @@ class IrrepsNorm(Norm):
     def _blocks(self, x: Tensor, segments: Segments) -> Tensor:
         """Normalize every block of rows in the order `"mul_ir"`."""
         parts = []
-        for block in self.layout:
+        for block in self.irreps:
             width, eps = block.components, self.eps
             alpha, weight, bias = self.parameters_of(block)
             if self.normalization == "norm" and width > 1:
@@ -99,12 +99,12 @@ class IrrepsNorm(Norm):
 
     def _ordered(self, x: Tensor, *, back: bool = False) -> Tensor:
         """Bring the components of a copy together, or `back` to where they lay."""
-        if self.layout.order == ORDERS[0]:
+        if self.irreps.order == ORDERS[0]:
             return x
         return x.index_select(1, self._by_copy.argsort() if back else self._by_copy)
 
     def _own_repr(self) -> str:
-        return f"{self.layout}, eps={self.eps}"
+        return f"{self.irreps}, eps={self.eps}"
 
 
 def check_normalization(normalization: str) -> None:

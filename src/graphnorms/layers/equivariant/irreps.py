@@ -64,7 +64,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Irreps:
     """The blocks of a row, one after the other.
 
     Args:
