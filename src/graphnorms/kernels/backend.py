@@ -144,10 +144,10 @@ def refusals(
     if name not in KERNELS:
         raise unknown_name("backend", name, ("auto", *KERNELS, REFERENCE))
     reasons = KERNELS[name].refusals(device, dtype) + _point_refusals(center, scale, mean_scale)
-    if layout and name == TRITON.name:
+    if layout and name != CPU.name:
         reasons.append("a layout")
-    elif layout and Over.CHANNELS not in (center, scale):
-        reasons.append("a layout with statistics over nodes")
+    elif layout and center is Over.BOTH:
+        reasons.append("a layout with a centre over nodes and channels")
     return reasons
 
 

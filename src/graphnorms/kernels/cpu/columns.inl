@@ -37,9 +37,9 @@ template <class A> struct Piece {
     bool whole;  // whether it is all of its cell of the centre
 };
 
-// A cell of the centre: its columns, and its pieces.
+// A cell of the centre: its columns, and how many pieces they are.
 struct CenterCell {
-    int64_t first, last, piece, pieces;
+    int64_t first, last, pieces;
 };
 
 // The pieces of a row from left to right. Without a scale all columns are in one cell of it, whose
@@ -89,22 +89,25 @@ template <class A> class Columns {
 
   private:
     void find_cells() {
-        for (int64_t cell = 0; cell < centers; ++cell) cells_.get()[cell] = {0, 0, 0, 0};
+        for (int64_t cell = 0; cell < centers; ++cell) cells_.get()[cell] = {0, 0, 0};
+        starts_.get()[scales] = count;
+        int64_t scale = scales;
         for (int64_t k = count; k-- > 0;) {
             const Piece<A>& piece = pieces_.get()[k];
-            starts_.get()[piece.scale] = k;
+            // A layout may skip a number: that cell is empty.
+            while (scale > piece.scale) starts_.get()[--scale] = k + 1;
+            starts_.get()[scale] = k;
             if (piece.center < 0) continue;
             CenterCell& cell = cells_.get()[piece.center];
             if (!cell.pieces) cell.last = piece.last;
             cell.first = piece.first;
-            cell.piece = k;
             ++cell.pieces;
         }
-        starts_.get()[scales] = count;
         for (int64_t k = 0; k < count; ++k) {
             Piece<A>& piece = pieces_.get()[k];
             piece.whole = piece.center >= 0 && cells_.get()[piece.center].pieces == 1;
         }
+        while (scale > 0) starts_.get()[--scale] = 0;
     }
 
     int64_t most_;

@@ -119,6 +119,7 @@ inline void reduce(int64_t begin, int64_t end, Step&& step, Vec<A> (&total)[Term
 
 #include "functions.inl"
 #include "epilogue.inl"
+#include "channels.inl"
 #include "segment_parts.inl"
 #include "short_segments.inl"
 #include "segment.inl"

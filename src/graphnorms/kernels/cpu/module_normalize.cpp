@@ -100,12 +100,16 @@ bool fill_statistics(Norm& n, const View& x, const View& statistics, bool with_m
     return true;
 }
 
-// Whether the columns of cells 0, 1, … are one range after another, with columns of no cell between.
-bool are_ranges(const int64_t* cells, int64_t columns, int64_t count) {
-    int64_t next = 0;
-    for (int64_t c = 0; c < columns; ++c)
-        if (cells[c] >= 0 && (c == 0 || cells[c] != cells[c - 1]) && cells[c] != next++) return false;
-    return next == count;
+// Whether the columns of each cell are one range, in the order of cells; columns of no cell, -1, may
+// lie between.
+bool are_ranges(const int64_t* cells, int64_t columns) {
+    int64_t last = -1;
+    for (int64_t c = 0; c < columns; ++c) {
+        if (cells[c] < 0 || (c > 0 && cells[c] == cells[c - 1])) continue;
+        if (cells[c] <= last) return false;
+        last = cells[c];
+    }
+    return true;
 }
 
 void check_contents(const Norm& n) {
@@ -117,9 +121,9 @@ void check_contents(const Norm& n) {
     for (int64_t c = 0; c < n.channels; ++c)
         fits &= center[c] >= -1 && center[c] < n.centers && scale[c] >= 0 && scale[c] < n.scales && divisors[c] > 0;
     if (!fits) throw nb::value_error("layout has a cell or a divisor outside its range");
-    if ((n.center == kChannels && !are_ranges(center, n.channels, n.centers)) ||
-        (n.scale == kChannels && !are_ranges(scale, n.channels, n.scales)))
-        throw nb::value_error("layout has cells that are not ranges of columns, one after the other; sort the columns");
+    if ((n.center == kChannels && !are_ranges(center, n.channels)) ||
+        (n.scale == kChannels && !are_ranges(scale, n.channels)))
+        throw nb::value_error("layout has a cell that is not a range of columns, or cells in another order; sort them");
 }
 
 using Answer = std::optional<bool>;

@@ -72,12 +72,12 @@ template <class T> void row_forward(const NormForward& p) {
 
     const auto center_row = [&](const T* row, int64_t i, RowCells<T>& cells) {
         for (int64_t k = 0; k < columns.centers; ++k) {
-            const auto [first, last, piece, pieces] = columns.center(k);
+            const auto [first, last, pieces] = columns.center(k);
             const A pivot = first_entry(row + first);
             const Vec<A> sum = sum_of_vectors<A>(first, last, [&]<bool Tail>(int64_t c, int tail) {
                 return only<A, Tail>(get<Tail>(row + c, tail) - pivot, tail);
             });
-            const A shift = horizontal_sum<A>(sum) / A(last - first);
+            const A shift = horizontal_sum<A>(sum) / A(larger<int64_t>(last - first, 1));  // a cell may be empty
             static_cast<A*>(p.shift)[i * columns.centers + k] = shift;
             cells.center(k) = row_center(pivot, shift);
         }
