@@ -146,8 +146,8 @@ def refusals(
     reasons = KERNELS[name].refusals(device, dtype) + _point_refusals(center, scale, mean_scale)
     if layout and name != CPU.name:
         reasons.append("a layout")
-    elif layout:
-        reasons += _layout_refusals(center, scale)
+    elif layout and center is Over.BOTH:
+        reasons.append("a layout with a centre over nodes and channels")
     return reasons
 
 
@@ -163,16 +163,6 @@ def _point_refusals(center: Over | None, scale: Over | None, mean_scale: bool) -
         reasons.append("a centre over nodes and channels with a scale over nodes")
     if center is Over.BOTH and mean_scale:
         reasons.append("mean_scale with a centre over nodes and channels")
-    return reasons
-
-
-def _layout_refusals(center: Over | None, scale: Over | None) -> list[str]:
-    """Return why the C++ kernels do not support a layout at a point of the equation."""
-    reasons = []
-    if Over.CHANNELS in (center, scale):
-        reasons.append("a layout within rows")
-    if center is Over.BOTH:
-        reasons.append("a layout with a centre over nodes and channels")
     return reasons
 
 

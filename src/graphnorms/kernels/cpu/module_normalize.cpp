@@ -100,15 +100,30 @@ bool fill_statistics(Norm& n, const View& x, const View& statistics, bool with_m
     return true;
 }
 
+// Whether the columns of each cell are one range, in the order of cells; columns of no cell, -1, may
+// lie between.
+bool are_ranges(const int64_t* cells, int64_t columns) {
+    int64_t last = -1;
+    for (int64_t c = 0; c < columns; ++c) {
+        if (cells[c] < 0 || (c > 0 && cells[c] == cells[c - 1])) continue;
+        if (cells[c] <= last) return false;
+        last = cells[c];
+    }
+    return true;
+}
+
 void check_contents(const Norm& n) {
     check_offsets(n.ptr, n.segments, n.rows);
     if (n.order) check_ids("order", n.order, n.rows, n.rows);
     if (!n.table) return;
-    bool fits = true;
     const int64_t *center = n.table, *scale = center + n.channels, *divisors = scale + n.channels;
+    bool fits = true;
     for (int64_t c = 0; c < n.channels; ++c)
         fits &= center[c] >= -1 && center[c] < n.centers && scale[c] >= 0 && scale[c] < n.scales && divisors[c] > 0;
     if (!fits) throw nb::value_error("layout has a cell or a divisor outside its range");
+    if ((n.center == kChannels && !are_ranges(center, n.channels)) ||
+        (n.scale == kChannels && !are_ranges(scale, n.channels)))
+        throw nb::value_error("layout has a cell that is not a range of columns, or cells in another order; sort them");
 }
 
 using Answer = std::optional<bool>;
