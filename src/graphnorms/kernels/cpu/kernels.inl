@@ -25,11 +25,6 @@ constexpr int kMaxVectors = 8;  // 32 registers: two sums and the operands of 8 
 #else
 constexpr int kMaxVectors = 4;
 #endif
-#ifndef FEW
-#define FEW 16
-#define ENTRIES 8192
-#endif
-constexpr int64_t kFewRows = FEW, kBlockEntries = ENTRIES;
 constexpr int64_t kBlockRows = 128;       // rows summed in the features' own precision
 constexpr int64_t kChunkBytes = 1 << 17;  // a chunk and its gradient stay in the L2 cache
 // Results of these sizes are streamed past the caches: smaller ones the next operation may still

@@ -9,28 +9,16 @@ template <class T> int64_t chunk_rows(int64_t channels) {
     return larger<int64_t>(kBlockRows, smaller<int64_t>(2048, kChunkBytes / (channels * int64_t(sizeof(T)))));
 }
 
-// Rows that are summed, or written, for all channels before the next ones are read: in wide features
-// few, or each strip of channels would lie on as many pages as there are rows.
-inline int64_t block_rows(int64_t channels) {
-    return larger<int64_t>(kFewRows, smaller(kBlockRows, kBlockEntries / channels));
-}
-
-// Calls block(first, last) for pieces of begin..end.
-template <class Block> void by_blocks(int64_t begin, int64_t end, int64_t channels, Block&& block) {
-    const int64_t rows = block_rows(channels);
-    for (int64_t i = begin; i < end; i += rows) block(i, smaller(end, i + rows));
-}
-
-// Runs `block` over begin..end in pieces. It leaves `size` sums, which are added up in double, in
-// `wide`, when there are several pieces.
+// Runs `block` over begin..end in pieces of kBlockRows. It leaves `size` sums, which are added up
+// in double, in `wide`, when there are several pieces.
 template <class A, class Block>
-void in_blocks(int64_t begin, int64_t end, int64_t channels, int64_t size, A* sums, double* wide, Block&& block) {
-    if (end - begin <= block_rows(channels)) return block(begin, end);
+void in_blocks(int64_t begin, int64_t end, int64_t size, A* sums, double* wide, Block&& block) {
+    if (end - begin <= kBlockRows) return block(begin, end);
     for (int64_t c = 0; c < size; ++c) wide[c] = 0;
-    by_blocks(begin, end, channels, [&](int64_t first, int64_t last) {
-        block(first, last);
+    for (int64_t i = begin; i < end; i += kBlockRows) {
+        block(i, smaller(end, i + kBlockRows));
         for (int64_t c = 0; c < size; ++c) wide[c] += sums[c];
-    });
+    }
     for (int64_t c = 0; c < size; ++c) sums[c] = A(wide[c]);
 }
 
@@ -57,7 +45,7 @@ inline void write_strip(const Rows<const T>& x, const Rows<const T>& residual, c
 // w.sum = sum over the rows of x - pivot, of the channels that are centred
 template <class T, class A = Accumulate<T>>
 void sum_shifted(const Rows<const T>& x, int64_t begin, int64_t end, int64_t channels, Channels<A>& w) {
-    in_blocks<A>(begin, end, channels, channels, w.sum, w.wide.get(), [&](int64_t first, int64_t last) {
+    in_blocks<A>(begin, end, channels, w.sum, w.wide.get(), [&](int64_t first, int64_t last) {
         for_strips<A>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
             constexpr int L = kLanes<A>;
             Vec<A> p[K], total[1][K] = {};
@@ -79,7 +67,7 @@ void sum_shifted(const Rows<const T>& x, int64_t begin, int64_t end, int64_t cha
 // w.sum = sum over the rows of (x - hi - lo)^2
 template <class T, class A = Accumulate<T>>
 void sum_squares(const Rows<const T>& x, int64_t begin, int64_t end, int64_t channels, Channels<A>& w) {
-    in_blocks<A>(begin, end, channels, channels, w.sum, w.wide.get(), [&](int64_t first, int64_t last) {
+    in_blocks<A>(begin, end, channels, w.sum, w.wide.get(), [&](int64_t first, int64_t last) {
         for_strips<A>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
             constexpr int L = kLanes<A>;
             Vec<A> hi[K], total[1][K];
@@ -118,7 +106,7 @@ void apply_forward(const Rows<const T>& x, const Rows<const T>& residual, const 
 template <class T, class E, class A = Accumulate<T>>
 void sum_gradients(const Rows<const T>& x, const Rows<const T>& grad_y, int64_t begin, int64_t end,
                    int64_t channels, Channels<A>& w, const E& epilogue) {
-    in_blocks<A>(begin, end, channels, 2 * channels, w.sum, w.wide.get(), [&](int64_t first, int64_t last) {
+    in_blocks<A>(begin, end, 2 * channels, w.sum, w.wide.get(), [&](int64_t first, int64_t last) {
         for_strips<A, E::kVectors>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
             constexpr int L = kLanes<A>;
             Vec<A> total[2][K];

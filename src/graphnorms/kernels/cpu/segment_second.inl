@@ -30,7 +30,7 @@ template <class T, class E, class A = Accumulate<T>>
 void sum_second(const SecondRows<T>& rows, int64_t begin, int64_t end, int64_t channels, const Channels<A>& w,
                 SecondChannels<A>& v, const E& epilogue) {
     constexpr int Terms = kSecondTerms<E>;
-    in_blocks<A>(begin, end, channels, Terms * channels, v.g, v.wide.get(), [&](int64_t first, int64_t last) {
+    in_blocks<A>(begin, end, Terms * channels, v.g, v.wide.get(), [&](int64_t first, int64_t last) {
         for_strips<A, kSecondVectors<E>>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
             constexpr int L = kLanes<A>;
             Vec<A> total[Terms][K], hi[K], lo[K], pivot[K], a[K], b[K];
@@ -179,7 +179,6 @@ void second_coefficients(const NormDoubleBackward& p, int64_t s, int64_t n, Chan
 template <class T, class E, class A = Accumulate<T>>
 void apply_second(const SecondRows<T>& rows, int64_t begin, int64_t end, int64_t channels, const Channels<A>& w,
                   const SecondChannels<A>& v, const E& epilogue, bool streaming) {
-    by_blocks(begin, end, channels, [&](int64_t first, int64_t last) {
     for_strips<A, kSecondVectors<E>>(channels, [&]<int K, bool Tail>(int64_t c, int tail) {
         constexpr int L = kLanes<A>;
         Vec<A> hi[K], pivot[K], a[K], shift[K], b[K], p[K], q[K], m[K], kappa[K];
@@ -192,7 +191,7 @@ void apply_second(const SecondRows<T>& rows, int64_t begin, int64_t end, int64_t
         get_strip<Tail>(v.q + c, tail, q);
         get_strip<Tail>(v.m + c, tail, m);
         get_strip<Tail>(v.kappa + c, tail, kappa);
-        for (int64_t i = first; i < last; ++i) {
+        for (int64_t i = begin; i < end; ++i) {
             const T *row = rows.x[i] + c, *grad_row = rows.grad_y[i] + c, *u_row = rows.u[i] + c;
             T *out = rows.grad_x[i] + c, *grad_out = rows.grad_grad_y[i] + c;
             const auto key = epilogue.row(rows.x.row(i));
@@ -213,7 +212,6 @@ void apply_second(const SecondRows<T>& rows, int64_t begin, int64_t end, int64_t
                 put_result<Tail>(out + k * L, E::curved ? (of_h + kept) - taken : kept - taken, tail, streaming);
             }
         }
-    });
     });
 }
 
