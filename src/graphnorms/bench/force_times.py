@@ -8,7 +8,7 @@ from typing import Final
 
 import torch
 
-from graphnorms.bench import rotating_times
+from graphnorms.bench import equivariant_times
 from graphnorms.bench.bench_settings import Shape
 from graphnorms.bench.contenders import LAYER_NORM, Contender, Problem, torchs_own
 from graphnorms.bench.number_checks import check_forces
@@ -59,7 +59,7 @@ def measure(session: Session) -> Iterator[Case]:
             about = {**labels(shape, dtype, threads), "statistics": where}
             yield Case(title, about, "seconds", values, (baseline,), problem.x.numel())
     if not settings.norms:
-        yield from rotating_times.measure(session, shapes[-2:])
+        yield from equivariant_times.measure(session, shapes[-2:])
 
 
 def _contenders(
