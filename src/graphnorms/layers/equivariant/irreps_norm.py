@@ -47,12 +47,6 @@ class IrrepsNorm(Norm):
         check_normalization(normalization)
         super().__init__(self.irreps.columns, eps=eps, **rest)
         self.normalization = normalization
-        self._add_index("_copy", self.irreps.copy_of_columns(), options)
-        self._add_index("_scalar", self.irreps.scalar_of_columns(), options)
-
-    def _add_index(self, name: str, index: Tensor, options: IrrepsOptions) -> None:
-        """Keep an index beside the parameters, but not in checkpoints."""
-        self.register_buffer(name, index.to(options.get("device")), persistent=False)
 
     def _add_affine(
         self, options: IrrepsOptions, names: tuple[str, str], *, affine: bool, bias: bool = True
@@ -65,10 +59,38 @@ class IrrepsNorm(Norm):
             made = nn.Parameter(torch.full((size,), value, **place(options))) if wanted else None
             self.register_parameter(name, made)
 
-    def _add_layout(self, layout: Layout, options: IrrepsOptions) -> None:
-        """Keep the cells of the columns."""
-        self._add_index("_cells", layout.table, options)
-        self._numbers_of_cells = layout[1:]
+    def _add_tables(self, device: torch.device | str | None) -> None:
+        """Keep the tables beside the parameters, but not in checkpoints."""
+        self._numbers_of_cells = self.cells()[1:]
+        for name, table in self._tables().items():
+            kept = table.to(torch.get_default_device() if device is None else device)
+            self.register_buffer(name, kept, persistent=False)
+
+    def _tables(self) -> dict[str, Tensor]:
+        """Compute the buffers that irreps and arguments determine, on the CPU."""
+        return {
+            "_cells": self.cells().table,
+            "_copy": self.irreps.copy_of_columns(),
+            "_scalar": self.irreps.scalar_of_columns(),
+        }
+
+    def reset_parameters(self) -> None:
+        """Fill the tables, which `to_empty` leaves empty."""
+        for name, table in self._tables().items():
+            self.get_buffer(name).copy_(table)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
+    ) -> None:
+        # Weights that take the place of those on the meta device need tables.
+        given = next((state_dict[key] for key in state_dict if key.startswith(prefix)), None)
+        if self._cells.is_meta and local_metadata.get("assign_to_params_buffers"):
+            self._add_tables(None if given is None else given.device)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+    @abstractmethod
+    def cells(self) -> Layout:
+        """Make the layout, on the CPU."""
 
     @abstractmethod
     def parameters_in_columns(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
