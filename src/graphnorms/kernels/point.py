@@ -122,13 +122,17 @@ class Call(NamedTuple):
         center, scale, _, groups, _ = self.point
         rows, channels = x.shape
         segments = max(self.segments.num_segments, 0)  # an empty ptr is refused later
-        if self.layout is None:
-            sizes = (0, segments * channels, rows * groups, segments * groups)
-            return sizes[center or 0], sizes[scale or 0]
-        of_center, of_scale = (
-            (0, segments * channels, rows * cells, segments * cells) for cells in self.layout[1:]
-        )
-        return of_center[center or 0], of_scale[scale or 0]
+        centers, scales = (groups, groups) if self.layout is None else self.layout[1:]
+
+        # Not a table with domains as indices, on which Dynamo fails where sizes are symbols.
+        def count(over: Over | None, of_columns: int) -> int:
+            if over is None:
+                return 0
+            if over is Over.NODES:
+                return segments * channels
+            return (rows if over is Over.CHANNELS else segments) * of_columns
+
+        return count(center, centers), count(scale, scales)
 
     def flat(self) -> tuple[tuple[Tensor | None, ...], tuple[Any, ...]]:
         """Flatten to tensors and numbers, as operators and C++ kernels take a call."""
