@@ -95,6 +95,8 @@ def small(dataset: object, options: Options) -> Options:
         tiny["epochs"] = options.warmup + 1
     if options.search:
         tiny["proposals"] = 2
+    if not options.vary:
+        tiny["norms"] = ("none", "graph")
     wanted = {name: value for name, value in tiny.items() if getattr(options, name) is None}
     if options.resume or options.config is not None:  # they have these already
         return options
