@@ -315,7 +315,7 @@ def pollute():
 
 
 @pytest.mark.parametrize(
-    ("trials", "workers"), [(4, (1, 2)), pytest.param(30, (1, 2, 3), marks=pytest.mark.slow)]
+    ("trials", "workers"), [(3, (1, 2)), pytest.param(30, (1, 2, 3), marks=pytest.mark.slow)]
 )
 def test_a_record_does_not_depend_on_the_trials_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trials: int, workers: tuple[int, ...]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,6 +18,7 @@ from graphnorms.errors import DatasetError, GraphnormsError, one_line
 from graphnorms.lab.options import Options
 from graphnorms.lab.sources import load_source
 from graphnorms.models.own import OwnModelConfig, call_with, inputs_of, values_of
+from graphnorms.training.checkpoints import load_weights
 from graphnorms.user_code import as_spec, find, is_spec, no_exit
 
 BATCHES: Final = 8
@@ -177,7 +177,8 @@ def load_checkpoint(model: nn.Module, file: str) -> None:
             `.safetensors`.
 
     Raises:
-        ValueError: The file has no state, or one that does not fit.
+        GraphnormsError: The file cannot be read.
+        ValueError: It has no state, or one that does not fit.
     """
     state = _state_in(Path(file))
     known = model.state_dict()
@@ -206,23 +207,7 @@ def load_checkpoint(model: nn.Module, file: str) -> None:
 
 
 def _state_in(path: Path) -> dict[str, Tensor]:
-    found: Any
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            found = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from None
-    except pickle.UnpicklingError:
-        raise ValueError(
-            f"{path} holds more than tensors, which could run code when it is loaded; write it by "
-            "torch.save(model.state_dict(), …)"
-        ) from None
-    except Exception as error:  # of the formats
-        raise ValueError(f"{path} cannot be read: {one_line(error)}") from None
+    found: Any = load_weights(path)
     for name in _STATES:
         if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
             found = found[name]

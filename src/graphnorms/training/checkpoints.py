@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import logging
+import pickle
 import random
 import sys
 from collections.abc import Mapping
@@ -82,15 +83,28 @@ class Checkpoints:
 
 
 def load_weights(path: Path) -> dict[str, Any]:
-    """Read what a trial saved or kept, on the CPU; nothing in the file is executed.
+    """Read what was saved by `torch.save`, by a trial or a user, or as `.safetensors`, on the CPU.
+
+    Nothing in the file is executed.
 
     Raises:
         GraphnormsError: The file cannot be read.
     """
     try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of zipfile, pickle and torch
-        raise GraphnormsError(f"{path}: not a checkpoint ({one_line(error)[:100]})") from None
+    except OSError as error:
+        raise GraphnormsError(f"{path}: {error.strerror or error}") from None
+    except pickle.UnpicklingError:
+        raise GraphnormsError(
+            f"{path} holds more than tensors, which could run code when it is loaded; write it by "
+            "torch.save(model.state_dict(), …)"
+        ) from None
+    except Exception as error:  # of zipfile, pickle, torch and safetensors
+        raise GraphnormsError(f"{path} cannot be read: {one_line(error)[:100]}") from None
     return found
 
 
