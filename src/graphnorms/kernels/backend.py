@@ -105,7 +105,7 @@ TRITON: Final = Backend(
     refusals=loading.common_refusals,
     forward=triton.normalize_forward,
     backward=triton.normalize_backward,
-    double_backward=in_closed_form,
+    double_backward=triton.normalize_double_backward,
     aggregate=triton_aggregate.aggregate,
     aggregate_backward=triton_aggregate.aggregate_backward,
 )

@@ -23,7 +23,7 @@ from graphnorms.kernels.cpu import aggregate as cpu_aggregate
 from graphnorms.kernels.cpu import extension
 from graphnorms.kernels.cpu import normalize as cpu
 from graphnorms.kernels.triton import aggregate as triton_aggregate
-from graphnorms.kernels.triton import loading, tiles
+from graphnorms.kernels.triton import loading, parameter_sums, row_launches, segment_launches, tiles
 from graphnorms.kernels.triton import normalize as triton
 from graphnorms.segments import Segments
 from graphnorms.testing import awkward_cases, backend_checks, check_backend
@@ -174,7 +174,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[int, int]
         if all(grid):
             found.append((kernel.__name__, grid))
 
-    for module in (triton, triton_aggregate):
+    for module in (segment_launches, row_launches, parameter_sums, triton_aggregate):
         monkeypatch.setattr(module, "launch", note)
     return found
 

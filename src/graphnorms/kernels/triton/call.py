@@ -6,8 +6,9 @@ and `order` are not checked, which would synchronize the device: Segments guaran
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +25,21 @@ from graphnorms.kernels.point import (
 from graphnorms.kernels.tensor_checks import check_memory
 from graphnorms.kernels.triton import tiles
 from graphnorms.kernels.triton.loading import DTYPES, accumulator
+
+CURVED: Final = ("gelu", "silu")
+"""The activations whose second derivative is not 0."""
+
+Pair = tuple[Tensor | None, Tensor | None]
+"""Two tensors of a kernel: the shifts and 1/s, or the gradients of grad_y and of x."""
+
+
+class Cotangents(NamedTuple):
+    """The cotangents of the gradients that a backward has returned; `None` for 0."""
+
+    of_x: Tensor
+    of_mean_scale: Tensor | None
+    of_weight: Tensor | None
+    of_bias: Tensor | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +156,29 @@ class Launch:
         """The dtype of statistics and sums."""
         return accumulation_dtype(self.x.dtype)
 
-    def parts(self, statistics: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    @property
+    def second_terms(self) -> int:
+        """Sums per channel of a double backward: five more where the activation is curved."""
+        return 10 if ACTIVATIONS[self.activation] in CURVED else 5
+
+    def cotangents(self, given: Sequence[Tensor | None]) -> Cotangents:
+        """Check the cotangents of the gradients of x, mean_scale, weight and bias."""
+        of_x, *others = given
+        if of_x is None:
+            of_x = torch.zeros_like(self.x)
+        check_like("of_grad_x", of_x, self.x.shape, self.x.dtype, self.x)
+        own = (self.mean_scale, self.weight, self.bias)
+        of_parameters = (
+            None
+            if parameter is None or cotangent is None
+            else _parameter(f"of_grad_{name}", cotangent, tuple(parameter.shape), self.x)
+            for name, cotangent, parameter in zip(
+                ("mean_scale", "weight", "bias"), others, own, strict=True
+            )
+        )
+        return Cotangents(rows_contiguous(of_x), *of_parameters)
+
+    def parts(self, statistics: Tensor) -> Pair:
         """Return the views of the shifts and of 1/s in the vector of statistics."""
         centers, scales = self.sizes
         return (
@@ -213,6 +251,23 @@ def check_like(
             f"{tuple(shape)} of {dtype} on {x.device}"
         )
     check_memory(name, tensor)
+
+
+def check_statistics(call: Launch, statistics: Tensor) -> None:
+    """Refuse statistics that are not those of a forward of this call."""
+    size = sum(call.sizes)
+    if (
+        statistics.dim() != 1
+        or statistics.shape[0] < size
+        or statistics.dtype != call.accumulation
+        or statistics.device != call.x.device
+        or not statistics.is_contiguous()
+    ):
+        raise ValueError(
+            f"statistics is {tuple(statistics.shape)} of {statistics.dtype}, expected at least "
+            f"{size} of {call.accumulation}"
+        )
+    check_memory("statistics", statistics)
 
 
 def check_index(name: str, index: Tensor, length: int | None, x: Tensor) -> None:
