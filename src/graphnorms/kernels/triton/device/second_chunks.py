@@ -100,7 +100,7 @@ def merge_second_sums(
     """
     channel, inside = lanes(span, channels, C)
     term = tl.program_id(2)
-    _, first, n = long_segment(ptr, size, segments, steps)
+    _segment, first, n = long_segment(ptr, size, segments, steps)
     last_chunk = (first + tl.maximum(n, 1) - 1) // size
     after = tl.where(n > 0, last_chunk + 1, this_chunk())
     total = tl.zeros([J, C], tl.float64)
@@ -111,7 +111,8 @@ def merge_second_sums(
         total += tl.load(at, mask=mask, other=0.0).to(tl.float64)
     out = tl.sum(total, axis=0).to(merged.dtype.element_ty)
     at = merged + (this_chunk() * terms + term) * channels + channel
-    tl.store(at, out, mask=inside & (n > 0))
+    exists = tl.zeros([1], tl.int64) + n > 0
+    tl.store(at, out, mask=exists & inside)
 
 
 @triton.jit(do_not_specialize=VARYING)
