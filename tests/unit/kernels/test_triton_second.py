@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from torch import Tensor
 import graphnorms as gn
 from graphnorms.kernels import derivatives
 from graphnorms.kernels.triton import normalize as triton
+from graphnorms.kernels.triton import tiles
 from graphnorms.segments import Segments
 from tests.conftest import BACKENDS
 from tests.operands import call_of
@@ -50,8 +50,8 @@ def kernels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     [pytest.param(i, marks=[] if i in (1, 2, 9, 11) else FULL) for i in range(len(POINTS))],
 )
 def test_against_autograd(place: int, kernels_alone: None) -> None:
-    """Every third combination of activation, cotangents and parameters, mask or dropout."""
-    for given, call, asked, expected in combinations(place)[place % 3 :: 3]:
+    """Every fifth combination of activation, cotangents and parameters, mask or dropout."""
+    for given, call, asked, expected in combinations(place)[place % 5 :: 5]:
         found = given.second(torch.float64, asked, backend="triton", **call)
         errors = [error(*pair) for pair in zip(found, expected, strict=True)]
         assert max(errors, default=0) < 1e-12, (call, asked, errors)
@@ -65,37 +65,31 @@ CHUNKED: list[tuple[dict[str, Any], str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("place", "masked"),
-    [
-        pytest.param(place, masked, marks=[] if (place, masked) == (0, True) else FULL)
-        for place in range(len(CHUNKED))
-        for masked in (False, True)
-    ],
-)
-def test_segments_of_several_chunks(place: int, masked: bool, kernels_alone: None) -> None:
-    """Which begin, end and lie anywhere in a chunk of 256 rows, among short and empty ones."""
-    counts = torch.tensor([10, 600, 0, 258, 2, 256])
-    segments = Segments.from_counts(counts)
+@pytest.mark.parametrize("place", [0, *(pytest.param(i, marks=FULL) for i in (1, 2, 3))])
+def test_segments_of_several_chunks(
+    place: int, kernels_alone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which begin, end and lie anywhere in a chunk, among short and empty ones."""
+    monkeypatch.setattr(tiles, "CHUNK_ROWS", 16)
+    monkeypatch.setattr(tiles, "LONG_ROWS", 8)
+    counts = torch.tensor([5, 33, 0, 18])
+    segments, masked = Segments.from_counts(counts), place % 2 == 0
     rows = int(counts.sum())
     if masked:
         order = torch.randperm(rows, generator=torch.Generator().manual_seed(1))
-        segments = Segments.from_batch(segments.index[order], 6)
-        segments = segments.with_mask(torch.arange(rows) % 50 != 7)
-    x = torch.randn(rows, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64) + 3
+        segments = Segments.from_batch(segments.index[order], 4)
+        segments = segments.with_mask(torch.arange(rows) % 20 != 7)
+    x = torch.randn(rows, 4, generator=torch.Generator().manual_seed(2)) + 3
     point, activation = CHUNKED[place]
     given = given_for(segments, x, point, own=not masked)
-    call = {**point, "groups": 2, "activation": activation}
+    call = {**point, "groups": 1 + place % 2, "activation": activation}
     expected = given.second(torch.float64, "all", backend="reference", **call)
-    for one, other in zip(
-        given.second(torch.float64, "all", backend="triton", **call), expected, strict=True
-    ):
+    found = given.second(torch.float64, "all", backend="triton", **call)
+    for one, other in zip(found, expected, strict=True):
         assert error(one, other) < 1e-12
-    if place < 2:
-        in_float32 = dataclasses.replace(given, x=x.float())
-        exact = in_float32.second(torch.float64, "all", backend="reference", **call)
-        found = in_float32.second(torch.float32, "all", backend="triton", **call)
-        given.check(found, exact, call, torch.float32)
+    if not place:
+        found = given.second(torch.float32, "all", backend="triton", **call)
+        given.check(found, expected, call, torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=FULL)])
@@ -170,7 +164,7 @@ def test_derivatives_of_every_order_of_a_layer(kind: str) -> None:
         assert error(one, other) < 1e-12, place
 
 
-@pytest.mark.parametrize("kind", [pytest.param(k, marks=FULL) for k in norms()])
+@pytest.mark.parametrize("kind", ["over nodes", "within rows"])
 def test_numerical_derivatives(kind: str, kernels_alone: None) -> None:
     layer = norms()[kind].double()
     layer.backend = "triton"
