@@ -86,12 +86,14 @@ def run_double_backward(
     weight: Tensor | None,
     bias: Tensor | None,
     statistics: Tensor,
+    needs: list[bool] | None = None,
     **operands: Any,
 ) -> tuple[Tensor | None, ...]:
+    """All gradients unless others are needed."""
     cotangents = (of_grad_x, of_grad_mean_scale, of_grad_weight, of_grad_bias)
     parameters, call = (mean_scale, weight, bias), call_of(x, **operands)
     found: tuple[Tensor | None, ...] = kernels.normalize_double_backward(
-        cotangents, grad_y, x, parameters, statistics, call, [True] * 5
+        cotangents, grad_y, x, parameters, statistics, call, needs or [True] * 5
     )
     return found
 

@@ -103,15 +103,24 @@ def test_large_sizes(
             activation="silu",
             backend=backend,
         )
-        return [y.detach(), *torch.autograd.grad(y, leaves, grad_y.to(y.dtype))]
+        first = torch.autograd.grad(y, leaves, grad_y.to(y.dtype), create_graph=True)
+        return [y.detach(), *(grad.detach() for grad in first), *second(first, leaves)]
+
+    def second(first: tuple[Tensor, ...], leaves: list[Tensor]) -> list[Tensor]:
+        """Of the gradient of x, as a force step has it."""
+        found = torch.autograd.grad(first[0], leaves, grad_y.flip(0).to(first[0].dtype))
+        return [grad.detach() for grad in found]
 
     exact = results(x.double(), "reference")
     ours = results(x, "triton")
     again = results(x, "triton")
     assert all(torch.equal(a, b) for a, b in zip(ours, again, strict=True))
     allowed = 4 * tolerance(dtype, 600_000)
-    for got, expected in zip(ours, exact, strict=True):
-        size = expected.abs().max().clamp(min=1) * (316 if got.shape == x.shape else 1)
+    # 1/s is in the gradient of x, its square in what is differentiated again.
+    steep = 316 if segments == 200_000 else 10
+    for place, (got, expected) in enumerate(zip(ours, exact, strict=True)):
+        magnified = steep**2 if place > 3 else 316 if got.shape == x.shape else 1
+        size = expected.abs().max().clamp(min=1) * magnified
         assert (got.double() - expected).abs().max() <= allowed * size
 
 

@@ -79,7 +79,7 @@ def in_closed_form(
     call: Call,
     needs: list[bool],
 ) -> tuple[Tensor | None, ...]:
-    """Run the double backward of a backend without a kernel for it, or differentiably."""
+    """Run the double backward differentiably, in plain torch."""
     return derivatives.double_backward(cotangents, grad_y, x, parameters, call)
 
 
